@@ -1,0 +1,86 @@
+"""What every container offers: its metadata and its tensors, opened lazily. Knows nothing of models.
+
+Letters: n = number of weights of a tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """One tensor as its file declares it.
+
+    Args:
+        name: the name that the file uses.
+        dtype: canonical dtype name: gguf-py's (`F32`, `Q4_K`, …), `APR_Q4`, `APR_Q8`, `U8`, `BOOL`, …
+        dims: row-major, outermost first, as stored (GGUF's reversed `ne` are already turned round).
+        nbytes: bytes of data; 0 with dims that are not empty marks a placeholder (a tied head).
+    """
+
+    name: str
+    dtype: str
+    dims: tuple[int, ...]
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A configuration value as the file declares it: `key` is the file's own spelling."""
+
+    value: Any
+    key: str
+
+
+@runtime_checkable
+class Container(Protocol):
+    """A file or folder that holds a model."""
+
+    kind: str
+    """`apr`, `gguf` or `huggingface`."""
+    label: str
+    """How people call it: `APR`, `GGUF`, `HF`."""
+    path: Path
+    architecture: str | None
+    """As declared, not interpreted: `qwen2`, `LlamaForCausalLM`; None when the file does not say."""
+    metadata: Mapping[str, Any]
+    """All keys as the file spells them; large arrays are decoded when first asked for."""
+    settings: Mapping[str, Setting]
+    """What the file declares of its configuration, under GGUF keys without the architecture
+    (`attention.head_count`); only keys that are present. Non-GGUF facts have names of the same style:
+    `rope.type` (0 interleaved, 2 split-half), `activation`, `tied_embeddings`."""
+    tensors: Mapping[str, TensorEntry]
+    """In file order."""
+    file_bytes: int
+    notes: tuple[str, ...]
+    """Irregularities that were tolerated, each one sentence."""
+
+    def read(self, name: str, start: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
+        """Bytes `start … start+nbytes` of a tensor's data (all by default), in the machine's byte order,
+        as a fresh writable array: nothing stays mapped.
+
+        Raises:
+            DamagedFileError: the file has become shorter than it was when opened.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the file; reading afterwards is an error."""
+        ...
+
+
+@dataclass(frozen=True)
+class TensorInput:
+    """A tensor to be written: raw bytes already encoded as `dtype`, dims row-major."""
+
+    name: str
+    dtype: str
+    dims: tuple[int, ...]
+    data: NDArray[np.uint8] = field(repr=False)

@@ -1,0 +1,46 @@
+"""The one family of exceptions that a user may see. Each is one sentence: what, in which file, where, what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class RosettaError(Exception):
+    """An error worded for the person at the terminal; the command line prints it and exits 2.
+
+    Args:
+        message: what is wrong, lower case, without a full stop: `the index ends at byte 812,032 of 800,000`.
+        file: the file or folder concerned.
+        where: the tensor, key or byte inside it: `tensor 'lm_head.weight'`, `byte 12`.
+        remedy: what to do about it: `the file is truncated; copy it again`.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        file: str | Path | None = None,
+        where: str | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        self.message, self.file, self.where, self.remedy = message, file, where, remedy
+        start = ": ".join(str(part) for part in (file, where) if part is not None)
+        text = f"{start}: {message}" if start else message
+        super().__init__(_one_line(f"{text}: {remedy}" if remedy else text))
+
+
+class UsageError(RosettaError):
+    """The command line or the call asks for something that cannot be done."""
+
+
+class DamagedFileError(RosettaError):
+    """The file contradicts its own format: truncated, absurd counts or offsets, not what its magic says."""
+
+
+class UnsupportedError(RosettaError):
+    """The file is sound, and holds something rosetta does not read or run."""
+
+
+def _one_line(text: str) -> str:
+    """Text with line breaks and control characters made visible: names in a hostile file may hold any."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
