@@ -32,71 +32,121 @@ Number = Annotated[
 class Result(BaseModel):
     """Base of all results: immutable, and no field that is not declared."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,  # they are the descriptions in the JSON Schema
+        json_schema_serialization_defaults_required=True,  # every field is always written
+    )
 
 
 class TokensDiff(Result):
+    """The token ids of the prompt, each side by its own tokenizer."""
+
     left: list[int]
+    """Ids by the left tokenizer."""
     right: list[int]
+    """Ids by the right tokenizer."""
     match: bool
+    """Whether the two lists are equal."""
     first_mismatch: int | None = None
+    """First position at which they differ, counted from 0; null when they are equal."""
 
 
 class ConfigDiff(Result):
+    """One configuration key on both sides."""
+
     key: str
+    """GGUF's key without the architecture, such as `attention.layer_norm_rms_epsilon`."""
     left: Any = None
+    """The left value; null when the side has none."""
     right: Any = None
+    """The right value; null when the side has none."""
     status: Literal["same", "differs", "defaulted"]
+    """`defaulted`: equal, and at least one side's file lacks the key."""
     note: str = ""
+    """The spelling that each file uses, and which value is its container's default."""
 
 
 class WeightDiff(Result):
     """One tensor whose two copies differ by more than their dtypes explain (or whose dims differ)."""
 
     name: str
+    """Canonical name, such as `blk.0.attn_q.weight`."""
     left_name: str | None
+    """The name in the left file; null when it is missing there."""
     right_name: str | None
+    """The name in the right file; null when it is missing there."""
     left_dtype: str | None
+    """Declared dtype in the left file."""
     right_dtype: str | None
+    """Declared dtype in the right file."""
     left_dims: list[int] | None
+    """Row-major dims as the left file stores them."""
     right_dims: list[int] | None
+    """Row-major dims as the right file stores them."""
     rel_rmse: Number | None = None
+    """Root mean square of the difference over that of the reference; null when the dims differ."""
     predicted: Number | None = None
+    """The `rel_rmse` that the two dtypes alone explain."""
     cosine: Number | None = None
+    """Cosine similarity of the two copies."""
     note: str = ""
+    """What else is known, such as the blocks that differ."""
 
 
 class WeightsDiff(Result):
+    """All weights, counted, and those that differ."""
+
     compared: int = 0
+    """Tensors compared by value."""
     identical_bytes: int = 0
+    """Of those, tensors whose bytes are equal."""
     within_noise: int = 0
+    """Of those, tensors that differ by no more than their dtypes explain."""
     differing: int = 0
+    """Of those, tensors that differ by more."""
     missing_left: list[str] = []
+    """Canonical names of tensors that only the right file has."""
     missing_right: list[str] = []
+    """Canonical names of tensors that only the left file has."""
     differing_tensors: list[WeightDiff] = []
+    """The tensors that differ, each with its numbers."""
 
 
 class Worst(Result):
     """The position of the largest difference and the two values there."""
 
     index: list[int]
+    """Index into the stage's dims, counted from 0."""
     left: Number
+    """The left value there."""
     right: Number
+    """The right value there."""
 
 
 class LocalError(Result):
-    """Difference of a stage when both sides are given the reference's inputs, beside what the dtypes predict."""
+    """Difference of a stage when both sides are given the reference's inputs, and what the dtypes predict."""
 
     max_diff: Number
+    """Largest absolute difference."""
     rel_l2: Number
+    """Norm of the difference over the norm of the reference."""
     predicted_max_diff: Number
+    """The largest difference that the declared dtypes and the arithmetic explain."""
     predicted_rel_l2: Number
-    worst_ratio: Number = Field(description="largest |difference| / (k·σ) of an element; above 1 is a fault")
+    """The `rel_l2` that they explain."""
+    worst_ratio: Number
+    """Largest |difference| / (k·σ) of an element; above 1 is a fault."""
 
 
 class NonFinite(Result):
+    """How many values of a stage are NaN or Inf."""
+
     left: int = 0
+    """On the left side."""
     right: int = 0
+    """On the right side."""
 
 
 class StageDetail(Result):
@@ -113,146 +163,177 @@ class StageDetail(Result):
 
 
 class StageDiff(Result):
+    """One stage of the forward pass on both sides; the numbers are null when it could not be compared."""
+
     name: str
+    """Stage name, such as `layers.0.attn_norm`."""
     layer: int | None
+    """Layer, counted from 0; null outside the layers."""
     op: str
+    """The stage's name without its layer, such as `attn_norm`."""
     status: Status
+    """`ok`; `faulty`: the fault is here; `drift`: over the threshold, and the declared dtypes explain it;
+    `carried`: over the threshold because of a faulty stage before it; `skipped`: there is no such stage."""
     left_dims: list[int] | None = None
+    """Dims of the left result."""
     right_dims: list[int] | None = None
+    """Dims of the right result."""
     max_diff: Number | None = None
+    """Largest absolute difference."""
     mean_diff: Number | None = None
+    """Mean absolute difference."""
     rms_diff: Number | None = None
+    """Root mean square of the difference."""
     rel_l2: Number | None = None
+    """Norm of the difference over the norm of the reference."""
     cosine: Number | None = None
+    """Cosine similarity of the two results."""
     by_token: list[Number] | None = None
+    """The largest absolute difference at each token."""
     worst: Worst | None = None
+    """Where the largest difference is."""
     local: LocalError | None = None
+    """The difference when both sides are given the reference's inputs: it says where a fault is."""
     nonfinite: NonFinite = NonFinite()
+    """Counts of NaN and Inf."""
     detail: StageDetail = Field(default=StageDetail(), exclude=True, repr=False)
 
 
 class FirstDivergence(Result):
+    """The first faulty stage, or `tokens` when the ids differ."""
+
     name: str
+    """Stage name."""
     layer: int | None
+    """Layer, counted from 0; null outside the layers."""
     op: str
+    """The stage's name without its layer."""
     token: int | None
+    """Position in the prompt of the worst difference."""
     index: list[int] | None
+    """Index of the worst difference into the stage's dims."""
 
 
 class Evidence(Result):
     """The proof of a finding: the stage's local error before and after the repair; null: not computable."""
 
     stage: str
+    """The stage that was computed again."""
     metric: str = "local_max_diff"
+    """What `before` and `after` measure."""
     before: Number | None
+    """As stored; null when the stage cannot be computed."""
     after: Number | None
+    """With the repair applied in memory."""
     predicted: Number | None = None
-    from_reference: str | None = Field(default=None, description="what the repair took from the reference")
+    """What the declared dtypes and the arithmetic explain."""
+    from_reference: str | None = None
+    """What the repair took from the reference, because the file no longer holds it."""
 
 
 class Finding(Result):
+    """One cause of a difference: a tensor, a key or a tokenizer that is not what its file says."""
+
     kind: str
+    """What is wrong, such as `layout.transposed` or `config.norm_epsilon`."""
     side: Side
+    """The side that is at fault."""
     layer: int | None = None
+    """Layer, counted from 0; null outside the layers."""
     tensor: str | None = None
+    """Canonical name of the one tensor concerned."""
     key: str | None = None
+    """Configuration key concerned."""
     partner: str | None = None
+    """Canonical name of the other tensor of a swapped pair."""
     alternatives: list[str] = []
+    """Other kinds that the evidence supports equally well."""
     left_name: str | None = None
+    """The name that the left file uses."""
     right_name: str | None = None
+    """The name that the right file uses."""
     declared: Any = None
+    """What the file says."""
     actual: Any = None
+    """What it is."""
     message: str
+    """The rest of a sentence that begins with the tensor or key: `needs transpose (GGML convention)`;
+    a whole sentence where there is neither."""
     recommendation: str
+    """What to do about it, a whole sentence."""
     status: Literal["confirmed", "suspected"]
+    """`confirmed`: the repair brought the stage back to its predicted noise."""
     latent: bool = False
+    """Whether it makes nothing divergent on this prompt."""
     evidence: Evidence | None = None
+    """The proof, or the attempt at one."""
 
 
 class Refuted(Result):
+    """A repair that was tried and did not help."""
+
     kind: str
+    """The kind of finding it would have been."""
     tensor: str | None = None
+    """Canonical name of the tensor concerned."""
     key: str | None = None
+    """Configuration key concerned."""
     stage: str
+    """The stage that was computed again."""
     before: Number | None
+    """Local error as stored; null when the stage cannot be computed."""
     after: Number | None
+    """Local error with the repair."""
 
 
 class TopToken(Result):
+    """One of the most likely next tokens."""
+
     id: int
+    """Token id."""
     token: str | None
+    """Its text; null without a tokenizer."""
     logit: Number
+    """Its logit."""
 
 
 class NegativeLogLikelihood(Result):
+    """Mean negative log-likelihood of the prompt's own next tokens, in nats: above `uniform` is worse than
+    guessing."""
+
     left: Number | None
+    """On the left side."""
     right: Number | None
+    """On the right side."""
     uniform: Number
+    """Logarithm of the vocabulary's size: what guessing would cost."""
 
 
 class LogitsDiff(Result):
+    """What the two sides would say next, after the last token."""
+
     left_top: list[TopToken] = []
+    """The left side's most likely tokens, best first."""
     right_top: list[TopToken] = []
+    """The right side's most likely tokens, best first."""
     argmax_match: bool | None = None
+    """Whether the most likely token is the same."""
     margin: Number | None = None
+    """Distance of the reference's best logit from its second."""
     kl: Number | None = None
+    """Kullback-Leibler divergence of the other side's distribution from the reference's, in nats."""
     nll: NegativeLogLikelihood | None = None
+    """Whether either side predicts the prompt at all; null for a prompt of one token."""
 
 
 class Compared(Result):
+    """How much was compared; nothing compared is never a pass."""
+
     stages: int = 0
+    """Stages."""
     weights: int = 0
+    """Weights."""
     config_keys: int = 0
+    """Configuration keys."""
     tokens: int = 0
-
-
-class SideFacts(Result):
-    operand: str
-    path: str
-    container: str
-    runtime: str
-    device: str
-    architecture: str
-    parameters: int
-    dtypes: dict[str, int]
-    file_bytes: int
-
-
-class Timing(Result):
-    load_s: float
-    compare_s: float
-    diagnose_s: float
-    total_s: float
-
-
-class Tool(Result):
-    name: str = "rosetta"
-    version: str
-
-
-class Report(Result):
-    """One comparison, complete: what `--json` writes and every other output is made from."""
-
-    schema_version: Literal["1.0"] = "1.0"
-    tool: Tool
-    verdict: Verdict
-    reason: str
-    left: SideFacts
-    right: SideFacts
-    reference: Side
-    prompt: str | None
-    threshold: float
-    tokens: TokensDiff
-    config: list[ConfigDiff]
-    weights: WeightsDiff
-    stages: list[StageDiff]
-    first_divergence: FirstDivergence | None
-    findings: list[Finding]
-    refuted: list[Refuted]
-    logits: LogitsDiff | None
-    compared: Compared
-    timing: Timing
-    peak_rss_bytes: int
-    notes: list[str] = Field(
-        default=[], description="what a reader should know of this run: a defaulted tokenizer, a tolerated oddity"
-    )
+    """Tokens of the prompt."""

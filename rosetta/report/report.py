@@ -1,0 +1,172 @@
+"""The typed report: one comparison, complete, as `--json` writes it and as every other output reads it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field, WithJsonSchema
+
+from rosetta.compare.results import (
+    Compared,
+    ConfigDiff,
+    Finding,
+    FirstDivergence,
+    LogitsDiff,
+    Refuted,
+    Result,
+    Side,
+    StageDiff,
+    TokensDiff,
+    Verdict,
+    WeightsDiff,
+)
+
+SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+VERSION_PATTERN = {"type": "string", "pattern": r"^1\.[0-9]+$", "title": "Schema Version"}
+"""Every report of major version 1, later ones too."""
+
+
+class Tool(Result):
+    """What wrote the report."""
+
+    name: str = "rosetta"
+    """Always `rosetta`."""
+    version: str
+    """Its version."""
+
+
+class SideFacts(Result):
+    """One operand of the comparison."""
+
+    operand: str
+    """As given on the command line."""
+    path: str
+    """The file or folder."""
+    container: str
+    """`apr`, `gguf`, `huggingface`, …"""
+    runtime: str
+    """What computed it: `torch`, `llamacpp`, `transformers`, `trace`."""
+    device: str
+    """Where: `cpu`, `cuda`."""
+    architecture: str
+    """The canonical architecture, such as `qwen2`."""
+    parameters: int
+    """Weights in all tensors."""
+    dtypes: dict[str, int]
+    """Number of tensors of each dtype."""
+    file_bytes: int
+    """Size of the file, or of the folder's model files."""
+
+
+class Timing(Result):
+    """Wall time in seconds."""
+
+    load_s: float
+    """Opening and checking both sides."""
+    compare_s: float
+    """Running and comparing the stages."""
+    diagnose_s: float
+    """Trying repairs."""
+    total_s: float
+    """All of it."""
+
+
+class Report(Result):
+    """One comparison of two models, stage by stage: whether they compute the same, where not, and why."""
+
+    schema_version: Annotated[Literal["1.0"], WithJsonSchema(VERSION_PATTERN)] = "1.0"
+    """Fields are only ever added within major version 1."""
+    tool: Tool
+    """What wrote the report."""
+    verdict: Verdict
+    """`match`; `drift`: over the threshold, and the declared dtypes explain it; `divergent`;
+    `inconclusive`: nothing comparable was compared."""
+    reason: str
+    """The verdict in one sentence."""
+    left: SideFacts
+    """The first operand."""
+    right: SideFacts
+    """The second operand."""
+    reference: Side
+    """The side that is believed."""
+    prompt: str | None
+    """What was run; null when token ids were given instead."""
+    threshold: float
+    """Largest allowed difference of a stage, times the larger of 1 and the reference's rms."""
+    tokens: TokensDiff
+    """The token ids of both sides."""
+    config: list[ConfigDiff]
+    """Every configuration key that was compared."""
+    weights: WeightsDiff
+    """What the comparison of the weights themselves said."""
+    stages: list[StageDiff]
+    """Every stage, in the order of the forward pass."""
+    first_divergence: FirstDivergence | None
+    """The first faulty stage; null unless the verdict is `divergent`."""
+    findings: list[Finding]
+    """The diagnosed causes, in order of depth."""
+    refuted: list[Refuted]
+    """What was tried and did not help."""
+    logits: LogitsDiff | None
+    """What the two sides would say next; null when the logits could not be compared."""
+    compared: Compared
+    """How much was compared."""
+    timing: Timing
+    """Where the time went."""
+    peak_rss_bytes: int
+    """Peak resident memory, mapped file pages included."""
+    notes: list[str] = Field(default=[])
+    """What a reader should know of this run: a defaulted tokenizer, a tolerated oddity."""
+
+    def to_json(self) -> str:
+        """The report as strict JSON (RFC 8259), with a final line break; NaN and Inf are strings."""
+        return json_text(self.model_dump())
+
+
+def report_schema() -> str:
+    """The JSON Schema (2020-12) of a report, as text: deterministic, with a final line break."""
+    schema = Report.model_json_schema(mode="serialization")
+    for definition in (schema, *schema["$defs"].values()):
+        definition.pop("additionalProperties", None)  # a later 1.x may add fields, and stays valid
+    return json.dumps({"$schema": SCHEMA_DIALECT, **schema}, indent=2, ensure_ascii=False) + "\n"
+
+
+def json_text(value: Any) -> str:
+    """Any value as strict JSON text, indented, with a final line break: see `plain`."""
+    return json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def plain(value: Any) -> Any:
+    """A value in JSON's own types: what a file's metadata holds may be anything.
+
+    Args:
+        value: numbers and arrays of numpy, mappings, sequences, bytes and whatever else a config holds.
+
+    Returns:
+        The same with NaN and Inf as strings, keys as text, lone surrogates replaced (no UTF-8 holds them).
+    """
+    match value:
+        case None | bool() | int():
+            return value if value is None or isinstance(value, bool) else int(value)
+        case float():
+            return float(value) if math.isfinite(value) else _spelled(value)
+        case str():
+            return value.encode("utf-8", "replace").decode("utf-8")
+        case np.generic() | np.ndarray():
+            return plain(value.tolist())
+        case bytes():
+            return value.decode("utf-8", "replace")
+        case Mapping():
+            return {plain(str(key)): plain(item) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [plain(item) for item in value]
+        case _:
+            return plain(str(value))
+
+
+def _spelled(value: float) -> str:
+    return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
