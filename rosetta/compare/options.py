@@ -1,0 +1,38 @@
+"""What a comparison is asked to do: the command line's options, already checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+DEFAULT_PROMPT = "2+2="
+DEFAULT_THRESHOLD = 1e-3
+
+
+@dataclass(frozen=True)
+class Options:
+    """How two operands are compared.
+
+    Args:
+        prompt: the text to run; each side uses its own tokenizer.
+        tokens: ids to run instead of the prompt.
+        threshold: largest allowed difference of a stage, times the larger of 1 and the reference's rms.
+        threshold_is_explicit: whether the user gave it, which makes it a hard limit.
+        reference: the side that is believed.
+        stop_at_first: stop at the first divergent stage, after diagnosing it.
+        diagnose: look for causes and prove them.
+        left_device: where the left side computes.
+        right_device: where the right side computes.
+        dtype: in what precision the torch runtime computes.
+    """
+
+    prompt: str = DEFAULT_PROMPT
+    tokens: tuple[int, ...] | None = None
+    threshold: float = DEFAULT_THRESHOLD
+    threshold_is_explicit: bool = False
+    reference: Literal["left", "right"] = "right"
+    stop_at_first: bool = False
+    diagnose: bool = True
+    left_device: Literal["cpu", "cuda"] = "cpu"
+    right_device: Literal["cpu", "cuda"] = "cpu"
+    dtype: Literal["float32", "float64"] = "float32"
