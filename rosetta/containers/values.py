@@ -1,0 +1,64 @@
+"""Kinds of configuration value, and how a value found in a file is held to its kind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a configuration key may hold.
+
+    Args:
+        noun: how it is called in a message: `a whole number`.
+        holds: whether a value is of the kind.
+    """
+
+    noun: str
+    holds: Callable[[Any], bool]
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_counts(value: Any) -> bool:
+    return _is_count(value) or (isinstance(value, list) and all(map(_is_count, value)))
+
+
+def _is_numbers(value: Any) -> bool:
+    return _is_number(value) or (isinstance(value, list) and all(map(_is_number, value)))
+
+
+def _is_text_table(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(item, str | None) for item in value.values())
+
+
+def _is_quantization(value: Any) -> bool:
+    """aprender's QuantizationMetadata; a bare string makes its reader refuse the whole file."""
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("quant_type"), str)
+        and _is_count(value.get("bits"))
+        and (value.get("block_size") is None or _is_count(value["block_size"]))
+        and isinstance(value.get("symmetric"), bool)
+    )
+
+
+COUNT = Kind("a whole number", _is_count)
+COUNTS = Kind("a whole number, or a list of them", _is_counts)
+NUMBER = Kind("a finite number", _is_number)
+NUMBERS = Kind("a finite number, or a list of them", _is_numbers)
+FLAG = Kind("true or false", lambda value: isinstance(value, bool))
+TEXT = Kind("a text", lambda value: isinstance(value, str))
+TABLE = Kind("an object", lambda value: isinstance(value, dict))
+TEXT_TABLE = Kind("an object of texts", _is_text_table)
+QUANTIZATION = Kind("an object of quant_type, bits, block_size and symmetric", _is_quantization)
+ANY = Kind("any value", lambda value: True)
