@@ -26,7 +26,7 @@ class RosettaError(Exception):
         self.message, self.file, self.where, self.remedy = message, file, where, remedy
         start = ": ".join(str(part) for part in (file, where) if part is not None)
         text = f"{start}: {message}" if start else message
-        super().__init__(_one_line(f"{text}: {remedy}" if remedy else text))
+        super().__init__(one_line(f"{text}: {remedy}" if remedy else text))
 
 
 class UsageError(RosettaError):
@@ -41,6 +41,6 @@ class UnsupportedError(RosettaError):
     """The file is sound, and holds something rosetta does not read or run."""
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Text with line breaks and control characters made visible: names in a hostile file may hold any."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
