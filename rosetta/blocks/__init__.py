@@ -1,1 +1,163 @@
-"""."""
+"""Raw bytes of a dtype to numbers, and to the rounding noise of those numbers; no files, no models.
+
+A module of this package that has `FORMATS` adds its dtypes; nothing else needs to know it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pkgutil import iter_modules
+
+import torch
+
+from rosetta.blocks.format import BlockFormat, Writer
+from rosetta.errors import DamagedFileError, UnsupportedError
+
+__all__ = ["FORMATS", "BlockFormat", "Decoder", "block_format", "decode", "group_of", "nbytes", "sigma"]
+
+Decoder = Callable[[str, torch.Tensor, Sequence[int]], torch.Tensor]
+"""`decode` or `sigma`."""
+
+_SLAB = {"cpu": 1 << 20, "cuda": 1 << 26}  # weights worked on at a time: a CPU's cache, a GPU's launch
+
+FORMATS: dict[str, BlockFormat] = {
+    block.name: block
+    for module in iter_modules(__path__)
+    for block in getattr(import_module(f"{__name__}.{module.name}"), "FORMATS", ())
+}
+
+
+def block_format(dtype: str) -> BlockFormat:
+    """The format of a dtype.
+
+    Raises:
+        UnsupportedError: rosetta cannot decode it.
+    """
+    try:
+        return FORMATS[dtype]
+    except KeyError:
+        raise UnsupportedError(
+            f"dtype {dtype} cannot be decoded",
+            remedy=f"convert the tensor to one of {', '.join(sorted(FORMATS))}",
+        ) from None
+
+
+def group_of(dtype: str) -> int:
+    """Weights that share one scale: the granularity at which two copies of a tensor are told apart."""
+    return block_format(dtype).group
+
+
+def nbytes(dtype: str, dims: Sequence[int]) -> int:
+    """Bytes of a tensor whose blocks run over the flattened weights, the last one filled up.
+
+    Args:
+        dtype: canonical dtype name.
+        dims: row-major; empty for a scalar.
+    """
+    block, weights = block_format(dtype), math.prod(dims)
+    if block.block_size == 0:
+        return block.type_size + weights if weights else 0
+    return -(-weights // block.block_size) * block.type_size
+
+
+def decode(dtype: str, raw: torch.Tensor, dims: Sequence[int]) -> torch.Tensor:
+    """The values that a tensor's bytes stand for, bit-identical to gguf-py.
+
+    The bytes are the blocks of the flattened tensor, or of each row filled up to whole blocks (as an `.apr`
+    may hold a matrix); their number says which. Where both have the same number, a matrix of superblocks
+    goes by rows.
+
+    Args:
+        dtype: canonical dtype name.
+        raw: uint8 `[bytes]`, contiguous, on any device.
+        dims: row-major; empty for a scalar.
+
+    Returns:
+        float32 of shape `dims` on the same device.
+
+    Raises:
+        UnsupportedError: rosetta cannot decode the dtype.
+        DamagedFileError: the number of bytes fits neither layout.
+    """
+    block = block_format(dtype)
+    return _filled(block, block.write_values, raw, dims)
+
+
+def sigma(dtype: str, raw: torch.Tensor, dims: Sequence[int]) -> torch.Tensor:
+    """Standard deviation of the rounding that the dtype explains, for each weight (docs/noise.md).
+
+    Never NaN where the weight is finite; where it is not, infinite or NaN.
+
+    Args:
+        dtype, raw, dims: as for `decode`.
+
+    Returns:
+        float32 of shape `dims` on the same device.
+
+    Raises:
+        UnsupportedError: rosetta cannot decode the dtype, or it holds integers.
+        DamagedFileError: the number of bytes fits neither layout.
+    """
+    block = block_format(dtype)
+    if block.write_sigma is None:
+        raise UnsupportedError(
+            f"dtype {dtype} holds integers, which have no rounding noise",
+            remedy="weights must be of a float or a quantised dtype",
+        )
+    return _filled(block, block.write_sigma, raw, dims)
+
+
+def _filled(block: BlockFormat, write: Writer, raw: torch.Tensor, dims: Sequence[int]) -> torch.Tensor:
+    """A tensor of shape `dims`, written slab by slab."""
+    rows, columns = _layout(block, raw, dims)
+    out = torch.empty(tuple(dims), dtype=torch.float32, device=raw.device)
+    if not out.numel():
+        return out
+    if raw.data_ptr() % 8:  # a view of another type needs an even address
+        raw = raw.clone()
+    weights, size = block.block_size, block.type_size
+    if weights == 0:
+        weights, size = columns, raw.numel()
+    blocks = raw.view(-1, size)
+    slab = _SLAB.get(raw.device.type, _SLAB["cpu"])
+    whole = out.numel() // weights if rows == 1 else 0 if columns % weights else len(blocks)
+    values = out.view(-1)
+    step = max(1, slab // weights)
+    for start in range(0, whole, step):
+        stop = min(start + step, whole)
+        write(blocks[start:stop], values[start * weights : stop * weights].view(-1, weights))
+    if whole == len(blocks):
+        return out
+    # what is left is filled up with weights that no dims count: the end of the tensor, or of each row
+    left = values[whole * weights :].view(rows, -1)
+    row_blocks = blocks[whole:].view(rows, -1, size)
+    step = max(1, slab // (row_blocks.shape[1] * weights))
+    for start in range(0, rows, step):
+        part = row_blocks[start : start + step]
+        padded = torch.empty((part.shape[0] * part.shape[1], weights), dtype=torch.float32, device=raw.device)
+        write(part.reshape(-1, size), padded)
+        left[start : start + step] = padded.view(len(part), -1)[:, : left.shape[1]]
+    return out
+
+
+def _layout(block: BlockFormat, raw: torch.Tensor, dims: Sequence[int]) -> tuple[int, int]:
+    """Rows and columns of the matrix whose rows are filled up to whole blocks; one row if it is flat."""
+    if any(d < 0 for d in dims):
+        raise DamagedFileError(f"negative dims {list(dims)}", remedy="the file is damaged; write it again")
+    weights, have = math.prod(dims), raw.numel()
+    flat = by_row = nbytes(block.name, dims)
+    columns = dims[-1] if dims else 1
+    rows = weights // columns if columns else 0
+    if block.block_size and rows:
+        by_row = rows * -(-columns // block.block_size) * block.type_size
+    if have == by_row and (have != flat or (block.block_size == 256 and len(dims) == 2)):
+        return rows, columns
+    if have == flat:
+        return 1, weights
+    expected = f"{flat:,}" if flat == by_row else f"{flat:,} (or {by_row:,} with each row padded)"
+    raise DamagedFileError(
+        f"{block.name} data of dims {list(dims)} has {have:,} bytes instead of {expected}",
+        remedy="the file is truncated, or its dtype or dims are wrong; write it again",
+    )

@@ -10,6 +10,11 @@ from dataclasses import dataclass
 
 import torch
 
+from rosetta.errors import UnsupportedError
+
+Writer = Callable[[torch.Tensor, torch.Tensor], None]
+"""From uint8 `[n, S]`, fills a float32 `[n, B]` on the same device."""
+
 
 @dataclass(frozen=True)
 class BlockFormat:
@@ -17,19 +22,45 @@ class BlockFormat:
 
     Args:
         name: gguf-py's name (`Q4_K`), or `APR_Q4`, `APR_Q8`.
-        block_size: weights a block (1 for floats).
-        type_size: bytes a block.
+        block_size: weights a block (1 for floats); 0 where the whole tensor is one block, as in `APR_Q8`.
+        type_size: bytes a block; with `block_size` 0, the bytes before the first weight, of one byte each.
         group: weights that share one scale, the granularity at which two copies are told apart
-            (32, or 16 in Q2_K, Q3_K, Q6_K; 32 for floats too, so that any pair can be compared).
-        decode: uint8 `[n, S]` -> float32 `[n, B]`, bit-identical to gguf-py, on the input's device.
-        sigma: uint8 `[n, S]` -> float32 `[n, B]`: standard deviation of the rounding of each weight,
-            gap at the weight's own level / √12 (docs/noise.md), plus the rounding of a K-quant's sub-scale.
-            None for integer types, which have no scale and cannot be weights.
+            (32, or 16 in Q2_K, Q3_K, Q6_K and a few more; 32 for floats too, so that any pair can be
+            compared).
+        write_values: the decoder, bit-identical to gguf-py.
+        write_sigma: standard deviation of the rounding of each weight (docs/noise.md). None for integer
+            types, which have no scale and cannot be weights.
     """
 
     name: str
     block_size: int
     type_size: int
     group: int
-    decode: Callable[[torch.Tensor], torch.Tensor]
-    sigma: Callable[[torch.Tensor], torch.Tensor] | None
+    write_values: Writer
+    write_sigma: Writer | None
+
+    def decode(self, blocks: torch.Tensor) -> torch.Tensor:
+        """The values of whole blocks: uint8 `[n, S]` -> float32 `[n, B]`, on the blocks' device."""
+        out = self._empty(blocks)
+        self.write_values(blocks, out)
+        return out
+
+    def sigma(self, blocks: torch.Tensor) -> torch.Tensor:
+        """Standard deviation of the rounding of each weight: uint8 `[n, S]` -> float32 `[n, B]`.
+
+        Raises:
+            UnsupportedError: the dtype holds integers, which are not rounded.
+        """
+        if self.write_sigma is None:
+            raise UnsupportedError(
+                f"{self.name} holds integers, which have no rounding noise",
+                remedy="weights must be of a float or a quantised dtype",
+            )
+        out = self._empty(blocks)
+        self.write_sigma(blocks, out)
+        return out
+
+    def _empty(self, blocks: torch.Tensor) -> torch.Tensor:
+        n, size = blocks.shape
+        width = self.block_size or size - self.type_size
+        return torch.empty((n, width), dtype=torch.float32, device=blocks.device)

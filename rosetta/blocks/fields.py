@@ -1,0 +1,62 @@
+"""Parts that the families share: fields of a block as tensors, and the spacing of the values they can hold.
+
+Letters: n = number of blocks, S = bytes a block, k = runs a block, w = bytes a run.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+SQRT12 = math.sqrt(12.0)  # a value rounded to steps of 1 is off by 1/√12 in the root mean square
+HALF_FLOOR = 2.0**-24  # the smallest step of float16
+
+
+def half(blocks: torch.Tensor, start: int) -> torch.Tensor:
+    """The float16 at byte `start` of each block: float32 `[n, 1]`."""
+    # clone: a slice of a single block is contiguous already, and may lie at an odd address
+    return blocks[:, start : start + 2].clone().view(torch.float16).float()
+
+
+def spacing(x: torch.Tensor, mantissa_bits: int, floor: float) -> torch.Tensor:
+    """Unit in the last place of values held with fewer mantissa bits; infinite where x is not finite.
+
+    Args:
+        x: float32, any shape; overwritten and returned.
+        mantissa_bits: explicit bits of the mantissa.
+        floor: the smallest step of the format, reached by its subnormal numbers.
+    """
+    x.view(torch.int32).bitwise_and_(0x7F80_0000)  # keep the exponent: the power of two below |x|
+    return x.mul_(2.0**-mantissa_bits).clamp_(min=floor)
+
+
+def half_step(scale: torch.Tensor, reach: float) -> torch.Tensor:
+    """The step of a block whose scale is a float16: |scale|, and the rounding of the scale itself.
+
+    The second part is what counts where the scale is subnormal or rounds to zero: a weight is then off by as
+    much as `reach` halves of float16's smallest step, of which the step alone says nothing.
+
+    Args:
+        scale: float32 `[n, 1]`, values of a float16.
+        reach: the largest multiple of the scale that the block can hold.
+    """
+    return torch.hypot(scale, spacing(scale.clone(), 10, HALF_FLOOR).mul_(reach))
+
+
+def write_nibbles(packed: torch.Tensor, out: torch.Tensor, offset: int = 0) -> None:
+    """Low nibbles, then high nibbles, of each run.
+
+    Args:
+        packed: uint8 `[n, k, w]`.
+        out: `[n, k, 2, w]` of any dtype.
+        offset: subtracted from each.
+    """
+    for plane, nibbles in enumerate((packed & 15, packed >> 4)):
+        out[:, :, plane].copy_(nibbles.sub_(offset).view(torch.int8) if offset else nibbles)
+
+
+def bits(packed: torch.Tensor) -> torch.Tensor:
+    """The bits of each byte, lowest first: uint8 `[n, w]` -> uint8 `[n, 8·w]` of 0 and 1."""
+    shifts = torch.arange(8, dtype=torch.uint8, device=packed.device)
+    return (packed[:, :, None] >> shifts).bitwise_and_(1).flatten(1)

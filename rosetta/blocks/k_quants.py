@@ -1,0 +1,107 @@
+"""K-quants: superblocks whose sub-blocks of 16 or 32 weights have evenly spaced levels.
+
+Layouts: ggml-common.h, block_q2_K … block_q6_K. Letters: n = superblocks.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from rosetta.blocks.fields import half, write_nibbles
+from rosetta.blocks.superblock import superblock_format
+
+
+def _two_bit_planes(packed: torch.Tensor) -> torch.Tensor:
+    """uint8 `[n, 2, 32]` of four 2-bit planes -> uint8 `[n, 2, 4, 32]`."""
+    shifts = torch.arange(0, 8, 2, dtype=torch.uint8, device=packed.device)[:, None]
+    return (packed[:, :, None] >> shifts).bitwise_and_(3)
+
+
+def _one_bit_planes(packed: torch.Tensor) -> torch.Tensor:
+    """uint8 `[n, 32]` of eight 1-bit planes -> uint8 `[n, 8, 32]`."""
+    shifts = torch.arange(8, dtype=torch.uint8, device=packed.device)[:, None]
+    return (packed[:, None] >> shifts).bitwise_and_(1)
+
+
+# Q2_K: 16 bytes of 4-bit scales and minima, 64 bytes of levels, d, dmin
+
+
+def _q2_levels(blocks: torch.Tensor, out: torch.Tensor) -> None:
+    out.view(-1, 2, 4, 32).copy_(_two_bit_planes(blocks[:, 16:80].view(-1, 2, 32)))
+
+
+def _q2_scales(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return half(blocks, 80), (blocks[:, :16] & 15).float()
+
+
+def _q2_minima(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return half(blocks, 82), (blocks[:, :16] >> 4).float()
+
+
+# Q3_K: 32 bytes of third bits, 64 bytes of levels, 12 bytes of 6-bit scales, d
+
+
+def _q3_levels(blocks: torch.Tensor, out: torch.Tensor) -> None:
+    q = _two_bit_planes(blocks[:, 32:96].view(-1, 2, 32))
+    q.view(-1, 8, 32).bitwise_or_(_one_bit_planes(blocks[:, :32]).mul_(4))
+    out.view(-1, 2, 4, 32).copy_(q.sub_(4).view(torch.int8))
+
+
+def _q3_scales(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The low nibbles of 16 scales in eight bytes, then their high two bits in four planes of four bytes."""
+    low = torch.cat([blocks[:, 96:104] & 15, blocks[:, 96:104] >> 4], dim=1)
+    shifts = torch.arange(0, 8, 2, dtype=torch.uint8, device=blocks.device)[:, None]
+    high = (blocks[:, None, 104:108] >> shifts).bitwise_and_(3).flatten(1)
+    return half(blocks, 108), low.bitwise_or_(high.mul_(16)).sub_(32).view(torch.int8).float()
+
+
+# Q4_K: d, dmin, 12 bytes of 6-bit scales and minima, 128 bytes of nibbles. Q5_K: 32 bytes of fifth bits first
+
+
+def _q4_levels(blocks: torch.Tensor, out: torch.Tensor) -> None:
+    write_nibbles(blocks[:, 16:].view(-1, 4, 32), out.view(-1, 4, 2, 32))
+
+
+def _q5_levels(blocks: torch.Tensor, out: torch.Tensor) -> None:
+    q = _one_bit_planes(blocks[:, 16:48]).mul_(16)
+    nibbles = torch.empty_like(q)
+    write_nibbles(blocks[:, 48:].view(-1, 4, 32), nibbles.view(-1, 4, 2, 32))
+    out.view(-1, 8, 32).copy_(q.bitwise_or_(nibbles))
+
+
+def _q4_scales(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Four whole scales; of the other four the low nibbles, and the high bits above the first four."""
+    first, last = blocks[:, 4:8], blocks[:, 12:16]
+    return half(blocks, 0), torch.cat(
+        [first & 63, (last & 15).bitwise_or_((first >> 6).mul_(16))], dim=1
+    ).float()
+
+
+def _q4_minima(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    first, last = blocks[:, 8:12], blocks[:, 12:16]
+    return half(blocks, 2), torch.cat(
+        [first & 63, (last >> 4).bitwise_or_((first >> 6).mul_(16))], dim=1
+    ).float()
+
+
+# Q6_K: 128 bytes of low nibbles, 64 bytes of high two bits, 16 signed scales, d
+
+
+def _q6_levels(blocks: torch.Tensor, out: torch.Tensor) -> None:
+    q = _two_bit_planes(blocks[:, 128:192].view(-1, 2, 32)).mul_(16)  # [n, 2, 4, 32]
+    nibbles = torch.empty_like(q)
+    write_nibbles(blocks[:, :128].view(-1, 2, 64), nibbles.view(-1, 2, 2, 64))
+    out.view(-1, 2, 4, 32).copy_(q.bitwise_or_(nibbles).sub_(32).view(torch.int8))
+
+
+def _q6_scales(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return half(blocks, 208), blocks[:, 192:208].view(torch.int8).float()
+
+
+FORMATS = (
+    superblock_format("Q2_K",  84, 16, _q2_levels, _q2_scales, _q2_minima, reach=3,  scale_reach=15),
+    superblock_format("Q3_K", 110, 16, _q3_levels, _q3_scales,             reach=4,  scale_reach=32),
+    superblock_format("Q4_K", 144, 32, _q4_levels, _q4_scales, _q4_minima, reach=15, scale_reach=63),
+    superblock_format("Q5_K", 176, 32, _q5_levels, _q4_scales, _q4_minima, reach=31, scale_reach=63),
+    superblock_format("Q6_K", 210, 16, _q6_levels, _q6_scales,             reach=32, scale_reach=128),
+)  # fmt: skip
