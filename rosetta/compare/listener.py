@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rosetta.model import Model
+    from rosetta.weight import Weight
+
+ANY = -1
+"""A dim that the config leaves open."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +23,9 @@ class LoadedTensor:
         source_name: the name that the file uses.
         dtype: declared dtype.
         dims: row-major, as stored.
-        expected: row-major dims that the config's sizes ask for; None where they do not say.
+        expected: row-major dims that the config's sizes ask for, `ANY` where they do not say; None where
+            they say nothing of the tensor.
+        in_out: whether the file itself says that it stores this matrix `[in, out]`; `expected` is then too.
     """
 
     name: str
@@ -23,6 +33,7 @@ class LoadedTensor:
     dtype: str
     dims: tuple[int, ...]
     expected: tuple[int, ...] | None = None
+    in_out: bool = False
 
 
 class Listener:
@@ -44,3 +55,23 @@ class Listener:
             done: units finished.
             total: units in all; 0 where that is not known.
         """
+
+
+def loaded_tensors(model: Model) -> list[LoadedTensor]:
+    """Every tensor of an opened model, in file order; a fused tensor under its fused name."""
+    by_source: dict[str, Weight] = {}
+    for weight in model.weights.values():
+        by_source.setdefault(weight.entry.name, weight)
+    tensors = []
+    for entry in model.container.tensors.values():
+        if entry.name not in by_source:
+            tensors.append(LoadedTensor(entry.name, entry.name, entry.dtype, entry.dims))
+            continue
+        weight = by_source[entry.name]
+        fused = weight.part is not None
+        name = weight.name.replace(".attn_q.", ".attn_qkv.") if fused else weight.name
+        expected = None if fused else model.expected_dims.get(weight.name)
+        if expected is not None and weight.transposed:
+            expected = expected[::-1]
+        tensors.append(LoadedTensor(name, entry.name, entry.dtype, entry.dims, expected, weight.transposed))
+    return tensors

@@ -1,1 +1,39 @@
-"""."""
+"""The typed report and its outputs, one file each: an output is a module here with `OPTION` and `render`."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rosetta.report.report import Report
+
+
+@dataclass(frozen=True)
+class Output:
+    """A form in which a report can be written to a file.
+
+    Args:
+        name: of the option (`json` is `--json`).
+        help: the option's help text.
+        render: a report -> the file's text.
+    """
+
+    name: str
+    help: str
+    render: Callable[[Report], str]
+
+
+def outputs() -> list[Output]:
+    """All outputs, by name: the modules of this package that say what their option does."""
+    found = []
+    for module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
+        if module.name == "report":  # no output, and pydantic's import is the costliest of the command line
+            continue
+        imported = importlib.import_module(f"{__name__}.{module.name}")
+        if hasattr(imported, "OPTION"):
+            found.append(Output(module.name, imported.OPTION, imported.render))
+    return found
