@@ -1,0 +1,218 @@
+"""Predicted noise: the local error of a stage that the declared dtypes and the arithmetic alone explain.
+
+For each output element: σ² = Σⱼ xⱼ² (σ²ₗ + σ²ᵣ), each weight's σ from its own block's step, plus the floor of
+the arithmetic. The laws and the constants are measured: docs/noise.md.
+
+Letters: T = tokens, C = inputs, R = outputs of a matrix.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rosetta.architectures import INTERLEAVED
+from rosetta.compare.metrics import rms
+from rosetta.compare.results import LocalError
+from rosetta.compare.weights import WeightPair, variance
+from rosetta.model import Model
+from rosetta.transformer import Op, Step, normalised, rotary_angles, row_blocks
+from rosetta.weight import Weight
+
+# An element beyond this many σ, or a stage whose rms is beyond this many times its prediction, is a fault.
+# Clean pairs stay below 6 and 1.4 (docs/noise.md).
+ELEMENT_SIGMAS = 8.0
+STAGE_RMS = 2.0
+
+# Float32 floors in units of half a unit in the last place, measured with torch on CPU (docs/noise.md, "floor").
+HALF_ULP = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
+LINEAR_UNITS, LINEAR_UNITS_ONE_TOKEN = 5.0, 0.16  # the latter grows with √C: one token runs another kernel
+NORM_UNITS, SOFTMAX_UNITS, CONTEXT_UNITS, ACTIVATION_UNITS, ADD_UNITS, ROTATION_UNITS = 3.4, 20.0, 5.0, 7.0, 1.0, 2.0
+
+LINEAR = {
+    "q": "attn_q",
+    "k": "attn_k",
+    "v": "attn_v",
+    "attn_out": "attn_output",
+    "ffn_gate": "ffn_gate",
+    "ffn_up": "ffn_up",
+    "ffn_out": "ffn_down",
+    "logits": "output",
+}
+NORMS = {"attn_norm": "attn_norm", "ffn_norm": "ffn_norm", "final_norm": "output_norm"}
+HEAD_NORMS = {"q": "attn_q_norm", "k": "attn_k_norm"}
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Predicts the noise of stages between two models.
+
+    Args:
+        left, right: the models.
+        pairs: what the comparison of each weight found, by full canonical name.
+        dtype: of the arithmetic.
+    """
+
+    left: Model
+    right: Model
+    pairs: Mapping[str, WeightPair]
+    dtype: torch.dtype
+
+    def sigma(self, op: Op, step: Step, output: Tensor) -> Tensor:
+        """Standard deviation of each element of the local error, float32, shaped as (or broadcast to) `output`.
+
+        Args:
+            op: the operation.
+            step: the reference's, with the reference's inputs.
+            output: the reference's value of the stage.
+        """
+        return (self._from_weights(op, step, output) + self._floor(op, step, output).square()).sqrt()
+
+    def _explained(self, full: str) -> tuple[Weight, Weight] | None:
+        """Both copies of a weight whose difference its dtypes explain, else None: it adds no noise."""
+        pair = self.pairs.get(full)
+        if pair is None or not pair.explained:
+            return None
+        return self.left.weights[full], self.right.weights[full]
+
+    def _from_weights(self, op: Op, step: Step, output: Tensor) -> Tensor:
+        if op.name == "embedding":
+            return self._lookup(step, output)
+        if op.name in NORMS:
+            return self._norm(step, NORMS[op.name], step.inputs[op.inputs[0]])
+        if op.name in LINEAR:
+            x, stem = step.inputs[op.inputs[0]], LINEAR[op.name]
+            found = self._linear(step, stem, x).view(output.shape)
+            if op.name in HEAD_NORMS and step.model.architecture.qk_norm:
+                found = self._through_head_norm(step, op.name, stem, x, found)
+            return found
+        return torch.zeros((), device=output.device)
+
+    def _lookup(self, step: Step, output: Tensor) -> Tensor:
+        tokens = step.inputs["tokens"].tolist()
+        total = torch.zeros(output.shape, device=output.device)
+        for name, rows in (("token_embd.weight", tokens), ("position_embd.weight", list(range(len(tokens))))):
+            both = self._explained(name)
+            if both:
+                for weight in both:
+                    total += weight.sigma_rows(rows).to(output.device).square()
+        return total
+
+    def _vector(self, step: Step, name: str) -> Tensor | None:
+        """Explained variance of a vector (a bias, a norm's weight), [R]."""
+        both = self._explained(step.full_name(name))
+        return variance(*both).to(step.cache.device) if both else None
+
+    def _norm(self, step: Step, stem: str, x: Tensor) -> Tensor:
+        y = normalised(x, step["norm_type"], step[step.model.architecture.epsilon_key]).float()
+        weight, bias = (self._vector(step, f"{stem}.{suffix}") for suffix in ("weight", "bias"))
+        total = torch.zeros((), device=x.device)
+        if weight is not None:
+            total = total + y.square() * weight
+        return total if bias is None else total + bias
+
+    def _linear(self, step: Step, stem: str, x: Tensor) -> Tensor:
+        """Variance of x Wᵀ + b, [T, R]."""
+        both = self._explained(step.full_name(f"{stem}.weight"))
+        bias = self._vector(step, f"{stem}.bias")
+        rows = step.source(f"{stem}.weight").dims[0]
+        total = torch.zeros(len(x), rows, device=x.device)
+        if both:
+            left, right = both
+            squares = x.float().square()
+            parts = [
+                squares @ part.to(x.device).T
+                for part in row_blocks(left, lambda weight, start, stop: variance(weight, right, start, stop))
+            ]
+            total = torch.cat(parts, dim=-1)
+        return total if bias is None else total + bias
+
+    def _through_head_norm(self, step: Step, name: str, stem: str, x: Tensor, before: Tensor) -> Tensor:
+        """Variance after the norm over each head, to first order: that of its input × gain², and of its weight."""
+        tensor = HEAD_NORMS[name]
+        z = step.linear(x, stem).view(before.shape)  # [T, N, D]
+        epsilon = step[step.model.architecture.epsilon_key]
+        gain = step.weight(f"{tensor}.weight") * torch.rsqrt(z.square().mean(-1, keepdim=True) + epsilon)
+        own = self._norm(step, tensor, z)
+        # The norm takes out the component along z itself; an upper bound leaves it in.
+        return before * gain.float().square() + own
+
+    def _floor(self, op: Op, step: Step, output: Tensor) -> Tensor:
+        """σ of the rounding of both sides' arithmetic: zero where one value serves both."""
+        unit = HALF_ULP[self.dtype] * math.sqrt(2)
+        size = output.float().abs()
+        if op.name in LINEAR:
+            x, stem = step.inputs[op.inputs[0]], LINEAR[op.name]
+            units = LINEAR_UNITS if len(x) > 1 else max(LINEAR_UNITS, LINEAR_UNITS_ONE_TOKEN * math.sqrt(x.shape[-1]))
+            squares = x.float().square()
+            weight = step.source(f"{stem}.weight")
+            magnitude = torch.cat(
+                [squares @ part.to(x.device).square().T for part in row_blocks(weight)], dim=-1
+            ).sqrt()
+            floor = units * unit * magnitude.view(output.shape)
+            if op.name in HEAD_NORMS and step.model.architecture.qk_norm:
+                scale = size.square().mean(-1, keepdim=True).sqrt() / floor.new_tensor(1e-30).maximum(
+                    step.linear(x, stem).view(output.shape).float().square().mean(-1, keepdim=True).sqrt()
+                )
+                floor = floor * scale + NORM_UNITS * unit * size
+            return floor
+        if op.name in ("q_rope", "k_rope"):
+            x = step.inputs[op.inputs[0]].float()  # [T, N, D]
+            # position × inverse frequency × 2⁻²³: what rounding the angle to float32 turns the pair by.
+            turn = torch.zeros(len(x), 1, x.shape[-1])
+            angles = 2 * rotary_angles(step.model, len(x))[0].float()[:, None, :]  # [T, 1, R]
+            pairs = angles.shape[-1]
+            halves = [slice(0, 2 * pairs, 2), slice(1, 2 * pairs, 2)]
+            if step.model.architecture.rope != INTERLEAVED:
+                halves = [slice(0, pairs), slice(pairs, 2 * pairs)]
+            for half in halves:
+                turn[..., half] = angles
+            return (ROTATION_UNITS + turn.to(x.device)) * unit * x.abs().amax(-1, keepdim=True)
+        if op.name == "attn_context":
+            scores, v = step.inputs["attn_scores"].float(), step.inputs["v"].float()
+            return CONTEXT_UNITS * unit * v.abs().amax() * torch.ones_like(size) if scores.numel() else size
+        if op.name in NORMS:
+            return NORM_UNITS * unit * size
+        if op.name == "attn_scores":
+            return SOFTMAX_UNITS * unit * size
+        if op.name == "ffn_act":
+            return ACTIVATION_UNITS * unit * size.maximum(size.new_tensor(rms(output) * 0.1))
+        return ADD_UNITS * unit * size
+
+
+def local_error(gap: Tensor, sigma: Tensor, reference: Tensor) -> LocalError:
+    """A stage's local error beside its prediction.
+
+    Args:
+        gap: difference of the two sides with the reference's inputs, any shape.
+        sigma: predicted standard deviation, broadcastable to it.
+        reference: the reference's value.
+
+    Returns:
+        `worst_ratio` is the larger of the largest |gap| / (k σ) and of the stage's rms over its own limit;
+        above 1 the stage is faulty.
+    """
+    sigma = sigma.expand_as(gap)
+    magnitude = gap.abs()
+    worst = float(torch.where(magnitude == 0, 0.0, magnitude / (ELEMENT_SIGMAS * sigma)).max()) if gap.numel() else 0.0
+    gap_rms, sigma_rms, size = rms(gap), rms(sigma), rms(reference)
+    whole = 0.0 if gap_rms == 0 else (gap_rms / (STAGE_RMS * sigma_rms) if sigma_rms else math.inf)
+    return LocalError(
+        max_diff=float(magnitude.max()) if gap.numel() else 0.0,
+        rel_l2=_ratio(gap_rms, size),
+        predicted_max_diff=ELEMENT_SIGMAS * float(sigma.max()) if gap.numel() else 0.0,
+        predicted_rel_l2=_ratio(STAGE_RMS * sigma_rms, size),
+        worst_ratio=max(worst, whole),
+    )
+
+
+def _ratio(a: float, b: float) -> float:
+    return a / b if b else (math.inf if a else 0.0)
+
+
+EXACT = LocalError(max_diff=0.0, rel_l2=0.0, predicted_max_diff=0.0, predicted_rel_l2=0.0, worst_ratio=0.0)
+"""The local error of a stage whose weights, config and inputs are equal on both sides."""

@@ -1,0 +1,214 @@
+"""Two models advancing side by side, one stage at a time, each on its own inputs and both on the reference's.
+
+What is equal is computed once: equal weights, config and inputs give one tensor for both sides, so that equal
+files differ by exactly zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rosetta.compare.metrics import count_nonfinite
+from rosetta.compare.noise import EXACT, Noise, local_error
+from rosetta.compare.results import LocalError, Side
+from rosetta.compare.weights import WeightPair, compare_weights
+from rosetta.model import Model
+from rosetta.transformer import NotComputable, Op, Step, Transformer
+from rosetta.weight import Weight
+
+Pairs = dict[tuple[Weight, Weight], WeightPair]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One stage of both sides.
+
+    Args:
+        reference, subject: each side's value on its own inputs; None where a side cannot compute it.
+        local: the local error; None where it cannot be computed.
+        reasons: why a side cannot compute the stage.
+        nonfinite: NaN and infinite values of (reference, subject).
+        differing: weights in use of which a block differs by more than its dtypes explain.
+    """
+
+    reference: Tensor | None
+    subject: Tensor | None
+    local: LocalError | None
+    reasons: Mapping[str, NotComputable] = field(default_factory=dict)
+    nonfinite: tuple[int, int] = (0, 0)
+    differing: tuple[str, ...] = ()
+
+    @property
+    def comparable(self) -> bool:
+        """Whether both sides have finite values of one shape."""
+        a, b = self.reference, self.subject
+        return a is not None and b is not None and a.shape == b.shape and self.nonfinite == (0, 0)
+
+    @property
+    def faulty(self) -> bool:
+        """Whether the fault is in this stage itself."""
+        if self.reasons or self.differing or bool(self.nonfinite[0]) != bool(self.nonfinite[1]):
+            return True
+        if self.nonfinite != (0, 0):
+            return False  # NaN on both sides: nothing here says whose
+        if not self.comparable or self.local is None:
+            return True
+        return self.local.worst_ratio > 1
+
+
+class ModelPair:
+    """The reference and the subject, with the stages that both have reached.
+
+    Args:
+        reference, subject: the two sides.
+        reference_side: which of left and right the reference is.
+        compared: comparisons of weights made so far, shared between pairs of the same files.
+    """
+
+    def __init__(
+        self, reference: Transformer, subject: Transformer, reference_side: Side, compared: Pairs | None = None
+    ) -> None:
+        self.reference, self.subject, self.reference_side = reference, subject, reference_side
+        self.compared: Pairs = {} if compared is None else compared
+        self.values: dict[str, Tensor] = {}
+        self.subject_values: dict[str, Tensor] = {}
+
+    def start(self, tokens: list[int]) -> None:
+        """Begin a run over the tokens."""
+        ids = torch.tensor(tokens, dtype=torch.int64)
+        self.values, self.subject_values = {"tokens": ids}, {"tokens": ids}
+
+    def with_models(self, reference: Model, subject: Model) -> ModelPair:
+        """The same run, from the same stages on, by other (repaired) models."""
+
+        def like(transformer: Transformer, model: Model) -> Transformer:
+            return Transformer(model, transformer.cache.device, transformer.cache.dtype)
+
+        pair = ModelPair(
+            like(self.reference, reference), like(self.subject, subject), self.reference_side, self.compared
+        )
+        pair.values, pair.subject_values = dict(self.values), dict(self.subject_values)
+        return pair
+
+    def weight_pair(self, full: str) -> WeightPair | None:
+        """The comparison of a weight that both sides have, made once; None where one lacks it."""
+        a, b = (side.model.weights.get(full) for side in (self.reference, self.subject))
+        if a is None or b is None:
+            return None
+        key = (replace(a, name=""), replace(b, name=""))
+        if key not in self.compared:
+            self.compared[key] = compare_weights(a, b)
+        return self.compared[key]
+
+    def run(self, layer: int | None, op: Op, subject_op: Op) -> Outcome:
+        """Compute one stage on both sides, on own inputs and on the reference's, and predict its noise."""
+        pairs = self._weight_pairs(layer, op, subject_op)
+        reasons: dict[str, NotComputable] = {}
+        a = self._compute(self.reference, layer, op, self.values, reasons, "reference")
+        same = not reasons and self._same(op, subject_op, pairs)
+        own_inputs = any(
+            self._moved(self.values[name]) is not self.subject_values.get(name) for name in op.inputs
+        )
+        if same:
+            local_b = a
+            for full in pairs:
+                self.subject.cache.share(self.subject.model.weights[full], self.reference.model.weights[full])
+        else:
+            local_b = self._compute(self.subject, layer, subject_op, self._for_subject(), reasons, "subject")
+        b = local_b
+        if own_inputs and "subject" not in reasons:
+            b = self._compute(self.subject, layer, subject_op, self.subject_values, reasons, "subject")
+        local = EXACT if same and a is not None else self._local(layer, op, a, local_b, pairs)
+        self.reference.cache.clear()
+        self.subject.cache.clear()
+        differing = tuple(name for name, pair in pairs.items() if pair is not None and pair.state == "differing")
+        counts = tuple(0 if x is None else count_nonfinite(x) for x in (a, b))
+        return Outcome(a, b, local, reasons, (counts[0], counts[1]), differing)
+
+    def advance(self, op: Op, outcome: Outcome) -> None:
+        """Take the stage's values as inputs of the next; where one is missing or not finite, the other's."""
+        a, b = outcome.reference, outcome.subject
+        bad_a, bad_b = outcome.nonfinite[0] > 0, outcome.nonfinite[1] > 0
+        if a is None or (bad_a and b is not None and not bad_b):
+            a = None if b is None else self._to(b, self.reference)
+        if b is None or not outcome.comparable:
+            b = a if a is None else self._moved(a)
+        for values, value in ((self.values, a), (self.subject_values, b)):
+            if value is None:
+                values.pop(op.name, None)
+                continue
+            values[op.name] = value
+            if op.name in ("embedding", "residual"):
+                values["stream"] = value
+
+    def _weight_pairs(self, layer: int | None, op: Op, subject_op: Op) -> dict[str, WeightPair | None]:
+        """Comparisons of all weights that either side uses in a stage, by full name; None: on one side only."""
+        prefix = "" if layer is None else f"blk.{layer}."
+        names = [prefix + name for name in dict.fromkeys([*op.weights, *op.optional, *subject_op.weights, *subject_op.optional])]
+        present = [n for n in names if n in self.reference.model.weights or n in self.subject.model.weights]
+        return {name: self.weight_pair(name) for name in present}
+
+    def _same(self, op: Op, subject_op: Op, pairs: Mapping[str, WeightPair | None]) -> bool:
+        """Whether both sides would compute the same from the same inputs, on the same device."""
+        a, b = self.reference, self.subject
+        return (
+            all(pair is not None and pair.state == "identical" for pair in pairs.values())
+            and op.keys == subject_op.keys
+            and a.model.architecture.gguf == b.model.architecture.gguf
+            and all(same_setting(a.model.config[key].value, b.model.config[key].value) for key in op.keys)
+            and a.cache.device == b.cache.device
+        )
+
+    def _compute(
+        self,
+        side: Transformer,
+        layer: int | None,
+        op: Op,
+        values: Mapping[str, Tensor],
+        reasons: dict[str, NotComputable],
+        role: str,
+    ) -> Tensor | None:
+        missing = [name for name in op.inputs if name not in values]
+        if missing:
+            reasons[role] = NotComputable(f"its input {missing[0]} could not be computed on either side")
+            return None
+        try:
+            return side.compute(layer, op, values)
+        except NotComputable as reason:
+            reasons[role] = reason
+            return None
+
+    def _local(
+        self, layer: int | None, op: Op, a: Tensor | None, b: Tensor | None, pairs: Mapping[str, WeightPair | None]
+    ) -> LocalError | None:
+        if a is None or b is None or a.shape != b.shape or count_nonfinite(a) or count_nonfinite(b):
+            return None
+        known = {name: pair for name, pair in pairs.items() if pair is not None}
+        noise = Noise(self.reference.model, self.subject.model, known, self.reference.cache.dtype)
+        with torch.inference_mode():
+            step = Step(self.reference.model, layer, self.values, self.reference.cache)
+            sigma = noise.sigma(op, step, a)
+            return local_error(self._to(b, self.reference).sub(a).float(), sigma, a)
+
+    def _for_subject(self) -> Mapping[str, Tensor]:
+        """The reference's stages on the subject's device."""
+        if self.reference.cache.device == self.subject.cache.device:
+            return self.values
+        return {name: self._moved(value) for name, value in self.values.items()}
+
+    def _moved(self, value: Tensor) -> Tensor:
+        return self._to(value, self.subject)
+
+    @staticmethod
+    def _to(value: Tensor, side: Transformer) -> Tensor:
+        return value if value.dtype == torch.int64 else value.to(side.cache.device)
+
+
+def same_setting(a: Any, b: Any) -> bool:
+    """Whether two canonical settings are the same value."""
+    return type(a) is type(b) and bool(a == b)

@@ -1,0 +1,283 @@
+"""A container's settings in canonical form: GGUF keys, float32 values, each missing key by its container's rule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rosetta.architectures import INTERLEAVED, SPLIT_HALF, Architecture
+from rosetta.containers.container import Container, Setting
+from rosetta.errors import DamagedFileError, UnsupportedError
+from rosetta.rope_scaling import RopeScaling, scaling_from_gguf, scaling_from_parameters
+
+# transformers' names of activations -> ours (transformers, activations.py, ACT2FN).
+ACTIVATIONS = {
+    "silu": "silu",
+    "swish": "silu",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+}
+LARGEST_COUNT = 1 << 31  # of any size in a config: what an int32 tensor index can hold
+LARGEST_BLOCK_COUNT = 4096  # no published model has a tenth of it; a damaged count must not cost minutes
+
+
+@dataclass(frozen=True)
+class Value:
+    """One canonical setting: `key` is the file's own spelling, None where the value is a default (`note` says whose)."""
+
+    value: Any
+    key: str | None = None
+    note: str = ""
+
+    @property
+    def defaulted(self) -> bool:
+        return self.key is None
+
+
+Config = Mapping[str, Value]
+
+
+class _Reader:
+    """Reads one container's settings into canonical values; `overrides` (a repair's) win over the file."""
+
+    def __init__(self, container: Container, architecture: Architecture, overrides: Mapping[str, Any]) -> None:
+        self.container, self.architecture, self.overrides = container, architecture, overrides
+        self.config: dict[str, Value] = {}
+
+    def raw(self, key: str) -> Setting | None:
+        if key in self.overrides:
+            return Setting(self.overrides[key], key)
+        setting = self.container.settings.get(key)
+        return None if setting is None or setting.value is None else setting
+
+    def put(self, key: str, setting: Setting | None, default: Any, note: str = "") -> Any:
+        """Store the setting, or the default with its note; required where the default is None."""
+        if setting is not None:
+            self.config[key] = Value(setting.value, setting.key)
+        elif default is not None:
+            self.config[key] = Value(default, None, note)
+        else:
+            raise DamagedFileError(
+                f"the metadata has no {key}",
+                file=self.container.path,
+                remedy="export the model again with a complete configuration",
+            )
+        return self.config[key].value
+
+    def count(self, key: str, default: int | None, note: str = "", largest: int = LARGEST_COUNT) -> int:
+        setting = self.raw(key)
+        if setting is not None:
+            value = setting.value
+            if isinstance(value, list) and value and all(v == value[0] for v in value):
+                value = value[0]  # a size per layer, the same in all
+            if isinstance(value, list):
+                raise UnsupportedError(f"{setting.key} differs from layer to layer", file=self.container.path)
+            if isinstance(value, float) and value.is_integer():
+                value = int(value)
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= largest:
+                raise DamagedFileError(
+                    f"{setting.key} is {value!r}, not a count between 1 and {largest}", file=self.container.path
+                )
+            setting = Setting(value, setting.key)
+        return int(self.put(key, setting, default, note))
+
+    def number(self, key: str, default: float | None, note: str = "") -> float:
+        setting = self.raw(key)
+        if setting is not None:
+            value = setting.value
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise DamagedFileError(f"{setting.key} is {value!r}, not a finite number", file=self.container.path)
+            setting = Setting(float(np.float32(value)), setting.key)
+        return float(self.put(key, setting, None if default is None else float(np.float32(default)), note))
+
+
+def canonical_config(
+    container: Container, architecture: Architecture, shapes: Mapping[str, tuple[int, ...]], overrides: Mapping[str, Any]
+) -> dict[str, Value]:
+    """The container's configuration under GGUF keys, in the order in which a report lists it.
+
+    Args:
+        container: an open container.
+        architecture: what it holds.
+        shapes: stored dims by canonical tensor name, where a default is derived from them.
+        overrides: canonical settings that a repair puts in place of the file's.
+
+    Raises:
+        DamagedFileError: a key that the container's own loader needs is missing, or no count or number.
+        UnsupportedError: a rope scaling rule, an activation or a per-layer size that rosetta does not run.
+    """
+    read, kind = _Reader(container, architecture, overrides), container.kind
+    theirs = f"default of {_loader(kind)}"
+    published = architecture.huggingface if kind == "huggingface" else {}
+
+    read.config["architecture"] = Value(architecture.gguf, "architecture")
+    embedding = shapes.get("token_embd.weight", (0, 0))
+    read.count("block_count", published.get("block_count"), theirs, LARGEST_BLOCK_COUNT)
+    read.count("context_length", published.get("context_length", 0 if kind == "apr" else None), theirs)
+    hidden = read.count("embedding_length", published.get("embedding_length"), theirs)
+    ffn_default = 4 * hidden if kind == "huggingface" and not architecture.gated else None
+    read.count("feed_forward_length", published.get("feed_forward_length", ffn_default), theirs)
+    heads = read.count("attention.head_count", published.get("attention.head_count"), theirs)
+    kv_default = published.get("attention.head_count_kv", heads)
+    read.count("attention.head_count_kv", kv_default, theirs)
+    key_default, key_note = _head_size(read, shapes, hidden, heads)
+    key_length = read.count("attention.key_length", key_default, key_note)
+    read.count("attention.value_length", key_length, "the key length")
+    vocab = read.count("vocab_size", embedding[0] or published.get("vocab_size"), "rows of the embedding")
+
+    read.config["norm_type"] = Value(overrides.get("norm_type", architecture.norm), "architecture")
+    _epsilon(read)
+    _activation(read)
+    if architecture.rope is not None:
+        _rope(read, shapes)
+    scale = 1.0 if _unscaled(container) else 1 / math.sqrt(key_length)
+    read.number("attention.scale", scale, "1/√(key length)")
+    _sliding_window(read, published)
+    _head(read, shapes, published)
+    for key in ("bos_token_id", "eos_token_id"):
+        setting = read.raw(key)
+        if setting is not None:
+            read.config[key] = Value(setting.value, setting.key)
+    del vocab
+    return read.config
+
+
+def _loader(kind: str) -> str:
+    return {"apr": "aprender", "gguf": "llama.cpp", "huggingface": "transformers"}.get(kind, kind)
+
+
+def _head_size(read: _Reader, shapes: Mapping[str, tuple[int, ...]], hidden: int, heads: int) -> tuple[int, str]:
+    kind, published = read.container.kind, read.architecture.huggingface
+    if kind == "huggingface" and "attention.key_length" in published:
+        return int(published["attention.key_length"]), "default of transformers"
+    query = shapes.get("blk.0.attn_q.weight")
+    if kind == "apr" and query and query[0] % heads == 0 and "attention.head_count" not in read.overrides:
+        return query[0] // heads, "rows of q / heads, as aprender infers it"  # GGUFConfig::from_apr, GH-479
+    return max(hidden // heads, 1), "embedding length / heads"
+
+
+def _epsilon(read: _Reader) -> None:
+    architecture, kind = read.architecture, read.container.kind
+    key = architecture.epsilon_key
+    spellings = ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon")
+    # A GGUF file must use the key of its architecture, as llama.cpp asks for that one alone.
+    if key not in read.overrides and kind != "gguf" and read.raw(key) is None:
+        for other in spellings:
+            setting = read.raw(other)
+            if setting is not None:
+                read.overrides = {**read.overrides, key: setting.value}
+                value = read.number(key, None)
+                read.config[key] = Value(value, setting.key)
+                return
+    note = f"default of {_loader(kind)} for {architecture.name}"
+    if kind == "gguf":
+        note = "llama.cpp refuses a file without this key; the architecture's published value"
+    read.number(key, architecture.norm_epsilon.of(kind), note)
+
+
+def _activation(read: _Reader) -> None:
+    setting = read.raw("activation")
+    if setting is None:
+        read.config["activation"] = Value(read.architecture.activation, None, "the architecture's")
+        return
+    name = ACTIVATIONS.get(str(setting.value), str(setting.value) if "activation" in read.overrides else None)
+    if name is None:
+        raise UnsupportedError(
+            f"the activation {setting.value!r} is none of {', '.join(ACTIVATIONS)}", file=read.container.path
+        )
+    read.config["activation"] = Value(name, setting.key)
+
+
+def _rope(read: _Reader, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    architecture, container = read.architecture, read.container
+    read.config["rope.type"] = _row_order(read, shapes)
+    note = f"default of {_loader(container.kind)} for {architecture.name}"
+    theta = read.number("rope.freq_base", architecture.rope_theta.of(container.kind), note)
+    if theta <= 0:
+        raise DamagedFileError(f"the rope base is {theta}, not positive", file=container.path)
+    key_length = read.config["attention.key_length"].value
+    share = read.raw("partial_rotary_factor")
+    rotated = int(key_length * share.value) if share and isinstance(share.value, int | float) else key_length
+    dimensions = read.count("rope.dimension_count", rotated, "the key length")
+    if dimensions % 2 or dimensions > key_length:
+        raise DamagedFileError(
+            f"rope.dimension_count is {dimensions} with heads of {key_length}", file=container.path
+        )
+    read.config["rope.scaling"] = _scaling(read, dimensions // 2, theta)
+
+
+def _row_order(read: _Reader, shapes: Mapping[str, tuple[int, ...]]) -> Value:
+    """In which order this container's Q and K rows lie: 0 interleaved, 2 split-half."""
+    architecture, kind = read.architecture, read.container.kind
+    assert architecture.rope is not None
+    setting = read.raw("rope.type")
+    if kind == "gguf" and "rope.type" not in read.overrides:
+        return Value(architecture.rope, "architecture")
+    if kind == "huggingface" and "rope.type" not in read.overrides:
+        return Value(SPLIT_HALF, "architecture")
+    if setting is not None:
+        if setting.value not in (INTERLEAVED, SPLIT_HALF):
+            raise DamagedFileError(f"{setting.key} is {setting.value!r}, neither 0 nor 2", file=read.container.path)
+        return Value(setting.value, setting.key)
+    if any(name.startswith("blk.") for name in read.container.tensors):
+        return Value(architecture.rope, None, "GGUF names: GGUF's order")
+    return Value(SPLIT_HALF, None, "Hugging Face names: split-half")
+
+
+def _scaling(read: _Reader, pairs: int, theta: float) -> Value:
+    """Rope scaling as factors: a tensor `rope_freqs` here counts as absent, the model puts it in."""
+    if "rope.scaling" in read.overrides:
+        return Value(read.overrides["rope.scaling"], "rope.scaling")
+    settings = read.container.settings
+    context = read.config["context_length"].value
+    setting = read.raw("rope.scaling")
+    try:
+        if setting is not None and isinstance(setting.value, Mapping):
+            return Value(scaling_from_parameters(setting.value, pairs, theta, context), setting.key)
+        values = {key: found.value for key, found in settings.items()}
+        scaling = scaling_from_gguf(values, pairs, theta, context)
+        return Value(scaling, "rope.scaling.type" if scaling else None, "" if scaling else "none")
+    except (KeyError, ValueError, ZeroDivisionError) as error:
+        raise UnsupportedError(f"rope scaling: {error}", file=read.container.path) from error
+
+
+def _unscaled(container: Container) -> bool:
+    """GPT-2's config.json can switch the attention scale off."""
+    setting = container.settings.get("scale_attn_weights")
+    return setting is not None and setting.value is False
+
+
+def _sliding_window(read: _Reader, published: Mapping[str, Any]) -> None:
+    """The window, 0 where there is none: a window that no context fills is none."""
+    setting = read.raw("attention.sliding_window")
+    window, key = (setting.value, setting.key) if setting else (published.get("attention.sliding_window"), None)
+    if read.container.kind == "huggingface" and "attention.sliding_window" in read.container.settings and not setting:
+        window = None  # an explicit null
+    context = read.config["context_length"].value
+    if not isinstance(window, int) or isinstance(window, bool) or window <= 0 or (context and window >= context):
+        window = 0
+    read.config["attention.sliding_window"] = Value(window, key, "" if key else "none declared")
+
+
+def _head(read: _Reader, shapes: Mapping[str, tuple[int, ...]], published: Mapping[str, Any]) -> None:
+    """Whether the head is the embedding: what the file says, else whether it holds a head."""
+    setting = read.raw("tied_embeddings")
+    if setting is not None and isinstance(setting.value, bool):
+        read.config["tied_embeddings"] = Value(setting.value, setting.key)
+    elif "tied_embeddings" in published:
+        read.config["tied_embeddings"] = Value(published["tied_embeddings"], None, "default of transformers")
+    else:
+        stored = "output.weight" in shapes
+        read.config["tied_embeddings"] = Value(not stored, None, "a head is stored" if stored else "no head is stored")
+
+
+def rope_scaling_from_tensor(factors: Any) -> RopeScaling:
+    """The scaling that a `rope_freqs` tensor holds: its values are the divisors themselves."""
+    return RopeScaling(tuple(float(f) for f in factors))

@@ -1,0 +1,208 @@
+"""Container + Architecture -> Model: config with GGUF keys, weights with GGUF names, decoded when asked for.
+
+Everything that legitimately differs between containers is brought to canonical form here, before anything
+is compared: names, fused and Conv1D tensors, the order of rotary rows, a tied head.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rosetta.architectures import Architecture, all_architectures, find_architecture
+from rosetta.config import LARGEST_BLOCK_COUNT, Config, Value, canonical_config, rope_scaling_from_tensor
+from rosetta.containers import open_container
+from rosetta.containers.container import Container, TensorEntry
+from rosetta.errors import DamagedFileError, UnsupportedError
+from rosetta.names import canonical_names
+from rosetta.weight import RowOrder, Weight
+
+Patch = Callable[[Weight], Weight]
+LAYER = re.compile(r"^blk\.(\d+)\.(.+)$")
+FOREIGN_LAYER = re.compile(r"(?:^|\.)(?:blk|layers|h|blocks)\.(\d+)\.")
+FUSED_QKV = ("attn_q", "attn_k", "attn_v")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model in canonical form.
+
+    Args:
+        container: the open file or folder.
+        architecture: what it holds.
+        config: canonical settings by GGUF key.
+        weights: canonical weights by GGUF name; a tied head is the embedding under the head's name.
+        unknown: tensors of the file that the architecture does not know.
+        overrides: settings that repairs put in place of the file's own.
+        patches: what repairs make of weights, by canonical name.
+    """
+
+    container: Container
+    architecture: Architecture
+    config: Config
+    weights: Mapping[str, Weight]
+    unknown: tuple[str, ...] = ()
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    patches: Mapping[str, Patch] = field(default_factory=dict)
+
+    def __getitem__(self, key: str) -> Any:
+        return self.config[key].value
+
+    @property
+    def block_count(self) -> int:
+        return int(self["block_count"])
+
+    @cached_property
+    def expected_dims(self) -> dict[str, tuple[int, ...]]:
+        """Row-major dims that the config demands of every tensor that the architecture can have."""
+        config = {key: value.value for key, value in self.config.items()}
+        layer = self.architecture.layer_dims(config)
+        dims = self.architecture.global_dims(config)
+        dims |= {f"blk.{n}.{name}": size for n in range(self.block_count) for name, size in layer.items()}
+        return dims
+
+    def mismatch(self, name: str) -> tuple[int, ...] | None:
+        """The dims that the config demands of a weight where the file's differ, else None."""
+        expected, weight = self.expected_dims.get(name), self.weights.get(name)
+        if expected is None or weight is None:
+            return None
+        fits = len(expected) == len(weight.dims) and all(
+            want in (-1, got) for want, got in zip(expected, weight.dims, strict=True)
+        )
+        return None if fits else expected
+
+    def repaired(
+        self, overrides: Mapping[str, Any] | None = None, patches: Mapping[str, Patch] | None = None
+    ) -> Model:
+        """This model with settings put in place of the file's own and weights read in another way."""
+        return build_model(
+            self.container, {**self.overrides, **(overrides or {})}, {**self.patches, **(patches or {})}
+        )
+
+    @property
+    def parameters(self) -> int:
+        """Weights that the file stores, a tied or fused tensor counted once."""
+        return sum(_count(entry) for entry in self.container.tensors.values())
+
+
+def open_model(path: str | Path) -> Model:
+    """Open a file or folder and bring what it holds into canonical form.
+
+    Raises:
+        DamagedFileError: the file contradicts its format, or its configuration is incomplete.
+        UnsupportedError: the container or the architecture is none that rosetta runs.
+    """
+    return build_model(open_container(path))
+
+
+def build_model(
+    container: Container, overrides: Mapping[str, Any] | None = None, patches: Mapping[str, Patch] | None = None
+) -> Model:
+    """The canonical model of an open container; see `Model` for the arguments."""
+    overrides, patches = overrides or {}, patches or {}
+    architecture = _architecture(container, overrides)
+    if not container.tensors:
+        raise UnsupportedError("the file holds no tensors, only metadata", file=container.path)
+    names = canonical_names(container.tensors, architecture, _layers_named(container))
+    entries: dict[str, TensorEntry] = {}
+    for source, name in names.items():
+        if name is None:
+            continue
+        if name in entries:
+            raise DamagedFileError(
+                f"tensors {entries[name].name!r} and {source!r} are both {name}",
+                file=container.path,
+                remedy="export the model with each tensor once",
+            )
+        entries[name] = container.tensors[source]
+    placeholders = {name for name, entry in entries.items() if entry.nbytes == 0}
+    shapes = {name: entry.dims for name, entry in entries.items() if name not in placeholders}
+    config = canonical_config(container, architecture, shapes, overrides)
+    weights = _weights(container, architecture, config, {n: e for n, e in entries.items() if n not in placeholders})
+    if architecture.rope is not None and "rope.scaling" not in overrides and "rope_freqs.weight" in weights:
+        factors = weights["rope_freqs.weight"]
+        if factors.count == config["rope.dimension_count"].value // 2:
+            config["rope.scaling"] = Value(rope_scaling_from_tensor(factors.values().tolist()), factors.entry.name)
+    weights = {name: patches[name](weight) if name in patches else weight for name, weight in weights.items()}
+    unknown = tuple(source for source, name in names.items() if name is None)
+    return Model(container, architecture, config, weights, unknown, overrides, patches)
+
+
+def _architecture(container: Container, overrides: Mapping[str, Any]) -> Architecture:
+    declared = overrides.get("architecture", container.architecture)
+    if not declared:
+        raise DamagedFileError(
+            "the metadata names no architecture",
+            file=container.path,
+            remedy="export the model again with its architecture",
+        )
+    architecture = find_architecture(str(declared))
+    if architecture is None:
+        known = ", ".join(architecture.name for architecture in all_architectures())
+        raise UnsupportedError(
+            f"the architecture {str(declared)[:80]!r} is not supported", file=container.path, remedy=f"rosetta runs {known}"
+        )
+    return architecture
+
+
+def _layers_named(container: Container) -> int:
+    """Number of layers that tensor names speak of: a wrong block count must not make tensors nameless."""
+    numbers = [int(found[1]) for name in container.tensors if (found := FOREIGN_LAYER.search(name)) and len(found[1]) < 6]
+    return min(max(numbers, default=0) + 1, LARGEST_BLOCK_COUNT)
+
+
+def _weights(
+    container: Container, architecture: Architecture, config: Config, entries: Mapping[str, TensorEntry]
+) -> dict[str, Weight]:
+    """Canonical weights: fused tensors split, Conv1D and declared `[in, out]` turned, rotary rows ordered."""
+    size = {key: value.value for key, value in config.items()}
+    layer_dims = architecture.layer_dims(size)
+    qkv = tuple(layer_dims[f"{part}.weight"][0] for part in FUSED_QKV)
+    weights: dict[str, Weight] = {}
+    for name, entry in entries.items():
+        weight = Weight(name, container, entry, entry.dtype, entry.dims, _stored_in_out(container, architecture, name, entry))
+        found = LAYER.match(name)
+        if found and found[2].startswith("attn_qkv."):
+            suffix = found[2].removeprefix("attn_qkv.")
+            for which, part in enumerate(FUSED_QKV):
+                split = f"blk.{found[1]}.{part}.{suffix}"
+                weights[split] = _ordered(replace(weight, name=split, part=(which, qkv)), architecture, size)
+        else:
+            weights[name] = _ordered(weight, architecture, size)
+    embedding = weights.get("token_embd.weight")
+    tied_by_config = container.kind == "huggingface" and size["tied_embeddings"]
+    # transformers alone leaves a missing head random where the config does not tie it.
+    may_tie = container.kind != "huggingface" or size["tied_embeddings"]
+    if embedding is not None and may_tie and (tied_by_config or "output.weight" not in weights):
+        weights["output.weight"] = replace(embedding, name="output.weight")
+    return weights
+
+
+def _stored_in_out(container: Container, architecture: Architecture, name: str, entry: TensorEntry) -> bool:
+    """Whether the file says of this matrix that it is stored `[in, out]`."""
+    if len(entry.dims) != 2:
+        return False
+    if container.kind == "huggingface":
+        return name.rsplit(".", 2)[-2] in architecture.conv1d and name.endswith(".weight")
+    return bool(getattr(container, "transposed_linears", False)) and entry.name.endswith(("_proj.weight", "lm_head.weight"))
+
+
+def _ordered(weight: Weight, architecture: Architecture, size: Mapping[str, Any]) -> Weight:
+    """The weight with its rotary rows in GGUF's order, where the file declares the other one."""
+    found = LAYER.match(weight.name)
+    rotary = found and found[2].rpartition(".")[0] in ("attn_q", "attn_k", "attn_q_norm", "attn_k_norm")
+    if not rotary or architecture.rope is None or size["rope.type"] == architecture.rope:
+        return weight
+    order = RowOrder(size["attention.key_length"], size["rope.dimension_count"], size["rope.type"])
+    return replace(weight, order=order)
+
+
+def _count(entry: TensorEntry) -> int:
+    count = 1
+    for dim in entry.dims:
+        count *= dim
+    return count if entry.nbytes else 0

@@ -1,0 +1,55 @@
+"""Canonical (GGUF) tensor names from whatever names a file uses, by gguf-py's own tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+import gguf
+
+from rosetta.architectures import Architecture
+
+# Spellings of `.apr` writers that gguf-py's tables lack (aprender, tensor_expectation.rs).
+ALIASES = {
+    "model.position_embedding": "position_embd",
+    "model.embed_positions": "position_embd",
+}
+BLOCK_ALIASES = {"self_attn.c_attn": "attn_qkv", "self_attn.qkv_proj": "attn_qkv"}
+PREFIXES = ("", "model.", "transformer.")  # some exporters strip the outermost module's name
+# Buffers that old checkpoints carry and no forward pass reads.
+BUFFERS = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
+
+
+def canonical_name(name: str, architecture: Architecture, block_count: int) -> str | None:
+    """The GGUF name of a tensor, or None for one that the architecture does not know."""
+    stem, dot, suffix = name.rpartition(".")
+    if suffix not in ("weight", "bias") or name.endswith(BUFFERS):
+        return None
+    table, known = _tables(architecture.gguf, block_count)
+    if stem in known:
+        return name
+    for prefix in PREFIXES:
+        found = table.get(prefix + stem)
+        if found is not None:
+            return found + dot + suffix
+    return None
+
+
+def canonical_names(names: Iterable[str], architecture: Architecture, block_count: int) -> dict[str, str | None]:
+    """File name -> canonical name (None: unknown), for all of a container's tensors."""
+    return {name: canonical_name(name, architecture, block_count) for name in names}
+
+
+@lru_cache(maxsize=8)
+def _tables(gguf_architecture: str, block_count: int) -> tuple[dict[str, str], frozenset[str]]:
+    """(foreign stem -> GGUF stem, all GGUF stems). Llama's table fills what the architecture's own lacks,
+    because `.apr` files give every architecture llama's Hugging Face names."""
+    by_name = {name: arch for arch, name in gguf.MODEL_ARCH_NAMES.items()}
+    table: dict[str, str] = {}
+    for architecture in ("llama", gguf_architecture):
+        mapping = gguf.get_tensor_name_map(by_name[architecture], block_count).mapping
+        table |= {foreign: canonical for foreign, (_, canonical) in mapping.items()}
+    table |= ALIASES
+    for layer in range(block_count):
+        table |= {f"model.layers.{layer}.{alias}": f"blk.{layer}.{name}" for alias, name in BLOCK_ALIASES.items()}
+    return table, frozenset(table.values()) | {"rope_freqs"}

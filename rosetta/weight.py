@@ -1,0 +1,173 @@
+"""One canonical weight: where its bytes lie, and how they become contiguous numbers in canonical order.
+
+Letters: R = rows, C = columns of the canonical matrix, row-major; a vector counts as [R, 1].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rosetta import blocks
+from rosetta.architectures import INTERLEAVED
+from rosetta.containers.container import Container, TensorEntry
+
+FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # bytes
+
+
+@dataclass(frozen=True)
+class RowOrder:
+    """How the rotary rows of each head are reordered: from the file's order into the canonical one.
+
+    Args:
+        head_size: rows of one head.
+        rotated: how many of them are rotated, the first ones.
+        source: the file's order, 0 interleaved or 2 split-half; the canonical order is the other.
+    """
+
+    head_size: int
+    rotated: int
+    source: int
+
+    def index(self, rows: int) -> NDArray[np.int64]:
+        """For each canonical row the file's row; rows that fill no whole head stay."""
+        pairs = self.rotated // 2
+        if self.source == INTERLEAVED:  # canonical: first all even rows, then all odd ones
+            head = [*range(0, self.rotated, 2), *range(1, self.rotated, 2)]
+        else:  # canonical: row j beside row j + pairs
+            head = [row for j in range(pairs) for row in (j, j + pairs)]
+        head += range(self.rotated, self.head_size)
+        heads = rows // self.head_size
+        index = np.add.outer(np.arange(heads) * self.head_size, np.array(head, dtype=np.int64)).ravel()
+        return np.concatenate([index, np.arange(heads * self.head_size, rows)])
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A tensor of a model under its canonical name; decoded when asked for, never kept.
+
+    Args:
+        name: canonical name, `blk.0.attn_q.weight`.
+        container: where the bytes are.
+        entry: the tensor that holds them, as its file declares it.
+        dtype: what the bytes are decoded as: the declared dtype, or another one that a repair tries.
+        stored_dims: row-major dims that the bytes are decoded with.
+        transposed: whether the decoded matrix is turned: its file says that it stores `[in, out]`.
+        part: (which, rows of each) of a fused tensor; the whole tensor where its rows are not their sum.
+        order: reordering of rotary rows; None where the file's order is the canonical one.
+    """
+
+    name: str
+    container: Container
+    entry: TensorEntry
+    dtype: str
+    stored_dims: tuple[int, ...]
+    transposed: bool = False
+    part: tuple[int, tuple[int, ...]] | None = None
+    order: RowOrder | None = None
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """Canonical dims, row-major: what the file's own dims make of this weight."""
+        whole = self.stored_dims[::-1] if self.transposed else self.stored_dims
+        first, stop = self._part_rows(whole)
+        return (stop - first, *whole[1:]) if self.part and whole else whole
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.dims)
+
+    def raw(self, start: int = 0, stop: int | None = None) -> NDArray[np.uint8] | None:
+        """Bytes of canonical rows start … stop, uint8 [rows, bytes a row]; None where rows are not whole bytes
+        (a block that spans two rows, one scale for the tensor, a turned quantised matrix)."""
+        row_bytes = self._row_bytes()
+        if row_bytes is None or (self.transposed and self.dtype not in FLOATS):
+            return None
+        first, last = self._part_rows(self.stored_dims)
+        if self.transposed or self.order is not None:
+            matrix = self.container.read(self.entry.name).reshape(-1, row_bytes)
+            if self.transposed:
+                element = np.dtype(f"u{FLOATS[self.dtype]}")
+                turned = np.ascontiguousarray(matrix.view(element).T)
+                matrix, (first, last) = turned.view(np.uint8), self._part_rows(self.stored_dims[::-1])
+            matrix = matrix[first:last]
+            if self.order is not None:
+                matrix = matrix[self.order.index(len(matrix))]
+            return np.ascontiguousarray(matrix[start:stop])
+        stop = last - first if stop is None else min(stop, last - first)
+        begin, size = (first + start) * row_bytes, max(stop - start, 0) * row_bytes
+        return self.container.read(self.entry.name, begin, size).reshape(-1, row_bytes)
+
+    def values(self, start: int = 0, stop: int | None = None) -> Tensor:
+        """Canonical rows start … stop as float32, [rows, C] ([rows] of a vector)."""
+        return self._decoded(blocks.decode, start, stop)
+
+    def sigma(self, start: int = 0, stop: int | None = None) -> Tensor:
+        """Standard deviation of the rounding of each weight that its dtype explains, shaped as `values`."""
+        return self._decoded(blocks.sigma, start, stop)
+
+    def rows(self, indices: Sequence[int]) -> Tensor:
+        """The given canonical rows as float32 [len(indices), C], reading no others where the layout allows."""
+        return self._rows(blocks.decode, indices)
+
+    def sigma_rows(self, indices: Sequence[int]) -> Tensor:
+        """`sigma` of the given canonical rows."""
+        return self._rows(blocks.sigma, indices)
+
+    def _rows(self, decode: blocks.Decoder, indices: Sequence[int]) -> Tensor:
+        if self._row_bytes() is None or self.transposed or self.order is not None:
+            return self._decoded(decode, 0, None)[list(indices)]
+        return torch.cat([self._decoded(decode, i, i + 1) for i in indices])
+
+    def _decoded(self, decode: blocks.Decoder, start: int, stop: int | None) -> Tensor:
+        raw = self.raw(start, stop)
+        if raw is not None:
+            dims = (len(raw), *self.dims[1:])
+            return decode(self.dtype, torch.from_numpy(raw.reshape(-1)), dims)
+        whole = decode(self.dtype, torch.from_numpy(self.container.read(self.entry.name)), self.stored_dims)
+        whole = whole.T.contiguous() if self.transposed else whole
+        first, last = self._part_rows(tuple(whole.shape))
+        whole = whole[first:last]
+        if self.order is not None:
+            whole = whole[torch.from_numpy(self.order.index(len(whole)))]
+        return whole[start:stop].contiguous()
+
+    def _part_rows(self, whole: tuple[int, ...]) -> tuple[int, int]:
+        """First row and the row after the last of this weight in the whole tensor."""
+        rows = whole[0] if whole else 1
+        if self.part is None or rows != sum(self.part[1]):
+            return 0, rows
+        which, sizes = self.part
+        return sum(sizes[:which]), sum(sizes[: which + 1])
+
+    def _row_bytes(self) -> int | None:
+        rows = self.stored_dims[0] if self.stored_dims else 1
+        columns = math.prod(self.stored_dims[1:])
+        block = blocks.block_format(self.dtype)
+        if self.dtype == "APR_Q8" or rows == 0 or self.entry.nbytes % rows:
+            return None
+        row_bytes = self.entry.nbytes // rows
+        if row_bytes % block.type_size or row_bytes // block.type_size != -(-columns // block.block_size):
+            return None
+        return row_bytes
+
+
+def same_bytes(a: Weight, b: Weight, rows_at_once: int = 4096) -> bool:
+    """Whether two weights of one dtype and shape hold the same canonical bytes; stops at the first difference."""
+    if a.dtype != b.dtype or a.dims != b.dims:
+        return False
+    rows = a.dims[0] if a.dims else 1
+    step = rows if a.order or b.order or a.transposed or b.transposed else rows_at_once
+    for start in range(0, rows, max(step, 1)):
+        left, right = a.raw(start, start + step), b.raw(start, start + step)
+        if left is None or right is None:
+            return bool(torch.equal(a.values(), b.values()))
+        if not np.array_equal(left, right):
+            return False
+    return True
