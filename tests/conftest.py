@@ -1,0 +1,54 @@
+"""What all tests share: markers that skip with a reason, the samples, arithmetic that repeats itself."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLES = ROOT.parent / "shared" / "samples"
+
+# Nothing in the tests may reach for the network or the terminal's colours.
+os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", TOKENIZERS_PARALLELISM="false")
+for variable in ("FORCE_COLOR", "GITHUB_ACTIONS"):
+    os.environ.pop(variable, None)
+
+# A loaded machine is no failure: the timeout on every test is the only clock.
+settings.register_profile("rosetta", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("rosetta")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what this machine has not, and say what would be needed."""
+    needs = {mark.name for mark in item.iter_markers()}
+    if "requires_llamacpp" in needs and importlib.util.find_spec("llama_cpp") is None:
+        pytest.skip("llama.cpp is not installed: pip install 'rosetta-trace[llamacpp]'")
+    if "requires_transformers" in needs and importlib.util.find_spec("transformers") is None:
+        pytest.skip("transformers is not installed: pip install 'rosetta-trace[transformers]'")
+    if "requires_samples" in needs and not SAMPLES.is_dir():
+        pytest.skip("the shared samples do not lie beside this checkout")
+    if "requires_cuda" in needs:
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """The same sums in the same order, however many cores there are."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """The folder of shared samples; the test is skipped where it is absent."""
+    if not SAMPLES.is_dir():
+        pytest.skip("the shared samples do not lie beside this checkout")
+    return SAMPLES
