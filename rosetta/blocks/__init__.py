@@ -20,7 +20,7 @@ __all__ = ["FORMATS", "BlockFormat", "Decoder", "block_format", "decode", "group
 Decoder = Callable[[str, torch.Tensor, Sequence[int]], torch.Tensor]
 """`decode` or `sigma`."""
 
-_SLAB = {"cpu": 1 << 20, "cuda": 1 << 26}  # weights worked on at a time: a CPU's cache, a GPU's launch
+_SLAB = {"cpu": 1 << 21, "cuda": 1 << 26}  # weights worked on at a time: a CPU's cache, a GPU's launch
 
 FORMATS: dict[str, BlockFormat] = {
     block.name: block
@@ -62,7 +62,9 @@ def nbytes(dtype: str, dims: Sequence[int]) -> int:
     return -(-weights // block.block_size) * block.type_size
 
 
-def decode(dtype: str, raw: torch.Tensor, dims: Sequence[int]) -> torch.Tensor:
+def decode(
+    dtype: str, raw: torch.Tensor, dims: Sequence[int], out: torch.Tensor | None = None
+) -> torch.Tensor:
     """The values that a tensor's bytes stand for, bit-identical to gguf-py.
 
     The bytes are the blocks of the flattened tensor, or of each row filled up to whole blocks (as an `.apr`
@@ -73,25 +75,29 @@ def decode(dtype: str, raw: torch.Tensor, dims: Sequence[int]) -> torch.Tensor:
         dtype: canonical dtype name.
         raw: uint8 `[bytes]`, contiguous, on any device.
         dims: row-major; empty for a scalar.
+        out: float32 to write into, contiguous, of as many weights: the pages of fresh memory cost more than
+            decoding does.
 
     Returns:
-        float32 of shape `dims` on the same device.
+        float32 of shape `dims` on the same device; `out`'s memory where it was given.
 
     Raises:
         UnsupportedError: rosetta cannot decode the dtype.
         DamagedFileError: the number of bytes fits neither layout.
     """
     block = block_format(dtype)
-    return _filled(block, block.write_values, raw, dims)
+    return _filled(block, block.write_values, raw, dims, out)
 
 
-def sigma(dtype: str, raw: torch.Tensor, dims: Sequence[int]) -> torch.Tensor:
+def sigma(
+    dtype: str, raw: torch.Tensor, dims: Sequence[int], out: torch.Tensor | None = None
+) -> torch.Tensor:
     """Standard deviation of the rounding that the dtype explains, for each weight (docs/noise.md).
 
     Never NaN where the weight is finite; where it is not, infinite or NaN.
 
     Args:
-        dtype, raw, dims: as for `decode`.
+        dtype, raw, dims, out: as for `decode`.
 
     Returns:
         float32 of shape `dims` on the same device.
@@ -106,40 +112,55 @@ def sigma(dtype: str, raw: torch.Tensor, dims: Sequence[int]) -> torch.Tensor:
             f"dtype {dtype} holds integers, which have no rounding noise",
             remedy="weights must be of a float or a quantised dtype",
         )
-    return _filled(block, block.write_sigma, raw, dims)
+    return _filled(block, block.write_sigma, raw, dims, out)
 
 
-def _filled(block: BlockFormat, write: Writer, raw: torch.Tensor, dims: Sequence[int]) -> torch.Tensor:
+def _filled(
+    block: BlockFormat, write: Writer, raw: torch.Tensor, dims: Sequence[int], out: torch.Tensor | None
+) -> torch.Tensor:
     """A tensor of shape `dims`, written slab by slab."""
     rows, columns = _layout(block, raw, dims)
-    out = torch.empty(tuple(dims), dtype=torch.float32, device=raw.device)
+    if out is None:
+        out = torch.empty(rows * columns, dtype=torch.float32, device=raw.device)
+    out = out.view(rows, columns)
     if not out.numel():
-        return out
-    if raw.data_ptr() % 8:  # a view of another type needs an even address
+        return out.view(tuple(dims))
+    if raw.data_ptr() % 8:  # a view as another type needs an even address
         raw = raw.clone()
-    weights, size = block.block_size, block.type_size
-    if weights == 0:
-        weights, size = columns, raw.numel()
-    blocks = raw.view(-1, size)
-    slab = _SLAB.get(raw.device.type, _SLAB["cpu"])
-    whole = out.numel() // weights if rows == 1 else 0 if columns % weights else len(blocks)
-    values = out.view(-1)
-    step = max(1, slab // weights)
-    for start in range(0, whole, step):
-        stop = min(start + step, whole)
-        write(blocks[start:stop], values[start * weights : stop * weights].view(-1, weights))
-    if whole == len(blocks):
-        return out
-    # what is left is filled up with weights that no dims count: the end of the tensor, or of each row
-    left = values[whole * weights :].view(rows, -1)
-    row_blocks = blocks[whole:].view(rows, -1, size)
-    step = max(1, slab // (row_blocks.shape[1] * weights))
+    weights, size = (block.block_size, block.type_size) if block.block_size else (columns, raw.numel())
+    blocks = raw.view(rows, -1, size)
+    whole = columns // weights  # blocks of a row that are full
+    if whole == blocks.shape[1]:
+        _write_slabs(write, blocks.view(-1, size), out.view(-1, weights))
+    elif rows == 1:
+        _write_slabs(write, blocks[0, :whole], out[0, : whole * weights].view(-1, weights))
+        _write_padded(write, blocks[:, whole:], weights, out[:, whole * weights :])
+    else:
+        _write_padded(write, blocks, weights, out)
+    return out.view(tuple(dims))
+
+
+def _slab(device: torch.device, weights: int) -> int:
+    """How many items of so many weights are worked on at a time."""
+    return max(1, _SLAB.get(device.type, _SLAB["cpu"]) // weights)
+
+
+def _write_slabs(write: Writer, blocks: torch.Tensor, out: torch.Tensor) -> None:
+    """Full blocks `[n, S]` into `[n, B]`."""
+    step = _slab(blocks.device, out.shape[1])
+    for start in range(0, len(blocks), step):
+        write(blocks[start : start + step], out[start : start + step])
+
+
+def _write_padded(write: Writer, blocks: torch.Tensor, weights: int, out: torch.Tensor) -> None:
+    """Rows of blocks `[R, b, S]` into rows `[R, C]` that end before their last block of `weights` does."""
+    rows, width, size = blocks.shape
+    step = _slab(blocks.device, width * weights)
     for start in range(0, rows, step):
-        part = row_blocks[start : start + step]
-        padded = torch.empty((part.shape[0] * part.shape[1], weights), dtype=torch.float32, device=raw.device)
-        write(part.reshape(-1, size), padded)
-        left[start : start + step] = padded.view(len(part), -1)[:, : left.shape[1]]
-    return out
+        part = blocks[start : start + step].reshape(-1, size)
+        padded = torch.empty((len(part), weights), dtype=torch.float32, device=out.device)
+        write(part, padded)
+        out[start : start + step] = padded.view(-1, width * weights)[:, : out.shape[1]]
 
 
 def _layout(block: BlockFormat, raw: torch.Tensor, dims: Sequence[int]) -> tuple[int, int]:

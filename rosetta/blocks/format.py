@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 import torch
 
-from rosetta.errors import UnsupportedError
-
 Writer = Callable[[torch.Tensor, torch.Tensor], None]
 """From uint8 `[n, S]`, fills a float32 `[n, B]` on the same device."""
 
@@ -28,8 +26,9 @@ class BlockFormat:
             (32, or 16 in Q2_K, Q3_K, Q6_K and a few more; 32 for floats too, so that any pair can be
             compared).
         write_values: the decoder, bit-identical to gguf-py.
-        write_sigma: standard deviation of the rounding of each weight (docs/noise.md). None for integer
-            types, which have no scale and cannot be weights.
+        write_sigma: standard deviation of the rounding of each weight: gap at the weight's own level / √12,
+            and what the rounding of its scale adds (docs/noise.md). None for integer types, which have no
+            scale and cannot be weights.
     """
 
     name: str
@@ -38,29 +37,3 @@ class BlockFormat:
     group: int
     write_values: Writer
     write_sigma: Writer | None
-
-    def decode(self, blocks: torch.Tensor) -> torch.Tensor:
-        """The values of whole blocks: uint8 `[n, S]` -> float32 `[n, B]`, on the blocks' device."""
-        out = self._empty(blocks)
-        self.write_values(blocks, out)
-        return out
-
-    def sigma(self, blocks: torch.Tensor) -> torch.Tensor:
-        """Standard deviation of the rounding of each weight: uint8 `[n, S]` -> float32 `[n, B]`.
-
-        Raises:
-            UnsupportedError: the dtype holds integers, which are not rounded.
-        """
-        if self.write_sigma is None:
-            raise UnsupportedError(
-                f"{self.name} holds integers, which have no rounding noise",
-                remedy="weights must be of a float or a quantised dtype",
-            )
-        out = self._empty(blocks)
-        self.write_sigma(blocks, out)
-        return out
-
-    def _empty(self, blocks: torch.Tensor) -> torch.Tensor:
-        n, size = blocks.shape
-        width = self.block_size or size - self.type_size
-        return torch.empty((n, width), dtype=torch.float32, device=blocks.device)

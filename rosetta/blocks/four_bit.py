@@ -133,7 +133,7 @@ def _nvfp4_scales(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Unsigned E4M3, halved because the levels are doubled; its NaN counts as zero."""
     code = blocks[:, :4].int()
     exponent, mantissa = (code >> 3) & 15, (code & 7).float()
-    unit = torch.exp2(exponent.clamp(min=1).float() - 11)  # 2^(e − 7 − 3) / 2
+    unit = ((exponent.clamp(min=1) - 11 + 127) << 23).view(torch.float32)  # 2^(e − 7 − 3) / 2, as bits
     scale = torch.where(exponent > 0, mantissa + 8, mantissa) * unit
     return scale.masked_fill(code == 0x7F, 0), unit
 
