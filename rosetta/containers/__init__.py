@@ -1,1 +1,58 @@
-"""."""
+"""Opens a model file or folder as a Container, recognised by its content and never by its name.
+
+A container is one module of this package that has `recognises(path, head)` and `open(path)`; nothing else
+needs to know of it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+from pathlib import Path
+from typing import Protocol, cast
+
+from rosetta.containers.container import Container, Setting, TensorEntry, TensorInput
+from rosetta.containers.file_bytes import FileBytes
+from rosetta.containers.foreign import refusal_of_file, refusal_of_folder
+
+__all__ = ["Container", "Setting", "TensorEntry", "TensorInput", "open_container"]
+
+_HEAD = 64  # bytes that a container may judge by
+
+
+class _Opener(Protocol):
+    def recognises(self, path: Path, head: bytes) -> bool: ...
+    def open(self, path: Path) -> Container: ...
+
+
+def open_container(path: str | Path) -> Container:
+    """Open a model lazily: metadata and tensor index are read, tensor data when it is asked for.
+
+    Args:
+        path: an `.apr` or GGUF file (any shard of a split one), or a Hugging Face folder.
+
+    Raises:
+        UsageError: there is no such file or folder, or it is given in the wrong form.
+        UnsupportedError: something that rosetta does not read, named.
+        DamagedFileError: the file contradicts its own format.
+    """
+    path = Path(path)
+    if path.is_dir():
+        head = b""
+    else:
+        file = FileBytes(path)
+        head = file.bytes(0, min(_HEAD, file.size))
+        file.close()
+    for opener in _openers():
+        if opener.recognises(path, head):
+            return opener.open(path)
+    raise refusal_of_folder(path) if path.is_dir() else refusal_of_file(path, head)
+
+
+@cache
+def _openers() -> tuple[_Opener, ...]:
+    modules = (
+        importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)
+    )
+    return tuple(cast(_Opener, module) for module in modules if hasattr(module, "recognises"))

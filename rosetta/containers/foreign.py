@@ -1,0 +1,103 @@
+"""Files and folders that are no container: what each seems to be, and what to give instead."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+from rosetta.errors import DamagedFileError, RosettaError, UnsupportedError, UsageError
+
+_PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
+"""A pickle stream, or the ZIP archive that torch.save makes of one."""
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+_GGML_MAGICS = (b"lmgg", b"fmgg", b"tjgg", b"algg")  # llama.cpp before GGUF: ggml, ggmf, ggjt, ggla
+_GIT_LFS = b"version https://git-lfs"
+
+SAFE = "open it with transformers and save it with save_pretrained, which writes safetensors"
+
+
+def refusal_of_file(path: Path, head: bytes) -> RosettaError:
+    """The error for a file whose first bytes no container recognises.
+
+    Args:
+        path: the file.
+        head: its first 64 bytes, or all of a shorter one.
+    """
+    if not head:
+        return DamagedFileError("is empty", file=path, remedy="copy it again")
+    if is_safetensors(head):
+        name = f", in spite of its name {path.suffix}," if path.suffix in (".gguf", ".apr") else ""
+        message = f"is a bare safetensors file{name} without a config"
+        return UsageError(message, file=path, remedy="give the folder that holds it and config.json")
+    if head.startswith(_PICKLES):
+        return UnsupportedError(
+            "is a pickle, which rosetta never opens (it can run code)", file=path, remedy=SAFE
+        )
+    if head.startswith(_GGML_MAGICS):
+        remedy = "convert the model again with a current llama.cpp"
+        return UnsupportedError("is a GGML file from before GGUF", file=path, remedy=remedy)
+    if head.startswith(_GIT_LFS):
+        return DamagedFileError("is a Git LFS pointer, not the model", file=path, remedy="run git lfs pull")
+    if _is_text(head):
+        if path.name == "config.json" or path.name.endswith(".safetensors.index.json"):
+            remedy = "give the folder that holds it"
+            return UsageError("is one file of a Hugging Face folder", file=path, remedy=remedy)
+        return UnsupportedError("is a text, not a model", file=path, remedy=_WANTED)
+    message = f"begins with the bytes {head[:4].hex(' ')}, which no model format does"
+    return UnsupportedError(message, file=path, remedy=_WANTED)
+
+
+def refusal_of_folder(path: Path) -> RosettaError:
+    """The error for a folder without a config.json."""
+    names = names_in(path)
+    models = [name for name in names if name.endswith((".gguf", ".apr"))]
+    if len(models) == 1:
+        remedy = f"give the file: {path / models[0]}"
+        return UsageError("is a folder that holds one model file", file=path, remedy=remedy)
+    if models:
+        message = (
+            f"is a folder of {len(models)} model files ({', '.join(models[:4])}{', …' * (len(models) > 4)})"
+        )
+        return UsageError(message, file=path, remedy="give one of the files")
+    if any(name.endswith(".safetensors") for name in names):
+        remedy = "put the model's config.json beside the weights"
+        return UsageError("has no config.json", file=path, remedy=remedy)
+    if any(name.endswith(PICKLE_SUFFIXES) for name in names):
+        message = "has no config.json, and holds weights as a pickle only, which rosetta never opens"
+        return UnsupportedError(message, file=path, remedy=SAFE)
+    return UsageError("is a folder without config.json and weights", file=path, remedy=_WANTED)
+
+
+def names_in(folder: Path) -> list[str]:
+    """The names of a folder's files, sorted.
+
+    Raises:
+        UsageError: the folder may not be read.
+    """
+    try:
+        return sorted(os.listdir(folder))
+    except OSError as error:
+        reason = os.strerror(error.errno or 0).lower()
+        raise UsageError(reason, file=folder, remedy="check the path") from error
+
+
+_WANTED = "give an .apr file, a GGUF file or a Hugging Face folder"
+
+
+def is_safetensors(head: bytes) -> bool:
+    """Whether a file seems to be safetensors: a header length, then a JSON object."""
+    if len(head) < 10 or head[8:9] != b"{":
+        return False
+    (length,) = struct.unpack_from("<Q", head)
+    return bool(2 <= length <= 100_000_000 and head[9:10] in b'"} \n\t')
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = head.decode()
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 3:  # else a letter cut by the end of the head
+            return False
+        text = head[: error.start].decode()
+    return all(letter.isprintable() or letter in "\r\n\t\f\ufeff" for letter in text)

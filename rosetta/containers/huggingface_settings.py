@@ -1,0 +1,80 @@
+"""What config.json says of the model, under GGUF keys; every usual spelling of a key is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rosetta.containers.container import Setting
+from rosetta.containers.settings import (
+    FORWARD_FACTS,
+    Fact,
+    Source,
+    attention_scale,
+    gathered,
+    rope_settings,
+    sliding_window,
+)
+from rosetta.containers.values import COUNT, COUNTS, NUMBER
+
+HUGGINGFACE_FACTS: tuple[Fact, ...] = (
+    Fact("embedding_length", COUNT, ("hidden_size", "n_embd", "d_model", "dim")),
+    Fact("block_count", COUNT, ("num_hidden_layers", "n_layer", "n_layers", "num_layers")),
+    Fact("attention.head_count", COUNTS, ("num_attention_heads", "n_head", "n_heads", "num_heads")),
+    Fact("attention.head_count_kv", COUNTS, ("num_key_value_heads", "n_head_kv", "num_kv_heads")),
+    Fact(
+        "feed_forward_length", COUNTS, ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "d_ff")
+    ),
+    Fact(
+        "context_length",
+        COUNT,
+        ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"),
+    ),
+    Fact("vocab_size", COUNT, ("vocab_size",)),
+    Fact("attention.key_length", COUNT, ("head_dim", "kv_channels")),
+    Fact("attention.value_length", COUNT, ("head_dim", "kv_channels")),
+    Fact("attention.layer_norm_rms_epsilon", NUMBER, ("rms_norm_eps",)),
+    Fact(
+        "attention.layer_norm_epsilon",
+        NUMBER,
+        ("layer_norm_epsilon", "layer_norm_eps", "norm_epsilon", "norm_eps"),
+    ),
+    Fact("bos_token_id", COUNTS, ("bos_token_id",)),
+    Fact("eos_token_id", COUNTS, ("eos_token_id",)),
+    *FORWARD_FACTS,
+)
+
+
+def huggingface_settings(path: Path, config: Mapping[str, Any]) -> dict[str, Setting]:
+    """The settings; those of a nested `text_config` come before the outer ones.
+
+    Args:
+        path: config.json, for messages.
+        config: its object.
+
+    Raises:
+        DamagedFileError: a value is not of its kind.
+    """
+    sources = _sources(config)
+    found = gathered(path, HUGGINGFACE_FACTS, sources)
+    for source in sources:
+        for derived in (rope_settings, attention_scale, sliding_window):
+            for key, setting in derived(path, source).items():
+                found.setdefault(key, setting)
+    return found
+
+
+def huggingface_architecture(config: Mapping[str, Any]) -> str | None:
+    """`model_type` as the config says it, else the first of `architectures`, else None."""
+    model_type, classes = config.get("model_type"), config.get("architectures")
+    if isinstance(model_type, str) and model_type:
+        return model_type
+    if isinstance(classes, list) and classes and isinstance(classes[0], str):
+        return classes[0]
+    return None
+
+
+def _sources(config: Mapping[str, Any]) -> tuple[Source, ...]:
+    nested = config.get("text_config")
+    return (Source(nested, "text_config."), Source(config)) if isinstance(nested, dict) else (Source(config),)

@@ -1,0 +1,93 @@
+"""The header of one safetensors file, validated in full before any byte of data is used."""
+
+from __future__ import annotations
+
+import struct
+from math import prod
+from typing import Any
+
+from rosetta.containers.container import TensorEntry
+from rosetta.containers.file_bytes import FileBytes
+from rosetta.containers.json_text import json_object
+from rosetta.containers.values import COUNT
+from rosetta.errors import DamagedFileError, UnsupportedError
+
+_MAX_HEADER = 100_000_000  # bytes; safetensors, MAX_HEADER_SIZE
+_REMEDY = "the file is damaged; copy it again"
+
+_BITS: dict[str, int] = {
+    **dict.fromkeys(("F4",), 4),
+    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 16),
+    **dict.fromkeys(("U32", "I32", "F32"), 32),
+    **dict.fromkeys(("U64", "I64", "F64", "C64"), 64),
+}
+"""Bits of a weight; safetensors, Dtype::bitsize. The names are the ones that rosetta uses, too."""
+
+
+def read_header(file: FileBytes) -> tuple[dict[str, TensorEntry], dict[str, int]]:
+    """Read and check a safetensors header.
+
+    Returns:
+        the tensors in the order of their data, and for each the byte of the file where its data begins.
+
+    Raises:
+        DamagedFileError: the header breaks a rule of the format.
+        UnsupportedError: a dtype that the format did not have when this was written.
+    """
+    if file.size < 8:
+        raise DamagedFileError(
+            f"has {file.size} bytes, no safetensors header", file=file.path, remedy=_REMEDY
+        )
+    (length,) = struct.unpack("<Q", file.bytes(0, 8))
+    if length > _MAX_HEADER:
+        message = f"the header is said to have {length:,} bytes, the format allows {_MAX_HEADER:,}"
+        raise DamagedFileError(message, file=file.path, where="byte 0", remedy=_REMEDY)
+    file.require(8, length, "the header")
+    repeated: list[str] = []
+    table = json_object(file.path, file.bytes(8, length), "the header", repeated=repeated.append)
+    if repeated:
+        raise DamagedFileError(
+            "is in the header twice", file=file.path, where=f"key {repeated[0]!r}", remedy=_REMEDY
+        )
+    table.pop("__metadata__", None)
+    data_at = 8 + length
+    infos = sorted(
+        (_checked(file, name, info, data_at) for name, info in table.items()), key=lambda info: info[1:]
+    )
+    end = 0
+    for entry, start, stop in infos:
+        if start != end:
+            message = f"its data begins at byte {start:,} of the data, and the one before ends at {end:,}"
+            raise DamagedFileError(message, file=file.path, where=f"tensor {entry.name!r}", remedy=_REMEDY)
+        end = stop
+    if data_at + end != file.size:
+        message = f"the tensors end at byte {data_at + end:,}, the file at {file.size:,}"
+        raise DamagedFileError(message, file=file.path, remedy=_REMEDY)
+    return {entry.name: entry for entry, *_ in infos}, {
+        entry.name: data_at + start for entry, start, _ in infos
+    }
+
+
+def _checked(file: FileBytes, name: str, info: Any, data_at: int) -> tuple[TensorEntry, int, int]:
+    """The entry, and where its data begins and ends within the data."""
+    where = f"tensor {name!r}"
+    fields = info if isinstance(info, dict) else {}
+    dtype, dims, span = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
+    counts = (
+        [*dims, *span] if isinstance(dims, list) and isinstance(span, list) and len(span) == 2 else [None]
+    )
+    if not isinstance(dtype, str) or not all(map(COUNT.holds, counts)):
+        message = "its dtype, shape or data_offsets are not as the format has them"
+        raise DamagedFileError(message, file=file.path, where=where, remedy=_REMEDY)
+    if dtype not in _BITS:
+        remedy = "save the model in another dtype"
+        raise UnsupportedError(f"has the dtype {dtype!r:.40}", file=file.path, where=where, remedy=remedy)
+    *shape, start, stop = counts
+    bits = prod(shape) * _BITS[dtype]
+    if start > stop or bits != (stop - start) * 8:
+        message = f"dims {shape} of {dtype} take {bits / 8:,.0f} bytes, data_offsets are {span}"
+        raise DamagedFileError(message, file=file.path, where=where, remedy=_REMEDY)
+    file.require(data_at + start, stop - start, where)
+    return TensorEntry(name, dtype, tuple(shape), stop - start), start, stop
