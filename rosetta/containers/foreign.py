@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rosetta.errors import DamagedFileError, RosettaError, UnsupportedError, UsageError
 
-_PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
-"""A pickle stream, or the ZIP archive that torch.save makes of one."""
+_PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+_ZIP = b"PK\x03\x04"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _GGML_MAGICS = (b"lmgg", b"fmgg", b"tjgg", b"algg")  # llama.cpp before GGUF: ggml, ggmf, ggjt, ggla
 _GIT_LFS = b"version https://git-lfs"
@@ -27,13 +27,16 @@ def refusal_of_file(path: Path, head: bytes) -> RosettaError:
     if not head:
         return DamagedFileError("is empty", file=path, remedy="copy it again")
     if is_safetensors(head):
-        name = f", in spite of its name {path.suffix}," if path.suffix in (".gguf", ".apr") else ""
-        message = f"is a bare safetensors file{name} without a config"
-        return UsageError(message, file=path, remedy="give the folder that holds it and config.json")
+        name = f", although its name says {path.suffix}" if path.suffix in (".gguf", ".apr") else ""
+        message = f"holds safetensors{name}; weights alone do not say what model they are of"
+        return UsageError(message, file=path, remedy="give the folder that holds them with config.json")
     if head.startswith(_PICKLES):
         return UnsupportedError(
             "is a pickle, which rosetta never opens (it can run code)", file=path, remedy=SAFE
         )
+    if head.startswith(_ZIP):
+        message = "is a ZIP archive; torch.save packs pickles so, which rosetta never opens"
+        return UnsupportedError(message, file=path, remedy=SAFE)
     if head.startswith(_GGML_MAGICS):
         remedy = "convert the model again with a current llama.cpp"
         return UnsupportedError("is a GGML file from before GGUF", file=path, remedy=remedy)

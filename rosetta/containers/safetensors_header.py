@@ -75,9 +75,9 @@ def _checked(file: FileBytes, name: str, info: Any, data_at: int) -> tuple[Tenso
     where = f"tensor {name!r}"
     fields = info if isinstance(info, dict) else {}
     dtype, dims, span = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
-    counts = (
-        [*dims, *span] if isinstance(dims, list) and isinstance(span, list) and len(span) == 2 else [None]
-    )
+    counts: list[Any] = [None]
+    if isinstance(dims, list) and isinstance(span, list) and len(span) == 2:
+        counts = [*dims, *span]
     if not isinstance(dtype, str) or not all(map(COUNT.holds, counts)):
         message = "its dtype, shape or data_offsets are not as the format has them"
         raise DamagedFileError(message, file=file.path, where=where, remedy=_REMEDY)
