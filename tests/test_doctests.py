@@ -1,0 +1,27 @@
+"""Every example in a docstring runs and prints what it says."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+
+import fixtures
+import rosetta
+
+
+def module_names() -> list[str]:
+    """All modules but those that a run would start."""
+    names = []
+    for package in (rosetta, fixtures):
+        for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+            if not module.name.endswith("__main__"):
+                names.append(module.name)
+    return names
+
+
+def test_docstring_examples() -> None:
+    results = {name: doctest.testmod(importlib.import_module(name)) for name in module_names()}
+    failed = [name for name, result in results.items() if result.failed]
+    assert failed == [], "see the captured output above"
+    assert sum(result.attempted for result in results.values()) > 0
