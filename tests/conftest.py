@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -52,3 +56,31 @@ def samples() -> Path:
     if not SAMPLES.is_dir():
         pytest.skip("the shared samples do not lie beside this checkout")
     return SAMPLES
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a command gave: exit code, stdout, stderr, and the report where one was written."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+    report: dict[str, Any]
+
+
+Compare = Callable[..., Run]
+
+
+@pytest.fixture
+def compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Compare:
+    """`compare(left, right, "--strict", …)`: what `rosetta LEFT RIGHT …` gives, in this process."""
+    from rosetta.cli import run
+
+    def compared(left: Path | str, right: Path | str, *options: str) -> Run:
+        target = tmp_path / "report.json"
+        capsys.readouterr()
+        code = run([str(left), str(right), *options, "--json", str(target)])
+        out, err = capsys.readouterr()
+        return Run(code, out, err, json.loads(target.read_text("utf-8")) if target.exists() else {})
+
+    return compared
