@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from rosetta.blocks.fields import SQRT12, half, half_step
+from rosetta.blocks.fields import SQRT12, aligned, half, half_step
 from rosetta.blocks.format import BlockFormat
 
 
@@ -32,7 +32,7 @@ def _apr_q8_sigma(blocks: torch.Tensor, out: torch.Tensor) -> None:
 
 
 def _apr_q8_scale(blocks: torch.Tensor) -> torch.Tensor:
-    return blocks[:, :4].clone().view(torch.float32)
+    return aligned(blocks[:, :4]).view(torch.float32)
 
 
 FORMATS = (

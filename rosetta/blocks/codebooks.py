@@ -11,7 +11,7 @@ from functools import cache
 import torch
 from gguf import quants
 
-from rosetta.blocks.fields import bits, half
+from rosetta.blocks.fields import aligned, bits, half
 from rosetta.blocks.format import BlockFormat
 from rosetta.blocks.superblock import Levels, Scales, superblock_format
 
@@ -96,7 +96,7 @@ def _word_scales(start: int, stride: int, unit: float) -> Scales:
 
 def _word_signs(words: torch.Tensor) -> torch.Tensor:
     """Four 7-bit sign indices of each 32-bit word: uint8 `[n, 8, 4]` -> int32 `[n, 32]`."""
-    return _split(words.clone().view(torch.int32).view(-1, 8), 7, 4)
+    return _split(aligned(words).view(torch.int32).view(-1, 8), 7, 4)
 
 
 def _iq2_xxs_levels(blocks: torch.Tensor, out: torch.Tensor) -> None:

@@ -13,10 +13,14 @@ SQRT12 = math.sqrt(12.0)  # a value rounded to steps of 1 is off by 1/√12 in t
 HALF_FLOOR = 2.0**-24  # the smallest step of float16
 
 
+def aligned(field: torch.Tensor) -> torch.Tensor:
+    """A copy that can be viewed as another type: a slice of a single block counts as contiguous where it lies."""
+    return field.clone(memory_format=torch.contiguous_format)
+
+
 def half(blocks: torch.Tensor, start: int) -> torch.Tensor:
     """The float16 at byte `start` of each block: float32 `[n, 1]`."""
-    # clone: a slice of a single block is contiguous already, and may lie at an odd address
-    return blocks[:, start : start + 2].clone().view(torch.float16).float()
+    return aligned(blocks[:, start : start + 2]).view(torch.float16).float()
 
 
 def spacing(x: torch.Tensor, mantissa_bits: int, floor: float) -> torch.Tensor:
