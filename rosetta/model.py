@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from rosetta import blocks
 from rosetta.architectures import Architecture, all_architectures, find_architecture
 from rosetta.config import LARGEST_BLOCK_COUNT, Config, Value, canonical_config, rope_scaling_from_tensor
 from rosetta.containers import open_container
@@ -164,6 +165,7 @@ def _weights(
     qkv = tuple(layer_dims[f"{part}.weight"][0] for part in FUSED_QKV)
     weights: dict[str, Weight] = {}
     for name, entry in entries.items():
+        _check_dtype(container, entry)
         weight = Weight(name, container, entry, entry.dtype, entry.dims, _stored_in_out(container, architecture, name, entry))
         found = LAYER.match(name)
         if found and found[2].startswith("attn_qkv."):
@@ -180,6 +182,17 @@ def _weights(
     if embedding is not None and may_tie and (tied_by_config or "output.weight" not in weights):
         weights["output.weight"] = replace(embedding, name="output.weight")
     return weights
+
+
+def _check_dtype(container: Container, entry: TensorEntry) -> None:
+    """Refuse a weight whose dtype holds no real numbers, by name."""
+    if entry.dtype not in blocks.FORMATS or blocks.FORMATS[entry.dtype].write_sigma is None:
+        raise UnsupportedError(
+            f"its dtype {entry.dtype} cannot hold weights",
+            file=container.path,
+            where=f"tensor {entry.name!r}",
+            remedy="convert it to a float or a quantised dtype",
+        )
 
 
 def _stored_in_out(container: Container, architecture: Architecture, name: str, entry: TensorEntry) -> bool:

@@ -136,7 +136,7 @@ def compare(
 
 def _report(left: str, right: str, options: Options, listener: Listener) -> Report:
     from rosetta.diagnose import compare_operands  # imports torch: not before there is something to compute
-    from rosetta.report.report import build_report
+    from rosetta.report.build import build_report
 
     return build_report(compare_operands(left, right, options, listener))
 

@@ -105,6 +105,11 @@ class ModelPair:
             self.compared[key] = compare_weights(a, b)
         return self.compared[key]
 
+    def has_compared(self, full: str) -> bool:
+        """Whether `weight_pair` has the answer already."""
+        a, b = (side.model.weights.get(full) for side in (self.reference, self.subject))
+        return a is not None and b is not None and (replace(a, name=""), replace(b, name="")) in self.compared
+
     def run(self, layer: int | None, op: Op, subject_op: Op) -> Outcome:
         """Compute one stage on both sides, on own inputs and on the reference's, and predict its noise."""
         pairs = self._weight_pairs(layer, op, subject_op)

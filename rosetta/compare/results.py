@@ -257,10 +257,9 @@ class Finding(Result):
     actual: Any = None
     """What it is."""
     message: str
-    """The rest of a sentence that begins with the tensor or key: `needs transpose (GGML convention)`;
-    a whole sentence where there is neither."""
+    """What is wrong, in one sentence that begins with the tensor or key."""
     recommendation: str
-    """What to do about it, a whole sentence."""
+    """What to do about it, in one sentence."""
     status: Literal["confirmed", "suspected"]
     """`confirmed`: the repair brought the stage back to its predicted noise."""
     latent: bool = False

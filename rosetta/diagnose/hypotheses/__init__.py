@@ -1,1 +1,19 @@
-"""."""
+"""The hypotheses: one module each, found by listing this package."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from functools import cache
+
+from rosetta.diagnose.hypothesis import Fault, Proposal
+
+Hypothesis = Callable[[Fault], Iterator[Proposal]]
+
+
+@cache
+def all_hypotheses() -> tuple[Hypothesis, ...]:
+    """The `propose` function of every hypothesis."""
+    modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+    return tuple(module.propose for module in modules)

@@ -1,0 +1,72 @@
+"""Two configurations compared key by key, in canonical form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rosetta.compare.results import ConfigDiff
+from rosetta.config import Value
+from rosetta.model import Model
+from rosetta.rope_scaling import RopeScaling
+
+# Keys that name the row order of a container, not of the model: canonical weights have one order.
+ORDER_KEYS = frozenset({"rope.type"})
+
+
+def compare_config(left: Model, right: Model, tied_head_agrees: bool | None) -> list[ConfigDiff]:
+    """One row for each canonical key that either side has.
+
+    Args:
+        left, right: the models.
+        tied_head_agrees: what the comparison of the two heads found; a copy of the embedding is a tied head.
+    """
+    keys = list(dict.fromkeys([*left.config, *right.config]))
+    rows = [_row(key, left.config.get(key), right.config.get(key)) for key in keys]
+    return [_head(row, tied_head_agrees) if row.key == "tied_embeddings" else row for row in rows]
+
+
+def agree(key: str, a: Any, b: Any) -> bool:
+    """Whether two canonical values of a key mean the same model."""
+    if isinstance(a, RopeScaling) and isinstance(b, RopeScaling):
+        return len(a.factors) == len(b.factors) and bool(
+            np.allclose(a.factors, b.factors, rtol=1e-5) and np.isclose(a.magnitude, b.magnitude, rtol=1e-5)
+        )
+    if key == "eos_token_id" and (isinstance(a, list) or isinstance(b, list)):  # HF may list several
+        return bool(set(_as_list(a)) & set(_as_list(b)))
+    return bool(a == b)
+
+
+def _row(key: str, left: Value | None, right: Value | None) -> ConfigDiff:
+    values = [None if side is None else plain(side.value) for side in (left, right)]
+    notes = [
+        f"{name}: {side.note}" for name, side in (("left", left), ("right", right)) if side is not None and side.note
+    ]
+    if left is None or right is None:
+        # A key that one container has no place for says nothing about the model.
+        missing = "left" if left is None else "right"
+        return ConfigDiff(key=key, left=values[0], right=values[1], status="defaulted", note=f"{missing}: not stated")
+    same = key in ORDER_KEYS or agree(key, left.value, right.value)
+    status = "differs" if not same else ("defaulted" if left.defaulted or right.defaulted else "same")
+    if key in ORDER_KEYS and left.value != right.value:
+        notes.append("each file's own order of q and k rows; brought to one order before comparing")
+    return ConfigDiff(key=key, left=values[0], right=values[1], status=status, note="; ".join(notes))
+
+
+def _head(row: ConfigDiff, agrees: bool | None) -> ConfigDiff:
+    if row.status != "differs" or not agrees:
+        return row
+    note = "one side stores a copy of the embedding as its head"
+    return row.model_copy(update={"status": "same", "note": note})
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def plain(value: Any) -> Any:
+    """A canonical value as JSON knows it."""
+    if isinstance(value, RopeScaling):
+        return {"factors": list(value.factors), "magnitude": value.magnitude}
+    return value

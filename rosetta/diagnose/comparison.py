@@ -1,0 +1,257 @@
+"""One comparison from operands to findings: open both sides, tokenize, run them in lockstep, prove the causes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from rosetta.compare.listener import Listener, loaded_tensors
+from rosetta.compare.lockstep import Lockstep, LockstepResult, logits_summary
+from rosetta.compare.options import Options
+from rosetta.compare.pair import ModelPair
+from rosetta.compare.prompt import Tokenized, tokenize
+from rosetta.compare.results import (
+    Compared,
+    ConfigDiff,
+    Finding,
+    LogitsDiff,
+    NegativeLogLikelihood,
+    Refuted,
+    Side,
+    StageDiff,
+    TokensDiff,
+    TopToken,
+    Verdict,
+    WeightsDiff,
+)
+from rosetta.compare.settings import compare_config
+from rosetta.compare.verdict import verdict
+from rosetta.compare.weights import WeightPair, describe
+from rosetta.diagnose.engine import Engine
+from rosetta.errors import UsageError
+from rosetta.model import Model, open_model
+from rosetta.tokenizer import Tokenizer
+from rosetta.transformer import Transformer
+from rosetta.weight import Weight
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+TOP_TOKENS = 5
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that a report is made from."""
+
+    operands: dict[Side, str]
+    models: dict[Side, Model]
+    options: Options
+    verdict: Verdict
+    reason: str
+    tokens: TokensDiff
+    config: list[ConfigDiff]
+    weights: WeightsDiff
+    stages: list[StageDiff]
+    findings: list[Finding]
+    refuted: list[Refuted]
+    logits: LogitsDiff | None
+    compared: Compared
+    notes: list[str]
+    load_s: float
+    diagnose_s: float
+    total_s: float
+
+
+def compare_operands(left: str, right: str, options: Options, listener: Listener | None = None) -> Comparison:
+    """Compare two files or folders as the options say.
+
+    Raises:
+        RosettaError: an operand is missing, damaged or unsupported, or the options ask for the impossible.
+    """
+    started = time.perf_counter()
+    listener = listener or Listener()
+    if "cuda" in (options.left_device, options.right_device) and not torch.cuda.is_available():
+        raise UsageError("no CUDA device is available", remedy="leave out --device cuda")
+    models: dict[Side, Model] = {}
+    for side, operand in (("left", left), ("right", right)):
+        listener.working(f"opening {operand}", 0, 0)
+        models[side] = open_model(operand)
+    for model in models.values():
+        listener.loaded(model.container.label, loaded_tensors(model))
+    listener.working("tokenizing", 0, 0)
+    tokenized = tokenize(models["left"], models["right"], options)
+    runnable, notes = without_padding(models, tokenized)
+    load_s = time.perf_counter() - started
+
+    engine = Engine() if options.diagnose else None
+    pair = _pair(runnable, options)
+    result = Lockstep(pair, options.threshold, engine, options.stop_at_first, listener).run(tokenized.run)
+    weights = compare_all_weights(pair, runnable, complete=not result.stopped)
+    head = pair.weight_pair("output.weight")
+    config = compare_config(models["left"], models["right"], head is not None and head.state != "differing")
+    compared = Compared(
+        stages=sum(stage.max_diff is not None for stage in result.stages),
+        weights=weights.compared,
+        config_keys=sum(row.left is not None and row.right is not None for row in config),
+        tokens=len(tokenized.diff.left),
+    )
+    word, reason = verdict(tokenized.diff, result, compared, both_have_weights=True)
+    return Comparison(
+        operands={"left": left, "right": right},
+        models=models,
+        options=options,
+        verdict=word,
+        reason=reason,
+        tokens=tokenized.diff,
+        config=config,
+        weights=weights,
+        stages=[_tokens_stage(tokenized.diff), *result.stages],
+        findings=_marked_latent(engine.findings if engine else [], result),
+        refuted=engine.refuted if engine else [],
+        logits=compare_logits(result.logits, tokenized, options.reference),
+        compared=compared,
+        notes=[*tokenized.notes, *notes, *(note for model in models.values() for note in _notes(model))],
+        load_s=load_s,
+        diagnose_s=engine.seconds if engine else 0.0,
+        total_s=time.perf_counter() - started,
+    )
+
+
+def without_padding(models: dict[Side, Model], tokenized: Tokenized) -> tuple[dict[Side, Model], list[str]]:
+    """Both models with as many rows of embedding and head as they have in common, where the rest is padding.
+
+    A row is padding where no tokenizer has a token of its number. Otherwise the models stay as they are, and
+    the stages say that their dims differ.
+    """
+    rows = {side: model["vocab_size"] for side, model in models.items()}
+    common = min(rows.values())
+    tokens = [len(t.vocabulary) for t in tokenized.tokenizers.values() if t is not None]
+    if len(set(rows.values())) == 1 or (tokens and min(tokens) > common):
+        return models, []
+    larger: Side = "left" if rows["left"] > common else "right"
+
+    def shorter(weight: Weight) -> Weight:
+        total = weight.dims[0] if weight.dims else 0
+        return replace(weight, part=(0, (common, total - common))) if total == rows[larger] else weight
+
+    patches = {"token_embd.weight": shorter, "output.weight": shorter}
+    note = f"{models[larger].container.path}: {rows[larger] - common} rows of padding behind the vocabulary are left out"
+    return {**models, larger: models[larger].repaired({"vocab_size": common}, patches)}, [note]
+
+
+def compare_all_weights(pair: ModelPair, models: dict[Side, Model], complete: bool) -> WeightsDiff:
+    """Every weight that both sides have, each counted once: a tied head is the embedding.
+
+    Args:
+        pair: the run's pair, which has compared most of them already.
+        models: the sides.
+        complete: compare those that no stage used as well; a run that stopped early leaves them out.
+    """
+    left, right = models["left"].weights, models["right"].weights
+    names = list(dict.fromkeys([*right, *left]))
+    tied = all("output.weight" in w and w["output.weight"].entry is w["token_embd.weight"].entry
+               for w in (left, right) if "token_embd.weight" in w)
+    shared = [n for n in names if n in left and n in right and not (tied and n == "output.weight")]
+    found = {n: pair.weight_pair(n) for n in shared if complete or pair.has_compared(n)}
+    pairs = {name: compared for name, compared in found.items() if compared is not None}
+    differing = [name for name, compared in pairs.items() if compared.state == "differing"]
+    return WeightsDiff(
+        compared=sum(left[name].dims == right[name].dims for name in pairs),
+        identical_bytes=sum(compared.identical_bytes for compared in pairs.values()),
+        within_noise=sum(c.state != "differing" and not c.identical_bytes for c in pairs.values()),
+        differing=len(differing),
+        missing_left=[name for name in right if name not in left and name != "rope_freqs.weight"],
+        missing_right=[name for name in left if name not in right and name != "rope_freqs.weight"],
+        differing_tensors=[
+            describe(name, left[name], right[name], pairs[name], _difference_in_words(left[name], right[name], pairs[name]))
+            for name in differing
+        ],
+    )
+
+
+def _difference_in_words(left: Weight, right: Weight, pair: WeightPair) -> str:
+    if left.dims != right.dims:
+        return "dims differ"
+    if pair.worst_block is None:
+        return ""
+    row, column = pair.worst_block
+    return f"worst block at row {row}, column {column}: {pair.worst_ratio:.3g} × its predicted error"
+
+
+def compare_logits(logits: tuple[Tensor | None, Tensor | None], tokenized: Tokenized, reference: Side) -> LogitsDiff | None:
+    """What the sides would say next, and how likely each finds the prompt itself.
+
+    Args:
+        logits: (reference's, subject's), [T, V].
+        tokenized: the tokens that were run, and the tokenizers that name the pieces.
+        reference: which side the reference is.
+    """
+    believed, other = logits
+    if believed is None or other is None:
+        return None
+    other = other.to(believed.device)
+    sides: dict[Side, Tensor] = {reference: believed, ("left" if reference == "right" else "right"): other}
+    tops = {side: _top(x[-1], tokenized.tokenizers[side]) for side, x in sides.items()}
+    best = believed[-1].topk(min(2, believed.shape[-1])).values
+    kl = None
+    if believed.shape == other.shape:
+        p, q = believed.double().log_softmax(-1), other.double().log_softmax(-1)
+        kl = float((p.exp() * (p - q)).sum(-1).mean())
+    nll = {side: logits_summary(x, tokenized.run) for side, x in sides.items()}
+    uniform = float(torch.log(torch.tensor(float(believed.shape[-1]))))
+    return LogitsDiff(
+        left_top=tops["left"],
+        right_top=tops["right"],
+        argmax_match=int(believed[-1].argmax()) == int(other[-1].argmax()),
+        margin=float(best[0] - best[-1]),
+        kl=kl,
+        nll=NegativeLogLikelihood(left=nll["left"], right=nll["right"], uniform=uniform),
+    )
+
+
+def _top(logits: Tensor, tokenizer: Tokenizer | None) -> list[TopToken]:
+    values, ids = logits.topk(min(TOP_TOKENS, len(logits)))
+    return [
+        TopToken(id=i, token=tokenizer.piece(i) if tokenizer and i < tokenizer.size else None, logit=v)
+        for i, v in zip(ids.tolist(), values.tolist(), strict=True)
+    ]
+
+
+def _pair(models: dict[Side, Model], options: Options) -> ModelPair:
+    devices = {"left": options.left_device, "right": options.right_device}
+    sides = {side: Transformer(model, devices[side], DTYPES[options.dtype]) for side, model in models.items()}
+    other: Side = "left" if options.reference == "right" else "right"
+    return ModelPair(sides[options.reference], sides[other], options.reference)
+
+
+def _tokens_stage(tokens: TokensDiff) -> StageDiff:
+    return StageDiff(
+        name="tokens",
+        layer=None,
+        op="tokens",
+        status="ok" if tokens.match else "faulty",
+        left_dims=[len(tokens.left)],
+        right_dims=[len(tokens.right)],
+    )
+
+
+def _marked_latent(findings: list[Finding], result: LockstepResult) -> list[Finding]:
+    """Findings that make nothing divergent on this prompt, marked so."""
+    over = set(result.faulty_over)
+    return [
+        finding.model_copy(update={"latent": True})
+        if finding.evidence and finding.evidence.stage not in over and not result.brought_back
+        else finding
+        for finding in findings
+    ]
+
+
+def _notes(model: Model) -> list[str]:
+    path = model.container.path
+    notes = [f"{path}: {note}" for note in model.container.notes]
+    if model.unknown:
+        some = ", ".join(model.unknown[:3]) + (" …" if len(model.unknown) > 3 else "")
+        notes.append(f"{path}: {len(model.unknown)} tensors that {model.architecture.name} does not know: {some}")
+    return notes

@@ -1,0 +1,58 @@
+"""Bytes of one dtype declared as another that takes as many: BF16 as F16 first of all (`dtype.mislabeled`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+
+from rosetta import blocks
+from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
+from rosetta.weight import Weight
+
+SAMPLED_ROWS = 64
+
+
+def propose(fault: Fault) -> Iterator[Proposal]:
+    """The other dtypes that fit the byte count of each accused weight, those that resemble the other side first."""
+    for suspect, weight in fault.accused_weights():
+        other = suspect.other.weights.get(weight.name)
+        candidates = list(_other_dtypes(weight))
+        if other is not None and other.dims == weight.dims:
+            scored = [(_distance(candidate, other), candidate) for candidate in candidates]
+            now = _distance(weight, other)
+            candidates = [c for distance, c in sorted(scored, key=lambda pair: pair[0]) if distance < now]
+        for candidate in candidates:
+            own, declared, actual = weight.entry.name, weight.entry.dtype, candidate.dtype
+            yield Proposal(
+                kind="dtype.mislabeled",
+                role=suspect.role,
+                repair=Repair(
+                    patches={
+                        name: lambda found, actual=actual: replace(found, dtype=actual)
+                        for name, use in suspect.model.weights.items()
+                        if use.entry is weight.entry and (weight.part is None or name == weight.name)
+                    }
+                ),
+                tensor=weight.name,
+                declared=declared,
+                actual=actual,
+                message=f"{weight.name} is declared {declared}, and its bytes are {actual}",
+                recommendation=f"write {own} with the dtype that its bytes have, {actual}, or convert them to {declared}",
+            )
+
+
+def _other_dtypes(weight: Weight) -> Iterator[Weight]:
+    for dtype, block in blocks.FORMATS.items():
+        if dtype == weight.dtype or block.write_sigma is None or block.block_size == 0:
+            continue
+        if blocks.nbytes(dtype, weight.stored_dims) == weight.entry.nbytes:
+            yield replace(weight, dtype=dtype)
+
+
+def _distance(candidate: Weight, other: Weight) -> float:
+    """Mean |difference| over the first rows, each value weighed by the other side's size; inf where not finite."""
+    a, b = candidate.values(0, SAMPLED_ROWS), other.values(0, SAMPLED_ROWS)
+    gap = (a - b).abs().mean() / b.abs().mean().clamp_min(torch.finfo(torch.float32).tiny)
+    return float(gap) if torch.isfinite(gap) else float("inf")

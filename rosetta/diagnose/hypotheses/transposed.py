@@ -1,0 +1,72 @@
+"""A matrix stored the other way round: `layout.transposed` (its values are turned) or `layout.dims_swapped`
+(only its dims are)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
+from rosetta.model import Patch
+from rosetta.weight import Weight
+
+
+def propose(fault: Fault) -> Iterator[Proposal]:
+    """The other layouts that the bytes of each accused matrix can have."""
+    for suspect, weight in fault.accused_weights():
+        if len(weight.stored_dims) == 2:
+            yield from _other_layouts(suspect, weight)
+
+
+def _other_layouts(suspect: Suspect, weight: Weight) -> Iterator[Proposal]:
+    whole = _demanded_dims(suspect, weight)
+    if whole is None:
+        return
+    stored = weight.entry.dims
+    # What the container's rule demands: [out, in], or [in, out] of a Conv1D or a file that says so.
+    demanded = whole[::-1] if weight.transposed else whole
+    layouts = {(whole, False), (whole[::-1], True)} - {(weight.stored_dims, weight.transposed)}
+    own, name = weight.entry.name, weight.name
+    axes = "[in, out]" if weight.transposed else "[out, in]"
+    for dims, turned in sorted(layouts):
+        as_demanded = turned == weight.transposed  # the bytes lie as demanded, so the dims alone are wrong
+        if as_demanded and stored == demanded:
+            continue  # a square matrix, or one that is read this way already
+        done = f"declare {own} as {axes} = {list(demanded)}: its bytes already lie in that order"
+        if not as_demanded:
+            done = f"store {own} as {axes} = {list(demanded)}: transpose on export"
+        what = "its dims are swapped" if as_demanded else "its values are turned"
+        yield Proposal(
+            kind="layout.dims_swapped" if as_demanded else "layout.transposed",
+            role=suspect.role,
+            repair=Repair(patches=_for_all_uses(suspect, weight, dims, turned)),
+            tensor=name,
+            declared=list(stored),
+            actual=list(dims),
+            message=f"{name} needs transpose (GGML convention): {what}, {axes} = {list(demanded)} is expected, "
+            f"{list(stored)} is stored",
+            recommendation=done,
+        )
+
+
+def _demanded_dims(suspect: Suspect, weight: Weight) -> tuple[int, ...] | None:
+    """Row-major dims [out, in] of the whole tensor that the config demands; None where sizes do not fit at all."""
+    expected = suspect.model.expected_dims.get(weight.name)
+    if expected is None or len(expected) != 2:
+        return None
+    whole = (sum(weight.part[1]), expected[1]) if weight.part else expected
+    if whole[0] == -1:  # a table of any number of rows
+        whole = (weight.count // whole[1] if whole[1] else 0, whole[1])
+    return whole if sorted(whole) == sorted(weight.entry.dims) else None
+
+
+def _for_all_uses(suspect: Suspect, weight: Weight, dims: tuple[int, ...], turned: bool) -> dict[str, Patch]:
+    """The patch for this weight and, of a tied head, for the other name of the same tensor."""
+
+    def patch(found: Weight) -> Weight:
+        return replace(found, stored_dims=dims, transposed=turned)
+
+    names = [weight.name]
+    if weight.part is None:
+        names = [name for name, other in suspect.model.weights.items() if other.entry is weight.entry]
+    return dict.fromkeys(names, patch)
