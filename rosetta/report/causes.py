@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rosetta.report.folding import groups, with_layers, without_layer
-from rosetta.report.words import FAMILIES, number, prediction, stage_place
+from rosetta.report.words import FAMILIES, number, prediction, setting, stage_place
 
 if TYPE_CHECKING:
     from rosetta.compare.results import Evidence, Finding, Side, StageDiff
@@ -56,10 +56,24 @@ def diagnosis(cause: Cause, label: dict[Side, str]) -> str:
     own = finding.left_name if finding.side == "left" else finding.right_name
     own = cause.said_of_all(own) if own else None
     named = f"{label[finding.side]} {name}" + (f" ({own})" if own and own != name else "") if name else ""
-    message = cause.said_of_all(finding.message).removeprefix(name).lstrip()
+    wrong = _message(cause)[0]
     also = f"; or {' or '.join(finding.alternatives)}, which this prompt cannot tell apart"
     doubt = " (suspected, not proven)" if finding.status == "suspected" else ""
-    return f"{named} {message}".lstrip() + (also if finding.alternatives else "") + doubt
+    joined = named + wrong if wrong.startswith(":") else f"{named} {wrong}".lstrip()
+    return joined + (also if finding.alternatives else "") + doubt
+
+
+def explanation(cause: Cause) -> str | None:
+    """What the message of a cause says beyond its first clause; None where that is all."""
+    return _message(cause)[1]
+
+
+def _message(cause: Cause) -> tuple[str, str | None]:
+    """The message without the name that it begins with: its first clause, and what follows a colon."""
+    rest = cause.said_of_all(cause.first.message).removeprefix(subject(cause)).lstrip()
+    colon = ": " if rest.startswith(":") else ""
+    clause, _, more = rest.removeprefix(colon.strip()).lstrip().partition(": ")
+    return colon + clause, more or None
 
 
 def proof(cause: Cause) -> str | None:
@@ -116,7 +130,7 @@ def _repair(finding: Finding) -> str:
     if finding.kind == "dtype.mislabeled" and finding.actual is not None:
         return f"the bytes read as {finding.actual}"
     if finding.key is not None and isinstance(finding.actual, (int, float, str)):
-        return f"{finding.key} = {finding.actual}"
+        return f"{finding.key} = {setting(finding.actual)}"
     return "the repair"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rosetta.report.causes import Cause, diagnosis, proof, turned_weight
+from rosetta.report.causes import Cause, diagnosis, explanation, proof, turned_weight
 from rosetta.report.words import SIDES, dims, number, prediction, values
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ class StageWriter:
             lines.append(f"  DIAGNOSIS: {diagnosis(cause, self.label)}")
             if (proven := proof(cause)) is not None:
                 lines.append(f"{INDENT}proof: {proven}")
+            if (more := explanation(cause)) is not None:
+                lines.append(INDENT + more)
             if cause.first.latent:
                 lines.append(f"{INDENT}latent: it changes nothing that counts on this prompt")
         return lines

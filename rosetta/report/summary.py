@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 from rosetta.report.causes import Cause, headline, subject, turned_weight
 from rosetta.report.folding import groups, layer_of, with_layers, without_layer
-from rosetta.report.words import FAMILIES, SIDES, counted, largest_difference, number, place, stage_place
+from rosetta.report.words import (
+    FAMILIES,
+    SIDES,
+    counted,
+    largest_difference,
+    number,
+    place,
+    setting,
+    stage_place,
+)
 
 if TYPE_CHECKING:
     from rosetta.compare.results import Side, StageDiff
@@ -113,12 +122,12 @@ def _causes(found: Sequence[Cause], label: dict[Side, str]) -> list[str]:
 
 def _config(report: Report, label: dict[Side, str], verbosity: int) -> list[str]:
     shown = [key for key in report.config if verbosity > 0 or key.status == "differs"]
-    rows = [[key.key, _setting(key.left), _setting(key.right), key.status, key.note] for key in shown]
+    rows = [[key.key, _short(key.left), _short(key.right), key.status, key.note] for key in shown]
     return _table(["config", label["left"], label["right"], "", ""], rows)
 
 
-def _setting(value: object) -> str:
-    text = "-" if value is None else str(value)
+def _short(value: object) -> str:
+    text = setting(value)
     return text if len(text) <= 48 else text[:47] + "…"
 
 

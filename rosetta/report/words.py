@@ -75,6 +75,16 @@ def dims(shape: Sequence[int] | None) -> str:
     return "none" if shape is None else str(list(shape))
 
 
+def setting(value: object) -> str:
+    """A configuration value: a float32 as short as it can be said (`1e-05`); `-` for None."""
+    if isinstance(value, float):
+        import numpy as np  # not at the program's start
+
+        if float(np.float32(value)) == value:
+            return repr(float(str(np.float32(value))))
+    return "-" if value is None else str(value)
+
+
 def counted(count: int, thing: str) -> str:
     """`1 stage`, `2 stages`."""
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
