@@ -112,8 +112,8 @@ def compare(
     if strict and not assert_match:
         raise UsageError("--strict asserts nothing by itself", remedy="add --assert-match")
     options = Options(
-        prompt=_prompt(prompt, prompt_file, tokens),
-        tokens=None if tokens is None else _token_ids(tokens),
+        prompt=given_prompt(prompt, prompt_file, tokens),
+        tokens=given_tokens(tokens),
         threshold=DEFAULT_THRESHOLD if threshold is None else _limit(threshold),
         threshold_is_explicit=threshold is not None,
         reference=reference.value,
@@ -141,7 +141,8 @@ def _report(left: str, right: str, options: Options, listener: Listener) -> Repo
     return build_report(compare_operands(left, right, options, listener))
 
 
-def _prompt(prompt: str | None, file: Path | None, tokens: str | None) -> str:
+def given_prompt(prompt: str | None, file: Path | None, tokens: str | None) -> str:
+    """The prompt that the options name; the default one where they name none."""
     if sum(given is not None for given in (prompt, file, tokens)) > 1:
         raise UsageError("--prompt, --prompt-file and --tokens exclude each other", remedy="give one of them")
     if file is None:
@@ -164,7 +165,10 @@ def _is_unicode(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _token_ids(text: str) -> tuple[int, ...]:
+def given_tokens(text: str | None) -> tuple[int, ...] | None:
+    """The token ids that `--tokens` lists; None where it was not given."""
+    if text is None:
+        return None
     parts = [part.strip() for part in text.strip().removeprefix("[").removesuffix("]").split(",")]
     if not all(part.isascii() and part.isdigit() and int(part) <= LARGEST_ID for part in parts):
         raise UsageError("--tokens are ids separated by commas, such as 17,10,17,28", where=repr(text[:80]))

@@ -1,1 +1,1 @@
-"""."""
+"""What computes, or has computed, the stages of a model."""

@@ -1,0 +1,90 @@
+"""The torch runtime: our shared transformer run on one model, every stage handed on as it is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rosetta import __version__
+from rosetta.errors import DamagedFileError, UsageError
+from rosetta.model import Model
+from rosetta.rope_scaling import RopeScaling
+from rosetta.tokenizer import load_tokenizer
+from rosetta.transformer import NotComputable, Transformer, stage_name
+
+PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
+
+
+def prompt_ids(model: Model, prompt: str) -> list[int]:
+    """The prompt in the model's own tokens.
+
+    Raises:
+        UsageError: the model has no tokenizer, or the prompt has no tokens.
+    """
+    tokenizer = load_tokenizer(model.container)
+    if tokenizer is None:
+        raise UsageError(
+            "has no tokenizer", file=model.container.path, remedy="give token ids: --tokens 17,10,17,28"
+        )
+    ids = tokenizer.encode(prompt)
+    if not ids:
+        raise UsageError("the prompt has no tokens", remedy="give a longer one, or --tokens")
+    return ids
+
+
+def run_stages(model: Model, ids: Sequence[int], device: str = "cpu", dtype: str = "float32") -> Iterator[tuple[str, Tensor]]:
+    """Every stage of one run, by name.
+
+    Args:
+        model: what to run.
+        ids: token ids.
+        device: `cpu` or `cuda`.
+        dtype: `float32` or `float64`.
+
+    Raises:
+        UsageError: an id is beyond the vocabulary, or there is no such device.
+        DamagedFileError: a stage cannot be computed as the file says.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("no CUDA device is available", remedy="leave out --device cuda")
+    if max(ids) >= model["vocab_size"]:
+        raise UsageError(
+            f"token id {max(ids)} is beyond the vocabulary of {model['vocab_size']} tokens", remedy="give ids below it"
+        )
+    done = "tokens"
+    try:
+        for name, value in Transformer(model, device, PRECISIONS[dtype]).stages(ids):
+            yield name, value
+            done = name
+    except NotComputable as reason:
+        raise DamagedFileError(
+            f"the stage after {done} cannot be computed: {reason}",
+            file=model.container.path,
+            remedy="compare it with another copy of the model",
+        ) from reason
+
+
+def run_facts(model: Model, operand: str, prompt: str | None, ids: Sequence[int], dtype: str) -> dict[str, Any]:
+    """What a run was, in JSON's own types."""
+    return {
+        "schema_version": "1.0",
+        "tool": {"name": "rosetta", "version": __version__},
+        "operand": operand,
+        "container": model.container.kind,
+        "runtime": "torch",
+        "dtype": dtype,
+        "architecture": model.architecture.gguf,
+        "prompt": prompt,
+        "tokens": list(ids),
+        "stages": [stage_name(layer, op.name) for layer, op in Transformer(model).plan.steps(model.block_count)],
+        "config": {key: _plain(value.value) for key, value in model.config.items()},
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, RopeScaling):
+        return {"factors": list(value.factors), "magnitude": value.magnitude}
+    return value
