@@ -1,1 +1,6 @@
-"""."""
+"""What a container embeds -> a tokenizer that gives the ids of the container's own runtime."""
+
+from rosetta.tokenizer.tokenizer import Tokenizer, load_tokenizer
+from rosetta.tokenizer.vocabulary import TokenizerFinding, TokenType, Vocabulary
+
+__all__ = ["TokenType", "Tokenizer", "TokenizerFinding", "Vocabulary", "load_tokenizer"]

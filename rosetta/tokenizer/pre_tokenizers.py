@@ -1,4 +1,4 @@
-"""The pre-tokenizers that `tokenizer.ggml.pre` can name: every name that llama.cpp knows, and what it switches.
+"""The pre-tokenizers that `tokenizer.ggml.pre` can name: every name llama.cpp knows, and what it switches.
 
 The expressions are written for `splitting.words`. llama.cpp reads `\\p{Lu}` and its kin as "any letter"
 except where it spells a case out over ASCII, and so does this table.
