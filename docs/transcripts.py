@@ -55,7 +55,7 @@ def _output(command: str, folder: Path) -> str:
         timeout=SECONDS,
         check=False,
     )
-    if "Traceback" in done.stderr or done.returncode == 127:
+    if done.returncode and not done.stdout:  # a transcript that says nothing of why would mislead
         raise RuntimeError(f"{shlex.quote(command)} failed:\n{done.stderr}")
     ending = f"[exit code {done.returncode}]\n" if done.returncode else ""
     return done.stdout + ending
