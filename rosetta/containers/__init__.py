@@ -7,6 +7,7 @@ needs to know of it.
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 from functools import cache
 from pathlib import Path
@@ -38,16 +39,16 @@ def open_container(path: str | Path) -> Container:
         DamagedFileError: the file contradicts its own format.
     """
     path = Path(path)
-    if path.is_dir():
-        head = b""
-    else:
+    is_folder = os.path.isdir(path)  # False, not an error, for a path that no system could have
+    head = b""
+    if not is_folder:
         file = FileBytes(path)
         head = file.bytes(0, min(_HEAD, file.size))
         file.close()
     for opener in _openers():
         if opener.recognises(path, head):
             return opener.open(path)
-    raise refusal_of_folder(path) if path.is_dir() else refusal_of_file(path, head)
+    raise refusal_of_folder(path) if is_folder else refusal_of_file(path, head)
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +148,7 @@ class AprContainer:
                 f"the data begins at byte {header.data_at:,}, which is no multiple of {layout.ALIGNMENT}"
             )
         end = max((self._places[name] + entry.nbytes for name, entry in self.tensors.items()), default=0)
-        if self.file_bytes - (header.data_at + end) < struct.calcsize("<I"):
+        if self.file_bytes - header.data_at not in (end + 4, layout.padded(end) + 4):
             self._note("the file has no checksum at its end")
 
 

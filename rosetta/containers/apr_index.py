@@ -27,9 +27,10 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True)
 class _Declared:
-    """An index entry as it stands; `dtypes` are the candidates, the likeliest first."""
+    """An index entry as it stands; `dtypes` are what its dtype as spelled may mean, the likeliest first."""
 
     name: str
+    spelled: str
     dtypes: tuple[str, ...]
     dims: tuple[int, ...]
     offset: int
@@ -71,7 +72,7 @@ def read_index(
                 "is in the index twice", file=file.path, where=f"tensor {declared.name!r}", remedy=_REMEDY
             )
         entries[declared.name] = _checked(file, data_at, declared)
-        offsets[declared.name] = declared.offset
+        offsets[declared.name] = declared.offset if declared.nbytes else 0  # nothing to point at
     _note_order(names, offsets, entries, note)
     return offsets, entries
 
@@ -91,14 +92,7 @@ def _binary_entry(cursor: Cursor) -> _Declared:
     name = cursor.take(length).decode(errors="replace")
     code, ndim = cursor.take(2)
     *dims, offset, nbytes = struct.unpack(f"<{ndim + 2}Q", cursor.take(8 * ndim + 16))
-    if code not in CODES:
-        raise UnsupportedError(
-            f"has the dtype code {code}, which no .apr loader knows",
-            file=cursor.file.path,
-            where=f"tensor {name!r}",
-            remedy="import the model again, or the file is damaged",
-        )
-    return _Declared(name, CODES[code], tuple(dims), offset, nbytes)
+    return _Declared(name, f"code {code}", CODES.get(code, ()), tuple(dims), offset, nbytes)
 
 
 def _json_entries(file: FileBytes, index_at: int, data_at: int) -> list[_Declared]:
@@ -126,16 +120,17 @@ def _json_entry(path: Path, item: Any) -> _Declared:
     if dtype == "json":
         message = "is realizar's JSON dump of a model inside an .apr v2 header, without tensors"
         raise UnsupportedError(message, file=path, remedy="import the model again with a current aprender")
-    known = dtype.upper()
-    if known not in BLOCKS and known != "APR_Q8":
-        remedy = "import the model again"
-        raise UnsupportedError(f"has the dtype {dtype!r}", file=path, where=f"tensor {name!r}", remedy=remedy)
-    return _Declared(name, (known,), tuple(numbers[:-2]), numbers[-2], numbers[-1])
+    dtypes = (dtype.upper(),) if dtype.upper() in (*BLOCKS, "APR_Q8") else ()
+    return _Declared(name, repr(dtype), dtypes, tuple(numbers[:-2]), numbers[-2], numbers[-1])
 
 
 def _checked(file: FileBytes, data_at: int, declared: _Declared) -> TensorEntry:
     """The entry with the dtype that its size tells, inside the file."""
     where, dims = f"tensor {declared.name!r}", declared.dims
+    if not declared.dtypes:
+        message = f"has the dtype {declared.spelled:.40}, which no .apr loader knows"
+        remedy = "import the model again, or the file is damaged"
+        raise UnsupportedError(message, file=file.path, where=where, remedy=remedy)
     if len(dims) > MAX_DIMS or prod(dims) > _MAX_WEIGHTS:
         message = (
             f"has {len(dims)} dims of {prod(dims):,} weights"

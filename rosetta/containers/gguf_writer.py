@@ -137,7 +137,7 @@ def _scalar_type(value: Any) -> GGUFValueType:
     if isinstance(value, int):
         return _integer_type(value, value, GGUFValueType.UINT32)
     if isinstance(value, float):
-        fits = not math.isfinite(value) or abs(value) <= np.finfo(np.float32).max
+        fits = not math.isfinite(value) or abs(value) <= float(np.finfo(np.float32).max)
         return GGUFValueType.FLOAT32 if fits else GGUFValueType.FLOAT64
     if not isinstance(value, str):
         raise KeyError(type(value).__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -69,7 +70,7 @@ class HuggingFaceContainer:
 
 def recognises(path: Path, head: bytes) -> bool:
     """Whether the path is a folder with a config.json."""
-    return (path / _CONFIG).is_file()
+    return os.path.isfile(path / _CONFIG)
 
 
 def open(path: Path) -> HuggingFaceContainer:
@@ -109,10 +110,16 @@ def _weight_map(path: Path) -> dict[str, str] | None:
     if not isinstance(placed, dict) or not placed:
         raise DamagedFileError("has no weight_map", file=path / _INDEX, remedy=_AGAIN)
     for tensor, name in placed.items():
-        if not isinstance(name, str) or Path(name).name != name or "\0" in name:
+        if not isinstance(name, str) or not _is_file_name(name):
             message = f"places it in {name!r:.80}, which is no file of the folder"
             raise DamagedFileError(message, file=path / _INDEX, where=f"tensor {tensor!r}", remedy=_AGAIN)
     return placed
+
+
+def _is_file_name(name: str) -> bool:
+    """Whether the name can be one of a file in the folder itself, on any system."""
+    plain = name.isprintable() and not set(name) & set("/\\") and name not in ("", ".", "..")
+    return plain and len(name.encode()) <= 255
 
 
 def _hold_to_index(path: Path, placed: dict[str, str], container: HuggingFaceContainer) -> None:
