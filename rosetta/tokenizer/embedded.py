@@ -1,4 +1,4 @@
-"""GGUF's and APR's embedded tokenizers -> Vocabulary, llama.cpp's defaults where a file leaves something out."""
+"""GGUF's and APR's embedded tokenizers -> Vocabulary, with llama.cpp's defaults for what is left out."""
 
 from __future__ import annotations
 
@@ -250,7 +250,7 @@ def _scores(facts: Metadata, key: str, size: int) -> NDArray[np.float32]:
     return np.zeros(size, np.float32) if scores is None else _fitting(facts, key, scores, size)
 
 
-def _fitting(facts: Metadata, key: str, values: NDArray[np.generic], size: int) -> NDArray[np.generic]:
+def _fitting(facts: Metadata, key: str, values: NDArray[Number], size: int) -> NDArray[Number]:
     if len(values) < size:
         raise DamagedFileError(
             f"has {len(values):,} entries for {size:,} tokens",

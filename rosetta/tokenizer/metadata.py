@@ -61,7 +61,8 @@ class Metadata:
         return texts
 
     def numbers(self, key: str, dtype: type[Number]) -> NDArray[Number] | None:
-        values = self._array(key)
+        value = self.values.get(key)
+        values = np.frombuffer(value, np.uint8) if isinstance(value, bytes) else self._array(key)
         if values is None:
             return None
         try:

@@ -1,4 +1,4 @@
-"""Which tokens are found in a text before anything else, and the cutting of a text at them, as in llama.cpp."""
+"""Which tokens are found in a text before anything else, and the cutting of a text at them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ _SPACES = " \t\n\v\f\r"  # isspace in the C locale
 # llama-vocab.cpp, llama_vocab::impl::load: tokens that are control tokens whatever the file says of them
 _END_OF_GENERATION = (
     "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>",
-    "<end_of_turn>", "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>",
+    "<end_of_turn>", "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]",
+    "<|end_of_text|>",
     "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>", "<｜end▁of▁sentence｜>", "[e~[",
 )  # fmt: skip
 _INFILL = {  # of each only one, and only where the file names none itself
