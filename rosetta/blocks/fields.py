@@ -14,7 +14,7 @@ HALF_FLOOR = 2.0**-24  # the smallest step of float16
 
 
 def aligned(field: torch.Tensor) -> torch.Tensor:
-    """A copy that can be viewed as another type: a slice of a single block counts as contiguous where it lies."""
+    """A copy that can be viewed as another type: a slice of one block counts as contiguous where it lies."""
     return field.clone(memory_format=torch.contiguous_format)
 
 
