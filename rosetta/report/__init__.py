@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from rosetta.report.report import Report
 
 
+MADE_OF = ("build", "report")
+"""What a report is and comes from: no outputs, and too slow for the program's start (torch, pydantic)."""
+
+
 @dataclass(frozen=True)
 class Output:
     """A form in which a report can be written to a file.
@@ -31,7 +35,7 @@ def outputs() -> list[Output]:
     """All outputs, by name: the modules of this package that say what their option does."""
     found = []
     for module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
-        if module.name == "report":  # no output, and pydantic's import is the costliest of the command line
+        if module.name in MADE_OF:
             continue
         imported = importlib.import_module(f"{__name__}.{module.name}")
         if hasattr(imported, "OPTION"):

@@ -89,9 +89,10 @@ class StageWriter:
         if self.verbosity > 0:
             parts += [f"rms_diff={number(stage.rms_diff)}", f"rel_l2={number(stage.rel_l2)}"]
             parts += [] if stage.cosine is None else [f"cosine={stage.cosine:.9f}"]
-        lines = [", ".join(parts) + mark]
-        local = stage.local
-        if local is not None and (self.verbosity > 0 or stage.status in ("faulty", "drift")):
+        lines, local = [", ".join(parts) + mark], stage.local
+        if local is not None and self.verbosity == 0 and stage.status == "drift":
+            lines[0] += f" (local {number(local.max_diff)}, predicted {prediction(local.predicted_max_diff)})"
+        elif local is not None and (self.verbosity > 0 or stage.status == "faulty"):
             lines.append(
                 f"local max_diff={number(local.max_diff)} (predicted {prediction(local.predicted_max_diff)})"
                 f", rel_l2={number(local.rel_l2)} (predicted {prediction(local.predicted_rel_l2)})"

@@ -108,7 +108,7 @@ def test_a_match_shows_each_layers_worst_stage_and_no_other() -> None:
 
 def test_drift_is_said_in_words_and_that_it_passes() -> None:
     text = render(reports.drift())
-    assert "  q  max_diff=4.10e-03, mean_diff=1.03e-03 ~ drift\n" in text
+    assert "  q  max_diff=4.10e-03, mean_diff=1.03e-03 ~ drift (local 4.10e-03, predicted 9.20e-03)\n" in text
     assert "DRIFT: 2 of 19 stages over the threshold 0.001, first at Layer 0 q" in text
     assert "what rounding the weights to the declared dtypes does" in text
     assert "It passes --assert-match" in text
