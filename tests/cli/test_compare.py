@@ -1,0 +1,233 @@
+"""`rosetta LEFT RIGHT`: what its options mean, where its output goes, how it exits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fixtures import pair, reports
+from fixtures.faults import dims_swapped
+from rosetta.compare.options import Options
+
+Run = Callable[..., Any]
+STATES = {"match": reports.report(), "drift": reports.drift(), "divergent": reports.dims_swapped()}
+
+
+def test_without_options_both_operands_are_compared_by_default(rosetta: Run, comparison: Any) -> None:
+    result = rosetta("a.apr", "b.gguf")
+    assert result.code == 0
+    assert comparison.calls == [("a.apr", "b.gguf", Options())]
+    assert "MATCHED" in result.out
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["compare a b --no-diagnose", "a b --no-diagnose", "--no-diagnose a b", "a --no-diagnose b", "-- a b"],
+)
+def test_the_command_may_be_named_or_not_and_options_stand_anywhere(
+    rosetta: Run, comparison: Any, line: str
+) -> None:
+    assert rosetta(*line.split()).code == 0
+    assert comparison.calls == [("a", "b", Options(diagnose=line == "-- a b"))]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (["--prompt", "x\ny "], {"prompt": "x\ny "}),
+        (["--prompt", ""], {"prompt": ""}),
+        (["--tokens", "17,10,17,28"], {"tokens": (17, 10, 17, 28)}),
+        (["--tokens", "[17, 10]"], {"tokens": (17, 10)}),
+        (["--threshold", "1e-3"], {"threshold": 1e-3, "threshold_is_explicit": True}),
+        (["--threshold", "0"], {"threshold": 0.0, "threshold_is_explicit": True}),
+        (["--reference", "left"], {"reference": "left"}),
+        (["--stop-at-first"], {"stop_at_first": True}),
+        (["--no-diagnose"], {"diagnose": False}),
+        (["--device", "cuda"], {"left_device": "cuda", "right_device": "cuda"}),
+        (["--device", "cuda", "--left-device", "cpu"], {"left_device": "cpu", "right_device": "cuda"}),
+        (["--right-device", "cuda"], {"left_device": "cpu", "right_device": "cuda"}),
+        (["--dtype", "float64"], {"dtype": "float64"}),
+    ],
+)
+def test_options_reach_the_comparison(
+    rosetta: Run, comparison: Any, line: list[str], expected: dict[str, Any]
+) -> None:
+    assert rosetta("a", "b", *line).code == 0
+    assert comparison.options == Options(**expected)
+
+
+@pytest.mark.parametrize(
+    ("content", "prompt"),
+    [(b"two\nlines\n", "two\nlines"), (b"a\r\n", "a"), ("é".encode(), "é"), (b"x \n\n", "x \n"), (b"", "")],
+)
+def test_a_prompt_file_is_read_without_its_last_line_break(
+    rosetta: Run, comparison: Any, tmp_path: Path, content: bytes, prompt: str
+) -> None:
+    (tmp_path / "prompt.txt").write_bytes(content)
+    assert rosetta("a", "b", "--prompt-file", tmp_path / "prompt.txt").code == 0
+    assert comparison.options.prompt == prompt
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (["--tokens", "1,x"], "--tokens are ids separated by commas"),
+        (["--tokens", ""], "--tokens are ids"),
+        (["--tokens", "-1"], "--tokens are ids"),
+        (["--tokens", "1,,2"], "--tokens are ids"),
+        (["--tokens", "2147483648"], "--tokens are ids"),
+        (["--tokens", "1", "--prompt", "x"], "exclude each other"),
+        (["--prompt", "x", "--prompt-file", "y"], "exclude each other"),
+        (["--prompt", "\udcff"], "not UTF-8"),
+        (["--prompt-file", "no/such/file"], "no/such/file: no such file"),
+        (["--threshold", "nan"], "--threshold"),
+        (["--threshold", "inf"], "--threshold"),
+        (["--threshold", "-1"], "--threshold"),
+        (["--threshold", "much"], "--threshold"),
+        (["--reference", "middle"], "--reference"),
+        (["--device", "tpu"], "--device"),
+        (["--dtype", "int8"], "--dtype"),
+        (["-q", "-v"], "-q and -v exclude each other"),
+        (["--strict"], "add --assert-match"),
+        (["--json", "no/such/folder/x.json"], "no/such/folder/x.json: its folder does not exist"),
+        (["--nonsense"], "--nonsense"),
+        (["c"], "unexpected extra argument"),
+    ],
+)
+def test_a_usage_error_is_one_line_and_exit_2(
+    rosetta: Run, comparison: Any, line: list[str], said: str
+) -> None:
+    result = rosetta("a", "b", *line)
+    assert result.code == 2
+    assert result.out == ""
+    (only,) = result.err.splitlines()
+    assert only.startswith("rosetta: ")
+    assert said in only
+    assert comparison.calls == [], "work began before the mistake was found"
+
+
+def test_a_prompt_file_that_is_no_text_is_refused_at_its_byte(
+    rosetta: Run, comparison: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "prompt.txt").write_bytes(b"ab\xffc")
+    result = rosetta("a", "b", "--prompt-file", tmp_path / "prompt.txt")
+    assert result.code == 2
+    assert "prompt.txt: byte 2: is not UTF-8 text" in result.err
+
+
+@pytest.mark.parametrize(
+    ("state", "asserted", "strict", "limit"),
+    [
+        ("match", 0, 0, 0),
+        ("drift", 0, 1, 1),
+        ("divergent", 1, 1, 1),
+    ],
+)
+def test_the_exit_code_is_the_assertions(
+    rosetta: Run, comparison: Any, state: str, asserted: int, strict: int, limit: int
+) -> None:
+    comparison.report = STATES[state]
+    assert rosetta("a", "b").code == 0
+    assert rosetta("a", "b", "--assert-match").code == asserted
+    assert rosetta("a", "b", "--assert-match", "--strict").code == strict
+    assert rosetta("a", "b", "--assert-match", "--threshold", "1e-3").code == limit
+
+
+def test_json_on_stdout_is_alone_there(rosetta: Run, comparison: Any) -> None:
+    comparison.report = STATES["divergent"]
+    result = rosetta("a", "b", "--json", "-", "--assert-match")
+    assert json.loads(result.out)["verdict"] == "divergent"
+    assert "FAILED: layout mismatch at Layer 0 k" in result.err
+    assert result.code == 1
+
+
+def test_a_json_file_is_whole_and_nothing_lies_beside_it(
+    rosetta: Run, comparison: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "report.json").write_text("old")
+    result = rosetta("a", "b", "--json", tmp_path / "report.json")
+    assert (tmp_path / "report.json").read_text("utf-8") == comparison.report.to_json()
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+    assert "MATCHED" in result.out
+
+
+def test_verbosity_is_the_number_of_vs(rosetta: Run, comparison: Any) -> None:
+    default, every, values = (rosetta("a", "b", *v).out for v in ([], ["-v"], ["-vv"]))
+    assert "cosine" not in default
+    assert "cosine" in every
+    assert "top 5" not in every
+    assert "top 5" in values
+
+
+def test_quiet_leaves_one_line_and_no_log(rosetta: Run, comparison: Any) -> None:
+    result = rosetta("a", "b", "-q")
+    assert len(result.out.splitlines()) == 1
+    assert result.out.startswith("MATCHED")
+    assert result.err == ""
+
+
+def test_an_interrupt_exits_130_and_leaves_no_report(rosetta: Run, comparison: Any, tmp_path: Path) -> None:
+    comparison.raises = KeyboardInterrupt()
+    result = rosetta("a", "b", "--json", tmp_path / "report.json")
+    assert result.code == 130
+    assert result.err == "rosetta: interrupted\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_we_did_not_foresee_is_one_line_too(rosetta: Run, comparison: Any) -> None:
+    comparison.raises = ZeroDivisionError("division\nby zero")
+    result = rosetta("a", "b")
+    assert result.code == 2
+    (only,) = result.err.splitlines()
+    assert "ZeroDivisionError: division\\nby zero" in only
+    assert "report it" in only
+
+
+def test_memory_that_does_not_suffice_is_one_line(rosetta: Run, comparison: Any) -> None:
+    comparison.raises = MemoryError()
+    assert rosetta("a", "b").code == 2
+
+
+def test_a_system_error_names_the_file(rosetta: Run, comparison: Any) -> None:
+    comparison.raises = PermissionError(13, "Permission denied", "model.apr")
+    assert rosetta("a", "b").err == "rosetta: model.apr: Permission denied\n"
+
+
+def test_a_real_pair_with_swapped_dims_gives_the_requests_transcript(rosetta: Run, tmp_path: Path) -> None:
+    left, right = pair(tmp_path, "qwen2", "apr:F16", "gguf:F16", dims_swapped("blk.0.attn_k.weight"))
+    result = rosetta(left, right, "--prompt", "2+2=", "--assert-match")
+    lines = iter(result.out.splitlines())
+    for expected in (
+        f"[ROSETTA] Loading APR: {left} (qwen2, 2 layers, ",
+        f"[ROSETTA] Loading GGUF: {right} (qwen2, 2 layers, ",
+        '[ROSETTA] Prompt: "2+2="',
+        "[ROSETTA] Token IDs: [",
+        "=== Embedding ===",
+        "  APR dims: [4, 256], GGUF dims: [4, 256] ✓",
+        "  max_diff=0.00e+00, mean_diff=0.00e+00 ✓",
+        "=== Layer 0 ===",
+        "  k  APR weight: [256, 128], GGUF weight: [128, 256]",
+        "     LAYOUT MISMATCH: APR=[in, out] GGUF=[out, in] ✗ DIVERGENCE! (cannot be computed as stored)",
+        "  DIAGNOSIS: APR blk.0.attn_k.weight (model.layers.0.self_attn.k_proj.weight) needs transpose (GGML",
+        "     proof: k computed with the transpose, local difference 0.00e+00 (predicted 0)",
+        "=== Summary ===",
+        "FAILED: layout mismatch at Layer 0 k",
+        "Recommendation: ",
+    ):
+        assert any(line.startswith(expected) for line in lines), f"not there, or not in order: {expected}"
+    assert result.code == 1
+    assert "[APR-LOAD] blk.0.attn_k.weight: dims=[256, 128], dtype=F16, TRANSPOSE NEEDED: " in result.err
+    assert (
+        "[GGUF-LOAD] blk.{0,1}.attn_k.weight: dims=[128, 256], dtype=F16, layout [out, in]: OK" in result.err
+    )
+
+
+def test_a_missing_operand_is_named(rosetta: Run, tmp_path: Path) -> None:
+    result = rosetta(tmp_path / "none.apr", tmp_path / "none.gguf")
+    assert result.code == 2
+    assert result.err.startswith(f"rosetta: {tmp_path / 'none.apr'}: ")
+    assert len(result.err.splitlines()) == 1

@@ -1,0 +1,121 @@
+"""The program itself: help, version, start-up, pipes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rosetta import __version__
+from rosetta.report.report import report_schema
+
+Run = Callable[..., Any]
+PROGRAM = [sys.executable, "-c", "from rosetta.cli import main; main()"]
+OPTIONS = (
+    "--prompt", "--prompt-file", "--tokens", "--threshold", "--assert-match", "--strict", "--reference",
+    "--stop-at-first", "--no-diagnose", "--device", "--left-device", "--right-device", "--dtype", "-v", "-q",
+    "--json",
+)  # fmt: skip
+
+
+def test_help_is_tidy_and_shows_every_option_and_command(rosetta: Run) -> None:
+    result = rosetta("--help")
+    assert result.code == 0
+    assert max(map(len, result.out.splitlines())) <= 80
+    words = result.out.split()
+    for option in (*OPTIONS, "--version", "compare", "inspect", "schema"):
+        assert option in words, option
+    assert "[default: 2+2=]" in result.out
+    assert "rosetta model.apr model.gguf" in result.out
+
+
+@pytest.mark.parametrize("command", ["compare", "inspect", "schema"])
+def test_each_command_explains_itself(rosetta: Run, command: str) -> None:
+    result = rosetta(command, "--help")
+    assert result.code == 0
+    assert f"rosetta {command}" in result.out
+    assert max(map(len, result.out.splitlines())) <= 80
+
+
+def test_compare_has_exactly_its_options(rosetta: Run) -> None:
+    found = {word.rstrip(",") for word in rosetta("compare", "--help").out.split() if word.startswith("-")}
+    promised = {*OPTIONS, "-h", "--help"}
+    assert promised <= found
+    assert not found & {"--html", "--junit", "--github"}, "options that nothing implements yet"
+
+
+def test_the_version_is_the_packages(rosetta: Run) -> None:
+    assert rosetta("--version").out == f"rosetta {__version__}\n"
+
+
+def test_no_operands_are_a_mistake_and_no_pass(rosetta: Run) -> None:
+    result = rosetta()
+    assert result.code == 2
+    assert result.err.startswith("rosetta: two operands are needed")
+
+
+def test_one_operand_is_a_mistake(rosetta: Run) -> None:
+    result = rosetta("model.apr")
+    assert result.code == 2
+    assert "RIGHT" in result.err
+    assert len(result.err.splitlines()) == 1
+
+
+def test_schema_prints_the_schema_and_nothing_else(rosetta: Run) -> None:
+    result = rosetta("schema")
+    assert (result.code, result.out, result.err) == (0, report_schema(), "")
+    assert json.loads(result.out)["title"] == "Report"
+
+
+def test_help_imports_nothing_that_computes() -> None:
+    code = (
+        "import sys; from rosetta import cli; cli.run(['--help']); "
+        "heavy = ('torch', 'numpy', 'pydantic', 'gguf', 'tokenizers', 'tabulate', 'rich'); "
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output.splitlines()[-1] == "[]"
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    process = subprocess.Popen([*PROGRAM, "schema"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 0
+
+
+def test_a_full_disk_is_said(tmp_path: Path) -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [*PROGRAM, "schema"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert result.returncode == 2
+    assert result.stderr == "rosetta: No space left on device\n"
+
+
+def test_a_terminal_without_our_symbols_still_gets_the_text() -> None:
+    code = (
+        "from fixtures import reports; import rosetta.cli.compare as c; from rosetta import cli; import sys; "
+        "c._report = lambda *a: reports.report(); sys.argv = ['rosetta', 'a', 'b']; cli.main()"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": "."}
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        env=environment,
+        cwd=Path(__file__).parents[2],
+        check=False,
+    )
+    assert result.returncode == 0
+    assert b"MATCHED" in result.stdout
+    assert b"\\u2713" in result.stdout
