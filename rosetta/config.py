@@ -125,27 +125,26 @@ def canonical_config(
     ffn_default = 4 * hidden if kind == "huggingface" and not architecture.gated else None
     read.count("feed_forward_length", published.get("feed_forward_length", ffn_default), theirs)
     heads = read.count("attention.head_count", published.get("attention.head_count"), theirs)
-    kv_default = published.get("attention.head_count_kv", heads)
+    kv_default = heads if _is_null(read, "num_key_value_heads") else published.get("attention.head_count_kv", heads)
     read.count("attention.head_count_kv", kv_default, theirs)
     key_default, key_note = _head_size(read, shapes, hidden, heads)
     key_length = read.count("attention.key_length", key_default, key_note)
     read.count("attention.value_length", key_length, "the key length")
-    vocab = read.count("vocab_size", embedding[0] or published.get("vocab_size"), "rows of the embedding")
+    read.count("vocab_size", embedding[0] or published.get("vocab_size"), "rows of the embedding")
 
     read.config["norm_type"] = Value(overrides.get("norm_type", architecture.norm), "architecture")
     _epsilon(read)
     _activation(read)
     if architecture.rope is not None:
         _rope(read, shapes)
-    scale = 1.0 if _unscaled(container) else 1 / math.sqrt(key_length)
-    read.number("attention.scale", scale, "1/√(key length)")
+    read.number("attention.scale", 1 / math.sqrt(key_length), "1/√(key length)")
+    _refuse_layer_scales(read)
     _sliding_window(read, published)
     _head(read, shapes, published)
     for key in ("bos_token_id", "eos_token_id"):
         setting = read.raw(key)
         if setting is not None:
             read.config[key] = Value(setting.value, setting.key)
-    del vocab
     return read.config
 
 
@@ -167,8 +166,8 @@ def _epsilon(read: _Reader) -> None:
     architecture, kind = read.architecture, read.container.kind
     key = architecture.epsilon_key
     spellings = ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon")
-    # A GGUF file must use the key of its architecture, as llama.cpp asks for that one alone.
-    if key not in read.overrides and kind != "gguf" and read.raw(key) is None:
+    # An `.apr` has one key for either norm; llama.cpp and transformers ask for the architecture's own alone.
+    if key not in read.overrides and kind == "apr" and read.raw(key) is None:
         for other in spellings:
             setting = read.raw(other)
             if setting is not None:
@@ -203,7 +202,7 @@ def _rope(read: _Reader, shapes: Mapping[str, tuple[int, ...]]) -> None:
     if theta <= 0:
         raise DamagedFileError(f"the rope base is {theta}, not positive", file=container.path)
     key_length = read.config["attention.key_length"].value
-    share = read.raw("partial_rotary_factor")
+    share = read.raw("rope.partial_rotary_factor")
     rotated = int(key_length * share.value) if share and isinstance(share.value, int | float) else key_length
     dimensions = read.count("rope.dimension_count", rotated, "the key length")
     if dimensions % 2 or dimensions > key_length:
@@ -248,22 +247,45 @@ def _scaling(read: _Reader, pairs: int, theta: float) -> Value:
         raise UnsupportedError(f"rope scaling: {error}", file=read.container.path) from error
 
 
-def _unscaled(container: Container) -> bool:
-    """GPT-2's config.json can switch the attention scale off."""
-    setting = container.settings.get("scale_attn_weights")
-    return setting is not None and setting.value is False
+def _refuse_layer_scales(read: _Reader) -> None:
+    setting = read.raw("attention.scale_by_inverse_layer")
+    if setting is not None and setting.value:
+        raise UnsupportedError(
+            f"{setting.key} is set: an attention scale for each layer is not supported", file=read.container.path
+        )
 
 
 def _sliding_window(read: _Reader, published: Mapping[str, Any]) -> None:
     """The window, 0 where there is none: a window that no context fills is none."""
     setting = read.raw("attention.sliding_window")
-    window, key = (setting.value, setting.key) if setting else (published.get("attention.sliding_window"), None)
-    if read.container.kind == "huggingface" and "attention.sliding_window" in read.container.settings and not setting:
-        window = None  # an explicit null
+    if read.container.kind == "huggingface" and "attention.sliding_window" not in read.overrides:
+        default = published.get("attention.sliding_window")
+        if default is None and not read.container.metadata.get("use_sliding_window"):
+            setting = None  # transformers heeds the window of such a model only where this switch is on
+        elif setting is None and not _is_null(read, "sliding_window"):
+            setting = Setting(default, "")
+    window, key = (setting.value, setting.key or None) if setting else (0, None)
     context = read.config["context_length"].value
     if not isinstance(window, int) or isinstance(window, bool) or window <= 0 or (context and window >= context):
         window = 0
-    read.config["attention.sliding_window"] = Value(window, key, "" if key else "none declared")
+    if window and not _slides_everywhere(read):
+        raise UnsupportedError(
+            "the sliding window is that of some layers only, which is not supported", file=read.container.path
+        )
+    note = "" if key else (f"default of {_loader(read.container.kind)}" if window else "none declared")
+    read.config["attention.sliding_window"] = Value(window, key, note)
+
+
+def _slides_everywhere(read: _Reader) -> bool:
+    pattern = read.raw("attention.sliding_window_pattern")
+    if pattern is not None and isinstance(pattern.value, list):
+        return all(pattern.value)
+    return not read.container.metadata.get("use_sliding_window") or read.container.metadata.get("max_window_layers") == 0
+
+
+def _is_null(read: _Reader, name: str) -> bool:
+    """Whether config.json says null, which is another thing than saying nothing."""
+    return name in read.container.metadata and read.container.metadata[name] is None
 
 
 def _head(read: _Reader, shapes: Mapping[str, tuple[int, ...]], published: Mapping[str, Any]) -> None:

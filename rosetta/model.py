@@ -176,10 +176,9 @@ def _weights(
         else:
             weights[name] = _ordered(weight, architecture, size)
     embedding = weights.get("token_embd.weight")
-    tied_by_config = container.kind == "huggingface" and size["tied_embeddings"]
-    # transformers alone leaves a missing head random where the config does not tie it.
+    # transformers alone leaves a missing head random where the config does not tie it; a stored one is always used.
     may_tie = container.kind != "huggingface" or size["tied_embeddings"]
-    if embedding is not None and may_tie and (tied_by_config or "output.weight" not in weights):
+    if embedding is not None and may_tie and "output.weight" not in weights:
         weights["output.weight"] = replace(embedding, name="output.weight")
     return weights
 

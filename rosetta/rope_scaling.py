@@ -49,6 +49,8 @@ def scaling_from_parameters(
     if rule == "llama3":  # transformers, modeling_rope_utils, _compute_llama3_parameters
         low = _positive(parameters, "low_freq_factor")
         high = _positive(parameters, "high_freq_factor")
+        if not low < high:
+            raise ValueError(f"high_freq_factor is {high}, not above low_freq_factor, {low}")
         turns = original * frequency / (2 * math.pi)  # rotations over the original context
         smooth = np.clip((turns - low) / (high - low), 0.0, 1.0)
         return _scaling(1 / ((1 - smooth) / factor + smooth))
@@ -60,18 +62,28 @@ def scaling_from_parameters(
             bounds = [math.floor(bounds[0]), math.ceil(bounds[1])]
         first, last = max(bounds[0], 0), min(bounds[1], 2 * pairs - 1)
         ramp = np.clip((np.arange(pairs) - first) / max(last - first, 0.001), 0.0, 1.0)
-        magnitude = parameters.get("attention_factor")
-        if magnitude is None:
-            magnitude = 0.1 * math.log(factor) + 1.0 if factor > 1 else 1.0
-        return _scaling(1 / (ramp / factor + (1 - ramp)), float(magnitude))
+        return _scaling(1 / (ramp / factor + (1 - ramp)), _yarn_magnitude(parameters, factor))
     raise ValueError(f"rope scaling of type {rule!r} is not supported")
+
+
+def _yarn_magnitude(parameters: Mapping[str, Any], factor: float) -> float:
+    """What multiplies the rotated values: as stated, else by the rule (transformers, _compute_yarn_parameters)."""
+    if parameters.get("attention_factor") is not None:
+        return _positive(parameters, "attention_factor")
+
+    def grown(scale: float) -> float:
+        return 0.1 * scale * math.log(factor) + 1.0 if factor > 1 else 1.0
+
+    if parameters.get("mscale") and parameters.get("mscale_all_dim"):
+        return grown(_positive(parameters, "mscale")) / grown(_positive(parameters, "mscale_all_dim"))
+    return grown(1.0)
 
 
 def scaling_from_gguf(settings: Mapping[str, Any], pairs: int, theta: float, context_length: int) -> RopeScaling | None:
     """The scaling that GGUF's `rope.scaling.*` keys mean (Llama 3.1's is a tensor instead); None for none."""
-    rule = str(settings.get("rope.scaling.type", "none"))
+    rule = str(settings.get("rope.scaling.type", "linear"))  # llama.cpp: linear unless the file says otherwise
     factor = settings.get("rope.scaling.factor", settings.get("rope.scale_linear"))
-    if rule == "none" or factor in (None, 0, 1, 1.0):
+    if rule == "none" or factor in (None, 0, 1):
         return None
     parameters = {
         "rope_type": rule,
