@@ -21,7 +21,6 @@ from rosetta.containers.json_text import json_object
 from rosetta.containers.span import slice_of
 from rosetta.errors import DamagedFileError, UnsupportedError
 
-_MAX_METADATA = 64 << 20  # bytes; four times what aprender allows, so that memory stays in proportion
 _MAX_NOTES = 20  # a hostile file must not make a book of them
 
 
@@ -108,8 +107,8 @@ class AprContainer:
             remedy = "the file is damaged; copy it again"
             raise DamagedFileError("the metadata begins inside the header", file=self.path, remedy=remedy)
         self._file.require(header.metadata_at, header.metadata_size, "the metadata")
-        if header.metadata_size > _MAX_METADATA:
-            message = f"has {header.metadata_size:,} bytes of metadata, rosetta reads {_MAX_METADATA:,}"
+        if header.metadata_size > layout.MAX_METADATA:
+            message = f"has {header.metadata_size:,} bytes of metadata, rosetta reads {layout.MAX_METADATA:,}"
             raise UnsupportedError(message, file=self.path, remedy="write it without the chat template")
         text = self._file.bytes(header.metadata_at, header.metadata_size)
         return json_object(

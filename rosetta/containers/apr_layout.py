@@ -9,7 +9,7 @@ MAGIC = b"APR\0"
 HEADER = struct.Struct("<4sBBHIQIQQI20s")  # magic, major, minor, flags, tensors, metadata at, size,
 #                                            index at, data at, checksum, reserved; packed, 64 bytes
 ALIGNMENT = 64
-MAX_METADATA = 16 << 20  # bytes; aprender, MAX_METADATA_SIZE
+MAX_METADATA = 64 << 20  # bytes; aprender's MAX_METADATA_SIZE is a quarter of it, and no loader enforces it
 MAX_NAME = 256  # bytes; aprender, MAX_TENSOR_NAME_LEN
 MAX_DIMS = 8
 

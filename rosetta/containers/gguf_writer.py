@@ -68,25 +68,29 @@ def write_gguf(
         for key, value in metadata.items():
             if value is not None and key != "general.architecture":
                 _add(writer, path, key, value)
-        for tensor in spool.tensors:
-            _check(path, tensor.entry)
-            code = GGMLQuantizationType[tensor.entry.dtype]
-            # float32 stands for "the dims are of weights, not of bytes"; the code alone is written
-            shape, size = tensor.entry.dims, tensor.entry.nbytes
-            writer.add_tensor_info(tensor.entry.name, shape, np.dtype(np.float32), size, raw_dtype=code)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        for tensor in spool.tensors:
-            data = spool.data(tensor)
-            if big_endian != (sys.byteorder == "big"):
-                swap_in_place(tensor.entry.dtype, data)
-            writer.write_tensor_data(data, tensor_endianess=order)
-        writer.close()
+        _write_tensors(writer, path, spool, big_endian != (sys.byteorder == "big"))
         written = sorted(folder.iterdir())
         for file in written:
             os.replace(file, path.parent / file.name)
     return tuple(path.parent / file.name for file in written)
+
+
+def _write_tensors(writer: GGUFWriter, path: Path, spool: Spool, swapped: bool) -> None:
+    for tensor in spool.tensors:
+        _check(path, tensor.entry)
+        code = GGMLQuantizationType[tensor.entry.dtype]
+        # float32 stands for "the dims are of weights, not of bytes"; the code alone is written
+        shape, size = tensor.entry.dims, tensor.entry.nbytes
+        writer.add_tensor_info(tensor.entry.name, shape, np.dtype(np.float32), size, raw_dtype=code)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for tensor in spool.tensors:
+        data = spool.data(tensor)
+        if swapped:
+            swap_in_place(tensor.entry.dtype, data)
+        writer.write_tensor_data(data, tensor_endianess=writer.endianess)
+    writer.close()
 
 
 def _check(path: Path, entry: TensorEntry) -> None:

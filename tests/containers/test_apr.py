@@ -182,6 +182,12 @@ def test_a_tensor_named_twice_is_damage(tmp_path: Path) -> None:
         (raw_apr({"hidden_size": "many"}), "hidden_size.*whole number"),
         (raw_apr({"model_config": "{"}), "model_config"),
         (raw_apr({"model_config": 3}), "model_config"),
+        (
+            raw_apr({}, magic=b"APR2").replace((64).to_bytes(8, "little"), (8).to_bytes(8, "little")),
+            "inside the header",
+        ),
+        (raw_apr({}, index=b'[{"name": "w"}]'), "without its fields"),
+        (raw_apr({}, index=b"[{]"), "the index is no JSON"),
         (raw_apr({}, count=1 << 31), "2,147,483,648 tensors"),
         (raw_apr({}, [ONE], count=3), "tensors|index"),
     ],

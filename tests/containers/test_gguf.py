@@ -165,6 +165,14 @@ def test_damaged_headers_are_said(tmp_path: Path, data: bytes, says: str) -> Non
         opened(tmp_path, data)
 
 
+def test_texts_that_changed_after_opening_are_said(tmp_path: Path) -> None:
+    data = raw_gguf([("tokens", ARRAY, (TEXT, ["a"] * 5))])
+    container = opened(tmp_path, data)
+    container.path.write_bytes(data.replace((1).to_bytes(8, "little") + b"a", b"\xff" * 9))
+    with pytest.raises(DamagedFileError, match="changed"):
+        container.metadata["tokens"]
+
+
 def test_an_array_that_claims_more_texts_than_there_are_is_damage(tmp_path: Path) -> None:
     data = raw_gguf([("tokens", ARRAY, (TEXT, ["a"] * 5))])
     for count in (20, 1 << 23, 1 << 60):

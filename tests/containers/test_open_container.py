@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from fixtures.raw_apr import raw_apr
+from fixtures.raw_apr import RawTensor, raw_apr
 from fixtures.raw_gguf import raw_gguf
 from rosetta.containers import open_container
 from rosetta.errors import DamagedFileError, RosettaError, UnsupportedError, UsageError
@@ -94,6 +96,19 @@ def test_what_is_not_there_or_no_file_is_said(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UsageError, match="regular file"):
         open_container(tmp_path / "pipe")
+
+
+def test_threads_read_side_by_side_and_nothing_stays_mapped(tmp_path: Path) -> None:
+    """Mapped pages would count as memory; positions shared by threads would mix their bytes up."""
+    tensors = [RawTensor(f"t{n:02}", 0, (5000,), np.full(5000, n, np.float32).tobytes()) for n in range(16)]
+    (tmp_path / "model").write_bytes(raw_apr({}, tensors))
+    container = open_container(tmp_path / "model")
+    with ThreadPoolExecutor(8) as pool:
+        arrays = list(pool.map(container.read, [f"t{n % 16:02}" for n in range(200)]))
+    for n, array in enumerate(arrays):
+        assert set(array.view(np.float32).tolist()) == {n % 16}
+    if Path("/proc/self/maps").exists():
+        assert str(tmp_path) not in Path("/proc/self/maps").read_text()
 
 
 def test_a_container_is_added_by_adding_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
