@@ -40,7 +40,7 @@ def block_format(dtype: str) -> BlockFormat:
     except KeyError:
         raise UnsupportedError(
             f"dtype {dtype} cannot be decoded",
-            remedy=f"convert the tensor to one of {', '.join(sorted(FORMATS))}",
+            remedy="convert the tensor to F32, F16, BF16 or a GGML quantisation such as Q8_0",
         ) from None
 
 
