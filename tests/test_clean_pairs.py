@@ -23,6 +23,7 @@ CONTAINERS = [
     (LLAMA31, "apr:BF16", "gguf:BF16"),
     (LLAMA31, "apr-gguf:F32", "hf:F32"),
     (LLAMA31, "hf:BF16", "gguf:Q8_0"),
+    (LLAMA31, "hf-before-5:F16", "apr-gguf:F16"),
     (MISTRAL, "apr:F16", "gguf:Q8_0"),
     (MISTRAL, "hf:F16", "gguf:F16"),
     (MISTRAL, "apr-gguf:BF16", "hf:BF16"),
@@ -75,7 +76,12 @@ PAIRS = CONTAINERS + DTYPES + OPTIONS
 
 def name(case: tuple[ModelSpec, str, str]) -> str:
     spec, left, right = case
-    changed = [f"{k}={v}" for k, v in vars(spec).items() if v != getattr(model_spec(spec.architecture), k)]
+    plain = vars(model_spec(spec.architecture))
+    changed = [
+        "3.1" if field == "rope_scaling" else f"{field}={value}"
+        for field, value in vars(spec).items()
+        if value != plain[field]
+    ]
     return " ".join([spec.architecture, *changed, left, right])
 
 
