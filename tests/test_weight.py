@@ -1,0 +1,210 @@
+"""A weight's bytes become canonical numbers whatever was fused, turned or reordered; numpy says which ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from fixtures.blueprint import interleaved
+from fixtures.dtypes import encode
+from fixtures.memory import MemoryContainer, stored
+from rosetta import blocks
+from rosetta.architectures import INTERLEAVED, SPLIT_HALF
+from rosetta.weight import RowOrder, Weight, same_bytes
+
+Floats = NDArray[np.float32]
+HEADS = st.tuples(st.integers(1, 6), st.integers(0, 8), st.integers(0, 5))  # heads, pairs, rows that do not rotate
+
+
+def weight(values: Floats, dtype: str = "F32", **changes: Any) -> Weight:
+    container = MemoryContainer({}, {"w": stored(values, dtype)})
+    entry = container.tensors["w"]
+    return Weight("w", container, entry, dtype, entry.dims, **changes)
+
+
+def random(*dims: int) -> Floats:
+    return np.random.default_rng(list(dims)).standard_normal(dims, dtype=np.float32)
+
+
+# Rotary rows
+
+
+def adjacent_pairs(rows: int, head: int, rotated: int) -> list[int]:
+    """For each row of GGUF's order the split-half row, one at a time: row 2j of a head was row j, 2j + 1 was j + n/2."""
+    found = []
+    for row in range(rows):
+        first, inside = row - row % head, row % head
+        if rotated <= inside or first + head > rows:
+            found.append(row)
+        elif inside % 2 == 0:
+            found.append(first + inside // 2)
+        else:
+            found.append(first + inside // 2 + rotated // 2)
+    return found
+
+
+@given(HEADS)
+def test_row_order_is_a_permutation_and_each_direction_undoes_the_other(sizes: tuple[int, int, int]) -> None:
+    heads, pairs, rest = sizes
+    head, rotated = max(2 * pairs + rest, 1), 2 * pairs
+    rows = heads * head
+    to_gguf, from_gguf = (RowOrder(head, rotated, source).index(rows) for source in (SPLIT_HALF, INTERLEAVED))
+    assert sorted(to_gguf) == list(range(rows))
+    np.testing.assert_array_equal(to_gguf[from_gguf], np.arange(rows))
+    np.testing.assert_array_equal(from_gguf[to_gguf], np.arange(rows))
+
+
+@given(HEADS, st.integers(0, 3))
+def test_row_order_is_llama_cpps_and_rows_of_no_whole_head_stay(sizes: tuple[int, int, int], extra: int) -> None:
+    heads, pairs, rest = sizes
+    head = max(2 * pairs + rest, 1)
+    rows = heads * head + min(extra, head - 1)
+    assert RowOrder(head, 2 * pairs, SPLIT_HALF).index(rows).tolist() == adjacent_pairs(rows, head, 2 * pairs)
+
+
+def test_a_whole_matrix_is_permuted_as_llama_cpps_converter_does() -> None:
+    values = random(4 * 16, 8)
+    ours = weight(values, order=RowOrder(16, 16, SPLIT_HALF)).values().numpy()
+    theirs = values.reshape(4, 2, 8, 8).swapaxes(1, 2).reshape(values.shape)
+    np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(ours, interleaved(values, 4))
+
+
+# Values, rows and σ of every layout
+
+
+@st.composite
+def layouts(draw: st.DrawFn) -> tuple[Weight, Floats]:
+    """A weight in some layout, and its canonical values by numpy from gguf-py's decoding of the whole tensor."""
+    dtype = draw(st.sampled_from(["F32", "F16", "BF16", "Q8_0", "Q4_0", "APR_Q8", "F64"]))
+    turned, head, heads = draw(st.booleans()), 4, draw(st.integers(1, 3))
+    parts = draw(st.sampled_from([(), (0, 1, 2)]))
+    rows, columns = head * heads * (3 if parts else 1), draw(st.sampled_from([32, 64]))
+    if turned and dtype in ("Q8_0", "Q4_0"):
+        rows, columns = 96, draw(st.sampled_from([12, 24]))
+    dims = (columns, rows) if turned else (rows, columns)
+    values = random(*dims)
+    if dtype == "F64":
+        raw = values.astype("<f8").view(np.uint8)
+    else:
+        raw = encode(values, dtype)
+    container = MemoryContainer({}, {"w": (dtype, dims, raw)})
+    if dtype == "F64":
+        decoded = values
+    elif dtype == "APR_Q8":
+        decoded = blocks.decode(dtype, torch.from_numpy(raw.reshape(-1)), dims).numpy()
+    else:
+        decoded = gguf.quants.dequantize(raw.reshape(1, -1), gguf.GGMLQuantizationType[dtype]).reshape(dims)
+    whole = decoded.T if turned else decoded
+    part = None
+    if parts:
+        which, each = draw(st.sampled_from(parts)), rows // 3
+        part, whole = (which, (each,) * 3), whole[which * each : (which + 1) * each]
+    order = None
+    if draw(st.booleans()):
+        order = RowOrder(head, draw(st.sampled_from([2, 4])), draw(st.sampled_from([INTERLEAVED, SPLIT_HALF])))
+        whole = whole[order.index(len(whole))]
+    entry = container.tensors["w"]
+    return Weight("w", container, entry, dtype, dims, turned, part, order), np.ascontiguousarray(whole)
+
+
+@given(layouts(), st.data())
+def test_values_rows_and_parts_are_numpys(case: tuple[Weight, Floats], data: st.DataObject) -> None:
+    found, expected = case
+    assert (found.dims, found.count) == (expected.shape, expected.size)
+    np.testing.assert_array_equal(found.values().numpy(), expected)
+    assert found.values().is_contiguous()
+    start = data.draw(st.integers(0, len(expected)))
+    stop = data.draw(st.integers(start, len(expected) + 2))
+    np.testing.assert_array_equal(found.values(start, stop).numpy(), expected[start:stop])
+    picked = data.draw(st.lists(st.integers(0, len(expected) - 1), min_size=1, max_size=4))
+    np.testing.assert_array_equal(found.rows(picked).numpy(), expected[picked])
+    sigma = found.sigma().numpy()
+    assert sigma.shape == expected.shape
+    np.testing.assert_array_equal(found.sigma(start, stop).numpy(), sigma[start:stop])
+    np.testing.assert_array_equal(found.sigma_rows(picked).numpy(), sigma[picked])
+
+
+def test_sigma_follows_its_weight_through_turning_and_reordering() -> None:
+    values = random(8, 32) * np.logspace(-3, 3, 8, dtype=np.float32)[:, None]  # a step that differs from row to row
+    plain = weight(values, "F16").sigma().numpy()
+    order = RowOrder(8, 8, SPLIT_HALF)
+    np.testing.assert_array_equal(weight(values, "F16", order=order).sigma().numpy(), plain[order.index(8)])
+    np.testing.assert_array_equal(weight(values, "F16", transposed=True).sigma().numpy(), plain.T)
+
+
+@pytest.mark.parametrize("dtype", ["F16", "Q8_0"])
+def test_some_rows_are_read_without_the_others(dtype: str) -> None:
+    found = weight(random(64, 32), dtype)
+    row = found.entry.nbytes // 64
+    found.rows([3, 60])
+    found.values(8, 10)
+    assert found.container.reads == [  # type: ignore[attr-defined]
+        ("w", 3 * row, 4 * row), ("w", 60 * row, 61 * row), ("w", 8 * row, 10 * row),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("dims", [(5,), (), (0, 4), (4, 0)])
+def test_vectors_scalars_and_empty_tensors_keep_their_dims(dims: tuple[int, ...]) -> None:
+    values = np.arange(int(np.prod(dims)), dtype=np.float32).reshape(dims)
+    container = MemoryContainer({}, {"w": ("F32", dims, values.reshape(-1).view(np.uint8))})
+    found = Weight("w", container, container.tensors["w"], "F32", dims)
+    assert found.dims == dims
+    np.testing.assert_array_equal(found.values().numpy(), values)
+
+
+def test_a_fused_tensor_whose_rows_are_not_the_sum_of_its_parts_stays_whole() -> None:
+    """Its dims then contradict the config, and the stage says so instead of reading beyond a part."""
+    assert weight(random(10, 4), part=(1, (4, 4, 4))).dims == (10, 4)
+
+
+# Equal bytes
+
+
+@pytest.mark.parametrize("dtype", ["F32", "F16", "Q8_0"])
+def test_equal_bytes_are_found_in_any_order_of_rows(dtype: str) -> None:
+    values = random(64, 32)
+    ours = weight(values, dtype, order=RowOrder(16, 16, SPLIT_HALF))
+    assert same_bytes(ours, weight(interleaved(values, 4), dtype))
+    assert not same_bytes(ours, weight(values, dtype))
+
+
+def test_equal_bytes_of_a_turned_matrix_are_found() -> None:
+    values = random(8, 6)
+    assert same_bytes(weight(values.T.copy(), "F16", transposed=True), weight(values, "F16"))
+
+
+def test_one_weight_that_differs_is_seen_and_nothing_after_it_is_read() -> None:
+    values = random(64, 32)
+    other = values.copy()
+    other[20, 5] += 1
+    a, b = weight(values), weight(other)
+    assert not same_bytes(a, b, rows_at_once=8)
+    assert a.container.reads[-1] == ("w", 16 * 128, 24 * 128)  # type: ignore[attr-defined]
+
+
+def test_equal_values_in_another_dtype_or_shape_are_not_equal_bytes() -> None:
+    values = np.ones((4, 32), np.float32)
+    assert not same_bytes(weight(values), weight(values, "F16"))
+    assert not same_bytes(weight(values), weight(values.reshape(8, 16)))
+
+
+def test_two_dtypes_of_the_same_bytes_are_told_apart() -> None:
+    raw = random(4, 32).astype("<f2").view(np.uint8)
+    container = MemoryContainer({}, {"w": ("F16", (4, 32), raw)})
+    entry = container.tensors["w"]
+    a, b = (Weight("w", container, entry, dtype, (4, 32)) for dtype in ("F16", "BF16"))
+    assert not same_bytes(a, b)
+
+
+def test_equal_tensors_of_one_block_are_compared_by_value() -> None:
+    values = random(5, 7)  # rows are no whole blocks
+    assert same_bytes(weight(values, "APR_Q8"), weight(values, "APR_Q8"))
+    assert not same_bytes(weight(values, "APR_Q8"), weight(-values, "APR_Q8"))
