@@ -241,6 +241,8 @@ def test_aliases_stand_in_for_nulls_in_order_of_trust(tmp_path: Path) -> None:
         "num_layers": 2,
         "n_layer": 9,
         "model.num_heads": 4,
+        "rope_theta": 1e6,
+        "model.rope_theta": 1e4,
         "model_config": json.dumps({"num_attention_heads": 8, "num_kv_heads": 1, "head_dim_override": 32}),
     }
     found = settings(tmp_path, metadata)
@@ -251,6 +253,7 @@ def test_aliases_stand_in_for_nulls_in_order_of_trust(tmp_path: Path) -> None:
         "attention.head_count_kv": 1,
         "attention.key_length": 32,
         "attention.value_length": 32,
+        "rope.freq_base": 1e6,
     }
 
 

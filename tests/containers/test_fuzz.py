@@ -194,6 +194,15 @@ def test_a_large_sparse_file_of_zeros_is_refused_at_once(tmp_path: Path, kind: s
     assert opened_in_bounds(path, kind) != "sound"
 
 
+def test_an_array_of_more_texts_than_any_vocabulary_is_not_walked(tmp_path: Path) -> None:
+    """A gigabyte of zeros is 134 million empty texts: a minute's work to step over."""
+    data = raw_gguf([("tokens", ARRAY, (TEXT, []))])
+    at = data.index((8).to_bytes(4, "little") + bytes(8)) + 4
+    path = written(tmp_path, "gguf", data[:at] + (1 << 26).to_bytes(8, "little"))
+    os.truncate(path, 1 << 30)
+    assert "67,108,864 texts" in opened_in_bounds(path, "texts")
+
+
 @pytest.mark.usefixtures("measured_memory")
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
 @pytest.mark.parametrize(
