@@ -15,6 +15,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 CONTRACTS = sorted((ROOT / "contracts").glob("*.yaml"))
 REQUIRED = {"apr-import-config-fidelity-v1", "tensor-layout-v1", "dtype-fidelity-v1"}
+PARTS = ("metadata", "equations", "proof_obligations", "falsification_tests")
 FALSIFIER = {"id", "prediction", "if_fails", "test"}
 NODE = re.compile(r"(tests/[\w/]+\.py)((?:::\w+)+)(?:\[.+\])?")
 
@@ -28,8 +29,7 @@ def problems(name: str, contract: Any) -> list[str]:
     """
     if not isinstance(contract, dict):
         return ["it is no mapping"]
-    found = [f"it has no {part}" for part in ("metadata", "equations", "proof_obligations", "falsification_tests")
-             if not contract.get(part)]  # fmt: skip
+    found = [f"it has no {part}" for part in PARTS if not contract.get(part)]
     if found:
         return found
     found += _metadata(name, contract["metadata"])
@@ -44,16 +44,17 @@ def problems(name: str, contract: Any) -> list[str]:
             f"{test.get('id')} has no {part}" for part in sorted(FALSIFIER) if not _text(test.get(part))
         ]
         found += [f"{test.get('id')}: {why}" for why in _missing_test(str(test.get("test", "")))]
+    serving: set[str] = set()
     for obligation in contract["proof_obligations"]:
         if not (_text(obligation.get("id")) and _text(obligation.get("statement"))):
             found.append(f"obligation {obligation.get('id')} has no id or no statement")
         falsifiers = obligation.get("falsified_by") or []
         if not falsifiers:
             found.append(f"nothing falsifies {obligation.get('id')}")
-        found += [
-            f"{obligation.get('id')} names {id}, which is no test" for id in falsifiers if id not in ids
-        ]
-    return found
+        unknown = [id for id in falsifiers if id not in ids]
+        found += [f"{obligation.get('id')} names {id}, which is no test" for id in unknown]
+        serving.update(falsifiers)
+    return found + [f"{id} serves no obligation" for id in ids if id not in serving]
 
 
 def _metadata(name: str, metadata: dict[str, Any]) -> list[str]:
@@ -142,11 +143,12 @@ HERE = "tests/contracts/test_contracts.py"
         (change("proof_obligations.0.statement", " "), "has no id or no statement"),
         (change("proof_obligations.0.falsified_by", []), "nothing falsifies LAYOUT-CANONICAL"),
         (change("proof_obligations.0.falsified_by.0", "FALSIFY-NO"), "names FALSIFY-NO, which is no test"),
+        (change("proof_obligations.3.falsified_by.0", "FALSIFY-LAYOUT-001"), "LAYOUT-005 serves no obligation"),
         (change("falsification_tests.0.prediction", None), "FALSIFY-LAYOUT-001 has no prediction"),
         (change("falsification_tests.0.if_fails", ""), "FALSIFY-LAYOUT-001 has no if_fails"),
         (change("falsification_tests.0.id", "FALSIFY-LAYOUT-002"), "FALSIFY-LAYOUT-002 stands twice"),
         (change("falsification_tests.0.test", None), "has no test"),
-        (change("falsification_tests.0.test", "tests/no_such_file.py::test_x"), "no_such_file.py does not exist"),
+        (change("falsification_tests.0.test", "tests/no_file.py::test_x"), "tests/no_file.py does not exist"),
         (change("falsification_tests.0.test", f"{HERE}::test_no_such_test"), "has no test_no_such_test"),
         (change("falsification_tests.0.test", f"{HERE}::problems"), "has no problems"),
         (change("falsification_tests.0.test", f"{HERE}::TestNone::test_x"), "has no TestNone"),
