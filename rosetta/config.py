@@ -25,6 +25,7 @@ ACTIVATIONS = {
     "relu": "relu",
 }
 LARGEST_COUNT = 1 << 31  # of any size in a config: what an int32 tensor index can hold
+LARGEST_NUMBER = float(np.finfo(np.float32).max)
 LARGEST_BLOCK_COUNT = 4096  # no published model has a tenth of it; a damaged count must not cost minutes
 
 
@@ -47,7 +48,9 @@ Config = Mapping[str, Value]
 class _Reader:
     """Reads one container's settings into canonical values; `overrides` (a repair's) win over the file."""
 
-    def __init__(self, container: Container, architecture: Architecture, overrides: Mapping[str, Any]) -> None:
+    def __init__(
+        self, container: Container, architecture: Architecture, overrides: Mapping[str, Any]
+    ) -> None:
         self.container, self.architecture, self.overrides = container, architecture, overrides
         self.config: dict[str, Value] = {}
 
@@ -83,7 +86,8 @@ class _Reader:
                 value = int(value)
             if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= largest:
                 raise DamagedFileError(
-                    f"{setting.key} is {value!r}, not a count between 1 and {largest}", file=self.container.path
+                    f"{setting.key} is {value!r}, not a count between 1 and {largest}",
+                    file=self.container.path,
                 )
             setting = Setting(value, setting.key)
         return int(self.put(key, setting, default, note))
@@ -92,14 +96,20 @@ class _Reader:
         setting = self.raw(key)
         if setting is not None:
             value = setting.value
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise DamagedFileError(f"{setting.key} is {value!r}, not a finite number", file=self.container.path)
+            real = isinstance(value, int | float) and not isinstance(value, bool)
+            if not real or not abs(value) <= LARGEST_NUMBER:
+                raise DamagedFileError(
+                    f"{setting.key} is {value!r}, not a finite number", file=self.container.path
+                )
             setting = Setting(float(np.float32(value)), setting.key)
         return float(self.put(key, setting, None if default is None else float(np.float32(default)), note))
 
 
 def canonical_config(
-    container: Container, architecture: Architecture, shapes: Mapping[str, tuple[int, ...]], overrides: Mapping[str, Any]
+    container: Container,
+    architecture: Architecture,
+    shapes: Mapping[str, tuple[int, ...]],
+    overrides: Mapping[str, Any],
 ) -> dict[str, Value]:
     """The container's configuration under GGUF keys, in the order in which a report lists it.
 
@@ -125,7 +135,9 @@ def canonical_config(
     ffn_default = 4 * hidden if kind == "huggingface" and not architecture.gated else None
     read.count("feed_forward_length", published.get("feed_forward_length", ffn_default), theirs)
     heads = read.count("attention.head_count", published.get("attention.head_count"), theirs)
-    kv_default = heads if _is_null(read, "num_key_value_heads") else published.get("attention.head_count_kv", heads)
+    kv_default = (
+        heads if _is_null(read, "num_key_value_heads") else published.get("attention.head_count_kv", heads)
+    )
     read.count("attention.head_count_kv", kv_default, theirs)
     key_default, key_note = _head_size(read, shapes, hidden, heads)
     key_length = read.count("attention.key_length", key_default, key_note)
@@ -152,7 +164,9 @@ def _loader(kind: str) -> str:
     return {"apr": "aprender", "gguf": "llama.cpp", "huggingface": "transformers"}.get(kind, kind)
 
 
-def _head_size(read: _Reader, shapes: Mapping[str, tuple[int, ...]], hidden: int, heads: int) -> tuple[int, str]:
+def _head_size(
+    read: _Reader, shapes: Mapping[str, tuple[int, ...]], hidden: int, heads: int
+) -> tuple[int, str]:
     kind, published = read.container.kind, read.architecture.huggingface
     if kind == "huggingface" and "attention.key_length" in published:
         return int(published["attention.key_length"]), "default of transformers"
@@ -172,13 +186,21 @@ def _epsilon(read: _Reader) -> None:
             setting = read.raw(other)
             if setting is not None:
                 read.overrides = {**read.overrides, key: setting.value}
-                value = read.number(key, None)
-                read.config[key] = Value(value, setting.key)
+                read.number(key, None)
+                read.config[key] = Value(
+                    _not_negative(read, setting.key, read.config[key].value), setting.key
+                )
                 return
     note = f"default of {_loader(kind)} for {architecture.name}"
     if kind == "gguf":
         note = "llama.cpp refuses a file without this key; the architecture's published value"
-    read.number(key, architecture.norm_epsilon.of(kind), note)
+    _not_negative(read, key, read.number(key, architecture.norm_epsilon.of(kind), note))
+
+
+def _not_negative(read: _Reader, key: str, epsilon: float) -> float:
+    if epsilon < 0:
+        raise DamagedFileError(f"{key} is {epsilon:.8g}, which is negative", file=read.container.path)
+    return epsilon
 
 
 def _activation(read: _Reader) -> None:
@@ -223,7 +245,9 @@ def _row_order(read: _Reader, shapes: Mapping[str, tuple[int, ...]]) -> Value:
         return Value(SPLIT_HALF, "architecture")
     if setting is not None:
         if setting.value not in (INTERLEAVED, SPLIT_HALF):
-            raise DamagedFileError(f"{setting.key} is {setting.value!r}, neither 0 nor 2", file=read.container.path)
+            raise DamagedFileError(
+                f"{setting.key} is {setting.value!r}, neither 0 nor 2", file=read.container.path
+            )
         return Value(setting.value, setting.key)
     if any(name.startswith("blk.") for name in read.container.tensors):
         return Value(architecture.rope, None, "GGUF names: GGUF's order")
@@ -251,7 +275,8 @@ def _refuse_layer_scales(read: _Reader) -> None:
     setting = read.raw("attention.scale_by_inverse_layer")
     if setting is not None and setting.value:
         raise UnsupportedError(
-            f"{setting.key} is set: an attention scale for each layer is not supported", file=read.container.path
+            f"{setting.key} is set: an attention scale for each layer is not supported",
+            file=read.container.path,
         )
 
 
@@ -259,16 +284,20 @@ def _sliding_window(read: _Reader, published: Mapping[str, Any]) -> None:
     """The window, 0 where there is none: a window that no context fills is none."""
     setting = read.raw("attention.sliding_window")
     if read.container.kind == "huggingface" and "attention.sliding_window" not in read.overrides:
-        default = published.get("attention.sliding_window")
-        if default is None and not read.container.metadata.get("use_sliding_window"):
-            setting = None  # transformers heeds the window of such a model only where this switch is on
-        elif setting is None and not _is_null(read, "sliding_window"):
-            setting = Setting(default, "")
+        setting = _heeded_window(read, published, setting)
     window, key = (setting.value, setting.key or None) if setting else (0, None)
     context = read.config["context_length"].value
-    if not isinstance(window, int) or isinstance(window, bool) or window <= 0 or (context and window >= context):
+    if (
+        not isinstance(window, int)
+        or isinstance(window, bool)
+        or window <= 0
+        or (context and window >= context)
+    ):
         window = 0
-    if window and not _slides_everywhere(read):
+    layers = _sliding_layers(read, published) if window else []
+    if not any(layers):
+        window = 0
+    elif not all(layers):
         raise UnsupportedError(
             "the sliding window is that of some layers only, which is not supported", file=read.container.path
         )
@@ -276,11 +305,30 @@ def _sliding_window(read: _Reader, published: Mapping[str, Any]) -> None:
     read.config["attention.sliding_window"] = Value(window, key, note)
 
 
-def _slides_everywhere(read: _Reader) -> bool:
-    pattern = read.raw("attention.sliding_window_pattern")
+def _heeded_window(read: _Reader, published: Mapping[str, Any], stated: Setting | None) -> Setting | None:
+    """The window that transformers runs: none in some architectures, in others behind a switch."""
+    metadata = read.container.metadata
+    if "attention.sliding_window" not in published or _is_null(read, "sliding_window"):
+        return None
+    if "use_sliding_window" in published and not metadata.get(
+        "use_sliding_window", published["use_sliding_window"]
+    ):
+        return None
+    return stated or Setting(published["attention.sliding_window"], "")
+
+
+def _sliding_layers(read: _Reader, published: Mapping[str, Any]) -> list[bool]:
+    """Which layers the window is for."""
+    layers, pattern = read.config["block_count"].value, read.raw("attention.sliding_window_pattern")
+    first = published.get("max_window_layers", 0)
+    if "max_window_layers" in published:
+        stated = read.container.metadata.get("max_window_layers", first)
+        first = stated if isinstance(stated, int) else first
+    elif read.container.kind == "huggingface":
+        pattern = None  # transformers reads it where it reads max_window_layers
     if pattern is not None and isinstance(pattern.value, list):
-        return all(pattern.value)
-    return not read.container.metadata.get("use_sliding_window") or read.container.metadata.get("max_window_layers") == 0
+        return [bool(slides) for slides in pattern.value]
+    return [layer >= first for layer in range(layers)]
 
 
 def _is_null(read: _Reader, name: str) -> bool:
@@ -297,7 +345,9 @@ def _head(read: _Reader, shapes: Mapping[str, tuple[int, ...]], published: Mappi
         read.config["tied_embeddings"] = Value(published["tied_embeddings"], None, "default of transformers")
     else:
         stored = "output.weight" in shapes
-        read.config["tied_embeddings"] = Value(not stored, None, "a head is stored" if stored else "no head is stored")
+        read.config["tied_embeddings"] = Value(
+            not stored, None, "a head is stored" if stored else "no head is stored"
+        )
 
 
 def rope_scaling_from_tensor(factors: Any) -> RopeScaling:

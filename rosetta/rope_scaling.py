@@ -57,7 +57,9 @@ def scaling_from_parameters(
     if rule == "yarn":  # Peng et al. 2023, eq. 19 to 22
         fast = _positive(parameters, "beta_fast", 32.0)
         slow = _positive(parameters, "beta_slow", 1.0)
-        bounds = [pairs * math.log(original / (beta * 2 * math.pi)) / math.log(theta) for beta in (fast, slow)]
+        bounds = [
+            pairs * math.log(original / (beta * 2 * math.pi)) / math.log(theta) for beta in (fast, slow)
+        ]
         if parameters.get("truncate", True):
             bounds = [math.floor(bounds[0]), math.ceil(bounds[1])]
         first, last = max(bounds[0], 0), min(bounds[1], 2 * pairs - 1)
@@ -79,9 +81,13 @@ def _yarn_magnitude(parameters: Mapping[str, Any], factor: float) -> float:
     return grown(1.0)
 
 
-def scaling_from_gguf(settings: Mapping[str, Any], pairs: int, theta: float, context_length: int) -> RopeScaling | None:
+def scaling_from_gguf(
+    settings: Mapping[str, Any], pairs: int, theta: float, context_length: int
+) -> RopeScaling | None:
     """The scaling that GGUF's `rope.scaling.*` keys mean (Llama 3.1's is a tensor instead); None for none."""
-    rule = str(settings.get("rope.scaling.type", "linear"))  # llama.cpp: linear unless the file says otherwise
+    rule = str(
+        settings.get("rope.scaling.type", "linear")
+    )  # llama.cpp: linear unless the file says otherwise
     factor = settings.get("rope.scaling.factor", settings.get("rope.scale_linear"))
     if rule == "none" or factor in (None, 0, 1):
         return None

@@ -34,7 +34,9 @@ def test_every_huggingface_name_has_its_gguf_name(name: str) -> None:
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("container", ["apr", "apr-gguf", "gguf"])
 def test_every_name_of_a_converter_has_its_gguf_name(name: str, container: str) -> None:
-    file = contents(model_spec(name, layers=LAYERS, hidden=64, ffn=64, heads=4, head_dim=16), f"{container}:F16")
+    file = contents(
+        model_spec(name, layers=LAYERS, hidden=64, ffn=64, heads=4, head_dim=16), f"{container}:F16"
+    )
     expected = {tensor.name: canonical for canonical, tensor in file.tensors.items()}
     assert rename(list(expected), name) == expected
 
@@ -43,7 +45,8 @@ def test_every_name_of_a_converter_has_its_gguf_name(name: str, container: str) 
 def test_bare_names_of_an_exporter_that_strips_the_outer_module_are_known(name: str) -> None:
     parameters = blueprint(name).parameters(model_spec(name, layers=LAYERS))
     expected = {
-        parameter.hf.removeprefix("model.").removeprefix("transformer."): parameter.name for parameter in parameters
+        parameter.hf.removeprefix("model.").removeprefix("transformer."): parameter.name
+        for parameter in parameters
     }
     assert rename(list(expected), name) == expected
 
@@ -97,5 +100,9 @@ def test_every_weight_of_an_architecture_is_a_name_of_gguf_py(name: str) -> None
         2,
     )  # fmt: skip
     ours = {f"blk.{{bid}}.{tensor}" for tensor in own.layer_dims(config)} | set(own.global_dims(config))
-    split = {"blk.{bid}.attn_q", "blk.{bid}.attn_k", "blk.{bid}.attn_v"}  # a GGUF file of GPT-2 has them fused
+    split = {
+        "blk.{bid}.attn_q",
+        "blk.{bid}.attn_k",
+        "blk.{bid}.attn_v",
+    }  # a GGUF file of GPT-2 has them fused
     assert {tensor.rpartition(".")[0] for tensor in ours} <= known | split

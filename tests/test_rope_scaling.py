@@ -22,7 +22,9 @@ LLAMA3 = {
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024}
 
 
-def theirs(parameters: dict[str, Any], pairs: int, theta: float, context: int) -> tuple[np.ndarray[Any, Any], float]:
+def theirs(
+    parameters: dict[str, Any], pairs: int, theta: float, context: int
+) -> tuple[np.ndarray[Any, Any], float]:
     """(divisors, magnitude) by transformers."""
     transformers = pytest.importorskip("transformers")
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
@@ -115,7 +117,9 @@ def test_a_missing_original_context_is_the_models_own() -> None:
         ),
     ],
 )  # fmt: skip
-def test_keys_of_a_gguf_file_mean_what_the_parameters_do(keys: dict[str, Any], parameters: dict[str, Any]) -> None:
+def test_keys_of_a_gguf_file_mean_what_the_parameters_do(
+    keys: dict[str, Any], parameters: dict[str, Any]
+) -> None:
     expected = scaling_from_parameters(parameters, PAIRS, THETA, CONTEXT)
     assert scaling_from_gguf(keys, PAIRS, THETA, CONTEXT) == expected is not None
 
@@ -153,7 +157,9 @@ def test_a_gguf_file_without_a_factor_has_no_scaling(keys: dict[str, Any]) -> No
         ({"rope_type": ["llama3"], "factor": 4.0}, ValueError),
     ],
 )
-def test_a_rule_that_cannot_be_computed_is_refused(parameters: dict[str, Any], error: type[Exception]) -> None:
+def test_a_rule_that_cannot_be_computed_is_refused(
+    parameters: dict[str, Any], error: type[Exception]
+) -> None:
     with pytest.raises(error):
         scaling_from_parameters(parameters, PAIRS, THETA, CONTEXT)
 

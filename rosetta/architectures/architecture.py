@@ -51,7 +51,8 @@ class Architecture:
         bias: tensors (without `blk.N.`) that the published models give a bias; others may have one.
         qk_norm: an RMSNorm over each head of q and k.
         conv1d: tensors that a Hugging Face folder stores as `[in, out]` (transformers' Conv1D).
-        huggingface: what transformers' config class assumes where config.json lacks a key, under GGUF keys.
+        huggingface: what transformers' config class assumes where config.json lacks a key, under GGUF keys
+            (under its own where GGUF has none).
     """
 
     name: str

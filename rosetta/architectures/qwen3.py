@@ -17,6 +17,9 @@ QWEN3 = Architecture(
         "attention.head_count": 32,
         "attention.head_count_kv": 32,
         "attention.key_length": 128,
+        "attention.sliding_window": 4096,
+        "use_sliding_window": False,
+        "max_window_layers": 28,  # the layers from this one on slide
         "vocab_size": 151936,
         "tied_embeddings": False,
     },

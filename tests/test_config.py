@@ -1,0 +1,374 @@
+"""Each container's settings in canonical form, and for a missing key what that container's own loader assumes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixtures import build, faults, model_spec
+from fixtures.memory import MemoryContainer
+from rosetta.architectures import find_architecture
+from rosetta.config import Value, canonical_config
+from rosetta.containers.huggingface_settings import huggingface_settings
+from rosetta.errors import DamagedFileError, RosettaError, UnsupportedError
+from rosetta.rope_scaling import RopeScaling
+
+NAMES = ("llama", "mistral", "qwen2", "qwen3", "gpt2")
+REQUIRED = {
+    "block_count": 2, "context_length": 128, "embedding_length": 64, "feed_forward_length": 96,
+    "attention.head_count": 4, "vocab_size": 300,
+}  # fmt: skip
+SHAPES = {"token_embd.weight": (300, 64), "blk.0.attn_q.weight": (64, 64)}
+
+
+def config_of(
+    settings: dict[str, Any], kind: str = "gguf", architecture: str = "llama", **more: Any
+) -> dict[str, Value]:
+    """The canonical config of settings that a container of the kind would have read."""
+    own = find_architecture(architecture)
+    assert own is not None
+    container = MemoryContainer(settings, more.get("tensors", {}), kind, architecture, more.get("metadata"))
+    return canonical_config(container, own, more.get("shapes", SHAPES), more.get("overrides", {}))
+
+
+def huggingface_config(values: dict[str, Any], architecture: str) -> dict[str, Value]:
+    """The canonical config of a config.json."""
+    settings = huggingface_settings(Path("config.json"), values)
+    plain = {key: setting.value for key, setting in settings.items()}
+    return config_of(plain, "huggingface", architecture, metadata=values, shapes={})
+
+
+# A missing key: each container's own default
+
+
+@pytest.mark.requires_transformers
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {},
+        {"num_attention_heads": 8, "hidden_size": 512, "n_head": 8, "n_embd": 512},
+        {"head_dim": 32},
+        {"sliding_window": None},
+        {"sliding_window": 64},
+        {"sliding_window": 64, "use_sliding_window": True, "max_window_layers": 0},
+        {"use_sliding_window": True, "sliding_window": 64, "max_window_layers": 1000},
+        {"rms_norm_eps": 3e-4, "layer_norm_epsilon": 2e-4},
+        {"layer_norm_epsilon": 1e-3}
+        | {"norm_eps": 2e-3},  # transformers reads the architecture's own key alone
+        {"rope_theta": 5e5},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}},
+        {"hidden_act": "gelu", "activation_function": "gelu"},
+        {"tie_word_embeddings": True},
+        {"tie_word_embeddings": False},
+        {"n_inner": 100, "intermediate_size": 100},
+        {
+            "layer_types": ["full_attention"] * 12,
+            "num_hidden_layers": 12,
+            "use_sliding_window": True,
+            "n_layer": 12,
+        },
+    ],
+    ids=lambda stated: json.dumps(stated),
+)
+def test_huggingface_defaults_are_those_of_transformers(name: str, stated: dict[str, Any]) -> None:
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.AutoConfig.for_model(name, **stated)
+    ours = huggingface_config({"model_type": name, **stated}, name)
+    heads, hidden = theirs.num_attention_heads, theirs.hidden_size
+    head_size = getattr(theirs, "head_dim", None) or hidden // heads
+    expected: dict[str, Any] = {
+        "block_count": theirs.num_hidden_layers,
+        "context_length": theirs.max_position_embeddings,
+        "embedding_length": hidden,
+        "feed_forward_length": (theirs.n_inner or 4 * hidden) if name == "gpt2" else theirs.intermediate_size,
+        "attention.head_count": heads,
+        "attention.head_count_kv": heads if name == "gpt2" else theirs.num_key_value_heads,
+        "attention.key_length": head_size,
+        "vocab_size": theirs.vocab_size,
+        "attention.scale": head_size**-0.5,
+        "tied_embeddings": theirs.tie_word_embeddings,
+    }
+    if name == "gpt2":
+        expected["attention.layer_norm_epsilon"] = theirs.layer_norm_epsilon
+        activation = theirs.activation_function
+    else:
+        expected["attention.layer_norm_rms_epsilon"] = theirs.rms_norm_eps
+        expected["rope.freq_base"] = theirs.rope_parameters["rope_theta"]
+        expected["rope.dimension_count"] = head_size
+        activation = theirs.hidden_act
+        slides = name == "mistral" or "sliding_attention" in getattr(theirs, "layer_types", ())
+        window = (getattr(theirs, "sliding_window", None) or 0) if slides and name != "llama" else 0
+        expected["attention.sliding_window"] = window if window < theirs.max_position_embeddings else 0
+    expected["activation"] = {"gelu_new": "gelu_tanh"}.get(activation, activation)
+    found = {key: ours[key].value for key in expected}
+    assert found == {
+        k: pytest.approx(v, rel=1e-7) if isinstance(v, float) else v for k, v in expected.items()
+    }
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3"])
+def test_an_explicit_null_of_kv_heads_means_all_heads(name: str) -> None:
+    config = huggingface_config({"num_key_value_heads": None, "num_attention_heads": 8}, name)
+    assert config["attention.head_count_kv"].value == 8
+
+
+def test_a_window_of_some_layers_is_refused() -> None:
+    stated = {"use_sliding_window": True, "sliding_window": 64, "max_window_layers": 3}
+    with pytest.raises(UnsupportedError, match="some layers only"):
+        huggingface_config(stated, "qwen2")
+
+
+def test_gpt2_can_switch_its_attention_scale_off() -> None:
+    config = huggingface_config({"model_type": "gpt2", "scale_attn_weights": False}, "gpt2")
+    assert (config["attention.scale"].value, config["attention.scale"].key) == (1.0, "attention.scale")
+
+
+# aprender's own loader, GGUFConfig::from_apr
+APR = {
+    "llama":   {"attention.layer_norm_rms_epsilon": 1e-5, "rope.freq_base": 1e4, "rope.type": 2},
+    "mistral": {"attention.layer_norm_rms_epsilon": 1e-5, "rope.freq_base": 1e4, "rope.type": 2},
+    "qwen2":   {"attention.layer_norm_rms_epsilon": 1e-6, "rope.freq_base": 1e6, "rope.type": 2},
+    "qwen3":   {"attention.layer_norm_rms_epsilon": 1e-6, "rope.freq_base": 1e6, "rope.type": 2},
+    "gpt2":    {"attention.layer_norm_epsilon": 1e-5},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_apr_defaults_are_those_of_its_own_loader(name: str) -> None:
+    settings = {key: value for key, value in REQUIRED.items() if key not in ("vocab_size", "context_length")}
+    config = config_of(settings, "apr", name, shapes={**SHAPES, "blk.0.attn_q.weight": (4 * 24, 64)})
+    expected = APR[name] | {
+        "attention.head_count_kv": 4, "vocab_size": 300, "attention.key_length": 24, "context_length": 0
+    }  # fmt: skip
+    assert {key: config[key].value for key in expected} == {
+        key: pytest.approx(value, rel=1e-7) for key, value in expected.items()
+    }
+    assert all(config[key].defaulted and config[key].note for key in expected)
+
+
+@pytest.mark.parametrize(
+    "key", ["block_count", "embedding_length", "feed_forward_length", "attention.head_count"]
+)
+def test_apr_without_a_size_that_its_loader_demands_is_refused(key: str) -> None:
+    settings = {name: value for name, value in REQUIRED.items() if name != key}
+    with pytest.raises(DamagedFileError, match=f"no {key}"):
+        config_of(settings, "apr")
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"), [("blk.0.attn_q.weight", 0), ("model.layers.0.self_attn.q_proj.weight", 2)]
+)
+def test_apr_without_a_rope_type_has_the_row_order_of_its_names(names: str, expected: int) -> None:
+    tensors = {names: ("F32", (64, 64), np.zeros(64 * 64 * 4, np.uint8))}
+    order = config_of(REQUIRED, "apr", "llama", tensors=tensors)["rope.type"]
+    assert (order.value, order.defaulted) == (expected, True)
+
+
+@pytest.mark.parametrize("stated", [0, 2])
+def test_apr_is_held_to_its_own_rope_type(stated: int) -> None:
+    tensors = {"blk.0.attn_q.weight": ("F32", (64, 64), np.zeros(64 * 64 * 4, np.uint8))}
+    order = config_of(REQUIRED | {"rope.type": stated}, "apr", "qwen2", tensors=tensors)["rope.type"]
+    assert (order.value, order.defaulted) == (stated, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "llama",
+            {"rope.freq_base": 1e4, "rope.type": 0, "attention.head_count_kv": 4, "attention.key_length": 16},
+        ),
+        (
+            "qwen2",
+            {"rope.freq_base": 1e4, "rope.type": 2, "attention.head_count_kv": 4, "attention.key_length": 16},
+        ),
+        ("gpt2", {"attention.head_count_kv": 4, "attention.key_length": 16, "attention.sliding_window": 0}),
+    ],
+)
+def test_gguf_defaults_are_those_of_llama_cpp(name: str, expected: dict[str, Any]) -> None:
+    """llama-model.cpp, load_hparams; `test_transformer` holds the same keys to llama.cpp's logits."""
+    config = config_of(REQUIRED, "gguf", name)
+    assert {key: config[key].value for key in expected} == expected
+
+
+@pytest.mark.requires_llamacpp
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_epsilon_is_the_one_default_that_llama_cpp_does_not_have(tmp_path: Path, name: str) -> None:
+    llama_cpp = pytest.importorskip("llama_cpp")
+    path = build(tmp_path, model_spec(name, layers=1), "gguf:F16", faults.norm_epsilon(None))
+    with pytest.raises(ValueError, match="Failed to load model"):
+        llama_cpp.Llama(model_path=str(path), verbose=False, n_ctx=16)
+    own = find_architecture(name)
+    assert own is not None
+    assert "refuses" in config_of(REQUIRED, "gguf", name)[own.epsilon_key].note
+
+
+# What the file says
+
+
+@pytest.mark.parametrize("kind", ["apr", "gguf", "huggingface"])
+def test_floats_are_rounded_to_float32_so_that_containers_agree(kind: str) -> None:
+    stated = {"attention.layer_norm_rms_epsilon": 1e-5, "rope.freq_base": 1e6 + 0.01, "attention.scale": 0.1}
+    config = config_of(REQUIRED | stated, kind)
+    for key, value in stated.items():
+        assert config[key].value == float(np.float32(value)) != value or key == "rope.freq_base"
+        assert not config[key].defaulted
+    assert config["rope.freq_base"].value == 1e6
+
+
+def test_a_gguf_file_must_use_the_epsilon_key_of_its_architecture() -> None:
+    """llama.cpp asks for that one alone; an `.apr` has one key for either norm."""
+    other = {"attention.layer_norm_rms_epsilon": 1e-3}
+    in_gguf = config_of(REQUIRED | other, "gguf", "gpt2")["attention.layer_norm_epsilon"]
+    in_apr = config_of(REQUIRED | other, "apr", "gpt2")["attention.layer_norm_epsilon"]
+    assert (in_gguf.value, in_gguf.defaulted) == (float(np.float32(1e-5)), True)
+    assert (in_apr.value, in_apr.key) == (float(np.float32(1e-3)), "attention.layer_norm_rms_epsilon")
+
+
+def test_a_size_for_each_layer_is_the_size_where_all_are_equal() -> None:
+    config = config_of(REQUIRED | {"attention.head_count": [4, 4], "feed_forward_length": [96, 96]})
+    assert (config["attention.head_count"].value, config["feed_forward_length"].value) == (4, 96)
+
+
+@pytest.mark.parametrize(
+    ("spelled", "expected"),
+    [
+        ("silu", "silu"), ("swish", "silu"), ("gelu", "gelu"), ("gelu_new", "gelu_tanh"),
+        ("gelu_pytorch_tanh", "gelu_tanh"), ("gelu_fast", "gelu_tanh"), ("relu", "relu"),
+    ],
+)  # fmt: skip
+def test_activations_have_one_name(spelled: str, expected: str) -> None:
+    assert config_of(REQUIRED | {"activation": spelled}, "huggingface")["activation"].value == expected
+
+
+@pytest.mark.requires_transformers
+def test_activations_of_one_name_compute_the_same_in_transformers() -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from transformers.activations import ACT2FN
+
+    from rosetta.config import ACTIVATIONS as SPELLINGS
+    from rosetta.transformer import ACTIVATIONS
+
+    x = torch.linspace(-6, 6, 1001, dtype=torch.float64)
+    for theirs, ours in SPELLINGS.items():
+        torch.testing.assert_close(ACTIVATIONS[ours](x), ACT2FN[theirs](x), rtol=1e-6, atol=1e-8, msg=theirs)
+
+
+def test_rope_scaling_of_parameters_and_of_gguf_keys_is_one_value() -> None:
+    parameters = {"rope_type": "linear", "factor": 2.0}
+    ours = config_of(REQUIRED | {"rope.scaling": parameters}, "apr")["rope.scaling"]
+    theirs = config_of(REQUIRED | {"rope.scaling.type": "linear", "rope.scaling.factor": 2.0}, "gguf")[
+        "rope.scaling"
+    ]
+    assert ours.value == theirs.value == RopeScaling((2.0,) * 8)
+    assert not ours.defaulted
+    assert not theirs.defaulted
+
+
+def test_a_window_that_no_context_fills_is_none() -> None:
+    window = config_of(REQUIRED | {"attention.sliding_window": 128})["attention.sliding_window"].value
+    narrow = config_of(REQUIRED | {"attention.sliding_window": 127})["attention.sliding_window"].value
+    assert (window, narrow) == (0, 127)
+
+
+@pytest.mark.parametrize(("stored", "tied"), [(True, False), (False, True)])
+def test_without_a_word_the_head_is_tied_where_none_is_stored(stored: bool, tied: bool) -> None:
+    shapes = SHAPES | ({"output.weight": (300, 64)} if stored else {})
+    value = config_of(REQUIRED, shapes=shapes)["tied_embeddings"]
+    assert (value.value, value.defaulted) == (tied, True)
+
+
+def test_a_repairs_settings_win_over_the_files() -> None:
+    overrides = {"attention.layer_norm_rms_epsilon": 0.5, "attention.head_count": 2, "rope.freq_base": 7.0}
+    config = config_of(REQUIRED | {"attention.layer_norm_rms_epsilon": 1e-5}, overrides=overrides)
+    assert {key: config[key].value for key in overrides} == overrides
+    assert config["attention.key_length"].value == 32
+
+
+# Hostile values
+
+
+HOSTILE: list[tuple[dict[str, Any], str]] = [
+    ({"block_count": 0}, "count between"),
+    ({"block_count": -1}, "count between"),
+    ({"block_count": 4097}, "count between"),
+    ({"block_count": 1.5}, "count between"),
+    ({"block_count": True}, "count between"),
+    ({"block_count": "2"}, "count between"),
+    ({"block_count": float("nan")}, "count between"),
+    ({"embedding_length": 1 << 40}, "count between"),
+    ({"vocab_size": [300, 301]}, "differs from layer to layer"),
+    ({"attention.head_count": [4, 2]}, "differs from layer to layer"),
+    ({"attention.head_count": []}, "differs from layer to layer"),
+    ({"attention.layer_norm_rms_epsilon": float("inf")}, "finite number"),
+    ({"attention.layer_norm_rms_epsilon": 1e39}, "finite number"),  # infinite as float32
+    ({"attention.layer_norm_rms_epsilon": "1e-5"}, "finite number"),
+    ({"attention.layer_norm_rms_epsilon": -1e-5}, "negative"),
+    ({"attention.scale": True}, "finite number"),
+    ({"rope.freq_base": 0.0}, "not positive"),
+    ({"rope.freq_base": -10000.0}, "not positive"),
+    ({"rope.freq_base": 1e-60}, "not positive"),
+    ({"rope.dimension_count": 7}, "with heads of 16"),
+    ({"rope.dimension_count": 18}, "with heads of 16"),
+    ({"rope.scaling.type": "longrope", "rope.scaling.factor": 2.0}, "longrope"),
+    ({"rope.scaling.type": "linear", "rope.scaling.factor": -2.0}, "factor"),
+    ({"activation": "tanhexp"}, "tanhexp"),
+    ({"attention.scale_by_inverse_layer": True}, "scale for each layer"),
+    ({"attention.sliding_window": 8, "attention.sliding_window_pattern": [True, False]}, "some layers only"),
+]
+
+
+@pytest.mark.parametrize(("stated", "words"), HOSTILE, ids=[json.dumps(stated)[:60] for stated, _ in HOSTILE])
+def test_a_value_that_cannot_be_meant_is_refused_in_words(stated: dict[str, Any], words: str) -> None:
+    with pytest.raises(RosettaError, match=words) as raised:
+        config_of(REQUIRED | stated)
+    assert "\n" not in str(raised.value)
+    assert "memory" in str(raised.value), "the message does not name the file"
+
+
+@pytest.mark.parametrize("stated", [1, 3, -2, "neox"])
+def test_an_unknown_row_order_is_refused(stated: Any) -> None:
+    with pytest.raises(DamagedFileError, match="neither 0 nor 2"):
+        config_of(REQUIRED | {"rope.type": stated}, "apr")
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=4,
+)
+KEYS = [
+    *REQUIRED, "attention.head_count_kv", "attention.key_length", "attention.value_length", "rope.freq_base",
+    "attention.layer_norm_rms_epsilon", "rope.dimension_count", "rope.type", "rope.scaling", "rope.scaling.type",
+    "rope.scaling.factor", "rope.partial_rotary_factor", "attention.scale", "attention.sliding_window",
+    "attention.sliding_window_pattern", "tied_embeddings", "activation", "eos_token_id", "bos_token_id",
+    "attention.scale_by_inverse_layer",
+]  # fmt: skip
+
+
+@given(
+    stated=st.dictionaries(st.sampled_from(KEYS), ANYTHING, max_size=4),
+    kind=st.sampled_from(["apr", "gguf", "huggingface"]),
+    name=st.sampled_from(NAMES),
+)
+def test_any_settings_give_a_config_or_one_clear_error(stated: dict[str, Any], kind: str, name: str) -> None:
+    own = find_architecture(name)
+    assert own is not None
+    try:
+        config = config_of(REQUIRED | stated, kind, name)
+    except (DamagedFileError, UnsupportedError) as error:
+        assert "\n" not in str(error)
+        return
+    for key in ("block_count", "attention.head_count", "attention.key_length"):
+        assert isinstance(config[key].value, int)
+        assert config[key].value > 0
+    epsilon = config[own.epsilon_key].value
+    assert 0 <= epsilon < np.inf
