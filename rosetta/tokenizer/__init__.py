@@ -1,6 +1,7 @@
 """What a container embeds -> a tokenizer that gives the ids of the container's own runtime."""
 
-from rosetta.tokenizer.tokenizer import Tokenizer, load_tokenizer
+from rosetta.tokenizer.loading import load_tokenizer
+from rosetta.tokenizer.tokenizer import Tokenizer
 from rosetta.tokenizer.vocabulary import TokenizerFinding, TokenType, Vocabulary
 
 __all__ = ["TokenType", "Tokenizer", "TokenizerFinding", "Vocabulary", "load_tokenizer"]

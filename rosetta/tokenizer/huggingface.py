@@ -1,0 +1,274 @@
+"""Hugging Face folder -> Tokenizer: `tokenizer.json`, else `vocab.json`+`merges.txt`, else `tokenizer.model`.
+
+As transformers does it, `tokenizer.json` alone decides what is added around a prompt; for the other two
+`tokenizer_config.json` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors
+
+from rosetta.containers.json_text import json_object
+from rosetta.tokenizer.byte_pairs import BYTE_TOKENS
+from rosetta.tokenizer.encoders import Codec, encoder_of
+from rosetta.tokenizer.folder_files import added_tokens, damaged_file, file_contents, json_file, named_tokens
+from rosetta.tokenizer.guesses import likely_pre_tokenizer
+from rosetta.tokenizer.sentencepiece_model import Spaced, read_sentencepiece
+from rosetta.tokenizer.spelling import byte_of, token_bytes
+from rosetta.tokenizer.tokenizer import Tokenizer
+from rosetta.tokenizer.vocabulary import TokenType, Vocabulary, ids_of
+
+_LARGEST_GAP = 1 << 20  # ids between two tokens: padding, never a million
+
+# The expressions that published tokenizers write -> llama.cpp's name for the same cuts.
+_QWEN2 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_PRE_BY_EXPRESSION = {
+    _QWEN2: "qwen2",
+    _QWEN2.replace(r"\p{N}|", r"\p{N}{1,3}|", 1): "llama-bpe",
+    _QWEN2.replace(r"\p{L}+", r"[\p{L}\p{M}]+", 1).replace(
+        r"[^\s\p{L}\p{N}]", r"[^\s\p{L}\p{M}\p{N}]"
+    ): "qwen35",
+}
+_QWEN_CLASSES = ("Qwen2Tokenizer", "Qwen2TokenizerFast")
+_NO_CLASS = (None, "PreTrainedTokenizerFast", "TokenizersBackend")
+
+
+class LibraryCodec:
+    """Text to ids and back by the `tokenizers` library.
+
+    Args:
+        backend: as the folder sets it up.
+        facts: what the folder says.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer, facts: Vocabulary) -> None:
+        self._backend, self._facts = backend, facts
+
+    def encode(self, text: str, special: bool) -> list[int]:
+        """See `Tokenizer.encode`."""
+        self._backend.encode_special_tokens = not special
+        ids: list[int] = self._backend.encode(text, add_special_tokens=special).ids
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """See `Tokenizer.decode`."""
+        text: str = self._backend.decode(list(ids), skip_special_tokens=False)
+        return text
+
+    def bytes_of(self, id: int) -> bytes:
+        """The bytes that one id stands for."""
+        token, kind = self._facts.tokens[id], self._facts.types[id]
+        if kind in (TokenType.CONTROL, TokenType.USER_DEFINED):
+            return token.encode("utf-8", "replace")
+        if kind == TokenType.BYTE and (byte := byte_of(token)) is not None:
+            return byte
+        return token_bytes(token, self._facts.spelling)
+
+
+def load_folder(path: Path, architecture: str = "") -> Tokenizer | None:
+    """The tokenizer of a Hugging Face folder; None where it has none.
+
+    Args:
+        path: the folder.
+        architecture: the model's, consulted where the tokenizer's own files leave its class open.
+
+    Raises:
+        DamagedFileError: a file that is none of its kind.
+        UnsupportedError: a kind of tokenizer that is not read.
+    """
+    config = json_file(path / "tokenizer_config.json")
+    if (path / "tokenizer.json").is_file():
+        return _from_json(path, config)
+    if (path / "vocab.json").is_file() and (path / "merges.txt").is_file():
+        return _from_vocabulary_and_merges(path, config, architecture)
+    if (path / "tokenizer.model").is_file():
+        return _from_sentencepiece(path, config)
+    return None
+
+
+def _from_json(path: Path, config: Mapping[str, Any]) -> Tokenizer:
+    file = path / "tokenizer.json"
+    raw = file_contents(file)
+    parsed = json_object(file, raw, "the tokenizer")
+    backend = _guarded(file, lambda: tokenizers.Tokenizer.from_buffer(raw))
+    backend.no_truncation()
+    backend.no_padding()
+    vocabulary = _vocabulary(path, backend, parsed, config)
+    return Tokenizer(vocabulary, LibraryCodec(backend, vocabulary))
+
+
+def _from_vocabulary_and_merges(path: Path, config: Mapping[str, Any], architecture: str) -> Tokenizer:
+    """Byte-level BPE with what the tokenizer's class would add."""
+    vocab = json_file(path / "vocab.json")
+    size = len(vocab)
+    if not all(type(token) is int and 0 <= token < size + _LARGEST_GAP for token in vocab.values()):
+        raise damaged_file(path / "vocab.json", "holds a value that is no token id")
+    lines = file_contents(path / "merges.txt").decode("utf-8", "replace").split("\n")
+    merges = [
+        (left, right)
+        for line in lines
+        if not line.startswith("#version")
+        for left, space, right in [line.rstrip("\r").partition(" ")]
+        if space and left in vocab and right in vocab and left + right in vocab
+    ]
+    backend = _guarded(path / "merges.txt", lambda: tokenizers.Tokenizer(models.BPE(vocab, merges)))
+    pre, notes = _class_of_pre_tokenizer(config, vocab, architecture)
+    if pre == "qwen2":
+        backend.normalizer = normalizers.NFC()
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(_QWEN2), "isolated"),
+                pre_tokenizers.ByteLevel(False, use_regex=False),
+            ]
+        )
+    else:
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(config.get("add_prefix_space") is True)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_tokens(added_tokens(path, config, vocab))
+    ids = {role: backend.token_to_id(text) for role, text in named_tokens(path, config).items()}
+    _frame(backend, config, ids)
+    facts = _vocabulary(path, backend, {"model": {"type": "BPE", "merges": merges}}, config)
+    facts = replace(facts, pre=pre, notes=(*facts.notes, *notes))
+    return Tokenizer(facts, LibraryCodec(backend, facts))
+
+
+def _from_sentencepiece(path: Path, config: Mapping[str, Any]) -> Tokenizer:
+    file = path / "tokenizer.model"
+    facts, spacing = read_sentencepiece(file, file_contents(file))
+    vocab = ids_of(facts.tokens)
+    tokens, types = list(facts.tokens), facts.types.tolist()
+    for token in added_tokens(path, config, vocab):
+        kind = TokenType.CONTROL if token.special else TokenType.USER_DEFINED
+        id = vocab.get(token.content)
+        if id is None:
+            tokens.append(token.content)
+            types.append(kind)
+        elif types[id] == TokenType.NORMAL:
+            types[id] = kind
+    ids = ids_of(tokens)
+    named = {role: ids[text] for role, text in named_tokens(path, config).items() if text in ids}
+    scores = np.zeros(len(tokens), np.float32)
+    scores[: len(facts.scores)] = facts.scores
+    prefix = config.get("add_prefix_space")
+    facts = replace(
+        facts,
+        tokens=tokens,
+        types=np.array(types, np.int32),
+        scores=scores,
+        special_ids={**facts.special_ids, **named},
+        add_bos=config.get("add_bos_token", facts.kind == "spm") is True,
+        add_eos=config.get("add_eos_token", facts.kind == "unigram") is True,
+        space_after_special=config.get("legacy") is True,
+    )
+    spacing = replace(spacing, prefix=spacing.prefix if prefix is None else prefix is True)
+    codec = Codec(facts, Spaced(encoder_of(facts), spacing))
+    return Tokenizer(replace(facts, add_space_prefix=spacing.prefix), codec)
+
+
+def _vocabulary(
+    path: Path, backend: tokenizers.Tokenizer, parsed: Mapping[str, Any], config: Mapping[str, Any]
+) -> Vocabulary:
+    """The facts of a tokenizer that the library holds."""
+    vocab = backend.get_vocab(with_added_tokens=True)
+    size = max(vocab.values(), default=-1) + 1
+    if size > len(vocab) + _LARGEST_GAP:
+        raise damaged_file(path, f"gives {len(vocab):,} tokens ids up to {size - 1:,}")
+    tokens, types = [""] * size, np.full(size, TokenType.UNUSED, np.int32)
+    for token, id in vocab.items():
+        tokens[id] = token
+    types[list(vocab.values())] = TokenType.NORMAL
+    model = parsed.get("model")
+    model = model if isinstance(model, dict) else {}
+    if model.get("byte_fallback") is True:
+        types[[vocab[token] for token in BYTE_TOKENS if token in vocab]] = TokenType.BYTE
+    for id, added in backend.get_added_tokens_decoder().items():
+        types[id] = TokenType.CONTROL if added.special else TokenType.USER_DEFINED
+    named = {role: vocab[text] for role, text in named_tokens(path, config).items() if text in vocab}
+    before, after = _frame_of(backend)
+    if before and "bos" not in named:
+        named["bos"] = before[0]
+    merges = model.get("merges") or ()
+    return Vocabulary(
+        kind="huggingface",
+        model=str(model.get("type", "BPE")),
+        tokens=tokens,
+        spelling="bytes" if "ByteLevel" in repr(backend.decoder) + repr(backend.pre_tokenizer) else "plain",
+        pre=_pre_tokenizer_of(parsed.get("pre_tokenizer")),
+        types=types,
+        merges=[
+            " ".join(map(str, merge)) if isinstance(merge, list | tuple) else str(merge) for merge in merges
+        ],
+        special_ids=named,
+        add_bos=bool(before) and before[0] == named.get("bos"),
+        add_eos=bool(after) and after[-1] == named.get("eos"),
+    )
+
+
+def _frame_of(backend: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
+    """The ids that are put before and after a prompt."""
+    bare = backend.encode("a", add_special_tokens=False).ids
+    framed = backend.encode("a", add_special_tokens=True).ids
+    for start in range(len(framed) - len(bare) + 1):
+        if framed[start : start + len(bare)] == bare:
+            return framed[:start], framed[start + len(bare) :]
+    return [], []
+
+
+def _frame(backend: tokenizers.Tokenizer, config: Mapping[str, Any], ids: Mapping[str, int | None]) -> None:
+    """Let the library put BOS and EOS around a prompt where the configuration says so."""
+    asked = {
+        role: config.get(f"add_{role}_token") is True and ids.get(role) is not None for role in ("bos", "eos")
+    }
+    single = [*(["bos"] if asked["bos"] else []), "$A", *(["eos"] if asked["eos"] else [])]
+    special = [(role, ids[role]) for role in ("bos", "eos") if asked[role]]
+    if special:
+        backend.post_processor = processors.TemplateProcessing(single=single, special_tokens=special)
+
+
+def _class_of_pre_tokenizer(
+    config: Mapping[str, Any], vocab: Mapping[str, int], architecture: str
+) -> tuple[str, tuple[str, ...]]:
+    """`qwen2` or `gpt-2`, by the tokenizer's class, and what is to be said of the choice."""
+    name = config.get("tokenizer_class")
+    if name not in _NO_CLASS:
+        return ("qwen2" if name in _QWEN_CLASSES else "gpt-2"), ()
+    guess = likely_pre_tokenizer(None, vocab, list(vocab), "" if name else architecture)
+    pre = "qwen2" if guess is not None and guess[0] == "qwen2" else "gpt-2"
+    reason = guess[1] if pre == "qwen2" and guess is not None else "nothing says otherwise"
+    return pre, (f"no tokenizer.json and no tokenizer_class that tells: '{pre}' is used, because {reason}",)
+
+
+def _pre_tokenizer_of(parsed: object) -> str | None:
+    """llama.cpp's name for what a tokenizer.json cuts by; None where it cannot be told."""
+    steps = parsed.get("pretokenizers", [parsed]) if isinstance(parsed, dict) else []
+    if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
+        return None
+    kinds = [step.get("type") for step in steps]
+    if kinds == ["ByteLevel"] and steps[0].get("use_regex", True) is True:
+        return "gpt-2"
+    if kinds == ["Digits", "ByteLevel"] and steps[0].get("individual_digits") is True:
+        return "starcoder"
+    if kinds == ["Split", "ByteLevel"] and steps[1].get("use_regex") is False:
+        pattern = steps[0].get("pattern")
+        return _PRE_BY_EXPRESSION.get(str(pattern.get("Regex"))) if isinstance(pattern, dict) else None
+    return None
+
+
+def _guarded(file: Path, build: Callable[[], tokenizers.Tokenizer]) -> tokenizers.Tokenizer:
+    """What the library builds; it refuses by exceptions of no particular type, and by panics."""
+    try:
+        return build()
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise damaged_file(file, f"is refused by the tokenizers library ({error})") from None
