@@ -1,7 +1,17 @@
 """What a container embeds -> a tokenizer that gives the ids of the container's own runtime."""
 
-from rosetta.tokenizer.loading import load_tokenizer
+from rosetta.tokenizer.comparison import VocabularyDifference, compare_vocabularies
+from rosetta.tokenizer.loading import load_tokenizer, open_tokenizer
 from rosetta.tokenizer.tokenizer import Tokenizer
 from rosetta.tokenizer.vocabulary import TokenizerFinding, TokenType, Vocabulary
 
-__all__ = ["TokenType", "Tokenizer", "TokenizerFinding", "Vocabulary", "load_tokenizer"]
+__all__ = [
+    "TokenType",
+    "Tokenizer",
+    "TokenizerFinding",
+    "Vocabulary",
+    "VocabularyDifference",
+    "compare_vocabularies",
+    "load_tokenizer",
+    "open_tokenizer",
+]

@@ -1,4 +1,4 @@
-"""The small files beside a Hugging Face tokenizer: which tokens are added, what the special ones are called."""
+"""The small files beside a Hugging Face tokenizer: what tokens they add, how the special ones are called."""
 
 from __future__ import annotations
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from rosetta.containers import open_container
 from rosetta.containers.container import Container
-from rosetta.errors import DamagedFileError
+from rosetta.errors import DamagedFileError, UsageError
 from rosetta.tokenizer.embedded import apr_vocabulary, gguf_vocabulary
+from rosetta.tokenizer.folder_files import json_file
 from rosetta.tokenizer.huggingface import load_folder
 from rosetta.tokenizer.tokenizer import Tokenizer
 
@@ -34,3 +38,34 @@ def load_tokenizer(container: Container) -> Tokenizer | None:
             raise
         message, where, remedy = error.message, error.where, error.remedy
         raise DamagedFileError(message, file=container.path, where=where, remedy=remedy) from error
+
+
+def open_tokenizer(path: str | Path) -> Tokenizer:
+    """The tokenizer of a file or folder, which need hold nothing else.
+
+    Args:
+        path: an `.apr` or GGUF file, also of a vocabulary alone; a Hugging Face folder, also without weights.
+
+    Raises:
+        UsageError: there is no such file, or it embeds no tokenizer.
+        DamagedFileError, UnsupportedError: see `load_tokenizer`, `open_container`.
+    """
+    folder = Path(path)
+    tokenizer = load_folder(folder, _architecture(folder)) if folder.is_dir() else None
+    if tokenizer is None:
+        container = open_container(path)
+        try:
+            tokenizer = load_tokenizer(container)
+        finally:
+            container.close()
+    if tokenizer is None:
+        raise UsageError("has no tokenizer", file=path, remedy="name a file that embeds one")
+    return tokenizer
+
+
+def _architecture(folder: Path) -> str:
+    """What a folder's config.json calls the model; empty where it does not say."""
+    config = json_file(folder / "config.json")
+    names = config.get("architectures")
+    name = names[0] if isinstance(names, list) and names else config.get("model_type")
+    return name if isinstance(name, str) else ""

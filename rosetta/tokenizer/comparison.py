@@ -1,0 +1,173 @@
+"""Two vocabularies -> the facts in which they differ. What legitimately differs (padding) is none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rosetta.tokenizer.pre_tokenizers import PRE_TOKENIZERS
+from rosetta.tokenizer.vocabulary import TokenType, Vocabulary
+
+_EXAMPLES = 8
+_PADDING = re.compile(r"\[PAD\d+\]|<unk>|")  # how converters fill a vocabulary up to the embedding's rows
+_BY_RANK = ("bpe", "hex", "whitespace")
+
+
+@dataclass(frozen=True)
+class VocabularyDifference:
+    """One fact in which two vocabularies differ.
+
+    Args:
+        kind: a finding kind of the report: `tokenizer.vocabulary`, `tokenizer.merges`,
+            `tokenizer.pre_tokenizer`, `tokenizer.special_tokens`, `tokenizer.bos`.
+        key: `size`, `tokens`, `merges`, `pre`, `bos_token_id`, `eos_token_id`, `add_bos`, `add_eos`, `types`.
+        left, right: the two values; counts where `examples` holds the values.
+        examples: the first places that differ: (id or rank, left, right); None where a side has nothing.
+        message: one sentence.
+    """
+
+    kind: str
+    key: str
+    left: Any
+    right: Any
+    message: str
+    examples: tuple[tuple[int, str | None, str | None], ...] = ()
+
+
+def compare_vocabularies(left: Vocabulary, right: Vocabulary) -> list[VocabularyDifference]:
+    """The facts in which two vocabularies differ.
+
+    Args:
+        left, right: `Tokenizer.facts` of the two sides.
+
+    Returns:
+        In the order size, tokens, merges, pre-tokenizer, special tokens, BOS and EOS; empty when both encode
+        alike as far as these facts tell.
+    """
+    found = [*_tokens(left, right), *_merges(left, right), *_pre(left, right), *_types(left, right)]
+    for role in ("bos", "eos"):
+        ids = left.special_ids.get(role), right.special_ids.get(role)
+        if ids[0] != ids[1] and None not in ids:
+            kind = "tokenizer.bos" if role == "bos" else "tokenizer.special_tokens"
+            found.append(_plain(kind, f"{role}_token_id", *ids))
+    for key in ("add_bos", "add_eos"):
+        flags = getattr(left, key), getattr(right, key)
+        if flags[0] != flags[1]:
+            kind = "tokenizer.bos" if key == "add_bos" else "tokenizer.special_tokens"
+            found.append(_plain(kind, key, *flags))
+    return found
+
+
+def _tokens(left: Vocabulary, right: Vocabulary) -> list[VocabularyDifference]:
+    found = []
+    sizes = _size_without_padding(left), _size_without_padding(right)
+    common = min(len(left.tokens), len(right.tokens))
+    longer = max(sizes)
+    if sizes[0] != sizes[1] and longer > common:
+        found.append(_plain("tokenizer.vocabulary", "size", *sizes))
+    if left.tokens[:common] != right.tokens[:common]:
+        pairs = zip(left.tokens[:common], right.tokens[:common], strict=True)
+        places = [(id, *pair) for id, pair in enumerate(pairs) if pair[0] != pair[1]]
+        places = [place for place in places if not _both_padding(place, left, right)]
+        if places:
+            message = f"{len(places):,} of {common:,} tokens differ, first token {places[0][0]}"
+            example = tuple(places[:_EXAMPLES])
+            found.append(
+                VocabularyDifference(
+                    "tokenizer.vocabulary", "tokens", len(places), len(places), message, example
+                )
+            )
+    return found
+
+
+def _merges(left: Vocabulary, right: Vocabulary) -> list[VocabularyDifference]:
+    """Merges lost, added, or in another order; sides that do not merge by rank have none to compare."""
+    if not (_merges_by_rank(left) and _merges_by_rank(right)) or list(left.merges) == list(right.merges):
+        return []
+    ranks = _ranks(left.merges), _ranks(right.merges)
+    only_left = [merge for merge in ranks[0] if merge not in ranks[1]]
+    only_right = [merge for merge in ranks[1] if merge not in ranks[0]]
+    if only_left or only_right:
+        message = f"{len(only_left):,} merges are only on the left, {len(only_right):,} only on the right"
+        places = [
+            *((ranks[0][merge], merge, None) for merge in only_left[:_EXAMPLES]),
+            *((ranks[1][merge], None, merge) for merge in only_right[:_EXAMPLES]),
+        ]
+        examples = tuple(sorted(places, key=lambda place: place[0]))
+    else:
+        pairs = zip(ranks[0], ranks[1], strict=True)
+        moved = [(rank, *pair) for rank, pair in enumerate(pairs) if pair[0] != pair[1]]
+        if not moved:
+            return []
+        message = f"{len(moved):,} merges stand in another order, first rank {moved[0][0]}"
+        examples = tuple(moved[:_EXAMPLES])
+    return [
+        VocabularyDifference("tokenizer.merges", "merges", len(ranks[0]), len(ranks[1]), message, examples)
+    ]
+
+
+def _pre(left: Vocabulary, right: Vocabulary) -> list[VocabularyDifference]:
+    """Two names of one pre-tokenizer are no difference, nor is one that cannot be told."""
+    names = left.pre, right.pre
+    if None in names or names[0] == names[1]:
+        return []
+    cuts = [PRE_TOKENIZERS[name].cuts if name in PRE_TOKENIZERS else name for name in names]
+    return [] if cuts[0] == cuts[1] else [_plain("tokenizer.pre_tokenizer", "pre", *names)]
+
+
+def _types(left: Vocabulary, right: Vocabulary) -> list[VocabularyDifference]:
+    """Tokens that only one side finds in a text as a whole."""
+    common = min(len(left.tokens), len(right.tokens))
+    sets = [
+        {
+            id
+            for id in range(common)
+            if vocabulary.types[id] in (TokenType.CONTROL, TokenType.UNKNOWN, TokenType.USER_DEFINED)
+        }
+        for vocabulary in (left, right)
+    ]
+    only = sorted(sets[0] ^ sets[1])
+    if not only:
+        return []
+    examples = tuple(
+        (id, left.tokens[id] if id in sets[0] else None, right.tokens[id] if id in sets[1] else None)
+        for id in only[:_EXAMPLES]
+    )
+    message = f"{len(only):,} tokens are special on one side only, first {only[0]} {left.tokens[only[0]]!r}"
+    return [
+        VocabularyDifference(
+            "tokenizer.special_tokens", "types", len(sets[0]), len(sets[1]), message, examples
+        )
+    ]
+
+
+def _plain(kind: str, key: str, left: Any, right: Any) -> VocabularyDifference:
+    return VocabularyDifference(kind, key, left, right, f"{key} is {left} on the left, {right} on the right")
+
+
+def _ranks(merges: Sequence[str]) -> Mapping[str, int]:
+    return {merge: rank for rank, merge in enumerate(dict.fromkeys(merges))}
+
+
+def _merges_by_rank(vocabulary: Vocabulary) -> bool:
+    return vocabulary.kind in _BY_RANK or (
+        vocabulary.kind == "huggingface" and vocabulary.spelling == "bytes"
+    )
+
+
+def _size_without_padding(vocabulary: Vocabulary) -> int:
+    size = len(vocabulary.tokens)
+    while size and _is_padding(vocabulary, size - 1):
+        size -= 1
+    return size
+
+
+def _both_padding(place: tuple[int, str, str], left: Vocabulary, right: Vocabulary) -> bool:
+    return _is_padding(left, place[0]) and _is_padding(right, place[0])
+
+
+def _is_padding(vocabulary: Vocabulary, id: int) -> bool:
+    unused = vocabulary.types[id] == TokenType.UNUSED
+    return bool(unused) or _PADDING.fullmatch(vocabulary.tokens[id]) is not None
