@@ -32,6 +32,11 @@ class Cause:
         """The stage at which the first finding was found; None without evidence."""
         return self.first.evidence.stage if self.first.evidence else None
 
+    @property
+    def stages(self) -> list[str]:
+        """The stages at which its findings were found."""
+        return [finding.evidence.stage for finding in self.findings if finding.evidence]
+
     def said_of_all(self, text: str) -> str:
         """Text about the first finding, said of all of them."""
         return with_layers(text, [f.layer for f in self.findings if f.layer is not None])
@@ -102,9 +107,10 @@ def turned_weight(stage: StageDiff, found: Sequence[Cause]) -> tuple[Side, str] 
         stage: the stage that uses the weight.
         found: the causes found at it; without one, dims that are swapped and cannot be used say it as well.
     """
-    for cause in found:
-        if cause.first.kind in TRANSPOSED and cause.first.tensor is not None and not cause.first.latent:
-            return cause.first.side, cause.first.tensor
+    for finding in (finding for cause in found for finding in cause.findings):
+        here = finding.evidence is None or finding.evidence.stage == stage.name
+        if here and finding.kind in TRANSPOSED and finding.tensor is not None and not finding.latent:
+            return finding.side, finding.tensor
     for name, left, right in stage.detail.weight_dims:
         if left is not None and right is not None and len(left) == 2 and left == right[::-1] != right:
             for side in stage.detail.not_computable:
@@ -114,7 +120,7 @@ def turned_weight(stage: StageDiff, found: Sequence[Cause]) -> tuple[Side, str] 
 
 def headline(finding: Finding) -> str:
     """What kind of trouble a finding is: `layout mismatch`."""
-    return FAMILIES.get(finding.kind.split(".")[0], finding.kind)
+    return FAMILIES.get(finding.kind) or FAMILIES.get(finding.kind.split(".")[0], finding.kind)
 
 
 def _measured(evidence: Evidence) -> str:

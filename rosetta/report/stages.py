@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rosetta.report.causes import Cause, diagnosis, explanation, proof, turned_weight
-from rosetta.report.words import SIDES, dims, number, prediction, values
+from rosetta.report.words import SIDES, dims, number, prediction, stage_place, values
 
 if TYPE_CHECKING:
     from rosetta.compare.results import Side, StageDiff, Verdict, Worst
@@ -32,7 +32,7 @@ class StageWriter:
     def alone(self, stage: StageDiff, found: Sequence[Cause]) -> list[str]:
         """A stage that has a section to itself."""
         body = [self._dims(stage), *self._body(stage, found)]
-        return [f"  {line}" for line in body] + self.causes(found)
+        return [f"  {line}" for line in body] + self.causes(found, stage.name)
 
     def in_layer(self, stage: StageDiff, found: Sequence[Cause], note: str = "") -> list[str]:
         """A stage among others: its name, then its lines; the first of them gets the note."""
@@ -40,12 +40,19 @@ class StageWriter:
         if self.verbosity > 0:
             body.insert(0, self._dims(stage))
         first, *rest = body
-        return [f"  {stage.op}  {first}{note}", *(INDENT + line for line in rest), *self.causes(found)]
+        return [
+            f"  {stage.op}  {first}{note}",
+            *(INDENT + line for line in rest),
+            *self.causes(found, stage.name),
+        ]
 
-    def causes(self, found: Sequence[Cause]) -> list[str]:
-        """Diagnosis and proof of each cause."""
+    def causes(self, found: Sequence[Cause], stage: str) -> list[str]:
+        """Diagnosis and proof of each cause, in full where it is first found."""
         lines = []
         for cause in found:
+            if cause.stage is not None and cause.stage != stage:
+                lines.append(f"  DIAGNOSIS: as at {stage_place(cause.stage)}")
+                continue
             lines.append(f"  DIAGNOSIS: {diagnosis(cause, self.label)}")
             if (proven := proof(cause)) is not None:
                 lines.append(f"{INDENT}proof: {proven}")

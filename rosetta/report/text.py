@@ -100,10 +100,11 @@ def _ids(ids: list[int]) -> str:
 
 def _sections(report: Report, label: dict[Side, str], found: list[Cause], verbosity: int) -> list[str]:
     writer = StageWriter(label, report.verdict, verbosity)
-    at: dict[str | None, list[Cause]] = {}
+    at: dict[str, list[Cause]] = {}
     for cause in found:
-        at.setdefault(cause.stage, []).append(cause)
-    lines = writer.causes(at.get("tokens", []))
+        for name in cause.stages:
+            at.setdefault(name, []).append(cause)
+    lines = writer.causes(at.get("tokens", []), "tokens")
     sections: dict[str, list[StageDiff]] = {}
     for stage in report.stages:
         if stage.op != "tokens":
@@ -120,7 +121,7 @@ def _sections(report: Report, label: dict[Side, str], found: list[Cause], verbos
 
 
 def _layer(
-    writer: StageWriter, stages: list[StageDiff], at: dict[str | None, list[Cause]], verbosity: int
+    writer: StageWriter, stages: list[StageDiff], at: dict[str, list[Cause]], verbosity: int
 ) -> list[str]:
     """The layer's stages that are to be seen: all with `-v`, else the worst, the bad, those with a cause."""
     compared = [stage for stage in stages if stage.status != "skipped"]
@@ -128,10 +129,12 @@ def _layer(
     worst = largest_difference(compared)
     lines = []
     for stage in compared:
-        if verbosity > 0 or stage is worst or stage.status != "ok" or stage.name in at:
+        found = at.get(stage.name, [])
+        first = any(cause.stage == stage.name for cause in found)
+        if verbosity > 0 or stage is worst or stage.status != "ok" or first:
             of_all = stage is worst and verbosity == 0 and stage.status == "ok"
             note = f" (largest of {counted(len(compared), 'stage')})" if of_all else ""
-            lines += writer.in_layer(stage, at.get(stage.name, []), note)
+            lines += writer.in_layer(stage, found, note)
     return lines + ([f"  skipped: {', '.join(skipped)}"] if skipped else [])
 
 

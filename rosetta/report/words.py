@@ -17,12 +17,13 @@ FAMILIES = {
     "layout": "layout mismatch",
     "dtype": "dtype mismatch",
     "value": "wrong values",
+    "value.missing": "missing weight",
     "config": "config mismatch",
     "tokenizer": "tokenizer mismatch",
     "runtime": "precision mismatch",
     "unexplained": "unexplained divergence",
 }
-"""What a finding of each family of kinds (`layout.transposed`) is called in a headline."""
+"""What a finding is called in a headline: by its kind, else by the family that its kind begins with."""
 
 
 def labels(report: Report) -> dict[Side, str]:

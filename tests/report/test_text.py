@@ -166,11 +166,31 @@ def test_findings_that_differ_only_in_the_layer_are_one() -> None:
         for n in range(28)
     ]
     text = render(reports.dims_swapped(findings=found))
-    assert text.count("DIAGNOSIS:") == 1
+    assert text.count("DIAGNOSIS: APR") == 1
     assert "APR blk.{0..27}.attn_k.weight (model.layers.{0..27}.self_attn.k_proj.weight) needs trans" in text
     assert "in each of 28 layers, local difference 2.70e-08" in text  # the worst of them
     assert text.count("Recommendation:") == 1
     assert "blk.{0..27}.attn_k.weight  layout.dims_swapped  Layer {0..27} k" in text
+
+
+def test_a_later_layer_refers_to_where_its_cause_is_said() -> None:
+    k = reports.stage(
+        "layers.1.k",
+        "faulty",
+        0.5,
+        detail=StageDetail(weight_dims=[("blk.1.attn_k.weight", [64, 64], [64, 64])]),
+    )
+    report = reports.dims_swapped(findings=[reports.finding(layer=n) for n in range(2)])
+    changed = [k if stage.name == k.name else stage for stage in report.stages]
+    lines = lines_between(render(report.model_copy(update={"stages": changed})), "Layer 1")
+    assert lines[0] == "  k  APR weight: [64, 64], GGUF weight: [64, 64]"
+    assert lines[1] == "     LAYOUT MISMATCH: APR=[in, out] GGUF=[out, in] ✗ DIVERGENCE!"
+    assert "  DIAGNOSIS: as at Layer 0 k" in lines
+
+
+def test_a_missing_weight_is_called_that() -> None:
+    text = render(reports.dims_swapped(findings=[reports.finding("value.missing")]), -1)
+    assert text == "FAILED: missing weight at Layer 0 k\n"
 
 
 def test_findings_that_differ_in_more_are_not_folded() -> None:
