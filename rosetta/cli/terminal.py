@@ -118,7 +118,7 @@ class Terminal(Listener):
         if self._progress is None:
             return
         if self._task is None:
-            self._task = self._progress.add_task(what)
+            self._task = self._progress.add_task(what, total=None)
         self._progress.update(self._task, description=one_line(what), completed=done, total=total or None)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -119,3 +120,19 @@ def test_a_terminal_without_our_symbols_still_gets_the_text() -> None:
     assert result.returncode == 0
     assert b"MATCHED" in result.stdout
     assert b"\\u2713" in result.stdout
+
+
+def test_ctrl_c_exits_130_quickly_and_leaves_nothing(tmp_path: Path) -> None:
+    code = (
+        "import time, signal, os; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "import rosetta.cli.compare as c; from rosetta.cli import main; import sys; "
+        "c._report = lambda *a: (print('working', file=sys.stderr, flush=True), time.sleep(60)); "
+        f"sys.argv = ['rosetta', 'a', 'b', '--json', {str(tmp_path / 'report.json')!r}]; main()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert process.stderr.readline() == "working\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+    assert process.stderr.read() == "rosetta: interrupted\n"
+    assert list(tmp_path.iterdir()) == []
