@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rosetta import __version__
+from rosetta.compare.listener import loaded_tensors
 from rosetta.compare.results import Result
 from rosetta.compare.settings import plain as plain_setting
 from rosetta.containers import Container, open_container
@@ -199,7 +200,9 @@ def _tokenizer(container: Container, notes: list[str]) -> TokenizerFacts | None:
 def _tensors(
     container: Container, model: Model | None, statistics: bool, progress: Progress | None
 ) -> Iterator[TensorFacts]:
-    names = _canonical_names(model) if model is not None else {}
+    loaded = [] if model is None else loaded_tensors(model)
+    unknown = () if model is None else model.unknown
+    names = {tensor.source_name: tensor.name for tensor in loaded if tensor.source_name not in unknown}
     for done, entry in enumerate(container.tensors.values()):
         if progress is not None:
             progress(entry.name, done, len(container.tensors))
@@ -212,15 +215,6 @@ def _tensors(
             nbytes=entry.nbytes,
             statistics=tensor_statistics(container, entry, canonical) if statistics else None,
         )
-
-
-def _canonical_names(model: Model) -> dict[str, str]:
-    """The file's names -> GGUF's; a fused tensor has its parts' names only, and none of its own."""
-    names: dict[str, str] = {}
-    for weight in model.weights.values():
-        if weight.part is None:
-            names.setdefault(weight.entry.name, weight.name)
-    return names
 
 
 def _count(tensor: TensorFacts) -> int:

@@ -71,6 +71,11 @@ def test_tensors_of_a_gguf_are_those_that_gguf_py_reads(tmp_path: Path) -> None:
     assert {t.name: (t.dtype, t.dims) for t in inspection(path).tensors} == read
 
 
+def test_a_fused_tensor_has_its_fused_name(tmp_path: Path) -> None:
+    names = {t.name: t.canonical for t in inspection(build(tmp_path, "gpt2", "hf:F32")).tensors}
+    assert names["transformer.h.0.attn.c_attn.weight"] == "blk.0.attn_qkv.weight"
+
+
 def test_what_the_file_lacks_is_said_to_be_defaulted(tmp_path: Path) -> None:
     path = build(tmp_path, "qwen2", "apr:F16", norm_epsilon(None))
     facts = inspection(path)
