@@ -22,7 +22,8 @@ from rosetta.errors import DamagedFileError, UnsupportedError
 from rosetta.names import canonical_names
 from rosetta.weight import RowOrder, Weight
 
-Patch = Callable[[Weight], Weight]
+Patch = Callable[[Any], Weight]
+"""What a repair makes of a weight; it is given None where the file has none of that name."""
 LAYER = re.compile(r"^blk\.(\d+)\.(.+)$")
 FOREIGN_LAYER = re.compile(r"(?:^|\.)(?:blk|layers|h|blocks)\.(\d+)\.")
 FUSED_QKV = ("attn_q", "attn_k", "attn_v")
@@ -128,7 +129,12 @@ def build_model(
         factors = weights["rope_freqs.weight"]
         if factors.count == config["rope.dimension_count"].value // 2:
             config["rope.scaling"] = Value(rope_scaling_from_tensor(factors.values().tolist()), factors.entry.name)
-    weights = {name: patches[name](weight) if name in patches else weight for name, weight in weights.items()}
+    if overrides.get("tied_embeddings") is True and "token_embd.weight" in weights:
+        weights["output.weight"] = replace(weights["token_embd.weight"], name="output.weight")
+    elif overrides.get("tied_embeddings") is False and "output.weight" not in entries:
+        weights.pop("output.weight", None)
+    for name, patch in patches.items():
+        weights[name] = patch(weights.get(name))
     unknown = tuple(source for source, name in names.items() if name is None)
     return Model(container, architecture, config, weights, unknown, overrides, patches)
 

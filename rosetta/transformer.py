@@ -115,8 +115,9 @@ class Step:
     def rows(self, name: str, indices: Sequence[int]) -> Tensor:
         """Rows of a table, [len(indices), H], without decoding the others."""
         weight = self.source(name)
-        if indices and max(indices) >= weight.dims[0]:
-            raise NotComputable(f"{weight.name} has {weight.dims[0]} rows, row {max(indices)} is asked for", weight.name)
+        beyond = next((index for index in indices if not 0 <= index < weight.dims[0]), None)
+        if beyond is not None:
+            raise NotComputable(f"{weight.name} has {weight.dims[0]} rows, row {beyond} is asked for", weight.name)
         return self.cache.moved(weight.rows(indices))
 
     def linear(self, x: Tensor, stem: str) -> Tensor:
@@ -136,8 +137,8 @@ class Step:
         return y if bias is None else y + bias
 
     def head_norm(self, x: Tensor, stem: str) -> Tensor:
-        """RMSNorm over each head, [T, N, D], where the architecture has one."""
-        if not self.model.architecture.qk_norm:
+        """RMSNorm over each head, [T, N, D], where the architecture and the file have one."""
+        if not self.model.architecture.qk_norm or self.full_name(f"{stem}.weight") not in self.model.weights:
             return x
         return normalised(x, "rms", self[self.model.architecture.epsilon_key]) * self.weight(f"{stem}.weight")
 
@@ -274,8 +275,8 @@ def plan(a: Architecture) -> Plan:
             name,
             ("attn_norm",),
             compute,
-            (f"attn_{name}.weight", *head_norms.get(name, ())),
-            (f"attn_{name}.bias",),
+            (f"attn_{name}.weight",),
+            (f"attn_{name}.bias", *head_norms.get(name, ())),
             (f"attention.{count}", *([a.epsilon_key] if name in head_norms else [])),
         )
 

@@ -6,8 +6,9 @@ Letters: R = rows, C = columns of the canonical matrix, row-major; a vector coun
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -48,6 +49,22 @@ class RowOrder:
         return np.concatenate([index, np.arange(heads * self.head_size, rows)])
 
 
+BytesEdit = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+"""All stored bytes of a tensor -> as many repaired ones."""
+
+
+class ValuesEdit(Protocol):
+    """What a repair does to canonical values, row by row, and to the noise that they carry."""
+
+    def values(self, values: Tensor, start: int) -> Tensor:
+        """Repaired values of the rows from `start` on, float32 [rows, C] ([rows] of a vector)."""
+        ...
+
+    def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
+        """Standard deviation of the repaired values, given that of the stored ones and these themselves."""
+        ...
+
+
 @dataclass(frozen=True)
 class Weight:
     """A tensor of a model under its canonical name; decoded when asked for, never kept.
@@ -61,6 +78,8 @@ class Weight:
         transposed: whether the decoded matrix is turned: its file says that it stores `[in, out]`.
         part: (which, rows of each) of a fused tensor; the whole tensor where its rows are not their sum.
         order: reordering of rotary rows; None where the file's order is the canonical one.
+        bytes_edit: what a repair does to the stored bytes before they are decoded.
+        values_edits: what repairs do to the canonical values, one after another.
     """
 
     name: str
@@ -71,6 +90,8 @@ class Weight:
     transposed: bool = False
     part: tuple[int, tuple[int, ...]] | None = None
     order: RowOrder | None = None
+    bytes_edit: BytesEdit | None = None
+    values_edits: tuple[ValuesEdit, ...] = ()
 
     @property
     def dims(self) -> tuple[int, ...]:
@@ -85,13 +106,16 @@ class Weight:
 
     def raw(self, start: int = 0, stop: int | None = None) -> NDArray[np.uint8] | None:
         """Bytes of canonical rows start … stop, uint8 [rows, bytes a row]; None where rows are not whole bytes
-        (a block that spans two rows, one scale for the tensor, a turned quantised matrix)."""
+        (a block that spans two rows, one scale for the tensor, a turned quantised matrix, edited values)."""
+        return None if self.values_edits else self._raw(start, stop)
+
+    def _raw(self, start: int, stop: int | None) -> NDArray[np.uint8] | None:
         row_bytes = self._row_bytes()
         if row_bytes is None or (self.transposed and self.dtype not in FLOATS):
             return None
         first, last = self._part_rows(self.stored_dims)
-        if self.transposed or self.order is not None:
-            matrix = self.container.read(self.entry.name).reshape(-1, row_bytes)
+        if self.transposed or self.order is not None or self.bytes_edit is not None:
+            matrix = self._stored().reshape(-1, row_bytes)
             if self.transposed:
                 element = np.dtype(f"u{FLOATS[self.dtype]}")
                 turned = np.ascontiguousarray(matrix.view(element).T)
@@ -106,37 +130,54 @@ class Weight:
 
     def values(self, start: int = 0, stop: int | None = None) -> Tensor:
         """Canonical rows start … stop as float32, [rows, C] ([rows] of a vector)."""
-        return self._decoded(blocks.decode, start, stop)
+        values = self._decoded(blocks.decode, start, stop)
+        for edit in self.values_edits:
+            values = edit.values(values, start)
+        return values
 
     def sigma(self, start: int = 0, stop: int | None = None) -> Tensor:
         """Standard deviation of the rounding of each weight that its dtype explains, shaped as `values`."""
-        return self._decoded(blocks.sigma, start, stop)
+        sigma = self._decoded(blocks.sigma, start, stop)
+        if self.values_edits:
+            values = self._decoded(blocks.decode, start, stop)
+            for edit in self.values_edits:
+                sigma, values = edit.sigma(sigma, values, start), edit.values(values, start)
+        return sigma
 
     def rows(self, indices: Sequence[int]) -> Tensor:
         """The given canonical rows as float32 [len(indices), C], reading no others where the layout allows."""
-        return self._rows(blocks.decode, indices)
+        return self._rows(Weight.values, indices)
 
     def sigma_rows(self, indices: Sequence[int]) -> Tensor:
         """`sigma` of the given canonical rows."""
-        return self._rows(blocks.sigma, indices)
+        return self._rows(Weight.sigma, indices)
 
-    def _rows(self, decode: blocks.Decoder, indices: Sequence[int]) -> Tensor:
-        if self._row_bytes() is None or self.transposed or self.order is not None:
-            return self._decoded(decode, 0, None)[list(indices)]
-        return torch.cat([self._decoded(decode, i, i + 1) for i in indices])
+    def as_stored(self) -> Weight:
+        """This weight without the repairs of its bytes and values."""
+        return replace(self, bytes_edit=None, values_edits=())
+
+    def _rows(self, decode: Callable[[Weight, int, int | None], Tensor], indices: Sequence[int]) -> Tensor:
+        if self._row_bytes() is None or self.transposed or self.order is not None or self.bytes_edit is not None:
+            return decode(self, 0, None)[list(indices)]
+        return torch.cat([decode(self, i, i + 1) for i in indices])
 
     def _decoded(self, decode: blocks.Decoder, start: int, stop: int | None) -> Tensor:
-        raw = self.raw(start, stop)
+        raw = self._raw(start, stop)
         if raw is not None:
             dims = (len(raw), *self.dims[1:])
             return decode(self.dtype, torch.from_numpy(raw.reshape(-1)), dims)
-        whole = decode(self.dtype, torch.from_numpy(self.container.read(self.entry.name)), self.stored_dims)
+        whole = decode(self.dtype, torch.from_numpy(self._stored()), self.stored_dims)
         whole = whole.T.contiguous() if self.transposed else whole
         first, last = self._part_rows(tuple(whole.shape))
         whole = whole[first:last]
         if self.order is not None:
             whole = whole[torch.from_numpy(self.order.index(len(whole)))]
         return whole[start:stop].contiguous()
+
+    def _stored(self) -> NDArray[np.uint8]:
+        """All bytes of the tensor in file order."""
+        data = self.container.read(self.entry.name)
+        return data if self.bytes_edit is None else self.bytes_edit(data)
 
     def _part_rows(self, whole: tuple[int, ...]) -> tuple[int, int]:
         """First row and the row after the last of this weight in the whole tensor."""
@@ -150,7 +191,7 @@ class Weight:
         rows = self.stored_dims[0] if self.stored_dims else 1
         columns = math.prod(self.stored_dims[1:])
         block = blocks.block_format(self.dtype)
-        if self.dtype == "APR_Q8" or rows == 0 or self.entry.nbytes % rows:
+        if self.dtype == "APR_Q8" or rows == 0 or self.entry.nbytes == 0 or self.entry.nbytes % rows:
             return None
         row_bytes = self.entry.nbytes // rows
         if row_bytes % block.type_size or row_bytes // block.type_size != -(-columns // block.block_size):

@@ -120,7 +120,7 @@ class Lockstep:
         self.stored.advance(op, outcome)
         if self.repaired is not None:
             fixed = self.repaired.run(layer, op, subject_op)
-            if over and fixed.comparable and not fixed.faulty and not self._over(fixed):
+            if over and (fixed.absent or (fixed.comparable and not fixed.faulty and not self._over(fixed))):
                 self.result.brought_back.append(name)
             self.repaired.advance(op, fixed)
 

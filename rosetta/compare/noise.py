@@ -24,9 +24,9 @@ from rosetta.transformer import Op, Step, normalised, rotary_angles, row_blocks
 from rosetta.weight import Weight
 
 # An element beyond this many σ, or a stage whose rms is beyond this many times its prediction, is a fault.
-# Clean pairs stay below 6 and 1.4 (docs/noise.md).
-ELEMENT_SIGMAS = 8.0
-STAGE_RMS = 2.0
+# Clean pairs stay below 4.8 and 1.21 (docs/noise.md, "Constants").
+ELEMENT_SIGMAS = 10.0
+STAGE_RMS = 1.5
 
 # Float32 floors in units of half a unit in the last place, measured with torch on CPU (docs/noise.md, "floor").
 HALF_ULP = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
@@ -87,10 +87,16 @@ class Noise:
         if op.name in LINEAR:
             x, stem = step.inputs[op.inputs[0]], LINEAR[op.name]
             found = self._linear(step, stem, x).view(output.shape)
-            if op.name in HEAD_NORMS and step.model.architecture.qk_norm:
+            if self._has_head_norm(op, step):
                 found = self._through_head_norm(step, op.name, stem, x, found)
             return found
         return torch.zeros((), device=output.device)
+
+    @staticmethod
+    def _has_head_norm(op: Op, step: Step) -> bool:
+        norm = HEAD_NORMS.get(op.name)
+        qk_norm = step.model.architecture.qk_norm
+        return norm is not None and qk_norm and step.full_name(f"{norm}.weight") in step.model.weights
 
     def _lookup(self, step: Step, output: Tensor) -> Tensor:
         tokens = step.inputs["tokens"].tolist()
@@ -154,7 +160,7 @@ class Noise:
                 [squares @ part.to(x.device).square().T for part in row_blocks(weight)], dim=-1
             ).sqrt()
             floor = units * unit * magnitude.view(output.shape)
-            if op.name in HEAD_NORMS and step.model.architecture.qk_norm:
+            if self._has_head_norm(op, step):
                 scale = size.square().mean(-1, keepdim=True).sqrt() / floor.new_tensor(1e-30).maximum(
                     step.linear(x, stem).view(output.shape).float().square().mean(-1, keepdim=True).sqrt()
                 )

@@ -34,6 +34,7 @@ class Outcome:
         reasons: why a side cannot compute the stage.
         nonfinite: NaN and infinite values of (reference, subject).
         differing: weights in use of which a block differs by more than its dtypes explain.
+        absent: whether neither side has the layer at all.
     """
 
     reference: Tensor | None
@@ -42,6 +43,7 @@ class Outcome:
     reasons: Mapping[str, NotComputable] = field(default_factory=dict)
     nonfinite: tuple[int, int] = (0, 0)
     differing: tuple[str, ...] = ()
+    absent: bool = False
 
     @property
     def comparable(self) -> bool:
@@ -52,6 +54,8 @@ class Outcome:
     @property
     def faulty(self) -> bool:
         """Whether the fault is in this stage itself."""
+        if self.absent:
+            return False
         if self.reasons or self.differing or bool(self.nonfinite[0]) != bool(self.nonfinite[1]):
             return True
         if self.nonfinite != (0, 0):
@@ -112,12 +116,17 @@ class ModelPair:
 
     def run(self, layer: int | None, op: Op, subject_op: Op) -> Outcome:
         """Compute one stage on both sides, on own inputs and on the reference's, and predict its noise."""
+        counts = (self.reference.model.block_count, self.subject.model.block_count)
+        if layer is not None and layer >= max(counts):
+            return Outcome(None, None, None, absent=True)
         pairs = self._weight_pairs(layer, op, subject_op)
         reasons: dict[str, NotComputable] = {}
         a = self._compute(self.reference, layer, op, self.values, reasons, "reference")
-        same = not reasons and self._same(op, subject_op, pairs)
+        held = layer is None or layer < min(counts)
+        same = held and not reasons and self._same(op, subject_op, pairs)
         own_inputs = any(
-            self._moved(self.values[name]) is not self.subject_values.get(name) for name in op.inputs
+            name in self.values and self._moved(self.values[name]) is not self.subject_values.get(name)
+            for name in op.inputs
         )
         if same:
             local_b = a
@@ -132,11 +141,13 @@ class ModelPair:
         self.reference.cache.clear()
         self.subject.cache.clear()
         differing = tuple(name for name, pair in pairs.items() if pair is not None and pair.state == "differing")
-        counts = tuple(0 if x is None else count_nonfinite(x) for x in (a, b))
-        return Outcome(a, b, local, reasons, (counts[0], counts[1]), differing)
+        bad_a, bad_b = (0 if x is None else count_nonfinite(x) for x in (a, b))
+        return Outcome(a, b, local, reasons, (bad_a, bad_b), differing)
 
     def advance(self, op: Op, outcome: Outcome) -> None:
         """Take the stage's values as inputs of the next; where one is missing or not finite, the other's."""
+        if outcome.absent:
+            return
         a, b = outcome.reference, outcome.subject
         bad_a, bad_b = outcome.nonfinite[0] > 0, outcome.nonfinite[1] > 0
         if a is None or (bad_a and b is not None and not bad_b):

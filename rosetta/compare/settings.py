@@ -66,7 +66,7 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def plain(value: Any) -> Any:
-    """A canonical value as JSON knows it."""
+    """A canonical value as JSON knows it; a float32 in as few digits as name it (1e-06, not 9.99999997e-07)."""
     if isinstance(value, RopeScaling):
-        return {"factors": list(value.factors), "magnitude": value.magnitude}
-    return value
+        return {"factors": [plain(f) for f in value.factors], "magnitude": value.magnitude}
+    return float(str(np.float32(value))) if isinstance(value, float) else value

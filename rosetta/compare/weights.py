@@ -18,11 +18,26 @@ from rosetta.compare.results import WeightDiff
 from rosetta.transformer import WEIGHTS_AT_ONCE
 from rosetta.weight import FLOATS, Weight, same_bytes
 
-# A block whose error is this many times its predicted rms is a fault; see docs/noise.md for the clean maxima.
-FAULTY_BLOCK_RATIO = {8: 4.0, 6: 10.0, 5: 6.0, 4: 6.0, 3: 14.0, 2: 14.0}  # by bits a weight
-FAULTY_FLOAT_RATIO = 4.0
-# …and it must stand out of its own tensor: this many times the ratio that 99 % of the blocks stay below.
-OUTSTANDING = 3.0
+# How far a block's error may lie above its predicted rms, measured on clean copies (docs/noise.md, "Constants"):
+# where 99 % of a tensor's blocks lie below the first number its encoder was a plain one, and the second is the cut;
+# else the encoder weighed some weights more than others, and the third is.
+PLAIN_BELOW, PLAIN_CUT, ANY_CUT = 0, 1, 2
+BLOCK_CUTS: dict[str, tuple[float, float, float]] = {
+    **dict.fromkeys(("F64", "F32", "F16", "BF16"), (1.60, 2.0, 4.0)),
+    **dict.fromkeys(("Q8_0", "APR_Q8"), (1.25, 2.0, 3.0)),
+    **dict.fromkeys(("Q5_1", "Q5_0", "Q4_1", "Q4_0", "APR_Q4"), (1.30, 2.0, 12.0)),
+    "Q6_K": (1.25, 2.0, 16.0),
+    "Q5_K": (1.10, 2.0, 10.0),
+    "Q4_K": (1.10, 2.0, 12.0),
+    "Q3_K": (1.40, 2.5, 10.0),
+    "Q2_K": (1.30, 3.5, 20.0),
+    **dict.fromkeys(("IQ4_NL", "IQ4_XS"), (1.20, 2.0, 9.0)),
+    **dict.fromkeys(("MXFP4", "NVFP4"), (1.60, 2.5, 2.5)),
+    **dict.fromkeys(("IQ3_S", "IQ3_XXS"), (1.60, 2.5, 7.0)),
+    **dict.fromkeys(("TQ1_0", "TQ2_0"), (1.25, 2.0, 2.0)),
+}
+OTHER_CUTS = (1.60, 2.5, 16.0)  # IQ2, IQ1
+COMMON = 0.99
 SOME_BLOCKS_ONLY = 0.5  # two quantised copies whose blocks are mostly equal come from one quantiser
 
 State = Literal["identical", "within_noise", "differing"]
@@ -116,7 +131,7 @@ class _Sums:
         self.norm_r += float(b.square().sum(dtype=torch.float64))
         self.dot += float((a * b).sum(dtype=torch.float64))
         self.expected += float(explained.sum(dtype=torch.float64))
-        error, allowed = (_by_group(x, self.group) for x in (gap.square(), explained))  # [rows, groups]
+        error, allowed = (by_group(x, self.group) for x in (gap.square(), explained))  # [rows, groups]
         ratio = torch.where(error == 0, 0.0, (error / allowed).sqrt())  # x / 0 is inf: a fault
         ratio = ratio.nan_to_num(nan=math.inf, posinf=math.inf)
         self.equal_groups += int((error == 0).sum())
@@ -130,12 +145,12 @@ class _Sums:
     def result(self) -> WeightPair:
         if self.squares == 0:
             return WeightPair("identical")
-        quantised = self.left.dtype == self.right.dtype and self.left.dtype not in FLOATS
+        edited = self.left.values_edits or self.right.values_edits  # a repair rounds every block anew
+        quantised = self.left.dtype == self.right.dtype and self.left.dtype not in FLOATS and not edited
         some_only = quantised and self.equal_groups > SOME_BLOCKS_ONLY * self.groups
         ratios = torch.cat(self.ratios)
-        common = float(ratios.kthvalue(max(1, math.ceil(0.99 * ratios.numel()))).values)
-        limit = max(faulty_ratio(self.left.dtype), faulty_ratio(self.right.dtype))
-        faulty = some_only or self.worst[0] > max(limit, OUTSTANDING * min(common, limit))
+        common = float(ratios.kthvalue(max(1, math.ceil(COMMON * ratios.numel()))).values)
+        faulty = some_only or self.worst[0] > block_cut(self.left, self.right, common)
         norm = math.sqrt(self.norm_r)
         return WeightPair(
             state="differing" if faulty else "within_noise",
@@ -148,15 +163,19 @@ class _Sums:
         )
 
 
-def faulty_ratio(dtype: str) -> float:
-    """The block ratio beyond which a copy in this dtype is faulty."""
-    block = blocks.block_format(dtype)
-    if dtype in FLOATS:
-        return FAULTY_FLOAT_RATIO
-    return FAULTY_BLOCK_RATIO.get(min(8, round(8 * block.type_size / block.block_size - 0.45)), 14.0)
+def block_cut(left: Weight, right: Weight, common: float) -> float:
+    """The block ratio beyond which one of two copies is faulty.
+
+    Args:
+        left, right: the copies; the coarser dtype decides.
+        common: the ratio that 99 % of their blocks stay below.
+    """
+    coarser = min((left, right), key=lambda weight: weight.entry.nbytes / max(1, math.prod(weight.entry.dims)))
+    cuts = BLOCK_CUTS.get(coarser.dtype, OTHER_CUTS)
+    return cuts[PLAIN_CUT] if common <= cuts[PLAIN_BELOW] else cuts[ANY_CUT]
 
 
-def _by_group(x: Tensor, group: int) -> Tensor:
+def by_group(x: Tensor, group: int) -> Tensor:
     """Mean over groups of columns, [R, C] -> [R, ⌈C / G⌉]; the last group may be short."""
     rows, columns = x.shape
     whole = columns // group * group

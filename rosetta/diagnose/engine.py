@@ -1,14 +1,22 @@
-"""The engine: at each faulty stage it tries what the hypotheses propose, and believes only what a rerun proves."""
+"""The engine: at each faulty stage it tries what the hypotheses propose, and believes only what a rerun proves.
+
+A stage may have several faults at once: a wrong setting, two wrong weights. Settings are tried alone, weights are
+repaired one by one until each agrees with its counterpart, and what is confirmed is the smallest set of repairs
+that brings the stage back.
+"""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 
 from rosetta.compare.pair import ModelPair, Outcome
 from rosetta.compare.results import Evidence, Finding, Refuted
 from rosetta.diagnose.hypotheses import all_hypotheses
 from rosetta.diagnose.hypothesis import Fault, Proposal
+from rosetta.errors import RosettaError
 from rosetta.model import Model
 from rosetta.transformer import Op
 
@@ -25,20 +33,21 @@ ORDER = (
     "value.missing",
     "value.corrupted",
 )
+LARGEST_SET = 3  # settings that are bound to each other by shape: heads, kv heads, head size
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A proposal and what the stage gave with its repair in place."""
+    """Proposals and what the stage gave with their repairs in place."""
 
-    proposal: Proposal
+    proposals: tuple[Proposal, ...]
     pair: ModelPair
     outcome: Outcome
 
     @property
     def confirmed(self) -> bool:
-        """Whether the repair brings the stage's local error back to its predicted noise."""
-        return self.outcome.comparable and not self.outcome.faulty
+        """Whether the repairs bring the stage's local error back to its predicted noise."""
+        return self.outcome.absent or (self.outcome.comparable and not self.outcome.faulty)
 
 
 class Engine:
@@ -53,65 +62,35 @@ class Engine:
     def examine(
         self, layer: int | None, op: Op, subject_op: Op, pair: ModelPair, outcome: Outcome
     ) -> tuple[Model, Model] | None:
-        """Look for the cause of a faulty stage; the repaired models where one is proven."""
+        """Look for the causes of a faulty stage; the repaired models where they are proven."""
         started = time.perf_counter()
         fault = Fault(layer, op, pair, outcome)
-        proposals = [proposal for propose in all_hypotheses() for proposal in propose(fault)]
-        proposals.sort(key=lambda proposal: _rank(proposal.kind))
-        winner: Trial | None = None
-        ties: list[str] = []
-        for proposal in proposals:
-            if winner is not None and _rank(proposal.kind) > _rank(winner.proposal.kind):
-                break
-            trial = self._try(fault, proposal, subject_op)
-            if not trial.confirmed:
-                self.refuted.append(_refuted(fault, trial))
-            elif winner is None:
-                winner = trial
-            elif proposal.kind != winner.proposal.kind:
-                ties.append(proposal.kind)
-        if winner is None:
+        trial = _Search(fault, subject_op, self.refuted).run()
+        if trial is None:
             self._leave_unexplained(fault)
         else:
-            self.findings.append(_finding(fault, winner, ties))
+            self.findings += [_finding(fault, trial, proposal) for proposal in trial.proposals]
         self.seconds += time.perf_counter() - started
-        if winner is None:
-            return None
-        return winner.pair.reference.model, winner.pair.subject.model
-
-    def _try(self, fault: Fault, proposal: Proposal, subject_op: Op) -> Trial:
-        models = {"reference": fault.pair.reference.model, "subject": fault.pair.subject.model}
-        models[proposal.role] = proposal.repair.applied(models[proposal.role])
-        pair = fault.pair.with_models(models["reference"], models["subject"])
-        return Trial(proposal, pair, pair.run(fault.layer, fault.op, subject_op))
+        return None if trial is None else (trial.pair.reference.model, trial.pair.subject.model)
 
     def _leave_unexplained(self, fault: Fault) -> None:
         """Say where a fault is of which no cause was proven; once for a setting that all layers share."""
-        differing = fault.outcome.differing
-        keys = [
-            key
-            for key in fault.op.keys
-            if key in fault.subject.model.config and fault.subject.model[key] != fault.subject.other.config[key].value
-        ]
-        reasons = [str(reason) for reason in fault.outcome.reasons.values()]
-        tensor = next(
-            (*differing, *(r.tensor for r in fault.outcome.reasons.values() if r.tensor)), None
-        ) if not keys or differing else None
-        key = None if tensor else (keys[0] if keys else None)
+        tensor, key = _accused(fault)
         mark = (fault.op.name if key else fault.stage, tensor or key)
         if mark in self._unexplained:
             return
         self._unexplained.add(mark)
         what = tensor or key or fault.stage
+        reasons = [str(reason) for reason in fault.outcome.reasons.values()]
         self.findings.append(
             Finding(
                 kind="unexplained",
-                side=fault.side("subject" if "reference" not in fault.outcome.reasons else "reference"),
+                side=fault.side("reference" if "reference" in fault.outcome.reasons else "subject"),
                 layer=fault.layer,
                 tensor=tensor,
                 key=key,
                 **_own_names(fault, tensor),
-                message=f"{what}: " + (reasons[0] if reasons else "no hypothesis explains the difference of this stage"),
+                message=f"{what}: {reasons[0] if reasons else 'no hypothesis explains the difference of this stage'}",
                 recommendation=f"compare how both files were written at {what}",
                 status="suspected",
                 evidence=Evidence(stage=fault.stage, before=_local(fault.outcome), after=None),
@@ -119,8 +98,124 @@ class Engine:
         )
 
 
+class _Search:
+    """The search for the smallest set of proposals that repairs one stage."""
+
+    def __init__(self, fault: Fault, subject_op: Op, refuted: list[Refuted]) -> None:
+        self.fault, self.subject_op, self.refuted = fault, subject_op, refuted
+        found = [proposal for propose in all_hypotheses() for proposal in propose(fault)]
+        found.sort(key=lambda proposal: _rank(proposal.kind))
+        self.settings = [p for p in found if p.key is not None]
+        self.tensors: dict[str, list[Proposal]] = {}
+        for proposal in found:
+            if proposal.tensor is not None:
+                self.tensors.setdefault(proposal.tensor, []).append(proposal)
+
+    def run(self) -> Trial | None:
+        for trial in self._tries():
+            if trial.confirmed:
+                return self._minimal(trial)
+            self.refuted += [_refuted(self.fault, trial, proposal) for proposal in trial.proposals[:1] if len(trial.proposals) == 1]
+        return None
+
+    def _tries(self) -> Iterator[Trial]:
+        """Sets of proposals, those that take least from the reference first."""
+        for count in range(1, min(LARGEST_SET, len(self.settings)) + 1):
+            yield from (self._try(chosen) for chosen in combinations(self.settings, count) if _compatible(chosen))
+        weights = [chosen for proposals in self.tensors.values() if (chosen := self._agreeing(proposals))]
+        weights = _without_repeats(weights)
+        if weights:
+            yield self._try(weights)
+        # Where no weight differs visibly, or not all can be made to agree: each proposal by itself.
+        for proposals in self.tensors.values():
+            yield from (self._try([proposal]) for proposal in proposals)
+        for count in range(1, min(LARGEST_SET, len(self.settings)) + 1):
+            if weights:
+                yield from (
+                    self._try([*chosen, *weights]) for chosen in combinations(self.settings, count) if _compatible(chosen)
+                )
+
+    def _agreeing(self, proposals: Sequence[Proposal]) -> Proposal | None:
+        """The first proposal for a tensor that makes all weights it changes agree with the other side's, with
+        others of its rank that do so too as alternatives."""
+        winner: Proposal | None = None
+        ties: list[str] = []
+        for proposal in proposals:
+            if winner is not None and _rank(proposal.kind) > _rank(winner.kind):
+                break
+            if not self._agrees(proposal):
+                continue
+            if winner is None:
+                winner = proposal
+            elif proposal.kind != winner.kind and proposal.role == winner.role:
+                ties.append(proposal.kind)
+        if winner is None or not ties:
+            return winner
+        return _with_alternatives(winner, ties)
+
+    def _agrees(self, proposal: Proposal) -> bool:
+        pair = self._repaired([proposal])
+        if pair is None:
+            return False
+        states = [pair.weight_pair(name) for name in proposal.repair.patches]
+        return bool(states) and all(state is not None and state.state != "differing" for state in states)
+
+    def _repaired(self, proposals: Iterable[Proposal]) -> ModelPair | None:
+        """The pair with repairs in place; None where they leave no model."""
+        models = {"reference": self.fault.pair.reference.model, "subject": self.fault.pair.subject.model}
+        try:
+            for proposal in proposals:
+                models[proposal.role] = proposal.repair.applied(models[proposal.role])
+        except RosettaError:
+            return None
+        return self.fault.pair.with_models(models["reference"], models["subject"])
+
+    def _try(self, proposals: Sequence[Proposal]) -> Trial:
+        pair = self._repaired(proposals)
+        if pair is None:
+            return Trial(tuple(proposals), self.fault.pair, self.fault.outcome)
+        outcome = pair.run(self.fault.layer, self.fault.op, self.subject_op)
+        return Trial(tuple(proposals), pair, outcome)
+
+    def _minimal(self, trial: Trial) -> Trial:
+        """The trial without proposals that the repair does not need."""
+        for proposal in trial.proposals:
+            if len(trial.proposals) > 1:
+                fewer = self._try([p for p in trial.proposals if p is not proposal])
+                if fewer.confirmed:
+                    trial = fewer
+        return trial
+
+
 def _rank(kind: str) -> int:
     return next((rank for rank, prefix in enumerate(ORDER) if kind.startswith(prefix)), len(ORDER))
+
+
+def _compatible(proposals: Sequence[Proposal]) -> bool:
+    """Whether no two proposals give one key another value."""
+    return len({proposal.key for proposal in proposals}) == len(proposals)
+
+
+def _without_repeats(proposals: Sequence[Proposal]) -> list[Proposal]:
+    """Proposals that change no weight a proposal before them changes: an exchange is proposed from both ends."""
+    kept: list[Proposal] = []
+    for proposal in proposals:
+        if not any(set(proposal.repair.patches) & set(other.repair.patches) for other in kept):
+            kept.append(proposal)
+    return kept
+
+
+def _with_alternatives(proposal: Proposal, kinds: Iterable[str]) -> Proposal:
+    return replace(proposal, alternatives=tuple(sorted({*proposal.alternatives, *kinds})))
+
+
+def _accused(fault: Fault) -> tuple[str | None, str | None]:
+    """The tensor or the key that an unexplained fault is most likely about."""
+    tensors = [*fault.outcome.differing, *(r.tensor for r in fault.outcome.reasons.values() if r.tensor)]
+    if tensors:
+        return tensors[0], None
+    changed = fault.changed_settings()
+    return None, next((key for key in fault.op.keys if key in changed), None)
 
 
 def _local(outcome: Outcome) -> float | None:
@@ -131,21 +226,23 @@ def _own_names(fault: Fault, tensor: str | None) -> dict[str, str | None]:
     """What each file calls the tensor."""
     if tensor is None:
         return {}
-    models = {fault.side(s.role): s.model for s in (fault.subject, fault.reference)}
-    weights = {side: model.weights.get(tensor) for side, model in models.items()}
-    return {f"{side}_name": weight.entry.name if weight else None for side, weight in weights.items()}
+    names: dict[str, str | None] = {}
+    for suspect in (fault.subject, fault.reference):
+        weight = suspect.model.weights.get(tensor) or suspect.model.weights.get(tensor.replace(".attn_qkv.", ".attn_q."))
+        names[f"{fault.side(suspect.role)}_name"] = weight.entry.name if weight else None
+    return names
 
 
-def _finding(fault: Fault, trial: Trial, ties: list[str]) -> Finding:
-    proposal, local = trial.proposal, trial.outcome.local
-    assert local is not None
+def _finding(fault: Fault, trial: Trial, proposal: Proposal) -> Finding:
+    local = trial.outcome.local
     return Finding(
         kind=proposal.kind,
         side=fault.side(proposal.role),
         layer=fault.layer if proposal.tensor else None,
         tensor=proposal.tensor,
         key=proposal.key,
-        alternatives=sorted(set(ties)),
+        partner=proposal.partner,
+        alternatives=list(proposal.alternatives),
         **_own_names(fault, proposal.tensor),
         declared=proposal.declared,
         actual=proposal.actual,
@@ -155,17 +252,18 @@ def _finding(fault: Fault, trial: Trial, ties: list[str]) -> Finding:
         evidence=Evidence(
             stage=fault.stage,
             before=_local(fault.outcome),
-            after=local.max_diff,
-            predicted=local.predicted_max_diff,
+            after=0.0 if local is None else local.max_diff,
+            predicted=0.0 if local is None else local.predicted_max_diff,
+            from_reference=proposal.from_reference,
         ),
     )
 
 
-def _refuted(fault: Fault, trial: Trial) -> Refuted:
+def _refuted(fault: Fault, trial: Trial, proposal: Proposal) -> Refuted:
     return Refuted(
-        kind=trial.proposal.kind,
-        tensor=trial.proposal.tensor,
-        key=trial.proposal.key,
+        kind=proposal.kind,
+        tensor=proposal.tensor,
+        key=proposal.key,
         stage=fault.stage,
         before=_local(fault.outcome),
         after=_local(trial.outcome),

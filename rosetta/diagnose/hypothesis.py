@@ -10,13 +10,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
+
 from rosetta.compare.pair import ModelPair, Outcome
 from rosetta.compare.results import Side
+from rosetta.compare.settings import agree
+from rosetta.compare.weights import compare_weights
+from rosetta.config import Value
 from rosetta.model import Model, Patch
 from rosetta.transformer import Op, stage_name
 from rosetta.weight import Weight
 
 Role = Literal["reference", "subject"]
+SAMPLED_ROWS = 16
+ABSURD = 1e5  # no trained weight is that large; a misread exponent is
 
 
 @dataclass(frozen=True)
@@ -38,10 +45,13 @@ class Proposal:
         kind: one of the finding kinds (README).
         role: which side the repair changes.
         repair: what to change.
-        tensor, key: canonical name of what is accused; one of the two.
-        declared, actual: what the file says and what is true, where that is a value.
         message: what is wrong with the numbers; starts with the tensor or key.
         recommendation: what to change in the converter or loader, for the file at hand.
+        tensor, key: canonical name of what is accused; one of the two.
+        partner: the other tensor of an exchange.
+        declared, actual: what the file says and what is true, where that is a value.
+        alternatives: other kinds that the same evidence fits.
+        from_reference: what the repair takes from the other side.
     """
 
     kind: str
@@ -51,8 +61,11 @@ class Proposal:
     recommendation: str
     tensor: str | None = None
     key: str | None = None
+    partner: str | None = None
     declared: Any = None
     actual: Any = None
+    alternatives: tuple[str, ...] = ()
+    from_reference: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +75,11 @@ class Suspect:
     role: Role
     model: Model
     other: Model
+
+    def counterpart(self, weight: Weight) -> Weight | None:
+        """The other side's copy of a weight, where it has one of the dims that this side's config demands."""
+        other = self.other.weights.get(weight.name)
+        return other if other is not None and self.other.mismatch(weight.name) is None else None
 
 
 @dataclass(frozen=True)
@@ -104,18 +122,53 @@ class Fault:
         yield from (prefix + name for name in (*self.op.weights, *self.op.optional))
 
     def accused_weights(self) -> Iterator[tuple[Suspect, Weight]]:
-        """Weights of the stage that may be at fault: on either side those that contradict their own config,
-        and the subject's that differ from the reference's."""
+        """Weights of the stage that may be at fault: the subject's that differ from the reference's, and on
+        either side those that contradict their own config or are none that a model could have."""
         for name in self.names():
             for suspect in (self.subject, self.reference):
                 weight = suspect.model.weights.get(name)
                 if weight is None:
                     continue
-                if suspect.model.mismatch(name) is not None or (
-                    suspect.role == "subject" and self._differs(name)
-                ):
+                differs = self._differs(name)
+                if (suspect.role == "subject" and differs) or suspect.model.mismatch(name) is not None:
+                    yield suspect, weight
+                elif differs and impossible(weight):
                     yield suspect, weight
 
     def _differs(self, name: str) -> bool:
         pair = self.pair.weight_pair(name)
         return pair is not None and pair.state != "identical"
+
+    def changed_settings(self) -> dict[str, tuple[Value, Any]]:
+        """Settings in which the subject differs from the reference: (the subject's, the reference's value)."""
+        own, other = self.subject.model.config, self.subject.other.config
+        return {
+            key: (own[key], other[key].value)
+            for key in own
+            if key in other and not agree(key, own[key].value, other[key].value)
+        }
+
+
+def impossible(weight: Weight) -> str | None:
+    """Why no trained or initialised model has such a weight; None where one might."""
+    values = weight.values(0, SAMPLED_ROWS) if len(weight.dims) > 1 else weight.values()
+    if not bool(torch.isfinite(values).all()):
+        return "it holds NaN or Inf"
+    largest = float(values.abs().max()) if values.numel() else 0.0
+    if largest == 0 and not weight.name.endswith(".bias"):
+        return "it is all zeros"
+    return f"it holds values of {largest:.3g}" if largest > ABSURD else None
+
+
+def resembles(a: Weight, b: Weight) -> bool:
+    """Whether two weights are copies of one, as far as their dtypes let one tell."""
+    return looks_like(a, b) and compare_weights(a, b).state != "differing"
+
+
+def looks_like(a: Weight, b: Weight, least: float = 0.8) -> bool:
+    """A quick look at some rows: whether the values of two weights are correlated at least so much."""
+    if a.dims != b.dims:
+        return False
+    x, y = (w.values(0, SAMPLED_ROWS).double().flatten() for w in (a, b))
+    norm = float(x.norm() * y.norm())
+    return bool(torch.equal(x, y)) or (norm > 0 and float(x @ y) >= least * norm)

@@ -9,9 +9,11 @@ import torch
 
 from rosetta import blocks
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
+from rosetta.diagnose.patches import for_all_names
 from rosetta.weight import Weight
 
 SAMPLED_ROWS = 64
+SAME_BUT_FOR_ORDER = frozenset({"Q4_0", "APR_Q4"})  # that is `dtype.block_order`
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
@@ -29,11 +31,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
                 kind="dtype.mislabeled",
                 role=suspect.role,
                 repair=Repair(
-                    patches={
-                        name: lambda found, actual=actual: replace(found, dtype=actual)
-                        for name, use in suspect.model.weights.items()
-                        if use.entry is weight.entry and (weight.part is None or name == weight.name)
-                    }
+                    patches=for_all_names(suspect.model, weight, lambda found, d=actual: replace(found, dtype=d))
                 ),
                 tensor=weight.name,
                 declared=declared,
@@ -45,7 +43,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
 
 def _other_dtypes(weight: Weight) -> Iterator[Weight]:
     for dtype, block in blocks.FORMATS.items():
-        if dtype == weight.dtype or block.write_sigma is None or block.block_size == 0:
+        if dtype == weight.dtype or {dtype, weight.dtype} <= SAME_BUT_FOR_ORDER or block.write_sigma is None or block.block_size == 0:
             continue
         if blocks.nbytes(dtype, weight.stored_dims) == weight.entry.nbytes:
             yield replace(weight, dtype=dtype)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
-from rosetta.model import Patch
+from rosetta.diagnose.patches import for_all_names
 from rosetta.weight import Weight
 
 
@@ -39,7 +39,11 @@ def _other_layouts(suspect: Suspect, weight: Weight) -> Iterator[Proposal]:
         yield Proposal(
             kind="layout.dims_swapped" if as_demanded else "layout.transposed",
             role=suspect.role,
-            repair=Repair(patches=_for_all_uses(suspect, weight, dims, turned)),
+            repair=Repair(
+                patches=for_all_names(
+                    suspect.model, weight, lambda w, d=dims, t=turned: replace(w, stored_dims=d, transposed=t)
+                )
+            ),
             tensor=name,
             declared=list(stored),
             actual=list(dims),
@@ -58,15 +62,3 @@ def _demanded_dims(suspect: Suspect, weight: Weight) -> tuple[int, ...] | None:
     if whole[0] == -1:  # a table of any number of rows
         whole = (weight.count // whole[1] if whole[1] else 0, whole[1])
     return whole if sorted(whole) == sorted(weight.entry.dims) else None
-
-
-def _for_all_uses(suspect: Suspect, weight: Weight, dims: tuple[int, ...], turned: bool) -> dict[str, Patch]:
-    """The patch for this weight and, of a tied head, for the other name of the same tensor."""
-
-    def patch(found: Weight) -> Weight:
-        return replace(found, stored_dims=dims, transposed=turned)
-
-    names = [weight.name]
-    if weight.part is None:
-        names = [name for name, other in suspect.model.weights.items() if other.entry is weight.entry]
-    return dict.fromkeys(names, patch)

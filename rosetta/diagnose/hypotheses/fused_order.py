@@ -1,0 +1,50 @@
+"""The parts of a fused tensor in another order than q, k, v (`layout.fused_order`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import permutations
+
+from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, looks_like
+from rosetta.model import LAYER, Patch
+from rosetta.weight import Weight
+
+
+def propose(fault: Fault) -> Iterator[Proposal]:
+    """The order of parts in which each accused fused tensor resembles the other side's."""
+    for suspect, weight in fault.accused_weights():
+        if weight.part is None or not weight.name.startswith("blk."):
+            continue
+        parts = sorted(
+            (w for w in suspect.model.weights.values() if w.entry is weight.entry and w.part), key=lambda w: w.part or (0, ())
+        )
+        for order in permutations(range(len(parts))):
+            if order != tuple(sorted(order)):
+                yield from _in_order(suspect, parts, order)
+
+
+def _in_order(suspect: Suspect, parts: list[Weight], order: tuple[int, ...]) -> Iterator[Proposal]:
+    """The proposal that the file stores part order[0] first, then order[1], …"""
+    sizes = parts[0].part[1] if parts[0].part else ()
+    stored = tuple(sizes[which] for which in order)
+    repaired = [replace(part, part=(order.index(which), stored)) for which, part in enumerate(parts)]
+    others = [suspect.other.weights.get(part.name) for part in parts]
+    if not all(other is not None and looks_like(part, other) for part, other in zip(repaired, others, strict=True)):
+        return
+    patches: dict[str, Patch] = {
+        part.name: lambda found, p=part.part: replace(found, part=p) for part in repaired
+    }
+    short = [LAYER.sub(r"\2", part.name).rpartition(".")[0].removeprefix("attn_") for part in parts]
+    found, wanted = ", ".join(short[which] for which in order), ", ".join(short)
+    own = parts[0].entry.name
+    yield Proposal(
+        kind="layout.fused_order",
+        role=suspect.role,
+        repair=Repair(patches=patches),
+        tensor=parts[0].name.replace(".attn_q.", ".attn_qkv."),
+        declared=wanted,
+        actual=found,
+        message=f"{parts[0].name.replace('.attn_q.', '.attn_qkv.')} holds its parts in the order {found}, not {wanted}",
+        recommendation=f"concatenate the parts of {own} in the order {wanted}",
+    )

@@ -1,0 +1,85 @@
+"""Another number of layers: the config miscounts them, or a layer is absent as a whole (`config.layer_count`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, looks_like, resembles
+from rosetta.model import Patch
+from rosetta.weight import Weight
+
+KEY = "block_count"
+
+
+def propose(fault: Fault) -> Iterator[Proposal]:
+    """The reference's number of layers, each layer that the file lacks taken from the reference."""
+    subject = fault.subject
+    own, believed = subject.model.block_count, subject.other.block_count
+    held = {layer for layer in range(max(own, believed)) if _layer(subject.model.weights, layer)}
+    absent = [layer for layer in range(believed) if layer not in held]
+    if fault.layer is None:
+        return
+    if own != believed and not absent:
+        yield _proposal(subject, own, believed, {}, None)
+    elif fault.layer in absent and believed - len(absent) >= own:
+        yield _proposal(subject, own, believed, _taken(subject, absent), _in_words(absent))
+    elif fault.layer in absent:
+        yield _proposal(subject, own, believed, _taken(subject, absent), _in_words(absent), held=len(held))
+    if own < believed and fault.layer < own:
+        yield from _closed_up(fault, subject, own, believed)
+
+
+def _proposal(
+    subject: Suspect, own: int, believed: int, patches: dict[str, Patch], taken: str | None, held: int | None = None
+) -> Proposal:
+    spelled = subject.model.config[KEY].key or KEY
+    said = f"{KEY} is {own}, the reference has {believed} layers"
+    if held is not None and held != own:
+        said = f"{KEY} is {own}, the file holds {held} layers"
+    return Proposal(
+        kind="config.layer_count",
+        role="subject",
+        repair=Repair(overrides={KEY: believed}, patches=patches),
+        key=KEY,
+        declared=own,
+        actual=believed,
+        message=said,
+        recommendation=f"write {spelled} {believed}" + (f", and export {taken}" if taken else ""),
+        from_reference=taken,
+    )
+
+
+def _layer(weights: object, layer: int) -> list[str]:
+    assert isinstance(weights, dict)
+    return [name for name in weights if name.startswith(f"blk.{layer}.")]
+
+
+def _in_words(layers: list[int]) -> str:
+    return f"layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, layers))}"
+
+
+def _taken(subject: Suspect, layers: list[int]) -> dict[str, Patch]:
+    """Patches that put the reference's tensors in place of absent layers."""
+    return {
+        name: lambda _, w=subject.other.weights[name]: replace(w)
+        for layer in layers
+        for name in _layer(subject.other.weights, layer)
+    }
+
+
+def _closed_up(fault: Fault, subject: Suspect, own: int, believed: int) -> Iterator[Proposal]:
+    """The file lacks layers from the faulty one on, and numbers those behind them as if they followed."""
+    layer, gap = fault.layer, believed - own
+    assert layer is not None
+    moved: dict[str, Weight] = {}
+    for target in range(layer + gap, believed):
+        for name in _layer(subject.model.weights, target - gap):
+            renamed = name.replace(f"blk.{target - gap}.", f"blk.{target}.", 1)
+            moved[renamed] = replace(subject.model.weights[name], name=renamed)
+    others = [(weight, subject.other.weights.get(name)) for name, weight in moved.items()]
+    if not others or not all(b is not None and looks_like(a, b) and resembles(a, b) for a, b in others):
+        return
+    absent = list(range(layer, layer + gap))
+    patches: dict[str, Patch] = {name: lambda _, w=weight: w for name, weight in moved.items()}
+    yield _proposal(subject, own, believed, {**patches, **_taken(subject, absent)}, _in_words(absent))

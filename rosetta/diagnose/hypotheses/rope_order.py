@@ -1,0 +1,76 @@
+"""Q or K rows in the other rotary order: one tensor's (`layout.rope_order`), or all of an `.apr`, whose
+`rope_type` is then wrong (`config.rope_type`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from rosetta.architectures import INTERLEAVED, SPLIT_HALF
+from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, resembles
+from rosetta.model import LAYER, Model
+from rosetta.weight import RowOrder, Weight
+
+ROTARY = ("attn_q", "attn_k", "attn_q_norm", "attn_k_norm")
+NAMES = {INTERLEAVED: "interleaved", SPLIT_HALF: "split-half"}
+
+
+def propose(fault: Fault) -> Iterator[Proposal]:
+    """Each accused rotary weight in the other order; the file's rope type where all of them call for it."""
+    for suspect, weight in fault.accused_weights():
+        architecture = suspect.model.architecture
+        if architecture.rope is None or not _is_rotary(weight) or suspect.model.mismatch(weight.name):
+            continue
+        declared = suspect.model["rope.type"]
+        other_order = SPLIT_HALF if declared == INTERLEAVED else INTERLEAVED
+        if suspect.model.container.kind == "apr" and _all_in_other_order(suspect, other_order):
+            spelled = suspect.model.config["rope.type"].key or "rope_type"
+            yield Proposal(
+                kind="config.rope_type",
+                role=suspect.role,
+                repair=Repair(overrides={"rope.type": other_order}),
+                key="rope.type",
+                declared=None if suspect.model.config["rope.type"].defaulted else declared,
+                actual=other_order,
+                message=f"rope.type says {declared} ({NAMES[declared]}), all rows of q and k lie in order "
+                f"{other_order} ({NAMES[other_order]})",
+                recommendation=f"write {spelled} {other_order}, or store the rows of q and k {NAMES[declared]}",
+            )
+            continue
+        yield Proposal(
+            kind="layout.rope_order",
+            role=suspect.role,
+            repair=Repair(patches={weight.name: lambda found, m=suspect.model: in_other_order(m, found)}),
+            tensor=weight.name,
+            declared=NAMES[declared],
+            actual=NAMES[other_order],
+            message=f"{weight.name} has its rows in {NAMES[other_order]} rotary order, {NAMES[declared]} is expected",
+            recommendation=f"store the rows of {weight.entry.name} {NAMES[declared]}: "
+            + ("permute" if declared == INTERLEAVED else "do not permute")
+            + " them on export",
+        )
+
+
+def in_other_order(model: Model, weight: Weight) -> Weight:
+    """The weight read as if its file kept it in the other rotary order."""
+    if weight.order is not None:
+        return replace(weight, order=None)
+    canonical = model.architecture.rope
+    source = SPLIT_HALF if canonical == INTERLEAVED else INTERLEAVED
+    return replace(weight, order=RowOrder(model["attention.key_length"], model["rope.dimension_count"], source))
+
+
+def _is_rotary(weight: Weight) -> bool:
+    found = LAYER.match(weight.name)
+    return found is not None and found[2].rpartition(".")[0] in ROTARY
+
+
+def _all_in_other_order(suspect: Suspect, order: int) -> bool:
+    """Whether the other order repairs every weight of q and k that it touches."""
+    other = suspect.model.repaired({"rope.type": order})
+    pairs = [
+        (weight, suspect.other.weights[name])
+        for name, weight in other.weights.items()
+        if _is_rotary(weight) and name.endswith(".weight") and name in suspect.other.weights
+    ]
+    return bool(pairs) and all(resembles(a, b) for a, b in pairs)

@@ -1,0 +1,118 @@
+"""Data that starts some bytes too early or too late (`layout.shifted`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rosetta import blocks
+from rosetta.compare.weights import block_cut, compare_weights
+from rosetta.diagnose.hypotheses.corrupted import differing_blocks
+from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
+from rosetta.diagnose.patches import for_all_names, of_weights, taking
+from rosetta.weight import Weight
+
+LARGEST_SHIFT = 256  # bytes; alignments are 32 and 64, headers that were miscounted a few words
+SAMPLED_BYTES = 1 << 14
+LEAST_CORRELATION = 0.8
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Bytes moved forward by `shift` (the data began too late), back if negative; zeros fill the rest."""
+
+    shift: int
+
+    def __call__(self, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        moved = np.zeros_like(data)
+        if self.shift >= 0:
+            moved[: len(data) - self.shift] = data[self.shift :]
+        else:
+            moved[-self.shift :] = data[: self.shift]
+        return moved
+
+
+def propose(fault: Fault) -> Iterator[Proposal]:
+    """The shift by which each accused weight comes to resemble the other side's."""
+    for suspect, weight in fault.accused_weights():
+        other = suspect.counterpart(weight)
+        if other is None or other.dims != weight.dims or weight.transposed:
+            continue
+        shift = best_shift(weight, other)
+        if shift is not None:
+            yield from _moved(suspect, weight, other, shift)
+
+
+def best_shift(weight: Weight, other: Weight) -> int | None:
+    """The shift in bytes at which a sample of the stored bytes decodes to what the other side holds there."""
+    size = blocks.block_format(weight.dtype).type_size
+    width = blocks.block_format(weight.dtype).block_size
+    rows, columns = weight.dims[0], weight.count // max(1, weight.dims[0])
+    row_bytes = weight.entry.nbytes // max(1, weight.stored_dims[0])
+    if not width or columns % width and len(weight.dims) > 1:
+        return None
+    data = weight.container.read(weight.entry.name)
+    first = sum(weight.part[1][: weight.part[0]]) if weight.part else 0
+    count = max(1, min(rows, SAMPLED_BYTES // max(1, row_bytes)))
+    start = (rows - count) // 2
+    places = weight.order.index(rows) if weight.order is not None else np.arange(rows)
+    canonical = np.argsort(places)[start : start + count]  # where the sampled stored rows go
+    truth = other.rows(canonical.tolist()).double().flatten()
+    begin, length = (first + start) * row_bytes, count * row_bytes // size * size
+    best = (LEAST_CORRELATION, 0)
+    for shift in range(-LARGEST_SHIFT, LARGEST_SHIFT + 1):
+        low = begin + shift
+        if shift == 0 or low < 0 or low + length > len(data):
+            # A small tensor is sampled as far as it goes.
+            low, used = max(0, low), min(length, len(data) - max(0, begin + shift)) // size * size
+            if shift == 0 or used < 4 * size or begin + shift < 0:
+                continue
+        else:
+            used = length
+        sample = torch.from_numpy(data[low : low + used].copy())
+        values = blocks.decode(weight.dtype, sample, (used // size * width,)).double()
+        if not bool(torch.isfinite(values).all()):
+            continue
+        expected = truth[: len(values)]
+        values, expected = values - values.mean(), expected - expected.mean()  # norms all look like one
+        norm = float(values.norm() * expected.norm())
+        likeness = float(values @ expected) / norm if norm else 0.0
+        best = max(best, (likeness, shift))
+    return best[1] or None
+
+
+def _moved(suspect: Suspect, weight: Weight, other: Weight, shift: int) -> Iterator[Proposal]:
+    edit = Moved(shift)
+    patches = for_all_names(suspect.model, weight, lambda found: replace(found, bytes_edit=edit))
+    moved, taken = replace(weight, bytes_edit=edit), None
+    if compare_weights(moved, other).state == "differing":  # the tail that the shift cut off
+        group = max(blocks.group_of(w.dtype) for w in (weight, other))
+        limit = 0.0 if weight.dtype == other.dtype else block_cut(weight, other, 0.0)
+        found = taking(suspect, moved, other, lambda a, b, v: differing_blocks(a, b, v, group, limit))
+        if found is None:
+            return
+        tail, cut, count = found
+        block = blocks.block_format(weight.dtype)
+        lost = (-(-abs(shift) // block.type_size) + 1) * max(group, block.block_size)
+        if cut > min(lost, count // 2):
+            return
+        first = patches
+        patches = {name: lambda w, n=name: tail[n](first[n](w)) for name in first}
+        taken = of_weights(cut, count)
+    late = "late" if shift > 0 else "early"
+    yield Proposal(
+        kind="layout.shifted",
+        role=suspect.role,
+        repair=Repair(patches=patches),
+        tensor=weight.name,
+        declared=0,
+        actual=shift,
+        message=f"{weight.name} starts {abs(shift)} bytes too {late}",
+        recommendation=f"write the data of {weight.entry.name} at its offset, {abs(shift)} bytes "
+        + ("earlier" if shift > 0 else "later"),
+        from_reference=taken,
+    )

@@ -1,0 +1,68 @@
+"""Two tensors exchanged: gate and up, a tensor of two layers (`value.swapped`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, looks_like, resembles
+from rosetta.model import LAYER, Patch
+from rosetta.weight import Weight
+
+
+def propose(fault: Fault) -> Iterator[Proposal]:
+    """Each other tensor of the same dims whose content the accused one has, and the reverse."""
+    for suspect, weight in fault.accused_weights():
+        for partner in _candidates(suspect, weight):
+            here, there = _in_place_of(weight, partner), _in_place_of(partner, weight)
+            ours, theirs = suspect.other.weights.get(weight.name), suspect.other.weights.get(partner.name)
+            if ours is None or theirs is None:
+                continue
+            if not (looks_like(here, ours) and resembles(here, ours) and resembles(there, theirs)):
+                continue
+            patches: dict[str, Patch] = {
+                weight.name: lambda found, w=partner: _in_place_of(found, w),
+                partner.name: lambda found, w=weight: _in_place_of(found, w),
+            }
+            yield Proposal(
+                kind="value.swapped",
+                role=suspect.role,
+                repair=Repair(patches=patches),
+                tensor=weight.name,
+                partner=partner.name,
+                message=f"{weight.name} holds the values of {partner.name}, and the reverse",
+                recommendation=f"exchange {weight.entry.name} and {partner.entry.name} on export",
+            )
+            break
+
+
+def _in_place_of(weight: Weight, source: Weight) -> Weight:
+    """The weight read from where another one is stored, its rows ordered as its own name demands."""
+    return replace(
+        weight,
+        container=source.container,
+        entry=source.entry,
+        dtype=source.dtype,
+        stored_dims=source.stored_dims,
+        transposed=source.transposed,
+        part=source.part,
+        bytes_edit=source.bytes_edit,
+        values_edits=source.values_edits,
+    )
+
+
+def _candidates(suspect: Suspect, weight: Weight) -> Iterator[Weight]:
+    """Tensors of the same dims: those of the same layer first, then the same tensor of other layers."""
+    found = LAYER.match(weight.name)
+    expected = suspect.model.expected_dims.get(weight.name)
+    alike = []
+    for name, other in suspect.model.weights.items():
+        if name == weight.name or other.entry is weight.entry or suspect.model.expected_dims.get(name) is None:
+            continue
+        place = LAYER.match(name)
+        same_layer = bool(found and place and found[1] == place[1])
+        same_tensor = bool(found and place and found[2] == place[2])
+        if other.dims == (expected or weight.dims) or suspect.model.expected_dims[name] == weight.dims:
+            if same_layer or same_tensor or found is None or place is None:
+                alike.append((not same_layer, not same_tensor, len(alike), other))
+    yield from (other for *_, other in sorted(alike, key=lambda item: item[:3]))

@@ -1,0 +1,52 @@
+"""A head taken for the embedding that is not, or stored where the embedding serves (`config.tied_embeddings`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
+from rosetta.model import Model
+
+KEY, HEAD, EMBEDDING = "tied_embeddings", "output.weight", "token_embd.weight"
+
+
+def propose(fault: Fault) -> Iterator[Proposal]:
+    """Tie the subject's head as the reference's is, or untie it."""
+    subject = fault.subject
+    if fault.op.name != "logits" or tied(subject.model) == tied(subject.other) or KEY not in subject.model.config:
+        return
+    container, spelled = subject.model.container, subject.model.config[KEY].key or KEY
+    if not tied(subject.model):
+        yield Proposal(
+            kind="config.tied_embeddings",
+            role="subject",
+            repair=Repair(overrides={KEY: True}),
+            key=KEY,
+            declared=False,
+            actual=True,
+            message=f"{KEY}: a head of its own is stored, the reference's head is the embedding",
+            recommendation=f"leave the head out of the {container.label} file, or store the embedding as its head",
+        )
+        return
+    stored = subject.model.repaired({KEY: False}).weights.get(HEAD)
+    own_head = stored is not None and stored.entry is not subject.model.weights[EMBEDDING].entry
+    other = subject.other.weights[HEAD]
+    yield Proposal(
+        kind="config.tied_embeddings",
+        role="subject",
+        repair=Repair(overrides={KEY: False}, patches={} if own_head else {HEAD: lambda _: replace(other)}),
+        key=KEY,
+        declared=True,
+        actual=False,
+        alternatives=() if own_head else ("value.missing",),
+        message=f"{KEY}: the head is taken from the embedding, the reference has a head of its own",
+        recommendation=f"write {spelled} false" if own_head else f"export the head ({other.entry.name} of the other file)",
+        from_reference=None if own_head else f"all {other.count} weights of the head",
+    )
+
+
+def tied(model: Model) -> bool:
+    """Whether a model's head is its embedding."""
+    head, embedding = model.weights.get(HEAD), model.weights.get(EMBEDDING)
+    return head is not None and embedding is not None and head.entry is embedding.entry

@@ -1,0 +1,73 @@
+"""What all hypotheses about one setting share: the reference's value in place of the subject's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rosetta.compare.settings import plain
+from rosetta.config import Value
+from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
+from rosetta.rope_scaling import RopeScaling
+
+# Settings that the shapes of weights or the reading of the file hang on: any stage may show them.
+BY_SHAPE = frozenset(
+    {
+        "architecture",
+        "attention.head_count",
+        "attention.head_count_kv",
+        "attention.key_length",
+        "attention.value_length",
+        "rope.dimension_count",
+        "block_count",
+        "feed_forward_length",
+        "embedding_length",
+        "tied_embeddings",
+    }
+)
+
+
+def setting_hypothesis(kind: str, *keys: str) -> Callable[[Fault], Iterator[Proposal]]:
+    """A hypothesis: the subject has another value of one of these keys, and the stage reads it.
+
+    Args:
+        kind: the finding kind.
+        keys: canonical config keys.
+    """
+
+    def propose(fault: Fault) -> Iterator[Proposal]:
+        for key, (own, believed) in fault.changed_settings().items():
+            if key in keys and (key in fault.op.keys or key in BY_SHAPE):
+                yield setting_proposal(fault, kind, key, own, believed)
+
+    return propose
+
+
+def setting_proposal(fault: Fault, kind: str, key: str, own: Value, believed: Any) -> Proposal:
+    """The proposal that a key have the reference's value."""
+    said, right = shown(own.value), shown(believed)
+    container = fault.subject.model.container
+    spelled = own.key or key
+    recommendation = f"write {spelled} {right} into the {container.label} file instead of {said}"
+    if own.defaulted:
+        recommendation = f"write {spelled} {right} into the {container.label} file, which does not say: {own.note} is {said}"
+    return Proposal(
+        kind=kind,
+        role="subject",
+        repair=Repair(overrides={key: believed}),
+        key=key,
+        declared=None if own.defaulted else plain(own.value),
+        actual=plain(believed),
+        message=f"{key} is {said}{f' ({own.note})' if own.defaulted else ''}, the reference computes with {right}",
+        recommendation=recommendation,
+    )
+
+
+def shown(value: Any) -> str:
+    """A setting in words."""
+    if isinstance(value, RopeScaling):
+        factors = f"factors {min(value.factors):.6g} to {max(value.factors):.6g}" if value.factors else "no factors"
+        return factors + (f", magnitude {value.magnitude:.6g}" if value.magnitude != 1 else "")
+    if value is None:
+        return "none"
+    return f"{value:.8g}" if isinstance(value, float) else str(value)
