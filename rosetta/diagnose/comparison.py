@@ -43,10 +43,14 @@ TOP_TOKENS = 5
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that a report is made from."""
+    """Everything that a report is made from.
+
+    `repaired` holds the models with all confirmed repairs in place: equal to `models` where there is none.
+    """
 
     operands: dict[Side, str]
     models: dict[Side, Model]
+    repaired: dict[Side, Model]
     options: Options
     verdict: Verdict
     reason: str
@@ -87,7 +91,8 @@ def compare_operands(left: str, right: str, options: Options, listener: Listener
 
     engine = Engine() if options.diagnose else None
     pair = _pair(runnable, options)
-    result = Lockstep(pair, options.threshold, engine, options.stop_at_first, listener).run(tokenized.run)
+    lockstep = Lockstep(pair, options.threshold, engine, options.stop_at_first, listener)
+    result = lockstep.run(tokenized.run)
     weights = compare_all_weights(pair, runnable, complete=not result.stopped)
     head = pair.weight_pair("output.weight")
     config = compare_config(models["left"], models["right"], head is not None and head.state != "differing")
@@ -101,6 +106,7 @@ def compare_operands(left: str, right: str, options: Options, listener: Listener
     return Comparison(
         operands={"left": left, "right": right},
         models=models,
+        repaired=_by_side(lockstep.repaired or pair),
         options=options,
         verdict=word,
         reason=reason,
@@ -224,6 +230,11 @@ def _pair(models: dict[Side, Model], options: Options) -> ModelPair:
     sides = {side: Transformer(model, devices[side], DTYPES[options.dtype]) for side, model in models.items()}
     other: Side = "left" if options.reference == "right" else "right"
     return ModelPair(sides[options.reference], sides[other], options.reference)
+
+
+def _by_side(pair: ModelPair) -> dict[Side, Model]:
+    other: Side = "left" if pair.reference_side == "right" else "right"
+    return {pair.reference_side: pair.reference.model, other: pair.subject.model}
 
 
 def _tokens_stage(tokens: TokensDiff) -> StageDiff:
