@@ -40,6 +40,7 @@ _PRE_BY_EXPRESSION = {
     ): "qwen35",
 }
 _QWEN_CLASSES = ("Qwen2Tokenizer", "Qwen2TokenizerFast")
+_EOS_CLASSES = ("T5Tokenizer", "T5TokenizerFast")  # add EOS though no key says so
 _NO_CLASS = (None, "PreTrainedTokenizerFast", "TokenizersBackend")
 
 
@@ -166,8 +167,8 @@ def _from_sentencepiece(path: Path, config: Mapping[str, Any]) -> Tokenizer:
         types=np.array(types, np.int32),
         scores=scores,
         special_ids={**facts.special_ids, **named},
-        add_bos=config.get("add_bos_token", facts.kind == "spm") is True,
-        add_eos=config.get("add_eos_token", facts.kind == "unigram") is True,
+        add_bos=config.get("add_bos_token") is True,
+        add_eos=config.get("add_eos_token", config.get("tokenizer_class") in _EOS_CLASSES) is True,
         space_after_special=config.get("legacy") is True,
     )
     spacing = replace(spacing, prefix=spacing.prefix if prefix is None else prefix is True)

@@ -49,7 +49,9 @@ def words(text: str, cuts: Sequence[str | Cut]) -> list[str]:
     Returns:
         The words in order; joined they are the text.
     """
-    ends = [len(text)] if text else []
+    if not text:
+        return []
+    ends = [len(text)]
     for cut in cuts:
         if callable(cut):
             find, view = cut, reduced(text)
