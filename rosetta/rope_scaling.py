@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -91,6 +91,7 @@ def scaling_from_gguf(
     factor = settings.get("rope.scaling.factor", settings.get("rope.scale_linear"))
     if rule == "none" or factor in (None, 0, 1):
         return None
+    magnitude = settings.get("rope.scaling.attn_factor", 1.0)
     parameters = {
         "rope_type": rule,
         "factor": factor,
@@ -98,9 +99,12 @@ def scaling_from_gguf(
         "beta_fast": settings.get("rope.scaling.yarn_beta_fast"),
         "beta_slow": settings.get("rope.scaling.yarn_beta_slow"),
     }
-    return scaling_from_parameters(
-        {key: value for key, value in parameters.items() if value is not None}, pairs, theta, context_length
-    )
+    known = {key: value for key, value in parameters.items() if value is not None}
+    scaling = scaling_from_parameters(known, pairs, theta, context_length)
+    if scaling is None or magnitude == 1:
+        return scaling
+    # llama.cpp multiplies the rule's own magnitude by it (llama-context.cpp, yarn_attn_factor).
+    return replace(scaling, magnitude=scaling.magnitude * _positive({"attn_factor": magnitude}, "attn_factor"))
 
 
 def _scaling(factors: np.ndarray[Any, Any], magnitude: float = 1.0) -> RopeScaling:

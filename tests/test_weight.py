@@ -20,7 +20,9 @@ from rosetta.architectures import INTERLEAVED, SPLIT_HALF
 from rosetta.weight import RowOrder, Weight, same_bytes
 
 Floats = NDArray[np.float32]
-HEADS = st.tuples(st.integers(1, 6), st.integers(0, 8), st.integers(0, 5))  # heads, pairs, rows that do not rotate
+HEADS = st.tuples(
+    st.integers(1, 6), st.integers(0, 8), st.integers(0, 5)
+)  # heads, pairs, rows that do not rotate
 
 
 def weight(values: Floats, dtype: str = "F32", **changes: Any) -> Weight:
@@ -62,7 +64,9 @@ def test_row_order_is_a_permutation_and_each_direction_undoes_the_other(sizes: t
 
 
 @given(HEADS, st.integers(0, 3))
-def test_row_order_is_llama_cpps_and_rows_of_no_whole_head_stay(sizes: tuple[int, int, int], extra: int) -> None:
+def test_row_order_is_llama_cpps_and_rows_of_no_whole_head_stay(
+    sizes: tuple[int, int, int], extra: int
+) -> None:
     heads, pairs, rest = sizes
     head = max(2 * pairs + rest, 1)
     rows = heads * head + min(extra, head - 1)
@@ -109,7 +113,9 @@ def layouts(draw: st.DrawFn) -> tuple[Weight, Floats]:
         part, whole = (which, (each,) * 3), whole[which * each : (which + 1) * each]
     order = None
     if draw(st.booleans()):
-        order = RowOrder(head, draw(st.sampled_from([2, 4])), draw(st.sampled_from([INTERLEAVED, SPLIT_HALF])))
+        order = RowOrder(
+            head, draw(st.sampled_from([2, 4])), draw(st.sampled_from([INTERLEAVED, SPLIT_HALF]))
+        )
         whole = whole[order.index(len(whole))]
     entry = container.tensors["w"]
     return Weight("w", container, entry, dtype, dims, turned, part, order), np.ascontiguousarray(whole)
@@ -133,7 +139,9 @@ def test_values_rows_and_parts_are_numpys(case: tuple[Weight, Floats], data: st.
 
 
 def test_sigma_follows_its_weight_through_turning_and_reordering() -> None:
-    values = random(8, 32) * np.logspace(-3, 3, 8, dtype=np.float32)[:, None]  # a step that differs from row to row
+    values = (
+        random(8, 32) * np.logspace(-3, 3, 8, dtype=np.float32)[:, None]
+    )  # a step that differs from row to row
     plain = weight(values, "F16").sigma().numpy()
     order = RowOrder(8, 8, SPLIT_HALF)
     np.testing.assert_array_equal(weight(values, "F16", order=order).sigma().numpy(), plain[order.index(8)])
