@@ -38,6 +38,9 @@ BLOCK_CUTS: dict[str, tuple[float, float, float]] = {
 }
 OTHER_CUTS = (1.60, 2.5, 16.0)  # IQ2, IQ1
 COMMON = 0.99
+# A whole tensor whose rms error is this many times its prediction is a fault: clean ones stay below 1.3, and no
+# rounding of a single weight on both sides reaches √6.
+FAULTY_TENSOR_RATIO = 2.5
 SOME_BLOCKS_ONLY = 0.5  # two quantised copies whose blocks are mostly equal come from one quantiser
 
 State = Literal["identical", "within_noise", "differing"]
@@ -150,7 +153,8 @@ class _Sums:
         some_only = quantised and self.equal_groups > SOME_BLOCKS_ONLY * self.groups
         ratios = torch.cat(self.ratios)
         common = float(ratios.kthvalue(max(1, math.ceil(COMMON * ratios.numel()))).values)
-        faulty = some_only or self.worst[0] > block_cut(self.left, self.right, common)
+        whole = self.squares > FAULTY_TENSOR_RATIO**2 * self.expected
+        faulty = some_only or whole or self.worst[0] > block_cut(self.left, self.right, common)
         norm = math.sqrt(self.norm_r)
         return WeightPair(
             state="differing" if faulty else "within_noise",
