@@ -331,6 +331,10 @@ class Transformer:
         self.cache = WeightCache(device, dtype)
         self._hooks: list[Hook] = []
 
+    def with_model(self, model: Model) -> Transformer:
+        """Another model run in the same way."""
+        return Transformer(model, self.cache.device, self.cache.dtype)
+
     def register_hook(self, hook: Hook) -> Callable[[], None]:
         """Call `hook(stage, tensor)` at every stage from now on; the returned function takes it off again."""
         self._hooks.append(hook)

@@ -160,7 +160,9 @@ class Lockstep:
             metrics = difference(b, a, left_is_subject, token_axis=1 if op.name == "attn_scores" else 0)
         over = metrics is None or metrics.max_diff > self._limit(a)
         status: Status = "ok"
-        if outcome.faulty:
+        if outcome.unrecorded:
+            status, metrics, over = "skipped", None, False
+        elif outcome.faulty:
             status = "faulty"
         elif over:
             status = "carried" if self._fault_seen else "drift"

@@ -9,7 +9,7 @@ Letters: T = tokens, C = inputs, R = outputs of a matrix.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +21,6 @@ from rosetta.compare.results import LocalError
 from rosetta.compare.weights import WeightPair, variance
 from rosetta.model import Model
 from rosetta.transformer import Op, Step, normalised, rotary_angles, row_blocks
-from rosetta.weight import Weight
 
 # An element beyond this many σ, or a stage whose rms is beyond this many times its prediction, is a fault.
 # Clean pairs stay below 4.8 and 1.21 (docs/noise.md, "Constants").
@@ -55,12 +54,14 @@ class Noise:
         left, right: the models.
         pairs: what the comparison of each weight found, by full canonical name.
         dtype: of the arithmetic.
+        recorded: of a recorded run, the rms rounding of each weight that it had; `left` then has no weights.
     """
 
     left: Model
     right: Model
     pairs: Mapping[str, WeightPair]
     dtype: torch.dtype
+    recorded: Callable[[str], float] | None = None
 
     def sigma(self, op: Op, step: Step, output: Tensor) -> Tensor:
         """Standard deviation of each element of the local error, float32, shaped as (or broadcast to) `output`.
@@ -72,12 +73,19 @@ class Noise:
         """
         return (self._from_weights(op, step, output) + self._floor(op, step, output).square()).sqrt()
 
-    def _explained(self, full: str) -> tuple[Weight, Weight] | None:
-        """Both copies of a weight whose difference its dtypes explain, else None: it adds no noise."""
+    def _explains(self, full: str) -> bool:
+        """Whether the dtypes of a weight's copies add noise: not where the copies are equal, nor where their
+        difference is more than the dtypes explain."""
+        if self.recorded is not None:
+            return full in self.right.weights
         pair = self.pairs.get(full)
-        if pair is None or not pair.explained:
-            return None
-        return self.left.weights[full], self.right.weights[full]
+        return pair is not None and pair.explained
+
+    def _variance(self, full: str, start: int = 0, stop: int | None = None) -> Tensor:
+        """Explained variance of the difference of a weight's two copies, [rows, C]."""
+        if self.recorded is None:
+            return variance(self.left.weights[full], self.right.weights[full], start, stop)
+        return self.right.weights[full].sigma(start, stop).square() + self.recorded(full) ** 2
 
     def _from_weights(self, op: Op, step: Step, output: Tensor) -> Tensor:
         if op.name == "embedding":
@@ -102,16 +110,17 @@ class Noise:
         tokens = step.inputs["tokens"].tolist()
         total = torch.zeros(output.shape, device=output.device)
         for name, rows in (("token_embd.weight", tokens), ("position_embd.weight", list(range(len(tokens))))):
-            both = self._explained(name)
-            if both:
-                for weight in both:
-                    total += weight.sigma_rows(rows).to(output.device).square()
+            if self._explains(name):
+                for model in (self.left, self.right):
+                    if name in model.weights:
+                        total += model.weights[name].sigma_rows(rows).to(output.device).square()
+                total += self.recorded(name) ** 2 if self.recorded is not None else 0.0
         return total
 
     def _vector(self, step: Step, name: str) -> Tensor | None:
         """Explained variance of a vector (a bias, a norm's weight), [R]."""
-        both = self._explained(step.full_name(name))
-        return variance(*both).to(step.cache.device) if both else None
+        full = step.full_name(name)
+        return self._variance(full).to(step.cache.device) if self._explains(full) else None
 
     def _norm(self, step: Step, stem: str, x: Tensor) -> Tensor:
         y = normalised(x, step["norm_type"], step[step.model.architecture.epsilon_key]).float()
@@ -123,16 +132,15 @@ class Noise:
 
     def _linear(self, step: Step, stem: str, x: Tensor) -> Tensor:
         """Variance of x Wᵀ + b, [T, R]."""
-        both = self._explained(step.full_name(f"{stem}.weight"))
+        full = step.full_name(f"{stem}.weight")
         bias = self._vector(step, f"{stem}.bias")
         rows = step.source(f"{stem}.weight").dims[0]
         total = torch.zeros(len(x), rows, device=x.device)
-        if both:
-            left, right = both
+        if self._explains(full):
             squares = x.float().square()
             parts = [
                 squares @ part.to(x.device).T
-                for part in row_blocks(left, lambda weight, start, stop: variance(weight, right, start, stop))
+                for part in row_blocks(step.source(f"{stem}.weight"), lambda _, start, stop: self._variance(full, start, stop))
             ]
             total = torch.cat(parts, dim=-1)
         return total if bias is None else total + bias

@@ -18,6 +18,7 @@ from rosetta.compare.noise import EXACT, Noise, local_error
 from rosetta.compare.results import LocalError, Side
 from rosetta.compare.weights import WeightPair, compare_weights
 from rosetta.model import Model
+from rosetta.runtimes.trace import RecordedRun
 from rosetta.transformer import NotComputable, Op, Step, Transformer
 from rosetta.weight import Weight
 
@@ -35,6 +36,7 @@ class Outcome:
         nonfinite: NaN and infinite values of (reference, subject).
         differing: weights in use of which a block differs by more than its dtypes explain.
         absent: whether neither side has the layer at all.
+        unrecorded: whether the reference is a recording that lacks the stage: there is nothing to compare.
     """
 
     reference: Tensor | None
@@ -44,6 +46,7 @@ class Outcome:
     nonfinite: tuple[int, int] = (0, 0)
     differing: tuple[str, ...] = ()
     absent: bool = False
+    unrecorded: bool = False
 
     @property
     def comparable(self) -> bool:
@@ -54,7 +57,7 @@ class Outcome:
     @property
     def faulty(self) -> bool:
         """Whether the fault is in this stage itself."""
-        if self.absent:
+        if self.absent or self.unrecorded:
             return False
         if self.reasons or self.differing or bool(self.nonfinite[0]) != bool(self.nonfinite[1]):
             return True
@@ -89,15 +92,16 @@ class ModelPair:
 
     def with_models(self, reference: Model, subject: Model) -> ModelPair:
         """The same run, from the same stages on, by other (repaired) models."""
-
-        def like(transformer: Transformer, model: Model) -> Transformer:
-            return Transformer(model, transformer.cache.device, transformer.cache.dtype)
-
         pair = ModelPair(
-            like(self.reference, reference), like(self.subject, subject), self.reference_side, self.compared
+            self.reference.with_model(reference), self.subject.with_model(subject), self.reference_side, self.compared
         )
         pair.values, pair.subject_values = dict(self.values), dict(self.subject_values)
         return pair
+
+    @property
+    def recording(self) -> RecordedRun | None:
+        """The reference, where it is a recorded run without weights."""
+        return self.reference if isinstance(self.reference, RecordedRun) else None
 
     def weight_pair(self, full: str) -> WeightPair | None:
         """The comparison of a weight that both sides have, made once; None where one lacks it."""
@@ -119,6 +123,8 @@ class ModelPair:
         counts = (self.reference.model.block_count, self.subject.model.block_count)
         if layer is not None and layer >= max(counts):
             return Outcome(None, None, None, absent=True)
+        if self.recording is not None and not self.recording.records(layer, op):
+            return self._run_unrecorded(layer, subject_op)
         pairs = self._weight_pairs(layer, op, subject_op)
         reasons: dict[str, NotComputable] = {}
         a = self._compute(self.reference, layer, op, self.values, reasons, "reference")
@@ -137,12 +143,22 @@ class ModelPair:
         b = local_b
         if own_inputs and "subject" not in reasons:
             b = self._compute(self.subject, layer, subject_op, self.subject_values, reasons, "subject")
+        if self.recording is not None and op.name == "logits" and a is not None and local_b is not None:
+            a = without_gauge(a, self._to(local_b, self.reference))
         local = EXACT if same and a is not None else self._local(layer, op, a, local_b, pairs)
         self.reference.cache.clear()
         self.subject.cache.clear()
         differing = tuple(name for name, pair in pairs.items() if pair is not None and pair.state == "differing")
         bad_a, bad_b = (0 if x is None else count_nonfinite(x) for x in (a, b))
         return Outcome(a, b, local, reasons, (bad_a, bad_b), differing)
+
+    def _run_unrecorded(self, layer: int | None, op: Op) -> Outcome:
+        """A stage that the recording lacks: the subject's own, from the recorded stages before it."""
+        reasons: dict[str, NotComputable] = {}
+        a = self._compute(self.subject, layer, op, self._for_subject(), reasons, "subject")
+        b = self._compute(self.subject, layer, op, self.subject_values, reasons, "subject")
+        self.subject.cache.clear()
+        return Outcome(None if a is None else self._to(a, self.reference), b, EXACT, unrecorded=True)
 
     def advance(self, op: Op, outcome: Outcome) -> None:
         """Take the stage's values as inputs of the next; where one is missing or not finite, the other's."""
@@ -205,9 +221,17 @@ class ModelPair:
         if a is None or b is None or a.shape != b.shape or count_nonfinite(a) or count_nonfinite(b):
             return None
         known = {name: pair for name, pair in pairs.items() if pair is not None}
-        noise = Noise(self.reference.model, self.subject.model, known, self.reference.cache.dtype)
+        recording = self.recording
+        noise = Noise(
+            self.reference.model,
+            self.subject.model,
+            known,
+            self.reference.cache.dtype,
+            recording.rounding if recording is not None else None,
+        )
+        believed = self.subject if recording is not None else self.reference  # a recording has no weights
         with torch.inference_mode():
-            step = Step(self.reference.model, layer, self.values, self.reference.cache)
+            step = Step(believed.model, layer, self.values, self.reference.cache)
             sigma = noise.sigma(op, step, a)
             return local_error(self._to(b, self.reference).sub(a).float(), sigma, a)
 
@@ -223,6 +247,21 @@ class ModelPair:
     @staticmethod
     def _to(value: Tensor, side: Transformer) -> Tensor:
         return value if value.dtype == torch.int64 else value.to(side.cache.device)
+
+
+def without_gauge(logits: Tensor, other: Tensor) -> Tensor:
+    """Recorded logits moved by a constant per token to where the other side's lie: softmax takes no notice of it,
+    and runtimes that centre their logits differ by it.
+
+    Args:
+        logits, other: [T, V].
+    """
+    if logits.shape != other.shape:
+        return logits
+    constant = (other.double() - logits.double()).mean(-1, keepdim=True)
+    spread = (other.double() - logits.double() - constant).square().mean().sqrt()
+    # Only a constant that stands out is a gauge; a small mean of noise is not.
+    return logits + constant.to(logits.dtype) if bool((constant.abs() > 4 * spread).any()) else logits
 
 
 def same_setting(a: Any, b: Any) -> bool:

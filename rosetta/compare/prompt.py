@@ -8,6 +8,7 @@ from rosetta.compare.options import Options
 from rosetta.compare.results import Side, TokensDiff
 from rosetta.errors import RosettaError, UsageError
 from rosetta.model import Model
+from rosetta.runtimes.trace import Recording, trace_tokens
 from rosetta.tokenizer import Tokenizer, load_tokenizer
 
 
@@ -35,6 +36,9 @@ def tokenize(left: Model, right: Model, options: Options) -> Tokenized:
         UsageError: no tokens, an id beyond the vocabulary, or a prompt that no side can tokenize.
     """
     models: dict[Side, Model] = {"left": left, "right": right}
+    for side, model in models.items():
+        if isinstance(model.container, Recording):
+            return _as_recorded(side, model.container, models, options)
     tokenizers, notes = _tokenizers(models, required=options.tokens is None)
     if options.tokens is not None:
         ids: dict[Side, list[int]] = dict.fromkeys(models, list(options.tokens))
@@ -50,11 +54,30 @@ def tokenize(left: Model, right: Model, options: Options) -> Tokenized:
     if not run:
         raise UsageError("the prompt has no tokens", remedy="give a longer one, or --tokens")
     _check_vocabulary(run, models)
-    first = next(
-        (i for i in range(max(map(len, ids.values()))) if ids["left"][i : i + 1] != ids["right"][i : i + 1]), None
-    )
-    diff = TokensDiff(left=ids["left"], right=ids["right"], match=first is None, first_mismatch=first)
-    return Tokenized(diff, run, tokenizers, notes)
+    return Tokenized(_diff(ids["left"], ids["right"]), run, tokenizers, notes)
+
+
+def _as_recorded(side: Side, recording: Recording, models: dict[Side, Model], options: Options) -> Tokenized:
+    """A recording fixes the tokens; where it knows its prompt, the other side tokenizes that one too."""
+    model = models[_other(side)]
+    run = trace_tokens(recording, model["vocab_size"])
+    if options.tokens is not None and list(options.tokens) != run:
+        raise UsageError(
+            "was recorded with other tokens", file=recording.path, remedy=f"leave out --tokens, or give {run}"
+        )
+    prompt = recording.facts.get("prompt")
+    tokenizers, notes = _tokenizers({_other(side): model}, required=False)
+    tokenizer = tokenizers[_other(side)]
+    ids = tokenizer.encode(prompt) if isinstance(prompt, str) and tokenizer is not None else run
+    notes.append(f"{recording.path}: the prompt is the recorded one" + (f", {prompt!r}" if isinstance(prompt, str) else ""))
+    both = {side: run, _other(side): ids}
+    return Tokenized(_diff(both["left"], both["right"]), run, {side: None, **tokenizers}, notes)
+
+
+def _diff(left: list[int], right: list[int]) -> TokensDiff:
+    longest = max(len(left), len(right))
+    first = next((i for i in range(longest) if left[i : i + 1] != right[i : i + 1]), None)
+    return TokensDiff(left=left, right=right, match=first is None, first_mismatch=first)
 
 
 def _tokenizers(models: dict[Side, Model], required: bool) -> tuple[dict[Side, Tokenizer | None], list[str]]:

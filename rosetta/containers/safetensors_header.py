@@ -70,6 +70,13 @@ def read_header(file: FileBytes) -> tuple[dict[str, TensorEntry], dict[str, int]
     }
 
 
+def read_metadata(file: FileBytes) -> dict[str, str]:
+    """The free-form strings of a header that `read_header` has found sound."""
+    (length,) = struct.unpack("<Q", file.bytes(0, 8))
+    metadata = json_object(file.path, file.bytes(8, length), "the header").get("__metadata__", {})
+    return {k: v for k, v in metadata.items() if isinstance(v, str)} if isinstance(metadata, dict) else {}
+
+
 def _checked(file: FileBytes, name: str, info: Any, data_at: int) -> tuple[TensorEntry, int, int]:
     """The entry, and where its data begins and ends within the data."""
     where = f"tensor {name!r}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -33,12 +34,14 @@ from rosetta.compare.weights import WeightPair, describe
 from rosetta.diagnose.engine import Engine
 from rosetta.errors import UsageError
 from rosetta.model import Model, open_model
+from rosetta.runtimes.trace import RecordedRun, Recording, open_recording, recorded_model
 from rosetta.tokenizer import Tokenizer
 from rosetta.transformer import Transformer
 from rosetta.weight import Weight
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 TOP_TOKENS = 5
+TRACE = "trace:"
 
 
 @dataclass(frozen=True)
@@ -78,12 +81,8 @@ def compare_operands(left: str, right: str, options: Options, listener: Listener
     listener = listener or Listener()
     if "cuda" in (options.left_device, options.right_device) and not torch.cuda.is_available():
         raise UsageError("no CUDA device is available", remedy="leave out --device cuda")
-    models: dict[Side, Model] = {}
-    for side, operand in (("left", left), ("right", right)):
-        listener.working(f"opening {operand}", 0, 0)
-        models[side] = open_model(operand)
-    for model in models.values():
-        listener.loaded(model.container.label, loaded_tensors(model))
+    operands: dict[Side, str] = {"left": left, "right": right}
+    models = open_operands(operands, listener)
     listener.working("tokenizing", 0, 0)
     tokenized = tokenize(models["left"], models["right"], options)
     runnable, notes = without_padding(models, tokenized)
@@ -102,9 +101,10 @@ def compare_operands(left: str, right: str, options: Options, listener: Listener
         config_keys=sum(row.left is not None and row.right is not None for row in config),
         tokens=len(tokenized.diff.left),
     )
-    word, reason = verdict(tokenized.diff, result, compared, both_have_weights=True)
+    both_have_weights = all(model.weights for model in models.values())
+    word, reason = verdict(tokenized.diff, result, compared, both_have_weights)
     return Comparison(
-        operands={"left": left, "right": right},
+        operands=operands,
         models=models,
         repaired=_by_side(lockstep.repaired or pair),
         options=options,
@@ -116,7 +116,7 @@ def compare_operands(left: str, right: str, options: Options, listener: Listener
         stages=[_tokens_stage(tokenized.diff), *result.stages],
         findings=_marked_latent(engine.findings if engine else [], result),
         refuted=engine.refuted if engine else [],
-        logits=compare_logits(result.logits, tokenized, options.reference),
+        logits=compare_logits(result.logits, tokenized, pair.reference_side),
         compared=compared,
         notes=[*tokenized.notes, *notes, *(note for model in models.values() for note in _notes(model))],
         load_s=load_s,
@@ -125,12 +125,37 @@ def compare_operands(left: str, right: str, options: Options, listener: Listener
     )
 
 
+def open_operands(operands: dict[Side, str], listener: Listener) -> dict[Side, Model]:
+    """Both sides, opened; `trace:FILE` is a recorded run, everything else a file or folder.
+
+    Raises:
+        RosettaError: see `compare_operands`.
+    """
+    models: dict[Side, Model] = {}
+    recordings: dict[Side, Recording] = {}
+    for side, operand in operands.items():
+        listener.working(f"opening {operand}", 0, 0)
+        if operand.startswith(TRACE):
+            recordings[side] = open_recording(Path(operand.removeprefix(TRACE)))
+        else:
+            models[side] = open_model(operand)
+    if len(recordings) == 2:
+        raise UsageError("two traces have no model to run", remedy="compare a trace with a model file")
+    for model in models.values():
+        listener.loaded(model.container.label, loaded_tensors(model))
+    for side, recording in recordings.items():
+        models[side] = recorded_model(recording, next(iter(models.values())))
+    return {side: models[side] for side in operands}
+
+
 def without_padding(models: dict[Side, Model], tokenized: Tokenized) -> tuple[dict[Side, Model], list[str]]:
     """Both models with as many rows of embedding and head as they have in common, where the rest is padding.
 
     A row is padding where no tokenizer has a token of its number. Otherwise the models stay as they are, and
     the stages say that their dims differ.
     """
+    if not all(model.weights for model in models.values()):
+        return models, []
     rows = {side: model["vocab_size"] for side, model in models.items()}
     common = min(rows.values())
     tokens = [len(t.vocabulary) for t in tokenized.tokenizers.values() if t is not None]
@@ -168,8 +193,8 @@ def compare_all_weights(pair: ModelPair, models: dict[Side, Model], complete: bo
         identical_bytes=sum(compared.identical_bytes for compared in pairs.values()),
         within_noise=sum(c.state != "differing" and not c.identical_bytes for c in pairs.values()),
         differing=len(differing),
-        missing_left=[name for name in right if name not in left and name != "rope_freqs.weight"],
-        missing_right=[name for name in left if name not in right and name != "rope_freqs.weight"],
+        missing_left=[name for name in right if left and name not in left and name != "rope_freqs.weight"],
+        missing_right=[name for name in left if right and name not in right and name != "rope_freqs.weight"],
         differing_tensors=[
             describe(name, left[name], right[name], pairs[name], _difference_in_words(left[name], right[name], pairs[name]))
             for name in differing
@@ -227,9 +252,16 @@ def _top(logits: Tensor, tokenizer: Tokenizer | None) -> list[TopToken]:
 
 def _pair(models: dict[Side, Model], options: Options) -> ModelPair:
     devices = {"left": options.left_device, "right": options.right_device}
-    sides = {side: Transformer(model, devices[side], DTYPES[options.dtype]) for side, model in models.items()}
-    other: Side = "left" if options.reference == "right" else "right"
-    return ModelPair(sides[options.reference], sides[other], options.reference)
+    sides: dict[Side, Transformer] = {}
+    believed = options.reference
+    for side, model in models.items():
+        if isinstance(model.container, Recording):
+            sides[side] = RecordedRun(model.container, model, devices[side], DTYPES[options.dtype])
+            believed = side  # its stages are all there is of it: they are what the model is held to
+        else:
+            sides[side] = Transformer(model, devices[side], DTYPES[options.dtype])
+    other: Side = "left" if believed == "right" else "right"
+    return ModelPair(sides[believed], sides[other], believed)
 
 
 def _by_side(pair: ModelPair) -> dict[Side, Model]:

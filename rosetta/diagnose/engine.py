@@ -15,7 +15,7 @@ from itertools import combinations
 from rosetta.compare.pair import ModelPair, Outcome
 from rosetta.compare.results import Evidence, Finding, Refuted
 from rosetta.diagnose.hypotheses import all_hypotheses
-from rosetta.diagnose.hypothesis import Fault, Proposal
+from rosetta.diagnose.hypothesis import Fault, Proposal, impossible
 from rosetta.errors import RosettaError
 from rosetta.model import Model
 from rosetta.transformer import Op
@@ -82,9 +82,11 @@ class Engine:
         self._unexplained.add(mark)
         what = tensor or key or fault.stage
         reasons = [str(reason) for reason in fault.outcome.reasons.values()]
+        kind, said = _likely(fault) if fault.recorded else ("unexplained", None)
+        tensor, reasons = (said[0], [said[1]]) if said else (tensor, reasons)
         self.findings.append(
             Finding(
-                kind="unexplained",
+                kind=kind,
                 side=fault.side("reference" if "reference" in fault.outcome.reasons else "subject"),
                 layer=fault.layer,
                 tensor=tensor,
@@ -112,9 +114,12 @@ class _Search:
                 self.tensors.setdefault(proposal.tensor, []).append(proposal)
 
     def run(self) -> Trial | None:
-        for trial in self._tries():
+        """The first set that is confirmed, less what it does not need; None where none is."""
+        tries = self._tries()
+        for trial in tries:
             if trial.confirmed:
-                return self._minimal(trial)
+                trial = self._minimal(trial)
+                return self._with_ties(trial, tries) if self.fault.recorded else trial
             self.refuted += [_refuted(self.fault, trial, proposal) for proposal in trial.proposals[:1] if len(trial.proposals) == 1]
         return None
 
@@ -127,13 +132,26 @@ class _Search:
         if weights:
             yield self._try(weights)
         # Where no weight differs visibly, or not all can be made to agree: each proposal by itself.
-        for proposals in self.tensors.values():
-            yield from (self._try([proposal]) for proposal in proposals)
+        alone = sorted((p for proposals in self.tensors.values() for p in proposals), key=lambda p: _rank(p.kind))
+        yield from (self._try([proposal]) for proposal in alone)
         for count in range(1, min(LARGEST_SET, len(self.settings)) + 1):
             if weights:
                 yield from (
                     self._try([*chosen, *weights]) for chosen in combinations(self.settings, count) if _compatible(chosen)
                 )
+
+    def _with_ties(self, trial: Trial, rest: Iterator[Trial]) -> Trial:
+        """The trial with other kinds of its rank that are confirmed too: activations alone do not tell them apart."""
+        if len(trial.proposals) > 1:
+            return trial
+        [proposal] = trial.proposals
+        ties = []
+        for other in rest:
+            if len(other.proposals) > 1 or _rank(other.proposals[0].kind) > _rank(proposal.kind):
+                break
+            if other.confirmed and other.proposals[0].kind != proposal.kind:
+                ties.append(other.proposals[0].kind)
+        return replace(trial, proposals=(_with_alternatives(proposal, ties),))
 
     def _agreeing(self, proposals: Sequence[Proposal]) -> Proposal | None:
         """The first proposal for a tensor that makes all weights it changes agree with the other side's, with
@@ -207,6 +225,20 @@ def _without_repeats(proposals: Sequence[Proposal]) -> list[Proposal]:
 
 def _with_alternatives(proposal: Proposal, kinds: Iterable[str]) -> Proposal:
     return replace(proposal, alternatives=tuple(sorted({*proposal.alternatives, *kinds})))
+
+
+def _likely(fault: Fault) -> tuple[str, tuple[str, str] | None]:
+    """What the subject's own weights say of a fault that a recorded run cannot repair: (kind, (tensor, why))."""
+    for reason in fault.outcome.reasons.values():
+        if reason.tensor is not None and reason.tensor not in fault.subject.model.weights:
+            return "value.missing", (reason.tensor, str(reason))
+    for name in fault.names():
+        weight = fault.subject.model.weights.get(name)
+        why = impossible(weight) if weight is not None else None
+        if why is not None:
+            kind = "value.zeroed" if "zeros" in why else "value.nonfinite" if "NaN" in why else "unexplained"
+            return kind, (name, f"{name}: {why}")
+    return "unexplained", None
 
 
 def _accused(fault: Fault) -> tuple[str | None, str | None]:

@@ -11,18 +11,21 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from rosetta.compare.pair import ModelPair, Outcome
 from rosetta.compare.results import Side
 from rosetta.compare.settings import agree
 from rosetta.compare.weights import compare_weights
 from rosetta.config import Value
+from rosetta.errors import RosettaError
 from rosetta.model import Model, Patch
-from rosetta.transformer import Op, stage_name
+from rosetta.transformer import NotComputable, Op, stage_name
 from rosetta.weight import Weight
 
 Role = Literal["reference", "subject"]
 SAMPLED_ROWS = 16
+CLOSE = 0.3  # relative: a wrong order of rows gives about 1.4, a copy in two bits less than this
 ABSURD = 1e5  # no trained weight is that large; a misread exponent is
 
 
@@ -121,9 +124,62 @@ class Fault:
         prefix = "" if self.layer is None else f"blk.{self.layer}."
         yield from (prefix + name for name in (*self.op.weights, *self.op.optional))
 
+    @property
+    def recorded(self) -> bool:
+        """Whether the reference is a recorded run: it has stages, and no weights to compare with."""
+        return self.pair.recording is not None
+
+    @property
+    def settings_unknown(self) -> bool:
+        """Whether the reference is a recorded run that does not say with which settings it was computed."""
+        recording = self.pair.recording
+        return recording is not None and not recording.recording.facts.get("config")
+
+    def computed(self, repair: Repair | None = None, op: str | None = None, layer: int | None = None) -> Tensor | None:
+        """The subject's value of a stage from the reference's inputs, with a repair in place; None if it has none.
+
+        Args:
+            repair: what to change first.
+            op, layer: the stage; this fault's by default. Of another layer only a recorded reference has inputs.
+        """
+        subject, pair = self.pair.subject, self.pair
+        layer = self.layer if op is None else layer
+        plan = subject.plan
+        found = next(o for o in (*plan.before, *plan.layer, *plan.after) if o.name == (op or self.op.name))
+        try:
+            runner = subject.with_model(repair.applied(subject.model) if repair else subject.model)
+            values = pair.values if layer == self.layer else {n: self.recorded_stage(n, layer) for n in found.inputs}
+            if any(values.get(name) is None for name in found.inputs):
+                return None
+            return runner.compute(layer, found, values)
+        except (NotComputable, RosettaError):
+            return None
+
+    def recorded_stage(self, op: str, layer: int | None) -> Tensor | None:
+        """A recorded stage; `stream` is what enters the layer."""
+        recording = self.pair.recording
+        assert recording is not None
+        if op == "stream" and layer is not None:
+            layer, op = (None, "embedding") if layer == 0 else (layer - 1, "residual")
+        value = recording.recording.stage(stage_name(layer, op))
+        return None if value is None else recording.cache.moved(value)
+
+    def agrees_at(self, repair: Repair, op: str, layer: int | None) -> bool:
+        """Whether a repair brings a stage close to its recorded value: for asking after the other stages that it
+        touches, before the run comes to them."""
+        truth, value = self.recorded_stage(op, layer), self.computed(repair, op, layer)
+        if truth is None or value is None or truth.shape != value.shape:
+            return False
+        return float((truth - value).norm()) <= CLOSE * float(truth.norm())
+
     def accused_weights(self) -> Iterator[tuple[Suspect, Weight]]:
         """Weights of the stage that may be at fault: the subject's that differ from the reference's, and on
-        either side those that contradict their own config or are none that a model could have."""
+        either side those that contradict their own config or are none that a model could have. Of a recorded
+        run nothing says which."""
+        if self.recorded:
+            weights = (self.subject.model.weights.get(name) for name in self.names())
+            yield from ((self.subject, weight) for weight in weights if weight is not None)
+            return
         for name in self.names():
             for suspect in (self.subject, self.reference):
                 weight = suspect.model.weights.get(name)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from torch import Tensor
 
+from rosetta.containers.container import Setting, TensorEntry
 from rosetta.diagnose.edits import FromOther, Mask
-from rosetta.diagnose.hypothesis import Suspect
+from rosetta.diagnose.hypothesis import Repair, Suspect
 from rosetta.model import Model, Patch
 from rosetta.transformer import WEIGHTS_AT_ONCE
-from rosetta.weight import Weight
+from rosetta.weight import ValuesEdit, Weight
 
 
 def row_blocks_of(a: Weight, b: Weight) -> Iterator[tuple[Tensor, Tensor]]:
@@ -29,18 +35,53 @@ def for_all_names(model: Model, weight: Weight, patch: Patch) -> dict[str, Patch
     return {name: patch for name, other in model.weights.items() if other.entry is weight.entry}
 
 
+def changed(model: Model, weight: Weight, edit: ValuesEdit) -> Repair:
+    """The repair that edits a weight's values."""
+    return Repair(
+        patches=for_all_names(model, weight, lambda found: replace(found, values_edits=(*found.values_edits, edit)))
+    )
+
+
 def taking(suspect: Suspect, weight: Weight, other: Weight, mask: Mask) -> tuple[dict[str, Patch], int, int] | None:
     """The patch that takes some values from the other side; with how many, of how many; None for none."""
     edit = FromOther(weight, other, mask)
     taken, count = edit.count()
-    if not taken:
-        return None
-    patches = for_all_names(
-        suspect.model, weight, lambda found: replace(found, values_edits=(*found.values_edits, edit))
-    )
-    return patches, taken, count
+    return (dict(changed(suspect.model, weight, edit).patches), taken, count) if taken else None
 
 
 def of_weights(taken: int, count: int) -> str:
     """`12 of 65536 weights`."""
     return f"{taken} of {count} weights"
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """A container of one float32 tensor that no file holds."""
+
+    name: str
+    data: Tensor
+    kind: str = "memory"
+    label: str = "MEMORY"
+    path: Path = Path("memory")
+    architecture: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    settings: Mapping[str, Setting] = field(default_factory=dict, hash=False)
+    file_bytes: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def tensors(self) -> Mapping[str, TensorEntry]:
+        return {self.name: TensorEntry(self.name, "F32", tuple(self.data.shape), 4 * self.data.numel())}
+
+    def read(self, name: str, start: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
+        raw = self.data.contiguous().numpy().reshape(-1).view(np.uint8)
+        return raw[start : None if nbytes is None else start + nbytes].copy()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def in_memory(name: str, values: Tensor) -> Weight:
+    """A weight of the given values, float32 of any shape."""
+    container = InMemory(name, values)
+    return Weight(name, container, container.tensors[name], "F32", tuple(values.shape))

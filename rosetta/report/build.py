@@ -54,7 +54,7 @@ def _facts(c: Comparison, side: Side) -> SideFacts:
         operand=c.operands[side],
         path=str(model.container.path),
         container=model.container.kind,
-        runtime="torch",
+        runtime="trace" if model.container.kind == "trace" else "torch",
         device=c.options.left_device if side == "left" else c.options.right_device,
         architecture=model.architecture.gguf,
         parameters=model.parameters,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,7 +14,8 @@ from rosetta.errors import DamagedFileError, UsageError
 from rosetta.model import Model
 from rosetta.rope_scaling import RopeScaling
 from rosetta.tokenizer import load_tokenizer
-from rosetta.transformer import NotComputable, Transformer, stage_name
+from rosetta.transformer import NotComputable, Transformer, row_blocks, stage_name
+from rosetta.weight import Weight
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
@@ -80,8 +82,15 @@ def run_facts(model: Model, operand: str, prompt: str | None, ids: Sequence[int]
         "prompt": prompt,
         "tokens": list(ids),
         "stages": [stage_name(layer, op.name) for layer, op in Transformer(model).plan.steps(model.block_count)],
+        "weights": {name: _rounding(weight) for name, weight in model.weights.items()},
         "config": {key: _plain(value.value) for key, value in model.config.items()},
     }
+
+
+def _rounding(weight: Weight) -> dict[str, Any]:
+    """How coarse a weight is: what a comparison with the trace must expect of its stages."""
+    squares = sum(float(part.square().sum(dtype=torch.float64)) for part in row_blocks(weight, Weight.sigma))
+    return {"dtype": weight.dtype, "rms_sigma": math.sqrt(squares / max(1, weight.count))}
 
 
 def _plain(value: Any) -> Any:

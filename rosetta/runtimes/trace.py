@@ -1,4 +1,7 @@
-"""A recorded run: every stage as a float32 tensor of a safetensors file, the run's facts in its metadata."""
+"""A recorded run: every stage as a float32 tensor of a safetensors file, the run's facts in its metadata.
+
+Written by `rosetta trace`, and read back as the side of a comparison whose weights nobody has.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,26 @@ import json
 import os
 import struct
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from rosetta.containers.container import TensorInput
+from rosetta import blocks
+from rosetta.architectures import find_architecture
+from rosetta.config import Value
+from rosetta.containers.container import Setting, TensorEntry, TensorInput
+from rosetta.containers.file_bytes import FileBytes
+from rosetta.containers.safetensors_header import read_header, read_metadata
 from rosetta.containers.spool import Spool, folder_beside
+from rosetta.errors import DamagedFileError, UnsupportedError, UsageError
+from rosetta.model import Model
+from rosetta.rope_scaling import RopeScaling
+from rosetta.transformer import NotComputable, Op, Transformer, stage_name
 
 METADATA_KEY = "rosetta"
 ALIGNMENT = 8  # of the header, as the safetensors library writes it
@@ -54,3 +69,164 @@ def write_trace(path: Path, stages: Iterable[tuple[str, Tensor]], facts: Mapping
 
 def _bytes(x: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return x.detach().float().cpu().contiguous().numpy().reshape(-1).view(np.uint8)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recorded run, opened: its facts, and its stages on demand. A `Container` without weights.
+
+    Args:
+        path: the file.
+        facts: what the run was, as `rosetta trace` writes it.
+        stages: the recorded stages by name.
+    """
+
+    path: Path
+    facts: Mapping[str, Any]
+    stages: Mapping[str, TensorEntry]
+    file: FileBytes = field(repr=False)
+    places: Mapping[str, int] = field(repr=False)
+    kind: str = "trace"
+    label: str = "TRACE"
+    notes: tuple[str, ...] = ()
+
+    @property
+    def architecture(self) -> str | None:
+        found = self.facts.get("architecture")
+        return found if isinstance(found, str) else None
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        return self.facts
+
+    @property
+    def settings(self) -> Mapping[str, Setting]:
+        return {}
+
+    @property
+    def tensors(self) -> Mapping[str, TensorEntry]:
+        """None: a recording holds stages, not weights."""
+        return {}
+
+    @property
+    def file_bytes(self) -> int:
+        return self.file.size
+
+    @property
+    def tokens(self) -> list[int]:
+        """The token ids of the run."""
+        return list(self.facts["tokens"])
+
+    def read(self, name: str, start: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
+        """Bytes of a recorded stage."""
+        size = self.stages[name].nbytes - start if nbytes is None else nbytes
+        return self.file.array(self.places[name] + start, size)
+
+    def stage(self, name: str) -> Tensor | None:
+        """A recorded stage as float32, or None where it was not recorded."""
+        entry = self.stages.get(name)
+        if entry is None:
+            return None
+        return blocks.decode(entry.dtype, torch.from_numpy(self.read(name)), entry.dims)
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def open_recording(path: Path) -> Recording:
+    """Open a trace.
+
+    Raises:
+        UsageError: there is no such file.
+        DamagedFileError: it is no sound safetensors file, or its facts are not what `rosetta trace` writes.
+        UnsupportedError: it is a safetensors file, and no trace.
+    """
+    file = FileBytes(path)
+    stages, places = read_header(file)
+    text = read_metadata(file).get(METADATA_KEY)
+    if text is None:
+        raise UnsupportedError(
+            "is a safetensors file without the facts of a run",
+            file=path,
+            where=f"metadata key {METADATA_KEY!r}",
+            remedy="record one with: rosetta trace MODEL -o FILE.safetensors",
+        )
+    try:
+        facts = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DamagedFileError("the facts of the run are no JSON", file=path, remedy="record it again") from error
+    tokens = facts.get("tokens") if isinstance(facts, dict) else None
+    if not isinstance(tokens, list) or not tokens or not all(type(t) is int and t >= 0 for t in tokens):
+        raise DamagedFileError("the facts of the run name no token ids", file=path, remedy="record it again")
+    return Recording(path, facts, stages, file, places)
+
+
+def recorded_model(recording: Recording, like: Model) -> Model:
+    """The recorded model as far as it is known: its config, and no weights.
+
+    Args:
+        recording: the trace.
+        like: the model it is compared with, whose architecture and config serve where the trace names none.
+    """
+    architecture = find_architecture(recording.architecture or "") or like.architecture
+    recorded = recording.facts.get("config")
+    if not isinstance(recorded, dict) or not recorded:
+        return Model(recording, architecture, dict(like.config), {})
+    return Model(recording, architecture, {k: Value(_canonical(v), k) for k, v in recorded.items()}, {})
+
+
+class RecordedRun(Transformer):
+    """A recording in the place of a transformer: its stages are read, not computed."""
+
+    def __init__(self, recording: Recording, model: Model, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+        super().__init__(model, device, dtype)
+        self.recording = recording
+
+    def with_model(self, model: Model) -> Transformer:
+        """The same recording: no repair changes it."""
+        return self
+
+    def compute(self, layer: int | None, op: Op, values: Mapping[str, Tensor]) -> Tensor:
+        """The recorded stage.
+
+        Raises:
+            NotComputable: it was not recorded.
+        """
+        name = stage_name(layer, op.name)
+        value = self.recording.stage(name)
+        if value is None:
+            raise NotComputable(f"the trace has no stage {name}")
+        return self.cache.moved(value)
+
+    def records(self, layer: int | None, op: Op) -> bool:
+        """Whether the stage was recorded."""
+        return stage_name(layer, op.name) in self.recording.stages
+
+    def rounding(self, full: str) -> float:
+        """Standard deviation of the rounding of the recorded run's weights, over the whole tensor; 0 if unknown."""
+        facts = self.recording.facts.get("weights")
+        found = facts.get(full) if isinstance(facts, dict) else None
+        sigma = found.get("rms_sigma") if isinstance(found, dict) else None
+        return float(sigma) if isinstance(sigma, int | float) else 0.0
+
+
+def trace_tokens(recording: Recording, largest: int) -> list[int]:
+    """The recorded token ids, checked against a vocabulary.
+
+    Raises:
+        UsageError: an id is beyond it.
+    """
+    if max(recording.tokens) >= largest:
+        raise UsageError(
+            f"token id {max(recording.tokens)} is beyond the vocabulary of {largest} tokens",
+            file=recording.path,
+            remedy="compare it with the model it was recorded from",
+        )
+    return recording.tokens
+
+
+def _canonical(value: Any) -> Any:
+    """A recorded setting as the config holds it."""
+    if isinstance(value, dict) and "factors" in value:
+        return RopeScaling(tuple(float(np.float32(f)) for f in value["factors"]), float(value.get("magnitude", 1.0)))
+    return float(np.float32(value)) if isinstance(value, float) else value

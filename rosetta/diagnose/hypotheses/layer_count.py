@@ -18,7 +18,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
     own, believed = subject.model.block_count, subject.other.block_count
     held = {layer for layer in range(max(own, believed)) if _layer(subject.model.weights, layer)}
     absent = [layer for layer in range(believed) if layer not in held]
-    if fault.layer is None:
+    if fault.layer is None or (fault.recorded and absent):
         return
     if own != believed and not absent:
         yield _proposal(subject, own, believed, {}, None)
@@ -26,7 +26,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         yield _proposal(subject, own, believed, _taken(subject, absent), _in_words(absent))
     elif fault.layer in absent:
         yield _proposal(subject, own, believed, _taken(subject, absent), _in_words(absent), held=len(held))
-    if own < believed and fault.layer < own:
+    if own < believed and fault.layer < own and not fault.recorded:
         yield from _closed_up(fault, subject, own, believed)
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from rosetta.diagnose.edits import Offset
-from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
-from rosetta.diagnose.patches import for_all_names, row_blocks_of
+from rosetta.diagnose.hypothesis import Fault, Proposal
+from rosetta.diagnose.patches import changed, row_blocks_of
 from rosetta.weight import Weight
 
 
@@ -15,18 +14,17 @@ def propose(fault: Fault) -> Iterator[Proposal]:
     """The amount by which each accused weight is off on average, where that is most of the difference."""
     for suspect, weight in fault.accused_weights():
         other = suspect.counterpart(weight)
-        amount = fitted_offset(weight, other) if other is not None and other.dims == weight.dims else None
+        if fault.recorded:
+            amount = offset_from_stage(fault, weight)
+        else:
+            amount = fitted_offset(weight, other) if other is not None and other.dims == weight.dims else None
         if amount is None:
             continue
         edit = Offset(amount)
         yield Proposal(
             kind="value.offset",
             role=suspect.role,
-            repair=Repair(
-                patches=for_all_names(
-                    suspect.model, weight, lambda found, e=edit: replace(found, values_edits=(*found.values_edits, e))
-                )
-            ),
+            repair=changed(suspect.model, weight, edit),
             tensor=weight.name,
             actual=amount,
             message=f"{weight.name} is {amount:+.6g} off in every value",
@@ -34,6 +32,19 @@ def propose(fault: Fault) -> Iterator[Proposal]:
             if amount > 0
             else f"store {weight.entry.name} plus {-amount:.6g}: the exporter leaves it out",
         )
+
+
+def offset_from_stage(fault: Fault, weight: Weight) -> float | None:
+    """The amount that fits a recorded stage best: one more in every value moves the stage by a known step."""
+    now, more = fault.computed(), fault.computed(changed(fault.subject.model, weight, Offset(-1.0)))
+    truth = fault.outcome.reference
+    if now is None or more is None or truth is None or truth.shape != now.shape:
+        return None
+    step, gap = (more - now).double().flatten(), (now - truth).double().flatten()
+    dot, squares = float(step @ gap), float(step @ step)
+    if not squares or not dot * dot >= 0.5 * squares * float(gap @ gap):
+        return None
+    return _exact(dot / squares)
 
 
 def fitted_offset(a: Weight, b: Weight) -> float | None:
@@ -45,5 +56,10 @@ def fitted_offset(a: Weight, b: Weight) -> float | None:
     mean = total / max(1, a.count)
     if not mean or not mean * mean * a.count >= 0.5 * squares:
         return None
-    nearest = round(mean)  # one added or left out is meant exactly
-    return float(nearest) if nearest and abs(mean - nearest) < 1e-3 else mean
+    return _exact(mean)
+
+
+def _exact(amount: float) -> float:
+    """One added or left out is meant exactly."""
+    nearest = round(amount)
+    return float(nearest) if nearest and abs(amount - nearest) < 1e-3 else amount

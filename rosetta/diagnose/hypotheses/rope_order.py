@@ -23,7 +23,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
             continue
         declared = suspect.model["rope.type"]
         other_order = SPLIT_HALF if declared == INTERLEAVED else INTERLEAVED
-        if suspect.model.container.kind == "apr" and _all_in_other_order(suspect, other_order):
+        if suspect.model.container.kind == "apr" and _all_in_other_order(fault, suspect, other_order):
             spelled = suspect.model.config["rope.type"].key or "rope_type"
             yield Proposal(
                 kind="config.rope_type",
@@ -65,8 +65,12 @@ def _is_rotary(weight: Weight) -> bool:
     return found is not None and found[2].rpartition(".")[0] in ROTARY
 
 
-def _all_in_other_order(suspect: Suspect, order: int) -> bool:
+def _all_in_other_order(fault: Fault, suspect: Suspect, order: int) -> bool:
     """Whether the other order repairs every weight of q and k that it touches."""
+    if fault.recorded:
+        repair = Repair(overrides={"rope.type": order})
+        layers = range(suspect.model.block_count)
+        return all(fault.agrees_at(repair, op, layer) for layer in layers for op in ("q", "k"))
     other = suspect.model.repaired({"rope.type": order})
     pairs = [
         (weight, suspect.other.weights[name])

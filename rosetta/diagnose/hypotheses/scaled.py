@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import replace
 
 from rosetta.diagnose.edits import Scaled
-from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
-from rosetta.diagnose.patches import for_all_names, row_blocks_of
+from rosetta.diagnose.hypothesis import Fault, Proposal
+from rosetta.diagnose.patches import changed, row_blocks_of
 from rosetta.weight import Weight
 
 LEAST_CORRELATION = 0.8  # between the two copies; a copy in two bits still has 0.9
@@ -17,24 +17,37 @@ def propose(fault: Fault) -> Iterator[Proposal]:
     """The factor that fits each accused weight best."""
     for suspect, weight in fault.accused_weights():
         other = suspect.counterpart(weight)
-        factor = fitted_factor(weight, other) if other is not None and other.dims == weight.dims else None
+        if fault.recorded:
+            factor = factor_from_stage(fault, weight)
+        else:
+            factor = fitted_factor(weight, other) if other is not None and other.dims == weight.dims else None
         if factor is None:
             continue
         edit = Scaled(factor)
         yield Proposal(
             kind="value.scaled",
             role=suspect.role,
-            repair=Repair(
-                patches=for_all_names(
-                    suspect.model, weight, lambda found, e=edit: replace(found, values_edits=(*found.values_edits, e))
-                )
-            ),
+            repair=changed(suspect.model, weight, edit),
             tensor=weight.name,
             declared=None,
             actual=factor,
             message=f"{weight.name} is {factor:.6g} times what the other side holds",
             recommendation=f"divide {weight.entry.name} by {factor:.6g} on export, or do not multiply it",
         )
+
+
+def factor_from_stage(fault: Fault, weight: Weight) -> float | None:
+    """The factor that fits a recorded stage best: the stage is a multiple of the weight, plus what else it adds."""
+    whole, rest = fault.computed(), fault.computed(changed(fault.subject.model, weight, Scaled(math.inf)))
+    truth = fault.outcome.reference
+    if whole is None or rest is None or truth is None or truth.shape != whole.shape:
+        return None
+    part, wanted = (whole - rest).double().flatten(), (truth - rest).double().flatten()
+    dot, squares = float(part @ wanted), float(part @ part)
+    if not squares or not abs(dot) >= LEAST_CORRELATION * squares**0.5 * float(wanted.norm()):
+        return None
+    factor = squares / dot
+    return None if abs(factor - 1) < 1e-6 else factor
 
 
 def fitted_factor(a: Weight, b: Weight) -> float | None:

@@ -14,16 +14,12 @@ def propose(fault: Fault) -> Iterator[Proposal]:
     """Each other tensor of the same dims whose content the accused one has, and the reverse."""
     for suspect, weight in fault.accused_weights():
         for partner in _candidates(suspect, weight):
-            here, there = _in_place_of(weight, partner), _in_place_of(partner, weight)
-            ours, theirs = suspect.other.weights.get(weight.name), suspect.other.weights.get(partner.name)
-            if ours is None or theirs is None:
-                continue
-            if not (looks_like(here, ours) and resembles(here, ours) and resembles(there, theirs)):
-                continue
             patches: dict[str, Patch] = {
                 weight.name: lambda found, w=partner: _in_place_of(found, w),
                 partner.name: lambda found, w=weight: _in_place_of(found, w),
             }
+            if not (_agree_at_stages(fault, weight, partner, patches) if fault.recorded else _exchanged(suspect, weight, partner)):
+                continue
             yield Proposal(
                 kind="value.swapped",
                 role=suspect.role,
@@ -34,6 +30,29 @@ def propose(fault: Fault) -> Iterator[Proposal]:
                 recommendation=f"exchange {weight.entry.name} and {partner.entry.name} on export",
             )
             break
+
+
+def _exchanged(suspect: Suspect, weight: Weight, partner: Weight) -> bool:
+    """Whether each of two weights is what the other side has under the other name."""
+    here, there = _in_place_of(weight, partner), _in_place_of(partner, weight)
+    ours, theirs = suspect.other.weights.get(weight.name), suspect.other.weights.get(partner.name)
+    if ours is None or theirs is None:
+        return False
+    return looks_like(here, ours) and resembles(here, ours) and resembles(there, theirs)
+
+
+def _agree_at_stages(fault: Fault, weight: Weight, partner: Weight, patches: dict[str, Patch]) -> bool:
+    """Whether the exchange brings both stages concerned to their recorded values."""
+    repair = Repair(patches=patches)
+    return all(_agrees_where_used(fault, repair, w) for w in (weight, partner))
+
+
+def _agrees_where_used(fault: Fault, repair: Repair, weight: Weight) -> bool:
+    found = LAYER.match(weight.name)
+    plan = fault.pair.subject.plan
+    tensor, layer = (found[2], int(found[1])) if found else (weight.name, None)
+    ops = [op.name for op in (*plan.before, *plan.layer, *plan.after) if tensor in (*op.weights, *op.optional)]
+    return bool(ops) and all(fault.agrees_at(repair, op, layer) for op in ops)
 
 
 def _in_place_of(weight: Weight, source: Weight) -> Weight:

@@ -16,6 +16,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
     subject = fault.subject
     if fault.op.name != "logits" or tied(subject.model) == tied(subject.other) or KEY not in subject.model.config:
         return
+    other = subject.other.weights.get(HEAD)
     container, spelled = subject.model.container, subject.model.config[KEY].key or KEY
     if not tied(subject.model):
         yield Proposal(
@@ -31,22 +32,27 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         return
     stored = subject.model.repaired({KEY: False}).weights.get(HEAD)
     own_head = stored is not None and stored.entry is not subject.model.weights[EMBEDDING].entry
-    other = subject.other.weights[HEAD]
+    if other is None and not own_head:
+        return  # a recorded run has no head to take
     yield Proposal(
         kind="config.tied_embeddings",
         role="subject",
-        repair=Repair(overrides={KEY: False}, patches={} if own_head else {HEAD: lambda _: replace(other)}),
+        repair=Repair(overrides={KEY: False}, patches={} if own_head or other is None else {HEAD: lambda _: replace(other)}),
         key=KEY,
         declared=True,
         actual=False,
         alternatives=() if own_head else ("value.missing",),
         message=f"{KEY}: the head is taken from the embedding, the reference has a head of its own",
-        recommendation=f"write {spelled} false" if own_head else f"export the head ({other.entry.name} of the other file)",
-        from_reference=None if own_head else f"all {other.count} weights of the head",
+        recommendation=f"write {spelled} false"
+        if own_head or other is None
+        else f"export the head ({other.entry.name} of the other file)",
+        from_reference=None if own_head or other is None else f"all {other.count} weights of the head",
     )
 
 
 def tied(model: Model) -> bool:
-    """Whether a model's head is its embedding."""
+    """Whether a model's head is its embedding; of a recorded run, whether its settings say so."""
+    if not model.weights:
+        return KEY in model.config and bool(model[KEY])
     head, embedding = model.weights.get(HEAD), model.weights.get(EMBEDDING)
     return head is not None and embedding is not None and head.entry is embedding.entry
