@@ -190,12 +190,24 @@ class Noise:
             scores, v = step.inputs["attn_scores"].float(), step.inputs["v"].float()
             return CONTEXT_UNITS * unit * v.abs().amax() * torch.ones_like(size) if scores.numel() else size
         if op.name in NORMS:
-            return NORM_UNITS * unit * size
+            return NORM_UNITS * unit * _norm_terms(step, NORMS[op.name], step.inputs[op.inputs[0]])
         if op.name == "attn_scores":
             return SOFTMAX_UNITS * unit * size
         if op.name == "ffn_act":
             return ACTIVATION_UNITS * unit * size.maximum(size.new_tensor(rms(output) * 0.1))
         return ADD_UNITS * unit * size
+
+
+def _norm_terms(step: Step, stem: str, x: Tensor) -> Tensor:
+    """Sum of the sizes of what a norm adds up, float32 [T, H]: where mean or bias cancel, the rounding stays."""
+    x = x.float()
+    weight, bias = step.weight(f"{stem}.weight").float(), step.optional(f"{stem}.bias")
+    parts, epsilon = x.abs(), step[step.model.architecture.epsilon_key]
+    if step["norm_type"] == "layer":
+        mean = x.mean(-1, keepdim=True)
+        parts, x = parts + mean.abs(), x - mean
+    size = parts * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon) * weight.abs()
+    return size if bias is None else size + bias.float().abs()
 
 
 def local_error(gap: Tensor, sigma: Tensor, reference: Tensor) -> LocalError:
