@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -17,8 +17,8 @@ from rosetta.tokenizer.metadata import REMEDY, Metadata
 from rosetta.tokenizer.pre_tokenizers import PRE_TOKENIZERS
 from rosetta.tokenizer.vocabulary import Kind, Spelling, TokenizerFinding, TokenType, Vocabulary, ids_of
 
-HEX_BYTES = frozenset(f"{byte:02x}" for byte in range(256))
-ENOUGH_HEX_BYTES = 200  # of 256; GPT-2's, Llama 3's and Falcon's own vocabularies hold 136 by chance
+_HEX_BYTES = frozenset(f"{byte:02x}" for byte in range(256))
+_ENOUGH_HEX_BYTES = 200  # of 256; GPT-2's, Llama 3's and Falcon's own vocabularies hold 136 by chance
 
 Number = TypeVar("Number", np.int32, np.float32)
 
@@ -172,6 +172,8 @@ def _completed(
             special[role] = token
         else:
             notes.append(f"{prefix}{role}_token_id is {token}, beyond the {size:,} tokens, and is ignored")
+    if kind == "hex" and "unknown" not in special and "<unk>" in vocabulary.tokens:
+        special["unknown"] = vocabulary.tokens.index("<unk>")
     if len(set(vocabulary.tokens)) < size:
         notes.append(
             f"{size - len(set(vocabulary.tokens)):,} tokens stand twice: the first id of each is used"
@@ -232,7 +234,7 @@ def _pre_tokenizer(
 def _kind(facts: Metadata, model: str, tokens: Sequence[str]) -> Kind:
     """The algorithm; a vocabulary of hex bytes is told by its tokens before anything is tried on it."""
     declared = _KINDS.get(model.lower())
-    if declared in (None, "bpe") and len(HEX_BYTES.intersection(tokens)) >= ENOUGH_HEX_BYTES:
+    if declared in (None, "bpe") and has_hex_bytes(tokens):
         return "hex"
     if declared is None:
         known = _KNOWN_ELSEWHERE.get(model.lower())
@@ -243,6 +245,11 @@ def _kind(facts: Metadata, model: str, tokens: Sequence[str]) -> Kind:
             remedy=f"give the token ids with --tokens; kinds that are read: {', '.join(sorted(_KINDS))}",
         )
     return declared
+
+
+def has_hex_bytes(tokens: Iterable[str]) -> bool:
+    """Whether a vocabulary spells bytes as two hex digits: counted, for nothing is told by trying."""
+    return len(_HEX_BYTES.intersection(tokens)) >= _ENOUGH_HEX_BYTES
 
 
 def _scores(facts: Metadata, key: str, size: int) -> NDArray[np.float32]:

@@ -16,7 +16,8 @@ import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors
 
 from rosetta.containers.json_text import json_object
-from rosetta.tokenizer.byte_pairs import BYTE_TOKENS
+from rosetta.tokenizer.byte_pairs import BYTE_TOKENS, merge_pairs
+from rosetta.tokenizer.embedded import has_hex_bytes
 from rosetta.tokenizer.encoders import Codec, encoder_of
 from rosetta.tokenizer.folder_files import added_tokens, damaged_file, file_contents, json_file, named_tokens
 from rosetta.tokenizer.guesses import likely_pre_tokenizer
@@ -115,12 +116,13 @@ def _from_vocabulary_and_merges(path: Path, config: Mapping[str, Any], architect
     if not all(type(token) is int and 0 <= token < size + _LARGEST_GAP for token in vocab.values()):
         raise damaged_file(path / "vocab.json", "holds a value that is no token id")
     lines = file_contents(path / "merges.txt").decode("utf-8", "replace").split("\n")
+    lines = [line.rstrip("\r") for line in lines if not line.startswith("#version")]
+    if has_hex_bytes(vocab):
+        return Tokenizer(_hex_vocabulary(path, config, vocab, lines))
     merges = [
-        (left, right)
-        for line in lines
-        if not line.startswith("#version")
-        for left, space, right in [line.rstrip("\r").partition(" ")]
-        if space and left in vocab and right in vocab and left + right in vocab
+        pair
+        for pair in merge_pairs(lines)
+        if pair[0] in vocab and pair[1] in vocab and "".join(pair) in vocab
     ]
     backend = _guarded(path / "merges.txt", lambda: tokenizers.Tokenizer(models.BPE(vocab, merges)))
     pre, notes = _class_of_pre_tokenizer(config, vocab, architecture)
@@ -141,6 +143,24 @@ def _from_vocabulary_and_merges(path: Path, config: Mapping[str, Any], architect
     facts = _vocabulary(path, backend, {"model": {"type": "BPE", "merges": merges}}, config)
     facts = replace(facts, pre=pre, notes=(*facts.notes, *notes))
     return Tokenizer(facts, LibraryCodec(backend, facts))
+
+
+def _hex_vocabulary(
+    path: Path, config: Mapping[str, Any], vocab: Mapping[str, int], merges: list[str]
+) -> Vocabulary:
+    """A vocabulary whose bytes are spelt as two hex digits each, with which the library cannot encode."""
+    tokens = [""] * (max(vocab.values()) + 1)
+    for token, id in vocab.items():
+        tokens[id] = token
+    named = {role: vocab[text] for role, text in named_tokens(path, config).items() if text in vocab}
+    if "unknown" not in named and "<unk>" in vocab:
+        named["unknown"] = vocab["<unk>"]
+    types = np.full(len(tokens), TokenType.NORMAL, np.int32)
+    for role, id in named.items():
+        types[id] = TokenType.UNKNOWN if role == "unknown" else TokenType.CONTROL
+    return Vocabulary(
+        kind="hex", model="BPE", tokens=tokens, spelling="hex", types=types, merges=merges, special_ids=named
+    )
 
 
 def _from_sentencepiece(path: Path, config: Mapping[str, Any]) -> Tokenizer:

@@ -1,0 +1,85 @@
+"""What differs between two vocabularies is told, and what legitimately differs is not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from fixtures.vocabularies import CONTROL, NORMAL, UNUSED, Written, byte_level, scored
+from rosetta.tokenizer import Vocabulary, compare_vocabularies, load_tokenizer
+
+SMALL = byte_level("qwen2")
+MERGES = list(SMALL.merges or ())
+SWAPPED = MERGES[1::-1] + MERGES[2:]
+BOS, EOS = SMALL.keys["bos_token_id"], SMALL.keys["eos_token_id"]
+
+
+def facts(written: Written) -> Vocabulary:
+    tokenizer = load_tokenizer(written.container())
+    assert tokenizer is not None
+    return tokenizer.facts
+
+
+def changed_token(written: Written, index: int, token: str) -> Written:
+    tokens = list(written.tokens)
+    tokens[index] = token
+    return replace(written, tokens=tokens)
+
+
+def with_keys(keys: dict[str, Any]) -> Written:
+    return replace(SMALL, keys=SMALL.keys | keys)
+
+
+@pytest.mark.parametrize(
+    ("other", "kind", "key", "left", "right"),
+    [
+        (changed_token(SMALL, 300, "other"), "tokenizer.vocabulary", "tokens", 1, 1),
+        (replace(SMALL, merges=MERGES[1:]), "tokenizer.merges", "merges", len(MERGES), len(MERGES) - 1),
+        (replace(SMALL, merges=SWAPPED), "tokenizer.merges", "merges", len(MERGES), len(MERGES)),
+        (replace(SMALL, pre="gpt-2"), "tokenizer.pre_tokenizer", "pre", "qwen2", "gpt-2"),
+        (with_keys({"bos_token_id": 7}), "tokenizer.bos", "bos_token_id", BOS, 7),
+        (with_keys({"eos_token_id": 7}), "tokenizer.special_tokens", "eos_token_id", EOS, 7),
+        (with_keys({"add_bos_token": True}), "tokenizer.bos", "add_bos", False, True),
+        (with_keys({"add_eos_token": True}), "tokenizer.special_tokens", "add_eos", False, True),
+        (replace(SMALL, types=[CONTROL, *SMALL.types[1:]]), "tokenizer.special_tokens", "types", 6, 7),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_each_difference_is_told(other: Written, kind: str, key: str, left: Any, right: Any) -> None:
+    (difference,) = compare_vocabularies(facts(SMALL), facts(other))
+    assert (difference.kind, difference.key, difference.left, difference.right) == (kind, key, left, right)
+    (reverse,) = compare_vocabularies(facts(other), facts(SMALL))
+    assert (reverse.left, reverse.right) == (right, left)
+
+
+def test_examples_show_the_first_places() -> None:
+    (tokens,) = compare_vocabularies(facts(SMALL), facts(changed_token(SMALL, 300, "other")))
+    assert tokens.examples == ((300, SMALL.tokens[300], "other"),)
+    (merges,) = compare_vocabularies(facts(SMALL), facts(replace(SMALL, merges=[*MERGES[1:], "a zz"])))
+    assert set(merges.examples) == {(0, MERGES[0], None), (len(MERGES) - 1, None, "a zz")}
+    assert "1 merges are only on the left, 1 only on the right" in merges.message
+
+
+def test_a_longer_vocabulary_differs_in_size() -> None:
+    longer = replace(SMALL, tokens=[*SMALL.tokens, "real"], types=[*SMALL.types, NORMAL])
+    (difference,) = compare_vocabularies(facts(SMALL), facts(longer))
+    assert (difference.kind, difference.key) == ("tokenizer.vocabulary", "size")
+    assert difference.right == len(longer.tokens)
+
+
+@pytest.mark.parametrize("padding", [["[PAD1]", "[PAD2]"], ["<unk>x", "spare"]])
+def test_padding_is_no_difference(padding: list[str]) -> None:
+    padded = replace(SMALL, tokens=[*SMALL.tokens, *padding], types=[*SMALL.types, UNUSED, UNUSED])
+    assert compare_vocabularies(facts(SMALL), facts(padded)) == []
+
+
+@pytest.mark.parametrize("name", ["deepseek-r1-qwen", "stablelm2", "megrez"])
+def test_two_names_of_one_pre_tokenizer_are_no_difference(name: str) -> None:
+    assert compare_vocabularies(facts(SMALL), facts(byte_level(name))) == []
+
+
+def test_equal_vocabularies_have_no_difference() -> None:
+    for written in (SMALL, scored()):
+        assert compare_vocabularies(facts(written), facts(written)) == []
