@@ -21,12 +21,14 @@ class Tokenized:
         run: the ids that both sides run: the reference's.
         tokenizers: each side's own; None where it has none, or where token ids were given and it cannot be read.
         notes: a borrowed or unreadable tokenizer, one sentence each.
+        prompt: the text; None where ids were given or recorded without one.
     """
 
     diff: TokensDiff
     run: list[int]
     tokenizers: dict[Side, Tokenizer | None]
     notes: list[str]
+    prompt: str | None = None
 
 
 def tokenize(left: Model, right: Model, options: Options) -> Tokenized:
@@ -54,7 +56,8 @@ def tokenize(left: Model, right: Model, options: Options) -> Tokenized:
     if not run:
         raise UsageError("the prompt has no tokens", remedy="give a longer one, or --tokens")
     _check_vocabulary(run, models)
-    return Tokenized(_diff(ids["left"], ids["right"]), run, tokenizers, notes)
+    prompt = options.prompt if options.tokens is None else None
+    return Tokenized(_diff(ids["left"], ids["right"]), run, tokenizers, notes, prompt)
 
 
 def _as_recorded(side: Side, recording: Recording, models: dict[Side, Model], options: Options) -> Tokenized:
@@ -71,7 +74,8 @@ def _as_recorded(side: Side, recording: Recording, models: dict[Side, Model], op
     ids = tokenizer.encode(prompt) if isinstance(prompt, str) and tokenizer is not None else run
     notes.append(f"{recording.path}: the prompt is the recorded one" + (f", {prompt!r}" if isinstance(prompt, str) else ""))
     both = {side: run, _other(side): ids}
-    return Tokenized(_diff(both["left"], both["right"]), run, {side: None, **tokenizers}, notes)
+    known = prompt if isinstance(prompt, str) else None
+    return Tokenized(_diff(both["left"], both["right"]), run, {side: None, **tokenizers}, notes, known)
 
 
 def _diff(left: list[int], right: list[int]) -> TokensDiff:

@@ -32,6 +32,7 @@ from rosetta.compare.settings import compare_config
 from rosetta.compare.verdict import verdict
 from rosetta.compare.weights import WeightPair, describe
 from rosetta.diagnose.engine import Engine
+from rosetta.diagnose.tokenizers import tokenizer_findings
 from rosetta.errors import UsageError
 from rosetta.model import Model, open_model
 from rosetta.runtimes.trace import RecordedRun, Recording, open_recording, recorded_model
@@ -102,6 +103,11 @@ def compare_operands(left: str, right: str, options: Options, listener: Listener
         tokens=len(tokenized.diff.left),
     )
     both_have_weights = all(model.weights for model in models.values())
+    findings: list[Finding] = []
+    if engine is not None:
+        prompt = tokenized.prompt if options.tokens is None else None
+        findings = tokenizer_findings(models, tokenized, options.reference, prompt)
+        findings += _marked_latent(engine.findings, result)
     word, reason = verdict(tokenized.diff, result, compared, both_have_weights)
     return Comparison(
         operands=operands,
@@ -114,7 +120,7 @@ def compare_operands(left: str, right: str, options: Options, listener: Listener
         config=config,
         weights=weights,
         stages=[_tokens_stage(tokenized.diff), *result.stages],
-        findings=_marked_latent(engine.findings if engine else [], result),
+        findings=findings,
         refuted=engine.refuted if engine else [],
         logits=compare_logits(result.logits, tokenized, pair.reference_side),
         compared=compared,

@@ -1,0 +1,205 @@
+"""Why two sides make other tokens of a text: each difference of their vocabularies, proven by encoding again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import combinations
+from typing import Any
+
+from rosetta.compare.prompt import Tokenized
+from rosetta.compare.results import Evidence, Finding, Side
+from rosetta.errors import RosettaError
+from rosetta.model import Model
+from rosetta.tokenizer import Tokenizer, TokenizerFinding, TokenType, Vocabulary, VocabularyDifference, compare_vocabularies
+
+# What a difference is called in a GGUF file, and the facts that its repair exchanges.
+KEYS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "size": ("tokenizer.ggml.tokens", ("tokens", "types", "scores")),
+    "tokens": ("tokenizer.ggml.tokens", ("tokens", "scores")),
+    "merges": ("tokenizer.ggml.merges", ("merges",)),
+    "pre": ("tokenizer.ggml.pre", ("pre",)),
+    "types": ("tokenizer.ggml.token_type", ("types",)),
+    "bos_token_id": ("tokenizer.ggml.bos_token_id", ("special_ids",)),
+    "eos_token_id": ("tokenizer.ggml.eos_token_id", ("special_ids",)),
+    "add_bos": ("tokenizer.ggml.add_bos_token", ("add_bos",)),
+    "add_eos": ("tokenizer.ggml.add_eos_token", ("add_eos",)),
+}
+# Texts that pre-tokenizers cut differently: contractions, digits, spaces, line breaks, scripts, marks.
+PROBES = (
+    "I'll we'VE 1234567 3.14  x\n\n y\t z",
+    "Grüße, 世界! かな ٣٤ नमस्ते é́ 🙂🙂",
+    "  (a+b)*c != d;;  // ok?!\r\n",
+)
+METRIC = "mismatched_ids"
+
+
+def tokenizer_findings(models: dict[Side, Model], tokenized: Tokenized, reference: Side, prompt: str | None) -> list[Finding]:
+    """What is wrong with either tokenizer, and what the subject's has otherwise than the reference's.
+
+    Args:
+        models: both sides.
+        tokenized: their tokens and tokenizers.
+        reference: the side that is believed.
+        prompt: the text that was run; None where token ids were given.
+    """
+    subject: Side = "left" if reference == "right" else "right"
+    own, believed = tokenized.tokenizers[subject], tokenized.tokenizers[reference]
+    findings = [
+        _declared(side, models[side], tokenizer, found, other, tokenized, prompt)
+        for side, tokenizer, other in ((subject, own, believed), (reference, believed, own))
+        if tokenizer is not None
+        for found in tokenizer.findings
+    ]
+    if own is None or believed is None:
+        return findings
+    said = {finding.kind for finding in findings}
+    search = _Search(own, believed)
+    differences = [d for d in compare_vocabularies(own.facts, believed.facts) if d.kind not in said]
+    causes = search.causes(differences, prompt) if prompt is not None and not tokenized.diff.match else ()
+    for difference in differences:
+        shows = difference in causes
+        if not shows and difference.key == "size" and _only_control_tokens(own.facts, believed.facts):
+            continue  # converters append control tokens that no text spells
+        findings.append(_difference(subject, models[subject], difference, search, prompt if shows else None))
+    return findings
+
+
+class _Search:
+    """Encodes texts as the subject does, as the reference does, and as the subject would with repairs."""
+
+    def __init__(self, own: Tokenizer, believed: Tokenizer) -> None:
+        self.own, self.believed = own, believed
+
+    def causes(self, differences: Sequence[VocabularyDifference], text: str) -> Sequence[VocabularyDifference]:
+        """The fewest differences whose repair makes the ids of a text agree; empty where none do."""
+        for count in range(1, len(differences) + 1):
+            for chosen in combinations(differences, count):
+                if self.mismatches(text, chosen) == 0:
+                    return chosen
+        return ()
+
+    def mismatches(self, text: str, repaired: Sequence[VocabularyDifference] = ()) -> int | None:
+        """How many ids differ once the given differences are repaired; None where that cannot be tried."""
+        fields = {name for difference in repaired for name in KEYS[difference.key][1]}
+        try:
+            if not fields:
+                return differing_ids(self.own.encode(text), self.believed.encode(text))
+            if self.own.facts.kind != "huggingface":
+                mended = Tokenizer(_with(self.own.facts, self.believed.facts, fields))
+                return differing_ids(mended.encode(text), self.believed.encode(text))
+            if self.believed.facts.kind == "huggingface":
+                return None
+            # A folder's own tokenizer is one piece: plant the difference in the reference instead.
+            planted = Tokenizer(_with(self.believed.facts, self.own.facts, fields))
+            return differing_ids(self.own.encode(text), planted.encode(text))
+        except RosettaError:
+            return None
+
+    def probe(self, difference: VocabularyDifference) -> str | None:
+        """A text whose ids the difference changes and its repair mends; None where none was found."""
+        return next((text for text in self._probes(difference) if self.mismatches(text) and not self.mismatches(text, [difference])), None)
+
+    def _probes(self, difference: VocabularyDifference) -> Iterator[str]:
+        pieces: Callable[[str], str] = lambda token: token.replace("Ġ", " ").replace("▁", " ").replace("Ċ", "\n")
+        for _, left, right in difference.examples:
+            for token in (left, right):
+                if token:
+                    yield pieces(token.replace(" ", "") if difference.key == "merges" else token)
+        yield from PROBES
+
+
+def _only_control_tokens(a: Vocabulary, b: Vocabulary) -> bool:
+    """Whether all that the longer of two vocabularies has more is control tokens and padding."""
+    longer, shorter = (a, b) if len(a.tokens) > len(b.tokens) else (b, a)
+    extra = longer.types[len(shorter.tokens) :]
+    return all(kind in (TokenType.CONTROL, TokenType.UNUSED) for kind in extra)
+
+
+def differing_ids(a: Sequence[int], b: Sequence[int]) -> int:
+    """Positions at which two sequences differ, the longer one's tail included."""
+    return sum(x != y for x, y in zip(a, b, strict=False)) + abs(len(a) - len(b))
+
+
+def _with(facts: Vocabulary, other: Vocabulary, fields: set[str]) -> Vocabulary:
+    changes: dict[str, Any] = {name: getattr(other, name) for name in fields}
+    if len(changes.get("types", facts.types)) != len(changes.get("tokens", facts.tokens)):
+        changes |= {"tokens": other.tokens, "types": other.types, "scores": other.scores}
+    return replace(facts, **changes)
+
+
+def _difference(
+    side: Side, model: Model, difference: VocabularyDifference, search: _Search, prompt: str | None
+) -> Finding:
+    """The finding for a difference: shown by the prompt that was run, or latent and shown by a probe."""
+    key, _ = KEYS[difference.key]
+    text = prompt if prompt is not None else search.probe(difference)
+    left_is_own = side == "left"
+    own, right = (difference.left, difference.right) if left_is_own else (difference.right, difference.left)
+    examples = ", ".join(_example(example, left_is_own) for example in difference.examples[:3])
+    declared, actual = (examples or own, None) if difference.examples else (own, right)
+    shown = "" if prompt is not None or text is None else f"; this prompt does not show it, {text!r} would"
+    return Finding(
+        kind=difference.kind,
+        side=side,
+        key=key,
+        declared=declared,
+        actual=actual,
+        message=f"{key} is not the reference's: {_worded(difference, own, right)}{': ' + examples if examples else ''}{shown}",
+        recommendation=f"write {key} into the {model.container.label} file as the reference has it",
+        status="confirmed" if text is not None else "suspected",
+        latent=prompt is None,
+        evidence=None if text is None else _evidence(search, text, [difference]),
+    )
+
+
+def _worded(difference: VocabularyDifference, own: Any, right: Any) -> str:
+    return difference.message if difference.examples else f"{own} here, {right} there"
+
+
+def _evidence(search: _Search, text: str, repaired: Sequence[VocabularyDifference]) -> Evidence:
+    before, after = search.mismatches(text), search.mismatches(text, repaired)
+    return Evidence(stage="tokens", metric=METRIC, before=before, after=after, predicted=0)
+
+
+def _example(example: tuple[int, str | None, str | None], left_is_own: bool) -> str:
+    place, left, right = example
+    own, other = (left, right) if left_is_own else (right, left)
+    return f"{place} {own!r} for {other!r}"
+
+
+def _declared(
+    side: Side,
+    model: Model,
+    tokenizer: Tokenizer,
+    found: TokenizerFinding,
+    other: Tokenizer | None,
+    tokenized: Tokenized,
+    prompt: str | None,
+) -> Finding:
+    """A finding that the file's own description gives, proven where the likely right name makes the ids agree."""
+    evidence, text = None, prompt if not tokenized.diff.match else None
+    if found.likely is not None and other is not None and tokenizer.facts.kind != "huggingface":
+        for probe in (text,) if text is not None else PROBES:
+            try:
+                wanted = other.encode(probe)
+                before = differing_ids(tokenizer.encode(probe), wanted)
+                mended = Tokenizer(replace(tokenizer.facts, pre=found.likely, findings=())).encode(probe)
+            except RosettaError:
+                continue
+            after = differing_ids(mended, wanted)
+            if before and not after:
+                evidence = Evidence(stage="tokens", metric=METRIC, before=before, after=0, predicted=0)
+                break
+    return Finding(
+        kind=found.kind,
+        side=side,
+        key=found.key if found.key.startswith("tokenizer.ggml.") else "tokenizer.ggml.pre",
+        declared=found.declared,
+        actual=found.likely,
+        message=f"{found.key}: {found.message}",
+        recommendation=found.recommendation,
+        status="confirmed" if evidence is not None else "suspected",
+        latent=tokenized.diff.match,
+        evidence=evidence,
+    )
