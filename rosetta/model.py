@@ -77,6 +77,15 @@ class Model:
         )
         return None if fits else expected
 
+    def contradiction(self, name: str) -> str | None:
+        """How the file contradicts itself over a weight: dims against config, bytes against dtype; None if not."""
+        weight, wanted = self.weights.get(name), self.mismatch(name)
+        if weight is None:
+            return None
+        if wanted is not None:
+            return f"{name} is stored as {list(weight.dims)}, the config says {list(wanted)}"
+        return misfit(weight)
+
     def repaired(
         self, overrides: Mapping[str, Any] | None = None, patches: Mapping[str, Patch] | None = None
     ) -> Model:
@@ -137,6 +146,19 @@ def build_model(
         weights[name] = patch(weights.get(name))
     unknown = tuple(source for source, name in names.items() if name is None)
     return Model(container, architecture, config, weights, unknown, overrides, patches)
+
+
+def misfit(weight: Weight) -> str | None:
+    """How a weight's bytes contradict its dtype and dims; None where they fit."""
+    try:
+        fits = blocks.fits(weight.dtype, weight.entry.nbytes, weight.stored_dims)
+    except UnsupportedError:
+        return f"{weight.name} has a dtype that cannot be decoded, {weight.dtype}"
+    if not fits:
+        taken = blocks.nbytes(weight.dtype, weight.stored_dims)
+        return f"{weight.name} of {weight.dtype} takes {taken:,} bytes, the file has {weight.entry.nbytes:,}"
+    room = weight.entry.room
+    return None if room is None else f"{weight.name} takes {weight.entry.nbytes:,} bytes, the file has room for {room:,}"
 
 
 def _architecture(container: Container, overrides: Mapping[str, Any]) -> Architecture:

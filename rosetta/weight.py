@@ -157,6 +157,8 @@ class Weight:
         return replace(self, bytes_edit=None, values_edits=())
 
     def _rows(self, decode: Callable[[Weight, int, int | None], Tensor], indices: Sequence[int]) -> Tensor:
+        if not indices:
+            return decode(self, 0, 0)
         if self._row_bytes() is None or self.transposed or self.order is not None or self.bytes_edit is not None:
             return decode(self, 0, None)[list(indices)]
         return torch.cat([decode(self, i, i + 1) for i in indices])
@@ -176,7 +178,7 @@ class Weight:
 
     def _stored(self) -> NDArray[np.uint8]:
         """All bytes of the tensor in file order."""
-        data = self.container.read(self.entry.name)
+        data = self.container.read(self.entry.name, 0, self.entry.nbytes)
         return data if self.bytes_edit is None else self.bytes_edit(data)
 
     def _part_rows(self, whole: tuple[int, ...]) -> tuple[int, int]:

@@ -15,7 +15,7 @@ import torch
 from rosetta.blocks.format import BlockFormat, Writer
 from rosetta.errors import DamagedFileError, UnsupportedError
 
-__all__ = ["FORMATS", "BlockFormat", "Decoder", "block_format", "decode", "group_of", "nbytes", "sigma"]
+__all__ = ["FORMATS", "BlockFormat", "Decoder", "block_format", "decode", "fits", "group_of", "nbytes", "sigma"]
 
 Decoder = Callable[[str, torch.Tensor, Sequence[int]], torch.Tensor]
 """`decode` or `sigma`."""
@@ -182,3 +182,12 @@ def _layout(block: BlockFormat, raw: torch.Tensor, dims: Sequence[int]) -> tuple
         f"{block.name} data of dims {list(dims)} has {have:,} bytes instead of {expected}",
         remedy="the file is truncated, or its dtype or dims are wrong; write it again",
     )
+
+
+def fits(dtype: str, nbytes_held: int, dims: Sequence[int]) -> bool:
+    """Whether so many bytes are a tensor of this dtype and dims, flat or with each row padded."""
+    flat, block = nbytes(dtype, dims), block_format(dtype)
+    columns = dims[-1] if dims else 1
+    rows = math.prod(dims) // columns if columns else 0
+    by_row = rows * -(-columns // block.block_size) * block.type_size if block.block_size else flat
+    return nbytes_held in (flat, by_row)

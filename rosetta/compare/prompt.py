@@ -104,6 +104,8 @@ def _other(side: Side) -> Side:
 
 def _check_vocabulary(ids: list[int], models: dict[Side, Model]) -> None:
     """Refuse ids that neither embedding has: nothing could be computed."""
+    if min(ids) < 0:
+        raise UsageError(f"token id {min(ids)} is negative", remedy="give ids from 0 on")
     sizes = [model["vocab_size"] for model in models.values()]
     if max(ids) >= max(sizes):
         raise UsageError(

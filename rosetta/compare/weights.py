@@ -72,7 +72,7 @@ class WeightPair:
 
 def compare_weights(left: Weight, right: Weight) -> WeightPair:
     """Compare two canonical weights; of different dims they are `differing` without numbers."""
-    if left.dims != right.dims:
+    if left.dims != right.dims or not (readable(left) and readable(right)):
         return WeightPair("differing")
     if same_bytes(left, right):
         return WeightPair("identical", identical_bytes=True)
@@ -80,6 +80,11 @@ def compare_weights(left: Weight, right: Weight) -> WeightPair:
     for a, b, variance, first_row in _decoded_blocks(left, right):
         sums.add(a, b, variance, first_row)
     return sums.result()
+
+
+def readable(weight: Weight) -> bool:
+    """Whether the weight's bytes can be decoded as its dtype and dims say."""
+    return blocks.fits(weight.dtype, weight.entry.nbytes, weight.stored_dims)
 
 
 def variance(left: Weight, right: Weight, start: int = 0, stop: int | None = None) -> Tensor:

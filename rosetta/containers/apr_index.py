@@ -147,6 +147,10 @@ def _checked(file: FileBytes, data_at: int, declared: _Declared) -> TensorEntry:
         if declared.nbytes in sizes:
             file.require(data_at + declared.offset, declared.nbytes, where)
             return TensorEntry(declared.name, dtype, dims, declared.nbytes)
+    if declared.nbytes in {flat_bytes(dtype, dims) for dtype in (*BLOCKS, "APR_Q8")}:
+        # The bytes of another dtype: opened, so that a comparison can say of which.
+        file.require(data_at + declared.offset, declared.nbytes, where)
+        return TensorEntry(declared.name, declared.dtypes[0], dims, declared.nbytes)
     wanted = " or ".join(f"{flat_bytes(dtype, dims):,} bytes ({dtype})" for dtype in declared.dtypes)
     message = f"dims {list(dims)} take {wanted}, the index says {declared.nbytes:,}"
     raise DamagedFileError(message, file=file.path, where=where, remedy=_REMEDY)

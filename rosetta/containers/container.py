@@ -22,13 +22,17 @@ class TensorEntry:
         name: the name that the file uses.
         dtype: canonical dtype name: gguf-py's (`F32`, `Q4_K`, …), `APR_Q4`, `APR_Q8`, `U8`, `BOOL`, …
         dims: row-major, outermost first, as stored (GGUF's reversed `ne` are already turned round).
-        nbytes: bytes of data; 0 with dims that are not empty marks a placeholder (a tied head).
+        nbytes: bytes of data; 0 with dims that are not empty marks a placeholder (a tied head). An `.apr` index
+            says it beside dtype and dims, and may contradict them.
+        room: bytes up to the next tensor's data, where they are not those that dtype and dims take (GGUF);
+            they may be read, too.
     """
 
     name: str
     dtype: str
     dims: tuple[int, ...]
     nbytes: int
+    room: int | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -56,7 +57,7 @@ class GgufContainer:
         self._holder: dict[str, int] = {}
         entries: dict[str, TensorEntry] = {}
         for number, (file, header) in enumerate(shards):
-            for name, entry in header.entries.items():
+            for name, entry in _with_room(file, header).items():
                 if name in entries:
                     where = f"tensor {name!r}"
                     raise DamagedFileError(
@@ -86,6 +87,20 @@ class GgufContainer:
     def close(self) -> None:
         for file, _ in self._shards:
             file.close()
+
+
+def _with_room(file: FileBytes, header: GgufHeader) -> dict[str, TensorEntry]:
+    """The entries of a file, those with another number of bytes up to the next one than they take marked so."""
+    order = sorted(header.entries, key=lambda name: header.places[name])
+    ends = [*(header.places[name] for name in order[1:]), file.size]
+    entries = dict(header.entries)
+    for name, end in zip(order, ends, strict=True):
+        entry, room = entries[name], end - header.places[name]
+        padding = room - entry.nbytes
+        last = name == order[-1]
+        if room > 0 and not 0 <= padding < header.alignment and not (last and padding > 0):
+            entries[name] = replace(entry, room=room)
+    return entries
 
 
 _SHARDS = "the shards are not of one model; copy them again"

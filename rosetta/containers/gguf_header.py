@@ -30,6 +30,7 @@ class GgufHeader:
         metadata: all keys.
         entries: tensors in file order.
         places: for each tensor the byte of the file where its data begins.
+        alignment: of each tensor's data, in bytes.
         notes: irregularities that were tolerated.
     """
 
@@ -38,6 +39,7 @@ class GgufHeader:
     metadata: LazyMetadata
     entries: dict[str, TensorEntry]
     places: dict[str, int]
+    alignment: int
     notes: tuple[str, ...]
 
 
@@ -64,7 +66,7 @@ def read_header(file: FileBytes) -> GgufHeader:
     data_at = -(-cursor.position // alignment) * alignment
     notes: list[str] = []
     entries, places = _placed(file, infos, data_at, alignment, notes.append)
-    return GgufHeader(version, order, metadata, entries, places, tuple(notes))
+    return GgufHeader(version, order, metadata, entries, places, alignment, tuple(notes))
 
 
 def _version(cursor: Cursor) -> tuple[int, str]:

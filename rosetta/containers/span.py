@@ -12,7 +12,7 @@ def slice_of(entry: TensorEntry, start: int, nbytes: int | None) -> tuple[int, i
         ValueError: the bytes asked for are not the tensor's.
     """
     size = entry.nbytes - start if nbytes is None else nbytes
-    if start < 0 or size < 0 or start + size > entry.nbytes:
+    if start < 0 or size < 0 or start + size > max(entry.nbytes, entry.room or 0):
         raise ValueError(
             f"bytes {start} to {start + size} of tensor {entry.name!r}, which has {entry.nbytes}"
         )

@@ -16,7 +16,7 @@ from torch import Tensor
 from rosetta.compare.pair import ModelPair, Outcome
 from rosetta.compare.results import Side
 from rosetta.compare.settings import agree
-from rosetta.compare.weights import compare_weights
+from rosetta.compare.weights import compare_weights, readable
 from rosetta.config import Value
 from rosetta.errors import RosettaError
 from rosetta.model import Model, Patch
@@ -82,7 +82,7 @@ class Suspect:
     def counterpart(self, weight: Weight) -> Weight | None:
         """The other side's copy of a weight, where it has one of the dims that this side's config demands."""
         other = self.other.weights.get(weight.name)
-        return other if other is not None and self.other.mismatch(weight.name) is None else None
+        return other if other is not None and self.other.contradiction(weight.name) is None else None
 
 
 @dataclass(frozen=True)
@@ -172,10 +172,17 @@ class Fault:
             return False
         return float((truth - value).norm()) <= CLOSE * float(truth.norm())
 
-    def accused_weights(self) -> Iterator[tuple[Suspect, Weight]]:
+    def accused_weights(self, unreadable: bool = False) -> Iterator[tuple[Suspect, Weight]]:
         """Weights of the stage that may be at fault: the subject's that differ from the reference's, and on
         either side those that contradict their own config or are none that a model could have. Of a recorded
-        run nothing says which."""
+        run nothing says which.
+
+        Args:
+            unreadable: also those whose bytes are not those of their dtype, which cannot be decoded.
+        """
+        yield from ((s, w) for s, w in self._accused() if unreadable or readable(w))
+
+    def _accused(self) -> Iterator[tuple[Suspect, Weight]]:
         if self.recorded:
             weights = (self.subject.model.weights.get(name) for name in self.names())
             yield from ((self.subject, weight) for weight in weights if weight is not None)
@@ -185,11 +192,11 @@ class Fault:
                 weight = suspect.model.weights.get(name)
                 if weight is None:
                     continue
-                differs = self._differs(name)
-                if (suspect.role == "subject" and differs) or suspect.model.mismatch(name) is not None:
+                if suspect.model.contradiction(name) is not None:
                     yield suspect, weight
-                elif differs and impossible(weight):
-                    yield suspect, weight
+                elif suspect.other.contradiction(name) is None and self._differs(name):
+                    if suspect.role == "subject" or impossible(weight):
+                        yield suspect, weight
 
     def _differs(self, name: str) -> bool:
         pair = self.pair.weight_pair(name)
@@ -223,7 +230,7 @@ def resembles(a: Weight, b: Weight) -> bool:
 
 def looks_like(a: Weight, b: Weight, least: float = 0.8) -> bool:
     """A quick look at some rows: whether the values of two weights are correlated at least so much."""
-    if a.dims != b.dims:
+    if a.dims != b.dims or not (readable(a) and readable(b)):
         return False
     x, y = (w.values(0, SAMPLED_ROWS).double().flatten() for w in (a, b))
     norm = float(x.norm() * y.norm())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -10,20 +11,22 @@ import torch
 from rosetta import blocks
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
 from rosetta.diagnose.patches import for_all_names
+from rosetta.model import misfit
 from rosetta.weight import Weight
 
 SAMPLED_ROWS = 64
+LARGEST_PADDING = 64  # bytes between two tensors of a GGUF file: its alignment is 32 by default
 SAME_BUT_FOR_ORDER = frozenset({"Q4_0", "APR_Q4"})  # that is `dtype.block_order`
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
     """The other dtypes that fit the byte count of each accused weight, those that resemble the other side first."""
-    for suspect, weight in fault.accused_weights():
-        other = suspect.other.weights.get(weight.name)
+    for suspect, weight in fault.accused_weights(unreadable=True):
+        other = suspect.counterpart(weight)
         candidates = list(_other_dtypes(weight))
         if other is not None and other.dims == weight.dims:
             scored = [(_distance(candidate, other), candidate) for candidate in candidates]
-            now = _distance(weight, other)
+            now = math.inf if misfit(weight) else _distance(weight, other)
             candidates = [c for distance, c in sorted(scored, key=lambda pair: pair[0]) if distance < now]
         for candidate in candidates:
             own, declared, actual = weight.entry.name, weight.entry.dtype, candidate.dtype
@@ -31,7 +34,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
                 kind="dtype.mislabeled",
                 role=suspect.role,
                 repair=Repair(
-                    patches=for_all_names(suspect.model, weight, lambda found, d=actual: replace(found, dtype=d))
+                    patches=for_all_names(suspect.model, weight, lambda found, c=candidate: replace(found, dtype=c.dtype, entry=c.entry))
                 ),
                 tensor=weight.name,
                 declared=declared,
@@ -45,8 +48,11 @@ def _other_dtypes(weight: Weight) -> Iterator[Weight]:
     for dtype, block in blocks.FORMATS.items():
         if dtype == weight.dtype or {dtype, weight.dtype} <= SAME_BUT_FOR_ORDER or block.write_sigma is None or block.block_size == 0:
             continue
-        if blocks.nbytes(dtype, weight.stored_dims) == weight.entry.nbytes:
+        size, room = blocks.nbytes(dtype, weight.stored_dims), weight.entry.room
+        if room is None and size == weight.entry.nbytes:
             yield replace(weight, dtype=dtype)
+        elif room is not None and 0 <= room - size < LARGEST_PADDING:
+            yield replace(weight, dtype=dtype, entry=replace(weight.entry, nbytes=size, room=None))
 
 
 def _distance(candidate: Weight, other: Weight) -> float:

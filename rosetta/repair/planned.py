@@ -1,0 +1,46 @@
+"""One tensor of a repaired file: which weights it holds, and how the file's own rules lay them out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rosetta.containers.container import TensorEntry
+from rosetta.weight import RowOrder, Weight
+
+
+@dataclass(frozen=True)
+class Held:
+    """A canonical weight that a stored tensor holds.
+
+    Args:
+        weight: the repaired weight: where its bytes are and what makes canonical numbers of them.
+        order: how a reader of the repaired file will reorder its rows.
+        part: which part of a fused tensor it will be; None for a whole one.
+        reread: how a reader of the repaired file, given the weight's own bytes, would see it.
+    """
+
+    weight: Weight
+    order: RowOrder | None = None
+    part: tuple[int, tuple[int, ...]] | None = None
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A tensor to be written.
+
+    Args:
+        name: as the file spells it.
+        original: the tensor of that name in the file to be repaired; None for one that is added.
+        held: the weights that it is made of anew, in the order of their rows; none: its bytes are copied.
+        transposed: whether a reader of the repaired file will turn it.
+    """
+
+    name: str
+    original: TensorEntry | None
+    held: tuple[Held, ...] = ()
+    transposed: bool = False
+
+    @property
+    def is_copied(self) -> bool:
+        """Whether no repair concerns it."""
+        return not self.held
