@@ -206,6 +206,20 @@ def test_damage_is_named(key: str, value: Any, said: str) -> None:
     assert str(caught.value).startswith("model.gguf")
 
 
+@pytest.mark.parametrize(
+    ("charsmap", "said"),
+    [
+        (b"\x01", "precompiled_charsmap"),
+        (b"\xff\xff\xff\xff1234", "ends at byte"),
+        (b"\x04\0\0\0" + b"\0\xff\xff\xff" + b"x", "is asked for"),
+    ],
+)
+def test_a_charsmap_that_contradicts_itself_is_named(charsmap: bytes, said: str) -> None:
+    written = unigram(precompiled_charsmap=charsmap)
+    with pytest.raises(DamagedFileError, match=said):
+        loaded(written.container()).encode("The fox")
+
+
 STRANGE: Any = st.one_of(
     st.none(),
     st.booleans(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from fixtures.vocabularies import CORPUS, TRICKY, hex_bytes
+from fixtures.vocabularies import CORPUS, TRICKY, hex_bytes, sentencepiece_model
 from rosetta.errors import DamagedFileError, UnsupportedError
 from rosetta.tokenizer import Tokenizer, open_tokenizer
 
@@ -185,26 +184,6 @@ def test_damage_is_named(tmp_path: Path, files: dict[str, Any], said: str) -> No
     assert str(tmp_path) in str(caught.value)
 
 
-def sentencepiece_model(kind: str, **options: Any) -> bytes:
-    """A model trained by the sentencepiece library."""
-    library = pytest.importorskip("sentencepiece")
-    target = io.BytesIO()
-    texts = [line.strip() for line in (*CORPUS, *CORPUS, *TRICKY) if line.strip()]
-    library.SentencePieceTrainer.train(
-        sentence_iterator=iter(texts),
-        model_writer=target,
-        model_type=kind,
-        vocab_size=500,
-        byte_fallback=True,
-        character_coverage=0.98,
-        user_defined_symbols=["<|user|>"],
-        hard_vocab_limit=False,
-        minloglevel=3,
-        **options,
-    )
-    return target.getvalue()
-
-
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])
 @pytest.mark.parametrize(
     "options",
@@ -218,8 +197,7 @@ def sentencepiece_model(kind: str, **options: Any) -> bytes:
 def test_tokenizer_model_encodes_as_sentencepiece_does(
     tmp_path: Path, kind: str, options: dict[str, Any]
 ) -> None:
-    import sentencepiece
-
+    sentencepiece = pytest.importorskip("sentencepiece")
     data = sentencepiece_model(kind, **options)
     reference = sentencepiece.SentencePieceProcessor(model_proto=data)
     tokenizer = open_tokenizer(folder(tmp_path, {"tokenizer.model": data}))
@@ -238,6 +216,7 @@ def test_tokenizer_model_encodes_as_sentencepiece_does(
 def test_tokenizer_model_is_framed_as_transformers_does(tmp_path: Path, config: dict[str, Any]) -> None:
     from transformers import AutoTokenizer
 
+    pytest.importorskip("sentencepiece")
     data = sentencepiece_model("bpe", normalization_rule_name="identity", remove_extra_whitespaces=False)
     named = {"tokenizer_class": "LlamaTokenizer", "unk_token": "<unk>", **NAMED}
     files = {
@@ -251,11 +230,13 @@ def test_tokenizer_model_is_framed_as_transformers_does(tmp_path: Path, config: 
 
 
 def test_a_sentencepiece_model_of_words_is_refused_by_name(tmp_path: Path) -> None:
+    pytest.importorskip("sentencepiece")
     with pytest.raises(UnsupportedError, match="'word'"):
         open_tokenizer(folder(tmp_path, {"tokenizer.model": sentencepiece_model("word")}))
 
 
 def test_a_truncated_sentencepiece_model_is_an_error_or_a_tokenizer(tmp_path: Path) -> None:
+    pytest.importorskip("sentencepiece")
     data = sentencepiece_model("bpe")
     for end in range(0, len(data), 997):
         try:

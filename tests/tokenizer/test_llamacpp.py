@@ -15,10 +15,12 @@ from fixtures.llamacpp_vocabulary import LlamaCpp
 from fixtures.vocabularies import (
     CONTROL,
     TRICKY,
+    USER_DEFINED,
     Written,
     byte_level,
     plain_pairs,
     scored,
+    sentencepiece_model,
     unigram,
     without,
     word_pieces,
@@ -26,6 +28,7 @@ from fixtures.vocabularies import (
 from rosetta.containers import open_container
 from rosetta.tokenizer import Tokenizer, load_tokenizer
 from rosetta.tokenizer.pre_tokenizers import PRE_TOKENIZERS
+from rosetta.tokenizer.sentencepiece_model import read_sentencepiece
 
 pytestmark = pytest.mark.requires_llamacpp
 
@@ -148,6 +151,23 @@ def test_any_text_is_cut_as_llamacpp_cuts_it(opened: Opened, pre: str) -> None:
         check(pair, "".join(parts))
 
     holds()
+
+
+@pytest.mark.parametrize("merge_spaces", [True, False])
+def test_a_charsmap_normalises_as_llamacpp_does(opened: Opened, merge_spaces: bool) -> None:
+    pytest.importorskip("sentencepiece")
+    facts, spacing = read_sentencepiece(Path("tokenizer.model"), sentencepiece_model("unigram"))
+    keys = {"precompiled_charsmap": spacing.charsmap, "remove_extra_whitespaces": merge_spaces}
+    keys |= {f"{role}_token_id": id for role, id in facts.special_ids.items()} | {"add_space_prefix": True}
+    assert len(spacing.charsmap) > 1000
+    tokens, types, scores = (
+        [*facts.tokens, "ﬀlig"],
+        [*facts.types.tolist(), USER_DEFINED],
+        [*facts.scores.tolist(), 0.0],
+    )
+    pair = opened(Written("t5", tokens, types, scores=scores, keys=keys, architecture="t5"))
+    for text in (*TRICKY, "ﬀ ﬀl ﬀlig ﬁ ①② ｶﾞ Å ㎏ …", "ﬀli ﬀ"):
+        check(pair, text)
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "llama-bpe", "tekken", "chameleon", "glm4"])
