@@ -90,8 +90,12 @@ class Model:
         self, overrides: Mapping[str, Any] | None = None, patches: Mapping[str, Patch] | None = None
     ) -> Model:
         """This model with settings put in place of the file's own and weights read in another way."""
+        composed = {
+            name: both(self.patches[name], patch) if name in self.patches else patch
+            for name, patch in (patches or {}).items()
+        }
         return build_model(
-            self.container, {**self.overrides, **(overrides or {})}, {**self.patches, **(patches or {})}
+            self.container, {**self.overrides, **(overrides or {})}, {**self.patches, **composed}
         )
 
     @property
@@ -111,7 +115,9 @@ def open_model(path: str | Path) -> Model:
 
 
 def build_model(
-    container: Container, overrides: Mapping[str, Any] | None = None, patches: Mapping[str, Patch] | None = None
+    container: Container,
+    overrides: Mapping[str, Any] | None = None,
+    patches: Mapping[str, Patch] | None = None,
 ) -> Model:
     """The canonical model of an open container; see `Model` for the arguments."""
     overrides, patches = overrides or {}, patches or {}
@@ -133,11 +139,15 @@ def build_model(
     placeholders = {name for name, entry in entries.items() if entry.nbytes == 0}
     shapes = {name: entry.dims for name, entry in entries.items() if name not in placeholders}
     config = canonical_config(container, architecture, shapes, overrides)
-    weights = _weights(container, architecture, config, {n: e for n, e in entries.items() if n not in placeholders})
+    weights = _weights(
+        container, architecture, config, {n: e for n, e in entries.items() if n not in placeholders}
+    )
     if architecture.rope is not None and "rope.scaling" not in overrides and "rope_freqs.weight" in weights:
         factors = weights["rope_freqs.weight"]
         if factors.count == config["rope.dimension_count"].value // 2:
-            config["rope.scaling"] = Value(rope_scaling_from_tensor(factors.values().tolist()), factors.entry.name)
+            config["rope.scaling"] = Value(
+                rope_scaling_from_tensor(factors.values().tolist()), factors.entry.name
+            )
     if overrides.get("tied_embeddings") is True and "token_embd.weight" in weights:
         weights["output.weight"] = replace(weights["token_embd.weight"], name="output.weight")
     elif overrides.get("tied_embeddings") is False and "output.weight" not in entries:
@@ -146,6 +156,15 @@ def build_model(
         weights[name] = patch(weights.get(name))
     unknown = tuple(source for source, name in names.items() if name is None)
     return Model(container, architecture, config, weights, unknown, overrides, patches)
+
+
+def both(first: Patch, second: Patch) -> Patch:
+    """One patch after another."""
+
+    def patch(found: Weight | None) -> Weight:
+        return second(first(found))
+
+    return patch
 
 
 def misfit(weight: Weight) -> str | None:
@@ -158,7 +177,11 @@ def misfit(weight: Weight) -> str | None:
         taken = blocks.nbytes(weight.dtype, weight.stored_dims)
         return f"{weight.name} of {weight.dtype} takes {taken:,} bytes, the file has {weight.entry.nbytes:,}"
     room = weight.entry.room
-    return None if room is None else f"{weight.name} takes {weight.entry.nbytes:,} bytes, the file has room for {room:,}"
+    return (
+        None
+        if room is None
+        else f"{weight.name} takes {weight.entry.nbytes:,} bytes, the file has room for {room:,}"
+    )
 
 
 def _architecture(container: Container, overrides: Mapping[str, Any]) -> Architecture:
@@ -173,14 +196,20 @@ def _architecture(container: Container, overrides: Mapping[str, Any]) -> Archite
     if architecture is None:
         known = ", ".join(architecture.name for architecture in all_architectures())
         raise UnsupportedError(
-            f"the architecture {str(declared)[:80]!r} is not supported", file=container.path, remedy=f"rosetta runs {known}"
+            f"the architecture {str(declared)[:80]!r} is not supported",
+            file=container.path,
+            remedy=f"rosetta runs {known}",
         )
     return architecture
 
 
 def _layers_named(container: Container) -> int:
     """Number of layers that tensor names speak of: a wrong block count must not make tensors nameless."""
-    numbers = [int(found[1]) for name in container.tensors if (found := FOREIGN_LAYER.search(name)) and len(found[1]) < 6]
+    numbers = [
+        int(found[1])
+        for name in container.tensors
+        if (found := FOREIGN_LAYER.search(name)) and len(found[1]) < 6
+    ]
     return min(max(numbers, default=0) + 1, LARGEST_BLOCK_COUNT)
 
 
@@ -194,7 +223,14 @@ def _weights(
     weights: dict[str, Weight] = {}
     for name, entry in entries.items():
         _check_dtype(container, entry)
-        weight = Weight(name, container, entry, entry.dtype, entry.dims, _stored_in_out(container, architecture, name, entry))
+        weight = Weight(
+            name,
+            container,
+            entry,
+            entry.dtype,
+            entry.dims,
+            _stored_in_out(container, architecture, name, entry),
+        )
         found = LAYER.match(name)
         if found and found[2].startswith("attn_qkv."):
             suffix = found[2].removeprefix("attn_qkv.")
@@ -228,7 +264,9 @@ def _stored_in_out(container: Container, architecture: Architecture, name: str, 
         return False
     if container.kind == "huggingface":
         return name.rsplit(".", 2)[-2] in architecture.conv1d and name.endswith(".weight")
-    return bool(getattr(container, "transposed_linears", False)) and entry.name.endswith(("_proj.weight", "lm_head.weight"))
+    return bool(getattr(container, "transposed_linears", False)) and entry.name.endswith(
+        ("_proj.weight", "lm_head.weight")
+    )
 
 
 def _ordered(weight: Weight, architecture: Architecture, size: Mapping[str, Any]) -> Weight:

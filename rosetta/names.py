@@ -35,7 +35,9 @@ def canonical_name(name: str, architecture: Architecture, block_count: int) -> s
     return None
 
 
-def canonical_names(names: Iterable[str], architecture: Architecture, block_count: int) -> dict[str, str | None]:
+def canonical_names(
+    names: Iterable[str], architecture: Architecture, block_count: int
+) -> dict[str, str | None]:
     """File name -> canonical name (None: unknown), for all of a container's tensors."""
     return {name: canonical_name(name, architecture, block_count) for name in names}
 
@@ -51,5 +53,7 @@ def _tables(gguf_architecture: str, block_count: int) -> tuple[dict[str, str], f
         table |= {foreign: canonical for foreign, (_, canonical) in mapping.items()}
     table |= ALIASES
     for layer in range(block_count):
-        table |= {f"model.layers.{layer}.{alias}": f"blk.{layer}.{name}" for alias, name in BLOCK_ALIASES.items()}
+        table |= {
+            f"model.layers.{layer}.{alias}": f"blk.{layer}.{name}" for alias, name in BLOCK_ALIASES.items()
+        }
     return table, frozenset(table.values()) | {"rope_freqs"}

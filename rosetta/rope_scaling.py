@@ -104,7 +104,9 @@ def scaling_from_gguf(
     if scaling is None or magnitude == 1:
         return scaling
     # llama.cpp multiplies the rule's own magnitude by it (llama-context.cpp, yarn_attn_factor).
-    return replace(scaling, magnitude=scaling.magnitude * _positive({"attn_factor": magnitude}, "attn_factor"))
+    return replace(
+        scaling, magnitude=scaling.magnitude * _positive({"attn_factor": magnitude}, "attn_factor")
+    )
 
 
 def _scaling(factors: np.ndarray[Any, Any], magnitude: float = 1.0) -> RopeScaling:

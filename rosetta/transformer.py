@@ -86,7 +86,9 @@ class WeightCache:
 class Step:
     """What one operation may use: its inputs, its layer's weights, the config."""
 
-    def __init__(self, model: Model, layer: int | None, inputs: Mapping[str, Tensor], cache: WeightCache) -> None:
+    def __init__(
+        self, model: Model, layer: int | None, inputs: Mapping[str, Tensor], cache: WeightCache
+    ) -> None:
         self.model, self.layer, self.inputs, self.cache = model, layer, inputs, cache
 
     def __getitem__(self, key: str) -> Any:
@@ -102,7 +104,9 @@ class Step:
         if weight is None:
             raise NotComputable(f"{full} is missing", full)
         contradiction = self.model.contradiction(full)
-        if contradiction is not None and weight.entry.room is None:  # with room for others it can be read as it says
+        if (
+            contradiction is not None and weight.entry.room is None
+        ):  # with room for others it can be read as it says
             raise NotComputable(contradiction, full)
         return weight
 
@@ -117,7 +121,9 @@ class Step:
         weight = self.source(name)
         beyond = next((index for index in indices if not 0 <= index < weight.dims[0]), None)
         if beyond is not None:
-            raise NotComputable(f"{weight.name} has {weight.dims[0]} rows, row {beyond} is asked for", weight.name)
+            raise NotComputable(
+                f"{weight.name} has {weight.dims[0]} rows, row {beyond} is asked for", weight.name
+            )
         return self.cache.moved(weight.rows(indices))
 
     def linear(self, x: Tensor, stem: str) -> Tensor:
@@ -143,7 +149,9 @@ class Step:
         return normalised(x, "rms", self[self.model.architecture.epsilon_key]) * self.weight(f"{stem}.weight")
 
 
-def row_blocks(weight: Weight, decode: Callable[[Weight, int, int], Tensor] = Weight.values) -> Iterator[Tensor]:
+def row_blocks(
+    weight: Weight, decode: Callable[[Weight, int, int], Tensor] = Weight.values
+) -> Iterator[Tensor]:
     """A matrix decoded by blocks of rows, none larger than `WEIGHTS_AT_ONCE` weights."""
     rows = max(1, WEIGHTS_AT_ONCE // max(1, weight.dims[-1]))
     for start in range(0, weight.dims[0], rows):
@@ -166,11 +174,15 @@ def embedding(step: Step) -> Tensor:
 
 
 def query(step: Step) -> Tensor:
-    return step.head_norm(_heads(step, step.linear(step.inputs["attn_norm"], "attn_q"), "head_count"), "attn_q_norm")
+    return step.head_norm(
+        _heads(step, step.linear(step.inputs["attn_norm"], "attn_q"), "head_count"), "attn_q_norm"
+    )
 
 
 def key(step: Step) -> Tensor:
-    return step.head_norm(_heads(step, step.linear(step.inputs["attn_norm"], "attn_k"), "head_count_kv"), "attn_k_norm")
+    return step.head_norm(
+        _heads(step, step.linear(step.inputs["attn_norm"], "attn_k"), "head_count_kv"), "attn_k_norm"
+    )
 
 
 def value(step: Step) -> Tensor:
@@ -202,16 +214,22 @@ def rotary_angles(model: Model, tokens: int) -> tuple[Tensor, float]:
     frequency = model["rope.freq_base"] ** (-torch.arange(pairs, dtype=torch.float64) / pairs)
     if scaling is not None:
         frequency = frequency / torch.tensor(scaling.factors, dtype=torch.float64)
-    return torch.outer(torch.arange(tokens, dtype=torch.float64), frequency), scaling.magnitude if scaling else 1.0
+    return torch.outer(
+        torch.arange(tokens, dtype=torch.float64), frequency
+    ), scaling.magnitude if scaling else 1.0
 
 
 def attention_scores(step: Step) -> Tensor:
     """Softmax of the scaled products of queries and keys, causal: [N, T, T]."""
-    q, k = (step.inputs[name].transpose(0, 1) for name in _rotary(step.model.architecture))  # [N, T, D], [K, T, D]
+    q, k = (
+        step.inputs[name].transpose(0, 1) for name in _rotary(step.model.architecture)
+    )  # [N, T, D], [K, T, D]
     tokens, groups = q.shape[1], q.shape[0] // k.shape[0]
     products = q.reshape(len(k), groups * tokens, -1) @ k.transpose(1, 2)  # a group of heads shares its key
     scores = products.view(-1, tokens, tokens) * step["attention.scale"]
-    return scores.masked_fill_(~visible(tokens, step["attention.sliding_window"], q.device), -torch.inf).softmax(-1)
+    return scores.masked_fill_(
+        ~visible(tokens, step["attention.sliding_window"], q.device), -torch.inf
+    ).softmax(-1)
 
 
 def visible(tokens: int, window: int, device: torch.device) -> Tensor:
@@ -264,11 +282,22 @@ def plan(a: Architecture) -> Plan:
 
     def norm(name: str, source: str, tensor: str) -> Op:
         return Op(
-            name, (source,), lambda s: s.norm(s.inputs[source], tensor), (f"{tensor}.weight",), (f"{tensor}.bias",), norm_keys
+            name,
+            (source,),
+            lambda s: s.norm(s.inputs[source], tensor),
+            (f"{tensor}.weight",),
+            (f"{tensor}.bias",),
+            norm_keys,
         )
 
     def linear(name: str, source: str, tensor: str) -> Op:
-        return Op(name, (source,), lambda s: s.linear(s.inputs[source], tensor), (f"{tensor}.weight",), (f"{tensor}.bias",))
+        return Op(
+            name,
+            (source,),
+            lambda s: s.linear(s.inputs[source], tensor),
+            (f"{tensor}.weight",),
+            (f"{tensor}.bias",),
+        )
 
     def projection(name: str, compute: Callable[[Step], Tensor], count: str) -> Op:
         return Op(
@@ -300,7 +329,12 @@ def plan(a: Architecture) -> Plan:
         norm("ffn_norm", "attn_residual", "ffn_norm"),
         *([linear("ffn_gate", "ffn_norm", "ffn_gate")] if a.gated else []),
         linear("ffn_up", "ffn_norm", "ffn_up"),
-        Op("ffn_act", (*(["ffn_gate"] if a.gated else []), "ffn_up"), feed_forward_activation, keys=("activation",)),
+        Op(
+            "ffn_act",
+            (*(["ffn_gate"] if a.gated else []), "ffn_up"),
+            feed_forward_activation,
+            keys=("activation",),
+        ),
         linear("ffn_out", "ffn_act", "ffn_down"),
         add("residual", "attn_residual", "ffn_out"),
     ]
@@ -375,6 +409,5 @@ class Transformer:
 
     def __call__(self, tokens: Sequence[int]) -> Tensor:
         """Logits of every position, [T, V]."""
-        for _, tensor in self.stages(tokens):
-            pass
-        return tensor
+        *_, (_, logits) = self.stages(tokens)
+        return logits

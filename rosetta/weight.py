@@ -159,7 +159,12 @@ class Weight:
     def _rows(self, decode: Callable[[Weight, int, int | None], Tensor], indices: Sequence[int]) -> Tensor:
         if not indices:
             return decode(self, 0, 0)
-        if self._row_bytes() is None or self.transposed or self.order is not None or self.bytes_edit is not None:
+        if (
+            self._row_bytes() is None
+            or self.transposed
+            or self.order is not None
+            or self.bytes_edit is not None
+        ):
             return decode(self, 0, None)[list(indices)]
         return torch.cat([decode(self, i, i + 1) for i in indices])
 

@@ -21,7 +21,9 @@ def command(app: typer.Typer) -> None:
 def trace(
     operand: Annotated[str, typer.Argument(metavar="OPERAND", help="A file or folder that holds a model.")],
     *,
-    output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="The .safetensors file to write.")],
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="The .safetensors file to write.")
+    ],
     prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="What to run.", show_default=DEFAULT_PROMPT)
     ] = None,
@@ -32,7 +34,9 @@ def trace(
         str | None, typer.Option(metavar="17,10,…", help="Token IDs to run instead of a prompt.")
     ] = None,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.cpu,
-    dtype: Annotated[Precision, typer.Option(help="Precision to compute in; float32 is written.")] = Precision.float32,
+    dtype: Annotated[
+        Precision, typer.Option(help="Precision to compute in; float32 is written.")
+    ] = Precision.float32,
     quiet: Annotated[bool, typer.Option("-q", help="Say nothing.")] = False,
 ) -> None:
     """Run one model and write every stage as a float32 tensor under its stage name.
@@ -50,7 +54,11 @@ def trace(
     text, given = given_prompt(prompt, prompt_file, tokens), given_tokens(tokens)
     from rosetta.compare.listener import loaded_tensors
     from rosetta.model import open_model
-    from rosetta.runtimes.torch import prompt_ids, run_facts, run_stages  # imports torch: not before it is needed
+    from rosetta.runtimes.torch import (
+        prompt_ids,
+        run_facts,
+        run_stages,
+    )  # imports torch: not before it is needed
     from rosetta.runtimes.trace import write_trace
 
     with Terminal(quiet=quiet) as listener:

@@ -18,12 +18,18 @@ from rosetta.compare.pair import ModelPair, Outcome
 from rosetta.compare.results import NonFinite, Side, StageDetail, StageDiff, Status
 from rosetta.model import Model
 from rosetta.transformer import Op, stage_name
+from rosetta.weight import Weight
+
+
+SIDES: tuple[Side, Side] = ("left", "right")
 
 
 class Diagnoser(Protocol):
     """What the lockstep asks for the cause of a faulty stage."""
 
-    def examine(self, layer: int | None, op: Op, subject_op: Op, pair: ModelPair, outcome: Outcome) -> tuple[Model, Model] | None:
+    def examine(
+        self, layer: int | None, op: Op, subject_op: Op, pair: ModelPair, outcome: Outcome
+    ) -> tuple[Model, Model] | None:
         """The (reference, subject) with the repairs that explain the fault in place; None where none does."""
         ...
 
@@ -81,8 +87,14 @@ class Lockstep:
         pair = self.stored
         pair.start(tokens)
         layers = max(pair.reference.model.block_count, pair.subject.model.block_count)
-        ours = {op.name: op for op in (*pair.subject.plan.before, *pair.subject.plan.layer, *pair.subject.plan.after)}
-        theirs = {op.name for op in (*pair.reference.plan.before, *pair.reference.plan.layer, *pair.reference.plan.after)}
+        ours = {
+            op.name: op
+            for op in (*pair.subject.plan.before, *pair.subject.plan.layer, *pair.subject.plan.after)
+        }
+        theirs = {
+            op.name
+            for op in (*pair.reference.plan.before, *pair.reference.plan.layer, *pair.reference.plan.after)
+        }
         last = None
         for layer, op in pair.reference.plan.steps(layers):
             if layer != last:
@@ -175,13 +187,13 @@ class Lockstep:
             status=status,
             left_dims=None if left is None else list(left.shape),
             right_dims=None if right is None else list(right.shape),
-            max_diff=metrics and metrics.max_diff,
-            mean_diff=metrics and metrics.mean_diff,
-            rms_diff=metrics and metrics.rms_diff,
-            rel_l2=metrics and metrics.rel_l2,
-            cosine=metrics and metrics.cosine,
+            max_diff=metrics.max_diff if metrics else None,
+            mean_diff=metrics.mean_diff if metrics else None,
+            rms_diff=metrics.rms_diff if metrics else None,
+            rel_l2=metrics.rel_l2 if metrics else None,
+            cosine=metrics.cosine if metrics else None,
             by_token=None if metrics is None else list(metrics.by_token),
-            worst=metrics and metrics.worst,
+            worst=metrics.worst if metrics else None,
             local=outcome.local,
             nonfinite=NonFinite(left=counts[0], right=counts[1]),
             detail=self._detail(layer, op, outcome, left, right, metrics is not None),
@@ -189,21 +201,32 @@ class Lockstep:
         return stage, over
 
     def _detail(
-        self, layer: int | None, op: Op, outcome: Outcome, left: Tensor | None, right: Tensor | None, comparable: bool
+        self,
+        layer: int | None,
+        op: Op,
+        outcome: Outcome,
+        left: Tensor | None,
+        right: Tensor | None,
+        comparable: bool,
     ) -> StageDetail:
         subject_side: Side = "left" if self.stored.reference_side == "right" else "right"
         sides = {"reference": self.stored.reference_side, "subject": subject_side}
-        models = {sides["reference"]: self.stored.reference.model, sides["subject"]: self.stored.subject.model}
+        models = {
+            sides["reference"]: self.stored.reference.model,
+            sides["subject"]: self.stored.subject.model,
+        }
         prefix = "" if layer is None else f"blk.{layer}."
         dims = []
         for name in (*op.weights, *op.optional):
-            found = [models[side].weights.get(prefix + name) for side in ("left", "right")]
-            if any(found):
-                dims.append((prefix + name, *(list(w.entry.dims) if w else None for w in found)))
+            left_weight, right_weight = (models[side].weights.get(prefix + name) for side in SIDES)
+            if left_weight or right_weight:
+                dims.append((prefix + name, _dims(left_weight), _dims(right_weight)))
         return StageDetail(
             left_ends=None if left is None else ends(left),
             right_ends=None if right is None else ends(right),
-            worst=worst_positions(left, right, True) if comparable and left is not None and right is not None else [],
+            worst=worst_positions(left, right, True)
+            if comparable and left is not None and right is not None
+            else [],
             weight_dims=dims,
             not_computable={sides[role]: str(reason) for role, reason in outcome.reasons.items()},
         )
@@ -228,6 +251,10 @@ class Lockstep:
                 right_dims=None if left_has_it else dims,
             )
         )
+
+
+def _dims(weight: Weight | None) -> list[int] | None:
+    return None if weight is None else list(weight.entry.dims)
 
 
 def logits_summary(logits: Tensor, tokens: list[int]) -> float | None:

@@ -79,7 +79,9 @@ def ends(x: Tensor, count: int = 3) -> tuple[list[float], list[float]]:
     return [float(v) for v in flat[:count]], [float(v) for v in flat[-count:]]
 
 
-def worst_positions(a: Tensor, b: Tensor, left_is_a: bool, count: int = 3) -> list[tuple[Worst, list[float], list[float]]]:
+def worst_positions(
+    a: Tensor, b: Tensor, left_is_a: bool, count: int = 3
+) -> list[tuple[Worst, list[float], list[float]]]:
     """The positions of the largest differences, each with the values around it: (position, left's, right's)."""
     left, right = (a, b) if left_is_a else (b, a)
     gap = (a - b).abs().flatten()
@@ -87,7 +89,9 @@ def worst_positions(a: Tensor, b: Tensor, left_is_a: bool, count: int = 3) -> li
     for position in gap.topk(min(count, gap.numel())).indices.tolist():
         index = [int(i) for i in torch.unravel_index(torch.tensor(position), a.shape)]
         row_start = position - index[-1]
-        around = slice(max(row_start, position - NEIGHBOURS), min(row_start + a.shape[-1], position + NEIGHBOURS + 1))
+        around = slice(
+            max(row_start, position - NEIGHBOURS), min(row_start + a.shape[-1], position + NEIGHBOURS + 1)
+        )
         values = [[float(v) for v in side.flatten()[around]] for side in (left, right)]
         at = Worst(index=index, left=float(left.flatten()[position]), right=float(right.flatten()[position]))
         found.append((at, values[0], values[1]))

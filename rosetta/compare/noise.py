@@ -30,7 +30,14 @@ STAGE_RMS = 1.5
 # Float32 floors in units of half a unit in the last place, measured with torch on CPU (docs/noise.md, "floor").
 HALF_ULP = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
 LINEAR_UNITS, LINEAR_UNITS_ONE_TOKEN = 5.0, 0.16  # the latter grows with √C: one token runs another kernel
-NORM_UNITS, SOFTMAX_UNITS, CONTEXT_UNITS, ACTIVATION_UNITS, ADD_UNITS, ROTATION_UNITS = 3.4, 20.0, 5.0, 7.0, 1.0, 2.0
+NORM_UNITS, SOFTMAX_UNITS, CONTEXT_UNITS, ACTIVATION_UNITS, ADD_UNITS, ROTATION_UNITS = (
+    3.4,
+    20.0,
+    5.0,
+    7.0,
+    1.0,
+    2.0,
+)
 
 LINEAR = {
     "q": "attn_q",
@@ -140,7 +147,9 @@ class Noise:
             squares = x.float().square()
             parts = [
                 squares @ part.to(x.device).T
-                for part in row_blocks(step.source(f"{stem}.weight"), lambda _, start, stop: self._variance(full, start, stop))
+                for part in row_blocks(
+                    step.source(f"{stem}.weight"), lambda _, start, stop: self._variance(full, start, stop)
+                )
             ]
             total = torch.cat(parts, dim=-1)
         return total if bias is None else total + bias
@@ -161,7 +170,11 @@ class Noise:
         size = output.float().abs()
         if op.name in LINEAR:
             x, stem = step.inputs[op.inputs[0]], LINEAR[op.name]
-            units = LINEAR_UNITS if len(x) > 1 else max(LINEAR_UNITS, LINEAR_UNITS_ONE_TOKEN * math.sqrt(x.shape[-1]))
+            units = (
+                LINEAR_UNITS
+                if len(x) > 1
+                else max(LINEAR_UNITS, LINEAR_UNITS_ONE_TOKEN * math.sqrt(x.shape[-1]))
+            )
             squares = x.float().square()
             weight = step.source(f"{stem}.weight")
             magnitude = torch.cat(
@@ -224,7 +237,11 @@ def local_error(gap: Tensor, sigma: Tensor, reference: Tensor) -> LocalError:
     """
     sigma = sigma.expand_as(gap)
     magnitude = gap.abs()
-    worst = float(torch.where(magnitude == 0, 0.0, magnitude / (ELEMENT_SIGMAS * sigma)).max()) if gap.numel() else 0.0
+    worst = (
+        float(torch.where(magnitude == 0, 0.0, magnitude / (ELEMENT_SIGMAS * sigma)).max())
+        if gap.numel()
+        else 0.0
+    )
     gap_rms, sigma_rms, size = rms(gap), rms(sigma), rms(reference)
     whole = 0.0 if gap_rms == 0 else (gap_rms / (STAGE_RMS * sigma_rms) if sigma_rms else math.inf)
     return LocalError(

@@ -78,7 +78,11 @@ class ModelPair:
     """
 
     def __init__(
-        self, reference: Transformer, subject: Transformer, reference_side: Side, compared: Pairs | None = None
+        self,
+        reference: Transformer,
+        subject: Transformer,
+        reference_side: Side,
+        compared: Pairs | None = None,
     ) -> None:
         self.reference, self.subject, self.reference_side = reference, subject, reference_side
         self.compared: Pairs = {} if compared is None else compared
@@ -93,7 +97,10 @@ class ModelPair:
     def with_models(self, reference: Model, subject: Model) -> ModelPair:
         """The same run, from the same stages on, by other (repaired) models."""
         pair = ModelPair(
-            self.reference.with_model(reference), self.subject.with_model(subject), self.reference_side, self.compared
+            self.reference.with_model(reference),
+            self.subject.with_model(subject),
+            self.reference_side,
+            self.compared,
         )
         pair.values, pair.subject_values = dict(self.values), dict(self.subject_values)
         return pair
@@ -148,7 +155,9 @@ class ModelPair:
         local = EXACT if same and a is not None else self._local(layer, op, a, local_b, pairs)
         self.reference.cache.clear()
         self.subject.cache.clear()
-        differing = tuple(name for name, pair in pairs.items() if pair is not None and pair.state == "differing")
+        differing = tuple(
+            name for name, pair in pairs.items() if pair is not None and pair.state == "differing"
+        )
         bad_a, bad_b = (0 if x is None else count_nonfinite(x) for x in (a, b))
         return Outcome(a, b, local, reasons, (bad_a, bad_b), differing)
 
@@ -181,7 +190,10 @@ class ModelPair:
     def _weight_pairs(self, layer: int | None, op: Op, subject_op: Op) -> dict[str, WeightPair | None]:
         """Comparisons of all weights that either side uses in a stage, by full name; None: on one side only."""
         prefix = "" if layer is None else f"blk.{layer}."
-        names = [prefix + name for name in dict.fromkeys([*op.weights, *op.optional, *subject_op.weights, *subject_op.optional])]
+        names = [
+            prefix + name
+            for name in dict.fromkeys([*op.weights, *op.optional, *subject_op.weights, *subject_op.optional])
+        ]
         present = [n for n in names if n in self.reference.model.weights or n in self.subject.model.weights]
         return {name: self.weight_pair(name) for name in present}
 
@@ -216,7 +228,12 @@ class ModelPair:
             return None
 
     def _local(
-        self, layer: int | None, op: Op, a: Tensor | None, b: Tensor | None, pairs: Mapping[str, WeightPair | None]
+        self,
+        layer: int | None,
+        op: Op,
+        a: Tensor | None,
+        b: Tensor | None,
+        pairs: Mapping[str, WeightPair | None],
     ) -> LocalError | None:
         if a is None or b is None or a.shape != b.shape or count_nonfinite(a) or count_nonfinite(b):
             return None

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rosetta.compare.adequacy import shortest_ids
 from rosetta.compare.options import Options
 from rosetta.compare.results import Side, TokensDiff
 from rosetta.errors import RosettaError, UsageError
 from rosetta.model import Model
 from rosetta.runtimes.trace import Recording, trace_tokens
 from rosetta.tokenizer import Tokenizer, load_tokenizer
+
+
+AUTO = "auto"
+"""As a prompt: the shortest token sequence that can show every difference found in config."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,13 @@ def tokenize(left: Model, right: Model, options: Options) -> Tokenized:
     for side, model in models.items():
         if isinstance(model.container, Recording):
             return _as_recorded(side, model.container, models, options)
-    tokenizers, notes = _tokenizers(models, required=options.tokens is None)
+    tokenizers, notes = _tokenizers(models, required=options.tokens is None and options.prompt != AUTO)
+    if options.tokens is None and options.prompt == AUTO:
+        run = shortest_ids(left, right)
+        notes.append(
+            f"--prompt auto: {len(run)} tokens, enough to show every difference between the two configs"
+        )
+        return Tokenized(_diff(run, run), run, tokenizers, notes)
     if options.tokens is not None:
         ids: dict[Side, list[int]] = dict.fromkeys(models, list(options.tokens))
     else:
@@ -51,7 +62,9 @@ def tokenize(left: Model, right: Model, options: Options) -> Tokenized:
         own = {side: tokenizers[side] or tokenizers[_other(side)] for side in models}
         if own["left"] is None or own["right"] is None:
             raise UsageError("neither file has a tokenizer", remedy="give token ids: --tokens 17,10,17,28")
-        ids = {side: tokenizer.encode(options.prompt) for side, tokenizer in own.items() if tokenizer is not None}
+        ids = {
+            side: tokenizer.encode(options.prompt) for side, tokenizer in own.items() if tokenizer is not None
+        }
     run = ids[options.reference]
     if not run:
         raise UsageError("the prompt has no tokens", remedy="give a longer one, or --tokens")
@@ -72,7 +85,10 @@ def _as_recorded(side: Side, recording: Recording, models: dict[Side, Model], op
     tokenizers, notes = _tokenizers({_other(side): model}, required=False)
     tokenizer = tokenizers[_other(side)]
     ids = tokenizer.encode(prompt) if isinstance(prompt, str) and tokenizer is not None else run
-    notes.append(f"{recording.path}: the prompt is the recorded one" + (f", {prompt!r}" if isinstance(prompt, str) else ""))
+    notes.append(
+        f"{recording.path}: the prompt is the recorded one"
+        + (f", {prompt!r}" if isinstance(prompt, str) else "")
+    )
     both = {side: run, _other(side): ids}
     known = prompt if isinstance(prompt, str) else None
     return Tokenized(_diff(both["left"], both["right"]), run, {side: None, **tokenizers}, notes, known)

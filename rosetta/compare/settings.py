@@ -41,12 +41,16 @@ def agree(key: str, a: Any, b: Any) -> bool:
 def _row(key: str, left: Value | None, right: Value | None) -> ConfigDiff:
     values = [None if side is None else plain(side.value) for side in (left, right)]
     notes = [
-        f"{name}: {side.note}" for name, side in (("left", left), ("right", right)) if side is not None and side.note
+        f"{name}: {side.note}"
+        for name, side in (("left", left), ("right", right))
+        if side is not None and side.note
     ]
     if left is None or right is None:
         # A key that one container has no place for says nothing about the model.
         missing = "left" if left is None else "right"
-        return ConfigDiff(key=key, left=values[0], right=values[1], status="defaulted", note=f"{missing}: not stated")
+        return ConfigDiff(
+            key=key, left=values[0], right=values[1], status="defaulted", note=f"{missing}: not stated"
+        )
     same = key in ORDER_KEYS or agree(key, left.value, right.value)
     status = "differs" if not same else ("defaulted" if left.defaulted or right.defaulted else "same")
     if key in ORDER_KEYS and left.value != right.value:

@@ -6,7 +6,9 @@ from rosetta.compare.lockstep import LockstepResult
 from rosetta.compare.results import Compared, FirstDivergence, StageDiff, TokensDiff, Verdict
 
 
-def verdict(tokens: TokensDiff, result: LockstepResult, compared: Compared, both_have_weights: bool) -> tuple[Verdict, str]:
+def verdict(
+    tokens: TokensDiff, result: LockstepResult, compared: Compared, both_have_weights: bool
+) -> tuple[Verdict, str]:
     """The verdict and its reason.
 
     Args:
@@ -20,13 +22,19 @@ def verdict(tokens: TokensDiff, result: LockstepResult, compared: Compared, both
     if result.faulty_over:
         return "divergent", f"the fault is first at {_first(result)}"
     if result.brought_back:
-        return "divergent", f"a repair brings {result.brought_back[0]} back, the fault is first at {_first(result)}"
+        return (
+            "divergent",
+            f"a repair brings {result.brought_back[0]} back, the fault is first at {_first(result)}",
+        )
     if not compared.stages:
         return "inconclusive", "no stage could be compared"
     if both_have_weights and not compared.weights:
         return "inconclusive", "no weight could be compared"
     if result.over_threshold:
-        return "drift", f"{result.over_threshold[0]} and later stages differ by no more than the dtypes explain"
+        return (
+            "drift",
+            f"{result.over_threshold[0]} and later stages differ by no more than the dtypes explain",
+        )
     return "match", f"all {compared.stages} stages agree"
 
 

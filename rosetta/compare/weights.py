@@ -92,19 +92,21 @@ def variance(left: Weight, right: Weight, start: int = 0, stop: int | None = Non
     return left.sigma(start, stop).square() + right.sigma(start, stop).square()
 
 
-def describe(name: str, left: Weight | None, right: Weight | None, pair: WeightPair | None, note: str) -> WeightDiff:
+def describe(
+    name: str, left: Weight | None, right: Weight | None, pair: WeightPair | None, note: str
+) -> WeightDiff:
     """The report's row for a weight that differs."""
     return WeightDiff(
         name=name,
-        left_name=left and left.entry.name,
-        right_name=right and right.entry.name,
-        left_dtype=left and left.entry.dtype,
-        right_dtype=right and right.entry.dtype,
+        left_name=left.entry.name if left else None,
+        right_name=right.entry.name if right else None,
+        left_dtype=left.entry.dtype if left else None,
+        right_dtype=right.entry.dtype if right else None,
         left_dims=list(left.entry.dims) if left else None,
         right_dims=list(right.entry.dims) if right else None,
-        rel_rmse=pair and pair.rel_rmse,
-        predicted=pair and pair.predicted,
-        cosine=pair and pair.cosine,
+        rel_rmse=pair.rel_rmse if pair else None,
+        predicted=pair.predicted if pair else None,
+        cosine=pair.cosine if pair else None,
         note=note,
     )
 
@@ -179,7 +181,9 @@ def block_cut(left: Weight, right: Weight, common: float) -> float:
         left, right: the copies; the coarser dtype decides.
         common: the ratio that 99 % of their blocks stay below.
     """
-    coarser = min((left, right), key=lambda weight: weight.entry.nbytes / max(1, math.prod(weight.entry.dims)))
+    coarser = min(
+        (left, right), key=lambda weight: weight.entry.nbytes / max(1, math.prod(weight.entry.dims))
+    )
     cuts = BLOCK_CUTS.get(coarser.dtype, OTHER_CUTS)
     return cuts[PLAIN_CUT] if common <= cuts[PLAIN_BELOW] else cuts[ANY_CUT]
 

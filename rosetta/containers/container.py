@@ -47,24 +47,48 @@ class Setting:
 class Container(Protocol):
     """A file or folder that holds a model."""
 
-    kind: str
-    """`apr`, `gguf` or `huggingface`."""
-    label: str
-    """How people call it: `APR`, `GGUF`, `HF`."""
-    path: Path
-    architecture: str | None
-    """As declared, not interpreted: `qwen2`, `LlamaForCausalLM`; None when the file does not say."""
-    metadata: Mapping[str, Any]
-    """All keys as the file spells them; large arrays are decoded when first asked for."""
-    settings: Mapping[str, Setting]
-    """What the file declares of its configuration, under GGUF keys without the architecture
-    (`attention.head_count`); only keys that are present. Non-GGUF facts have names of the same style:
-    `rope.type` (0 interleaved, 2 split-half), `activation`, `tied_embeddings`."""
-    tensors: Mapping[str, TensorEntry]
-    """In file order."""
-    file_bytes: int
-    notes: tuple[str, ...]
-    """Irregularities that were tolerated, each one sentence."""
+    @property
+    def kind(self) -> str:
+        """`apr`, `gguf` or `huggingface`."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """How people call it: `APR`, `GGUF`, `HF`."""
+        ...
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def architecture(self) -> str | None:
+        """As declared, not interpreted: `qwen2`, `LlamaForCausalLM`; None when the file does not say."""
+        ...
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """All keys as the file spells them; large arrays are decoded when first asked for."""
+        ...
+
+    @property
+    def settings(self) -> Mapping[str, Setting]:
+        """What the file declares of its configuration, under GGUF keys without the architecture
+        (`attention.head_count`); only keys that are present. Non-GGUF facts have names of the same style:
+        `rope.type` (0 interleaved, 2 split-half), `activation`, `tied_embeddings`."""
+        ...
+
+    @property
+    def tensors(self) -> Mapping[str, TensorEntry]:
+        """In file order."""
+        ...
+
+    @property
+    def file_bytes(self) -> int: ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Irregularities that were tolerated, each one sentence."""
+        ...
 
     def read(self, name: str, start: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
         """Bytes `start … start+nbytes` of a tensor's data (all by default), in the machine's byte order,

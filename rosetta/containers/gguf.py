@@ -92,7 +92,7 @@ class GgufContainer:
 def _with_room(file: FileBytes, header: GgufHeader) -> dict[str, TensorEntry]:
     """The entries of a file, those with another number of bytes up to the next one than they take marked so."""
     order = sorted(header.entries, key=lambda name: header.places[name])
-    ends = [*(header.places[name] for name in order[1:]), file.size]
+    ends = [header.places[name] for name in order[1:]] + [file.size] * bool(order)
     entries = dict(header.entries)
     for name, end in zip(order, ends, strict=True):
         entry, room = entries[name], end - header.places[name]

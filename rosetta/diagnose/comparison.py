@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from rosetta.compare.adequacy import hidden_from
 from rosetta.compare.listener import Listener, loaded_tensors
 from rosetta.compare.lockstep import Lockstep, LockstepResult, logits_summary
 from rosetta.compare.options import Options
@@ -32,7 +33,9 @@ from rosetta.compare.settings import compare_config
 from rosetta.compare.verdict import verdict
 from rosetta.compare.weights import WeightPair, describe
 from rosetta.diagnose.engine import Engine
+from rosetta.diagnose.hypothesis import Proposal
 from rosetta.diagnose.tokenizers import tokenizer_findings
+from rosetta.diagnose.unseen import unseen_findings
 from rosetta.errors import UsageError
 from rosetta.model import Model, open_model
 from rosetta.runtimes.trace import RecordedRun, Recording, open_recording, recorded_model
@@ -107,7 +110,8 @@ def compare_operands(left: str, right: str, options: Options, listener: Listener
     if engine is not None:
         prompt = tokenized.prompt if options.tokens is None else None
         findings = tokenizer_findings(models, tokenized, options.reference, prompt)
-        findings += _marked_latent(engine.findings, result)
+        findings += _marked_latent(engine, lockstep, tokenized.run)
+        findings += unseen_findings(models, options.reference, findings)
     word, reason = verdict(tokenized.diff, result, compared, both_have_weights)
     return Comparison(
         operands=operands,
@@ -124,7 +128,12 @@ def compare_operands(left: str, right: str, options: Options, listener: Listener
         refuted=engine.refuted if engine else [],
         logits=compare_logits(result.logits, tokenized, pair.reference_side),
         compared=compared,
-        notes=[*tokenized.notes, *notes, *(note for model in models.values() for note in _notes(model))],
+        notes=[
+            *tokenized.notes,
+            *notes,
+            *hidden_from(len(tokenized.run), *models.values()),
+            *(note for model in models.values() for note in _notes(model)),
+        ],
         load_s=load_s,
         diagnose_s=engine.seconds if engine else 0.0,
         total_s=time.perf_counter() - started,
@@ -188,8 +197,11 @@ def compare_all_weights(pair: ModelPair, models: dict[Side, Model], complete: bo
     """
     left, right = models["left"].weights, models["right"].weights
     names = list(dict.fromkeys([*right, *left]))
-    tied = all("output.weight" in w and w["output.weight"].entry is w["token_embd.weight"].entry
-               for w in (left, right) if "token_embd.weight" in w)
+    tied = all(
+        "output.weight" in w and w["output.weight"].entry is w["token_embd.weight"].entry
+        for w in (left, right)
+        if "token_embd.weight" in w
+    )
     shared = [n for n in names if n in left and n in right and not (tied and n == "output.weight")]
     found = {n: pair.weight_pair(n) for n in shared if complete or pair.has_compared(n)}
     pairs = {name: compared for name, compared in found.items() if compared is not None}
@@ -202,7 +214,13 @@ def compare_all_weights(pair: ModelPair, models: dict[Side, Model], complete: bo
         missing_left=[name for name in right if left and name not in left and name != "rope_freqs.weight"],
         missing_right=[name for name in left if right and name not in right and name != "rope_freqs.weight"],
         differing_tensors=[
-            describe(name, left[name], right[name], pairs[name], _difference_in_words(left[name], right[name], pairs[name]))
+            describe(
+                name,
+                left[name],
+                right[name],
+                pairs[name],
+                _difference_in_words(left[name], right[name], pairs[name]),
+            )
             for name in differing
         ],
     )
@@ -217,7 +235,9 @@ def _difference_in_words(left: Weight, right: Weight, pair: WeightPair) -> str:
     return f"worst block at row {row}, column {column}: {pair.worst_ratio:.3g} × its predicted error"
 
 
-def compare_logits(logits: tuple[Tensor | None, Tensor | None], tokenized: Tokenized, reference: Side) -> LogitsDiff | None:
+def compare_logits(
+    logits: tuple[Tensor | None, Tensor | None], tokenized: Tokenized, reference: Side
+) -> LogitsDiff | None:
     """What the sides would say next, and how likely each finds the prompt itself.
 
     Args:
@@ -286,15 +306,42 @@ def _tokens_stage(tokens: TokensDiff) -> StageDiff:
     )
 
 
-def _marked_latent(findings: list[Finding], result: LockstepResult) -> list[Finding]:
-    """Findings that make nothing divergent on this prompt, marked so."""
-    over = set(result.faulty_over)
+def _marked_latent(engine: Engine, lockstep: Lockstep, tokens: list[int]) -> list[Finding]:
+    """The findings, marked where with the other repairs in place they make nothing divergent on this prompt."""
+    result, over = lockstep.result, set(lockstep.result.faulty_over)
+
+    def latent(finding: Finding, proposal: Proposal | None) -> bool:
+        if finding.evidence is None or finding.evidence.stage in over:
+            return False
+        if not result.brought_back or proposal is None:
+            return True
+        if len(engine.proven) == 1:
+            return False
+        return not _makes_divergent(proposal, engine.proven, lockstep, tokens)
+
     return [
-        finding.model_copy(update={"latent": True})
-        if finding.evidence and finding.evidence.stage not in over and not result.brought_back
-        else finding
-        for finding in findings
+        finding.model_copy(update={"latent": latent(finding, proposal)})
+        for finding, proposal in zip(engine.findings, engine.proven, strict=True)
     ]
+
+
+def _makes_divergent(
+    proposal: Proposal, proven: list[Proposal | None], lockstep: Lockstep, tokens: list[int]
+) -> bool:
+    """Whether a fault alone, all others repaired, puts a stage over the threshold that its repair brings back."""
+    stored, repaired = lockstep.stored, lockstep.repaired
+    assert repaired is not None
+    models = {"reference": stored.reference.model, "subject": stored.subject.model}
+    for other in proven:
+        if other is not None and other is not proposal:
+            models[other.role] = other.repair.applied(models[other.role])
+    alone = Lockstep(stored.with_models(models["reference"], models["subject"]), lockstep.threshold).run(
+        tokens
+    )
+    mended = Lockstep(
+        repaired.with_models(repaired.reference.model, repaired.subject.model), lockstep.threshold
+    )
+    return bool(set(alone.over_threshold) - set(mended.run(tokens).over_threshold))
 
 
 def _notes(model: Model) -> list[str]:
@@ -302,5 +349,7 @@ def _notes(model: Model) -> list[str]:
     notes = [f"{path}: {note}" for note in model.container.notes]
     if model.unknown:
         some = ", ".join(model.unknown[:3]) + (" …" if len(model.unknown) > 3 else "")
-        notes.append(f"{path}: {len(model.unknown)} tensors that {model.architecture.name} does not know: {some}")
+        notes.append(
+            f"{path}: {len(model.unknown)} tensors that {model.architecture.name} does not know: {some}"
+        )
     return notes

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 from rosetta.compare.pair import ModelPair, Outcome
 from rosetta.compare.results import Evidence, Finding, Refuted
@@ -55,6 +56,7 @@ class Engine:
 
     def __init__(self) -> None:
         self.findings: list[Finding] = []
+        self.proven: list[Proposal | None] = []  # what each finding was proven with; None where it was not
         self.refuted: list[Refuted] = []
         self.seconds = 0.0
         self._unexplained: set[tuple[str, str | None]] = set()
@@ -70,6 +72,7 @@ class Engine:
             self._leave_unexplained(fault)
         else:
             self.findings += [_finding(fault, trial, proposal) for proposal in trial.proposals]
+            self.proven += trial.proposals
         self.seconds += time.perf_counter() - started
         return None if trial is None else (trial.pair.reference.model, trial.pair.subject.model)
 
@@ -80,6 +83,7 @@ class Engine:
         if mark in self._unexplained:
             return
         self._unexplained.add(mark)
+        self.proven.append(None)
         what = tensor or key or fault.stage
         reasons = [str(reason) for reason in fault.outcome.reasons.values()]
         kind, said = _likely(fault) if fault.recorded else ("unexplained", None)
@@ -120,24 +124,34 @@ class _Search:
             if trial.confirmed:
                 trial = self._minimal(trial)
                 return self._with_ties(trial, tries) if self.fault.recorded else trial
-            self.refuted += [_refuted(self.fault, trial, proposal) for proposal in trial.proposals[:1] if len(trial.proposals) == 1]
+            self.refuted += [
+                _refuted(self.fault, trial, proposal)
+                for proposal in trial.proposals[:1]
+                if len(trial.proposals) == 1
+            ]
         return None
 
     def _tries(self) -> Iterator[Trial]:
         """Sets of proposals, those that take least from the reference first."""
         for count in range(1, min(LARGEST_SET, len(self.settings)) + 1):
-            yield from (self._try(chosen) for chosen in combinations(self.settings, count) if _compatible(chosen))
+            yield from (
+                self._try(chosen) for chosen in combinations(self.settings, count) if _compatible(chosen)
+            )
         weights = [chosen for proposals in self.tensors.values() if (chosen := self._agreeing(proposals))]
         weights = _without_repeats(weights)
         if weights:
             yield self._try(weights)
         # Where no weight differs visibly, or not all can be made to agree: each proposal by itself.
-        alone = sorted((p for proposals in self.tensors.values() for p in proposals), key=lambda p: _rank(p.kind))
+        alone = sorted(
+            (p for proposals in self.tensors.values() for p in proposals), key=lambda p: _rank(p.kind)
+        )
         yield from (self._try([proposal]) for proposal in alone)
         for count in range(1, min(LARGEST_SET, len(self.settings)) + 1):
             if weights:
                 yield from (
-                    self._try([*chosen, *weights]) for chosen in combinations(self.settings, count) if _compatible(chosen)
+                    self._try([*chosen, *weights])
+                    for chosen in combinations(self.settings, count)
+                    if _compatible(chosen)
                 )
 
     def _with_ties(self, trial: Trial, rest: Iterator[Trial]) -> Trial:
@@ -254,13 +268,15 @@ def _local(outcome: Outcome) -> float | None:
     return None if outcome.local is None else outcome.local.max_diff
 
 
-def _own_names(fault: Fault, tensor: str | None) -> dict[str, str | None]:
+def _own_names(fault: Fault, tensor: str | None) -> dict[str, Any]:
     """What each file calls the tensor."""
     if tensor is None:
         return {}
-    names: dict[str, str | None] = {}
+    names: dict[str, Any] = {}
     for suspect in (fault.subject, fault.reference):
-        weight = suspect.model.weights.get(tensor) or suspect.model.weights.get(tensor.replace(".attn_qkv.", ".attn_q."))
+        weight = suspect.model.weights.get(tensor) or suspect.model.weights.get(
+            tensor.replace(".attn_qkv.", ".attn_q.")
+        )
         names[f"{fault.side(suspect.role)}_name"] = weight.entry.name if weight else None
     return names
 

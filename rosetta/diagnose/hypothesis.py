@@ -135,7 +135,9 @@ class Fault:
         recording = self.pair.recording
         return recording is not None and not recording.recording.facts.get("config")
 
-    def computed(self, repair: Repair | None = None, op: str | None = None, layer: int | None = None) -> Tensor | None:
+    def computed(
+        self, repair: Repair | None = None, op: str | None = None, layer: int | None = None
+    ) -> Tensor | None:
         """The subject's value of a stage from the reference's inputs, with a repair in place; None if it has none.
 
         Args:
@@ -148,12 +150,17 @@ class Fault:
         found = next(o for o in (*plan.before, *plan.layer, *plan.after) if o.name == (op or self.op.name))
         try:
             runner = subject.with_model(repair.applied(subject.model) if repair else subject.model)
-            values = pair.values if layer == self.layer else {n: self.recorded_stage(n, layer) for n in found.inputs}
-            if any(values.get(name) is None for name in found.inputs):
+            inputs = pair.values if layer == self.layer else self._recorded_inputs(found, layer)
+            values = {name: inputs[name] for name in found.inputs if name in inputs}
+            if len(values) < len(found.inputs):
                 return None
             return runner.compute(layer, found, values)
         except (NotComputable, RosettaError):
             return None
+
+    def _recorded_inputs(self, op: Op, layer: int | None) -> dict[str, Tensor]:
+        stages = {name: self.recorded_stage(name, layer) for name in op.inputs}
+        return {name: value for name, value in stages.items() if value is not None}
 
     def recorded_stage(self, op: str, layer: int | None) -> Tensor | None:
         """A recorded stage; `stream` is what enters the layer."""

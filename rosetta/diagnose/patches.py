@@ -28,6 +28,24 @@ def row_blocks_of(a: Weight, b: Weight) -> Iterator[tuple[Tensor, Tensor]]:
         yield a.values(start, start + step), b.values(start, start + step)
 
 
+def reading(**changes: Any) -> Patch:
+    """The patch that reads a weight with some fields of `Weight` changed."""
+
+    def patch(found: Weight) -> Weight:
+        return replace(found, **changes)
+
+    return patch
+
+
+def instead(weight: Weight) -> Patch:
+    """The patch that puts another weight in place, whether or not the file has one of the name."""
+
+    def patch(found: Weight | None) -> Weight:
+        return weight
+
+    return patch
+
+
 def for_all_names(model: Model, weight: Weight, patch: Patch) -> dict[str, Patch]:
     """The patch for a weight and, of a tied head, for the other name of the same tensor."""
     if weight.part is not None and weight.name.startswith("blk."):
@@ -38,11 +56,15 @@ def for_all_names(model: Model, weight: Weight, patch: Patch) -> dict[str, Patch
 def changed(model: Model, weight: Weight, edit: ValuesEdit) -> Repair:
     """The repair that edits a weight's values."""
     return Repair(
-        patches=for_all_names(model, weight, lambda found: replace(found, values_edits=(*found.values_edits, edit)))
+        patches=for_all_names(
+            model, weight, lambda found: replace(found, values_edits=(*found.values_edits, edit))
+        )
     )
 
 
-def taking(suspect: Suspect, weight: Weight, other: Weight, mask: Mask) -> tuple[dict[str, Patch], int, int] | None:
+def taking(
+    suspect: Suspect, weight: Weight, other: Weight, mask: Mask
+) -> tuple[dict[str, Patch], int, int] | None:
     """The patch that takes some values from the other side; with how many, of how many; None for none."""
     edit = FromOther(weight, other, mask)
     taken, count = edit.count()

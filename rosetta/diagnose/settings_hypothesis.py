@@ -66,8 +66,10 @@ def setting_proposal(fault: Fault, kind: str, key: str, own: Value, believed: An
 def shown(value: Any) -> str:
     """A setting in words."""
     if isinstance(value, RopeScaling):
-        factors = f"factors {min(value.factors):.6g} to {max(value.factors):.6g}" if value.factors else "no factors"
+        factors = (
+            f"factors {min(value.factors):.6g} to {max(value.factors):.6g}" if value.factors else "no factors"
+        )
         return factors + (f", magnitude {value.magnitude:.6g}" if value.magnitude != 1 else "")
     if value is None:
         return "none"
-    return f"{value:.8g}" if isinstance(value, float) else str(value)
+    return f"{plain(value):.8g}" if isinstance(value, float) else str(value)

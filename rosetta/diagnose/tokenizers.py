@@ -11,7 +11,14 @@ from rosetta.compare.prompt import Tokenized
 from rosetta.compare.results import Evidence, Finding, Side
 from rosetta.errors import RosettaError
 from rosetta.model import Model
-from rosetta.tokenizer import Tokenizer, TokenizerFinding, TokenType, Vocabulary, VocabularyDifference, compare_vocabularies
+from rosetta.tokenizer import (
+    Tokenizer,
+    TokenizerFinding,
+    TokenType,
+    Vocabulary,
+    VocabularyDifference,
+    compare_vocabularies,
+)
 
 # What a difference is called in a GGUF file, and the facts that its repair exchanges.
 KEYS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -34,7 +41,9 @@ PROBES = (
 METRIC = "mismatched_ids"
 
 
-def tokenizer_findings(models: dict[Side, Model], tokenized: Tokenized, reference: Side, prompt: str | None) -> list[Finding]:
+def tokenizer_findings(
+    models: dict[Side, Model], tokenized: Tokenized, reference: Side, prompt: str | None
+) -> list[Finding]:
     """What is wrong with either tokenizer, and what the subject's has otherwise than the reference's.
 
     Args:
@@ -71,7 +80,9 @@ class _Search:
     def __init__(self, own: Tokenizer, believed: Tokenizer) -> None:
         self.own, self.believed = own, believed
 
-    def causes(self, differences: Sequence[VocabularyDifference], text: str) -> Sequence[VocabularyDifference]:
+    def causes(
+        self, differences: Sequence[VocabularyDifference], text: str
+    ) -> Sequence[VocabularyDifference]:
         """The fewest differences whose repair makes the ids of a text agree; empty where none do."""
         for count in range(1, len(differences) + 1):
             for chosen in combinations(differences, count):
@@ -98,10 +109,19 @@ class _Search:
 
     def probe(self, difference: VocabularyDifference) -> str | None:
         """A text whose ids the difference changes and its repair mends; None where none was found."""
-        return next((text for text in self._probes(difference) if self.mismatches(text) and not self.mismatches(text, [difference])), None)
+        return next(
+            (
+                text
+                for text in self._probes(difference)
+                if self.mismatches(text) and not self.mismatches(text, [difference])
+            ),
+            None,
+        )
 
     def _probes(self, difference: VocabularyDifference) -> Iterator[str]:
-        pieces: Callable[[str], str] = lambda token: token.replace("Ġ", " ").replace("▁", " ").replace("Ċ", "\n")
+        pieces: Callable[[str], str] = lambda token: (
+            token.replace("Ġ", " ").replace("▁", " ").replace("Ċ", "\n")
+        )
         for _, left, right in difference.examples:
             for token in (left, right):
                 if token:

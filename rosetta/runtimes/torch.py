@@ -37,7 +37,9 @@ def prompt_ids(model: Model, prompt: str) -> list[int]:
     return ids
 
 
-def run_stages(model: Model, ids: Sequence[int], device: str = "cpu", dtype: str = "float32") -> Iterator[tuple[str, Tensor]]:
+def run_stages(
+    model: Model, ids: Sequence[int], device: str = "cpu", dtype: str = "float32"
+) -> Iterator[tuple[str, Tensor]]:
     """Every stage of one run, by name.
 
     Args:
@@ -54,7 +56,8 @@ def run_stages(model: Model, ids: Sequence[int], device: str = "cpu", dtype: str
         raise UsageError("no CUDA device is available", remedy="leave out --device cuda")
     if max(ids) >= model["vocab_size"]:
         raise UsageError(
-            f"token id {max(ids)} is beyond the vocabulary of {model['vocab_size']} tokens", remedy="give ids below it"
+            f"token id {max(ids)} is beyond the vocabulary of {model['vocab_size']} tokens",
+            remedy="give ids below it",
         )
     done = "tokens"
     try:
@@ -69,7 +72,9 @@ def run_stages(model: Model, ids: Sequence[int], device: str = "cpu", dtype: str
         ) from reason
 
 
-def run_facts(model: Model, operand: str, prompt: str | None, ids: Sequence[int], dtype: str) -> dict[str, Any]:
+def run_facts(
+    model: Model, operand: str, prompt: str | None, ids: Sequence[int], dtype: str
+) -> dict[str, Any]:
     """What a run was, in JSON's own types."""
     return {
         "schema_version": "1.0",
@@ -81,7 +86,9 @@ def run_facts(model: Model, operand: str, prompt: str | None, ids: Sequence[int]
         "architecture": model.architecture.gguf,
         "prompt": prompt,
         "tokens": list(ids),
-        "stages": [stage_name(layer, op.name) for layer, op in Transformer(model).plan.steps(model.block_count)],
+        "stages": [
+            stage_name(layer, op.name) for layer, op in Transformer(model).plan.steps(model.block_count)
+        ],
         "weights": {name: _rounding(weight) for name, weight in model.weights.items()},
         "config": {key: _plain(value.value) for key, value in model.config.items()},
     }

@@ -54,7 +54,11 @@ def write_trace(path: Path, stages: Iterable[tuple[str, Tensor]], facts: Mapping
             entries: dict[str, Any] = {"__metadata__": {METADATA_KEY: json.dumps(facts, ensure_ascii=False)}}
             for tensor in spool.tensors:
                 offsets = [tensor.start, tensor.start + tensor.entry.nbytes]
-                entries[tensor.entry.name] = {"dtype": "F32", "shape": list(tensor.entry.dims), "data_offsets": offsets}
+                entries[tensor.entry.name] = {
+                    "dtype": "F32",
+                    "shape": list(tensor.entry.dims),
+                    "data_offsets": offsets,
+                }
             header = json.dumps(entries, ensure_ascii=False).encode()
             header += b" " * (-len(header) % ALIGNMENT)
             part = folder / "trace"
@@ -154,7 +158,9 @@ def open_recording(path: Path) -> Recording:
     try:
         facts = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DamagedFileError("the facts of the run are no JSON", file=path, remedy="record it again") from error
+        raise DamagedFileError(
+            "the facts of the run are no JSON", file=path, remedy="record it again"
+        ) from error
     tokens = facts.get("tokens") if isinstance(facts, dict) else None
     if not isinstance(tokens, list) or not tokens or not all(type(t) is int and t >= 0 for t in tokens):
         raise DamagedFileError("the facts of the run name no token ids", file=path, remedy="record it again")
@@ -178,7 +184,9 @@ def recorded_model(recording: Recording, like: Model) -> Model:
 class RecordedRun(Transformer):
     """A recording in the place of a transformer: its stages are read, not computed."""
 
-    def __init__(self, recording: Recording, model: Model, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, recording: Recording, model: Model, device: str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
         super().__init__(model, device, dtype)
         self.recording = recording
 
@@ -228,5 +236,7 @@ def trace_tokens(recording: Recording, largest: int) -> list[int]:
 def _canonical(value: Any) -> Any:
     """A recorded setting as the config holds it."""
     if isinstance(value, dict) and "factors" in value:
-        return RopeScaling(tuple(float(np.float32(f)) for f in value["factors"]), float(value.get("magnitude", 1.0)))
+        return RopeScaling(
+            tuple(float(np.float32(f)) for f in value["factors"]), float(value.get("magnitude", 1.0))
+        )
     return float(np.float32(value)) if isinstance(value, float) else value

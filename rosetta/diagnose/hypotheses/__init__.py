@@ -15,5 +15,7 @@ Hypothesis = Callable[[Fault], Iterator[Proposal]]
 @cache
 def all_hypotheses() -> tuple[Hypothesis, ...]:
     """The `propose` function of every hypothesis."""
-    modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+    modules = [
+        importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)
+    ]
     return tuple(module.propose for module in modules)

@@ -6,14 +6,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
-from rosetta.diagnose.patches import in_memory
+from rosetta.diagnose.patches import in_memory, instead
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
     """The bias that the recorded stage calls for, where a bias can explain the difference."""
     names = [name for name in fault.names() if name.endswith(".bias")]
     now, truth = fault.computed(), fault.outcome.reference
-    if not fault.recorded or not names or now is None or truth is None or now.shape != truth.shape or len(now) < 2:
+    if (
+        not fault.recorded
+        or not names
+        or now is None
+        or truth is None
+        or now.shape != truth.shape
+        or len(now) < 2
+    ):
         return
     gap = (truth - now).double().flatten(1)  # [T, R]
     mean = gap.mean(0)
@@ -28,7 +35,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
     yield Proposal(
         kind=kind,
         role="subject",
-        repair=Repair(patches={name: lambda _: in_memory(name, values.float().cpu())}),
+        repair=Repair(patches={name: instead(in_memory(name, values.float().cpu()))}),
         tensor=name,
         message=f"{name} {state}: the stage is off by the same vector at every token",
         recommendation=f"export {stored.entry.name if stored else name}",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rosetta import blocks
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, looks_like
-from rosetta.diagnose.patches import for_all_names
+from rosetta.diagnose.patches import for_all_names, reading
 
 # Where a block's nibbles lie, and how many bytes hold one group: dtype -> (first byte, bytes, bytes a group).
 # ggml-common.h, block_q4_0 …; a group of n weights takes n/2 bytes.
@@ -72,9 +72,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
             yield Proposal(
                 kind="dtype.block_order",
                 role=suspect.role,
-                repair=Repair(
-                    patches=for_all_names(suspect.model, weight, lambda w, e=edit: replace(w, bytes_edit=e))
-                ),
+                repair=Repair(patches=for_all_names(suspect.model, weight, reading(bytes_edit=edit))),
                 tensor=weight.name,
                 declared=weight.dtype,
                 actual=found,

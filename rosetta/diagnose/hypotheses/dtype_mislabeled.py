@@ -10,7 +10,7 @@ import torch
 
 from rosetta import blocks
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
-from rosetta.diagnose.patches import for_all_names
+from rosetta.diagnose.patches import for_all_names, reading
 from rosetta.model import misfit
 from rosetta.weight import Weight
 
@@ -34,7 +34,11 @@ def propose(fault: Fault) -> Iterator[Proposal]:
                 kind="dtype.mislabeled",
                 role=suspect.role,
                 repair=Repair(
-                    patches=for_all_names(suspect.model, weight, lambda found, c=candidate: replace(found, dtype=c.dtype, entry=c.entry))
+                    patches=for_all_names(
+                        suspect.model,
+                        weight,
+                        reading(dtype=candidate.dtype, entry=candidate.entry),
+                    )
                 ),
                 tensor=weight.name,
                 declared=declared,
@@ -46,7 +50,12 @@ def propose(fault: Fault) -> Iterator[Proposal]:
 
 def _other_dtypes(weight: Weight) -> Iterator[Weight]:
     for dtype, block in blocks.FORMATS.items():
-        if dtype == weight.dtype or {dtype, weight.dtype} <= SAME_BUT_FOR_ORDER or block.write_sigma is None or block.block_size == 0:
+        if (
+            dtype == weight.dtype
+            or {dtype, weight.dtype} <= SAME_BUT_FOR_ORDER
+            or block.write_sigma is None
+            or block.block_size == 0
+        ):
             continue
         size, room = blocks.nbytes(dtype, weight.stored_dims), weight.entry.room
         if room is None and size == weight.entry.nbytes:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import permutations
 
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, looks_like
+from rosetta.diagnose.patches import reading
 from rosetta.model import LAYER, Patch
 from rosetta.weight import Weight
 
@@ -17,26 +18,31 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         if weight.part is None or not weight.name.startswith("blk."):
             continue
         parts = sorted(
-            (w for w in suspect.model.weights.values() if w.entry is weight.entry and w.part), key=lambda w: w.part or (0, ())
+            (w for w in suspect.model.weights.values() if w.entry is weight.entry and w.part),
+            key=lambda w: w.part or (0, ()),
         )
         for order in permutations(range(len(parts))):
             if order != tuple(sorted(order)):
                 yield from _in_order(fault, suspect, parts, order)
 
 
-def _in_order(fault: Fault, suspect: Suspect, parts: list[Weight], order: tuple[int, ...]) -> Iterator[Proposal]:
+def _in_order(
+    fault: Fault, suspect: Suspect, parts: list[Weight], order: tuple[int, ...]
+) -> Iterator[Proposal]:
     """The proposal that the file stores part order[0] first, then order[1], …"""
     sizes = parts[0].part[1] if parts[0].part else ()
     stored = tuple(sizes[which] for which in order)
     repaired = [replace(part, part=(order.index(which), stored)) for which, part in enumerate(parts)]
     others = [suspect.other.weights.get(part.name) for part in parts]
-    alike = [other is not None and looks_like(part, other) for part, other in zip(repaired, others, strict=True)]
+    alike = [
+        other is not None and looks_like(part, other) for part, other in zip(repaired, others, strict=True)
+    ]
     if not fault.recorded and not all(alike):
         return
-    patches: dict[str, Patch] = {
-        part.name: lambda found, p=part.part: replace(found, part=p) for part in repaired
-    }
-    if fault.recorded and not all(fault.agrees_at(Repair(patches=patches), op, fault.layer) for op in ("q", "k", "v")):
+    patches: dict[str, Patch] = {part.name: reading(part=part.part) for part in repaired}
+    if fault.recorded and not all(
+        fault.agrees_at(Repair(patches=patches), op, fault.layer) for op in ("q", "k", "v")
+    ):
         return
     short = [LAYER.sub(r"\2", part.name).rpartition(".")[0].removeprefix("attn_") for part in parts]
     found, wanted = ", ".join(short[which] for which in order), ", ".join(short)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, looks_like, resembles
+from rosetta.diagnose.patches import instead
 from rosetta.model import Patch
 from rosetta.weight import Weight
 
@@ -31,7 +32,12 @@ def propose(fault: Fault) -> Iterator[Proposal]:
 
 
 def _proposal(
-    subject: Suspect, own: int, believed: int, patches: dict[str, Patch], taken: str | None, held: int | None = None
+    subject: Suspect,
+    own: int,
+    believed: int,
+    patches: dict[str, Patch],
+    taken: str | None,
+    held: int | None = None,
 ) -> Proposal:
     spelled = subject.model.config[KEY].key or KEY
     said = f"{KEY} is {own}, the reference has {believed} layers"
@@ -50,8 +56,7 @@ def _proposal(
     )
 
 
-def _layer(weights: object, layer: int) -> list[str]:
-    assert isinstance(weights, dict)
+def _layer(weights: Mapping[str, Weight], layer: int) -> list[str]:
     return [name for name in weights if name.startswith(f"blk.{layer}.")]
 
 
@@ -62,7 +67,7 @@ def _in_words(layers: list[int]) -> str:
 def _taken(subject: Suspect, layers: list[int]) -> dict[str, Patch]:
     """Patches that put the reference's tensors in place of absent layers."""
     return {
-        name: lambda _, w=subject.other.weights[name]: replace(w)
+        name: instead(subject.other.weights[name])
         for layer in layers
         for name in _layer(subject.other.weights, layer)
     }
@@ -81,5 +86,5 @@ def _closed_up(fault: Fault, subject: Suspect, own: int, believed: int) -> Itera
     if not others or not all(b is not None and looks_like(a, b) and resembles(a, b) for a, b in others):
         return
     absent = list(range(layer, layer + gap))
-    patches: dict[str, Patch] = {name: lambda _, w=weight: w for name, weight in moved.items()}
+    patches: dict[str, Patch] = {name: instead(weight) for name, weight in moved.items()}
     yield _proposal(subject, own, believed, {**patches, **_taken(subject, absent)}, _in_words(absent))

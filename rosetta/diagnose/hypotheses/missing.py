@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
+from rosetta.diagnose.patches import instead
 from rosetta.model import LAYER
 
 
@@ -20,7 +20,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
             yield Proposal(
                 kind="value.missing",
                 role=suspect.role,
-                repair=Repair(patches={name: lambda _, w=other: replace(w)}),
+                repair=Repair(patches={name: instead(other)}),
                 tensor=name,
                 message=f"{name} is missing, the other side has it with dims {list(other.dims)}",
                 recommendation=f"export {name} (the other file calls it {own})",
@@ -31,4 +31,6 @@ def propose(fault: Fault) -> Iterator[Proposal]:
 def lacks_layer(suspect: Suspect, name: str) -> bool:
     """Whether the layer is absent as a whole: then its tensors are accused of nothing."""
     found = LAYER.match(name)
-    return found is not None and not any(other.startswith(f"blk.{found[1]}.") for other in suspect.model.weights)
+    return found is not None and not any(
+        other.startswith(f"blk.{found[1]}.") for other in suspect.model.weights
+    )

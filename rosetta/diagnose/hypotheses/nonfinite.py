@@ -15,7 +15,11 @@ def propose(fault: Fault) -> Iterator[Proposal]:
     """The other side's values where an accused weight is not finite."""
     for suspect, weight in fault.accused_weights():
         other = suspect.counterpart(weight)
-        found = taking(suspect, weight, other, _nonfinite) if other is not None and other.dims == weight.dims else None
+        found = (
+            taking(suspect, weight, other, _nonfinite)
+            if other is not None and other.dims == weight.dims
+            else None
+        )
         if found is None:
             continue
         patches, taken, count = found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,17 +13,36 @@ from rosetta.diagnose.hypothesis import Fault, Proposal
 from rosetta.diagnose.settings_hypothesis import setting_hypothesis, setting_proposal
 from rosetta.transformer import normalised
 
+SHOWS = 1e-3  # the default threshold of a stage
 PUBLISHED = (1e-5, 1e-6, 1e-7, 1e-8, 1e-12, 1e-3, 1e-4)
-known = setting_hypothesis("config.norm_epsilon", "attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon")
+known = setting_hypothesis(
+    "config.norm_epsilon", "attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"
+)
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
     """The reference's epsilon; of a recorded run that names none, the one that fits its stage."""
-    yield from known(fault)
+    yield from (_with_reach(proposal) for proposal in known(fault))
     key = fault.subject.model.architecture.epsilon_key
     if fault.settings_unknown and key in fault.op.keys and fault.op.inputs[0] in fault.pair.values:
         for value in _fitting(fault):
-            yield setting_proposal(fault, "config.norm_epsilon", key, fault.subject.model.config[key], value)
+            own = fault.subject.model.config[key]
+            yield _with_reach(setting_proposal(fault, "config.norm_epsilon", key, own, value), own.value)
+
+
+def _with_reach(proposal: Proposal, own: float | None = None) -> Proposal:
+    """The proposal, with the size of activations below which the epsilon shows.
+
+    Of an input with mean square m, an epsilon larger by d makes the output smaller by d / 2m of itself.
+    """
+    declared = own if own is not None else proposal.declared
+    if declared is None or proposal.actual is None:
+        return proposal
+    below = math.sqrt(abs(declared - proposal.actual) / (2 * SHOWS))
+    said = (
+        f"; it changes the output by {SHOWS:g} of itself or more where the input's rms is below {below:.2g}"
+    )
+    return replace(proposal, message=proposal.message + said)
 
 
 def _fitting(fault: Fault) -> Iterator[float]:

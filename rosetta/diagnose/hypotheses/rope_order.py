@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from rosetta.architectures import INTERLEAVED, SPLIT_HALF
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, resembles
-from rosetta.model import LAYER, Model
+from rosetta.model import LAYER, Model, Patch
 from rosetta.weight import RowOrder, Weight
 
 ROTARY = ("attn_q", "attn_k", "attn_q_norm", "attn_k_norm")
@@ -40,7 +40,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         yield Proposal(
             kind="layout.rope_order",
             role=suspect.role,
-            repair=Repair(patches={weight.name: lambda found, m=suspect.model: in_other_order(m, found)}),
+            repair=Repair(patches={weight.name: _turned(suspect.model)}),
             tensor=weight.name,
             declared=NAMES[declared],
             actual=NAMES[other_order],
@@ -51,13 +51,22 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         )
 
 
+def _turned(model: Model) -> Patch:
+    def patch(found: Weight) -> Weight:
+        return in_other_order(model, found)
+
+    return patch
+
+
 def in_other_order(model: Model, weight: Weight) -> Weight:
     """The weight read as if its file kept it in the other rotary order."""
     if weight.order is not None:
         return replace(weight, order=None)
     canonical = model.architecture.rope
     source = SPLIT_HALF if canonical == INTERLEAVED else INTERLEAVED
-    return replace(weight, order=RowOrder(model["attention.key_length"], model["rope.dimension_count"], source))
+    return replace(
+        weight, order=RowOrder(model["attention.key_length"], model["rope.dimension_count"], source)
+    )
 
 
 def _is_rotary(weight: Weight) -> bool:

@@ -55,7 +55,11 @@ def fitted_factor(a: Weight, b: Weight) -> float | None:
     dot = norm_a = norm_b = 0.0
     for x, y in row_blocks_of(a, b):
         x, y = x.double(), y.double()
-        dot, norm_a, norm_b = dot + float((x * y).sum()), norm_a + float((x * x).sum()), norm_b + float((y * y).sum())
+        dot, norm_a, norm_b = (
+            dot + float((x * y).sum()),
+            norm_a + float((x * x).sum()),
+            norm_b + float((y * y).sum()),
+        )
     if not norm_a or not norm_b or not abs(dot) >= LEAST_CORRELATION * (norm_a * norm_b) ** 0.5:
         return None
     factor = dot / norm_b

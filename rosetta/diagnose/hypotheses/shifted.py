@@ -13,7 +13,8 @@ from rosetta import blocks
 from rosetta.compare.weights import block_cut, compare_weights
 from rosetta.diagnose.hypotheses.corrupted import differing_blocks
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
-from rosetta.diagnose.patches import for_all_names, of_weights, taking
+from rosetta.diagnose.patches import for_all_names, of_weights, reading, taking
+from rosetta.model import both
 from rosetta.weight import Weight
 
 LARGEST_SHIFT = 256  # bytes; alignments are 32 and 64, headers that were miscounted a few words
@@ -87,7 +88,7 @@ def best_shift(weight: Weight, other: Weight) -> int | None:
 
 def _moved(suspect: Suspect, weight: Weight, other: Weight, shift: int) -> Iterator[Proposal]:
     edit = Moved(shift)
-    patches = for_all_names(suspect.model, weight, lambda found: replace(found, bytes_edit=edit))
+    patches = for_all_names(suspect.model, weight, reading(bytes_edit=edit))
     moved, taken = replace(weight, bytes_edit=edit), None
     if compare_weights(moved, other).state == "differing":  # the tail that the shift cut off
         group = max(blocks.group_of(w.dtype) for w in (weight, other))
@@ -101,7 +102,7 @@ def _moved(suspect: Suspect, weight: Weight, other: Weight, shift: int) -> Itera
         if cut > min(lost, count // 2):
             return
         first = patches
-        patches = {name: lambda w, n=name: tail[n](first[n](w)) for name in first}
+        patches = {name: both(first[name], tail[name]) for name in first}
         taken = of_weights(cut, count)
     late = "late" if shift > 0 else "early"
     yield Proposal(

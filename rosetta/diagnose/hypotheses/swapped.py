@@ -15,10 +15,14 @@ def propose(fault: Fault) -> Iterator[Proposal]:
     for suspect, weight in fault.accused_weights():
         for partner in _candidates(suspect, weight):
             patches: dict[str, Patch] = {
-                weight.name: lambda found, w=partner: _in_place_of(found, w),
-                partner.name: lambda found, w=weight: _in_place_of(found, w),
+                weight.name: _read_from(partner),
+                partner.name: _read_from(weight),
             }
-            if not (_agree_at_stages(fault, weight, partner, patches) if fault.recorded else _exchanged(suspect, weight, partner)):
+            if not (
+                _agree_at_stages(fault, weight, partner, patches)
+                if fault.recorded
+                else _exchanged(suspect, weight, partner)
+            ):
                 continue
             yield Proposal(
                 kind="value.swapped",
@@ -51,8 +55,17 @@ def _agrees_where_used(fault: Fault, repair: Repair, weight: Weight) -> bool:
     found = LAYER.match(weight.name)
     plan = fault.pair.subject.plan
     tensor, layer = (found[2], int(found[1])) if found else (weight.name, None)
-    ops = [op.name for op in (*plan.before, *plan.layer, *plan.after) if tensor in (*op.weights, *op.optional)]
+    ops = [
+        op.name for op in (*plan.before, *plan.layer, *plan.after) if tensor in (*op.weights, *op.optional)
+    ]
     return bool(ops) and all(fault.agrees_at(repair, op, layer) for op in ops)
+
+
+def _read_from(source: Weight) -> Patch:
+    def patch(found: Weight) -> Weight:
+        return _in_place_of(found, source)
+
+    return patch
 
 
 def _in_place_of(weight: Weight, source: Weight) -> Weight:
@@ -74,9 +87,13 @@ def _candidates(suspect: Suspect, weight: Weight) -> Iterator[Weight]:
     """Tensors of the same dims: those of the same layer first, then the same tensor of other layers."""
     found = LAYER.match(weight.name)
     expected = suspect.model.expected_dims.get(weight.name)
-    alike = []
+    alike: list[tuple[bool, bool, int, Weight]] = []
     for name, other in suspect.model.weights.items():
-        if name == weight.name or other.entry is weight.entry or suspect.model.expected_dims.get(name) is None:
+        if (
+            name == weight.name
+            or other.entry is weight.entry
+            or suspect.model.expected_dims.get(name) is None
+        ):
             continue
         place = LAYER.match(name)
         same_layer = bool(found and place and found[1] == place[1])

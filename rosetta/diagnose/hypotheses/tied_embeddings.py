@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
+from rosetta.diagnose.patches import instead
 from rosetta.model import Model
 
 KEY, HEAD, EMBEDDING = "tied_embeddings", "output.weight", "token_embd.weight"
@@ -14,7 +14,11 @@ KEY, HEAD, EMBEDDING = "tied_embeddings", "output.weight", "token_embd.weight"
 def propose(fault: Fault) -> Iterator[Proposal]:
     """Tie the subject's head as the reference's is, or untie it."""
     subject = fault.subject
-    if fault.op.name != "logits" or tied(subject.model) == tied(subject.other) or KEY not in subject.model.config:
+    if (
+        fault.op.name != "logits"
+        or tied(subject.model) == tied(subject.other)
+        or KEY not in subject.model.config
+    ):
         return
     other = subject.other.weights.get(HEAD)
     container, spelled = subject.model.container, subject.model.config[KEY].key or KEY
@@ -37,7 +41,10 @@ def propose(fault: Fault) -> Iterator[Proposal]:
     yield Proposal(
         kind="config.tied_embeddings",
         role="subject",
-        repair=Repair(overrides={KEY: False}, patches={} if own_head or other is None else {HEAD: lambda _: replace(other)}),
+        repair=Repair(
+            overrides={KEY: False},
+            patches={} if own_head or other is None else {HEAD: instead(other)},
+        ),
         key=KEY,
         declared=True,
         actual=False,

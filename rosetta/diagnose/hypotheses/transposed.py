@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
-from rosetta.diagnose.patches import for_all_names
+from rosetta.diagnose.patches import for_all_names, reading
 from rosetta.weight import Weight
 
 
@@ -40,9 +39,7 @@ def _other_layouts(suspect: Suspect, weight: Weight) -> Iterator[Proposal]:
             kind="layout.dims_swapped" if as_demanded else "layout.transposed",
             role=suspect.role,
             repair=Repair(
-                patches=for_all_names(
-                    suspect.model, weight, lambda w, d=dims, t=turned: replace(w, stored_dims=d, transposed=t)
-                )
+                patches=for_all_names(suspect.model, weight, reading(stored_dims=dims, transposed=turned))
             ),
             tensor=name,
             declared=list(stored),

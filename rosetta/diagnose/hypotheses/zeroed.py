@@ -16,7 +16,11 @@ def propose(fault: Fault) -> Iterator[Proposal]:
     """The other side's values where an accused weight is zero and the other side is not."""
     for suspect, weight in fault.accused_weights():
         other = suspect.counterpart(weight)
-        found = taking(suspect, weight, other, _zeros) if other is not None and other.dims == weight.dims else None
+        found = (
+            taking(suspect, weight, other, _zeros)
+            if other is not None and other.dims == weight.dims
+            else None
+        )
         if found is None:
             continue
         patches, taken, count = found

@@ -1,0 +1,54 @@
+"""What a prompt can show: which settings need how many tokens before they make any difference at all."""
+
+from __future__ import annotations
+
+from rosetta.compare.settings import agree
+from rosetta.model import Model
+
+WINDOW = "attention.sliding_window"
+# Settings of which one token shows nothing: it is at position 0, which no rotation turns, and attends to itself alone.
+NEED_TWO_TOKENS = {
+    "rope.freq_base": "the rotary base",
+    "rope.scaling": "rope scaling",
+    "rope.dimension_count": "the rotated dimensions",
+    "rope.type": "the rotary order",
+    "attention.scale": "the attention scale",
+}
+
+
+def tokens_needed(left: Model, right: Model) -> dict[str, int]:
+    """For each setting in which two models differ and that needs more than one token, how many it needs."""
+    needed = {}
+    for key in (*NEED_TWO_TOKENS, WINDOW):
+        if key not in left.config or key not in right.config or agree(key, left[key], right[key]):
+            continue
+        windows = [w for w in (left[key], right[key]) if w] if key == WINDOW else []
+        needed[key] = min(windows) + 1 if key == WINDOW else 2
+    return needed
+
+
+def hidden_from(count: int, left: Model, right: Model) -> list[str]:
+    """What a prompt of so many tokens cannot have shown, one sentence each."""
+    said = []
+    if count == 1:
+        said.append(
+            "a prompt of one token hides every rotary and attention-scale fault: it stands at position 0 and attends "
+            "to itself alone; give two or more, or --prompt auto"
+        )
+    for key, needed in tokens_needed(left, right).items():
+        if count < needed and count > 1:
+            said.append(
+                f"{key} differs, and shows with {needed} tokens or more; this prompt has {count}: --prompt auto has enough"
+            )
+    return said
+
+
+def shortest_ids(left: Model, right: Model) -> list[int]:
+    """The shortest run of token ids that can show every difference between two configs.
+
+    Distinct ids where the vocabulary has enough, spread over it, the same for the same vocabulary; at least two.
+    """
+    count = max(2, *tokens_needed(left, right).values(), 2)
+    vocabulary = min(model["vocab_size"] for model in (left, right))
+    stride = max(1, vocabulary // (count + 1))
+    return [(stride * (i + 1)) % vocabulary for i in range(count)]

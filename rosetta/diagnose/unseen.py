@@ -1,0 +1,103 @@
+"""Findings that no stage of this run shows: settings that differ all the same, and files that contradict their format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rosetta.compare.adequacy import tokens_needed
+from rosetta.compare.results import Finding, Side
+from rosetta.compare.settings import agree, plain
+from rosetta.diagnose.settings_hypothesis import shown
+from rosetta.model import Model
+
+# Settings that change what is computed, and what a difference in them is called.
+KINDS = {
+    "attention.layer_norm_rms_epsilon": "config.norm_epsilon",
+    "attention.layer_norm_epsilon": "config.norm_epsilon",
+    "rope.freq_base": "config.rope_theta",
+    "rope.scaling": "config.rope_scaling",
+    "rope.dimension_count": "config.rope_dimensions",
+    "attention.scale": "config.attention_scale",
+    "attention.sliding_window": "config.sliding_window",
+    "activation": "config.activation",
+    "norm_type": "config.norm_type",
+    "attention.head_count": "config.head_count",
+    "attention.head_count_kv": "config.head_count_kv",
+    "attention.key_length": "config.head_dim",
+    "block_count": "config.layer_count",
+}
+
+
+def unseen_findings(models: dict[Side, Model], reference: Side, found: list[Finding]) -> Iterator[Finding]:
+    """Latent findings about settings and flags that no other finding names.
+
+    Args:
+        models: both sides, as opened.
+        reference: the side that is believed.
+        found: what the run has shown.
+    """
+    known = {finding.key for finding in found if finding.key is not None}
+    derived = bool(known & {"attention.head_count", "architecture"})
+    for side, model in models.items():
+        yield from _contradictions(side, model, known)
+    subject: Side = "left" if reference == "right" else "right"
+    own, believed = models[subject], models[reference]
+    needed = tokens_needed(own, believed)
+    for key, kind in KINDS.items():
+        if key in known or key not in own.config or key not in believed.config:
+            continue
+        mine, theirs = own.config[key], believed.config[key]
+        if agree(key, mine.value, theirs.value) or (derived and mine.defaulted):
+            continue
+        if _has_no_place(own, key) or _has_no_place(believed, key):
+            continue
+        when = f"; it shows from {needed[key]} tokens on" if key in needed else ""
+        yield Finding(
+            kind=kind,
+            side=subject,
+            key=key,
+            declared=None if mine.defaulted else plain(mine.value),
+            actual=plain(theirs.value),
+            message=f"{key} is {shown(mine.value)}, the reference has {shown(theirs.value)}; "
+            f"no stage of this run depends on it visibly{when}",
+            recommendation=f"write {mine.key or key} {shown(theirs.value)} into the {own.container.label} file",
+            status="suspected",
+            latent=True,
+        )
+
+
+def _has_no_place(model: Model, key: str) -> bool:
+    """Whether a container cannot say a setting of this architecture: GGUF files a mistral model as llama, and
+    llama.cpp gives that no window."""
+    return (
+        key == "attention.sliding_window" and model.container.kind == "gguf" and model.config[key].defaulted
+    )
+
+
+def _contradictions(side: Side, model: Model, known: set[str]) -> Iterator[Finding]:
+    """Where a file breaks a rule of its own container, though it can be read."""
+    key = model.architecture.epsilon_key
+    if model.container.kind == "gguf" and model.config[key].defaulted and key not in known:
+        spelled = f"{model.container.architecture}.{key}"
+        yield Finding(
+            kind="config.norm_epsilon",
+            side=side,
+            key=key,
+            actual=plain(model[key]),
+            message=f"{key} is missing: llama.cpp refuses the file; compared with {shown(model[key])}, the published value",
+            recommendation=f"write {spelled} {shown(model[key])}",
+            status="suspected",
+            latent=True,
+        )
+    if getattr(model.container, "column_major", False):
+        yield Finding(
+            kind="layout.transposed",
+            side=side,
+            key="flags",
+            declared="LAYOUT_COLUMN_MAJOR",
+            actual="LAYOUT_ROW_MAJOR",
+            message="flags: LAYOUT_COLUMN_MAJOR is set, which aprender refuses; the tensors were read row-major, as their dims say",
+            recommendation="write the file with LAYOUT_ROW_MAJOR (0x0400) and without LAYOUT_COLUMN_MAJOR (0x0800)",
+            status="suspected",
+            latent=True,
+        )
