@@ -12,7 +12,6 @@ from rosetta.model import Model
 from rosetta.runtimes.trace import Recording, trace_tokens
 from rosetta.tokenizer import Tokenizer, load_tokenizer
 
-
 AUTO = "auto"
 """As a prompt: the shortest token sequence that can show every difference found in config."""
 
@@ -54,11 +53,11 @@ def tokenize(left: Model, right: Model, options: Options) -> Tokenized:
         )
         return Tokenized(_diff(run, run), run, tokenizers, notes)
     if options.tokens is not None:
-        ids: dict[Side, list[int]] = dict.fromkeys(models, list(options.tokens))
+        ids: dict[Side, list[int]] = {side: list(options.tokens) for side in models}
     else:
-        for side, other in (("left", "right"), ("right", "left")):
-            if tokenizers[side] is None and tokenizers[other] is not None:
-                notes.append(f"{models[side].container.path}: no tokenizer; the {other} side's is used")
+        for side, model in models.items():
+            if tokenizers[side] is None and tokenizers[_other(side)] is not None:
+                notes.append(f"{model.container.path}: no tokenizer; the {_other(side)} side's is used")
         own = {side: tokenizers[side] or tokenizers[_other(side)] for side in models}
         if own["left"] is None or own["right"] is None:
             raise UsageError("neither file has a tokenizer", remedy="give token ids: --tokens 17,10,17,28")
