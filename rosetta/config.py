@@ -31,7 +31,7 @@ LARGEST_BLOCK_COUNT = 4096  # no published model has a tenth of it; a damaged co
 
 @dataclass(frozen=True)
 class Value:
-    """One canonical setting: `key` is the file's own spelling, None where the value is a default (`note` says whose)."""
+    """One canonical setting: `key` is the file's own spelling; None where the value is a default (`note`: whose)."""
 
     value: Any
     key: str | None = None

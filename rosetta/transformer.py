@@ -226,17 +226,17 @@ def attention_scores(step: Step) -> Tensor:
     )  # [N, T, D], [K, T, D]
     tokens, groups = q.shape[1], q.shape[0] // k.shape[0]
     products = q.reshape(len(k), groups * tokens, -1) @ k.transpose(1, 2)  # a group of heads shares its key
-    scores = products.view(-1, tokens, tokens) * step["attention.scale"]
-    return scores.masked_fill_(
-        ~visible(tokens, step["attention.sliding_window"], q.device), -torch.inf
-    ).softmax(-1)
+    hidden = ~visible(tokens, step["attention.sliding_window"], q.device)
+    scores: Tensor = products.view(-1, tokens, tokens) * step["attention.scale"]
+    return scores.masked_fill_(hidden, -torch.inf).softmax(-1)
 
 
 def visible(tokens: int, window: int, device: torch.device) -> Tensor:
     """Which positions each token attends to, bool [T, T]: itself and those before, within the window if any."""
     position = torch.arange(tokens, device=device)
     distance = position[:, None] - position[None, :]
-    return (distance >= 0) & (distance < window) if window else distance >= 0
+    seen: Tensor = (distance >= 0) & (distance < window) if window else distance >= 0
+    return seen
 
 
 def attention_context(step: Step) -> Tensor:

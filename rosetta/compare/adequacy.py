@@ -38,7 +38,7 @@ def hidden_from(count: int, left: Model, right: Model) -> list[str]:
     for key, needed in tokens_needed(left, right).items():
         if count < needed and count > 1:
             said.append(
-                f"{key} differs, and shows with {needed} tokens or more; this prompt has {count}: --prompt auto has enough"
+                f"{key} differs, and shows from {needed} tokens on; this prompt has {count}: --prompt auto has enough"
             )
     return said
 

@@ -20,7 +20,6 @@ from rosetta.model import Model
 from rosetta.transformer import Op, stage_name
 from rosetta.weight import Weight
 
-
 SIDES: tuple[Side, Side] = ("left", "right")
 
 
@@ -156,7 +155,8 @@ class Lockstep:
     def _over(self, outcome: Outcome) -> bool:
         if not outcome.comparable:
             return True
-        assert outcome.reference is not None and outcome.subject is not None
+        assert outcome.reference is not None
+        assert outcome.subject is not None
         if outcome.reference is outcome.subject:
             return False
         gap = outcome.subject.to(outcome.reference.device) - outcome.reference

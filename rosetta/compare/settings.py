@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -51,6 +51,7 @@ def _row(key: str, left: Value | None, right: Value | None) -> ConfigDiff:
         return ConfigDiff(
             key=key, left=values[0], right=values[1], status="defaulted", note=f"{missing}: not stated"
         )
+    status: Literal["same", "differs", "defaulted"]
     same = key in ORDER_KEYS or agree(key, left.value, right.value)
     status = "differs" if not same else ("defaulted" if left.defaulted or right.defaulted else "same")
     if key in ORDER_KEYS and left.value != right.value:

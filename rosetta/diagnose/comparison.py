@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rosetta.compare.adequacy import hidden_from
 from rosetta.compare.listener import Listener, loaded_tensors
-from rosetta.compare.lockstep import Lockstep, LockstepResult, logits_summary
+from rosetta.compare.lockstep import Lockstep, logits_summary
 from rosetta.compare.options import Options
 from rosetta.compare.pair import ModelPair
 from rosetta.compare.prompt import Tokenized, tokenize
@@ -183,7 +183,8 @@ def without_padding(models: dict[Side, Model], tokenized: Tokenized) -> tuple[di
         return replace(weight, part=(0, (common, total - common))) if total == rows[larger] else weight
 
     patches = {"token_embd.weight": shorter, "output.weight": shorter}
-    note = f"{models[larger].container.path}: {rows[larger] - common} rows of padding behind the vocabulary are left out"
+    path, padding = models[larger].container.path, rows[larger] - common
+    note = f"{path}: {padding} rows of padding behind the vocabulary are left out"
     return {**models, larger: models[larger].repaired({"vocab_size": common}, patches)}, [note]
 
 

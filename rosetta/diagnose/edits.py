@@ -63,7 +63,7 @@ class FromOther:
         return torch.where(taken, theirs, values)
 
     def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
-        theirs, taken = self._taken(values, start)
+        _, taken = self._taken(values, start)
         return torch.where(taken, self.other.sigma(start, start + len(values)), sigma)
 
     def count(self) -> tuple[int, int]:

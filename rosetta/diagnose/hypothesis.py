@@ -199,11 +199,13 @@ class Fault:
                 weight = suspect.model.weights.get(name)
                 if weight is None:
                     continue
-                if suspect.model.contradiction(name) is not None:
+                contradicted = suspect.other.contradiction(name) is not None
+                if suspect.model.contradiction(name) is not None or (
+                    not contradicted
+                    and self._differs(name)
+                    and (suspect.role == "subject" or impossible(weight))
+                ):
                     yield suspect, weight
-                elif suspect.other.contradiction(name) is None and self._differs(name):
-                    if suspect.role == "subject" or impossible(weight):
-                        yield suspect, weight
 
     def _differs(self, name: str) -> bool:
         pair = self.pair.weight_pair(name)

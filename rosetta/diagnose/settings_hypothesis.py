@@ -50,7 +50,9 @@ def setting_proposal(fault: Fault, kind: str, key: str, own: Value, believed: An
     spelled = own.key or key
     recommendation = f"write {spelled} {right} into the {container.label} file instead of {said}"
     if own.defaulted:
-        recommendation = f"write {spelled} {right} into the {container.label} file, which does not say: {own.note} is {said}"
+        recommendation = (
+            f"write {spelled} {right} into the {container.label} file: without it, {own.note} is {said}"
+        )
     return Proposal(
         kind=kind,
         role="subject",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -119,13 +119,10 @@ class _Search:
         )
 
     def _probes(self, difference: VocabularyDifference) -> Iterator[str]:
-        pieces: Callable[[str], str] = lambda token: (
-            token.replace("Ġ", " ").replace("▁", " ").replace("Ċ", "\n")
-        )
         for _, left, right in difference.examples:
             for token in (left, right):
                 if token:
-                    yield pieces(token.replace(" ", "") if difference.key == "merges" else token)
+                    yield _spelled(token.replace(" ", "") if difference.key == "merges" else token)
         yield from PROBES
 
 
@@ -134,6 +131,11 @@ def _only_control_tokens(a: Vocabulary, b: Vocabulary) -> bool:
     longer, shorter = (a, b) if len(a.tokens) > len(b.tokens) else (b, a)
     extra = longer.types[len(shorter.tokens) :]
     return all(kind in (TokenType.CONTROL, TokenType.UNUSED) for kind in extra)
+
+
+def _spelled(token: str) -> str:
+    """A token as text, as far as spaces and line breaks go."""
+    return token.replace("Ġ", " ").replace("▁", " ").replace("Ċ", "\n")
 
 
 def differing_ids(a: Sequence[int], b: Sequence[int]) -> int:
@@ -165,7 +167,7 @@ def _difference(
         key=key,
         declared=declared,
         actual=actual,
-        message=f"{key} is not the reference's: {_worded(difference, own, right)}{': ' + examples if examples else ''}{shown}",
+        message=f"{key} is not the reference's: {_worded(difference, own, right, examples)}{shown}",
         recommendation=f"write {key} into the {model.container.label} file as the reference has it",
         status="confirmed" if text is not None else "suspected",
         latent=prompt is None,
@@ -173,8 +175,8 @@ def _difference(
     )
 
 
-def _worded(difference: VocabularyDifference, own: Any, right: Any) -> str:
-    return difference.message if difference.examples else f"{own} here, {right} there"
+def _worded(difference: VocabularyDifference, own: Any, right: Any, examples: str) -> str:
+    return f"{difference.message}: {examples}" if examples else f"{own} here, {right} there"
 
 
 def _evidence(search: _Search, text: str, repaired: Sequence[VocabularyDifference]) -> Evidence:

@@ -1,4 +1,4 @@
-"""Findings that no stage of this run shows: settings that differ all the same, and files that contradict their format."""
+"""Findings that no stage of this run shows: settings that differ all the same, files that break a rule."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _contradictions(side: Side, model: Model, known: set[str]) -> Iterator[Findi
             side=side,
             key=key,
             actual=plain(model[key]),
-            message=f"{key} is missing: llama.cpp refuses the file; compared with {shown(model[key])}, the published value",
+            message=f"{key} is missing: llama.cpp refuses the file; the published {shown(model[key])} was taken",
             recommendation=f"write {spelled} {shown(model[key])}",
             status="suspected",
             latent=True,
@@ -96,7 +96,7 @@ def _contradictions(side: Side, model: Model, known: set[str]) -> Iterator[Findi
             key="flags",
             declared="LAYOUT_COLUMN_MAJOR",
             actual="LAYOUT_ROW_MAJOR",
-            message="flags: LAYOUT_COLUMN_MAJOR is set, which aprender refuses; the tensors were read row-major, as their dims say",
+            message="flags: LAYOUT_COLUMN_MAJOR is set, which aprender refuses; the tensors were read row-major",
             recommendation="write the file with LAYOUT_ROW_MAJOR (0x0400) and without LAYOUT_COLUMN_MAJOR (0x0800)",
             status="suspected",
             latent=True,

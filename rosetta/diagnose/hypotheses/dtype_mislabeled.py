@@ -44,7 +44,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
                 declared=declared,
                 actual=actual,
                 message=f"{weight.name} is declared {declared}, and its bytes are {actual}",
-                recommendation=f"write {own} with the dtype that its bytes have, {actual}, or convert them to {declared}",
+                recommendation=f"write {own} with the dtype of its bytes, {actual}, or convert them to {declared}",
             )
 
 

@@ -54,7 +54,7 @@ def best_shift(weight: Weight, other: Weight) -> int | None:
     width = blocks.block_format(weight.dtype).block_size
     rows, columns = weight.dims[0], weight.count // max(1, weight.dims[0])
     row_bytes = weight.entry.nbytes // max(1, weight.stored_dims[0])
-    if not width or columns % width and len(weight.dims) > 1:
+    if not width or (columns % width and len(weight.dims) > 1):
         return None
     data = weight.container.read(weight.entry.name)
     first = sum(weight.part[1][: weight.part[0]]) if weight.part else 0

@@ -98,7 +98,7 @@ def _candidates(suspect: Suspect, weight: Weight) -> Iterator[Weight]:
         place = LAYER.match(name)
         same_layer = bool(found and place and found[1] == place[1])
         same_tensor = bool(found and place and found[2] == place[2])
-        if other.dims == (expected or weight.dims) or suspect.model.expected_dims[name] == weight.dims:
-            if same_layer or same_tensor or found is None or place is None:
-                alike.append((not same_layer, not same_tensor, len(alike), other))
+        fits = other.dims == (expected or weight.dims) or suspect.model.expected_dims[name] == weight.dims
+        if fits and (same_layer or same_tensor or found is None or place is None):
+            alike.append((not same_layer, not same_tensor, len(alike), other))
     yield from (other for *_, other in sorted(alike, key=lambda item: item[:3]))
