@@ -71,6 +71,11 @@ class GgufContainer:
         self.tensors: Mapping[str, TensorEntry] = MappingProxyType(entries)
         self.notes = tuple(dict.fromkeys(note for _, header in shards for note in header.notes))
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file, or all its shards in order."""
+        return tuple(file.path for file, _ in self._shards)
+
     def read(self, name: str, start: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
         """See `Container.read`."""
         entry = self.tensors[name]

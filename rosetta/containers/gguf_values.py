@@ -14,7 +14,7 @@ from typing import Any
 from rosetta.containers.file_bytes import Cursor, FileBytes
 from rosetta.errors import DamagedFileError
 
-_SCALARS: dict[int, str] = {
+SCALARS: dict[int, str] = {
     0: "B",
     1: "b",
     2: "H",
@@ -128,9 +128,9 @@ def read_name(cursor: Cursor, order: str, what: str) -> str:
 
 
 def _value(cursor: Cursor, order: str, key: str, kind: int) -> Any:
-    if kind in _SCALARS:
-        size = struct.calcsize(f"{order}{_SCALARS[kind]}")
-        return struct.unpack(f"{order}{_SCALARS[kind]}", cursor.take(size))[0]
+    if kind in SCALARS:
+        size = struct.calcsize(f"{order}{SCALARS[kind]}")
+        return struct.unpack(f"{order}{SCALARS[kind]}", cursor.take(size))[0]
     if kind == _STRING:
         (length,) = struct.unpack(f"{order}Q", cursor.take(8))
         if length <= _EAGER:
@@ -146,8 +146,8 @@ def _value(cursor: Cursor, order: str, key: str, kind: int) -> Any:
 
 def _array(cursor: Cursor, order: str, key: str, kind: int, count: int) -> Any:
     start = cursor.position
-    if kind in _SCALARS:
-        cursor.skip(count * struct.calcsize(f"{order}{_SCALARS[kind]}"))
+    if kind in SCALARS:
+        cursor.skip(count * struct.calcsize(f"{order}{SCALARS[kind]}"))
     elif kind == _STRING:
         if count > _MAX_STRINGS or count * 8 > cursor.left:
             message = f"counts {count:,} texts, {cursor.left:,} bytes follow"
@@ -186,7 +186,7 @@ def _numbers(data: bytes, order: str, count: int, kind: int) -> list[Any] | byte
     """A list; bytes for an array of u8, which is a blob (a SentencePiece normaliser)."""
     if kind == _UINT8:
         return data
-    return list(struct.unpack(f"{order}{count}{_SCALARS[kind]}", data))
+    return list(struct.unpack(f"{order}{count}{SCALARS[kind]}", data))
 
 
 def _unknown_kind(cursor: Cursor, key: str, kind: int) -> DamagedFileError:

@@ -57,6 +57,14 @@ class HuggingFaceContainer:
         self.tensors: Mapping[str, TensorEntry] = MappingProxyType(entries)
         self.notes: tuple[str, ...] = ()
 
+    @property
+    def files(self) -> Mapping[Path, tuple[str, ...]]:
+        """The weight files, and the tensors that each holds in the order of their data."""
+        return {
+            file.path: tuple(name for name, (holder, _) in self._places.items() if holder is file)
+            for file in self._files
+        }
+
     def read(self, name: str, start: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
         """See `Container.read`."""
         start, size = slice_of(self.tensors[name], start, nbytes)

@@ -1,6 +1,6 @@
 """A repaired weight as the bytes of a stored tensor: its own bytes wherever they can say it, never rounded again.
 
-Letters: R = rows, C = columns of a weight, row-major; n = blocks of a row, B = weights a block, S = bytes a block.
+Letters: R = rows, C = columns of a weight, row-major; n = blocks a row, B = weights a block, S = bytes a block.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,15 +18,14 @@ from torch import Tensor
 from rosetta import blocks
 from rosetta.containers.container import TensorInput
 from rosetta.diagnose.edits import FromOther
-from rosetta.repair.planned import Held, Planned
+from rosetta.repair.planned import Planned
 from rosetta.weight import FLOATS, RowOrder, Weight
 
-Bytes = NDArray[np.uint8]
-Holds = Callable[[str, tuple[int, ...]], bool]
-"""Whether a file can hold a tensor of a dtype and row-major dims."""
+Holds = Callable[[TensorInput], bool]
+"""Whether a file of its kind can hold a tensor."""
 
-# Two encoders of one quantised dtype round a weight to levels at most a step apart: 2.45 σ of their difference,
-# each σ being step/√12 (docs/noise.md). Beyond it the reference's block is another one.
+# Two encoders of one dtype round a weight to levels at most a step apart, which is 2.45 σ of their difference,
+# each σ being step/√12 (docs/noise.md). A reference's block that is farther off holds something else.
 WITHIN_SIGMAS = 3.0
 TORCH_FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -36,11 +36,11 @@ class Encoded:
 
     Args:
         tensor: its bytes.
-        exact_in: the dtype that could not say the repaired values, where another one had to be taken.
+        inexact: the dtype that could not say the repaired values, where another one had to be taken.
     """
 
     tensor: TensorInput
-    exact_in: str | None = None
+    inexact: str | None = None
 
 
 def encoded(planned: Planned, holds: Holds) -> Encoded:
@@ -50,52 +50,48 @@ def encoded(planned: Planned, holds: Holds) -> Encoded:
         planned: a tensor that is not merely copied.
         holds: what the file to be written can hold.
     """
-    for found in _attempts(planned):
-        if holds(found.dtype, found.dims):
+    for found in (*_verbatim(planned), *_rearranged(planned)):
+        if holds(found):
             return Encoded(found)
     values = np.concatenate([_in_file_order(h.weight.values().numpy(), h.order) for h in planned.held])
-    values = np.ascontiguousarray(values.T) if planned.transposed else values
+    values = np.ascontiguousarray(values.T if planned.transposed else values)
     dtype = planned.held[0].weight.dtype
     tensor = TensorInput(planned.name, "F32", values.shape, values.reshape(-1).view(np.uint8))
     return Encoded(tensor, None if dtype == "F32" else dtype)
 
 
-def _attempts(planned: Planned) -> Iterator[TensorInput]:
-    yield from _verbatim(planned)
-    yield from _rearranged(planned)
-
-
 def _verbatim(planned: Planned) -> Iterator[TensorInput]:
     """All bytes of one stored tensor as they lie, where a reader will take them apart as the repair does."""
     first = planned.held[0].weight
-    source = (first.container, first.entry, first.dtype, first.stored_dims, first.bytes_edit)
     for held in planned.held:
         w = held.weight
-        if (w.container, w.entry, w.dtype, w.stored_dims, w.bytes_edit) != source or w.values_edits:
+        as_read = replace(first, name=w.name, order=held.order, part=held.part, transposed=planned.transposed)
+        if w != replace(as_read, values_edits=()):
             return
-        if w.order != held.order or w.part != held.part or w.transposed != planned.transposed:
-            return
-    data = first.container.read(first.entry.name)
+    data = first.container.read(first.entry.name, 0, first.entry.nbytes)
     data = data if first.bytes_edit is None else first.bytes_edit(data)
     yield TensorInput(planned.name, first.dtype, first.stored_dims, data)
 
 
 def _rearranged(planned: Planned) -> Iterator[TensorInput]:
-    """The bytes of rows, in the file's order and turned where the file has them turned."""
-    dtype, dims = planned.held[0].weight.dtype, planned.held[0].weight.dims
-    if any(h.weight.dtype != dtype or h.weight.dims[1:] != dims[1:] for h in planned.held):
+    """The bytes of rows, in the file's order, and turned where the file has them turned."""
+    weights = [held.weight for held in planned.held]
+    dtype, dims = weights[0].dtype, weights[0].dims
+    if any(w.dtype != dtype or w.dims[1:] != dims[1:] for w in weights):
         return
     if planned.transposed and dtype not in FLOATS:
         return
-    parts = [exact_bytes(held.weight) for held in planned.held]
-    if len(parts) == 1 and parts[0] is not None and len(parts[0]) != (dims[0] if dims else 1):
-        if planned.held[0].order is None and not planned.transposed:  # blocks that span rows
-            yield TensorInput(planned.name, dtype, dims, parts[0].reshape(-1))
-        return
-    rows = [_in_file_order(p, h.order) for p, h in zip(parts, planned.held, strict=True) if p is not None]
-    if len(rows) < len(parts):
-        return
-    data = np.concatenate(rows)
+    parts = []
+    for held in planned.held:
+        rows = exact_bytes(held.weight)
+        if rows is None:
+            return
+        if len(rows) != (dims[0] if dims else 1) and len(weights) == 1:  # blocks that span rows
+            if held.order is None and not planned.transposed:
+                yield TensorInput(planned.name, dtype, dims, rows.reshape(-1))
+            return
+        parts.append(_in_file_order(rows, held.order))
+    data = np.concatenate(parts)
     dims = (len(data), *dims[1:]) if dims else dims
     if planned.transposed:
         data = np.ascontiguousarray(data.view(f"u{FLOATS[dtype]}").T).view(np.uint8)
@@ -103,7 +99,7 @@ def _rearranged(planned: Planned) -> Iterator[TensorInput]:
     yield TensorInput(planned.name, dtype, dims, np.ascontiguousarray(data).reshape(-1))
 
 
-def _in_file_order[Rows: NDArray[np.generic]](rows: Rows, order: RowOrder | None) -> Rows:
+def _in_file_order(rows: NDArray[Any], order: RowOrder | None) -> NDArray[Any]:
     """Canonical rows in the order in which the file keeps them."""
     if order is None:
         return rows
@@ -112,11 +108,11 @@ def _in_file_order[Rows: NDArray[np.generic]](rows: Rows, order: RowOrder | None
     return stored
 
 
-def exact_bytes(weight: Weight) -> Bytes | None:
-    """Bytes in the weight's own dtype that decode to exactly its repaired values; None where there are none.
+def exact_bytes(weight: Weight) -> NDArray[np.uint8] | None:
+    """Bytes in the weight's own dtype that decode to its repaired values; None where there are none.
 
-    A block whose values the repair leaves alone keeps its bytes. One that the repair takes from the reference
-    is the reference's block where that has the same dtype, even if not all its weights had been damaged.
+    A block that the repair leaves alone keeps its bytes. One of which it takes values from the other side is the
+    other side's block where the dtypes are the same and the rest of the block agrees within their rounding.
 
     Returns:
         uint8 [R, bytes a row]; [1, bytes] where blocks span rows.
@@ -124,24 +120,75 @@ def exact_bytes(weight: Weight) -> Bytes | None:
     raw = weight.raw()
     if raw is not None:
         return raw
-    own = _blocks_of(weight.as_repaired_bytes())
-    if own is None:
+    stored, block = replace(weight, values_edits=()), blocks.block_format(weight.dtype)
+    own = _block_rows(stored)
+    if own is None or block.block_size == 0:
         return None
-    size, count = blocks.block_format(weight.dtype).type_size, blocks.block_format(weight.dtype).block_size
-    wanted = _by_block(weight.values(), own, count)  # [rows, n, B]
-    touched = ~_same(wanted, _by_block(weight.as_repaired_bytes().values(), own, count))
-    data = own.reshape(*wanted.shape[:2], size)  # [rows, n, S]
-    changed = touched.any(dim=2)
-    for edit in weight.values_edits:
-        if isinstance(edit, FromOther):
-            changed &= ~_taken(data, wanted, changed, weight, edit.other)
+    wanted = _by_block(weight.values(), own, block)  # [rows, n, B]
+    changed = ~_same(wanted, _by_block(stored.values(), own, block)).all(dim=2)  # [rows, n]
+    data = own.reshape(*wanted.shape[:2], block.type_size).copy()  # [rows, n, S]
+    changed &= ~_taken_whole(data, wanted, changed, weight)
     left = changed.numpy()
     if left.any():
-        if weight.dtype not in TORCH_FLOATS:
+        encoded = _encoded_floats(wanted[changed], weight.dtype)
+        if encoded is None:
             return None
-        values = wanted[changed]  # [blocks, 1]
-        stored = values.to(TORCH_FLOATS[weight.dtype])
-        if not bool(_same(stored.float(), values).all()):
-            return None
-        data[left] = stored.contiguous().view(torch.uint8).reshape(-1, size).numpy()
+        data[left] = encoded
     return data.reshape(len(own), -1)
+
+
+def _block_rows(weight: Weight) -> NDArray[np.uint8] | None:
+    """The bytes of a weight by rows, or in one row where blocks span rows; None where neither can be told."""
+    rows = weight.raw()
+    whole = weight.part is None and weight.order is None and not weight.transposed
+    if rows is not None or not whole:
+        return rows
+    data = weight.container.read(weight.entry.name, 0, weight.entry.nbytes)
+    data = data if weight.bytes_edit is None else weight.bytes_edit(data)
+    return data[None] if len(data) == blocks.nbytes(weight.dtype, weight.stored_dims) else None
+
+
+def _by_block(values: Tensor, rows: NDArray[np.uint8], block: blocks.BlockFormat) -> Tensor:
+    """Values [R, C] as [rows, n, B]; the weights that fill up a row's last block are zeros."""
+    count = rows.shape[1] // block.type_size
+    flat = values.reshape(len(rows), -1)
+    padding = count * block.block_size - flat.shape[1]
+    return torch.nn.functional.pad(flat, (0, padding)).view(len(rows), count, block.block_size)
+
+
+def _taken_whole(data: NDArray[np.uint8], wanted: Tensor, changed: Tensor, weight: Weight) -> Tensor:
+    """Put the other side's blocks in the place of changed ones where they may be; bool [rows, n], which."""
+    none = torch.zeros_like(changed)
+    edits = [edit for edit in weight.values_edits if isinstance(edit, FromOther)]
+    if not edits or not bool(changed.any()):
+        return none
+    other, block = edits[-1].other, blocks.block_format(weight.dtype)
+    theirs = _block_rows(replace(other, values_edits=()))
+    if other.dtype != weight.dtype or other.dims != weight.dims or theirs is None or other.values_edits:
+        return none
+    if theirs.shape != (data.shape[0], math.prod(data.shape[1:])):
+        return none
+    held = _by_block(other.values(), theirs, block)
+    agrees = _same(wanted, held)
+    if block.block_size > 1 and len(edits) == len(weight.values_edits):
+        variance = weight.sigma().square() + other.sigma().square()
+        agrees |= (wanted - held).square() <= WITHIN_SIGMAS**2 * _by_block(variance, theirs, block)
+    taken = changed & agrees.all(dim=2)
+    data[taken.numpy()] = theirs.reshape(data.shape)[taken.numpy()]
+    return taken
+
+
+def _encoded_floats(values: Tensor, dtype: str) -> NDArray[np.uint8] | None:
+    """Values [k, 1] as bytes [k, S] of a float dtype that holds each of them exactly, else None."""
+    if dtype not in TORCH_FLOATS:
+        return None
+    stored = values.to(TORCH_FLOATS[dtype])
+    if not bool(_same(stored.float(), values).all()):
+        return None
+    data: NDArray[np.uint8] = stored.contiguous().view(torch.uint8).reshape(len(values), -1).numpy()
+    return data
+
+
+def _same(a: Tensor, b: Tensor) -> Tensor:
+    """Where two values are equal, NaN being equal to NaN."""
+    return (a == b) | (a.isnan() & b.isnan())

@@ -16,7 +16,6 @@ class Held:
         weight: the repaired weight: where its bytes are and what makes canonical numbers of them.
         order: how a reader of the repaired file will reorder its rows.
         part: which part of a fused tensor it will be; None for a whole one.
-        reread: how a reader of the repaired file, given the weight's own bytes, would see it.
     """
 
     weight: Weight

@@ -1,0 +1,98 @@
+"""What is to be repaired, as every writer of a repaired file takes it, and the tensors made anew for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rosetta.compare.results import Finding
+from rosetta.containers.container import TensorEntry, TensorInput
+from rosetta.model import Model
+from rosetta.repair.changes import ABSENT, Change
+from rosetta.repair.encode import Holds, encoded
+from rosetta.repair.layout import Layout
+from rosetta.repair.planned import Planned
+from rosetta.tokenizer import Vocabulary
+
+
+@dataclass(frozen=True)
+class Fix:
+    """A file and what is wrong with it.
+
+    Args:
+        base: the model as its file holds it.
+        repaired: with all confirmed repairs in place.
+        other: the other side, likewise.
+        settings: canonical settings that the repaired file states in place of the file's own.
+        layout: the tensors of the repaired file.
+        findings: the confirmed causes.
+        vocabulary: facts of the tokenizer that are to be exchanged, by their GGUF key.
+    """
+
+    base: Model
+    repaired: Model
+    other: Model
+    settings: Mapping[str, Any]
+    layout: Layout
+    findings: Sequence[Finding]
+    vocabulary: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Written:
+    """What a writer did.
+
+    Args:
+        changes: what is otherwise than in the file that was repaired.
+        unsaid: canonical settings that the container has no place for.
+        notes: what else is to be known, one sentence each.
+        copied: number of tensors whose bytes were copied untouched.
+    """
+
+    changes: list[Change] = field(default_factory=list)
+    unsaid: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    copied: int = 0
+
+
+def remade(fix: Fix, holds: Holds, written: Written) -> Iterator[TensorInput]:
+    """The tensors that a repair concerns, one at a time, each noted as a change.
+
+    Args:
+        fix: what is to be repaired.
+        holds: what the file to be written can hold.
+        written: where the changes are noted.
+    """
+    source = str(fix.other.container.path)
+    for planned in fix.layout.tensors:
+        if planned.is_copied:
+            written.copied += 1
+            continue
+        found = encoded(planned, holds)
+        before = ABSENT if planned.original is None else shape(planned.original)
+        notes = _why(planned, fix.findings, source)
+        if found.inexact is not None:
+            notes.append(f"{found.inexact} cannot say the repaired values, {found.tensor.dtype} does")
+        written.changes.append(Change(planned.name, before, shape(found.tensor), "; ".join(notes)))
+        yield found.tensor
+    for own in fix.layout.dropped:
+        written.changes.append(Change(own, shape(fix.base.container.tensors[own]), ABSENT))
+
+
+def shape(tensor: TensorEntry | TensorInput) -> str:
+    """A tensor in words: `F16 [1536, 256]`."""
+    return f"{tensor.dtype} {list(tensor.dims)}"
+
+
+def _why(planned: Planned, findings: Sequence[Finding], source: str) -> list[str]:
+    """The kinds of the findings about a tensor, and what their repairs took from the other file."""
+    names = {held.weight.name for held in planned.held}
+    names |= {name.replace(f".{part}.", ".attn_qkv.") for name in names for part in ("attn_q", "attn_k", "attn_v")}
+    found = {f.kind: f for f in findings if f.tensor in names or f.partner in names}
+    taken = {kind: f.evidence.from_reference for kind, f in found.items() if f.evidence is not None}
+    notes = [kind + (f": {taken[kind]} from {source}" if taken.get(kind) else "") for kind in found]
+    if not notes and all(held.weight.container.path == Path(source) for held in planned.held):
+        notes.append(f"from {source}")
+    return notes

@@ -1,0 +1,155 @@
+"""Rope scaling, which is compared as factors, in the form in which a container states it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rosetta.compare.settings import agree, plain
+from rosetta.containers.container import Container
+from rosetta.errors import UnsupportedError
+from rosetta.model import Model
+from rosetta.rope_scaling import RopeScaling, scaling_from_gguf, scaling_from_parameters
+
+PREFIX = "rope.scaling."
+# GGUF's key -> the parameter that Hugging Face has for it (llama.cpp, convert_hf_to_gguf.py).
+PARAMETERS = {
+    "rope.scaling.type": "rope_type",
+    "rope.scaling.factor": "factor",
+    "rope.scaling.original_context_length": "original_max_position_embeddings",
+    "rope.scaling.yarn_beta_fast": "beta_fast",
+    "rope.scaling.yarn_beta_slow": "beta_slow",
+}
+
+
+@dataclass(frozen=True)
+class GgufScaling:
+    """A rope scaling as a GGUF file states it.
+
+    Args:
+        keys: without the architecture; none where there is no rule.
+        factors: of the tensor `rope_freqs.weight`; none where the keys say it all.
+    """
+
+    keys: Mapping[str, Any]
+    factors: tuple[float, ...] = ()
+
+
+def as_gguf(scaling: RopeScaling | None, model: Model, other: Container) -> GgufScaling:
+    """A scaling in GGUF's form: the other file's own words where it has them, else a rule, else factors.
+
+    Args:
+        scaling: what is to be said.
+        model: the repaired model, whose base and sizes it belongs to.
+        other: the file it was taken from.
+
+    Raises:
+        UnsupportedError: it multiplies the rotated values, and no rule of GGUF's says by how much.
+    """
+    if scaling is None:
+        return GgufScaling({})
+    for keys in _gguf_candidates(scaling, other):
+        try:
+            found = scaling_from_gguf(keys, *_sizes(model))
+        except (KeyError, ValueError, ZeroDivisionError):
+            continue
+        if agree("rope.scaling", found, scaling):
+            return GgufScaling(keys)
+    if scaling.magnitude == 1:
+        return GgufScaling({}, scaling.factors)
+    raise _unsaid(model)
+
+
+def as_parameters(scaling: RopeScaling, model: Model, other: Container) -> dict[str, Any]:
+    """A scaling as a Hugging Face `rope_parameters` (or `rope_scaling`) object, without the base.
+
+    Args:
+        scaling, model, other: as for `as_gguf`.
+
+    Raises:
+        UnsupportedError: no rule that Hugging Face names gives these factors.
+    """
+    for parameters in _parameter_candidates(scaling, model, other):
+        try:
+            found = scaling_from_parameters(parameters, *_sizes(model))
+        except (KeyError, ValueError, ZeroDivisionError):
+            continue
+        if agree("rope.scaling", found, scaling):
+            return parameters
+    raise _unsaid(model)
+
+
+def _sizes(model: Model) -> tuple[int, float, int]:
+    """Rotary pairs, base, context length."""
+    return model["rope.dimension_count"] // 2, model["rope.freq_base"], model["context_length"]
+
+
+def _unsaid(model: Model) -> UnsupportedError:
+    container = model.container
+    remedy = f"write the scaling of the original model into the {container.label} file"
+    return UnsupportedError("the rope scaling fits no rule that it could state", file=container.path, remedy=remedy)
+
+
+def _gguf_candidates(scaling: RopeScaling, other: Container) -> Iterator[dict[str, Any]]:
+    own = {key: found.value for key, found in other.settings.items() if key.startswith(PREFIX)}
+    if own:
+        yield own
+    stated = other.settings.get("rope.scaling")
+    if stated is not None and isinstance(stated.value, Mapping):
+        table = dict(stated.value)
+        table.setdefault("rope_type", table.get("type"))
+        yield {key: table[name] for key, name in PARAMETERS.items() if table.get(name) is not None}
+    if len(set(scaling.factors)) == 1:
+        yield {"rope.scaling.type": "linear", "rope.scaling.factor": plain(scaling.factors[0])}
+
+
+def _parameter_candidates(scaling: RopeScaling, model: Model, other: Container) -> Iterator[dict[str, Any]]:
+    stated = other.settings.get("rope.scaling")
+    if stated is not None and isinstance(stated.value, Mapping):
+        yield {key: value for key, value in stated.value.items() if key not in ("rope_theta", "partial_rotary_factor")}
+    keys = {name: other.settings[key].value for key, name in PARAMETERS.items() if key in other.settings}
+    if keys:
+        yield {"rope_type": "linear", **keys}
+    if len(set(scaling.factors)) == 1:
+        yield {"rope_type": "linear", "factor": plain(scaling.factors[0])}
+    yield from _llama3_candidates(scaling, model)
+
+
+def _llama3_candidates(scaling: RopeScaling, model: Model) -> Iterator[dict[str, Any]]:
+    """Parameters of Llama 3.1's rule that could have given the factors.
+
+    Between its two bounds the blend s = (1/f - 1/F) / (1 - 1/F) is linear in the frequency: s = slope * frequency
+    + start, where slope = context / (2π (high - low)) and start = -low / (high - low). Three unknowns and two
+    equations: low is 1, as published (transformers, modeling_rope_utils).
+    """
+    pairs, theta, _ = _sizes(model)
+    factors = np.array(scaling.factors, dtype=np.float64)
+    largest = float(factors.max())
+    if largest <= 1 or len(factors) != pairs:
+        return
+    frequency = theta ** (-np.arange(pairs) / pairs)
+    blend = (1 / factors - 1 / largest) / (1 - 1 / largest)
+    between = (blend > 1e-4) & (blend < 1 - 1e-4)
+    spans = [3.0]  # high - low as published
+    if between.sum() >= 2:
+        _, start = np.polyfit(frequency[between], blend[between], 1)
+        spans = [float(round(-1 / start, 3)), *spans] if start < 0 else spans
+    for span in spans:
+        if between.any():
+            contexts = (blend[between] * span + 1) * 2 * math.pi / frequency[between]
+            contexts = contexts[:1].tolist() + [float(np.median(contexts))]
+        else:  # any context that puts the bounds between two frequencies
+            inside = frequency[blend >= 0.5]
+            contexts = [] if not len(inside) else [(span + 1) * 2 * math.pi / float(inside.min())]
+        for context in contexts:
+            yield {
+                "rope_type": "llama3",
+                "factor": plain(float(np.float32(largest))),
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 1.0 + span,
+                "original_max_position_embeddings": round(context),
+            }
