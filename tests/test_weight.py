@@ -39,7 +39,7 @@ def random(*dims: int) -> Floats:
 
 
 def adjacent_pairs(rows: int, head: int, rotated: int) -> list[int]:
-    """For each row of GGUF's order the split-half row, one at a time: row 2j of a head was row j, 2j + 1 was j + n/2."""
+    """For each row of GGUF's order the split-half row: row 2j of a head was row j, row 2j + 1 was j + n/2."""
     found = []
     for row in range(rows):
         first, inside = row - row % head, row % head
@@ -95,10 +95,7 @@ def layouts(draw: st.DrawFn) -> tuple[Weight, Floats]:
         rows, columns = 96, draw(st.sampled_from([12, 24]))
     dims = (columns, rows) if turned else (rows, columns)
     values = random(*dims)
-    if dtype == "F64":
-        raw = values.astype("<f8").view(np.uint8)
-    else:
-        raw = encode(values, dtype)
+    raw = values.astype("<f8").view(np.uint8) if dtype == "F64" else encode(values, dtype)
     container = MemoryContainer({}, {"w": (dtype, dims, raw)})
     if dtype == "F64":
         decoded = values

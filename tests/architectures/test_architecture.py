@@ -1,0 +1,117 @@
+"""What each architecture says of itself, held to gguf-py's lists, transformers' classes and the built models' dims."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+
+from fixtures import model_spec
+from fixtures.architectures import ARCHITECTURES, blueprint
+from rosetta.architectures import Architecture, Default, all_architectures, find_architecture
+
+every_architecture = pytest.mark.parametrize("own", all_architectures(), ids=lambda own: own.name)
+
+
+def config_of(architecture: str, **changes: Any) -> dict[str, Any]:
+    spec = model_spec(architecture, **changes)
+    return {
+        "embedding_length": spec.hidden,
+        "feed_forward_length": spec.ffn,
+        "attention.head_count": spec.heads,
+        "attention.head_count_kv": spec.kv_heads,
+        "attention.key_length": spec.head_dim,
+        "attention.value_length": spec.head_dim,
+        "vocab_size": spec.vocab,
+        "rope.dimension_count": spec.head_dim,
+    }
+
+
+def test_the_package_lists_its_own_modules() -> None:
+    assert {own.name for own in all_architectures()} >= {"llama", "mistral", "qwen2", "qwen3", "gpt2"}
+    assert len({own.name for own in all_architectures()}) == len(all_architectures())
+
+
+@every_architecture
+def test_gguf_knows_the_architecture_by_its_name(own: Architecture) -> None:
+    assert own.gguf in gguf.MODEL_ARCH_NAMES.values()
+
+
+@pytest.mark.requires_transformers
+@every_architecture
+def test_transformers_has_the_classes(own: Architecture) -> None:
+    transformers = pytest.importorskip("transformers")
+    for name in own.classes:
+        assert getattr(transformers, name).config_class.model_type == own.name
+
+
+@every_architecture
+def test_every_name_that_a_file_declares_finds_it(own: Architecture) -> None:
+    for declared in (own.name, own.name.upper(), own.name.capitalize(), *own.classes):
+        assert find_architecture(declared) is own
+
+
+@pytest.mark.parametrize(
+    "declared", ["", "bert", "llama4", "qwen", "LlamaForSequenceClassification", "../llama"]
+)
+def test_other_names_find_nothing(declared: str) -> None:
+    assert find_architecture(declared) is None
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_dims_are_those_of_the_models_as_they_are_built(name: str) -> None:
+    """Heads × head size is not hidden here, so that no two dims are equal by chance."""
+    changes = {"heads": 6, "kv_heads": 6 if name == "gpt2" else 3, "head_dim": 32, "hidden": 192, "ffn": 320}
+    if name != "gpt2":
+        changes["hidden"] = 128
+    spec = model_spec(name, layers=1, tied=False, **changes)
+    own, config = find_architecture(name), config_of(name, **changes)
+    assert own is not None
+    demanded = own.global_dims(config) | {
+        f"blk.0.{key}": dims for key, dims in own.layer_dims(config).items()
+    }
+    for parameter in blueprint(name).parameters(spec):
+        dims = parameter.dims[::-1] if parameter.conv1d else parameter.dims
+        if ".attn_qkv." in parameter.name:
+            for part in "qkv":
+                assert demanded[parameter.name.replace("qkv", part)] == (dims[0] // 3, *dims[1:])
+            continue
+        wanted = demanded[parameter.name]
+        assert len(wanted) == len(dims), parameter.name
+        assert all(want in (-1, dim) for want, dim in zip(wanted, dims, strict=True)), parameter.name
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_published_models_have_the_biases_and_norms_that_are_declared(name: str) -> None:
+    own = find_architecture(name)
+    assert own is not None
+    names = {parameter.name for parameter in blueprint(name).parameters(model_spec(name, layers=1))}
+    assert own.qk_norm == ("blk.0.attn_q_norm.weight" in names)
+    assert own.gated == ("blk.0.ffn_gate.weight" in names)
+    assert own.learned_positions == ("position_embd.weight" in names)
+    biased = {tensor.split(".")[2] for tensor in names if tensor.endswith(".bias") and "norm" not in tensor}
+    split = {
+        part
+        for stem in biased
+        for part in (("attn_q", "attn_k", "attn_v") if stem == "attn_qkv" else (stem,))
+    }
+    assert own.bias == split
+
+
+@every_architecture
+def test_epsilon_has_the_key_of_its_norm(own: Architecture) -> None:
+    expected = {"rms": "attention.layer_norm_rms_epsilon", "layer": "attention.layer_norm_epsilon"}
+    assert own.epsilon_key == expected[own.norm]
+
+
+def test_default_is_told_by_container() -> None:
+    default = Default(apr=1, gguf=2, huggingface=3)
+    assert [default.of(kind) for kind in ("apr", "gguf", "huggingface")] == [1, 2, 3]
+
+
+@every_architecture
+def test_epsilons_are_positive_and_known_to_float32(own: Architecture) -> None:
+    for kind in ("apr", "gguf", "huggingface"):
+        assert 0 < np.float32(own.norm_epsilon.of(kind)) <= 1e-5
