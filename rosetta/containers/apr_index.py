@@ -147,7 +147,8 @@ def _checked(file: FileBytes, data_at: int, declared: _Declared) -> TensorEntry:
         if declared.nbytes in sizes:
             file.require(data_at + declared.offset, declared.nbytes, where)
             return TensorEntry(declared.name, dtype, dims, declared.nbytes)
-    if declared.nbytes in {flat_bytes(dtype, dims) for dtype in (*BLOCKS, "APR_Q8")}:
+    others = [dtype for dtype, (block, _) in BLOCKS.items() if dims and dims[-1] % block == 0]
+    if declared.nbytes in {flat_bytes(dtype, dims) for dtype in others}:
         # The bytes of another dtype: opened, so that a comparison can say of which.
         file.require(data_at + declared.offset, declared.nbytes, where)
         return TensorEntry(declared.name, declared.dtypes[0], dims, declared.nbytes)

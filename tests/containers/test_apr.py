@@ -126,7 +126,7 @@ def test_colliding_sizes_have_aprenders_meaning(tmp_path: Path) -> None:
     assert container.tensors["w"].dtype == "I8"
 
 
-@pytest.mark.parametrize(("nbytes", "fits"), [(3 * 2 * 144, True), (4 * 144, True), (5 * 144, False)])
+@pytest.mark.parametrize(("nbytes", "fits"), [(3 * 2 * 144, True), (4 * 144, True), (5 * 144 + 1, False)])
 def test_rows_of_k_quants_may_be_padded_each(tmp_path: Path, nbytes: int, fits: bool) -> None:
     data = raw_apr({}, [RawTensor("w", 12, (3, 320), bytes(nbytes))])
     if fits:
@@ -324,3 +324,10 @@ def test_an_independent_writers_weights_are_those_of_the_gguf(samples: Path, mod
     for name, entry in left.tensors.items():
         assert entry == right.tensors[name]
         assert left.read(name).tobytes() == right.read(name).tobytes()
+
+
+def test_a_tensor_with_the_bytes_of_another_dtype_is_opened_as_it_is_declared(tmp_path: Path) -> None:
+    """Q6_K bytes under Q4_K's code: what a comparison names, so the file must open."""
+    data = raw_apr({}, [RawTensor("w", 12, (2, 256), bytes(2 * 210))])
+    entry = opened(tmp_path, data).tensors["w"]
+    assert (entry.dtype, entry.nbytes) == ("Q4_K", 420)
