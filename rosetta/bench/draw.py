@@ -1,0 +1,79 @@
+"""Draws cases: a kind and a seed give one case, whatever else is drawn."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+from numpy.random import Generator
+
+from rosetta.bench.case import Case, NotHere, Plant, Shown, Subject
+from rosetta.bench.expectation import broken, expectation
+from rosetta.bench.kinds import Drawer, all_kinds
+from rosetta.bench.kinds._choosing import one
+from rosetta.bench.kinds.tokenizer import with_prompt
+from rosetta.bench.pairs import draw_subject
+from rosetta.bench.reads import place
+from rosetta.errors import UsageError
+
+CLEAN = "clean"
+COMBINED = {"two faults": 2, "three faults": 3}
+MOST_DRAWS = 2000
+
+
+def kinds() -> tuple[str, ...]:
+    """Everything that can be asked for, in the order of the table."""
+    return (*all_kinds(), *COMBINED, CLEAN)
+
+
+def draw_case(kind: str, seed: int) -> Case:
+    """The case of a kind and a seed.
+
+    Raises:
+        UsageError: there is no such kind.
+    """
+    if kind not in kinds():
+        raise UsageError(f"no kind '{kind}'", remedy=f"there are {', '.join(kinds())}")
+    rng = np.random.default_rng([seed, zlib.crc32(kind.encode())])
+    for _ in range(MOST_DRAWS):
+        subject = draw_subject(rng)
+        if kind == CLEAN:
+            return Case(kind, seed, subject, (), Shown.yes, None)
+        try:
+            return (
+                _combined(kind, seed, rng, subject) if kind in COMBINED else _single(kind, seed, rng, subject)
+            )
+        except (NotHere, ValueError, KeyError):
+            continue  # this pair cannot have it, or a dtype cannot hold what the fault leaves
+    raise UsageError(f"no pair was found that can have '{kind}'", remedy="try another --seed")
+
+
+def _single(kind: str, seed: int, rng: Generator, subject: Subject) -> Case:
+    if kind.startswith("tokenizer."):
+        subject = with_prompt(rng, subject)
+    plant = all_kinds()[kind](rng, subject)
+    broken(plant, subject)
+    return Case(kind, seed, subject, (plant,), expectation(plant, subject), plant.stage)
+
+
+def _combined(kind: str, seed: int, rng: Generator, subject: Subject) -> Case:
+    """Several faults that each show by themselves, in tensors and keys of their own."""
+    drawers = {name: draw for name, draw in all_kinds().items() if not name.startswith("tokenizer.")}
+    chosen = [drawers[one(rng, list(drawers))] for _ in range(COMBINED[kind])]
+    if rng.random() < 0.1:
+        subject = with_prompt(rng, subject)
+        chosen[0] = all_kinds()[one(rng, [name for name in all_kinds() if name.startswith("tokenizer.")])]
+    plants = _apart(rng, subject, chosen)
+    return Case(kind, seed, subject, plants, Shown.yes, min((p.stage for p in plants), key=place))
+
+
+def _apart(rng: Generator, subject: Subject, drawers: list[Drawer]) -> tuple[Plant, ...]:
+    plants: list[Plant] = []
+    for draw in drawers:
+        plant = draw(rng, subject)
+        overlaps = any(plant.touches & other.touches for other in plants)
+        if overlaps or not plant.combines or expectation(plant, subject) is not Shown.yes:
+            raise NotHere
+        broken(plant, subject)
+        plants.append(plant)
+    return tuple(plants)

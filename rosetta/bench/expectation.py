@@ -1,0 +1,93 @@
+"""What a planted fault does on its prompt, worked out by fixtures' own forward pass and decoders."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from fixtures import contents
+from fixtures.contents import FileContents
+from fixtures.faults import fault_from_text
+from fixtures.forward import effect, weights_of
+from rosetta.bench.case import Plant, Shown, Subject
+from rosetta.compare.options import DEFAULT_THRESHOLD
+
+GROUP = 32  # weights that share a scale
+TELLABLE = 3.0  # a block's error over the worst of the clean copies' from which it must be seen
+NO_EFFECT = 5e-6  # of a stage's rms: float32's own rounding (docs/noise.md) has the same size
+SURELY = 2.0  # times the threshold: below, it is left open on which side of it a stage comes out
+
+
+def expectation(plant: Plant, subject: Subject) -> Shown:
+    """What must come of it."""
+    if plant.shown is not None:
+        return plant.shown
+    if plant.changes:
+        moved, size = effect(plant.stage, subject.ids, subject.file, **plant.changes)
+        return Shown.latent if moved <= NO_EFFECT * size else _by_size(moved, size)
+    damaged = broken(plant, subject)
+    if visibility(plant, subject, damaged) < TELLABLE:
+        return Shown.noise
+    moved, size = effect(plant.stage, subject.ids, subject.file, damaged)
+    return Shown.latent if moved == 0 else _by_size(moved, size)
+
+
+def broken(plant: Plant, subject: Subject) -> FileContents:
+    """The file with the fault in it.
+
+    Raises:
+        ValueError, KeyError: this file cannot have it.
+    """
+    file = subject.file
+    for text in plant.faults:
+        file = fault_from_text(text)(file)
+    return file
+
+
+def visibility(plant: Plant, subject: Subject, damaged: FileContents) -> float:
+    """The largest error of a block of weights that the fault makes, over the largest that the clean copies show.
+
+    Infinite where the clean copies are equal, or the fault is NaN.
+    """
+    names = [name for name in plant.touches if name in weights_of(subject.file)]
+    own = weights_of(subject.file)
+    other, hurt = weights_of(subject.other), weights_of(damaged)
+    fault = max(_worst_group(hurt[name] - own[name]) for name in names)
+    if not math.isfinite(fault):
+        return math.inf
+    if _alike(subject, other, own, names):
+        return math.inf if fault else 0.0
+    noise = math.hypot(
+        *(_rounding(subject, operand, names) for operand in (subject.operand, subject.believed))
+    )
+    return fault / noise if noise else math.inf
+
+
+def _alike(
+    subject: Subject, other: dict[str, np.ndarray], own: dict[str, np.ndarray], names: list[str]
+) -> bool:
+    """Whether both clean copies hold the same values, in whatever order of rows."""
+    return all(
+        np.array_equal(np.sort(own[name], axis=None), np.sort(other[name], axis=None))
+        for name in names
+        if name in other
+    )
+
+
+def _rounding(subject: Subject, operand: str, names: list[str]) -> float:
+    """The largest rounding error of a block of these tensors in an operand."""
+    exact = weights_of(contents(subject.spec, f"{operand.partition(':')[0]}:F32"))
+    held = weights_of(contents(subject.spec, operand))
+    return max(_worst_group(held[name] - exact[name]) for name in names)
+
+
+def _worst_group(error: np.ndarray) -> float:
+    flat = error.reshape(-1)
+    padded = np.pad(flat, (0, -len(flat) % GROUP)).reshape(-1, GROUP)
+    return float(np.sqrt(np.square(padded).mean(-1)).max())
+
+
+def _by_size(moved: float, size: float) -> Shown:
+    limit = DEFAULT_THRESHOLD * max(1.0, size)
+    return Shown.small if moved < SURELY * limit else Shown.yes
