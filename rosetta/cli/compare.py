@@ -114,7 +114,7 @@ def compare(
     options = Options(
         prompt=given_prompt(prompt, prompt_file, tokens),
         tokens=given_tokens(tokens),
-        threshold=DEFAULT_THRESHOLD if threshold is None else _limit(threshold),
+        threshold=DEFAULT_THRESHOLD if threshold is None else given_threshold(threshold),
         threshold_is_explicit=threshold is not None,
         reference=reference.value,
         stop_at_first=stop_at_first,
@@ -175,7 +175,8 @@ def given_tokens(text: str | None) -> tuple[int, ...] | None:
     return tuple(int(part) for part in parts)
 
 
-def _limit(threshold: float) -> float:
+def given_threshold(threshold: float) -> float:
+    """The limit that `--threshold` sets."""
     if not (math.isfinite(threshold) and threshold >= 0):
         raise UsageError(f"--threshold is a number from 0 on, not {threshold}")
     return threshold

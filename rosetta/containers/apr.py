@@ -78,6 +78,10 @@ class AprContainer:
         offset, size = slice_of(self.tensors[name], start, nbytes)
         return self._file.array(self._data_at + self._places[name] + offset, size)
 
+    def place(self, name: str) -> int:
+        """The byte of the file where a tensor's data begins."""
+        return self._data_at + self._places[name]
+
     def close(self) -> None:
         self._file.close()
 

@@ -40,7 +40,11 @@ def said(value: Any) -> str:
         return "{" + ", ".join(f"{key}: {said(item)}" for key, item in value.items()) + "}"
     if isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 8:
         return f"{len(value)} items"
-    text = {None: "null", True: "true", False: "false"}.get(value, str(value)) if _is_plain(value) else str(value)
+    text = (
+        {None: "null", True: "true", False: "false"}.get(value, str(value))
+        if _is_plain(value)
+        else str(value)
+    )
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 

@@ -21,8 +21,8 @@ from rosetta.diagnose.edits import FromOther
 from rosetta.repair.planned import Planned
 from rosetta.weight import FLOATS, RowOrder, Weight
 
-Holds = Callable[[TensorInput], bool]
-"""Whether a file of its kind can hold a tensor."""
+Holds = Callable[[TensorInput, bool], bool]
+"""Whether a file can hold a tensor: one of its own, or (True) one that is added to it."""
 
 # Two encoders of one dtype round a weight to levels at most a step apart, which is 2.45 σ of their difference,
 # each σ being step/√12 (docs/noise.md). A reference's block that is farther off holds something else.
@@ -51,7 +51,7 @@ def encoded(planned: Planned, holds: Holds) -> Encoded:
         holds: what the file to be written can hold.
     """
     for found in (*_verbatim(planned), *_rearranged(planned)):
-        if holds(found):
+        if holds(found, planned.original is None):
             return Encoded(found)
     values = np.concatenate([_in_file_order(h.weight.values().numpy(), h.order) for h in planned.held])
     values = np.ascontiguousarray(values.T if planned.transposed else values)

@@ -73,7 +73,9 @@ def repaired_layout(base: Model, weights: Mapping[str, Weight], settings: Mappin
     extended = Extended(base.container, {own: entry for own, (_, entry) in added.items()})
     expected = build_model(extended, settings).weights
     names |= {own: name for own, (name, _) in added.items()}
-    tensors = (_planned(base, own, names[own], weights, expected) for own in extended.tensors if own not in dropped)
+    tensors = (
+        _planned(base, own, names[own], weights, expected) for own in extended.tensors if own not in dropped
+    )
     return Layout(tuple(tensors), dropped)
 
 
@@ -106,7 +108,9 @@ def _canonical(base: Model, weights: Mapping[str, Weight]) -> dict[str, str | No
     """The canonical name of every tensor of the file."""
     numbers = [int(found[1]) for name in weights if (found := LAYER.match(name))]
     numbers += [
-        int(found[1]) for own in base.container.tensors if (found := FOREIGN_LAYER.search(own)) and len(found[1]) < 6
+        int(found[1])
+        for own in base.container.tensors
+        if (found := FOREIGN_LAYER.search(own)) and len(found[1]) < 6
     ]
     layers = min(max(numbers, default=0) + 1, LARGEST_BLOCK_COUNT)
     return canonical_names(base.container.tensors, base.architecture, layers)
@@ -114,16 +118,22 @@ def _canonical(base: Model, weights: Mapping[str, Weight]) -> dict[str, str | No
 
 def _members(name: str) -> tuple[str, ...]:
     """The canonical weights that a stored tensor holds: three of a fused one."""
-    return tuple(name.replace(".attn_qkv.", f".{part}.") for part in FUSED_QKV) if ".attn_qkv." in name else (name,)
+    return (
+        tuple(name.replace(".attn_qkv.", f".{part}.") for part in FUSED_QKV)
+        if ".attn_qkv." in name
+        else (name,)
+    )
 
 
-def _has_no_place(base: Model, name: str | None, weights: Mapping[str, Weight], settings: Mapping[str, Any]) -> bool:
+def _has_no_place(
+    base: Model, name: str | None, weights: Mapping[str, Weight], settings: Mapping[str, Any]
+) -> bool:
     """Whether the repaired model has nothing of that name."""
     layer = LAYER.match(name or "")
     if layer and "block_count" in settings:
-        return int(layer[1]) >= settings["block_count"]
+        return int(layer[1]) >= int(settings["block_count"])
     if name == HEAD:  # an `.apr` keeps its copy of the embedding: not every loader ties (aprender #2441)
-        return is_tied(weights) and not is_tied(base.weights) and base.container.kind != "apr"
+        return base.container.kind != "apr" and is_tied(weights) and not is_tied(base.weights)
     return name == ROPE_FACTORS and "rope.scaling" in settings  # stated anew
 
 
@@ -133,7 +143,9 @@ def _added(
     """The tensors that the file lacks: by its own name for each, the canonical name and what it declares."""
     entries = base.container.tensors
     placeholders = {name: own for own, name in names.items() if name and entries[own].nbytes == 0}
-    covered = {member for own, name in names.items() if name and entries[own].nbytes for member in _members(name)}
+    covered = {
+        member for own, name in names.items() if name and entries[own].nbytes for member in _members(name)
+    }
     if is_tied(weights):
         covered.add(HEAD)
     added: dict[str, tuple[str, TensorEntry]] = {}

@@ -91,7 +91,9 @@ def _sizes(model: Model) -> tuple[int, float, int]:
 def _unsaid(model: Model) -> UnsupportedError:
     container = model.container
     remedy = f"write the scaling of the original model into the {container.label} file"
-    return UnsupportedError("the rope scaling fits no rule that it could state", file=container.path, remedy=remedy)
+    return UnsupportedError(
+        "the rope scaling fits no rule that it could state", file=container.path, remedy=remedy
+    )
 
 
 def _gguf_candidates(scaling: RopeScaling, other: Container) -> Iterator[dict[str, Any]]:
@@ -110,7 +112,11 @@ def _gguf_candidates(scaling: RopeScaling, other: Container) -> Iterator[dict[st
 def _parameter_candidates(scaling: RopeScaling, model: Model, other: Container) -> Iterator[dict[str, Any]]:
     stated = other.settings.get("rope.scaling")
     if stated is not None and isinstance(stated.value, Mapping):
-        yield {key: value for key, value in stated.value.items() if key not in ("rope_theta", "partial_rotary_factor")}
+        yield {
+            key: value
+            for key, value in stated.value.items()
+            if key not in ("rope_theta", "partial_rotary_factor")
+        }
     keys = {name: other.settings[key].value for key, name in PARAMETERS.items() if key in other.settings}
     if keys:
         yield {"rope_type": "linear", **keys}
@@ -140,8 +146,8 @@ def _llama3_candidates(scaling: RopeScaling, model: Model) -> Iterator[dict[str,
         spans = [float(round(-1 / start, 3)), *spans] if start < 0 else spans
     for span in spans:
         if between.any():
-            contexts = (blend[between] * span + 1) * 2 * math.pi / frequency[between]
-            contexts = contexts[:1].tolist() + [float(np.median(contexts))]
+            each = (blend[between] * span + 1) * 2 * math.pi / frequency[between]
+            contexts = [float(each[0]), float(np.median(each))]
         else:  # any context that puts the bounds between two frequencies
             inside = frequency[blend >= 0.5]
             contexts = [] if not len(inside) else [(span + 1) * 2 * math.pi / float(inside.min())]

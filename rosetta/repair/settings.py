@@ -70,7 +70,9 @@ class Settings:
             except UnsupportedError:
                 unsaid.append(key)
         if self._trained is not None:
-            self.metadata["model_config"] = json.dumps(self._trained, ensure_ascii=False, separators=(",", ":"))
+            self.metadata["model_config"] = json.dumps(
+                self._trained, ensure_ascii=False, separators=(",", ":")
+            )
         return unsaid
 
     def put(self, spellings: Sequence[str], value: Any, fresh: str | None = None) -> None:

@@ -1,0 +1,94 @@
+"""`rosetta repair LEFT RIGHT -o FIXED`: write the wrong file anew, right. Parses, calls, prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rosetta.cli.compare import Device, Precision, Reference, given_prompt, given_threshold, given_tokens
+from rosetta.cli.terminal import STDOUT, Terminal, show
+from rosetta.compare.options import DEFAULT_PROMPT, DEFAULT_THRESHOLD, Options
+from rosetta.errors import UsageError
+from rosetta.report.exit_code import FAILED, PASSED, exit_code
+
+
+def command(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command("repair", short_help="Write a repaired copy of the wrong file, and compare it.")(repair)
+
+
+def repair(
+    left: Annotated[str, typer.Argument(metavar="LEFT", help="A file or folder that holds a model.")],
+    right: Annotated[
+        str, typer.Argument(metavar="RIGHT", help="The one to compare it with, and to believe.")
+    ],
+    *,
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output", "-o", metavar="FIXED", help="What to write; must not exist. A folder for a folder."
+        ),
+    ],
+    prompt: Annotated[
+        str | None, typer.Option(metavar="TEXT", help=f"What to run.  [default: {DEFAULT_PROMPT}]")
+    ] = None,
+    prompt_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Read the prompt; a last line break is dropped.")
+    ] = None,
+    tokens: Annotated[
+        str | None, typer.Option(metavar="17,10,…", help="Token IDs to run instead of a prompt.")
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X", help=f"As for a comparison; given, a hard limit.  [default: {DEFAULT_THRESHOLD}]"
+        ),
+    ] = None,
+    reference: Annotated[Reference, typer.Option(help="The side that is believed.")] = Reference.right,
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.cpu,
+    dtype: Annotated[Precision, typer.Option(help="Precision to compute in.")] = Precision.float32,
+    quiet: Annotated[bool, typer.Option("-q", help="Only the last verdict.")] = False,
+) -> None:
+    """Write a copy of the wrong file with every confirmed repair in it, and
+    compare the copy with the other file.
+
+    The wrong file is the one that the findings accuse. Neither input is
+    touched, and nothing that exists is overwritten. Bytes that no repair
+    concerns are copied as they are; nothing is quantised again. What the file
+    no longer holds is taken from the other one, and said.
+
+    Exits 0 when the written file matches (or drifts as its dtypes explain) and
+    nothing is left to repair, 1 when it does not. With nothing to repair no
+    file is written, and it exits 0 when the two match already.
+
+    \b
+    Examples:
+      rosetta repair wrong.apr model.gguf -o fixed.apr
+      rosetta repair wrong-hf model.gguf -o fixed-hf --prompt "Once upon a time"
+    """
+    if output == STDOUT:
+        raise UsageError("a repaired file cannot go to stdout", remedy="name a file with -o")
+    options = Options(
+        prompt=given_prompt(prompt, prompt_file, tokens),
+        tokens=given_tokens(tokens),
+        threshold=DEFAULT_THRESHOLD if threshold is None else given_threshold(threshold),
+        threshold_is_explicit=threshold is not None,
+        reference=reference.value,
+        left_device=device.value,
+        right_device=device.value,
+        dtype=dtype.value,
+    )
+    from rosetta.repair import repair_operands  # imports torch: not before there is something to compute
+    from rosetta.repair.text import render
+    from rosetta.report.build import build_report
+    from rosetta.report.summary import verdict_line
+
+    with Terminal(quiet=quiet) as listener:
+        done = repair_operands(left, right, Path(output), options, listener)
+    before, after = build_report(done.before), build_report(done.after or done.before)
+    verdicts = verdict_line(before), verdict_line(after)
+    show(f"{verdicts[1]}\n" if quiet else render(done, output, verdicts))
+    code = exit_code(after, assert_match=True, threshold_is_explicit=options.threshold_is_explicit)
+    raise typer.Exit(FAILED if code == PASSED and done.left_over else code)

@@ -1,0 +1,121 @@
+"""Repair a file by what a comparison proved: write a copy with the causes undone, and compare that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rosetta.compare.listener import Listener
+from rosetta.compare.options import Options
+from rosetta.compare.results import Finding, Side
+from rosetta.diagnose import Comparison, compare_operands
+from rosetta.errors import UsageError
+from rosetta.model import Model
+from rosetta.repair.apr_file import write_apr_copy
+from rosetta.repair.fix import Fix, Progress, Written
+from rosetta.repair.gguf_file import write_gguf_copy
+from rosetta.repair.huggingface_folder import write_huggingface_copy
+from rosetta.repair.layout import EMBEDDING, HEAD, repaired_layout
+from rosetta.repair.target import check_target
+from rosetta.repair.vocabulary import repaired_vocabulary
+from rosetta.weight import Weight
+
+WRITERS: dict[str, Callable[[Path, Fix, Progress], Written]] = {
+    "apr": write_apr_copy,
+    "gguf": write_gguf_copy,
+    "huggingface": write_huggingface_copy,
+}
+PADDING = "vocab_size"  # the one setting that a comparison overrides and no finding accuses
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What was found wrong, what was written, and what the written file is worth.
+
+    Args:
+        before: the comparison of the operands.
+        side: the side that was repaired; None where nothing was there to repair.
+        written: what the repaired file has otherwise; None where none was written.
+        after: the comparison of the repaired file with the other operand; None where none was written.
+    """
+
+    before: Comparison
+    side: Side | None = None
+    written: Written | None = None
+    after: Comparison | None = None
+
+    @property
+    def left_over(self) -> list[Finding]:
+        """Confirmed findings that show on the prompt and are still there."""
+        last = self.after or self.before
+        return [f for f in last.findings if f.status == "confirmed" and not f.latent]
+
+
+def repair_operands(
+    left: str, right: str, target: Path, options: Options, listener: Listener | None = None
+) -> Repair:
+    """Compare two operands, write a copy of the wrong one with all confirmed repairs, and compare that.
+
+    Args:
+        left, right: files or folders.
+        target: the file or folder to be written; there must be nothing of that name.
+        options: how to compare, before and after.
+        listener: hears how far the work has come.
+
+    Raises:
+        UsageError: the target is taken, lies inside an input, or cannot be written.
+        RosettaError: an operand is missing, damaged or unsupported.
+    """
+    listener = listener or Listener()
+    check_target(target, [Path(left), Path(right)])
+    before = compare_operands(left, right, options, listener)
+    side = accused_side(before)
+    if side is None:
+        return Repair(before)
+    fix = planned_fix(before, side)
+    writer = WRITERS.get(fix.base.container.kind)
+    if writer is None:
+        raise UsageError("is a recorded run, which cannot be repaired", file=before.operands[side])
+    written = writer(target, fix, lambda what, done, total: listener.working(f"writing {what}", done, total))
+    operands = {**before.operands, side: str(target)}
+    after = compare_operands(operands["left"], operands["right"], options, listener)
+    return Repair(before, side, written, after)
+
+
+def accused_side(comparison: Comparison) -> Side | None:
+    """The side that confirmed findings accuse: where they accuse both, the one that is not believed."""
+    sides = {finding.side for finding in comparison.findings if finding.status == "confirmed"}
+    subject: Side = "left" if comparison.options.reference == "right" else "right"
+    return subject if subject in sides else next(iter(sides), None)
+
+
+def planned_fix(comparison: Comparison, side: Side) -> Fix:
+    """What the repaired file of a side is to hold.
+
+    Raises:
+        UnsupportedError: a tensor is missing, and how the file would call it cannot be told.
+    """
+    base, repaired = comparison.models[side], comparison.repaired[side]
+    other = comparison.repaired["left" if side == "right" else "right"]
+    findings = [f for f in comparison.findings if f.status == "confirmed" and f.side == side]
+    settings = {key: value for key, value in repaired.overrides.items() if key != PADDING}
+    weights = with_padding(base, repaired, repaired.weights)
+    return Fix(
+        base=base,
+        repaired=repaired,
+        other=other,
+        settings=settings,
+        layout=repaired_layout(base, weights, settings),
+        findings=findings,
+        vocabulary=repaired_vocabulary(findings, other),
+    )
+
+
+def with_padding(base: Model, repaired: Model, weights: Mapping[str, Weight]) -> dict[str, Weight]:
+    """Weights with the rows behind the vocabulary, which a comparison of two vocabulary sizes leaves out."""
+    if repaired.overrides.get(PADDING, base[PADDING]) == base[PADDING]:
+        return dict(weights)
+    rows = repaired.overrides[PADDING], base[PADDING] - repaired.overrides[PADDING]
+    padded = {name: w for name, w in weights.items() if name in (EMBEDDING, HEAD) and w.part == (0, rows)}
+    return {**weights, **{name: replace(weight, part=None) for name, weight in padded.items()}}
