@@ -71,12 +71,12 @@ class Cause:
     Args:
         kinds: its kind; several only where the file gives no way to tell them apart.
         subjects: its tensor or key; several where a fused tensor may go by its parts. Empty: any.
-        partner: the other tensor of an exchange: either of the two may be the accused one.
+        partners: names of the other tensor of an exchange: either of the two may be the accused one.
     """
 
     kinds: tuple[str, ...]
     subjects: tuple[str, ...] = ()
-    partner: str | None = None
+    partners: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

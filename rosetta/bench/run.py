@@ -115,7 +115,7 @@ def says(finding: Finding, cause: Cause, case: Case) -> bool:
         return False
     if not cause.subjects or {finding.tensor, finding.key} & set(cause.subjects):
         return True
-    return cause.partner is not None and finding.tensor == cause.partner
+    return finding.tensor in cause.partners
 
 
 def _is_false(finding: Finding, case: Case) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from numpy.random import Generator
@@ -118,7 +119,7 @@ def head_dim(rng: Generator, subject: Subject) -> Plant:
         "head_dim", faults[0], "layers.0.q", key,
         combines=False, shown=Shown.yes, tolerated=("attention.value_length",),
     )  # fmt: skip
-    return Plant(**{**vars(made), "faults": faults})
+    return replace(made, faults=faults)
 
 
 def attention_scale(rng: Generator, subject: Subject) -> Plant:
@@ -148,14 +149,21 @@ def activation(rng: Generator, subject: Subject) -> Plant:
 def tied_embeddings(rng: Generator, subject: Subject) -> Plant:
     """A head of its own that is left out or overruled: the embedding is taken for it."""
     fault, shown = f"dropped:{HEAD}", Shown.yes
-    if subject.spec.tied:
+    if subject.spec.tied or (subject.container == "hf" and rng.random() < 0.3):
         if subject.container != "hf":
             raise NotHere
-        fault = "config_set:tied_embeddings:False"
-    elif subject.container == "hf" and rng.random() < 0.3:
         # transformers 5 uses a head that is stored, whatever config.json says
-        fault, shown = "config_set:tied_embeddings:True", Shown.latent
-    return _setting("tied_embeddings", fault, "logits", "tied_embeddings", shown=shown, tolerated=(HEAD,))
+        shown = Shown.yes if subject.spec.tied else Shown.latent
+        fault = f"config_set:tied_embeddings:{not subject.spec.tied}"
+    elif subject.container == "hf":
+        raise NotHere  # config.json says rightly that there is a head: its absence is value.missing
+    made = _setting("tied_embeddings", fault, "logits", "tied_embeddings", shown=shown, tolerated=(HEAD,))
+    if subject.container == "apr" and fault.startswith(
+        "dropped"
+    ):  # what the file says of it is right as well
+        causes = (Cause(("config.tied_embeddings", "value.missing"), ("tied_embeddings", HEAD)),)
+        return replace(made, causes=causes)
+    return made
 
 
 def sliding_window(rng: Generator, subject: Subject) -> Plant:
@@ -209,7 +217,7 @@ def architecture(rng: Generator, subject: Subject) -> Plant:
         shown=Shown.yes,
     )
     names = {f"blk.{n}.attn_{part}_norm.weight" for n in range(subject.spec.layers) for part in "qk"}
-    return Plant(**{**vars(made), "tolerated": made.tolerated | (names if own == "qwen3" else set())})
+    return replace(made, tolerated=made.tolerated | (names if own == "qwen3" else set()))
 
 
 def _setting(

@@ -66,7 +66,7 @@ def swapped(rng: Generator, subject: Subject) -> Plant:
     """Two tensors of the same dims exchanged: gate and up, k and v, a tensor of two layers, two norms."""
     name, other = _alike(rng, subject)
     names = frozenset({*names_of(name), *names_of(other)})
-    causes = (Cause(("value.swapped",), names_of(name), other),)
+    causes = (Cause(("value.swapped",), names_of(name), names_of(other)),)
     stage = min(stage_of(name), stage_of(other), key=place)
     fault = f"swapped:{name}:{other}"
     return Plant("value.swapped", (fault,), causes, stage, names, shown=None, tolerated=names)
@@ -79,7 +79,7 @@ def layers_exchanged(rng: Generator, subject: Subject) -> Plant:
     here, there = f"blk.{first}.", f"blk.{second}."
     pairs = [(n, n.replace(here, there, 1)) for n in subject.file.tensors if n.startswith(here)]
     names = frozenset(part for pair in pairs for name in pair for part in names_of(name))
-    causes = tuple(Cause(("value.swapped",), names_of(name), other) for name, other in pairs)
+    causes = tuple(Cause(("value.swapped",), names_of(name), names_of(other)) for name, other in pairs)
     stage = f"layers.{first}.attn_norm"
     fault = f"layers_swapped:{first}:{second}"
     return Plant("layers exchanged", (fault,), causes, stage, names, tolerated=names, combines=False)
@@ -87,7 +87,10 @@ def layers_exchanged(rng: Generator, subject: Subject) -> Plant:
 
 def missing(rng: Generator, subject: Subject) -> Plant:
     """A bias, a norm, a position table or a matrix left out."""
-    name = tensor(rng, subject, lambda n: _plain(n) and n not in ("token_embd.weight", "output.weight"))
+    needed = ["token_embd.weight"]  # nothing runs without it
+    if subject.container != "hf":
+        needed.append("output.weight")  # without a head it is the embedding: config.tied_embeddings
+    name = tensor(rng, subject, lambda n: _plain(n) and n not in needed)
     return plant("value.missing", name, f"dropped:{name}")
 
 
