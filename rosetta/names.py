@@ -16,14 +16,12 @@ ALIASES = {
 }
 BLOCK_ALIASES = {"self_attn.c_attn": "attn_qkv", "self_attn.qkv_proj": "attn_qkv"}
 PREFIXES = ("", "model.", "transformer.")  # some exporters strip the outermost module's name
-# Buffers that old checkpoints carry and no forward pass reads.
-BUFFERS = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
 
 
 def canonical_name(name: str, architecture: Architecture, block_count: int) -> str | None:
     """The GGUF name of a tensor, or None for one that the architecture does not know."""
     stem, dot, suffix = name.rpartition(".")
-    if suffix not in ("weight", "bias") or name.endswith(BUFFERS):
+    if suffix not in ("weight", "bias"):
         return None
     table, known = _tables(architecture.gguf, block_count)
     if stem in known:

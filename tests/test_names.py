@@ -60,6 +60,11 @@ def test_bare_names_of_an_exporter_that_strips_the_outer_module_are_known(name: 
         ("model.layers.2.self_attn.c_attn.bias", "blk.2.attn_qkv.bias"),
         ("rope_freqs.weight", "rope_freqs.weight"),
         ("lm_head.weight", "output.weight"),
+        (
+            "h.2.attn.q_proj.weight",
+            "blk.2.attn_q.weight",
+        ),  # only with its outermost module in gguf-py's tables
+        ("layers.2.self_attn.q_proj_no_perm.weight", "blk.2.attn_q.weight"),
     ],
 )
 def test_spellings_that_only_some_writers_use_are_known(source: str, expected: str) -> None:

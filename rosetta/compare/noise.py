@@ -20,7 +20,8 @@ from rosetta.compare.metrics import rms
 from rosetta.compare.results import LocalError
 from rosetta.compare.weights import WeightPair, variance
 from rosetta.model import Model
-from rosetta.transformer import Op, Step, normalised, rotary_angles, row_blocks
+from rosetta.transformer import Op, Step, normalised, rotary_angles, row_ranges
+from rosetta.workers import spread
 
 # An element beyond this many σ, or a stage whose rms is beyond this many times its prediction, is a fault.
 # Clean pairs stay below 4.8 and 1.21 (docs/noise.md, "Constants").
@@ -38,6 +39,8 @@ NORM_UNITS, SOFTMAX_UNITS, CONTEXT_UNITS, ACTIVATION_UNITS, ADD_UNITS, ROTATION_
     1.0,
     2.0,
 )
+
+SMALLEST = 2.0**-60  # an attention score below it may as well be zero; its square is still a float32
 
 LINEAR = {
     "q": "attn_q",
@@ -145,12 +148,8 @@ class Noise:
         total = torch.zeros(len(x), rows, device=x.device)
         if self._explains(full):
             squares = x.float().square()
-            parts = [
-                squares @ part.to(x.device).T
-                for part in row_blocks(
-                    step.source(f"{stem}.weight"), lambda _, start, stop: self._variance(full, start, stop)
-                )
-            ]
+            ranges = row_ranges(step.source(f"{stem}.weight"))
+            parts = spread(lambda rows: squares @ self._variance(full, *rows).to(x.device).T, ranges)
             total = torch.cat(parts, dim=-1)
         return total if bias is None else total + bias
 
@@ -177,9 +176,8 @@ class Noise:
             )
             squares = x.float().square()
             weight = step.source(f"{stem}.weight")
-            magnitude = torch.cat(
-                [squares @ part.to(x.device).square().T for part in row_blocks(weight)], dim=-1
-            ).sqrt()
+            parts = spread(lambda rows: squares @ weight.values(*rows).to(x.device).square().T, row_ranges(weight))
+            magnitude = torch.cat(parts, dim=-1).sqrt()
             floor = units * unit * magnitude.view(output.shape)
             if self._has_head_norm(op, step):
                 scale = size.square().mean(-1, keepdim=True).sqrt() / floor.new_tensor(1e-30).maximum(
@@ -205,10 +203,22 @@ class Noise:
         if op.name in NORMS:
             return NORM_UNITS * unit * _norm_terms(step, NORMS[op.name], step.inputs[op.inputs[0]])
         if op.name == "attn_scores":
-            return SOFTMAX_UNITS * unit * size
+            return SOFTMAX_UNITS * unit * size + _through_softmax(step, op, size, LINEAR_UNITS * unit) + SMALLEST
         if op.name == "ffn_act":
             return ACTIVATION_UNITS * unit * size.maximum(size.new_tensor(rms(output) * 0.1))
         return ADD_UNITS * unit * size
+
+
+def _through_softmax(step: Step, op: Op, scores: Tensor, unit: float) -> Tensor:
+    """What the rounding of the scaled products of queries and keys does to the scores, [N, T, T].
+
+    A score changes by its own share of its product's error less the mean error: where products are large, as in
+    sharp attention, that is far more than the softmax itself rounds.
+    """
+    q, k = (step.inputs[name].float().transpose(0, 1).square() for name in op.inputs)  # [N, T, D], [K, T, D]
+    error = (q.reshape(len(k), -1, q.shape[-1]) @ k.transpose(1, 2)).sqrt().view(scores.shape)
+    error *= unit * abs(step["attention.scale"])
+    return scores * (error + (scores * error).sum(-1, keepdim=True))
 
 
 def _norm_terms(step: Step, stem: str, x: Tensor) -> Tensor:

@@ -84,10 +84,12 @@ def wide() -> list[int]:
     return np.random.default_rng(0).integers(2, 384, 24).tolist()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "gpt2 of large biases"])
 @pytest.mark.parametrize("tokens", [1, 24])
 def test_floor_bounds_what_float32_loses_against_float64(tmp_path: Path, name: str, tokens: int) -> None:
-    model = open_model(build(tmp_path, model_spec(name, layers=1), "gguf:F32"))
+    biases = [faults.offset(f"blk.0.{norm}.bias", 100.0) for norm in ("attn_norm", "ffn_norm")]
+    spec = model_spec(name.split()[0], layers=1)
+    model = open_model(build(tmp_path, spec, "gguf:F32", biases if " " in name else ()))
     single, double = Transformer(model), Transformer(model, dtype=torch.float64)
     values = {"tokens": torch.tensor(wide()[:tokens])}
     for layer, op in plan(model.architecture).steps(1):
