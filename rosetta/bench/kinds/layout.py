@@ -6,20 +6,14 @@ from dataclasses import replace
 
 from numpy.random import Generator
 
+from fixtures.dtypes import block_size
 from rosetta.bench.case import Cause, NotHere, Plant, Subject
 from rosetta.bench.kinds._choosing import ROTARY, is_matrix, one, plant, stem, tensor
 from rosetta.bench.reads import stage_of
 
-QUANTISED_STEP = {
-    "Q8_0": 34,
-    "Q4_0": 18,
-    "Q4_K": 144,
-    "Q6_K": 210,
-    "Q5_K": 176,
-    "F32": 4,
-    "F16": 2,
-    "BF16": 2,
-}
+STEPS = {"Q8_0": 34, "Q4_0": 18, "Q4_K": 144, "Q6_K": 210, "Q5_K": 176, "F32": 4, "F16": 2, "BF16": 2}
+"""Bytes of a weight or block: shifts by a whole one leave numbers, others leave garbage; both happen."""
+FEW_BYTES = 256
 
 
 def transposed(rng: Generator, subject: Subject) -> Plant:
@@ -36,7 +30,13 @@ def dims_swapped(rng: Generator, subject: Subject) -> Plant:
 
     def oblong(n: str) -> bool:
         dims = subject.file.tensor(n).dims
-        return (wanted(n) or n == "token_embd.weight") and dims[0] != dims[-1] and ".attn_qkv." not in n
+        whole = subject.container != "gguf" or dims[0] % block_size(subject.file.tensor(n).dtype) == 0
+        return (
+            (wanted(n) or n == "token_embd.weight")
+            and dims[0] != dims[-1]
+            and ".attn_qkv." not in n
+            and whole
+        )
 
     name = tensor(rng, subject, oblong)
     return plant("layout.dims_swapped", name, f"dims_swapped:{name}")
@@ -73,8 +73,8 @@ def fused_order(rng: Generator, subject: Subject) -> Plant:
 def shifted(rng: Generator, subject: Subject) -> Plant:
     """The data of a tensor some bytes late or early."""
     name = tensor(rng, subject, lambda n: stem(n) != "rope_freqs")
-    step = QUANTISED_STEP.get(subject.file.tensor(name).dtype, 4)
-    nbytes = one(rng, (1, -1)) * step * one(rng, (1, 2, 3, 16))
+    step = STEPS.get(subject.file.tensor(name).dtype, 4)
+    nbytes = one(rng, (1, -1)) * one(rng, [step * n for n in (1, 2, 3, 16) if step * n <= FEW_BYTES])
     return plant("layout.shifted", name, f"shifted:{name}:{nbytes}")
 
 

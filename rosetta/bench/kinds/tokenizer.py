@@ -5,14 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 
 from numpy.random import Generator
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer
+from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 
 from fixtures.tokenizer import SPECIAL, vocabulary
 from rosetta.bench.case import Cause, NotHere, Plant, Shown, Subject
 from rosetta.bench.kinds._choosing import one
 from rosetta.bench.pairs import draw_prompt
 
-PRE_TOKENIZERS = ("llama-bpe", "qwen2", "default", "starcoder", "deepseek-llm")
+# Published tokenizer.json files: Qwen/Qwen2-0.5B and meta-llama/Meta-Llama-3-8B.
+_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+PRE_TOKENIZERS = {"qwen2": _WORDS % "", "llama-bpe": _WORDS % "{1,3}"}
+"""Name -> the expression that it stands for."""
 
 
 def with_prompt(rng: Generator, subject: Subject) -> Subject:
@@ -23,9 +30,18 @@ def with_prompt(rng: Generator, subject: Subject) -> Subject:
     return replace(subject, prompt=prompt, ids=tuple(encode(prompt)))
 
 
-def encode(prompt: str) -> list[int]:
-    """What the clean tokenizer makes of a text, by the tokenizers library itself."""
-    return list(Tokenizer.from_str(vocabulary().json).encode(prompt).ids)
+def encode(prompt: str, words: str | None = None) -> list[int]:
+    """What the clean tokenizer makes of a text, by the tokenizers library itself.
+
+    Args:
+        prompt: the text.
+        words: another expression that cuts it into words.
+    """
+    tokenizer = Tokenizer.from_str(vocabulary().json)
+    if words is not None:
+        split = Split(Regex(words), "isolated")
+        tokenizer.pre_tokenizer = Sequence([split, ByteLevel(add_prefix_space=False, use_regex=False)])
+    return list(tokenizer.encode(prompt).ids)
 
 
 def exchanged(rng: Generator, subject: Subject) -> Plant:
@@ -47,8 +63,11 @@ def merges_lost(rng: Generator, subject: Subject) -> Plant:
 def pre_tokenizer(rng: Generator, subject: Subject) -> Plant:
     """The name of another way to cut text into words."""
     _needs_keys(subject)
-    made = _plant("pre_tokenizer", f"pre_tokenizer:{one(rng, PRE_TOKENIZERS)}")
-    return replace(made, shown=Shown.small)  # whether this prompt shows it, nothing here can say
+    name = one(rng, list(PRE_TOKENIZERS))
+    made = _plant("pre_tokenizer", f"pre_tokenizer:{name}")
+    assert subject.prompt is not None
+    differs = encode(subject.prompt, PRE_TOKENIZERS[name]) != encode(subject.prompt)
+    return replace(made, shown=Shown.yes if differs else Shown.latent)
 
 
 def bos_added(rng: Generator, subject: Subject) -> Plant:
