@@ -18,9 +18,10 @@ from torch import Tensor
 from rosetta.architectures import INTERLEAVED, Architecture
 from rosetta.model import Model
 from rosetta.weight import Weight
+from rosetta.workers import spread
 
 Hook = Callable[[str, Tensor], None]
-WEIGHTS_AT_ONCE = 1 << 24  # a larger matrix is decoded and multiplied by blocks of rows: 64 MiB as float32
+WEIGHTS_AT_ONCE = 1 << 20  # of a matrix: what a core decodes and multiplies before it leaves its cache, 4 MiB
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
@@ -129,10 +130,8 @@ class Step:
     def linear(self, x: Tensor, stem: str) -> Tensor:
         """x Wᵀ + b: [T, C] -> [T, R]; b where the file has one."""
         weight = self.source(f"{stem}.weight")
-        if weight.count <= WEIGHTS_AT_ONCE:
-            y = F.linear(x, self.cache.values(weight))
-        else:
-            y = torch.cat([F.linear(x, self.cache.moved(part)) for part in row_blocks(weight)], dim=-1)
+        parts = spread(lambda rows: F.linear(x, self.cache.moved(weight.values(*rows))), row_ranges(weight))
+        y = torch.cat(parts, dim=-1)
         bias = self.optional(f"{stem}.bias")
         return y if bias is None else y + bias
 
@@ -149,13 +148,11 @@ class Step:
         return normalised(x, "rms", self[self.model.architecture.epsilon_key]) * self.weight(f"{stem}.weight")
 
 
-def row_blocks(
-    weight: Weight, decode: Callable[[Weight, int, int], Tensor] = Weight.values
-) -> Iterator[Tensor]:
-    """A matrix decoded by blocks of rows, none larger than `WEIGHTS_AT_ONCE` weights."""
-    rows = max(1, WEIGHTS_AT_ONCE // max(1, weight.dims[-1]))
-    for start in range(0, weight.dims[0], rows):
-        yield decode(weight, start, min(start + rows, weight.dims[0]))
+def row_ranges(weight: Weight) -> list[tuple[int, int]]:
+    """A matrix cut into ranges of rows, (first, after the last), of about `WEIGHTS_AT_ONCE` weights each."""
+    total = weight.dims[0] if weight.dims else 1
+    rows = max(1, WEIGHTS_AT_ONCE // max(1, weight.count // max(1, total)))
+    return [(start, min(start + rows, total)) for start in range(0, total, rows)]
 
 
 def normalised(x: Tensor, norm: str, epsilon: float) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor
 from rosetta import blocks
 from rosetta.architectures import INTERLEAVED
 from rosetta.containers.container import Container, TensorEntry
+from rosetta.workers import spread
 
 FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # bytes
 
@@ -115,6 +116,8 @@ class Weight:
             return None
         first, last = self._part_rows(self.stored_dims)
         if self.transposed or self.order is not None or self.bytes_edit is not None:
+            if not self.transposed and self.bytes_edit is None:
+                return self._ordered_rows(row_bytes, first, last, start, stop)
             matrix = self._stored().reshape(-1, row_bytes)
             if self.transposed:
                 element = np.dtype(f"u{FLOATS[self.dtype]}")
@@ -127,6 +130,18 @@ class Weight:
         stop = last - first if stop is None else min(stop, last - first)
         begin, size = (first + start) * row_bytes, max(stop - start, 0) * row_bytes
         return self.container.read(self.entry.name, begin, size).reshape(-1, row_bytes)
+
+    def _ordered_rows(
+        self, row_bytes: int, first: int, last: int, start: int, stop: int | None
+    ) -> NDArray[np.uint8]:
+        """Canonical rows of a reordered matrix, reading from the first to the last of the stored rows they are."""
+        assert self.order is not None
+        wanted = self.order.index(last - first)[start:stop]
+        if not wanted.size:
+            return np.empty((0, row_bytes), np.uint8)
+        low, high = int(wanted.min()), int(wanted.max()) + 1
+        stored = self.container.read(self.entry.name, (first + low) * row_bytes, (high - low) * row_bytes)
+        return stored.reshape(-1, row_bytes)[wanted - low]
 
     def values(self, start: int = 0, stop: int | None = None) -> Tensor:
         """Canonical rows start … stop as float32, [rows, C] ([rows] of a vector)."""
@@ -207,15 +222,18 @@ class Weight:
 
 
 def same_bytes(a: Weight, b: Weight, rows_at_once: int = 4096) -> bool:
-    """Whether two weights of one dtype and shape hold the same canonical bytes; stops at the first difference."""
+    """Whether two weights of one dtype and shape hold the same canonical bytes."""
     if a.dtype != b.dtype or a.dims != b.dims:
         return False
     rows = a.dims[0] if a.dims else 1
-    step = rows if a.order or b.order or a.transposed or b.transposed else rows_at_once
-    for start in range(0, rows, max(step, 1)):
-        left, right = a.raw(start, start + step), b.raw(start, start + step)
-        if left is None or right is None:
-            return bool(torch.equal(a.values(), b.values()))
-        if not np.array_equal(left, right):
-            return False
-    return True
+    ranges = [(start, min(start + rows_at_once, rows)) for start in range(0, rows, rows_at_once)]
+    return all(spread(lambda part: _same_rows(a, b, *part), ranges))
+
+
+def _same_rows(a: Weight, b: Weight, start: int, stop: int) -> bool:
+    left, right = a.raw(start, stop), b.raw(start, stop)
+    if left is None or right is None:
+        return bool(torch.equal(a.values(start, stop), b.values(start, stop)))
+    if left.size % 8 == 0 and left.size == right.size:  # eight bytes at a time
+        return bool(np.array_equal(left.reshape(-1).view(np.uint64), right.reshape(-1).view(np.uint64)))
+    return bool(np.array_equal(left, right))

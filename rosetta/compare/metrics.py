@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,7 +48,7 @@ def difference(a: Tensor, b: Tensor, left_is_a: bool, token_axis: int = 0) -> Me
     size = gap.numel()
     by_token = gap.transpose(0, token_axis).flatten(1).amax(1).tolist()
     position = int(gap.argmax())
-    index = [int(i) for i in torch.unravel_index(torch.tensor(position), gap.shape)]
+    index = _index(position, gap)
     squares = float(gap.flatten().double().square().sum())
     norm_a, norm_b = (math.sqrt(float(x.flatten().double().square().sum())) for x in (a, b))
     dot = float((a.flatten().double() * b.flatten().double()).sum())
@@ -87,7 +88,7 @@ def worst_positions(
     gap = (a - b).abs().flatten()
     found = []
     for position in gap.topk(min(count, gap.numel())).indices.tolist():
-        index = [int(i) for i in torch.unravel_index(torch.tensor(position), a.shape)]
+        index = _index(position, a)
         row_start = position - index[-1]
         around = slice(
             max(row_start, position - NEIGHBOURS), min(row_start + a.shape[-1], position + NEIGHBOURS + 1)
@@ -96,3 +97,8 @@ def worst_positions(
         at = Worst(index=index, left=float(left.flatten()[position]), right=float(right.flatten()[position]))
         found.append((at, values[0], values[1]))
     return found
+
+
+def _index(position: int, x: Tensor) -> list[int]:
+    """Where a flat position lies (numpy's function: torch's imports a computer algebra system)."""
+    return [int(i) for i in np.unravel_index(position, x.shape)]

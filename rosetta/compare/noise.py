@@ -176,7 +176,9 @@ class Noise:
             )
             squares = x.float().square()
             weight = step.source(f"{stem}.weight")
-            parts = spread(lambda rows: squares @ weight.values(*rows).to(x.device).square().T, row_ranges(weight))
+            parts = spread(
+                lambda rows: squares @ weight.values(*rows).to(x.device).square().T, row_ranges(weight)
+            )
             magnitude = torch.cat(parts, dim=-1).sqrt()
             floor = units * unit * magnitude.view(output.shape)
             if self._has_head_norm(op, step):
@@ -203,7 +205,9 @@ class Noise:
         if op.name in NORMS:
             return NORM_UNITS * unit * _norm_terms(step, NORMS[op.name], step.inputs[op.inputs[0]])
         if op.name == "attn_scores":
-            return SOFTMAX_UNITS * unit * size + _through_softmax(step, op, size, LINEAR_UNITS * unit) + SMALLEST
+            return (
+                SOFTMAX_UNITS * unit * size + _through_softmax(step, op, size, LINEAR_UNITS * unit) + SMALLEST
+            )
         if op.name == "ffn_act":
             return ACTIVATION_UNITS * unit * size.maximum(size.new_tensor(rms(output) * 0.1))
         return ADD_UNITS * unit * size

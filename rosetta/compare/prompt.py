@@ -104,7 +104,7 @@ def _tokenizers(models: dict[Side, Model], required: bool) -> tuple[dict[Side, T
     notes: list[str] = []
     for side, model in models.items():
         try:
-            found[side] = load_tokenizer(model.container)
+            found[side] = load_tokenizer(model.container, next(iter(found.values()), None))
         except RosettaError as error:
             if required:
                 raise

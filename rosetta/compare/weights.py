@@ -6,7 +6,7 @@ Letters: R = rows, C = columns, G = weights that share one scale.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,8 +15,9 @@ from torch import Tensor
 
 from rosetta import blocks
 from rosetta.compare.results import WeightDiff
-from rosetta.transformer import WEIGHTS_AT_ONCE
+from rosetta.transformer import row_ranges
 from rosetta.weight import FLOATS, Weight, same_bytes
+from rosetta.workers import spread
 
 # How far a block's error may lie above its predicted rms, measured on clean copies (docs/noise.md, "Constants"):
 # where 99 % of a tensor's blocks lie below the first number its encoder was a plain one, and the second is the cut;
@@ -76,10 +77,7 @@ def compare_weights(left: Weight, right: Weight) -> WeightPair:
         return WeightPair("differing")
     if same_bytes(left, right):
         return WeightPair("identical", identical_bytes=True)
-    sums = _Sums(left, right)
-    for a, b, variance, first_row in _decoded_blocks(left, right):
-        sums.add(a, b, variance, first_row)
-    return sums.result()
+    return _judged(left, right, spread(lambda rows: _measured(left, right, *rows), row_ranges(left)))
 
 
 def readable(weight: Weight) -> bool:
@@ -111,67 +109,71 @@ def describe(
     )
 
 
-def _decoded_blocks(left: Weight, right: Weight) -> Iterator[tuple[Tensor, Tensor, Tensor, int]]:
-    """(left, right, explained variance) by blocks of rows, each [rows, C], and the first row's number."""
-    rows = left.dims[0] if len(left.dims) > 1 else 1
-    if len(left.dims) < 2:
-        yield left.values()[None], right.values()[None], variance(left, right)[None], 0
-        return
-    step = max(1, WEIGHTS_AT_ONCE // max(1, left.dims[-1]))
-    for start in range(0, rows, step):
-        stop = min(start + step, rows)
-        yield left.values(start, stop), right.values(start, stop), variance(left, right, start, stop), start
-
-
+@dataclass(frozen=True)
 class _Sums:
-    """Accumulates a comparison over blocks of rows."""
+    """What one block of rows of two copies adds up to, and the ratio of each group of weights."""
 
-    def __init__(self, left: Weight, right: Weight) -> None:
-        self.left, self.right = left, right
-        self.group = max(blocks.block_format(w.dtype).group for w in (left, right))
-        self.squares = self.norm_l = self.norm_r = self.dot = self.expected = 0.0
-        self.ratios: list[Tensor] = []
-        self.equal_groups = self.groups = 0
-        self.worst = (0.0, (0, 0))
+    squares: float  # of the difference
+    norm_left: float
+    norm_right: float
+    dot: float
+    expected: float  # variance that the dtypes explain
+    ratios: Tensor
+    equal_groups: int
+    worst: tuple[float, tuple[int, int]]
 
-    def add(self, a: Tensor, b: Tensor, explained: Tensor, first_row: int) -> None:
-        gap = a - b
-        self.squares += float(gap.square().sum(dtype=torch.float64))
-        self.norm_l += float(a.square().sum(dtype=torch.float64))
-        self.norm_r += float(b.square().sum(dtype=torch.float64))
-        self.dot += float((a * b).sum(dtype=torch.float64))
-        self.expected += float(explained.sum(dtype=torch.float64))
-        error, allowed = (by_group(x, self.group) for x in (gap.square(), explained))  # [rows, groups]
-        ratio = torch.where(error == 0, 0.0, (error / allowed).sqrt())  # x / 0 is inf: a fault
-        ratio = ratio.nan_to_num(nan=math.inf, posinf=math.inf)
-        self.equal_groups += int((error == 0).sum())
-        self.groups += ratio.numel()
-        self.ratios.append(ratio.flatten())
-        position = int(ratio.argmax())
-        if float(ratio.flatten()[position]) > self.worst[0]:
-            row, group = divmod(position, ratio.shape[1])
-            self.worst = (float(ratio.flatten()[position]), (first_row + row, group * self.group))
 
-    def result(self) -> WeightPair:
-        if self.squares == 0:
-            return WeightPair("identical")
-        edited = self.left.values_edits or self.right.values_edits  # a repair rounds every block anew
-        quantised = self.left.dtype == self.right.dtype and self.left.dtype not in FLOATS and not edited
-        some_only = quantised and self.equal_groups > SOME_BLOCKS_ONLY * self.groups
-        ratios = torch.cat(self.ratios)
-        common = float(ratios.kthvalue(max(1, math.ceil(COMMON * ratios.numel()))).values)
-        whole = self.squares > FAULTY_TENSOR_RATIO**2 * self.expected
-        faulty = some_only or whole or self.worst[0] > block_cut(self.left, self.right, common)
-        norm = math.sqrt(self.norm_r)
-        return WeightPair(
-            state="differing" if faulty else "within_noise",
-            explained=not some_only,
-            worst_ratio=self.worst[0],
-            worst_block=self.worst[1],
-            rel_rmse=math.sqrt(self.squares) / norm if norm else math.inf,
-            predicted=(0.0 if some_only else math.sqrt(self.expected)) / norm if norm else 0.0,
-            cosine=self.dot / math.sqrt(self.norm_l * self.norm_r) if self.norm_l and self.norm_r else 0.0,
-        )
+def _measured(left: Weight, right: Weight, start: int, stop: int) -> _Sums:
+    """Compare rows start … stop of two copies; a vector counts as one row."""
+    a, b, explained = left.values(start, stop), right.values(start, stop), variance(left, right, start, stop)
+    if a.dim() < 2:
+        a, b, explained = a[None], b[None], explained[None]
+    group, squares = max(blocks.group_of(w.dtype) for w in (left, right)), (a - b).square()
+    error, allowed = by_group(squares, group), by_group(explained, group)  # [rows, groups]
+    ratio = torch.where(error == 0, 0.0, (error / allowed).sqrt())  # x / 0 is inf: a fault
+    ratio = ratio.nan_to_num(nan=math.inf, posinf=math.inf)
+    position = int(ratio.argmax())
+    row, column = divmod(position, ratio.shape[1])
+    return _Sums(
+        squares=_total(squares),
+        norm_left=_total(a.square()),
+        norm_right=_total(b.square()),
+        dot=_total(a * b),
+        expected=_total(explained),
+        ratios=ratio.flatten(),
+        equal_groups=int((error == 0).sum()),
+        worst=(float(ratio.flatten()[position]), (start + row if left.dims[1:] else 0, column * group)),
+    )
+
+
+def _total(x: Tensor) -> float:
+    return float(x.sum(dtype=torch.float64))
+
+
+def _judged(left: Weight, right: Weight, parts: Sequence[_Sums]) -> WeightPair:
+    """What all blocks of rows together say."""
+    squares, expected = sum(p.squares for p in parts), sum(p.expected for p in parts)
+    if squares == 0:
+        return WeightPair("identical")
+    edited = left.values_edits or right.values_edits  # a repair rounds every block anew
+    quantised = left.dtype == right.dtype and left.dtype not in FLOATS and not edited
+    ratios = torch.cat([p.ratios for p in parts])
+    some_only = quantised and sum(p.equal_groups for p in parts) > SOME_BLOCKS_ONLY * ratios.numel()
+    common = float(ratios.kthvalue(max(1, math.ceil(COMMON * ratios.numel()))).values)
+    whole = squares > FAULTY_TENSOR_RATIO**2 * expected
+    worst, place = max(p.worst for p in parts)
+    norm_left, norm_right = (
+        math.sqrt(sum(getattr(p, f"norm_{side}") for p in parts)) for side in ("left", "right")
+    )
+    return WeightPair(
+        state="differing" if some_only or whole or worst > block_cut(left, right, common) else "within_noise",
+        explained=not some_only,
+        worst_ratio=worst,
+        worst_block=place,
+        rel_rmse=math.sqrt(squares) / norm_right if norm_right else math.inf,
+        predicted=(0.0 if some_only else math.sqrt(expected)) / norm_right if norm_right else 0.0,
+        cosine=sum(p.dot for p in parts) / (norm_left * norm_right) if norm_left and norm_right else 0.0,
+    )
 
 
 def block_cut(left: Weight, right: Weight, common: float) -> float:

@@ -42,6 +42,7 @@ from rosetta.runtimes.trace import RecordedRun, Recording, open_recording, recor
 from rosetta.tokenizer import Tokenizer
 from rosetta.transformer import Transformer
 from rosetta.weight import Weight
+from rosetta.workers import one_thread_each
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 TOP_TOKENS = 5
@@ -75,6 +76,7 @@ class Comparison:
     total_s: float
 
 
+@one_thread_each()
 def compare_operands(left: str, right: str, options: Options, listener: Listener | None = None) -> Comparison:
     """Compare two files or folders as the options say.
 

@@ -15,16 +15,14 @@ from rosetta.containers.container import Setting, TensorEntry
 from rosetta.diagnose.edits import FromOther, Mask
 from rosetta.diagnose.hypothesis import Repair, Suspect
 from rosetta.model import Model, Patch
-from rosetta.transformer import WEIGHTS_AT_ONCE
+from rosetta.transformer import row_ranges
 from rosetta.weight import ValuesEdit, Weight
 
 
 def row_blocks_of(a: Weight, b: Weight) -> Iterator[tuple[Tensor, Tensor]]:
     """Two weights of equal dims, decoded by blocks of rows."""
-    rows = a.dims[0] if a.dims else 1
-    step = max(1, WEIGHTS_AT_ONCE // max(1, a.count // max(1, rows)))
-    for start in range(0, rows, step):
-        yield a.values(start, start + step), b.values(start, start + step)
+    for start, stop in row_ranges(a):
+        yield a.values(start, stop), b.values(start, stop)
 
 
 def reading(**changes: Any) -> Patch:

@@ -14,8 +14,9 @@ from rosetta.errors import DamagedFileError, UsageError
 from rosetta.model import Model
 from rosetta.rope_scaling import RopeScaling
 from rosetta.tokenizer import load_tokenizer
-from rosetta.transformer import NotComputable, Transformer, row_blocks, stage_name
+from rosetta.transformer import NotComputable, Transformer, row_ranges, stage_name
 from rosetta.weight import Weight
+from rosetta.workers import one_thread_each, spread
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
@@ -61,9 +62,10 @@ def run_stages(
         )
     done = "tokens"
     try:
-        for name, value in Transformer(model, device, PRECISIONS[dtype]).stages(ids):
-            yield name, value
-            done = name
+        with one_thread_each():
+            for name, value in Transformer(model, device, PRECISIONS[dtype]).stages(ids):
+                yield name, value
+                done = name
     except NotComputable as reason:
         raise DamagedFileError(
             f"the stage after {done} cannot be computed: {reason}",
@@ -96,8 +98,10 @@ def run_facts(
 
 def _rounding(weight: Weight) -> dict[str, Any]:
     """How coarse a weight is: what a comparison with the trace must expect of its stages."""
-    squares = sum(float(part.square().sum(dtype=torch.float64)) for part in row_blocks(weight, Weight.sigma))
-    return {"dtype": weight.dtype, "rms_sigma": math.sqrt(squares / max(1, weight.count))}
+    sums = spread(
+        lambda rows: float(weight.sigma(*rows).square().sum(dtype=torch.float64)), row_ranges(weight)
+    )
+    return {"dtype": weight.dtype, "rms_sigma": math.sqrt(sum(sums) / max(1, weight.count))}
 
 
 def _plain(value: Any) -> Any:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
+
+import numpy as np
 
 from rosetta.tokenizer.pre_tokenizers import PRE_TOKENIZERS
 from rosetta.tokenizer.vocabulary import TokenType, Vocabulary
 
 _EXAMPLES = 8
 _PADDING = re.compile(r"\[PAD\d+\]|<unk>|")  # how converters fill a vocabulary up to the embedding's rows
+_NOT_READ = (
+    "model",
+    "declared_pre",
+    "findings",
+    "notes",
+)  # what a file says of itself, and of what we made of it
+_FOUND_WHOLE = [int(kind) for kind in (TokenType.CONTROL, TokenType.UNKNOWN, TokenType.USER_DEFINED)]
 _BY_RANK = ("bpe", "hex", "whitespace")
 
 
@@ -58,6 +67,17 @@ def compare_vocabularies(left: Vocabulary, right: Vocabulary) -> list[Vocabulary
             kind = "tokenizer.bos" if key == "add_bos" else "tokenizer.special_tokens"
             found.append(_plain(kind, key, *flags))
     return found
+
+
+def same_vocabulary(a: Vocabulary, b: Vocabulary) -> bool:
+    """Whether two vocabularies agree in every fact that encoding or decoding reads."""
+    return all(
+        np.array_equal(getattr(a, field.name), getattr(b, field.name))
+        if isinstance(getattr(a, field.name), np.ndarray)
+        else getattr(a, field.name) == getattr(b, field.name)
+        for field in fields(Vocabulary)
+        if field.name not in _NOT_READ
+    )
 
 
 def _tokens(left: Vocabulary, right: Vocabulary) -> list[VocabularyDifference]:
@@ -121,11 +141,7 @@ def _types(left: Vocabulary, right: Vocabulary) -> list[VocabularyDifference]:
     """Tokens that only one side finds in a text as a whole."""
     common = min(len(left.tokens), len(right.tokens))
     sets = [
-        {
-            id
-            for id in range(common)
-            if vocabulary.types[id] in (TokenType.CONTROL, TokenType.UNKNOWN, TokenType.USER_DEFINED)
-        }
+        set(np.flatnonzero(np.isin(vocabulary.types[:common], _FOUND_WHOLE)).tolist())
         for vocabulary in (left, right)
     ]
     only = sorted(sets[0] ^ sets[1])

@@ -31,7 +31,7 @@ class Tokenizer:
 
     def __init__(self, facts: Vocabulary, codec: TextCodec | None = None) -> None:
         self.facts = facts
-        self._codec = codec or Codec(facts)
+        self.codec = codec or Codec(facts)
 
     @property
     def vocabulary(self) -> Sequence[str]:
@@ -94,7 +94,7 @@ class Tokenizer:
                 f"character {error.start:,} of the prompt is half of a surrogate pair",
                 remedy="give the prompt as UTF-8",
             ) from None
-        return self._codec.encode(text, special)
+        return self.codec.encode(text, special)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text that ids stand for; special tokens appear as they are spelt, a byte that is no text as �.
@@ -102,7 +102,7 @@ class Tokenizer:
         Raises:
             UsageError: an id that is no token's.
         """
-        return self._codec.decode([self._checked(id) for id in ids])
+        return self.codec.decode([self._checked(id) for id in ids])
 
     def piece(self, id: int) -> str:
         """The text that one id stands for.
@@ -110,7 +110,7 @@ class Tokenizer:
         Raises:
             UsageError: the id is no token's.
         """
-        return self._codec.bytes_of(self._checked(id)).decode("utf-8", "replace")
+        return self.codec.bytes_of(self._checked(id)).decode("utf-8", "replace")
 
     def _checked(self, id: int) -> int:
         if not 0 <= id < self.size:
