@@ -89,10 +89,11 @@ def layouts(draw: st.DrawFn) -> tuple[Weight, Floats]:
     """A weight in some layout, and its canonical values by numpy from gguf-py's decoding of the whole tensor."""
     dtype = draw(st.sampled_from(["F32", "F16", "BF16", "Q8_0", "Q4_0", "APR_Q8", "F64"]))
     turned, head, heads = draw(st.booleans()), 4, draw(st.integers(1, 3))
-    parts = draw(st.sampled_from([(), (0, 1, 2)]))
-    rows, columns = head * heads * (3 if parts else 1), draw(st.sampled_from([32, 64]))
+    shares = draw(st.sampled_from([(1,), (1, 1, 1), (2, 1, 1), (4, 1, 1)]))  # of a fused tensor's rows
+    unit, columns = head * heads, draw(st.sampled_from([32, 64]))
     if turned and dtype in ("Q8_0", "Q4_0"):
-        rows, columns = 96, draw(st.sampled_from([12, 24]))
+        unit, columns = 96 // sum(shares), draw(st.sampled_from([12, 24]))  # blocks lie along the rows
+    rows = unit * sum(shares)
     dims = (columns, rows) if turned else (rows, columns)
     values = random(*dims)
     raw = values.astype("<f8").view(np.uint8) if dtype == "F64" else encode(values, dtype)
@@ -105,9 +106,10 @@ def layouts(draw: st.DrawFn) -> tuple[Weight, Floats]:
         decoded = gguf.quants.dequantize(raw.reshape(1, -1), gguf.GGMLQuantizationType[dtype]).reshape(dims)
     whole = decoded.T if turned else decoded
     part = None
-    if parts:
-        which, each = draw(st.sampled_from(parts)), rows // 3
-        part, whole = (which, (each,) * 3), whole[which * each : (which + 1) * each]
+    if len(shares) > 1:
+        which = draw(st.integers(0, 2))
+        first = unit * sum(shares[:which])
+        part, whole = (which, tuple(unit * n for n in shares)), whole[first : first + unit * shares[which]]
     order = None
     if draw(st.booleans()):
         order = RowOrder(
@@ -186,13 +188,14 @@ def test_equal_bytes_of_a_turned_matrix_are_found() -> None:
     assert same_bytes(weight(values.T.copy(), "F16", transposed=True), weight(values, "F16"))
 
 
-def test_one_weight_that_differs_is_seen_and_nothing_after_it_is_read() -> None:
+@pytest.mark.parametrize("row", [0, 20, 63])
+@pytest.mark.parametrize("rows_at_once", [8, 10, 4096])
+def test_one_weight_that_differs_is_seen_wherever_it_is(row: int, rows_at_once: int) -> None:
     values = random(64, 32)
     other = values.copy()
-    other[20, 5] += 1
-    a, b = weight(values), weight(other)
-    assert not same_bytes(a, b, rows_at_once=8)
-    assert a.container.reads[-1] == ("w", 16 * 128, 24 * 128)  # type: ignore[attr-defined]
+    other[row, 31] += 1
+    assert not same_bytes(weight(values), weight(other), rows_at_once)
+    assert same_bytes(weight(values), weight(values.copy()), rows_at_once)
 
 
 def test_equal_values_in_another_dtype_or_shape_are_not_equal_bytes() -> None:

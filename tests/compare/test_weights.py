@@ -10,7 +10,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-import rosetta.compare.weights as compare
 from fixtures import ggml
 from fixtures.dtypes import encode
 from fixtures.memory import MemoryContainer
@@ -182,7 +181,7 @@ def test_large_matrix_is_compared_by_blocks_of_rows_with_the_same_result(
     raw = scaled_block(encode(values, "Q8_0"), "Q8_0", BLOCK, 2.0)
     pair = weight("Q8_0", raw, values.shape), copy(values, "F32")
     whole = compare_weights(*pair)
-    monkeypatch.setattr(compare, "WEIGHTS_AT_ONCE", 5 * 256)
+    monkeypatch.setattr("rosetta.transformer.WEIGHTS_AT_ONCE", 5 * 256)
     parts = compare_weights(*pair)
     assert (parts.state, parts.worst_block, parts.worst_ratio) == (
         whole.state,
