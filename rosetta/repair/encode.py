@@ -6,8 +6,10 @@ Letters: R = rows, C = columns of a weight, row-major; n = blocks a row, B = wei
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rosetta import blocks
-from rosetta.containers.container import TensorInput
+from rosetta.compare.weights import compare_weights
+from rosetta.containers.container import Setting, TensorEntry, TensorInput
 from rosetta.diagnose.edits import FromOther
 from rosetta.repair.planned import Planned
 from rosetta.weight import FLOATS, RowOrder, Weight
@@ -36,28 +39,97 @@ class Encoded:
 
     Args:
         tensor: its bytes.
-        inexact: the dtype that could not say the repaired values, where another one had to be taken.
+        taken: whether it is the other side's as a whole, because the file's own dtype cannot say what the repair
+            makes of the file's own values, and another one would claim a precision that they have not.
     """
 
     tensor: TensorInput
-    inexact: str | None = None
+    taken: bool = False
 
 
-def encoded(planned: Planned, holds: Holds) -> Encoded:
+class Drafted:
+    """A container of one tensor that is not written yet, so that it can be judged as a reader will."""
+
+    kind, label, path, architecture = "draft", "draft", Path(), None
+    metadata: Mapping[str, Any] = MappingProxyType({})
+    settings: Mapping[str, Setting] = MappingProxyType({})
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, tensor: TensorInput) -> None:
+        self.entry = TensorEntry(tensor.name, tensor.dtype, tensor.dims, tensor.data.nbytes)
+        self.tensors: Mapping[str, TensorEntry] = {tensor.name: self.entry}
+        self.file_bytes, self._data = tensor.data.nbytes, tensor.data.reshape(-1)
+
+    def read(self, name: str, start: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
+        """See `Container.read`."""
+        return self._data[start : None if nbytes is None else start + nbytes].copy()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def encoded(planned: Planned, holds: Holds, other: Mapping[str, Weight]) -> Encoded:
     """The bytes of a tensor: those of the file where they can stay, else the least change that is exact.
+
+    Repaired values that no dtype holds honestly (those of a turned or rescaled quantised matrix are no more
+    precise for being written as F32) are not rounded again: the other side's tensor takes their place.
 
     Args:
         planned: a tensor that is not merely copied.
         holds: what the file to be written can hold.
+        other: the other side's weights.
     """
-    for found in (*_verbatim(planned), *_rearranged(planned)):
-        if holds(found, planned.original is None):
-            return Encoded(found)
+    own = next(_drafts(planned, holds))
+    if _passes(planned, own, other):
+        return Encoded(own)
+    in_full = _in_float32(planned)
+    if _passes(planned, in_full, other):
+        return Encoded(in_full)
+    theirs = tuple(replace(held, weight=other[held.weight.name]) for held in planned.held)
+    return Encoded(next(_drafts(replace(planned, held=theirs), holds)), taken=True)
+
+
+def _drafts(planned: Planned, holds: Holds) -> Iterator[TensorInput]:
+    """Exact forms of a tensor that the file can hold, those nearest to the bytes at hand first."""
+    for draft in _verbatim(planned):
+        if holds(draft, planned.original is None):
+            yield draft
+    for draft in _rearranged(planned):
+        if holds(draft, planned.original is None):
+            yield draft
+    yield _in_float32(planned)
+
+
+def _passes(planned: Planned, draft: TensorInput, other: Mapping[str, Weight]) -> bool:
+    """Whether a comparison will find in a tensor no more difference than its dtype explains; where the dtype is
+    the stored one and no value changes, it is what the repair was proven with."""
+    weights = [held.weight for held in planned.held]
+    if all(not w.values_edits and w.dtype == draft.dtype for w in weights):
+        return True
+    if not all(w.name in other and other[w.name].dims == w.dims for w in weights):
+        return True  # there is nothing to take instead
+    source = Drafted(draft)
+    for held in planned.held:
+        read = Weight(
+            held.weight.name,
+            source,
+            source.entry,
+            draft.dtype,
+            draft.dims,
+            planned.transposed,
+            held.part,
+            held.order,
+        )
+        if compare_weights(read, other[read.name]).state == "differing":
+            return False
+    return True
+
+
+def _in_float32(planned: Planned) -> TensorInput:
+    """The repaired values as they are computed with."""
     values = np.concatenate([_in_file_order(h.weight.values().numpy(), h.order) for h in planned.held])
     values = np.ascontiguousarray(values.T if planned.transposed else values)
-    dtype = planned.held[0].weight.dtype
-    tensor = TensorInput(planned.name, "F32", values.shape, values.reshape(-1).view(np.uint8))
-    return Encoded(tensor, None if dtype == "F32" else dtype)
+    return TensorInput(planned.name, "F32", values.shape, values.reshape(-1).view(np.uint8))
 
 
 def _verbatim(planned: Planned) -> Iterator[TensorInput]:

@@ -72,11 +72,14 @@ def remade(fix: Fix, holds: Holds, written: Written) -> Iterator[TensorInput]:
         if planned.is_copied:
             written.copied += 1
             continue
-        found = encoded(planned, holds)
+        found = encoded(planned, holds, fix.other.weights)
         before = ABSENT if planned.original is None else shape(planned.original)
         notes = _why(planned, fix.findings, source)
-        if found.inexact is not None:
-            notes.append(f"{found.inexact} cannot say the repaired values, {found.tensor.dtype} does")
+        if found.taken:
+            own = planned.held[0].weight.dtype
+            notes.append(
+                f"all of it from {source}: {own} cannot say the repaired values without rounding them again"
+            )
         written.changes.append(Change(planned.name, before, shape(found.tensor), "; ".join(notes)))
         yield found.tensor
     for own in fix.layout.dropped:

@@ -79,8 +79,19 @@ def repair_operands(
         raise UsageError("is a recorded run, which cannot be repaired", file=before.operands[side])
     written = writer(target, fix, lambda what, done, total: listener.working(f"writing {what}", done, total))
     operands = {**before.operands, side: str(target)}
-    after = compare_operands(operands["left"], operands["right"], options, listener)
+    after = compare_operands(operands["left"], operands["right"], options, _Progress(listener))
     return Repair(before, side, written, after)
+
+
+class _Progress(Listener):
+    """Passes on how far the work is, and not once more what is loaded."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+
+    def working(self, what: str, done: int, total: int) -> None:
+        """See `Listener.working`."""
+        self.listener.working(what, done, total)
 
 
 def accused_side(comparison: Comparison) -> Side | None:
