@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from rosetta.architectures import INTERLEAVED, SPLIT_HALF, Architecture
 from rosetta.containers.container import Container, Setting
 from rosetta.errors import DamagedFileError, UnsupportedError
 from rosetta.rope_scaling import RopeScaling, scaling_from_gguf, scaling_from_parameters
+from rosetta.settings_reader import LARGEST_BLOCK_COUNT, Config, SettingsReader, Value
+
+__all__ = ["LARGEST_BLOCK_COUNT", "Config", "Value", "canonical_config", "rope_scaling_from_tensor"]
 
 # transformers' names of activations -> ours (transformers, activations.py, ACT2FN).
 ACTIVATIONS = {
@@ -24,85 +24,6 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu": "relu",
 }
-LARGEST_COUNT = 1 << 31  # of any size in a config: what an int32 tensor index can hold
-LARGEST_NUMBER = float(np.finfo(np.float32).max)
-LARGEST_BLOCK_COUNT = 4096  # no published model has a tenth of it; a damaged count must not cost minutes
-
-
-@dataclass(frozen=True)
-class Value:
-    """One canonical setting: `key` is the file's own spelling; None where the value is a default (`note`: whose)."""
-
-    value: Any
-    key: str | None = None
-    note: str = ""
-
-    @property
-    def defaulted(self) -> bool:
-        return self.key is None
-
-
-Config = Mapping[str, Value]
-
-
-class _Reader:
-    """Reads one container's settings into canonical values; `overrides` (a repair's) win over the file."""
-
-    def __init__(
-        self, container: Container, architecture: Architecture, overrides: Mapping[str, Any]
-    ) -> None:
-        self.container, self.architecture, self.overrides = container, architecture, overrides
-        self.config: dict[str, Value] = {}
-
-    def raw(self, key: str) -> Setting | None:
-        if key in self.overrides:
-            return Setting(self.overrides[key], key)
-        setting = self.container.settings.get(key)
-        return None if setting is None or setting.value is None else setting
-
-    def put(self, key: str, setting: Setting | None, default: Any, note: str = "") -> Any:
-        """Store the setting, or the default with its note; required where the default is None."""
-        if setting is not None:
-            self.config[key] = Value(setting.value, setting.key)
-        elif default is not None:
-            self.config[key] = Value(default, None, note)
-        else:
-            raise DamagedFileError(
-                f"the metadata has no {key}",
-                file=self.container.path,
-                remedy="export the model again with a complete configuration",
-            )
-        return self.config[key].value
-
-    def count(self, key: str, default: int | None, note: str = "", largest: int = LARGEST_COUNT) -> int:
-        setting = self.raw(key)
-        if setting is not None:
-            value = setting.value
-            if isinstance(value, list) and value and all(v == value[0] for v in value):
-                value = value[0]  # a size per layer, the same in all
-            if isinstance(value, list):
-                raise UnsupportedError(f"{setting.key} differs from layer to layer", file=self.container.path)
-            if isinstance(value, float) and value.is_integer():
-                value = int(value)
-            if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= largest:
-                raise DamagedFileError(
-                    f"{setting.key} is {value!r}, not a count between 1 and {largest}",
-                    file=self.container.path,
-                )
-            setting = Setting(value, setting.key)
-        return int(self.put(key, setting, default, note))
-
-    def number(self, key: str, default: float | None, note: str = "") -> float:
-        setting = self.raw(key)
-        if setting is not None:
-            value = setting.value
-            real = isinstance(value, int | float) and not isinstance(value, bool)
-            if not real or not abs(value) <= LARGEST_NUMBER:
-                raise DamagedFileError(
-                    f"{setting.key} is {value!r}, not a finite number", file=self.container.path
-                )
-            setting = Setting(float(np.float32(value)), setting.key)
-        return float(self.put(key, setting, None if default is None else float(np.float32(default)), note))
 
 
 def canonical_config(
@@ -123,7 +44,7 @@ def canonical_config(
         DamagedFileError: a key that the container's own loader needs is missing, or no count or number.
         UnsupportedError: a rope scaling rule, an activation or a per-layer size that rosetta does not run.
     """
-    read, kind = _Reader(container, architecture, overrides), container.kind
+    read, kind = SettingsReader(container, architecture, overrides), container.kind
     theirs = f"default of {_loader(kind)}"
     published = architecture.huggingface if kind == "huggingface" else {}
 
@@ -136,7 +57,7 @@ def canonical_config(
     read.count("feed_forward_length", published.get("feed_forward_length", ffn_default), theirs)
     heads = read.count("attention.head_count", published.get("attention.head_count"), theirs)
     kv_default = (
-        heads if _is_null(read, "num_key_value_heads") else published.get("attention.head_count_kv", heads)
+        heads if read.says_null("num_key_value_heads") else published.get("attention.head_count_kv", heads)
     )
     read.count("attention.head_count_kv", kv_default, theirs)
     key_default, key_note = _head_size(read, shapes, hidden, heads)
@@ -165,7 +86,7 @@ def _loader(kind: str) -> str:
 
 
 def _head_size(
-    read: _Reader, shapes: Mapping[str, tuple[int, ...]], hidden: int, heads: int
+    read: SettingsReader, shapes: Mapping[str, tuple[int, ...]], hidden: int, heads: int
 ) -> tuple[int, str]:
     kind, published = read.container.kind, read.architecture.huggingface
     if kind == "huggingface" and "attention.key_length" in published:
@@ -176,7 +97,7 @@ def _head_size(
     return max(hidden // heads, 1), "embedding length / heads"
 
 
-def _epsilon(read: _Reader) -> None:
+def _epsilon(read: SettingsReader) -> None:
     architecture, kind = read.architecture, read.container.kind
     key = architecture.epsilon_key
     spellings = ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon")
@@ -197,13 +118,13 @@ def _epsilon(read: _Reader) -> None:
     _not_negative(read, key, read.number(key, architecture.norm_epsilon.of(kind), note))
 
 
-def _not_negative(read: _Reader, key: str, epsilon: float) -> float:
+def _not_negative(read: SettingsReader, key: str, epsilon: float) -> float:
     if epsilon < 0:
         raise DamagedFileError(f"{key} is {epsilon:.8g}, which is negative", file=read.container.path)
     return epsilon
 
 
-def _activation(read: _Reader) -> None:
+def _activation(read: SettingsReader) -> None:
     setting = read.raw("activation")
     if setting is None:
         read.config["activation"] = Value(read.architecture.activation, None, "the architecture's")
@@ -216,7 +137,7 @@ def _activation(read: _Reader) -> None:
     read.config["activation"] = Value(name, setting.key)
 
 
-def _rope(read: _Reader, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _rope(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> None:
     architecture, container = read.architecture, read.container
     read.config["rope.type"] = _row_order(read, shapes)
     note = f"default of {_loader(container.kind)} for {architecture.name}"
@@ -234,7 +155,7 @@ def _rope(read: _Reader, shapes: Mapping[str, tuple[int, ...]]) -> None:
     read.config["rope.scaling"] = _scaling(read, dimensions // 2, theta)
 
 
-def _row_order(read: _Reader, shapes: Mapping[str, tuple[int, ...]]) -> Value:
+def _row_order(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> Value:
     """In which order this container's Q and K rows lie: 0 interleaved, 2 split-half."""
     architecture, kind = read.architecture, read.container.kind
     assert architecture.rope is not None
@@ -254,7 +175,7 @@ def _row_order(read: _Reader, shapes: Mapping[str, tuple[int, ...]]) -> Value:
     return Value(SPLIT_HALF, None, "Hugging Face names: split-half")
 
 
-def _scaling(read: _Reader, pairs: int, theta: float) -> Value:
+def _scaling(read: SettingsReader, pairs: int, theta: float) -> Value:
     """Rope scaling as factors: a tensor `rope_freqs` here counts as absent, the model puts it in."""
     if "rope.scaling" in read.overrides:
         return Value(read.overrides["rope.scaling"], "rope.scaling")
@@ -271,7 +192,7 @@ def _scaling(read: _Reader, pairs: int, theta: float) -> Value:
         raise UnsupportedError(f"rope scaling: {error}", file=read.container.path) from error
 
 
-def _refuse_layer_scales(read: _Reader) -> None:
+def _refuse_layer_scales(read: SettingsReader) -> None:
     setting = read.raw("attention.scale_by_inverse_layer")
     if setting is not None and setting.value:
         raise UnsupportedError(
@@ -280,7 +201,7 @@ def _refuse_layer_scales(read: _Reader) -> None:
         )
 
 
-def _sliding_window(read: _Reader, published: Mapping[str, Any]) -> None:
+def _sliding_window(read: SettingsReader, published: Mapping[str, Any]) -> None:
     """The window, 0 where there is none: a window that no context fills is none."""
     setting = read.raw("attention.sliding_window")
     if read.container.kind == "huggingface" and "attention.sliding_window" not in read.overrides:
@@ -305,10 +226,12 @@ def _sliding_window(read: _Reader, published: Mapping[str, Any]) -> None:
     read.config["attention.sliding_window"] = Value(window, key, note)
 
 
-def _heeded_window(read: _Reader, published: Mapping[str, Any], stated: Setting | None) -> Setting | None:
+def _heeded_window(
+    read: SettingsReader, published: Mapping[str, Any], stated: Setting | None
+) -> Setting | None:
     """The window that transformers runs: none in some architectures, in others behind a switch."""
     metadata = read.container.metadata
-    if "attention.sliding_window" not in published or _is_null(read, "sliding_window"):
+    if "attention.sliding_window" not in published or read.says_null("sliding_window"):
         return None
     if "use_sliding_window" in published and not metadata.get(
         "use_sliding_window", published["use_sliding_window"]
@@ -317,7 +240,7 @@ def _heeded_window(read: _Reader, published: Mapping[str, Any], stated: Setting 
     return stated or Setting(published["attention.sliding_window"], "")
 
 
-def _sliding_layers(read: _Reader, published: Mapping[str, Any]) -> list[bool]:
+def _sliding_layers(read: SettingsReader, published: Mapping[str, Any]) -> list[bool]:
     """Which layers the window is for."""
     layers, pattern = read.config["block_count"].value, read.raw("attention.sliding_window_pattern")
     first = published.get("max_window_layers", 0)
@@ -331,12 +254,7 @@ def _sliding_layers(read: _Reader, published: Mapping[str, Any]) -> list[bool]:
     return [layer >= first for layer in range(layers)]
 
 
-def _is_null(read: _Reader, name: str) -> bool:
-    """Whether config.json says null, which is another thing than saying nothing."""
-    return name in read.container.metadata and read.container.metadata[name] is None
-
-
-def _head(read: _Reader, shapes: Mapping[str, tuple[int, ...]], published: Mapping[str, Any]) -> None:
+def _head(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]], published: Mapping[str, Any]) -> None:
     """Whether the head is the embedding: what the file says, else whether it holds a head."""
     setting = read.raw("tied_embeddings")
     if setting is not None and isinstance(setting.value, bool):
