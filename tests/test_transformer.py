@@ -438,6 +438,12 @@ def test_stage_that_cannot_be_computed_names_its_weight(
     assert following[len(reached)] == stage
 
 
+def test_more_rotary_dimensions_than_a_head_has_cannot_be_computed(tmp_path: Path) -> None:
+    model = open_model(build(tmp_path, small("qwen2"), "gguf:F16"))
+    with pytest.raises(NotComputable):
+        Transformer(model.repaired({"rope.dimension_count": 18}))(IDS)
+
+
 def test_optional_weights_that_are_absent_take_no_part(tmp_path: Path) -> None:
     model = open_model(build(tmp_path, small("qwen2"), "gguf:F32", faults.dropped("blk.0.attn_q.bias")))
     whole = stages_of(open_model(build(tmp_path / "whole", small("qwen2"), "gguf:F32")))
