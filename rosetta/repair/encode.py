@@ -21,7 +21,8 @@ from rosetta import blocks
 from rosetta.compare.weights import compare_weights
 from rosetta.containers.container import Setting, TensorEntry, TensorInput
 from rosetta.diagnose.edits import FromOther
-from rosetta.repair.planned import Planned
+from rosetta.repair.padding import FirstRows
+from rosetta.repair.planned import Held, Planned
 from rosetta.weight import FLOATS, RowOrder, Weight
 
 Holds = Callable[[TensorInput, bool], bool]
@@ -85,7 +86,9 @@ def encoded(planned: Planned, holds: Holds, other: Mapping[str, Weight]) -> Enco
     in_full = _in_float32(planned)
     if _passes(planned, in_full, other):
         return Encoded(in_full)
-    theirs = tuple(replace(held, weight=other[held.weight.name]) for held in planned.held)
+    theirs = tuple(
+        taken for held in planned.held for taken in _taken_with_padding(held, other[held.weight.name])
+    )
     return Encoded(next(_drafts(replace(planned, held=theirs), holds)), taken=True)
 
 
@@ -106,23 +109,29 @@ def _passes(planned: Planned, draft: TensorInput, other: Mapping[str, Weight]) -
     weights = [held.weight for held in planned.held]
     if all(not w.values_edits and w.dtype == draft.dtype for w in weights):
         return True
-    if not all(w.name in other and other[w.name].dims == w.dims for w in weights):
+    if not all(w.name in other and other[w.name].dims[1:] == w.dims[1:] for w in weights):
         return True  # there is nothing to take instead
     source = Drafted(draft)
     for held in planned.held:
+        name, theirs, part = held.weight.name, other[held.weight.name], held.part
+        padding = held.weight.dims[0] - theirs.dims[0] if theirs.dims else 0
+        if padding > 0 and part is None:
+            part = (0, (theirs.dims[0], padding))
         read = Weight(
-            held.weight.name,
-            source,
-            source.entry,
-            draft.dtype,
-            draft.dims,
-            planned.transposed,
-            held.part,
-            held.order,
+            name, source, source.entry, draft.dtype, draft.dims, planned.transposed, part, held.order
         )
-        if compare_weights(read, other[read.name]).state == "differing":
+        if compare_weights(read, theirs).state == "differing":
             return False
     return True
+
+
+def _taken_with_padding(held: Held, other: Weight) -> Iterator[Held]:
+    """The other side's weight, and behind it the rows of padding that only this side has."""
+    yield replace(held, weight=other)
+    own = held.weight
+    rows = (other.dims[0], own.dims[0] - other.dims[0]) if own.dims and other.dims else (1, 0)
+    if rows[1] > 0:
+        yield replace(held, weight=replace(own, part=(1, rows), values_edits=()))
 
 
 def _in_float32(planned: Planned) -> TensorInput:
@@ -231,22 +240,26 @@ def _by_block(values: Tensor, rows: NDArray[np.uint8], block: blocks.BlockFormat
 def _taken_whole(data: NDArray[np.uint8], wanted: Tensor, changed: Tensor, weight: Weight) -> Tensor:
     """Put the other side's blocks in the place of changed ones where they may be; bool [rows, n], which."""
     none = torch.zeros_like(changed)
-    edits = [edit for edit in weight.values_edits if isinstance(edit, FromOther)]
+    every = [edit.edit if isinstance(edit, FirstRows) else edit for edit in weight.values_edits]
+    edits = [edit for edit in every if isinstance(edit, FromOther)]
     if not edits or not bool(changed.any()):
         return none
     other, block = edits[-1].other, blocks.block_format(weight.dtype)
-    theirs = _block_rows(replace(other, values_edits=()))
-    if other.dtype != weight.dtype or other.dims != weight.dims or theirs is None or other.values_edits:
+    theirs = None if other.values_edits else _block_rows(other)
+    if other.dtype != weight.dtype or other.dims[1:] != weight.dims[1:] or theirs is None:
         return none
-    if theirs.shape != (data.shape[0], math.prod(data.shape[1:])):
+    rows = len(theirs)  # fewer than here where this side's vocabulary has padding behind it
+    if rows > len(data) or theirs.shape[1] != math.prod(data.shape[1:]):
         return none
     held = _by_block(other.values(), theirs, block)
-    agrees = _same(wanted, held)
-    if block.block_size > 1 and len(edits) == len(weight.values_edits):
-        variance = weight.sigma().square() + other.sigma().square()
-        agrees |= (wanted - held).square() <= WITHIN_SIGMAS**2 * _by_block(variance, theirs, block)
-    taken = changed & agrees.all(dim=2)
-    data[taken.numpy()] = theirs.reshape(data.shape)[taken.numpy()]
+    agrees = _same(wanted[:rows], held)
+    if block.block_size > 1 and len(edits) == len(every):
+        own = _by_block(weight.sigma(), data.reshape(len(data), -1), block)[:rows]
+        variance = own.square() + _by_block(other.sigma(), theirs, block).square()
+        agrees |= (wanted[:rows] - held).square() <= WITHIN_SIGMAS**2 * variance
+    taken = none
+    taken[:rows] = changed[:rows] & agrees.all(dim=2)
+    data[taken.numpy()] = theirs.reshape(rows, *data.shape[1:])[taken[:rows].numpy()]
     return taken
 
 

@@ -22,7 +22,7 @@ from rosetta.containers.spool import Spool, folder_beside
 from rosetta.repair.changes import ABSENT, Change
 from rosetta.repair.fix import Fix, Progress, Written, remade, shape
 from rosetta.repair.gguf_keys import Keys, state_settings
-from rosetta.repair.layout import ROPE_FACTORS
+from rosetta.repair.planned import ROPE_FACTORS
 from rosetta.repair.target import publish
 
 NATIVE = "<" if sys.byteorder == "little" else ">"
@@ -46,7 +46,7 @@ def write_gguf_copy(path: Path, fix: Fix, progress: Progress) -> Written:
     file = FileBytes(container.files[0])
     try:
         header = read_header(file)
-        keys = Keys(file, header.order, header.metadata)
+        keys = Keys(file, header.order, container.metadata)
     finally:
         file.close()
     if len(container.files) > 1:

@@ -91,8 +91,8 @@ class Keys:
             renamed[name] = self._text(name) + pair[8 + len(key.encode()) :]
             if name != key:
                 self._renamed[name] = key
-                self.changes.append(Change(key, "this name", name))
         self.pairs = renamed
+        self.changes.append(Change("all keys of the architecture", f"{old}…", f"{new}…"))
 
     def _value(self, key: str) -> Any:
         """A value as it was."""

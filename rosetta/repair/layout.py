@@ -16,10 +16,8 @@ from rosetta.errors import UnsupportedError
 from rosetta.model import FOREIGN_LAYER, FUSED_QKV, LAYER, Model, build_model
 from rosetta.names import canonical_names
 from rosetta.repair.names import own_name
-from rosetta.repair.planned import Held, Planned
+from rosetta.repair.planned import EMBEDDING, HEAD, ROPE_FACTORS, Held, Planned
 from rosetta.weight import Weight
-
-EMBEDDING, HEAD, ROPE_FACTORS = "token_embd.weight", "output.weight", "rope_freqs.weight"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from rosetta.containers.container import TensorEntry
 from rosetta.weight import RowOrder, Weight
 
+EMBEDDING, HEAD, ROPE_FACTORS = "token_embd.weight", "output.weight", "rope_freqs.weight"
+
 
 @dataclass(frozen=True)
 class Held:

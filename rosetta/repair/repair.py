@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from rosetta.compare.listener import Listener
@@ -11,22 +11,20 @@ from rosetta.compare.options import Options
 from rosetta.compare.results import Finding, Side
 from rosetta.diagnose import Comparison, compare_operands
 from rosetta.errors import UsageError
-from rosetta.model import Model
 from rosetta.repair.apr_file import write_apr_copy
 from rosetta.repair.fix import Fix, Progress, Written
 from rosetta.repair.gguf_file import write_gguf_copy
 from rosetta.repair.huggingface_folder import write_huggingface_copy
-from rosetta.repair.layout import EMBEDDING, HEAD, repaired_layout
+from rosetta.repair.layout import repaired_layout
+from rosetta.repair.padding import KEY, with_padding
 from rosetta.repair.target import check_target
 from rosetta.repair.vocabulary import repaired_vocabulary
-from rosetta.weight import Weight
 
 WRITERS: dict[str, Callable[[Path, Fix, Progress], Written]] = {
     "apr": write_apr_copy,
     "gguf": write_gguf_copy,
     "huggingface": write_huggingface_copy,
 }
-PADDING = "vocab_size"  # the one setting that a comparison overrides and no finding accuses
 
 
 @dataclass(frozen=True)
@@ -110,23 +108,13 @@ def planned_fix(comparison: Comparison, side: Side) -> Fix:
     base, repaired = comparison.models[side], comparison.repaired[side]
     other = comparison.repaired["left" if side == "right" else "right"]
     findings = [f for f in comparison.findings if f.status == "confirmed" and f.side == side]
-    settings = {key: value for key, value in repaired.overrides.items() if key != PADDING}
-    weights = with_padding(base, repaired, repaired.weights)
+    settings = {key: value for key, value in repaired.overrides.items() if key != KEY}
     return Fix(
         base=base,
         repaired=repaired,
         other=other,
         settings=settings,
-        layout=repaired_layout(base, weights, settings),
+        layout=repaired_layout(base, with_padding(base, repaired), settings),
         findings=findings,
         vocabulary=repaired_vocabulary(findings, other),
     )
-
-
-def with_padding(base: Model, repaired: Model, weights: Mapping[str, Weight]) -> dict[str, Weight]:
-    """Weights with the rows behind the vocabulary, which a comparison of two vocabulary sizes leaves out."""
-    if repaired.overrides.get(PADDING, base[PADDING]) == base[PADDING]:
-        return dict(weights)
-    rows = repaired.overrides[PADDING], base[PADDING] - repaired.overrides[PADDING]
-    padded = {name: w for name, w in weights.items() if name in (EMBEDDING, HEAD) and w.part == (0, rows)}
-    return {**weights, **{name: replace(weight, part=None) for name, weight in padded.items()}}
