@@ -9,6 +9,8 @@ from typing import Any
 from numpy.random import Generator
 
 from fixtures.architectures import blueprint
+from fixtures.blueprint import llama3_factors
+from fixtures.spec import Llama3Scaling
 from rosetta.bench.case import Cause, NotHere, Plant, Shown, Subject
 from rosetta.bench.kinds._choosing import one
 
@@ -47,18 +49,15 @@ def rope_scaling(rng: Generator, subject: Subject) -> Plant:
     if scaling is None:
         factor = one(rng, (2.0, 4.0, 8.0))
         factors = subject.spec.head_dim // 2 * [factor]
-        return _setting("rope_scaling", f"rope_scaling_added:{factor}", stage, key, factors=_array(factors))
+        return _setting("rope_scaling", f"rope_scaling_added:{factor}", stage, key, factors=tuple(factors))
     if rng.random() < 0.5:
-        plain = _array(subject.spec.head_dim // 2 * [1.0])
+        plain = subject.spec.head_dim // 2 * (1.0,)
         return _setting("rope_scaling", "rope_scaling_lost", stage, key, factors=plain)
     if subject.container == "gguf" or "apr-gguf" in subject.operand:
         raise NotHere  # its factors are a tensor: another one is a fault of values
-    from fixtures.blueprint import llama3_factors
-    from fixtures.spec import Llama3Scaling
-
     factor = one(rng, (4.0, 16.0, 32.0))
     factors = llama3_factors(subject.spec, Llama3Scaling(factor=factor)).astype(float).tolist()
-    return _setting("rope_scaling", f"rope_scaling_factor:{factor}", stage, key, factors=_array(factors))
+    return _setting("rope_scaling", f"rope_scaling_factor:{factor}", stage, key, factors=tuple(factors))
 
 
 def rope_dimensions(rng: Generator, subject: Subject) -> Plant:
@@ -243,12 +242,6 @@ def _setting(
 def _needs_rope(subject: Subject) -> None:
     if subject.spec.architecture == "gpt2":
         raise NotHere
-
-
-def _array(values: list[float]) -> Any:
-    import numpy as np
-
-    return np.array(values)
 
 
 KINDS = {

@@ -24,6 +24,7 @@ def zeroed(rng: Generator, subject: Subject) -> Plant:
         return plant("value.zeroed", name, f"zeroed:{name}:{row}:{row + 1}", shown=None)
     if name == "position_embd.weight" or rng.random() < 0.4:
         return plant("value.zeroed", name, f"zeroed:{name}", shown=None)
+    _needs_one_stage(name)
     start = int(rng.integers(rows - 4))
     stop = start + one(rng, (1, 2, 4))
     return plant("value.zeroed", name, f"zeroed:{name}:{start}:{stop}", shown=None)
@@ -32,6 +33,7 @@ def zeroed(rng: Generator, subject: Subject) -> Plant:
 def nonfinite(rng: Generator, subject: Subject) -> Plant:
     """One NaN or infinity, or the scale of one block."""
     name = tensor(rng, subject, lambda n: _plain(n) and subject.file.tensor(n).dtype != "APR_Q8")
+    _needs_one_stage(name)
     dims = subject.file.tensor(name).dims
     row = int(rng.integers(dims[0]))
     if name == "token_embd.weight":
@@ -104,10 +106,17 @@ def one_block(rng: Generator, subject: Subject) -> Plant:
     """A single block of 32 weights too large or too small."""
     matrix = is_matrix(subject)
     name = tensor(rng, subject, matrix)
+    _needs_one_stage(name)
     block = int(rng.integers(subject.file.tensor(name).dims[0] * subject.file.tensor(name).dims[1] // 32))
     factor = one(rng, (1.5, 2.0, 3.0, -1.0, 0.25))
     found = plant("value.corrupted", name, f"block_scaled:{name}:{factor}:{block}", shown=None)
     return replace(found, kind="one block of 32")
+
+
+def _needs_one_stage(name: str) -> None:
+    """Part of a fused tensor is part of q, k or v: which, is the container's matter."""
+    if ".attn_qkv." in name:
+        raise NotHere
 
 
 def _plain(name: str) -> bool:
@@ -136,6 +145,7 @@ def _alike(rng: Generator, subject: Subject) -> tuple[str, str]:
 
 def _random_bytes(rng: Generator, subject: Subject) -> Plant:
     name = tensor(rng, subject, lambda n: is_matrix(subject)(n) or n.endswith("norm.weight"))
+    _needs_one_stage(name)
     size = subject.file.tensor(name).data.size
     nbytes = min(size, one(rng, (64, 512, 4096)))
     start = int(rng.integers(size - nbytes + 1)) // 4 * 4
@@ -146,6 +156,7 @@ def _random_bytes(rng: Generator, subject: Subject) -> Plant:
 
 def _other_rows(rng: Generator, subject: Subject) -> Plant:
     name = tensor(rng, subject, is_matrix(subject))
+    _needs_one_stage(name)
     rows = subject.file.tensor(name).dims[0]
     start = int(rng.integers(rows - 8))
     fault = f"shuffled:{name}:{start}:{start + one(rng, (1, 4, 8))}:{int(rng.integers(1 << 20))}"
@@ -154,9 +165,8 @@ def _other_rows(rng: Generator, subject: Subject) -> Plant:
 
 def _copy_of_another(rng: Generator, subject: Subject) -> Plant:
     name, source = _alike(rng, subject)
+    _needs_one_stage(name)
     found = plant("value.corrupted", name, f"duplicated:{name}:{source}", shown=None)
-    if ".attn_qkv." in name:
-        raise NotHere
     return replace(found, touches=found.touches | {*names_of(source)})
 
 
