@@ -202,6 +202,7 @@ class ModelPair:
         a, b = self.reference, self.subject
         return (
             all(pair is not None and pair.state == "identical" for pair in pairs.values())
+            and all(a.model.contradiction(name) == b.model.contradiction(name) for name in pairs)
             and op.keys == subject_op.keys
             and a.model.architecture.gguf == b.model.architecture.gguf
             and all(same_setting(a.model.config[key].value, b.model.config[key].value) for key in op.keys)
