@@ -148,10 +148,8 @@ def _rope(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> None:
     share = read.raw("rope.partial_rotary_factor")
     rotated = int(key_length * share.value) if share and isinstance(share.value, int | float) else key_length
     dimensions = read.count("rope.dimension_count", rotated, "the key length")
-    if dimensions % 2 or dimensions > key_length:
-        raise DamagedFileError(
-            f"rope.dimension_count is {dimensions} with heads of {key_length}", file=container.path
-        )
+    if dimensions % 2:
+        raise DamagedFileError(f"rope.dimension_count is {dimensions}, an odd number", file=container.path)
     read.config["rope.scaling"] = _scaling(read, dimensions // 2, theta)
 
 

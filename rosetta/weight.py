@@ -39,12 +39,13 @@ class RowOrder:
 
     def index(self, rows: int) -> NDArray[np.int64]:
         """For each canonical row the file's row; rows that fill no whole head stay."""
-        pairs = self.rotated // 2
+        rotated = min(self.rotated, self.head_size)  # a config may claim more than a head has
+        pairs = rotated // 2
         if self.source == INTERLEAVED:  # canonical: first all even rows, then all odd ones
-            head = [*range(0, self.rotated, 2), *range(1, self.rotated, 2)]
+            head = [*range(0, 2 * pairs, 2), *range(1, 2 * pairs, 2)]
         else:  # canonical: row j beside row j + pairs
             head = [row for j in range(pairs) for row in (j, j + pairs)]
-        head += range(self.rotated, self.head_size)
+        head += range(2 * pairs, self.head_size)
         heads = rows // self.head_size
         index = np.add.outer(np.arange(heads) * self.head_size, np.array(head, dtype=np.int64)).ravel()
         return np.concatenate([index, np.arange(heads * self.head_size, rows)])

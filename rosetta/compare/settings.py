@@ -23,8 +23,23 @@ def compare_config(left: Model, right: Model, tied_head_agrees: bool | None) -> 
         tied_head_agrees: what the comparison of the two heads found; a copy of the embedding is a tied head.
     """
     keys = list(dict.fromkeys([*left.config, *right.config]))
-    rows = [_row(key, left.config.get(key), right.config.get(key)) for key in keys]
+    rows = [
+        _without_place(key, left.config.get(key), right.config.get(key))
+        if has_no_place(left, right, key)
+        else _row(key, left.config.get(key), right.config.get(key))
+        for key in keys
+    ]
     return [_head(row, tied_head_agrees) if row.key == "tied_embeddings" else row for row in rows]
+
+
+def has_no_place(left: Model, right: Model, key: str) -> bool:
+    """Whether one of two containers cannot say a setting: GGUF files a mistral model as llama, and llama.cpp gives
+    that no window."""
+    if key != "attention.sliding_window" or left.container.kind == right.container.kind:
+        return False
+    return any(
+        m.container.kind == "gguf" and key in m.config and m.config[key].defaulted for m in (left, right)
+    )
 
 
 def agree(key: str, a: Any, b: Any) -> bool:
@@ -36,6 +51,15 @@ def agree(key: str, a: Any, b: Any) -> bool:
     if key == "eos_token_id" and (isinstance(a, list) or isinstance(b, list)):  # HF may list several
         return bool(set(_as_list(a)) & set(_as_list(b)))
     return bool(a == b)
+
+
+def _without_place(key: str, left: Value | None, right: Value | None) -> ConfigDiff:
+    row = _row(key, left, right)
+    if row.status != "differs":
+        return row
+    window = row.left or row.right
+    note = f"GGUF has no place for it, and llama.cpp runs without; prompts of more than {window} tokens differ"
+    return row.model_copy(update={"status": "defaulted", "note": note})
 
 
 def _row(key: str, left: Value | None, right: Value | None) -> ConfigDiff:

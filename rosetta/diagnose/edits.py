@@ -8,36 +8,68 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from rosetta.weight import Weight
+from rosetta.weight import FLOATS, Weight
 
+SQRT12 = 12**0.5
 HALF_ULP = 2.0**-24  # of float32, relative: what one more operation rounds by at most
+MANTISSA_BITS = {"F16": 10, "BF16": 7}  # explicit ones
 
 
 @dataclass(frozen=True)
 class Scaled:
-    """Values divided by a factor that they were multiplied with."""
+    """Values divided by a factor that they were multiplied with.
+
+    Args:
+        factor: what they were multiplied with.
+        dtype: of the tensor: what was multiplied had been rounded to it, too.
+    """
 
     factor: float
+    dtype: str = "F32"
 
     def values(self, values: Tensor, start: int) -> Tensor:
         return (values.double() / self.factor).float()
 
     def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
-        # Both the multiplication that went wrong and its undoing round to float32.
-        return torch.hypot(sigma / abs(self.factor), values.abs() * (2 * HALF_ULP / abs(self.factor)))
+        return torch.hypot(sigma / abs(self.factor), rounding(self.values(values, start), self.dtype))
+
+
+@dataclass(frozen=True)
+class Requantised:
+    """Values that were quantised, changed, and quantised again: both roundings are in them."""
+
+    def values(self, values: Tensor, start: int) -> Tensor:
+        return values
+
+    def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
+        return sigma * 2**0.5
 
 
 @dataclass(frozen=True)
 class Offset:
-    """Values less an amount that was added to them."""
+    """Values less an amount that was added to them; see `Scaled` for `dtype`."""
 
     amount: float
+    dtype: str = "F32"
 
     def values(self, values: Tensor, start: int) -> Tensor:
         return (values.double() - self.amount).float()
 
     def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
-        return torch.hypot(sigma, values.abs().clamp_min(abs(self.amount)) * (2 * HALF_ULP))
+        arithmetic = abs(self.amount) * 2 * HALF_ULP
+        if self.dtype not in FLOATS:
+            sigma = sigma * 2**0.5  # see Requantised
+        return torch.hypot(sigma, rounding(self.values(values, start), self.dtype) + arithmetic)
+
+
+def rounding(values: Tensor, dtype: str) -> Tensor:
+    """Standard deviation of having been rounded to a float dtype once more, and of float32 arithmetic."""
+    arithmetic = values.abs() * (2 * HALF_ULP)
+    if dtype not in MANTISSA_BITS:
+        return arithmetic
+    exponent = torch.frexp(values).exponent - 1  # of the power of two below |value|
+    step = torch.ldexp(torch.ones_like(values), exponent - MANTISSA_BITS[dtype])
+    return torch.hypot(arithmetic, step / SQRT12)
 
 
 Mask = Callable[[Tensor, Tensor, Tensor], Tensor]

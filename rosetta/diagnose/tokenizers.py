@@ -32,6 +32,7 @@ KEYS: dict[str, tuple[str, tuple[str, ...]]] = {
     "add_bos": ("tokenizer.ggml.add_bos_token", ("add_bos",)),
     "add_eos": ("tokenizer.ggml.add_eos_token", ("add_eos",)),
 }
+CANONICAL = {"tokenizer.pre_type": "tokenizer.ggml.pre", "tokenizer.merges": "tokenizer.ggml.merges"}
 # Texts that pre-tokenizers cut differently: contractions, digits, spaces, line breaks, scripts, marks.
 PROBES = (
     "I'll we'VE 1234567 3.14  x\n\n y\t z",
@@ -62,9 +63,13 @@ def tokenizer_findings(
     ]
     if own is None or believed is None:
         return findings
-    said = {finding.kind for finding in findings}
     search = _Search(own, believed)
-    differences = [d for d in compare_vocabularies(own.facts, believed.facts) if d.kind not in said]
+    differences = compare_vocabularies(own.facts, believed.facts)
+    # A wrong name says more than a difference of names; of everything else the difference says more.
+    named = {finding.kind for finding in findings} & {"tokenizer.pre_tokenizer"}
+    differences = [difference for difference in differences if difference.kind not in named]
+    compared = {difference.kind for difference in differences}
+    findings = [finding for finding in findings if finding.kind not in compared]
     causes = search.causes(differences, prompt) if prompt is not None and not tokenized.diff.match else ()
     for difference in differences:
         shows = difference in causes
@@ -216,7 +221,7 @@ def _declared(
     return Finding(
         kind=found.kind,
         side=side,
-        key=found.key if found.key.startswith("tokenizer.ggml.") else "tokenizer.ggml.pre",
+        key=found.key if found.key.startswith("tokenizer.ggml.") else CANONICAL[found.key],
         declared=found.declared,
         actual=found.likely,
         message=f"{found.key}: {found.message}",

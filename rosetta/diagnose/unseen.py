@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from rosetta.compare.adequacy import tokens_needed
 from rosetta.compare.results import Finding, Side
-from rosetta.compare.settings import agree, plain
+from rosetta.compare.settings import agree, has_no_place, plain
+from rosetta.compare.weights import compare_weights
 from rosetta.diagnose.settings_hypothesis import shown
 from rosetta.model import Model
 
@@ -28,6 +29,10 @@ KINDS = {
 }
 
 
+# Settings of which others are derived where a file does not state them.
+SHAPING = {"architecture", "attention.head_count", "attention.key_length", "attention.value_length"}
+
+
 def unseen_findings(models: dict[Side, Model], reference: Side, found: list[Finding]) -> Iterator[Finding]:
     """Latent findings about settings and flags that no other finding names.
 
@@ -37,7 +42,7 @@ def unseen_findings(models: dict[Side, Model], reference: Side, found: list[Find
         found: what the run has shown.
     """
     known = {finding.key for finding in found if finding.key is not None}
-    derived = bool(known & {"attention.head_count", "architecture"})
+    derived = bool(known & SHAPING)
     for side, model in models.items():
         yield from _contradictions(side, model, known)
     subject: Side = "left" if reference == "right" else "right"
@@ -49,7 +54,7 @@ def unseen_findings(models: dict[Side, Model], reference: Side, found: list[Find
         mine, theirs = own.config[key], believed.config[key]
         if agree(key, mine.value, theirs.value) or (derived and mine.defaulted):
             continue
-        if _has_no_place(own, key) or _has_no_place(believed, key):
+        if has_no_place(own, believed, key):
             continue
         when = f"; it shows from {needed[key]} tokens on" if key in needed else ""
         yield Finding(
@@ -64,14 +69,6 @@ def unseen_findings(models: dict[Side, Model], reference: Side, found: list[Find
             status="suspected",
             latent=True,
         )
-
-
-def _has_no_place(model: Model, key: str) -> bool:
-    """Whether a container cannot say a setting of this architecture: GGUF files a mistral model as llama, and
-    llama.cpp gives that no window."""
-    return (
-        key == "attention.sliding_window" and model.container.kind == "gguf" and model.config[key].defaulted
-    )
 
 
 def _contradictions(side: Side, model: Model, known: set[str]) -> Iterator[Finding]:
@@ -89,6 +86,7 @@ def _contradictions(side: Side, model: Model, known: set[str]) -> Iterator[Findi
             status="suspected",
             latent=True,
         )
+    yield from _unused_head(side, model, known)
     if getattr(model.container, "column_major", False):
         yield Finding(
             kind="layout.transposed",
@@ -98,6 +96,26 @@ def _contradictions(side: Side, model: Model, known: set[str]) -> Iterator[Findi
             actual="LAYOUT_ROW_MAJOR",
             message="flags: LAYOUT_COLUMN_MAJOR is set, which aprender refuses; the tensors were read row-major",
             recommendation="write the file with LAYOUT_ROW_MAJOR (0x0400) and without LAYOUT_COLUMN_MAJOR (0x0800)",
+            status="suspected",
+            latent=True,
+        )
+
+
+def _unused_head(side: Side, model: Model, known: set[str]) -> Iterator[Finding]:
+    """A folder that ties its head by config and stores another one all the same: transformers uses the stored one."""
+    key = "tied_embeddings"
+    head, embedding = model.weights.get("output.weight"), model.weights.get("token_embd.weight")
+    if key in known or head is None or embedding is None or head.entry is embedding.entry or not model[key]:
+        return
+    if compare_weights(head, embedding).state == "differing":
+        yield Finding(
+            kind="config.tied_embeddings",
+            side=side,
+            key=key,
+            declared=True,
+            actual=False,
+            message=f"{key} is true, and a head is stored that is not the embedding",
+            recommendation=f"write {model.config[key].key or key} false into the {model.container.label} file",
             status="suspected",
             latent=True,
         )

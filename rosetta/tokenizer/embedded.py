@@ -96,10 +96,19 @@ def gguf_vocabulary(container: Container) -> Vocabulary | None:
         and not vocabulary.merges
         and vocabulary.declared_pre != "kimi-k2"
     ):
-        raise facts.damaged(
-            "tokenizer.ggml.merges", f"is missing, and a '{model}' vocabulary cannot encode without"
-        )
+        vocabulary = replace(vocabulary, findings=(_without_merges("tokenizer.ggml.merges"),))
     return _completed(facts, vocabulary, ids, "tokenizer.ggml.", "tokenizer.ggml.pre")
+
+
+def _without_merges(key: str) -> TokenizerFinding:
+    return TokenizerFinding(
+        kind="tokenizer.merges",
+        key=key,
+        declared=None,
+        likely=None,
+        message="is missing; llama.cpp refuses the file, and here every character is a token by itself",
+        recommendation=f"write {key}: byte pairs cannot be merged without",
+    )
 
 
 def apr_vocabulary(container: Container) -> Vocabulary | None:
@@ -137,6 +146,8 @@ def apr_vocabulary(container: Container) -> Vocabulary | None:
         architecture=architecture,
         notes=notes,
     )
+    if vocabulary.kind == "bpe" and not merges:
+        vocabulary = replace(vocabulary, findings=(_without_merges("tokenizer.merges"),))
     ids = {role: facts.integer(f"tokenizer.{role}_token_id") for role in ("bos", "eos", "padding", "unknown")}
     return _completed(facts, vocabulary, ids, "tokenizer.", "tokenizer.pre_type")
 

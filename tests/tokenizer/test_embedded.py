@@ -190,7 +190,6 @@ def test_no_tokenizer_is_none(container: Any) -> None:
         ("model", None, "tokenizer.ggml.model"),
         ("model", 3, "no text"),
         ("pre", 3, "no text"),
-        ("merges", None, "tokenizer.ggml.merges"),
         ("merges", [1], "instead of a text"),
         ("scores", [1.0], "1 entries for"),
         ("scores", ["x"], "no list of numbers"),
@@ -277,3 +276,14 @@ def test_an_id_that_is_no_tokens_is_refused(id: int) -> None:
 @given(text=st.text().filter(lambda text: "▁" not in text))  # which such vocabularies take for a space
 def test_decoding_gives_the_text_back(written: Tokenizer, text: str) -> None:
     assert written.decode(written.encode(text, special=False)) == text
+
+
+def test_lost_merges_are_a_finding_and_the_text_is_still_cut() -> None:
+    """llama.cpp refuses such a file; a comparison has more to say when both sides can be read."""
+    metadata = byte_level().metadata()
+    del metadata["tokenizer.ggml.merges"]
+    tokenizer = loaded(stand_in("gguf", metadata))
+    assert [(found.kind, found.key) for found in tokenizer.findings] == [
+        ("tokenizer.merges", "tokenizer.ggml.merges")
+    ]
+    assert len(tokenizer.encode("abc")) == 3

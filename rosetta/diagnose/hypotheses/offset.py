@@ -20,7 +20,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
             amount = fitted_offset(weight, other) if other is not None and other.dims == weight.dims else None
         if amount is None:
             continue
-        edit = Offset(amount)
+        edit = Offset(amount, weight.dtype)
         yield Proposal(
             kind="value.offset",
             role=suspect.role,

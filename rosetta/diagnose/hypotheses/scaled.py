@@ -23,7 +23,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
             factor = fitted_factor(weight, other) if other is not None and other.dims == weight.dims else None
         if factor is None:
             continue
-        edit = Scaled(factor)
+        edit = Scaled(factor, weight.dtype)
         yield Proposal(
             kind="value.scaled",
             role=suspect.role,

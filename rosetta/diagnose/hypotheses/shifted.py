@@ -18,7 +18,9 @@ from rosetta.model import both
 from rosetta.weight import Weight
 
 LARGEST_SHIFT = 256  # bytes; alignments are 32 and 64, headers that were miscounted a few words
+LARGEST_BLOCKS = 8  # and a few whole blocks
 SAMPLED_BYTES = 1 << 14
+LEAST_VALUES = 64  # fewer may correlate by chance
 LEAST_CORRELATION = 0.8
 
 
@@ -50,40 +52,49 @@ def propose(fault: Fault) -> Iterator[Proposal]:
 
 def best_shift(weight: Weight, other: Weight) -> int | None:
     """The shift in bytes at which a sample of the stored bytes decodes to what the other side holds there."""
-    size = blocks.block_format(weight.dtype).type_size
-    width = blocks.block_format(weight.dtype).block_size
+    block = blocks.block_format(weight.dtype)
+    size, width = block.type_size, block.block_size
     rows, columns = weight.dims[0], weight.count // max(1, weight.dims[0])
     row_bytes = weight.entry.nbytes // max(1, weight.stored_dims[0])
-    if not width or (columns % width and len(weight.dims) > 1):
+    if not width or row_bytes * width != columns * size:
         return None
     data = weight.container.read(weight.entry.name)
-    first = sum(weight.part[1][: weight.part[0]]) if weight.part else 0
-    count = max(1, min(rows, SAMPLED_BYTES // max(1, row_bytes)))
-    start = (rows - count) // 2
+    count = max(1, min(rows, SAMPLED_BYTES // row_bytes))
+    first = (rows - count) // 2  # from the middle: the ends are what a shift cuts off
     places = weight.order.index(rows) if weight.order is not None else np.arange(rows)
-    canonical = np.argsort(places)[start : start + count]  # where the sampled stored rows go
+    canonical = np.argsort(places)[first : first + count]  # where the sampled stored rows go
     truth = other.rows(canonical.tolist()).double().flatten()
-    begin, length = (first + start) * row_bytes, count * row_bytes // size * size
+    part_row = sum(weight.part[1][: weight.part[0]]) if weight.part else 0
+    begin, blocks_sampled = (part_row + first) * row_bytes, count * row_bytes // size
     best = (LEAST_CORRELATION, 0)
-    for shift in range(-LARGEST_SHIFT, LARGEST_SHIFT + 1):
-        low = begin + shift
-        if shift == 0 or low < 0 or low + length > len(data):
-            # A small tensor is sampled as far as it goes.
-            low, used = max(0, low), min(length, len(data) - max(0, begin + shift)) // size * size
-            if shift == 0 or used < 4 * size or begin + shift < 0:
-                continue
-        else:
-            used = length
-        sample = torch.from_numpy(data[low : low + used].copy())
-        values = blocks.decode(weight.dtype, sample, (used // size * width,)).double()
-        if not bool(torch.isfinite(values).all()):
+    for shift in _shifts(size):
+        # Whole blocks whose shifted bytes lie in the tensor.
+        skipped = max(0, -(-(-shift - begin) // size))
+        used = min(blocks_sampled, (len(data) - begin - shift) // size) - skipped
+        low = begin + skipped * size + shift
+        if used < 1 or used * width < LEAST_VALUES or low < 0:
             continue
-        expected = truth[: len(values)]
-        values, expected = values - values.mean(), expected - expected.mean()  # norms all look like one
-        norm = float(values.norm() * expected.norm())
-        likeness = float(values @ expected) / norm if norm else 0.0
+        sample = torch.from_numpy(data[low : low + used * size].copy())
+        values = blocks.decode(weight.dtype, sample, (used * width,)).double()
+        likeness = _correlation(values, truth[skipped * width : (skipped + used) * width])
         best = max(best, (likeness, shift))
     return best[1] or None
+
+
+def _shifts(size: int) -> list[int]:
+    """Shifts to try, the smallest first: every few bytes, and whole blocks."""
+    blocks_away = [count * size for count in range(1, LARGEST_BLOCKS + 1)]
+    ahead = sorted({*range(1, LARGEST_SHIFT + 1), *blocks_away})
+    return [signed for shift in ahead for signed in (shift, -shift)]
+
+
+def _correlation(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Of two vectors about their means (norms all look like one); 0 where one is not finite or constant."""
+    if not bool(torch.isfinite(a).all()):
+        return 0.0
+    a, b = a - a.mean(), b - b.mean()
+    norm = float(a.norm() * b.norm())
+    return float(a @ b) / norm if norm else 0.0
 
 
 def _moved(suspect: Suspect, weight: Weight, other: Weight, shift: int) -> Iterator[Proposal]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rosetta.diagnose.edits import Requantised
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.diagnose.patches import for_all_names, reading
-from rosetta.weight import Weight
+from rosetta.weight import FLOATS, ValuesEdit, Weight
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
@@ -26,7 +27,7 @@ def _other_layouts(suspect: Suspect, weight: Weight) -> Iterator[Proposal]:
     demanded = whole[::-1] if weight.transposed else whole
     layouts = {(whole, False), (whole[::-1], True)} - {(weight.stored_dims, weight.transposed)}
     own, name = weight.entry.name, weight.name
-    axes = "[in, out]" if weight.transposed else "[out, in]"
+    axes, found = ("[in, out]", "[out, in]") if weight.transposed else ("[out, in]", "[in, out]")
     for dims, turned in sorted(layouts):
         as_demanded = turned == weight.transposed  # the bytes lie as demanded, so the dims alone are wrong
         if as_demanded and stored == demanded:
@@ -39,15 +40,25 @@ def _other_layouts(suspect: Suspect, weight: Weight) -> Iterator[Proposal]:
             kind="layout.dims_swapped" if as_demanded else "layout.transposed",
             role=suspect.role,
             repair=Repair(
-                patches=for_all_names(suspect.model, weight, reading(stored_dims=dims, transposed=turned))
+                patches=for_all_names(
+                    suspect.model,
+                    weight,
+                    reading(stored_dims=dims, transposed=turned, values_edits=_noise(weight, turned)),
+                )
             ),
             tensor=name,
             declared=list(stored),
-            actual=list(dims),
+            actual=list(demanded) if stored != demanded else found,
             message=f"{name} needs transpose (GGML convention): {what}, {axes} = {list(demanded)} is expected, "
             f"{list(stored)} is stored",
             recommendation=done,
         )
+
+
+def _noise(weight: Weight, turned: bool) -> tuple[ValuesEdit, ...]:
+    """What a turned quantised matrix has gone through: its blocks run along the wrong axis."""
+    again = turned != weight.transposed and weight.dtype not in FLOATS
+    return (*weight.values_edits, Requantised()) if again else weight.values_edits
 
 
 def _demanded_dims(suspect: Suspect, weight: Weight) -> tuple[int, ...] | None:
