@@ -33,14 +33,20 @@ class Shown(StrEnum):
 
 @dataclass(frozen=True)
 class Subject:
-    """The pair before a fault: a model, the operand that will be faulty, the one that is believed, what is run."""
+    """The pair before a fault: a model, the operand that will be faulty, the other one, what is run.
+
+    `misplaced`: the faulty side is the one that is believed. `recorded`: of the other side there are only the
+    stages of a run, no weights.
+    """
 
     spec: ModelSpec
     operand: str
-    believed: str
+    other_operand: str
     side: Side
     ids: tuple[int, ...]
     prompt: str | None = None
+    misplaced: bool = False
+    recorded: bool = False
 
     @property
     def container(self) -> str:
@@ -60,8 +66,8 @@ class Subject:
 
     @cached_property
     def other(self) -> FileContents:
-        """The contents of the side that is believed."""
-        return contents(self.spec, self.believed)
+        """The contents of the side that stays whole."""
+        return contents(self.spec, self.other_operand)
 
 
 @dataclass(frozen=True)

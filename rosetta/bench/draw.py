@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 
 import numpy as np
 from numpy.random import Generator
@@ -18,12 +19,33 @@ from rosetta.errors import UsageError
 
 CLEAN = "clean"
 COMBINED = {"two faults": 2, "three faults": 3}
+BELIEVED = "on the believed side"
+CONTRADICTING = (
+    "config.head_count_kv",
+    "layout.dims_swapped",
+    "layout.transposed",
+    "value.missing",
+    "value.nonfinite",
+    "value.zeroed",
+)
+"""Kinds by which a file contradicts itself: its side is to be named although it is the believed one."""
+RECORDED = "against a recorded run"
+FROM_ACTIVATIONS = (
+    "config.activation",
+    "config.attention_scale",
+    "config.norm_epsilon",
+    "config.rope_theta",
+    "dtype.mislabeled",
+    "layout.transposed",
+    "value.scaled",
+)
+"""Kinds that can be told without the other side's weights."""
 MOST_DRAWS = 2000
 
 
 def kinds() -> tuple[str, ...]:
     """Everything that can be asked for, in the order of the table."""
-    return (*all_kinds(), *COMBINED, CLEAN)
+    return (*all_kinds(), *COMBINED, BELIEVED, RECORDED, CLEAN)
 
 
 def draw_case(kind: str, seed: int) -> Case:
@@ -36,16 +58,23 @@ def draw_case(kind: str, seed: int) -> Case:
         raise UsageError(f"no kind '{kind}'", remedy=f"there are {', '.join(kinds())}")
     rng = np.random.default_rng([seed, zlib.crc32(kind.encode())])
     for _ in range(MOST_DRAWS):
-        subject = draw_subject(rng)
-        if kind == CLEAN:
-            return Case(kind, seed, subject, (), Shown.yes, None)
         try:
-            return (
-                _combined(kind, seed, rng, subject) if kind in COMBINED else _single(kind, seed, rng, subject)
-            )
+            return _drawn(kind, seed, rng, draw_subject(rng))
         except (NotHere, ValueError, KeyError):
             continue  # this pair cannot have it, or a dtype cannot hold what the fault leaves
     raise UsageError(f"no pair was found that can have '{kind}'", remedy="try another --seed")
+
+
+def _drawn(kind: str, seed: int, rng: Generator, subject: Subject) -> Case:
+    if kind == CLEAN:
+        return Case(kind, seed, subject, (), Shown.yes, None)
+    if kind in COMBINED:
+        return _combined(kind, seed, rng, subject)
+    if kind == BELIEVED:
+        return _believed(seed, rng, subject)
+    if kind == RECORDED:
+        return _recorded(seed, rng, subject)
+    return _single(kind, seed, rng, subject)
 
 
 def _single(kind: str, seed: int, rng: Generator, subject: Subject) -> Case:
@@ -77,3 +106,29 @@ def _apart(rng: Generator, subject: Subject, drawers: list[Drawer]) -> tuple[Pla
         broken(plant, subject)
         plants.append(plant)
     return tuple(plants)
+
+
+def _believed(seed: int, rng: Generator, subject: Subject) -> Case:
+    """A fault of the believed side, of which its file bears witness by itself."""
+    case = _single(one(rng, CONTRADICTING), seed, rng, subject)
+    (plant,) = case.plants
+    name = plant.causes[0].subjects[0]
+    dims = subject.file.tensor(name).dims if name in subject.file.tensors else ()
+    silent = {
+        "layout.transposed": "as_expected" in plant.faults[0] or dims[:1] == dims[1:],  # no dims tell
+        "value.zeroed": plant.faults[0].count(":") > 1
+        or name.endswith(".bias"),  # rows, or a bias, may be zero
+    }
+    if silent.get(plant.kind, False) or case.shown is not Shown.yes:
+        raise NotHere
+    return replace(case, kind=BELIEVED, subject=replace(subject, misplaced=True))
+
+
+def _recorded(seed: int, rng: Generator, subject: Subject) -> Case:
+    """A fault that only the stages of the whole side, run in F32 beforehand, can tell."""
+    container = subject.other_operand.partition(":")[0]
+    subject = replace(subject, other_operand=f"{container}:F32", recorded=True)
+    case = _single(one(rng, FROM_ACTIVATIONS), seed, rng, subject)
+    if case.shown is not Shown.yes:
+        raise NotHere
+    return replace(case, kind=RECORDED)

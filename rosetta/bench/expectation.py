@@ -59,7 +59,7 @@ def visibility(plant: Plant, subject: Subject, damaged: FileContents) -> float:
     if _alike(subject, other, own, names):
         return math.inf if fault else 0.0
     noise = math.hypot(
-        *(_rounding(subject, operand, names) for operand in (subject.operand, subject.believed))
+        *(_rounding(subject, operand, names) for operand in (subject.operand, subject.other_operand))
     )
     return fault / noise if noise else math.inf
 

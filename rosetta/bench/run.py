@@ -16,8 +16,11 @@ from rosetta.compare.results import Finding, Side
 from rosetta.diagnose import compare_operands
 from rosetta.diagnose.comparison import Comparison
 from rosetta.errors import RosettaError
+from rosetta.model import open_model
 from rosetta.report.build import build_report
 from rosetta.report.report import Report
+from rosetta.runtimes.torch import run_facts, run_stages
+from rosetta.runtimes.trace import write_trace
 
 
 @dataclass(frozen=True)
@@ -57,32 +60,43 @@ class Score:
 def run_case(case: Case) -> Score:
     """Build, compare, score."""
     with tempfile.TemporaryDirectory(prefix="rosetta-bench-") as folder:
-        paths = write_pair(case, Path(folder))
+        operands = write_pair(case, Path(folder))
         try:
-            comparison = compare_operands(str(paths["left"]), str(paths["right"]), options_of(case))
+            comparison = compare_operands(operands["left"], operands["right"], options_of(case))
         except RosettaError as error:
             return Score(case, False, False, False, False, (), 0.0, got=f"refused: {error.message}")
+        except Exception as error:  # a crash is a miss like any other, and the cases after it still count
+            return Score(
+                case, False, False, False, False, (), 0.0, got=f"crashed: {type(error).__name__}: {error}"
+            )
         return scored(case, build_report(comparison), _peers(case, comparison))
 
 
-def write_pair(case: Case, folder: Path) -> dict[Side, Path]:
-    """The two files of a case."""
+def write_pair(case: Case, folder: Path) -> dict[Side, str]:
+    """The two operands of a case."""
     subject = case.subject
     other: Side = "right" if subject.side == "left" else "left"
     faults = [fault_from_text(text) for text in case.faults]
-    return {
-        subject.side: build(folder, subject.spec, subject.operand, faults, stem=subject.side),
-        other: build(folder, subject.spec, subject.believed, stem=other),
-    }
+    faulty = build(folder, subject.spec, subject.operand, faults, stem=subject.side)
+    whole = build(folder, subject.spec, subject.other_operand, stem=other)
+    return {subject.side: str(faulty), other: _recorded(case, whole) if subject.recorded else str(whole)}
+
+
+def _recorded(case: Case, whole: Path) -> str:
+    """The operand of a run of the whole side."""
+    model, ids, target = open_model(str(whole)), case.subject.ids, whole.with_suffix(".safetensors")
+    write_trace(target, run_stages(model, ids), run_facts(model, str(whole), None, ids, "float32"))
+    return f"trace:{target}"
 
 
 def options_of(case: Case) -> Options:
-    """How a case is compared: the faulty side is the one that is not believed."""
+    """How a case is compared: the whole side is believed, unless the case says otherwise."""
     subject = case.subject
+    whole: Side = "right" if subject.side == "left" else "left"
     return Options(
         prompt=subject.prompt or DEFAULT_PROMPT,
         tokens=None if subject.prompt else subject.ids,
-        reference="right" if subject.side == "left" else "left",
+        reference=subject.side if subject.misplaced else whole,
     )
 
 
@@ -144,6 +158,8 @@ def _peers(case: Case, comparison: Comparison) -> dict[str, tuple[bool, bool]]:
     side = case.subject.side
     other: Side = "right" if side == "left" else "left"
     ids: dict[Side, list[int]] = {"left": comparison.tokens.left, "right": comparison.tokens.right}
+    if case.subject.recorded:
+        return {}
     found = alarms(comparison.models[side], comparison.models[other], ids[side], ids[other])
     wanted = "embedding" if case.stage == "tokens" else case.stage  # the first thing that a capture has
     return {

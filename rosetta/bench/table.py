@@ -93,8 +93,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 def peers(scores: Sequence[Score]) -> list[dict[str, Any]]:
     """Each rule on the same cases: those that show on their prompt, and the clean controls."""
-    shown = [s for s in scores if s.case.plants and s.case.shown is Shown.yes]
-    clean = [s for s in scores if not s.case.plants]
+    shown, clean = _comparable(scores)
     return [
         {
             "rule": rule,
@@ -111,13 +110,18 @@ def peers(scores: Sequence[Score]) -> list[dict[str, Any]]:
 
 
 def _peers_table(scores: Sequence[Score]) -> str:
-    shown = [s for s in scores if s.case.plants and s.case.shown is Shown.yes]
-    clean = [s for s in scores if not s.case.plants]
+    shown, clean = _comparable(scores)
     own = ["rosetta", len(shown), sum(s.detected for s in shown), sum(s.located for s in shown), len(clean)]
     rows = [[*own, sum(bool(s.accused) for s in clean)], *(list(row.values()) for row in peers(scores))]
     headers = ("rule", "cases", "detected", "located", "clean", "false alarms")
     cells = [["–" if value is None else str(value) for value in row] for row in rows]
     return tabulate(cells, headers, tablefmt="github", disable_numparse=True)
+
+
+def _comparable(scores: Sequence[Score]) -> tuple[list[Score], list[Score]]:
+    """The cases that show on their prompt, without those that have no second file; the clean controls."""
+    shown = [s for s in scores if s.case.plants and s.case.shown is Shown.yes and not s.case.subject.recorded]
+    return shown, [s for s in scores if not s.case.plants]
 
 
 def _explained() -> str:
@@ -136,7 +140,7 @@ def _missed(score: Score) -> str:
     wanted = ", ".join(f"{'/'.join(cause.kinds)} {(cause.subjects or ('',))[0]}" for cause in case.causes)
     return (
         f"- --kinds '{case.kind}' --seed {case.seed} --cases 1: {subject.spec.architecture} {subject.operand} "
-        f"against {subject.believed}, {' '.join(case.faults)}; wanted {wanted} at {case.stage}; got {score.got}"
+        f"against {subject.other_operand}, {' '.join(case.faults)}; wanted {wanted} at {case.stage}; got {score.got}"
     )
 
 
@@ -163,7 +167,7 @@ def _score(score: Score) -> dict[str, Any]:
         "row": case.row,
         "architecture": subject.spec.architecture,
         "faulty": subject.operand,
-        "believed": subject.believed,
+        "other": subject.other_operand,
         "side": subject.side,
         "tokens": len(subject.ids),
         "faults": list(case.faults),

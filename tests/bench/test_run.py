@@ -104,14 +104,23 @@ def test_a_suspicion_is_no_confirmation() -> None:
     assert (score.named, score.confirmed, score.perfect) == (True, False, False)
 
 
-def test_a_refused_pair_is_a_miss_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "got"),
+    [
+        (DamagedFileError("is not to be read"), "refused: is not to be read"),
+        (KeyError("x"), "crashed: KeyError: 'x'"),
+    ],
+)
+def test_a_refusal_or_a_crash_is_a_miss_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, got: str
+) -> None:
     def refuse(*_: Any) -> Any:
-        raise DamagedFileError("is not to be read")
+        raise error
 
     monkeypatch.setattr(run, "compare_operands", refuse)
     score = run_case(shown_case())
     assert not score.detected
-    assert score.got == "refused: is not to be read"
+    assert score.got == got
 
 
 @cache
@@ -124,7 +133,5 @@ def shown_case() -> Case:
 def _report_of(case: Case) -> Report:
     """The report of a case, as it is compared."""
     with tempfile.TemporaryDirectory() as folder:
-        paths = run.write_pair(case, Path(folder))
-        return build_report(
-            run.compare_operands(str(paths["left"]), str(paths["right"]), run.options_of(case))
-        )
+        operands = run.write_pair(case, Path(folder))
+        return build_report(run.compare_operands(operands["left"], operands["right"], run.options_of(case)))
