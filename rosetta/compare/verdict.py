@@ -30,9 +30,7 @@ def verdict(
         return "inconclusive", "no stage could be compared"
     if both_have_weights and not compared.weights:
         return "inconclusive", "no weight could be compared"
-    blind = next(
-        (s.name for s in result.stages if s.status in ("drift", "carried") and s.max_diff is None), None
-    )
+    blind = next((s.name for s in result.stages if s.nonfinite.left and s.nonfinite.right), None)
     if blind is not None:
         return "drift", f"{blind} and later stages cannot be compared: both sides have NaN or Inf"
     if result.over_threshold:

@@ -107,6 +107,8 @@ def _unused_head(side: Side, model: Model, known: set[str]) -> Iterator[Finding]
     head, embedding = model.weights.get("output.weight"), model.weights.get("token_embd.weight")
     if key in known or head is None or embedding is None or head.entry is embedding.entry or not model[key]:
         return
+    if model.container.kind != "huggingface" or head.dims != embedding.dims:
+        return
     if compare_weights(head, embedding).state == "differing":
         yield Finding(
             kind="config.tied_embeddings",
