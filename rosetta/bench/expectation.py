@@ -48,7 +48,8 @@ def broken(plant: Plant, subject: Subject) -> FileContents:
 def visibility(plant: Plant, subject: Subject, damaged: FileContents) -> float:
     """The largest error of a block of weights that the fault makes, over the largest that the clean copies show.
 
-    Infinite where the clean copies are equal, or the fault is NaN.
+    Infinite where the clean copies are equal and some blocks still are, or where the fault is NaN: equal copies
+    of one dtype leave no doubt, but a tensor that was quantised anew differs everywhere.
     """
     names = [name for name in plant.touches if name in weights_of(subject.file)]
     own = weights_of(subject.file)
@@ -56,7 +57,7 @@ def visibility(plant: Plant, subject: Subject, damaged: FileContents) -> float:
     fault = max(_worst_group(hurt[name] - own[name]) for name in names)
     if not math.isfinite(fault):
         return math.inf
-    if _alike(subject, other, own, names):
+    if _alike(other, own, names) and not all(_differs_everywhere(hurt[name], own[name]) for name in names):
         return math.inf if fault else 0.0
     noise = math.hypot(
         *(_rounding(subject, operand, names) for operand in (subject.operand, subject.other_operand))
@@ -64,15 +65,18 @@ def visibility(plant: Plant, subject: Subject, damaged: FileContents) -> float:
     return fault / noise if noise else math.inf
 
 
-def _alike(
-    subject: Subject, other: dict[str, np.ndarray], own: dict[str, np.ndarray], names: list[str]
-) -> bool:
+def _alike(other: dict[str, np.ndarray], own: dict[str, np.ndarray], names: list[str]) -> bool:
     """Whether both clean copies hold the same values, in whatever order of rows."""
     return all(
         np.array_equal(np.sort(own[name], axis=None), np.sort(other[name], axis=None))
         for name in names
         if name in other
     )
+
+
+def _differs_everywhere(hurt: np.ndarray, own: np.ndarray) -> bool:
+    """Whether every block of a quantised tensor is another one."""
+    return bool((_by_group(hurt - own) > 0).all())
 
 
 def _rounding(subject: Subject, operand: str, names: list[str]) -> float:
@@ -83,9 +87,14 @@ def _rounding(subject: Subject, operand: str, names: list[str]) -> float:
 
 
 def _worst_group(error: np.ndarray) -> float:
+    return float(_by_group(error).max())
+
+
+def _by_group(error: np.ndarray) -> np.ndarray:
+    """Root mean square of each group."""
     flat = error.reshape(-1)
     padded = np.pad(flat, (0, -len(flat) % GROUP)).reshape(-1, GROUP)
-    return float(np.sqrt(np.square(padded).mean(-1)).max())
+    return np.asarray(np.sqrt(np.square(padded).mean(-1)))
 
 
 def _by_size(moved: float, size: float) -> Shown:

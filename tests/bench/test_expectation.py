@@ -78,7 +78,7 @@ def test_epsilon_shows_by_the_size_of_the_embedding(
 def test_one_token_shows_no_theta() -> None:
     plant, pair = of_key("layers.0.q_rope", theta=5e5), subject()
     assert expectation(plant, pair) is Shown.yes
-    alone = Subject(pair.spec, pair.operand, pair.believed, "left", (5,))
+    alone = Subject(pair.spec, pair.operand, pair.other_operand, "left", (5,))
     assert expectation(plant, alone) is Shown.latent
 
 
@@ -90,5 +90,7 @@ def test_window_as_wide_as_the_prompt_is_latent() -> None:
 def test_equal_bytes_make_any_difference_visible() -> None:
     plant, pair = of_tensor(UP, f"block_scaled:{UP}:1.5:7"), subject(operand="gguf:Q4_0", believed="apr:Q4_0")
     assert visibility(plant, pair, broken(plant, pair)) == float("inf")
+    anew = of_tensor(UP, f"scaled:{UP}:0.97")  # quantised again, every block is another
+    assert visibility(anew, pair, broken(anew, pair)) < 3
     coarse = subject(operand="gguf:Q4_0", believed="apr:Q4_K")
     assert 1 < visibility(plant, coarse, broken(plant, coarse)) < 20
