@@ -7,7 +7,6 @@ than they have: every stage, in one order of rows, under one name.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -50,17 +49,10 @@ LOGITS_RULES: Mapping[str, Rule] = {"last-token NMSE 1e-2": last_token_nmse}
 RULES = (*STAGE_RULES, *LOGITS_RULES)
 
 
-@dataclass(frozen=True)
-class Alarm:
-    """What a rule says of a pair: the first stage that it raises an alarm at; `-` where it names none."""
-
-    stage: str
-
-
 def alarms(
     subject: Model, reference: Model, ids: Sequence[int], reference_ids: Sequence[int]
-) -> dict[str, Alarm]:
-    """The first alarm of each rule; rules that raise none are absent.
+) -> dict[str, str]:
+    """The stage of each rule's first alarm, `-` of a rule that names none; rules that raise none are absent.
 
     A stage that one side cannot compute, or computes in another shape, alarms every rule that looks at stages.
 
@@ -68,18 +60,18 @@ def alarms(
         subject, reference: the two models.
         ids, reference_ids: what each runs: its own tokens.
     """
-    found: dict[str, Alarm] = {}
+    found: dict[str, str] = {}
     runs = [dict(_captured(model, run)) for model, run in ((subject, ids), (reference, reference_ids))]
     for name in dict.fromkeys([*_planned(reference), *_planned(subject)]):
         a, b = (run.get(name) for run in runs)
         comparable = a is not None and b is not None and a.shape == b.shape
         for rule, raises in STAGE_RULES.items():
             if rule not in found and (not comparable or raises(a, b)):  # type: ignore[arg-type]
-                found[rule] = Alarm(name)
+                found[rule] = name
     a, b = (run.get("logits") for run in runs)
     for rule, raises in LOGITS_RULES.items():
         if a is None or b is None or a.shape[-1] != b.shape[-1] or raises(a, b):
-            found[rule] = Alarm("-")
+            found[rule] = "-"
     return found
 
 

@@ -163,6 +163,6 @@ def _peers(case: Case, comparison: Comparison) -> dict[str, tuple[bool, bool]]:
     found = alarms(comparison.models[side], comparison.models[other], ids[side], ids[other])
     wanted = "embedding" if case.stage == "tokens" else case.stage  # the first thing that a capture has
     return {
-        rule: (rule in found, rule in found and rule in STAGE_RULES and found[rule].stage == wanted)
+        rule: (rule in found, rule in found and rule in STAGE_RULES and found[rule] == wanted)
         for rule in RULES
     }
