@@ -21,9 +21,8 @@ from rosetta.repair.changes import Change, said
 from rosetta.repair.fix import Fix, Progress, Written, remade
 from rosetta.repair.settings import Settings
 from rosetta.repair.target import publish
+from rosetta.repair.vocabulary import own_key
 
-# GGUF's tokenizer keys -> `.apr`'s
-TOKENIZER_KEYS = {"tokens": "vocabulary", "pre": "pre_type"}
 # What the strict form puts right, by words of the notes that opening such a file leaves.
 LOOSE = (
     "not sorted",
@@ -112,8 +111,7 @@ def _state(settings: Settings, fix: Fix, written: Written) -> list[str]:
     unsaid = settings.write(fix.settings)
     written.changes += settings.changes
     for key, value in fix.vocabulary.items():
-        name = key.removeprefix("tokenizer.ggml.")
-        own = f"tokenizer.{TOKENIZER_KEYS.get(name, name)}"
+        own = own_key(key)
         plain = value.tolist() if hasattr(value, "tolist") else value
         if settings.metadata.get(own) != plain:
             written.changes.append(Change(own, said(settings.metadata.get(own)), said(plain)))

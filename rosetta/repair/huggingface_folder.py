@@ -21,6 +21,7 @@ from rosetta.repair.changes import Change
 from rosetta.repair.fix import Fix, Progress, Written, remade
 from rosetta.repair.settings import Settings
 from rosetta.repair.target import publish
+from rosetta.repair.tokenizer_json import repair_tokenizer
 from rosetta.weight import FLOATS
 
 CONFIG, INDEX = "config.json", "model.safetensors.index.json"
@@ -98,12 +99,14 @@ def _copy_files(container: HuggingFaceContainer, folder: Path, written: Written)
 
 
 def _take_tokenizer(fix: Fix, folder: Path, written: Written) -> None:
-    """A folder's tokenizer is one piece: the files of another folder take its place, or nothing does."""
+    """The tokenizer put right: another folder's files in the place of its own, or tokens and merges in them."""
     if not fix.vocabulary:
         return
     other = fix.other.container
     if other.kind != "huggingface":
-        written.unsaid += fix.vocabulary
+        changes, unsaid = repair_tokenizer(folder, fix.vocabulary)
+        written.changes += changes
+        written.unsaid += unsaid
         return
     for name in TOKENIZER_FILES:
         (folder / name).unlink(missing_ok=True)

@@ -116,5 +116,5 @@ def planned_fix(comparison: Comparison, side: Side) -> Fix:
         settings=settings,
         layout=repaired_layout(base, with_padding(base, repaired), settings),
         findings=findings,
-        vocabulary=repaired_vocabulary(findings, other),
+        vocabulary=repaired_vocabulary(findings, base, other),
     )

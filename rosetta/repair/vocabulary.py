@@ -26,23 +26,30 @@ VALUES: dict[str, Callable[[Vocabulary], Any]] = {
 FIELDS = {"tokens": PREFIX + "tokens", "scores": PREFIX + "scores", "types": PREFIX + "token_type"}
 
 
-def repaired_vocabulary(findings: Iterable[Finding], other: Model) -> dict[str, Any]:
+def own_key(key: str) -> str:
+    """An `.apr` file's spelling of a GGUF key."""
+    name = key.removeprefix(PREFIX)
+    return "tokenizer." + {"tokens": "vocabulary", "pre": "pre_type"}.get(name, name)
+
+
+def repaired_vocabulary(findings: Iterable[Finding], base: Model, other: Model) -> dict[str, Any]:
     """The tokenizer's values that confirmed findings put in place of the file's own, by GGUF key.
 
     Args:
         findings: confirmed causes on one side.
+        base: that side.
         other: the side whose tokenizer is believed.
     """
     accused = {finding.key: finding for finding in findings if finding.kind.startswith("tokenizer.")}
     tokenizer = load_tokenizer(other.container) if accused else None
-    values: dict[str, Any] = {}
+    stated, values = base.container.metadata, {}
     for key, finding in accused.items():
         if key is None or tokenizer is None or key not in VALUES:
             continue
-        facts = {
-            FIELDS[name] for held, names in KEYS.values() if held == key for name in names if name in FIELDS
-        }
-        for fact in facts | {key}:
+        # Tokens come with their scores and types, where the file has those at all.
+        names = {name for held, names in KEYS.values() if held == key for name in names}
+        beside = {FIELDS[name] for name in names & FIELDS.keys()}
+        for fact in sorted({key, *(fact for fact in beside if fact in stated or own_key(fact) in stated)}):
             value = VALUES[fact](tokenizer.facts)
             if value is not None:
                 values[fact] = value

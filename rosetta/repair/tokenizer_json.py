@@ -1,0 +1,75 @@
+"""The tokenizer of a Hugging Face folder: tokens and merges of its tokenizer.json put right."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rosetta.repair.changes import Change, said
+from rosetta.repair.vocabulary import PREFIX
+
+NAME = "tokenizer.json"
+# A folder keeps the same in these for older loaders; a wrong copy would live on in them.
+OLD_VOCABULARY, OLD_MERGES = "vocab.json", "merges.txt"
+
+
+def repair_tokenizer(folder: Path, vocabulary: Mapping[str, Any]) -> tuple[list[Change], list[str]]:
+    """Write tokens and merges into a folder's byte-pair tokenizer.
+
+    Args:
+        folder: the folder being written.
+        vocabulary: what is to be put in place of its own, by GGUF key.
+
+    Returns:
+        What changed, and the keys that a folder states in another form, which is left alone.
+    """
+    path = folder / NAME
+    table = json.loads(path.read_bytes()) if path.is_file() else {}
+    model = table.get("model")
+    if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict):
+        return [], list(vocabulary)
+    changes, unsaid = [], []
+    for key, value in vocabulary.items():
+        name = key.removeprefix(PREFIX)
+        if name == "tokens":
+            changes.append(_tokens(table, model, value))
+        elif name == "merges":
+            changes.append(_merges(model, value))
+        else:
+            unsaid.append(key)
+    if changes:
+        path.write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        if (folder / OLD_VOCABULARY).is_file():
+            (folder / OLD_VOCABULARY).write_text(
+                json.dumps(model["vocab"], ensure_ascii=False), encoding="utf-8"
+            )
+        if (folder / OLD_MERGES).is_file() and isinstance(model.get("merges"), list):
+            lines = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
+            (folder / OLD_MERGES).write_text("\n".join(["#version: 0.2", *lines, ""]), encoding="utf-8")
+    return changes, unsaid
+
+
+def _tokens(table: dict[str, Any], model: dict[str, Any], tokens: Sequence[str]) -> Change:
+    """Each id that the folder knows gets the other file's token."""
+    before, wrong = model["vocab"], 0
+    after = {}
+    for token, place in before.items():
+        right = tokens[place] if isinstance(place, int) and 0 <= place < len(tokens) else token
+        wrong += right != token
+        after[right] = place
+    model["vocab"] = after
+    for added in table.get("added_tokens") or []:
+        place = added.get("id")
+        if isinstance(place, int) and 0 <= place < len(tokens):
+            wrong += added.get("content") != tokens[place]
+            added["content"] = tokens[place]
+    return Change(f"{NAME} model.vocab", f"{len(before)} tokens", f"{wrong} of them others")
+
+
+def _merges(model: dict[str, Any], merges: Sequence[str]) -> Change:
+    before = model.get("merges") or []
+    as_text = bool(before) and isinstance(before[0], str)
+    model["merges"] = list(merges) if as_text else [merge.split(" ", 1) for merge in merges]
+    return Change(f"{NAME} model.merges", said(before), said(model["merges"]))
