@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from rosetta.diagnose.edits import Offset
@@ -54,7 +55,7 @@ def fitted_offset(a: Weight, b: Weight) -> float | None:
         gap = x.double() - y.double()
         total, squares = total + float(gap.sum()), squares + float(gap.square().sum())
     mean = total / max(1, a.count)
-    if not mean or not mean * mean * a.count >= 0.5 * squares:
+    if not mean or not math.isfinite(mean) or not mean * mean * a.count >= 0.5 * squares:
         return None
     return _exact(mean)
 

@@ -63,4 +63,4 @@ def fitted_factor(a: Weight, b: Weight) -> float | None:
     if not norm_a or not norm_b or not abs(dot) >= LEAST_CORRELATION * (norm_a * norm_b) ** 0.5:
         return None
     factor = dot / norm_b
-    return None if abs(factor - 1) < 1e-6 else factor
+    return None if not math.isfinite(factor) or abs(factor - 1) < 1e-6 else factor
