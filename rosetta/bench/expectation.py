@@ -16,6 +16,7 @@ from rosetta.compare.options import DEFAULT_THRESHOLD
 GROUP = 32  # weights that share a scale
 TELLABLE = 3.0  # a block's error over the worst of the clean copies' from which it must be seen
 NO_EFFECT = 5e-6  # of a stage's rms: float32's own rounding (docs/noise.md) has the same size
+SURELY_SEEN = 5.0  # times what the clean copies' norms differ by, from which a setting must be seen
 SURELY = 2.0  # times the threshold: below, it is left open on which side of it a stage comes out
 
 
@@ -25,7 +26,12 @@ def expectation(plant: Plant, subject: Subject) -> Shown:
         return plant.shown
     if plant.changes:
         moved, size = effect(plant.stage, subject.ids, subject.file, **plant.changes)
-        return Shown.latent if moved <= NO_EFFECT * size else _by_size(moved, size)
+        clean = 0.0  # by which the stage's own weights differ: only norms have both weights and settings
+        if plant.stage.endswith("norm"):
+            clean, _ = effect(plant.stage, subject.ids, subject.file, subject.other)
+        if moved <= max(NO_EFFECT * size, clean):
+            return Shown.latent
+        return Shown.noise if moved < SURELY_SEEN * clean else _by_size(moved, size)
     damaged = broken(plant, subject)
     if visibility(plant, subject, damaged) < TELLABLE:
         return Shown.noise
