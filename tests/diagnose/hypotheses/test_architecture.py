@@ -1,0 +1,37 @@
+"""A GGUF file under another architecture's name is one finding, at the first stage that computes otherwise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fixtures import faults
+from fixtures.causes import Cause, assert_proven
+from fixtures.comparing import compared, tiny
+
+
+@pytest.mark.parametrize(
+    ("real", "said", "stage"),
+    [
+        ("llama", "qwen2", "q_rope"),  # pairs are turned as halves
+        ("qwen2", "llama", "q_rope"),
+        ("qwen3", "qwen2", "q"),  # the norm over heads is left out
+        ("qwen3", "llama", "q"),
+    ],
+)
+@pytest.mark.parametrize("other", ["hf:F16", "apr-gguf:F16"])
+def test_other_name_is_found_where_it_first_matters(
+    tmp_path: Path, real: str, said: str, stage: str, other: str
+) -> None:
+    report = compared(tmp_path, real, "gguf:F16", other, faults.architecture(said))
+    cause = Cause("config.architecture", "architecture", declared=said, actual=real)
+    assert_proven(report, f"layers.0.{stage}", cause)
+
+
+def test_values_derived_from_the_name_are_not_accused(tmp_path: Path) -> None:
+    """With other defaults come another theta, other norms: all of one cause."""
+    spec = tiny("qwen2", theta=10000.0)
+    fault = [faults.architecture("llama"), faults.config_removed("llama.rope.freq_base")]
+    report = compared(tmp_path, spec, "gguf:F16", "apr-gguf:F16", fault)
+    assert [found.kind for found in report.findings] == ["config.architecture"]
