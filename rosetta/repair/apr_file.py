@@ -140,14 +140,14 @@ def _holder(fix: Fix) -> Any:
     vectors = {entry.dtype for entry in entries if len(entry.dims) < 2}
     used = {entry.dtype for entry in entries if len(entry.dims) > 1} | set(layout.SAFE_CODES)
 
-    def holds(tensor: TensorInput, added: bool) -> bool:
+    def holds(tensor: TensorInput, foreign: bool) -> bool:
         if tensor.dtype not in layout.ALL_CODES or len(tensor.dims) > layout.MAX_DIMS:
             return False
         sizes = {flat_bytes(tensor.dtype, tensor.dims)}
         sizes |= {rowwise_bytes(tensor.dtype, tensor.dims)} if tensor.dtype in K_QUANTS else set()
         if tensor.data.nbytes not in sizes:
             return False
-        return not added or tensor.dtype in (used if len(tensor.dims) > 1 else vectors | {"F32"})
+        return not foreign or tensor.dtype in (used if len(tensor.dims) > 1 else vectors | {"F32"})
 
     return holds
 

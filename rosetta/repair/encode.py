@@ -19,14 +19,14 @@ from torch import Tensor
 
 from rosetta import blocks
 from rosetta.compare.weights import compare_weights
-from rosetta.containers.container import Setting, TensorEntry, TensorInput
+from rosetta.containers.container import Container, Setting, TensorEntry, TensorInput
 from rosetta.diagnose.edits import FromOther
 from rosetta.repair.padding import FirstRows
 from rosetta.repair.planned import Held, Planned
 from rosetta.weight import FLOATS, RowOrder, Weight
 
 Holds = Callable[[TensorInput, bool], bool]
-"""Whether a file can hold a tensor: one of its own, or (True) one that is added to it."""
+"""Whether a file can hold a tensor: one of its own bytes, or (True) one whose bytes come from another file."""
 
 # Two encoders of one dtype round a weight to levels at most a step apart, which is 2.45 σ of their difference,
 # each σ being step/√12 (docs/noise.md). A reference's block that is farther off holds something else.
@@ -69,7 +69,7 @@ class Drafted:
         """Nothing is open."""
 
 
-def encoded(planned: Planned, holds: Holds, other: Mapping[str, Weight]) -> Encoded:
+def encoded(planned: Planned, holds: Holds, other: Mapping[str, Weight], home: Container) -> Encoded:
     """The bytes of a tensor: those of the file where they can stay, else the least change that is exact.
 
     Repaired values that no dtype holds honestly (those of a turned or rescaled quantised matrix are no more
@@ -79,8 +79,9 @@ def encoded(planned: Planned, holds: Holds, other: Mapping[str, Weight]) -> Enco
         planned: a tensor that is not merely copied.
         holds: what the file to be written can hold.
         other: the other side's weights.
+        home: the file that is repaired.
     """
-    own = next(_drafts(planned, holds))
+    own = next(_drafts(planned, holds, home))
     if _passes(planned, own, other):
         return Encoded(own)
     in_full = _in_float32(planned)
@@ -89,17 +90,14 @@ def encoded(planned: Planned, holds: Holds, other: Mapping[str, Weight]) -> Enco
     theirs = tuple(
         taken for held in planned.held for taken in _taken_with_padding(held, other[held.weight.name])
     )
-    return Encoded(next(_drafts(replace(planned, held=theirs), holds)), taken=True)
+    return Encoded(next(_drafts(replace(planned, held=theirs), holds, home)), taken=True)
 
 
-def _drafts(planned: Planned, holds: Holds) -> Iterator[TensorInput]:
+def _drafts(planned: Planned, holds: Holds, home: Container) -> Iterator[TensorInput]:
     """Exact forms of a tensor that the file can hold, those nearest to the bytes at hand first."""
-    for draft in _verbatim(planned):
-        if holds(draft, planned.original is None):
-            yield draft
-    for draft in _rearranged(planned):
-        if holds(draft, planned.original is None):
-            yield draft
+    foreign = any(held.weight.container is not home for held in planned.held)
+    for form in (_verbatim, _rearranged):
+        yield from (draft for draft in form(planned) if holds(draft, foreign))
     yield _in_float32(planned)
 
 

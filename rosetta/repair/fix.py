@@ -72,7 +72,7 @@ def remade(fix: Fix, holds: Holds, written: Written) -> Iterator[TensorInput]:
         if planned.is_copied:
             written.copied += 1
             continue
-        found = encoded(planned, holds, fix.other.weights)
+        found = encoded(planned, holds, fix.other.weights, fix.base.container)
         before = ABSENT if planned.original is None else shape(planned.original)
         notes = _why(planned, fix.findings, source)
         if found.taken:

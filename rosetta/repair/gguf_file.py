@@ -70,7 +70,7 @@ def _tensors(fix: Fix, factors: tuple[float, ...], written: Written) -> Iterator
     """The tensors made anew, those of a rope scaling that is stated as factors among them."""
     vectors = {entry.dtype for entry in fix.base.container.tensors.values() if len(entry.dims) < 2}
 
-    def holds(tensor: TensorInput, added: bool) -> bool:
+    def holds(tensor: TensorInput, foreign: bool) -> bool:
         fits = tensor.dtype in GGUF_CODES.values() and whole_rows(tensor.dtype, tensor.dims)
         if (
             not fits
@@ -79,7 +79,7 @@ def _tensors(fix: Fix, factors: tuple[float, ...], written: Written) -> Iterator
         ):
             return False
         return (
-            not added or len(tensor.dims) > 1 or tensor.dtype in vectors
+            not foreign or len(tensor.dims) > 1 or tensor.dtype in vectors
         )  # llama.cpp adds and multiplies by F32
 
     for tensor in remade(fix, holds, written):

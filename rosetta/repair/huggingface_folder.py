@@ -78,7 +78,7 @@ def write_huggingface_copy(path: Path, fix: Fix, progress: Progress) -> Written:
 def _holder(fix: Fix) -> Any:
     used = {entry.dtype for entry in fix.base.container.tensors.values()} | set(FLOATS)
 
-    def holds(tensor: TensorInput, added: bool) -> bool:
+    def holds(tensor: TensorInput, foreign: bool) -> bool:
         return tensor.dtype in used and tensor.data.nbytes == flat_bytes(tensor.dtype, tensor.dims)
 
     return holds

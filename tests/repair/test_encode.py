@@ -48,7 +48,7 @@ def written(
     repaired: Weight, other: Mapping[str, Weight], held: Held | None = None, turned: bool = False
 ) -> TensorInput:
     planned = Planned("own", TensorEntry("own", "F32", (), 0), (held or Held(repaired),), turned)
-    return encoded(planned, lambda tensor, added: True, other).tensor
+    return encoded(planned, lambda tensor, foreign: True, other, repaired.container).tensor
 
 
 @pytest.mark.parametrize("dtype", ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K", "Q6_K"])

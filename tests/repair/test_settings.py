@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from fixtures import Llama3Scaling, build, model_spec
-from rosetta.config import canonical_config
 from rosetta.model import Model, build_model, open_model
 from rosetta.repair.changes import Change, said
 from rosetta.repair.rope_scaling import as_gguf, as_parameters
@@ -223,4 +222,3 @@ def test_values_are_said_shortly() -> None:
     assert said(True) == "true"
     assert len(said("x" * 300)) == 60
     assert str(Change("key", "1", "2", "why")) == "key: 1 -> 2 (why)"
-    assert canonical_config is not None

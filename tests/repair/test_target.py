@@ -80,15 +80,23 @@ def test_nothing_to_repair_writes_nothing(tmp_path: Path, repair: Repair) -> Non
     assert "Nothing to repair" in run.out
 
 
-def test_what_no_finding_explains_is_no_pass(tmp_path: Path, repair: Repair) -> None:
+def test_drift_beyond_an_explicit_threshold_is_no_pass_with_nothing_to_repair(
+    tmp_path: Path, repair: Repair
+) -> None:
+    left, right = pair(tmp_path, SPEC, "apr:F16", "gguf:Q8_0")
+    assert repair(left, right).code == 0
+    run = repair(left, right, "--threshold", "1e-3")
+    assert (run.code, run.fixed.exists()) == (1, False)
+    assert "Nothing to repair" in run.out
+
+
+def test_another_model_is_a_copy_of_the_reference_and_says_so(tmp_path: Path, repair: Repair) -> None:
     left = pair(tmp_path / "a", SPEC, "apr:F16", "gguf:F16")[0]
-    right = pair(tmp_path / "b", model_spec("qwen2", seed=7), "apr:F16", "gguf:F16")[1]  # another model
-    run = repair(left, right, "--threshold", "1e-30")
-    if run.fixed.exists():
-        assert run.code in (0, 1)
-    else:
-        assert run.code == 1
-        assert "Nothing to repair" in run.out
+    right = pair(tmp_path / "b", model_spec("qwen2", seed=7), "apr:F16", "gguf:F16")[1]
+    run = repair(left, right)
+    assert run.code == 0, run.out + run.err
+    assert run.out.count(f"weights from {right}") == 27
+    assert "  0 tensors copied untouched" in run.out
 
 
 def test_a_damaged_input_is_one_line(tmp_path: Path, repair: Repair, two: tuple[Path, Path]) -> None:
