@@ -1,7 +1,8 @@
-"""`rosetta bench faults`: plant faults and count what is found. Parses, calls, prints."""
+"""`rosetta bench`: plant faults and count what is found; time whole comparisons. Parses, calls, prints."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,15 +12,18 @@ from rosetta.errors import UsageError
 
 REPORTED_SEED = 100_000
 """Seeds 0 … 999 are those that thresholds were looked at with; what is reported begins here."""
+REPORTED_SHAPE, GROWING_SHAPE = "qwen2.5-1.5b", "small"
 
 
 def command(app: typer.Typer) -> None:
     """Add the command to the program."""
     bench = typer.Typer(rich_markup_mode=None)
-    bench.callback(help="Measure rosetta itself, in a checkout of its repository.", no_args_is_help=True)(
-        _nothing
-    )
+    bench.callback(
+        help="Measure rosetta itself: faults in a checkout of its repository, speed anywhere.",
+        no_args_is_help=True,
+    )(_nothing)
     bench.command("faults", short_help="Plant faults in models and count what is found.")(faults)
+    bench.command("speed", short_help="Time whole comparisons of full-size files.")(speed)
     app.add_typer(bench, name="bench", short_help="Measure rosetta itself.")
 
 
@@ -69,3 +73,59 @@ def faults(
         show(render(scores, wanted, seed), to_stderr=json == STDOUT)
     if json is not None:
         deliver(to_json(scores, wanted, seed), json)
+
+
+def speed(
+    *,
+    shape: Annotated[
+        str | None, typer.Option(metavar="NAME", help=f"Of the model.  [default: {REPORTED_SHAPE}]")
+    ] = None,
+    runs: Annotated[int, typer.Option(metavar="N", min=1, help="Of each process.")] = 3,
+    tokens: Annotated[int, typer.Option(metavar="N", min=1, help="Length of the prompt.")] = 4,
+    scaling: Annotated[
+        bool, typer.Option("--scaling", help="Let layers, prompt and width of a small model grow instead.")
+    ] = False,
+    peers: Annotated[bool, typer.Option(help="Run llama.cpp and transformers too.")] = True,
+    folder: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the files are written.  [default: a temporary one]"),
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the pair in --folder.")] = False,
+    json: Annotated[
+        str | None, typer.Option(metavar="FILE|-", help="Everything as JSON. - is stdout.")
+    ] = None,
+) -> None:
+    """Write a Q4_K_M pair of random weights, compare it clean, with an early and with a late fault, and time it all.
+
+    Every figure is of a whole process, Python's start included: the best wall time of its runs, their median, the
+    least processor time, the largest resident memory. A report that is not right ends the benchmark.
+
+    \b
+    Examples:
+      rosetta bench speed
+      rosetta bench speed --shape llama-8b --runs 1 --folder /big/disk
+      rosetta bench speed --scaling --json growth.json
+    """
+    if json is not None:
+        check_target(json)
+    if keep and (folder is None or scaling):
+        raise UsageError("--keep keeps one pair in --folder DIR", remedy="name a folder, and no --scaling")
+    if folder is not None and not keep and not folder.is_dir():
+        raise UsageError("is no folder", file=folder, remedy="make it first")
+    from rosetta.bench.speed import place_for, run_growth, run_speed  # imports numpy: not before now
+    from rosetta.bench.speed_shapes import shape_of
+    from rosetta.bench.speed_table import render, to_json
+
+    chosen = shape_of(shape or (GROWING_SHAPE if scaling else REPORTED_SHAPE))
+    if tokens > chosen.context:
+        raise UsageError(
+            f"{chosen.name} has a context of {chosen.context} tokens", remedy="ask for fewer --tokens"
+        )
+    with Terminal() as listener, place_for(folder, keep) as place:
+        if scaling:
+            measured = run_growth(chosen, runs, tokens, place, listener.working)
+        else:
+            measured = run_speed(chosen, runs, tokens, place, listener.working, peers=peers)
+    show(render(measured), to_stderr=json == STDOUT)
+    if json is not None:
+        deliver(to_json(measured), json)

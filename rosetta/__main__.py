@@ -1,0 +1,5 @@
+"""`python -m rosetta`: the command line."""
+
+from rosetta.cli import main
+
+main()
