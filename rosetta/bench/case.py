@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
+from functools import lru_cache
 from typing import Any
 
 from fixtures import contents, model_spec
 from fixtures.contents import FileContents
 from fixtures.spec import ModelSpec
 from rosetta.compare.results import Side
+
+
+@lru_cache(maxsize=8)  # quantising is the slowest step of a case, and asked for several times
+def whole(spec: ModelSpec, operand: str) -> FileContents:
+    """The contents of a file without a fault."""
+    return contents(spec, operand)
 
 
 class NotHere(Exception):
@@ -59,15 +65,15 @@ class Subject:
         """Of the matrices of the side that will be faulty."""
         return self.operand.partition(":")[2]
 
-    @cached_property
+    @property
     def file(self) -> FileContents:
         """The contents of the side that will be faulty, still whole."""
-        return contents(self.spec, self.operand)
+        return whole(self.spec, self.operand)
 
-    @cached_property
+    @property
     def other(self) -> FileContents:
         """The contents of the side that stays whole."""
-        return contents(self.spec, self.other_operand)
+        return whole(self.spec, self.other_operand)
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,10 @@ import math
 
 import numpy as np
 
-from fixtures import contents
 from fixtures.contents import FileContents
 from fixtures.faults import fault_from_text
 from fixtures.forward import effect, weights_of
-from rosetta.bench.case import Plant, Shown, Subject
+from rosetta.bench.case import Plant, Shown, Subject, whole
 from rosetta.compare.options import DEFAULT_THRESHOLD
 
 GROUP = 32  # weights that share a scale
@@ -87,8 +86,8 @@ def _differs_everywhere(hurt: np.ndarray, own: np.ndarray) -> bool:
 
 def _rounding(subject: Subject, operand: str, names: list[str]) -> float:
     """The largest rounding error of a block of these tensors in an operand."""
-    exact = weights_of(contents(subject.spec, f"{operand.partition(':')[0]}:F32"))
-    held = weights_of(contents(subject.spec, operand))
+    exact = weights_of(whole(subject.spec, f"{operand.partition(':')[0]}:F32"))
+    held = weights_of(whole(subject.spec, operand))
     return max(_worst_group(held[name] - exact[name]) for name in names)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fixtures import build
 from fixtures.faults import fault_from_text
+from fixtures.pairs import place
 from rosetta.bench.case import Case, Cause, Shown
 from rosetta.bench.peers import RULES, STAGE_RULES, alarms
 from rosetta.compare.options import DEFAULT_PROMPT, Options
@@ -77,8 +77,10 @@ def write_pair(case: Case, folder: Path) -> dict[Side, str]:
     subject = case.subject
     other: Side = "right" if subject.side == "left" else "left"
     faults = [fault_from_text(text) for text in case.faults]
-    faulty = build(folder, subject.spec, subject.operand, faults, stem=subject.side)
-    whole = build(folder, subject.spec, subject.other_operand, stem=other)
+    damaged = subject.file
+    for fault in faults:
+        damaged = fault(damaged)
+    faulty, whole = place(folder, damaged, subject.side), place(folder, subject.other, other)
     return {subject.side: str(faulty), other: _recorded(case, whole) if subject.recorded else str(whole)}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from numpy.random import Generator
 
+from fixtures.dtypes import block_size
 from rosetta.bench.case import NotHere, Plant, Subject
 from rosetta.bench.kinds._choosing import one, plant, tensor
 
@@ -38,7 +39,8 @@ def mislabeled(rng: Generator, subject: Subject) -> Plant:
     labels = [
         label for label in SAME_SIZE.get(stored, ()) if subject.container != "apr" or label in APR_LABELS
     ]
-    label = one(rng, [*labels, *smaller])
+    row = subject.file.tensor(name).dims[-1]
+    label = one(rng, [label for label in (*labels, *smaller) if row % block_size(label) == 0])
     fault = f"relabeled:{name}:{label}" if label in smaller else f"mislabeled:{name}:{stored}:{label}"
     return plant("dtype.mislabeled", name, fault)
 
