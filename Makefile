@@ -6,7 +6,9 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.rosetta-installed
 DEMO   := demo
 
-.PHONY: demo test lint clean
+.PHONY: install demo test lint clean
+
+install: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -22,8 +22,8 @@ from rosetta.errors import DamagedFileError, UnsupportedError
 from rosetta.names import canonical_names
 from rosetta.weight import RowOrder, Weight
 
-Patch = Callable[[Any], Weight]
-"""What a repair makes of a weight; it is given None where the file has none of that name."""
+Patch = Callable[[Weight | None], Weight | None]
+"""What a repair makes of a weight; it is given None where there is none of that name, and may leave it so."""
 LAYER = re.compile(r"^blk\.(\d+)\.(.+)$")
 FOREIGN_LAYER = re.compile(r"(?:^|\.)(?:blk|layers|h|blocks)\.(\d+)\.")
 FUSED_QKV = ("attn_q", "attn_k", "attn_v")
@@ -153,7 +153,9 @@ def build_model(
     elif overrides.get("tied_embeddings") is False and "output.weight" not in entries:
         weights.pop("output.weight", None)
     for name, patch in patches.items():
-        weights[name] = patch(weights.get(name))
+        patched = patch(weights.get(name))
+        if patched is not None:
+            weights[name] = patched
     unknown = tuple(source for source, name in names.items() if name is None)
     return Model(container, architecture, config, weights, unknown, overrides, patches)
 
@@ -161,7 +163,7 @@ def build_model(
 def both(first: Patch, second: Patch) -> Patch:
     """One patch after another."""
 
-    def patch(found: Weight | None) -> Weight:
+    def patch(found: Weight | None) -> Weight | None:
         return second(first(found))
 
     return patch

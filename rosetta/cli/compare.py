@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rosetta.compare.listener import Listener
     from rosetta.report.report import Report
 
+TRACE = "trace:"  # a recorded run, not a model
 LARGEST_ID = 2**31 - 1  # llama.h, llama_token is an int32_t
 
 
@@ -135,10 +136,20 @@ def compare(
 
 
 def _report(left: str, right: str, options: Options, listener: Listener) -> Report:
+    refuse_unreadable(left, right)
     from rosetta.diagnose import compare_operands  # imports torch: not before there is something to compute
     from rosetta.report.build import build_report
 
     return build_report(compare_operands(left, right, options, listener))
+
+
+def refuse_unreadable(*operands: str) -> None:
+    """Open each file or folder and close it again: what cannot be read is refused before torch takes its second."""
+    from rosetta.containers import open_container
+
+    for operand in operands:
+        if not operand.startswith(TRACE):
+            open_container(operand).close()
 
 
 def given_prompt(prompt: str | None, file: Path | None, tokens: str | None) -> str:

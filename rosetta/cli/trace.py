@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rosetta.cli.compare import Device, Precision, given_prompt, given_tokens
+from rosetta.cli.compare import Device, Precision, given_prompt, given_tokens, refuse_unreadable
 from rosetta.cli.terminal import STDOUT, Terminal, check_target, show
 from rosetta.compare.options import DEFAULT_PROMPT
 from rosetta.errors import UsageError
@@ -52,6 +52,7 @@ def trace(
         raise UsageError("a trace cannot go to stdout", remedy="name a file with -o")
     check_target(output)
     text, given = given_prompt(prompt, prompt_file, tokens), given_tokens(tokens)
+    refuse_unreadable(operand)
     from rosetta.compare.listener import loaded_tensors
     from rosetta.model import open_model
     from rosetta.runtimes.torch import (

@@ -180,8 +180,10 @@ def without_padding(models: dict[Side, Model], tokenized: Tokenized) -> tuple[di
         return models, []
     larger: Side = "left" if rows["left"] > common else "right"
 
-    def shorter(weight: Weight) -> Weight:
-        total = weight.dims[0] if weight.dims else 0
+    def shorter(weight: Weight | None) -> Weight | None:
+        total = weight.dims[0] if weight is not None and weight.dims else 0
+        if weight is None:
+            return None
         return replace(weight, part=(0, (common, total - common))) if total == rows[larger] else weight
 
     patches = {"token_embd.weight": shorter, "output.weight": shorter}

@@ -16,7 +16,7 @@ from typing import Any
 from rosetta.compare.pair import ModelPair, Outcome
 from rosetta.compare.results import Evidence, Finding, Refuted
 from rosetta.diagnose.hypotheses import all_hypotheses
-from rosetta.diagnose.hypothesis import Fault, Proposal, impossible
+from rosetta.diagnose.hypothesis import Fault, Proposal, impossible, looks_like
 from rosetta.errors import RosettaError
 from rosetta.model import Model
 from rosetta.transformer import Op
@@ -34,6 +34,9 @@ ORDER = (
     "value.missing",
     "value.corrupted",
 )
+LAST_RESORT = "value.corrupted"  # it explains anything, by taking it from the reference
+MISREADINGS = ("dtype.", "layout.")
+LIKENESS = 0.4  # correlation of some rows; unrelated matrices have none
 LARGEST_SET = 3  # settings that are bound to each other by shape: heads, kv heads, head size
 
 
@@ -86,7 +89,7 @@ class Engine:
         self.proven.append(None)
         what = tensor or key or fault.stage
         reasons = [str(reason) for reason in fault.outcome.reasons.values()]
-        kind, said = _likely(fault) if fault.recorded else ("unexplained", None)
+        kind, said = _likely(fault) if fault.recorded else _by_dims(fault)
         tensor, reasons = (said[0], [said[1]]) if said else (tensor, reasons)
         self.findings.append(
             Finding(
@@ -137,8 +140,9 @@ class _Search:
             yield from (
                 self._try(chosen) for chosen in combinations(self.settings, count) if _compatible(chosen)
             )
-        weights = [chosen for proposals in self.tensors.values() if (chosen := self._agreeing(proposals))]
-        weights = _without_repeats(weights)
+        groups = [self._agreeing(proposals) for proposals in self.tensors.values()]
+        groups.sort(key=lambda group: max((_rank(proposal.kind) for proposal in group), default=0))
+        weights = [proposal for group in _without_repeats(groups) for proposal in group]
         if weights:
             yield self._try(weights)
         # Where no weight differs visibly, or not all can be made to agree: each proposal by itself.
@@ -167,7 +171,29 @@ class _Search:
                 ties.append(other.proposals[0].kind)
         return replace(trial, proposals=(_with_alternatives(proposal, ties),))
 
-    def _agreeing(self, proposals: Sequence[Proposal]) -> Proposal | None:
+    def _agreeing(self, proposals: Sequence[Proposal]) -> Sequence[Proposal]:
+        """What makes a tensor agree with the other side's: one proposal, two faults on one tensor, or nothing."""
+        one = self._one_agreeing(proposals)
+        if one is not None and _rank(one.kind) < _rank(LAST_RESORT):
+            return [one]
+        return self._two_agreeing(proposals) or ([] if one is None else [one])
+
+    def _two_agreeing(self, proposals: Sequence[Proposal]) -> Sequence[Proposal]:
+        """A misread layout or dtype, and behind it another fault of the same tensor."""
+        for first in proposals:
+            if not first.kind.startswith(MISREADINGS):
+                continue
+            pair = self._repaired([first])
+            if pair is None or not _promising(pair, first):
+                continue
+            behind = replace(self.fault, pair=pair)
+            seconds = [p for propose in all_hypotheses() for p in propose(behind) if p.tensor == first.tensor]
+            for second in sorted(seconds, key=lambda proposal: _rank(proposal.kind)):
+                if second.kind not in (first.kind, LAST_RESORT) and self._agree([first, second]):
+                    return [first, second]
+        return []
+
+    def _one_agreeing(self, proposals: Sequence[Proposal]) -> Proposal | None:
         """The first proposal for a tensor that makes all weights it changes agree with the other side's, with
         others of its rank that do so too as alternatives."""
         winner: Proposal | None = None
@@ -175,7 +201,7 @@ class _Search:
         for proposal in proposals:
             if winner is not None and _rank(proposal.kind) > _rank(winner.kind):
                 break
-            if not self._agrees(proposal):
+            if not self._agree([proposal]):
                 continue
             if winner is None:
                 winner = proposal
@@ -185,11 +211,12 @@ class _Search:
             return winner
         return _with_alternatives(winner, ties)
 
-    def _agrees(self, proposal: Proposal) -> bool:
-        pair = self._repaired([proposal])
+    def _agree(self, proposals: Sequence[Proposal]) -> bool:
+        """Whether all weights that the proposals change agree with the other side's once they are changed."""
+        pair = self._repaired(proposals)
         if pair is None:
             return False
-        states = [pair.weight_pair(name) for name in proposal.repair.patches]
+        states = [pair.weight_pair(name) for proposal in proposals for name in proposal.repair.patches]
         return bool(states) and all(state is not None and state.state != "differing" for state in states)
 
     def _repaired(self, proposals: Iterable[Proposal]) -> ModelPair | None:
@@ -228,17 +255,39 @@ def _compatible(proposals: Sequence[Proposal]) -> bool:
     return len({proposal.key for proposal in proposals}) == len(proposals)
 
 
-def _without_repeats(proposals: Sequence[Proposal]) -> list[Proposal]:
-    """Proposals that change no weight a proposal before them changes: an exchange is proposed from both ends."""
-    kept: list[Proposal] = []
-    for proposal in proposals:
-        if not any(set(proposal.repair.patches) & set(other.repair.patches) for other in kept):
-            kept.append(proposal)
+def _without_repeats(groups: Sequence[Sequence[Proposal]]) -> list[Sequence[Proposal]]:
+    """Groups that change no weight a group before them changes: an exchange is proposed from both ends."""
+    kept: list[Sequence[Proposal]] = []
+    changed: set[str] = set()
+    for group in groups:
+        names = {name for proposal in group for name in proposal.repair.patches}
+        if not names & changed:
+            kept.append(group)
+            changed |= names
     return kept
+
+
+def _promising(pair: ModelPair, proposal: Proposal) -> bool:
+    """Whether a repaired weight has something in common with the other side's: then another fault may be behind."""
+    a, b = (side.model.weights.get(proposal.tensor or "") for side in (pair.reference, pair.subject))
+    return a is not None and b is not None and looks_like(a, b, LIKENESS, either_sign=True)
 
 
 def _with_alternatives(proposal: Proposal, kinds: Iterable[str]) -> Proposal:
     return replace(proposal, alternatives=tuple(sorted({*proposal.alternatives, *kinds})))
+
+
+def _by_dims(fault: Fault) -> tuple[str, tuple[str, str] | None]:
+    """A weight whose dims are the config's reversed is suspected of that, though another fault keeps the proof away."""
+    for suspect in (fault.subject, fault.reference):
+        for name in fault.names():
+            wanted = suspect.model.mismatch(name)
+            if wanted is not None and suspect.model.weights[name].dims == wanted[::-1]:
+                return "layout.dims_swapped", (
+                    name,
+                    f"{name} needs transpose (GGML convention): dims reversed",
+                )
+    return "unexplained", None
 
 
 def _likely(fault: Fault) -> tuple[str, tuple[str, str] | None]:

@@ -20,7 +20,7 @@ from rosetta.compare.weights import compare_weights, readable
 from rosetta.config import Value
 from rosetta.errors import RosettaError
 from rosetta.model import Model, Patch
-from rosetta.transformer import NotComputable, Op, stage_name
+from rosetta.transformer import NotComputable, Op, row_ranges, stage_name
 from rosetta.weight import Weight
 
 Role = Literal["reference", "subject"]
@@ -223,10 +223,12 @@ class Fault:
 
 def impossible(weight: Weight) -> str | None:
     """Why no trained or initialised model has such a weight; None where one might."""
-    values = weight.values(0, SAMPLED_ROWS) if len(weight.dims) > 1 else weight.values()
-    if not bool(torch.isfinite(values).all()):
-        return "it holds NaN or Inf"
-    largest = float(values.abs().max()) if values.numel() else 0.0
+    largest = 0.0
+    for start, stop in row_ranges(weight):
+        values = weight.values(start, stop)
+        if not bool(torch.isfinite(values).all()):
+            return "it holds NaN or Inf"
+        largest = max(largest, float(values.abs().max()) if values.numel() else 0.0)
     if largest == 0 and not weight.name.endswith(".bias"):
         return "it is all zeros"
     return f"it holds values of {largest:.3g}" if largest > ABSURD else None
@@ -237,10 +239,11 @@ def resembles(a: Weight, b: Weight) -> bool:
     return looks_like(a, b) and compare_weights(a, b).state != "differing"
 
 
-def looks_like(a: Weight, b: Weight, least: float = 0.8) -> bool:
+def looks_like(a: Weight, b: Weight, least: float = 0.8, either_sign: bool = False) -> bool:
     """A quick look at some rows: whether the values of two weights are correlated at least so much."""
     if a.dims != b.dims or not (readable(a) and readable(b)):
         return False
     x, y = (w.values(0, SAMPLED_ROWS).double().flatten() for w in (a, b))
     norm = float(x.norm() * y.norm())
-    return bool(torch.equal(x, y)) or (norm > 0 and float(x @ y) >= least * norm)
+    likeness = abs(float(x @ y)) if either_sign else float(x @ y)
+    return bool(torch.equal(x, y)) or (norm > 0 and likeness >= least * norm)

@@ -28,8 +28,8 @@ def row_blocks_of(a: Weight, b: Weight) -> Iterator[tuple[Tensor, Tensor]]:
 def reading(**changes: Any) -> Patch:
     """The patch that reads a weight with some fields of `Weight` changed."""
 
-    def patch(found: Weight) -> Weight:
-        return replace(found, **changes)
+    def patch(found: Weight | None) -> Weight | None:
+        return None if found is None else replace(found, **changes)
 
     return patch
 
@@ -52,11 +52,11 @@ def for_all_names(model: Model, weight: Weight, patch: Patch) -> dict[str, Patch
 
 def changed(model: Model, weight: Weight, edit: ValuesEdit) -> Repair:
     """The repair that edits a weight's values."""
-    return Repair(
-        patches=for_all_names(
-            model, weight, lambda found: replace(found, values_edits=(*found.values_edits, edit))
-        )
-    )
+
+    def patch(found: Weight | None) -> Weight | None:
+        return None if found is None else replace(found, values_edits=(*found.values_edits, edit))
+
+    return Repair(patches=for_all_names(model, weight, patch))
 
 
 def taking(

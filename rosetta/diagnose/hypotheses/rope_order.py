@@ -52,8 +52,8 @@ def propose(fault: Fault) -> Iterator[Proposal]:
 
 
 def _turned(model: Model) -> Patch:
-    def patch(found: Weight) -> Weight:
-        return in_other_order(model, found)
+    def patch(found: Weight | None) -> Weight | None:
+        return None if found is None else in_other_order(model, found)
 
     return patch
 

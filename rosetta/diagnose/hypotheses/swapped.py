@@ -62,8 +62,8 @@ def _agrees_where_used(fault: Fault, repair: Repair, weight: Weight) -> bool:
 
 
 def _read_from(source: Weight) -> Patch:
-    def patch(found: Weight) -> Weight:
-        return _in_place_of(found, source)
+    def patch(found: Weight | None) -> Weight | None:
+        return None if found is None else _in_place_of(found, source)
 
     return patch
 
