@@ -46,6 +46,11 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(cores or 1, NAME, initializer=lambda: torch.set_num_threads(1))
 
 
+if hasattr(os, "register_at_fork"):
+    # A forked process has the pool, and none of its threads: whoever waited for them would wait for ever.
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
 def _without_grad(task: Callable[[Item], Result]) -> Callable[[Item], Result]:
     """Inference mode is a thread's own."""
 
