@@ -37,8 +37,6 @@ def test_scale_that_is_the_default_is_no_difference(tmp_path: Path) -> None:
 def test_one_token_hides_it(tmp_path: Path) -> None:
     report = compared(tmp_path, "llama", "gguf:F16", "apr:F16", faults.attention_scale(0.2), tokens=(17,))
     assert report.verdict == "match"
-    assert_causes(
-        report, Cause(KIND, KEY, declared=0.2, actual=0.25, latent=True, status="suspected")
-    )
+    assert_causes(report, Cause(KIND, KEY, declared=0.2, actual=0.25, latent=True, status="suspected"))
     (found,) = report.findings
     assert "from 2 tokens on" in found.message

@@ -23,7 +23,9 @@ def report_of(folder: Path, operands: tuple[str, str], fault: Any, side: Any, na
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("operands", OPERANDS)
-@pytest.mark.parametrize(("said", "stage"), [(2, "layers.2"), (1, "layers.1"), (4, "layers.3"), (6, "layers.3")])
+@pytest.mark.parametrize(
+    ("said", "stage"), [(2, "layers.2"), (1, "layers.1"), (4, "layers.3"), (6, "layers.3")]
+)
 def test_config_that_miscounts_is_found_at_the_first_layer_too_many_or_too_few(
     tmp_path: Path, operands: Any, said: int, stage: str, side: Any
 ) -> None:

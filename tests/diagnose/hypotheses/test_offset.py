@@ -1,0 +1,53 @@
+"""One amount added to every value: 1 + w for w first of all; the amount is read off the two copies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fixtures import faults
+from fixtures.causes import Cause, assert_proven
+from fixtures.comparing import compared, tiny
+
+KIND = "value.offset"
+WIDE = tiny("qwen2", hidden=256, ffn=512, heads=4, head_dim=64, layers=1, tied=False)
+CASES = [
+    # model, broken operand, the other, tensor, amount, stage
+    (tiny("llama"), "gguf:F16", "hf:F16", "blk.1.attn_norm.weight", 1.0, "layers.1.attn_norm"),
+    (tiny("mistral"), "hf:BF16", "gguf:F16", "blk.0.ffn_norm.weight", -1.0, "layers.0.ffn_norm"),
+    (tiny("llama", ffn=128), "apr:F16", "gguf:Q8_0", "output_norm.weight", 1.0, "final_norm"),
+    (tiny("qwen3"), "apr-gguf:F16", "gguf:F16", "blk.0.attn_k_norm.weight", 1.0, "layers.0.k"),
+    (tiny("gpt2"), "hf:F16", "apr:F16", "blk.1.ffn_norm.weight", 1.0, "layers.1.ffn_norm"),
+    (tiny("qwen2"), "apr:F16", "gguf:F16", "blk.0.attn_k.bias", 0.5, "layers.0.k"),
+    (tiny("llama"), "apr:F16", "gguf:F16", "blk.0.attn_v.weight", 0.25, "layers.0.v"),
+    (tiny("llama", ffn=128), "gguf:Q8_0", "hf:F16", "blk.1.attn_q.weight", -0.25, "layers.1.q"),
+    (WIDE, "gguf:Q4_K", "hf:F16", "blk.0.ffn_up.weight", 0.25, "layers.0.ffn_up"),
+]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize(
+    "case", CASES, ids=lambda case: " ".join(map(str, (case[0].architecture, *case[1:5])))
+)
+def test_amount_is_found_and_proven(tmp_path: Path, case: Any, side: Any) -> None:
+    spec, broken, other, tensor, amount, stage = case
+    operands, reference = ((broken, other), "right") if side == "left" else ((other, broken), "left")
+    fault = faults.offset(tensor, amount)
+    report = compared(tmp_path, spec, *operands, fault, side, reference=reference)
+    assert_proven(report, stage, Cause(KIND, tensor, side, actual=amount))
+    assert report.findings[0].evidence.from_reference is None
+
+
+def test_one_left_out_of_the_reference_is_one_too_many_of_the_other(tmp_path: Path) -> None:
+    """Nothing in either file says who is right: the side that is not believed is accused."""
+    fault = faults.offset("blk.0.attn_norm.weight", 1.0)
+    report = compared(tmp_path, "llama", "gguf:F16", "apr:F16", fault, "right")
+    assert_proven(report, "layers.0.attn_norm", Cause(KIND, "blk.0.attn_norm.weight", "left", actual=-1.0))
+
+
+def test_values_that_are_off_by_different_amounts_are_no_offset(tmp_path: Path) -> None:
+    fault = faults.shuffled("blk.0.ffn_norm.weight", 0, 64, seed=2)
+    report = compared(tmp_path, "llama", "gguf:F16", "apr:F16", fault)
+    assert KIND not in [found.kind for found in report.findings]

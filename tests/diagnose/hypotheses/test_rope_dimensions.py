@@ -1,0 +1,35 @@
+"""Another number of rotated dimensions shows at q_rope."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fixtures import faults
+from fixtures.causes import Cause, assert_proven
+from fixtures.comparing import compared, tiny
+
+KIND, KEY = "config.rope_dimensions", "rope.dimension_count"
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize(
+    ("name", "broken", "other", "said"),
+    [
+        ("qwen2", "gguf:F16", "hf:F16", 8),
+        ("qwen2", "apr:F16", "gguf:Q8_0", 8),
+        ("qwen3", "gguf:F16", "apr:F16", 4),
+        ("qwen3", "apr:F16", "gguf:F16", 12),
+        ("llama", "gguf:F16", "gguf:F16", 8),
+        ("mistral", "gguf:F16", "apr-gguf:F16", 4),
+    ],
+)
+def test_other_number_is_found_and_proven(
+    tmp_path: Path, name: str, broken: str, other: str, said: int, side: Any
+) -> None:
+    operands, reference = ((broken, other), "right") if side == "left" else ((other, broken), "left")
+    spec, fault = tiny(name, ffn=128), faults.rope_dimensions(said)
+    report = compared(tmp_path, spec, *operands, fault, side, reference=reference)
+    assert_proven(report, "layers.0.q_rope", Cause(KIND, KEY, side, declared=said, actual=16))
