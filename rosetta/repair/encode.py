@@ -31,6 +31,7 @@ Holds = Callable[[TensorInput, bool], bool]
 # Two encoders of one dtype round a weight to levels at most a step apart, which is 2.45 σ of their difference,
 # each σ being step/√12 (docs/noise.md). A reference's block that is farther off holds something else.
 WITHIN_SIGMAS = 3.0
+WEIGHTS_AT_ONCE = 1 << 22  # decoded beside each other: a large embedding takes a gigabyte in float32
 TORCH_FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
@@ -134,7 +135,8 @@ def _taken_with_padding(held: Held, other: Weight) -> Iterator[Held]:
 
 def _in_float32(planned: Planned) -> TensorInput:
     """The repaired values as they are computed with."""
-    values = np.concatenate([_in_file_order(h.weight.values().numpy(), h.order) for h in planned.held])
+    parts = [_in_file_order(held.weight.values().numpy(), held.order) for held in planned.held]
+    values = parts[0] if len(parts) == 1 else np.concatenate(parts)
     values = np.ascontiguousarray(values.T if planned.transposed else values)
     return TensorInput(planned.name, "F32", values.shape, values.reshape(-1).view(np.uint8))
 
@@ -199,14 +201,32 @@ def exact_bytes(weight: Weight) -> NDArray[np.uint8] | None:
     raw = weight.raw()
     if raw is not None:
         return raw
-    stored, block = replace(weight, values_edits=()), blocks.block_format(weight.dtype)
+    stored = replace(weight, values_edits=())
     own = _block_rows(stored)
-    if own is None or block.block_size == 0:
+    if own is None or blocks.block_format(weight.dtype).block_size == 0:
         return None
-    wanted = _by_block(weight.values(), own, block)  # [rows, n, B]
-    changed = ~_same(wanted, _by_block(stored.values(), own, block)).all(dim=2)  # [rows, n]
+    rows = weight.dims[0] if weight.dims else 1
+    step = rows
+    if len(own) == rows and not (weight.order or weight.transposed or weight.bytes_edit):
+        step = max(1, WEIGHTS_AT_ONCE * rows // max(1, weight.count))
+    for start in range(0, rows, max(step, 1)):
+        part = own[start : start + step] if len(own) == rows else own
+        repaired = _exact_rows(weight, stored, part, start, start + step)
+        if repaired is None:
+            return None
+        part[:] = repaired
+    return own
+
+
+def _exact_rows(
+    weight: Weight, stored: Weight, own: NDArray[np.uint8], start: int, stop: int
+) -> NDArray[np.uint8] | None:
+    """`exact_bytes` of rows start … stop, whose bytes as stored are `own`."""
+    block = blocks.block_format(weight.dtype)
+    wanted = _by_block(weight.values(start, stop), own, block)  # [rows, n, B]
+    changed = ~_same(wanted, _by_block(stored.values(start, stop), own, block)).all(dim=2)  # [rows, n]
     data = own.reshape(*wanted.shape[:2], block.type_size).copy()  # [rows, n, S]
-    changed &= ~_taken_whole(data, wanted, changed, weight)
+    changed &= ~_taken_whole(data, wanted, changed, weight, start, stop)
     left = changed.numpy()
     if left.any():
         encoded = _encoded_floats(wanted[changed], weight.dtype)
@@ -235,27 +255,29 @@ def _by_block(values: Tensor, rows: NDArray[np.uint8], block: blocks.BlockFormat
     return torch.nn.functional.pad(flat, (0, padding)).view(len(rows), count, block.block_size)
 
 
-def _taken_whole(data: NDArray[np.uint8], wanted: Tensor, changed: Tensor, weight: Weight) -> Tensor:
+def _taken_whole(
+    data: NDArray[np.uint8], wanted: Tensor, changed: Tensor, weight: Weight, start: int, stop: int
+) -> Tensor:
     """Put the other side's blocks in the place of changed ones where they may be; bool [rows, n], which."""
-    none = torch.zeros_like(changed)
+    taken = torch.zeros_like(changed)
     every = [edit.edit if isinstance(edit, FirstRows) else edit for edit in weight.values_edits]
     edits = [edit for edit in every if isinstance(edit, FromOther)]
     if not edits or not bool(changed.any()):
-        return none
+        return taken
     other, block = edits[-1].other, blocks.block_format(weight.dtype)
     theirs = None if other.values_edits else _block_rows(other)
     if other.dtype != weight.dtype or other.dims[1:] != weight.dims[1:] or theirs is None:
-        return none
+        return taken
+    theirs = theirs[start:stop] if len(theirs) == (other.dims[0] if other.dims else 1) else theirs
     rows = len(theirs)  # fewer than here where this side's vocabulary has padding behind it
     if rows > len(data) or theirs.shape[1] != math.prod(data.shape[1:]):
-        return none
-    held = _by_block(other.values(), theirs, block)
+        return taken
+    held = _by_block(other.values(start, stop), theirs, block)
     agrees = _same(wanted[:rows], held)
     if block.block_size > 1 and len(edits) == len(every):
-        own = _by_block(weight.sigma(), data.reshape(len(data), -1), block)[:rows]
-        variance = own.square() + _by_block(other.sigma(), theirs, block).square()
+        own = _by_block(weight.sigma(start, stop), data.reshape(len(data), -1), block)[:rows]
+        variance = own.square() + _by_block(other.sigma(start, stop), theirs, block).square()
         agrees |= (wanted[:rows] - held).square() <= WITHIN_SIGMAS**2 * variance
-    taken = none
     taken[:rows] = changed[:rows] & agrees.all(dim=2)
     data[taken.numpy()] = theirs.reshape(rows, *data.shape[1:])[taken[:rows].numpy()]
     return taken

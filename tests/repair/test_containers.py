@@ -220,3 +220,52 @@ def test_tokenizer_of_a_folder_is_put_right_from_a_gguf_file(
         for m in (got, wanted)
     ]
     assert pairs[0] == pairs[1]
+
+
+@pytest.mark.parametrize("fault", [faults.merges_lost(), faults.tokens_exchanged(20, 21)])
+def test_tokenizer_of_an_apr_file_is_put_right(tmp_path: Path, repair: Repair, fault: Any) -> None:
+    wrong, believed = pair(tmp_path, LLAMA, "apr:F16", "gguf:F16", fault)
+    run = repair(wrong, believed)
+    assert run.code == 0, run.out + run.err
+    clean = apr(build(tmp_path / "clean", LLAMA, "apr:F16"))
+    assert apr(run.fixed)[0] == clean[0]
+
+
+def test_apr_copy_of_the_index_in_its_metadata_is_kept_true(tmp_path: Path, repair: Repair) -> None:
+    file = contents(QWEN2, "apr:F16", TRANSPOSED)
+    shapes = {t.name: list(t.dims) for t in file.tensors.values()}
+    wrong = tmp_path / "wrong.apr"
+    wrong.write_bytes(_loose(json.dumps({**file.metadata, "tensor_shapes": shapes}).encode(), TRANSPOSED))
+    run = repair(wrong, build(tmp_path / "b", QWEN2, "gguf:F16"))
+    assert run.code == 0, run.out + run.err
+    metadata, _, found = apr(run.fixed)
+    assert metadata["tensor_shapes"] == {name: list(dims) for name, (_, dims, _) in found.items()}
+    assert metadata["tensor_shapes"] != shapes
+
+
+def test_apr_index_in_json_becomes_a_binary_one(tmp_path: Path, repair: Repair) -> None:
+    file = contents(QWEN2, "apr:F16", EPSILON)
+    held, position, entries = list(file.tensors.values()), 0, []
+    for t in held:
+        size = t.data.nbytes
+        entries.append(
+            {"name": t.name, "dtype": t.dtype, "shape": list(t.dims), "offset": position, "size": size}
+        )
+        position += -(-size // 64) * 64
+    data = [RawTensor(t.name, 0, t.dims, t.data.tobytes()) for t in held]
+    wrong = tmp_path / "wrong.apr"
+    wrong.write_bytes(raw_apr(json.dumps(file.metadata).encode(), data, index=json.dumps(entries).encode()))
+    run = repair(wrong, build(tmp_path / "b", QWEN2, "gguf:F16"))
+    assert run.code == 0, run.out + run.err
+    assert apr(run.fixed)[2] == apr(build(tmp_path / "clean", QWEN2, "apr:F16"))[2]
+
+
+def test_gguf_setting_of_each_layer_stays_a_list(tmp_path: Path, repair: Repair) -> None:
+    file = contents(LLAMA, "gguf:F16")
+    wrong = tmp_path / "wrong.gguf"
+    key = "llama.attention.head_count_kv"
+    write_gguf(wrong, {**file.metadata, key: [4] * LLAMA.layers}, file.tensors.values())
+    run = repair(wrong, build(tmp_path / "b", LLAMA, "hf:F16"))
+    assert run.code == 0, run.out + run.err
+    before, after = gguf_keys(wrong)[key], gguf_keys(run.fixed)[key]
+    assert (after[0], after[1]) == (before[0], [2] * LLAMA.layers)

@@ -36,10 +36,11 @@ def random(seed: int = 0) -> NDArray[np.float32]:
 
 def taking(own: Weight, other: Weight, mask: NDArray[np.bool_]) -> Weight:
     """The weight with some values of the other's."""
-    chosen = torch.from_numpy(mask)
+    chosen, every = torch.from_numpy(mask), own.values()
 
     def rows(values: torch.Tensor, theirs: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
-        return chosen[: len(values)]
+        (start,) = {at for at in range(len(every)) if torch.equal(every[at], values[0])}
+        return chosen[start : start + len(values)]
 
     return replace(own, values_edits=(FromOther(own, other, rows),))
 
@@ -51,8 +52,12 @@ def written(
     return encoded(planned, lambda tensor, foreign: True, other, repaired.container).tensor
 
 
+@pytest.mark.parametrize("at_once", [1 << 22, 3 * COLUMNS])
 @pytest.mark.parametrize("dtype", ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K", "Q6_K"])
-def test_values_that_are_not_taken_keep_their_bytes(dtype: str) -> None:
+def test_values_that_are_not_taken_keep_their_bytes(
+    monkeypatch: pytest.MonkeyPatch, dtype: str, at_once: int
+) -> None:
+    monkeypatch.setattr("rosetta.repair.encode.WEIGHTS_AT_ONCE", at_once)
     own = weight(random(), dtype)
     other = weight(random(1), dtype)
     mask = np.zeros((ROWS, COLUMNS), bool)
