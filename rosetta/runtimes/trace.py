@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -32,6 +33,16 @@ from rosetta.transformer import NotComputable, Op, Transformer, stage_name
 
 METADATA_KEY = "rosetta"
 ALIGNMENT = 8  # of the header, as the safetensors library writes it
+LAYER_STAGE = re.compile(r"layers\.(\d{1,4})\.")
+# Stages whose last dims are settings.
+SIZES = (
+    ("q", "attention.head_count", "attention.key_length"),
+    ("k", "attention.head_count_kv", "attention.key_length"),
+    ("v", "attention.head_count_kv", "attention.value_length"),
+    ("embedding", "embedding_length"),
+    ("ffn_up", "feed_forward_length"),
+    ("logits", "vocab_size"),
+)
 
 
 def write_trace(path: Path, stages: Iterable[tuple[str, Tensor]], facts: Mapping[str, Any]) -> int:
@@ -177,8 +188,19 @@ def recorded_model(recording: Recording, like: Model) -> Model:
     architecture = find_architecture(recording.architecture or "") or like.architecture
     recorded = recording.facts.get("config")
     if not isinstance(recorded, dict) or not recorded:
-        return Model(recording, architecture, dict(like.config), {})
+        return Model(recording, architecture, {**like.config, **_sizes(recording, like.block_count)}, {})
     return Model(recording, architecture, {k: Value(_canonical(v), k) for k, v in recorded.items()}, {})
+
+
+def _sizes(recording: Recording, least_layers: int) -> dict[str, Value]:
+    """The settings that the dims of recorded stages tell, by key."""
+    dims = {name.rpartition(".")[2]: entry.dims for name, entry in recording.stages.items()}
+    layers = [int(found[1]) + 1 for name in recording.stages if (found := LAYER_STAGE.match(name))]
+    sizes = {"block_count": max([least_layers, *layers])}
+    for op, *keys in SIZES:
+        found_dims = dims.get(op, ())[-len(keys) :]
+        sizes |= dict(zip(keys, found_dims, strict=True)) if len(found_dims) == len(keys) else {}
+    return {key: Value(size, key) for key, size in sizes.items()}
 
 
 class RecordedRun(Transformer):

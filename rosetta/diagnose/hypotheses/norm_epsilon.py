@@ -51,9 +51,10 @@ def _fitting(fault: Fault) -> Iterator[float]:
     For y = g·x / √(m + ε) and y₀ = g·x / √m, with m the mean square of x: ε = m·((y₀/y)² − 1).
     """
     model, x, truth = fault.subject.model, fault.pair.values[fault.op.inputs[0]], fault.outcome.reference
-    if truth is None or truth.shape != x.shape:
+    weight = model.weights.get(next(fault.names()))
+    if truth is None or truth.shape != x.shape or weight is None or weight.dims != x.shape[-1:]:
         return
-    gain = model.weights[next(fault.names())].values().to(x)
+    gain = weight.values().to(x)
     bare = (normalised(x, model["norm_type"], 0.0) * gain).double()
     ratio = (bare * bare).sum(-1) / (bare * truth.double()).sum(-1)  # [T]
     centred = x - x.mean(-1, keepdim=True) if model["norm_type"] == "layer" else x
