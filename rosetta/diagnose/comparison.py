@@ -47,6 +47,7 @@ from rosetta.workers import one_thread_each
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 TOP_TOKENS = 5
 TRACE = "trace:"
+UNRELATED = 0.2  # |cosine| of two copies below which they share no more than chance does
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,7 @@ def compare_operands(left: str, right: str, options: Options, listener: Listener
         notes=[
             *tokenized.notes,
             *notes,
+            *_strangers(weights),
             *hidden_from(len(tokenized.run), *models.values()),
             *(note for model in models.values() for note in _notes(model)),
         ],
@@ -298,6 +300,16 @@ def _pair(models: dict[Side, Model], options: Options) -> ModelPair:
 def _by_side(pair: ModelPair) -> dict[Side, Model]:
     other: Side = "left" if pair.reference_side == "right" else "right"
     return {pair.reference_side: pair.reference.model, other: pair.subject.model}
+
+
+def _strangers(weights: WeightsDiff) -> list[str]:
+    """A note where most weights have nothing in common: no list of damaged tensors says that as well."""
+    unrelated = sum(abs(weight.cosine or 0.0) < UNRELATED for weight in weights.differing_tensors)
+    if 2 * unrelated <= weights.compared or not weights.compared:
+        return []
+    return [
+        f"{unrelated} of {weights.compared} weights have nothing in common: these are two different models"
+    ]
 
 
 def _tokens_stage(tokens: TokensDiff) -> StageDiff:
