@@ -15,7 +15,7 @@ from rosetta.compare.options import DEFAULT_THRESHOLD
 GROUP = 32  # weights that share a scale
 TELLABLE = 3.0  # a block's error over the worst of the clean copies' from which it must be seen
 NO_EFFECT = 5e-6  # of a stage's rms: float32's own rounding (docs/noise.md) has the same size
-SURELY_SEEN = 5.0  # times what the clean copies' norms differ by, from which a setting must be seen
+SURELY_SEEN = 5.0  # times what the clean copies differ by at a stage, from which a setting must be seen
 SURELY = 2.0  # times the threshold: below, it is left open on which side of it a stage comes out
 
 
@@ -28,9 +28,7 @@ def expectation(plant: Plant, subject: Subject) -> Shown:
         clean = 0.0  # by which the stage's own weights differ: only norms have both weights and settings
         if plant.stage.endswith("norm"):
             clean, _ = effect(plant.stage, subject.ids, subject.file, subject.other)
-        if moved <= max(NO_EFFECT * size, clean):
-            return Shown.latent
-        return Shown.noise if moved < SURELY_SEEN * clean else _by_size(moved, size)
+        return beside_clean(moved, size, clean)
     damaged = broken(plant, subject)
     if visibility(plant, subject, damaged) < TELLABLE:
         return Shown.noise
@@ -100,6 +98,13 @@ def _by_group(error: np.ndarray) -> np.ndarray:
     flat = error.reshape(-1)
     padded = np.pad(flat, (0, -len(flat) % GROUP)).reshape(-1, GROUP)
     return np.asarray(np.sqrt(np.square(padded).mean(-1)))
+
+
+def beside_clean(moved: float, size: float, clean: float) -> Shown:
+    """What a setting does that moves a stage so far, where the clean copies differ by `clean` there."""
+    if moved <= max(NO_EFFECT * size, clean):
+        return Shown.latent
+    return Shown.noise if moved < SURELY_SEEN * clean else _by_size(moved, size)
 
 
 def _by_size(moved: float, size: float) -> Shown:

@@ -10,8 +10,11 @@ from numpy.random import Generator
 
 from fixtures.architectures import blueprint
 from fixtures.blueprint import llama3_factors
+from fixtures.faults import dropped
+from fixtures.forward import effect
 from fixtures.spec import Llama3Scaling
 from rosetta.bench.case import Cause, NotHere, Plant, Shown, Subject
+from rosetta.bench.expectation import beside_clean
 from rosetta.bench.kinds._choosing import one
 
 HEAD = "output.weight"
@@ -207,16 +210,19 @@ def architecture(rng: Generator, subject: Subject) -> Plant:
     other, stage = {"llama": ("qwen2", "q_rope"), "qwen2": ("llama", "q_rope"), "qwen3": ("qwen2", "q")}[own]
     if stage == "q_rope" and len(subject.ids) < 2:
         raise NotHere
-    made = _setting(
-        "architecture",
-        f"architecture:{other}",
-        f"layers.0.{stage}",
-        "architecture",
-        combines=False,
-        shown=Shown.yes,
-    )
+    shown = _without_head_norms(subject) if own == "qwen3" else Shown.yes
+    fault = f"architecture:{other}"
+    made = _setting("architecture", fault, f"layers.0.{stage}", "architecture", combines=False, shown=shown)
     names = {f"blk.{n}.attn_{part}_norm.weight" for n in range(subject.spec.layers) for part in "qk"}
     return replace(made, tolerated=made.tolerated | (names if own == "qwen3" else set()))
+
+
+def _without_head_norms(subject: Subject) -> Shown:
+    """What it does to q that its norm is not applied, beside what the coarser dtype does to it."""
+    bare = dropped("blk.0.attn_q_norm.weight")(subject.file)
+    moved, size = effect("layers.0.q", subject.ids, subject.file, bare)
+    clean, _ = effect("layers.0.q", subject.ids, subject.file, subject.other)
+    return beside_clean(moved, size, clean)
 
 
 def _setting(
