@@ -21,6 +21,7 @@ from rosetta.transformer import Op, stage_name
 from rosetta.weight import Weight
 
 SIDES: tuple[Side, Side] = ("left", "right")
+TOKENS_AT_ONCE = 64  # whose logits are judged at a time
 
 
 class Diagnoser(Protocol):
@@ -264,5 +265,9 @@ def logits_summary(logits: Tensor, tokens: list[int]) -> float | None:
     known = torch.tensor(tokens[1:], device=logits.device)
     if int(known.max()) >= logits.shape[-1]:
         return None
-    loss = torch.nn.functional.cross_entropy(logits[:-1].float(), known)
-    return float(loss) if math.isfinite(float(loss)) else None
+    loss = 0.0
+    for start in range(0, len(known), TOKENS_AT_ONCE):  # their softmax is as large as they are
+        some = known[start : start + TOKENS_AT_ONCE]
+        rows = logits[start : start + len(some)].float()
+        loss += float(torch.nn.functional.cross_entropy(rows, some)) * len(some)
+    return loss / len(known) if math.isfinite(loss) else None

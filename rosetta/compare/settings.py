@@ -58,7 +58,9 @@ def _without_place(key: str, left: Value | None, right: Value | None) -> ConfigD
     if row.status != "differs":
         return row
     window = row.left or row.right
-    note = f"GGUF has no place for it, and llama.cpp runs without; prompts of more than {window} tokens differ"
+    note = (
+        f"GGUF has no place for it, and llama.cpp runs without; prompts of more than {window} tokens differ"
+    )
     return row.model_copy(update={"status": "defaulted", "note": note})
 
 

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rosetta.compare import metrics
 from rosetta.compare.metrics import count_nonfinite, difference, ends, rms, worst_positions
 
 VALUES = st.floats(-(2.0**50), 2.0**50, width=32, allow_subnormal=False)
@@ -98,3 +99,27 @@ def test_worst_positions_come_with_their_neighbours_in_the_row() -> None:
 def test_ends_are_the_first_and_last_values() -> None:
     assert ends(torch.arange(10.0).view(2, 5)) == ([0, 1, 2], [7, 8, 9])
     assert ends(torch.arange(2.0)) == ([0, 1], [0, 1])
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("at_once", [1, 7, 64, 200])
+def test_parts_of_a_large_tensor_add_up_to_the_whole(
+    axis: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = torch.randn(2, 6, 8, 8, generator=torch.Generator().manual_seed(axis)).unbind()
+    whole, spots = difference(a, b, True, axis), worst_positions(a, b, True)
+    sizes = rms(a), count_nonfinite(a / (a > 0))
+    monkeypatch.setattr(metrics, "AT_ONCE", at_once)
+    parted = difference(a, b, True, axis)
+    assert (parted.max_diff, parted.by_token, parted.worst) == (whole.max_diff, whole.by_token, whole.worst)
+    for name in ("mean_diff", "rms_diff", "rel_l2", "cosine"):
+        assert getattr(parted, name) == pytest.approx(getattr(whole, name), rel=1e-13), name
+    assert worst_positions(a, b, True) == spots
+    assert (pytest.approx(rms(a), rel=1e-14), count_nonfinite(a / (a > 0))) == sizes
+
+
+def test_the_first_of_equal_differences_is_the_worst(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "AT_ONCE", 2)
+    a, b = torch.zeros(4, 2), torch.zeros(4, 2)
+    a[1, 1] = a[3, 0] = 5.0
+    assert difference(a, b, True).worst.index == [1, 1]
