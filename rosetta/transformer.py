@@ -22,6 +22,7 @@ from rosetta.workers import spread
 
 Hook = Callable[[str, Tensor], None]
 WEIGHTS_AT_ONCE = 1 << 20  # of a matrix: what a core decodes and multiplies before it leaves its cache, 4 MiB
+SCORES_AT_ONCE = 1 << 24  # attention scores computed together: 64 MiB
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
@@ -130,8 +131,13 @@ class Step:
     def linear(self, x: Tensor, stem: str) -> Tensor:
         """x Wᵀ + b: [T, C] -> [T, R]; b where the file has one."""
         weight = self.source(f"{stem}.weight")
-        parts = spread(lambda rows: F.linear(x, self.cache.moved(weight.values(*rows))), row_ranges(weight))
-        y = torch.cat(parts, dim=-1)
+        ranges = row_ranges(weight)
+        y = x.new_empty(len(x), weight.dims[0])
+
+        def multiply(rows: tuple[int, int]) -> None:
+            y[:, slice(*rows)] = F.linear(x, self.cache.moved(weight.values(*rows)))
+
+        spread(multiply, ranges)
         bias = self.optional(f"{stem}.bias")
         return y if bias is None else y + bias
 
@@ -222,10 +228,24 @@ def attention_scores(step: Step) -> Tensor:
         step.inputs[name].transpose(0, 1) for name in _rotary(step.model.architecture)
     )  # [N, T, D], [K, T, D]
     tokens, groups = q.shape[1], q.shape[0] // k.shape[0]
-    products = q.reshape(len(k), groups * tokens, -1) @ k.transpose(1, 2)  # a group of heads shares its key
     hidden = ~visible(tokens, step["attention.sliding_window"], q.device)
-    scores: Tensor = products.view(-1, tokens, tokens) * step["attention.scale"]
-    return scores.masked_fill_(hidden, -torch.inf).softmax(-1)
+
+    def of(queries: Tensor, keys: Tensor) -> Tensor:
+        products = queries.reshape(len(keys), -1, q.shape[-1]) @ keys.transpose(
+            1, 2
+        )  # a group shares its key
+        scores = products.view(-1, tokens, tokens).mul_(step["attention.scale"])
+        return scores.masked_fill_(hidden, -torch.inf).softmax(-1)
+
+    if len(q) * tokens**2 <= SCORES_AT_ONCE or len(q) % len(k):  # heads that fit no key: torch says so
+        return of(q, k)
+    scores = q.new_empty(
+        len(q), tokens, tokens
+    )  # what it takes to compute them exists for one group at a time
+    for head in range(len(k)):
+        group = slice(head * groups, (head + 1) * groups)
+        scores[group] = of(q[group], k[head : head + 1])
+    return scores
 
 
 def visible(tokens: int, window: int, device: torch.device) -> Tensor:
