@@ -16,7 +16,8 @@ from typing import Any
 from rosetta.compare.pair import ModelPair, Outcome
 from rosetta.compare.results import Evidence, Finding, Refuted
 from rosetta.diagnose.hypotheses import all_hypotheses
-from rosetta.diagnose.hypothesis import Fault, Proposal, impossible, looks_like
+from rosetta.diagnose.hypothesis import Fault, Proposal, looks_like
+from rosetta.diagnose.suspicion import suspicion
 from rosetta.errors import RosettaError
 from rosetta.model import Model
 from rosetta.transformer import Op
@@ -62,7 +63,7 @@ class Engine:
         self.proven: list[Proposal | None] = []  # what each finding was proven with; None where it was not
         self.refuted: list[Refuted] = []
         self.seconds = 0.0
-        self._unexplained: set[tuple[str, str | None]] = set()
+        self._unexplained: set[tuple[str, str]] = set()
 
     def examine(
         self, layer: int | None, op: Op, subject_op: Op, pair: ModelPair, outcome: Outcome
@@ -81,25 +82,22 @@ class Engine:
 
     def _leave_unexplained(self, fault: Fault) -> None:
         """Say where a fault is of which no cause was proven; once for a setting that all layers share."""
-        tensor, key = _accused(fault)
-        mark = (fault.op.name if key else fault.stage, tensor or key)
+        suspected = suspicion(fault)
+        what = suspected.tensor or suspected.key or fault.stage
+        mark = ("key" if suspected.key else fault.stage, what)
         if mark in self._unexplained:
             return
         self._unexplained.add(mark)
         self.proven.append(None)
-        what = tensor or key or fault.stage
-        reasons = [str(reason) for reason in fault.outcome.reasons.values()]
-        kind, said = _likely(fault) if fault.recorded else _by_dims(fault)
-        tensor, reasons = (said[0], [said[1]]) if said else (tensor, reasons)
         self.findings.append(
             Finding(
-                kind=kind,
+                kind=suspected.kind,
                 side=fault.side("reference" if "reference" in fault.outcome.reasons else "subject"),
-                layer=fault.layer,
-                tensor=tensor,
-                key=key,
-                **_own_names(fault, tensor),
-                message=f"{what}: {reasons[0] if reasons else 'no hypothesis explains the difference of this stage'}",
+                layer=None if suspected.key else fault.layer,
+                tensor=suspected.tensor,
+                key=suspected.key,
+                **_own_names(fault, suspected.tensor),
+                message=suspected.why if suspected.why.startswith(what) else f"{what}: {suspected.why}",
                 recommendation=f"compare how both files were written at {what}",
                 status="suspected",
                 evidence=Evidence(stage=fault.stage, before=_local(fault.outcome), after=None),
@@ -275,42 +273,6 @@ def _promising(pair: ModelPair, proposal: Proposal) -> bool:
 
 def _with_alternatives(proposal: Proposal, kinds: Iterable[str]) -> Proposal:
     return replace(proposal, alternatives=tuple(sorted({*proposal.alternatives, *kinds})))
-
-
-def _by_dims(fault: Fault) -> tuple[str, tuple[str, str] | None]:
-    """A weight whose dims are the config's reversed is suspected of that, though another fault keeps the proof away."""
-    for suspect in (fault.subject, fault.reference):
-        for name in fault.names():
-            wanted = suspect.model.mismatch(name)
-            if wanted is not None and suspect.model.weights[name].dims == wanted[::-1]:
-                return "layout.dims_swapped", (
-                    name,
-                    f"{name} needs transpose (GGML convention): dims reversed",
-                )
-    return "unexplained", None
-
-
-def _likely(fault: Fault) -> tuple[str, tuple[str, str] | None]:
-    """What the subject's own weights say of a fault that a recorded run cannot repair: (kind, (tensor, why))."""
-    for reason in fault.outcome.reasons.values():
-        if reason.tensor is not None and reason.tensor not in fault.subject.model.weights:
-            return "value.missing", (reason.tensor, str(reason))
-    for name in fault.names():
-        weight = fault.subject.model.weights.get(name)
-        why = impossible(weight) if weight is not None else None
-        if why is not None:
-            kind = "value.zeroed" if "zeros" in why else "value.nonfinite" if "NaN" in why else "unexplained"
-            return kind, (name, f"{name}: {why}")
-    return "unexplained", None
-
-
-def _accused(fault: Fault) -> tuple[str | None, str | None]:
-    """The tensor or the key that an unexplained fault is most likely about."""
-    tensors = [*fault.outcome.differing, *(r.tensor for r in fault.outcome.reasons.values() if r.tensor)]
-    if tensors:
-        return tensors[0], None
-    changed = fault.changed_settings()
-    return None, next((key for key in fault.op.keys if key in changed), None)
 
 
 def _local(outcome: Outcome) -> float | None:

@@ -1,0 +1,83 @@
+"""What a fault is most likely about where no repair was proven: as far as the files themselves say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rosetta.diagnose.hypotheses.missing import lacks_layer
+from rosetta.diagnose.hypothesis import Fault, impossible
+
+# Sizes that no repair can undo, because the tensors of the file have others.
+SIZES = ("embedding_length", "feed_forward_length")
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """A tensor, a key, or neither: then the stage is all that is known.
+
+    Args:
+        kind: of the finding.
+        why: a sentence.
+        tensor, key: what is suspected.
+    """
+
+    kind: str
+    why: str
+    tensor: str | None = None
+    key: str | None = None
+
+
+def suspicion(fault: Fault) -> Suspicion:
+    """What the files say of a fault of which no cause was proven."""
+    found = _by_contents(fault) if fault.recorded else _by_dims(fault)
+    if found is not None:
+        return found
+    reasons = list(fault.outcome.reasons.values())
+    why = str(reasons[0]) if reasons else "no hypothesis explains the difference of this stage"
+    tensors = [*fault.outcome.differing, *(reason.tensor for reason in reasons if reason.tensor)]
+    if fault.recorded:
+        tensors += [name for name in fault.names() if name in fault.subject.model.weights]
+    if tensors:
+        return Suspicion("unexplained", why, tensors[0])
+    changed = fault.changed_settings()
+    key = next((key for key in fault.op.keys if key in changed), None)
+    return Suspicion("unexplained", why, key=key)
+
+
+def _by_dims(fault: Fault) -> Suspicion | None:
+    """Dims that are the config's reversed, though another fault keeps the proof away; a size that no tensor has."""
+    changed = fault.changed_settings()
+    for suspect in (fault.subject, fault.reference):
+        for name in fault.names():
+            wanted = suspect.model.mismatch(name)
+            if wanted is None:
+                continue
+            dims = suspect.model.weights[name].dims
+            if dims == wanted[::-1] != wanted:
+                why = f"{name} needs transpose (GGML convention): dims reversed"
+                return Suspicion("layout.dims_swapped", why, name)
+            key = next((key for key in SIZES if key in changed and changed[key][1] in dims), None)
+            if key is not None and suspect.role == "subject":
+                own, believed = changed[key]
+                why = f"{key} is {own.value}, the reference has {believed}, and so has {name}: {list(dims)}"
+                return Suspicion("unexplained", why, key=key)
+    return None
+
+
+def _by_contents(fault: Fault) -> Suspicion | None:
+    """What the subject's own weights say of a fault that a recorded run cannot repair."""
+    for reason in fault.outcome.reasons.values():
+        if reason.tensor is None or reason.tensor in fault.subject.model.weights:
+            continue
+        if lacks_layer(fault.subject, reason.tensor):
+            why = f"block_count counts layer {fault.layer}, the file holds no tensor of it"
+            return Suspicion("config.layer_count", why, key="block_count")
+        return Suspicion("value.missing", str(reason), reason.tensor)
+    for name in fault.names():
+        weight = fault.subject.model.weights.get(name)
+        absurd = impossible(weight) if weight is not None else None
+        if absurd is not None:
+            kinds = {"zeros": "value.zeroed", "NaN": "value.nonfinite"}
+            kind = next((kind for word, kind in kinds.items() if word in absurd), "unexplained")
+            return Suspicion(kind, f"{name}: {absurd}", name)
+    return None
