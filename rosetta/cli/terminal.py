@@ -93,6 +93,7 @@ class Terminal(Listener):
             )
             self._progress = Progress(*columns, console=_console(sys.stderr), transient=True)
             self._progress.start()
+            self.working("starting", 0, 0)  # importing torch takes the first second
         return self
 
     def __exit__(

@@ -98,7 +98,8 @@ class Lockstep:
         last = None
         for layer, op in pair.reference.plan.steps(layers):
             if layer != last:
-                self.listener.working("comparing" if layer is None else f"layer {layer}", layer or 0, layers)
+                what, done = ("the head", layers) if layer is None else (f"layer {layer}", layer)
+                self.listener.working(what, done, layers)
                 last = layer
             if op.name not in ours:
                 self._skip(layer, op, reference_has_it=True)
