@@ -96,10 +96,10 @@ def run_speed(
     pair = write_pair(shape, place)
     timed = Timed(runs, progress)
     ids = prompt(shape, tokens)
-    rows = [timed(READ, yardstick("read", str(pair.apr), str(pair.gguf)))]
-    with TemporaryDirectory() as results:
-        trace = ["trace", str(pair.gguf), "--tokens", ids, "-o", f"{results}/trace.safetensors"]
-        rows.append(timed(FORWARD, rosetta(*trace)))
+    rows = [
+        timed(READ, yardstick("read", str(pair.apr), str(pair.gguf))),
+        timed(FORWARD, yardstick("forward", str(pair.gguf), ids)),
+    ]
     rows.append(compared(timed, CLEAN, shape, pair.apr, pair.gguf, ids))
     for name, layer in ((EARLY, 0), (LATE, shape.layers - 1)):
         progress(f"writing the {name}", 0, 0)

@@ -1,8 +1,7 @@
 """A script, not a module: starts a command, waits for it, and prints what the whole process cost as JSON.
 
-It is run by a bare interpreter, because Linux counts the memory of whoever starts a process as that process's own.
-
-    python -S speed_launcher.py STDERR_FILE COMMAND [ARGUMENT...]
+A bare interpreter runs it, `python -S speed_launcher.py STDERR_FILE COMMAND ARGUMENT…`, because Linux counts the memory
+of whoever starts a process as that process's own.
 """
 
 import json

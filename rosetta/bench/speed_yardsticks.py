@@ -1,7 +1,7 @@
-"""What a comparison's cost is held against, each a process of its own: reading the files, llama.cpp, transformers.
+"""What a comparison's cost is held against, each a process of its own.
 
-python -m rosetta.bench.speed_yardsticks read FILE…
-python -m rosetta.bench.speed_yardsticks llama.cpp|transformers MODEL.gguf TOKENS
+`python -m rosetta.bench.speed_yardsticks read FILE…` reads files; `… forward|llama.cpp|transformers MODEL.gguf IDS`
+computes the logits of a prompt, with our transformer alone or with a peer.
 """
 
 from __future__ import annotations
@@ -47,6 +47,16 @@ def read(paths: Sequence[str]) -> None:
                 pass
 
 
+def forward(path: str, tokens: Sequence[int]) -> None:
+    """Logits of every position by the transformer that comparisons run on, and nothing beside."""
+    from rosetta.model import open_model
+    from rosetta.transformer import Transformer
+    from rosetta.workers import one_thread_each
+
+    with one_thread_each():
+        Transformer(open_model(path))(tokens)
+
+
 def llamacpp(path: str, tokens: Sequence[int]) -> None:
     """Logits of every position."""
     import llama_cpp
@@ -77,7 +87,7 @@ def main(what: str, *arguments: str) -> None:
     if what == "read":
         return read(arguments)
     path, tokens = arguments
-    run = {"llama.cpp": llamacpp, "transformers": transformers}[what]
+    run = {"forward": forward, "llama.cpp": llamacpp, "transformers": transformers}[what]
     run(path, [int(token) for token in tokens.split(",")])
 
 
