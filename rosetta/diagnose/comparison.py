@@ -90,6 +90,11 @@ def compare_operands(left: str, right: str, options: Options, listener: Listener
         raise UsageError("no CUDA device is available", remedy="leave out --device cuda")
     operands: dict[Side, str] = {"left": left, "right": right}
     models = open_operands(operands, listener)
+    for side, model in models.items():
+        if isinstance(
+            model.container, Recording
+        ):  # its stages are all there is of it: the model is held to them
+            options = replace(options, reference=side)
     listener.working("tokenizing", 0, 0)
     tokenized = tokenize(models["left"], models["right"], options)
     runnable, notes = without_padding(models, tokenized)
@@ -286,15 +291,13 @@ def _top(logits: Tensor, tokenizer: Tokenizer | None) -> list[TopToken]:
 def _pair(models: dict[Side, Model], options: Options) -> ModelPair:
     devices = {"left": options.left_device, "right": options.right_device}
     sides: dict[Side, Transformer] = {}
-    believed = options.reference
     for side, model in models.items():
         if isinstance(model.container, Recording):
             sides[side] = RecordedRun(model.container, model, devices[side], DTYPES[options.dtype])
-            believed = side  # its stages are all there is of it: they are what the model is held to
         else:
             sides[side] = Transformer(model, devices[side], DTYPES[options.dtype])
-    other: Side = "left" if believed == "right" else "right"
-    return ModelPair(sides[believed], sides[other], believed)
+    other: Side = "left" if options.reference == "right" else "right"
+    return ModelPair(sides[options.reference], sides[other], options.reference)
 
 
 def _by_side(pair: ModelPair) -> dict[Side, Model]:
