@@ -21,6 +21,11 @@ _NOT_READ = (
     "notes",
 )  # what a file says of itself, and of what we made of it
 _FOUND_WHOLE = [int(kind) for kind in (TokenType.CONTROL, TokenType.UNKNOWN, TokenType.USER_DEFINED)]
+ENCODER_READS = {  # encoders.py, encoder_of; of other kinds it may read anything
+    "bpe": ("tokens", "merges", "pre"),
+    "hex": ("tokens", "merges", "pre", "special_ids"),
+    "whitespace": ("tokens", "merges", "pre", "lowercase"),
+}
 _BY_RANK = ("bpe", "hex", "whitespace")
 
 
@@ -69,15 +74,16 @@ def compare_vocabularies(left: Vocabulary, right: Vocabulary) -> list[Vocabulary
     return found
 
 
-def same_vocabulary(a: Vocabulary, b: Vocabulary) -> bool:
-    """Whether two vocabularies agree in every fact that encoding or decoding reads."""
-    return all(
-        np.array_equal(getattr(a, field.name), getattr(b, field.name))
-        if isinstance(getattr(a, field.name), np.ndarray)
-        else getattr(a, field.name) == getattr(b, field.name)
-        for field in fields(Vocabulary)
-        if field.name not in _NOT_READ
-    )
+def same_encoder(a: Vocabulary, b: Vocabulary) -> bool:
+    """Whether one encoder serves both vocabularies: they agree in every fact that making it reads."""
+    if a.kind != b.kind:
+        return False
+    names = ENCODER_READS.get(a.kind, [field.name for field in fields(Vocabulary)])
+    return all(_equal(getattr(a, name), getattr(b, name)) for name in names if name not in _NOT_READ)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return bool(np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b)
 
 
 def _tokens(left: Vocabulary, right: Vocabulary) -> list[VocabularyDifference]:

@@ -39,7 +39,7 @@ class Codec:
     def __init__(self, vocabulary: Vocabulary, encoder: Encoder | None = None) -> None:
         self._facts = vocabulary
         self._special = SpecialTokens(vocabulary)
-        self._encoder = encoder or encoder_of(vocabulary)
+        self.encoder = encoder or encoder_of(vocabulary)
 
     def encode(self, text: str, special: bool) -> list[int]:
         """See `Tokenizer.encode`."""
@@ -49,7 +49,7 @@ class Codec:
             if isinstance(part, int):
                 ids.append(part)
             else:
-                ids += self._encoder.ids(part, first)
+                ids += self.encoder.ids(part, first)
             first = isinstance(part, int) and self._facts.space_after_special
         return self._framed(ids) if special else ids
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from rosetta.containers import open_container
 from rosetta.containers.container import Container
 from rosetta.errors import DamagedFileError, UsageError
-from rosetta.tokenizer.comparison import same_vocabulary
+from rosetta.tokenizer.comparison import same_encoder
 from rosetta.tokenizer.embedded import apr_vocabulary, gguf_vocabulary
+from rosetta.tokenizer.encoders import Codec
 from rosetta.tokenizer.folder_files import json_file
 from rosetta.tokenizer.huggingface import load_folder
 from rosetta.tokenizer.tokenizer import Tokenizer
@@ -19,8 +20,8 @@ def load_tokenizer(container: Container, like: Tokenizer | None = None) -> Token
 
     Args:
         container: an open container of any kind, also one without tensors.
-        like: another file's tokenizer, which encodes for this one too where their facts are the same: building
-            one of 150,000 tokens takes half a second.
+        like: another file's tokenizer, whose encoder serves this one too where it is made of the same facts:
+            making one of 150,000 tokens takes half a second.
 
     Returns:
         None where it embeds none.
@@ -34,9 +35,9 @@ def load_tokenizer(container: Container, like: Tokenizer | None = None) -> Token
     vocabulary = apr_vocabulary(container) if container.kind == "apr" else gguf_vocabulary(container)
     if vocabulary is None:
         return None
-    if like is not None and same_vocabulary(vocabulary, like.facts):
-        return Tokenizer(vocabulary, like.codec)
     try:
+        if like is not None and isinstance(like.codec, Codec) and same_encoder(vocabulary, like.facts):
+            return Tokenizer(vocabulary, Codec(vocabulary, like.codec.encoder))
         return Tokenizer(vocabulary)
     except DamagedFileError as error:
         if error.file is not None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fixtures.vocabularies import CONTROL, NORMAL, UNUSED, Written, byte_level, scored
+from rosetta.bench.speed_pair import write_pair
+from rosetta.bench.speed_shapes import shape_of
+from rosetta.containers import open_container
 from rosetta.tokenizer import Vocabulary, compare_vocabularies, load_tokenizer
+from rosetta.tokenizer.encoders import Codec
 
 SMALL = byte_level("qwen2")
 MERGES = list(SMALL.merges or ())
@@ -83,3 +88,45 @@ def test_two_names_of_one_pre_tokenizer_are_no_difference(name: str) -> None:
 def test_equal_vocabularies_have_no_difference() -> None:
     for written in (SMALL, scored()):
         assert compare_vocabularies(facts(written), facts(written)) == []
+
+
+TEXTS = ("2+2=", "Hello  world\n\n", "naïve <|endoftext|> 12345")
+
+
+@pytest.mark.parametrize(
+    ("other", "shared"),
+    [
+        (SMALL, True),
+        (with_keys({"bos_token_id": 7, "add_bos_token": True}), True),
+        (replace(SMALL, types=[CONTROL, *SMALL.types[1:]]), True),
+        (replace(SMALL, merges=SWAPPED), False),
+        (replace(SMALL, pre="gpt-2"), False),
+        (changed_token(SMALL, 300, "other"), False),
+    ],
+)
+def test_an_encoder_is_shared_where_it_is_made_of_the_same_facts(other: Written, shared: bool) -> None:
+    first = load_tokenizer(SMALL.container())
+    second, alone = load_tokenizer(other.container(), first), load_tokenizer(other.container())
+    assert first is not None
+    assert second is not None
+    assert alone is not None
+    assert isinstance(first.codec, Codec)
+    assert isinstance(second.codec, Codec)
+    assert (second.codec.encoder is first.codec.encoder) == shared
+    for text in TEXTS:
+        for special in (True, False):
+            assert second.encode(text, special) == alone.encode(text, special), (
+                "shared or not, it is its own file's"
+            )
+            assert second.decode(second.encode(text, special)) == alone.decode(alone.encode(text, special))
+
+
+def test_an_apr_and_a_gguf_of_one_model_share_their_encoder(tmp_path: Path) -> None:
+    pair = write_pair(shape_of("tiny"), tmp_path)
+    first = load_tokenizer(open_container(pair.apr))
+    second = load_tokenizer(open_container(pair.gguf), first)
+    assert first is not None
+    assert second is not None
+    assert isinstance(first.codec, Codec)
+    assert isinstance(second.codec, Codec)
+    assert second.codec.encoder is first.codec.encoder
