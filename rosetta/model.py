@@ -155,7 +155,7 @@ def build_model(
     for name, patch in patches.items():
         patched = patch(weights.get(name))
         if patched is not None:
-            weights[name] = patched
+            weights[name] = replace(patched, repaired=True)
     unknown = tuple(source for source, name in names.items() if name is None)
     return Model(container, architecture, config, weights, unknown, overrides, patches)
 

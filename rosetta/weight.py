@@ -82,6 +82,7 @@ class Weight:
         order: reordering of rotary rows; None where the file's order is the canonical one.
         bytes_edit: what a repair does to the stored bytes before they are decoded.
         values_edits: what repairs do to the canonical values, one after another.
+        repaired: whether a repair changed how the weight is read.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Weight:
     order: RowOrder | None = None
     bytes_edit: BytesEdit | None = None
     values_edits: tuple[ValuesEdit, ...] = ()
+    repaired: bool = False
 
     @property
     def dims(self) -> tuple[int, ...]:

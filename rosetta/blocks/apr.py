@@ -28,7 +28,9 @@ def _apr_q8(blocks: torch.Tensor, out: torch.Tensor) -> None:
 
 
 def _apr_q8_sigma(blocks: torch.Tensor, out: torch.Tensor) -> None:
-    out.copy_(_apr_q8_scale(blocks).abs_().div_(SQRT12))
+    # A tensor of zeros is written with the scale 1, which says nothing of how coarse it is.
+    empty = (blocks[:, 4:] == 0).all(1, keepdim=True)
+    out.copy_(_apr_q8_scale(blocks).abs_().div_(SQRT12).masked_fill_(empty, 0))
 
 
 def _apr_q8_scale(blocks: torch.Tensor) -> torch.Tensor:

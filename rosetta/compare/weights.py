@@ -155,7 +155,7 @@ def _judged(left: Weight, right: Weight, parts: Sequence[_Sums]) -> WeightPair:
     squares, expected = sum(p.squares for p in parts), sum(p.expected for p in parts)
     if squares == 0:
         return WeightPair("identical")
-    edited = left.values_edits or right.values_edits  # a repair rounds every block anew
+    edited = left.repaired or right.repaired  # what went wrong may have quantised every block anew
     quantised = left.dtype == right.dtype and left.dtype not in FLOATS and not edited
     ratios = torch.cat([p.ratios for p in parts])
     some_only = quantised and sum(p.equal_groups for p in parts) > SOME_BLOCKS_ONLY * ratios.numel()

@@ -119,7 +119,7 @@ def compare_operands(left: str, right: str, options: Options, listener: Listener
         prompt = tokenized.prompt if options.tokens is None else None
         findings = tokenizer_findings(models, tokenized, options.reference, prompt)
         findings += _marked_latent(engine, lockstep, tokenized.run)
-        findings += unseen_findings(models, options.reference, findings)
+        findings += unseen_findings(models, _by_side(lockstep.repaired or pair), options.reference, findings)
     word, reason = verdict(tokenized.diff, result, compared, both_have_weights)
     return Comparison(
         operands=operands,

@@ -7,7 +7,7 @@ from typing import Any
 
 from rosetta.compare.settings import plain
 from rosetta.config import Value
-from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
+from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Role
 from rosetta.rope_scaling import RopeScaling
 
 # Settings that the shapes of weights or the reading of the file hang on: any stage may show them.
@@ -37,30 +37,39 @@ def setting_hypothesis(kind: str, *keys: str) -> Callable[[Fault], Iterator[Prop
 
     def propose(fault: Fault) -> Iterator[Proposal]:
         for key, (own, believed) in fault.changed_settings().items():
-            if key in keys and (key in fault.op.keys or key in BY_SHAPE):
-                yield setting_proposal(fault, kind, key, own, believed)
+            if key not in keys or not (key in fault.op.keys or key in BY_SHAPE):
+                continue
+            yield setting_proposal(fault, kind, key, own, believed)
+            other = fault.reference
+            if any(
+                other.model.contradiction(name) for name in fault.names()
+            ):  # the believed file denies itself
+                yield setting_proposal(fault, kind, key, other.model.config[key], own.value, "reference")
 
     return propose
 
 
-def setting_proposal(fault: Fault, kind: str, key: str, own: Value, believed: Any) -> Proposal:
-    """The proposal that a key have the reference's value."""
-    said, right = shown(own.value), shown(believed)
-    container = fault.subject.model.container
+def setting_proposal(
+    fault: Fault, kind: str, key: str, own: Value, right: Any, role: Role = "subject"
+) -> Proposal:
+    """The proposal that a key of one side have the other side's value."""
+    said, wanted = shown(own.value), shown(right)
+    container = (fault.subject if role == "subject" else fault.reference).model.container
     spelled = own.key or key
-    recommendation = f"write {spelled} {right} into the {container.label} file instead of {said}"
+    recommendation = f"write {spelled} {wanted} into the {container.label} file instead of {said}"
     if own.defaulted:
         recommendation = (
-            f"write {spelled} {right} into the {container.label} file: without it, {own.note} is {said}"
+            f"write {spelled} {wanted} into the {container.label} file: without it, {own.note} is {said}"
         )
+    other = "the reference" if role == "subject" else "the other side"
     return Proposal(
         kind=kind,
-        role="subject",
-        repair=Repair(overrides={key: believed}),
+        role=role,
+        repair=Repair(overrides={key: right}),
         key=key,
         declared=None if own.defaulted else plain(own.value),
-        actual=plain(believed),
-        message=f"{key} is {said}{f' ({own.note})' if own.defaulted else ''}, the reference computes with {right}",
+        actual=plain(right),
+        message=f"{key} is {said}{f' ({own.note})' if own.defaulted else ''}, {other} computes with {wanted}",
         recommendation=recommendation,
     )
 

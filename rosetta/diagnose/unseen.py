@@ -26,33 +26,32 @@ KINDS = {
     "attention.head_count_kv": "config.head_count_kv",
     "attention.key_length": "config.head_dim",
     "block_count": "config.layer_count",
+    "architecture": "config.architecture",
 }
 
 
-# Settings of which others are derived where a file does not state them.
-SHAPING = {"architecture", "attention.head_count", "attention.key_length", "attention.value_length"}
-
-
-def unseen_findings(models: dict[Side, Model], reference: Side, found: list[Finding]) -> Iterator[Finding]:
+def unseen_findings(
+    models: dict[Side, Model], repaired: dict[Side, Model], reference: Side, found: list[Finding]
+) -> Iterator[Finding]:
     """Latent findings about settings and flags that no other finding names.
 
     Args:
         models: both sides, as opened.
+        repaired: both sides with all repairs in place: what was derived from a wrong setting is right there.
         reference: the side that is believed.
         found: what the run has shown.
     """
     known = {finding.key for finding in found if finding.key is not None}
-    derived = bool(known & SHAPING)
     for side, model in models.items():
         yield from _contradictions(side, model, known)
     subject: Side = "left" if reference == "right" else "right"
-    own, believed = models[subject], models[reference]
+    own, believed = repaired[subject], repaired[reference]
     needed = tokens_needed(own, believed)
     for key, kind in KINDS.items():
         if key in known or key not in own.config or key not in believed.config:
             continue
         mine, theirs = own.config[key], believed.config[key]
-        if agree(key, mine.value, theirs.value) or (derived and mine.defaulted):
+        if agree(key, mine.value, theirs.value):
             continue
         if has_no_place(own, believed, key):
             continue

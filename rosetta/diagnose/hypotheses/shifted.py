@@ -20,7 +20,7 @@ from rosetta.weight import Weight
 LARGEST_SHIFT = 256  # bytes; alignments are 32 and 64, headers that were miscounted a few words
 LARGEST_BLOCKS = 8  # and a few whole blocks
 SAMPLED_BYTES = 1 << 14
-LEAST_VALUES = 64  # fewer may correlate by chance
+LEAST_VALUES = 32  # fewer may correlate by chance
 LEAST_CORRELATION = 0.8
 
 

@@ -58,8 +58,8 @@ def propose(fault: Fault) -> Iterator[Proposal]:
 
 
 def tied(model: Model) -> bool:
-    """Whether a model's head is its embedding; of a recorded run, whether its settings say so."""
-    if not model.weights:
-        return KEY in model.config and bool(model[KEY])
+    """Whether a model's head is its embedding, or a copy of it by the file's own word."""
     head, embedding = model.weights.get(HEAD), model.weights.get(EMBEDDING)
+    if KEY in model.config and model[KEY]:
+        return True
     return head is not None and embedding is not None and head.entry is embedding.entry
