@@ -2,46 +2,36 @@
 
 from __future__ import annotations
 
-import math
-from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rosetta.cli.options import (
+    Believed,
+    Device,
+    InPrecision,
+    Left,
+    OnDevice,
+    Precision,
+    Prompt,
+    PromptFile,
+    Reference,
+    Right,
+    Tokens,
+    given_prompt,
+    given_threshold,
+    given_tokens,
+    refuse_unreadable,
+)
 from rosetta.cli.outputs import Targets, takes_stdout, with_outputs
 from rosetta.cli.terminal import Terminal, deliver, show
-from rosetta.compare.options import DEFAULT_PROMPT, DEFAULT_THRESHOLD, Options
+from rosetta.compare.options import DEFAULT_THRESHOLD, Options
 from rosetta.errors import UsageError
 from rosetta.report.exit_code import exit_code
 
 if TYPE_CHECKING:
     from rosetta.compare.listener import Listener
     from rosetta.report.report import Report
-
-TRACE = "trace:"  # a recorded run, not a model
-LARGEST_ID = 2**31 - 1  # llama.h, llama_token is an int32_t
-
-
-class Reference(StrEnum):
-    """The side that is believed."""
-
-    left = "left"
-    right = "right"
-
-
-class Device(StrEnum):
-    """Where the torch runtime computes."""
-
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-class Precision(StrEnum):
-    """In what precision the torch runtime computes."""
-
-    float32 = "float32"
-    float64 = "float64"
 
 
 def command(app: typer.Typer) -> None:
@@ -50,20 +40,12 @@ def command(app: typer.Typer) -> None:
 
 
 def compare(
-    left: Annotated[str, typer.Argument(metavar="LEFT", help="A file or folder that holds a model.")],
-    right: Annotated[
-        str, typer.Argument(metavar="RIGHT", help="The one to compare it with, and to believe.")
-    ],
+    left: Left,
+    right: Right,
     *,
-    prompt: Annotated[
-        str | None, typer.Option(metavar="TEXT", help=f"What to run.  [default: {DEFAULT_PROMPT}]")
-    ] = None,
-    prompt_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Read the prompt; a last line break is dropped.")
-    ] = None,
-    tokens: Annotated[
-        str | None, typer.Option(metavar="17,10,…", help="Token IDs to run instead of a prompt.")
-    ] = None,
+    prompt: Prompt = None,
+    prompt_file: PromptFile = None,
+    tokens: Tokens = None,
     threshold: Annotated[
         float | None,
         typer.Option(
@@ -78,19 +60,19 @@ def compare(
     strict: Annotated[
         bool, typer.Option("--strict", help="With --assert-match: drift and latent findings fail too.")
     ] = False,
-    reference: Annotated[Reference, typer.Option(help="The side that is believed.")] = Reference.right,
+    reference: Believed = Reference.right,
     stop_at_first: Annotated[
         bool, typer.Option("--stop-at-first", help="Stop at the first divergent stage, once diagnosed.")
     ] = False,
     no_diagnose: Annotated[bool, typer.Option("--no-diagnose", help="Only compare.")] = False,
-    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.cpu,
+    device: OnDevice = Device.cpu,
     left_device: Annotated[
         Device | None, typer.Option(help="Where to compute the left side.  [default: --device]")
     ] = None,
     right_device: Annotated[
         Device | None, typer.Option(help="Where to compute the right side.  [default: --device]")
     ] = None,
-    dtype: Annotated[Precision, typer.Option(help="Precision to compute in.")] = Precision.float32,
+    dtype: InPrecision = Precision.float32,
     verbose: Annotated[
         int,
         typer.Option(
@@ -141,53 +123,3 @@ def _report(left: str, right: str, options: Options, listener: Listener) -> Repo
     from rosetta.report.build import build_report
 
     return build_report(compare_operands(left, right, options, listener))
-
-
-def refuse_unreadable(*operands: str) -> None:
-    """Open each file or folder and close it again: what cannot be read is refused before torch takes its second."""
-    from rosetta.containers import open_container
-
-    for operand in operands:
-        if not operand.startswith(TRACE):
-            open_container(operand).close()
-
-
-def given_prompt(prompt: str | None, file: Path | None, tokens: str | None) -> str:
-    """The prompt that the options name; the default one where they name none."""
-    if sum(given is not None for given in (prompt, file, tokens)) > 1:
-        raise UsageError("--prompt, --prompt-file and --tokens exclude each other", remedy="give one of them")
-    if file is None:
-        text = DEFAULT_PROMPT if prompt is None else prompt
-        if not _is_unicode(text):
-            raise UsageError("--prompt is not UTF-8 text", remedy="--tokens runs any ids")
-        return text
-    if not file.is_file():
-        raise UsageError("no such file", file=file, remedy="--prompt-file names a text file")
-    try:
-        text = file.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError("is not UTF-8 text", file=file, where=f"byte {error.start}") from error
-    # As llama.cpp's --file: editors end a file with a line break that is no part of the prompt.
-    return text.removesuffix("\n").removesuffix("\r")
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether an argument was UTF-8: Python keeps other bytes as lone surrogates."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def given_tokens(text: str | None) -> tuple[int, ...] | None:
-    """The token ids that `--tokens` lists; None where it was not given."""
-    if text is None:
-        return None
-    parts = [part.strip() for part in text.strip().removeprefix("[").removesuffix("]").split(",")]
-    if not all(part.isascii() and part.isdigit() and int(part) <= LARGEST_ID for part in parts):
-        raise UsageError("--tokens are ids separated by commas, such as 17,10,17,28", where=repr(text[:80]))
-    return tuple(int(part) for part in parts)
-
-
-def given_threshold(threshold: float) -> float:
-    """The limit that `--threshold` sets."""
-    if not (math.isfinite(threshold) and threshold >= 0):
-        raise UsageError(f"--threshold is a number from 0 on, not {threshold}")
-    return threshold

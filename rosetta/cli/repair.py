@@ -7,9 +7,24 @@ from typing import Annotated
 
 import typer
 
-from rosetta.cli.compare import Device, Precision, Reference, given_prompt, given_threshold, given_tokens
+from rosetta.cli.options import (
+    Believed,
+    Device,
+    InPrecision,
+    Left,
+    OnDevice,
+    Precision,
+    Prompt,
+    PromptFile,
+    Reference,
+    Right,
+    Tokens,
+    given_prompt,
+    given_threshold,
+    given_tokens,
+)
 from rosetta.cli.terminal import STDOUT, Terminal, show
-from rosetta.compare.options import DEFAULT_PROMPT, DEFAULT_THRESHOLD, Options
+from rosetta.compare.options import DEFAULT_THRESHOLD, Options
 from rosetta.errors import UsageError
 from rosetta.report.exit_code import FAILED, PASSED, exit_code
 
@@ -20,10 +35,8 @@ def command(app: typer.Typer) -> None:
 
 
 def repair(
-    left: Annotated[str, typer.Argument(metavar="LEFT", help="A file or folder that holds a model.")],
-    right: Annotated[
-        str, typer.Argument(metavar="RIGHT", help="The one to compare it with, and to believe.")
-    ],
+    left: Left,
+    right: Right,
     *,
     output: Annotated[
         str,
@@ -31,24 +44,18 @@ def repair(
             "--output", "-o", metavar="FIXED", help="What to write; must not exist. A folder for a folder."
         ),
     ],
-    prompt: Annotated[
-        str | None, typer.Option(metavar="TEXT", help=f"What to run.  [default: {DEFAULT_PROMPT}]")
-    ] = None,
-    prompt_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Read the prompt; a last line break is dropped.")
-    ] = None,
-    tokens: Annotated[
-        str | None, typer.Option(metavar="17,10,…", help="Token IDs to run instead of a prompt.")
-    ] = None,
+    prompt: Prompt = None,
+    prompt_file: PromptFile = None,
+    tokens: Tokens = None,
     threshold: Annotated[
         float | None,
         typer.Option(
             metavar="X", help=f"As for a comparison; given, a hard limit.  [default: {DEFAULT_THRESHOLD}]"
         ),
     ] = None,
-    reference: Annotated[Reference, typer.Option(help="The side that is believed.")] = Reference.right,
-    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.cpu,
-    dtype: Annotated[Precision, typer.Option(help="Precision to compute in.")] = Precision.float32,
+    reference: Believed = Reference.right,
+    device: OnDevice = Device.cpu,
+    dtype: InPrecision = Precision.float32,
     quiet: Annotated[bool, typer.Option("-q", help="Only the last verdict.")] = False,
 ) -> None:
     """Write a copy of the wrong file with every confirmed repair in it, and

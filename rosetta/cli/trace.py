@@ -7,9 +7,18 @@ from typing import Annotated
 
 import typer
 
-from rosetta.cli.compare import Device, Precision, given_prompt, given_tokens, refuse_unreadable
+from rosetta.cli.options import (
+    Device,
+    OnDevice,
+    Precision,
+    Prompt,
+    PromptFile,
+    Tokens,
+    given_prompt,
+    given_tokens,
+    refuse_unreadable,
+)
 from rosetta.cli.terminal import STDOUT, Terminal, check_target, show
-from rosetta.compare.options import DEFAULT_PROMPT
 from rosetta.errors import UsageError
 
 
@@ -24,16 +33,10 @@ def trace(
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help="The .safetensors file to write.")
     ],
-    prompt: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What to run.", show_default=DEFAULT_PROMPT)
-    ] = None,
-    prompt_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Read the prompt; a last line break is dropped.")
-    ] = None,
-    tokens: Annotated[
-        str | None, typer.Option(metavar="17,10,…", help="Token IDs to run instead of a prompt.")
-    ] = None,
-    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.cpu,
+    prompt: Prompt = None,
+    prompt_file: PromptFile = None,
+    tokens: Tokens = None,
+    device: OnDevice = Device.cpu,
     dtype: Annotated[
         Precision, typer.Option(help="Precision to compute in; float32 is written.")
     ] = Precision.float32,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rosetta.compare.adequacy import hidden_from
 from rosetta.compare.listener import Listener, loaded_tensors
-from rosetta.compare.lockstep import Lockstep, logits_summary
+from rosetta.compare.lockstep import TOKENS_AT_ONCE, Lockstep, logits_summary
 from rosetta.compare.options import Options
 from rosetta.compare.pair import ModelPair
 from rosetta.compare.prompt import Tokenized, tokenize
@@ -266,8 +266,7 @@ def compare_logits(
     best = believed[-1].topk(min(2, believed.shape[-1])).values
     kl = None
     if believed.shape == other.shape:
-        p, q = believed.double().log_softmax(-1), other.double().log_softmax(-1)
-        kl = float((p.exp() * (p - q)).sum(-1).mean())
+        kl = float(_divergence(believed, other).mean())
     nll = {side: logits_summary(x, tokenized.run) for side, x in sides.items()}
     uniform = float(torch.log(torch.tensor(float(believed.shape[-1]))))
     return LogitsDiff(
@@ -278,6 +277,15 @@ def compare_logits(
         kl=kl,
         nll=NegativeLogLikelihood(left=nll["left"], right=nll["right"], uniform=uniform),
     )
+
+
+def _divergence(believed: Tensor, other: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of each position, float64 [T]; a few at a time, for they are in float64."""
+    found = []
+    for a, b in zip(believed.split(TOKENS_AT_ONCE), other.split(TOKENS_AT_ONCE), strict=True):  # type: ignore[no-untyped-call]
+        p, q = a.double().log_softmax(-1), b.double().log_softmax(-1)
+        found.append((p.exp() * (p - q)).sum(-1))
+    return torch.cat(found)
 
 
 def _top(logits: Tensor, tokenizer: Tokenizer | None) -> list[TopToken]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rosetta.containers.container import Setting, TensorEntry
 from rosetta.diagnose.edits import FromOther, Mask
-from rosetta.diagnose.hypothesis import Repair, Suspect
+from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.model import Model, Patch
 from rosetta.transformer import row_ranges
 from rosetta.weight import ValuesEdit, Weight
@@ -66,6 +66,35 @@ def taking(
     edit = FromOther(weight, other, mask)
     taken, count = edit.count()
     return (dict(changed(suspect.model, weight, edit).patches), taken, count) if taken else None
+
+
+def taken_from_other(fault: Fault, kind: str, mask: Mask, said: str, cause: str) -> Iterator[Proposal]:
+    """Proposals to take some values of each accused weight from the other side.
+
+    Args:
+        fault: the faulty stage.
+        kind: the finding kind.
+        mask: which values.
+        said: what is wrong, with `{where}` for how many.
+        cause: why the weight should be exported again.
+    """
+    for suspect, weight in fault.accused_weights():
+        other = suspect.counterpart(weight)
+        if other is None or other.dims != weight.dims:
+            continue
+        found = taking(suspect, weight, other, mask)
+        if found is None:
+            continue
+        patches, taken, count = found
+        yield Proposal(
+            kind=kind,
+            role=suspect.role,
+            repair=Repair(patches=patches),
+            tensor=weight.name,
+            message=f"{weight.name} {said.format(where=of_weights(taken, count))}",
+            recommendation=f"export {weight.entry.name} again: {cause}",
+            from_reference=of_weights(taken, count),
+        )
 
 
 def of_weights(taken: int, count: int) -> str:

@@ -33,11 +33,13 @@ KEYS: dict[str, tuple[str, tuple[str, ...]]] = {
     "add_eos": ("tokenizer.ggml.add_eos_token", ("add_eos",)),
 }
 CANONICAL = {"tokenizer.pre_type": "tokenizer.ggml.pre", "tokenizer.merges": "tokenizer.ggml.merges"}
-# Texts that pre-tokenizers cut differently: contractions, digits, spaces, line breaks, scripts, marks.
+# Texts that pre-tokenizers cut differently: contractions, digits, spaces, line breaks, scripts, marks,
+# the indentation of code.
 PROBES = (
     "I'll we'VE 1234567 3.14  x\n\n y\t z",
     "Grüße, 世界! かな ٣٤ नमस्ते é́ 🙂🙂",
     "  (a+b)*c != d;;  // ok?!\r\n",
+    "def f(n):\n    return n if n < 2 else f(n - 1)\n\nfor i in range(32):\n    x = x + f(x)\n",
 )
 METRIC = "mismatched_ids"
 

@@ -1,0 +1,106 @@
+"""The options that several commands share, and what their values mean."""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rosetta.compare.options import DEFAULT_PROMPT
+from rosetta.errors import UsageError
+
+TRACE = "trace:"  # a recorded run, not a model
+LARGEST_ID = 2**31 - 1  # llama.h, llama_token is an int32_t
+
+
+class Reference(StrEnum):
+    """The side that is believed."""
+
+    left = "left"
+    right = "right"
+
+
+class Device(StrEnum):
+    """Where the torch runtime computes."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Precision(StrEnum):
+    """In what precision the torch runtime computes."""
+
+    float32 = "float32"
+    float64 = "float64"
+
+
+Left = Annotated[str, typer.Argument(metavar="LEFT", help="A file or folder that holds a model.")]
+Right = Annotated[str, typer.Argument(metavar="RIGHT", help="The one to compare it with, and to believe.")]
+Prompt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        help="What to run; auto: the shortest tokens that show every difference in config.  "
+        f"[default: {DEFAULT_PROMPT}]",
+    ),
+]
+PromptFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Read the prompt; a last line break is dropped.")
+]
+Tokens = Annotated[str | None, typer.Option(metavar="17,10,…", help="Token IDs to run instead of a prompt.")]
+Believed = Annotated[Reference, typer.Option(help="The side that is believed.")]
+OnDevice = Annotated[Device, typer.Option(help="Where to compute.")]
+InPrecision = Annotated[Precision, typer.Option(help="Precision to compute in.")]
+
+
+def refuse_unreadable(*operands: str) -> None:
+    """Open each file or folder and close it again: what cannot be read is refused before torch takes its second."""
+    from rosetta.containers import open_container
+
+    for operand in operands:
+        if not operand.startswith(TRACE):
+            open_container(operand).close()
+
+
+def given_prompt(prompt: str | None, file: Path | None, tokens: str | None) -> str:
+    """The prompt that the options name; the default one where they name none."""
+    if sum(given is not None for given in (prompt, file, tokens)) > 1:
+        raise UsageError("--prompt, --prompt-file and --tokens exclude each other", remedy="give one of them")
+    if file is None:
+        text = DEFAULT_PROMPT if prompt is None else prompt
+        if not _is_unicode(text):
+            raise UsageError("--prompt is not UTF-8 text", remedy="--tokens runs any ids")
+        return text
+    if not file.is_file():
+        raise UsageError("no such file", file=file, remedy="--prompt-file names a text file")
+    try:
+        text = file.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError("is not UTF-8 text", file=file, where=f"byte {error.start}") from error
+    # As llama.cpp's --file: editors end a file with a line break that is no part of the prompt.
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether an argument was UTF-8: Python keeps other bytes as lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def given_tokens(text: str | None) -> tuple[int, ...] | None:
+    """The token ids that `--tokens` lists; None where it was not given."""
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.strip().removeprefix("[").removesuffix("]").split(",")]
+    if not all(part.isascii() and part.isdigit() and int(part) <= LARGEST_ID for part in parts):
+        raise UsageError("--tokens are ids separated by commas, such as 17,10,17,28", where=repr(text[:80]))
+    return tuple(int(part) for part in parts)
+
+
+def given_threshold(threshold: float) -> float:
+    """The limit that `--threshold` sets."""
+    if not (math.isfinite(threshold) and threshold >= 0):
+        raise UsageError(f"--threshold is a number from 0 on, not {threshold}")
+    return threshold
