@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,28 +20,17 @@ from torch import Tensor
 
 from rosetta import blocks
 from rosetta.architectures import find_architecture
-from rosetta.config import Value
 from rosetta.containers.container import Setting, TensorEntry, TensorInput
 from rosetta.containers.file_bytes import FileBytes
 from rosetta.containers.safetensors_header import read_header, read_metadata
 from rosetta.containers.spool import Spool, folder_beside
 from rosetta.errors import DamagedFileError, UnsupportedError, UsageError
 from rosetta.model import Model
-from rosetta.rope_scaling import RopeScaling
+from rosetta.runtimes.recorded_config import recorded_config
 from rosetta.transformer import NotComputable, Op, Transformer, stage_name
 
 METADATA_KEY = "rosetta"
 ALIGNMENT = 8  # of the header, as the safetensors library writes it
-LAYER_STAGE = re.compile(r"layers\.(\d{1,4})\.")
-# Stages whose last dims are settings.
-SIZES = (
-    ("q", "attention.head_count", "attention.key_length"),
-    ("k", "attention.head_count_kv", "attention.key_length"),
-    ("v", "attention.head_count_kv", "attention.value_length"),
-    ("embedding", "embedding_length"),
-    ("ffn_up", "feed_forward_length"),
-    ("logits", "vocab_size"),
-)
 
 
 def write_trace(path: Path, stages: Iterable[tuple[str, Tensor]], facts: Mapping[str, Any]) -> int:
@@ -184,23 +172,14 @@ def recorded_model(recording: Recording, like: Model) -> Model:
     Args:
         recording: the trace.
         like: the model it is compared with, whose architecture and config serve where the trace names none.
+
+    Raises:
+        DamagedFileError: a setting is not of its kind.
     """
     architecture = find_architecture(recording.architecture or "") or like.architecture
-    recorded = recording.facts.get("config")
-    if not isinstance(recorded, dict) or not recorded:
-        return Model(recording, architecture, {**like.config, **_sizes(recording, like.block_count)}, {})
-    return Model(recording, architecture, {k: Value(_canonical(v), k) for k, v in recorded.items()}, {})
-
-
-def _sizes(recording: Recording, least_layers: int) -> dict[str, Value]:
-    """The settings that the dims of recorded stages tell, by key."""
-    dims = {name.rpartition(".")[2]: entry.dims for name, entry in recording.stages.items()}
-    layers = [int(found[1]) + 1 for name in recording.stages if (found := LAYER_STAGE.match(name))]
-    sizes = {"block_count": max([least_layers, *layers])}
-    for op, *keys in SIZES:
-        found_dims = dims.get(op, ())[-len(keys) :]
-        sizes |= dict(zip(keys, found_dims, strict=True)) if len(found_dims) == len(keys) else {}
-    return {key: Value(size, key) for key, size in sizes.items()}
+    dims = {name: entry.dims for name, entry in recording.stages.items()}
+    config = recorded_config(recording.path, recording.facts.get("config"), dims, like.config)
+    return Model(recording, architecture, config, {})
 
 
 class RecordedRun(Transformer):
@@ -253,12 +232,3 @@ def trace_tokens(recording: Recording, largest: int) -> list[int]:
             remedy="compare it with the model it was recorded from",
         )
     return recording.tokens
-
-
-def _canonical(value: Any) -> Any:
-    """A recorded setting as the config holds it."""
-    if isinstance(value, dict) and "factors" in value:
-        return RopeScaling(
-            tuple(float(np.float32(f)) for f in value["factors"]), float(value.get("magnitude", 1.0))
-        )
-    return float(np.float32(value)) if isinstance(value, float) else value

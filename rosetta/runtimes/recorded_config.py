@@ -1,0 +1,97 @@
+"""The settings of a recorded run: what the trace says, held to be sane, and what the dims of its stages tell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rosetta.config import Config, Value
+from rosetta.errors import DamagedFileError
+from rosetta.rope_scaling import RopeScaling
+from rosetta.settings_reader import LARGEST_BLOCK_COUNT, LARGEST_COUNT, LARGEST_NUMBER
+
+LAYER_STAGE = re.compile(r"layers\.(\d{1,4})\.")
+# Stages whose last dims are settings.
+SIZES = (
+    ("q", "attention.head_count", "attention.key_length"),
+    ("k", "attention.head_count_kv", "attention.key_length"),
+    ("v", "attention.head_count_kv", "attention.value_length"),
+    ("embedding", "embedding_length"),
+    ("ffn_up", "feed_forward_length"),
+    ("logits", "vocab_size"),
+)
+
+
+def recorded_config(
+    path: Path, told: Any, dims: Mapping[str, tuple[int, ...]], like: Config
+) -> dict[str, Value]:
+    """The settings of the run; where neither the trace nor its stages tell one, the other model's.
+
+    Args:
+        path: the trace, for messages.
+        told: settings as `rosetta trace` writes them; anything else than a table counts as none.
+        dims: of the recorded stages, by name.
+        like: the settings of the model that it is compared with.
+
+    Raises:
+        DamagedFileError: a setting is not of its kind.
+    """
+    if not isinstance(told, dict) or not told:
+        return {**like, **_sizes(dims, like)}
+    return {**like, **{key: Value(_sane(path, key, value, like), key) for key, value in told.items()}}
+
+
+def _sizes(stages: Mapping[str, tuple[int, ...]], like: Config) -> dict[str, Value]:
+    """The settings that the dims of recorded stages tell, by key."""
+    dims = {name.rpartition(".")[2]: found for name, found in stages.items()}
+    layers = [int(found[1]) + 1 for name in stages if (found := LAYER_STAGE.match(name))]
+    sizes = {"block_count": min(LARGEST_BLOCK_COUNT, max([like["block_count"].value, *layers]))}
+    for op, *keys in SIZES:
+        last = dims.get(op, ())[-len(keys) :]
+        sizes |= dict(zip(keys, last, strict=True)) if len(last) == len(keys) else {}
+    return {key: Value(size, key) for key, size in sizes.items()}
+
+
+def _sane(path: Path, key: str, value: Any, like: Config) -> Any:
+    """A recorded setting as the config holds it, of the kind that the other model's has."""
+    other = like[key].value if key in like else value
+    if key == "rope.scaling":
+        return _scaling(path, value)
+    if isinstance(other, bool) or other is None or isinstance(other, str | list):
+        kind, sane = "of its kind", type(value) is type(other) or key.endswith("_token_id")
+    elif isinstance(other, int):
+        largest = LARGEST_BLOCK_COUNT if key == "block_count" else LARGEST_COUNT
+        kind, sane = f"a count up to {largest}", type(value) is int and 0 <= value <= largest
+    else:
+        kind, sane = "a finite number", _is_number(value)
+        value = float(np.float32(value)) if sane else value
+    if not sane:
+        raise _damaged(path, key, value, kind)
+    return value
+
+
+def _scaling(path: Path, value: Any) -> RopeScaling | None:
+    if value is None:
+        return None
+    factors = value.get("factors") if isinstance(value, dict) else None
+    magnitude = value.get("magnitude", 1.0) if isinstance(value, dict) else None
+    if not isinstance(factors, list) or not all(map(_is_number, [*factors, magnitude])):
+        raise _damaged(path, "rope.scaling", value, "a table of factors")
+    return RopeScaling(tuple(float(np.float32(factor)) for factor in factors), float(magnitude or 0.0))
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= LARGEST_NUMBER
+
+
+def _damaged(path: Path, key: str, value: Any, kind: str) -> DamagedFileError:
+    shown = repr(value) if not isinstance(value, int) or abs(value) < 1 << 64 else "a number of many digits"
+    return DamagedFileError(
+        f"the facts of the run say that {key} is {shown[:80]}, which is not {kind}",
+        file=path,
+        remedy="record it again",
+    )
