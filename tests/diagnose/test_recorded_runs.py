@@ -1,0 +1,237 @@
+"""Against a recorded run, whose weights nobody has: clean pairs pass, and causes are proven from stages alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fixtures import build, faults
+from fixtures.causes import Cause, assert_causes, assert_clean, assert_proven
+from fixtures.comparing import compared_files, faulty, tiny
+from fixtures.recording import Stages, recorded
+
+SPECS = {
+    name: tiny(name, ffn=128, tied=name == "qwen3") for name in ("llama", "mistral", "qwen2", "qwen3", "gpt2")
+}
+CONFIG = ("config",)
+
+
+def against_a_run(
+    folder: Path, name: str, run: str, operand: str, fault: Any = (), traced: str = "right", **trace: Any
+) -> Any:
+    """The report of an operand with a fault, held to a run of a clean one."""
+    model = build(folder, SPECS[name], run, stem="run")
+    trace_file = recorded(folder / "run.safetensors", model, **trace)
+    operands = [build(folder, SPECS[name], operand, fault, stem="broken"), f"trace:{trace_file}"]
+    return compared_files(*operands[:: 1 if traced == "right" else -1], tokens=None)
+
+
+@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize(
+    ("run", "operand"), [("gguf:F32", "apr:F16"), ("hf:F16", "gguf:Q8_0"), ("gguf:Q4_0", "hf:F32")]
+)
+@pytest.mark.parametrize("traced", ["left", "right"])
+def test_clean_pair_is_clean(tmp_path: Path, name: str, run: str, operand: str, traced: str) -> None:
+    report = against_a_run(tmp_path, name, run, operand, traced=traced)
+    assert_clean(report)
+    assert report.compared.stages == len(report.stages) - 1, "all but `tokens` have numbers"
+    assert report.reference == traced, "what was recorded is what the model is held to"
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_same_file_is_a_match_though_nothing_is_computed_once_for_both(tmp_path: Path, name: str) -> None:
+    report = against_a_run(tmp_path, name, "gguf:F16", "gguf:F16", without=CONFIG)
+    assert_clean(report)
+    assert report.verdict == "match"
+
+
+WEIGHTS = [
+    # architecture, recorded, broken operand, fault, stage, cause
+    ("llama", "gguf:F16", "apr:F16", faults.transposed("blk.0.attn_q.weight"), "layers.0.q",
+     Cause("layout.transposed", "blk.0.attn_q.weight")),
+    ("qwen2", "hf:F16", "gguf:F16", faults.transposed("blk.0.attn_k.weight"), "layers.0.k",
+     Cause("layout.transposed", "blk.0.attn_k.weight")),
+    ("mistral", "gguf:F16", "hf:F16", faults.scaled("blk.1.ffn_up.weight", -2.0), "layers.1.ffn_up",
+     Cause("value.scaled", "blk.1.ffn_up.weight", actual=-2.0)),
+    ("llama", "gguf:F16", "gguf:Q8_0", faults.scaled("blk.1.attn_norm.weight", 2.0), "layers.1.attn_norm",
+     Cause("value.scaled", "blk.1.attn_norm.weight", actual=2.0)),
+    ("llama", "hf:F16", "apr:F16", faults.offset("blk.1.ffn_norm.weight", 1.0), "layers.1.ffn_norm",
+     Cause("value.offset", "blk.1.ffn_norm.weight", actual=1.0)),
+    ("gpt2", "hf:F16", "apr:F16", faults.offset("output_norm.weight", -1.0), "final_norm",
+     Cause("value.offset", "output_norm.weight", actual=-1.0)),
+    ("llama", "gguf:F16", "hf:F16", faults.f16_as_bf16("blk.1.attn_v.weight"), "layers.1.v",
+     Cause("dtype.mislabeled", "blk.1.attn_v.weight", declared="BF16", actual="F16")),
+    ("qwen3", "gguf:F16", "apr:F16", faults.bf16_as_f16("blk.0.ffn_down.weight"), "layers.0.ffn_out",
+     Cause("dtype.mislabeled", "blk.0.ffn_down.weight", declared="F16", actual="BF16")),
+    ("llama", "hf:F16", "gguf:Q4_0", faults.nibbles_reordered("blk.0.ffn_gate.weight"), "layers.0.ffn_gate",
+     Cause("dtype.block_order", "blk.0.ffn_gate.weight")),
+    ("llama", "gguf:F16", "gguf:F16", faults.rope_order_changed("blk.1.attn_q.weight"), "layers.1.q",
+     Cause("layout.rope_order", "blk.1.attn_q.weight")),
+    ("llama", "gguf:F16", "apr:F16", faults.rope_type(0), "layers.0.q",
+     Cause("config.rope_type", "rope.type", declared=0, actual=2)),
+    ("gpt2", "hf:F16", "gguf:F16", faults.fused_order("blk.0.attn_qkv.weight", "kqv"), "layers.0.q",
+     Cause("layout.fused_order", "blk.0.attn_qkv.weight")),
+    ("llama", "hf:F16", "gguf:F16", faults.swapped("blk.0.ffn_gate.weight", "blk.0.ffn_up.weight"),
+     "layers.0.ffn_gate", Cause("value.swapped", "blk.0.ffn_gate.weight", partner="blk.0.ffn_up.weight")),
+    ("qwen2", "hf:F16", "gguf:Q8_0", faults.dropped("blk.0.attn_q.bias"), "layers.0.q",
+     Cause("value.missing", "blk.0.attn_q.bias")),
+    ("qwen2", "hf:F16", "apr:F16", faults.zeroed("blk.1.attn_v.bias"), "layers.1.v",
+     Cause("value.zeroed", "blk.1.attn_v.bias")),
+    ("gpt2", "hf:F16", "gguf:F16", faults.shuffled("blk.0.ffn_up.bias", 0, 128, 3), "layers.0.ffn_up",
+     Cause("value.corrupted", "blk.0.ffn_up.bias")),
+]  # fmt: skip
+EPSILON = "attention.layer_norm_rms_epsilon"
+SETTINGS = [
+    ("llama", "gguf:F16", "apr:F16", faults.norm_epsilon(1e-3), "layers.0.attn_norm",
+     Cause("config.norm_epsilon", EPSILON, declared=1e-3, actual=1e-5)),
+    ("qwen3", "apr:F16", "hf:F16", faults.norm_epsilon(1e-4), "layers.0.attn_norm",
+     Cause("config.norm_epsilon", EPSILON, declared=1e-4, actual=1e-6)),
+    ("llama", "hf:F16", "gguf:Q8_0", faults.rope_theta(5e5), "layers.0.q_rope",
+     Cause("config.rope_theta", "rope.freq_base", declared=5e5, actual=1e4)),
+    ("qwen2", "gguf:F16", "apr:F16", faults.rope_theta(1e4), "layers.0.q_rope",
+     Cause("config.rope_theta", "rope.freq_base", declared=1e4, actual=1e6)),
+    ("llama", "gguf:F16", "hf:F16", faults.attention_scale(0.2), "layers.0.attn_scores",
+     Cause("config.attention_scale", "attention.scale", declared=0.2, actual=0.25)),
+    ("llama", "gguf:F16", "apr:F16", faults.sliding_window(4), "layers.0.attn_scores",
+     Cause("config.sliding_window", "attention.sliding_window", declared=4, actual=0)),
+    ("llama", "gguf:F16", "hf:F16", faults.activation("gelu"), "layers.0.ffn_act",
+     Cause("config.activation", "activation", declared="gelu", actual="silu")),
+    ("gpt2", "gguf:F16", "hf:F16", faults.activation("gelu"), "layers.0.ffn_act",
+     Cause("config.activation", "activation", declared="gelu", actual="gelu_tanh")),
+    ("qwen2", "hf:F16", "gguf:F16", faults.head_count(8), "layers.0.q",
+     Cause("config.head_count", "attention.head_count", declared=8, actual=4)),
+    ("llama", "hf:F16", "apr:F16", faults.head_count_kv(1), "layers.0.k",
+     Cause("config.head_count_kv", "attention.head_count_kv", declared=1, actual=2)),
+    ("llama", "hf:F16", "gguf:F16", faults.layer_count(1), "layers.1.attn_norm",
+     Cause("config.layer_count", "block_count", declared=1, actual=2)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("without", [(), CONFIG], ids=["config recorded", "config unknown"])
+@pytest.mark.parametrize("case", WEIGHTS + SETTINGS, ids=lambda case: f"{case[0]} {case[2]} {case[5].kind}")
+def test_cause_is_proven_from_activations_alone(tmp_path: Path, case: Any, without: Any) -> None:
+    """Where the trace does not tell its settings, they are fitted to its stages."""
+    name, run, operand, fault, stage, cause = case
+    report = against_a_run(tmp_path, name, run, operand, fault, without=without)
+    assert_proven(report, stage, cause)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3"])
+def test_run_with_layer_norms_is_told_though_it_names_no_settings(tmp_path: Path, name: str) -> None:
+    report = against_a_run(
+        tmp_path, name, "gguf:F16", "gguf:F16", without=CONFIG, overrides={"norm_type": "layer"}
+    )
+    assert report.first_divergence.name == "layers.0.attn_norm"
+    assert ("config.norm_type", "layer", "confirmed") in [
+        (f.kind, f.actual, f.status) for f in report.findings
+    ]
+
+
+def test_window_of_the_run_is_read_off_its_scores(tmp_path: Path) -> None:
+    report = against_a_run(
+        tmp_path, "llama", "apr:F16", "apr:F16", without=CONFIG, overrides={"attention.sliding_window": 5}
+    )
+    cause = Cause("config.sliding_window", "attention.sliding_window", actual=5)
+    assert_proven(report, "layers.0.attn_scores", cause)
+
+
+def test_fault_is_laid_to_the_model_where_the_trace_is_on_the_left(tmp_path: Path) -> None:
+    fault = faults.transposed("blk.0.attn_q.weight")
+    report = against_a_run(tmp_path, "llama", "hf:F16", "gguf:F16", fault, traced="left")
+    assert_proven(report, "layers.0.q", Cause("layout.transposed", "blk.0.attn_q.weight", "right"))
+
+
+def test_three_faults_are_peeled_one_after_another(tmp_path: Path) -> None:
+    fault = [
+        faults.norm_epsilon(1e-3),
+        faults.transposed("blk.0.attn_k.weight"),
+        faults.scaled("blk.1.ffn_down.weight", 2.0),
+    ]
+    assert_proven(
+        against_a_run(tmp_path, "llama", "hf:F16", "gguf:F16", fault),
+        "layers.0.attn_norm",
+        Cause("config.norm_epsilon", EPSILON, actual=1e-5),
+        Cause("layout.transposed", "blk.0.attn_k.weight"),
+        Cause("value.scaled", "blk.1.ffn_down.weight", actual=2.0),
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (faults.dropped("blk.0.attn_output.weight"), "value.missing"),
+        (faults.zeroed("blk.0.attn_output.weight"), "value.zeroed"),
+        (faults.nonfinite("blk.0.attn_output.weight"), "value.nonfinite"),
+        (faults.shuffled("blk.0.attn_output.weight", 3, 9, seed=1), "unexplained"),
+    ],
+)
+def test_what_no_run_can_give_back_is_suspected_and_located(tmp_path: Path, fault: Any, kind: str) -> None:
+    """A recording has no weights to take: what is lost cannot be proven, and it still fails."""
+    report = against_a_run(tmp_path, "llama", "hf:F16", "gguf:F16", fault)
+    assert_proven(report, "layers.0.attn_out", Cause(kind, "blk.0.attn_output.weight", status="suspected"))
+
+
+def test_layer_that_a_file_lacks_is_one_suspicion(tmp_path: Path) -> None:
+    report = against_a_run(tmp_path, "llama", "hf:F16", "gguf:F16", faults.layer_dropped(1))
+    cause = Cause("config.layer_count", "block_count", status="suspected")
+    assert_proven(report, "layers.1.attn_norm", cause)
+
+
+def without_stages(*ops: str) -> Any:
+    def edit(stages: Stages) -> Iterator[tuple[str, torch.Tensor]]:
+        return ((name, x) for name, x in stages if name.rpartition(".")[2] not in ops)
+
+    return edit
+
+
+def test_stages_that_were_not_recorded_are_skipped_and_the_run_goes_on(tmp_path: Path) -> None:
+    gone = ("q", "attn_scores", "attn_residual", "ffn_act")
+    report = against_a_run(tmp_path, "llama", "hf:F16", "gguf:F16", edit=without_stages(*gone))
+    assert_clean(report)
+    assert {stage.op for stage in report.stages if stage.status == "skipped"} == set(gone)
+    assert all(stage.max_diff is None for stage in report.stages if stage.op in gone)
+
+
+def test_fault_behind_unrecorded_stages_is_found_at_the_next_one(tmp_path: Path) -> None:
+    fault = faults.scaled("blk.1.attn_v.weight", 2.0)
+    report = against_a_run(
+        tmp_path, "llama", "hf:F16", "gguf:F16", fault, edit=without_stages("v", "attn_context")
+    )
+    assert report.verdict == "divergent"
+    assert faulty(report) == ["layers.1.attn_out"]
+
+
+def moved(op: str, amount: torch.Tensor) -> Any:
+    def edit(stages: Stages) -> Iterator[tuple[str, torch.Tensor]]:
+        return ((name, x + amount[:, None] if name == op else x) for name, x in stages)
+
+    return edit
+
+
+def test_logits_are_compared_up_to_a_constant_for_each_token(tmp_path: Path) -> None:
+    constants = torch.linspace(-40, 25, 12)
+    report = against_a_run(tmp_path, "llama", "gguf:F16", "gguf:F16", edit=moved("logits", constants))
+    assert_clean(report)
+
+
+def test_no_other_stage_is_compared_up_to_a_constant(tmp_path: Path) -> None:
+    constants = torch.full((12,), 0.5)
+    report = against_a_run(
+        tmp_path, "llama", "gguf:F16", "gguf:F16", edit=moved("layers.1.ffn_norm", constants)
+    )
+    assert report.verdict == "divergent"
+    assert faulty(report)[0] == "layers.1.ffn_norm"
+
+
+def test_two_tokens_logits_exchanged_are_no_constant(tmp_path: Path) -> None:
+    def edit(stages: Stages) -> Iterator[tuple[str, torch.Tensor]]:
+        return ((name, x.roll(1, -1) if name == "logits" else x) for name, x in stages)
+
+    report = against_a_run(tmp_path, "llama", "gguf:F16", "gguf:F16", edit=edit)
+    assert report.verdict == "divergent"
+    assert faulty(report) == ["logits"]
+    assert_causes(report, Cause("unexplained", "output.weight", status="suspected"))

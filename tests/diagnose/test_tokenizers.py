@@ -1,0 +1,112 @@
+"""What is wrong with a tokenizer is proven by encoding again: on the prompt, or on a text that would show it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fixtures import faults
+from fixtures.causes import assert_clean
+from fixtures.comparing import compared, tiny
+from fixtures.tokenizer import vocabulary
+
+SPEC = tiny("llama", layers=1)
+TOKENS, MERGES, PRE = "tokenizer.ggml.tokens", "tokenizer.ggml.merges", "tokenizer.ggml.pre"
+TYPES, ADD_BOS = "tokenizer.ggml.token_type", "tokenizer.ggml.add_bos_token"
+PAIRS = [("apr:F16", "gguf:F16"), ("gguf:F16", "hf:F16"), ("apr-gguf:F16", "apr:F16")]
+TWO, THREE = (vocabulary().tokens.index(digit) for digit in "23")
+# fault, kind, key, a prompt that shows it (as the text spells it), a prompt that does not
+SHOWN: list[Any] = [
+    (faults.tokens_exchanged(TWO, THREE), "tokenizer.vocabulary", TOKENS, "2+2=", "x+y="),
+    (faults.merges_lost(0), "tokenizer.merges", MERGES, "the capital of France", "2+2="),
+    (faults.merges_lost(60), "tokenizer.merges", MERGES, "for layer in range", "2+2="),
+    (faults.pre_tokenizer("qwen2"), "tokenizer.pre_tokenizer", PRE, "for layer in range(32)", "2+2="),
+    (faults.bos_added(), "tokenizer.bos", ADD_BOS, "2+2=", None),
+]
+
+
+def named(report: Any) -> list[tuple[Any, ...]]:
+    return [(f.kind, f.key, f.side, f.status, f.latent, f.tensor) for f in report.findings]
+
+
+@pytest.mark.parametrize("operands", PAIRS)
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize(("fault", "kind", "key", "prompt", "_"), SHOWN, ids=lambda value: str(value)[:24])
+def test_difference_that_the_prompt_shows_is_proven_by_its_ids(
+    tmp_path: Path, operands: Any, side: Any, fault: Any, kind: str, key: str, prompt: str, _: Any
+) -> None:
+    sides, reference = (operands, "right") if side == "left" else (operands[::-1], "left")
+    report = compared(tmp_path, SPEC, *sides, fault, side, reference=reference, tokens=None, prompt=prompt)
+    assert report.verdict == "divergent"
+    assert report.first_divergence is not None
+    assert report.first_divergence.name == "tokens"
+    assert named(report) == [(kind, key, side, "confirmed", False, None)]
+    evidence = report.findings[0].evidence
+    assert evidence is not None
+    assert (evidence.stage, evidence.metric, evidence.after) == ("tokens", "mismatched_ids", 0)
+    own, believed = (report.tokens.left, report.tokens.right)[:: 1 if side == "left" else -1]
+    pairs = zip(own, believed, strict=False)
+    assert evidence.before == sum(a != b for a, b in pairs) + abs(len(own) - len(believed))
+
+
+@pytest.mark.parametrize("operands", PAIRS)
+@pytest.mark.parametrize(
+    ("fault", "kind", "key", "_", "prompt"), SHOWN[:-1], ids=lambda value: str(value)[:24]
+)
+def test_difference_that_the_prompt_hides_is_latent_and_a_text_is_given_that_shows_it(
+    tmp_path: Path, operands: Any, fault: Any, kind: str, key: str, _: Any, prompt: str
+) -> None:
+    report = compared(tmp_path, SPEC, *operands, fault, tokens=None, prompt=prompt)
+    assert report.verdict in ("match", "drift")
+    assert named(report) == [(kind, key, "left", "confirmed", True, None)]
+    (found,) = report.findings
+    assert "this prompt does not show it" in found.message
+    assert found.evidence is not None
+    assert (found.evidence.after, found.evidence.before > 0) == (0, True)
+
+
+def test_wrong_tokenizer_does_not_hide_a_wrong_weight(tmp_path: Path) -> None:
+    """Both sides run the reference's ids: the weights are compared all the same."""
+    fault = [faults.tokens_exchanged(TWO, THREE), faults.scaled("blk.0.ffn_up.weight", 2.0)]
+    report = compared(tmp_path, SPEC, "gguf:F16", "apr:F16", fault, tokens=None, prompt="2+2=")
+    assert [(f.kind, f.status) for f in report.findings] == [
+        ("tokenizer.vocabulary", "confirmed"),
+        ("value.scaled", "confirmed"),
+    ]
+
+
+def test_two_faults_of_one_tokenizer_are_both_found(tmp_path: Path) -> None:
+    fault = [faults.merges_lost(0), faults.bos_added()]
+    report = compared(tmp_path, SPEC, "gguf:F16", "apr:F16", fault, tokens=None, prompt="the capital")
+    assert {f[:2] + f[3:5] for f in named(report)} == {
+        ("tokenizer.merges", MERGES, "confirmed", False),
+        ("tokenizer.bos", ADD_BOS, "confirmed", False),
+    }
+
+
+def test_difference_is_latent_where_token_ids_were_given(tmp_path: Path) -> None:
+    report = compared(tmp_path, SPEC, "gguf:F16", "apr:F16", faults.bos_added(), tokens=(17, 10, 17, 28))
+    assert report.verdict == "match"
+    assert named(report) == [("tokenizer.bos", ADD_BOS, "left", "confirmed", True, None)]
+
+
+def test_control_token_marked_as_ordinary_is_told_though_no_text_shows_it(tmp_path: Path) -> None:
+    """`</s>` is found whole as long as it is the end of a text, whatever its type says."""
+    report = compared(
+        tmp_path, SPEC, "gguf:F16", "apr:F16", faults.special_token_lost(1), tokens=None, prompt="2+2="
+    )
+    assert named(report) == [("tokenizer.special_tokens", TYPES, "left", "suspected", True, None)]
+
+
+@pytest.mark.parametrize("vocab", [384, 448])
+@pytest.mark.parametrize("left", ["apr:F16", "apr-gguf:F16", "gguf:F16", "hf:F16"])
+@pytest.mark.parametrize("right", ["apr:F16", "gguf:F16", "hf:F16"])
+def test_one_tokenizer_in_two_containers_is_no_finding(
+    tmp_path: Path, left: str, right: str, vocab: int
+) -> None:
+    """Padded to the rows of the embedding, or as it was trained."""
+    spec = tiny("llama", layers=1, vocab=vocab)
+    text = "def fib(n):\n    return 2+2 # the capital of France"
+    assert_clean(compared(tmp_path, spec, left, right, tokens=None, prompt=text))
