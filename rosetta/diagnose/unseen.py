@@ -51,7 +51,7 @@ def unseen_findings(
         if key in known or key not in own.config or key not in believed.config:
             continue
         mine, theirs = own.config[key], believed.config[key]
-        if agree(key, mine.value, theirs.value):
+        if agree(key, mine.value, theirs.value) or (believed.container.kind == "trace" and theirs.defaulted):
             continue
         if has_no_place(own, believed, key):
             continue

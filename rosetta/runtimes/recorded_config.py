@@ -40,9 +40,10 @@ def recorded_config(
     Raises:
         DamagedFileError: a setting is not of its kind.
     """
+    unknown = {key: Value(value.value, None, "not recorded") for key, value in like.items()}
     if not isinstance(told, dict) or not told:
-        return {**like, **_sizes(dims, like)}
-    return {**like, **{key: Value(_sane(path, key, value, like), key) for key, value in told.items()}}
+        return {**unknown, **_sizes(dims, like)}
+    return {**unknown, **{key: Value(_sane(path, key, value, like), key) for key, value in told.items()}}
 
 
 def _sizes(stages: Mapping[str, tuple[int, ...]], like: Config) -> dict[str, Value]:
