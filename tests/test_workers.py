@@ -64,12 +64,18 @@ def test_workers_run_torch_in_one_thread_and_without_gradients() -> None:
 
 
 def test_number_of_threads_is_given_back_after_an_error_too() -> None:
+    found: list[int] = []
+
+    @one_thread_each()
+    def fails() -> None:
+        found.append(torch.get_num_threads())
+        raise ValueError("inside")
+
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        with pytest.raises(ValueError, match="inside"), one_thread_each():
-            assert torch.get_num_threads() == 1
-            raise ValueError("inside")
-        assert torch.get_num_threads() == 2
+        with pytest.raises(ValueError, match="inside"):
+            fails()
+        assert [*found, torch.get_num_threads()] == [1, 2]
     finally:
         torch.set_num_threads(before)
