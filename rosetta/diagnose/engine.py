@@ -139,7 +139,7 @@ class _Search:
                 self._try(chosen) for chosen in combinations(self.settings, count) if _compatible(chosen)
             )
         groups = [self._agreeing(proposals) for proposals in self.tensors.values()]
-        groups.sort(key=lambda group: max((_rank(proposal.kind) for proposal in group), default=0))
+        groups.sort(key=_by_rank_and_reach)
         weights = [proposal for group in _without_repeats(groups) for proposal in group]
         if weights:
             yield self._try(weights)
@@ -182,7 +182,7 @@ class _Search:
             if not first.kind.startswith(MISREADINGS):
                 continue
             pair = self._repaired([first])
-            if pair is None or not _promising(pair, first):
+            if pair is None or not _promising(pair, first.tensor or "", LIKENESS):
                 continue
             behind = replace(self.fault, pair=pair)
             seconds = [p for propose in all_hypotheses() for p in propose(behind) if p.tensor == first.tensor]
@@ -214,7 +214,10 @@ class _Search:
         pair = self._repaired(proposals)
         if pair is None:
             return False
-        states = [pair.weight_pair(name) for proposal in proposals for name in proposal.repair.patches]
+        names = [name for proposal in proposals for name in proposal.repair.patches]
+        if not all(_promising(pair, name, 0.5) for name in names):  # a few rows, before all of them
+            return False
+        states = [pair.weight_pair(name) for name in names]
         return bool(states) and all(state is not None and state.state != "differing" for state in states)
 
     def _repaired(self, proposals: Iterable[Proposal]) -> ModelPair | None:
@@ -253,6 +256,12 @@ def _compatible(proposals: Sequence[Proposal]) -> bool:
     return len({proposal.key for proposal in proposals}) == len(proposals)
 
 
+def _by_rank_and_reach(group: Sequence[Proposal]) -> tuple[int, int]:
+    """Order of groups: what takes least from the reference, then what explains most weights at once."""
+    names = {name for proposal in group for name in proposal.repair.patches}
+    return max((_rank(proposal.kind) for proposal in group), default=0), -len(names)
+
+
 def _without_repeats(groups: Sequence[Sequence[Proposal]]) -> list[Sequence[Proposal]]:
     """Groups that change no weight a group before them changes: an exchange is proposed from both ends."""
     kept: list[Sequence[Proposal]] = []
@@ -265,10 +274,10 @@ def _without_repeats(groups: Sequence[Sequence[Proposal]]) -> list[Sequence[Prop
     return kept
 
 
-def _promising(pair: ModelPair, proposal: Proposal) -> bool:
-    """Whether a repaired weight has something in common with the other side's: then another fault may be behind."""
-    a, b = (side.model.weights.get(proposal.tensor or "") for side in (pair.reference, pair.subject))
-    return a is not None and b is not None and looks_like(a, b, LIKENESS, either_sign=True)
+def _promising(pair: ModelPair, name: str, least: float) -> bool:
+    """Whether a repaired weight has something in common with the other side's, by a look at some rows."""
+    a, b = (side.model.weights.get(name) for side in (pair.reference, pair.subject))
+    return a is not None and b is not None and looks_like(a, b, least, either_sign=True)
 
 
 def _with_alternatives(proposal: Proposal, kinds: Iterable[str]) -> Proposal:

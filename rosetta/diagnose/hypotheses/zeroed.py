@@ -19,4 +19,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
 
 
 def _zeros(own: Tensor, theirs: Tensor, variance: Tensor) -> Tensor:
-    return (own == 0) & (theirs.square() > SIGMAS**2 * variance)
+    lost = (own == 0) & (theirs.square() > SIGMAS**2 * variance)
+    # Of a row that is zero throughout, the small values are lost as well.
+    empty_rows = (own == 0).all(-1, keepdim=True) & lost.any(-1, keepdim=True)
+    return lost | (empty_rows & (own == 0))
