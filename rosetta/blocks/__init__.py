@@ -15,7 +15,17 @@ import torch
 from rosetta.blocks.format import BlockFormat, Writer
 from rosetta.errors import DamagedFileError, UnsupportedError
 
-__all__ = ["FORMATS", "BlockFormat", "Decoder", "block_format", "decode", "fits", "group_of", "nbytes", "sigma"]
+__all__ = [
+    "FORMATS",
+    "BlockFormat",
+    "Decoder",
+    "block_format",
+    "decode",
+    "fits",
+    "group_of",
+    "nbytes",
+    "sigma",
+]
 
 Decoder = Callable[[str, torch.Tensor, Sequence[int]], torch.Tensor]
 """`decode` or `sigma`."""
