@@ -207,6 +207,16 @@ class Fault:
                 ):
                     yield suspect, weight
 
+    def in_some_blocks_only(self, name: str) -> bool:
+        """Whether two quantised copies of a weight are equal in most blocks: what is wrong is not all of it."""
+        pair = self.pair.weight_pair(name)
+        return (
+            pair is not None
+            and pair.state == "differing"
+            and pair.rel_rmse is not None
+            and not pair.explained
+        )
+
     def _differs(self, name: str) -> bool:
         pair = self.pair.weight_pair(name)
         return pair is not None and pair.state != "identical"

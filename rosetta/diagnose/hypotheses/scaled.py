@@ -16,6 +16,8 @@ LEAST_CORRELATION = 0.8  # between the two copies; a copy in two bits still has 
 def propose(fault: Fault) -> Iterator[Proposal]:
     """The factor that fits each accused weight best."""
     for suspect, weight in fault.accused_weights():
+        if fault.in_some_blocks_only(weight.name):
+            continue  # a factor of the whole tensor would leave no block equal
         other = suspect.counterpart(weight)
         if fault.recorded:
             factor = factor_from_stage(fault, weight)
