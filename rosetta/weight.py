@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -169,10 +169,6 @@ class Weight:
     def sigma_rows(self, indices: Sequence[int]) -> Tensor:
         """`sigma` of the given canonical rows."""
         return self._rows(Weight.sigma, indices)
-
-    def as_stored(self) -> Weight:
-        """This weight without the repairs of its bytes and values."""
-        return replace(self, bytes_edit=None, values_edits=())
 
     def _rows(self, decode: Callable[[Weight, int, int | None], Tensor], indices: Sequence[int]) -> Tensor:
         if not indices:
