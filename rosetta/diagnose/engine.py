@@ -15,7 +15,7 @@ from typing import Any
 
 from rosetta.compare.pair import ModelPair, Outcome
 from rosetta.compare.results import Evidence, Finding, Refuted
-from rosetta.diagnose.hypotheses import all_hypotheses
+from rosetta.diagnose.hypotheses import all_hypotheses, takes_from_reference
 from rosetta.diagnose.hypothesis import Fault, Proposal, looks_like
 from rosetta.diagnose.suspicion import suspicion
 from rosetta.errors import RosettaError
@@ -110,12 +110,17 @@ class _Search:
 
     def __init__(self, fault: Fault, subject_op: Op, refuted: list[Refuted]) -> None:
         self.fault, self.subject_op, self.refuted = fault, subject_op, refuted
-        found = [proposal for propose in all_hypotheses() for proposal in propose(fault)]
-        found.sort(key=lambda proposal: _rank(proposal.kind))
-        self.settings = [p for p in found if p.key is not None]
+        self.settings: list[Proposal] = []
         self.tensors: dict[str, list[Proposal]] = {}
-        for proposal in found:
-            if proposal.tensor is not None:
+        self._ask(taking=False)
+
+    def _ask(self, taking: bool) -> None:
+        """Add what the hypotheses propose: those that take from the reference, or the others."""
+        asked = [propose for propose in all_hypotheses() if takes_from_reference(propose) == taking]
+        for proposal in _ranked(proposal for propose in asked for proposal in propose(self.fault)):
+            if proposal.tensor is None:
+                self.settings.append(proposal)
+            else:
                 self.tensors.setdefault(proposal.tensor, []).append(proposal)
 
     def run(self) -> Trial | None:
@@ -133,28 +138,31 @@ class _Search:
         return None
 
     def _tries(self) -> Iterator[Trial]:
+        """What the stage gives with each set of proposals, no set twice."""
+        tried: dict[frozenset[int], Sequence[Proposal]] = {frozenset(): ()}
+        for chosen in self._sets():
+            mark = frozenset(id(proposal) for proposal in chosen)
+            if mark not in tried:
+                tried[mark] = chosen
+                yield self._try(chosen)
+
+    def _sets(self) -> Iterator[Sequence[Proposal]]:
         """Sets of proposals, those that take least from the reference first."""
-        for count in range(1, min(LARGEST_SET, len(self.settings)) + 1):
-            yield from (
-                self._try(chosen) for chosen in combinations(self.settings, count) if _compatible(chosen)
-            )
-        groups = [self._agreeing(proposals) for proposals in self.tensors.values()]
-        groups.sort(key=_by_rank_and_reach)
-        weights = [proposal for group in _without_repeats(groups) for proposal in group]
-        if weights:
-            yield self._try(weights)
+        yield from self._sets_of_settings()
+        # What undoes a cause in the file's own bytes is cheap to ask for, and mostly it is the cause.
+        undoing = [self._one_agreeing(proposals) for proposals in self.tensors.values()]
+        yield _without_repeats([one] for one in undoing if one is not None)
+        self._ask(taking=True)
+        weights = _without_repeats(self._agreeing(proposals) for proposals in self.tensors.values())
+        yield weights
         # Where no weight differs visibly, or not all can be made to agree: each proposal by itself.
-        alone = sorted(
-            (p for proposals in self.tensors.values() for p in proposals), key=lambda p: _rank(p.kind)
-        )
-        yield from (self._try([proposal]) for proposal in alone)
+        yield from ([p] for p in _ranked(p for proposals in self.tensors.values() for p in proposals))
+        yield from ([*chosen, *weights] for chosen in self._sets_of_settings())
+
+    def _sets_of_settings(self) -> Iterator[tuple[Proposal, ...]]:
+        """Settings that may be wrong at once, the smallest sets first."""
         for count in range(1, min(LARGEST_SET, len(self.settings)) + 1):
-            if weights:
-                yield from (
-                    self._try([*chosen, *weights])
-                    for chosen in combinations(self.settings, count)
-                    if _compatible(chosen)
-                )
+            yield from (chosen for chosen in combinations(self.settings, count) if _compatible(chosen))
 
     def _with_ties(self, trial: Trial, rest: Iterator[Trial]) -> Trial:
         """The trial with other kinds of its rank that are confirmed too: activations alone do not tell them apart."""
@@ -186,7 +194,7 @@ class _Search:
                 continue
             behind = replace(self.fault, pair=pair)
             seconds = [p for propose in all_hypotheses() for p in propose(behind) if p.tensor == first.tensor]
-            for second in sorted(seconds, key=lambda proposal: _rank(proposal.kind)):
+            for second in _ranked(seconds):
                 if second.kind not in (first.kind, LAST_RESORT) and self._agree([first, second]):
                     return [first, second]
         return []
@@ -251,6 +259,10 @@ def _rank(kind: str) -> int:
     return next((rank for rank, prefix in enumerate(ORDER) if kind.startswith(prefix)), len(ORDER))
 
 
+def _ranked(proposals: Iterable[Proposal]) -> list[Proposal]:
+    return sorted(proposals, key=lambda proposal: _rank(proposal.kind))
+
+
 def _compatible(proposals: Sequence[Proposal]) -> bool:
     """Whether no two proposals give one key another value."""
     return len({proposal.key for proposal in proposals}) == len(proposals)
@@ -262,14 +274,15 @@ def _by_rank_and_reach(group: Sequence[Proposal]) -> tuple[int, int]:
     return max((_rank(proposal.kind) for proposal in group), default=0), -len(names)
 
 
-def _without_repeats(groups: Sequence[Sequence[Proposal]]) -> list[Sequence[Proposal]]:
-    """Groups that change no weight a group before them changes: an exchange is proposed from both ends."""
-    kept: list[Sequence[Proposal]] = []
+def _without_repeats(groups: Iterable[Sequence[Proposal]]) -> list[Proposal]:
+    """The proposals of all groups, less those that change a weight which a better group changes: an exchange is
+    proposed from both ends."""
+    kept: list[Proposal] = []
     changed: set[str] = set()
-    for group in groups:
+    for group in sorted(groups, key=_by_rank_and_reach):
         names = {name for proposal in group for name in proposal.repair.patches}
         if not names & changed:
-            kept.append(group)
+            kept += group
             changed |= names
     return kept
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 
@@ -19,3 +20,11 @@ def all_hypotheses() -> tuple[Hypothesis, ...]:
         importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)
     ]
     return tuple(module.propose for module in modules)
+
+
+def takes_from_reference(propose: Hypothesis) -> bool:
+    """Whether a hypothesis repairs with values of the other side: `TAKES_FROM_REFERENCE = True` in its module.
+
+    It is asked last, for it has to decode both copies of every weight to say how much it would take.
+    """
+    return bool(getattr(sys.modules[propose.__module__], "TAKES_FROM_REFERENCE", False))

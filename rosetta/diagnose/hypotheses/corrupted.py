@@ -13,6 +13,8 @@ from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.diagnose.patches import of_weights, row_blocks_of, taking
 from rosetta.weight import Weight
 
+TAKES_FROM_REFERENCE = True
+
 
 def propose(fault: Fault) -> Iterator[Proposal]:
     """The other side's values in the blocks that differ by more than their dtypes explain."""

@@ -8,6 +8,8 @@ from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.diagnose.patches import instead
 from rosetta.model import LAYER
 
+TAKES_FROM_REFERENCE = True
+
 
 def propose(fault: Fault) -> Iterator[Proposal]:
     """The other side's copy of each tensor of the stage that a side lacks."""

@@ -10,6 +10,8 @@ from torch import Tensor
 from rosetta.diagnose.hypothesis import Fault, Proposal
 from rosetta.diagnose.patches import taken_from_other
 
+TAKES_FROM_REFERENCE = True
+
 
 def propose(fault: Fault) -> Iterator[Proposal]:
     """The other side's values where an accused weight is not finite."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from rosetta.diagnose.hypothesis import Fault, Proposal
 from rosetta.diagnose.patches import taken_from_other
 
+TAKES_FROM_REFERENCE = True
 SIGMAS = 3.0  # a weight this far above its rounding does not round to zero
 
 
