@@ -129,9 +129,7 @@ def _measured(left: Weight, right: Weight, start: int, stop: int) -> _Sums:
     if a.dim() < 2:
         a, b, explained = a[None], b[None], explained[None]
     group, squares = max(blocks.group_of(w.dtype) for w in (left, right)), (a - b).square()
-    error, allowed = by_group(squares, group), by_group(explained, group)  # [rows, groups]
-    ratio = torch.where(error == 0, 0.0, (error / allowed).sqrt())  # x / 0 is inf: a fault
-    ratio = ratio.nan_to_num(nan=math.inf, posinf=math.inf)
+    ratio = _group_ratios(squares, explained, group)
     position = int(ratio.argmax())
     row, column = divmod(position, ratio.shape[1])
     return _Sums(
@@ -141,7 +139,7 @@ def _measured(left: Weight, right: Weight, start: int, stop: int) -> _Sums:
         dot=_total(a * b),
         expected=_total(explained),
         ratios=ratio.flatten(),
-        equal_groups=int((error == 0).sum()),
+        equal_groups=int((ratio == 0).sum()),
         worst=(float(ratio.flatten()[position]), (start + row if left.dims[1:] else 0, column * group)),
     )
 
@@ -188,6 +186,24 @@ def block_cut(left: Weight, right: Weight, common: float) -> float:
     )
     cuts = BLOCK_CUTS.get(coarser.dtype, OTHER_CUTS)
     return cuts[PLAIN_CUT] if common <= cuts[PLAIN_BELOW] else cuts[ANY_CUT]
+
+
+def group_ratios(gap: Tensor, explained: Tensor, group: int) -> Tensor:
+    """Rms error of each group over its predicted rms, [rows, groups]; infinite where nothing explains it.
+
+    Args:
+        gap: difference of the two copies, [rows, C] or [C].
+        explained: its variance that the dtypes explain, of the same shape.
+        group: values of a group.
+    """
+    rows = (1, -1) if gap.dim() < 2 else gap.shape
+    return _group_ratios(gap.square().view(rows), explained.view(rows), group)
+
+
+def _group_ratios(squares: Tensor, explained: Tensor, group: int) -> Tensor:
+    error, allowed = by_group(squares, group), by_group(explained, group)
+    ratio = torch.where(error == 0, 0.0, (error / allowed).sqrt())  # x / 0 is inf: a fault
+    return ratio.nan_to_num(nan=math.inf, posinf=math.inf)
 
 
 def by_group(x: Tensor, group: int) -> Tensor:

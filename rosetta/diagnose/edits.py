@@ -72,8 +72,8 @@ def rounding(values: Tensor, dtype: str) -> Tensor:
     return torch.hypot(arithmetic, step / SQRT12)
 
 
-Mask = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(own values, the other side's, variance that both dtypes explain), each [rows, C] -> bool of the same shape."""
+Mask = Callable[[int, Tensor], Tensor]
+"""(first row, own values [rows, C] ([rows] of a vector)) -> bool of the same shape: which of them to take."""
 
 
 @dataclass(frozen=True)
@@ -81,33 +81,21 @@ class FromOther:
     """Some values taken from the other side, because this side's file no longer holds them.
 
     Args:
-        weight: this side's, as stored.
         other: the same weight of the other side.
         mask: which values to take.
     """
 
-    weight: Weight
     other: Weight
     mask: Mask = field(hash=False)
 
     def values(self, values: Tensor, start: int) -> Tensor:
-        theirs, taken = self._taken(values, start)
-        return torch.where(taken, theirs, values)
+        taken = self.mask(start, values)
+        if not bool(taken.any()):
+            return values
+        return torch.where(taken, self.other.values(start, start + len(values)), values)
 
     def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
-        _, taken = self._taken(values, start)
+        taken = self.mask(start, values)
+        if not bool(taken.any()):
+            return sigma
         return torch.where(taken, self.other.sigma(start, start + len(values)), sigma)
-
-    def count(self) -> tuple[int, int]:
-        """(values taken, values in all)."""
-        taken = 0
-        step = max(1, (1 << 24) // max(1, self.other.count // max(1, self.other.dims[0])))
-        for start in range(0, self.other.dims[0], step):
-            taken += int(self._taken(self.weight.values(start, start + step), start)[1].sum())
-        return taken, self.other.count
-
-    def _taken(self, values: Tensor, start: int) -> tuple[Tensor, Tensor]:
-        stop = start + len(values)
-        theirs = self.other.values(start, stop)
-        variance = self.other.sigma(start, stop).square() + self.weight.sigma(start, stop).square()
-        return theirs, self.mask(values, theirs, variance)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.model import Model, Patch
 from rosetta.transformer import row_ranges
 from rosetta.weight import ValuesEdit, Weight
+from rosetta.workers import spread
 
 
 def row_blocks_of(a: Weight, b: Weight) -> Iterator[tuple[Tensor, Tensor]]:
@@ -59,22 +61,20 @@ def changed(model: Model, weight: Weight, edit: ValuesEdit) -> Repair:
     return Repair(patches=for_all_names(model, weight, patch))
 
 
-def taking(
-    suspect: Suspect, weight: Weight, other: Weight, mask: Mask
-) -> tuple[dict[str, Patch], int, int] | None:
-    """The patch that takes some values from the other side; with how many, of how many; None for none."""
-    edit = FromOther(weight, other, mask)
-    taken, count = edit.count()
-    return (dict(changed(suspect.model, weight, edit).patches), taken, count) if taken else None
+def taking(suspect: Suspect, weight: Weight, other: Weight, mask: Mask) -> Repair:
+    """The repair that takes some values from the other side."""
+    return changed(suspect.model, weight, FromOther(other, mask))
 
 
-def taken_from_other(fault: Fault, kind: str, mask: Mask, said: str, cause: str) -> Iterator[Proposal]:
+def taken_from_other(
+    fault: Fault, kind: str, masking: Callable[[Weight, Weight], Mask], said: str, cause: str
+) -> Iterator[Proposal]:
     """Proposals to take some values of each accused weight from the other side.
 
     Args:
         fault: the faulty stage.
         kind: the finding kind.
-        mask: which values.
+        masking: which values, given both copies.
         said: what is wrong, with `{where}` for how many.
         cause: why the weight should be exported again.
     """
@@ -82,19 +82,24 @@ def taken_from_other(fault: Fault, kind: str, mask: Mask, said: str, cause: str)
         other = suspect.counterpart(weight)
         if other is None or other.dims != weight.dims:
             continue
-        found = taking(suspect, weight, other, mask)
-        if found is None:
+        mask = masking(weight, other)
+        taken = sum(spread(partial(_masked, weight, mask), row_ranges(weight)))
+        if not taken:
             continue
-        patches, taken, count = found
+        where = of_weights(taken, weight.count)
         yield Proposal(
             kind=kind,
             role=suspect.role,
-            repair=Repair(patches=patches),
+            repair=taking(suspect, weight, other, mask),
             tensor=weight.name,
-            message=f"{weight.name} {said.format(where=of_weights(taken, count))}",
+            message=f"{weight.name} {said.format(where=where)}",
             recommendation=f"export {weight.entry.name} again: {cause}",
-            from_reference=of_weights(taken, count),
+            from_reference=where,
         )
+
+
+def _masked(weight: Weight, mask: Mask, rows: tuple[int, int]) -> int:
+    return int(mask(rows[0], weight.values(*rows)).sum())
 
 
 def of_weights(taken: int, count: int) -> str:

@@ -38,11 +38,13 @@ def taking(own: Weight, other: Weight, mask: NDArray[np.bool_]) -> Weight:
     """The weight with some values of the other's."""
     chosen, every = torch.from_numpy(mask), own.values()
 
-    def rows(values: torch.Tensor, theirs: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
-        (start,) = {at for at in range(len(every)) if torch.equal(every[at], values[0])}
+    def rows(start: int, values: torch.Tensor) -> torch.Tensor:
+        assert torch.equal(values, every[start : start + len(values)]), (
+            "rows are counted from the tensor's first"
+        )
         return chosen[start : start + len(values)]
 
-    return replace(own, values_edits=(FromOther(own, other, rows),))
+    return replace(own, values_edits=(FromOther(other, rows),))
 
 
 def written(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
 
+from rosetta.diagnose.edits import Mask
 from rosetta.diagnose.hypothesis import Fault, Proposal
 from rosetta.diagnose.patches import taken_from_other
+from rosetta.weight import Weight
 
 TAKES_FROM_REFERENCE = True
 
@@ -19,5 +20,5 @@ def propose(fault: Fault) -> Iterator[Proposal]:
     yield from taken_from_other(fault, "value.nonfinite", _nonfinite, said, cause)
 
 
-def _nonfinite(own: Tensor, theirs: Tensor, variance: Tensor) -> Tensor:
-    return ~torch.isfinite(own)
+def _nonfinite(weight: Weight, other: Weight) -> Mask:
+    return lambda start, values: ~torch.isfinite(values)

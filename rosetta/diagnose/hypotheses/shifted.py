@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from rosetta import blocks
 from rosetta.compare.weights import block_cut, compare_weights
-from rosetta.diagnose.hypotheses.corrupted import differing_blocks
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.diagnose.patches import for_all_names, of_weights, reading, taking
+from rosetta.diagnose.region import ratios_of
 from rosetta.model import both
 from rosetta.weight import Weight
 
@@ -102,19 +102,16 @@ def _moved(suspect: Suspect, weight: Weight, other: Weight, shift: int) -> Itera
     patches = for_all_names(suspect.model, weight, reading(bytes_edit=edit))
     moved, taken = replace(weight, bytes_edit=edit), None
     if compare_weights(moved, other).state == "differing":  # the tail that the shift cut off
-        group = max(blocks.group_of(w.dtype) for w in (weight, other))
-        limit = 0.0 if weight.dtype == other.dtype else block_cut(weight, other, 0.0)
-        found = taking(suspect, moved, other, lambda a, b, v: differing_blocks(a, b, v, group, limit))
-        if found is None:
-            return
-        tail, cut, count = found
+        tail = ratios_of(moved, other).beyond(
+            0.0 if weight.dtype == other.dtype else block_cut(weight, other, 0.0)
+        )
         block = blocks.block_format(weight.dtype)
-        lost = (-(-abs(shift) // block.type_size) + 1) * max(group, block.block_size)
-        if cut > min(lost, count // 2):
+        lost = (-(-abs(shift) // block.type_size) + 1) * max(tail.size, block.block_size)
+        if not 0 < tail.count <= min(lost, weight.count // 2):
             return
-        first = patches
-        patches = {name: both(first[name], tail[name]) for name in first}
-        taken = of_weights(cut, count)
+        filled = taking(suspect, moved, other, tail.mask).patches
+        patches = {name: both(patch, filled[name]) for name, patch in patches.items()}
+        taken = of_weights(tail.count, weight.count)
     late = "late" if shift > 0 else "early"
     yield Proposal(
         kind="layout.shifted",

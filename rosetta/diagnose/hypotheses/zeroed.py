@@ -6,8 +6,11 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
+from rosetta.compare.weights import variance
+from rosetta.diagnose.edits import Mask
 from rosetta.diagnose.hypothesis import Fault, Proposal
 from rosetta.diagnose.patches import taken_from_other
+from rosetta.weight import Weight
 
 TAKES_FROM_REFERENCE = True
 SIGMAS = 3.0  # a weight this far above its rounding does not round to zero
@@ -19,8 +22,16 @@ def propose(fault: Fault) -> Iterator[Proposal]:
     yield from taken_from_other(fault, "value.zeroed", _zeros, said, "its values were never written")
 
 
-def _zeros(own: Tensor, theirs: Tensor, variance: Tensor) -> Tensor:
-    lost = (own == 0) & (theirs.square() > SIGMAS**2 * variance)
-    # Of a row that is zero throughout, the small values are lost as well.
-    empty_rows = (own == 0).all(-1, keepdim=True) & lost.any(-1, keepdim=True)
-    return lost | (empty_rows & (own == 0))
+def _zeros(weight: Weight, other: Weight) -> Mask:
+    def lost(start: int, values: Tensor) -> Tensor:
+        zero = values == 0
+        if not bool(zero.any()):
+            return zero
+        stop = start + len(values)
+        allowed = SIGMAS**2 * variance(weight, other, start, stop)
+        lost = zero & (other.values(start, stop).square() > allowed)
+        # Of a row that is zero throughout, the small values are lost as well.
+        empty_rows = zero.all(-1, keepdim=True) & lost.any(-1, keepdim=True)
+        return lost | (empty_rows & zero)
+
+    return lost
