@@ -18,6 +18,8 @@ from rosetta.bench.speed_pair import Pair, write_pair
 from rosetta.bench.speed_shapes import shape_of
 
 LAYERS = 96  # a second's work, so that the bar is drawn several times
+# A test run in the background of a shell ignores Ctrl-C, and so would the program that it starts.
+PROGRAM = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import rosetta.cli as cli; cli.main()"
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ class Session:
 @pytest.fixture
 def session(pair: Pair, tmp_path: Path) -> Iterator[Session]:
     screen, terminal = pty.openpty()
-    command = [sys.executable, "-m", "rosetta", pair.apr, pair.gguf, "--json", tmp_path / "report.json"]
+    command = [sys.executable, "-c", PROGRAM, pair.apr, pair.gguf, "--json", tmp_path / "report.json"]
     kept = {
         name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR", "CI")
     }
@@ -85,7 +87,7 @@ def test_ctrl_c_in_the_middle_leaves_no_report_and_a_usable_terminal(
         seen += next(lines)
     session.process.send_signal(signal.SIGINT)
     seen += "".join(lines)
-    assert session.process.wait(20) == 130
+    assert session.process.wait(20) in (130, -signal.SIGINT)  # a shell says 130 of both
     assert seen.endswith("rosetta: interrupted\r\n")
     assert "Traceback" not in seen
     assert seen.rfind("\x1b[?25h") > seen.rfind("\x1b[?25l"), "the cursor stays hidden"
