@@ -8,9 +8,10 @@ from typing import Any
 
 from rosetta.architectures import INTERLEAVED, SPLIT_HALF, Architecture
 from rosetta.containers.container import Container, Setting
+from rosetta.containers.values import WRONG_VALUE
 from rosetta.errors import DamagedFileError, UnsupportedError
-from rosetta.rope_scaling import RopeScaling, scaling_from_gguf, scaling_from_parameters
-from rosetta.settings_reader import LARGEST_BLOCK_COUNT, Config, SettingsReader, Value
+from rosetta.rope_scaling import RopeScaling, UnknownRuleError, scaling_from_gguf, scaling_from_parameters
+from rosetta.settings_reader import LARGEST_BLOCK_COUNT, NOT_RUN, Config, SettingsReader, Value
 
 __all__ = ["LARGEST_BLOCK_COUNT", "Config", "Value", "canonical_config", "rope_scaling_from_tensor"]
 
@@ -120,7 +121,9 @@ def _epsilon(read: SettingsReader) -> None:
 
 def _not_negative(read: SettingsReader, key: str, epsilon: float) -> float:
     if epsilon < 0:
-        raise DamagedFileError(f"{key} is {epsilon:.8g}, which is negative", file=read.container.path)
+        raise DamagedFileError(
+            f"{key} is {epsilon:.8g}, which is negative", file=read.container.path, remedy=WRONG_VALUE
+        )
     return epsilon
 
 
@@ -132,7 +135,9 @@ def _activation(read: SettingsReader) -> None:
     name = ACTIVATIONS.get(str(setting.value), str(setting.value) if "activation" in read.overrides else None)
     if name is None:
         raise UnsupportedError(
-            f"the activation {setting.value!r} is none of {', '.join(ACTIVATIONS)}", file=read.container.path
+            f"the activation {setting.value!r} is none of {', '.join(ACTIVATIONS)}",
+            file=read.container.path,
+            remedy=NOT_RUN,
         )
     read.config["activation"] = Value(name, setting.key)
 
@@ -143,13 +148,17 @@ def _rope(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> None:
     note = f"default of {_loader(container.kind)} for {architecture.name}"
     theta = read.number("rope.freq_base", architecture.rope_theta.of(container.kind), note)
     if theta <= 0:
-        raise DamagedFileError(f"the rope base is {theta}, not positive", file=container.path)
+        raise DamagedFileError(
+            f"the rope base is {theta}, not positive", file=container.path, remedy=WRONG_VALUE
+        )
     key_length = read.config["attention.key_length"].value
     share = read.raw("rope.partial_rotary_factor")
     rotated = int(key_length * share.value) if share and isinstance(share.value, int | float) else key_length
     dimensions = read.count("rope.dimension_count", rotated, "the key length")
     if dimensions % 2:
-        raise DamagedFileError(f"rope.dimension_count is {dimensions}, an odd number", file=container.path)
+        raise DamagedFileError(
+            f"rope.dimension_count is {dimensions}, an odd number", file=container.path, remedy=WRONG_VALUE
+        )
     read.config["rope.scaling"] = _scaling(read, dimensions // 2, theta)
 
 
@@ -165,7 +174,9 @@ def _row_order(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> V
     if setting is not None:
         if setting.value not in (INTERLEAVED, SPLIT_HALF):
             raise DamagedFileError(
-                f"{setting.key} is {setting.value!r}, neither 0 nor 2", file=read.container.path
+                f"{setting.key} is {setting.value!r}, neither 0 nor 2",
+                file=read.container.path,
+                remedy=WRONG_VALUE,
             )
         return Value(setting.value, setting.key)
     if any(name.startswith("blk.") for name in read.container.tensors):
@@ -186,8 +197,12 @@ def _scaling(read: SettingsReader, pairs: int, theta: float) -> Value:
         values = {key: found.value for key, found in settings.items()}
         scaling = scaling_from_gguf(values, pairs, theta, context)
         return Value(scaling, "rope.scaling.type" if scaling else None, "" if scaling else "none")
-    except (KeyError, ValueError, ZeroDivisionError) as error:
-        raise UnsupportedError(f"rope scaling: {error}", file=read.container.path) from error
+    except UnknownRuleError as error:
+        raise UnsupportedError(f"rope scaling: {error}", file=read.container.path, remedy=NOT_RUN) from error
+    except (ValueError, ZeroDivisionError) as error:
+        raise DamagedFileError(
+            f"rope scaling: {error}", file=read.container.path, remedy=WRONG_VALUE
+        ) from error
 
 
 def _refuse_layer_scales(read: SettingsReader) -> None:
@@ -196,6 +211,7 @@ def _refuse_layer_scales(read: SettingsReader) -> None:
         raise UnsupportedError(
             f"{setting.key} is set: an attention scale for each layer is not supported",
             file=read.container.path,
+            remedy=NOT_RUN,
         )
 
 
@@ -218,7 +234,9 @@ def _sliding_window(read: SettingsReader, published: Mapping[str, Any]) -> None:
         window = 0
     elif not all(layers):
         raise UnsupportedError(
-            "the sliding window is that of some layers only, which is not supported", file=read.container.path
+            "the sliding window is that of some layers only, which is not supported",
+            file=read.container.path,
+            remedy=NOT_RUN,
         )
     note = "" if key else (f"default of {_loader(read.container.kind)}" if window else "none declared")
     read.config["attention.sliding_window"] = Value(window, key, note)

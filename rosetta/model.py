@@ -123,7 +123,11 @@ def build_model(
     overrides, patches = overrides or {}, patches or {}
     architecture = _architecture(container, overrides)
     if not container.tensors:
-        raise UnsupportedError("the file holds no tensors, only metadata", file=container.path)
+        raise UnsupportedError(
+            "the file holds no tensors, only metadata",
+            file=container.path,
+            remedy="give the file that holds the weights; rosetta tokenize reads a vocabulary alone",
+        )
     names = canonical_names(container.tensors, architecture, _layers_named(container))
     entries: dict[str, TensorEntry] = {}
     for source, name in names.items():

@@ -13,6 +13,10 @@ from typing import Any
 import numpy as np
 
 
+class UnknownRuleError(ValueError):
+    """A rule of rope scaling that rosetta does not compute."""
+
+
 @dataclass(frozen=True)
 class RopeScaling:
     """Divisors of the rotary frequencies, one a pair, and what multiplies the rotated values (YaRN)."""
@@ -33,8 +37,8 @@ def scaling_from_parameters(
         context_length: the model's own, where the object names no original one.
 
     Raises:
-        KeyError: a parameter that the rule needs is missing.
-        ValueError: the rule is none that rosetta knows, or a parameter is no positive number.
+        UnknownRuleError: the rule is none that rosetta knows.
+        ValueError: a parameter that the rule needs is missing, or is no positive number.
     """
     rule = str(parameters.get("rope_type", parameters.get("type", "default")))
     original = _positive(parameters, "original_max_position_embeddings", context_length)
@@ -42,6 +46,8 @@ def scaling_from_parameters(
         return None
     if rule == "dynamic":  # stretches only beyond the context length
         return None
+    if rule not in ("linear", "llama3", "yarn"):
+        raise UnknownRuleError(f"the type {rule!r} is not supported")
     factor = _positive(parameters, "factor")
     if rule == "linear":
         return RopeScaling((factor,) * pairs)
@@ -54,18 +60,14 @@ def scaling_from_parameters(
         turns = original * frequency / (2 * math.pi)  # rotations over the original context
         smooth = np.clip((turns - low) / (high - low), 0.0, 1.0)
         return _scaling(1 / ((1 - smooth) / factor + smooth))
-    if rule == "yarn":  # Peng et al. 2023, eq. 19 to 22
-        fast = _positive(parameters, "beta_fast", 32.0)
-        slow = _positive(parameters, "beta_slow", 1.0)
-        bounds = [
-            pairs * math.log(original / (beta * 2 * math.pi)) / math.log(theta) for beta in (fast, slow)
-        ]
-        if parameters.get("truncate", True):
-            bounds = [math.floor(bounds[0]), math.ceil(bounds[1])]
-        first, last = max(bounds[0], 0), min(bounds[1], 2 * pairs - 1)
-        ramp = np.clip((np.arange(pairs) - first) / max(last - first, 0.001), 0.0, 1.0)
-        return _scaling(1 / (ramp / factor + (1 - ramp)), _yarn_magnitude(parameters, factor))
-    raise ValueError(f"rope scaling of type {rule!r} is not supported")
+    fast = _positive(parameters, "beta_fast", 32.0)  # YaRN: Peng et al. 2023, eq. 19 to 22
+    slow = _positive(parameters, "beta_slow", 1.0)
+    bounds = [pairs * math.log(original / (beta * 2 * math.pi)) / math.log(theta) for beta in (fast, slow)]
+    if parameters.get("truncate", True):
+        bounds = [math.floor(bounds[0]), math.ceil(bounds[1])]
+    first, last = max(bounds[0], 0), min(bounds[1], 2 * pairs - 1)
+    ramp = np.clip((np.arange(pairs) - first) / max(last - first, 0.001), 0.0, 1.0)
+    return _scaling(1 / (ramp / factor + (1 - ramp)), _yarn_magnitude(parameters, factor))
 
 
 def _yarn_magnitude(parameters: Mapping[str, Any], factor: float) -> float:
@@ -117,7 +119,7 @@ def _positive(parameters: Mapping[str, Any], key: str, default: float | None = N
     value = parameters.get(key)
     if value is None:
         if default is None:
-            raise KeyError(key)
+            raise ValueError(f"it has no {key}")
         value = default
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise ValueError(f"{key} is {value!r}, not a positive number")

@@ -10,10 +10,12 @@ import numpy as np
 
 from rosetta.architectures import Architecture
 from rosetta.containers.container import Container, Setting
+from rosetta.containers.values import WRONG_VALUE
 from rosetta.errors import DamagedFileError, UnsupportedError
 
 LARGEST_COUNT = 1 << 31  # of any size in a config: what an int32 tensor index can hold
 LARGEST_NUMBER = float(np.finfo(np.float32).max)
+NOT_RUN = "rosetta does not run such a model; ask for it, with the file's config"
 LARGEST_BLOCK_COUNT = 4096  # no published model has a tenth of it; a damaged count must not cost minutes
 
 
@@ -69,13 +71,16 @@ class SettingsReader:
             if isinstance(value, list) and value and all(v == value[0] for v in value):
                 value = value[0]  # a size per layer, the same in all
             if isinstance(value, list):
-                raise UnsupportedError(f"{setting.key} differs from layer to layer", file=self.container.path)
+                raise UnsupportedError(
+                    f"{setting.key} differs from layer to layer", file=self.container.path, remedy=NOT_RUN
+                )
             if isinstance(value, float) and value.is_integer():
                 value = int(value)
             if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= largest:
                 raise DamagedFileError(
                     f"{setting.key} is {value!r}, not a count between 1 and {largest}",
                     file=self.container.path,
+                    remedy=WRONG_VALUE,
                 )
             setting = Setting(value, setting.key)
         return int(self.put(key, setting, default, note))
@@ -87,7 +92,9 @@ class SettingsReader:
             real = isinstance(value, int | float) and not isinstance(value, bool)
             if not real or not abs(value) <= LARGEST_NUMBER:
                 raise DamagedFileError(
-                    f"{setting.key} is {value!r}, not a finite number", file=self.container.path
+                    f"{setting.key} is {value!r}, not a finite number",
+                    file=self.container.path,
+                    remedy=WRONG_VALUE,
                 )
             setting = Setting(float(np.float32(value)), setting.key)
         return float(self.put(key, setting, None if default is None else float(np.float32(default)), note))

@@ -319,6 +319,9 @@ HOSTILE: list[tuple[dict[str, Any], str]] = [
     ({"rope.dimension_count": 7}, "rope.dimension_count is 7"),
     ({"rope.scaling.type": "longrope", "rope.scaling.factor": 2.0}, "longrope"),
     ({"rope.scaling.type": "linear", "rope.scaling.factor": -2.0}, "factor"),
+    ({"rope.scaling": {"rope_type": "spiral"}}, "the type 'spiral' is not supported"),
+    ({"rope.scaling": {"rope_type": "linear"}}, "rope scaling: it has no factor"),
+    ({"rope.scaling": {"rope_type": "llama3", "factor": 8.0}}, "it has no low_freq_factor"),
     ({"activation": "tanhexp"}, "tanhexp"),
     ({"attention.scale_by_inverse_layer": True}, "scale for each layer"),
     ({"attention.sliding_window": 8, "attention.sliding_window_pattern": [True, False]}, "some layers only"),
@@ -331,6 +334,7 @@ def test_a_value_that_cannot_be_meant_is_refused_in_words(stated: dict[str, Any]
         config_of(REQUIRED | stated)
     assert "\n" not in str(raised.value)
     assert "memory" in str(raised.value), "the message does not name the file"
+    assert raised.value.remedy, "the message does not say what to do"
 
 
 @pytest.mark.parametrize("stated", [1, 3, -2, "neox"])

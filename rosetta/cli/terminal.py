@@ -92,8 +92,12 @@ class Terminal(Listener):
                 TimeElapsedColumn(),
             )
             self._progress = Progress(*columns, console=_console(sys.stderr), transient=True)
-            self._progress.start()
-            self.working("starting", 0, 0)  # importing torch takes the first second
+            try:
+                self._progress.start()
+                self.working("starting", 0, 0)  # importing torch takes the first second
+            except BaseException:  # Ctrl-C before `with` is entered: nothing else gives the terminal back
+                self._progress.stop()
+                raise
         return self
 
     def __exit__(

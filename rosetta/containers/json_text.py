@@ -12,6 +12,10 @@ from rosetta.errors import DamagedFileError
 _Pairs = list[tuple[str, Any]]
 
 
+class _NoNumberError(ValueError):
+    """NaN or Infinity, which JSON does not have."""
+
+
 def json_object(
     path: Path,
     text: bytes,
@@ -65,11 +69,15 @@ def json_value(
         raise DamagedFileError(
             f"{what} is nested absurdly deep", file=path, remedy="copy the file again"
         ) from error
-    except ValueError as error:  # UnicodeDecodeError, JSONDecodeError, and integers of thousands of digits
+    except (json.JSONDecodeError, UnicodeDecodeError, _NoNumberError) as error:
         raise DamagedFileError(
             f"{what} is no JSON ({error})", file=path, remedy="copy the file again"
+        ) from error
+    except ValueError as error:  # Python refuses to convert an integer of more than 4,300 digits
+        raise DamagedFileError(
+            f"{what} holds an integer of thousands of digits", file=path, remedy="copy the file again"
         ) from error
 
 
 def _refused(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise _NoNumberError(f"{name} is no JSON number")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rosetta.containers.container import Setting
-from rosetta.containers.values import COUNT, COUNTS, FLAG, NUMBER, NUMBERS, TABLE, TEXT, Kind
+from rosetta.containers.values import COUNT, COUNTS, FLAG, NUMBER, NUMBERS, TABLE, TEXT, WRONG_VALUE, Kind
 from rosetta.errors import DamagedFileError
 
 
@@ -109,7 +109,7 @@ def held(path: Path, name: str, value: Any, kind: Kind) -> Any:
             f"is {shown[:60]}{'…' * (len(shown) > 60)}, and must be {kind.noun}",
             file=path,
             where=f"key {name!r}",
-            remedy="the file is damaged or was written wrongly; convert it again",
+            remedy=WRONG_VALUE,
         )
     return value
 
@@ -160,7 +160,9 @@ def attention_scale(path: Path, source: Source) -> dict[str, Setting]:
     if scalar is not None:
         name = f"{source.prefix}query_pre_attn_scalar"
         if not held(path, name, scalar, NUMBER) > 0:
-            raise DamagedFileError(f"is {scalar}, and must be positive", file=path, where=f"key {name!r}")
+            raise DamagedFileError(
+                f"is {scalar}, and must be positive", file=path, where=f"key {name!r}", remedy=WRONG_VALUE
+            )
         return {"attention.scale": Setting(float(scalar) ** -0.5, name)}
     if source.values.get("scale_attn_weights") is False:
         return {"attention.scale": Setting(1.0, f"{source.prefix}scale_attn_weights")}

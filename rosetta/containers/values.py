@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 
+WRONG_VALUE = "the file is damaged or was written wrongly; convert it again"
+"""What to do about a value that no file can mean."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """What a configuration key may hold.
@@ -52,8 +56,8 @@ def _is_quantization(value: Any) -> bool:
     )
 
 
-COUNT = Kind("a whole number", _is_count)
-COUNTS = Kind("a whole number, or a list of them", _is_counts)
+COUNT = Kind("a whole number from 0 on", _is_count)
+COUNTS = Kind("a whole number from 0 on, or a list of them", _is_counts)
 NUMBER = Kind("a finite number", _is_number)
 NUMBERS = Kind("a finite number, or a list of them", _is_numbers)
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))

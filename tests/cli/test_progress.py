@@ -19,7 +19,7 @@ from rosetta.bench.speed_shapes import shape_of
 
 LAYERS = 96  # a second's work, so that the bar is drawn several times
 # A test run in the background of a shell ignores Ctrl-C, and so would the program that it starts.
-PROGRAM = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import rosetta.cli as cli; cli.main()"
+PROGRAM = "from signal import *; signal(SIGINT, default_int_handler); from rosetta.cli import main; main()"
 
 
 @pytest.fixture(scope="module")

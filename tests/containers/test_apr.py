@@ -179,7 +179,9 @@ def test_a_tensor_named_twice_is_damage(tmp_path: Path) -> None:
         (raw_apr(b'{"a": NaN}'), "NaN"),
         (raw_apr(b'{"a": "\xff"}'), "JSON"),
         (raw_apr(b'{"a": ' + b"[" * 60_000 + b"]" * 60_000 + b"}"), "deep"),
+        (raw_apr(b'{"a": ' + b"9" * 5_000 + b"}"), "an integer of thousands of digits: copy"),
         (raw_apr({"hidden_size": "many"}), "hidden_size.*whole number"),
+        (raw_apr({"hidden_size": -1}), "hidden_size.*from 0 on"),
         (raw_apr({"model_config": "{"}), "model_config"),
         (raw_apr({"model_config": 3}), "model_config"),
         (
