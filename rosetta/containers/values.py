@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-
 WRONG_VALUE = "the file is damaged or was written wrongly; convert it again"
 """What to do about a value that no file can mean."""
 
