@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fixtures import Llama3Scaling, ModelSpec, model_spec, pair
+from fixtures import Llama3Scaling, ModelSpec, faults, model_spec, pair
 
 LLAMA, QWEN2, GPT2 = model_spec("llama"), model_spec("qwen2"), model_spec("gpt2")
 LLAMA31 = model_spec("llama", rope_scaling=Llama3Scaling())
@@ -112,6 +112,20 @@ def test_equal_weights_differ_by_exactly_zero(
     assert report["verdict"] == "match"
     assert {stage["max_diff"] for stage in report["stages"] if stage["status"] != "skipped"} <= {0.0, None}
     assert report["logits"]["argmax_match"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rope_factors_that_another_converter_rounded_the_other_way_are_no_fault(
+    tmp_path: Path, compare: Any, dtype: str
+) -> None:
+    """llama.cpp's converter computes them in float32: its last bit is not that of the config's parameters."""
+    next_float = faults.scaled("rope_freqs.weight", 1 + 2**-23)
+    report = compare(
+        *pair(tmp_path, LLAMA31, "hf:F32", "gguf:F32", next_float, "right"), "--dtype", dtype
+    ).report
+    assert (report["verdict"], report["findings"]) == ("match", [])
+    (rotated,) = [stage for stage in report["stages"] if stage["name"] == "layers.0.q_rope"]
+    assert rotated["max_diff"] > 0, "the factors did not differ"
 
 
 def test_models_of_different_seeds_are_no_clean_pair(tmp_path: Path, compare: Any) -> None:

@@ -198,7 +198,8 @@ class Noise:
                 halves = [slice(0, pairs), slice(pairs, 2 * pairs)]
             for half in halves:
                 turn[..., half] = angles
-            return (ROTATION_UNITS + turn.to(x.device)) * unit * x.abs().amax(-1, keepdim=True)
+            turned = ROTATION_UNITS * unit + turn.to(x.device) * self._angle_unit(unit)
+            return turned * x.abs().amax(-1, keepdim=True)
         if op.name == "attn_context":
             scores, v = step.inputs["attn_scores"].float(), step.inputs["v"].float()
             return CONTEXT_UNITS * unit * v.abs().amax() * torch.ones_like(size) if scores.numel() else size
@@ -211,6 +212,14 @@ class Noise:
         if op.name == "ffn_act":
             return ACTIVATION_UNITS * unit * size.maximum(size.new_tensor(rms(output) * 0.1))
         return ADD_UNITS * unit * size
+
+    def _angle_unit(self, unit: float) -> float:
+        """Relative rounding of an angle: rope scaling is held as float32 factors, whatever the arithmetic, and
+        converters that compute them in float32 round the last bit another way."""
+        stated = [model.config.get("rope.scaling") for model in (self.left, self.right)]
+        if len({found.value if found else None for found in stated}) == 1:
+            return unit
+        return max(unit, HALF_ULP[torch.float32] * math.sqrt(2))
 
 
 def _through_softmax(step: Step, op: Op, scores: Tensor, unit: float) -> Tensor:
