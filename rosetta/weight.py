@@ -20,6 +20,7 @@ from rosetta.architectures import INTERLEAVED
 from rosetta.containers.container import Container, TensorEntry
 from rosetta.workers import spread
 
+TURNED_AT_ONCE = 1 << 22  # bytes of a matrix that is turned, rows of which are read beside each other
 FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # bytes
 
 
@@ -57,6 +58,10 @@ BytesEdit = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 class ValuesEdit(Protocol):
     """What a repair does to canonical values, row by row, and to the noise that they carry."""
+
+    def touches(self, start: int, stop: int) -> bool:
+        """Whether any of the rows start … stop may change."""
+        ...
 
     def values(self, values: Tensor, start: int) -> Tensor:
         """Repaired values of the rows from `start` on, float32 [rows, C] ([rows] of a vector)."""
@@ -111,28 +116,48 @@ class Weight:
     def raw(self, start: int = 0, stop: int | None = None) -> NDArray[np.uint8] | None:
         """Bytes of canonical rows start … stop, uint8 [rows, bytes a row]; None where rows are not whole bytes
         (a block that spans two rows, one scale for the tensor, a turned quantised matrix, edited values)."""
-        return None if self.values_edits else self._raw(start, stop)
+        last = (self.dims[0] if self.dims else 1) if stop is None else stop
+        edited = any(edit.touches(start, last) for edit in self.values_edits)
+        return None if edited else self._raw(start, stop)
 
     def _raw(self, start: int, stop: int | None) -> NDArray[np.uint8] | None:
         row_bytes = self._row_bytes()
         if row_bytes is None or (self.transposed and self.dtype not in FLOATS):
             return None
+        if self.transposed:
+            element, wanted = np.dtype(f"u{FLOATS[self.dtype]}"), self._source_rows(start, stop)
+            parts = [
+                self._stored_rows(part, row_bytes).view(element)[:, wanted].T
+                for part in self._parts(row_bytes)
+            ]
+            return np.ascontiguousarray(np.concatenate(parts, axis=1)).view(np.uint8)
+        if self.bytes_edit is not None:
+            return self._stored().reshape(-1, row_bytes)[self._source_rows(start, stop)]
         first, last = self._part_rows(self.stored_dims)
-        if self.transposed or self.order is not None or self.bytes_edit is not None:
-            if not self.transposed and self.bytes_edit is None:
-                return self._ordered_rows(row_bytes, first, last, start, stop)
-            matrix = self._stored().reshape(-1, row_bytes)
-            if self.transposed:
-                element = np.dtype(f"u{FLOATS[self.dtype]}")
-                turned = np.ascontiguousarray(matrix.view(element).T)
-                matrix, (first, last) = turned.view(np.uint8), self._part_rows(self.stored_dims[::-1])
-            matrix = matrix[first:last]
-            if self.order is not None:
-                matrix = matrix[self.order.index(len(matrix))]
-            return np.ascontiguousarray(matrix[start:stop])
+        if self.order is not None:
+            return self._ordered_rows(row_bytes, first, last, start, stop)
         stop = last - first if stop is None else min(stop, last - first)
         begin, size = (first + start) * row_bytes, max(stop - start, 0) * row_bytes
         return self.container.read(self.entry.name, begin, size).reshape(-1, row_bytes)
+
+    def _source_rows(self, start: int, stop: int | None) -> slice | NDArray[np.int64]:
+        """Which rows of the whole tensor, turned where it is to be turned, the canonical rows start … stop are."""
+        first, last = self._part_rows(self.stored_dims[::-1] if self.transposed else self.stored_dims)
+        if self.order is not None:
+            return first + self.order.index(last - first)[start:stop]
+        return slice(first + start, last if stop is None else min(first + stop, last))
+
+    def _parts(self, row_bytes: int) -> list[tuple[int, int]]:
+        """The stored bytes cut into ranges of whole rows, (first, after the last)."""
+        step = max(1, TURNED_AT_ONCE // row_bytes) * row_bytes
+        return [(begin, min(begin + step, self.entry.nbytes)) for begin in range(0, self.entry.nbytes, step)]
+
+    def _stored_rows(self, part: tuple[int, int], row_bytes: int) -> NDArray[np.uint8]:
+        """The stored rows of a range of bytes, uint8 [rows, bytes a row]."""
+        begin, end = part
+        if self.bytes_edit is not None:
+            return self._stored()[begin:end].reshape(-1, row_bytes)
+        return self.container.read(self.entry.name, begin, end - begin).reshape(-1, row_bytes)
 
     def _ordered_rows(
         self, row_bytes: int, first: int, last: int, start: int, stop: int | None
@@ -187,13 +212,17 @@ class Weight:
         if raw is not None:
             dims = (len(raw), *self.dims[1:])
             return decode(self.dtype, torch.from_numpy(raw.reshape(-1)), dims)
+        row_bytes, wanted = self._row_bytes(), self._source_rows(start, stop)
+        if self.transposed and row_bytes is not None:
+
+            def columns(part: tuple[int, int]) -> Tensor:
+                rows = self._stored_rows(part, row_bytes)
+                dims = (len(rows), *self.stored_dims[1:])
+                return decode(self.dtype, torch.from_numpy(rows.reshape(-1)), dims)[:, wanted].T.contiguous()
+
+            return torch.cat(spread(columns, self._parts(row_bytes)), dim=1)
         whole = decode(self.dtype, torch.from_numpy(self._stored()), self.stored_dims)
-        whole = whole.T.contiguous() if self.transposed else whole
-        first, last = self._part_rows(tuple(whole.shape))
-        whole = whole[first:last]
-        if self.order is not None:
-            whole = whole[torch.from_numpy(self.order.index(len(whole)))]
-        return whole[start:stop].contiguous()
+        return (whole.T if self.transposed else whole)[wanted].contiguous()
 
     def _stored(self) -> NDArray[np.uint8]:
         """All bytes of the tensor in file order."""
@@ -226,10 +255,13 @@ def same_bytes(a: Weight, b: Weight, rows_at_once: int = 4096) -> bool:
         return False
     rows = a.dims[0] if a.dims else 1
     ranges = [(start, min(start + rows_at_once, rows)) for start in range(0, rows, rows_at_once)]
-    return all(spread(lambda part: _same_rows(a, b, *part), ranges))
+    if not ranges or not same_rows(a, b, *ranges[0]):  # what differs mostly does so from its first rows on
+        return not ranges
+    return all(spread(lambda part: same_rows(a, b, *part), ranges[1:]))
 
 
-def _same_rows(a: Weight, b: Weight, start: int, stop: int) -> bool:
+def same_rows(a: Weight, b: Weight, start: int, stop: int) -> bool:
+    """Whether rows start … stop of two weights of one dtype hold the same canonical bytes, or the same values."""
     left, right = a.raw(start, stop), b.raw(start, stop)
     if left is None or right is None:
         return bool(torch.equal(a.values(start, stop), b.values(start, stop)))

@@ -147,6 +147,22 @@ def test_sigma_follows_its_weight_through_turning_and_reordering() -> None:
     np.testing.assert_array_equal(weight(values, "F16", transposed=True).sigma().numpy(), plain.T)
 
 
+@pytest.mark.parametrize("at_once", [1, 100, 1 << 22])
+@pytest.mark.parametrize("dtype", ["F32", "F16", "Q8_0", "Q6_K"])
+@pytest.mark.parametrize("changes", [{}, {"order": RowOrder(32, 16, SPLIT_HALF)}, {"part": (1, (64, 192))}])
+def test_a_turned_matrix_is_the_same_however_much_of_it_is_read_at_once(
+    monkeypatch: pytest.MonkeyPatch, dtype: str, at_once: int, changes: dict[str, Any]
+) -> None:
+    monkeypatch.setattr("rosetta.weight.TURNED_AT_ONCE", at_once)
+    found = weight(random(6, 256), dtype, transposed=True, **changes)
+    whole = blocks.decode(dtype, torch.from_numpy(found.container.read("w")), (6, 256)).numpy().T
+    whole = whole[64:] if "part" in changes else whole
+    expected = whole[found.order.index(256)] if found.order else whole
+    np.testing.assert_array_equal(found.values().numpy(), expected)
+    np.testing.assert_array_equal(found.values(20, 50).numpy(), expected[20:50])
+    assert found.values(20, 50).is_contiguous()
+
+
 @pytest.mark.parametrize("dtype", ["F16", "Q8_0"])
 def test_some_rows_are_read_without_the_others(dtype: str) -> None:
     found = weight(random(64, 32), dtype)

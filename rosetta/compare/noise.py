@@ -64,14 +64,15 @@ class Noise:
         left, right: the models.
         pairs: what the comparison of each weight found, by full canonical name.
         dtype: of the arithmetic.
-        recorded: of a recorded run, the rms rounding of each weight that it had; `left` then has no weights.
+        recorded: of a recorded run, the rounding of each weight that it had, given the name and the other side's
+            values; `left` then has no weights.
     """
 
     left: Model
     right: Model
     pairs: Mapping[str, WeightPair]
     dtype: torch.dtype
-    recorded: Callable[[str], float] | None = None
+    recorded: Callable[[str, Tensor], Tensor] | None = None
 
     def sigma(self, op: Op, step: Step, output: Tensor) -> Tensor:
         """Standard deviation of each element of the local error, float32, shaped as (or broadcast to) `output`.
@@ -95,7 +96,8 @@ class Noise:
         """Explained variance of the difference of a weight's two copies, [rows, C]."""
         if self.recorded is None:
             return variance(self.left.weights[full], self.right.weights[full], start, stop)
-        return self.right.weights[full].sigma(start, stop).square() + self.recorded(full) ** 2
+        own = self.right.weights[full]
+        return own.sigma(start, stop).square() + self.recorded(full, own.values(start, stop)).square()
 
     def _from_weights(self, op: Op, step: Step, output: Tensor) -> Tensor:
         if op.name == "embedding":
@@ -124,7 +126,9 @@ class Noise:
                 for model in (self.left, self.right):
                     if name in model.weights:
                         total += model.weights[name].sigma_rows(rows).to(output.device).square()
-                total += self.recorded(name) ** 2 if self.recorded is not None else 0.0
+                if self.recorded is not None:
+                    own = self.right.weights[name].rows(rows)
+                    total += self.recorded(name, own).to(output.device).square()
         return total
 
     def _vector(self, step: Step, name: str) -> Tensor | None:
@@ -160,8 +164,12 @@ class Noise:
         epsilon = step[step.model.architecture.epsilon_key]
         gain = step.weight(f"{tensor}.weight") * torch.rsqrt(z.square().mean(-1, keepdim=True) + epsilon)
         own = self._norm(step, tensor, z)
-        # The norm takes out the component along z itself; an upper bound leaves it in.
-        return before * gain.float().square() + own
+        # The norm takes out the component along z itself; an upper bound leaves it in. What it divides by carries
+        # the noise of the whole head: without it, a row that is exact (taken by a repair) would have none.
+        squares = z.float().square()
+        length = squares.sum(-1, keepdim=True) + z.shape[-1] * epsilon
+        divisor = squares * (squares * before).sum(-1, keepdim=True) / length.square()
+        return (before + divisor) * gain.float().square() + own
 
     def _floor(self, op: Op, step: Step, output: Tensor) -> Tensor:
         """σ of the rounding of both sides' arithmetic: zero where one value serves both."""

@@ -27,6 +27,9 @@ class Scaled:
     factor: float
     dtype: str = "F32"
 
+    def touches(self, start: int, stop: int) -> bool:
+        return True
+
     def values(self, values: Tensor, start: int) -> Tensor:
         return (values.double() / self.factor).float()
 
@@ -37,6 +40,9 @@ class Scaled:
 @dataclass(frozen=True)
 class Requantised:
     """Values that were quantised, changed, and quantised again: both roundings are in them."""
+
+    def touches(self, start: int, stop: int) -> bool:
+        return True
 
     def values(self, values: Tensor, start: int) -> Tensor:
         return values
@@ -51,6 +57,9 @@ class Offset:
 
     amount: float
     dtype: str = "F32"
+
+    def touches(self, start: int, stop: int) -> bool:
+        return True
 
     def values(self, values: Tensor, start: int) -> Tensor:
         return (values.double() - self.amount).float()
@@ -83,19 +92,24 @@ class FromOther:
     Args:
         other: the same weight of the other side.
         mask: which values to take.
+        rows: (first, after the last) row that any of them is in.
     """
 
     other: Weight
     mask: Mask = field(hash=False)
+    rows: tuple[int, int]
+
+    def touches(self, start: int, stop: int) -> bool:
+        return start < self.rows[1] and stop > self.rows[0]
 
     def values(self, values: Tensor, start: int) -> Tensor:
-        taken = self.mask(start, values)
-        if not bool(taken.any()):
+        stop = start + len(values)
+        if not self.touches(start, stop):
             return values
-        return torch.where(taken, self.other.values(start, start + len(values)), values)
+        return torch.where(self.mask(start, values), self.other.values(start, stop), values)
 
     def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
-        taken = self.mask(start, values)
-        if not bool(taken.any()):
+        stop = start + len(values)
+        if not self.touches(start, stop):
             return sigma
-        return torch.where(taken, self.other.sigma(start, start + len(values)), sigma)
+        return torch.where(self.mask(start, values), self.other.sigma(start, stop), sigma)

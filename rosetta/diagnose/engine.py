@@ -15,7 +15,7 @@ from typing import Any
 
 from rosetta.compare.pair import ModelPair, Outcome
 from rosetta.compare.results import Evidence, Finding, Refuted
-from rosetta.diagnose.hypotheses import all_hypotheses, takes_from_reference
+from rosetta.diagnose.hypotheses import Hypothesis, all_hypotheses, in_turn
 from rosetta.diagnose.hypothesis import Fault, Proposal, looks_like
 from rosetta.diagnose.suspicion import suspicion
 from rosetta.errors import RosettaError
@@ -112,12 +112,10 @@ class _Search:
         self.fault, self.subject_op, self.refuted = fault, subject_op, refuted
         self.settings: list[Proposal] = []
         self.tensors: dict[str, list[Proposal]] = {}
-        self._ask(taking=False)
 
-    def _ask(self, taking: bool) -> None:
-        """Add what the hypotheses propose: those that take from the reference, or the others."""
-        asked = [propose for propose in all_hypotheses() if takes_from_reference(propose) == taking]
-        for proposal in _ranked(proposal for propose in asked for proposal in propose(self.fault)):
+    def _ask(self, hypotheses: Iterable[Hypothesis]) -> None:
+        """Add what some hypotheses propose."""
+        for proposal in _ranked(proposal for propose in hypotheses for proposal in propose(self.fault)):
             if proposal.tensor is None:
                 self.settings.append(proposal)
             else:
@@ -148,11 +146,13 @@ class _Search:
 
     def _sets(self) -> Iterator[Sequence[Proposal]]:
         """Sets of proposals, those that take least from the reference first."""
-        yield from self._sets_of_settings()
-        # What undoes a cause in the file's own bytes is cheap to ask for, and mostly it is the cause.
-        undoing = [self._one_agreeing(proposals) for proposals in self.tensors.values()]
-        yield _without_repeats([one] for one in undoing if one is not None)
-        self._ask(taking=True)
+        *first, last = in_turn(all_hypotheses())
+        for hypotheses in first:
+            self._ask(hypotheses)
+            yield from self._sets_of_settings()
+            found = [self._one_agreeing(proposals) for proposals in self.tensors.values()]
+            yield _without_repeats([one] for one in found if one is not None)
+        self._ask(last)
         weights = _without_repeats(self._agreeing(proposals) for proposals in self.tensors.values())
         yield weights
         # Where no weight differs visibly, or not all can be made to agree: each proposal by itself.

@@ -6,8 +6,10 @@ is true: the engine finds that out by running the stage again with the repair in
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -22,6 +24,7 @@ from rosetta.errors import RosettaError
 from rosetta.model import Model, Patch
 from rosetta.transformer import NotComputable, Op, row_ranges, stage_name
 from rosetta.weight import Weight
+from rosetta.workers import spread
 
 Role = Literal["reference", "subject"]
 SAMPLED_ROWS = 16
@@ -187,9 +190,13 @@ class Fault:
         Args:
             unreadable: also those whose bytes are not those of their dtype, which cannot be decoded.
         """
-        yield from ((s, w) for s, w in self._accused() if unreadable or readable(w))
+        yield from ((s, w) for s, w in self._accused if unreadable or readable(w))
 
-    def _accused(self) -> Iterator[tuple[Suspect, Weight]]:
+    @cached_property
+    def _accused(self) -> list[tuple[Suspect, Weight]]:
+        return list(self._found_accused())
+
+    def _found_accused(self) -> Iterator[tuple[Suspect, Weight]]:
         if self.recorded:
             weights = (self.subject.model.weights.get(name) for name in self.names())
             yield from ((self.subject, weight) for weight in weights if weight is not None)
@@ -233,15 +240,20 @@ class Fault:
 
 def impossible(weight: Weight) -> str | None:
     """Why no trained or initialised model has such a weight; None where one might."""
-    largest = 0.0
-    for start, stop in row_ranges(weight):
-        values = weight.values(start, stop)
-        if not bool(torch.isfinite(values).all()):
-            return "it holds NaN or Inf"
-        largest = max(largest, float(values.abs().max()) if values.numel() else 0.0)
+    largest = max(spread(lambda rows: _largest(weight.values(*rows)), row_ranges(weight)), default=0.0)
+    if math.isinf(largest):
+        return "it holds NaN or Inf"
     if largest == 0 and not weight.name.endswith(".bias"):
         return "it is all zeros"
     return f"it holds values of {largest:.3g}" if largest > ABSURD else None
+
+
+def _largest(values: Tensor) -> float:
+    """Largest magnitude; infinite where a value is not finite."""
+    if not values.numel():
+        return 0.0
+    low, high = (float(bound) for bound in values.aminmax())
+    return max(abs(low), abs(high)) if math.isfinite(low) and math.isfinite(high) else math.inf
 
 
 def resembles(a: Weight, b: Weight) -> bool:

@@ -20,11 +20,14 @@ from rosetta.transformer import row_ranges
 from rosetta.weight import ValuesEdit, Weight
 from rosetta.workers import spread
 
+FITTED_BLOCKS = 8  # of about a million weights each
 
-def row_blocks_of(a: Weight, b: Weight) -> Iterator[tuple[Tensor, Tensor]]:
-    """Two weights of equal dims, decoded by blocks of rows."""
-    for start, stop in row_ranges(a):
-        yield a.values(start, stop), b.values(start, stop)
+
+def sampled_blocks_of(a: Weight, b: Weight) -> Iterator[tuple[Tensor, Tensor]]:
+    """Two weights of equal dims, float64 blocks of rows from all over them: enough to fit one number to."""
+    ranges = row_ranges(a)
+    for start, stop in ranges[:: -(-len(ranges) // FITTED_BLOCKS)]:
+        yield a.values(start, stop).double(), b.values(start, stop).double()
 
 
 def reading(**changes: Any) -> Patch:
@@ -61,9 +64,9 @@ def changed(model: Model, weight: Weight, edit: ValuesEdit) -> Repair:
     return Repair(patches=for_all_names(model, weight, patch))
 
 
-def taking(suspect: Suspect, weight: Weight, other: Weight, mask: Mask) -> Repair:
-    """The repair that takes some values from the other side."""
-    return changed(suspect.model, weight, FromOther(other, mask))
+def taking(suspect: Suspect, weight: Weight, other: Weight, mask: Mask, rows: tuple[int, int]) -> Repair:
+    """The repair that takes some values from the other side; see `FromOther`."""
+    return changed(suspect.model, weight, FromOther(other, mask, rows))
 
 
 def taken_from_other(
@@ -83,14 +86,16 @@ def taken_from_other(
         if other is None or other.dims != weight.dims:
             continue
         mask = masking(weight, other)
-        taken = sum(spread(partial(_masked, weight, mask), row_ranges(weight)))
-        if not taken:
+        ranges = row_ranges(weight)
+        counts = spread(partial(_masked, weight, mask), ranges)
+        hit = [rows for rows, count in zip(ranges, counts, strict=True) if count]
+        if not hit:
             continue
-        where = of_weights(taken, weight.count)
+        where = of_weights(sum(counts), weight.count)
         yield Proposal(
             kind=kind,
             role=suspect.role,
-            repair=taking(suspect, weight, other, mask),
+            repair=taking(suspect, weight, other, mask, (hit[0][0], hit[-1][1])),
             tensor=weight.name,
             message=f"{weight.name} {said.format(where=where)}",
             recommendation=f"export {weight.entry.name} again: {cause}",

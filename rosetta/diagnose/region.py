@@ -39,14 +39,23 @@ class Region:
         return int(self.groups.sum()) * self.size - int(self.groups[:, -1].sum()) * short
 
     @property
+    def rows(self) -> tuple[int, int]:
+        """(first, after the last) row of the weight that is in the region; of a vector, all of them."""
+        if len(self.dims) < 2:
+            return 0, self.dims[-1]
+        rows = self.groups.any(1).nonzero()
+        return int(rows.min()), int(rows.max()) + 1
+
+    @property
     def where(self) -> str:
         """Rows and columns, counted from 0, between which the region lies."""
-        rows, columns = (self.groups.any(dim).nonzero() for dim in (1, 0))
+        columns = self.groups.any(0).nonzero()
         first = int(columns.min()) * self.size
         last = min((int(columns.max()) + 1) * self.size, self.dims[-1]) - 1
         if len(self.dims) < 2:
             return f"values {first} to {last}"
-        return f"rows {int(rows.min())} to {int(rows.max())}, columns {first} to {last}"
+        start, stop = self.rows
+        return f"rows {start} to {stop - 1}, columns {first} to {last}"
 
     def mask(self, start: int, values: Tensor) -> Tensor:
         """Which of the values of the rows from `start` on are in the region; see `edits.Mask`."""

@@ -27,6 +27,10 @@ class FirstRows:
     edit: FromOther
     rows: int
 
+    def touches(self, start: int, stop: int) -> bool:
+        """See `ValuesEdit.touches`."""
+        return self.edit.touches(start, stop)
+
     def values(self, values: Tensor, start: int) -> Tensor:
         """See `ValuesEdit.values`."""
         count = max(0, min(len(values), self.rows - start))

@@ -74,6 +74,9 @@ def _bytes(x: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return x.detach().float().cpu().contiguous().numpy().reshape(-1).view(np.uint8)
 
 
+FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
 @dataclass(frozen=True)
 class Recording:
     """A recorded run, opened: its facts, and its stages on demand. A `Container` without weights.
@@ -211,12 +214,25 @@ class RecordedRun(Transformer):
         """Whether the stage was recorded."""
         return stage_name(layer, op.name) in self.recording.stages
 
-    def rounding(self, full: str) -> float:
-        """Standard deviation of the rounding of the recorded run's weights, over the whole tensor; 0 if unknown."""
+    def rounding(self, full: str, values: Tensor) -> Tensor:
+        """Standard deviation of the rounding of the recorded run's weights; 0 if unknown.
+
+        Of blocks the recording knows what it is over the whole tensor. A float's is its own: one large weight
+        among small ones is rounded far more coarsely than they are, and an embedding shows each by itself.
+
+        Args:
+            full: canonical name of the weight.
+            values: some rows of the other side's copy, which are about as large, float32 of any shape.
+        """
         facts = self.recording.facts.get("weights")
         found = facts.get(full) if isinstance(facts, dict) else None
-        sigma = found.get("rms_sigma") if isinstance(found, dict) else None
-        return float(sigma) if isinstance(sigma, int | float) else 0.0
+        found = found if isinstance(found, dict) else {}
+        dtype, sigma = FLOATS.get(str(found.get("dtype"))), found.get("rms_sigma")
+        if dtype is not None:
+            raw = values.to(dtype).contiguous().reshape(-1).view(torch.uint8)
+            own = blocks.sigma(str(found["dtype"]), raw, tuple(values.shape))
+            return own.where(own.isfinite(), torch.zeros(()))
+        return torch.full_like(values, float(sigma) if isinstance(sigma, int | float) else 0.0)
 
 
 def trace_tokens(recording: Recording, largest: int) -> list[int]:

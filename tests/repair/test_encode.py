@@ -44,7 +44,7 @@ def taking(own: Weight, other: Weight, mask: NDArray[np.bool_]) -> Weight:
         )
         return chosen[start : start + len(values)]
 
-    return replace(own, values_edits=(FromOther(other, rows),))
+    return replace(own, values_edits=(FromOther(other, rows, (0, len(every))),))
 
 
 def written(

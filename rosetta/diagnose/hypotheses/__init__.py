@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 
 from rosetta.diagnose.hypothesis import Fault, Proposal
@@ -22,9 +22,14 @@ def all_hypotheses() -> tuple[Hypothesis, ...]:
     return tuple(module.propose for module in modules)
 
 
-def takes_from_reference(propose: Hypothesis) -> bool:
-    """Whether a hypothesis repairs with values of the other side: `TAKES_FROM_REFERENCE = True` in its module.
-
-    It is asked last, for it has to decode both copies of every weight to say how much it would take.
+def in_turn(hypotheses: Iterable[Hypothesis]) -> list[list[Hypothesis]]:
+    """The hypotheses in the order in which they are asked, for what is asked late has to decode both copies of
+    every weight: those that undo a cause in the file's own bytes or settings, those of a module that says
+    `TAKES_FROM_REFERENCE = True`, and those that explain anything, `LAST_RESORT = True`.
     """
-    return bool(getattr(sys.modules[propose.__module__], "TAKES_FROM_REFERENCE", False))
+    turns: list[list[Hypothesis]] = [[], [], []]
+    for propose in hypotheses:
+        module = sys.modules[propose.__module__]
+        last, taking = (getattr(module, mark, False) for mark in ("LAST_RESORT", "TAKES_FROM_REFERENCE"))
+        turns[2 if last else 1 if taking else 0].append(propose)
+    return turns

@@ -11,7 +11,7 @@ from rosetta.diagnose.patches import of_weights, taking
 from rosetta.diagnose.region import ratios_of
 from rosetta.weight import Weight
 
-TAKES_FROM_REFERENCE = True
+LAST_RESORT = True
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
@@ -33,7 +33,7 @@ def _taking_blocks(suspect: Suspect, weight: Weight, other: Weight) -> Iterator[
         yield Proposal(
             kind="value.corrupted",
             role=suspect.role,
-            repair=taking(suspect, weight, other, region.mask),
+            repair=taking(suspect, weight, other, region.mask, region.rows),
             tensor=weight.name,
             message=f"{weight.name} differs in {said}, {region.where}",
             recommendation=f"copy or export {weight.entry.name} again: {region.where} are damaged",

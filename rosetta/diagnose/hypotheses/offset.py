@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from rosetta.diagnose.edits import Offset
 from rosetta.diagnose.hypothesis import Fault, Proposal
-from rosetta.diagnose.patches import changed, row_blocks_of
+from rosetta.diagnose.patches import changed, sampled_blocks_of
 from rosetta.weight import Weight
 
 
@@ -50,12 +50,11 @@ def offset_from_stage(fault: Fault, weight: Weight) -> float | None:
 
 def fitted_offset(a: Weight, b: Weight) -> float | None:
     """The mean difference of two copies; None where it explains less than half of it."""
-    total = squares = 0.0
-    for x, y in row_blocks_of(a, b):
-        gap = x.double() - y.double()
-        total, squares = total + float(gap.sum()), squares + float(gap.square().sum())
-    mean = total / max(1, a.count)
-    if not mean or not math.isfinite(mean) or not mean * mean * a.count >= 0.5 * squares:
+    gaps = [x - y for x, y in sampled_blocks_of(a, b)]
+    count, total = sum(gap.numel() for gap in gaps), sum(float(gap.sum()) for gap in gaps)
+    squares = sum(float(gap.square().sum()) for gap in gaps)
+    mean = total / max(1, count)
+    if not mean or not math.isfinite(mean) or not mean * mean * count >= 0.5 * squares:
         return None
     return _exact(mean)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from rosetta.diagnose.edits import Scaled
 from rosetta.diagnose.hypothesis import Fault, Proposal
-from rosetta.diagnose.patches import changed, row_blocks_of
+from rosetta.diagnose.patches import changed, sampled_blocks_of
 from rosetta.weight import Weight
 
 LEAST_CORRELATION = 0.8  # between the two copies; a copy in two bits still has 0.9
@@ -55,8 +55,7 @@ def factor_from_stage(fault: Fault, weight: Weight) -> float | None:
 def fitted_factor(a: Weight, b: Weight) -> float | None:
     """The factor of least squares between two copies; None where it is 1 or the copies have little in common."""
     dot = norm_a = norm_b = 0.0
-    for x, y in row_blocks_of(a, b):
-        x, y = x.double(), y.double()
+    for x, y in sampled_blocks_of(a, b):
         dot, norm_a, norm_b = (
             dot + float((x * y).sum()),
             norm_a + float((x * x).sum()),

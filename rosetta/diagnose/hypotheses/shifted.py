@@ -109,7 +109,7 @@ def _moved(suspect: Suspect, weight: Weight, other: Weight, shift: int) -> Itera
         lost = (-(-abs(shift) // block.type_size) + 1) * max(tail.size, block.block_size)
         if not 0 < tail.count <= min(lost, weight.count // 2):
             return
-        filled = taking(suspect, moved, other, tail.mask).patches
+        filled = taking(suspect, moved, other, tail.mask, tail.rows).patches
         patches = {name: both(patch, filled[name]) for name, patch in patches.items()}
         taken = of_weights(tail.count, weight.count)
     late = "late" if shift > 0 else "early"
