@@ -30,6 +30,7 @@ from rosetta.runtimes.recorded_config import recorded_config
 from rosetta.transformer import NotComputable, Op, Transformer, stage_name
 
 METADATA_KEY = "rosetta"
+FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 ALIGNMENT = 8  # of the header, as the safetensors library writes it
 
 
@@ -72,9 +73,6 @@ def write_trace(path: Path, stages: Iterable[tuple[str, Tensor]], facts: Mapping
 
 def _bytes(x: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return x.detach().float().cpu().contiguous().numpy().reshape(-1).view(np.uint8)
-
-
-FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 @dataclass(frozen=True)

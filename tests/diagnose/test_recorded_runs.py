@@ -12,6 +12,7 @@ import torch
 from fixtures import build, faults
 from fixtures.causes import Cause, assert_causes, assert_clean, assert_proven
 from fixtures.comparing import compared_files, faulty, tiny
+from fixtures.contents import FileContents
 from fixtures.recording import Stages, recorded
 
 SPECS = {
@@ -47,6 +48,19 @@ def test_same_file_is_a_match_though_nothing_is_computed_once_for_both(tmp_path:
     report = against_a_run(tmp_path, name, "gguf:F16", "gguf:F16", without=CONFIG)
     assert_clean(report)
     assert report.verdict == "match"
+
+
+@pytest.mark.parametrize("run", ["gguf:F16", "hf:BF16"])
+def test_large_weight_among_small_ones_is_rounded_as_coarsely_as_it_is_large(tmp_path: Path, run: str) -> None:
+    def outlier(file: FileContents) -> FileContents:
+        values = file.values("token_embd.weight")
+        values[:, 5] *= 41
+        return file.with_values("token_embd.weight", values)
+
+    spec = tiny("qwen2", tied=False)
+    trace = recorded(tmp_path / "run.safetensors", build(tmp_path, spec, run, outlier, stem="run"))
+    own = build(tmp_path, spec, "apr:F32", outlier, stem="own")
+    assert_clean(compared_files(own, f"trace:{trace}", tokens=None))
 
 
 WEIGHTS = [

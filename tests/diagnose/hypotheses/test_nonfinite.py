@@ -15,6 +15,7 @@ from fixtures.comparing import TOKENS, compared, tiny
 KIND, NAN, INF = "value.nonfinite", math.nan, math.inf
 LLAMA = tiny("llama", ffn=128, tied=False)
 WIDE = tiny("qwen2", hidden=256, ffn=512, heads=4, head_dim=64, layers=1, tied=False)
+NORMED = tiny("qwen3", hidden=256, ffn=512, heads=4, head_dim=64, layers=1)
 CASES = [
     # model, broken operand, the other, tensor, index, value, stage, weights that are lost
     (LLAMA, "gguf:F16", "hf:F16", "blk.1.ffn_up.weight", 70, NAN, "layers.1.ffn_up", 1),
@@ -23,6 +24,8 @@ CASES = [
     (LLAMA, "gguf:Q8_0", "hf:F16", "blk.0.ffn_down.weight", 70, NAN, "layers.0.ffn_out", 32),
     (LLAMA, "apr:APR_Q4", "gguf:F16", "blk.0.attn_v.weight", 0, INF, "layers.0.v", 32),
     (WIDE, "gguf:Q4_K", "hf:F16", "blk.0.attn_output.weight", 300, NAN, "layers.0.attn_out", 256),
+    # A row that the repair takes is exact, and still divided by a norm that is not.
+    (NORMED, "gguf:Q6_K", "hf:F32", "blk.0.attn_q.weight", 300, NAN, "layers.0.q", 256),
     (LLAMA, "apr-gguf:F16", "hf:F16", "blk.0.attn_norm.weight", 3, NAN, "layers.0.attn_norm", 1),
     (LLAMA, "gguf:F16", "apr:F16", "token_embd.weight", TOKENS[4] * 64 + 9, INF, "embedding", 1),
     (WIDE, "hf:F16", "gguf:F16", "output.weight", 256 * 7, NAN, "logits", 1),
