@@ -255,16 +255,24 @@ def same_bytes(a: Weight, b: Weight, rows_at_once: int = 4096) -> bool:
         return False
     rows = a.dims[0] if a.dims else 1
     ranges = [(start, min(start + rows_at_once, rows)) for start in range(0, rows, rows_at_once)]
-    if not ranges or not same_rows(a, b, *ranges[0]):  # what differs mostly does so from its first rows on
-        return not ranges
-    return all(spread(lambda part: same_rows(a, b, *part), ranges[1:]))
+
+    def same(part: tuple[int, int]) -> bool:
+        stored = same_stored_rows(a, b, *part)
+        return bool(torch.equal(a.values(*part), b.values(*part))) if stored is None else stored
+
+    if not all(same(part) for part in ranges[:1]):  # what differs mostly does so from its first rows on
+        return False
+    return all(spread(same, ranges[1:]))
 
 
-def same_rows(a: Weight, b: Weight, start: int, stop: int) -> bool:
-    """Whether rows start … stop of two weights of one dtype hold the same canonical bytes, or the same values."""
+def same_stored_rows(a: Weight, b: Weight, start: int, stop: int) -> bool | None:
+    """Whether rows start … stop of two weights of one dtype hold the same canonical bytes; None where rows are not
+    whole bytes."""
+    if a.dtype != b.dtype:
+        return False
     left, right = a.raw(start, stop), b.raw(start, stop)
     if left is None or right is None:
-        return bool(torch.equal(a.values(start, stop), b.values(start, stop)))
+        return None
     if left.size % 8 == 0 and left.size == right.size:  # eight bytes at a time
         return bool(np.array_equal(left.reshape(-1).view(np.uint64), right.reshape(-1).view(np.uint64)))
     return bool(np.array_equal(left, right))

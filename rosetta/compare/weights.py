@@ -16,7 +16,7 @@ from torch import Tensor
 from rosetta import blocks
 from rosetta.compare.results import WeightDiff
 from rosetta.transformer import row_ranges
-from rosetta.weight import FLOATS, Weight, same_bytes, same_rows
+from rosetta.weight import FLOATS, Weight, same_bytes, same_stored_rows
 from rosetta.workers import spread
 
 # How far a block's error may lie above its predicted rms, measured on clean copies (docs/noise.md, "Constants"):
@@ -126,7 +126,7 @@ class _Sums:
 def _measured(left: Weight, right: Weight, start: int, stop: int) -> _Sums:
     """Compare rows start … stop of two copies; a vector counts as one row."""
     a, explained = left.values(start, stop), left.sigma(start, stop).square_()
-    if same_rows(left, right, start, stop):
+    if same_stored_rows(left, right, start, stop):
         b, explained = a, explained.mul_(2)
     else:
         b = right.values(start, stop)
