@@ -168,7 +168,7 @@ class Noise:
         # the noise of the whole head: without it, a row that is exact (taken by a repair) would have none.
         squares = z.float().square()
         length = squares.sum(-1, keepdim=True) + z.shape[-1] * epsilon
-        divisor = squares * (squares * before).sum(-1, keepdim=True) / length.square()
+        divisor: Tensor = squares * (squares * before).sum(-1, keepdim=True) / length.square()
         return (before + divisor) * gain.float().square() + own
 
     def _floor(self, op: Op, step: Step, output: Tensor) -> Tensor:

@@ -180,6 +180,11 @@ def without_padding(models: dict[Side, Model], tokenized: Tokenized) -> tuple[di
     """
     if not all(model.weights for model in models.values()):
         return models, []
+    if any(
+        "token_embd.weight" in m.weights and m["vocab_size"] not in m.weights["token_embd.weight"].dims
+        for m in models.values()
+    ):
+        return models, []  # a config that denies the embedding is wrong, and its stage says so
     rows = {side: model["vocab_size"] for side, model in models.items()}
     common = min(rows.values())
     tokens = [len(t.vocabulary) for t in tokenized.tokenizers.values() if t is not None]

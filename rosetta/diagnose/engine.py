@@ -51,7 +51,14 @@ class Trial:
 
     @property
     def confirmed(self) -> bool:
-        """Whether the repairs bring the stage's local error back to its predicted noise."""
+        """Whether the repairs bring the stage's local error back to its predicted noise.
+
+        Of a recorded run, that noise must leave something of the stage: bytes misread as blocks with huge steps
+        would explain any error, and there are no weights to belie them.
+        """
+        local = self.outcome.local
+        if self.pair.recording is not None and local is not None and local.predicted_rel_l2 >= 1:
+            return False
         return self.outcome.absent or (self.outcome.comparable and not self.outcome.faulty)
 
 
@@ -73,20 +80,25 @@ class Engine:
         fault = Fault(layer, op, pair, outcome)
         trial = _Search(fault, subject_op, self.refuted).run()
         if trial is None:
-            self._leave_unexplained(fault)
+            models = self._leave_unexplained(fault)
         else:
+            models = trial.pair.reference.model, trial.pair.subject.model
             self.findings += [_finding(fault, trial, proposal) for proposal in trial.proposals]
             self.proven += trial.proposals
         self.seconds += time.perf_counter() - started
-        return None if trial is None else (trial.pair.reference.model, trial.pair.subject.model)
+        return models
 
-    def _leave_unexplained(self, fault: Fault) -> None:
-        """Say where a fault is of which no cause was proven; once for a setting that all layers share."""
+    def _leave_unexplained(self, fault: Fault) -> tuple[Model, Model] | None:
+        """Say where a fault is of which no cause was proven; once for a setting that all layers share.
+
+        Returns:
+            The models to go on with, where a size of the config is wrong that no tensor has.
+        """
         suspected = suspicion(fault)
         what = suspected.tensor or suspected.key or fault.stage
         mark = ("key" if suspected.key else fault.stage, what)
         if mark in self._unexplained:
-            return
+            return None
         self._unexplained.add(mark)
         self.proven.append(None)
         self.findings.append(
@@ -98,11 +110,16 @@ class Engine:
                 key=suspected.key,
                 **_own_names(fault, suspected.tensor),
                 message=suspected.why if suspected.why.startswith(what) else f"{what}: {suspected.why}",
-                recommendation=f"compare how both files were written at {what}",
+                recommendation=f"compare how both files were written at {what}"
+                if suspected.right is None
+                else f"write {what} {suspected.right}",
                 status="suspected",
                 evidence=Evidence(stage=fault.stage, before=_local(fault.outcome), after=None),
             )
         )
+        if suspected.key is None or suspected.right is None:
+            return None
+        return fault.reference.model, fault.subject.model.repaired({suspected.key: suspected.right})
 
 
 class _Search:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from rosetta.diagnose.hypotheses.missing import lacks_layer
 from rosetta.diagnose.hypothesis import Fault, impossible
 
 # Sizes that no repair can undo, because the tensors of the file have others.
-SIZES = ("embedding_length", "feed_forward_length")
+SIZES = ("embedding_length", "feed_forward_length", "vocab_size")
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,14 @@ class Suspicion:
         kind: of the finding.
         why: a sentence.
         tensor, key: what is suspected.
+        right: the value of the key to go on with: what is derived from a wrong size is accused of nothing.
     """
 
     kind: str
     why: str
     tensor: str | None = None
     key: str | None = None
+    right: Any = None
 
 
 def suspicion(fault: Fault) -> Suspicion:
@@ -60,7 +63,7 @@ def _by_dims(fault: Fault) -> Suspicion | None:
             if key is not None and suspect.role == "subject":
                 own, believed = changed[key]
                 why = f"{key} is {own.value}, the reference has {believed}, and so has {name}: {list(dims)}"
-                return Suspicion("unexplained", why, key=key)
+                return Suspicion("unexplained", why, key=key, right=believed)
     return None
 
 

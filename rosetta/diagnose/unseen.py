@@ -44,6 +44,7 @@ def unseen_findings(
     known = {finding.key for finding in found if finding.key is not None}
     for side, model in models.items():
         yield from _contradictions(side, model, known)
+        yield from _unused_head(side, repaired[side], known)
     subject: Side = "left" if reference == "right" else "right"
     own, believed = repaired[subject], repaired[reference]
     needed = tokens_needed(own, believed)
@@ -85,7 +86,6 @@ def _contradictions(side: Side, model: Model, known: set[str]) -> Iterator[Findi
             status="suspected",
             latent=True,
         )
-    yield from _unused_head(side, model, known)
     if getattr(model.container, "column_major", False):
         yield Finding(
             kind="layout.transposed",
@@ -101,14 +101,14 @@ def _contradictions(side: Side, model: Model, known: set[str]) -> Iterator[Findi
 
 
 def _unused_head(side: Side, model: Model, known: set[str]) -> Iterator[Finding]:
-    """A folder that ties its head by config and stores another one all the same: transformers uses the stored one."""
+    """A file that ties its head by config and stores another one all the same: every loader uses the stored one.
+
+    The model is the repaired one: of a stored copy that is damaged, it is the damage that is wrong."""
     key = "tied_embeddings"
     head, embedding = model.weights.get("output.weight"), model.weights.get("token_embd.weight")
     if key in known or head is None or embedding is None or head.entry is embedding.entry or not model[key]:
         return
-    if model.container.kind != "huggingface" or head.dims != embedding.dims:
-        return
-    if compare_weights(head, embedding).state == "differing":
+    if head.dims == embedding.dims and compare_weights(head, embedding).state == "differing":
         yield Finding(
             kind="config.tied_embeddings",
             side=side,

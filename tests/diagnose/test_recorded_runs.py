@@ -19,6 +19,7 @@ SPECS = {
     name: tiny(name, ffn=128, tied=name == "qwen3") for name in ("llama", "mistral", "qwen2", "qwen3", "gpt2")
 }
 CONFIG = ("config",)
+PARTS = ("weight", "bias")
 
 
 def against_a_run(
@@ -51,7 +52,9 @@ def test_same_file_is_a_match_though_nothing_is_computed_once_for_both(tmp_path:
 
 
 @pytest.mark.parametrize("run", ["gguf:F16", "hf:BF16"])
-def test_large_weight_among_small_ones_is_rounded_as_coarsely_as_it_is_large(tmp_path: Path, run: str) -> None:
+def test_large_weight_among_small_ones_is_rounded_as_coarsely_as_it_is_large(
+    tmp_path: Path, run: str
+) -> None:
     def outlier(file: FileContents) -> FileContents:
         values = file.values("token_embd.weight")
         values[:, 5] *= 41
@@ -89,6 +92,10 @@ WEIGHTS = [
      Cause("config.rope_type", "rope.type", declared=0, actual=2)),
     ("gpt2", "hf:F16", "gguf:F16", faults.fused_order("blk.0.attn_qkv.weight", "kqv"), "layers.0.q",
      Cause("layout.fused_order", "blk.0.attn_qkv.weight")),
+    ("gpt2", "hf:F16", "gguf:F16", [faults.fused_order(f"blk.0.attn_qkv.{part}", "vkq") for part in PARTS],
+     "layers.0.q", Cause("layout.fused_order", "blk.0.attn_qkv.weight")),
+    ("llama", "hf:F16", "gguf:Q4_0", faults.zeroed("blk.0.ffn_up.weight"), "layers.0.ffn_up",
+     Cause("value.zeroed", "blk.0.ffn_up.weight", status="suspected")),
     ("llama", "hf:F16", "gguf:F16", faults.swapped("blk.0.ffn_gate.weight", "blk.0.ffn_up.weight"),
      "layers.0.ffn_gate", Cause("value.swapped", "blk.0.ffn_gate.weight", partner="blk.0.ffn_up.weight")),
     ("qwen2", "hf:F16", "gguf:Q8_0", faults.dropped("blk.0.attn_q.bias"), "layers.0.q",

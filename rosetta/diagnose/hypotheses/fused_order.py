@@ -40,20 +40,34 @@ def _in_order(
     if not fault.recorded and not all(alike):
         return
     patches: dict[str, Patch] = {part.name: reading(part=part.part) for part in repaired}
-    if fault.recorded and not all(
-        fault.agrees_at(Repair(patches=patches), op, fault.layer) for op in ("q", "k", "v")
-    ):
+    if not fault.recorded:
+        yield _proposal(suspect, parts, order, patches)
         return
+    # Of a recorded run the weight alone proves nothing while the bias, exchanged with it, is still in the wrong order.
+    biases = {
+        name: reading(part=part.part)
+        for part in repaired
+        if (name := part.name.replace(".weight", ".bias")) in suspect.model.weights and name != part.name
+    }
+    for tried in (patches, patches | biases) if biases else (patches,):
+        if all(fault.agrees_at(Repair(patches=tried), op, fault.layer) for op in ("q", "k", "v")):
+            yield _proposal(suspect, parts, order, tried)
+
+
+def _proposal(
+    suspect: Suspect, parts: list[Weight], order: tuple[int, ...], patches: dict[str, Patch]
+) -> Proposal:
     short = [LAYER.sub(r"\2", part.name).rpartition(".")[0].removeprefix("attn_") for part in parts]
     found, wanted = ", ".join(short[which] for which in order), ", ".join(short)
-    own = parts[0].entry.name
-    yield Proposal(
+    own, fused = parts[0].entry.name, parts[0].name.replace(".attn_q.", ".attn_qkv.")
+    both = " (weight and bias)" if len(patches) > len(parts) else ""
+    return Proposal(
         kind="layout.fused_order",
         role=suspect.role,
         repair=Repair(patches=patches),
-        tensor=parts[0].name.replace(".attn_q.", ".attn_qkv."),
+        tensor=fused,
         declared=wanted,
         actual=found,
-        message=f"{parts[0].name.replace('.attn_q.', '.attn_qkv.')} holds its parts in the order {found}, not {wanted}",
+        message=f"{fused} holds its parts in the order {found}, not {wanted}{both}",
         recommendation=f"concatenate the parts of {own} in the order {wanted}",
     )

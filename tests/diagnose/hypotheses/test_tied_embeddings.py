@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,9 +25,12 @@ def test_head_that_a_file_lacks_may_be_lost_or_wrongly_tied(tmp_path: Path, oper
     assert report.findings[0].evidence.from_reference == "all 24576 weights of the head"
 
 
-def test_folder_that_says_tied_and_holds_another_head_is_told_though_the_head_is_used(tmp_path: Path) -> None:
-    """transformers leaves a stored head that differs untied: nothing diverges, and the config is wrong."""
-    report = compared(tmp_path, tiny("llama", tied=False), "hf:F32", "gguf:F32", faults.config_set(KEY, True))
+@pytest.mark.parametrize("operand", ["hf:F32", "apr:F32"])
+def test_file_that_says_tied_and_holds_another_head_is_told_though_the_head_is_used(
+    tmp_path: Path, operand: str
+) -> None:
+    """transformers and aprender use a stored head that differs: nothing diverges, and the config is wrong."""
+    report = compared(tmp_path, tiny("llama", tied=False), operand, "gguf:F32", faults.config_set(KEY, True))
     assert report.verdict == "match"
     cause = Cause(KIND, KEY, declared=True, actual=False, latent=True, status="suspected")
     assert_causes(report, cause)
@@ -42,3 +46,10 @@ def test_head_stored_where_the_reference_is_tied(tmp_path: Path) -> None:
 @pytest.mark.parametrize("operand", ["apr:F16", "apr-gguf:F16", "gguf:F16", "hf:F16"])
 def test_stored_copy_of_the_embedding_is_a_tied_head(tmp_path: Path, operand: str) -> None:
     assert_clean(compared(tmp_path, tiny("qwen2", ffn=128, tied=True), "apr:F16", operand))
+
+
+@pytest.mark.parametrize("fault", [faults.scaled("output.weight", 2.0), faults.zeroed("output.weight")])
+def test_damaged_copy_of_the_embedding_is_still_a_tied_head(tmp_path: Path, fault: Any) -> None:
+    report = compared(tmp_path, tiny("qwen2", ffn=128, tied=True), "apr:F16", "gguf:F16", fault)
+    (found,) = report.findings
+    assert (found.tensor, found.status, found.latent) == ("output.weight", "confirmed", False)
