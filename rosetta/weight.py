@@ -187,6 +187,22 @@ class Weight:
                 sigma, values = edit.sigma(sigma, values, start), edit.values(values, start)
         return sigma
 
+    def corner(self, rows: int, columns: int) -> Tensor:
+        """The first canonical rows, float32 [rows, columns]; of a turned matrix only their first columns, for
+        which the stored rows behind them need not be decoded."""
+        block = blocks.block_format(self.dtype)
+        edited = self.bytes_edit is not None or any(edit.touches(0, rows) for edit in self.values_edits)
+        if not self.transposed or edited or len(self.stored_dims) != 2 or not block.block_size:
+            return self.values(0, rows)
+        count, width = min(columns, self.stored_dims[0]), self.stored_dims[1]
+        row_bytes = self._row_bytes()
+        whole_blocks = -(-count * width // block.block_size)  # where they run on from row to row
+        dims = (whole_blocks * block.block_size,) if row_bytes is None else (count, width)
+        size = whole_blocks * block.type_size if row_bytes is None else count * row_bytes
+        data = torch.from_numpy(self.container.read(self.entry.name, 0, size))
+        stored = blocks.decode(self.dtype, data, dims).view(-1)[: count * width].view(count, width)
+        return stored[:, self._source_rows(0, rows)].T
+
     def rows(self, indices: Sequence[int]) -> Tensor:
         """The given canonical rows as float32 [len(indices), C], reading no others where the layout allows."""
         return self._rows(Weight.values, indices)

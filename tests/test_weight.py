@@ -161,6 +161,18 @@ def test_a_turned_matrix_is_the_same_however_much_of_it_is_read_at_once(
     np.testing.assert_array_equal(found.values().numpy(), expected)
     np.testing.assert_array_equal(found.values(20, 50).numpy(), expected[20:50])
     assert found.values(20, 50).is_contiguous()
+    np.testing.assert_array_equal(found.corner(20, 4).numpy(), expected[:20, :4])
+
+
+@pytest.mark.parametrize("columns", [1, 5, 100])
+def test_a_corner_of_a_turned_matrix_whose_blocks_span_its_rows(columns: int) -> None:
+    values = random(40, 24)  # blocks of 32 weights, one after another
+    container = MemoryContainer(
+        {}, {"w": ("Q8_0", (40, 24), encode(values.reshape(1, -1), "Q8_0").reshape(-1))}
+    )
+    found = Weight("w", container, container.tensors["w"], "Q8_0", (40, 24), transposed=True)
+    np.testing.assert_array_equal(found.corner(16, columns).numpy(), found.values()[:16, :columns].numpy())
+    assert all(stop < found.entry.nbytes for _, _, stop in found.container.reads[:1]) == (columns < 40)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("dtype", ["F16", "Q8_0"])

@@ -27,7 +27,7 @@ from rosetta.weight import Weight
 from rosetta.workers import spread
 
 Role = Literal["reference", "subject"]
-SAMPLED_ROWS = 16
+SAMPLED_ROWS, SAMPLED_COLUMNS = 16, 128
 CLOSE = 0.3  # relative: a wrong order of rows gives about 1.4, a copy in two bits less than this
 ABSURD = 1e5  # no trained weight is that large; a misread exponent is
 
@@ -265,7 +265,9 @@ def looks_like(a: Weight, b: Weight, least: float = 0.8, either_sign: bool = Fal
     """A quick look at some rows: whether the values of two weights are correlated at least so much."""
     if a.dims != b.dims or not (readable(a) and readable(b)):
         return False
-    x, y = (w.values(0, SAMPLED_ROWS).double().flatten() for w in (a, b))
+    x, y = (w.corner(SAMPLED_ROWS, SAMPLED_COLUMNS).double() for w in (a, b))
+    common = min(x.shape[-1], y.shape[-1])
+    x, y = (z[..., :common].flatten() for z in (x, y))
     norm = float(x.norm() * y.norm())
     likeness = abs(float(x @ y)) if either_sign else float(x @ y)
     return bool(torch.equal(x, y)) or (norm > 0 and likeness >= least * norm)
