@@ -20,24 +20,30 @@ from rosetta.weight import FLOATS, Weight, same_bytes, same_stored_rows
 from rosetta.workers import spread
 
 # How far a block's error may lie above its predicted rms, measured on clean copies (docs/noise.md, "Constants"):
-# where 99 % of a tensor's blocks lie below the first number its encoder was a plain one, and the second is the cut;
-# else the encoder weighed some weights more than others, and the third is.
+# where 99 % of a tensor's blocks lie below the first number its encoder was a plain one, and the second is the cut.
+# An encoder that weighed some weights more than others has wider tails the higher that 99 % lies, and the cut grows
+# with its power, up to the third.
 PLAIN_BELOW, PLAIN_CUT, ANY_CUT = 0, 1, 2
+TAIL_POWER = 6
 BLOCK_CUTS: dict[str, tuple[float, float, float]] = {
     **dict.fromkeys(("F64", "F32", "F16", "BF16"), (1.60, 2.0, 4.0)),
     **dict.fromkeys(("Q8_0", "APR_Q8"), (1.25, 2.0, 3.0)),
-    **dict.fromkeys(("Q5_1", "Q5_0", "Q4_1", "Q4_0", "APR_Q4"), (1.30, 2.0, 12.0)),
-    "Q6_K": (1.25, 2.0, 16.0),
-    "Q5_K": (1.10, 2.0, 10.0),
-    "Q4_K": (1.10, 2.0, 12.0),
-    "Q3_K": (1.40, 2.5, 10.0),
-    "Q2_K": (1.30, 3.5, 20.0),
-    **dict.fromkeys(("IQ4_NL", "IQ4_XS"), (1.20, 2.0, 9.0)),
+    "APR_Q4": (1.30, 2.0, 12.0),
+    "Q4_0": (1.18, 2.0, 12.0),
+    "Q5_0": (1.15, 2.0, 12.0),
+    **dict.fromkeys(("Q5_1", "Q4_1"), (1.08, 2.0, 12.0)),
+    "Q6_K": (1.14, 2.0, 16.0),
+    "Q5_K": (0.98, 2.0, 10.0),
+    "Q4_K": (1.00, 2.0, 12.0),
+    "Q3_K": (1.30, 2.5, 10.0),
+    "Q2_K": (1.17, 3.5, 20.0),
+    **dict.fromkeys(("IQ4_NL", "IQ4_XS"), (1.09, 2.0, 9.0)),
     **dict.fromkeys(("MXFP4", "NVFP4"), (1.60, 2.5, 2.5)),
-    **dict.fromkeys(("IQ3_S", "IQ3_XXS"), (1.60, 2.5, 7.0)),
+    "IQ3_S": (1.15, 2.5, 7.0),
+    "IQ3_XXS": (1.20, 2.5, 7.0),
     **dict.fromkeys(("TQ1_0", "TQ2_0"), (1.25, 2.0, 2.0)),
 }
-OTHER_CUTS = (1.60, 2.5, 16.0)  # IQ2, IQ1
+OTHER_CUTS = (1.20, 2.5, 40.0)  # IQ2, IQ1
 COMMON = 0.99
 # A whole tensor whose rms error is this many times its prediction is a fault: clean ones stay below 1.3, and no
 # rounding of a single weight on both sides reaches √6.
@@ -190,7 +196,8 @@ def block_cut(left: Weight, right: Weight, common: float) -> float:
         (left, right), key=lambda weight: weight.entry.nbytes / max(1, math.prod(weight.entry.dims))
     )
     cuts = BLOCK_CUTS.get(coarser.dtype, OTHER_CUTS)
-    return cuts[PLAIN_CUT] if common <= cuts[PLAIN_BELOW] else cuts[ANY_CUT]
+    spread_out = max(1.0, common / cuts[PLAIN_BELOW])
+    return min(cuts[ANY_CUT], cuts[PLAIN_CUT] * spread_out**TAIL_POWER)
 
 
 def group_ratios(gap: Tensor, explained: Tensor, group: int) -> Tensor:

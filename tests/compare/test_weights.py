@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fixtures import ggml
 from fixtures.dtypes import encode
 from fixtures.memory import MemoryContainer
+from fixtures.noise import heavy_tailed
 from fixtures.scales import scaled_block
 from rosetta.compare.weights import WeightPair, compare_weights
 from rosetta.weight import Weight
@@ -72,6 +73,26 @@ def test_copy_by_ggmls_own_quantiser_is_within_noise(dtype: str) -> None:
     for weights in (None, importance):
         raw = ggml.quantize(values, dtype, weights)
         assert compare_weights(weight(dtype, raw, values.shape), copy(values, "F32")).state == "within_noise"
+
+
+# (dtype, log spread of the importance matrix): tails between a plain encoder's and the most skewed one's
+MILDLY_WEIGHED = [
+    *[(dtype, spread) for dtype in QUANTISED for spread in (0.5, 1.0)],
+    ("Q6_K", 0.75), ("Q4_1", 1.25), ("Q4_1", 1.5), ("Q5_1", 1.25), ("Q5_1", 1.5),
+]  # fmt: skip
+
+
+@pytest.mark.requires_llamacpp
+@pytest.mark.parametrize(("dtype", "spread"), MILDLY_WEIGHED)
+def test_a_mildly_skewed_importance_matrix_is_no_fault(dtype: str, spread: float) -> None:
+    """Every published quantisation with an importance matrix is such a one."""
+    pytest.importorskip("llama_cpp")
+    random = np.random.default_rng(7)
+    values = heavy_tailed(random, 1024, 1024)
+    importance = np.exp(random.normal(0, spread, 1024)).astype(np.float32)
+    raw = ggml.quantize(values, dtype, importance)
+    found = compare_weights(weight(dtype, raw, values.shape), copy(values, "F32"))
+    assert found.state == "within_noise", f"worst block {found.worst_ratio:.2f} σ at {found.worst_block}"
 
 
 @pytest.mark.parametrize(
