@@ -6,6 +6,7 @@ is compared: names, fused and Conv1D tensors, the order of rotary rows, a tied h
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -57,6 +58,12 @@ class Model:
     @property
     def block_count(self) -> int:
         return int(self["block_count"])
+
+    @property
+    def position_count(self) -> float:
+        """Tokens that the table of learned positions has rows for; infinite where there is no table."""
+        table = self.weights.get("position_embd.weight") if self.architecture.learned_positions else None
+        return table.dims[0] if table is not None and table.dims else math.inf
 
     @cached_property
     def expected_dims(self) -> dict[str, tuple[int, ...]]:

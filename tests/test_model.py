@@ -358,7 +358,7 @@ def test_two_names_of_one_tensor_are_refused(tmp_path: Path) -> None:
         ({"hidden_size": None}, RosettaError, "embedding_length"),
         ({"rope_theta": -1.0}, RosettaError, "not positive"),
         ({"rope_scaling": {"rope_type": "su", "factor": 2.0}}, UnsupportedError, "su"),
-        ({"rope_scaling": {"rope_type": "llama3", "factor": "x"}}, UnsupportedError, "factor"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": "x"}}, DamagedFileError, "factor"),
         ({"hidden_act": "mish"}, UnsupportedError, "mish"),
     ],
     ids=lambda value: json.dumps(value) if isinstance(value, dict) else "",

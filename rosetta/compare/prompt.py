@@ -9,6 +9,7 @@ from rosetta.compare.options import Options
 from rosetta.compare.results import Side, TokensDiff
 from rosetta.errors import RosettaError, UsageError
 from rosetta.model import Model
+from rosetta.runtimes.torch import check_positions
 from rosetta.runtimes.trace import Recording, trace_tokens
 from rosetta.tokenizer import Tokenizer, load_tokenizer
 
@@ -39,7 +40,8 @@ def tokenize(left: Model, right: Model, options: Options) -> Tokenized:
     """Tokenize the prompt on both sides, or take the ids that were given.
 
     Raises:
-        UsageError: no tokens, an id beyond the vocabulary, or a prompt that no side can tokenize.
+        UsageError: no tokens, an id beyond the vocabulary, more tokens than positions, or a prompt that no side
+            can tokenize.
     """
     models: dict[Side, Model] = {"left": left, "right": right}
     for side, model in models.items():
@@ -68,6 +70,7 @@ def tokenize(left: Model, right: Model, options: Options) -> Tokenized:
     if not run:
         raise UsageError("the prompt has no tokens", remedy="give a longer one, or --tokens")
     _check_vocabulary(run, models)
+    check_positions(run, left, right)
     prompt = options.prompt if options.tokens is None else None
     return Tokenized(_diff(ids["left"], ids["right"]), run, tokenizers, notes, prompt)
 

@@ -50,7 +50,7 @@ def run_stages(
         dtype: `float32` or `float64`.
 
     Raises:
-        UsageError: an id is beyond the vocabulary, or there is no such device.
+        UsageError: an id is beyond the vocabulary, the ids are more than the positions, or there is no such device.
         DamagedFileError: a stage cannot be computed as the file says.
     """
     if device == "cuda" and not torch.cuda.is_available():
@@ -60,6 +60,7 @@ def run_stages(
             f"token id {max(ids)} is beyond the vocabulary of {model['vocab_size']} tokens",
             remedy="give ids below it",
         )
+    check_positions(ids, model)
     done = "tokens"
     try:
         with one_thread_each():
@@ -72,6 +73,20 @@ def run_stages(
             file=model.container.path,
             remedy="compare it with another copy of the model",
         ) from reason
+
+
+def check_positions(ids: Sequence[int], *models: Model) -> None:
+    """Refuse more tokens than any of the models has positions for: a fault of the prompt, not of a file.
+
+    Raises:
+        UsageError: there are too many.
+    """
+    most = max(model.position_count for model in models)
+    if len(ids) > most:
+        raise UsageError(
+            f"the prompt has {len(ids)} tokens, and the model positions for {most}",
+            remedy="give a shorter one",
+        )
 
 
 def run_facts(

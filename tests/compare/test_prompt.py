@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
-from fixtures import contents
+from fixtures import build, contents, pair
 from fixtures.comparing import compared_files, tiny
 from fixtures.contents import FileContents
 from fixtures.tokenizer import vocabulary
@@ -115,3 +115,17 @@ def test_no_tokens_are_refused(tmp_path: Path, options: Options) -> None:
     side = model(tmp_path, "gguf:F16")
     with pytest.raises(UsageError, match="no tokens"):
         tokenize(side, side, options)
+
+
+def test_more_tokens_than_positions_are_the_prompts_fault(tmp_path: Path) -> None:
+    """A clean pair of GPT-2 would be called divergent: neither side can compute its embedding."""
+    paths = pair(tmp_path, tiny("gpt2", layers=1, context=16), "apr:F16", "gguf:F16")
+    with pytest.raises(UsageError, match="the prompt has 17 tokens, and the model positions for 16: give a"):
+        compared_files(*paths, tokens=range(17))
+    assert compared_files(*paths, tokens=range(16)).verdict == "match"
+
+
+def test_a_table_of_positions_that_is_short_on_one_side_only_is_that_files_fault(tmp_path: Path) -> None:
+    short = build(tmp_path, tiny("gpt2", layers=1, context=16), "apr:F16")
+    whole = build(tmp_path, tiny("gpt2", layers=1, context=32), "gguf:F16")
+    assert compared_files(short, whole, tokens=range(17)).verdict == "divergent"

@@ -64,6 +64,12 @@ def test_token_beyond_the_vocabulary_is_refused(tmp_path: Path) -> None:
         list(run_stages(opened(tmp_path), [1, 384]))
 
 
+def test_more_tokens_than_positions_are_refused(tmp_path: Path) -> None:
+    model = open_model(build(tmp_path, tiny("gpt2", layers=1, context=16), "gguf:F32"))
+    with pytest.raises(UsageError, match="17 tokens, and the model positions for 16"):
+        list(run_stages(model, range(17)))
+
+
 def test_device_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(UsageError, match="no CUDA device"):
