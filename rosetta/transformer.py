@@ -70,7 +70,7 @@ class WeightCache:
 
     def values(self, weight: Weight) -> Tensor:
         if weight not in self._values:
-            self._values[weight] = self.moved(weight.values())
+            self._values[weight] = self.moved(weight.values(device=self.device))
         return self._values[weight]
 
     def share(self, weight: Weight, same: Weight) -> None:
@@ -135,7 +135,7 @@ class Step:
         y = x.new_empty(len(x), weight.dims[0])
 
         def multiply(rows: tuple[int, int]) -> None:
-            y[:, slice(*rows)] = F.linear(x, self.cache.moved(weight.values(*rows)))
+            y[:, slice(*rows)] = F.linear(x, self.cache.moved(weight.values(*rows, self.cache.device)))
 
         spread(multiply, ranges)
         bias = self.optional(f"{stem}.bias")

@@ -52,6 +52,8 @@ class RowOrder:
         return np.concatenate([index, np.arange(heads * self.head_size, rows)])
 
 
+Device = str | torch.device
+
 BytesEdit = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 """All stored bytes of a tensor -> as many repaired ones."""
 
@@ -171,18 +173,23 @@ class Weight:
         stored = self.container.read(self.entry.name, (first + low) * row_bytes, (high - low) * row_bytes)
         return stored.reshape(-1, row_bytes)[wanted - low]
 
-    def values(self, start: int = 0, stop: int | None = None) -> Tensor:
-        """Canonical rows start … stop as float32, [rows, C] ([rows] of a vector)."""
-        values = self._decoded(blocks.decode, start, stop)
+    def values(self, start: int = 0, stop: int | None = None, device: Device = "cpu") -> Tensor:
+        """Canonical rows start … stop as float32, [rows, C] ([rows] of a vector).
+
+        Args:
+            start, stop: the rows; all of them by default.
+            device: where they are decoded: the bytes are a fraction of what the values would be.
+        """
+        values = self._decoded(blocks.decode, start, stop, device)
         for edit in self.values_edits:
             values = edit.values(values, start)
         return values
 
-    def sigma(self, start: int = 0, stop: int | None = None) -> Tensor:
-        """Standard deviation of the rounding of each weight that its dtype explains, shaped as `values`."""
-        sigma = self._decoded(blocks.sigma, start, stop)
+    def sigma(self, start: int = 0, stop: int | None = None, device: Device = "cpu") -> Tensor:
+        """Standard deviation of the rounding of each weight that its dtype explains, as `values` gives these."""
+        sigma = self._decoded(blocks.sigma, start, stop, device)
         if self.values_edits:
-            values = self._decoded(blocks.decode, start, stop)
+            values = self._decoded(blocks.decode, start, stop, device)
             for edit in self.values_edits:
                 sigma, values = edit.sigma(sigma, values, start), edit.values(values, start)
         return sigma
@@ -223,21 +230,21 @@ class Weight:
             return decode(self, 0, None)[list(indices)]
         return torch.cat([decode(self, i, i + 1) for i in indices])
 
-    def _decoded(self, decode: blocks.Decoder, start: int, stop: int | None) -> Tensor:
+    def _decoded(self, decode: blocks.Decoder, start: int, stop: int | None, device: Device) -> Tensor:
         raw = self._raw(start, stop)
         if raw is not None:
             dims = (len(raw), *self.dims[1:])
-            return decode(self.dtype, torch.from_numpy(raw.reshape(-1)), dims)
+            return decode(self.dtype, _on(device, raw), dims)
         row_bytes, wanted = self._row_bytes(), self._source_rows(start, stop)
         if self.transposed and row_bytes is not None:
 
             def columns(part: tuple[int, int]) -> Tensor:
                 rows = self._stored_rows(part, row_bytes)
                 dims = (len(rows), *self.stored_dims[1:])
-                return decode(self.dtype, torch.from_numpy(rows.reshape(-1)), dims)[:, wanted].T.contiguous()
+                return decode(self.dtype, _on(device, rows), dims)[:, wanted].T.contiguous()
 
             return torch.cat(spread(columns, self._parts(row_bytes)), dim=1)
-        whole = decode(self.dtype, torch.from_numpy(self._stored()), self.stored_dims)
+        whole = decode(self.dtype, _on(device, self._stored()), self.stored_dims)
         return (whole.T if self.transposed else whole)[wanted].contiguous()
 
     def _stored(self) -> NDArray[np.uint8]:
@@ -263,6 +270,11 @@ class Weight:
         if row_bytes % block.type_size or row_bytes // block.type_size != -(-columns // block.block_size):
             return None
         return row_bytes
+
+
+def _on(device: Device, data: NDArray[np.uint8]) -> Tensor:
+    """Bytes, flat, on a device."""
+    return torch.from_numpy(data.reshape(-1)).to(device)
 
 
 def same_bytes(a: Weight, b: Weight, rows_at_once: int = 4096) -> bool:

@@ -21,6 +21,7 @@ from rosetta.compare.results import LocalError
 from rosetta.compare.weights import WeightPair, variance
 from rosetta.model import Model
 from rosetta.transformer import Op, Step, normalised, rotary_angles, row_ranges
+from rosetta.weight import Device
 from rosetta.workers import spread
 
 # An element beyond this many σ, or a stage whose rms is beyond this many times its prediction, is a fault.
@@ -92,12 +93,13 @@ class Noise:
         pair = self.pairs.get(full)
         return pair is not None and pair.explained
 
-    def _variance(self, full: str, start: int = 0, stop: int | None = None) -> Tensor:
+    def _variance(self, full: str, device: Device, start: int = 0, stop: int | None = None) -> Tensor:
         """Explained variance of the difference of a weight's two copies, [rows, C]."""
         if self.recorded is None:
-            return variance(self.left.weights[full], self.right.weights[full], start, stop)
+            return variance(self.left.weights[full], self.right.weights[full], start, stop, device)
         own = self.right.weights[full]
-        return own.sigma(start, stop).square() + self.recorded(full, own.values(start, stop)).square()
+        recorded = self.recorded(full, own.values(start, stop, device))
+        return own.sigma(start, stop, device).square() + recorded.square()
 
     def _from_weights(self, op: Op, step: Step, output: Tensor) -> Tensor:
         if op.name == "embedding":
@@ -134,7 +136,7 @@ class Noise:
     def _vector(self, step: Step, name: str) -> Tensor | None:
         """Explained variance of a vector (a bias, a norm's weight), [R]."""
         full = step.full_name(name)
-        return self._variance(full).to(step.cache.device) if self._explains(full) else None
+        return self._variance(full, step.cache.device) if self._explains(full) else None
 
     def _norm(self, step: Step, stem: str, x: Tensor) -> Tensor:
         y = normalised(x, step["norm_type"], step[step.model.architecture.epsilon_key]).float()
@@ -153,7 +155,7 @@ class Noise:
         if self._explains(full):
             squares = x.float().square()
             ranges = row_ranges(step.source(f"{stem}.weight"))
-            parts = spread(lambda rows: squares @ self._variance(full, *rows).to(x.device).T, ranges)
+            parts = spread(lambda rows: squares @ self._variance(full, x.device, *rows).T, ranges)
             total = torch.cat(parts, dim=-1)
         return total if bias is None else total + bias
 
@@ -185,7 +187,7 @@ class Noise:
             squares = x.float().square()
             weight = step.source(f"{stem}.weight")
             parts = spread(
-                lambda rows: squares @ weight.values(*rows).to(x.device).square().T, row_ranges(weight)
+                lambda rows: squares @ weight.values(*rows, x.device).square().T, row_ranges(weight)
             )
             magnitude = torch.cat(parts, dim=-1).sqrt()
             floor = units * unit * magnitude.view(output.shape)

@@ -16,7 +16,7 @@ from torch import Tensor
 from rosetta import blocks
 from rosetta.compare.results import WeightDiff
 from rosetta.transformer import row_ranges
-from rosetta.weight import FLOATS, Weight, same_bytes, same_stored_rows
+from rosetta.weight import FLOATS, Device, Weight, same_bytes, same_stored_rows
 from rosetta.workers import spread
 
 # How far a block's error may lie above its predicted rms, measured on clean copies (docs/noise.md, "Constants"):
@@ -91,9 +91,11 @@ def readable(weight: Weight) -> bool:
     return blocks.fits(weight.dtype, weight.entry.nbytes, weight.stored_dims)
 
 
-def variance(left: Weight, right: Weight, start: int = 0, stop: int | None = None) -> Tensor:
-    """Variance of the difference of two copies that their dtypes explain, float32 [rows, C]."""
-    return left.sigma(start, stop).square() + right.sigma(start, stop).square()
+def variance(
+    left: Weight, right: Weight, start: int = 0, stop: int | None = None, device: Device = "cpu"
+) -> Tensor:
+    """Variance of the difference of two copies that their dtypes explain, float32 [rows, C]; see `Weight.sigma`."""
+    return left.sigma(start, stop, device).square() + right.sigma(start, stop, device).square()
 
 
 def describe(

@@ -106,10 +106,10 @@ class FromOther:
         stop = start + len(values)
         if not self.touches(start, stop):
             return values
-        return torch.where(self.mask(start, values), self.other.values(start, stop), values)
+        return torch.where(self.mask(start, values), self.other.values(start, stop, values.device), values)
 
     def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
         stop = start + len(values)
         if not self.touches(start, stop):
             return sigma
-        return torch.where(self.mask(start, values), self.other.sigma(start, stop), sigma)
+        return torch.where(self.mask(start, values), self.other.sigma(start, stop, values.device), sigma)

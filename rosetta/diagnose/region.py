@@ -60,8 +60,8 @@ class Region:
     def mask(self, start: int, values: Tensor) -> Tensor:
         """Which of the values of the rows from `start` on are in the region; see `edits.Mask`."""
         if values.dim() < 2:
-            return self._wide(self.groups)[0, start : start + len(values)]
-        return self._wide(self.groups[start : start + len(values)])
+            return self._wide(self.groups)[0, start : start + len(values)].to(values.device)
+        return self._wide(self.groups[start : start + len(values)].to(values.device))
 
     def _wide(self, groups: Tensor) -> Tensor:
         return groups.repeat_interleave(self.size, dim=1)[:, : self.dims[-1]]

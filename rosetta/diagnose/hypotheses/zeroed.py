@@ -25,10 +25,10 @@ def propose(fault: Fault) -> Iterator[Proposal]:
 def _zeros(weight: Weight, other: Weight) -> Mask:
     def lost(start: int, values: Tensor) -> Tensor:
         zero, stop = values == 0, start + len(values)
-        theirs = other.values(start, stop)
+        theirs = other.values(start, stop, values.device)
         lost = zero & (theirs != 0)
         if bool(lost.any()):  # mostly there is none, and what is allowed costs more than all the rest
-            lost &= theirs.square() > SIGMAS**2 * variance(weight, other, start, stop)
+            lost &= theirs.square() > SIGMAS**2 * variance(weight, other, start, stop, values.device)
         # Of a row that is zero throughout, the small values are lost as well.
         empty_rows = zero.all(-1, keepdim=True) & lost.any(-1, keepdim=True)
         return lost | (empty_rows & zero)
