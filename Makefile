@@ -26,8 +26,9 @@ demo: $(READY)
 	$(BIN)/rosetta $(DEMO)/model.apr $(DEMO)/model.gguf --prompt "2+2=" --assert-match
 	$(BIN)/rosetta $(DEMO)/broken.apr $(DEMO)/model.gguf --prompt "2+2=" --assert-match; test $$? -eq 1
 
+# One process a core, each with one thread: more of them would wait for each other.
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -48,7 +48,6 @@ class Architecture:
         rope: order of the rotary pairs in GGUF's Q and K rows; None: no rotary embedding.
         rope_theta: where the key is missing, by container.
         learned_positions: whether a position table is added to the embedding.
-        bias: tensors (without `blk.N.`) that the published models give a bias; others may have one.
         qk_norm: an RMSNorm over each head of q and k.
         conv1d: tensors that a Hugging Face folder stores as `[in, out]` (transformers' Conv1D).
         huggingface: what transformers' config class assumes where config.json lacks a key, under GGUF keys
@@ -65,7 +64,6 @@ class Architecture:
     rope: int | None = SPLIT_HALF
     rope_theta: Default = Default(apr=10000.0, gguf=10000.0, huggingface=10000.0)
     learned_positions: bool = False
-    bias: frozenset[str] = frozenset()
     qk_norm: bool = False
     conv1d: frozenset[str] = frozenset()
     huggingface: Mapping[str, Any] = field(default_factory=dict, hash=False)

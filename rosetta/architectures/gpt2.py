@@ -12,7 +12,6 @@ GPT2 = Architecture(
     gated=False,
     rope=None,
     learned_positions=True,
-    bias=frozenset({"attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_down"}),
     conv1d=frozenset({"attn_qkv", "attn_output", "ffn_up", "ffn_down"}),
     huggingface={  # transformers, GPT2Config
         "block_count": 12,

@@ -8,7 +8,6 @@ QWEN2 = Architecture(
     classes=("Qwen2ForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope_theta=Default(apr=1e6, gguf=10000.0, huggingface=10000.0),
-    bias=frozenset({"attn_q", "attn_k", "attn_v"}),
     huggingface={  # transformers, Qwen2Config
         "block_count": 32,
         "context_length": 32768,
