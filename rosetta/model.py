@@ -261,10 +261,11 @@ def _weights(
 
 
 def _check_dtype(container: Container, entry: TensorEntry) -> None:
-    """Refuse a weight whose dtype holds no real numbers, by name."""
-    if entry.dtype not in blocks.FORMATS or blocks.FORMATS[entry.dtype].write_sigma is None:
+    """Refuse a weight whose dtype holds no real numbers, or is not decoded, by name."""
+    known = blocks.FORMATS.get(entry.dtype)
+    if known is None or known.write_sigma is None:
         raise UnsupportedError(
-            f"its dtype {entry.dtype} cannot hold weights",
+            f"its dtype {entry.dtype} " + ("is not decoded" if known is None else "cannot hold weights"),
             file=container.path,
             where=f"tensor {entry.name!r}",
             remedy="convert it to a float or a quantised dtype",

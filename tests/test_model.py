@@ -17,6 +17,7 @@ from fixtures.architectures import blueprint
 from fixtures.blueprint import interleaved, llama3_factors
 from fixtures.contents import FileContents
 from fixtures.faults import Fault
+from fixtures.memory import MemoryContainer
 from fixtures.raw_apr import RawTensor, raw_apr
 from fixtures.weights import state_dict
 from fixtures.writing import write
@@ -379,6 +380,15 @@ def test_weight_whose_dtype_is_no_weights_is_refused_by_name(tmp_path: Path) -> 
     write(file.with_tensor("blk.0.attn_q.weight", dtype="I32"), path)
     with pytest.raises(UnsupportedError, match=r"attn_q\.weight.*I32 cannot hold weights"):
         open_model(path)
+
+
+def test_weight_of_a_dtype_that_is_not_decoded_is_refused_by_name() -> None:
+    """ggml's Q1_0 holds weights well enough; it is rosetta that has no decoder for it."""
+    tensors = {"token_embd.weight": ("Q1_0", (4, 128), np.zeros(72, np.uint8))}
+    settings = {"block_count": 1, "embedding_length": 128, "feed_forward_length": 256, "context_length": 64}
+    settings["attention.head_count"] = 2
+    with pytest.raises(UnsupportedError, match=r"token_embd\.weight.*Q1_0 is not decoded"):
+        build_model(MemoryContainer(settings, tensors, architecture="llama"))
 
 
 def test_metadata_without_tensors_is_no_model(tmp_path: Path) -> None:
