@@ -239,12 +239,13 @@ def attention_scores(step: Step) -> Tensor:
 
     if len(q) * tokens**2 <= SCORES_AT_ONCE or len(q) % len(k):  # heads that fit no key: torch says so
         return of(q, k)
-    scores = q.new_empty(
-        len(q), tokens, tokens
-    )  # what it takes to compute them exists for one group at a time
-    for head in range(len(k)):
+    scores = q.new_empty(len(q), tokens, tokens)
+
+    def write(head: int) -> None:  # what it takes to compute them exists for one group a core at a time
         group = slice(head * groups, (head + 1) * groups)
         scores[group] = of(q[group], k[head : head + 1])
+
+    spread(write, range(len(k)))
     return scores
 
 
@@ -260,7 +261,8 @@ def attention_context(step: Step) -> Tensor:
     """Values weighted by the scores, heads side by side: [T, N·D]."""
     scores, v = step.inputs["attn_scores"], step.inputs["v"].transpose(0, 1)  # [N, T, T], [K, T, D]
     tokens, groups = scores.shape[1], len(scores) // len(v)
-    context = scores.reshape(len(v), groups * tokens, tokens) @ v
+    grouped = scores.reshape(len(v), groups * tokens, tokens)
+    context = torch.stack(spread(lambda head: grouped[head] @ v[head], range(len(v))))
     return context.view(len(scores), tokens, -1).transpose(0, 1).reshape(tokens, -1)
 
 

@@ -82,9 +82,9 @@ def test_what_is_equal_is_decoded_and_computed_once(
         computed[layer, op.name] += 1
         return compute(self, layer, op, inputs)
 
-    def counting_values(self: Any, start: int = 0, stop: int | None = None) -> torch.Tensor:
+    def counting_values(self: Any, *rows: Any, **device: Any) -> torch.Tensor:
         decoded[self.name] += 1
-        return values(self, start, stop)
+        return values(self, *rows, **device)
 
     monkeypatch.setattr(Transformer, "compute", counting_compute)
     monkeypatch.setattr(Weight, "values", counting_values)
