@@ -36,7 +36,14 @@ ORDER = (
     "value.corrupted",
 )
 LAST_RESORT = "value.corrupted"  # it explains anything, by taking it from the reference
-MISREADINGS = ("dtype.", "layout.")
+WHOLE = (
+    "dtype.",
+    "layout.",
+    "value.swapped",
+    "value.offset",
+    "value.scaled",
+)  # of a tensor: a region may be wrong too
+FEWER = 0.5  # of what damage alone would take from the reference: so little must be left behind another cause
 LIKENESS = 0.4  # correlation of some rows; unrelated matrices have none
 LARGEST_SET = 3  # settings that are bound to each other by shape: heads, kv heads, head size
 
@@ -199,12 +206,17 @@ class _Search:
         one = self._one_agreeing(proposals)
         if one is not None and _rank(one.kind) < _rank(LAST_RESORT):
             return [one]
-        return self._two_agreeing(proposals) or ([] if one is None else [one])
+        return self._two_agreeing(proposals, one) or ([] if one is None else [one])
 
-    def _two_agreeing(self, proposals: Sequence[Proposal]) -> Sequence[Proposal]:
-        """A misread layout or dtype, and behind it another fault of the same tensor."""
+    def _two_agreeing(self, proposals: Sequence[Proposal], damage: Proposal | None) -> Sequence[Proposal]:
+        """A cause that concerns the whole tensor, and behind it another fault of the same tensor.
+
+        Args:
+            proposals: those for the tensor.
+            damage: the one that explains it as damage, where one does.
+        """
         for first in proposals:
-            if not first.kind.startswith(MISREADINGS):
+            if not first.kind.startswith(WHOLE):
                 continue
             pair = self._repaired([first])
             if pair is None or not _promising(pair, first.tensor or "", LIKENESS):
@@ -212,7 +224,10 @@ class _Search:
             behind = replace(self.fault, pair=pair)
             seconds = [p for propose in all_hypotheses() for p in propose(behind) if p.tensor == first.tensor]
             for second in _ranked(seconds):
-                if second.kind not in (first.kind, LAST_RESORT) and self._agree([first, second]):
+                too_much = second.kind == LAST_RESORT and second.taken > FEWER * _taken_by(
+                    damage, first, pair
+                )
+                if second.kind != first.kind and not too_much and self._agree([first, second]):
                     return [first, second]
         return []
 
@@ -239,9 +254,11 @@ class _Search:
         pair = self._repaired(proposals)
         if pair is None:
             return False
-        names = [name for proposal in proposals for name in proposal.repair.patches]
+        names = {name for proposal in proposals for name in proposal.repair.patches}
         if not all(_promising(pair, name, 0.5) for name in names):  # a few rows, before all of them
             return False
+        # What is wrong with the other tensor of an exchange besides is found at its own stage.
+        names -= {proposal.partner for proposal in proposals if proposal.partner is not None}
         states = [pair.weight_pair(name) for name in names]
         return bool(states) and all(state is not None and state.state != "differing" for state in states)
 
@@ -308,6 +325,16 @@ def _promising(pair: ModelPair, name: str, least: float) -> bool:
     """Whether a repaired weight has something in common with the other side's, by a look at some rows."""
     a, b = (side.model.weights.get(name) for side in (pair.reference, pair.subject))
     return a is not None and b is not None and looks_like(a, b, least, either_sign=True)
+
+
+def _taken_by(damage: Proposal | None, first: Proposal, pair: ModelPair) -> int:
+    """How many weights damage alone would take from the reference: all, where nothing but a new layout lets them
+    be compared at all."""
+    if damage is not None:
+        return damage.taken
+    return (
+        (pair.subject if first.role == "subject" else pair.reference).model.weights[first.tensor or ""].count
+    )
 
 
 def _with_alternatives(proposal: Proposal, kinds: Iterable[str]) -> Proposal:

@@ -58,6 +58,7 @@ class Proposal:
         declared, actual: what the file says and what is true, where that is a value.
         alternatives: other kinds that the same evidence fits.
         from_reference: what the repair takes from the other side.
+        taken: of a damaged region, how many weights that is.
     """
 
     kind: str
@@ -72,6 +73,7 @@ class Proposal:
     actual: Any = None
     alternatives: tuple[str, ...] = ()
     from_reference: str | None = None
+    taken: int = 0
 
 
 @dataclass(frozen=True)
@@ -262,12 +264,20 @@ def resembles(a: Weight, b: Weight) -> bool:
 
 
 def looks_like(a: Weight, b: Weight, least: float = 0.8, either_sign: bool = False) -> bool:
-    """A quick look at some rows: whether the values of two weights are correlated at least so much."""
+    """A quick look at some rows: whether the values of two weights are correlated at least so much.
+
+    A few values that no weight has are left out: a damaged block does not make two copies strangers."""
     if a.dims != b.dims or not (readable(a) and readable(b)):
         return False
     x, y = (w.corner(SAMPLED_ROWS, SAMPLED_COLUMNS).double() for w in (a, b))
     common = min(x.shape[-1], y.shape[-1])
     x, y = (z[..., :common].flatten() for z in (x, y))
+    if torch.equal(x, y):
+        return True
+    sane = (x.abs() <= ABSURD) & (y.abs() <= ABSURD)  # neither is NaN
+    if 2 * int(sane.sum()) < sane.numel():
+        return False
+    x, y = x[sane], y[sane]
     norm = float(x.norm() * y.norm())
     likeness = abs(float(x @ y)) if either_sign else float(x @ y)
-    return bool(torch.equal(x, y)) or (norm > 0 and likeness >= least * norm)
+    return norm > 0 and likeness >= least * norm

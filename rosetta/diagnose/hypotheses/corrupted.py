@@ -38,4 +38,5 @@ def _taking_blocks(suspect: Suspect, weight: Weight, other: Weight) -> Iterator[
             message=f"{weight.name} differs in {said}, {region.where}",
             recommendation=f"copy or export {weight.entry.name} again: {region.where} are damaged",
             from_reference=said,
+            taken=region.count,
         )

@@ -9,12 +9,13 @@ from dataclasses import replace
 import torch
 
 from rosetta import blocks
-from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
+from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, looks_like
 from rosetta.diagnose.patches import for_all_names, reading
 from rosetta.model import misfit
 from rosetta.weight import Weight
 
 SAMPLED_ROWS = 64
+LIKENESS = 0.8  # correlation of some rows with the other side's
 LARGEST_PADDING = 64  # bytes between two tensors of a GGUF file: its alignment is 32 by default
 SAME_BUT_FOR_ORDER = frozenset({"Q4_0", "APR_Q4"})  # that is `dtype.block_order`
 
@@ -27,7 +28,12 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         if other is not None and other.dims == weight.dims:
             scored = [(_distance(candidate, other), candidate) for candidate in candidates]
             now = math.inf if misfit(weight) else _distance(weight, other)
-            candidates = [c for distance, c in sorted(scored, key=lambda pair: pair[0]) if distance < now]
+            # With another fault behind it, a factor or a NaN, the right dtype may be no nearer, and still be alike.
+            candidates = [
+                c
+                for distance, c in sorted(scored, key=lambda pair: pair[0])
+                if distance < now or looks_like(c, other, LIKENESS, either_sign=True)
+            ]
         for candidate in candidates:
             own, declared, actual = weight.entry.name, weight.entry.dtype, candidate.dtype
             yield Proposal(

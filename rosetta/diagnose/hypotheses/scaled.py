@@ -5,11 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from torch import Tensor
+
 from rosetta.diagnose.edits import Scaled
 from rosetta.diagnose.hypothesis import Fault, Proposal
 from rosetta.diagnose.patches import changed, sampled_blocks_of
 from rosetta.weight import Weight
 
+ROUNDS = 3  # of leaving out what does not fit
+OUTLIER = 6.0  # times the rms of what the factor leaves: a weight so far off has another fault
+NEGLIGIBLE = 1e-6  # of the values' rms: float32 rounds the product
+FAR = 100.0  # times the largest tenth of the values, from a sample: no weight is so large
+SAMPLED = 10_000
 LEAST_CORRELATION = 0.8  # between the two copies; a copy in two bits still has 0.9
 
 
@@ -53,15 +60,37 @@ def factor_from_stage(fault: Fault, weight: Weight) -> float | None:
 
 
 def fitted_factor(a: Weight, b: Weight) -> float | None:
-    """The factor of least squares between two copies; None where it is 1 or the copies have little in common."""
-    dot = norm_a = norm_b = 0.0
-    for x, y in sampled_blocks_of(a, b):
-        dot, norm_a, norm_b = (
-            dot + float((x * y).sum()),
-            norm_a + float((x * x).sum()),
-            norm_b + float((y * y).sum()),
-        )
-    if not norm_a or not norm_b or not abs(dot) >= LEAST_CORRELATION * (norm_a * norm_b) ** 0.5:
-        return None
-    factor = dot / norm_b
+    """The factor of least squares between two copies; None where it is 1 or the copies have little in common.
+
+    Zeroed rows, NaN and damaged blocks of the first copy are no evidence of its factor and are left out.
+    """
+    factor, limit = 0.0, math.inf
+    for _ in range(ROUNDS):
+        dot = norm_a = norm_b = count = 0.0
+        for x, y in sampled_blocks_of(a, b):
+            x, y = _comparable(x, y, factor, limit)
+            dot, norm_a, norm_b, count = (
+                dot + float((x * y).sum()),
+                norm_a + float((x * x).sum()),
+                norm_b + float((y * y).sum()),
+                count + x.numel(),
+            )
+        if not norm_a or not norm_b or not abs(dot) >= LEAST_CORRELATION * (norm_a * norm_b) ** 0.5:
+            return None
+        factor = dot / norm_b
+        residual = max(norm_a - factor * dot, norm_a * NEGLIGIBLE**2)
+        limit = OUTLIER * (residual / count) ** 0.5
     return None if not math.isfinite(factor) or abs(factor - 1) < 1e-6 else factor
+
+
+def _comparable(x: Tensor, y: Tensor, factor: float, limit: float) -> tuple[Tensor, Tensor]:
+    """The values of two copies, flat, that a factor may be fitted to."""
+    kept = x.isfinite() & y.isfinite()
+    if x.dim() == 2:
+        kept &= (x != 0).any(-1, keepdim=True)
+    usual = x[kept].abs()
+    if not usual.numel():
+        return x[kept], y[kept]
+    largest = FAR * float(usual[:: -(-usual.numel() // SAMPLED)].quantile(0.9))
+    kept &= (x.abs() <= largest) & ((x - factor * y).abs() <= limit)
+    return x[kept], y[kept]

@@ -9,6 +9,8 @@ from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, looks_
 from rosetta.model import LAYER, Patch
 from rosetta.weight import Weight
 
+LIKENESS = 0.4  # correlation of some rows; unrelated matrices have none, norms always some
+
 
 def propose(fault: Fault) -> Iterator[Proposal]:
     """Each other tensor of the same dims whose content the accused one has, and the reverse."""
@@ -37,12 +39,16 @@ def propose(fault: Fault) -> Iterator[Proposal]:
 
 
 def _exchanged(suspect: Suspect, weight: Weight, partner: Weight) -> bool:
-    """Whether each of two weights is what the other side has under the other name."""
+    """Whether each of two weights is what the other side has under the other name; one of them may have another
+    fault besides."""
     here, there = _in_place_of(weight, partner), _in_place_of(partner, weight)
     ours, theirs = suspect.other.weights.get(weight.name), suspect.other.weights.get(partner.name)
-    if ours is None or theirs is None:
+    if ours is None or theirs is None or resembles(ours, theirs):  # an exchange of copies is none
         return False
-    return looks_like(here, ours) and resembles(here, ours) and resembles(there, theirs)
+    alike = looks_like(here, ours, LIKENESS, either_sign=True) and looks_like(
+        there, theirs, LIKENESS, either_sign=True
+    )
+    return alike and (resembles(here, ours) or resembles(there, theirs))
 
 
 def _agree_at_stages(fault: Fault, weight: Weight, partner: Weight, patches: dict[str, Patch]) -> bool:
