@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
@@ -39,6 +40,12 @@ class DamagedFileError(RosettaError):
 
 class UnsupportedError(RosettaError):
     """The file is sound, and holds something rosetta does not read or run."""
+
+
+def unreadable(path: str | Path, error: OSError) -> UsageError:
+    """What the operating system will not open, and what to do about it."""
+    remedy = "let its owner make it readable" if isinstance(error, PermissionError) else "check the path"
+    return UsageError(os.strerror(error.errno or 0).lower(), file=path, remedy=remedy)
 
 
 def one_line(text: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rosetta.errors import DamagedFileError, UsageError
+from rosetta.errors import DamagedFileError, UsageError, unreadable
 
 _WINDOW = 1 << 18  # bytes that a cursor reads ahead
 
@@ -30,9 +30,7 @@ class FileBytes:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
-            raise UsageError(
-                os.strerror(error.errno or 0).lower(), file=path, remedy="check the path"
-            ) from error
+            raise unreadable(path, error) from error
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             os.close(descriptor)

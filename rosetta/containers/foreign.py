@@ -6,7 +6,7 @@ import os
 import struct
 from pathlib import Path
 
-from rosetta.errors import DamagedFileError, RosettaError, UnsupportedError, UsageError
+from rosetta.errors import DamagedFileError, RosettaError, UnsupportedError, UsageError, unreadable
 
 _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _ZIP = b"PK\x03\x04"
@@ -81,8 +81,7 @@ def names_in(folder: Path) -> list[str]:
     try:
         return sorted(os.listdir(folder))
     except OSError as error:
-        reason = os.strerror(error.errno or 0).lower()
-        raise UsageError(reason, file=folder, remedy="check the path") from error
+        raise unreadable(folder, error) from error
 
 
 _WANTED = "give an .apr file, a GGUF file or a Hugging Face folder"

@@ -9,7 +9,7 @@ from typing import Any
 from tokenizers import AddedToken
 
 from rosetta.containers.json_text import json_object
-from rosetta.errors import DamagedFileError
+from rosetta.errors import DamagedFileError, unreadable
 
 _LARGEST_FILE = 1 << 30  # bytes; the largest published tokenizer.json has 35 MB
 _ADDED_FLAGS = ("special", "lstrip", "rstrip", "single_word", "normalized")
@@ -57,10 +57,19 @@ def json_file(file: Path) -> dict[str, Any]:
 
 
 def file_contents(file: Path) -> bytes:
-    size = file.stat().st_size
-    if size > _LARGEST_FILE:
-        raise damaged_file(file, f"has {size:,} bytes, more than any tokenizer")
-    return file.read_bytes()
+    """A file's bytes.
+
+    Raises:
+        DamagedFileError: it is larger than any tokenizer.
+        UsageError: the operating system does not open it.
+    """
+    try:
+        size = file.stat().st_size
+        if size > _LARGEST_FILE:
+            raise damaged_file(file, f"has {size:,} bytes, more than any tokenizer")
+        return file.read_bytes()
+    except OSError as error:
+        raise unreadable(file, error) from error
 
 
 def damaged_file(file: Path, message: str) -> DamagedFileError:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rosetta.containers.file_bytes import Cursor, FileBytes
-from rosetta.errors import DamagedFileError
+from rosetta.errors import DamagedFileError, UsageError
 
 
 @pytest.fixture
@@ -40,3 +40,12 @@ def test_a_cursor_stops_where_its_part_ends(file: FileBytes) -> None:
         cursor.take(2)
     with pytest.raises(DamagedFileError, match="the index"):
         cursor.skip(1 << 62)
+
+
+def test_a_file_that_may_not_be_read_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.open", refused)  # root reads whatever its mode is
+    with pytest.raises(UsageError, match=r"a\.gguf: permission denied: let its owner make it readable"):
+        FileBytes(tmp_path / "a.gguf")

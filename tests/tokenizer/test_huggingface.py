@@ -11,8 +11,9 @@ import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from fixtures.vocabularies import CORPUS, TRICKY, hex_bytes, sentencepiece_model
-from rosetta.errors import DamagedFileError, UnsupportedError
+from rosetta.errors import DamagedFileError, UnsupportedError, UsageError
 from rosetta.tokenizer import Tokenizer, open_tokenizer
+from rosetta.tokenizer.folder_files import file_contents
 
 QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -245,3 +246,16 @@ def test_a_truncated_sentencepiece_model_is_an_error_or_a_tokenizer(tmp_path: Pa
             continue
         assert isinstance(tokenizer, Tokenizer)
         assert isinstance(tokenizer.encode("Hello"), list)
+
+
+def test_a_tokenizer_that_may_not_be_read_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tokenizer.json").write_text("{}")
+
+    def refused(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refused)  # root reads whatever its mode is
+    with pytest.raises(UsageError, match=r"tokenizer\.json: permission denied: let its owner"):
+        file_contents(tmp_path / "tokenizer.json")
