@@ -79,7 +79,12 @@ def given_prompt(prompt: str | None, file: Path | None, tokens: str | None) -> s
     try:
         text = file.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UsageError("is not UTF-8 text", file=file, where=f"byte {error.start}") from error
+        raise UsageError(
+            "is not UTF-8 text",
+            file=file,
+            where=f"byte {error.start}",
+            remedy="save it as UTF-8; --tokens runs any ids",
+        ) from error
     # As llama.cpp's --file: editors end a file with a line break that is no part of the prompt.
     return text.removesuffix("\n").removesuffix("\r")
 
