@@ -24,7 +24,7 @@ def compare_config(left: Model, right: Model, tied_head_agrees: bool | None) -> 
     """
     keys = list(dict.fromkeys([*left.config, *right.config]))
     rows = [
-        _without_place(key, left.config.get(key), right.config.get(key))
+        _without_place(key, left, right)
         if has_no_place(left, right, key)
         else _row(key, left.config.get(key), right.config.get(key))
         for key in keys
@@ -32,13 +32,18 @@ def compare_config(left: Model, right: Model, tied_head_agrees: bool | None) -> 
     return [_head(row, tied_head_agrees) if row.key == "tied_embeddings" else row for row in rows]
 
 
+# Containers whose usual writers leave the sliding window out, and the runtime that computes without it: GGUF files a
+# mistral model as llama, and no key of an `.apr` that aprender reads holds it.
+WITHOUT_WINDOW = {"gguf": ("GGUF", "llama.cpp"), "apr": (".apr", "aprender")}
+
+
 def has_no_place(left: Model, right: Model, key: str) -> bool:
-    """Whether one of two containers cannot say a setting: GGUF files a mistral model as llama, and llama.cpp gives
-    that no window."""
+    """Whether one of two containers has no place for a setting that the other states."""
     if key != "attention.sliding_window" or left.container.kind == right.container.kind:
         return False
     return any(
-        m.container.kind == "gguf" and key in m.config and m.config[key].defaulted for m in (left, right)
+        m.container.kind in WITHOUT_WINDOW and key in m.config and m.config[key].defaulted
+        for m in (left, right)
     )
 
 
@@ -53,13 +58,15 @@ def agree(key: str, a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def _without_place(key: str, left: Value | None, right: Value | None) -> ConfigDiff:
-    row = _row(key, left, right)
+def _without_place(key: str, left: Model, right: Model) -> ConfigDiff:
+    row = _row(key, left.config.get(key), right.config.get(key))
     if row.status != "differs":
         return row
-    window = row.left or row.right
+    window, unable = row.left or row.right, right if row.left else left
+    container, runtime = WITHOUT_WINDOW[unable.container.kind]
     note = (
-        f"GGUF has no place for it, and llama.cpp runs without; prompts of more than {window} tokens differ"
+        f"{container} has no place for it, and {runtime} runs without; "
+        f"prompts of more than {window} tokens differ"
     )
     return row.model_copy(update={"status": "defaulted", "note": note})
 

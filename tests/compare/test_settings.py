@@ -109,3 +109,22 @@ def test_files_give_the_row(
     derived = {"rope.freq_base": {"rope.scaling"}}  # parameters mean other factors at another base
     others = {name for name, found in rows.items() if found.status == "differs" and name != key}
     assert others == (derived.get(key, set()) if expected == "differs" else set())
+
+
+@pytest.mark.parametrize(
+    ("right", "words"),
+    [
+        ("gguf:F16", "GGUF has no place for it, and llama.cpp"),
+        ("apr:F16", ".apr has no place for it, and aprender"),
+    ],
+)
+def test_a_window_that_a_converter_cannot_write_is_no_difference_but_a_note(
+    tmp_path: Path, right: str, words: str
+) -> None:
+    """MistralConfig has a window of 4096 by default: every conversion of such a folder loses it."""
+    paths = pair(tmp_path, tiny("mistral", layers=1), "hf:F16", right, faults.sliding_window(40))
+    rows = compare_config(*(open_model(path) for path in paths), None)
+    (row,) = [row for row in rows if row.key == "attention.sliding_window"]
+    assert (row.left, row.right, row.status) == (40, 0, "defaulted")
+    assert row.note.startswith(words)
+    assert row.note.endswith("prompts of more than 40 tokens differ")
