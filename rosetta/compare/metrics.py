@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from rosetta.compare.results import Worst
+from rosetta.workers import spread
 
 NEIGHBOURS = 2  # values shown on each side of a worst position
-AT_ONCE = 1 << 22  # values judged at a time: 32 MiB in float64, whatever the length of the prompt
+AT_ONCE = 1 << 20  # values judged at a time, whatever the length of the prompt: 8 MiB in float64
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def difference(a: Tensor, b: Tensor, left_is_a: bool, token_axis: int = 0) -> Me
         first = float(b.flatten()[0]) if b.numel() else 0.0
         index = [0] * b.dim()
         return Metrics(0.0, 0.0, 0.0, 0.0, 1.0, zeros, Worst(index=index, left=first, right=first))
-    parts = [_part(a[start:stop], b[start:stop], token_axis) for start, stop in _ranges(a)]
+    parts = spread(lambda rows: _part(a[slice(*rows)], b[slice(*rows)], token_axis), _ranges(a))
     peak = max(part.max_diff for part in parts)
     position, offset = 0, 0
     for part in parts:
@@ -114,13 +115,18 @@ def _ranges(x: Tensor) -> list[tuple[int, int]]:
 
 def rms(x: Tensor) -> float:
     """Root mean square."""
-    squares = math.fsum(float(part.double().square().sum()) for part in _pieces(x))
+    squares = math.fsum(spread(lambda part: float(part.double().square().sum()), _pieces(x)))
     return math.sqrt(squares / x.numel()) if x.numel() else 0.0
 
 
 def count_nonfinite(x: Tensor) -> int:
     """How many values are NaN or infinite."""
-    return sum(part.numel() - int(torch.isfinite(part).sum()) for part in _pieces(x))
+    return sum(spread(_nonfinite, _pieces(x)))
+
+
+def _nonfinite(x: Tensor) -> int:
+    bounds = torch.stack(x.aminmax()) if x.numel() else x  # NaN if any value is
+    return 0 if bool(bounds.isfinite().all()) else x.numel() - int(x.isfinite().sum())
 
 
 def ends(x: Tensor, count: int = 3) -> tuple[list[float], list[float]]:
@@ -132,7 +138,10 @@ def ends(x: Tensor, count: int = 3) -> tuple[list[float], list[float]]:
 def worst_positions(
     a: Tensor, b: Tensor, left_is_a: bool, count: int = 3
 ) -> list[tuple[Worst, list[float], list[float]]]:
-    """The positions of the largest differences, each with the values around it: (position, left's, right's)."""
+    """The positions of the largest differences, each with the values around it: (position, left's, right's).
+    What is one tensor for both sides has none."""
+    if a is b:
+        return []
     left, right = (a, b) if left_is_a else (b, a)
     found = []
     for position in _largest_gaps(a.flatten(), b.flatten(), count):
@@ -155,12 +164,15 @@ def _pieces(x: Tensor) -> Iterator[Tensor]:
 
 def _largest_gaps(a: Tensor, b: Tensor, count: int) -> list[int]:
     """Positions of the largest differences of two flat tensors, the largest first."""
-    gaps, positions = [], []
-    for number, (x, y) in enumerate(zip(_pieces(a), _pieces(b), strict=True)):
+
+    def largest(number: int, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         gap = (x - y).abs()
         top = gap.topk(min(count, gap.numel()))
-        gaps.append(top.values)
-        positions.append(top.indices + number * AT_ONCE)
+        return top.values, top.indices + number * AT_ONCE
+
+    pieces = list(zip(_pieces(a), _pieces(b), strict=True))
+    found = spread(lambda number: largest(number, *pieces[number]), range(len(pieces)))
+    gaps, positions = [gap for gap, _ in found], [position for _, position in found]
     if not gaps:
         return []
     best = torch.cat(gaps).topk(min(count, a.numel())).indices if len(gaps) > 1 else slice(None)

@@ -158,7 +158,8 @@ class ModelPair:
         differing = tuple(
             name for name, pair in pairs.items() if pair is not None and pair.state == "differing"
         )
-        bad_a, bad_b = (0 if x is None else count_nonfinite(x) for x in (a, b))
+        bad_a = 0 if a is None else count_nonfinite(a)
+        bad_b = bad_a if b is a else 0 if b is None else count_nonfinite(b)
         return Outcome(a, b, local, reasons, (bad_a, bad_b), differing)
 
     def _run_unrecorded(self, layer: int | None, op: Op) -> Outcome:

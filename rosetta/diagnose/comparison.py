@@ -271,7 +271,7 @@ def compare_logits(
     best = believed[-1].topk(min(2, believed.shape[-1])).values
     kl = None
     if believed.shape == other.shape:
-        kl = float(_divergence(believed, other).mean())
+        kl = 0.0 if believed is other else float(_divergence(believed, other).mean())
     nll = {side: logits_summary(x, tokenized.run) for side, x in sides.items()}
     uniform = float(torch.log(torch.tensor(float(believed.shape[-1]))))
     return LogitsDiff(
