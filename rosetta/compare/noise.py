@@ -9,7 +9,7 @@ Letters: T = tokens, C = inputs, R = outputs of a matrix.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -83,7 +83,49 @@ class Noise:
             step: the reference's, with the reference's inputs.
             output: the reference's value of the stage.
         """
+        if self._is_plain_linear(op, step):
+            ranges = row_ranges(step.source(f"{LINEAR[op.name]}.weight"))
+            parts = spread(lambda rows: self._linear_sigma(op, step, rows), ranges)
+            return torch.cat(parts, dim=-1).view(output.shape)
         return (self._from_weights(op, step, output) + self._floor(op, step, output).square()).sqrt()
+
+    def local(self, op: Op, step: Step, a: Tensor, b: Tensor) -> LocalError:
+        """A stage's local error beside its prediction; see `local_error`.
+
+        Args:
+            op, step: as for `sigma`.
+            a: the reference's value of the stage.
+            b: the subject's from the same inputs, of the same shape and device.
+        """
+        if not self._is_plain_linear(op, step):
+            return local_error(b.sub(a).float(), self.sigma(op, step, a), a)
+        # By rows of the weight: a prediction for all logits would be as large as they are.
+        left, right = a.flatten(1), b.flatten(1)
+
+        def part(rows: tuple[int, int]) -> _Sums:
+            some = slice(*rows)
+            return _Sums.of((right[:, some] - left[:, some]).float(), self._linear_sigma(op, step, rows))
+
+        return _local(spread(part, row_ranges(step.source(f"{LINEAR[op.name]}.weight"))), a)
+
+    def _is_plain_linear(self, op: Op, step: Step) -> bool:
+        return op.name in LINEAR and not self._has_head_norm(op, step)
+
+    def _linear_sigma(self, op: Op, step: Step, rows: tuple[int, int]) -> Tensor:
+        """σ of some rows of x Wᵀ + b, [T, rows]: what the dtypes explain, and the rounding of the arithmetic."""
+        x, stem = step.inputs[op.inputs[0]], LINEAR[op.name]
+        full, weight = step.full_name(f"{stem}.weight"), step.source(f"{stem}.weight")
+        matrix = weight.values(*rows, x.device).mul_(self._linear_unit(x)).square_()
+        if self._explains(full):
+            matrix += self._variance(full, x.device, *rows)
+        total = x.float().square() @ matrix.T
+        bias = self._vector(step, f"{stem}.bias")
+        return (total if bias is None else total + bias[slice(*rows)]).sqrt_()
+
+    def _linear_unit(self, x: Tensor) -> float:
+        """Rounding of a sum of products, relative to the root of the sum of their squares."""
+        one_token = LINEAR_UNITS_ONE_TOKEN * math.sqrt(x.shape[-1]) if len(x) == 1 else 0.0
+        return max(LINEAR_UNITS, one_token) * HALF_ULP[self.dtype] * math.sqrt(2)
 
     def _explains(self, full: str) -> bool:
         """Whether the dtypes of a weight's copies add noise: not where the copies are equal, nor where their
@@ -108,10 +150,8 @@ class Noise:
             return self._norm(step, NORMS[op.name], step.inputs[op.inputs[0]])
         if op.name in LINEAR:
             x, stem = step.inputs[op.inputs[0]], LINEAR[op.name]
-            found = self._linear(step, stem, x).view(output.shape)
-            if self._has_head_norm(op, step):
-                found = self._through_head_norm(step, op.name, stem, x, found)
-            return found
+            before = self._linear(step, stem, x).view(output.shape)
+            return self._through_head_norm(step, op.name, stem, x, before)
         return torch.zeros((), device=output.device)
 
     @staticmethod
@@ -177,26 +217,14 @@ class Noise:
         """σ of the rounding of both sides' arithmetic: zero where one value serves both."""
         unit = HALF_ULP[self.dtype] * math.sqrt(2)
         size = output.float().abs()
-        if op.name in LINEAR:
+        if op.name in LINEAR:  # under a norm of each head; see `_linear_sigma` for the others
             x, stem = step.inputs[op.inputs[0]], LINEAR[op.name]
-            units = (
-                LINEAR_UNITS
-                if len(x) > 1
-                else max(LINEAR_UNITS, LINEAR_UNITS_ONE_TOKEN * math.sqrt(x.shape[-1]))
+            squares, weight = x.float().square(), step.source(f"{stem}.weight")
+            magnitude = (squares @ weight.values(device=x.device).square().T).sqrt().view(output.shape)
+            scale = size.square().mean(-1, keepdim=True).sqrt() / size.new_tensor(1e-30).maximum(
+                step.linear(x, stem).view(output.shape).float().square().mean(-1, keepdim=True).sqrt()
             )
-            squares = x.float().square()
-            weight = step.source(f"{stem}.weight")
-            parts = spread(
-                lambda rows: squares @ weight.values(*rows, x.device).square().T, row_ranges(weight)
-            )
-            magnitude = torch.cat(parts, dim=-1).sqrt()
-            floor = units * unit * magnitude.view(output.shape)
-            if self._has_head_norm(op, step):
-                scale = size.square().mean(-1, keepdim=True).sqrt() / floor.new_tensor(1e-30).maximum(
-                    step.linear(x, stem).view(output.shape).float().square().mean(-1, keepdim=True).sqrt()
-                )
-                floor = floor * scale + NORM_UNITS * unit * size
-            return floor
+            return self._linear_unit(x) * magnitude * scale + NORM_UNITS * unit * size
         if op.name in ("q_rope", "k_rope"):
             x = step.inputs[op.inputs[0]].float()  # [T, N, D]
             # position × inverse frequency × 2⁻²³: what rounding the angle to float32 turns the pair by.
@@ -268,21 +296,48 @@ def local_error(gap: Tensor, sigma: Tensor, reference: Tensor) -> LocalError:
         `worst_ratio` is the larger of the largest |gap| / (k σ) and of the stage's rms over its own limit;
         above 1 the stage is faulty.
     """
-    sigma = sigma.expand_as(gap)
-    magnitude = gap.abs()
-    worst = (
-        float(torch.where(magnitude == 0, 0.0, magnitude / (ELEMENT_SIGMAS * sigma)).max())
-        if gap.numel()
-        else 0.0
-    )
-    gap_rms, sigma_rms, size = rms(gap), rms(sigma), rms(reference)
-    whole = 0.0 if gap_rms == 0 else (gap_rms / (STAGE_RMS * sigma_rms) if sigma_rms else math.inf)
+    return _local([_Sums.of(gap, sigma.expand_as(gap))] if gap.numel() else [], reference)
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """What a part of a local error adds up to; sums are of squares."""
+
+    worst: float
+    peak: float
+    predicted: float
+    gap: float
+    sigma: float
+    count: int
+
+    @classmethod
+    def of(cls, gap: Tensor, sigma: Tensor) -> _Sums:
+        magnitude = gap.abs()
+        ratio = torch.where(magnitude == 0, 0.0, magnitude / (ELEMENT_SIGMAS * sigma))
+        return cls(
+            worst=float(ratio.max()),
+            peak=float(magnitude.max()),
+            predicted=float(sigma.max()),
+            gap=float(gap.double().square().sum()),
+            sigma=float(sigma.double().square().sum()),
+            count=gap.numel(),
+        )
+
+
+def _local(parts: Sequence[_Sums], reference: Tensor) -> LocalError:
+    """The local error that some parts make up."""
+    if not parts:
+        return EXACT
+    count = sum(part.count for part in parts)
+    gap, sigma = (math.sqrt(math.fsum(getattr(p, x) for p in parts) / count) for x in ("gap", "sigma"))
+    whole = 0.0 if gap == 0 else (gap / (STAGE_RMS * sigma) if sigma else math.inf)
+    size = rms(reference)
     return LocalError(
-        max_diff=float(magnitude.max()) if gap.numel() else 0.0,
-        rel_l2=_ratio(gap_rms, size),
-        predicted_max_diff=ELEMENT_SIGMAS * float(sigma.max()) if gap.numel() else 0.0,
-        predicted_rel_l2=_ratio(STAGE_RMS * sigma_rms, size),
-        worst_ratio=max(worst, whole),
+        max_diff=max(part.peak for part in parts),
+        rel_l2=_ratio(gap, size),
+        predicted_max_diff=ELEMENT_SIGMAS * max(part.predicted for part in parts),
+        predicted_rel_l2=_ratio(STAGE_RMS * sigma, size),
+        worst_ratio=max(whole, *(part.worst for part in parts)),
     )
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rosetta.compare.metrics import count_nonfinite
-from rosetta.compare.noise import EXACT, Noise, local_error
+from rosetta.compare.noise import EXACT, Noise
 from rosetta.compare.results import LocalError, Side
 from rosetta.compare.weights import WeightPair, compare_weights
 from rosetta.model import Model
@@ -251,8 +251,7 @@ class ModelPair:
         believed = self.subject if recording is not None else self.reference  # a recording has no weights
         with torch.inference_mode():
             step = Step(believed.model, layer, self.values, self.reference.cache)
-            sigma = noise.sigma(op, step, a)
-            return local_error(self._to(b, self.reference).sub(a).float(), sigma, a)
+            return noise.local(op, step, a, self._to(b, self.reference))
 
     def _for_subject(self) -> Mapping[str, Tensor]:
         """The reference's stages on the subject's device."""
