@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from rosetta.diagnose.edits import Scaled
 from rosetta.diagnose.hypothesis import Fault, Proposal
 from rosetta.diagnose.patches import changed, sampled_blocks_of
 from rosetta.weight import Weight
+from rosetta.workers import spread
 
 ROUNDS = 3  # of leaving out what does not fit
 OUTLIER = 6.0  # times the rms of what the factor leaves: a weight so far off has another fault
@@ -64,23 +66,22 @@ def fitted_factor(a: Weight, b: Weight) -> float | None:
 
     Zeroed rows, NaN and damaged blocks of the first copy are no evidence of its factor and are left out.
     """
-    factor, limit = 0.0, math.inf
+    factor, limit, blocks = 0.0, math.inf, sampled_blocks_of(a, b)
     for _ in range(ROUNDS):
-        dot = norm_a = norm_b = count = 0.0
-        for x, y in sampled_blocks_of(a, b):
-            x, y = _comparable(x, y, factor, limit)
-            dot, norm_a, norm_b, count = (
-                dot + float((x * y).sum()),
-                norm_a + float((x * x).sum()),
-                norm_b + float((y * y).sum()),
-                count + x.numel(),
-            )
+        sums = spread(partial(_sums, factor=factor, limit=limit), blocks)
+        dot, norm_a, norm_b, count = (sum(numbers) for numbers in zip(*sums, strict=True))
         if not norm_a or not norm_b or not abs(dot) >= LEAST_CORRELATION * (norm_a * norm_b) ** 0.5:
             return None
         factor = dot / norm_b
         residual = max(norm_a - factor * dot, norm_a * NEGLIGIBLE**2)
         limit = OUTLIER * (residual / count) ** 0.5
     return None if not math.isfinite(factor) or abs(factor - 1) < 1e-6 else factor
+
+
+def _sums(pair: tuple[Tensor, Tensor], factor: float, limit: float) -> tuple[float, float, float, float]:
+    """Σxy, Σx², Σy² and the number of the values of two copies that a factor may be fitted to."""
+    x, y = _comparable(*pair, factor, limit)
+    return float(x @ y), float(x @ x), float(y @ y), float(x.numel())
 
 
 def _comparable(x: Tensor, y: Tensor, factor: float, limit: float) -> tuple[Tensor, Tensor]:
