@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from rosetta.compare.adequacy import hidden_from
+from rosetta.compare.all_weights import compare_all_weights, strangers
 from rosetta.compare.listener import Listener, loaded_tensors
-from rosetta.compare.lockstep import TOKENS_AT_ONCE, Lockstep, logits_summary
+from rosetta.compare.lockstep import Lockstep
+from rosetta.compare.logits import compare_logits
 from rosetta.compare.options import Options
 from rosetta.compare.pair import ModelPair
 from rosetta.compare.prompt import Tokenized, tokenize
@@ -20,18 +21,15 @@ from rosetta.compare.results import (
     ConfigDiff,
     Finding,
     LogitsDiff,
-    NegativeLogLikelihood,
     Refuted,
     Side,
     StageDiff,
     TokensDiff,
-    TopToken,
     Verdict,
     WeightsDiff,
 )
 from rosetta.compare.settings import compare_config
 from rosetta.compare.verdict import verdict
-from rosetta.compare.weights import WeightPair, describe
 from rosetta.diagnose.engine import Engine
 from rosetta.diagnose.hypothesis import Proposal
 from rosetta.diagnose.tokenizers import tokenizer_findings
@@ -39,15 +37,12 @@ from rosetta.diagnose.unseen import unseen_findings
 from rosetta.errors import UsageError
 from rosetta.model import Model, open_model
 from rosetta.runtimes.trace import RecordedRun, Recording, open_recording, recorded_model
-from rosetta.tokenizer import Tokenizer
 from rosetta.transformer import Transformer
 from rosetta.weight import Weight
 from rosetta.workers import one_thread_each
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-TOP_TOKENS = 5
 TRACE = "trace:"
-UNRELATED = 0.2  # |cosine| of two copies below which they share no more than chance does
 
 
 @dataclass(frozen=True)
@@ -139,7 +134,7 @@ def compare_operands(left: str, right: str, options: Options, listener: Listener
         notes=[
             *tokenized.notes,
             *notes,
-            *_strangers(weights),
+            *strangers(weights),
             *hidden_from(len(tokenized.run), *models.values()),
             *(note for model in models.values() for note in _notes(model)),
         ],
@@ -204,103 +199,6 @@ def without_padding(models: dict[Side, Model], tokenized: Tokenized) -> tuple[di
     return {**models, larger: models[larger].repaired({"vocab_size": common}, patches)}, [note]
 
 
-def compare_all_weights(pair: ModelPair, models: dict[Side, Model], complete: bool) -> WeightsDiff:
-    """Every weight that both sides have, each counted once: a tied head is the embedding.
-
-    Args:
-        pair: the run's pair, which has compared most of them already.
-        models: the sides.
-        complete: compare those that no stage used as well; a run that stopped early leaves them out.
-    """
-    left, right = models["left"].weights, models["right"].weights
-    names = list(dict.fromkeys([*right, *left]))
-    tied = all(
-        "output.weight" in w and w["output.weight"].entry is w["token_embd.weight"].entry
-        for w in (left, right)
-        if "token_embd.weight" in w
-    )
-    shared = [n for n in names if n in left and n in right and not (tied and n == "output.weight")]
-    found = {n: pair.weight_pair(n) for n in shared if complete or pair.has_compared(n)}
-    pairs = {name: compared for name, compared in found.items() if compared is not None}
-    differing = [name for name, compared in pairs.items() if compared.state == "differing"]
-    return WeightsDiff(
-        compared=sum(left[name].dims == right[name].dims for name in pairs),
-        identical_bytes=sum(compared.identical_bytes for compared in pairs.values()),
-        within_noise=sum(c.state != "differing" and not c.identical_bytes for c in pairs.values()),
-        differing=len(differing),
-        missing_left=[name for name in right if left and name not in left and name != "rope_freqs.weight"],
-        missing_right=[name for name in left if right and name not in right and name != "rope_freqs.weight"],
-        differing_tensors=[
-            describe(
-                name,
-                left[name],
-                right[name],
-                pairs[name],
-                _difference_in_words(left[name], right[name], pairs[name]),
-            )
-            for name in differing
-        ],
-    )
-
-
-def _difference_in_words(left: Weight, right: Weight, pair: WeightPair) -> str:
-    if left.dims != right.dims:
-        return "dims differ"
-    if pair.worst_block is None:
-        return ""
-    row, column = pair.worst_block
-    return f"worst block at row {row}, column {column}: {pair.worst_ratio:.3g} × its predicted error"
-
-
-def compare_logits(
-    logits: tuple[Tensor | None, Tensor | None], tokenized: Tokenized, reference: Side
-) -> LogitsDiff | None:
-    """What the sides would say next, and how likely each finds the prompt itself.
-
-    Args:
-        logits: (reference's, subject's), [T, V].
-        tokenized: the tokens that were run, and the tokenizers that name the pieces.
-        reference: which side the reference is.
-    """
-    believed, other = logits
-    if believed is None or other is None:
-        return None
-    other = other.to(believed.device)
-    sides: dict[Side, Tensor] = {reference: believed, ("left" if reference == "right" else "right"): other}
-    tops = {side: _top(x[-1], tokenized.tokenizers[side]) for side, x in sides.items()}
-    best = believed[-1].topk(min(2, believed.shape[-1])).values
-    kl = None
-    if believed.shape == other.shape:
-        kl = 0.0 if believed is other else float(_divergence(believed, other).mean())
-    nll = {side: logits_summary(x, tokenized.run) for side, x in sides.items()}
-    uniform = float(torch.log(torch.tensor(float(believed.shape[-1]))))
-    return LogitsDiff(
-        left_top=tops["left"],
-        right_top=tops["right"],
-        argmax_match=int(believed[-1].argmax()) == int(other[-1].argmax()),
-        margin=float(best[0] - best[-1]),
-        kl=kl,
-        nll=NegativeLogLikelihood(left=nll["left"], right=nll["right"], uniform=uniform),
-    )
-
-
-def _divergence(believed: Tensor, other: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of each position, float64 [T]; a few at a time, for they are in float64."""
-    found = []
-    for a, b in zip(believed.split(TOKENS_AT_ONCE), other.split(TOKENS_AT_ONCE), strict=True):  # type: ignore[no-untyped-call]
-        p, q = a.double().log_softmax(-1), b.double().log_softmax(-1)
-        found.append((p.exp() * (p - q)).sum(-1))
-    return torch.cat(found)
-
-
-def _top(logits: Tensor, tokenizer: Tokenizer | None) -> list[TopToken]:
-    values, ids = logits.topk(min(TOP_TOKENS, len(logits)))
-    return [
-        TopToken(id=i, token=tokenizer.piece(i) if tokenizer and i < tokenizer.size else None, logit=v)
-        for i, v in zip(ids.tolist(), values.tolist(), strict=True)
-    ]
-
-
 def _pair(models: dict[Side, Model], options: Options) -> ModelPair:
     devices = {"left": options.left_device, "right": options.right_device}
     sides: dict[Side, Transformer] = {}
@@ -316,16 +214,6 @@ def _pair(models: dict[Side, Model], options: Options) -> ModelPair:
 def _by_side(pair: ModelPair) -> dict[Side, Model]:
     other: Side = "left" if pair.reference_side == "right" else "right"
     return {pair.reference_side: pair.reference.model, other: pair.subject.model}
-
-
-def _strangers(weights: WeightsDiff) -> list[str]:
-    """A note where most weights have nothing in common: no list of damaged tensors says that as well."""
-    unrelated = sum(abs(weight.cosine or 0.0) < UNRELATED for weight in weights.differing_tensors)
-    if 2 * unrelated <= weights.compared or not weights.compared:
-        return []
-    return [
-        f"{unrelated} of {weights.compared} weights have nothing in common: these are two different models"
-    ]
 
 
 def _tokens_stage(tokens: TokensDiff) -> StageDiff:

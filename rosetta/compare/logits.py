@@ -1,0 +1,62 @@
+"""What two models would say next, and how far apart they are in it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rosetta.compare.lockstep import TOKENS_AT_ONCE, logits_summary
+from rosetta.compare.prompt import Tokenized
+from rosetta.compare.results import LogitsDiff, NegativeLogLikelihood, Side, TopToken
+from rosetta.tokenizer import Tokenizer
+
+TOP_TOKENS = 5
+
+
+def compare_logits(
+    logits: tuple[Tensor | None, Tensor | None], tokenized: Tokenized, reference: Side
+) -> LogitsDiff | None:
+    """What the sides would say next, and how likely each finds the prompt itself.
+
+    Args:
+        logits: (reference's, subject's), [T, V].
+        tokenized: the tokens that were run, and the tokenizers that name the pieces.
+        reference: which side the reference is.
+    """
+    believed, other = logits
+    if believed is None or other is None:
+        return None
+    other = other.to(believed.device)
+    sides: dict[Side, Tensor] = {reference: believed, ("left" if reference == "right" else "right"): other}
+    tops = {side: _top(x[-1], tokenized.tokenizers[side]) for side, x in sides.items()}
+    best = believed[-1].topk(min(2, believed.shape[-1])).values
+    kl = None
+    if believed.shape == other.shape:
+        kl = 0.0 if believed is other else float(_divergence(believed, other).mean())
+    nll = {side: logits_summary(x, tokenized.run) for side, x in sides.items()}
+    uniform = float(torch.log(torch.tensor(float(believed.shape[-1]))))
+    return LogitsDiff(
+        left_top=tops["left"],
+        right_top=tops["right"],
+        argmax_match=int(believed[-1].argmax()) == int(other[-1].argmax()),
+        margin=float(best[0] - best[-1]),
+        kl=kl,
+        nll=NegativeLogLikelihood(left=nll["left"], right=nll["right"], uniform=uniform),
+    )
+
+
+def _divergence(believed: Tensor, other: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of each position, float64 [T]; a few at a time, for they are in float64."""
+    found = []
+    for a, b in zip(believed.split(TOKENS_AT_ONCE), other.split(TOKENS_AT_ONCE), strict=True):  # type: ignore[no-untyped-call]
+        p, q = a.double().log_softmax(-1), b.double().log_softmax(-1)
+        found.append((p.exp() * (p - q)).sum(-1))
+    return torch.cat(found)
+
+
+def _top(logits: Tensor, tokenizer: Tokenizer | None) -> list[TopToken]:
+    values, ids = logits.topk(min(TOP_TOKENS, len(logits)))
+    return [
+        TopToken(id=i, token=tokenizer.piece(i) if tokenizer and i < tokenizer.size else None, logit=v)
+        for i, v in zip(ids.tolist(), values.tolist(), strict=True)
+    ]
