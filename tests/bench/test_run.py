@@ -34,7 +34,7 @@ def test_a_found_fault_scores_in_every_column() -> None:
 
 
 def test_without_hypotheses_it_is_still_located_and_no_longer_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rosetta.diagnose.engine.all_hypotheses", lambda: ())
+    monkeypatch.setattr("rosetta.diagnose.search.all_hypotheses", lambda: ())
     score = run_case(draw_case("layout.rope_order", 0))
     assert (score.detected, score.located) == (True, True)
     assert (score.named, score.confirmed, score.perfect) == (False, False, False)
@@ -42,7 +42,7 @@ def test_without_hypotheses_it_is_still_located_and_no_longer_named(monkeypatch:
 
 def test_one_hypothesis_less_misses_its_own_kind_only(monkeypatch: pytest.MonkeyPatch) -> None:
     fewer = tuple(h for h in all_hypotheses() if "rope_order" not in h.__module__)
-    monkeypatch.setattr("rosetta.diagnose.engine.all_hypotheses", lambda: fewer)
+    monkeypatch.setattr("rosetta.diagnose.search.all_hypotheses", lambda: fewer)
     assert not run_case(draw_case("layout.rope_order", 0)).named
     assert run_case(draw_case("config.rope_theta", 0)).named
 

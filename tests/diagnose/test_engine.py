@@ -10,15 +10,8 @@ import pytest
 from fixtures import faults
 from fixtures.comparing import compared, faulty, tiny
 from rosetta.compare.pair import Outcome
-from rosetta.diagnose.engine import ORDER, _rank
 from rosetta.diagnose.hypotheses import all_hypotheses
 
-# The finding kinds of the contract that the engine can find in a model's files.
-KINDS = (
-    "layout.transposed", "layout.dims_swapped", "layout.rope_order", "layout.shifted", "dtype.mislabeled",
-    "value.zeroed", "value.nonfinite", "value.scaled", "value.offset", "value.swapped", "value.missing",
-    "value.corrupted", "config.norm_epsilon",
-)  # fmt: skip
 LLAMA = tiny("llama", tied=False)
 
 
@@ -27,21 +20,6 @@ def test_hypotheses_are_the_modules_of_their_package() -> None:
     modules = [path.stem for path in folder.glob("*.py") if path.stem != "__init__"]
     assert {"transposed", "dtype_mislabeled", "norm_epsilon"} <= set(modules)
     assert len(all_hypotheses()) == len(set(all_hypotheses())) == len(modules)
-
-
-def test_what_takes_least_from_the_reference_is_tried_first() -> None:
-    order = [
-        "config.x",
-        "dtype.x",
-        "layout.x",
-        "value.swapped",
-        "value.offset",
-        "value.zeroed",
-        "value.corrupted",
-    ]
-    assert sorted(order, key=_rank) == order
-    assert _rank("unheard.of") == len(ORDER)
-    assert all(_rank(kind) < len(ORDER) for kind in KINDS)
 
 
 def test_hypothesis_that_does_not_help_is_listed_as_refuted(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from fixtures import faults
 from fixtures.comparing import compared, faulty, tiny
-from rosetta.diagnose import engine
+from rosetta.diagnose import search
 
 LLAMA = tiny("llama", ffn=128, tied=False)
 
@@ -18,9 +18,9 @@ LLAMA = tiny("llama", ffn=128, tied=False)
 def without(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
     """Take hypotheses out, as if nobody had thought of them."""
     gone = [importlib.import_module(f"rosetta.diagnose.hypotheses.{name}").propose for name in modules]
-    kept = [propose for propose in engine.all_hypotheses() if propose not in gone]
-    assert len(kept) + len(gone) == len(engine.all_hypotheses())
-    monkeypatch.setattr(engine, "all_hypotheses", lambda: kept)
+    kept = [propose for propose in search.all_hypotheses() if propose not in gone]
+    assert len(kept) + len(gone) == len(search.all_hypotheses())
+    monkeypatch.setattr(search, "all_hypotheses", lambda: kept)
 
 
 CASES = [

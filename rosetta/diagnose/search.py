@@ -1,0 +1,294 @@
+"""The search for what repairs one faulty stage.
+
+A stage may have several faults at once: a wrong setting, two wrong weights. Settings are tried alone, weights are
+repaired one by one until each agrees with its counterpart, and what is confirmed is the smallest set of repairs
+that brings the stage back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from rosetta.compare.pair import ModelPair, Outcome
+from rosetta.compare.results import Refuted
+from rosetta.diagnose.hypotheses import Hypothesis, all_hypotheses, in_turn
+from rosetta.diagnose.hypothesis import Fault, Proposal, looks_like
+from rosetta.errors import RosettaError
+from rosetta.transformer import Op
+
+# Of the repairs that confirm, the one that takes least from the reference wins.
+ORDER = (
+    "config.",
+    "dtype.",
+    "layout.",
+    "value.swapped",
+    "value.offset",
+    "value.scaled",
+    "value.zeroed",
+    "value.nonfinite",
+    "value.missing",
+    "value.corrupted",
+)
+LAST_RESORT = "value.corrupted"  # it explains anything, by taking it from the reference
+WHOLE = (
+    "dtype.",
+    "layout.",
+    "value.swapped",
+    "value.offset",
+    "value.scaled",
+)  # of a tensor: a region may be wrong too
+FEWER = 0.5  # of what damage alone would take from the reference: so little must be left behind another cause
+LIKENESS = 0.4  # correlation of some rows; unrelated matrices have none
+LARGEST_SET = 3  # settings that are bound to each other by shape: heads, kv heads, head size
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Proposals and what the stage gave with their repairs in place."""
+
+    proposals: tuple[Proposal, ...]
+    pair: ModelPair
+    outcome: Outcome
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the repairs bring the stage's local error back to its predicted noise.
+
+        Of a recorded run, that noise must leave something of the stage: bytes misread as blocks with huge steps
+        would explain any error, and there are no weights to belie them.
+        """
+        local = self.outcome.local
+        if self.pair.recording is not None and local is not None and local.predicted_rel_l2 >= 1:
+            return False
+        return self.outcome.absent or (self.outcome.comparable and not self.outcome.faulty)
+
+
+class Search:
+    """The search for the smallest set of proposals that repairs one stage."""
+
+    def __init__(self, fault: Fault, subject_op: Op, refuted: list[Refuted]) -> None:
+        self.fault, self.subject_op, self.refuted = fault, subject_op, refuted
+        self.settings: list[Proposal] = []
+        self.tensors: dict[str, list[Proposal]] = {}
+
+    def _ask(self, hypotheses: Iterable[Hypothesis]) -> None:
+        """Add what some hypotheses propose."""
+        for proposal in _ranked(proposal for propose in hypotheses for proposal in propose(self.fault)):
+            if proposal.tensor is None:
+                self.settings.append(proposal)
+            else:
+                self.tensors.setdefault(proposal.tensor, []).append(proposal)
+
+    def run(self) -> Trial | None:
+        """The first set that is confirmed, less what it does not need; None where none is."""
+        tries = self._tries()
+        for trial in tries:
+            if trial.confirmed:
+                trial = self._minimal(trial)
+                return self._with_ties(trial, tries) if self.fault.recorded else trial
+            self.refuted += [
+                _refuted(self.fault, trial, proposal)
+                for proposal in trial.proposals[:1]
+                if len(trial.proposals) == 1
+            ]
+        return None
+
+    def _tries(self) -> Iterator[Trial]:
+        """What the stage gives with each set of proposals, no set twice."""
+        tried: dict[frozenset[int], Sequence[Proposal]] = {frozenset(): ()}
+        for chosen in self._sets():
+            mark = frozenset(id(proposal) for proposal in chosen)
+            if mark not in tried:
+                tried[mark] = chosen
+                yield self._try(chosen)
+
+    def _sets(self) -> Iterator[Sequence[Proposal]]:
+        """Sets of proposals, those that take least from the reference first."""
+        *first, last = in_turn(all_hypotheses())
+        for hypotheses in first:
+            self._ask(hypotheses)
+            yield from self._sets_of_settings()
+            found = [self._one_agreeing(proposals) for proposals in self.tensors.values()]
+            yield _without_repeats([one] for one in found if one is not None)
+        self._ask(last)
+        weights = _without_repeats(self._agreeing(proposals) for proposals in self.tensors.values())
+        yield weights
+        # Where no weight differs visibly, or not all can be made to agree: each proposal by itself.
+        yield from ([p] for p in _ranked(p for proposals in self.tensors.values() for p in proposals))
+        yield from ([*chosen, *weights] for chosen in self._sets_of_settings())
+
+    def _sets_of_settings(self) -> Iterator[tuple[Proposal, ...]]:
+        """Settings that may be wrong at once, the smallest sets first."""
+        for count in range(1, min(LARGEST_SET, len(self.settings)) + 1):
+            yield from (chosen for chosen in combinations(self.settings, count) if _compatible(chosen))
+
+    def _with_ties(self, trial: Trial, rest: Iterator[Trial]) -> Trial:
+        """The trial with other kinds of its rank that are confirmed too: activations alone do not tell them apart."""
+        if len(trial.proposals) > 1:
+            return trial
+        [proposal] = trial.proposals
+        ties = []
+        for other in rest:
+            if len(other.proposals) > 1 or rank(other.proposals[0].kind) > rank(proposal.kind):
+                break
+            if other.confirmed and other.proposals[0].kind != proposal.kind:
+                ties.append(other.proposals[0].kind)
+        return replace(trial, proposals=(_with_alternatives(proposal, ties),))
+
+    def _agreeing(self, proposals: Sequence[Proposal]) -> Sequence[Proposal]:
+        """What makes a tensor agree with the other side's: one proposal, two faults on one tensor, or nothing."""
+        one = self._one_agreeing(proposals)
+        if one is not None and rank(one.kind) < rank(LAST_RESORT):
+            return [one]
+        return self._two_agreeing(proposals, one) or ([] if one is None else [one])
+
+    def _two_agreeing(self, proposals: Sequence[Proposal], damage: Proposal | None) -> Sequence[Proposal]:
+        """A cause that concerns the whole tensor, and behind it another fault of the same tensor.
+
+        Args:
+            proposals: those for the tensor.
+            damage: the one that explains it as damage, where one does.
+        """
+        for first in proposals:
+            if not first.kind.startswith(WHOLE):
+                continue
+            pair = self._repaired([first])
+            if pair is None or not _promising(pair, first.tensor or "", LIKENESS):
+                continue
+            behind = replace(self.fault, pair=pair)
+            seconds = [p for propose in all_hypotheses() for p in propose(behind) if p.tensor == first.tensor]
+            for second in _ranked(seconds):
+                too_much = second.kind == LAST_RESORT and second.taken > FEWER * _taken_by(
+                    damage, first, pair
+                )
+                if second.kind != first.kind and not too_much and self._agree([first, second]):
+                    return [first, second]
+        return []
+
+    def _one_agreeing(self, proposals: Sequence[Proposal]) -> Proposal | None:
+        """The first proposal for a tensor that makes all weights it changes agree with the other side's, with
+        others of its rank that do so too as alternatives."""
+        winner: Proposal | None = None
+        ties: list[str] = []
+        for proposal in proposals:
+            if winner is not None and rank(proposal.kind) > rank(winner.kind):
+                break
+            if not self._agree([proposal]):
+                continue
+            if winner is None:
+                winner = proposal
+            elif proposal.kind != winner.kind and proposal.role == winner.role:
+                ties.append(proposal.kind)
+        if winner is None or not ties:
+            return winner
+        return _with_alternatives(winner, ties)
+
+    def _agree(self, proposals: Sequence[Proposal]) -> bool:
+        """Whether all weights that the proposals change agree with the other side's once they are changed."""
+        pair = self._repaired(proposals)
+        if pair is None:
+            return False
+        names = {name for proposal in proposals for name in proposal.repair.patches}
+        if not all(_promising(pair, name, 0.5) for name in names):  # a few rows, before all of them
+            return False
+        # What is wrong with the other tensor of an exchange besides is found at its own stage.
+        names -= {proposal.partner for proposal in proposals if proposal.partner is not None}
+        states = [pair.weight_pair(name) for name in names]
+        return bool(states) and all(state is not None and state.state != "differing" for state in states)
+
+    def _repaired(self, proposals: Iterable[Proposal]) -> ModelPair | None:
+        """The pair with repairs in place; None where they leave no model."""
+        models = {"reference": self.fault.pair.reference.model, "subject": self.fault.pair.subject.model}
+        try:
+            for proposal in proposals:
+                models[proposal.role] = proposal.repair.applied(models[proposal.role])
+        except RosettaError:
+            return None
+        return self.fault.pair.with_models(models["reference"], models["subject"])
+
+    def _try(self, proposals: Sequence[Proposal]) -> Trial:
+        pair = self._repaired(proposals)
+        if pair is None:
+            return Trial(tuple(proposals), self.fault.pair, self.fault.outcome)
+        outcome = pair.run(self.fault.layer, self.fault.op, self.subject_op)
+        return Trial(tuple(proposals), pair, outcome)
+
+    def _minimal(self, trial: Trial) -> Trial:
+        """The trial without proposals that the repair does not need."""
+        for proposal in trial.proposals:
+            if len(trial.proposals) > 1:
+                fewer = self._try([p for p in trial.proposals if p is not proposal])
+                if fewer.confirmed:
+                    trial = fewer
+        return trial
+
+
+def rank(kind: str) -> int:
+    """The place of a finding kind in `ORDER`."""
+    return next((rank for rank, prefix in enumerate(ORDER) if kind.startswith(prefix)), len(ORDER))
+
+
+def _ranked(proposals: Iterable[Proposal]) -> list[Proposal]:
+    return sorted(proposals, key=lambda proposal: rank(proposal.kind))
+
+
+def _compatible(proposals: Sequence[Proposal]) -> bool:
+    """Whether no two proposals give one key another value."""
+    return len({proposal.key for proposal in proposals}) == len(proposals)
+
+
+def _by_rank_and_reach(group: Sequence[Proposal]) -> tuple[int, int]:
+    """Order of groups: what takes least from the reference, then what explains most weights at once."""
+    names = {name for proposal in group for name in proposal.repair.patches}
+    return max((rank(proposal.kind) for proposal in group), default=0), -len(names)
+
+
+def _without_repeats(groups: Iterable[Sequence[Proposal]]) -> list[Proposal]:
+    """The proposals of all groups, less those that change a weight which a better group changes: an exchange is
+    proposed from both ends."""
+    kept: list[Proposal] = []
+    changed: set[str] = set()
+    for group in sorted(groups, key=_by_rank_and_reach):
+        names = {name for proposal in group for name in proposal.repair.patches}
+        if not names & changed:
+            kept += group
+            changed |= names
+    return kept
+
+
+def _promising(pair: ModelPair, name: str, least: float) -> bool:
+    """Whether a repaired weight has something in common with the other side's, by a look at some rows."""
+    a, b = (side.model.weights.get(name) for side in (pair.reference, pair.subject))
+    return a is not None and b is not None and looks_like(a, b, least, either_sign=True)
+
+
+def _taken_by(damage: Proposal | None, first: Proposal, pair: ModelPair) -> int:
+    """How many weights damage alone would take from the reference: all, where nothing but a new layout lets them
+    be compared at all."""
+    if damage is not None:
+        return damage.taken
+    return (
+        (pair.subject if first.role == "subject" else pair.reference).model.weights[first.tensor or ""].count
+    )
+
+
+def _with_alternatives(proposal: Proposal, kinds: Iterable[str]) -> Proposal:
+    return replace(proposal, alternatives=tuple(sorted({*proposal.alternatives, *kinds})))
+
+
+def local_of(outcome: Outcome) -> float | None:
+    """The largest local difference of a stage, where it has one."""
+    return None if outcome.local is None else outcome.local.max_diff
+
+
+def _refuted(fault: Fault, trial: Trial, proposal: Proposal) -> Refuted:
+    return Refuted(
+        kind=proposal.kind,
+        tensor=proposal.tensor,
+        key=proposal.key,
+        stage=fault.stage,
+        before=local_of(fault.outcome),
+        after=local_of(trial.outcome),
+    )
