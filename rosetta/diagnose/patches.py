@@ -64,6 +64,23 @@ def changed(model: Model, weight: Weight, edit: ValuesEdit) -> Repair:
     return Repair(patches=for_all_names(model, weight, patch))
 
 
+def fitted(
+    fault: Fault,
+    from_stage: Callable[[Fault, Weight], float | None],
+    from_copies: Callable[[Weight, Weight], float | None],
+) -> Iterator[tuple[Suspect, Weight, float]]:
+    """Each accused weight with the number that fits it best: of a recorded run the stage tells it, else the other
+    side's copy."""
+    for suspect, weight in fault.accused_weights():
+        other = suspect.counterpart(weight)
+        if fault.recorded:
+            number = from_stage(fault, weight)
+        else:
+            number = from_copies(weight, other) if other is not None and other.dims == weight.dims else None
+        if number is not None:
+            yield suspect, weight, number
+
+
 def taking(suspect: Suspect, weight: Weight, other: Weight, mask: Mask, rows: tuple[int, int]) -> Repair:
     """The repair that takes some values from the other side; see `FromOther`."""
     return changed(suspect.model, weight, FromOther(other, mask, rows))

@@ -7,20 +7,13 @@ from collections.abc import Iterator
 
 from rosetta.diagnose.edits import Offset
 from rosetta.diagnose.hypothesis import Fault, Proposal
-from rosetta.diagnose.patches import changed, sampled_blocks_of
+from rosetta.diagnose.patches import changed, fitted, sampled_blocks_of
 from rosetta.weight import Weight
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
     """The amount by which each accused weight is off on average, where that is most of the difference."""
-    for suspect, weight in fault.accused_weights():
-        other = suspect.counterpart(weight)
-        if fault.recorded:
-            amount = offset_from_stage(fault, weight)
-        else:
-            amount = fitted_offset(weight, other) if other is not None and other.dims == weight.dims else None
-        if amount is None:
-            continue
+    for suspect, weight, amount in fitted(fault, offset_from_stage, fitted_offset):
         edit = Offset(amount, weight.dtype)
         yield Proposal(
             kind="value.offset",

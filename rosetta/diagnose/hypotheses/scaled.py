@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rosetta.diagnose.edits import Scaled
 from rosetta.diagnose.hypothesis import Fault, Proposal
-from rosetta.diagnose.patches import changed, sampled_blocks_of
+from rosetta.diagnose.patches import changed, fitted, sampled_blocks_of
 from rosetta.weight import Weight
 from rosetta.workers import spread
 
@@ -24,23 +24,15 @@ LEAST_CORRELATION = 0.8  # between the two copies; a copy in two bits still has 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
     """The factor that fits each accused weight best."""
-    for suspect, weight in fault.accused_weights():
+    for suspect, weight, factor in fitted(fault, factor_from_stage, fitted_factor):
         if fault.in_some_blocks_only(weight.name):
             continue  # a factor of the whole tensor would leave no block equal
-        other = suspect.counterpart(weight)
-        if fault.recorded:
-            factor = factor_from_stage(fault, weight)
-        else:
-            factor = fitted_factor(weight, other) if other is not None and other.dims == weight.dims else None
-        if factor is None:
-            continue
         edit = Scaled(factor, weight.dtype)
         yield Proposal(
             kind="value.scaled",
             role=suspect.role,
             repair=changed(suspect.model, weight, edit),
             tensor=weight.name,
-            declared=None,
             actual=factor,
             message=f"{weight.name} is {factor:.6g} times what the other side holds",
             recommendation=f"divide {weight.entry.name} by {factor:.6g} on export, or do not multiply it",
