@@ -61,8 +61,14 @@ def refuse_unreadable(*operands: str) -> None:
     from rosetta.containers import open_container
 
     for operand in operands:
-        if not operand.startswith(TRACE):
-            open_container(operand).close()
+        if operand.startswith(TRACE):
+            continue
+        prefix, colon, path = operand.partition(":")
+        if colon and prefix.isidentifier() and Path(path).exists() and not Path(operand).exists():
+            raise UsageError(
+                f"no runtime is called {prefix}", file=operand, remedy=f"give {path} or {TRACE}FILE"
+            )
+        open_container(operand).close()
 
 
 def given_prompt(prompt: str | None, file: Path | None, tokens: str | None) -> str:

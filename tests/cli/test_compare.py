@@ -231,3 +231,11 @@ def test_a_missing_operand_is_named(rosetta: Run, tmp_path: Path) -> None:
     assert result.code == 2
     assert result.err.startswith(f"rosetta: {tmp_path / 'none.apr'}: ")
     assert len(result.err.splitlines()) == 1
+
+
+def test_an_operand_of_a_runtime_that_there_is_not_says_so(rosetta: Run, tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    operand = f"sometorch:{tmp_path / 'model.gguf'}"
+    result = rosetta(operand, operand)
+    assert result.code == 2
+    assert f"no runtime is called sometorch: give {tmp_path / 'model.gguf'} or trace:FILE" in result.err
