@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
-from rosetta.compare.pair import ModelPair, Outcome
+from rosetta.compare.outcome import Outcome
+from rosetta.compare.pair import ModelPair
 from rosetta.compare.results import Evidence, Finding, Refuted
 from rosetta.diagnose.hypotheses import Hypothesis, all_hypotheses, in_turn
 from rosetta.diagnose.hypothesis import Fault, Proposal, looks_like
