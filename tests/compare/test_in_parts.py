@@ -209,6 +209,10 @@ def test_sides_with_other_heads_are_compared_whole(
     outcome = sides.run(0, op, op)
     assert outcome.comparable
     assert isinstance(outcome.reference, Tensor) == isinstance(outcome.subject, Tensor) == whole
+    sides.advance(op, outcome)
+    repaired = sides.with_models(model, model)
+    assert repaired.in_parts == sides.in_parts == ({} if whole else {"attn_scores": outcome.reference})
+    assert repaired.subject_in_parts == ({} if whole else {"attn_scores": outcome.subject})
 
 
 def test_a_recorded_run_is_compared_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
