@@ -1,6 +1,6 @@
 """The one forward pass. An architecture is a list of operations; each is a named stage that anyone may listen to.
 
-Letters: T = tokens, H = embedding length, N = heads, K = kv heads, D = head size, R = rotary pairs, V = vocabulary.
+Letters: T = tokens, H = embedding length, N = heads, D = head size, R = rotary pairs, V = vocabulary.
 Every stage is `[T, …]`, except the attention scores `[N, T, T]`.
 """
 
@@ -16,13 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rosetta.architectures import INTERLEAVED, Architecture
+from rosetta.attention import attention_context, attention_scores
 from rosetta.model import Model
 from rosetta.weight import Weight
 from rosetta.workers import spread
 
 Hook = Callable[[str, Tensor], None]
 WEIGHTS_AT_ONCE = 1 << 20  # of a matrix: what a core decodes and multiplies before it leaves its cache, 4 MiB
-SCORES_AT_ONCE = 1 << 24  # attention scores computed together: 64 MiB
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
@@ -51,6 +51,8 @@ class Op:
         weights: tensors it needs, without `blk.N.`.
         optional: tensors that take part where the file has them.
         keys: config keys that it reads.
+        by_head: whether each head of its inputs gives one of its result, [N, T, T]: what grows with the square of
+            the prompt can be computed a few heads at a time.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Op:
     weights: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
+    by_head: bool = False
 
 
 class WeightCache:
@@ -222,59 +225,11 @@ def rotary_angles(model: Model, tokens: int) -> tuple[Tensor, float]:
     ), scaling.magnitude if scaling else 1.0
 
 
-def attention_scores(step: Step) -> Tensor:
-    """Softmax of the scaled products of queries and keys, causal: [N, T, T]."""
-    q, k = (
-        step.inputs[name].transpose(0, 1) for name in _rotary(step.model.architecture)
-    )  # [N, T, D], [K, T, D]
-    tokens, groups = q.shape[1], q.shape[0] // k.shape[0]
-    hidden = ~visible(tokens, step["attention.sliding_window"], q.device)
-
-    def of(queries: Tensor, keys: Tensor) -> Tensor:
-        products = queries.reshape(len(keys), -1, q.shape[-1]) @ keys.transpose(
-            1, 2
-        )  # a group shares its key
-        scores = products.view(-1, tokens, tokens).mul_(step["attention.scale"])
-        return scores.masked_fill_(hidden, -torch.inf).softmax(-1)
-
-    if len(q) * tokens**2 <= SCORES_AT_ONCE or len(q) % len(k):  # heads that fit no key: torch says so
-        return of(q, k)
-    scores = q.new_empty(len(q), tokens, tokens)
-
-    def write(head: int) -> None:  # what it takes to compute them exists for one group a core at a time
-        group = slice(head * groups, (head + 1) * groups)
-        scores[group] = of(q[group], k[head : head + 1])
-
-    spread(write, range(len(k)))
-    return scores
-
-
-def visible(tokens: int, window: int, device: torch.device) -> Tensor:
-    """Which positions each token attends to, bool [T, T]: itself and those before, within the window if any."""
-    position = torch.arange(tokens, device=device)
-    distance = position[:, None] - position[None, :]
-    seen: Tensor = (distance >= 0) & (distance < window) if window else distance >= 0
-    return seen
-
-
-def attention_context(step: Step) -> Tensor:
-    """Values weighted by the scores, heads side by side: [T, N·D]."""
-    scores, v = step.inputs["attn_scores"], step.inputs["v"].transpose(0, 1)  # [N, T, T], [K, T, D]
-    tokens, groups = scores.shape[1], len(scores) // len(v)
-    grouped = scores.reshape(len(v), groups * tokens, tokens)
-    context = torch.stack(spread(lambda head: grouped[head] @ v[head], range(len(v))))
-    return context.view(len(scores), tokens, -1).transpose(0, 1).reshape(tokens, -1)
-
-
 def feed_forward_activation(step: Step) -> Tensor:
     activation = ACTIVATIONS[step["activation"]]
     if step.model.architecture.gated:
         return activation(step.inputs["ffn_gate"]) * step.inputs["ffn_up"]
     return activation(step.inputs["ffn_up"])
-
-
-def _rotary(architecture: Architecture) -> tuple[str, str]:
-    return ("q", "k") if architecture.rope is None else ("q_rope", "k_rope")
 
 
 @dataclass(frozen=True)
@@ -332,6 +287,13 @@ def plan(a: Architecture) -> Plan:
         keys = ("rope.dimension_count", "rope.freq_base", "rope.scaling")
         return Op(f"{name}_rope", (name,), lambda s: rotated(s, s.inputs[name]), keys=keys)
 
+    queries, keys = ("q", "k") if a.rope is None else ("q_rope", "k_rope")
+
+    def scores(s: Step) -> Tensor:
+        return attention_scores(
+            s.inputs[queries], s.inputs[keys], s["attention.scale"], s["attention.sliding_window"]
+        )
+
     def add(name: str, left: str, right: str) -> Op:
         return Op(name, (left, right), lambda s: s.inputs[left] + s.inputs[right])
 
@@ -341,8 +303,18 @@ def plan(a: Architecture) -> Plan:
         projection("k", key, "head_count_kv"),
         projection("v", value, "head_count_kv"),
         *([rope("q"), rope("k")] if a.rope is not None else []),
-        Op("attn_scores", _rotary(a), attention_scores, keys=("attention.scale", "attention.sliding_window")),
-        Op("attn_context", ("attn_scores", "v"), attention_context),
+        Op(
+            "attn_scores",
+            (queries, keys),
+            scores,
+            keys=("attention.scale", "attention.sliding_window"),
+            by_head=True,
+        ),
+        Op(
+            "attn_context",
+            ("attn_scores", "v"),
+            lambda s: attention_context(s.inputs["attn_scores"], s.inputs["v"]),
+        ),
         linear("attn_out", "attn_context", "attn_output"),
         add("attn_residual", "stream", "attn_out"),
         norm("ffn_norm", "attn_residual", "ffn_norm"),

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -66,29 +65,6 @@ def assert_close(
         gap = (ours[name].double() - expected.double()).abs().max()
         size = expected.double().square().mean().sqrt()
         assert gap <= tolerance * size, f"{name}: {gap:.2e} of {size:.2e}"
-
-
-def test_scores_of_many_tokens_are_computed_group_by_group(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = open_model(build(tmp_path, small("llama", heads=4, kv_heads=2), "gguf:F32"))
-    whole = stages_of(model)
-    monkeypatch.setattr(forward, "SCORES_AT_ONCE", 1)
-    parted = stages_of(model)
-    assert_close(parted, whole, tolerance=1e-6)
-
-
-def test_heads_that_fit_no_key_are_said_whatever_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    inputs = {"q_rope": torch.zeros(3, 5, 4), "k_rope": torch.zeros(3, 2, 4)}
-
-    class Settings(dict[str, Any]):
-        architecture = SimpleNamespace(rope=INTERLEAVED)
-
-    step = Step(Settings({"attention.sliding_window": 0, "attention.scale": 1.0}), 0, inputs, WeightCache())  # type: ignore[arg-type]
-    for limit in (1, 1 << 24):
-        monkeypatch.setattr(forward, "SCORES_AT_ONCE", limit)
-        with pytest.raises(RuntimeError, match="shape"):
-            forward.attention_scores(step)
 
 
 # Against transformers

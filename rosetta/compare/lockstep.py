@@ -12,9 +12,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from rosetta.compare.in_parts import Value
 from rosetta.compare.listener import Listener
-from rosetta.compare.metrics import Metrics, difference, ends, rms, worst_positions
-from rosetta.compare.pair import ModelPair, Outcome
+from rosetta.compare.metrics import Metrics, difference, ends, largest_gap, rms
+from rosetta.compare.outcome import Outcome
+from rosetta.compare.pair import ModelPair
 from rosetta.compare.results import NonFinite, Side, StageDetail, StageDiff, Status
 from rosetta.model import Model
 from rosetta.transformer import Op, stage_name
@@ -124,8 +126,7 @@ class Lockstep:
         stage, over = self._judge(name, layer, op, outcome)
         if stage.status == "faulty":
             self._fault_seen = True
-            limit = self._limit(outcome.reference)
-            if outcome.local is None or outcome.local.max_diff > limit:
+            if outcome.local is None or self._exceeds(outcome.local.max_diff, outcome.reference):
                 self.result.faulty_over.append(name)
         self.result.stages.append(stage)
         if over:
@@ -151,18 +152,22 @@ class Lockstep:
         if models is not None:
             self.repaired = pair.with_models(*models)
 
-    def _limit(self, reference: Tensor | None) -> float:
-        return self.threshold * max(1.0, rms(reference) if reference is not None else 0.0)
+    def _limit(self, size: float) -> float:
+        """The largest difference allowed of a stage whose reference has this root mean square."""
+        return self.threshold * max(1.0, size)
+
+    def _exceeds(self, gap: float, reference: Value | None) -> bool:
+        if gap <= self._limit(0.0):
+            return False
+        return reference is None or gap > self._limit(rms(reference))
 
     def _over(self, outcome: Outcome) -> bool:
         if not outcome.comparable:
             return True
         assert outcome.reference is not None
         assert outcome.subject is not None
-        if outcome.reference is outcome.subject:
-            return False
-        gap = outcome.subject.to(outcome.reference.device) - outcome.reference
-        return float(gap.abs().max()) > self._limit(outcome.reference)
+        subject = outcome.subject.to(self.stored.reference.cache.device)
+        return self._exceeds(largest_gap(subject, outcome.reference), outcome.reference)
 
     def _judge(self, name: str, layer: int | None, op: Op, outcome: Outcome) -> tuple[StageDiff, bool]:
         """The stage's row in the report, and whether it is over the threshold."""
@@ -170,9 +175,9 @@ class Lockstep:
         a, b = outcome.reference, outcome.subject
         metrics: Metrics | None = None
         if outcome.comparable and a is not None and b is not None:
-            b = b.to(a.device)
-            metrics = difference(b, a, left_is_subject, token_axis=1 if op.name == "attn_scores" else 0)
-        over = metrics is None or metrics.max_diff > self._limit(a)
+            b = b.to(self.stored.reference.cache.device)
+            metrics = difference(b, a, left_is_subject, token_axis=1 if op.by_head else 0)
+        over = metrics is None or metrics.max_diff > self._limit(metrics.size)
         status: Status = "ok"
         if outcome.unrecorded:
             status, metrics, over = "skipped", None, False
@@ -198,7 +203,7 @@ class Lockstep:
             worst=metrics.worst if metrics else None,
             local=outcome.local,
             nonfinite=NonFinite(left=counts[0], right=counts[1]),
-            detail=self._detail(layer, op, outcome, left, right, metrics is not None),
+            detail=self._detail(layer, op, outcome, left, right, metrics),
         )
         return stage, over
 
@@ -207,9 +212,9 @@ class Lockstep:
         layer: int | None,
         op: Op,
         outcome: Outcome,
-        left: Tensor | None,
-        right: Tensor | None,
-        comparable: bool,
+        left: Value | None,
+        right: Value | None,
+        metrics: Metrics | None,
     ) -> StageDetail:
         subject_side: Side = "left" if self.stored.reference_side == "right" else "right"
         sides = {"reference": self.stored.reference_side, "subject": subject_side}
@@ -226,9 +231,7 @@ class Lockstep:
         return StageDetail(
             left_ends=None if left is None else ends(left),
             right_ends=None if right is None else ends(right),
-            worst=worst_positions(left, right, True)
-            if comparable and left is not None and right is not None
-            else [],
+            worst=metrics.spots if metrics else [],
             weight_dims=dims,
             not_computable={sides[role]: str(reason) for role, reason in outcome.reasons.items()},
         )

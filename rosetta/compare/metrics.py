@@ -1,4 +1,5 @@
-"""Plain functions of two results: how far apart they are, and where. Accumulated in float64.
+"""Plain functions of two results: how far apart they are, and where. Accumulated in float64, in one pass, because
+a result that is not held whole is computed anew by each.
 
 Letters: T = tokens.
 """
@@ -8,21 +9,27 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from rosetta.compare.in_parts import InParts, Value, each_part
 from rosetta.compare.results import Worst
 from rosetta.workers import spread
 
 NEIGHBOURS = 2  # values shown on each side of a worst position
+SPOTS = 3  # worst positions that are shown
 AT_ONCE = 1 << 20  # values judged at a time, whatever the length of the prompt: 8 MiB in float64
+
+Spot = tuple[Worst, list[float], list[float]]
+"""A position, and the left and the right values around it."""
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """Difference of two finite tensors of one shape, `b` being the reference."""
+    """Difference of two finite tensors of one shape, `b` being the reference; `spots` are the worst positions."""
 
     max_diff: float
     mean_diff: float
@@ -31,9 +38,15 @@ class Metrics:
     cosine: float
     by_token: list[float]
     worst: Worst
+    spots: list[Spot]
+
+    @property
+    def size(self) -> float:
+        """Root mean square of the reference, where the two differ."""
+        return self.rms_diff / self.rel_l2 if self.rel_l2 else 0.0
 
 
-def difference(a: Tensor, b: Tensor, left_is_a: bool, token_axis: int = 0) -> Metrics:
+def difference(a: Value, b: Value, left_is_a: bool, token_axis: int = 0) -> Metrics:
     """How far `a` lies from the reference `b`.
 
     Args:
@@ -42,33 +55,54 @@ def difference(a: Tensor, b: Tensor, left_is_a: bool, token_axis: int = 0) -> Me
         left_is_a: whether `a` is the left side, for naming the two values at the worst position.
         token_axis: 0, or 1 in attention scores `[heads, T, T]`.
     """
+    shape, count = tuple(b.shape), math.prod(b.shape)
     if a is b:
-        zeros = [0.0] * a.shape[token_axis]
-        first = float(b.flatten()[0]) if b.numel() else 0.0
-        index = [0] * b.dim()
-        return Metrics(0.0, 0.0, 0.0, 0.0, 1.0, zeros, Worst(index=index, left=first, right=first))
-    parts = spread(lambda rows: _part(a[slice(*rows)], b[slice(*rows)], token_axis), _ranges(a))
-    peak = max(part.max_diff for part in parts)
-    position, offset = 0, 0
-    for part in parts:
-        if part.max_diff == peak:
-            position = offset + part.position
-            break
-        offset += part.size
+        zeros = [0.0] * shape[token_axis]
+        first = float(_first(b).flatten()[0]) if count else 0.0
+        return Metrics(
+            0.0, 0.0, 0.0, 0.0, 1.0, zeros, Worst(index=[0] * len(shape), left=first, right=first), []
+        )
+    parts = [part for some in each_part(lambda x, y: _parts(x, y, token_axis), a, b) for part in some]
+    starts = accumulate((part.size for part in parts), initial=0)
+    places = [
+        _Place(place.gap, start + place.position, place.a, place.b, place.around_a, place.around_b)
+        for start, part in zip(starts, parts, strict=False)
+        for place in part.places
+    ]
+    places.sort(key=lambda place: -place.gap)  # the first of equal ones stays the first
+    spots = [place.named(shape, left_is_a) for place in places[:SPOTS]]
     squares = math.fsum(part.squares for part in parts)
     norm_a, norm_b = (math.sqrt(math.fsum(getattr(p, f"norm_{x}") for p in parts)) for x in "ab")
     dot = math.fsum(part.dot for part in parts)
     by_token = torch.cat([p.by_token for p in parts]) if token_axis == 0 else _largest(parts)
-    va, vb = float(a.flatten()[position]), float(b.flatten()[position])
     return Metrics(
-        max_diff=peak,
-        mean_diff=math.fsum(part.total for part in parts) / a.numel(),
-        rms_diff=math.sqrt(squares / a.numel()),
+        max_diff=places[0].gap,
+        mean_diff=math.fsum(part.total for part in parts) / count,
+        rms_diff=math.sqrt(squares / count),
         rel_l2=math.sqrt(squares) / norm_b if norm_b else (math.inf if squares else 0.0),
         cosine=dot / (norm_a * norm_b) if norm_a and norm_b else float(norm_a == norm_b),
         by_token=by_token.tolist(),
-        worst=Worst(index=_index(position, a), left=va if left_is_a else vb, right=vb if left_is_a else va),
+        worst=spots[0][0],
+        spots=spots,
     )
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A position of a flat tensor, the two values there and those around them in the row."""
+
+    gap: float
+    position: int
+    a: float
+    b: float
+    around_a: list[float]
+    around_b: list[float]
+
+    def named(self, shape: tuple[int, ...], left_is_a: bool) -> Spot:
+        index = [int(i) for i in np.unravel_index(self.position, shape)]  # torch's imports a computer algebra
+        if left_is_a:
+            return Worst(index=index, left=self.a, right=self.b), self.around_a, self.around_b
+        return Worst(index=index, left=self.b, right=self.a), self.around_b, self.around_a
 
 
 @dataclass(frozen=True)
@@ -76,8 +110,7 @@ class _Part:
     """What a few rows of the difference of two tensors add up to; norms are squared."""
 
     size: int
-    max_diff: float
-    position: int
+    places: list[_Place]
     total: float
     squares: float
     norm_a: float
@@ -86,14 +119,16 @@ class _Part:
     by_token: Tensor
 
 
+def _parts(a: Tensor, b: Tensor, token_axis: int) -> list[_Part]:
+    return spread(lambda rows: _part(a[slice(*rows)], b[slice(*rows)], token_axis), _ranges(a))
+
+
 def _part(a: Tensor, b: Tensor, token_axis: int) -> _Part:
     gap = (a - b).abs()
-    position = int(gap.argmax())
     x, y, d = (tensor.flatten().double() for tensor in (a, b, gap))
     return _Part(
         size=gap.numel(),
-        max_diff=float(gap.flatten()[position]),
-        position=position,
+        places=_places(gap, a, b),
         total=float(d.sum()),
         squares=float(d.square().sum()),
         norm_a=float(x.square().sum()),
@@ -101,6 +136,22 @@ def _part(a: Tensor, b: Tensor, token_axis: int) -> _Part:
         dot=float((x * y).sum()),
         by_token=gap.transpose(0, token_axis).flatten(1).amax(1),
     )
+
+
+def _places(gap: Tensor, a: Tensor, b: Tensor) -> list[_Place]:
+    """The positions of the largest differences, the largest first; of equal ones the first."""
+    flat, width = gap.flatten(), gap.shape[-1]
+    first = int(flat.argmax())
+    top = flat.topk(min(SPOTS, len(flat))).indices.tolist()
+    found = []
+    for position in [first, *(p for p in top if p != first)][:SPOTS]:
+        row = position - position % width
+        around = slice(max(row, position - NEIGHBOURS), min(row + width, position + NEIGHBOURS + 1))
+        (at_a, near_a), (at_b, near_b) = (
+            (float(side[position]), side[around].tolist()) for side in (a.flatten(), b.flatten())
+        )
+        found.append(_Place(float(flat[position]), position, at_a, at_b, near_a, near_b))
+    return found
 
 
 def _largest(parts: list[_Part]) -> Tensor:
@@ -113,10 +164,20 @@ def _ranges(x: Tensor) -> list[tuple[int, int]]:
     return [(start, min(start + rows, len(x))) for start in range(0, len(x), rows)]
 
 
-def rms(x: Tensor) -> float:
+def rms(x: Value) -> float:
     """Root mean square."""
-    squares = math.fsum(spread(lambda part: float(part.double().square().sum()), _pieces(x)))
-    return math.sqrt(squares / x.numel()) if x.numel() else 0.0
+    count = math.prod(x.shape)
+    return math.sqrt(math.fsum(each_part(sum_of_squares, x)) / count) if count else 0.0
+
+
+def sum_of_squares(x: Tensor) -> float:
+    """Accumulated in float64."""
+    return math.fsum(spread(lambda part: float(part.double().square().sum()), _pieces(x)))
+
+
+def largest_gap(a: Value, b: Value) -> float:
+    """Largest absolute difference of two results on one device."""
+    return 0.0 if a is b else max(each_part(lambda x, y: float((x - y).abs().max()), a, b))
 
 
 def count_nonfinite(x: Tensor) -> int:
@@ -129,56 +190,17 @@ def _nonfinite(x: Tensor) -> int:
     return 0 if bool(bounds.isfinite().all()) else x.numel() - int(x.isfinite().sum())
 
 
-def ends(x: Tensor, count: int = 3) -> tuple[list[float], list[float]]:
+def ends(x: Value, count: int = 3) -> tuple[list[float], list[float]]:
     """The first and the last values of a stage."""
-    flat = x.flatten()
-    return [float(v) for v in flat[:count]], [float(v) for v in flat[-count:]]
+    last = x.last() if isinstance(x, InParts) else x
+    return _first(x).flatten()[:count].tolist(), last.flatten()[-count:].tolist()
 
 
-def worst_positions(
-    a: Tensor, b: Tensor, left_is_a: bool, count: int = 3
-) -> list[tuple[Worst, list[float], list[float]]]:
-    """The positions of the largest differences, each with the values around it: (position, left's, right's).
-    What is one tensor for both sides has none."""
-    if a is b:
-        return []
-    left, right = (a, b) if left_is_a else (b, a)
-    found = []
-    for position in _largest_gaps(a.flatten(), b.flatten(), count):
-        index = _index(position, a)
-        row_start = position - index[-1]
-        around = slice(
-            max(row_start, position - NEIGHBOURS), min(row_start + a.shape[-1], position + NEIGHBOURS + 1)
-        )
-        values = [[float(v) for v in side.flatten()[around]] for side in (left, right)]
-        at = Worst(index=index, left=float(left.flatten()[position]), right=float(right.flatten()[position]))
-        found.append((at, values[0], values[1]))
-    return found
+def _first(x: Value) -> Tensor:
+    return x.first() if isinstance(x, InParts) else x
 
 
 def _pieces(x: Tensor) -> Iterator[Tensor]:
     """The values in order, `AT_ONCE` at a time."""
     flat = x.flatten()
     return (flat[start : start + AT_ONCE] for start in range(0, len(flat), AT_ONCE))
-
-
-def _largest_gaps(a: Tensor, b: Tensor, count: int) -> list[int]:
-    """Positions of the largest differences of two flat tensors, the largest first."""
-
-    def largest(number: int, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        gap = (x - y).abs()
-        top = gap.topk(min(count, gap.numel()))
-        return top.values, top.indices + number * AT_ONCE
-
-    pieces = list(zip(_pieces(a), _pieces(b), strict=True))
-    found = spread(lambda number: largest(number, *pieces[number]), range(len(pieces)))
-    gaps, positions = [gap for gap, _ in found], [position for _, position in found]
-    if not gaps:
-        return []
-    best = torch.cat(gaps).topk(min(count, a.numel())).indices if len(gaps) > 1 else slice(None)
-    return [int(position) for position in torch.cat(positions)[best].tolist()]
-
-
-def _index(position: int, x: Tensor) -> list[int]:
-    """Where a flat position lies (numpy's function: torch's imports a computer algebra system)."""
-    return [int(i) for i in np.unravel_index(position, x.shape)]

@@ -9,25 +9,21 @@ Letters: T = tokens, C = inputs, R = outputs of a matrix.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from rosetta import attention
 from rosetta.architectures import INTERLEAVED
+from rosetta.compare.local_error import Sums
 from rosetta.compare.metrics import rms
-from rosetta.compare.results import LocalError
 from rosetta.compare.weights import WeightPair, variance
 from rosetta.model import Model
 from rosetta.transformer import Op, Step, normalised, rotary_angles, row_ranges
 from rosetta.weight import Device
 from rosetta.workers import spread
-
-# An element beyond this many σ, or a stage whose rms is beyond this many times its prediction, is a fault.
-# Clean pairs stay below 4.8 and 1.21 (docs/noise.md, "Constants").
-ELEMENT_SIGMAS = 10.0
-STAGE_RMS = 1.5
 
 # Float32 floors in units of half a unit in the last place, measured with torch on CPU (docs/noise.md, "floor").
 HALF_ULP = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
@@ -89,24 +85,41 @@ class Noise:
             return torch.cat(parts, dim=-1).view(output.shape)
         return (self._from_weights(op, step, output) + self._floor(op, step, output).square()).sqrt()
 
-    def local(self, op: Op, step: Step, a: Tensor, b: Tensor) -> LocalError:
-        """A stage's local error beside its prediction; see `local_error`.
+    def local(self, op: Op, step: Step, a: Tensor, b: Tensor) -> list[Sums]:
+        """A stage's local error beside its prediction, in parts; see `local_error`.
 
         Args:
             op, step: as for `sigma`.
             a: the reference's value of the stage.
             b: the subject's from the same inputs, of the same shape and device.
         """
-        if not self._is_plain_linear(op, step):
-            return local_error(b.sub(a).float(), self.sigma(op, step, a), a)
-        # By rows of the weight: a prediction for all logits would be as large as they are.
-        left, right = a.flatten(1), b.flatten(1)
+        if not a.numel():
+            return []
+        if self._is_plain_linear(op, step):
+            # By rows of the weight: a prediction for all logits would be as large as they are.
+            left, right = a.flatten(1), b.flatten(1)
 
-        def part(rows: tuple[int, int]) -> _Sums:
-            some = slice(*rows)
-            return _Sums.of((right[:, some] - left[:, some]).float(), self._linear_sigma(op, step, rows))
+            def of_rows(rows: tuple[int, int]) -> Sums:
+                x, y = left[:, slice(*rows)], right[:, slice(*rows)]
+                return Sums.of((y - x).float(), self._linear_sigma(op, step, rows), x)
 
-        return _local(spread(part, row_ranges(step.source(f"{LINEAR[op.name]}.weight"))), a)
+            return spread(of_rows, row_ranges(step.source(f"{LINEAR[op.name]}.weight")))
+
+        def of_some(step: Step, a: Tensor, b: Tensor) -> Sums:
+            return Sums.of(b.sub(a).float(), self.sigma(op, step, a), a)
+
+        if not op.by_head or a.numel() <= attention.SCORES_OF_A_CORE:
+            return [of_some(step, a, b)]
+
+        def of_head(head: int) -> Sums:
+            one = slice(head, head + 1)
+            inputs = {
+                name: attention.of_heads(step.inputs[name], range(head, head + 1), len(a))
+                for name in op.inputs
+            }
+            return of_some(Step(step.model, step.layer, inputs, step.cache), a[one], b[one])
+
+        return spread(of_head, range(len(a)))
 
     def _is_plain_linear(self, op: Op, step: Step) -> bool:
         return op.name in LINEAR and not self._has_head_norm(op, step)
@@ -239,8 +252,7 @@ class Noise:
             turned = ROTATION_UNITS * unit + turn.to(x.device) * self._angle_unit(unit)
             return turned * x.abs().amax(-1, keepdim=True)
         if op.name == "attn_context":
-            scores, v = step.inputs["attn_scores"].float(), step.inputs["v"].float()
-            return CONTEXT_UNITS * unit * v.abs().amax() * torch.ones_like(size) if scores.numel() else size
+            return CONTEXT_UNITS * unit * step.inputs["v"].float().abs().amax() * torch.ones_like(size)
         if op.name in NORMS:
             return NORM_UNITS * unit * _norm_terms(step, NORMS[op.name], step.inputs[op.inputs[0]])
         if op.name == "attn_scores":
@@ -282,68 +294,3 @@ def _norm_terms(step: Step, stem: str, x: Tensor) -> Tensor:
         parts, x = parts + mean.abs(), x - mean
     size = parts * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon) * weight.abs()
     return size if bias is None else size + bias.float().abs()
-
-
-def local_error(gap: Tensor, sigma: Tensor, reference: Tensor) -> LocalError:
-    """A stage's local error beside its prediction.
-
-    Args:
-        gap: difference of the two sides with the reference's inputs, any shape.
-        sigma: predicted standard deviation, broadcastable to it.
-        reference: the reference's value.
-
-    Returns:
-        `worst_ratio` is the larger of the largest |gap| / (k σ) and of the stage's rms over its own limit;
-        above 1 the stage is faulty.
-    """
-    return _local([_Sums.of(gap, sigma.expand_as(gap))] if gap.numel() else [], reference)
-
-
-@dataclass(frozen=True)
-class _Sums:
-    """What a part of a local error adds up to; sums are of squares."""
-
-    worst: float
-    peak: float
-    predicted: float
-    gap: float
-    sigma: float
-    count: int
-
-    @classmethod
-    def of(cls, gap: Tensor, sigma: Tensor) -> _Sums:
-        magnitude = gap.abs()
-        ratio = torch.where(magnitude == 0, 0.0, magnitude / (ELEMENT_SIGMAS * sigma))
-        return cls(
-            worst=float(ratio.max()),
-            peak=float(magnitude.max()),
-            predicted=float(sigma.max()),
-            gap=float(gap.double().square().sum()),
-            sigma=float(sigma.double().square().sum()),
-            count=gap.numel(),
-        )
-
-
-def _local(parts: Sequence[_Sums], reference: Tensor) -> LocalError:
-    """The local error that some parts make up."""
-    if not parts:
-        return EXACT
-    count = sum(part.count for part in parts)
-    gap, sigma = (math.sqrt(math.fsum(getattr(p, x) for p in parts) / count) for x in ("gap", "sigma"))
-    whole = 0.0 if gap == 0 else (gap / (STAGE_RMS * sigma) if sigma else math.inf)
-    size = rms(reference)
-    return LocalError(
-        max_diff=max(part.peak for part in parts),
-        rel_l2=_ratio(gap, size),
-        predicted_max_diff=ELEMENT_SIGMAS * max(part.predicted for part in parts),
-        predicted_rel_l2=_ratio(STAGE_RMS * sigma, size),
-        worst_ratio=max(whole, *(part.worst for part in parts)),
-    )
-
-
-def _ratio(a: float, b: float) -> float:
-    return a / b if b else (math.inf if a else 0.0)
-
-
-EXACT = LocalError(max_diff=0.0, rel_l2=0.0, predicted_max_diff=0.0, predicted_rel_l2=0.0, worst_ratio=0.0)
-"""The local error of a stage whose weights, config and inputs are equal on both sides."""

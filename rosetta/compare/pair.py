@@ -6,16 +6,21 @@ files differ by exactly zero.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from rosetta.attention import heads_at_once
+from rosetta.compare.in_parts import InParts, Value, computed_in_parts, seen_by
+from rosetta.compare.local_error import Sums
 from rosetta.compare.metrics import count_nonfinite
-from rosetta.compare.noise import EXACT, Noise
-from rosetta.compare.results import LocalError, Side
+from rosetta.compare.noise import Noise
+from rosetta.compare.outcome import Computed, Outcome, folded, side_by_side
+from rosetta.compare.results import Side
 from rosetta.compare.weights import WeightPair, compare_weights
 from rosetta.model import Model
 from rosetta.runtimes.trace import RecordedRun
@@ -23,49 +28,6 @@ from rosetta.transformer import NotComputable, Op, Step, Transformer
 from rosetta.weight import Weight
 
 Pairs = dict[tuple[Weight, Weight], WeightPair]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One stage of both sides.
-
-    Args:
-        reference, subject: each side's value on its own inputs; None where a side cannot compute it.
-        local: the local error; None where it cannot be computed.
-        reasons: why a side cannot compute the stage.
-        nonfinite: NaN and infinite values of (reference, subject).
-        differing: weights in use of which a block differs by more than its dtypes explain.
-        absent: whether neither side has the layer at all.
-        unrecorded: whether the reference is a recording that lacks the stage: there is nothing to compare.
-    """
-
-    reference: Tensor | None
-    subject: Tensor | None
-    local: LocalError | None
-    reasons: Mapping[str, NotComputable] = field(default_factory=dict)
-    nonfinite: tuple[int, int] = (0, 0)
-    differing: tuple[str, ...] = ()
-    absent: bool = False
-    unrecorded: bool = False
-
-    @property
-    def comparable(self) -> bool:
-        """Whether both sides have finite values of one shape."""
-        a, b = self.reference, self.subject
-        return a is not None and b is not None and a.shape == b.shape and self.nonfinite == (0, 0)
-
-    @property
-    def faulty(self) -> bool:
-        """Whether the fault is in this stage itself."""
-        if self.absent or self.unrecorded:
-            return False
-        if self.reasons or self.differing or bool(self.nonfinite[0]) != bool(self.nonfinite[1]):
-            return True
-        if self.nonfinite != (0, 0):
-            return False  # NaN on both sides: nothing here says whose
-        if not self.comparable or self.local is None:
-            return True
-        return self.local.worst_ratio > 1
 
 
 class ModelPair:
@@ -88,11 +50,14 @@ class ModelPair:
         self.compared: Pairs = {} if compared is None else compared
         self.values: dict[str, Tensor] = {}
         self.subject_values: dict[str, Tensor] = {}
+        self.in_parts: dict[str, InParts] = {}
+        self.subject_in_parts: dict[str, InParts] = {}
 
     def start(self, tokens: list[int]) -> None:
         """Begin a run over the tokens."""
         ids = torch.tensor(tokens, dtype=torch.int64)
         self.values, self.subject_values = {"tokens": ids}, {"tokens": ids}
+        self.in_parts, self.subject_in_parts = {}, {}
 
     def with_models(self, reference: Model, subject: Model) -> ModelPair:
         """The same run, from the same stages on, by other (repaired) models."""
@@ -103,6 +68,7 @@ class ModelPair:
             self.compared,
         )
         pair.values, pair.subject_values = dict(self.values), dict(self.subject_values)
+        pair.in_parts, pair.subject_in_parts = dict(self.in_parts), dict(self.subject_in_parts)
         return pair
 
     @property
@@ -133,6 +99,36 @@ class ModelPair:
         if self.recording is not None and not self.recording.records(layer, op):
             return self._run_unrecorded(layer, subject_op)
         pairs = self._weight_pairs(layer, op, subject_op)
+        heads = self._heads_at_once(op, subject_op)
+        if heads and op.by_head:
+            return self._run_in_parts(layer, op, subject_op, heads)
+        if heads:
+            names = {*op.inputs, *subject_op.inputs}
+            parts = [
+                self._of_heads(names, some, heads[-1].stop)._both(layer, op, subject_op, pairs)
+                for some in heads
+            ]
+            return self._judged(layer, op, side_by_side(parts), pairs)
+        return self._judged(layer, op, self._both(layer, op, subject_op, pairs), pairs)
+
+    def _run_in_parts(self, layer: int | None, op: Op, subject_op: Op, heads: Sequence[range]) -> Outcome:
+        """A stage of which only some heads are held at a time: judged as they come, computed anew when asked for."""
+        names = {*op.inputs, *subject_op.inputs}
+        reference = computed_in_parts(self.reference, layer, op, self.values, heads)
+        subject = computed_in_parts(self.subject, layer, subject_op, self.subject_values, heads)
+
+        def judged(some: range) -> Outcome:
+            part = self._of_heads(names, some, heads[-1].stop)
+            outcome = part._judged(layer, op, part._both(layer, op, subject_op, {}), {})
+            return outcome.with_values(reference, subject)
+
+        return folded([judged(some) for some in heads])
+
+    def _both(
+        self, layer: int | None, op: Op, subject_op: Op, pairs: Mapping[str, WeightPair | None]
+    ) -> Computed:
+        """Compute one stage on both sides, on own inputs and on the reference's."""
+        counts = (self.reference.model.block_count, self.subject.model.block_count)
         reasons: dict[str, NotComputable] = {}
         a = self._compute(self.reference, layer, op, self.values, reasons, "reference")
         held = layer is None or layer < min(counts)
@@ -152,7 +148,14 @@ class ModelPair:
             b = self._compute(self.subject, layer, subject_op, self.subject_values, reasons, "subject")
         if self.recording is not None and op.name == "logits" and a is not None and local_b is not None:
             a = without_gauge(a, self._to(local_b, self.reference))
-        local = EXACT if same and a is not None else self._local(layer, op, a, local_b, pairs)
+        return Computed(a, local_b, b, same, reasons)
+
+    def _judged(
+        self, layer: int | None, op: Op, both: Computed, pairs: Mapping[str, WeightPair | None]
+    ) -> Outcome:
+        """What a stage's values are worth: the local error beside its noise, and whether they are numbers."""
+        a, b = both.reference, both.subject
+        sums = [] if both.same and a is not None else self._local(layer, op, a, both.local_subject, pairs)
         self.reference.cache.clear()
         self.subject.cache.clear()
         differing = tuple(
@@ -160,7 +163,45 @@ class ModelPair:
         )
         bad_a = 0 if a is None else count_nonfinite(a)
         bad_b = bad_a if b is a else 0 if b is None else count_nonfinite(b)
-        return Outcome(a, b, local, reasons, (bad_a, bad_b), differing)
+        return Outcome(a, b, sums, both.reasons, (bad_a, bad_b), differing)
+
+    def _heads_at_once(self, op: Op, subject_op: Op) -> Sequence[range]:
+        """The heads that are computed together, where a stage or its input is too large to be held whole; else none.
+
+        Where the sides' heads are not of one number, or one is a recording, the stage is held whole.
+        """
+        for name in op.inputs:
+            if name in self.in_parts:
+                return self.in_parts[name].heads
+        if not (op.by_head and subject_op.by_head) or self.recording is not None:
+            return ()
+        sizes = {
+            tuple(values[name].shape[:2] for name in names if name in values)
+            for names in (op.inputs, subject_op.inputs)
+            for values in (self.values, self.subject_values)
+        }
+        if len(sizes) > 1 or len(next(iter(sizes))) < len(op.inputs):
+            return ()
+        [[(tokens, heads), (_, kv_heads)]] = sizes  # of queries and keys
+        if heads % kv_heads:
+            return ()
+        found = heads_at_once(heads, kv_heads, tokens)
+        return found if len(found) > 1 else ()
+
+    def _of_heads(self, names: Iterable[str], some: range, total: int) -> ModelPair:
+        """The same run with no more of some stages than some of all heads see."""
+        whole: Mapping[str, Value] = {**self.values, **self.in_parts}
+        subject_whole: Mapping[str, Value] = {**self.subject_values, **self.subject_in_parts}
+        part = copy(self)
+        part.values = {name: seen_by(whole[name], some, total) for name in names if name in whole}
+        part.subject_values = {  # what is one tensor for both sides stays one
+            name: part.values[name]
+            if subject_whole[name] is whole.get(name)
+            else seen_by(subject_whole[name], some, total)
+            for name in names
+            if name in subject_whole
+        }
+        return part
 
     def _run_unrecorded(self, layer: int | None, op: Op) -> Outcome:
         """A stage that the recording lacks: the subject's own, from the recorded stages before it."""
@@ -168,7 +209,7 @@ class ModelPair:
         a = self._compute(self.subject, layer, op, self._for_subject(), reasons, "subject")
         b = self._compute(self.subject, layer, op, self.subject_values, reasons, "subject")
         self.subject.cache.clear()
-        return Outcome(None if a is None else self._to(a, self.reference), b, EXACT, unrecorded=True)
+        return Outcome(None if a is None else self._to(a, self.reference), b, [], unrecorded=True)
 
     def advance(self, op: Op, outcome: Outcome) -> None:
         """Take the stage's values as inputs of the next; where one is missing or not finite, the other's."""
@@ -177,16 +218,21 @@ class ModelPair:
         a, b = outcome.reference, outcome.subject
         bad_a, bad_b = outcome.nonfinite[0] > 0, outcome.nonfinite[1] > 0
         if a is None or (bad_a and b is not None and not bad_b):
-            a = None if b is None else self._to(b, self.reference)
+            a = None if b is None else b.to(self.reference.cache.device)
         if b is None or not outcome.comparable:
-            b = a if a is None else self._moved(a)
-        for values, value in ((self.values, a), (self.subject_values, b)):
-            if value is None:
-                values.pop(op.name, None)
-                continue
-            values[op.name] = value
-            if op.name in ("embedding", "residual"):
-                values["stream"] = value
+            b = None if a is None else a.to(self.subject.cache.device)
+        for values, in_parts, value in (
+            (self.values, self.in_parts, a),
+            (self.subject_values, self.subject_in_parts, b),
+        ):
+            values.pop(op.name, None)
+            in_parts.pop(op.name, None)
+            if isinstance(value, InParts):
+                in_parts[op.name] = value
+            elif value is not None:
+                values[op.name] = value
+                if op.name in ("embedding", "residual"):
+                    values["stream"] = value
 
     def _weight_pairs(self, layer: int | None, op: Op, subject_op: Op) -> dict[str, WeightPair | None]:
         """Comparisons of all weights that either side uses in a stage, by full name; None: on one side only."""
@@ -236,7 +282,7 @@ class ModelPair:
         a: Tensor | None,
         b: Tensor | None,
         pairs: Mapping[str, WeightPair | None],
-    ) -> LocalError | None:
+    ) -> Sequence[Sums] | None:
         if a is None or b is None or a.shape != b.shape or count_nonfinite(a) or count_nonfinite(b):
             return None
         known = {name: pair for name, pair in pairs.items() if pair is not None}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from rosetta.compare.pair import ModelPair, Outcome
+from rosetta.compare.outcome import Outcome
+from rosetta.compare.pair import ModelPair
 from rosetta.compare.results import Evidence, Finding, Refuted
 from rosetta.diagnose.hypothesis import Fault, Proposal
 from rosetta.diagnose.search import Search, Trial, local_of

@@ -15,7 +15,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from rosetta.compare.pair import ModelPair, Outcome
+from rosetta.compare.outcome import Outcome
+from rosetta.compare.pair import ModelPair
 from rosetta.compare.results import Side
 from rosetta.compare.settings import agree
 from rosetta.compare.weights import compare_weights, readable
@@ -133,6 +134,12 @@ class Fault:
     def recorded(self) -> bool:
         """Whether the reference is a recorded run: it has stages, and no weights to compare with."""
         return self.pair.recording is not None
+
+    @property
+    def recorded_value(self) -> Tensor | None:
+        """The recorded value of the stage, which is held whole; None where the reference is no recorded run."""
+        value = self.outcome.reference
+        return value if self.recorded and isinstance(value, Tensor) else None
 
     @property
     def settings_unknown(self) -> bool:

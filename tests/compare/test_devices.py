@@ -13,7 +13,7 @@ from fixtures.comparing import compared_files, tiny
 from fixtures.pairs import pair
 from fixtures.pretend_cuda import pretended_cuda
 from fixtures.recording import recorded
-from rosetta import blocks
+from rosetta import attention, blocks
 from rosetta.report.report import Report
 
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3", "gpt2")
@@ -66,6 +66,17 @@ def test_a_clean_pair_gives_the_report_of_the_cpu(
     files = pair(tmp_path, tiny(architecture), "apr:F16", "gguf:Q8_0")
     expected = compared_files(*files)
     assert expected.verdict in ("match", "drift")
+    with pretended_cuda():
+        assert told(compared_files(*files, **devices)) == told(expected)
+
+
+@pytest.mark.parametrize("devices", [ON, {"left_device": "cuda"}, {"right_device": "cuda"}])
+def test_attention_scores_in_parts_give_the_report_of_the_cpu(
+    tmp_path: Path, devices: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = pair(tmp_path, tiny("llama"), "apr:F16", "gguf:Q8_0", faults.attention_scale(0.2))
+    expected = compared_files(*files)
+    monkeypatch.setattr(attention, "SCORES_AT_ONCE", 1)
     with pretended_cuda():
         assert told(compared_files(*files, **devices)) == told(expected)
 

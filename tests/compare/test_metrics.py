@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rosetta.compare import metrics
-from rosetta.compare.metrics import count_nonfinite, difference, ends, rms, worst_positions
+from rosetta.compare.in_parts import InParts
+from rosetta.compare.metrics import count_nonfinite, difference, ends, largest_gap, rms
 
 VALUES = st.floats(-(2.0**50), 2.0**50, width=32, allow_subnormal=False)
 
@@ -87,7 +88,7 @@ def test_nan_and_infinities_are_counted() -> None:
 def test_worst_positions_come_with_their_neighbours_in_the_row() -> None:
     left, right = torch.zeros(3, 6), torch.zeros(3, 6)
     left[1, 0], left[2, 3], right[0, 5] = 5.0, 7.0, 6.0
-    found = worst_positions(left, right, True)
+    found = difference(left, right, True).spots
     assert [(worst.index, worst.left, worst.right) for worst, _, _ in found] == [
         ([2, 3], 7.0, 0.0), ([0, 5], 0.0, 6.0), ([1, 0], 5.0, 0.0),
     ]  # fmt: skip
@@ -107,14 +108,14 @@ def test_parts_of_a_large_tensor_add_up_to_the_whole(
     axis: int, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a, b = torch.randn(2, 6, 8, 8, generator=torch.Generator().manual_seed(axis)).unbind()
-    whole, spots = difference(a, b, True, axis), worst_positions(a, b, True)
+    whole = difference(a, b, True, axis)
     sizes = rms(a), count_nonfinite(a / (a > 0))
     monkeypatch.setattr(metrics, "AT_ONCE", at_once)
     parted = difference(a, b, True, axis)
     assert (parted.max_diff, parted.by_token, parted.worst) == (whole.max_diff, whole.by_token, whole.worst)
     for name in ("mean_diff", "rms_diff", "rel_l2", "cosine"):
         assert getattr(parted, name) == pytest.approx(getattr(whole, name), rel=1e-13), name
-    assert worst_positions(a, b, True) == spots
+    assert parted.spots == whole.spots
     assert (pytest.approx(rms(a), rel=1e-14), count_nonfinite(a / (a > 0))) == sizes
 
 
@@ -123,3 +124,24 @@ def test_the_first_of_equal_differences_is_the_worst(monkeypatch: pytest.MonkeyP
     a, b = torch.zeros(4, 2), torch.zeros(4, 2)
     a[1, 1] = a[3, 0] = 5.0
     assert difference(a, b, True).worst.index == [1, 1]
+
+
+def test_a_stage_in_parts_is_judged_as_the_whole() -> None:
+    whole = torch.randn(2, 5, 4, 4, generator=torch.Generator().manual_seed(7)).unbind()
+    heads = [range(2), range(2, 4), range(4, 5)]
+    a, b = (InParts((5, 4, 4), heads, lambda some, x=x: x[some.start : some.stop], "cpu") for x in whole)  # type: ignore[misc]
+    assert largest_gap(a, b) == largest_gap(*whole) == float((whole[0] - whole[1]).abs().max())
+    assert rms(a) == pytest.approx(rms(whole[0]), rel=1e-14)
+    assert ends(a) == ends(whole[0])
+    found, expected = difference(a, b, False, 1), difference(*whole, False, 1)
+    assert (found.by_token, found.worst, found.spots) == (expected.by_token, expected.worst, expected.spots)
+    for name in ("max_diff", "mean_diff", "rms_diff", "rel_l2", "cosine", "size"):
+        assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-13), name
+    assert expected.size == pytest.approx(rms(whole[1]))
+
+
+def test_one_stage_in_parts_differs_from_itself_by_exactly_nothing() -> None:
+    x = torch.randn(3, 4, 4)
+    one = InParts((3, 4, 4), [range(1), range(1, 3)], lambda some: x[some.start : some.stop], "cpu")
+    assert difference(one, one, True, 1) == difference(x, x, True, 1)
+    assert largest_gap(one, one.to("cpu")) == 0

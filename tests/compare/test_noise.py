@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -13,8 +12,9 @@ import torch
 
 from fixtures import build, faults, model_spec, pair
 from fixtures.comparing import TOKENS, compared, compared_files, faulty, tiny
+from rosetta.compare.local_error import STAGE_RMS, Sums, local_error
 from rosetta.compare.metrics import rms
-from rosetta.compare.noise import ELEMENT_SIGMAS, LINEAR, STAGE_RMS, Noise, local_error
+from rosetta.compare.noise import LINEAR, Noise
 from rosetta.compare.results import StageDiff
 from rosetta.model import open_model
 from rosetta.transformer import Op, Step, Transformer, plan, stage_name
@@ -104,39 +104,11 @@ def test_floor_bounds_what_float32_loses_against_float64(tmp_path: Path, name: s
                 op, Step(model, layer, values, single.cache), values[op.name]
             )
         error = values[op.name].double() - exact
-        found = local_error(error.float(), sigma, values[op.name])
+        found = local_error([Sums.of(error.float(), sigma, values[op.name])])
         assert found.worst_ratio < 1, f"{op.name}: {found}"
         if op.name in LINEAR:
             share = rms(error) / rms(sigma.expand_as(error))
             assert share > 0.02, f"{op.name}: the floor is {1 / share:.0f} times what float32 loses"
-
-
-# Local error
-
-
-@pytest.mark.parametrize(
-    ("gap", "sigma", "ratio"),
-    [
-        ([0.0, 0.0], [0.0, 0.0], 0.0),
-        ([0.0, ELEMENT_SIGMAS], [1.0, 1.0], ELEMENT_SIGMAS / math.sqrt(2) / STAGE_RMS),
-        ([1.0] + [0.0] * 1023, [1.0 / ELEMENT_SIGMAS / 2] * 1024, 2.0),  # one element
-        ([3.0 * STAGE_RMS] * 64, [1.0] * 64, 3.0),  # all of them a little
-        ([2.0**-100, 0.0], [0.0, 1.0], math.inf),  # where nothing is explained, anything is a fault
-        ([0.5, 0.5], [1.0, 1.0], 0.5 / STAGE_RMS),
-    ],
-)
-def test_worst_ratio_is_of_the_worst_element_or_of_the_whole(
-    gap: list[float], sigma: list[float], ratio: float
-) -> None:
-    found = local_error(torch.tensor(gap), torch.tensor(sigma), torch.ones(len(gap)))
-    assert found.worst_ratio == pytest.approx(ratio, rel=1e-6)
-    assert found.max_diff == max(gap)
-    assert found.predicted_max_diff == pytest.approx(ELEMENT_SIGMAS * max(sigma), rel=1e-6)
-
-
-def test_sigma_may_be_one_number_for_all() -> None:
-    found = local_error(torch.full((4, 4), 0.5), torch.tensor(1.0), torch.ones(4, 4))
-    assert found.worst_ratio == pytest.approx(0.5 / STAGE_RMS)
 
 
 # A single wrong block, and faults that noise must not hide

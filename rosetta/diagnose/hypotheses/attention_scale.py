@@ -23,7 +23,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
 
 def _fitting(fault: Fault) -> float | None:
     """The scale s for which softmax(s·p) is the recorded one: log-scores of a row differ by s times the products."""
-    unit, truth = fault.computed(Repair(overrides={KEY: 1.0})), fault.outcome.reference
+    unit, truth = fault.computed(Repair(overrides={KEY: 1.0})), fault.recorded_value
     if unit is None or truth is None or truth.shape != unit.shape:
         return None
     seen = (unit > SMALLEST) & (truth > SMALLEST)

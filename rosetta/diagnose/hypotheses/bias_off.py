@@ -12,15 +12,11 @@ from rosetta.diagnose.patches import in_memory, instead
 def propose(fault: Fault) -> Iterator[Proposal]:
     """The bias that the recorded stage calls for, where a bias can explain the difference."""
     names = [name for name in fault.names() if name.endswith(".bias")]
-    now, truth = fault.computed(), fault.outcome.reference
-    if (
-        not fault.recorded
-        or not names
-        or now is None
-        or truth is None
-        or now.shape != truth.shape
-        or len(now) < 2
-    ):
+    truth = fault.recorded_value
+    if truth is None or not names:
+        return
+    now = fault.computed()
+    if now is None or now.shape != truth.shape or len(now) < 2:
         return
     gap = (truth - now).double().flatten(1)  # [T, R]
     mean = gap.mean(0)

@@ -50,7 +50,7 @@ def _fitting(fault: Fault) -> Iterator[float]:
 
     For y = g·x / √(m + ε) and y₀ = g·x / √m, with m the mean square of x: ε = m·((y₀/y)² − 1).
     """
-    model, x, truth = fault.subject.model, fault.pair.values[fault.op.inputs[0]], fault.outcome.reference
+    model, x, truth = fault.subject.model, fault.pair.values[fault.op.inputs[0]], fault.recorded_value
     weight = model.weights.get(next(fault.names()))
     if truth is None or truth.shape != x.shape or weight is None or weight.dims != x.shape[-1:]:
         return

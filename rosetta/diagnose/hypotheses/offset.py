@@ -31,7 +31,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
 def offset_from_stage(fault: Fault, weight: Weight) -> float | None:
     """The amount that fits a recorded stage best: one more in every value moves the stage by a known step."""
     now, more = fault.computed(), fault.computed(changed(fault.subject.model, weight, Offset(-1.0)))
-    truth = fault.outcome.reference
+    truth = fault.recorded_value
     if now is None or more is None or truth is None or truth.shape != now.shape:
         return None
     step, gap = (more - now).double().flatten(), (now - truth).double().flatten()

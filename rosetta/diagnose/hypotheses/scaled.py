@@ -42,7 +42,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
 def factor_from_stage(fault: Fault, weight: Weight) -> float | None:
     """The factor that fits a recorded stage best: the stage is a multiple of the weight, plus what else it adds."""
     whole, rest = fault.computed(), fault.computed(changed(fault.subject.model, weight, Scaled(math.inf)))
-    truth = fault.outcome.reference
+    truth = fault.recorded_value
     if whole is None or rest is None or truth is None or truth.shape != whole.shape:
         return None
     part, wanted = (whole - rest).double().flatten(), (truth - rest).double().flatten()
