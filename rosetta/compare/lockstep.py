@@ -5,11 +5,9 @@ Nothing is kept but the current layer, so memory grows with the largest layer an
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from rosetta.compare.in_parts import Value
@@ -23,7 +21,6 @@ from rosetta.transformer import Op, stage_name
 from rosetta.weight import Weight
 
 SIDES: tuple[Side, Side] = ("left", "right")
-TOKENS_AT_ONCE = 64  # whose logits are judged at a time
 
 
 class Diagnoser(Protocol):
@@ -260,18 +257,3 @@ class Lockstep:
 
 def _dims(weight: Weight | None) -> list[int] | None:
     return None if weight is None else list(weight.entry.dims)
-
-
-def logits_summary(logits: Tensor, tokens: list[int]) -> float | None:
-    """Mean negative log-likelihood of the tokens' own successors, in nats; None for a single token."""
-    if len(tokens) < 2:
-        return None
-    known = torch.tensor(tokens[1:], device=logits.device)
-    if int(known.max()) >= logits.shape[-1]:
-        return None
-    loss = 0.0
-    for start in range(0, len(known), TOKENS_AT_ONCE):  # their softmax is as large as they are
-        some = known[start : start + TOKENS_AT_ONCE]
-        rows = logits[start : start + len(some)].float()
-        loss += float(torch.nn.functional.cross_entropy(rows, some)) * len(some)
-    return loss / len(known) if math.isfinite(loss) else None

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from rosetta.compare.lockstep import TOKENS_AT_ONCE, logits_summary
 from rosetta.compare.prompt import Tokenized
 from rosetta.compare.results import LogitsDiff, NegativeLogLikelihood, Side, TopToken
 from rosetta.tokenizer import Tokenizer
 
 TOP_TOKENS = 5
+TOKENS_AT_ONCE = 64  # whose logits are judged at a time
 
 
 def compare_logits(
@@ -33,7 +35,7 @@ def compare_logits(
     kl = None
     if believed.shape == other.shape:
         kl = 0.0 if believed is other else float(_divergence(believed, other).mean())
-    nll = {side: logits_summary(x, tokenized.run) for side, x in sides.items()}
+    nll = {side: _likelihood(x, tokenized.run) for side, x in sides.items()}
     uniform = float(torch.log(torch.tensor(float(believed.shape[-1]))))
     return LogitsDiff(
         left_top=tops["left"],
@@ -60,3 +62,18 @@ def _top(logits: Tensor, tokenizer: Tokenizer | None) -> list[TopToken]:
         TopToken(id=i, token=tokenizer.piece(i) if tokenizer and i < tokenizer.size else None, logit=v)
         for i, v in zip(ids.tolist(), values.tolist(), strict=True)
     ]
+
+
+def _likelihood(logits: Tensor, tokens: list[int]) -> float | None:
+    """Mean negative log-likelihood of the tokens' own successors, in nats; None for a single token."""
+    if len(tokens) < 2:
+        return None
+    known = torch.tensor(tokens[1:], device=logits.device)
+    if int(known.max()) >= logits.shape[-1]:
+        return None
+    loss = 0.0
+    for start in range(0, len(known), TOKENS_AT_ONCE):  # their softmax is as large as they are
+        some = known[start : start + TOKENS_AT_ONCE]
+        rows = logits[start : start + len(some)].float()
+        loss += float(torch.nn.functional.cross_entropy(rows, some)) * len(some)
+    return loss / len(known) if math.isfinite(loss) else None

@@ -9,7 +9,7 @@ import pytest
 
 from fixtures import faults
 from fixtures.comparing import compared, faulty, tiny
-from rosetta.compare.pair import Outcome
+from rosetta.compare.outcome import Outcome
 from rosetta.diagnose.hypotheses import all_hypotheses
 
 LLAMA = tiny("llama", tied=False)
