@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import pkgutil
 import sys
@@ -27,6 +28,7 @@ Examples:
 DEFAULT_COMMAND = "compare"
 OF_THE_PROGRAM = ("--help", "-h", "--version")
 PASSED, USAGE, INTERRUPTED = 0, 2, 130
+OBJECTS_AT_ONCE = 100_000  # new ones between two looks for garbage: imports make many, and all of them stay
 USAGE_ERROR: Any = typer.BadParameter.__base__  # click's UsageError, of whichever click typer brings
 
 
@@ -57,7 +59,10 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal without ✓ shows its code
-    sys.exit(run(sys.argv[1:]))
+    gc.set_threshold(OBJECTS_AT_ONCE)
+    code = run(sys.argv[1:])
+    gc.freeze()  # the end of the program is no time to look for garbage either: with torch it takes half a second
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
