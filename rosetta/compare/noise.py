@@ -128,12 +128,13 @@ class Noise:
         """σ of some rows of x Wᵀ + b, [T, rows]: what the dtypes explain, and the rounding of the arithmetic."""
         x, stem = step.inputs[op.inputs[0]], LINEAR[op.name]
         full, weight = step.full_name(f"{stem}.weight"), step.source(f"{stem}.weight")
-        matrix = weight.values(*rows, x.device).mul_(self._linear_unit(x)).square_()
-        if self._explains(full):
-            matrix += self._variance(full, x.device, *rows)
-        total = x.float().square() @ matrix.T
-        bias = self._vector(step, f"{stem}.bias")
-        return (total if bias is None else total + bias[slice(*rows)]).sqrt_()
+        squares, bias = x.float().square(), self._vector(step, f"{stem}.bias")
+        floor = self._linear_unit(x) * (squares @ weight.values(*rows, x.device).square().T).sqrt()
+        explained = (
+            squares @ self._variance(full, x.device, *rows).T if self._explains(full) else floor.new_zeros(())
+        )
+        explained = explained if bias is None else explained + bias[slice(*rows)]
+        return torch.hypot(explained.sqrt(), floor)  # the square of float64's floor is no float32
 
     def _linear_unit(self, x: Tensor) -> float:
         """Rounding of a sum of products, relative to the root of the sum of their squares."""

@@ -170,6 +170,22 @@ def test_rotary_floor_grows_with_the_position(tmp_path: Path) -> None:
     assert sigma.expand_as(output)[199, 0, 14] < fastest[199] / 20, "the slowest pair hardly turns"
 
 
+def test_the_floor_of_float64_does_not_vanish_for_small_weights(tmp_path: Path) -> None:
+    """A linear stage's is proportional to the unit of the arithmetic, however small its square is."""
+    small = faults.scaled("blk.0.attn_v.weight", 1e-6)
+    model = open_model(build(tmp_path, tiny("llama", layers=1), "gguf:F32", small))
+    side = Transformer(model)
+    values = dict(side.stages(list(TOKENS)))
+    inputs = {"attn_norm": values["layers.0.attn_norm"]}
+    op = next(op for op in side.plan.layer if op.name == "v")
+    single, double = (
+        Noise(model, model, {}, dtype).sigma(op, Step(model, 0, inputs, side.cache), values["layers.0.v"])
+        for dtype in (torch.float32, torch.float64)
+    )
+    assert float(single.min()) > 0
+    torch.testing.assert_close(double * 2.0**29, single, rtol=1e-5, atol=0)
+
+
 def test_every_operation_has_a_floor(tmp_path: Path) -> None:
     for name in ("llama", "gpt2"):
         model = open_model(build(tmp_path / name, tiny(name, layers=1), "gguf:F32"))
