@@ -26,9 +26,8 @@ def attention_scores(q: Tensor, k: Tensor, scale: float, window: int) -> Tensor:
     hidden = ~visible(tokens, window, q.device)
 
     def of(queries: Tensor, keys: Tensor) -> Tensor:
-        products = queries.reshape(len(keys), -1, q.shape[-1]) @ keys.transpose(
-            1, 2
-        )  # a group shares its key
+        grouped = queries.reshape(len(keys), -1, q.shape[-1])  # a group shares its key
+        products = grouped @ keys.transpose(1, 2)
         scores = products.view(-1, tokens, tokens).mul_(scale)
         return scores.masked_fill_(hidden, -torch.inf).softmax(-1)
 

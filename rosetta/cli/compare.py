@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,9 +19,7 @@ from rosetta.cli.options import (
     Reference,
     Right,
     Tokens,
-    given_prompt,
-    given_threshold,
-    given_tokens,
+    given_options,
     refuse_unreadable,
 )
 from rosetta.cli.outputs import Targets, takes_stdout, with_outputs
@@ -94,18 +93,16 @@ def compare(
         raise UsageError("-q and -v exclude each other")
     if strict and not assert_match:
         raise UsageError("--strict asserts nothing by itself", remedy="add --assert-match")
-    options = Options(
-        prompt=given_prompt(prompt, prompt_file, tokens),
-        tokens=given_tokens(tokens),
-        threshold=DEFAULT_THRESHOLD if threshold is None else given_threshold(threshold),
-        threshold_is_explicit=threshold is not None,
-        reference=reference.value,
-        stop_at_first=stop_at_first,
-        diagnose=not no_diagnose,
-        left_device=(left_device or device).value,
-        right_device=(right_device or device).value,
-        dtype=dtype.value,
+    options = given_options(
+        prompt=prompt,
+        prompt_file=prompt_file,
+        tokens=tokens,
+        threshold=threshold,
+        reference=reference,
+        devices=(left_device or device, right_device or device),
+        dtype=dtype,
     )
+    options = replace(options, stop_at_first=stop_at_first, diagnose=not no_diagnose)
     with Terminal(quiet=quiet, each=verbose > 0) as listener:
         report = _report(left, right, options, listener)
     from rosetta.report.text import render

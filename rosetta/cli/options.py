@@ -9,10 +9,9 @@ from typing import Annotated
 
 import typer
 
-from rosetta.compare.options import DEFAULT_PROMPT
+from rosetta.compare.options import DEFAULT_PROMPT, DEFAULT_THRESHOLD, TRACE, Options
 from rosetta.errors import UsageError
 
-TRACE = "trace:"  # a recorded run, not a model
 LARGEST_ID = 2**31 - 1  # llama.h, llama_token is an int32_t
 
 
@@ -54,6 +53,35 @@ Tokens = Annotated[str | None, typer.Option(metavar="17,10,…", help="Token IDs
 Believed = Annotated[Reference, typer.Option(help="The side that is believed.")]
 OnDevice = Annotated[Device, typer.Option(help="Where to compute.")]
 InPrecision = Annotated[Precision, typer.Option(help="Precision to compute in.")]
+
+
+def given_options(
+    *,
+    prompt: str | None,
+    prompt_file: Path | None,
+    tokens: str | None,
+    threshold: float | None,
+    reference: Reference,
+    devices: tuple[Device, Device],
+    dtype: Precision,
+) -> Options:
+    """What a comparison is asked to do, of the options that every comparing command has.
+
+    Args:
+        prompt, prompt_file, tokens, threshold, reference, dtype: as given.
+        devices: of the left side and of the right.
+    """
+    left, right = devices
+    return Options(
+        prompt=given_prompt(prompt, prompt_file, tokens),
+        tokens=given_tokens(tokens),
+        threshold=DEFAULT_THRESHOLD if threshold is None else _threshold(threshold),
+        threshold_is_explicit=threshold is not None,
+        reference=reference.value,
+        left_device=left.value,
+        right_device=right.value,
+        dtype=dtype.value,
+    )
 
 
 def refuse_unreadable(*operands: str) -> None:
@@ -110,8 +138,7 @@ def given_tokens(text: str | None) -> tuple[int, ...] | None:
     return tuple(int(part) for part in parts)
 
 
-def given_threshold(threshold: float) -> float:
-    """The limit that `--threshold` sets."""
+def _threshold(threshold: float) -> float:
     if not (math.isfinite(threshold) and threshold >= 0):
         raise UsageError(f"--threshold is a number from 0 on, not {threshold}")
     return threshold

@@ -19,12 +19,11 @@ from rosetta.cli.options import (
     Reference,
     Right,
     Tokens,
-    given_prompt,
-    given_threshold,
-    given_tokens,
+    given_options,
+    refuse_unreadable,
 )
 from rosetta.cli.terminal import STDOUT, Terminal, show
-from rosetta.compare.options import DEFAULT_THRESHOLD, Options
+from rosetta.compare.options import DEFAULT_THRESHOLD
 from rosetta.errors import UsageError
 from rosetta.report.exit_code import FAILED, PASSED, exit_code
 
@@ -77,16 +76,16 @@ def repair(
     """
     if output == STDOUT:
         raise UsageError("a repaired file cannot go to stdout", remedy="name a file with -o")
-    options = Options(
-        prompt=given_prompt(prompt, prompt_file, tokens),
-        tokens=given_tokens(tokens),
-        threshold=DEFAULT_THRESHOLD if threshold is None else given_threshold(threshold),
-        threshold_is_explicit=threshold is not None,
-        reference=reference.value,
-        left_device=device.value,
-        right_device=device.value,
-        dtype=dtype.value,
+    options = given_options(
+        prompt=prompt,
+        prompt_file=prompt_file,
+        tokens=tokens,
+        threshold=threshold,
+        reference=reference,
+        devices=(device, device),
+        dtype=dtype,
     )
+    refuse_unreadable(left, right)
     from rosetta.repair import repair_operands  # imports torch: not before there is something to compute
     from rosetta.repair.text import render
     from rosetta.report.build import build_report

@@ -7,6 +7,7 @@ from typing import Literal
 
 DEFAULT_PROMPT = "2+2="
 DEFAULT_THRESHOLD = 1e-3
+TRACE = "trace:"  # before the path of a recorded run
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,10 @@ from rosetta.rope_scaling import RopeScaling
 # Keys that name the row order of a container, not of the model: canonical weights have one order.
 ORDER_KEYS = frozenset({"rope.type"})
 
+# Containers whose usual writers leave the sliding window out, and the runtime that computes without it: GGUF files a
+# mistral model as llama, and no key of an `.apr` that aprender reads holds it.
+WITHOUT_WINDOW = {"gguf": ("GGUF", "llama.cpp"), "apr": (".apr", "aprender")}
+
 
 def compare_config(left: Model, right: Model, tied_head_agrees: bool | None) -> list[ConfigDiff]:
     """One row for each canonical key that either side has.
@@ -30,11 +34,6 @@ def compare_config(left: Model, right: Model, tied_head_agrees: bool | None) -> 
         for key in keys
     ]
     return [_head(row, tied_head_agrees) if row.key == "tied_embeddings" else row for row in rows]
-
-
-# Containers whose usual writers leave the sliding window out, and the runtime that computes without it: GGUF files a
-# mistral model as llama, and no key of an `.apr` that aprender reads holds it.
-WITHOUT_WINDOW = {"gguf": ("GGUF", "llama.cpp"), "apr": (".apr", "aprender")}
 
 
 def has_no_place(left: Model, right: Model, key: str) -> bool:

@@ -13,7 +13,7 @@ from rosetta.compare.all_weights import compare_all_weights, strangers
 from rosetta.compare.listener import Listener, loaded_tensors
 from rosetta.compare.lockstep import Lockstep
 from rosetta.compare.logits import compare_logits
-from rosetta.compare.options import Options
+from rosetta.compare.options import TRACE, Options
 from rosetta.compare.pair import ModelPair
 from rosetta.compare.prompt import Tokenized, tokenize
 from rosetta.compare.results import (
@@ -42,7 +42,6 @@ from rosetta.weight import Weight
 from rosetta.workers import one_thread_each
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-TRACE = "trace:"
 
 
 @dataclass(frozen=True)
@@ -86,10 +85,10 @@ def compare_operands(left: str, right: str, options: Options, listener: Listener
     operands: dict[Side, str] = {"left": left, "right": right}
     models = open_operands(operands, listener)
     for side, model in models.items():
-        if isinstance(
-            model.container, Recording
-        ):  # its stages are all there is of it: the model is held to them
-            options = replace(options, reference=side)
+        if isinstance(model.container, Recording):
+            options = replace(
+                options, reference=side
+            )  # its stages are all there is: the model is held to them
     listener.working("tokenizing", 0, 0)
     tokenized = tokenize(models["left"], models["right"], options)
     runnable, notes = without_padding(models, tokenized)

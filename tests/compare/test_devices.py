@@ -108,4 +108,4 @@ def test_every_dtype_is_decoded_there(dtype: str) -> None:
         with pretended_cuda():
             found = decode(dtype, raw.to("cuda"), (2, 512))
             assert found.is_cuda
-            torch.testing.assert_close(found.cpu(), expected, equal_nan=True)
+            torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=0, equal_nan=True)
