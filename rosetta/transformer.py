@@ -18,11 +18,11 @@ from torch import Tensor
 from rosetta.architectures import INTERLEAVED, Architecture
 from rosetta.attention import attention_context, attention_scores
 from rosetta.model import Model
-from rosetta.weight import Weight
+from rosetta.weight import Weight, row_ranges
+from rosetta.weight_cache import Kept, WeightCache
 from rosetta.workers import spread
 
 Hook = Callable[[str, Tensor], None]
-WEIGHTS_AT_ONCE = 1 << 20  # of a matrix: what a core decodes and multiplies before it leaves its cache, 4 MiB
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
@@ -62,30 +62,6 @@ class Op:
     optional: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     by_head: bool = False
-
-
-class WeightCache:
-    """Decoded weights of the stage at hand; whoever runs the stages clears it after each."""
-
-    def __init__(self, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
-        self.device, self.dtype = device, dtype
-        self._values: dict[Weight, Tensor] = {}
-
-    def values(self, weight: Weight) -> Tensor:
-        if weight not in self._values:
-            self._values[weight] = self.moved(weight.values(device=self.device))
-        return self._values[weight]
-
-    def share(self, weight: Weight, same: Weight) -> None:
-        """Let two weights of equal bytes be decoded once."""
-        if same in self._values:
-            self._values[weight] = self._values[same]
-
-    def moved(self, tensor: Tensor) -> Tensor:
-        return tensor.to(device=self.device, dtype=self.dtype)
-
-    def clear(self) -> None:
-        self._values.clear()
 
 
 class Step:
@@ -138,7 +114,7 @@ class Step:
         y = x.new_empty(len(x), weight.dims[0])
 
         def multiply(rows: tuple[int, int]) -> None:
-            y[:, slice(*rows)] = F.linear(x, self.cache.moved(weight.values(*rows, self.cache.device)))
+            y[:, slice(*rows)] = F.linear(x, self.cache.moved(self.cache.rows(weight, *rows)))
 
         spread(multiply, ranges)
         bias = self.optional(f"{stem}.bias")
@@ -155,13 +131,6 @@ class Step:
         if not self.model.architecture.qk_norm or self.full_name(f"{stem}.weight") not in self.model.weights:
             return x
         return normalised(x, "rms", self[self.model.architecture.epsilon_key]) * self.weight(f"{stem}.weight")
-
-
-def row_ranges(weight: Weight) -> list[tuple[int, int]]:
-    """A matrix cut into ranges of rows, (first, after the last), of about `WEIGHTS_AT_ONCE` weights each."""
-    total = weight.dims[0] if weight.dims else 1
-    rows = max(1, WEIGHTS_AT_ONCE // max(1, weight.count // max(1, total)))
-    return [(start, min(start + rows, total)) for start in range(0, total, rows)]
 
 
 def normalised(x: Tensor, norm: str, epsilon: float) -> Tensor:
@@ -349,16 +318,23 @@ class Transformer:
         model: the model in canonical form.
         device: `cpu`, `cuda`.
         dtype: float32 or float64, of weights and activations alike.
+        kept: rows that need not be decoded, shared with the transformer of the other side.
     """
 
-    def __init__(self, model: Model, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        model: Model,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        kept: Kept | None = None,
+    ) -> None:
         self.model, self.plan = model, plan(model.architecture)
-        self.cache = WeightCache(device, dtype)
+        self.cache = WeightCache(device, dtype, kept)
         self._hooks: list[Hook] = []
 
     def with_model(self, model: Model) -> Transformer:
         """Another model run in the same way."""
-        return Transformer(model, self.cache.device, self.cache.dtype)
+        return Transformer(model, self.cache.device, self.cache.dtype, self.cache.kept)
 
     def register_hook(self, hook: Hook) -> Callable[[], None]:
         """Call `hook(stage, tensor)` at every stage from now on; the returned function takes it off again."""

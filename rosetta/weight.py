@@ -21,6 +21,7 @@ from rosetta.containers.container import Container, TensorEntry
 from rosetta.workers import spread
 
 TURNED_AT_ONCE = 1 << 22  # bytes of a matrix that is turned, rows of which are read beside each other
+WEIGHTS_AT_ONCE = 1 << 20  # of a matrix: what a core decodes and multiplies before it leaves its cache, 4 MiB
 FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # bytes
 
 
@@ -270,6 +271,13 @@ class Weight:
         if row_bytes % block.type_size or row_bytes // block.type_size != -(-columns // block.block_size):
             return None
         return row_bytes
+
+
+def row_ranges(weight: Weight) -> list[tuple[int, int]]:
+    """A matrix cut into ranges of rows, (first, after the last), of about `WEIGHTS_AT_ONCE` weights each."""
+    total = weight.dims[0] if weight.dims else 1
+    rows = max(1, WEIGHTS_AT_ONCE // max(1, weight.count // max(1, total)))
+    return [(start, min(start + rows, total)) for start in range(0, total, rows)]
 
 
 def _on(device: Device, data: NDArray[np.uint8]) -> Tensor:

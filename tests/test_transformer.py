@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import Tensor
 
-import rosetta.transformer as forward
 from fixtures import Llama3Scaling, ModelSpec, build, faults, model_spec
 from fixtures.faults import Fault
 from fixtures.oracles import llamacpp_logits
@@ -21,7 +20,8 @@ from fixtures.stages import transformers_stages
 from fixtures.weights import state_dict
 from rosetta.architectures import INTERLEAVED, all_architectures
 from rosetta.model import Model, open_model
-from rosetta.transformer import NotComputable, Step, Transformer, WeightCache, plan, stage_name
+from rosetta.transformer import NotComputable, Step, Transformer, plan, stage_name
+from rosetta.weight_cache import WeightCache
 
 NAMES = ("llama", "mistral", "qwen2", "qwen3", "gpt2")
 IDS = (17, 10, 17, 28, 300, 5, 63, 299, 128, 31, 31, 7)
@@ -408,7 +408,7 @@ def test_matrix_multiplied_by_blocks_of_rows_is_the_whole_one(
 ) -> None:
     model = open_model(build(tmp_path, small(name, ffn=96), operand))
     whole = stages_of(model, dtype=torch.float64)
-    monkeypatch.setattr(forward, "WEIGHTS_AT_ONCE", 7 * 64)  # seven rows, and a rest
+    monkeypatch.setattr("rosetta.weight.WEIGHTS_AT_ONCE", 7 * 64)  # seven rows, and a rest
     assert_close(stages_of(model, dtype=torch.float64), whole, 1e-13)
 
 

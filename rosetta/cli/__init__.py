@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from rosetta import __version__
+from rosetta.cli.memory import keep_freed_memory
 from rosetta.errors import RosettaError, one_line
 
 HELP = """Say whether two files that claim to be one language model compute the same, where they
@@ -60,6 +61,7 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal without ✓ shows its code
     gc.set_threshold(OBJECTS_AT_ONCE)
+    keep_freed_memory()
     code = run(sys.argv[1:])
     gc.freeze()  # the end of the program is no time to look for garbage either: with torch it takes half a second
     sys.exit(code)

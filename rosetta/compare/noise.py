@@ -21,8 +21,9 @@ from rosetta.compare.local_error import Sums
 from rosetta.compare.metrics import rms
 from rosetta.compare.weights import WeightPair, variance
 from rosetta.model import Model
-from rosetta.transformer import Op, Step, normalised, rotary_angles, row_ranges
-from rosetta.weight import Device
+from rosetta.transformer import Op, Step, normalised, rotary_angles
+from rosetta.weight import row_ranges
+from rosetta.weight_cache import WeightCache
 from rosetta.workers import spread
 
 # Float32 floors in units of half a unit in the last place, measured with torch on CPU (docs/noise.md, "floor").
@@ -129,9 +130,11 @@ class Noise:
         x, stem = step.inputs[op.inputs[0]], LINEAR[op.name]
         full, weight = step.full_name(f"{stem}.weight"), step.source(f"{stem}.weight")
         squares, bias = x.float().square(), self._vector(step, f"{stem}.bias")
-        floor = self._linear_unit(x) * (squares @ weight.values(*rows, x.device).square().T).sqrt()
+        floor = self._linear_unit(x) * (squares @ step.cache.rows(weight, *rows).square().T).sqrt()
         explained = (
-            squares @ self._variance(full, x.device, *rows).T if self._explains(full) else floor.new_zeros(())
+            squares @ self._variance(full, step.cache, *rows).T
+            if self._explains(full)
+            else floor.new_zeros(())
         )
         explained = explained if bias is None else explained + bias[slice(*rows)]
         return torch.hypot(explained.sqrt(), floor)  # the square of float64's floor is no float32
@@ -149,11 +152,13 @@ class Noise:
         pair = self.pairs.get(full)
         return pair is not None and pair.explained
 
-    def _variance(self, full: str, device: Device, start: int = 0, stop: int | None = None) -> Tensor:
+    def _variance(self, full: str, cache: WeightCache, start: int = 0, stop: int | None = None) -> Tensor:
         """Explained variance of the difference of a weight's two copies, [rows, C]."""
+        own, device = self.right.weights[full], cache.device
         if self.recorded is None:
-            return variance(self.left.weights[full], self.right.weights[full], start, stop, device)
-        own = self.right.weights[full]
+            other = self.left.weights[full]
+            kept = cache.kept.variance(other, own, start, stop)
+            return variance(other, own, start, stop, device) if kept is None else kept
         recorded = self.recorded(full, own.values(start, stop, device))
         return own.sigma(start, stop, device).square() + recorded.square()
 
@@ -190,7 +195,7 @@ class Noise:
     def _vector(self, step: Step, name: str) -> Tensor | None:
         """Explained variance of a vector (a bias, a norm's weight), [R]."""
         full = step.full_name(name)
-        return self._variance(full, step.cache.device) if self._explains(full) else None
+        return self._variance(full, step.cache) if self._explains(full) else None
 
     def _norm(self, step: Step, stem: str, x: Tensor) -> Tensor:
         y = normalised(x, step["norm_type"], step[step.model.architecture.epsilon_key]).float()
@@ -209,7 +214,7 @@ class Noise:
         if self._explains(full):
             squares = x.float().square()
             ranges = row_ranges(step.source(f"{stem}.weight"))
-            parts = spread(lambda rows: squares @ self._variance(full, x.device, *rows).T, ranges)
+            parts = spread(lambda rows: squares @ self._variance(full, step.cache, *rows).T, ranges)
             total = torch.cat(parts, dim=-1)
         return total if bias is None else total + bias
 

@@ -83,7 +83,8 @@ class ModelPair:
             return None
         key = (replace(a, name=""), replace(b, name=""))
         if key not in self.compared:
-            self.compared[key] = compare_weights(a, b)
+            cache = self.reference.cache
+            self.compared[key] = compare_weights(a, b, cache.device, cache.kept)
         return self.compared[key]
 
     def has_compared(self, full: str) -> bool:

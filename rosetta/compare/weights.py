@@ -15,8 +15,8 @@ from torch import Tensor
 
 from rosetta import blocks
 from rosetta.compare.results import WeightDiff
-from rosetta.transformer import row_ranges
-from rosetta.weight import FLOATS, Device, Weight, same_bytes, same_stored_rows
+from rosetta.weight import FLOATS, Device, Weight, row_ranges, same_bytes, same_stored_rows
+from rosetta.weight_cache import Kept
 from rosetta.workers import spread
 
 # How far a block's error may lie above its predicted rms, measured on clean copies (docs/noise.md, "Constants"):
@@ -77,13 +77,24 @@ class WeightPair:
     cosine: float | None = None
 
 
-def compare_weights(left: Weight, right: Weight) -> WeightPair:
-    """Compare two canonical weights; of different dims they are `differing` without numbers."""
+def compare_weights(
+    left: Weight, right: Weight, device: Device = "cpu", kept: Kept | None = None
+) -> WeightPair:
+    """Compare two canonical weights; of different dims they are `differing` without numbers.
+
+    Args:
+        left, right: the copies.
+        device: where they are decoded.
+        kept: takes what was decoded, for the stage that is computed next.
+    """
     if left.dims != right.dims or not (readable(left) and readable(right)):
         return WeightPair("differing")
     if same_bytes(left, right):
         return WeightPair("identical", identical_bytes=True)
-    return _judged(left, right, spread(lambda rows: _measured(left, right, *rows), row_ranges(left)))
+    kept = Kept() if kept is None or len(left.dims) < 2 else kept  # a bias is no reason to forget its matrix
+    kept.start(left, right)
+    parts = spread(lambda rows: _measured(left, right, rows, device, kept), row_ranges(left))
+    return _judged(left, right, parts)
 
 
 def readable(weight: Weight) -> bool:
@@ -122,43 +133,47 @@ class _Sums:
     """What one block of rows of two copies adds up to, and the ratio of each group of weights."""
 
     squares: float  # of the difference
-    norm_left: float
+    norm_left: float  # squared
     norm_right: float
-    dot: float
     expected: float  # variance that the dtypes explain
     ratios: Tensor
     equal_groups: int
     worst: tuple[float, tuple[int, int]]
 
 
-def _measured(left: Weight, right: Weight, start: int, stop: int) -> _Sums:
-    """Compare rows start … stop of two copies; a vector counts as one row."""
-    a, explained = left.values(start, stop), left.sigma(start, stop).square_()
-    if same_stored_rows(left, right, start, stop):
+def _measured(left: Weight, right: Weight, rows: tuple[int, int], device: Device, kept: Kept) -> _Sums:
+    """Compare some rows of two copies; a vector counts as one row."""
+    a, explained = left.values(*rows, device), left.sigma(*rows, device).square_()
+    if same_stored_rows(left, right, *rows):
         b, explained = a, explained.mul_(2)
     else:
-        b = right.values(start, stop)
-        explained += right.sigma(start, stop).square_()
+        b = right.values(*rows, device)
+        explained += right.sigma(*rows, device).square_()
+    kept.put(rows, a, b, explained)
     if a.dim() < 2:
         a, b, explained = a[None], b[None], explained[None]
-    group, squares = max(blocks.group_of(w.dtype) for w in (left, right)), (a - b).square()
+    group, squares = max(blocks.group_of(w.dtype) for w in (left, right)), (a - b).square_()
     ratio = _group_ratios(squares, explained, group)
     position = int(ratio.argmax())
     row, column = divmod(position, ratio.shape[1])
     return _Sums(
         squares=_total(squares),
-        norm_left=_total(a.square()),
-        norm_right=_total(b.square()),
-        dot=_total(a * b),
+        norm_left=_norm_squared(a),
+        norm_right=_norm_squared(b),
         expected=_total(explained),
         ratios=ratio.flatten(),
         equal_groups=int((ratio == 0).sum()),
-        worst=(float(ratio.flatten()[position]), (start + row if left.dims[1:] else 0, column * group)),
+        worst=(float(ratio.flatten()[position]), (rows[0] + row if left.dims[1:] else 0, column * group)),
     )
 
 
 def _total(x: Tensor) -> float:
-    return float(x.sum(dtype=torch.float64))
+    """Sum of a matrix: of each row in float32, pairwise, which is several times faster than all of it in float64."""
+    return float(x.sum(-1).sum(dtype=torch.float64))
+
+
+def _norm_squared(x: Tensor) -> float:
+    return float(torch.linalg.vector_norm(x, dim=-1).square().sum(dtype=torch.float64))
 
 
 def _judged(left: Weight, right: Weight, parts: Sequence[_Sums]) -> WeightPair:
@@ -173,9 +188,9 @@ def _judged(left: Weight, right: Weight, parts: Sequence[_Sums]) -> WeightPair:
     common = float(ratios.kthvalue(max(1, math.ceil(COMMON * ratios.numel()))).values)
     whole = squares > FAULTY_TENSOR_RATIO**2 * expected
     worst, place = max(p.worst for p in parts)
-    norm_left, norm_right = (
-        math.sqrt(sum(getattr(p, f"norm_{side}") for p in parts)) for side in ("left", "right")
-    )
+    size_left, size_right = sum(p.norm_left for p in parts), sum(p.norm_right for p in parts)
+    norm_left, norm_right = math.sqrt(size_left), math.sqrt(size_right)
+    dot = (size_left + size_right - squares) / 2  # ‖a−b‖² = ‖a‖² + ‖b‖² − 2a·b
     return WeightPair(
         state="differing" if some_only or whole or worst > block_cut(left, right, common) else "within_noise",
         explained=not some_only,
@@ -183,7 +198,7 @@ def _judged(left: Weight, right: Weight, parts: Sequence[_Sums]) -> WeightPair:
         worst_block=place,
         rel_rmse=math.sqrt(squares) / norm_right if norm_right else math.inf,
         predicted=(0.0 if some_only else math.sqrt(expected)) / norm_right if norm_right else 0.0,
-        cosine=sum(p.dot for p in parts) / (norm_left * norm_right) if norm_left and norm_right else 0.0,
+        cosine=dot / (norm_left * norm_right) if norm_left and norm_right else 0.0,
     )
 
 

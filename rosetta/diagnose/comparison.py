@@ -39,6 +39,7 @@ from rosetta.model import Model, open_model
 from rosetta.runtimes.trace import RecordedRun, Recording, open_recording, recorded_model
 from rosetta.transformer import Transformer
 from rosetta.weight import Weight
+from rosetta.weight_cache import Kept
 from rosetta.workers import one_thread_each
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -201,11 +202,12 @@ def without_padding(models: dict[Side, Model], tokenized: Tokenized) -> tuple[di
 def _pair(models: dict[Side, Model], options: Options) -> ModelPair:
     devices = {"left": options.left_device, "right": options.right_device}
     sides: dict[Side, Transformer] = {}
+    kept = Kept()
     for side, model in models.items():
         if isinstance(model.container, Recording):
             sides[side] = RecordedRun(model.container, model, devices[side], DTYPES[options.dtype])
         else:
-            sides[side] = Transformer(model, devices[side], DTYPES[options.dtype])
+            sides[side] = Transformer(model, devices[side], DTYPES[options.dtype], kept)
     other: Side = "left" if options.reference == "right" else "right"
     return ModelPair(sides[options.reference], sides[other], options.reference)
 

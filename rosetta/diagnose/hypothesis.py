@@ -23,8 +23,8 @@ from rosetta.compare.weights import compare_weights, readable
 from rosetta.config import Value
 from rosetta.errors import RosettaError
 from rosetta.model import Model, Patch
-from rosetta.transformer import NotComputable, Op, row_ranges, stage_name
-from rosetta.weight import Weight
+from rosetta.transformer import NotComputable, Op, stage_name
+from rosetta.weight import Weight, row_ranges
 from rosetta.workers import spread
 
 Role = Literal["reference", "subject"]

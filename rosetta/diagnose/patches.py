@@ -16,8 +16,7 @@ from rosetta.containers.container import Setting, TensorEntry
 from rosetta.diagnose.edits import FromOther, Mask
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.model import Model, Patch
-from rosetta.transformer import row_ranges
-from rosetta.weight import ValuesEdit, Weight
+from rosetta.weight import ValuesEdit, Weight, row_ranges
 from rosetta.workers import spread
 
 FITTED_BLOCKS = 4  # of about a million weights each

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from rosetta import blocks
 from rosetta.compare.weights import group_ratios, variance
-from rosetta.transformer import row_ranges
-from rosetta.weight import Weight
+from rosetta.weight import Weight, row_ranges
 from rosetta.workers import spread
 
 

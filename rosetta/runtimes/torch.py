@@ -14,8 +14,8 @@ from rosetta.errors import DamagedFileError, UsageError
 from rosetta.model import Model
 from rosetta.rope_scaling import RopeScaling
 from rosetta.tokenizer import load_tokenizer
-from rosetta.transformer import NotComputable, Transformer, row_ranges, stage_name
-from rosetta.weight import Weight
+from rosetta.transformer import NotComputable, Transformer, stage_name
+from rosetta.weight import Weight, row_ranges
 from rosetta.workers import one_thread_each, spread
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}

@@ -389,7 +389,7 @@ def test_comparison_of_large_matrices_by_blocks_is_the_same(
 ) -> None:
     paths = pair(tmp_path, tiny("llama"), "hf:F32", "gguf:Q8_0")
     whole = compared_files(*paths)
-    monkeypatch.setattr("rosetta.transformer.WEIGHTS_AT_ONCE", 7 * 64)
+    monkeypatch.setattr("rosetta.weight.WEIGHTS_AT_ONCE", 7 * 64)
     parts = compared_files(*paths)
     assert parts.verdict == whole.verdict
     for ours, theirs in zip(parts.stages[1:], whole.stages[1:], strict=True):

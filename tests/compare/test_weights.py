@@ -202,7 +202,7 @@ def test_large_matrix_is_compared_by_blocks_of_rows_with_the_same_result(
     raw = scaled_block(encode(values, "Q8_0"), "Q8_0", BLOCK, 2.0)
     pair = weight("Q8_0", raw, values.shape), copy(values, "F32")
     whole = compare_weights(*pair)
-    monkeypatch.setattr("rosetta.transformer.WEIGHTS_AT_ONCE", 5 * 256)
+    monkeypatch.setattr("rosetta.weight.WEIGHTS_AT_ONCE", 5 * 256)
     parts = compare_weights(*pair)
     assert (parts.state, parts.worst_block, parts.worst_ratio) == (
         whole.state,

@@ -1,0 +1,91 @@
+"""Decoded weights that are used more than once while a stage is at hand.
+
+Letters: R = rows, C = columns of a canonical matrix.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rosetta.weight import Weight
+
+ROOM = 1 << 30  # bytes for what is kept of two copies; the matrices of a layer of 8 billion weights fit
+
+
+class Kept:
+    """What the last comparison of two copies of a matrix decoded, left for the stage that computes with them.
+
+    Matrices that have no room are decoded again by everyone who needs them. What is kept may not be written to.
+    """
+
+    def __init__(self) -> None:
+        self._copies: tuple[Weight, ...] = ()
+        self._rows: dict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = {}
+
+    def start(self, left: Weight, right: Weight) -> None:
+        """Forget the matrices before; keep these, where they have room."""
+        self.clear()
+        if 3 * 4 * left.count <= ROOM:  # float32: two copies and a variance
+            self._copies = left, right
+
+    def put(self, rows: tuple[int, int], left: Tensor, right: Tensor, variance: Tensor) -> None:
+        """Keep the values of some rows of both copies, and the variance of their difference, float32 [rows, C]."""
+        if self._copies:
+            self._rows[rows] = left, right, variance
+
+    def values(self, weight: Weight, start: int, stop: int) -> Tensor | None:
+        """Rows start … stop of one of the copies."""
+        found = self._rows.get((start, stop)) if weight in self._copies else None
+        return None if found is None else found[self._copies.index(weight)]
+
+    def variance(self, left: Weight, right: Weight, start: int, stop: int | None) -> Tensor | None:
+        """The explained variance of the difference of both copies, rows start … stop."""
+        found = self._rows.get((start, stop or 0)) if self._copies == (left, right) else None
+        return None if found is None else found[2]
+
+    def clear(self) -> None:
+        """Keep nothing."""
+        self._copies = ()
+        self._rows.clear()
+
+
+class WeightCache:
+    """Decoded weights of the stage at hand; whoever runs the stages clears it after each.
+
+    Args:
+        device, dtype: of the arithmetic.
+        kept: rows that need not be decoded, shared by both sides of a comparison.
+    """
+
+    def __init__(
+        self, device: str = "cpu", dtype: torch.dtype = torch.float32, kept: Kept | None = None
+    ) -> None:
+        self.device, self.dtype = device, dtype
+        self.kept = kept or Kept()
+        self._values: dict[Weight, Tensor] = {}
+
+    def values(self, weight: Weight) -> Tensor:
+        """The whole weight, decoded once, of the dtype of the arithmetic."""
+        if weight not in self._values:
+            self._values[weight] = self.moved(weight.values(device=self.device))
+        return self._values[weight]
+
+    def rows(self, weight: Weight, start: int, stop: int) -> Tensor:
+        """Rows start … stop of a matrix, float32 [rows, C]."""
+        found = self.kept.values(weight, start, stop)
+        if found is None or found.device.type != torch.device(self.device).type:
+            found = weight.values(start, stop, self.device)
+        return found
+
+    def share(self, weight: Weight, same: Weight) -> None:
+        """Let two weights of equal bytes be decoded once."""
+        if same in self._values:
+            self._values[weight] = self._values[same]
+
+    def moved(self, tensor: Tensor) -> Tensor:
+        return tensor.to(device=self.device, dtype=self.dtype)
+
+    def clear(self) -> None:
+        self._values.clear()
+        self.kept.clear()

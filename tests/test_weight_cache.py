@@ -1,0 +1,98 @@
+"""What two copies of a matrix were decoded into is used again, is right, and is bounded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fixtures.comparing import compared_files, tiny
+from fixtures.memory import MemoryContainer, stored
+from fixtures.pairs import pair
+from rosetta.compare.weights import compare_weights, variance
+from rosetta.weight import Weight, row_ranges
+from rosetta.weight_cache import Kept, WeightCache
+
+DIMS = (24, 256)
+
+
+def copy(name: str, dtype: str, seed: int = 0, dims: tuple[int, ...] = DIMS) -> Weight:
+    values = np.random.default_rng(seed).standard_normal(dims, dtype=np.float32)
+    container = MemoryContainer({}, {name: stored(values, dtype)})
+    entry = container.tensors[name]
+    return Weight(name, container, entry, dtype, entry.dims)
+
+
+def test_what_a_comparison_decoded_is_kept_until_it_is_cleared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rosetta.weight.WEIGHTS_AT_ONCE", 7 * 256)
+    left, right, other, kept = copy("w", "F16"), copy("w", "Q8_0"), copy("w", "Q8_0", seed=1), Kept()
+    compare_weights(left, right, kept=kept)
+    for rows in row_ranges(left):
+        for weight in (left, right):
+            found = kept.values(weight, *rows)
+            assert found is not None
+            assert torch.equal(found, weight.values(*rows))
+        explained = kept.variance(left, right, *rows)
+        assert explained is not None
+        assert torch.equal(explained, variance(left, right, *rows))
+        assert kept.values(other, *rows) is None
+        assert kept.variance(right, left, *rows) is None, "the copies' roles are not the same"
+    assert kept.values(left, 0, 3) is None, "no rows of another cut"
+    kept.clear()
+    assert kept.values(left, *row_ranges(left)[0]) is None
+
+
+def test_the_next_matrix_takes_the_place_and_a_vector_does_not() -> None:
+    first, second = (copy("w", "F16"), copy("w", "Q8_0")), (copy("v", "F16", 1), copy("v", "Q8_0", 1))
+    kept = Kept()
+    compare_weights(*first, kept=kept)
+    compare_weights(copy("b", "F16", dims=(24,)), copy("b", "F32", dims=(24,)), kept=kept)
+    assert kept.values(first[0], 0, 24) is not None
+    compare_weights(*second, kept=kept)
+    assert kept.values(first[0], 0, 24) is None
+    assert kept.values(second[1], 0, 24) is not None
+
+
+def test_a_matrix_that_has_no_room_is_decoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rosetta.weight_cache.ROOM", 3 * 4 * 24 * 256 - 1)
+    left, right, kept = copy("w", "F16"), copy("w", "Q8_0"), Kept()
+    compare_weights(left, right, kept=kept)
+    assert kept.values(left, 0, 24) is None
+    assert torch.equal(WeightCache(kept=kept).rows(left, 0, 24), left.values())
+
+
+def test_the_cache_takes_what_is_kept() -> None:
+    left, right, kept = copy("w", "F16"), copy("w", "Q8_0"), Kept()
+    compare_weights(left, right, kept=kept)
+    rows = WeightCache(kept=kept).rows(right, 0, 24)
+    assert rows is kept.values(right, 0, 24)
+    assert torch.equal(rows, right.values())
+
+
+def test_matrices_of_two_dtypes_are_decoded_once_a_side_with_the_same_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = pair(tmp_path, tiny("llama"), "hf:F16", "gguf:Q8_0")
+    decoded: Counter[tuple[Any, ...]] = Counter()
+    values = Weight.values
+
+    def counted(self: Weight, *args: Any, **named: Any) -> torch.Tensor:
+        decoded[self.container.kind, self.name, args[:2]] += 1
+        return values(self, *args, **named)
+
+    monkeypatch.setattr(Weight, "values", counted)
+
+    def most() -> int:
+        matrices = [count for (_, name, _), count in decoded.items() if ".attn_q." in name or ".ffn_" in name]
+        return max(matrices)
+
+    once = compared_files(*files)
+    assert most() == 1
+    decoded.clear()
+    monkeypatch.setattr("rosetta.weight_cache.ROOM", 0)
+    assert compared_files(*files).stages == once.stages
+    assert most() > 1
