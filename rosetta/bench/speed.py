@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from rosetta.bench.speed_pair import Pair, fault_tensor, write_faulty, write_pair
+from rosetta.bench.speed_pair import Pair, fault_tensor, write_faulty, write_pair, write_unquantised
 from rosetta.bench.speed_process import Costs, cost_of
 from rosetta.bench.speed_shapes import Shape, growth
 from rosetta.bench.speed_yardsticks import PACKAGES, why_not
@@ -21,7 +21,7 @@ from rosetta.errors import RosettaError
 Progress = Callable[[str, int, int], None]
 """(what is being done, done, in all)."""
 
-CLEAN, EARLY, LATE = "clean", "early fault", "late fault"
+CLEAN, EARLY, LATE, MIXED = "clean", "early fault", "late fault", "BF16 against Q4_K_M"
 READ, FORWARD = "read both files", "forward pass"
 STRIDE = 7919  # a prime: the ids of a prompt lie all over the vocabulary
 OUTSIDE = 3  # stages that no layer has: embedding, final_norm, logits; and the tokens are one more
@@ -75,7 +75,14 @@ class Measured:
 
 
 def run_speed(
-    shape: Shape, runs: int, tokens: int, place: Path, progress: Progress, *, peers: bool = True
+    shape: Shape,
+    runs: int,
+    tokens: int,
+    place: Path,
+    progress: Progress,
+    *,
+    peers: bool = True,
+    unquantised: bool = False,
 ) -> Measured:
     """Build a pair of the shape and time what is done with it.
 
@@ -86,6 +93,7 @@ def run_speed(
         place: an existing folder for the files.
         progress: told before each run.
         peers: whether llama.cpp and transformers run too.
+        unquantised: whether the GGUF file is also compared with the BF16 one that it might be made of.
 
     Raises:
         UsageError: the disk has no room.
@@ -106,6 +114,11 @@ def run_speed(
         faulty = write_faulty(shape, place, layer)
         rows.append(compared(timed, name, shape, faulty, pair.gguf, ids, layer))
         faulty.unlink()
+    if unquantised:
+        progress("writing the BF16 file", 0, 0)
+        large = write_unquantised(shape, place)
+        rows.append(compared(timed, MIXED, shape, large, pair.gguf, ids, verdict="drift"))
+        large.unlink()
     if peers:
         rows += [_peer(timed, peer, shape, pair, ids) for peer in PACKAGES]
     load = (before, os.getloadavg()[0])
@@ -155,7 +168,14 @@ class Timed:
 
 
 def compared(
-    timed: Timed, name: str, shape: Shape, left: Path, right: Path, ids: str, layer: int | None = None
+    timed: Timed,
+    name: str,
+    shape: Shape,
+    left: Path,
+    right: Path,
+    ids: str,
+    layer: int | None = None,
+    verdict: str = "match",
 ) -> Row:
     """Time a comparison of a clean or a broken pair, and check each report.
 
@@ -166,6 +186,7 @@ def compared(
         left, right: its files.
         ids: of the prompt.
         layer: the broken one; an early one is reported with `--stop-at-first`.
+        verdict: due where no layer is broken.
     """
     with TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
@@ -173,13 +194,15 @@ def compared(
         if name == EARLY:
             command.append("--stop-at-first")
         row = timed(name, command, expected=0 if layer is None else 1)
-        problem = wrong(json.loads(report.read_text()), shape, layer, whole=name != EARLY)
+        problem = wrong(json.loads(report.read_text()), shape, layer, name != EARLY, verdict)
     if problem is not None:
         raise RosettaError(f"the {name} comparison of {shape.name} is wrong: {problem}")
     return row
 
 
-def wrong(report: dict[str, Any], shape: Shape, layer: int | None, whole: bool) -> str | None:
+def wrong(
+    report: dict[str, Any], shape: Shape, layer: int | None, whole: bool, verdict: str = "match"
+) -> str | None:
     """What a report says that it must not, or None.
 
     Args:
@@ -187,8 +210,10 @@ def wrong(report: dict[str, Any], shape: Shape, layer: int | None, whole: bool) 
         shape: of the pair.
         layer: the broken one.
         whole: whether the comparison went on to the end.
+        verdict: due where no layer is broken.
     """
-    verdict = "match" if layer is None else "divergent"
+    if layer is not None:
+        verdict = "divergent"
     if report["verdict"] != verdict:
         return f"its verdict is {report['verdict']}, not {verdict}"
     stages = sum(stage["status"] != "skipped" and stage["name"] != "tokens" for stage in report["stages"])

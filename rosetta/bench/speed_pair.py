@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from rosetta import blocks
 from rosetta.bench.speed_shapes import PlannedTensor, Shape
 from rosetta.containers.apr_writer import write_apr
 from rosetta.containers.container import TensorInput
@@ -43,6 +45,8 @@ LONGEST = 24  # characters of a drawn token
 NORMAL, CONTROL = 1, 3  # gguf-py, TokenType
 FAULT_SCALE = 2.0  # exact in half precision, so that nothing but the scale differs
 SEED = 0
+Q4_K_M, MOSTLY_BF16 = 15, 32  # llama.h, LLAMA_FTYPE_MOSTLY_Q4_K_M and _BF16
+DRAWN_BLOCKS = 1 << 14  # of 256 weights, at a time
 
 # Deviation of a weight whose block has random bytes and a scale of 1. Q4_K: scale × quant − minimum × 7.5, scale
 # and minimum uniform in 0 … 63, quant in 0 … 15; Q6_K: scale uniform in −128 … 127 times quant in −32 … 31.
@@ -92,6 +96,43 @@ def write_faulty(shape: Shape, folder: Path, layer: int) -> Path:
     metadata = _apr_metadata(shape, *vocabulary(shape.vocabulary))
     write_apr(path, metadata, _inputs(shape, huggingface=True, doubled=fault_tensor(layer)))
     return path
+
+
+def write_unquantised(shape: Shape, folder: Path) -> Path:
+    """Write a BF16 model as GGUF whose quantisation the pair might be: its weights lie within their steps.
+
+    Args:
+        shape: of the model.
+        folder: where.
+
+    Raises:
+        UsageError: the disk has no room.
+    """
+    refuse_without_room(shape, folder, files=2 * math.ceil(2 * shape.parameters / shape.data_bytes))
+    path = folder / f"{shape.name}-bf16.gguf"
+    metadata = _gguf_metadata(shape, *vocabulary(shape.vocabulary))
+    inputs = (
+        tensor
+        if tensor.dtype == "F32"
+        else TensorInput(tensor.name, "BF16", tensor.dims, unquantised(tensor))
+        for tensor in _inputs(shape)
+    )
+    write_gguf(path, metadata | {"general.file_type": MOSTLY_BF16}, inputs)
+    return path
+
+
+def unquantised(tensor: TensorInput) -> NDArray[np.uint8]:
+    """BF16 bytes of weights that rounding might have made of a quantised tensor: each is off by a number drawn evenly
+    from its step."""
+    rng = torch.Generator().manual_seed(SEED)
+    size = blocks.block_format(tensor.dtype).type_size
+    parts = []
+    for raw in torch.split(torch.from_numpy(tensor.data.reshape(-1, size)), DRAWN_BLOCKS):
+        dims = (len(raw), blocks.block_format(tensor.dtype).block_size)
+        values, sigma = (read(tensor.dtype, raw.flatten(), dims) for read in (blocks.decode, blocks.sigma))
+        values += (torch.rand(dims, generator=rng) - 0.5) * math.sqrt(12) * sigma
+        parts.append(values.bfloat16().view(torch.uint8).flatten().numpy())
+    return np.concatenate(parts)
 
 
 def fault_tensor(layer: int) -> str:
@@ -187,7 +228,7 @@ def _gguf_metadata(shape: Shape, tokens: list[str], merges: list[str]) -> dict[s
     return {
         "general.architecture": shape.architecture,
         "general.name": shape.name,
-        "general.file_type": 15,  # llama.h, LLAMA_FTYPE_MOSTLY_Q4_K_M
+        "general.file_type": Q4_K_M,
         **{f"{shape.architecture}.{key}": value for key, value in own.items()},
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": shape.pre,

@@ -9,13 +9,13 @@ from typing import Any
 from tabulate import tabulate
 
 from rosetta import __version__
-from rosetta.bench.speed import CLEAN, EARLY, LATE, Measured, Row
+from rosetta.bench.speed import CLEAN, EARLY, LATE, MIXED, Measured, Row
 from rosetta.bench.speed_process import Costs
 from rosetta.bench.speed_yardsticks import PACKAGES
 
 SCHEMA_VERSION = "1.0"
 COSTS = ("best s", "median s", "processor s", "peak MiB")
-OURS = (CLEAN, EARLY, LATE)
+OURS = (CLEAN, EARLY, LATE, MIXED)
 
 
 def render(measured: Measured) -> str:

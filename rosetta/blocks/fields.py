@@ -23,16 +23,17 @@ def half(blocks: torch.Tensor, start: int) -> torch.Tensor:
     return aligned(blocks[:, start : start + 2]).view(torch.float16).float()
 
 
-def spacing(x: torch.Tensor, mantissa_bits: int, floor: float) -> torch.Tensor:
+def spacing(x: torch.Tensor, mantissa_bits: int, floor: float, divisor: float = 1.0) -> torch.Tensor:
     """Unit in the last place of values held with fewer mantissa bits; infinite where x is not finite.
 
     Args:
         x: float32, any shape; overwritten and returned.
         mantissa_bits: explicit bits of the mantissa.
         floor: the smallest step of the format, reached by its subnormal numbers.
+        divisor: of the result; a pass over the values less than dividing it afterwards.
     """
     x.view(torch.int32).bitwise_and_(0x7F80_0000)  # keep the exponent: the power of two below |x|
-    return x.mul_(2.0**-mantissa_bits).clamp_(min=floor)
+    return x.mul_(2.0**-mantissa_bits / divisor).clamp_(min=floor / divisor)
 
 
 def half_step(scale: torch.Tensor, reach: float) -> torch.Tensor:

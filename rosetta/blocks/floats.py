@@ -23,7 +23,7 @@ def _float_format(name: str, dtype: torch.dtype, mantissa_bits: int, floor: floa
 
     def write_sigma(blocks: torch.Tensor, out: torch.Tensor) -> None:
         write_values(blocks, out)
-        spacing(out, mantissa_bits, floor).div_(SQRT12)
+        spacing(out, mantissa_bits, floor, SQRT12)
 
     values: Writer = write_values
     return BlockFormat(name, 1, dtype.itemsize, 32, values, write_sigma)

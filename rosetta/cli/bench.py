@@ -86,6 +86,10 @@ def speed(
         bool, typer.Option("--scaling", help="Let layers, prompt and width of a small model grow instead.")
     ] = False,
     peers: Annotated[bool, typer.Option(help="Run llama.cpp and transformers too.")] = True,
+    unquantised: Annotated[
+        bool,
+        typer.Option("--unquantised", help="Compare the GGUF file with a BF16 one, of thrice its size, too."),
+    ] = False,
     folder: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Where the files are written.  [default: a temporary one]"),
@@ -108,6 +112,8 @@ def speed(
     """
     if json is not None:
         check_target(json)
+    if unquantised and scaling:
+        raise UsageError("--scaling has no --unquantised", remedy="leave one of them out")
     if keep and (folder is None or scaling):
         raise UsageError("--keep keeps one pair in --folder DIR", remedy="name a folder, and no --scaling")
     if folder is not None and not keep and not folder.is_dir():
@@ -125,7 +131,9 @@ def speed(
         if scaling:
             measured = run_growth(chosen, runs, tokens, place, listener.working)
         else:
-            measured = run_speed(chosen, runs, tokens, place, listener.working, peers=peers)
+            measured = run_speed(
+                chosen, runs, tokens, place, listener.working, peers=peers, unquantised=unquantised
+            )
     show(render(measured), to_stderr=json == STDOUT)
     if json is not None:
         deliver(to_json(measured), json)

@@ -153,23 +153,26 @@ def _measured(left: Weight, right: Weight, rows: tuple[int, int], device: Device
     if a.dim() < 2:
         a, b, explained = a[None], b[None], explained[None]
     group, squares = max(blocks.group_of(w.dtype) for w in (left, right)), (a - b).square_()
-    ratio = _group_ratios(squares, explained, group)
+    error, allowed = by_group(squares, group), by_group(explained, group)
+    ratio = _ratio(error, allowed)
     position = int(ratio.argmax())
     row, column = divmod(position, ratio.shape[1])
+    sizes = torch.full((error.shape[1],), group, dtype=torch.float64)
+    sizes[-1] -= len(sizes) * group - a.shape[1]  # the last group may be short
     return _Sums(
-        squares=_total(squares),
+        squares=_total(error, sizes),
         norm_left=_norm_squared(a),
         norm_right=_norm_squared(b),
-        expected=_total(explained),
+        expected=_total(allowed, sizes),
         ratios=ratio.flatten(),
         equal_groups=int((ratio == 0).sum()),
         worst=(float(ratio.flatten()[position]), (rows[0] + row if left.dims[1:] else 0, column * group)),
     )
 
 
-def _total(x: Tensor) -> float:
-    """Sum of a matrix: of each row in float32, pairwise, which is several times faster than all of it in float64."""
-    return float(x.sum(-1).sum(dtype=torch.float64))
+def _total(means: Tensor, sizes: Tensor) -> float:
+    """What groups of these sizes, [G], add up to whose means are [R, G]."""
+    return float(means.sum(0, dtype=torch.float64).cpu() @ sizes)
 
 
 def _norm_squared(x: Tensor) -> float:
@@ -226,11 +229,10 @@ def group_ratios(gap: Tensor, explained: Tensor, group: int) -> Tensor:
         group: values of a group.
     """
     rows = (1, -1) if gap.dim() < 2 else gap.shape
-    return _group_ratios(gap.square().view(rows), explained.view(rows), group)
+    return _ratio(by_group(gap.square().view(rows), group), by_group(explained.view(rows), group))
 
 
-def _group_ratios(squares: Tensor, explained: Tensor, group: int) -> Tensor:
-    error, allowed = by_group(squares, group), by_group(explained, group)
+def _ratio(error: Tensor, allowed: Tensor) -> Tensor:
     ratio = torch.where(error == 0, 0.0, (error / allowed).sqrt())  # x / 0 is inf: a fault
     return ratio.nan_to_num(nan=math.inf, posinf=math.inf)
 

@@ -66,6 +66,7 @@ def finding(**changes: Any) -> dict[str, Any]:
 
 def test_right_reports_are_right() -> None:
     assert wrong(report(), TINY, None, whole=True) is None
+    assert wrong(report(verdict="drift"), TINY, None, whole=True, verdict="drift") is None
     assert wrong(report(verdict="divergent", findings=[finding()]), TINY, 1, whole=True) is None
     assert wrong(report(verdict="divergent", findings=[finding()], stages=[]), TINY, 1, whole=False) is None
 
@@ -85,6 +86,11 @@ def test_right_reports_are_right() -> None:
 )
 def test_wrong_reports_are_wrong(changes: dict[str, Any], layer: int | None, problem: str) -> None:
     assert problem in str(wrong(report(**changes), TINY, layer, whole=True))
+
+
+def test_a_match_is_wrong_where_drift_is_due() -> None:
+    said = wrong(report(), TINY, None, whole=True, verdict="drift")
+    assert said == "its verdict is match, not drift"
 
 
 def test_a_wrong_report_ends_the_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

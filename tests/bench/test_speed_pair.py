@@ -13,7 +13,15 @@ from gguf import GGMLQuantizationType, GGUFReader
 from gguf.quants import dequantize
 
 from fixtures.oracles import llamacpp_ids, llamacpp_logits
-from rosetta.bench.speed_pair import Pair, drawn, fault_tensor, vocabulary, write_faulty, write_pair
+from rosetta.bench.speed_pair import (
+    Pair,
+    drawn,
+    fault_tensor,
+    vocabulary,
+    write_faulty,
+    write_pair,
+    write_unquantised,
+)
 from rosetta.bench.speed_shapes import SHAPES, PlannedTensor, Shape, growth, has_more_bits, shape_of
 from rosetta.errors import UsageError
 from rosetta.model import open_model
@@ -70,6 +78,24 @@ def test_a_faulty_file_differs_in_the_scales_of_one_tensor(
     for name, weight in clean.weights.items():
         times = 2.0 if name == "blk.1.attn_k.weight" == fault_tensor(1) else 1.0
         assert np.array_equal(faulty.weights[name].values().numpy(), times * weight.values().numpy()), name
+
+
+def test_the_unquantised_file_lies_within_the_steps_of_the_other(
+    written: tuple[Shape, Pair], tmp_path: Path
+) -> None:
+    shape, pair = written
+    quantised = {t.name: t for t in GGUFReader(pair.gguf).tensors}
+    for tensor in GGUFReader(write_unquantised(shape, tmp_path)).tensors:
+        other = quantised[tensor.name]
+        assert tensor.shape.tolist() == other.shape.tolist()
+        values, theirs = (dequantize(t.data, t.tensor_type) for t in (tensor, other))
+        if other.tensor_type.name == "F32":
+            assert np.array_equal(values, theirs)
+            continue
+        assert tensor.tensor_type.name == "BF16"
+        error = np.sqrt(np.mean((values - theirs) ** 2)) / theirs.std()
+        # Steps are a 15th (4 bits) and a 63rd (6 bits) of a block's range, some 3.5 deviations.
+        assert (0.03 < error < 0.15) if other.tensor_type.name == "Q4_K" else (0.008 < error < 0.04)
 
 
 @pytest.mark.parametrize("dtype", ["Q4_K", "Q6_K"])

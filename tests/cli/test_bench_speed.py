@@ -11,13 +11,14 @@ import pytest
 
 def test_a_tiny_pair_is_written_compared_and_timed(rosetta: Any, tmp_path: Path) -> None:
     target, folder = tmp_path / "speed.json", tmp_path / "pair"
-    arguments = ("--shape", "tiny", "--runs", 1, "--no-peers", "--folder", folder, "--keep", "--json", target)
-    done = rosetta("bench", "speed", *arguments)
+    arguments = ("--shape", "tiny", "--runs", 1, "--no-peers", "--unquantised", "--json", target)
+    done = rosetta("bench", "speed", *arguments, "--folder", folder, "--keep")
     assert done.code == 0, done.err
     assert "| late fault" in done.out
     document = json.loads(target.read_text())
     codes = {row["name"]: row["runs"][0]["code"] for row in document["rows"]}
-    assert codes == {"read both files": 0, "forward pass": 0, "clean": 0, "early fault": 1, "late fault": 1}
+    expected = {"read both files": 0, "forward pass": 0, "clean": 0, "early fault": 1, "late fault": 1}
+    assert codes == expected | {"BF16 against Q4_K_M": 0}
     assert {path.name for path in folder.iterdir()} == {"tiny.apr", "tiny.gguf"}
 
 
@@ -26,6 +27,7 @@ def test_a_tiny_pair_is_written_compared_and_timed(rosetta: Any, tmp_path: Path)
     [
         (("--shape", "gpt-5"), "no shape 'gpt-5': there are"),
         (("--keep",), "--keep keeps one pair in --folder DIR"),
+        (("--unquantised", "--scaling"), "--scaling has no --unquantised"),
         (("--keep", "--scaling", "--folder", "x"), "--keep keeps one pair in --folder DIR"),
         (("--folder", "nowhere"), "nowhere: is no folder: make it first"),
         (("--shape", "tiny", "--tokens", "5000"), "tiny has a context of 4096 tokens"),
