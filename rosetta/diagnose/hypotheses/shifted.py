@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,12 @@ LARGEST_BLOCKS = 8  # and a few whole blocks
 SAMPLED_BYTES = 1 << 14
 LEAST_VALUES = 32  # fewer may correlate by chance
 LEAST_CORRELATION = 0.8
+FARTHEST, FARTHEST_OF_PARTS = (
+    1 << 18,
+    1 << 15,
+)  # bytes; the latter where blocks are cut, of which there are many ways
+LEAST_ENERGY = 1e-3  # of the sample's
+ALIGNMENT = 32  # of tensors in GGUF, and a divisor of .apr's
 
 
 @dataclass(frozen=True)
@@ -50,42 +57,120 @@ def propose(fault: Fault) -> Iterator[Proposal]:
             yield from _moved(suspect, weight, other, shift)
 
 
+@dataclass(frozen=True)
+class _Sample:
+    """Some rows of the other side, and where the bytes that hold them should lie.
+
+    Args:
+        dtype: of the bytes.
+        data: all bytes of the tensor.
+        begin, nbytes: where the rows lie, and how many bytes they take.
+        truth: the other side's values of them, float64 [n].
+    """
+
+    dtype: str
+    data: NDArray[np.uint8]
+    begin: int
+    nbytes: int
+    truth: torch.Tensor
+
+    @property
+    def size(self) -> int:
+        """Bytes of a block."""
+        return blocks.block_format(self.dtype).type_size
+
+    @property
+    def width(self) -> int:
+        """Weights of a block."""
+        return blocks.block_format(self.dtype).block_size
+
+    def likeness(self, shift: int) -> float:
+        """How far what lies `shift` bytes on decodes to the sample: a correlation, of the whole blocks that the
+        tensor has there; 0 where they are too few."""
+        size, width, begin = self.size, self.width, self.begin + shift
+        skipped = max(0, -(begin // size))  # blocks before the tensor begins
+        used = min(self.nbytes // size, (len(self.data) - begin) // size) - skipped
+        if used * width < LEAST_VALUES:
+            return 0.0
+        values = self.decoded(begin + skipped * size, used)
+        return _correlation(values, self.truth[skipped * width : (skipped + used) * width])
+
+    def middle(self) -> _Sample:
+        """The middle third of the blocks: of a small tensor the sample is all there is, and would not fit elsewhere."""
+        third = self.nbytes // self.size // 3
+        truth = self.truth[third * self.width : -third * self.width or None]
+        begin, nbytes = self.begin + third * self.size, self.nbytes - 2 * third * self.size
+        return replace(self, begin=begin, nbytes=nbytes, truth=truth)
+
+    def decoded(self, begin: int, count: int) -> torch.Tensor:
+        """So many blocks from a byte on, float64."""
+        raw = torch.from_numpy(self.data[begin : begin + count * self.size].copy())
+        return blocks.decode(self.dtype, raw, (count * self.width,)).double()
+
+
 def best_shift(weight: Weight, other: Weight) -> int | None:
     """The shift in bytes at which a sample of the stored bytes decodes to what the other side holds there."""
+    sample = _sample(weight, other)
+    if sample is None:
+        return None
+    best = max(((sample.likeness(shift), -order, shift) for order, shift in enumerate(_near(sample.size))))
+    if best[0] >= LEAST_CORRELATION:
+        return best[2]
+    return None if sample.likeness(0) >= LEAST_CORRELATION else _far(sample.middle())
+
+
+def _sample(weight: Weight, other: Weight) -> _Sample | None:
+    """Rows from the middle, for the ends are what a shift cuts off; None where rows are not whole blocks."""
     block = blocks.block_format(weight.dtype)
-    size, width = block.type_size, block.block_size
     rows, columns = weight.dims[0], weight.count // max(1, weight.dims[0])
     row_bytes = weight.entry.nbytes // max(1, weight.stored_dims[0])
-    if not width or row_bytes * width != columns * size:
+    if not block.block_size or row_bytes * block.block_size != columns * block.type_size:
         return None
-    data = weight.container.read(weight.entry.name)
     count = max(1, min(rows, SAMPLED_BYTES // row_bytes))
-    first = (rows - count) // 2  # from the middle: the ends are what a shift cuts off
+    first = (rows - count) // 2
     places = weight.order.index(rows) if weight.order is not None else np.arange(rows)
     canonical = np.argsort(places)[first : first + count]  # where the sampled stored rows go
     truth = other.rows(canonical.tolist()).double().flatten()
     part_row = sum(weight.part[1][: weight.part[0]]) if weight.part else 0
-    begin, blocks_sampled = (part_row + first) * row_bytes, count * row_bytes // size
-    best = (LEAST_CORRELATION, 0)
-    for shift in _shifts(size):
-        # Whole blocks whose shifted bytes lie in the tensor.
-        skipped = max(0, -(-(-shift - begin) // size))
-        used = min(blocks_sampled, (len(data) - begin - shift) // size) - skipped
-        low = begin + skipped * size + shift
-        if used < 1 or used * width < LEAST_VALUES or low < 0:
-            continue
-        sample = torch.from_numpy(data[low : low + used * size].copy())
-        values = blocks.decode(weight.dtype, sample, (used * width,)).double()
-        likeness = _correlation(values, truth[skipped * width : (skipped + used) * width])
-        best = max(best, (likeness, shift))
-    return best[1] or None
+    data = weight.container.read(weight.entry.name)
+    return _Sample(weight.dtype, data, (part_row + first) * row_bytes, count * row_bytes, truth)
 
 
-def _shifts(size: int) -> list[int]:
-    """Shifts to try, the smallest first: every few bytes, and whole blocks."""
+def _near(size: int) -> list[int]:
+    """Shifts to try one by one, the smallest first: every few bytes, and whole blocks."""
     blocks_away = [count * size for count in range(1, LARGEST_BLOCKS + 1)]
     ahead = sorted({*range(1, LARGEST_SHIFT + 1), *blocks_away})
     return [signed for shift in ahead for signed in (shift, -shift)]
+
+
+def _far(sample: _Sample) -> int | None:
+    """A larger shift, by whole blocks or a multiple of the alignment that files have: where the sample lies in what
+    is decoded around its place, found by cross-correlation."""
+    size, width, count = sample.size, sample.width, sample.nbytes // sample.size
+    for rest in range(0, size, math.gcd(size, ALIGNMENT)):  # shifts that no whole number of blocks makes
+        reach = FARTHEST_OF_PARTS if rest else FARTHEST
+        first = (sample.begin - rest) % size  # byte at which such blocks begin
+        low = max(first, sample.begin - rest - reach // size * size)
+        room = (min(len(sample.data), sample.begin + sample.nbytes + reach) - low) // size
+        if room < count:
+            continue
+        values = sample.decoded(low, room).nan_to_num(0.0, 0.0, 0.0).float()
+        place = int(_correlations(values, sample.truth.float())[::width].argmax())
+        shift = low + place * size - sample.begin
+        if sample.likeness(shift) >= LEAST_CORRELATION:
+            return shift
+    return None
+
+
+def _correlations(values: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Correlation of `truth`, [n], with each run of `values`, [N]: [N − n + 1], by the convolution theorem."""
+    values, truth = (x - x.mean() for x in (values, truth))
+    valid, padded = len(values) - len(truth) + 1, 1 << (len(values) - 1).bit_length()
+    transformed = torch.fft.rfft(values, padded) * torch.fft.rfft(truth, padded).conj()
+    products: torch.Tensor = torch.fft.irfft(transformed, padded)[:valid]
+    energy = torch.cat([values.new_zeros(1), values.square().cumsum(0)])
+    least = LEAST_ENERGY * float(truth.square().sum())  # among zeros, rounding would be divided by nothing
+    return products / (energy[len(truth) :] - energy[:valid]).clamp(min=least).sqrt()
 
 
 def _correlation(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from fixtures import faults
 from fixtures.causes import Cause, assert_proven
@@ -28,6 +29,11 @@ CASES = [
     (WIDE, "gguf:Q4_K", "hf:F16", "blk.0.ffn_down.weight", -4, "layers.0.ffn_out"),
     (WIDE, "gguf:Q4_K", "hf:F16", "blk.0.attn_v.weight", 144, "layers.0.v"),
     (WIDE, "apr:F16", "gguf:F16", "output.weight", -2, "logits"),
+    (LLAMA, "gguf:F16", "hf:F32", "blk.0.ffn_up.weight", 11 * 128, "layers.0.ffn_up"),  # rows
+    (LLAMA, "hf:BF16", "gguf:Q8_0", "token_embd.weight", -128, "embedding"),
+    (WIDE, "gguf:Q8_0", "hf:F16", "blk.0.ffn_gate.weight", 4096, "layers.0.ffn_gate"),  # a page cuts blocks
+    (WIDE, "gguf:Q4_K", "hf:BF16", "blk.0.ffn_down.weight", -4096, "layers.0.ffn_out"),
+    (WIDE, "gguf:Q6_K", "apr:F16", "blk.0.ffn_up.weight", 1024, "layers.0.ffn_up"),
 ]
 
 
@@ -43,7 +49,9 @@ def test_shift_is_found_and_undone(tmp_path: Path, case: Any, side: Any) -> None
     assert_proven(report, stage, Cause(KIND, tensor, side, declared=0, actual=nbytes))
     taken = report.findings[0].evidence.from_reference
     if taken is not None:  # what was cut off may have been rounded to zero
-        assert int(taken.split()[0]) <= abs(nbytes) // 2 + 512, "only the end that was cut off is lost"
+        block, size = GGML_QUANT_SIZES[GGMLQuantizationType[broken.split(":")[1]]]
+        lost = (-(-abs(nbytes) // size) + 1) * max(block, 32)
+        assert int(taken.split()[0]) <= lost, "only the end that was cut off is lost"
     assert f"{abs(nbytes)} bytes too {'late' if nbytes > 0 else 'early'}" in report.findings[0].message
 
 
