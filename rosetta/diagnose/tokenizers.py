@@ -167,6 +167,8 @@ def _difference(
     own, right = (difference.left, difference.right) if left_is_own else (difference.right, difference.left)
     examples = ", ".join(_example(example, left_is_own) for example in difference.examples[:3])
     declared, actual = (examples or own, None) if difference.examples else (own, right)
+    place, container = search.own.facts.places.get(key, key), model.container
+    held = f"the {container.label} {'folder' if container.path.is_dir() else 'file'}"
     shown = "" if prompt is not None or text is None else f"; this prompt does not show it, {text!r} would"
     return Finding(
         kind=difference.kind,
@@ -175,7 +177,7 @@ def _difference(
         declared=declared,
         actual=actual,
         message=f"{key} is not the reference's: {_worded(difference, own, right, examples)}{shown}",
-        recommendation=f"write {key} into the {model.container.label} file as the reference has it",
+        recommendation=f"write {place} into {held} as the reference has it",
         status="confirmed" if text is not None else "suspected",
         latent=prompt is None,
         evidence=None if text is None else _evidence(search, text, [difference]),

@@ -49,6 +49,14 @@ _GGUF_IDS = {
     "padding": "padding", "mask": "mask", "fim_pre": "fim_pre", "fim_suf": "fim_suf", "fim_mid": "fim_mid",
     "fim_pad": "fim_pad", "fim_rep": "fim_rep", "fim_sep": "fim_sep",
 }  # fmt: skip
+_APR_PLACES = {
+    f"tokenizer.ggml.{key}": f"tokenizer.{own}"
+    for key, own in {
+        "tokens": "vocabulary", "merges": "merges", "pre": "pre_type", "token_type": "token_type",
+        "bos_token_id": "bos_token_id", "eos_token_id": "eos_token_id",
+        "add_bos_token": "add_bos_token", "add_eos_token": "add_eos_token",
+    }.items()
+}  # fmt: skip
 _OLD_GGUF_IDS = {"fim_pre": "prefix", "fim_suf": "suffix", "fim_mid": "middle"}
 
 
@@ -143,6 +151,7 @@ def apr_vocabulary(container: Container) -> Vocabulary | None:
         types=_fitting(facts, "tokenizer.token_type", types, len(tokens)),
         merges=merges,
         byte_fallback=True,
+        places=_APR_PLACES,
         architecture=architecture,
         notes=notes,
     )

@@ -40,6 +40,15 @@ _PRE_BY_EXPRESSION = {
         r"[^\s\p{L}\p{N}]", r"[^\s\p{L}\p{M}\p{N}]"
     ): "qwen35",
 }
+_PLACES = {
+    f"tokenizer.ggml.{key}": f"{own} of tokenizer.json"
+    for key, own in {
+        "tokens": "the vocab", "merges": "the merges", "pre": "the pre_tokenizer", "token_type": "the added_tokens",
+        "add_bos_token": "the post_processor", "add_eos_token": "the post_processor",
+    }.items()
+} | {
+    f"tokenizer.ggml.{role}_token_id": f"{role}_token of tokenizer_config.json" for role in ("bos", "eos")
+}  # fmt: skip
 _QWEN_CLASSES = ("Qwen2Tokenizer", "Qwen2TokenizerFast")
 _EOS_CLASSES = ("T5Tokenizer", "T5TokenizerFast")  # add EOS though no key says so
 _NO_CLASS = (None, "PreTrainedTokenizerFast", "TokenizersBackend")
@@ -232,6 +241,7 @@ def _vocabulary(
         special_ids=named,
         add_bos=bool(before) and before[0] == named.get("bos"),
         add_eos=bool(after) and after[-1] == named.get("eos"),
+        places=_PLACES,
     )
 
 

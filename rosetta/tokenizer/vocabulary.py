@@ -69,6 +69,8 @@ class Vocabulary:
         charsmap: SentencePiece's precompiled normaliser; empty where there is none.
         byte_fallback: what no token covers is spelt in `<0xXX>` tokens (`unigram`; `spm` always does).
         lowercase, strip_accents: BERT's normaliser (`wordpiece`, `whitespace`).
+        places: where the container says what GGUF says under a key (`tokenizer.ggml.pre`); a key that is not there
+            is the container's own.
         name, architecture: of the model; a few models' special tokens swallow the spaces around them.
         findings, notes: what is wrong, and what was assumed or tolerated, one sentence each.
     """
@@ -92,6 +94,7 @@ class Vocabulary:
     byte_fallback: bool = False
     lowercase: bool = False
     strip_accents: bool = False
+    places: Mapping[str, str] = field(default_factory=dict, repr=False)
     name: str = ""
     architecture: str = ""
     findings: tuple[TokenizerFinding, ...] = ()

@@ -67,6 +67,20 @@ def test_difference_that_the_prompt_hides_is_latent_and_a_text_is_given_that_sho
     assert (found.evidence.after, found.evidence.before > 0) == (0, True)
 
 
+@pytest.mark.parametrize(
+    ("operands", "where"),
+    [
+        (("gguf:F16", "apr:F16"), "tokenizer.ggml.tokens into the GGUF file"),
+        (("apr:F16", "gguf:F16"), "tokenizer.vocabulary into the APR file"),
+        (("hf:F16", "gguf:F16"), "the vocab of tokenizer.json into the HF folder"),
+    ],
+)
+def test_what_to_write_goes_by_the_files_own_names(tmp_path: Path, operands: Any, where: str) -> None:
+    fault = faults.tokens_exchanged(TWO, THREE)
+    (found,) = compared(tmp_path, SPEC, *operands, fault, tokens=None, prompt="2+2=").findings
+    assert (found.key, found.recommendation) == (TOKENS, f"write {where} as the reference has it")
+
+
 def test_wrong_tokenizer_does_not_hide_a_wrong_weight(tmp_path: Path) -> None:
     """Both sides run the reference's ids: the weights are compared all the same."""
     fault = [faults.tokens_exchanged(TWO, THREE), faults.scaled("blk.0.ffn_up.weight", 2.0)]
