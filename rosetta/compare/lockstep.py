@@ -14,7 +14,7 @@ from rosetta.compare.in_parts import Value
 from rosetta.compare.listener import Listener
 from rosetta.compare.metrics import Metrics, difference, ends, largest_gap, rms
 from rosetta.compare.outcome import Outcome
-from rosetta.compare.pair import ModelPair
+from rosetta.compare.pair import ModelPair, Twin
 from rosetta.compare.results import NonFinite, Side, StageDetail, StageDiff, Status
 from rosetta.model import Model
 from rosetta.transformer import Op, stage_name
@@ -118,8 +118,7 @@ class Lockstep:
     def _stage(self, layer: int | None, op: Op, subject_op: Op) -> None:
         name = stage_name(layer, op.name)
         outcome = self.stored.run(layer, op, subject_op)
-        if self.diagnoser is not None:
-            self._diagnose(name, layer, op, subject_op, outcome)
+        fixed = self._repaired_outcome(layer, op, subject_op, outcome)
         stage, over = self._judge(name, layer, op, outcome)
         if stage.status == "faulty":
             self._fault_seen = True
@@ -129,25 +128,30 @@ class Lockstep:
         if over:
             self.result.over_threshold.append(name)
         self.stored.advance(op, outcome)
-        if self.repaired is not None:
-            fixed = self.repaired.run(layer, op, subject_op)
+        self.stored.forget()
+        if self.repaired is not None and fixed is not None:
             if over and (fixed.absent or (fixed.comparable and not fixed.faulty and not self._over(fixed))):
                 self.result.brought_back.append(name)
             self.repaired.advance(op, fixed)
+            self.repaired.forget()
 
-    def _diagnose(self, name: str, layer: int | None, op: Op, subject_op: Op, outcome: Outcome) -> None:
-        """Look for the cause of a fault that the repairs made so far leave."""
-        assert self.diagnoser is not None
-        if not outcome.faulty and self.repaired is None:
-            return
-        pair = self.repaired or self.stored
-        open_fault = self.repaired.run(layer, op, subject_op) if self.repaired is not None else outcome
-        if not open_fault.faulty:
-            return
-        self.listener.working(f"diagnosing {name}", layer or 0, self.stored.reference.model.block_count)
-        models = self.diagnoser.examine(layer, op, subject_op, pair, open_fault)
-        if models is not None:
-            self.repaired = pair.with_models(*models)
+    def _repaired_outcome(
+        self, layer: int | None, op: Op, subject_op: Op, outcome: Outcome
+    ) -> Outcome | None:
+        """What the stage gives with all repairs in place, a new one among them where its fault is explained; None
+        while there are none."""
+        pair, open_fault = self.stored, outcome
+        if self.repaired is not None:
+            pair = self.repaired
+            open_fault = pair.run(layer, op, subject_op, Twin(self.stored, outcome))
+        if self.diagnoser is not None and open_fault.faulty:
+            name, layers = stage_name(layer, op.name), self.stored.reference.model.block_count
+            self.listener.working(f"diagnosing {name}", layer or 0, layers)
+            models = self.diagnoser.examine(layer, op, subject_op, pair, open_fault)
+            if models is not None:
+                self.repaired = pair.with_models(*models)
+                return self.repaired.run(layer, op, subject_op, Twin(pair, open_fault))
+        return None if self.repaired is None else open_fault
 
     def _limit(self, size: float) -> float:
         """The largest difference allowed of a stage whose reference has this root mean square."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -92,8 +92,22 @@ class ModelPair:
         a, b = (side.model.weights.get(full) for side in (self.reference, self.subject))
         return a is not None and b is not None and (replace(a, name=""), replace(b, name="")) in self.compared
 
-    def run(self, layer: int | None, op: Op, subject_op: Op) -> Outcome:
-        """Compute one stage on both sides, on own inputs and on the reference's, and predict its noise."""
+    def forget(self) -> None:
+        """Drop the weights that were decoded for the stage at hand."""
+        self.reference.cache.clear()
+        self.subject.cache.clear()
+
+    def run(self, layer: int | None, op: Op, subject_op: Op, twin: Twin | None = None) -> Outcome:
+        """Compute one stage on both sides, on own inputs and on the reference's, and predict its noise.
+
+        Args:
+            layer: of the stage; None outside the layers.
+            op, subject_op: the operation, as each side's architecture has it.
+            twin: the same stage of a run whose models or inputs differ in part.
+        """
+        known = None if twin is None else self._from_twin(twin, layer, op, subject_op)
+        if known is not None:
+            return known
         counts = (self.reference.model.block_count, self.subject.model.block_count)
         if layer is not None and layer >= max(counts):
             return Outcome(None, None, None, absent=True)
@@ -111,6 +125,40 @@ class ModelPair:
             ]
             return self._judged(layer, op, side_by_side(parts), pairs)
         return self._judged(layer, op, self._both(layer, op, subject_op, pairs), pairs)
+
+    def _from_twin(self, twin: Twin, layer: int | None, op: Op, subject_op: Op) -> Outcome | None:
+        """The outcome, where both sides make of the reference's inputs what they made in the twin: the local error is
+        the same then, and only the subject's own inputs may give it another value. None where they do not."""
+        found, (before, subject_before) = twin.outcome, (twin.pair.reference, twin.pair.subject)
+        if (
+            found.reasons
+            or not isinstance(found.reference, Tensor)
+            or not isinstance(found.subject, Tensor)
+            or not all(_equal(self.values.get(name), twin.pair.values.get(name)) for name in op.inputs)
+            or not (_reads_alike(self.reference, before, layer, op))
+            or not (_reads_alike(self.subject, subject_before, layer, subject_op))
+        ):
+            return None
+        if all(_equal(self.subject_values.get(n), twin.pair.subject_values.get(n)) for n in op.inputs):
+            return found
+        own_inputs = self._has_own_inputs(op)
+        if (
+            not own_inputs and found.sums is not None and not found.sums
+        ):  # equal weights and config make of one input one value
+            return replace(found, subject=found.reference, nonfinite=(found.nonfinite[0],) * 2)
+        reasons: dict[str, NotComputable] = {}
+        values = self.subject_values if own_inputs else self._for_subject()
+        b = self._compute(self.subject, layer, subject_op, values, reasons, "subject")
+        if b is None:
+            return None
+        return replace(found, subject=b, nonfinite=(found.nonfinite[0], count_nonfinite(b)))
+
+    def _has_own_inputs(self, op: Op) -> bool:
+        """Whether the subject has come to other inputs of a stage than the reference."""
+        return any(
+            name in self.values and self._moved(self.values[name]) is not self.subject_values.get(name)
+            for name in op.inputs
+        )
 
     def _run_in_parts(self, layer: int | None, op: Op, subject_op: Op, heads: Sequence[range]) -> Outcome:
         """A stage of which only some heads are held at a time: judged as they come, computed anew when asked for."""
@@ -134,10 +182,7 @@ class ModelPair:
         a = self._compute(self.reference, layer, op, self.values, reasons, "reference")
         held = layer is None or layer < min(counts)
         same = held and not reasons and self.recording is None and self._same(op, subject_op, pairs)
-        own_inputs = any(
-            name in self.values and self._moved(self.values[name]) is not self.subject_values.get(name)
-            for name in op.inputs
-        )
+        own_inputs = self._has_own_inputs(op)
         if same:
             local_b = a
             for full in pairs:
@@ -157,8 +202,6 @@ class ModelPair:
         """What a stage's values are worth: the local error beside its noise, and whether they are numbers."""
         a, b = both.reference, both.subject
         sums = [] if both.same and a is not None else self._local(layer, op, a, both.local_subject, pairs)
-        self.reference.cache.clear()
-        self.subject.cache.clear()
         differing = tuple(
             name for name, pair in pairs.items() if pair is not None and pair.state == "differing"
         )
@@ -209,7 +252,6 @@ class ModelPair:
         reasons: dict[str, NotComputable] = {}
         a = self._compute(self.subject, layer, op, self._for_subject(), reasons, "subject")
         b = self._compute(self.subject, layer, op, self.subject_values, reasons, "subject")
-        self.subject.cache.clear()
         return Outcome(None if a is None else self._to(a, self.reference), b, [], unrecorded=True)
 
     def advance(self, op: Op, outcome: Outcome) -> None:
@@ -312,6 +354,34 @@ class ModelPair:
     @staticmethod
     def _to(value: Tensor, side: Transformer) -> Tensor:
         return value if value.dtype == torch.int64 else value.to(side.cache.device)
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A run over the same tokens, as far as a stage that it has just come to, and what that gave."""
+
+    pair: ModelPair
+    outcome: Outcome
+
+
+def _equal(a: Tensor | None, b: Tensor | None) -> bool:
+    """Whether two values of a stage are there and the same, bit for bit."""
+    if a is None or b is None or a is b:
+        return a is not None and b is not None
+    return a.shape == b.shape and a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
+
+
+def _reads_alike(side: Transformer, before: Transformer, layer: int | None, op: Op) -> bool:
+    """Whether two models of one side read the same weights and settings in an operation."""
+    a, b, prefix = side.model, before.model, "" if layer is None else f"blk.{layer}."
+    names = [prefix + name for name in (*op.weights, *op.optional)]
+    return (
+        a.architecture == b.architecture
+        and (layer is None or (layer < a.block_count) == (layer < b.block_count))
+        and all(a.weights.get(name) == b.weights.get(name) for name in names)
+        and all(a.contradiction(name) == b.contradiction(name) for name in names)
+        and all(a.config.get(key) == b.config.get(key) for key in op.keys)
+    )
 
 
 def without_gauge(logits: Tensor, other: Tensor) -> Tensor:

@@ -145,7 +145,7 @@ def _near(size: int) -> list[int]:
 
 def _far(sample: _Sample) -> int | None:
     """A larger shift, by whole blocks or a multiple of the alignment that files have: where the sample lies in what
-    is decoded around its place, found by cross-correlation."""
+    is decoded around its place, found by cross-correlation; None where it lies in its place."""
     size, width, count = sample.size, sample.width, sample.nbytes // sample.size
     for rest in range(0, size, math.gcd(size, ALIGNMENT)):  # shifts that no whole number of blocks makes
         reach = FARTHEST_OF_PARTS if rest else FARTHEST
@@ -158,7 +158,7 @@ def _far(sample: _Sample) -> int | None:
         place = int(_correlations(values, sample.truth.float())[::width].argmax())
         shift = low + place * size - sample.begin
         if sample.likeness(shift) >= LEAST_CORRELATION:
-            return shift
+            return shift or None
     return None
 
 
