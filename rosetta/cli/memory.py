@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 
 # glibc's malloc.h. By default it gives large blocks back to the system as soon as they are free, and each new one
-# costs its pages again, zeroed: a seventh of a comparison's time (docs/benchmarks.md, "Steps").
+# costs its pages again, zeroed: a seventh of a comparison's time (docs/benchmarks.md, "Before and after").
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 LARGEST_KEPT = 32 << 20  # bytes; the largest threshold that mallopt takes
 KEPT = 1 << 30  # bytes of free memory
