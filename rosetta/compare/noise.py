@@ -157,8 +157,11 @@ class Noise:
         own, device = self.right.weights[full], cache.device
         if self.recorded is None:
             other = self.left.weights[full]
-            kept = cache.kept.variance(other, own, start, stop)
-            return variance(other, own, start, stop, device) if kept is None else kept
+            explained = cache.kept.variance(other, own, start, stop)
+            if explained is None:
+                explained = variance(other, own, start, stop, device)
+            neglected = self.pairs[full].given_up
+            return explained if neglected is None else neglected.widened(explained, start)
         recorded = self.recorded(full, own.values(start, stop, device))
         return own.sigma(start, stop, device).square() + recorded.square()
 

@@ -7,44 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from rosetta import blocks
+from rosetta.compare.block_cuts import block_cut, common_ratio
+from rosetta.compare.given_up import GivenUp, given_up
 from rosetta.compare.results import WeightDiff
 from rosetta.weight import FLOATS, Device, Weight, row_ranges, same_bytes, same_stored_rows
 from rosetta.weight_cache import Kept
 from rosetta.workers import spread
 
-# How far a block's error may lie above its predicted rms, measured on clean copies (docs/noise.md, "Constants"):
-# where 99 % of a tensor's blocks lie below the first number its encoder was a plain one, and the second is the cut.
-# An encoder that weighed some weights more than others has wider tails the higher that 99 % lies, and the cut grows
-# with its power, up to the third.
-PLAIN_BELOW, PLAIN_CUT, ANY_CUT = 0, 1, 2
-TAIL_POWER = 6
-BLOCK_CUTS: dict[str, tuple[float, float, float]] = {
-    **dict.fromkeys(("F64", "F32", "F16", "BF16"), (1.60, 2.0, 4.0)),
-    **dict.fromkeys(("Q8_0", "APR_Q8"), (1.25, 2.0, 3.0)),
-    "APR_Q4": (1.30, 2.0, 12.0),
-    "Q4_0": (1.18, 2.0, 12.0),
-    "Q5_0": (1.15, 2.0, 12.0),
-    **dict.fromkeys(("Q5_1", "Q4_1"), (1.08, 2.0, 12.0)),
-    "Q6_K": (1.14, 2.0, 16.0),
-    "Q5_K": (0.98, 2.0, 10.0),
-    "Q4_K": (1.00, 2.0, 12.0),
-    "Q3_K": (1.30, 2.5, 10.0),
-    "Q2_K": (1.17, 3.5, 20.0),
-    **dict.fromkeys(("IQ4_NL", "IQ4_XS"), (1.09, 2.0, 9.0)),
-    **dict.fromkeys(("MXFP4", "NVFP4"), (1.60, 2.5, 2.5)),
-    "IQ3_S": (1.15, 2.5, 7.0),
-    "IQ3_XXS": (1.20, 2.5, 7.0),
-    **dict.fromkeys(("TQ1_0", "TQ2_0"), (1.25, 2.0, 2.0)),
-}
-OTHER_CUTS = (1.20, 2.5, 40.0)  # IQ2, IQ1
-COMMON = 0.99
 # A whole tensor whose rms error is this many times its prediction is a fault: clean ones stay below 1.3, and no
 # rounding of a single weight on both sides reaches √6.
 FAULTY_TENSOR_RATIO = 2.5
@@ -60,11 +36,12 @@ class WeightPair:
     Args:
         state: `identical` bytes or values; `within_noise` of what the dtypes explain; `differing`.
         explained: whether the dtypes' rounding enters the predicted noise of the stages that use the weight.
-        worst_ratio: largest rms error of a block over its predicted rms.
+        worst_ratio: largest rms error of a block over its predicted rms, given up ones left out.
         worst_block: (row, first column) of that block.
         rel_rmse: rms of the difference over rms of the right copy.
         predicted: the same, as the dtypes predict it.
         cosine: of the two copies.
+        given_up: blocks that an encoder sacrificed: their error is no fault, and is part of what is predicted.
     """
 
     state: State
@@ -75,6 +52,7 @@ class WeightPair:
     rel_rmse: float | None = None
     predicted: float | None = None
     cosine: float | None = None
+    given_up: GivenUp | None = field(default=None, compare=False)
 
 
 def compare_weights(
@@ -94,7 +72,7 @@ def compare_weights(
     kept = Kept() if kept is None or len(left.dims) < 2 else kept  # a bias is no reason to forget its matrix
     kept.start(left, right)
     parts = spread(lambda rows: _measured(left, right, rows, device, kept), row_ranges(left))
-    return _judged(left, right, parts)
+    return _judged(left, right, parts, device, kept)
 
 
 def readable(weight: Weight) -> bool:
@@ -130,15 +108,19 @@ def describe(
 
 @dataclass(frozen=True)
 class _Sums:
-    """What one block of rows of two copies adds up to, and the ratio of each group of weights."""
+    """What some rows of two copies add up to, by block columns [G], and the ratio of each block.
 
-    squares: float  # of the difference
-    norm_left: float  # squared
+    Args:
+        errors, expected: squares of the difference, and the variance that the dtypes explain, float64 [G].
+        norm_left, norm_right: squared.
+        ratios: [rows, G].
+    """
+
+    errors: Tensor
+    expected: Tensor
+    norm_left: float
     norm_right: float
-    expected: float  # variance that the dtypes explain
     ratios: Tensor
-    equal_groups: int
-    worst: tuple[float, tuple[int, int]]
 
 
 def _measured(left: Weight, right: Weight, rows: tuple[int, int], device: Device, kept: Kept) -> _Sums:
@@ -152,72 +134,63 @@ def _measured(left: Weight, right: Weight, rows: tuple[int, int], device: Device
     kept.put(rows, a, b, explained)
     if a.dim() < 2:
         a, b, explained = a[None], b[None], explained[None]
-    group, squares = max(blocks.group_of(w.dtype) for w in (left, right)), (a - b).square_()
+    group, squares = _group(left, right), (a - b).square_()
     error, allowed = by_group(squares, group), by_group(explained, group)
-    ratio = _ratio(error, allowed)
-    position = int(ratio.argmax())
-    row, column = divmod(position, ratio.shape[1])
     sizes = torch.full((error.shape[1],), group, dtype=torch.float64)
     sizes[-1] -= len(sizes) * group - a.shape[1]  # the last group may be short
     return _Sums(
-        squares=_total(error, sizes),
+        errors=error.sum(0, dtype=torch.float64).cpu() * sizes,
+        expected=allowed.sum(0, dtype=torch.float64).cpu() * sizes,
         norm_left=_norm_squared(a),
         norm_right=_norm_squared(b),
-        expected=_total(allowed, sizes),
-        ratios=ratio.flatten(),
-        equal_groups=int((ratio == 0).sum()),
-        worst=(float(ratio.flatten()[position]), (rows[0] + row if left.dims[1:] else 0, column * group)),
+        ratios=_ratio(error, allowed),
     )
 
 
-def _total(means: Tensor, sizes: Tensor) -> float:
-    """What groups of these sizes, [G], add up to whose means are [R, G]."""
-    return float(means.sum(0, dtype=torch.float64).cpu() @ sizes)
+def _group(left: Weight, right: Weight) -> int:
+    """Values of a block of both copies."""
+    return max(blocks.group_of(weight.dtype) for weight in (left, right))
 
 
 def _norm_squared(x: Tensor) -> float:
     return float(torch.linalg.vector_norm(x, dim=-1).square().sum(dtype=torch.float64))
 
 
-def _judged(left: Weight, right: Weight, parts: Sequence[_Sums]) -> WeightPair:
-    """What all blocks of rows together say."""
-    squares, expected = sum(p.squares for p in parts), sum(p.expected for p in parts)
+def _judged(
+    left: Weight, right: Weight, parts: Sequence[_Sums], device: Device, kept: Kept | None
+) -> WeightPair:
+    """What all rows together say."""
+    errors, allowed = (torch.stack([getattr(p, x) for p in parts]).sum(0) for x in ("errors", "expected"))
+    squares, expected = float(errors.sum()), float(allowed.sum())
     if squares == 0:
         return WeightPair("identical")
     edited = left.repaired or right.repaired  # what went wrong may have quantised every block anew
     quantised = left.dtype == right.dtype and left.dtype not in FLOATS and not edited
-    ratios = torch.cat([p.ratios for p in parts])
-    some_only = quantised and sum(p.equal_groups for p in parts) > SOME_BLOCKS_ONLY * ratios.numel()
-    common = float(ratios.kthvalue(max(1, math.ceil(COMMON * ratios.numel()))).values)
-    whole = squares > FAULTY_TENSOR_RATIO**2 * expected
-    worst, place = max(p.worst for p in parts)
+    group, ratios = _group(left, right), torch.cat([p.ratios for p in parts])
+    some_only = quantised and int((ratios == 0).sum()) > SOME_BLOCKS_ONLY * ratios.numel()
+    neglected = (
+        None if some_only or len(left.dims) < 2 else given_up(left, right, ratios, group, device, kept)
+    )
+    if neglected is not None:
+        ratios = ratios.masked_fill(neglected.blocks(ratios), 0.0)
+        errors[neglected.columns], allowed[neglected.columns] = 0.0, 0.0
+    whole = float(errors.sum()) > FAULTY_TENSOR_RATIO**2 * float(allowed.sum())
+    place = int(ratios.argmax())
+    worst, (row, column) = float(ratios.flatten()[place]), divmod(place, ratios.shape[1])
     size_left, size_right = sum(p.norm_left for p in parts), sum(p.norm_right for p in parts)
     norm_left, norm_right = math.sqrt(size_left), math.sqrt(size_right)
     dot = (size_left + size_right - squares) / 2  # ‖a−b‖² = ‖a‖² + ‖b‖² − 2a·b
+    faulty = some_only or whole or worst > block_cut(left, right, common_ratio(ratios))
     return WeightPair(
-        state="differing" if some_only or whole or worst > block_cut(left, right, common) else "within_noise",
+        state="differing" if faulty else "within_noise",
         explained=not some_only,
         worst_ratio=worst,
-        worst_block=place,
+        worst_block=(row, column * group),
         rel_rmse=math.sqrt(squares) / norm_right if norm_right else math.inf,
         predicted=(0.0 if some_only else math.sqrt(expected)) / norm_right if norm_right else 0.0,
         cosine=dot / (norm_left * norm_right) if norm_left and norm_right else 0.0,
+        given_up=neglected,
     )
-
-
-def block_cut(left: Weight, right: Weight, common: float) -> float:
-    """The block ratio beyond which one of two copies is faulty.
-
-    Args:
-        left, right: the copies; the coarser dtype decides.
-        common: the ratio that 99 % of their blocks stay below.
-    """
-    coarser = min(
-        (left, right), key=lambda weight: weight.entry.nbytes / max(1, math.prod(weight.entry.dims))
-    )
-    cuts = BLOCK_CUTS.get(coarser.dtype, OTHER_CUTS)
-    spread_out = max(1.0, common / cuts[PLAIN_BELOW])
-    return min(cuts[ANY_CUT], cuts[PLAIN_CUT] * spread_out**TAIL_POWER)
 
 
 def group_ratios(gap: Tensor, explained: Tensor, group: int) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rosetta import blocks
+from rosetta.compare.given_up import given_up
 from rosetta.compare.weights import group_ratios, variance
 from rosetta.weight import Weight, row_ranges
 from rosetta.workers import spread
@@ -68,7 +69,8 @@ class Region:
 
 @dataclass(frozen=True, eq=False)
 class Ratios:
-    """How far each group of two copies of a weight is apart: rms error over its predicted rms, [R, G]."""
+    """How far each group of two copies of a weight is apart: rms error over its predicted rms, [R, G]; 0 where an
+    encoder gave the group up."""
 
     ratios: Tensor
     size: int
@@ -89,4 +91,8 @@ def ratios_of(weight: Weight, other: Weight) -> Ratios:
 
     if len(weight.dims) < 2:
         return Ratios(part((0, weight.count)), size, weight.dims)
-    return Ratios(torch.cat(spread(part, row_ranges(weight))), size, weight.dims)
+    ratios = torch.cat(spread(part, row_ranges(weight)))
+    neglected = given_up(weight, other, ratios, size)
+    if neglected is not None:
+        ratios = ratios.masked_fill(neglected.blocks(ratios), 0.0)
+    return Ratios(ratios, size, weight.dims)

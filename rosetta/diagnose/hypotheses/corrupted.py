@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from rosetta.compare.weights import block_cut
+from rosetta.compare.block_cuts import block_cut
 from rosetta.diagnose.hypothesis import Fault, Proposal, Suspect
 from rosetta.diagnose.patches import of_weights, taking
 from rosetta.diagnose.region import ratios_of

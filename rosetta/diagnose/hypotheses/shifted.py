@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from rosetta import blocks
-from rosetta.compare.weights import block_cut, compare_weights
+from rosetta.compare.block_cuts import block_cut
+from rosetta.compare.weights import compare_weights
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.diagnose.patches import for_all_names, of_weights, reading, taking
 from rosetta.diagnose.region import ratios_of
