@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rosetta import blocks
 from rosetta.compare.block_cuts import block_cut, common_ratio, plain_limit
-from rosetta.weight import Device, Weight, row_ranges
+from rosetta.weight import FLOATS, Device, Weight, row_ranges
 from rosetta.weight_cache import Kept
 from rosetta.workers import spread
 
@@ -27,7 +27,11 @@ from rosetta.workers import spread
 ELEVATED = (
     1.25  # times the ratio that 99 % of a plain encoder's blocks stay below: rows in which neighbours suffer
 )
-STANDARD_DEVIATIONS = 4.0  # by which one column's error must fall short of what chance allows among g columns
+# Standard deviations by which the spared column's error must fall short: of its own prediction, of its neighbours'.
+ITSELF, AMONG_OTHERS = 3.0, 4.0
+SHARED = (
+    0.25  # of the mean share of a row's error: half of the columns have at least this where all suffer alike
+)
 MOST_COLUMNS = 0.25  # of the block columns; nine of 96 at most were seen
 LARGEST_ERROR = (
     3.0  # of a block, in units of its own weights; 2.4 was seen (IQ3_S), and a block of noise is at 1.4
@@ -76,29 +80,44 @@ def given_up(
         device: where rows are decoded.
         kept: rows that need not be.
     """
+    if all(weight.dtype in FLOATS for weight in (left, right)):
+        return None  # each weight is rounded by itself
     columns = _suspected(left, right, ratios)
     columns = columns[columns < left.dims[-1] // size]  # a short last block has too few columns to tell
     if not len(columns):
         return None
+    finer = max(left, right, key=lambda weight: weight.entry.nbytes)
     elevated = ratios[:, columns] > plain_limit(left, right)  # where the channel's neighbours suffer
 
-    def measured(rows: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def measured(rows: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
         a, b = (
             _blocks(kept_or_decoded(kept, weight, rows, device), columns, size) for weight in (left, right)
         )
+        explained = None if kept is None else kept.variance(left, right, *rows)
+        if explained is None:
+            explained = left.sigma(*rows, device).square() + right.sigma(*rows, device).square()
         error = (a - b).square_()  # [rows, n, g]
-        smaller, larger = torch.stack([a, b]).square().sum(-1).aminmax(dim=0)  # [rows, n]
-        sane = (error.sum(-1) <= LARGEST_ERROR**2 * larger) & (
-            smaller > 0
-        )  # of a zeroed block nothing is left
-        return (error * elevated[slice(*rows), :, None]).sum(0, dtype=torch.float64), sane
+        size_a, size_b = a.square().sum(-1), b.square().sum(-1)  # [rows, n]
+        yard = size_a if finer is left else size_b
+        if left.dtype == right.dtype:
+            yard = torch.maximum(size_a, size_b)
+        sane = error.sum(-1) <= LARGEST_ERROR**2 * yard
+        sane &= (size_a > 0) & (size_b > 0)  # of a zeroed block nothing is left
+        steps = (error / _blocks(explained, columns, size)) * (
+            elevated[slice(*rows), :, None] & sane[..., None]
+        )
+        shares = steps / steps.sum(-1, keepdim=True)  # one row tells no more than another
+        return steps.sum(0, dtype=torch.float64), shares.nan_to_num().sum(0, dtype=torch.float64), sane
 
     parts = spread(measured, row_ranges(left))
-    by_column = torch.stack([part[0] for part in parts]).sum(0)  # [n, g]
-    sane = torch.cat([part[1] for part in parts]) & ratios[:, columns].isfinite()
-    contrast = by_column.amin(-1) / by_column.mean(-1)
-    chance = torch.tensor([_least_by_chance(int(rows)) for rows in elevated.sum(0)]).to(contrast)
-    found = _with_their_superblocks(contrast < chance, columns, size, left, right)
+    steps, shares = (torch.stack([part[i] for part in parts]).sum(0) for i in (0, 1))  # [n, g]
+    sane = torch.cat([part[2] for part in parts]) & ratios[:, columns].isfinite()
+    count = (elevated & sane).sum(0).tolist()
+    right_by_itself = steps / steps.new_tensor(count)[:, None] < _limits(count, ITSELF, steps)
+    right_among_others = shares / shares.mean(-1, keepdim=True) < _limits(count, AMONG_OTHERS, steps)
+    shared = shares.median(-1, keepdim=True).values > SHARED * shares.mean(-1, keepdim=True)
+    spared = (right_among_others & (right_by_itself | shared)).any(-1)
+    found = _with_their_superblocks(spared, columns, size, left, right)
     if not bool(found.any()):
         return None
     columns = columns[found]
@@ -137,10 +156,9 @@ def _blocks(values: Tensor, columns: Tensor, size: int) -> Tensor:
     return values[:, :whole].view(len(values), -1, size)[:, columns.to(values.device)]
 
 
-def _least_by_chance(rows: int) -> float:
-    """Below what part of the mean the mean square of normal errors over some rows falls by chance hardly ever: a
-    quantile of χ² by Wilson and Hilferty (1931)."""
-    if not rows:
-        return 0.0
-    spread_out = 2 / (9 * rows)
-    return max(0.0, 1 - spread_out - STANDARD_DEVIATIONS * math.sqrt(spread_out)) ** 3
+def _limits(counts: list[int], deviations: float, like: Tensor) -> Tensor:
+    """Below what part of its expectation the mean square of so many normal errors falls by chance hardly ever, [n, 1]:
+    a quantile of χ² by Wilson and Hilferty (1931)."""
+    spread_out = [2 / (9 * max(1, count)) for count in counts]
+    limits = [max(0.0, 1 - x - deviations * math.sqrt(x)) ** 3 for x in spread_out]
+    return like.new_tensor(limits)[:, None]

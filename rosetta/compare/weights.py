@@ -168,6 +168,7 @@ def _judged(
     quantised = left.dtype == right.dtype and left.dtype not in FLOATS and not edited
     group, ratios = _group(left, right), torch.cat([p.ratios for p in parts])
     some_only = quantised and int((ratios == 0).sum()) > SOME_BLOCKS_ONLY * ratios.numel()
+    cut = block_cut(left, right, common_ratio(ratios))
     neglected = (
         None if some_only or len(left.dims) < 2 else given_up(left, right, ratios, group, device, kept)
     )
@@ -180,7 +181,7 @@ def _judged(
     size_left, size_right = sum(p.norm_left for p in parts), sum(p.norm_right for p in parts)
     norm_left, norm_right = math.sqrt(size_left), math.sqrt(size_right)
     dot = (size_left + size_right - squares) / 2  # ‖a−b‖² = ‖a‖² + ‖b‖² − 2a·b
-    faulty = some_only or whole or worst > block_cut(left, right, common_ratio(ratios))
+    faulty = some_only or whole or worst > cut
     return WeightPair(
         state="differing" if faulty else "within_noise",
         explained=not some_only,

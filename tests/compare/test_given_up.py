@@ -1,0 +1,120 @@
+"""Blocks that an encoder gave up for one channel are no fault; damage beside them, and within them, is one."""
+
+from __future__ import annotations
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from fixtures import ggml
+from fixtures.memory import MemoryContainer
+from rosetta import blocks
+from rosetta.compare import weights as comparing
+from rosetta.compare.given_up import given_up
+from rosetta.compare.weights import compare_weights, group_ratios, variance
+from rosetta.weight import Weight
+
+Floats = NDArray[np.float32]
+ROWS, COLUMNS, CHANNEL = 256, 2048, 843
+DTYPES = ("Q4_0", "Q5_0", "Q6_K", "Q3_K", "IQ4_NL", "IQ4_XS", "IQ3_S", "IQ3_XXS", "IQ2_XS", "IQ2_S")
+pytestmark = pytest.mark.requires_llamacpp
+
+
+def weight(dtype: str, raw: NDArray[np.uint8]) -> Weight:
+    container = MemoryContainer({}, {"w": (dtype, (ROWS, COLUMNS), raw)})
+    return Weight("w", container, container.tensors["w"], dtype, (ROWS, COLUMNS))
+
+
+def matrix() -> Floats:
+    return np.random.default_rng(3).standard_normal((ROWS, COLUMNS), dtype=np.float32) * np.float32(0.05)
+
+
+def weighed(dtype: str, channels: tuple[int, ...] = (CHANNEL,)) -> NDArray[np.uint8]:
+    """The matrix encoded for activations of which a few are ten thousand times the others'."""
+    importance = np.ones(COLUMNS, dtype=np.float32)
+    importance[list(channels)] = 1e8
+    return ggml.quantize(matrix(), dtype, importance)
+
+
+def truth() -> Weight:
+    return weight("F32", matrix().view(np.uint8).reshape(-1))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_channel_that_matters_most_is_no_fault(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = weight(dtype, weighed(dtype).reshape(-1))
+    found = compare_weights(copy, truth())
+    assert found.state == "within_noise"
+    assert found.given_up is not None
+    place = CHANNEL // found.given_up.size
+    width = max(1, blocks.block_format(dtype).block_size // found.given_up.size)
+    assert place in found.given_up.columns.tolist()
+    assert {column // width for column in found.given_up.columns.tolist()} == {place // width}
+    monkeypatch.setattr(comparing, "given_up", lambda *_: None)
+    assert compare_weights(copy, truth()).state == "differing", "otherwise nothing need be forgiven"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_their_real_error_is_what_is_predicted(dtype: str) -> None:
+    copy, clean = weight(dtype, weighed(dtype).reshape(-1)), truth()
+    found = compare_weights(copy, clean).given_up
+    assert found is not None
+    explained, error = variance(copy, clean), (copy.values() - clean.values()).square()
+    widened = found.widened(explained, 0)
+    columns = [c * found.size + i for c in found.columns.tolist() for i in range(found.size)]
+    others = torch.ones(COLUMNS, dtype=torch.bool)
+    others[columns] = False
+    assert torch.equal(widened[:, others], explained[:, others])
+    assert float(widened[:, columns].sum()) >= float(error[:, columns].sum()) * (1 - 1e-5)
+    worst = int((error - explained)[:, columns].sum(1).argmax())
+    assert float(error[worst, columns].sum()) > 4 * float(explained[worst, columns].sum())
+    assert torch.equal(found.widened(explained[7:9], 7), widened[7:9])
+
+
+def damaged(name: str, raw: NDArray[np.uint8], dtype: str) -> NDArray[np.uint8]:
+    """The bytes with one block damaged, in the channel's columns or far from them."""
+    block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[dtype]]
+    bytes_of = raw.reshape(ROWS, -1, size).copy()
+    hit = bytes_of[100, CHANNEL // block if name.startswith("there") else 1]
+    if name.endswith("zeroed"):
+        hit[:] = 0
+    else:
+        scale = slice(208, 210) if dtype == "Q6_K" else slice(0, 2)  # ggml-common.h: where the float16 is
+        hit[scale] = (hit[scale].view(np.float16) * np.float16(64)).view(np.uint8)
+    return bytes_of.reshape(-1)
+
+
+@pytest.mark.parametrize("dtype", ["Q4_0", "Q5_0", "Q6_K", "IQ4_NL"])
+@pytest.mark.parametrize(
+    "where", ["there, zeroed", "there, overscaled", "elsewhere, zeroed", "elsewhere, overscaled"]
+)
+def test_a_damaged_block_is_a_fault_there_and_elsewhere(dtype: str, where: str) -> None:
+    copy = weight(dtype, damaged(where, weighed(dtype), dtype))
+    found = compare_weights(copy, truth())
+    assert found.state == "differing"
+    assert found.worst_block is not None
+    assert found.worst_block[0] == 100
+    block = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[dtype]][0]
+    assert found.worst_block[1] // block == (CHANNEL // block if where.startswith("there") else 1)
+
+
+@pytest.mark.parametrize("places", [16, 6])
+def test_damaged_columns_are_a_fault_where_none_is_spared(places: int) -> None:
+    """Quants of some columns of one block column turned upside down, in sixty rows."""
+    blocks_of = ggml.quantize(matrix(), "Q4_0").reshape(ROWS, -1, 18).copy()
+    blocks_of[50:110, CHANNEL // 32, 2 : 2 + places] ^= 0xFF if places == 16 else 0x0F
+    assert compare_weights(weight("Q4_0", blocks_of.reshape(-1)), truth()).state == "differing"
+
+
+def test_many_columns_are_not_forgiven() -> None:
+    """What is wrong all over the matrix is no neglect, whatever single columns look like."""
+    every_fourth = tuple(range(3, COLUMNS, 64))
+    copy, clean = weight("Q6_K", weighed("Q6_K", every_fourth).reshape(-1)), truth()
+    ratios = group_ratios(copy.values() - clean.values(), variance(copy, clean), 16)
+    assert given_up(copy, clean, ratios, 16) is not None, "one block column in four"
+    every_other = tuple(range(3, COLUMNS, 32))
+    copy = weight("Q6_K", weighed("Q6_K", every_other).reshape(-1))
+    ratios = group_ratios(copy.values() - clean.values(), variance(copy, clean), 16)
+    assert given_up(copy, clean, ratios, 16) is None
