@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rosetta.weight import Weight
+from rosetta.weight import Device, Weight
 
 ROOM = 1 << 30  # bytes for what is kept of two copies; the matrices of a layer of 8 billion weights fit
 
@@ -34,20 +34,33 @@ class Kept:
         if self._copies:
             self._rows[rows] = left, right, variance
 
-    def values(self, weight: Weight, start: int, stop: int) -> Tensor | None:
-        """Rows start … stop of one of the copies."""
+    def values(self, weight: Weight, start: int, stop: int, device: Device = "cpu") -> Tensor:
+        """Rows start … stop of a matrix, float32 [rows, C]: as kept, or decoded."""
         found = self._rows.get((start, stop)) if weight in self._copies else None
-        return None if found is None else found[self._copies.index(weight)]
+        if found is None or found[0].device.type != torch.device(device).type:
+            return weight.values(start, stop, device)
+        return found[self._copies.index(weight)]
 
-    def variance(self, left: Weight, right: Weight, start: int, stop: int | None) -> Tensor | None:
-        """The explained variance of the difference of both copies, rows start … stop."""
-        found = self._rows.get((start, stop or 0)) if self._copies == (left, right) else None
-        return None if found is None else found[2]
+    def variance(
+        self, left: Weight, right: Weight, start: int = 0, stop: int | None = None, device: Device = "cpu"
+    ) -> Tensor:
+        """`variance` of two weights, float32 [rows, C]: as kept, or computed."""
+        found = None if stop is None or self._copies != (left, right) else self._rows.get((start, stop))
+        if found is None or found[2].device.type != torch.device(device).type:
+            return variance(left, right, start, stop, device)
+        return found[2]
 
     def clear(self) -> None:
         """Keep nothing."""
         self._copies = ()
         self._rows.clear()
+
+
+def variance(
+    left: Weight, right: Weight, start: int = 0, stop: int | None = None, device: Device = "cpu"
+) -> Tensor:
+    """Variance of the difference of two copies that their dtypes explain, float32 [rows, C]; see `Weight.sigma`."""
+    return left.sigma(start, stop, device).square() + right.sigma(start, stop, device).square()
 
 
 class WeightCache:
@@ -73,10 +86,7 @@ class WeightCache:
 
     def rows(self, weight: Weight, start: int, stop: int) -> Tensor:
         """Rows start … stop of a matrix, float32 [rows, C]."""
-        found = self.kept.values(weight, start, stop)
-        if found is None or found.device.type != torch.device(self.device).type:
-            found = weight.values(start, stop, self.device)
-        return found
+        return self.kept.values(weight, start, stop, self.device)
 
     def share(self, weight: Weight, same: Weight) -> None:
         """Let two weights of equal bytes be decoded once."""

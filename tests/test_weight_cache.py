@@ -13,9 +13,9 @@ import torch
 from fixtures.comparing import compared_files, tiny
 from fixtures.memory import MemoryContainer, stored
 from fixtures.pairs import pair
-from rosetta.compare.weights import compare_weights, variance
+from rosetta.compare.weights import compare_weights
 from rosetta.weight import Weight, row_ranges
-from rosetta.weight_cache import Kept, WeightCache
+from rosetta.weight_cache import Kept, WeightCache, variance
 
 DIMS = (24, 256)
 
@@ -27,23 +27,28 @@ def copy(name: str, dtype: str, seed: int = 0, dims: tuple[int, ...] = DIMS) -> 
     return Weight(name, container, entry, dtype, entry.dims)
 
 
+def holds(kept: Kept, weight: Weight, start: int, stop: int) -> bool:
+    """Whether the rows need not be decoded: they are one tensor, whoever asks."""
+    return kept.values(weight, start, stop) is kept.values(weight, start, stop)
+
+
 def test_what_a_comparison_decoded_is_kept_until_it_is_cleared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rosetta.weight.WEIGHTS_AT_ONCE", 7 * 256)
     left, right, other, kept = copy("w", "F16"), copy("w", "Q8_0"), copy("w", "Q8_0", seed=1), Kept()
     compare_weights(left, right, kept=kept)
     for rows in row_ranges(left):
         for weight in (left, right):
-            found = kept.values(weight, *rows)
-            assert found is not None
-            assert torch.equal(found, weight.values(*rows))
+            assert holds(kept, weight, *rows)
+            assert torch.equal(kept.values(weight, *rows), weight.values(*rows))
         explained = kept.variance(left, right, *rows)
-        assert explained is not None
+        assert kept.variance(left, right, *rows) is explained
         assert torch.equal(explained, variance(left, right, *rows))
-        assert kept.values(other, *rows) is None
-        assert kept.variance(right, left, *rows) is None, "the copies' roles are not the same"
-    assert kept.values(left, 0, 3) is None, "no rows of another cut"
+        assert not holds(kept, other, *rows)
+        assert torch.equal(kept.values(other, *rows), other.values(*rows))
+        assert kept.variance(right, left, *rows) is not explained, "the copies' roles are not the same"
+    assert not holds(kept, left, 0, 3), "no rows of another cut"
     kept.clear()
-    assert kept.values(left, *row_ranges(left)[0]) is None
+    assert not holds(kept, left, *row_ranges(left)[0])
 
 
 def test_the_next_matrix_takes_the_place_and_a_vector_does_not() -> None:
@@ -51,17 +56,17 @@ def test_the_next_matrix_takes_the_place_and_a_vector_does_not() -> None:
     kept = Kept()
     compare_weights(*first, kept=kept)
     compare_weights(copy("b", "F16", dims=(24,)), copy("b", "F32", dims=(24,)), kept=kept)
-    assert kept.values(first[0], 0, 24) is not None
+    assert holds(kept, first[0], 0, 24)
     compare_weights(*second, kept=kept)
-    assert kept.values(first[0], 0, 24) is None
-    assert kept.values(second[1], 0, 24) is not None
+    assert not holds(kept, first[0], 0, 24)
+    assert holds(kept, second[1], 0, 24)
 
 
 def test_a_matrix_that_has_no_room_is_decoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rosetta.weight_cache.ROOM", 3 * 4 * 24 * 256 - 1)
     left, right, kept = copy("w", "F16"), copy("w", "Q8_0"), Kept()
     compare_weights(left, right, kept=kept)
-    assert kept.values(left, 0, 24) is None
+    assert not holds(kept, left, 0, 24)
     assert torch.equal(WeightCache(kept=kept).rows(left, 0, 24), left.values())
 
 

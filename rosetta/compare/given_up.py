@@ -1,6 +1,6 @@
 """Blocks that an encoder gave up for one channel: what an importance matrix of real activations does.
 
-A few channels of a trained model carry activations a thousand times the others'. An encoder that weighs its errors by
+A few channels of a trained model carry activations far above the others'. An encoder that weighs its errors by
 them fits the scale of each block in such a channel's columns to that one weight, and clips or stretches its
 neighbours: they are off by up to fifty times their step, and the file is none the worse for it. Damage looks
 different. It leaves no column of the block nearly right in row after row, and does not keep to a few block columns.
@@ -65,7 +65,7 @@ class GivenUp:
 
 
 def given_up(
-    left: Weight, right: Weight, ratios: Tensor, size: int, device: Device = "cpu", kept: Kept | None = None
+    left: Weight, right: Weight, ratios: Tensor, size: int, kept: Kept, device: Device = "cpu"
 ) -> GivenUp | None:
     """The block columns that one of two copies of a matrix gave up; None where there are none.
 
@@ -73,8 +73,8 @@ def given_up(
         left, right: the copies.
         ratios: rms error of each block over its predicted rms, [R, G].
         size: columns of a block.
-        device: where rows are decoded.
-        kept: rows that need not be.
+        kept: rows that need not be decoded.
+        device: where the others are.
     """
     if all(weight.dtype in FLOATS for weight in (left, right)):
         return None  # each weight is rounded by itself
@@ -86,12 +86,8 @@ def given_up(
     elevated = ratios[:, columns] > plain_limit(left, right)  # where the channel's neighbours suffer
 
     def measured(rows: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-        a, b = (
-            _blocks(kept_or_decoded(kept, weight, rows, device), columns, size) for weight in (left, right)
-        )
-        explained = None if kept is None else kept.variance(left, right, *rows)
-        if explained is None:
-            explained = left.sigma(*rows, device).square() + right.sigma(*rows, device).square()
+        a, b = (_blocks(kept.values(weight, *rows, device), columns, size) for weight in (left, right))
+        explained = kept.variance(left, right, *rows, device)
         error = (a - b).square_()  # [rows, n, g]
         size_a, size_b = a.square().sum(-1), b.square().sum(-1)  # [rows, n]
         yard = size_a if finer is left else size_b
@@ -118,7 +114,7 @@ def given_up(
         return None
     columns = columns[found]
     excess = torch.where(sane[:, found], ratios[:, columns].square(), 1.0).clamp(min=1.0)
-    return GivenUp(columns, excess, size)
+    return GivenUp(columns.cpu(), excess.cpu(), size)
 
 
 def _suspected(left: Weight, right: Weight, ratios: Tensor) -> Tensor:
@@ -138,12 +134,6 @@ def _with_their_superblocks(found: Tensor, columns: Tensor, size: int, left: Wei
         return found
     superblock = columns * size // width
     return torch.isin(superblock, superblock[found])
-
-
-def kept_or_decoded(kept: Kept | None, weight: Weight, rows: tuple[int, int], device: Device) -> Tensor:
-    """Some rows of a weight."""
-    found = None if kept is None else kept.values(weight, *rows)
-    return weight.values(*rows, device) if found is None else found
 
 
 def _blocks(values: Tensor, columns: Tensor, size: int) -> Tensor:

@@ -19,7 +19,7 @@ from rosetta import attention
 from rosetta.architectures import INTERLEAVED
 from rosetta.compare.local_error import Sums
 from rosetta.compare.metrics import rms
-from rosetta.compare.weights import WeightPair, variance
+from rosetta.compare.weights import WeightPair
 from rosetta.model import Model
 from rosetta.transformer import Op, Step, normalised, rotary_angles
 from rosetta.weight import row_ranges
@@ -157,9 +157,7 @@ class Noise:
         own, device = self.right.weights[full], cache.device
         if self.recorded is None:
             other = self.left.weights[full]
-            explained = cache.kept.variance(other, own, start, stop)
-            if explained is None:
-                explained = variance(other, own, start, stop, device)
+            explained = cache.kept.variance(other, own, start, stop, device)
             neglected = self.pairs[full].given_up
             return explained if neglected is None else neglected.widened(explained, start)
         recorded = self.recorded(full, own.values(start, stop, device))

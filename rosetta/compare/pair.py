@@ -129,22 +129,23 @@ class ModelPair:
     def _from_twin(self, twin: Twin, layer: int | None, op: Op, subject_op: Op) -> Outcome | None:
         """The outcome, where both sides make of the reference's inputs what they made in the twin: the local error is
         the same then, and only the subject's own inputs may give it another value. None where they do not."""
-        found, (before, subject_before) = twin.outcome, (twin.pair.reference, twin.pair.subject)
+        found, inputs = twin.outcome, {*op.inputs, *subject_op.inputs}
         if (
             found.reasons
             or not isinstance(found.reference, Tensor)
             or not isinstance(found.subject, Tensor)
-            or not all(_equal(self.values.get(name), twin.pair.values.get(name)) for name in op.inputs)
-            or not (_reads_alike(self.reference, before, layer, op))
-            or not (_reads_alike(self.subject, subject_before, layer, subject_op))
+            or not all(_equal(self.values.get(name), twin.pair.values.get(name)) for name in inputs)
+            or not _reads_alike(self.reference, twin.pair.reference, layer, op)
+            or not _reads_alike(self.subject, twin.pair.subject, layer, subject_op)
         ):
             return None
-        if all(_equal(self.subject_values.get(n), twin.pair.subject_values.get(n)) for n in op.inputs):
+        if all(_equal(self.subject_values.get(n), twin.pair.subject_values.get(n)) for n in inputs):
             return found
         own_inputs = self._has_own_inputs(op)
-        if (
-            not own_inputs and found.sums is not None and not found.sums
-        ):  # equal weights and config make of one input one value
+        equal = (
+            found.sums is not None and not found.sums
+        )  # weights and config, which make of one input one value
+        if equal and not own_inputs:
             return replace(found, subject=found.reference, nonfinite=(found.nonfinite[0],) * 2)
         reasons: dict[str, NotComputable] = {}
         values = self.subject_values if own_inputs else self._for_subject()

@@ -80,13 +80,6 @@ def readable(weight: Weight) -> bool:
     return blocks.fits(weight.dtype, weight.entry.nbytes, weight.stored_dims)
 
 
-def variance(
-    left: Weight, right: Weight, start: int = 0, stop: int | None = None, device: Device = "cpu"
-) -> Tensor:
-    """Variance of the difference of two copies that their dtypes explain, float32 [rows, C]; see `Weight.sigma`."""
-    return left.sigma(start, stop, device).square() + right.sigma(start, stop, device).square()
-
-
 def describe(
     name: str, left: Weight | None, right: Weight | None, pair: WeightPair | None, note: str
 ) -> WeightDiff:
@@ -156,9 +149,7 @@ def _norm_squared(x: Tensor) -> float:
     return float(torch.linalg.vector_norm(x, dim=-1).square().sum(dtype=torch.float64))
 
 
-def _judged(
-    left: Weight, right: Weight, parts: Sequence[_Sums], device: Device, kept: Kept | None
-) -> WeightPair:
+def _judged(left: Weight, right: Weight, parts: Sequence[_Sums], device: Device, kept: Kept) -> WeightPair:
     """What all rows together say."""
     errors, allowed = (torch.stack([getattr(p, x) for p in parts]).sum(0) for x in ("errors", "expected"))
     squares, expected = float(errors.sum()), float(allowed.sum())
@@ -170,7 +161,7 @@ def _judged(
     some_only = quantised and int((ratios == 0).sum()) > SOME_BLOCKS_ONLY * ratios.numel()
     cut = block_cut(left, right, common_ratio(ratios))
     neglected = (
-        None if some_only or len(left.dims) < 2 else given_up(left, right, ratios, group, device, kept)
+        None if some_only or len(left.dims) < 2 else given_up(left, right, ratios, group, kept, device)
     )
     if neglected is not None:
         ratios = ratios.masked_fill(neglected.blocks(ratios), 0.0)

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from fixtures import ggml
 from fixtures.memory import MemoryContainer
+from fixtures.pretend_cuda import pretended_cuda
 from rosetta import blocks
 from rosetta.compare import weights as comparing
 from rosetta.compare.given_up import given_up
-from rosetta.compare.weights import compare_weights, group_ratios, variance
+from rosetta.compare.weights import compare_weights, group_ratios
 from rosetta.weight import Weight
+from rosetta.weight_cache import Kept, variance
 
 Floats = NDArray[np.float32]
 ROWS, COLUMNS, CHANNEL = 256, 2048, 843
@@ -73,6 +75,19 @@ def test_their_real_error_is_what_is_predicted(dtype: str) -> None:
     assert torch.equal(found.widened(explained[7:9], 7), widened[7:9])
 
 
+def test_a_device_forgives_what_the_cpu_forgives() -> None:
+    copy, clean = weight("Q6_K", weighed("Q6_K").reshape(-1)), truth()
+    here = compare_weights(copy, clean)
+    with pretended_cuda():
+        there = compare_weights(copy, clean, "cuda")
+        assert there.given_up is not None
+        widened = there.given_up.widened(variance(copy, clean, device="cuda"), 0)
+        assert widened.is_cuda
+    assert here.given_up is not None
+    assert there.state == here.state == "within_noise"
+    assert there.given_up.columns.tolist() == here.given_up.columns.tolist()
+
+
 def damaged(name: str, raw: NDArray[np.uint8], dtype: str) -> NDArray[np.uint8]:
     """The bytes with one block damaged, in the channel's columns or far from them."""
     block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[dtype]]
@@ -113,8 +128,8 @@ def test_many_columns_are_not_forgiven() -> None:
     every_fourth = tuple(range(3, COLUMNS, 64))
     copy, clean = weight("Q6_K", weighed("Q6_K", every_fourth).reshape(-1)), truth()
     ratios = group_ratios(copy.values() - clean.values(), variance(copy, clean), 16)
-    assert given_up(copy, clean, ratios, 16) is not None, "one block column in four"
+    assert given_up(copy, clean, ratios, 16, Kept()) is not None, "one block column in four"
     every_other = tuple(range(3, COLUMNS, 32))
     copy = weight("Q6_K", weighed("Q6_K", every_other).reshape(-1))
     ratios = group_ratios(copy.values() - clean.values(), variance(copy, clean), 16)
-    assert given_up(copy, clean, ratios, 16) is None
+    assert given_up(copy, clean, ratios, 16, Kept()) is None

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from rosetta.compare.weights import variance
 from rosetta.diagnose.edits import Mask
 from rosetta.diagnose.hypothesis import Fault, Proposal
 from rosetta.diagnose.patches import taken_from_other
 from rosetta.weight import Weight
+from rosetta.weight_cache import variance
 
 TAKES_FROM_REFERENCE = True
 SIGMAS = 3.0  # a weight this far above its rounding does not round to zero
