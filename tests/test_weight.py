@@ -17,7 +17,7 @@ from fixtures.dtypes import encode
 from fixtures.memory import MemoryContainer, stored
 from rosetta import blocks
 from rosetta.architectures import INTERLEAVED, SPLIT_HALF
-from rosetta.weight import RowOrder, Weight, same_bytes
+from rosetta.weight import Part, RowOrder, Weight, same_bytes
 
 Floats = NDArray[np.float32]
 HEADS = st.tuples(
@@ -149,7 +149,9 @@ def test_sigma_follows_its_weight_through_turning_and_reordering() -> None:
 
 @pytest.mark.parametrize("at_once", [1, 100, 1 << 22])
 @pytest.mark.parametrize("dtype", ["F32", "F16", "Q8_0", "Q6_K"])
-@pytest.mark.parametrize("changes", [{}, {"order": RowOrder(32, 16, SPLIT_HALF)}, {"part": (1, (64, 192))}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"order": RowOrder(32, 16, SPLIT_HALF)}, {"part": Part(1, (64, 192))}]
+)
 def test_a_turned_matrix_is_the_same_however_much_of_it_is_read_at_once(
     monkeypatch: pytest.MonkeyPatch, dtype: str, at_once: int, changes: dict[str, Any]
 ) -> None:
@@ -197,7 +199,7 @@ def test_vectors_scalars_and_empty_tensors_keep_their_dims(dims: tuple[int, ...]
 
 def test_a_fused_tensor_whose_rows_are_not_the_sum_of_its_parts_stays_whole() -> None:
     """Its dims then contradict the config, and the stage says so instead of reading beyond a part."""
-    assert weight(random(10, 4), part=(1, (4, 4, 4))).dims == (10, 4)
+    assert weight(random(10, 4), part=Part(1, (4, 4, 4))).dims == (10, 4)
 
 
 # Equal bytes

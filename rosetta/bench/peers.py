@@ -14,7 +14,6 @@ from torch import Tensor
 from rosetta.errors import RosettaError
 from rosetta.model import Model
 from rosetta.runtimes.torch import run_stages
-from rosetta.transformer import Transformer, stage_name
 
 Rule = Callable[[Tensor, Tensor], bool]
 """(the run in question, the reference), float64 of one shape -> whether the rule raises an alarm."""
@@ -85,4 +84,4 @@ def _captured(model: Model, ids: Sequence[int]) -> Iterator[tuple[str, Tensor]]:
 
 
 def _planned(model: Model) -> list[str]:
-    return [stage_name(layer, op.name) for layer, op in Transformer(model).plan.steps(model.block_count)]
+    return [node.name for node in model.graph]

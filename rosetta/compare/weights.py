@@ -77,7 +77,7 @@ def compare_weights(
 
 def readable(weight: Weight) -> bool:
     """Whether the weight's bytes can be decoded as its dtype and dims say."""
-    return blocks.fits(weight.dtype, weight.entry.nbytes, weight.stored_dims)
+    return blocks.fits(weight.dtype, weight.nbytes, weight.stored_dims)
 
 
 def describe(

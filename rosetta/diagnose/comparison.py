@@ -15,6 +15,7 @@ from rosetta.compare.lockstep import Lockstep
 from rosetta.compare.logits import compare_logits
 from rosetta.compare.options import TRACE, Options
 from rosetta.compare.pair import ModelPair
+from rosetta.compare.pairing import Pairing
 from rosetta.compare.prompt import Tokenized, tokenize
 from rosetta.compare.results import (
     Compared,
@@ -36,9 +37,10 @@ from rosetta.diagnose.tokenizers import tokenizer_findings
 from rosetta.diagnose.unseen import unseen_findings
 from rosetta.errors import UsageError
 from rosetta.model import Model, open_model
+from rosetta.runtimes.runtime import Runtime
 from rosetta.runtimes.trace import RecordedRun, Recording, open_recording, recorded_model
 from rosetta.transformer import Transformer
-from rosetta.weight import Weight
+from rosetta.weight import Part, Weight
 from rosetta.weight_cache import Kept
 from rosetta.workers import one_thread_each
 
@@ -191,7 +193,7 @@ def without_padding(models: dict[Side, Model], tokenized: Tokenized) -> tuple[di
         total = weight.dims[0] if weight is not None and weight.dims else 0
         if weight is None:
             return None
-        return replace(weight, part=(0, (common, total - common))) if total == rows[larger] else weight
+        return replace(weight, part=Part(0, (common, total - common))) if total == rows[larger] else weight
 
     patches = {"token_embd.weight": shorter, "output.weight": shorter}
     path, padding = models[larger].container.path, rows[larger] - common
@@ -200,21 +202,19 @@ def without_padding(models: dict[Side, Model], tokenized: Tokenized) -> tuple[di
 
 
 def _pair(models: dict[Side, Model], options: Options) -> ModelPair:
-    devices = {"left": options.left_device, "right": options.right_device}
-    sides: dict[Side, Transformer] = {}
+    devices: dict[Side, str] = {"left": options.left_device, "right": options.right_device}
+    sides: dict[Side, Runtime] = {}
     kept = Kept()
     for side, model in models.items():
         if isinstance(model.container, Recording):
             sides[side] = RecordedRun(model.container, model, devices[side], DTYPES[options.dtype])
         else:
             sides[side] = Transformer(model, devices[side], DTYPES[options.dtype], kept)
-    other: Side = "left" if options.reference == "right" else "right"
-    return ModelPair(sides[options.reference], sides[other], options.reference)
+    return ModelPair(Pairing.of(sides, options.reference))
 
 
 def _by_side(pair: ModelPair) -> dict[Side, Model]:
-    other: Side = "left" if pair.reference_side == "right" else "right"
-    return {pair.reference_side: pair.reference.model, other: pair.subject.model}
+    return pair.lanes.each(lambda lane: lane.model).by_side()
 
 
 def _tokens_stage(tokens: TokensDiff) -> StageDiff:

@@ -17,7 +17,6 @@ from rosetta.compare.results import Refuted
 from rosetta.diagnose.hypotheses import Hypothesis, all_hypotheses, in_turn
 from rosetta.diagnose.hypothesis import Fault, Proposal, looks_like
 from rosetta.errors import RosettaError
-from rosetta.transformer import Op
 
 # Of the repairs that confirm, the one that takes least from the reference wins.
 ORDER = (
@@ -61,7 +60,7 @@ class Trial:
         would explain any error, and there are no weights to belie them.
         """
         local = self.outcome.local
-        if self.pair.recording is not None and local is not None and local.predicted_rel_l2 >= 1:
+        if self.pair.observed is not None and local is not None and local.predicted_rel_l2 >= 1:
             return False
         return self.outcome.absent or (self.outcome.comparable and not self.outcome.faulty)
 
@@ -69,8 +68,8 @@ class Trial:
 class Search:
     """The search for the smallest set of proposals that repairs one stage."""
 
-    def __init__(self, fault: Fault, subject_op: Op, refuted: list[Refuted]) -> None:
-        self.fault, self.subject_op, self.refuted = fault, subject_op, refuted
+    def __init__(self, fault: Fault, refuted: list[Refuted]) -> None:
+        self.fault, self.refuted = fault, refuted
         self.settings: list[Proposal] = []
         self.tensors: dict[str, list[Proposal]] = {}
 
@@ -213,7 +212,7 @@ class Search:
         pair = self._repaired(proposals)
         if pair is None:
             return Trial(tuple(proposals), self.fault.pair, self.fault.outcome)
-        outcome = pair.run(self.fault.layer, self.fault.op, self.subject_op)
+        outcome = pair.run(self.fault.stage)
         return Trial(tuple(proposals), pair, outcome)
 
     def _minimal(self, trial: Trial) -> Trial:

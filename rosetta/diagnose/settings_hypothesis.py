@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from rosetta.compare.pairing import Role
 from rosetta.compare.settings import plain
 from rosetta.config import Value
-from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Role
+from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
 from rosetta.rope_scaling import RopeScaling
 
 # Settings that the shapes of weights or the reading of the file hang on: any stage may show them.
@@ -37,7 +38,7 @@ def setting_hypothesis(kind: str, *keys: str) -> Callable[[Fault], Iterator[Prop
 
     def propose(fault: Fault) -> Iterator[Proposal]:
         for key, (own, believed) in fault.changed_settings().items():
-            if key not in keys or not (key in fault.op.keys or key in BY_SHAPE):
+            if key not in keys or not (key in fault.keys or key in BY_SHAPE):
                 continue
             yield setting_proposal(fault, kind, key, own, believed)
             other = fault.reference

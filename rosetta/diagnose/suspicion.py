@@ -43,7 +43,7 @@ def suspicion(fault: Fault) -> Suspicion:
     if tensors:
         return Suspicion("unexplained", why, tensors[0])
     changed = fault.changed_settings()
-    key = next((key for key in fault.op.keys if key in changed), None)
+    key = next((key for key in fault.keys if key in changed), None)
     return Suspicion("unexplained", why, key=key)
 
 

@@ -17,7 +17,7 @@ known = setting_hypothesis("config.attention_scale", KEY)
 def propose(fault: Fault) -> Iterator[Proposal]:
     """The reference's scale; of a recorded run that names none, the one that fits its scores."""
     yield from known(fault)
-    if fault.settings_unknown and KEY in fault.op.keys and (scale := _fitting(fault)) is not None:
+    if fault.settings_unknown and KEY in fault.keys and (scale := _fitting(fault)) is not None:
         yield setting_proposal(fault, "config.attention_scale", KEY, fault.subject.model.config[KEY], scale)
 
 

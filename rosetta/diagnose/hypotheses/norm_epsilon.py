@@ -11,7 +11,7 @@ import torch
 
 from rosetta.diagnose.hypothesis import Fault, Proposal
 from rosetta.diagnose.settings_hypothesis import setting_hypothesis, setting_proposal
-from rosetta.transformer import normalised
+from rosetta.ops.norm import normalised
 
 SHOWS = 1e-3  # the default threshold of a stage
 PUBLISHED = (1e-5, 1e-6, 1e-7, 1e-8, 1e-12, 1e-3, 1e-4)
@@ -24,7 +24,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
     """The reference's epsilon; of a recorded run that names none, the one that fits its stage."""
     yield from (_with_reach(proposal) for proposal in known(fault))
     key = fault.subject.model.architecture.epsilon_key
-    if fault.settings_unknown and key in fault.op.keys and fault.op.inputs[0] in fault.pair.values:
+    if fault.settings_unknown and key in fault.keys and fault.input() is not None:
         for value in _fitting(fault):
             own = fault.subject.model.config[key]
             yield _with_reach(setting_proposal(fault, "config.norm_epsilon", key, own, value), own.value)
@@ -50,9 +50,9 @@ def _fitting(fault: Fault) -> Iterator[float]:
 
     For y = g·x / √(m + ε) and y₀ = g·x / √m, with m the mean square of x: ε = m·((y₀/y)² − 1).
     """
-    model, x, truth = fault.subject.model, fault.pair.values[fault.op.inputs[0]], fault.recorded_value
+    model, x, truth = fault.subject.model, fault.input(), fault.recorded_value
     weight = model.weights.get(next(fault.names()))
-    if truth is None or truth.shape != x.shape or weight is None or weight.dims != x.shape[-1:]:
+    if x is None or truth is None or truth.shape != x.shape or weight is None or weight.dims != x.shape[-1:]:
         return
     gain = weight.values().to(x)
     bare = (normalised(x, model["norm_type"], 0.0) * gain).double()

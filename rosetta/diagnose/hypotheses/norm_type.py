@@ -14,6 +14,6 @@ known = setting_hypothesis(KIND, KEY)
 def propose(fault: Fault) -> Iterator[Proposal]:
     """The reference's norm; of a recorded run that names none, the other one."""
     yield from known(fault)
-    if fault.settings_unknown and KEY in fault.op.keys:
+    if fault.settings_unknown and KEY in fault.keys:
         own = fault.subject.model.config[KEY]
         yield setting_proposal(fault, KIND, KEY, own, "layer" if own.value == "rms" else "rms")

@@ -79,7 +79,7 @@ def _all_in_other_order(fault: Fault, suspect: Suspect, order: int) -> bool:
     if fault.recorded:
         repair = Repair(overrides={"rope.type": order})
         layers = range(suspect.model.block_count)
-        return all(fault.agrees_at(repair, op, layer) for layer in layers for op in ("q", "k"))
+        return all(fault.agrees_at(repair, f"layers.{layer}.{op}") for layer in layers for op in ("q", "k"))
     other = suspect.model.repaired({"rope.type": order})
     pairs = [
         (weight, suspect.other.weights[name])

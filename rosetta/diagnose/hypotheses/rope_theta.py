@@ -16,7 +16,7 @@ known = setting_hypothesis("config.rope_theta", KEY)
 def propose(fault: Fault) -> Iterator[Proposal]:
     """The reference's base; of a recorded run that names none, those of published models."""
     yield from known(fault)
-    if fault.settings_unknown and KEY in fault.op.keys:
+    if fault.settings_unknown and KEY in fault.keys:
         own = fault.subject.model.config[KEY]
         for base in PUBLISHED:
             if base != own.value:

@@ -132,7 +132,7 @@ def _sample(weight: Weight, other: Weight) -> _Sample | None:
     places = weight.order.index(rows) if weight.order is not None else np.arange(rows)
     canonical = np.argsort(places)[first : first + count]  # where the sampled stored rows go
     truth = other.rows(canonical.tolist()).double().flatten()
-    part_row = sum(weight.part[1][: weight.part[0]]) if weight.part else 0
+    part_row = weight.part.first if weight.part else 0
     data = weight.container.read(weight.entry.name)
     return _Sample(weight.dtype, data, (part_row + first) * row_bytes, count * row_bytes, truth)
 

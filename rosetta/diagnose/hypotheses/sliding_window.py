@@ -15,7 +15,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
     """The reference's window; of a recorded run that names none, as many tokens as its scores see."""
     yield from known(fault)
     scores = fault.recorded_value  # [N, T, T]
-    if not fault.settings_unknown or KEY not in fault.op.keys or scores is None or scores.dim() != 3:
+    if not fault.settings_unknown or KEY not in fault.keys or scores is None or scores.dim() != 3:
         return
     seen = int((scores > 0).sum(-1).max())
     yield setting_proposal(

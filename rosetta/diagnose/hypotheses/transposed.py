@@ -66,7 +66,7 @@ def _demanded_dims(suspect: Suspect, weight: Weight) -> tuple[int, ...] | None:
     expected = suspect.model.expected_dims.get(weight.name)
     if expected is None or len(expected) != 2:
         return None
-    whole = (sum(weight.part[1]), expected[1]) if weight.part else expected
+    whole = (weight.part.total, expected[1]) if weight.part else expected
     if whole[0] == -1:  # a table of any number of rows
         whole = (weight.count // whole[1] if whole[1] else 0, whole[1])
     return whole if sorted(whole) == sorted(weight.entry.dims) else None

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from rosetta import attention
-from rosetta.attention import attention_context, attention_scores, heads_at_once, of_heads
+from rosetta.ops import attention
+from rosetta.ops.attention import attention_context, attention_scores, heads_at_once, of_heads
 
 TOKENS, SIZE = 5, 4
 SCALE, WINDOW = 0.7, 3
