@@ -9,7 +9,7 @@ from itertools import permutations
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, looks_like
 from rosetta.diagnose.patches import reading
 from rosetta.model import LAYER, Patch
-from rosetta.weight import Part, Weight
+from rosetta.weight import Weight
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
@@ -30,10 +30,11 @@ def _in_order(
     fault: Fault, suspect: Suspect, parts: list[Weight], order: tuple[int, ...]
 ) -> Iterator[Proposal]:
     """The proposal that the file stores part order[0] first, then order[1], …"""
-    sizes = parts[0].part.sizes if parts[0].part else ()
-    stored = tuple(sizes[which] for which in order)
+    first = parts[0].part
+    assert first is not None
+    stored = tuple(first.sizes[which] for which in order)
     repaired = [
-        replace(part, part=Part(order.index(which), stored, part.part.groups if part.part else 1))
+        replace(part, part=replace(first, which=order.index(which), sizes=stored))
         for which, part in enumerate(parts)
     ]
     others = [suspect.other.weights.get(part.name) for part in parts]
