@@ -32,8 +32,8 @@ from rosetta.compare.settings import compare_config
 from rosetta.compare.verdict import verdict
 from rosetta.diagnose.engine import Engine
 from rosetta.diagnose.hypothesis import Proposal
+from rosetta.diagnose.latent import latent_findings
 from rosetta.diagnose.tokenizers import tokenizer_findings
-from rosetta.diagnose.unseen import unseen_findings
 from rosetta.errors import UsageError
 from rosetta.model import Model, open_model
 from rosetta.runtimes.trace import RecordedRun, Recording, open_recording, recorded_model
@@ -114,7 +114,7 @@ def compare_operands(left: str, right: str, options: Options, listener: Listener
         prompt = tokenized.prompt if options.tokens is None else None
         findings = tokenizer_findings(models, tokenized, options.reference, prompt)
         findings += _marked_latent(engine, lockstep, tokenized.run)
-        findings += unseen_findings(models, _by_side(lockstep.repaired or pair), options.reference, findings)
+        findings += latent_findings(models, _by_side(lockstep.repaired or pair), options.reference, findings)
     word, reason = verdict(tokenized.diff, result, compared, both_have_weights)
     return Comparison(
         operands=operands,

@@ -8,29 +8,12 @@ from rosetta.compare.adequacy import tokens_needed
 from rosetta.compare.results import Finding, Side
 from rosetta.compare.settings import agree, has_no_place, plain
 from rosetta.compare.weights import compare_weights
-from rosetta.diagnose.settings_hypothesis import shown
+from rosetta.diagnose.setting_proposals import shown
 from rosetta.model import Model
-
-# Settings that change what is computed, and what a difference in them is called.
-KINDS = {
-    "attention.layer_norm_rms_epsilon": "config.norm_epsilon",
-    "attention.layer_norm_epsilon": "config.norm_epsilon",
-    "rope.freq_base": "config.rope_theta",
-    "rope.scaling": "config.rope_scaling",
-    "rope.dimension_count": "config.rope_dimensions",
-    "attention.scale": "config.attention_scale",
-    "attention.sliding_window": "config.sliding_window",
-    "activation": "config.activation",
-    "norm_type": "config.norm_type",
-    "attention.head_count": "config.head_count",
-    "attention.head_count_kv": "config.head_count_kv",
-    "attention.key_length": "config.head_dim",
-    "block_count": "config.layer_count",
-    "architecture": "config.architecture",
-}
+from rosetta.settings_table import KEYS
 
 
-def unseen_findings(
+def latent_findings(
     models: dict[Side, Model], repaired: dict[Side, Model], reference: Side, found: list[Finding]
 ) -> Iterator[Finding]:
     """Latent findings about settings and flags that no other finding names.
@@ -48,8 +31,15 @@ def unseen_findings(
     subject: Side = "left" if reference == "right" else "right"
     own, believed = repaired[subject], repaired[reference]
     needed = tokens_needed(own, believed)
-    for key, kind in KINDS.items():
-        if key in known or key not in own.config or key not in believed.config:
+    for row in KEYS:
+        key = row.key
+        if (
+            row.kind is None
+            or not row.latent
+            or key in known
+            or key not in own.config
+            or key not in believed.config
+        ):
             continue
         mine, theirs = own.config[key], believed.config[key]
         if agree(key, mine.value, theirs.value) or (believed.container.kind == "trace" and theirs.defaulted):
@@ -58,7 +48,7 @@ def unseen_findings(
             continue
         when = f"; it shows from {needed[key]} tokens on" if key in needed else ""
         yield Finding(
-            kind=kind,
+            kind=row.kind.id,
             side=subject,
             key=key,
             declared=None if mine.defaulted else plain(mine.value),
