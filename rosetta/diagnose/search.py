@@ -16,30 +16,11 @@ from rosetta.compare.pair import ModelPair
 from rosetta.compare.results import Refuted
 from rosetta.diagnose.hypotheses import Hypothesis, all_hypotheses, in_turn
 from rosetta.diagnose.hypothesis import Fault, Proposal, looks_like
+from rosetta.diagnose.kinds import kind_named
 from rosetta.errors import RosettaError
 
-# Of the repairs that confirm, the one that takes least from the reference wins.
-ORDER = (
-    "config.",
-    "dtype.",
-    "layout.",
-    "value.swapped",
-    "value.offset",
-    "value.scaled",
-    "value.zeroed",
-    "value.nonfinite",
-    "value.missing",
-    "value.corrupted",
-)
 LAST_RESORT = "value.corrupted"  # it explains anything, by taking it from the reference
-WHOLE = (
-    "dtype.",
-    "layout.",
-    "value.swapped",
-    "value.offset",
-    "value.scaled",
-)  # of a tensor: a region may be wrong too
-FEWER = 0.5  # of what damage alone would take from the reference: so little must be left behind another cause
+MUCH = 0.5  # of what damage alone would take from the reference: another cause must leave it less than that
 LIKENESS = 0.4  # correlation of some rows; unrelated matrices have none
 LARGEST_SET = 3  # settings that are bound to each other by shape: heads, kv heads, head size
 
@@ -80,6 +61,7 @@ class Search:
                 self.settings.append(proposal)
             else:
                 self.tensors.setdefault(proposal.tensor, []).append(proposal)
+        self.settings.sort(key=lambda proposal: proposal.kind)  # one order, whichever module proposes them
 
     def run(self) -> Trial | None:
         """The first set that is confirmed, less what it does not need; None where none is."""
@@ -152,7 +134,7 @@ class Search:
             damage: the one that explains it as damage, where one does.
         """
         for first in proposals:
-            if not first.kind.startswith(WHOLE):
+            if not kind_named(first.kind).whole:
                 continue
             pair = self._repaired([first])
             if pair is None or not _promising(pair, first.tensor or "", LIKENESS):
@@ -160,9 +142,7 @@ class Search:
             behind = replace(self.fault, pair=pair)
             seconds = [p for propose in all_hypotheses() for p in propose(behind) if p.tensor == first.tensor]
             for second in _ranked(seconds):
-                too_much = second.kind == LAST_RESORT and second.taken > FEWER * _taken_by(
-                    damage, first, pair
-                )
+                too_much = second.kind == LAST_RESORT and second.taken > MUCH * _taken_by(damage, first, pair)
                 if second.kind != first.kind and not too_much and self._agree([first, second]):
                     return [first, second]
         return []
@@ -226,8 +206,8 @@ class Search:
 
 
 def rank(kind: str) -> int:
-    """The place of a finding kind in `ORDER`."""
-    return next((rank for rank, prefix in enumerate(ORDER) if kind.startswith(prefix)), len(ORDER))
+    """The place of a kind among those that confirm: what takes least from the reference comes first, and wins."""
+    return kind_named(kind).rank
 
 
 def _ranked(proposals: Iterable[Proposal]) -> list[Proposal]:

@@ -12,7 +12,7 @@ from rosetta.model import Model
 from rosetta.repair.planned import EMBEDDING, HEAD
 from rosetta.weight import Part, Weight
 
-KEY = "vocab_size"  # the one setting that a comparison overrides and no finding accuses
+KEY = "vocab_size"  # the one setting that a comparison overrides without a finding, where rows are padding
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,19 @@ from itertools import permutations
 
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, looks_like
 from rosetta.diagnose.patches import reading
+from rosetta.finding_kind import FindingKind
 from rosetta.model import LAYER, Patch
 from rosetta.weight import Weight
+
+KINDS = (
+    FindingKind(
+        "layout.fused_order",
+        means="The parts of a fused tensor (q, k and v in attn_qkv) stand in another order.",
+        why="An exporter concatenates them in its own order, or cuts a grouped-query model's tensor in equal thirds.",
+        repair="The parts are read in the order in which they agree. Concatenate them as the architecture demands.",
+        whole=True,
+    ),
+)
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:

@@ -6,8 +6,21 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, looks_like, resembles
+from rosetta.finding_kind import FindingKind
 from rosetta.model import LAYER, Patch
 from rosetta.weight import Weight
+
+KINDS = (
+    FindingKind(
+        "value.swapped",
+        means="Two tensors are exchanged: each holds the values of the other.",
+        why="A fused gate_up tensor is cut and its halves named the wrong way round, a table of names pairs two of "
+        "them wrongly, or a lookup by a part of the name finds another tensor (output.weight in attn_output.weight).",
+        repair="Each is read from where the other is stored. Exchange their names on export.",
+        order=30,
+        whole=True,
+    ),
+)
 
 LIKENESS = 0.4  # correlation of some rows; unrelated matrices have none, norms always some
 

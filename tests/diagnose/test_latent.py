@@ -43,6 +43,7 @@ def test_prompt_auto_shows_it(tmp_path: Path, case: Any) -> None:
     fault, kind, key, declared, actual = case
     report = compared(tmp_path, "qwen2", "gguf:F16", "hf:F16", fault, tokens=None, prompt="auto")
     assert len(report.tokens.left) == 2, "two tokens are enough"
+    assert report.prompt is None, "no text was run, and least of all 'auto'"
     assert_causes(report, Cause(kind, key, declared=declared, actual=actual))
     assert any("--prompt auto: 2 tokens" in note for note in report.notes)
 

@@ -1,36 +1,61 @@
-"""Findings that no stage of this run shows: settings that differ all the same, files that break a rule."""
+"""What this prompt does not show: proven faults that make nothing divergent, settings that differ all the same, files
+that break a rule."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from rosetta.compare.adequacy import tokens_needed
+from rosetta.compare.lockstep import Lockstep
 from rosetta.compare.results import Finding, Side
 from rosetta.compare.settings import agree, has_no_place, plain
 from rosetta.compare.weights import compare_weights
-from rosetta.diagnose.settings_hypothesis import shown
+from rosetta.diagnose.engine import Engine
+from rosetta.diagnose.hypothesis import Proposal
+from rosetta.diagnose.setting_proposals import shown
 from rosetta.model import Model
-
-# Settings that change what is computed, and what a difference in them is called.
-KINDS = {
-    "attention.layer_norm_rms_epsilon": "config.norm_epsilon",
-    "attention.layer_norm_epsilon": "config.norm_epsilon",
-    "rope.freq_base": "config.rope_theta",
-    "rope.scaling": "config.rope_scaling",
-    "rope.dimension_count": "config.rope_dimensions",
-    "attention.scale": "config.attention_scale",
-    "attention.sliding_window": "config.sliding_window",
-    "activation": "config.activation",
-    "norm_type": "config.norm_type",
-    "attention.head_count": "config.head_count",
-    "attention.head_count_kv": "config.head_count_kv",
-    "attention.key_length": "config.head_dim",
-    "block_count": "config.layer_count",
-    "architecture": "config.architecture",
-}
+from rosetta.settings_table import KEYS
 
 
-def unseen_findings(
+def shown_or_latent(engine: Engine, lockstep: Lockstep, tokens: list[int]) -> list[Finding]:
+    """The findings, marked where with the other repairs in place they make nothing divergent on this prompt."""
+    result, over = lockstep.result, set(lockstep.result.faulty_over)
+
+    def latent(finding: Finding, proposal: Proposal | None) -> bool:
+        if finding.evidence is None or finding.evidence.stage in over:
+            return False
+        if not result.brought_back or proposal is None:
+            return True
+        if len(engine.proven) == 1:
+            return False
+        return not _makes_divergent(proposal, engine.proven, lockstep, tokens)
+
+    return [
+        finding.model_copy(update={"latent": latent(finding, proposal)})
+        for finding, proposal in zip(engine.findings, engine.proven, strict=True)
+    ]
+
+
+def _makes_divergent(
+    proposal: Proposal, proven: list[Proposal | None], lockstep: Lockstep, tokens: list[int]
+) -> bool:
+    """Whether a fault alone, all others repaired, puts a stage over the threshold that its repair brings back."""
+    stored, repaired = lockstep.stored, lockstep.repaired
+    assert repaired is not None
+    models = {"reference": stored.reference.model, "subject": stored.subject.model}
+    for other in proven:
+        if other is not None and other is not proposal:
+            models[other.role] = other.repair.applied(models[other.role])
+    alone = Lockstep(stored.with_models(models["reference"], models["subject"]), lockstep.threshold).run(
+        tokens
+    )
+    mended = Lockstep(
+        repaired.with_models(repaired.reference.model, repaired.subject.model), lockstep.threshold
+    )
+    return bool(set(alone.over_threshold) - set(mended.run(tokens).over_threshold))
+
+
+def latent_findings(
     models: dict[Side, Model], repaired: dict[Side, Model], reference: Side, found: list[Finding]
 ) -> Iterator[Finding]:
     """Latent findings about settings and flags that no other finding names.
@@ -48,8 +73,15 @@ def unseen_findings(
     subject: Side = "left" if reference == "right" else "right"
     own, believed = repaired[subject], repaired[reference]
     needed = tokens_needed(own, believed)
-    for key, kind in KINDS.items():
-        if key in known or key not in own.config or key not in believed.config:
+    for row in KEYS:
+        key = row.key
+        if (
+            row.kind is None
+            or not row.latent
+            or key in known
+            or key not in own.config
+            or key not in believed.config
+        ):
             continue
         mine, theirs = own.config[key], believed.config[key]
         if agree(key, mine.value, theirs.value) or (believed.container.kind == "trace" and theirs.defaulted):
@@ -58,7 +90,7 @@ def unseen_findings(
             continue
         when = f"; it shows from {needed[key]} tokens on" if key in needed else ""
         yield Finding(
-            kind=kind,
+            kind=row.kind.id,
             side=subject,
             key=key,
             declared=None if mine.defaulted else plain(mine.value),
