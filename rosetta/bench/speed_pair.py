@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from rosetta import blocks
 from rosetta.bench.speed_shapes import PlannedTensor, Shape
-from rosetta.containers.apr_writer import write_apr
+from rosetta.containers.apr.writer import write_apr
 from rosetta.containers.container import TensorInput
-from rosetta.containers.gguf_writer import write_gguf
+from rosetta.containers.gguf.writer import write_gguf
 from rosetta.errors import UsageError
 from rosetta.tokenizer.byte_alphabet import spelt
 

@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from rosetta.containers.apr_layout import ALIGNMENT, CODES, MAX_DIMS
+from rosetta.containers.apr.layout import ALIGNMENT, CODES, MAX_DIMS
 from rosetta.containers.container import TensorEntry
 from rosetta.containers.dtypes import BLOCKS, K_QUANTS, flat_bytes, rowwise_bytes
 from rosetta.containers.file_bytes import Cursor, FileBytes

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rosetta.containers.apr import open as open_apr
-from rosetta.containers.apr_writer import Codes, write_apr
+from rosetta.containers.apr.reader import open as open_apr
+from rosetta.containers.apr.writer import Codes, write_apr
 from rosetta.containers.container import TensorInput
 from rosetta.errors import UnsupportedError, UsageError
 

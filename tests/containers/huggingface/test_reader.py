@@ -16,7 +16,7 @@ from safetensors.numpy import save, save_file
 
 from rosetta.containers import open_container
 from rosetta.containers.container import Container
-from rosetta.containers.huggingface_settings import huggingface_settings
+from rosetta.containers.huggingface.settings import huggingface_settings
 from rosetta.errors import DamagedFileError, RosettaError, UnsupportedError, UsageError
 
 CONFIG = {"model_type": "llama", "hidden_size": 8}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rosetta.containers.container import Setting, TensorEntry
 from rosetta.containers.file_bytes import FileBytes
 from rosetta.containers.foreign import PICKLE_SUFFIXES, SAFE, names_in
-from rosetta.containers.huggingface_settings import huggingface_architecture, huggingface_settings
+from rosetta.containers.huggingface.settings import huggingface_architecture, huggingface_settings
 from rosetta.containers.json_text import json_object
 from rosetta.containers.safetensors_header import read_header
 from rosetta.containers.span import slice_of

@@ -16,7 +16,7 @@ from rosetta.containers import open_container
 from rosetta.containers.byte_order import FIELDS, swap_in_place
 from rosetta.containers.container import TensorInput
 from rosetta.containers.dtypes import BLOCKS
-from rosetta.containers.gguf_writer import write_gguf
+from rosetta.containers.gguf.writer import write_gguf
 from rosetta.errors import UnsupportedError, UsageError
 
 NAMED = {"general.architecture": "llama"}

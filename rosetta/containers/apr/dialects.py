@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from rosetta.containers import apr_layout as layout
+from rosetta.containers.apr import layout
 from rosetta.errors import DamagedFileError, RosettaError, UnsupportedError
 
 MAGICS: tuple[bytes, ...] = (b"APR\0", b"APR\x02", b"APR1", b"APR2", b"APRN")

@@ -11,7 +11,7 @@ from typing import Any
 from rosetta.containers.container import TensorEntry
 from rosetta.containers.dtypes import BLOCKS, GGUF_CODES, flat_bytes, whole_rows
 from rosetta.containers.file_bytes import Cursor, FileBytes
-from rosetta.containers.gguf_values import LazyMetadata, read_name, read_values
+from rosetta.containers.gguf.values import LazyMetadata, read_name, read_values
 from rosetta.errors import DamagedFileError, UnsupportedError
 
 _MAX_DIMS = 4  # ggml.h, GGML_MAX_DIMS

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rosetta.containers import apr_layout as layout
-from rosetta.containers.apr_dialects import MAGICS, require_v2
-from rosetta.containers.apr_index import read_index
-from rosetta.containers.apr_settings import apr_architecture, apr_settings
+from rosetta.containers.apr import layout
+from rosetta.containers.apr.dialects import MAGICS, require_v2
+from rosetta.containers.apr.index import read_index
+from rosetta.containers.apr.settings import apr_architecture, apr_settings
 from rosetta.containers.container import Setting, TensorEntry
 from rosetta.containers.file_bytes import FileBytes
 from rosetta.containers.json_text import json_object

@@ -11,8 +11,8 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from rosetta.containers import apr_layout as layout
-from rosetta.containers.apr_keys import CANONICAL_SPELLING, LICENCE_KEYS, TYPED_KEYS
+from rosetta.containers.apr import layout
+from rosetta.containers.apr.keys import CANONICAL_SPELLING, LICENCE_KEYS, TYPED_KEYS
 from rosetta.containers.container import TensorEntry, TensorInput
 from rosetta.containers.dtypes import BLOCKS, K_QUANTS, QUANTISED, flat_bytes, rowwise_bytes, whole_rows
 from rosetta.containers.spool import Spool, Spooled, folder_beside

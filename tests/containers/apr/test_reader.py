@@ -12,8 +12,8 @@ import pytest
 
 from fixtures.raw_apr import RawTensor, raw_apr
 from rosetta.containers import open_container
-from rosetta.containers.apr import AprContainer
-from rosetta.containers.apr import open as open_apr
+from rosetta.containers.apr.reader import AprContainer
+from rosetta.containers.apr.reader import open as open_apr
 from rosetta.containers.container import Container
 from rosetta.errors import DamagedFileError, UnsupportedError, UsageError
 

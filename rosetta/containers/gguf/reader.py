@@ -17,8 +17,8 @@ from rosetta.containers.byte_order import swap_in_place
 from rosetta.containers.container import Setting, TensorEntry
 from rosetta.containers.dtypes import BLOCKS
 from rosetta.containers.file_bytes import FileBytes
-from rosetta.containers.gguf_header import GgufHeader, read_header
-from rosetta.containers.gguf_values import LazyMetadata
+from rosetta.containers.gguf.header import GgufHeader, read_header
+from rosetta.containers.gguf.values import LazyMetadata
 from rosetta.containers.settings import GGUF_KINDS, held
 from rosetta.containers.span import slice_of
 from rosetta.containers.values import COUNT, TEXT

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rosetta.containers.apr_keys import ALIASES
+from rosetta.containers.apr.keys import ALIASES
 from rosetta.containers.container import Setting
 from rosetta.containers.json_text import json_object
 from rosetta.containers.settings import (

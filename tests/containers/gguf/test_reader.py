@@ -13,9 +13,9 @@ import pytest
 from fixtures.raw_gguf import ARRAY, F32, TEXT, U32, RawInfo, raw_gguf
 from rosetta.containers import open_container
 from rosetta.containers.container import Container, TensorInput
-from rosetta.containers.gguf import GgufContainer
-from rosetta.containers.gguf import open as open_gguf
-from rosetta.containers.gguf_writer import write_gguf
+from rosetta.containers.gguf.reader import GgufContainer
+from rosetta.containers.gguf.reader import open as open_gguf
+from rosetta.containers.gguf.writer import write_gguf
 from rosetta.errors import DamagedFileError, UnsupportedError, UsageError
 
 ONE = RawInfo("w", (3, 2), 0, np.arange(6, dtype=np.float32).tobytes())
