@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from fixtures.bench.speed_pair import unquantised
 from fixtures.comparing import compared_files
 from fixtures.oracles import llamacpp_ids, llamacpp_logits
-from rosetta.bench.speed_pair import unquantised
 from rosetta.containers import open_container
 from rosetta.containers.container import TensorInput
 from rosetta.containers.gguf.writer import write_gguf

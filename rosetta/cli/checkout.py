@@ -1,4 +1,4 @@
-"""Finds the builders of test models, which a checkout has and an installed wheel does not."""
+"""Finds the builders of test models and the benchmarks, which a checkout has and an installed wheel does not."""
 
 from __future__ import annotations
 
