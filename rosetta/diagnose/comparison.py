@@ -203,9 +203,9 @@ def _of_models(models: dict[Side, Model], tokens: int) -> list[str]:
 def _notes(model: Model) -> list[str]:
     path = model.container.path
     notes = [f"{path}: {note}" for note in model.container.notes]
-    if model.unknown:
-        some = ", ".join(model.unknown[:3]) + (" …" if len(model.unknown) > 3 else "")
+    if model.unread:
+        some = ", ".join(model.unread[:3]) + (" …" if len(model.unread) > 3 else "")
         notes.append(
-            f"{path}: {len(model.unknown)} tensors that {model.architecture.name} does not know: {some}"
+            f"{path}: {len(model.unread)} tensors that {model.architecture.name} does not know: {some}"
         )
     return notes
