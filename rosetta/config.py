@@ -34,7 +34,17 @@ def canonical_config(
     shapes: Mapping[str, tuple[int, ...]],
     overrides: Mapping[str, Any],
 ) -> dict[str, Value]:
-    """The container's configuration under GGUF keys, in the order in which a report lists it.
+    """The container's configuration under GGUF keys, in the order in which a report lists it; see `read_config`."""
+    return read_config(container, architecture, shapes, overrides)[0]
+
+
+def read_config(
+    container: Container,
+    architecture: Architecture,
+    shapes: Mapping[str, tuple[int, ...]],
+    overrides: Mapping[str, Any],
+) -> tuple[dict[str, Value], tuple[Setting, ...]]:
+    """The container's configuration under GGUF keys, and what it states beyond what the architecture computes.
 
     Args:
         container: an open container.
@@ -78,7 +88,7 @@ def canonical_config(
         setting = read.raw(key)
         if setting is not None:
             read.config[key] = Value(setting.value, setting.key)
-    return read.config
+    return read.config, read.unheeded()
 
 
 def _loader(kind: str) -> str:

@@ -17,9 +17,9 @@ from typing import Any
 from rosetta import blocks
 from rosetta.architectures import Architecture, all_architectures, find_architecture
 from rosetta.architectures.readings import Stored
-from rosetta.config import LARGEST_BLOCK_COUNT, Config, Value, canonical_config, rope_scaling_from_tensor
+from rosetta.config import LARGEST_BLOCK_COUNT, Config, Value, read_config, rope_scaling_from_tensor
 from rosetta.containers import open_container
-from rosetta.containers.container import Container, TensorEntry
+from rosetta.containers.container import Container, Setting, TensorEntry
 from rosetta.errors import DamagedFileError, UnsupportedError
 from rosetta.graph import Graph
 from rosetta.names import canonical_names
@@ -45,6 +45,7 @@ class Model:
         unknown: tensors of the file that the architecture does not know.
         overrides: settings that repairs put in place of the file's own.
         patches: what repairs make of weights, by canonical name.
+        unheeded: settings that the file states and the architecture does not compute.
     """
 
     container: Container
@@ -54,6 +55,7 @@ class Model:
     unknown: tuple[str, ...] = ()
     overrides: Mapping[str, Any] = field(default_factory=dict)
     patches: Mapping[str, Patch] = field(default_factory=dict)
+    unheeded: tuple[Setting, ...] = ()
 
     def __getitem__(self, key: str) -> Any:
         return self.config[key].value
@@ -191,7 +193,7 @@ def build_model(
         entries[name] = container.tensors[source]
     placeholders = {name for name, entry in entries.items() if entry.nbytes == 0}
     shapes = {name: entry.dims for name, entry in entries.items() if name not in placeholders}
-    config = canonical_config(container, architecture, shapes, overrides)
+    config, unheeded = read_config(container, architecture, shapes, overrides)
     weights = _weights(
         container, architecture, config, {n: e for n, e in entries.items() if n not in placeholders}
     )
@@ -207,7 +209,7 @@ def build_model(
         weights.pop("output.weight", None)
     put_patches(weights, patches)
     unknown = tuple(source for source, name in names.items() if name is None)
-    return Model(container, architecture, config, weights, unknown, overrides, patches)
+    return Model(container, architecture, config, weights, unknown, overrides, patches, unheeded)
 
 
 def put_patches(weights: dict[str, Weight], patches: Mapping[str, Patch]) -> None:

@@ -59,8 +59,23 @@ class SettingsReader:
     ) -> None:
         self.container, self.architecture, self.overrides = container, architecture, overrides
         self.config: dict[str, Value] = {}
+        self._asked: set[str] = set()
+
+    def unheeded(self) -> tuple[Setting, ...]:
+        """What the file states of the forward pass, and nothing asked for: it is not computed."""
+        without_rotary = (
+            self.architecture.rope is None and self.container.kind == "apr"
+        )  # its writers state it anyway
+        return tuple(
+            setting
+            for key, setting in self.container.settings.items()
+            if key not in self._asked
+            and setting.value not in (None, False, 0, [])
+            and not (without_rotary and key.startswith("rope."))
+        )
 
     def raw(self, key: str) -> Setting | None:
+        self._asked.add(key)
         if key in self.overrides:
             return Setting(self.overrides[key], key)
         setting = self.container.settings.get(key)

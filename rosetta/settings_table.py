@@ -222,7 +222,55 @@ KEYS = (
     ConfigKey("bos_token_id", "token"),
     ConfigKey("eos_token_id", "token"),
 )  # fmt: skip
-SETTINGS: Mapping[str, ConfigKey] = {row.key: row for row in KEYS}
+SOFTCAP = FindingKind(
+    "config.softcap",
+    means="Scores or logits are held within another bound, or within none.",
+    why="The key is left out: llama.cpp then caps the logits of Gemma 2 and 4 at 30 and their scores at 50, whatever "
+    "the folder says, and other readers cap nothing.",
+    repair="The stage is computed with the reference's cap. Write attn_logit_softcapping and final_logit_softcapping.",
+)
+EMBEDDING_SCALE = FindingKind(
+    "config.embedding_scale",
+    means="The embedding is multiplied with another factor.",
+    why="Gemma's √(embedding length), or embedding_multiplier of Granite and MiniCPM, is left out or applied twice.",
+    repair="The embedding is computed with the reference's factor. Write it, or apply it once.",
+)
+RESIDUAL_SCALE = FindingKind(
+    "config.residual_scale",
+    means="What a block gives is multiplied with another factor before it is added.",
+    why="residual_multiplier (scale_depth / √layers in MiniCPM) is left out of the export.",
+    repair="The sums are computed with the reference's factor. Write residual_scale.",
+)
+LOGIT_SCALE = FindingKind(
+    "config.logit_scale",
+    means="The logits are multiplied or divided by another factor.",
+    why="logits_scaling divides in Granite and logit_scale multiplies in Cohere, and one is taken for the other.",
+    repair="The logits are computed with the reference's factor. Write logit_scale.",
+)
+PARALLEL_RESIDUAL = FindingKind(
+    "config.parallel_residual",
+    means="Attention and network are computed one after the other instead of side by side, or the reverse.",
+    why="use_parallel_residual is left out of the export, and its reader assumes the published model's.",
+    repair="The layers are computed as the reference's. Write use_parallel_residual.",
+)
+WINDOW_PATTERN = FindingKind(
+    "config.layer_pattern",
+    means="Other layers have a window, rotary embedding, experts or recurrence.",
+    why="The list of layer types is left out of the export, and its reader assumes the pattern of a published model.",
+    repair="Each layer is computed as the reference's. Write the pattern, where the container has a place for it.",
+)
+FEATURES = (  # which not every architecture has
+    ConfigKey(
+        "attn_logit_softcapping", "number", SOFTCAP, prompt=Prompt.TWO_TOKENS, published=(0.0, 50.0, 30.0)
+    ),
+    ConfigKey("final_logit_softcapping", "number", SOFTCAP, published=(0.0, 30.0, 15.0)),
+    ConfigKey("embedding_scale", "number", EMBEDDING_SCALE),
+    ConfigKey("residual_scale", "number", RESIDUAL_SCALE),
+    ConfigKey("logit_scale", "number", LOGIT_SCALE),
+    ConfigKey("use_parallel_residual", "flag", PARALLEL_RESIDUAL, Shows.ANYWHERE),
+    ConfigKey("attention.sliding_window_pattern", "flag", WINDOW_PATTERN, prompt=Prompt.PAST_WINDOW),
+)
+SETTINGS: Mapping[str, ConfigKey] = {row.key: row for row in (*KEYS, *FEATURES)}
 
 
 def is_order_only(key: str) -> bool:

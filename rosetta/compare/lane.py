@@ -22,7 +22,7 @@ class Lane:
         runtime: who computes, or has computed.
         graph: its stages; of as many layers as the longer side has.
         values: the stages it has come to, by full name, as long as a stage to come is computed from them.
-        handed_on: what the last layer that could be computed handed on: a layer that neither side can compute is passed.
+        handed_on: what the last layer that could be computed handed on: one that neither side can compute is passed.
     """
 
     runtime: Runtime

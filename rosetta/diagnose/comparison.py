@@ -208,4 +208,8 @@ def _notes(model: Model) -> list[str]:
         notes.append(
             f"{path}: {len(model.unread)} tensors that {model.architecture.name} does not know: {some}"
         )
+    if model.unheeded:
+        stated = ", ".join(f"{setting.key} {setting.value}" for setting in model.unheeded[:6])
+        more = " …" if len(model.unheeded) > 6 else ""
+        notes.append(f"{path}: states {stated}{more}, which {model.architecture.name} does not compute")
     return notes

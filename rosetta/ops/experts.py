@@ -169,6 +169,10 @@ class ExpertLinear(Op):
     rows: Size
     columns: Size
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (self.router.used,)
+
     def tensors(self, c: Settings) -> Tensors:
         rows, columns = size(c, self.rows), size(c, self.columns)
         names = [f"{self.stem}.{e}" for e in range(size(c, self.router.count))]
