@@ -6,10 +6,14 @@ that ggml-quants.c reads and writes as one integer (IQ1_M, IQ2_XXS, IQ3_XXS), th
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 from numpy.typing import NDArray
 
 from rosetta.containers.dtypes import BLOCKS
+
+NATIVE = "<" if sys.byteorder == "little" else ">"
 
 _Field = tuple[int, int, int]  # byte in the block, width, how many
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,6 @@ from rosetta.repair.changes import ABSENT, Change
 from rosetta.repair.encode import Holds, encoded
 from rosetta.repair.layout import Layout
 from rosetta.repair.planned import Planned
-
-Progress = Callable[[str, int, int], None]
-"""Told the tensor that is being written, how many are done, and how many there are."""
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,25 @@
-"""Writes `.apr` v2 files that obey every rule of the strict reader: sorted, aligned, checksummed."""
+"""Writes `.apr` v2 files that obey every rule of the strict reader: sorted, aligned, checksummed.
+
+`write_apr` makes a new file out of keys and tensors; `pack_apr` lays out any, a copy of an old one too.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 import struct
 import zlib
-from collections.abc import Iterable, Mapping
-from itertools import chain
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, Literal
 
 from rosetta.containers.apr import layout
+from rosetta.containers.apr.index import packed_entry
 from rosetta.containers.apr.keys import CANONICAL_SPELLING, LICENCE_KEYS, TYPED_KEYS
 from rosetta.containers.container import TensorEntry, TensorInput
 from rosetta.containers.dtypes import BLOCKS, K_QUANTS, QUANTISED, flat_bytes, rowwise_bytes, whole_rows
-from rosetta.containers.spool import Spool, Spooled, folder_beside
+from rosetta.containers.spool import Chunk, Progress, Spool, TensorSource
+from rosetta.containers.unfinished import unfinished
 from rosetta.errors import UnsupportedError, UsageError
 
 Codes = Literal["safe", "all"]
@@ -40,52 +44,77 @@ def write_apr(
             the dims.
     """
     path = Path(path)
-    encoded = _encoded_metadata(path, metadata)
-    with folder_beside(path) as folder, Spool(path, folder, tensors) as spool:
+    text = _encoded_metadata(path, metadata)
+    with unfinished(path, replace=True) as place, Spool(path, place.parent, tensors) as spool:
         ordered = sorted(spool.tensors, key=lambda tensor: tensor.entry.name.encode())
         for tensor in ordered:
             _check(path, tensor.entry, codes)
-        unfinished = folder / "model.apr"
-        with unfinished.open("wb") as file:
-            _write(file, encoded, "tokenizer.vocabulary" in metadata, ordered, spool)
-        os.replace(unfinished, path)
+        flags = layout.HAS_VOCAB if "tokenizer.vocabulary" in metadata else 0
+        if any(tensor.entry.dtype in QUANTISED for tensor in ordered):
+            flags |= layout.QUANTIZED
+        pack_apr(place, text, ordered, flags=flags)
 
 
-def _write(file: IO[bytes], metadata: bytes, has_vocab: bool, ordered: list[Spooled], spool: Spool) -> None:
-    index, position = bytearray(), 0
-    for tensor in ordered:
-        index += _index_entry(tensor.entry, position)
-        position += layout.padded(tensor.entry.nbytes)
-    index_at = 64 + layout.padded(len(metadata))
-    flags = layout.ROW_MAJOR | (layout.HAS_VOCAB if has_vocab else 0)
-    if any(tensor.entry.dtype in QUANTISED for tensor in ordered):
-        flags |= layout.QUANTIZED
-    fields = (layout.MAGIC, 2, 0, flags, len(ordered), 64, len(metadata), index_at)
-    data_at = index_at + layout.padded(len(index))
-    bare = layout.HEADER.pack(*fields, data_at, 0, b"")
-    header = layout.HEADER.pack(*fields, data_at, layout.header_checksum(bare), b"")
-    checksum = 0
-    for part in (header, metadata, bytes(index)):
-        checksum = _write_padded(file, [part], len(part), checksum)
-    for tensor in ordered:
-        checksum = _write_padded(file, spool.chunks(tensor), tensor.entry.nbytes, checksum)
-    file.write(struct.pack("<I", checksum))
+def pack_apr(
+    place: Path,
+    text: bytes,
+    tensors: Sequence[TensorSource],
+    *,
+    flags: int = 0,
+    version: tuple[int, int] = (2, 0),
+    reserved: bytes = b"",
+    codes: Mapping[str, int] = MappingProxyType({}),
+    progress: Progress | None = None,
+) -> None:
+    """Write a file in the strict form: index sorted by name, all parts aligned, checksums at both ends.
+
+    Args:
+        place: where an unfinished file may lie.
+        text: the metadata.
+        tensors: in the order of their data; memory holds a few megabytes of it.
+        flags: of the header; what they say of layout and compression is put right.
+        version: major and minor, of the header.
+        reserved: the end of the header, up to 20 bytes.
+        codes: dtype codes by tensor, where they are not those of `ALL_CODES`.
+        progress: hears which tensor is being written.
+    """
+    index, position = {}, 0
+    for entry in (tensor.entry for tensor in tensors):
+        code = codes[entry.name] if entry.name in codes else layout.ALL_CODES[entry.dtype]
+        index[entry.name.encode()] = packed_entry(entry, code, position)
+        position += layout.padded(entry.nbytes)
+    packed_index = b"".join(index[name] for name in sorted(index))
+    index_at = layout.HEADER.size + layout.padded(len(text))
+    data_at = index_at + layout.padded(len(packed_index))
+    flags = flags & ~(layout.LZ4 | layout.ZSTD | layout.COLUMN_MAJOR) | layout.ROW_MAJOR
+    start = (layout.MAGIC, *version, flags, len(tensors), layout.HEADER.size, len(text), index_at, data_at)
+    checksum = layout.header_checksum(layout.HEADER.pack(*start, 0, reserved))
+    with place.open("wb") as out:
+        sink = _Sink(out)
+        for part in (layout.HEADER.pack(*start, checksum, reserved), text, packed_index):
+            sink.write([part])
+        for done, tensor in enumerate(tensors):
+            if progress is not None:
+                progress(tensor.entry.name, done, len(tensors))
+            sink.write(tensor.chunks())
+        out.write(struct.pack("<I", sink.checksum))
 
 
-def _write_padded(file: IO[bytes], parts: Iterable[bytes], size: int, checksum: int) -> int:
-    """Write the parts and zeros up to the alignment; returns the running checksum."""
-    for part in chain(parts, [bytes(layout.padded(size) - size)]):
-        file.write(part)
-        checksum = zlib.crc32(part, checksum)
-    return checksum
+class _Sink:
+    """A file being written, with the checksum of all that was."""
 
+    def __init__(self, out: IO[bytes]) -> None:
+        self.out, self.checksum = out, 0
 
-def _index_entry(entry: TensorEntry, position: int) -> bytes:
-    name = entry.name.encode()
-    code, dims = layout.ALL_CODES[entry.dtype], entry.dims
-    packed_dims = struct.pack(f"<{len(dims)}Q", *dims)
-    start = struct.pack("<H", len(name)) + name + bytes((code, len(dims)))
-    return start + packed_dims + struct.pack("<QQ", position, entry.nbytes)
+    def write(self, chunks: Iterable[Chunk]) -> None:
+        """Write a part, then zeros up to the alignment."""
+        for chunk in chunks:
+            self._put(chunk)
+        self._put(bytes(-self.out.tell() % layout.ALIGNMENT))
+
+    def _put(self, chunk: Chunk) -> None:
+        self.out.write(chunk)
+        self.checksum = zlib.crc32(chunk, self.checksum)
 
 
 def _check(path: Path, entry: TensorEntry, codes: Codes) -> None:

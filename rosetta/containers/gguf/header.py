@@ -14,7 +14,8 @@ from rosetta.containers.file_bytes import Cursor, FileBytes
 from rosetta.containers.gguf.values import LazyMetadata, read_name, read_values
 from rosetta.errors import DamagedFileError, UnsupportedError
 
-_MAX_DIMS = 4  # ggml.h, GGML_MAX_DIMS
+MAX_DIMS = 4  # ggml.h, GGML_MAX_DIMS
+DEFAULT_ALIGNMENT = 32  # bytes; gguf.h, GGUF_DEFAULT_ALIGNMENT
 _MAX_TENSORS = 1 << 20
 _MAX_WEIGHTS = 1 << 48
 _REMEDY = "the file is damaged; copy it again"
@@ -96,15 +97,15 @@ class _Info:
 def _read_info(cursor: Cursor, order: str) -> _Info:
     name = read_name(cursor, order, "a tensor")
     (ndim,) = struct.unpack(f"{order}I", cursor.take(4))
-    if ndim > _MAX_DIMS:
-        message = f"has {ndim:,} dims, GGUF allows {_MAX_DIMS}"
+    if ndim > MAX_DIMS:
+        message = f"has {ndim:,} dims, GGUF allows {MAX_DIMS}"
         raise DamagedFileError(message, file=cursor.file.path, where=f"tensor {name!r}", remedy=_REMEDY)
     *ne, code, offset = struct.unpack(f"{order}{ndim}QIQ", cursor.take(8 * ndim + 12))
     return _Info(name, tuple(ne), code, offset)
 
 
 def _alignment(file: FileBytes, values: dict[str, Any]) -> int:
-    alignment = values.get("general.alignment", 32)  # gguf.h, GGUF_DEFAULT_ALIGNMENT
+    alignment = values.get("general.alignment", DEFAULT_ALIGNMENT)
     sound = isinstance(alignment, int) and 0 < alignment < 1 << 32 and alignment & (alignment - 1) == 0
     if not sound or isinstance(alignment, bool):
         message = f"is {alignment!r:.40}, and must be a power of two"
@@ -140,7 +141,7 @@ def _entry(file: FileBytes, info: _Info) -> TensorEntry:
             message, file=file.path, where=where, remedy="quantise the model to another type"
         )
     ne = info.ne
-    if len(ne) == _MAX_DIMS:  # an old writer pads to four dims
+    if len(ne) == MAX_DIMS:  # an old writer pads to four dims
         while len(ne) > 1 and ne[-1] == 1:
             ne = ne[:-1]
     dims = ne[::-1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rosetta.containers.byte_order import swap_in_place
+from rosetta.containers.byte_order import NATIVE, swap_in_place
 from rosetta.containers.container import Setting, TensorEntry
 from rosetta.containers.dtypes import BLOCKS
 from rosetta.containers.file_bytes import FileBytes
@@ -28,7 +27,6 @@ _SHARD_NAME = re.compile(
     r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf"
 )  # llama.cpp, llama_split_path
 _MAX_LIST = 1 << 16  # items of a setting that has one for each layer
-_NATIVE = "<" if sys.byteorder == "little" else ">"
 
 
 class GgufContainer:
@@ -81,7 +79,7 @@ class GgufContainer:
         entry = self.tensors[name]
         start, size = slice_of(entry, start, nbytes)
         file, header = self._shards[self._holder[name]]
-        if header.order == _NATIVE:
+        if header.order == NATIVE:
             return file.array(header.places[name] + start, size)
         block = BLOCKS[entry.dtype][1]  # turn whole blocks, then cut
         first, last = start // block * block, -(-(start + size) // block) * block

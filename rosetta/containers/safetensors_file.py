@@ -1,18 +1,24 @@
-"""The header of one safetensors file, validated in full before any byte of data is used."""
+"""One safetensors file: its header validated in full before any byte of data is used, and its only writer."""
 
 from __future__ import annotations
 
+import json
 import struct
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
+from pathlib import Path
 from typing import Any
 
 from rosetta.containers.container import TensorEntry
 from rosetta.containers.file_bytes import FileBytes
 from rosetta.containers.json_text import json_object
+from rosetta.containers.spool import TensorSource
 from rosetta.containers.values import COUNT
 from rosetta.errors import DamagedFileError, UnsupportedError
 
 _MAX_HEADER = 100_000_000  # bytes; safetensors, MAX_HEADER_SIZE
+METADATA = "__metadata__"
+_ALIGNMENT = 8  # of the header, as the safetensors library writes it
 _REMEDY = "the file is damaged; copy it again"
 
 _BITS: dict[str, int] = {
@@ -51,7 +57,7 @@ def read_header(file: FileBytes) -> tuple[dict[str, TensorEntry], dict[str, int]
         raise DamagedFileError(
             "is in the header twice", file=file.path, where=f"key {repeated[0]!r}", remedy=_REMEDY
         )
-    table.pop("__metadata__", None)
+    table.pop(METADATA, None)
     data_at = 8 + length
     infos = sorted(
         (_checked(file, name, info, data_at) for name, info in table.items()), key=lambda info: info[1:]
@@ -70,10 +76,15 @@ def read_header(file: FileBytes) -> tuple[dict[str, TensorEntry], dict[str, int]
     }
 
 
-def read_metadata(file: FileBytes) -> dict[str, str]:
-    """The free-form strings of a header that `read_header` has found sound."""
+def read_table(file: FileBytes) -> dict[str, Any]:
+    """The JSON object of a header that `read_header` has found sound."""
     (length,) = struct.unpack("<Q", file.bytes(0, 8))
-    metadata = json_object(file.path, file.bytes(8, length), "the header").get("__metadata__", {})
+    return json_object(file.path, file.bytes(8, length), "the header")
+
+
+def read_metadata(file: FileBytes) -> dict[str, str]:
+    """The free-form texts of such a header."""
+    metadata = read_table(file).get(METADATA, {})
     return {k: v for k, v in metadata.items() if isinstance(v, str)} if isinstance(metadata, dict) else {}
 
 
@@ -98,3 +109,46 @@ def _checked(file: FileBytes, name: str, info: Any, data_at: int) -> tuple[Tenso
         raise DamagedFileError(message, file=file.path, where=where, remedy=_REMEDY)
     file.require(data_at + start, stop - start, where)
     return TensorEntry(name, dtype, tuple(shape), stop - start), start, stop
+
+
+def write_safetensors(
+    place: Path, tensors: Iterable[TensorSource], metadata: Mapping[str, Any] | None
+) -> None:
+    """Write one safetensors file; memory holds a few megabytes of data.
+
+    Args:
+        place: where an unfinished file may lie.
+        tensors: in the order of their data; those of wide numbers go first where one would else begin at no
+            multiple of its numbers' size, which torch needs to view it.
+        metadata: the free-form part of the header; None for none.
+    """
+    tensors = list(tensors)
+    if not _aligned([tensor.entry for tensor in tensors]):
+        tensors.sort(key=lambda tensor: -_width(tensor.entry))
+    header: dict[str, Any] = {} if metadata is None else {METADATA: metadata}
+    position = 0
+    for entry in (tensor.entry for tensor in tensors):
+        offsets = [position, position + entry.nbytes]
+        header[entry.name] = {"dtype": entry.dtype, "shape": list(entry.dims), "data_offsets": offsets}
+        position += entry.nbytes
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    with place.open("wb") as out:
+        out.write(struct.pack("<Q", len(text)) + text)
+        for tensor in tensors:
+            for chunk in tensor.chunks():
+                out.write(chunk)
+
+
+def _aligned(entries: Sequence[TensorEntry]) -> bool:
+    position = 0
+    for entry in entries:
+        if position % _width(entry):
+            return False
+        position += entry.nbytes
+    return True
+
+
+def _width(entry: TensorEntry) -> int:
+    """Bytes of one number."""
+    return max(1, _BITS[entry.dtype] // 8)
