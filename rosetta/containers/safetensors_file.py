@@ -14,6 +14,7 @@ from rosetta.containers.file_bytes import FileBytes
 from rosetta.containers.json_text import json_object
 from rosetta.containers.spool import TensorSource
 from rosetta.containers.values import COUNT
+from rosetta.dtypes import DTYPES
 from rosetta.errors import DamagedFileError, UnsupportedError
 
 _MAX_HEADER = 100_000_000  # bytes; safetensors, MAX_HEADER_SIZE
@@ -21,15 +22,13 @@ METADATA = "__metadata__"
 _ALIGNMENT = 8  # of the header, as the safetensors library writes it
 _REMEDY = "the file is damaged; copy it again"
 
-_BITS: dict[str, int] = {
-    **dict.fromkeys(("F4",), 4),
-    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
-    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
-    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 16),
-    **dict.fromkeys(("U32", "I32", "F32"), 32),
-    **dict.fromkeys(("U64", "I64", "F64", "C64"), 64),
-}
-"""Bits of a weight; safetensors, Dtype::bitsize. The names are the ones that rosetta uses, too."""
+_DTYPES = frozenset(
+    {
+        *("BOOL", "F4", "F6_E2M3", "F6_E3M2", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ"),
+        *("F8_E5M2FNUZ", "I16", "U16", "F16", "BF16", "I32", "U32", "F32", "C64", "F64", "I64", "U64"),
+    }
+)
+"""What the format defines; safetensors, enum Dtype. The names are the ones that rosetta uses, too."""
 
 
 def read_header(file: FileBytes) -> tuple[dict[str, TensorEntry], dict[str, int]]:
@@ -99,13 +98,14 @@ def _checked(file: FileBytes, name: str, info: Any, data_at: int) -> tuple[Tenso
     if not isinstance(dtype, str) or not all(map(COUNT.holds, counts)):
         message = "its dtype, shape or data_offsets are not as the format has them"
         raise DamagedFileError(message, file=file.path, where=where, remedy=_REMEDY)
-    if dtype not in _BITS:
+    if dtype not in _DTYPES:
         remedy = "save the model in another dtype"
         raise UnsupportedError(f"has the dtype {dtype!r:.40}", file=file.path, where=where, remedy=remedy)
     *shape, start, stop = counts
-    bits = prod(shape) * _BITS[dtype]
-    if start > stop or bits != (stop - start) * 8:
-        message = f"dims {shape} of {dtype} take {bits / 8:,.0f} bytes, data_offsets are {span}"
+    block, weights = DTYPES[dtype], prod(shape)
+    if start > stop or weights * block.type_size != (stop - start) * block.block_size:
+        taken = weights * block.type_size / block.block_size
+        message = f"dims {shape} of {dtype} take {taken:,.0f} bytes, data_offsets are {span}"
         raise DamagedFileError(message, file=file.path, where=where, remedy=_REMEDY)
     file.require(data_at + start, stop - start, where)
     return TensorEntry(name, dtype, tuple(shape), stop - start), start, stop
@@ -150,5 +150,5 @@ def _aligned(entries: Sequence[TensorEntry]) -> bool:
 
 
 def _width(entry: TensorEntry) -> int:
-    """Bytes of one number."""
-    return max(1, _BITS[entry.dtype] // 8)
+    """Bytes of one number, or of a block of narrow ones."""
+    return DTYPES[entry.dtype].type_size

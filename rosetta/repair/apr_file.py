@@ -10,9 +10,9 @@ from rosetta.containers.apr import layout
 from rosetta.containers.apr.reader import AprContainer
 from rosetta.containers.apr.writer import pack_apr
 from rosetta.containers.container import TensorInput
-from rosetta.containers.dtypes import K_QUANTS, flat_bytes, rowwise_bytes
 from rosetta.containers.spool import Progress, Spool, TensorSource
 from rosetta.containers.unfinished import unfinished
+from rosetta.dtypes import flat_bytes, rowwise_bytes
 from rosetta.errors import UnsupportedError
 from rosetta.repair.changes import Change, said
 from rosetta.repair.fix import Fix, Written, remade
@@ -104,7 +104,9 @@ def _holder(fix: Fix) -> Any:
         if tensor.dtype not in layout.ALL_CODES or len(tensor.dims) > layout.MAX_DIMS:
             return False
         sizes = {flat_bytes(tensor.dtype, tensor.dims)}
-        sizes |= {rowwise_bytes(tensor.dtype, tensor.dims)} if tensor.dtype in K_QUANTS else set()
+        sizes |= (
+            {rowwise_bytes(tensor.dtype, tensor.dims)} if tensor.dtype in layout.ROWS_FILLED_UP else set()
+        )
         if tensor.data.nbytes not in sizes:
             return False
         return not foreign or tensor.dtype in (used if len(tensor.dims) > 1 else vectors | {"F32"})

@@ -21,9 +21,10 @@ from rosetta import blocks
 from rosetta.compare.weights import compare_weights
 from rosetta.containers.container import Container, Setting, TensorEntry, TensorInput
 from rosetta.diagnose.edits import FromOther
+from rosetta.dtypes import FLOATS
 from rosetta.repair.padding import FirstRows
 from rosetta.repair.planned import Held, Planned
-from rosetta.weight import FLOATS, RowOrder, Weight
+from rosetta.weight import RowOrder, Weight
 
 Holds = Callable[[TensorInput, bool], bool]
 """Whether a file can hold a tensor: one of its own bytes, or (True) one whose bytes come from another file."""
@@ -32,7 +33,6 @@ Holds = Callable[[TensorInput, bool], bool]
 # each σ being step/√12 (docs/noise.md). A reference's block that is farther off holds something else.
 WITHIN_SIGMAS = 3.0
 WEIGHTS_AT_ONCE = 1 << 22  # decoded beside each other: a large embedding takes a gigabyte in float32
-TORCH_FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def _rearranged(planned: Planned) -> Iterator[TensorInput]:
     data = np.concatenate(parts)
     dims = (len(data), *dims[1:]) if dims else dims
     if planned.transposed:
-        data = np.ascontiguousarray(data.view(f"u{FLOATS[dtype]}").T).view(np.uint8)
+        data = np.ascontiguousarray(data.view(f"u{FLOATS[dtype].type_size}").T).view(np.uint8)
         dims = dims[::-1]
     yield TensorInput(planned.name, dtype, dims, np.ascontiguousarray(data).reshape(-1))
 
@@ -285,9 +285,9 @@ def _taken_whole(
 
 def _encoded_floats(values: Tensor, dtype: str) -> NDArray[np.uint8] | None:
     """Values [k, 1] as bytes [k, S] of a float dtype that holds each of them exactly, else None."""
-    if dtype not in TORCH_FLOATS:
+    if dtype not in blocks.TORCH_FLOATS:
         return None
-    stored = values.to(TORCH_FLOATS[dtype])
+    stored = values.to(blocks.TORCH_FLOATS[dtype])
     if not bool(_same(stored.float(), values).all()):
         return None
     data: NDArray[np.uint8] = stored.contiguous().view(torch.uint8).reshape(len(values), -1).numpy()

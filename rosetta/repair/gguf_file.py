@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from rosetta.containers.container import TensorInput
-from rosetta.containers.dtypes import GGUF_CODES, flat_bytes, whole_rows
 from rosetta.containers.file_bytes import FileBytes
 from rosetta.containers.gguf.header import MAX_DIMS, read_header
 from rosetta.containers.gguf.reader import GgufContainer
 from rosetta.containers.gguf.writer import pack_gguf
 from rosetta.containers.spool import Progress, Spool, copied
 from rosetta.containers.unfinished import unfinished
+from rosetta.dtypes import DTYPES, flat_bytes, whole_rows
 from rosetta.repair.changes import ABSENT, Change
 from rosetta.repair.fix import Fix, Written, remade, shape
 from rosetta.repair.gguf_keys import Keys, state_settings
@@ -69,7 +69,7 @@ def _tensors(fix: Fix, factors: tuple[float, ...], written: Written) -> Iterator
     vectors = {entry.dtype for entry in fix.base.container.tensors.values() if len(entry.dims) < 2}
 
     def holds(tensor: TensorInput, foreign: bool) -> bool:
-        fits = tensor.dtype in GGUF_CODES.values() and whole_rows(tensor.dtype, tensor.dims)
+        fits = DTYPES[tensor.dtype].code is not None and whole_rows(tensor.dtype, tensor.dims)
         if (
             not fits
             or len(tensor.dims) > MAX_DIMS

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from rosetta.containers.container import TensorInput
-from rosetta.containers.dtypes import flat_bytes
 from rosetta.containers.foreign import PICKLE_SUFFIXES
 from rosetta.containers.huggingface.reader import HuggingFaceContainer
 from rosetta.containers.huggingface.writer import (
@@ -22,12 +21,12 @@ from rosetta.containers.huggingface.writer import (
 )
 from rosetta.containers.spool import Progress, Spool, TensorSource, copied
 from rosetta.containers.unfinished import unfinished
+from rosetta.dtypes import FLOATS, flat_bytes
 from rosetta.model import FOREIGN_LAYER
 from rosetta.repair.changes import Change
 from rosetta.repair.fix import Fix, Written, remade
 from rosetta.repair.settings import Settings
 from rosetta.repair.tokenizer_json import repair_tokenizer
-from rosetta.weight import FLOATS
 
 # Weights in other forms, which would still hold the fault.
 OTHER_WEIGHTS = (*PICKLE_SUFFIXES, ".h5", ".msgpack", ".onnx", ".gguf", ".apr", ".index.json", ".safetensors")

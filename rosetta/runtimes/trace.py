@@ -29,7 +29,6 @@ from rosetta.runtimes.recorded_config import recorded_config
 from rosetta.transformer import NotComputable, Op, Transformer, stage_name
 
 METADATA_KEY = "rosetta"
-FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 def write_trace(path: Path, stages: Iterable[tuple[str, Tensor]], facts: Mapping[str, Any]) -> int:
@@ -206,7 +205,7 @@ class RecordedRun(Transformer):
         facts = self.recording.facts.get("weights")
         found = facts.get(full) if isinstance(facts, dict) else None
         found = found if isinstance(found, dict) else {}
-        dtype, sigma = FLOATS.get(str(found.get("dtype"))), found.get("rms_sigma")
+        dtype, sigma = blocks.TORCH_FLOATS.get(str(found.get("dtype"))), found.get("rms_sigma")
         if dtype is not None:
             raw = values.to(dtype).contiguous().reshape(-1).view(torch.uint8)
             own = blocks.sigma(str(found["dtype"]), raw, tuple(values.shape))

@@ -9,12 +9,12 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from rosetta.containers.apr.layout import ALIGNMENT, CODES, MAX_DIMS
+from rosetta.containers.apr.layout import ALIGNMENT, CODES, MAX_DIMS, ROWS_FILLED_UP
 from rosetta.containers.container import TensorEntry
-from rosetta.containers.dtypes import BLOCKS, K_QUANTS, flat_bytes, rowwise_bytes
 from rosetta.containers.file_bytes import Cursor, FileBytes
 from rosetta.containers.json_text import json_value
 from rosetta.containers.values import COUNT
+from rosetta.dtypes import BY_CODE, DTYPES, flat_bytes, rowwise_bytes
 from rosetta.errors import DamagedFileError, UnsupportedError
 
 _MIN_ENTRY = 2 + 1 + 1 + 8 + 8  # bytes of an entry without name and dims
@@ -139,7 +139,7 @@ def _json_entry(path: Path, item: Any) -> Declared:
     if dtype == "json":
         message = "is realizar's JSON dump of a model inside an .apr v2 header, without tensors"
         raise UnsupportedError(message, file=path, remedy="import the model again with a current aprender")
-    dtypes = (dtype.upper(),) if dtype.upper() in (*BLOCKS, "APR_Q8") else ()
+    dtypes = (dtype.upper(),) if dtype.upper() in DTYPES else ()
     return Declared(name, None, repr(dtype), dtypes, tuple(numbers[:-2]), numbers[-2], numbers[-1])
 
 
@@ -161,12 +161,12 @@ def _checked(file: FileBytes, data_at: int, declared: Declared) -> TensorEntry:
         return TensorEntry(declared.name, declared.dtypes[0], dims, 0)
     for dtype in declared.dtypes:
         sizes = {flat_bytes(dtype, dims)}
-        if dtype in K_QUANTS and len(dims) == 2:
+        if dtype in ROWS_FILLED_UP and len(dims) == 2:
             sizes.add(rowwise_bytes(dtype, dims))
         if declared.nbytes in sizes:
             file.require(data_at + declared.offset, declared.nbytes, where)
             return TensorEntry(declared.name, dtype, dims, declared.nbytes)
-    others = [dtype for dtype, (block, _) in BLOCKS.items() if dims and dims[-1] % block == 0]
+    others = [dtype.name for dtype in BY_CODE.values() if dims and dims[-1] % dtype.block_size == 0]
     if declared.nbytes in {flat_bytes(dtype, dims) for dtype in others}:
         # The bytes of another dtype: opened, so that a comparison can say of which.
         file.require(data_at + declared.offset, declared.nbytes, where)

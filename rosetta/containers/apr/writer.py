@@ -17,9 +17,9 @@ from rosetta.containers.apr import layout
 from rosetta.containers.apr.index import packed_entry
 from rosetta.containers.apr.keys import CANONICAL_SPELLING, LICENCE_KEYS, TYPED_KEYS
 from rosetta.containers.container import TensorEntry, TensorInput
-from rosetta.containers.dtypes import BLOCKS, K_QUANTS, QUANTISED, flat_bytes, rowwise_bytes, whole_rows
 from rosetta.containers.spool import Chunk, Progress, Spool, TensorSource
 from rosetta.containers.unfinished import unfinished
+from rosetta.dtypes import DTYPES, flat_bytes, rowwise_bytes, whole_rows
 from rosetta.errors import UnsupportedError, UsageError
 
 Codes = Literal["safe", "all"]
@@ -50,7 +50,7 @@ def write_apr(
         for tensor in ordered:
             _check(path, tensor.entry, codes)
         flags = layout.HAS_VOCAB if "tokenizer.vocabulary" in metadata else 0
-        if any(tensor.entry.dtype in QUANTISED for tensor in ordered):
+        if any(DTYPES[tensor.entry.dtype].block_size != 1 for tensor in ordered):
             flags |= layout.QUANTIZED
         pack_apr(place, text, ordered, flags=flags)
 
@@ -131,7 +131,9 @@ def _check(path: Path, entry: TensorEntry, codes: Codes) -> None:
         raise UnsupportedError(f".apr holds no {entry.dtype}", file=path, where=where, remedy=remedy)
     sizes = {flat_bytes(entry.dtype, entry.dims)}
     if codes == "all":
-        sizes |= {0} | ({rowwise_bytes(entry.dtype, entry.dims)} if entry.dtype in K_QUANTS else set())
+        sizes |= {0} | (
+            {rowwise_bytes(entry.dtype, entry.dims)} if entry.dtype in layout.ROWS_FILLED_UP else set()
+        )
     else:
         _check_safe(path, entry, where)
     if entry.nbytes not in sizes:
@@ -148,7 +150,7 @@ def _check_safe(path: Path, entry: TensorEntry, where: str) -> None:
         )
     elif len(entry.dims) < 2 and entry.dtype != "F32":
         problem = f"a vector of {entry.dtype} is not read by every .apr loader", "F32"
-    elif entry.dtype in BLOCKS and not whole_rows(entry.dtype, entry.dims):
+    elif not whole_rows(entry.dtype, entry.dims):
         problem = (
             f"its rows of {entry.dims[-1]} weights are no whole blocks of {entry.dtype}",
             "F16, BF16 or F32",

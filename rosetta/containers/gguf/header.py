@@ -9,9 +9,9 @@ from math import prod
 from typing import Any
 
 from rosetta.containers.container import TensorEntry
-from rosetta.containers.dtypes import BLOCKS, GGUF_CODES, flat_bytes, whole_rows
 from rosetta.containers.file_bytes import Cursor, FileBytes
 from rosetta.containers.gguf.values import LazyMetadata, read_name, read_values
+from rosetta.dtypes import BY_CODE, flat_bytes, whole_rows
 from rosetta.errors import DamagedFileError, UnsupportedError
 
 MAX_DIMS = 4  # ggml.h, GGML_MAX_DIMS
@@ -134,13 +134,13 @@ def _placed(
 
 def _entry(file: FileBytes, info: _Info) -> TensorEntry:
     where = f"tensor {info.name!r}"
-    dtype = GGUF_CODES.get(info.code)
-    if dtype is None:
+    known = BY_CODE.get(info.code)
+    if known is None:
         message = f"has the type {info.code}, which rosetta does not know"
         raise UnsupportedError(
             message, file=file.path, where=where, remedy="quantise the model to another type"
         )
-    ne = info.ne
+    dtype, ne = known.name, info.ne
     if len(ne) == MAX_DIMS:  # an old writer pads to four dims
         while len(ne) > 1 and ne[-1] == 1:
             ne = ne[:-1]
@@ -148,6 +148,6 @@ def _entry(file: FileBytes, info: _Info) -> TensorEntry:
     if prod(dims) > _MAX_WEIGHTS:
         raise DamagedFileError(f"has the dims {list(dims)}", file=file.path, where=where, remedy=_REMEDY)
     if not whole_rows(dtype, dims):
-        message = f"has dims {list(dims)}, and {dtype} needs rows in blocks of {BLOCKS[dtype][0]}"
+        message = f"has dims {list(dims)}, and {dtype} needs rows in blocks of {known.block_size}"
         raise DamagedFileError(message, file=file.path, where=where, remedy=_REMEDY)
     return TensorEntry(info.name, dtype, dims, flat_bytes(dtype, dims))

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from gguf.constants import GGMLQuantizationType, GGUFValueType
+from gguf.constants import GGUFValueType
 
 from rosetta.containers.container import TensorEntry
 from rosetta.containers.gguf.values import SCALARS
+from rosetta.dtypes import DTYPES
 
 _NUMPY_TYPES: dict[str, GGUFValueType] = {
     **{f"uint{bits}": GGUFValueType[f"UINT{bits}"] for bits in (8, 16, 32, 64)},
@@ -59,7 +60,7 @@ def packed_text(order: str, text: str) -> bytes:
 
 def packed_info(order: str, entry: TensorEntry, offset: int) -> bytes:
     """A tensor info; `offset` is where its data begins, in bytes from the start of all data."""
-    code = GGMLQuantizationType[entry.dtype].value
+    code = DTYPES[entry.dtype].code
     dims = struct.pack(f"{order}I{len(entry.dims)}Q", len(entry.dims), *entry.dims[::-1])
     return packed_text(order, entry.name) + dims + struct.pack(f"{order}IQ", code, offset)
 

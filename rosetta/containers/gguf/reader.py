@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from rosetta.containers.byte_order import NATIVE, swap_in_place
 from rosetta.containers.container import Setting, TensorEntry
-from rosetta.containers.dtypes import BLOCKS
 from rosetta.containers.file_bytes import FileBytes
 from rosetta.containers.gguf.header import GgufHeader, read_header
 from rosetta.containers.gguf.values import LazyMetadata
 from rosetta.containers.settings import GGUF_KINDS, held
 from rosetta.containers.span import slice_of
 from rosetta.containers.values import COUNT, TEXT
+from rosetta.dtypes import DTYPES
 from rosetta.errors import DamagedFileError, UsageError
 
 _SHARD_NAME = re.compile(
@@ -81,7 +81,7 @@ class GgufContainer:
         file, header = self._shards[self._holder[name]]
         if header.order == NATIVE:
             return file.array(header.places[name] + start, size)
-        block = BLOCKS[entry.dtype][1]  # turn whole blocks, then cut
+        block = DTYPES[entry.dtype].type_size  # turn whole blocks, then cut
         first, last = start // block * block, -(-(start + size) // block) * block
         data = file.array(header.places[name] + first, last - first)
         swap_in_place(entry.dtype, data)

@@ -15,11 +15,11 @@ import numpy as np
 
 from rosetta.containers.byte_order import NATIVE, swap_in_place
 from rosetta.containers.container import TensorEntry, TensorInput
-from rosetta.containers.dtypes import GGUF_CODES, flat_bytes, whole_rows
 from rosetta.containers.gguf.header import DEFAULT_ALIGNMENT, MAX_DIMS
 from rosetta.containers.gguf.packing import packed_info, packed_pair
 from rosetta.containers.spool import Chunk, Progress, Spool, TensorSource
 from rosetta.containers.unfinished import folder_beside
+from rosetta.dtypes import DTYPES, flat_bytes, whole_rows
 from rosetta.errors import UnsupportedError, UsageError
 
 MAX_NAME = 63  # bytes; ggml.h, GGML_MAX_NAME with its closing zero
@@ -161,7 +161,7 @@ def _check(path: Path, entry: TensorEntry) -> None:
     if len(entry.dims) > MAX_DIMS:
         message = f"has {len(entry.dims)} dims, GGUF holds {MAX_DIMS}"
         raise UnsupportedError(message, file=path, where=where, remedy="reshape it")
-    if entry.dtype not in GGUF_CODES.values():
+    if entry.dtype not in DTYPES or DTYPES[entry.dtype].code is None:
         raise UnsupportedError(f"GGUF holds no {entry.dtype}", file=path, where=where, remedy="convert it")
     if not whole_rows(entry.dtype, entry.dims):
         message = (

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from rosetta.diagnose.edits import Requantised
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.diagnose.patches import for_all_names, reading
-from rosetta.weight import FLOATS, ValuesEdit, Weight
+from rosetta.dtypes import FLOATS
+from rosetta.weight import ValuesEdit, Weight
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
