@@ -41,6 +41,11 @@ def pieces(read: Callable[[int, int], Chunk], nbytes: int) -> Iterator[Chunk]:
         yield read(start, min(_CHUNK, nbytes - start))
 
 
+def declared(tensor: TensorInput) -> TensorEntry:
+    """What a file is to declare of a tensor."""
+    return TensorEntry(tensor.name, tensor.dtype, tuple(tensor.dims), tensor.data.nbytes)
+
+
 def copied(container: Container, name: str) -> TensorSource:
     """A tensor of another container as it is."""
     entry = container.tensors[name]
@@ -77,9 +82,8 @@ class Spool:
                 )
             seen.add(tensor.name)
             data = np.ascontiguousarray(tensor.data).reshape(-1).view(np.uint8)
-            entry = TensorEntry(tensor.name, tensor.dtype, tuple(tensor.dims), data.nbytes)
             read = partial(self._read, self._file.tell())
-            self.tensors.append(TensorSource(entry, partial(pieces, read, data.nbytes)))
+            self.tensors.append(TensorSource(declared(tensor), partial(pieces, read, data.nbytes)))
             self._file.write(data.data)
 
     def _read(self, base: int, start: int, nbytes: int) -> bytes:

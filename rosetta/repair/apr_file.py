@@ -8,12 +8,10 @@ from typing import Any
 
 from rosetta.containers.apr import layout
 from rosetta.containers.apr.reader import AprContainer
-from rosetta.containers.apr.writer import pack_apr
+from rosetta.containers.apr.writer import check_name, pack_apr, refusal
 from rosetta.containers.container import TensorInput
-from rosetta.containers.spool import Progress, Spool, TensorSource
+from rosetta.containers.spool import Progress, Spool, TensorSource, declared
 from rosetta.containers.unfinished import unfinished
-from rosetta.dtypes import flat_bytes, rowwise_bytes
-from rosetta.errors import UnsupportedError
 from rosetta.repair.changes import Change, said
 from rosetta.repair.fix import Fix, Written, remade
 from rosetta.repair.settings import Settings
@@ -101,15 +99,9 @@ def _holder(fix: Fix) -> Any:
     used = {entry.dtype for entry in entries if len(entry.dims) > 1} | set(layout.SAFE_CODES)
 
     def holds(tensor: TensorInput, foreign: bool) -> bool:
-        if tensor.dtype not in layout.ALL_CODES or len(tensor.dims) > layout.MAX_DIMS:
-            return False
-        sizes = {flat_bytes(tensor.dtype, tensor.dims)}
-        sizes |= (
-            {rowwise_bytes(tensor.dtype, tensor.dims)} if tensor.dtype in layout.ROWS_FILLED_UP else set()
-        )
-        if tensor.data.nbytes not in sizes:
-            return False
-        return not foreign or tensor.dtype in (used if len(tensor.dims) > 1 else vectors | {"F32"})
+        is_whole = tensor.data.nbytes > 0 or 0 in tensor.dims  # and no placeholder
+        fits = is_whole and refusal(declared(tensor), "all") is None
+        return fits and (not foreign or tensor.dtype in (used if len(tensor.dims) > 1 else vectors | {"F32"}))
 
     return holds
 
@@ -121,13 +113,7 @@ def _tensors(fix: Fix, spool: Spool, container: AprContainer) -> tuple[list[Tens
     codes = {name: code for name, (_, code) in stored.items() if name not in fix.layout.dropped}
     names = [*codes, *(name for name in anew if name not in codes)]
     for name, source in anew.items():
-        _check_name(name)
+        check_name(name, container.path)
         if source.entry.dtype not in layout.CODES.get(codes.get(name, -1), ()):
             codes.pop(name, None)  # else it keeps the writer's own word for its dtype
     return [anew[name] if name in anew else stored[name][0] for name in names], codes
-
-
-def _check_name(name: str) -> None:
-    if len(name.encode()) > layout.MAX_NAME:
-        message = f"its name has {len(name.encode())} bytes, .apr holds {layout.MAX_NAME}"
-        raise UnsupportedError(message, where=f"tensor {name!r}", remedy="rename it")

@@ -20,6 +20,7 @@ from torch import Tensor
 from rosetta import blocks
 from rosetta.compare.weights import compare_weights
 from rosetta.containers.container import Container, Setting, TensorEntry, TensorInput
+from rosetta.containers.spool import declared
 from rosetta.diagnose.edits import FromOther
 from rosetta.dtypes import FLOATS
 from rosetta.repair.padding import FirstRows
@@ -36,7 +37,7 @@ WEIGHTS_AT_ONCE = 1 << 22  # decoded beside each other: a large embedding takes 
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedTensor:
     """A tensor ready to be written.
 
     Args:
@@ -58,7 +59,7 @@ class Drafted:
     notes: tuple[str, ...] = ()
 
     def __init__(self, tensor: TensorInput) -> None:
-        self.entry = TensorEntry(tensor.name, tensor.dtype, tensor.dims, tensor.data.nbytes)
+        self.entry = declared(tensor)
         self.tensors: Mapping[str, TensorEntry] = {tensor.name: self.entry}
         self.file_bytes, self._data = tensor.data.nbytes, tensor.data.reshape(-1)
 
@@ -70,7 +71,7 @@ class Drafted:
         """Nothing is open."""
 
 
-def encoded(planned: Planned, holds: Holds, other: Mapping[str, Weight], home: Container) -> Encoded:
+def encoded(planned: Planned, holds: Holds, other: Mapping[str, Weight], home: Container) -> EncodedTensor:
     """The bytes of a tensor: those of the file where they can stay, else the least change that is exact.
 
     Repaired values that no dtype holds honestly (those of a turned or rescaled quantised matrix are no more
@@ -84,14 +85,14 @@ def encoded(planned: Planned, holds: Holds, other: Mapping[str, Weight], home: C
     """
     own = next(_drafts(planned, holds, home))
     if _passes(planned, own, other):
-        return Encoded(own)
+        return EncodedTensor(own)
     in_full = _in_float32(planned)
     if _passes(planned, in_full, other):
-        return Encoded(in_full)
+        return EncodedTensor(in_full)
     theirs = tuple(
         taken for held in planned.held for taken in _taken_with_padding(held, other[held.weight.name])
     )
-    return Encoded(next(_drafts(replace(planned, held=theirs), holds, home)), taken=True)
+    return EncodedTensor(next(_drafts(replace(planned, held=theirs), holds, home)), taken=True)
 
 
 def _drafts(planned: Planned, holds: Holds, home: Container) -> Iterator[TensorInput]:

@@ -8,13 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from rosetta.containers.container import TensorInput
-from rosetta.containers.file_bytes import FileBytes
-from rosetta.containers.gguf.header import MAX_DIMS, read_header
 from rosetta.containers.gguf.reader import GgufContainer
-from rosetta.containers.gguf.writer import pack_gguf
-from rosetta.containers.spool import Progress, Spool, copied
+from rosetta.containers.gguf.writer import pack_gguf, refusal
+from rosetta.containers.spool import Progress, Spool, copied, declared
 from rosetta.containers.unfinished import unfinished
-from rosetta.dtypes import DTYPES, flat_bytes, whole_rows
 from rosetta.repair.changes import ABSENT, Change
 from rosetta.repair.fix import Fix, Written, remade, shape
 from rosetta.repair.gguf_keys import Keys, state_settings
@@ -37,12 +34,8 @@ def write_gguf_copy(path: Path, fix: Fix, progress: Progress) -> Written:
     container = fix.base.container
     assert isinstance(container, GgufContainer)
     written = Written()
-    file = FileBytes(container.files[0])
-    try:
-        header = read_header(file)
-        keys = Keys(file, header.order, container.metadata)
-    finally:
-        file.close()
+    header = container.header
+    keys = Keys(container.pairs(), header.order, container.metadata)
     if len(container.files) > 1:
         for key in SPLIT_KEYS:
             keys.pairs.pop(key, None)
@@ -69,16 +62,8 @@ def _tensors(fix: Fix, factors: tuple[float, ...], written: Written) -> Iterator
     vectors = {entry.dtype for entry in fix.base.container.tensors.values() if len(entry.dims) < 2}
 
     def holds(tensor: TensorInput, foreign: bool) -> bool:
-        fits = DTYPES[tensor.dtype].code is not None and whole_rows(tensor.dtype, tensor.dims)
-        if (
-            not fits
-            or len(tensor.dims) > MAX_DIMS
-            or tensor.data.nbytes != flat_bytes(tensor.dtype, tensor.dims)
-        ):
-            return False
-        return (
-            not foreign or len(tensor.dims) > 1 or tensor.dtype in vectors
-        )  # llama.cpp adds and multiplies by F32
+        plain = len(tensor.dims) > 1 or tensor.dtype in vectors  # llama.cpp adds and multiplies by F32
+        return refusal(declared(tensor)) is None and (plain or not foreign)
 
     for tensor in remade(fix, holds, written):
         if tensor.name != ROPE_FACTORS:

@@ -9,15 +9,12 @@ from typing import Any
 import numpy as np
 from gguf.constants import GGUFValueType
 
-from rosetta.containers.file_bytes import Cursor, FileBytes
 from rosetta.containers.gguf.packing import packed_pair, packed_text
-from rosetta.containers.gguf.values import read_values
 from rosetta.errors import UnsupportedError
 from rosetta.repair.changes import ABSENT, Change, said
 from rosetta.repair.fix import Fix
 from rosetta.repair.rope_scaling import as_gguf
 
-HEADER = 24  # bytes: magic, version, two counts
 ARRAY = int(GGUFValueType.ARRAY)
 SCALING = ("rope.scaling.", "rope.scale_linear")
 # Settings that GGUF has no key for: the tensors say it, or the architecture.
@@ -29,22 +26,16 @@ class Keys:
     """The keys and values of a GGUF file, each as its own bytes.
 
     Args:
-        file: the (first) file.
+        pairs: key -> both, as they stand in the file.
         order: its byte order, `<` or `>`.
         metadata: the same values decoded.
     """
 
-    def __init__(self, file: FileBytes, order: str, metadata: Mapping[str, Any]) -> None:
+    def __init__(self, pairs: Mapping[str, bytes], order: str, metadata: Mapping[str, Any]) -> None:
         self.order, self.metadata = order, metadata
         self.changes: list[Change] = []
-        self.pairs: dict[str, bytes] = {}
+        self.pairs = dict(pairs)
         self._renamed: dict[str, str] = {}  # new name -> the one that `metadata` knows
-        (count,) = struct.unpack(f"{order}Q", file.bytes(16, 8))
-        cursor = Cursor(file, HEADER)
-        for _ in range(count):
-            start = cursor.position
-            (key,) = read_values(cursor, order, 1)
-            self.pairs[key] = file.bytes(start, cursor.position - start)
 
     def put(self, key: str, value: Any, after: str = "") -> None:
         """Give a key a value, in its type where it has one that holds it; a new key goes behind its family.

@@ -29,7 +29,7 @@ WRITERS: dict[str, Callable[[Path, Fix, Progress], Written]] = {
 
 
 @dataclass(frozen=True)
-class Repair:
+class FileRepair:
     """What was found wrong, what was written, and what the written file is worth.
 
     Args:
@@ -53,7 +53,7 @@ class Repair:
 
 def repair_operands(
     left: str, right: str, target: Path, options: Options, listener: Listener | None = None
-) -> Repair:
+) -> FileRepair:
     """Compare two operands, write a copy of the wrong one with all confirmed repairs, and compare that.
 
     Args:
@@ -71,7 +71,7 @@ def repair_operands(
     before = compare_operands(left, right, options, listener)
     side = accused_side(before)
     if side is None:
-        return Repair(before)
+        return FileRepair(before)
     fix = planned_fix(before, side)
     writer = WRITERS.get(fix.base.container.kind)
     if writer is None:
@@ -79,7 +79,7 @@ def repair_operands(
     written = writer(target, fix, lambda what, done, total: listener.working(f"writing {what}", done, total))
     operands = {**before.operands, side: str(target)}
     after = compare_operands(operands["left"], operands["right"], options, _Progress(listener))
-    return Repair(before, side, written, after)
+    return FileRepair(before, side, written, after)
 
 
 class _Progress(Listener):

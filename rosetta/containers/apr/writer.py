@@ -48,7 +48,9 @@ def write_apr(
     with unfinished(path, replace=True) as place, Spool(path, place.parent, tensors) as spool:
         ordered = sorted(spool.tensors, key=lambda tensor: tensor.entry.name.encode())
         for tensor in ordered:
-            _check(path, tensor.entry, codes)
+            check_name(tensor.entry.name, path)
+            if error := refusal(tensor.entry, codes, path):
+                raise error
         flags = layout.HAS_VOCAB if "tokenizer.vocabulary" in metadata else 0
         if any(DTYPES[tensor.entry.dtype].block_size != 1 for tensor in ordered):
             flags |= layout.QUANTIZED
@@ -117,47 +119,56 @@ class _Sink:
         self.checksum = zlib.crc32(chunk, self.checksum)
 
 
-def _check(path: Path, entry: TensorEntry, codes: Codes) -> None:
-    """Raise unless the format holds the tensor, and each loader where `codes` is `safe`."""
+def check_name(name: str, path: Path) -> None:
+    """Raise unless the format holds a tensor of that name.
+
+    Raises:
+        UnsupportedError: it is too long, or empty.
+    """
+    length = len(name.encode())
+    if not 0 < length <= layout.MAX_NAME:
+        message = f"its name has {length} bytes, .apr holds 1 to {layout.MAX_NAME}"
+        raise UnsupportedError(message, file=path, where=f"tensor {name!r}", remedy="rename it")
+
+
+def refusal(
+    entry: TensorEntry, codes: Codes, path: Path | None = None
+) -> UnsupportedError | UsageError | None:
+    """Why the format (with `safe` each loader) does not hold a tensor, whatever its name; None where it does."""
     where = f"tensor {entry.name!r}"
-    if not 0 < len(entry.name.encode()) <= layout.MAX_NAME:
-        message = f"its name has {len(entry.name.encode())} bytes, .apr holds 1 to {layout.MAX_NAME}"
-        raise UnsupportedError(message, file=path, where=where, remedy="rename it")
     if len(entry.dims) > layout.MAX_DIMS:
         message = f"has {len(entry.dims)} dims, .apr holds {layout.MAX_DIMS}"
-        raise UnsupportedError(message, file=path, where=where, remedy="reshape it")
+        return UnsupportedError(message, file=path, where=where, remedy="reshape it")
     if entry.dtype not in layout.ALL_CODES:
         remedy = f"write it as one of {', '.join(layout.SAFE_CODES)}"
-        raise UnsupportedError(f".apr holds no {entry.dtype}", file=path, where=where, remedy=remedy)
+        return UnsupportedError(f".apr holds no {entry.dtype}", file=path, where=where, remedy=remedy)
     sizes = {flat_bytes(entry.dtype, entry.dims)}
     if codes == "all":
-        sizes |= {0} | (
-            {rowwise_bytes(entry.dtype, entry.dims)} if entry.dtype in layout.ROWS_FILLED_UP else set()
-        )
-    else:
-        _check_safe(path, entry, where)
+        sizes.add(0)  # a placeholder
+        if entry.dtype in layout.ROWS_FILLED_UP:
+            sizes.add(rowwise_bytes(entry.dtype, entry.dims))
+    elif problem := _unsafe(entry):
+        remedy = f"write it as {problem[1]}, or ask for all codes"
+        return UnsupportedError(problem[0], file=path, where=where, remedy=remedy)
     if entry.nbytes not in sizes:
         message = f"{list(entry.dims)} of {entry.dtype} is {max(sizes)} bytes, {entry.nbytes} were given"
-        raise UsageError(message, file=path, where=where, remedy="give its data whole")
+        return UsageError(message, file=path, where=where, remedy="give its data whole")
+    return None
 
 
-def _check_safe(path: Path, entry: TensorEntry, where: str) -> None:
-    problem = None
+def _unsafe(entry: TensorEntry) -> tuple[str, str] | None:
+    """Why not every loader reads a tensor, and what to write instead; None where each does."""
     if entry.dtype not in layout.SAFE_CODES:
-        problem = (
+        return (
             f"{entry.dtype} is not read alike by every .apr loader",
             f"one of {', '.join(layout.SAFE_CODES)}",
         )
-    elif len(entry.dims) < 2 and entry.dtype != "F32":
-        problem = f"a vector of {entry.dtype} is not read by every .apr loader", "F32"
-    elif not whole_rows(entry.dtype, entry.dims):
-        problem = (
-            f"its rows of {entry.dims[-1]} weights are no whole blocks of {entry.dtype}",
-            "F16, BF16 or F32",
-        )
-    if problem:
-        remedy = f"write it as {problem[1]}, or ask for all codes"
-        raise UnsupportedError(problem[0], file=path, where=where, remedy=remedy)
+    if len(entry.dims) < 2 and entry.dtype != "F32":
+        return f"a vector of {entry.dtype} is not read by every .apr loader", "F32"
+    if not whole_rows(entry.dtype, entry.dims):
+        message = f"its rows of {entry.dims[-1]} weights are no whole blocks of {entry.dtype}"
+        return message, "F16, BF16 or F32"
+    return None
 
 
 def _encoded_metadata(path: Path, metadata: Mapping[str, Any]) -> bytes:

@@ -70,6 +70,18 @@ def read_header(file: FileBytes) -> GgufHeader:
     return GgufHeader(version, order, metadata, entries, places, alignment, tuple(notes))
 
 
+def read_pairs(file: FileBytes, order: str) -> dict[str, bytes]:
+    """Each key of a header that `read_header` has found sound, and it with its value as they stand in the file."""
+    (count,) = struct.unpack(f"{order}Q", file.bytes(16, 8))
+    cursor = Cursor(file, 24)  # behind magic, version and two counts
+    pairs: dict[str, bytes] = {}
+    for _ in range(count):
+        start = cursor.position
+        (key,) = read_values(cursor, order, 1)
+        pairs[key] = file.bytes(start, cursor.position - start)
+    return pairs
+
+
 def _version(cursor: Cursor) -> tuple[int, str]:
     raw = cursor.take(4)
     little, big = int.from_bytes(raw, "little"), int.from_bytes(raw, "big")

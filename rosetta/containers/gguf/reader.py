@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rosetta.containers.byte_order import NATIVE, swap_in_place
 from rosetta.containers.container import Setting, TensorEntry
 from rosetta.containers.file_bytes import FileBytes
-from rosetta.containers.gguf.header import GgufHeader, read_header
+from rosetta.containers.gguf.header import GgufHeader, read_header, read_pairs
 from rosetta.containers.gguf.values import LazyMetadata
 from rosetta.containers.settings import GGUF_KINDS, held
 from rosetta.containers.span import slice_of
@@ -73,6 +73,16 @@ class GgufContainer:
     def files(self) -> tuple[Path, ...]:
         """The file, or all its shards in order."""
         return tuple(file.path for file, _ in self._shards)
+
+    @property
+    def header(self) -> GgufHeader:
+        """The (first) file's."""
+        return self._shards[0][1]
+
+    def pairs(self) -> dict[str, bytes]:
+        """Each key of the (first) file, and it with its value as they stand there."""
+        file, header = self._shards[0]
+        return read_pairs(file, header.order)
 
     def read(self, name: str, start: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
         """See `Container.read`."""

@@ -59,7 +59,9 @@ def write_gguf(
     alignment = int(metadata.get("general.alignment") or DEFAULT_ALIGNMENT)
     with folder_beside(path) as folder, Spool(path, folder, tensors) as spool:
         for tensor in spool.tensors:
-            _check(path, tensor.entry)
+            _check_name(tensor.entry.name, path)
+            if error := refusal(tensor.entry, path):
+                raise error
         size = split_max_tensors or max(1, len(spool.tensors))
         shards = [spool.tensors[start : start + size] for start in range(0, len(spool.tensors), size)] or [[]]
         names = _names(path, len(shards))
@@ -109,6 +111,13 @@ def pack_gguf(
         out.write(bytes(-out.tell() % alignment if tensors else 0))
 
 
+def _check_name(name: str, path: Path) -> None:
+    length = len(name.encode())
+    if length > MAX_NAME:
+        message = f"its name has {length} bytes, GGUF holds {MAX_NAME}"
+        raise UnsupportedError(message, file=path, where=f"tensor {name!r}", remedy="rename it")
+
+
 def _swapped(tensor: TensorSource) -> Chunk:
     data = np.frombuffer(bytearray(b"".join(tensor.chunks())), np.uint8)
     swap_in_place(tensor.entry.dtype, data)
@@ -152,23 +161,20 @@ def _split(order: str, number: int, shards: Sequence[Sequence[TensorSource]]) ->
     return [packed_pair(order, key, value) for key, value in keys.items()]
 
 
-def _check(path: Path, entry: TensorEntry) -> None:
-    """Raise unless GGUF holds the tensor."""
+def refusal(entry: TensorEntry, path: Path | None = None) -> UnsupportedError | UsageError | None:
+    """Why GGUF does not hold a tensor, whatever its name; None where it does."""
     where = f"tensor {entry.name!r}"
-    if len(entry.name.encode()) > MAX_NAME:
-        message = f"its name has {len(entry.name.encode())} bytes, GGUF holds {MAX_NAME}"
-        raise UnsupportedError(message, file=path, where=where, remedy="rename it")
     if len(entry.dims) > MAX_DIMS:
         message = f"has {len(entry.dims)} dims, GGUF holds {MAX_DIMS}"
-        raise UnsupportedError(message, file=path, where=where, remedy="reshape it")
+        return UnsupportedError(message, file=path, where=where, remedy="reshape it")
     if entry.dtype not in DTYPES or DTYPES[entry.dtype].code is None:
-        raise UnsupportedError(f"GGUF holds no {entry.dtype}", file=path, where=where, remedy="convert it")
+        return UnsupportedError(f"GGUF holds no {entry.dtype}", file=path, where=where, remedy="convert it")
     if not whole_rows(entry.dtype, entry.dims):
-        message = (
-            f"its rows of {entry.dims[-1] if entry.dims else 1} weights are no whole blocks of {entry.dtype}"
-        )
-        raise UnsupportedError(message, file=path, where=where, remedy="write it as F16, BF16 or F32")
+        row = entry.dims[-1] if entry.dims else 1
+        message = f"its rows of {row} weights are no whole blocks of {entry.dtype}"
+        return UnsupportedError(message, file=path, where=where, remedy="write it as F16, BF16 or F32")
     size = flat_bytes(entry.dtype, entry.dims)
     if entry.nbytes != size:
         message = f"{list(entry.dims)} of {entry.dtype} is {size} bytes, {entry.nbytes} were given"
-        raise UsageError(message, file=path, where=where, remedy="give its data whole")
+        return UsageError(message, file=path, where=where, remedy="give its data whole")
+    return None
