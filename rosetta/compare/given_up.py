@@ -18,7 +18,8 @@ from torch import Tensor
 
 from rosetta import blocks
 from rosetta.compare.block_cuts import block_cut, common_ratio, plain_limit
-from rosetta.weight import FLOATS, Device, Weight, row_ranges
+from rosetta.dtypes import FLOATS
+from rosetta.weight import Device, Weight, row_ranges
 from rosetta.weight_cache import Kept
 from rosetta.workers import spread
 

@@ -17,7 +17,8 @@ from rosetta import blocks
 from rosetta.compare.block_cuts import block_cut, common_ratio
 from rosetta.compare.given_up import GivenUp, given_up
 from rosetta.compare.results import WeightDiff
-from rosetta.weight import FLOATS, Device, Weight, row_ranges, same_bytes, same_stored_rows
+from rosetta.dtypes import FLOATS
+from rosetta.weight import Device, Weight, row_ranges, same_bytes, same_stored_rows
 from rosetta.weight_cache import Kept
 from rosetta.workers import spread
 
