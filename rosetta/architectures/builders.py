@@ -37,10 +37,16 @@ def scores_of(c: Settings, **options: Any) -> Scores:
     return Scores(pattern=pattern if pattern in c else None, **options)
 
 
+def slides(c: Settings) -> bool:
+    """Whether the layer sees a window of tokens only."""
+    return bool(c.get("attention.sliding_window_pattern", c["attention.sliding_window"]))
+
+
 def attention(
     *,
     norm: Op | None,
     rope: Op | None,
+    after_rope: Callable[[str], Op | None] | None = None,
     head_norm: Callable[[str], Op] | None = None,
     scores: Scores | None = None,
     queries: Op | None = None,
@@ -54,7 +60,8 @@ def attention(
 
     Args:
         norm: of the input; None: it is read as it is.
-        rope: turns queries and keys, and whatever else is done to them then; None: nothing is.
+        rope: turns queries and keys; None: nothing does.
+        after_rope: `q` or `k` -> what is done to it then; None: nothing is, to that one or to either.
         head_norm: stem of a norm's name -> the norm over each head of queries or keys; None: there is none.
         scores: None: those of one window, or none, in all layers.
         queries, keys, values: None: the product with `attn_q` …, cut into heads, normed by `head_norm`.
@@ -72,9 +79,12 @@ def attention(
         product = Linear(f"attn_{part}", rows=(heads, length), columns=HIDDEN, heads=heads)
         return chain(product, None if head_norm is None or part == "v" else head_norm(f"attn_{part}_norm"))
 
+    def turn(part: str, rope: Op) -> Op:
+        return chain(rope, None if after_rope is None else after_rope(part))
+
     def block(x: str) -> list[Stage]:
         source = x if norm is None else "attn_norm"
-        turned = [] if rope is None else [Stage(f"{part}_rope", rope, (part,)) for part in ("q", "k")]
+        turned = [] if rope is None else [Stage(f"{part}_rope", turn(part, rope), (part,)) for part in "qk"]
         seen = ("q", "k") if rope is None else ("q_rope", "k_rope")
         stages = [] if norm is None else [Stage("attn_norm", norm, (x,))]
         stages += [
