@@ -27,6 +27,7 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu": "relu",
     "relu2": "relu_squared",
+    "xielu": "xielu",
 }
 
 
@@ -294,6 +295,8 @@ def _sliding_layers(read: SettingsReader, published: Mapping[str, Any]) -> list[
         stated_layers = [bool(slides) for slides in pattern.value][:layers]
         return stated_layers + stated_layers[-1:] * (int(layers) - len(stated_layers))
     every = read.architecture.full_attention_every
+    if pattern is None and every > 1:  # an older config says it as a number
+        pattern = read.spelled("sliding_window_pattern", "_sliding_window_pattern")
     if pattern is not None and type(pattern.value) is int:
         every = pattern.value
     if every > 1:  # llama.cpp, llama_hparams::set_swa_pattern: the last of every so many sees all

@@ -7,15 +7,17 @@ config keys, or products of several.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from rosetta.graph import TOKENS, Stage
 from rosetta.ops.attention import Context, Scores
 from rosetta.ops.experts import ExpertLinear, ExpertSum, Router
 from rosetta.ops.linear import Linear
 from rosetta.ops.lookup import Embedding
+from rosetta.ops.norm import Norm
 from rosetta.ops.op import Op, Settings, Size, chain
 from rosetta.ops.pointwise import Activation, Add, Gate
+from rosetta.ops.rotary import Rotary
 
 Block = Callable[[str], list[Stage]]
 """Name of the stage that is read -> the block's stages."""
@@ -40,6 +42,26 @@ def scores_of(c: Settings, **options: Any) -> Scores:
 def slides(c: Settings) -> bool:
     """Whether the layer sees a window of tokens only."""
     return bool(c.get("attention.sliding_window_pattern", c["attention.sliding_window"]))
+
+
+def windowed_rope(c: Settings, order: int) -> Rotary:
+    """The rotation: in layers with a window, of a base of its own and never scaled."""
+    return Rotary(order, base="rope.freq_base_swa", scaling=None) if slides(c) else Rotary(order)
+
+
+def head_norms(epsilon: str, kind: Literal["rms", "layer"]) -> Callable[[str], Op]:
+    """Norms of the heads of q and of k, each head with weights of its own, where the file has them.
+
+    Args:
+        epsilon: config key.
+        kind: of the norms.
+    """
+
+    def norm(stem: str) -> Op:
+        heads = HEADS if stem == "attn_q_norm" else KV_HEADS
+        return Norm(stem, epsilon, width=(heads, KEY), kind=kind, optional=True, bias=False)
+
+    return norm
 
 
 def attention(

@@ -16,14 +16,14 @@ from rosetta.architectures.builders import (
     output_of,
     scores_of,
     sequential,
-    slides,
+    windowed_rope,
 )
 from rosetta.architectures.readings import first_of, one_more_where, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.norm import Norm
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Scale, Softcap
-from rosetta.ops.rotary import SPLIT_HALF, Rotary
+from rosetta.ops.rotary import SPLIT_HALF
 
 NORMS = (
     "attn_norm",
@@ -57,7 +57,6 @@ def settings(read: Any) -> None:
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     """Attention with normed heads, then a gated network, each normed before and after."""
-    local = {"base": "rope.freq_base_swa", "scaling": None} if slides(c) else {}
     head_norm = partial(
         Norm, epsilon=a.epsilon_key, width=("attention.key_length",), kind="rms", optional=True, bias=False
     )
@@ -65,7 +64,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
         output_of(n - 1),
         attention(
             norm=a.norm_of("attn_norm"),
-            rope=Rotary(SPLIT_HALF, **local),
+            rope=windowed_rope(c, SPLIT_HALF),
             head_norm=head_norm,
             scores=scores_of(c),
             post_norm=a.norm_of("post_attention_norm"),

@@ -16,14 +16,14 @@ from rosetta.architectures.builders import (
     output_of,
     scores_of,
     sequential,
-    slides,
+    windowed_rope,
 )
 from rosetta.graph import Stage
 from rosetta.ops.linear import Linear
 from rosetta.ops.norm import Norm
 from rosetta.ops.op import Op, Settings, chain
 from rosetta.ops.pointwise import Heads
-from rosetta.ops.rotary import SPLIT_HALF, Rotary
+from rosetta.ops.rotary import SPLIT_HALF
 
 
 def settings(read: Any) -> None:
@@ -39,7 +39,6 @@ def settings(read: Any) -> None:
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     """Attention with q and k normed whole, then a gated network, each normed after."""
-    local = {"base": "rope.freq_base_swa", "scaling": None} if slides(c) else {}
 
     def normed(part: str, heads: str) -> Op:
         product = Linear(f"attn_{part}", rows=(heads, KEY), columns=HIDDEN)
@@ -50,7 +49,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
         output_of(n - 1),
         attention(
             norm=None,
-            rope=Rotary(SPLIT_HALF, **local),
+            rope=windowed_rope(c, SPLIT_HALF),
             scores=scores_of(c),
             queries=normed("q", HEADS),
             keys=normed("k", KV_HEADS),

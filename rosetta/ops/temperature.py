@@ -36,7 +36,8 @@ class Temperature(Elementwise):
         """Of each token, float64 [T]."""
         places = s.positions(tokens)
         position = torch.arange(places.start, places.stop, dtype=torch.float64) + self.offset
-        return 1 + s[self.scale] * torch.log1p(torch.floor(position / max(s[self.length], 1)))
+        beta: float = s[self.scale]
+        return 1 + beta * torch.log1p(torch.floor(position / max(s[self.length], 1)))
 
     def stretch(self, s: Step) -> None:  # a factor of each token's own
         return None

@@ -78,11 +78,11 @@ def _scaling(path: Path, value: Any) -> RopeScaling | None:
     table = value if isinstance(value, dict) else {}
     factors, long = table.get("factors"), table.get("long", [])
     magnitude, beyond, growth = table.get("magnitude", 1.0), table.get("beyond", 0), table.get("growth", 0.0)
-    lists = isinstance(factors, list) and isinstance(long, list) and type(beyond) is int
-    if not lists or not all(map(_is_number, [*factors, *long, magnitude, beyond, growth])):
+    if not isinstance(factors, list) or not isinstance(long, list) or type(beyond) is not int:
         raise _damaged(path, "rope.scaling", value, "a table of factors")
-    divisors = (tuple(float(np.float32(factor)) for factor in stated) for stated in (factors, long))
-    short, longer = divisors
+    if not all(map(_is_number, [*factors, *long, magnitude, beyond, growth])):
+        raise _damaged(path, "rope.scaling", value, "a table of factors")
+    short, longer = (tuple(float(np.float32(factor)) for factor in stated) for stated in (factors, long))
     return RopeScaling(short, float(magnitude), beyond, longer, float(growth))
 
 
