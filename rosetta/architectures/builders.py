@@ -16,7 +16,7 @@ from rosetta.ops.linear import Linear
 from rosetta.ops.lookup import Embedding
 from rosetta.ops.norm import Norm
 from rosetta.ops.op import Op, Settings, Size, chain
-from rosetta.ops.pointwise import Activation, Add, Gate
+from rosetta.ops.pointwise import Activation, Add, Clamp, Gate
 from rosetta.ops.rotary import Rotary
 
 Block = Callable[[str], list[Stage]]
@@ -70,6 +70,7 @@ def attention(
     rope: Op | None,
     after_rope: Callable[[str], Op | None] | None = None,
     head_norm: Callable[[str], Op] | None = None,
+    clamp: str | None = None,
     scores: Scores | None = None,
     queries: Op | None = None,
     keys: Op | None = None,
@@ -85,6 +86,7 @@ def attention(
         rope: turns queries and keys; None: nothing does.
         after_rope: `q` or `k` -> what is done to it then; None: nothing is, to that one or to either.
         head_norm: stem of a norm's name -> the norm over each head of queries or keys; None: there is none.
+        clamp: config key of between what queries, keys and values are held; None: they are not.
         scores: None: those of one window, or none, in all layers.
         queries, keys, values: None: the product with `attn_q` …, cut into heads, normed by `head_norm`.
         gate: of the context; its other input is the product with `attn_gate`.
@@ -99,7 +101,10 @@ def attention(
         if own is not None:
             return own
         product = Linear(f"attn_{part}", rows=(heads, length), columns=HIDDEN, heads=heads)
-        return chain(product, None if head_norm is None or part == "v" else head_norm(f"attn_{part}_norm"))
+        held = None if clamp is None else Clamp(clamp)
+        return chain(
+            product, held, None if head_norm is None or part == "v" else head_norm(f"attn_{part}_norm")
+        )
 
     def turn(part: str, rope: Op) -> Op:
         return chain(rope, None if after_rope is None else after_rope(part))

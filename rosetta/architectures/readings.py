@@ -94,6 +94,13 @@ def fused(stored: Stored, stems: Sequence[str], sizes: Sequence[int], groups: in
     ]
 
 
+def by_key_group(stored: Stored, c: Settings) -> list[Reading]:
+    """q, k and v of a tensor in which the queries that share a key, that key and its value lie beside each other; with
+    as many heads of keys as of queries: those of each head."""
+    groups = c["attention.head_count_kv"]
+    return fused(stored, QKV, [rows // groups for rows in qkv_sizes(c)], groups=groups)
+
+
 def experts(
     stored: Stored,
     stems: Sequence[str] | None = None,
