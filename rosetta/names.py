@@ -16,6 +16,7 @@ ALIASES = {
     "model.embed_positions": "position_embd",
 }
 BLOCK_ALIASES = {"self_attn.c_attn": "attn_qkv", "self_attn.qkv_proj": "attn_qkv"}
+ROPE_FACTORS = frozenset({"rope_freqs", "rope_factors_short", "rope_factors_long"})
 EXPERT = re.compile(r"\.experts\.(\d{1,5})\.")
 PREFIXES = ("", "model.", "transformer.")  # some exporters strip the outermost module's name
 
@@ -31,8 +32,8 @@ def canonical_name(name: str, architecture: Architecture, block_count: int) -> s
     expert = EXPERT.search(stem)
     if expert is not None:  # one of those that GGUF stacks in one tensor
         number, stem = expert[1], EXPERT.sub(".experts.", stem)
-    for prefix in PREFIXES:
-        found = table.get(prefix + stem)
+    for spelled in (*(prefix + stem for prefix in PREFIXES), stem.removeprefix("transformer.")):
+        found = table.get(spelled)
         if found is not None:
             return found + dot + suffix if expert is None else f"{found}.{number}.{suffix}"
     return None
@@ -62,4 +63,4 @@ def _tables(own: Architecture, block_count: int) -> tuple[dict[str, str], frozen
             f"model.layers.{layer}.{alias}": f"blk.{layer}.{name}" for alias, name in BLOCK_ALIASES.items()
         }
         table |= {name.format(bid=layer): found.format(bid=layer) for name, found in own.names.items()}
-    return table, frozenset(table.values()) | {"rope_freqs"}
+    return table, frozenset(table.values()) | ROPE_FACTORS

@@ -7,15 +7,17 @@ config keys, or products of several.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from rosetta.graph import TOKENS, Stage
 from rosetta.ops.attention import Context, Scores
 from rosetta.ops.experts import ExpertLinear, ExpertSum, Router
 from rosetta.ops.linear import Linear
 from rosetta.ops.lookup import Embedding
+from rosetta.ops.norm import Norm
 from rosetta.ops.op import Op, Settings, Size, chain
-from rosetta.ops.pointwise import Activation, Add, Gate
+from rosetta.ops.pointwise import Activation, Add, Clamp, Gate
+from rosetta.ops.rotary import Rotary
 
 Block = Callable[[str], list[Stage]]
 """Name of the stage that is read -> the block's stages."""
@@ -37,11 +39,38 @@ def scores_of(c: Settings, **options: Any) -> Scores:
     return Scores(pattern=pattern if pattern in c else None, **options)
 
 
+def slides(c: Settings) -> bool:
+    """Whether the layer sees a window of tokens only."""
+    return bool(c.get("attention.sliding_window_pattern", c["attention.sliding_window"]))
+
+
+def windowed_rope(c: Settings, order: int) -> Rotary:
+    """The rotation: in layers with a window, of a base of its own and never scaled."""
+    return Rotary(order, base="rope.freq_base_swa", scaling=None) if slides(c) else Rotary(order)
+
+
+def head_norms(epsilon: str, kind: Literal["rms", "layer"]) -> Callable[[str], Op]:
+    """Norms of the heads of q and of k, each head with weights of its own, where the file has them.
+
+    Args:
+        epsilon: config key.
+        kind: of the norms.
+    """
+
+    def norm(stem: str) -> Op:
+        heads = HEADS if stem == "attn_q_norm" else KV_HEADS
+        return Norm(stem, epsilon, width=(heads, KEY), kind=kind, optional=True, bias=False)
+
+    return norm
+
+
 def attention(
     *,
     norm: Op | None,
     rope: Op | None,
+    after_rope: Callable[[str], Op | None] | None = None,
     head_norm: Callable[[str], Op] | None = None,
+    clamp: str | None = None,
     scores: Scores | None = None,
     queries: Op | None = None,
     keys: Op | None = None,
@@ -54,8 +83,10 @@ def attention(
 
     Args:
         norm: of the input; None: it is read as it is.
-        rope: turns queries and keys, and whatever else is done to them then; None: nothing is.
+        rope: turns queries and keys; None: nothing does.
+        after_rope: `q` or `k` -> what is done to it then; None: nothing is, to that one or to either.
         head_norm: stem of a norm's name -> the norm over each head of queries or keys; None: there is none.
+        clamp: config key of between what queries, keys and values are held; None: they are not.
         scores: None: those of one window, or none, in all layers.
         queries, keys, values: None: the product with `attn_q` …, cut into heads, normed by `head_norm`.
         gate: of the context; its other input is the product with `attn_gate`.
@@ -70,11 +101,17 @@ def attention(
         if own is not None:
             return own
         product = Linear(f"attn_{part}", rows=(heads, length), columns=HIDDEN, heads=heads)
-        return chain(product, None if head_norm is None or part == "v" else head_norm(f"attn_{part}_norm"))
+        held = None if clamp is None else Clamp(clamp)
+        return chain(
+            product, held, None if head_norm is None or part == "v" else head_norm(f"attn_{part}_norm")
+        )
+
+    def turn(part: str, rope: Op) -> Op:
+        return chain(rope, None if after_rope is None else after_rope(part))
 
     def block(x: str) -> list[Stage]:
         source = x if norm is None else "attn_norm"
-        turned = [] if rope is None else [Stage(f"{part}_rope", rope, (part,)) for part in ("q", "k")]
+        turned = [] if rope is None else [Stage(f"{part}_rope", turn(part, rope), (part,)) for part in "qk"]
         seen = ("q", "k") if rope is None else ("q_rope", "k_rope")
         stages = [] if norm is None else [Stage("attn_norm", norm, (x,))]
         stages += [

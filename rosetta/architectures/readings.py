@@ -94,6 +94,13 @@ def fused(stored: Stored, stems: Sequence[str], sizes: Sequence[int], groups: in
     ]
 
 
+def by_key_group(stored: Stored, c: Settings) -> list[Reading]:
+    """q, k and v of a tensor in which the queries that share a key, that key and its value lie beside each other; with
+    as many heads of keys as of queries: those of each head."""
+    groups = c["attention.head_count_kv"]
+    return fused(stored, QKV, [rows // groups for rows in qkv_sizes(c)], groups=groups)
+
+
 def experts(
     stored: Stored,
     stems: Sequence[str] | None = None,
@@ -124,14 +131,31 @@ def experts(
     return found
 
 
-def one_more_where(*stems: str) -> Callable[[Stored], Sequence[Reading] | None]:
+def first_of(*ways: Readings) -> Readings:
+    """The first of several ways that has an answer."""
+
+    def read(stored: Stored, c: Settings) -> Sequence[Reading] | None:
+        return next((found for way in ways if (found := way(stored, c)) is not None), None)
+
+    return read
+
+
+def gate_beside_up(stored: Stored, c: Settings) -> Sequence[Reading] | None:
+    """Gate and up in one tensor of the name of up, the gate first."""
+    if stored.stem != "ffn_up" or not stored.dims:
+        return None
+    half = stored.dims[0] // 2
+    return fused(stored, GATE_UP, (half, half))
+
+
+def one_more_where(*stems: str) -> Readings:
     """Norms of which Hugging Face stores w and GGUF 1 + w, which is the canonical form.
 
     Args:
         stems: of the norms.
     """
 
-    def read(stored: Stored) -> Sequence[Reading] | None:
+    def read(stored: Stored, c: Settings) -> Sequence[Reading] | None:
         if not stored.foreign or stored.stem not in stems or stored.suffix != "weight":
             return None
         return [Reading(f"{stored.stem}.{stored.suffix}", edit=Mapped(_one_more))]

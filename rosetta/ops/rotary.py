@@ -17,6 +17,7 @@ from rosetta.weight import INTERLEAVED, SPLIT_HALF
 
 __all__ = ["INTERLEAVED", "SPLIT_HALF", "Rotary"]
 
+FACTORS = ("freqs", "factors_short", "factors_long")  # tensors of GGUF that hold rope scaling
 UNITS = 2.0  # float32 floor, see `linear.UNITS`
 
 
@@ -26,20 +27,24 @@ class Rotary(Op):
 
     Args:
         order: of the pairs within a head: interleaved or split-half.
-        dimensions, base, scaling: config keys: 2R, the base of the frequencies, what these are divided by.
+        dimensions, base, scaling: config keys: 2R, the base of the frequencies, what these are divided by; None: by
+            nothing.
     """
 
     order: int
     dimensions: str = "rope.dimension_count"
     base: str = "rope.freq_base"
-    scaling: str = "rope.scaling"
+    scaling: str | None = "rope.scaling"
 
     @property
     def keys(self) -> tuple[str, ...]:
-        return (self.dimensions, self.base, self.scaling)
+        return (self.dimensions, self.base, *([] if self.scaling is None else [self.scaling]))
 
     def tensors(self, c: Settings) -> Tensors:
-        return Tensors(settings={"rope_freqs.weight": (size(c, self.dimensions) // 2,)})
+        if self.scaling is None:
+            return Tensors()
+        pairs = (size(c, self.dimensions) // 2,)
+        return Tensors(settings={f"rope_{name}.weight": pairs for name in FACTORS})
 
     def compute(self, s: Step, *inputs: Tensor) -> Tensor:
         [x] = inputs
@@ -59,12 +64,14 @@ class Rotary(Op):
 
     def _angles(self, s: Step, tokens: int) -> tuple[Tensor, float]:
         """Angles of all tokens and rotary pairs, float64 [T, R] in radians, and YaRN's magnitude."""
-        pairs, scaling = s[self.dimensions] // 2, s[self.scaling]
+        pairs, scaling = s[self.dimensions] // 2, None if self.scaling is None else s[self.scaling]
         assert scaling is None or isinstance(scaling, RopeScaling)
-        frequency = s[self.base] ** (-torch.arange(pairs, dtype=torch.float64) / pairs)
+        frequency, places = (
+            s[self.base] ** (-torch.arange(pairs, dtype=torch.float64) / pairs),
+            s.positions(tokens),
+        )
         if scaling is not None:
-            frequency = frequency / torch.tensor(scaling.factors, dtype=torch.float64)
-        places = s.positions(tokens)
+            frequency = frequency / torch.tensor(scaling.at(places.stop), dtype=torch.float64)
         position = torch.arange(places.start, places.stop, dtype=torch.float64)
         return torch.outer(position, frequency), scaling.magnitude if scaling else 1.0
 
@@ -91,6 +98,6 @@ class Rotary(Op):
     def _angle_unit(self, rounding: Rounding, unit: float) -> float:
         """Relative rounding of an angle: rope scaling is held as float32 factors, whatever the arithmetic, and
         converters that compute them in float32 round the last bit another way."""
-        if rounding.agree(self.scaling):
+        if self.scaling is None or rounding.agree(self.scaling):
             return unit
         return max(unit, HALF_ULP[torch.float32] * math.sqrt(2))
