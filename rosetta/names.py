@@ -18,6 +18,7 @@ ALIASES = {
 BLOCK_ALIASES = {"self_attn.c_attn": "attn_qkv", "self_attn.qkv_proj": "attn_qkv"}
 ROPE_FACTORS = frozenset({"rope_freqs", "rope_factors_short", "rope_factors_long"})
 EXPERT = re.compile(r"\.experts\.(\d{1,5})\.")
+OWN_BIAS = "_bias"  # of a parameter that is no module: experts.down_proj_bias, e_score_correction_bias
 PREFIXES = ("", "model.", "transformer.")  # some exporters strip the outermost module's name
 
 
@@ -27,6 +28,8 @@ def canonical_name(name: str, architecture: Architecture, block_count: int) -> s
     stem, dot, suffix = name.rpartition(".")
     if suffix not in ("weight", "bias"):
         stem, dot, suffix = name, "", ""  # a parameter of a module itself: A_log
+        if name.endswith(OWN_BIAS) and not any(prefix + name in table for prefix in PREFIXES):
+            stem, dot, suffix = name.removesuffix(OWN_BIAS), ".", "bias"
     if stem in known:
         return name
     expert = EXPERT.search(stem)
@@ -35,7 +38,7 @@ def canonical_name(name: str, architecture: Architecture, block_count: int) -> s
     for spelled in (*(prefix + stem for prefix in PREFIXES), stem.removeprefix("transformer.")):
         found = table.get(spelled)
         if found is not None:
-            return found + dot + suffix if expert is None else f"{found}.{number}.{suffix}"
+            return found + dot + suffix if expert is None else f"{found}.{number}.{suffix or 'weight'}"
     return None
 
 

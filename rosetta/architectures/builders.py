@@ -12,6 +12,7 @@ from typing import Any, Literal
 from rosetta.graph import TOKENS, Stage
 from rosetta.ops.attention import Context, Scores
 from rosetta.ops.experts import ExpertLinear, ExpertSum, Router
+from rosetta.ops.latent import LatentKeys
 from rosetta.ops.linear import Linear
 from rosetta.ops.lookup import Embedding
 from rosetta.ops.norm import Norm
@@ -26,6 +27,8 @@ HIDDEN = "embedding_length"
 HEADS, KV_HEADS = "attention.head_count", "attention.head_count_kv"
 KEY, VALUE = "attention.key_length", "attention.value_length"
 FEED_FORWARD = "feed_forward_length"
+Q_RANK, KV_RANK = "attention.q_lora_rank", "attention.kv_lora_rank"
+KV_A = "attention.kv_a_length"  # the latent and the shared part of the keys
 
 
 def scores_of(c: Settings, **options: Any) -> Scores:
@@ -131,6 +134,62 @@ def attention(
         if post_norm is not None:
             stages.append(Stage("attn_post_norm", post_norm, ("attn_out",)))
         return stages
+
+    return block
+
+
+def latent_attention(
+    *,
+    norm: Op,
+    rope: Op | None,
+    latent_norm: Callable[[str], Op],
+    scores: Scores | None = None,
+    low_rank_queries: bool = True,
+    scale: Callable[[Op | None], Op] | None = None,
+) -> Block:
+    """Attention whose keys and values come out of one short vector a token, and queries out of another.
+
+    Args:
+        norm: of the input.
+        rope: turns the last dimensions of each head; None: nothing does.
+        latent_norm: stem of a norm's name (`attn_q_a_norm`, `attn_kv_a_norm`) -> the norm of a latent.
+        scores: None: those of no window.
+        low_rank_queries: whether queries come out of a latent; else out of the input.
+        scale: what is done to the turned queries besides; None: nothing is.
+    """
+
+    def block(x: str) -> list[Stage]:
+        stages = [Stage("attn_norm", norm, (x,))]
+        queries, source = Linear("attn_q", rows=(HEADS, KEY), columns=HIDDEN, heads=HEADS), "attn_norm"
+        if low_rank_queries:
+            stages += [
+                Stage("attn_q_a", Linear("attn_q_a", rows=Q_RANK, columns=HIDDEN), (source,)),
+                Stage("q_a", latent_norm("attn_q_a_norm"), ("attn_q_a",)),
+            ]
+            queries, source = Linear("attn_q_b", rows=(HEADS, KEY), columns=Q_RANK, heads=HEADS), "q_a"
+        latent = Linear("attn_kv_a_mqa", rows=KV_A, columns=HIDDEN)
+        values = Linear("attn_v_b", rows=(HEADS, VALUE), columns=KV_RANK, heads=HEADS, bias=False)
+        stages += [
+            Stage("q", queries, (source,)),
+            Stage("attn_kv_a_mqa", latent, ("attn_norm",)),
+            Stage("kv_a", latent_norm("attn_kv_a_norm"), ("attn_kv_a_mqa",)),
+            Stage("k", LatentKeys(), ("kv_a", "attn_kv_a_mqa")),
+            Stage("v", values, ("kv_a",)),
+        ]
+        seen = ("q", "k")
+        turned = rope if scale is None else scale(rope)
+        if turned is not None:
+            stages.append(Stage("q_rope", turned, ("q",)))
+            seen = ("q_rope", "k")
+        if rope is not None:
+            stages.append(Stage("k_rope", rope, ("k",)))
+            seen = (seen[0], "k_rope")
+        return [
+            *stages,
+            Stage("attn_scores", scores or Scores(window=None), seen),
+            Stage("attn_context", Context(), ("attn_scores", "v")),
+            Stage("attn_out", Linear("attn_output", rows=HIDDEN, columns=(HEADS, VALUE)), ("attn_context",)),
+        ]
 
     return block
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rosetta.ops.latent import NOPE
 from rosetta.ops.op import Settings
 from rosetta.weight import Order, Part, ValuesEdit
 
@@ -67,6 +68,8 @@ def standard_readings(stored: Stored, c: Settings) -> Sequence[Reading] | None:
     """What holds everywhere: q, k and v fused, experts stacked in one tensor of three dims."""
     if stored.stem == "attn_qkv":
         return fused(stored, QKV, qkv_sizes(c))
+    if stored.stem == "ffn_gate_up_exps":
+        return experts(stored, ("ffn_gate_exps", "ffn_up_exps"))
     if stored.stem.endswith("_exps"):
         return experts(stored)
     return None
@@ -126,7 +129,7 @@ def experts(
                 share = rows // len(stems)
                 sizes = (share,) * len(stems) if groups is None else (share // groups,) * len(stems)
                 part = Part(which, sizes, groups or 1)
-            name = f"{stem}.{e}.{stored.suffix}"
+            name = f"{stem}.{e}.{stored.suffix or 'weight'}"
             found.append(Reading(name, slot=(e, count), part=part, transposed=turned, dims=dims))
     return found
 
@@ -146,6 +149,36 @@ def gate_beside_up(stored: Stored, c: Settings) -> Sequence[Reading] | None:
         return None
     half = stored.dims[0] // 2
     return fused(stored, GATE_UP, (half, half))
+
+
+def latent_keys_values(stored: Stored, c: Settings) -> list[Reading] | None:
+    """Keys and values of latent attention: GGUF has a tensor of each, the keys' matrices turned; a Hugging Face folder
+    (and a GGUF of before 2025) one in which those of a head lie beside each other.
+
+    Canonical are a matrix of each head for the keys, `attn_k_b.3.weight`, and one of all heads' rows for the values.
+    """
+    heads, rank = c["attention.head_count"], c["attention.kv_lora_rank"]
+    own, value = c[NOPE], c["attention.value_length"]
+    if stored.stem == "attn_k_b" and len(stored.dims) == 3:
+        return [
+            Reading(
+                f"attn_k_b.{head}.weight",
+                slot=(head, stored.dims[0]),
+                transposed=True,
+                dims=stored.dims[1:],
+            )
+            for head in range(stored.dims[0])
+        ]
+    if stored.stem == "attn_v_b" and len(stored.dims) == 3:
+        rows = stored.dims[0] * stored.dims[1]
+        return [Reading("attn_v_b.weight", dims=(rows, stored.dims[2]))]
+    if stored.stem == "attn_kv_b" and rank:
+        keys = [
+            Reading(f"attn_k_b.{head}.weight", part=Part(2 * head, (own, value) * heads))
+            for head in range(heads)
+        ]
+        return [*keys, Reading("attn_v_b.weight", part=Part(1, (own, value), heads))]
+    return None
 
 
 def one_more_where(*stems: str) -> Readings:

@@ -23,18 +23,20 @@ UNITS = 2.0  # float32 floor, see `linear.UNITS`
 
 @dataclass(frozen=True)
 class Rotary(Op):
-    """Turns the first 2R dimensions of each head, [T, N, D]; those beyond pass.
+    """Turns the first 2R dimensions of each head, [T, N, D], or the last ones; the others pass.
 
     Args:
         order: of the pairs within a head: interleaved or split-half.
         dimensions, base, scaling: config keys: 2R, the base of the frequencies, what these are divided by; None: by
             nothing.
+        last: whether the last dimensions are turned.
     """
 
     order: int
     dimensions: str = "rope.dimension_count"
     base: str = "rope.freq_base"
     scaling: str | None = "rope.scaling"
+    last: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -50,17 +52,18 @@ class Rotary(Op):
         [x] = inputs
         angles, magnitude = self._angles(s, len(x))
         cos, sin = ((f(angles) * magnitude).to(x)[:, None, :] for f in (torch.cos, torch.sin))  # [T, 1, R]
-        first, second = self._halves(s)
+        first, second = self._halves(s, x.shape[-1])
         y, a, b = x.clone(), x[..., first], x[..., second]
         y[..., first], y[..., second] = a * cos - b * sin, b * cos + a * sin
         return y
 
-    def _halves(self, s: Step) -> tuple[slice, slice]:
+    def _halves(self, s: Step, head_size: int) -> tuple[slice, slice]:
         """Where the first and the second of each pair lie in a head."""
         pairs = s[self.dimensions] // 2
+        start = max(head_size - 2 * pairs, 0) if self.last else 0
         if self.order == INTERLEAVED:
-            return slice(0, 2 * pairs, 2), slice(1, 2 * pairs, 2)
-        return slice(0, pairs), slice(pairs, 2 * pairs)
+            return slice(start, start + 2 * pairs, 2), slice(start + 1, start + 2 * pairs, 2)
+        return slice(start, start + pairs), slice(start + pairs, start + 2 * pairs)
 
     def _angles(self, s: Step, tokens: int) -> tuple[Tensor, float]:
         """Angles of all tokens and rotary pairs, float64 [T, R] in radians, and YaRN's magnitude."""
@@ -82,14 +85,14 @@ class Rotary(Op):
         # position × inverse frequency × 2⁻²³: what rounding the angle to float32 turns the pair by.
         turn = torch.zeros(len(x), 1, x.shape[-1])
         angles = 2 * self._angles(s, len(x))[0].float()[:, None, :]  # [T, 1, R]
-        for half in self._halves(s):
+        for half in self._halves(s, x.shape[-1]):
             turn[..., half] = angles
         turned = UNITS * unit + turn.to(x.device) * self._angle_unit(rounding, unit)
         floor = turned * x.abs().amax(-1, keepdim=True)
         if before is None:
             return Spread(torch.zeros((), device=x.device), floor)
         explained, earlier = before.explained.expand_as(x).clone(), before.floor.expand_as(x).clone()
-        first, second = self._halves(s)
+        first, second = self._halves(s, x.shape[-1])
         # a' = a cos − b sin, b' = b cos + a sin: whatever the angle, neither is off by more than both together.
         explained[..., first] = explained[..., second] = explained[..., first] + explained[..., second]
         earlier[..., first] = earlier[..., second] = torch.hypot(earlier[..., first], earlier[..., second])
