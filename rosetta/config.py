@@ -220,7 +220,6 @@ def _scaling(read: SettingsReader, pairs: int, theta: float) -> Value:
     """Rope scaling as factors: a tensor `rope_freqs` here counts as absent, the model puts it in."""
     if "rope.scaling" in read.overrides:
         return Value(read.overrides["rope.scaling"], "rope.scaling")
-    settings = read.container.settings
     context = read.config["context_length"].value
     setting = read.raw("rope.scaling")
     try:
@@ -230,8 +229,7 @@ def _scaling(read: SettingsReader, pairs: int, theta: float) -> Value:
                 stated = {**setting.value, "original_max_position_embeddings": outer.value}
                 setting = Setting(stated, setting.key)
             return Value(scaling_from_parameters(setting.value, pairs, theta, context), setting.key)
-        values = {key: found.value for key, found in settings.items()}
-        scaling = scaling_from_gguf(values, pairs, theta, context)
+        scaling = scaling_from_gguf(read.stated("rope.scal"), pairs, theta, context)
         return Value(scaling, "rope.scaling.type" if scaling else None, "" if scaling else "none")
     except UnknownRuleError as error:
         raise UnsupportedError(f"rope scaling: {error}", file=read.container.path, remedy=NOT_RUN) from error

@@ -74,6 +74,12 @@ class SettingsReader:
             and not (without_rotary and key.startswith("rope."))
         )
 
+    def stated(self, prefix: str) -> dict[str, Any]:
+        """All that the file states under keys that begin so."""
+        found = {k: setting.value for k, setting in self.container.settings.items() if k.startswith(prefix)}
+        self._asked.update(found)
+        return found
+
     def raw(self, key: str) -> Setting | None:
         self._asked.add(key)
         if key in self.overrides:
