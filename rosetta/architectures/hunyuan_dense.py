@@ -17,7 +17,7 @@ def settings(read: Any) -> None:
     converter, which writes the raised base)."""
     stated = read.raw("rope.scaling")
     alpha = stated.value.get("alpha") if stated is not None and isinstance(stated.value, dict) else None
-    if read.container.kind == "gguf" or type(alpha) not in (int, float) or not alpha > 0:
+    if read.container.kind == "gguf" or not isinstance(alpha, int | float) or not alpha > 0:
         return
     dimensions, theta = read.config["rope.dimension_count"].value, read.config["rope.freq_base"]
     raised = theta.value * alpha ** (dimensions / max(dimensions - 2, 1))
