@@ -35,7 +35,8 @@ def canonical_name(name: str, architecture: Architecture, block_count: int) -> s
     expert = EXPERT.search(stem)
     if expert is not None:  # one of those that GGUF stacks in one tensor
         number, stem = expert[1], EXPERT.sub(".experts.", stem)
-    for spelled in (*(prefix + stem for prefix in PREFIXES), stem.removeprefix("transformer.")):
+    inner = stem.replace("language_model.", "", 1)  # the text part of what sees images as well
+    for spelled in (*(prefix + inner for prefix in PREFIXES), stem.removeprefix("transformer.")):
         found = table.get(spelled)
         if found is not None:
             return found + dot + suffix if expert is None else f"{found}.{number}.{suffix or 'weight'}"

@@ -73,7 +73,8 @@ class Architecture:
         readings: how stored tensors are read, see `readings.Readings`.
         names: Hugging Face name of a tensor, less `.weight`, with `{bid}` for the layer -> canonical one, where
             gguf-py's tables say otherwise or nothing.
-        before, layer, after: the stages before the layers, of layer n with its settings, after so many layers.
+        before, layer, after: the stages before the layers with the settings outside them, of layer n with its
+            settings, after so many layers.
     """
 
     name: str
@@ -96,7 +97,9 @@ class Architecture:
     settings: Callable[[Any], None] = lambda read: None
     readings: Readings = standard_readings
     names: Mapping[str, str] = field(default_factory=dict, hash=False)
-    before: Callable[[Architecture], list[Stage]] = lambda a: embedding(positions=a.learned_positions)
+    before: Callable[[Architecture, Settings], list[Stage]] = lambda a, c: embedding(
+        positions=a.learned_positions
+    )
     layer: Callable[[Architecture, Settings, int], list[Stage]] = lambda a, c, n: decoder_layer(a, c, n)
     after: Callable[[Architecture, int], list[Stage]] = lambda a, layers: head(
         output_of(layers - 1), norm=a.norm_of("output_norm")
@@ -119,7 +122,7 @@ class Architecture:
             layers: how many.
         """
         return build_graph(
-            self.before(self),
+            self.before(self, settings_of(None)),
             (self.layer(self, settings_of(n), n) for n in range(layers)),
             self.after(self, layers),
             settings_of,

@@ -55,7 +55,7 @@ BLOOM = Architecture(
     rope=None,
     settings=settings,
     readings=readings,
-    before=lambda a: embedding(a.norm_of("token_embd_norm")),
+    before=lambda a, c: embedding(a.norm_of("token_embd_norm")),
     layer=layer,
     huggingface={  # transformers, BloomConfig
         "block_count": 2,

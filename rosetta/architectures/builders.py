@@ -78,6 +78,7 @@ def attention(
     queries: Op | None = None,
     keys: Op | None = None,
     values: Op | None = None,
+    reuse: int | None = None,
     gate: Gate | None = None,
     out: Op | None = None,
     post_norm: Op | None = None,
@@ -92,6 +93,7 @@ def attention(
         clamp: config key of between what queries, keys and values are held; None: they are not.
         scores: None: those of one window, or none, in all layers.
         queries, keys, values: None: the product with `attn_q` …, cut into heads, normed by `head_norm`.
+        reuse: number of another layer, whose keys and values are seen; None: the layer has its own.
         gate: of the context; its other input is the product with `attn_gate`.
         out: None: the product with `attn_output`.
         post_norm: of the result.
@@ -114,16 +116,18 @@ def attention(
 
     def block(x: str) -> list[Stage]:
         source = x if norm is None else "attn_norm"
-        turned = [] if rope is None else [Stage(f"{part}_rope", turn(part, rope), (part,)) for part in "qk"]
-        seen = ("q", "k") if rope is None else ("q_rope", "k_rope")
+        own, keys = "qk" if reuse is None else "q", "k" if rope is None else "k_rope"
+        other = "" if reuse is None else f"layers.{reuse}."
         stages = [] if norm is None else [Stage("attn_norm", norm, (x,))]
+        stages.append(Stage("q", projected("q", HEADS, KEY), (source,)))
+        if reuse is None:
+            stages.append(Stage("k", projected("k", KV_HEADS, KEY), (source,)))
+            stages.append(Stage("v", projected("v", KV_HEADS, VALUE), (source,)))
+        stages += [] if rope is None else [Stage(f"{part}_rope", turn(part, rope), (part,)) for part in own]
+        seen = ("q" if rope is None else "q_rope", other + keys)
         stages += [
-            Stage("q", projected("q", HEADS, KEY), (source,)),
-            Stage("k", projected("k", KV_HEADS, KEY), (source,)),
-            Stage("v", projected("v", KV_HEADS, VALUE), (source,)),
-            *turned,
             Stage("attn_scores", scores or Scores(), seen),
-            Stage("attn_context", Context(), ("attn_scores", "v")),
+            Stage("attn_context", Context(), ("attn_scores", other + "v")),
         ]
         if gate is not None:
             opened = Linear("attn_gate", rows=(HEADS, VALUE), columns=HIDDEN)

@@ -13,6 +13,9 @@ def settings(read: Any) -> None:
         stated = read.spelled("n_inner")
         width = stated.value if stated is not None else 4 * read.config["embedding_length"].value
         read.fixed("feed_forward_length", width, "n_inner, or four times the embedding length")
+        named = read.spelled("activation_function")  # hidden_act is none of its keys
+        tanh = named is None or named.value in ("gelu_new", "gelu_pytorch_tanh")
+        read.fixed("activation", "gelu_tanh" if tanh else str(named.value), "activation_function")
         read.take("attention.head_count_kv", "count", 8, ("num_query_groups",))
 
 

@@ -23,7 +23,7 @@ GEMMA = Architecture(
     activation="gelu_tanh",
     settings=settings,
     readings=first_of(one_more_where("attn_norm", "ffn_norm", "output_norm"), standard_readings),
-    before=lambda a: embedding(Scale("embedding_scale")),
+    before=lambda a, c: embedding(Scale("embedding_scale")),
     huggingface={  # transformers, GemmaConfig
         "block_count": 28,
         "context_length": 8192,

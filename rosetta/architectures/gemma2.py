@@ -73,7 +73,7 @@ GEMMA2 = Architecture(
         "model.layers.{bid}.pre_feedforward_layernorm": "blk.{bid}.ffn_norm",
         "model.layers.{bid}.post_feedforward_layernorm": "blk.{bid}.post_ffw_norm",
     },
-    before=lambda a: embedding(Scale("embedding_scale")),
+    before=lambda a, c: embedding(Scale("embedding_scale")),
     layer=layer,
     after=lambda a, layers: head(
         output_of(layers - 1), Softcap("final_logit_softcapping"), norm=a.norm_of("output_norm")

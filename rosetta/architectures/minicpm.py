@@ -33,7 +33,7 @@ MINICPM = Architecture(
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-6),
     rope=INTERLEAVED,
     settings=settings,
-    before=lambda a: embedding(Scale("embedding_scale")),
+    before=lambda a, c: embedding(Scale("embedding_scale")),
     layer=layer,
     after=lambda a, layers: head(
         output_of(layers - 1), Scale("logit_scale", inverse=True), norm=a.norm_of("output_norm")

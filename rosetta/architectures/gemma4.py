@@ -1,0 +1,313 @@
+"""Gemma 4: gemma 3 with heads of another size in the layers that see all tokens, keys that serve as values or are
+another layer's, embeddings of each layer's own (E2B, E4B), or experts beside the dense network (26B)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from rosetta.architectures.architecture import Architecture, Default
+from rosetta.architectures.builders import (
+    HIDDEN,
+    KEY,
+    KV_HEADS,
+    attention,
+    embedding,
+    feed_forward,
+    head,
+    output_of,
+    scores_of,
+    slides,
+)
+from rosetta.architectures.readings import Reading, Stored, experts, standard_readings
+from rosetta.graph import Stage
+from rosetta.ops.experts import ExpertLinear, ExpertSum, Router
+from rosetta.ops.factors import Factors
+from rosetta.ops.linear import Linear
+from rosetta.ops.norm import Norm
+from rosetta.ops.op import Op, Settings, chain
+from rosetta.ops.per_layer import (
+    PROJECTION_SCALE,
+    ROWS_SCALE,
+    SUM_SCALE,
+    WIDTH,
+    per_layer_block,
+    per_layer_embedding,
+)
+from rosetta.ops.pointwise import Activation, Add, Scale, Softcap
+from rosetta.ops.rotary import SPLIT_HALF, Rotary
+from rosetta.rope_scaling import scaling_from_parameters
+
+PATTERN, DERIVED = "attention.sliding_window_pattern", "worked out from other keys"
+GLOBAL_HEAD, GLOBAL_ROPE = (
+    512,
+    {"rope_type": "proportional", "partial_rotary_factor": 0.25},
+)  # Gemma4TextConfig
+
+
+def settings(read: Any) -> None:
+    """What each layer has of its own, and the factors that no file states."""
+    config = {key: value.value for key, value in read.config.items()}
+    layers, width = config["block_count"], config["embedding_length"]
+    of_folder = read.container.kind == "huggingface"
+    stated = config.get(PATTERN, True)
+    local = [bool(flag) for flag in (stated if isinstance(stated, tuple) else [stated] * layers)]
+    if of_folder:
+        local[-1] = False  # transformers has the last one see all
+        read.by_layer(PATTERN, local)
+        _heads_of_folder(read, local, layers)
+    else:
+        _heads_of_gguf(read, local)
+    read.take("rope.freq_base_swa", "number", 10000.0)
+    read.fixed("attention.scale", 1.0, "the architecture's")
+    read.take("final_logit_softcapping", "number", Default(apr=30.0, gguf=30.0, huggingface=0.0))
+    read.fixed("embedding_scale", math.sqrt(width), "√(embedding length)")
+    _sharing(read, local, layers)
+    _per_layer(read, width)
+    _experts(read, width)
+
+
+def _heads_of_folder(read: Any, local: list[bool], layers: int) -> None:
+    """Sizes and numbers of heads, and the rotation, as the config says them: for each layer, or for all that see
+    everything."""
+    config, own = read.config, read.spelled("per_layer_config")
+    size, kv_heads = config["attention.key_length"].value, config["attention.head_count_kv"].value
+    spelled = {key: read.spelled(key) for key in ("global_head_dim", "num_global_key_value_heads")}
+    large, few = (setting.value if setting is not None else None for setting in spelled.values())
+    shared = read.spelled("attention_k_eq_v")
+    few = few if shared is not None and shared.value else None
+    listed = {int(n): table for n, table in own.value.items()} if own is not None else None
+
+    def of(layer: int, key: str, otherwise: int, globally: int | None) -> int:
+        if listed is not None:
+            return int(listed.get(layer, {}).get(key, otherwise))
+        return otherwise if local[layer] or globally is None else globally
+
+    sizes = [of(n, "head_dim", size, large or GLOBAL_HEAD) for n in range(layers)]
+    for key in ("attention.key_length", "attention.value_length"):
+        read.by_layer(key, sizes)
+    counts = [of(n, "num_key_value_heads", kv_heads, few) for n in range(layers)]
+    read.by_layer("attention.head_count_kv", counts)
+    whole = next((size for size, slid in zip(sizes, local, strict=True) if not slid), size)
+    read.fixed("rope.dimension_count", whole, "the key length")
+    read.fixed("rope.dimension_count_swa", size, "the key length")
+    raw = read.raw("rope.scaling")
+    table = raw.value if raw is not None and isinstance(raw.value, Mapping) else GLOBAL_ROPE
+    theta, context = config["rope.freq_base"].value, config["context_length"].value
+    read.fixed(
+        "rope.scaling", scaling_from_parameters(table, whole // 2, theta, context), "the config's rule"
+    )
+    shares = shared is not None and bool(shared.value)
+    read.by_layer("attention.keys_are_values", [shares and not slid for slid in local])
+    doubled, kept = read.spelled("use_double_wide_mlp"), layers - _shared_layers(read)
+    if doubled is not None and doubled.value:
+        ffn = config["feed_forward_length"].value
+        read.by_layer("feed_forward_length", [ffn if n < kept else 2 * ffn for n in range(layers)])
+
+
+def _heads_of_gguf(read: Any, local: list[bool]) -> None:
+    """The same out of a GGUF file's keys, one for each kind of layer."""
+    for key in ("attention.key_length", "attention.value_length"):
+        whole = read.config[key].value
+        windowed = read.raw(f"{key}_swa")
+        part = windowed.value if windowed is not None else whole
+        read.by_layer(key, [part if slid else whole for slid in local], f"{key} and {key}_swa")
+    last = read.config["attention.key_length"].value
+    part = (
+        max((size for size, slid in zip(last, local, strict=True) if slid), default=0)
+        if isinstance(last, tuple)
+        else last
+    )
+    read.take("rope.dimension_count_swa", "count", part, note="the key length")
+    names = read.container.tensors
+    fused = [f"blk.{n}.attn_qkv.weight" in names for n in range(len(local))]
+    stored = [f"blk.{n}.attn_v.weight" in names or fused[n] for n in range(len(local))]
+    keyed = [f"blk.{n}.attn_k.weight" in names for n in range(len(local))]
+    read.by_layer("attention.keys_are_values", [k and not v for k, v in zip(keyed, stored, strict=True)])
+
+
+def _shared_layers(read: Any) -> int:
+    """How many of the last layers have no keys of their own."""
+    read.take("attention.shared_kv_layers", "count", 0, ("num_kv_shared_layers",))
+    return int(read.config["attention.shared_kv_layers"].value)
+
+
+def _sharing(read: Any, local: list[bool], layers: int) -> None:
+    """Whose keys and values each layer has: its own, or those of the last layer of its kind that has some."""
+    own = max(layers - _shared_layers(read), 0)
+    last = {slid: n for n, slid in enumerate(local[:own])}
+    read.by_layer("attention.kv_layer", [n if n < own else last.get(local[n], n) for n in range(layers)])
+
+
+def _per_layer(read: Any, width: int) -> None:
+    """The embeddings of each layer's own, where there are any, and their factors."""
+    part = read.take(
+        WIDTH, "count", Default(apr=0, gguf=0, huggingface=256), ("hidden_size_per_layer_input",)
+    )
+    rows = read.spelled("vocab_size_per_layer_input") if read.container.kind == "huggingface" else None
+    vocabulary = rows.value if rows is not None else read.config["vocab_size"].value
+    read.fixed("per_layer_vocab_size", vocabulary, "vocab_size_per_layer_input, or vocab_size")
+    for key, factor in (
+        (ROWS_SCALE, math.sqrt(part)),
+        (PROJECTION_SCALE, width**-0.5),
+        (SUM_SCALE, 0.5**0.5),
+    ):
+        read.fixed(key, factor, "the architecture's")
+
+
+def _experts(read: Any, width: int) -> None:
+    """The experts beside the dense network, where there are any."""
+    enabled = read.spelled("enable_moe_block")
+    off = read.container.kind == "huggingface" and not (enabled is not None and enabled.value)
+    if off:
+        read.fixed("expert_count", 0, "enable_moe_block is off")
+    elif read.take("expert_count", "count", 0):
+        read.take("expert_used_count", "count", None, ("top_k_experts",))
+        read.take("expert_feed_forward_length", "count", None)
+        read.fixed("router_scale", width**-0.5, "the architecture's")
+
+
+def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
+    """Attention with normed heads, then a gated network (or that and experts), each normed before and after; then the
+    layer's own embedding, and its factor."""
+    head_norm = partial(Norm, epsilon=a.epsilon_key, width=(KEY,), kind="rms", bias=False)
+    # What serves as values is the product with attn_v, or with attn_k where there is none; normed without weights.
+    stem = "attn_k" if c["attention.keys_are_values"] else "attn_v"
+    values = chain(
+        Linear(stem, rows=(KV_HEADS, KEY), columns=HIDDEN, heads=KV_HEADS),
+        Norm(None, a.epsilon_key, kind="rms"),
+    )
+    local = {"dimensions": "rope.dimension_count_swa", "base": "rope.freq_base_swa", "scaling": None}
+    source = c["attention.kv_layer"]
+    x = output_of(n - 1)
+    first = attention(
+        norm=a.norm_of("attn_norm"),
+        rope=Rotary(SPLIT_HALF, **local) if slides(c) else Rotary(SPLIT_HALF),
+        head_norm=head_norm,
+        scores=scores_of(c),
+        values=values,
+        reuse=None if source == n else source,
+        post_norm=a.norm_of("post_attention_norm"),
+    )(x)
+    network = _with_experts(a) if c["expert_count"] else _dense(a)
+    summed = ("attn_residual", "ffn_post_norm")
+    stages = [*first, Stage("attn_residual", Add(), (x, first[-1].name)), *network]
+    if c[WIDTH]:
+        stages.append(Stage("ffn_residual", Add(), summed))
+        stages += per_layer_block("ffn_residual", n, a.norm_of("post_norm"))
+        summed = ("ffn_residual", "post_norm")
+    factor = Factors("layer_output_scale.weight", width=1)
+    return [*stages, Stage("residual", chain(Add(), factor), summed)]
+
+
+def _dense(a: Architecture) -> list[Stage]:
+    return feed_forward(norm=a.norm_of("ffn_norm"), post_norm=a.norm_of("post_ffw_norm"))("attn_residual")
+
+
+def _with_experts(a: Architecture) -> list[Stage]:
+    """The dense network and the experts side by side, each with a norm before and after, and one after their sum."""
+    router, x, width = Router(), "attn_residual", "expert_feed_forward_length"
+    scored: Op = chain(
+        Norm(None, a.epsilon_key), Scale("router_scale"), Factors("ffn_gate_inp.scale", width=HIDDEN)
+    )
+    dense = [
+        Stage(
+            f"ffn_dense_{part}",
+            Linear(f"ffn_{part}", rows="feed_forward_length", columns=HIDDEN),
+            ("ffn_norm",),
+        )
+        for part in ("gate", "up")
+    ]
+    mixed = [
+        Stage(f"ffn_{part}", ExpertLinear(f"ffn_{part}_exps", router, rows=width, columns=HIDDEN), seen)
+        for part in ("gate", "up")
+        for seen in [("pre_ffw_norm_2", "ffn_router")]
+    ]
+    down = Linear("ffn_down", rows=HIDDEN, columns="feed_forward_length")
+    return [
+        Stage("ffn_norm", a.norm_of("ffn_norm"), (x,)),
+        *dense,
+        Stage("ffn_dense_act", Activation(), ("ffn_dense_gate", "ffn_dense_up")),
+        Stage("ffn_dense", down, ("ffn_dense_act",)),
+        Stage("post_ffw_norm_1", a.norm_of("post_ffw_norm_1"), ("ffn_dense",)),
+        Stage("ffn_router_norm", scored, (x,)),
+        Stage(
+            "ffn_router",
+            chain(router, Factors("ffn_down_exps.scale", width="expert_count")),
+            ("ffn_router_norm",),
+        ),
+        Stage("pre_ffw_norm_2", a.norm_of("pre_ffw_norm_2"), (x,)),
+        *mixed,
+        Stage("ffn_act", Activation(), ("ffn_gate", "ffn_up")),
+        Stage(
+            "ffn_out",
+            ExpertSum("ffn_down_exps", router, rows=HIDDEN, columns=width),
+            ("ffn_act", "ffn_router"),
+        ),
+        Stage("post_ffw_norm_2", a.norm_of("post_ffw_norm_2"), ("ffn_out",)),
+        Stage(
+            "ffn_post_norm",
+            chain(Add(), a.norm_of("post_ffw_norm")),
+            ("post_ffw_norm_1", "post_ffw_norm_2"),
+        ),
+    ]
+
+
+def before(a: Architecture, c: Settings) -> list[Stage]:
+    """The embedding, and those of each layer's own."""
+    own = per_layer_embedding("embedding", a.epsilon_key) if c[WIDTH] else []
+    return [*embedding(Scale("embedding_scale")), *own]
+
+
+def readings(stored: Stored, c: Settings) -> list[Reading] | None:
+    """A folder has the experts' matrices under names without a suffix, gate and up in one; so has GGUF these two."""
+    if stored.stem == "layer_output_scale":
+        return [Reading("layer_output_scale.weight")]
+    if stored.stem in ("ffn_gate_up_exps", "ffn_down_exps"):
+        named = Stored(stored.stem, "weight", stored.dims, stored.container, stored.layer, stored.foreign)
+        fused = stored.stem == "ffn_gate_up_exps"
+        return experts(named, ("ffn_gate_exps", "ffn_up_exps") if fused else None)
+    found = standard_readings(stored, c)
+    return None if found is None else list(found)
+
+
+BLOCK = "model.layers.{bid}."
+GEMMA4 = Architecture(
+    "gemma4",
+    gguf="gemma4",
+    classes=("Gemma4ForCausalLM", "Gemma4ForConditionalGeneration", "gemma4_text"),
+    norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
+    activation="gelu_tanh",
+    rope_theta=Default(apr=1e6, gguf=10000.0, huggingface=1e6),
+    full_attention_every=6,
+    settings=settings,
+    readings=readings,
+    names={
+        BLOCK + "post_attention_layernorm": "blk.{bid}.post_attention_norm",
+        BLOCK + "pre_feedforward_layernorm": "blk.{bid}.ffn_norm",
+        BLOCK + "post_feedforward_layernorm": "blk.{bid}.post_ffw_norm",
+        BLOCK + "router.scale": "blk.{bid}.ffn_gate_inp.scale",
+        BLOCK + "router.per_expert_scale": "blk.{bid}.ffn_down_exps.scale",
+        BLOCK + "experts.gate_up_proj": "blk.{bid}.ffn_gate_up_exps",
+        BLOCK + "experts.down_proj": "blk.{bid}.ffn_down_exps",
+    },
+    before=before,
+    layer=layer,
+    after=lambda a, layers: head(
+        output_of(layers - 1), Softcap("final_logit_softcapping"), norm=a.norm_of("output_norm")
+    ),
+    huggingface={  # transformers, Gemma4TextConfig
+        "block_count": 30,
+        "context_length": 131072,
+        "embedding_length": 2304,
+        "feed_forward_length": 9216,
+        "attention.head_count": 8,
+        "attention.head_count_kv": 4,
+        "attention.key_length": 256,
+        "attention.sliding_window": 512,
+        "vocab_size": 262144,
+        "tied_embeddings": True,
+    },
+)
