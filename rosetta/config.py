@@ -168,7 +168,14 @@ def _rope(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> None:
         )
     key_length = read.config["attention.key_length"].value
     share = read.raw("rope.partial_rotary_factor")
-    rotated = int(key_length * share.value) if share and isinstance(share.value, int | float) else key_length
+    part = (
+        architecture.huggingface.get("rope.partial_rotary_factor")
+        if container.kind == "huggingface"
+        else None
+    )
+    if share is not None and isinstance(share.value, int | float):
+        part = share.value
+    rotated = key_length if part is None else int(key_length * part)
     dimensions = read.count("rope.dimension_count", rotated, "the key length")
     if dimensions % 2:
         raise DamagedFileError(

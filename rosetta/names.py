@@ -15,7 +15,12 @@ ALIASES = {
     "model.position_embedding": "position_embd",
     "model.embed_positions": "position_embd",
 }
-BLOCK_ALIASES = {"self_attn.c_attn": "attn_qkv", "self_attn.qkv_proj": "attn_qkv"}
+BLOCK_ALIASES = {
+    "self_attn.c_attn": "attn_qkv",
+    "self_attn.qkv_proj": "attn_qkv",
+    "mlp.experts.gate_up_proj": "ffn_gate_up_exps",  # transformers 5
+    "mlp.experts.down_proj": "ffn_down_exps",
+}
 EXPERT = re.compile(r"\.experts\.(\d{1,5})\.")
 OWN_BIAS = "_bias"  # of a parameter that is no module: experts.down_proj_bias, e_score_correction_bias
 PREFIXES = ("", "model.", "transformer.")  # some exporters strip the outermost module's name
