@@ -16,7 +16,7 @@ from rosetta.ops.latent import LatentKeys
 from rosetta.ops.linear import Linear
 from rosetta.ops.lookup import Embedding
 from rosetta.ops.op import Op, Settings, Size, chain
-from rosetta.ops.pointwise import Activation, Add, Gate
+from rosetta.ops.pointwise import Activation, Add, Gate, Scale
 
 Block = Callable[[str], list[Stage]]
 """Name of the stage that is read -> the block's stages."""
@@ -45,6 +45,7 @@ def attention(
     norm: Op | None,
     rope: Op | None,
     head_norm: Callable[[str], Op] | None = None,
+    after_rope: Callable[[str], Op | None] | None = None,
     scores: Scores | None = None,
     queries: Op | None = None,
     keys: Op | None = None,
@@ -57,7 +58,8 @@ def attention(
 
     Args:
         norm: of the input; None: it is read as it is.
-        rope: turns queries and keys, and whatever else is done to them then; None: nothing is.
+        rope: turns queries and keys; None: nothing does.
+        after_rope: `q` or `k` -> what is done to it then; None: nothing is, to that one or to either.
         head_norm: stem of a norm's name -> the norm over each head of queries or keys; None: there is none.
         scores: None: those of one window, or none, in all layers.
         queries, keys, values: None: the product with `attn_q` …, cut into heads, normed by `head_norm`.
@@ -75,9 +77,12 @@ def attention(
         product = Linear(f"attn_{part}", rows=(heads, length), columns=HIDDEN, heads=heads)
         return chain(product, None if head_norm is None or part == "v" else head_norm(f"attn_{part}_norm"))
 
+    def turn(part: str, rope: Op) -> Op:
+        return chain(rope, None if after_rope is None else after_rope(part))
+
     def block(x: str) -> list[Stage]:
         source = x if norm is None else "attn_norm"
-        turned = [] if rope is None else [Stage(f"{part}_rope", rope, (part,)) for part in ("q", "k")]
+        turned = [] if rope is None else [Stage(f"{part}_rope", turn(part, rope), (part,)) for part in "qk"]
         seen = ("q", "k") if rope is None else ("q_rope", "k_rope")
         stages = [] if norm is None else [Stage("attn_norm", norm, (x,))]
         stages += [
@@ -201,6 +206,7 @@ def experts(
     act: Op | None = None,
     shared: Size | None = None,
     shared_gate: bool = False,
+    out_scale: str | None = None,
     post_norm: Op | None = None,
 ) -> Block:
     """A mixture of experts, of which the router chooses some for each token.
@@ -212,6 +218,7 @@ def experts(
         gated, act: as of a feed-forward network.
         shared: width of an expert that serves all tokens; None: there is none.
         shared_gate: whether that one is weighed by a sigmoid of its own.
+        out_scale: config key of a factor of the sum of both; None: there is none.
         post_norm: of the result.
     """
 
@@ -227,9 +234,8 @@ def experts(
         if shared is not None:
             stages += shared_expert(source, shared, gated, act, shared_gate)
             summed = (*summed, "ffn_shared")
-        stages.append(
-            Stage("ffn_out", ExpertSum("ffn_down_exps", router, rows=HIDDEN, columns=width), summed)
-        )
+        total = ExpertSum("ffn_down_exps", router, rows=HIDDEN, columns=width)
+        stages.append(Stage("ffn_out", chain(total, None if out_scale is None else Scale(out_scale)), summed))
         if post_norm is not None:
             stages.append(Stage("ffn_post_norm", post_norm, ("ffn_out",)))
         return stages

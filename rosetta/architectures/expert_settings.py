@@ -128,6 +128,12 @@ def leading_dense(read: Any, default: int | Default, *spellings: str) -> None:
     expert_layers(read, [layer >= first for layer in range(layers)])
 
 
+def layers_with_router(read: Any) -> None:
+    """Which layers have experts, where a GGUF does not say so: those with a matrix that scores them."""
+    layers = range(read.config["block_count"].value)
+    expert_layers(read, [f"blk.{n}.ffn_gate_inp.weight" in read.container.tensors for n in layers])
+
+
 def stepped_layers(read: Any) -> None:
     """Which layers have experts, as the Qwen family says it: all of every so many, less those that are listed."""
     dense, step = read.spelled("mlp_only_layers"), read.spelled("decoder_sparse_step")

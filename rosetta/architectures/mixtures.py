@@ -68,7 +68,7 @@ def network(
         norm, act, post_norm: see `builders.experts`.
         router: None: `router_of`.
         dense: width of the dense network.
-        options: of `builders.experts`.
+        options: of `builders.experts`, which a dense network has no use for.
     """
     if not (c.get("expert_layers", True) and c.get("expert_count")):
         return feed_forward(norm=norm, gated=a.gated, width=dense, act=act, post_norm=post_norm)

@@ -27,7 +27,7 @@ def settings(read: Any) -> None:
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     """Attention, then experts and the gated shared one."""
-    return mixture_layer(a, c, n, **({"shared_gate": True} if c["expert_layers"] else {}))
+    return mixture_layer(a, c, n, shared_gate=True)
 
 
 QWEN2MOE = Architecture(
