@@ -184,7 +184,14 @@ def _rope(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> None:
     scaled = read.raw("rope.scaling")
     if scaled and isinstance(scaled.value, Mapping) and scaled.value.get("rope_type") == "proportional":
         share = None  # a part of the frequencies, which the scaling holds
-    rotated = int(key_length * share.value) if share and isinstance(share.value, int | float) else key_length
+    part = (
+        architecture.huggingface.get("rope.partial_rotary_factor")
+        if container.kind == "huggingface"
+        else None
+    )
+    if share is not None and isinstance(share.value, int | float):
+        part = share.value
+    rotated = key_length if part is None else int(key_length * part)
     dimensions = read.count("rope.dimension_count", rotated, "the key length")
     if dimensions % 2:
         raise DamagedFileError(

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 import gguf
+from gguf.tensor_mapping import TensorNameMap
 
 from rosetta.architectures import Architecture
 
@@ -15,7 +16,17 @@ ALIASES = {
     "model.position_embedding": "position_embd",
     "model.embed_positions": "position_embd",
 }
-BLOCK_ALIASES = {"self_attn.c_attn": "attn_qkv", "self_attn.qkv_proj": "attn_qkv"}
+BLOCK_ALIASES = {
+    "self_attn.c_attn": "attn_qkv",
+    "self_attn.qkv_proj": "attn_qkv",
+    "mlp.experts.gate_up_proj": "ffn_gate_up_exps",  # transformers 5
+    "mlp.experts.down_proj": "ffn_down_exps",
+    **{
+        f"mlp.{module}.{part}_proj": f"ffn_{part}_shexp"
+        for module in ("shared_experts", "shared_expert", "shared_mlp")
+        for part in ("gate", "up", "down")
+    },
+}
 ROPE_FACTORS = frozenset({"rope_freqs", "rope_factors_short", "rope_factors_long"})
 EXPERT = re.compile(r"\.experts\.(\d{1,5})\.")
 OWN_BIAS = "_bias"  # of a parameter that is no module: experts.down_proj_bias, e_score_correction_bias
@@ -55,7 +66,7 @@ def _tables(own: Architecture, block_count: int) -> tuple[dict[str, str], frozen
     """(foreign stem -> GGUF stem, all GGUF stems). Llama's table fills what the architecture's own lacks,
     because `.apr` files give every architecture llama's Hugging Face names."""
     by_name = {name: arch for arch, name in gguf.MODEL_ARCH_NAMES.items()}
-    table: dict[str, str] = {}
+    table = {} if own.gguf in by_name else _of_any_architecture(block_count)
     for architecture in ("llama", own.gguf):
         if architecture not in by_name:
             continue
@@ -68,3 +79,16 @@ def _tables(own: Architecture, block_count: int) -> tuple[dict[str, str], frozen
         }
         table |= {name.format(bid=layer): found.format(bid=layer) for name, found in own.names.items()}
     return table, frozenset(table.values()) | ROPE_FACTORS
+
+
+def _of_any_architecture(block_count: int) -> dict[str, str]:
+    """What names mean in any architecture, for one that gguf-py has no table of yet: of the first that has it."""
+    table: dict[str, str] = {}
+    for tensor, foreign in TensorNameMap.block_mappings_cfg.items():
+        canonical = gguf.TENSOR_NAMES[tensor]
+        for layer in range(block_count):
+            own = canonical.format(bid=layer)
+            table.setdefault(own, own)
+            for name in foreign:
+                table.setdefault(name.format(bid=layer), own)
+    return table

@@ -256,6 +256,8 @@ KEYS = (
     ConfigKey("expert_count", "count", EXPERTS_USED, Shows.ANYWHERE, latent=False),
     ConfigKey("expert_feed_forward_length", "count", FEED_FORWARD_LENGTH, Shows.IN_DIMS, latent=False),
     ConfigKey("expert_shared_feed_forward_length", "count", EXPERT_WEIGHTS, Shows.ANYWHERE, latent=False),
+    ConfigKey("swiglu_alpha", "number", ACTIVATION, published=(1.702,)),
+    ConfigKey("swiglu_limit", "number", ACTIVATION, published=(7.0,)),
     ConfigKey("attention.q_lora_rank", "count", HEAD_DIM, Shows.ANYWHERE, latent=False),
     ConfigKey("attention.kv_lora_rank", "count", HEAD_DIM, Shows.ANYWHERE, latent=False),
     ConfigKey("attention.head_count", "count", HEAD_COUNT, Shows.ANYWHERE),

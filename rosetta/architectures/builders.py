@@ -17,7 +17,7 @@ from rosetta.ops.linear import Linear
 from rosetta.ops.lookup import Embedding
 from rosetta.ops.norm import Norm
 from rosetta.ops.op import Op, Settings, Size, chain
-from rosetta.ops.pointwise import Activation, Add, Clamp, Gate
+from rosetta.ops.pointwise import Activation, Add, Clamp, Gate, Scale
 from rosetta.ops.rotary import Rotary
 
 Block = Callable[[str], list[Stage]]
@@ -242,6 +242,7 @@ def experts(
     act: Op | None = None,
     shared: Size | None = None,
     shared_gate: bool = False,
+    out_scale: str | None = None,
     post_norm: Op | None = None,
 ) -> Block:
     """A mixture of experts, of which the router chooses some for each token.
@@ -253,6 +254,7 @@ def experts(
         gated, act: as of a feed-forward network.
         shared: width of an expert that serves all tokens; None: there is none.
         shared_gate: whether that one is weighed by a sigmoid of its own.
+        out_scale: config key of a factor of the sum of both; None: there is none.
         post_norm: of the result.
     """
 
@@ -268,9 +270,8 @@ def experts(
         if shared is not None:
             stages += shared_expert(source, shared, gated, act, shared_gate)
             summed = (*summed, "ffn_shared")
-        stages.append(
-            Stage("ffn_out", ExpertSum("ffn_down_exps", router, rows=HIDDEN, columns=width), summed)
-        )
+        total = ExpertSum("ffn_down_exps", router, rows=HIDDEN, columns=width)
+        stages.append(Stage("ffn_out", chain(total, None if out_scale is None else Scale(out_scale)), summed))
         if post_norm is not None:
             stages.append(Stage("ffn_post_norm", post_norm, ("ffn_out",)))
         return stages

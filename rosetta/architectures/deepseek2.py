@@ -8,8 +8,6 @@ from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import (
-    experts,
-    feed_forward,
     latent_attention,
     output_of,
     sequential,
@@ -20,11 +18,12 @@ from rosetta.architectures.expert_settings import (
     grown,
     latent_settings,
     leading_dense,
+    of_folder,
     shared_expert,
 )
+from rosetta.architectures.mixtures import network
 from rosetta.architectures.readings import Reading, Stored, latent_keys_values, standard_readings
 from rosetta.graph import Stage
-from rosetta.ops.experts import Router
 from rosetta.ops.latent import LatentNorm
 from rosetta.ops.norm import Norm
 from rosetta.ops.op import Settings
@@ -69,8 +68,8 @@ def v3_settings(read: Any) -> None:
     """DeepSeek-V3: sigmoid of all scores, chosen by more than it is weighed by, from the best groups."""
     latent_settings(read, query_rank=1536, rank=512, own=128, value=128)
     _sigmoid_experts(read, count=256, used=8, width=2048, scale=2.5)
-    expert_groups(read, _of_folder(8), _of_folder(4))
-    leading_dense(read, _of_folder(3), "first_k_dense_replace")
+    expert_groups(read, of_folder(8), of_folder(4))
+    leading_dense(read, of_folder(3), "first_k_dense_replace")
     _scales(read)
 
 
@@ -78,28 +77,24 @@ def glm_settings(read: Any) -> None:
     """GLM-4.7 Lite: V3 in other sizes."""
     latent_settings(read, query_rank=768, rank=512, own=192, value=256)
     _sigmoid_experts(read, count=64, used=4, width=1536, scale=1.8)
-    expert_groups(read, _of_folder(1), _of_folder(1))
-    leading_dense(read, _of_folder(1))
+    expert_groups(read, of_folder(1), of_folder(1))
+    leading_dense(read, of_folder(1))
     _scales(read)
-
-
-def _of_folder(value: Any, gguf: Any = 0) -> Default:
-    return Default(apr=value, gguf=gguf, huggingface=value)
 
 
 def _sigmoid_experts(read: Any, count: int, used: int, width: int, scale: float) -> None:
     expert_settings(
         read,
-        count=_of_folder(count),
-        used=_of_folder(used),
-        width=_of_folder(width, None),
-        gating=_of_folder(2, _gguf_gating(read)),
-        normalised=_of_folder(True, False),
-        scale=_of_folder(scale, 1.0),
+        count=of_folder(count),
+        used=of_folder(used),
+        width=of_folder(width, None),
+        gating=of_folder(2, _gguf_gating(read)),
+        normalised=of_folder(True, False),
+        scale=of_folder(scale, 1.0),
     )
     if read.container.kind == "huggingface" and "expert_gating_func" not in read.overrides:
         read.put("expert_gating_func", None, 2, "transformers always does")
-    shared_expert(read, _of_folder(1), "n_shared_experts")
+    shared_expert(read, of_folder(1), "n_shared_experts")
 
 
 def _gguf_gating(read: Any) -> int:
@@ -158,10 +153,6 @@ def _factor(read: Any) -> float:
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     """Latent attention, then experts beside a shared one, or a dense network in the first layers."""
-    norm = a.norm_of("ffn_norm")
-    network = feed_forward(norm=norm)
-    if c["expert_layers"] and c["expert_count"]:
-        network = experts(norm=norm, router=ROUTER, shared=SHARED if c[SHARED] else None)
     order = INTERLEAVED if c["rope_interleave"] else SPLIT_HALF
     mixer = latent_attention(
         norm=a.norm_of("attn_norm"),
@@ -169,23 +160,12 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
         latent_norm=_latent_norm,
         low_rank_queries=c["attention.q_lora_rank"] > 0,
     )
-    return sequential(output_of(n - 1), mixer, network)
+    return sequential(output_of(n - 1), mixer, network(a, c, norm=a.norm_of("ffn_norm")))
 
 
 def _latent_norm(stem: str) -> Norm:
     rank = "attention.q_lora_rank" if stem == "attn_q_a_norm" else "attention.kv_lora_rank"
     return LatentNorm(stem, LATENT_EPSILON, width=(rank,), kind="rms", bias=False)
-
-
-SHARED = "expert_shared_feed_forward_length"
-ROUTER = Router(
-    gating="expert_gating_func",
-    normalised="expert_weights_norm",
-    scale="expert_weights_scale",
-    selection_bias="exp_probs_b",
-    groups="expert_group_count",
-    groups_used="expert_group_used_count",
-)
 
 
 def readings(stored: Stored, c: Settings) -> list[Reading] | None:

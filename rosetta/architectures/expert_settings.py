@@ -23,6 +23,7 @@ def expert_settings(
     count: int | Default | None = None,
     used: int | Default | None = None,
     width: int | Default | None = None,
+    like_dense: bool = False,
     gating: int | Default = 1,
     normalised: bool | Default = True,
     scale: float | Default | None = None,
@@ -32,13 +33,15 @@ def expert_settings(
     Args:
         read: the reader of the container's settings.
         count, used, width: where the file does not say; None: it must.
+        like_dense: whether experts are as wide as the dense network would be, and no key says how wide.
         gating: the function of the scores, likewise; what is written out counts (`scoring_func`).
         normalised: whether the weights sum to one, where the file does not say.
         scale: what the weights are multiplied with, where the file does not say; None: nothing, whatever it says.
     """
     read.take("expert_count", "count", count, ("moe_num_experts", "n_routed_experts"))
     read.take("expert_used_count", "count", used, ("moe_k", "moe_topk", "top_k_experts"))
-    read.take("expert_feed_forward_length", "count", width, ("expert_ffn_hidden_size",))
+    if not like_dense:
+        read.take("expert_feed_forward_length", "count", width, ("expert_ffn_hidden_size",))
     _gating(read, gating)
     read.take("expert_weights_norm", "flag", normalised, ("route_norm", "moe_renormalize"))
     if scale is not None:
@@ -123,6 +126,29 @@ def leading_dense(read: Any, default: int | Default, *spellings: str) -> None:
     dense = default.of(read.container.kind) if isinstance(default, Default) else default
     first = stated.value if stated is not None else dense
     expert_layers(read, [layer >= first for layer in range(layers)])
+
+
+def layers_with_router(read: Any) -> None:
+    """Which layers have experts, where a GGUF does not say so: those with a matrix that scores them."""
+    layers = range(read.config["block_count"].value)
+    expert_layers(read, [f"blk.{n}.ffn_gate_inp.weight" in read.container.tensors for n in layers])
+
+
+def stepped_layers(read: Any) -> None:
+    """Which layers have experts, as the Qwen family says it: all of every so many, less those that are listed."""
+    dense, step = read.spelled("mlp_only_layers"), read.spelled("decoder_sparse_step")
+    expert_layers(
+        read,
+        [
+            layer not in (dense.value if dense else []) and (layer + 1) % (step.value if step else 1) == 0
+            for layer in range(read.config["block_count"].value)
+        ],
+    )
+
+
+def of_folder(value: Any, gguf: Any = 0) -> Default:
+    """A default that transformers has, and what llama.cpp takes instead."""
+    return Default(apr=value, gguf=gguf, huggingface=value)
 
 
 def expert_layers(read: Any, sparse: Sequence[bool]) -> None:

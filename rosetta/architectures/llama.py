@@ -1,18 +1,62 @@
-"""Llama 1 to 3: RMSNorm, rotary q and k in interleaved rows, SwiGLU. Llama 3.1 adds rope scaling, as factors."""
+"""Llama 1 to 3: RMSNorm, rotary q and k in interleaved rows, SwiGLU. Llama 3.1 adds rope scaling, as factors.
 
-from rosetta.architectures.architecture import INTERLEAVED, Architecture
+GGUF files Mixtral under the same name: a llama with experts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
+from rosetta.architectures.expert_settings import expert_settings
+from rosetta.architectures.mixtures import mixture_layer
+
+
+def settings(read: Any) -> None:
+    """The experts, in a GGUF that has some."""
+    count = read.raw("expert_count")
+    if read.container.kind != "huggingface" and count is not None and count.value:
+        mixtral_settings(read)
+
+
+def mixtral_settings(read: Any) -> None:
+    """Experts as wide as a dense network, weighed by a softmax whose chosen parts sum to one."""
+    expert_settings(read, count=8, used=Default(apr=2, gguf=None, huggingface=2), like_dense=True)
+
 
 LLAMA = Architecture(
     "llama",
     gguf="llama",
     classes=("LlamaForCausalLM",),
     rope=INTERLEAVED,
+    settings=settings,
+    layer=mixture_layer,
     huggingface={  # transformers, LlamaConfig
         "block_count": 32,
         "context_length": 2048,
         "embedding_length": 4096,
         "feed_forward_length": 11008,
         "attention.head_count": 32,
+        "vocab_size": 32000,
+        "tied_embeddings": False,
+    },
+)
+MIXTRAL = replace(
+    LLAMA,
+    name="mixtral",
+    classes=("MixtralForCausalLM",),
+    norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
+    rope_theta=Default(apr=1e6, gguf=10000.0, huggingface=1e6),
+    settings=mixtral_settings,
+    huggingface={  # transformers, MixtralConfig
+        "block_count": 32,
+        "context_length": 131072,
+        "embedding_length": 4096,
+        "feed_forward_length": 14336,
+        "attention.head_count": 32,
+        "attention.head_count_kv": 8,
+        "attention.sliding_window": 0,
         "vocab_size": 32000,
         "tied_embeddings": False,
     },

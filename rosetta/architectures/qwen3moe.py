@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import attention, experts, feed_forward, output_of, scores_of, sequential
+from rosetta.architectures.expert_settings import stepped_layers
+from rosetta.architectures.mixtures import mixture_layer
 from rosetta.graph import Stage
 from rosetta.ops.experts import Router
-from rosetta.ops.norm import Norm
 from rosetta.ops.op import Settings
-from rosetta.ops.rotary import SPLIT_HALF, Rotary
 
 
 def settings(read: Any) -> None:
@@ -20,29 +18,13 @@ def settings(read: Any) -> None:
     read.take("expert_used_count", "count", Default(apr=8, gguf=None, huggingface=8))
     read.take("expert_feed_forward_length", "count", Default(apr=768, gguf=None, huggingface=768))
     read.take("expert_weights_norm", "flag", Default(apr=True, gguf=True, huggingface=False))
-    dense = read.spelled("mlp_only_layers")
-    step = read.spelled("decoder_sparse_step")
-    layers = range(read.config["block_count"].value)
-    sparse = [
-        layer not in (dense.value if dense else []) and (layer + 1) % (step.value if step else 1) == 0
-        for layer in layers
-    ]
-    read.by_layer("expert_layers", sparse)
+    stepped_layers(read)
 
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     """Attention with normed heads, then experts, or a dense network where the layer has none."""
-    norm = a.norm_of("ffn_norm")
-    network = feed_forward(norm=norm)
-    if c["expert_layers"]:
-        network = experts(norm=norm, router=Router(normalised="expert_weights_norm"))
-    head_norm = partial(
-        Norm, epsilon=a.epsilon_key, width=("attention.key_length",), kind="rms", optional=True, bias=False
-    )
-    mixer = attention(
-        norm=a.norm_of("attn_norm"), rope=Rotary(SPLIT_HALF), head_norm=head_norm, scores=scores_of(c)
-    )
-    return sequential(output_of(n - 1), mixer, network)
+    router = Router(normalised="expert_weights_norm")
+    return mixture_layer(a, c, n, router=router)
 
 
 QWEN3MOE = Architecture(

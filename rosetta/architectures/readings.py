@@ -68,6 +68,8 @@ def standard_readings(stored: Stored, c: Settings) -> Sequence[Reading] | None:
     """What holds everywhere: q, k and v fused, experts stacked in one tensor of three dims."""
     if stored.stem == "attn_qkv":
         return fused(stored, QKV, qkv_sizes(c))
+    if stored.stem == "exp_probs_b" and stored.dims:  # of a suffix, or of dims, as a converter left it
+        return [Reading("exp_probs_b.bias", dims=stored.dims[-1:])]
     if stored.stem == "ffn_gate_up_exps":
         return experts(stored, ("ffn_gate_exps", "ffn_up_exps"))
     if stored.stem.endswith("_exps"):

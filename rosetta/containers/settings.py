@@ -55,8 +55,8 @@ FORWARD_FACTS: tuple[Fact, ...] = (
     Fact("logit_scale", NUMBER, ("logits_scaling", "logit_scale")),
     Fact("use_parallel_residual", FLAG, ("use_parallel_residual",)),
     Fact("expert_count", COUNT, ("num_experts", "num_local_experts", "n_routed_experts")),
-    Fact("expert_used_count", COUNT, ("num_experts_per_tok", "num_experts_per_token")),
-    Fact("expert_feed_forward_length", COUNT, ("moe_intermediate_size",)),
+    Fact("expert_used_count", COUNTS, ("num_experts_per_tok", "num_experts_per_token")),
+    Fact("expert_feed_forward_length", COUNTS, ("moe_intermediate_size",)),
     Fact("expert_shared_feed_forward_length", COUNT, ("shared_expert_intermediate_size",)),
     Fact("expert_weights_norm", FLAG, ("norm_topk_prob",)),
 )

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rosetta.ops.op import ELEMENTWISE_UNITS, Op, Rounding, Spread, Step, nothing, unit_of
+from rosetta.ops.op import ELEMENTWISE_UNITS, Op, Rounding, Size, Spread, Step, nothing, unit_of
 from rosetta.workers import sum_of_squares
 
 ADD_UNITS, ACTIVATION_UNITS = 1.0, 7.0  # float32 floors, see `linear.UNITS`
@@ -154,13 +154,19 @@ class Heads(Elementwise):
 
     Args:
         count: config key of N.
+        length: config key of D, where the config has one.
     """
 
     count: str
+    length: str | None = None
 
     @property
     def keys(self) -> tuple[str, ...]:
         return (self.count,)
+
+    @property
+    def shape(self) -> tuple[Size, ...]:
+        return () if self.length is None else (self.count, self.length)
 
     def stretch(
         self, s: Step

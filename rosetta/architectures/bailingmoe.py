@@ -1,0 +1,86 @@
+"""Ling and Ring (BailingMoE): llama with small experts beside shared ones; q, k and v fused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rosetta.architectures.architecture import INTERLEAVED, SPLIT_HALF, Architecture, Default
+from rosetta.architectures.expert_settings import (
+    expert_groups,
+    expert_settings,
+    leading_dense,
+    of_folder,
+    shared_expert,
+)
+from rosetta.architectures.mixtures import mixture_layer
+from rosetta.containers.container import Setting
+
+SHARED = "expert_shared_feed_forward_length"
+
+
+def settings(read: Any) -> None:
+    """Softmax experts."""
+    expert_settings(
+        read,
+        width=Default(apr=None, gguf=None, huggingface=1408),
+        normalised=of_folder(True, False),
+        scale=1.0,
+    )
+    shared_expert(read, 0, "num_shared_experts")
+    leading_dense(read, 0, "first_k_dense_replace")
+
+
+def v2_settings(read: Any) -> None:
+    """Experts in groups, of the function that the file names."""
+    expert_settings(
+        read,
+        width=Default(apr=None, gguf=None, huggingface=1024),
+        gating=of_folder(2, None),
+        normalised=of_folder(True, False),
+        scale=1.0,
+    )
+    expert_groups(read, of_folder(1), of_folder(1))
+    shared = read.raw(SHARED)
+    shared_expert(read, 0, "num_shared_experts")
+    number = read.raw("expert_shared_count")
+    if (
+        read.container.kind == "gguf"
+        and shared is not None
+        and number is not None
+        and SHARED not in read.overrides
+    ):
+        read.put(SHARED, Setting(shared.value * number.value, shared.key), None)  # the width of one
+    leading_dense(read, 0, "first_k_dense_replace")
+
+
+BAILINGMOE = Architecture(
+    "bailingmoe",
+    gguf="bailingmoe",
+    classes=("BailingMoeForCausalLM", "bailing_moe"),
+    norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
+    rope=INTERLEAVED,
+    rope_theta=Default(apr=10000.0, gguf=10000.0, huggingface=10000.0),
+    settings=settings,
+    names={"model.layers.{bid}.attention.query_key_value": "blk.{bid}.attn_qkv"},
+    layer=mixture_layer,
+    huggingface={  # the published configuration_bailing_moe.py; transformers has none
+        "block_count": 28,
+        "context_length": 16384,
+        "embedding_length": 2048,
+        "feed_forward_length": 5632,
+        "attention.head_count": 16,
+        "vocab_size": 126464,
+        "tied_embeddings": False,
+    },
+)
+BAILINGMOE2 = Architecture(
+    "bailingmoe2",
+    gguf="bailingmoe2",
+    classes=("BailingMoeV2ForCausalLM", "bailing_moe_v2"),
+    norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
+    rope=SPLIT_HALF,
+    qk_norm=True,
+    settings=v2_settings,
+    layer=mixture_layer,
+    huggingface=BAILINGMOE.huggingface,
+)

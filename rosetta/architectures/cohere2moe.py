@@ -1,0 +1,89 @@
+"""Cohere 2 MoE: attention and experts side by side under one norm, three of four layers with window and rotary."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rosetta.architectures.architecture import INTERLEAVED, SPLIT_HALF, Architecture, Default
+from rosetta.architectures.builders import attention, head, output_of, parallel, scores_of
+from rosetta.architectures.expert_settings import expert_settings, leading_dense, of_folder, shared_expert
+from rosetta.architectures.mixtures import network
+from rosetta.containers.container import Setting
+from rosetta.graph import Stage
+from rosetta.ops.op import Settings
+from rosetta.ops.pointwise import Scale
+from rosetta.ops.rotary import Rotary
+from rosetta.settings_reader import PerLayer
+
+AVERAGE = "expert_output_scale"
+
+
+def settings(read: Any) -> None:
+    """The experts, averaged with the shared one, and which layers are turned: the first dense ones, and those with a
+    window."""
+    dense = read.config["feed_forward_length"].value
+    stated = read.spelled("expert_selection_fn")
+    gating = 2 if stated is not None and stated.value == "sigmoid" else 1
+    expert_settings(
+        read,
+        count=of_folder(8, None),
+        used=of_folder(2, None),
+        width=dense,
+        gating=of_folder(gating, 2),
+        normalised=of_folder(True, False),
+        scale=1.0,
+    )
+    folder = read.container.kind == "huggingface"
+    if folder and gating == 1 and "expert_weights_norm" not in read.overrides:
+        read.put("expert_weights_norm", None, True, "a softmax of the chosen scores sums to one")
+    shared_expert(read, 0, "num_shared_experts")
+    prefix = read.spelled("prefix_dense_intermediate_size")
+    if prefix is not None and "feed_forward_length" not in read.overrides:
+        read.put("feed_forward_length", Setting(prefix.value, prefix.key), None)
+    leading_dense(read, 0, "first_k_dense_replace")
+    combined = read.spelled("shared_expert_combination_strategy")
+    averaged = read.config["expert_shared_feed_forward_length"].value and not (
+        combined is not None and combined.value == "sum"
+    )
+    read.take(AVERAGE, "number", 0.5 if averaged else 1.0, note="of the experts and the shared one")
+    read.take("logit_scale", "number", of_folder(0.0625, None))
+    layers = range(read.config["block_count"].value)
+    sliding = read.config["attention.sliding_window_pattern"].value
+    sparse = read.config["expert_layers"].value
+    by_layer = [
+        value if isinstance(value, PerLayer) else [value] * len(layers) for value in (sliding, sparse)
+    ]
+    first = next((n for n in layers if by_layer[1][n]), len(layers))
+    read.by_layer("rope_layers", [by_layer[0][n] or n < first for n in layers], "the layers that are turned")
+
+
+def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
+    """Both blocks read the layer's input through one norm."""
+    rope = Rotary(INTERLEAVED) if c["rope_layers"] else None
+    mixer = attention(norm=a.norm_of("attn_norm"), rope=rope, scores=scores_of(c))
+    return parallel(output_of(n - 1), mixer, network(a, c, norm=None, out_scale=AVERAGE))
+
+
+COHERE2MOE = Architecture(
+    "cohere2moe",
+    gguf="cohere2moe",
+    classes=("Cohere2MoeForCausalLM", "cohere2_moe"),
+    norm="layer",
+    norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
+    rope=SPLIT_HALF,  # no rows are reordered: pairs lie beside each other in every container
+    full_attention_every=4,
+    settings=settings,
+    layer=layer,
+    after=lambda a, layers: head(output_of(layers - 1), Scale("logit_scale"), norm=a.norm_of("output_norm")),
+    huggingface={  # transformers, Cohere2MoeConfig
+        "block_count": 40,
+        "context_length": 8192,
+        "embedding_length": 8192,
+        "feed_forward_length": 22528,
+        "attention.head_count": 64,
+        "attention.key_length": 128,
+        "attention.sliding_window": 4096,
+        "vocab_size": 256000,
+        "tied_embeddings": True,
+    },
+)

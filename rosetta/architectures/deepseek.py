@@ -1,0 +1,41 @@
+"""DeepSeek-MoE (v1): llama with a dense first layer, then experts whose weights are those of all, and shared ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
+from rosetta.architectures.expert_settings import expert_settings, leading_dense, shared_expert
+from rosetta.architectures.mixtures import mixture_layer
+
+
+def settings(read: Any) -> None:
+    """The experts, never normalised in llama.cpp."""
+    expert_settings(
+        read,
+        width=Default(apr=None, gguf=None, huggingface=1407),
+        normalised=False,
+        scale=1.0,
+    )
+    shared_expert(read, None, "n_shared_experts")
+    leading_dense(read, 0, "first_k_dense_replace")
+
+
+DEEPSEEK = Architecture(
+    "deepseek",
+    gguf="deepseek",
+    classes=("DeepseekForCausalLM",),
+    norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
+    rope=INTERLEAVED,
+    settings=settings,
+    layer=mixture_layer,
+    huggingface={  # the published configuration_deepseek.py; transformers has none
+        "block_count": 30,
+        "context_length": 2048,
+        "embedding_length": 4096,
+        "feed_forward_length": 11008,
+        "attention.head_count": 32,
+        "vocab_size": 102400,
+        "tied_embeddings": False,
+    },
+)

@@ -1,0 +1,56 @@
+"""ERNIE 4.5 MoE: rotary pairs beside each other in every container, softmax experts chosen with a bias."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rosetta.architectures.architecture import Architecture, Default
+from rosetta.architectures.expert_settings import expert_layers, expert_settings, of_folder, shared_expert
+from rosetta.architectures.mixtures import mixture_layer
+from rosetta.graph import Stage
+from rosetta.ops.op import Settings
+from rosetta.ops.rotary import INTERLEAVED, SPLIT_HALF, Rotary
+
+
+def settings(read: Any) -> None:
+    """The experts, and from which layer to which there are some."""
+    expert_settings(read, count=of_folder(64, None), used=of_folder(6, None), width=of_folder(1536, None))
+    shared_expert(read, of_folder(2), "moe_num_shared_experts")
+    layers = read.config["block_count"].value
+    if read.container.kind == "gguf":
+        first, step = read.raw("leading_dense_block_count"), read.raw("interleave_moe_layer_step")
+        last = None
+    else:
+        first, step = read.spelled("moe_layer_start_index"), read.spelled("moe_layer_interval")
+        last = read.spelled("moe_layer_end_index")
+    start = first.value if first else 0 if read.container.kind == "gguf" else 1
+    every = step.value if step else 1
+    end = last.value if last and last.value >= 0 else layers - 1
+    expert_layers(read, [start <= n <= end and (n + 1) % every == 0 for n in range(layers)])
+
+
+def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
+    """Attention, then experts or a dense network."""
+    return mixture_layer(a, c, n, mixer={"rope": Rotary(INTERLEAVED)})
+
+
+ERNIE4_5_MOE = Architecture(
+    "ernie4_5-moe",
+    gguf="ernie4_5-moe",
+    classes=("Ernie4_5_MoeForCausalLM", "ernie4_5_moe"),
+    norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
+    rope=SPLIT_HALF,  # no rows are reordered: pairs lie beside each other in every container
+    rope_theta=Default(apr=5e5, gguf=10000.0, huggingface=5e5),
+    settings=settings,
+    layer=layer,
+    huggingface={  # transformers, Ernie4_5_MoeConfig
+        "block_count": 28,
+        "context_length": 131072,
+        "embedding_length": 2560,
+        "feed_forward_length": 12288,
+        "attention.head_count": 20,
+        "attention.head_count_kv": 4,
+        "vocab_size": 103424,
+        "tied_embeddings": True,
+    },
+)

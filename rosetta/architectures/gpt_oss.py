@@ -1,0 +1,75 @@
+"""gpt-oss: attention sinks, biases everywhere, a window in every other layer, experts with a clamped gate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rosetta.architectures.architecture import Architecture, Default
+from rosetta.architectures.builders import scores_of
+from rosetta.architectures.expert_settings import expert_settings, of_folder
+from rosetta.architectures.mixtures import mixture_layer
+from rosetta.architectures.readings import Reading, Stored, experts, standard_readings
+from rosetta.graph import Stage
+from rosetta.ops.clamped_gate import ClampedGate
+from rosetta.ops.experts import SOFTMAX_OF_CHOSEN
+from rosetta.ops.op import Settings
+
+GATE_UP = ("ffn_gate_exps", "ffn_up_exps")
+
+
+def settings(read: Any) -> None:
+    """The experts, and the constants of their gate, which GGUF has no place for."""
+    stated = read.spelled("intermediate_size")
+    expert_settings(
+        read,
+        count=of_folder(128, None),
+        used=of_folder(4, None),
+        width=of_folder(2880 if stated is None else stated.value, None),
+        gating=SOFTMAX_OF_CHOSEN,
+        normalised=False,
+    )
+    read.take("swiglu_alpha", "number", 1.702, ("swiglu_alpha",))
+    read.take("swiglu_limit", "number", 7.0, ("swiglu_limit",))
+
+
+def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
+    """Attention with sinks, then experts."""
+    scores = scores_of(c, sinks="attn_sinks")
+    return mixture_layer(a, c, n, ffn_norm="post_attention_norm", act=ClampedGate(), mixer={"scores": scores})
+
+
+def readings(stored: Stored, c: Settings) -> list[Reading] | None:
+    """A folder stores each expert's matrix `[in, out]`, the columns of gate and up by turns."""
+    if stored.foreign and stored.stem == "ffn_gate_up_exps":
+        width = stored.dims[-1] // 2 if stored.dims else 0
+        return experts(stored, GATE_UP, groups=width, transposed=True)
+    if stored.foreign and stored.stem == "ffn_down_exps":
+        return experts(stored, transposed=True)
+    found = standard_readings(stored, c)
+    return None if found is None else list(found)
+
+
+GPT_OSS = Architecture(
+    "gpt-oss",
+    gguf="gpt-oss",
+    classes=("GptOssForCausalLM", "gpt_oss"),
+    norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
+    rope_theta=Default(apr=150000.0, gguf=10000.0, huggingface=150000.0),
+    full_attention_every=2,
+    settings=settings,
+    readings=readings,
+    names={"model.layers.{bid}.self_attn.sinks": "blk.{bid}.attn_sinks.weight"},
+    layer=layer,
+    huggingface={  # transformers, GptOssConfig
+        "block_count": 36,
+        "context_length": 131072,
+        "embedding_length": 2880,
+        "feed_forward_length": 2880,
+        "attention.head_count": 64,
+        "attention.head_count_kv": 8,
+        "attention.key_length": 64,
+        "attention.sliding_window": 128,
+        "vocab_size": 201088,
+        "tied_embeddings": False,
+    },
+)

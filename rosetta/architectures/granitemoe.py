@@ -1,0 +1,74 @@
+"""Granite 3 and 4 MoE: llama with experts, and factors of embedding, residual, attention and logits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
+from rosetta.architectures.builders import embedding, head, output_of
+from rosetta.architectures.expert_settings import expert_settings, of_folder
+from rosetta.architectures.mixtures import mixture_layer
+from rosetta.architectures.readings import GATE_UP, Reading, Stored, fused, standard_readings
+from rosetta.graph import Stage
+from rosetta.ops.op import Settings
+from rosetta.ops.pointwise import Scale
+
+SHARED = "expert_shared_feed_forward_length"
+
+
+def settings(read: Any) -> None:
+    """The experts and the factors."""
+    expert_settings(read, count=of_folder(8), used=of_folder(2), like_dense=True)
+    read.take(SHARED, "count", 0, ("shared_intermediate_size",))
+    for key, gguf in (("embedding_scale", 1.0), ("residual_scale", 1.0), ("logit_scale", None)):
+        read.take(key, "number", of_folder(1.0, gguf))
+    if read.container.kind == "huggingface":
+        read.number("attention.scale", 1.0, "default of transformers")
+
+
+def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
+    """Attention, then experts, each added times a factor."""
+    return mixture_layer(a, c, n, scale="residual_scale")
+
+
+def readings(stored: Stored, c: Settings) -> list[Reading] | None:
+    """The shared expert's gate and up lie in one tensor of a folder."""
+    if stored.stem == "ffn_gate_up_shexp":
+        gate, up = (f"{stem}_shexp" for stem in GATE_UP)
+        width = stored.dims[0] // 2 if stored.dims else 0
+        return fused(stored, (gate, up), (width, width))
+    found = standard_readings(stored, c)
+    return None if found is None else list(found)
+
+
+GRANITE_MOE = Architecture(
+    "granitemoe",
+    gguf="granitemoe",
+    classes=("GraniteMoeForCausalLM",),
+    norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
+    rope=INTERLEAVED,
+    settings=settings,
+    readings=readings,
+    names={
+        "model.layers.{bid}.block_sparse_moe.input_linear": "blk.{bid}.ffn_gate_up_exps",
+        "model.layers.{bid}.block_sparse_moe.output_linear": "blk.{bid}.ffn_down_exps",
+        "model.layers.{bid}.shared_mlp.input_linear": "blk.{bid}.ffn_gate_up_shexp",
+        "model.layers.{bid}.shared_mlp.output_linear": "blk.{bid}.ffn_down_shexp",
+    },
+    before=lambda a, c: embedding(Scale("embedding_scale")),
+    layer=layer,
+    after=lambda a, layers: head(
+        output_of(layers - 1), Scale("logit_scale", inverse=True), norm=a.norm_of("output_norm")
+    ),
+    huggingface={  # transformers, GraniteMoeConfig
+        "block_count": 32,
+        "context_length": 2048,
+        "embedding_length": 4096,
+        "feed_forward_length": 11008,
+        "attention.head_count": 32,
+        "vocab_size": 32000,
+        "tied_embeddings": False,
+    },
+)
+GRANITE_MOE_SHARED = replace(GRANITE_MOE, name="granitemoeshared", classes=("GraniteMoeSharedForCausalLM",))

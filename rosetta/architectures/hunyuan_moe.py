@@ -1,0 +1,55 @@
+"""Hunyuan-A13B: queries and keys normed after they are turned, softmax experts beside a shared one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rosetta.architectures.architecture import Architecture, Default
+from rosetta.architectures.expert_settings import expert_settings, of_folder
+from rosetta.architectures.mixtures import head_norm, mixture_layer
+from rosetta.containers.container import Setting
+from rosetta.graph import Stage
+from rosetta.ops.op import Settings
+
+SHARED = "expert_shared_feed_forward_length"
+
+
+def settings(read: Any) -> None:
+    """The experts, all as wide as the dense network would be; and the base of the rotation, which `alpha` stretches."""
+    dense = read.config["feed_forward_length"].value
+    expert_settings(read, count=of_folder(1, None), used=of_folder(1, None), width=dense)
+    read.take(SHARED, "count", dense)
+    table = read.raw("rope.scaling")
+    if read.container.kind == "huggingface" and table is not None and "rope.freq_base" not in read.overrides:
+        alpha, size = table.value.get("alpha"), read.config["attention.key_length"].value
+        if table.value.get("rope_type", table.value.get("type")) == "dynamic" and alpha:
+            base = read.config["rope.freq_base"].value * alpha ** (size / (size - 2))
+            read.put("rope.freq_base", Setting(float(base), f"{table.key}.alpha"), None)
+
+
+def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
+    """Attention of queries and keys normed after the rotation, then experts."""
+    norm = head_norm(a)
+    return mixture_layer(
+        a, c, n, mixer={"head_norm": None, "after_rope": lambda part: norm(f"attn_{part}_norm")}
+    )
+
+
+HUNYUAN_MOE = Architecture(
+    "hunyuan-moe",
+    gguf="hunyuan-moe",
+    classes=("HunYuanMoEV1ForCausalLM", "hunyuan_v1_moe"),
+    norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
+    qk_norm=True,
+    settings=settings,
+    layer=layer,
+    huggingface={  # transformers, HunYuanMoEV1Config
+        "block_count": 32,
+        "context_length": 2048,
+        "embedding_length": 4096,
+        "feed_forward_length": 11008,
+        "attention.head_count": 32,
+        "vocab_size": 290943,
+        "tied_embeddings": False,
+    },
+)

@@ -1,0 +1,50 @@
+"""MiniMax-M2: queries and keys normed as a whole, part rotary, sigmoid experts in all layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rosetta.architectures.architecture import Architecture, Default
+from rosetta.architectures.expert_settings import expert_settings, of_folder
+from rosetta.architectures.mixtures import mixture_layer, normed_whole
+from rosetta.graph import Stage
+from rosetta.ops.op import Settings
+
+
+def settings(read: Any) -> None:
+    """Sigmoid experts, whose weights always sum to one."""
+    stated = read.spelled("intermediate_size")
+    expert_settings(
+        read,
+        count=of_folder(256, None),
+        used=of_folder(8, None),
+        width=of_folder(1536 if stated is None else stated.value, None),
+        gating=2,
+    )
+
+
+def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
+    """Attention of normed queries and keys, then experts."""
+    return mixture_layer(a, c, n, mixer={"queries": normed_whole(a, "q"), "keys": normed_whole(a, "k")})
+
+
+MINIMAX_M2 = Architecture(
+    "minimax-m2",
+    gguf="minimax-m2",
+    classes=("MiniMaxM2ForCausalLM", "minimax_m2"),
+    norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
+    rope_theta=Default(apr=5e6, gguf=10000.0, huggingface=5e6),
+    settings=settings,
+    layer=layer,
+    huggingface={  # transformers, MiniMaxM2Config
+        "block_count": 62,
+        "context_length": 196608,
+        "embedding_length": 3072,
+        "feed_forward_length": 1536,
+        "attention.head_count": 48,
+        "attention.head_count_kv": 8,
+        "attention.key_length": 128,
+        "vocab_size": 200064,
+        "tied_embeddings": False,
+    },
+)
