@@ -259,7 +259,19 @@ WINDOW_PATTERN = FindingKind(
     why="The list of layer types is left out of the export, and its reader assumes the pattern of a published model.",
     repair="Each layer is computed as the reference's. Write the pattern, where the container has a place for it.",
 )
+STATE_SIZE = FindingKind(
+    "config.state_size",
+    means="A recurrent layer's state, its heads, groups, time steps or convolution have another size.",
+    why="The key is left out or copied from another model of the family, or a count of heads is taken for their size.",
+    repair="The stages of the layer are computed with the reference's sizes. Write the ssm.* keys.",
+)
 FEATURES = (  # which not every architecture has
+    ConfigKey("attention.recurrent_layers", "flag", WINDOW_PATTERN, Shows.ANYWHERE),
+    *(
+        ConfigKey(f"ssm.{name}", "count", STATE_SIZE, Shows.ANYWHERE)
+        for name in ("conv_kernel", "inner_size", "state_size", "group_count", "time_step_rank")
+    ),
+    ConfigKey("ssm.l2_epsilon", "number", NORM_EPSILON, published=EPSILONS),
     ConfigKey(
         "attn_logit_softcapping", "number", SOFTCAP, prompt=Prompt.TWO_TOKENS, published=(0.0, 50.0, 30.0)
     ),
