@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from rosetta.architectures import INTERLEAVED, SPLIT_HALF, Architecture
 from rosetta.containers.container import Container, Setting
@@ -13,7 +15,7 @@ from rosetta.errors import DamagedFileError, UnsupportedError
 from rosetta.rope_scaling import RopeScaling, UnknownRuleError, scaling_from_gguf, scaling_from_parameters
 from rosetta.settings_reader import LARGEST_BLOCK_COUNT, NOT_RUN, Config, PerLayer, SettingsReader, Value
 
-__all__ = ["LARGEST_BLOCK_COUNT", "Config", "Value", "canonical_config", "rope_scaling_from_tensor"]
+__all__ = ["LARGEST_BLOCK_COUNT", "Config", "Value", "canonical_config", "rope_scaling_from_tensors"]
 
 # transformers' names of activations -> ours (transformers, activations.py, ACT2FN).
 ACTIVATIONS = {
@@ -25,6 +27,7 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu": "relu",
     "relu2": "relu_squared",
+    "xielu": "xielu",
 }
 
 
@@ -178,6 +181,9 @@ def _rope(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> None:
         )
     key_length = read.config["attention.key_length"].value
     share = read.raw("rope.partial_rotary_factor")
+    scaled = read.raw("rope.scaling")
+    if scaled and isinstance(scaled.value, Mapping) and scaled.value.get("rope_type") == "proportional":
+        share = None  # a part of the frequencies, which the scaling holds
     rotated = int(key_length * share.value) if share and isinstance(share.value, int | float) else key_length
     dimensions = read.count("rope.dimension_count", rotated, "the key length")
     if dimensions % 2:
@@ -195,7 +201,7 @@ def _row_order(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> V
     if kind == "gguf" and "rope.type" not in read.overrides:
         return Value(architecture.rope, "architecture")
     if kind == "huggingface" and "rope.type" not in read.overrides:
-        return Value(SPLIT_HALF, "architecture")
+        return Value(architecture.folder_rope, "architecture")
     if setting is not None:
         if setting.value not in (INTERLEAVED, SPLIT_HALF):
             raise DamagedFileError(
@@ -206,7 +212,8 @@ def _row_order(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> V
         return Value(setting.value, setting.key)
     if any(name.startswith("blk.") for name in read.container.tensors):
         return Value(architecture.rope, None, "GGUF names: GGUF's order")
-    return Value(SPLIT_HALF, None, "Hugging Face names: split-half")
+    order = "split-half" if architecture.folder_rope == SPLIT_HALF else "interleaved"
+    return Value(architecture.folder_rope, None, f"Hugging Face names: {order}")
 
 
 def _scaling(read: SettingsReader, pairs: int, theta: float) -> Value:
@@ -218,6 +225,10 @@ def _scaling(read: SettingsReader, pairs: int, theta: float) -> Value:
     setting = read.raw("rope.scaling")
     try:
         if setting is not None and isinstance(setting.value, Mapping):
+            outer = read.spelled("original_max_position_embeddings")  # wins, as transformers has it
+            if outer is not None:
+                stated = {**setting.value, "original_max_position_embeddings": outer.value}
+                setting = Setting(stated, setting.key)
             return Value(scaling_from_parameters(setting.value, pairs, theta, context), setting.key)
         values = {key: found.value for key, found in settings.items()}
         scaling = scaling_from_gguf(values, pairs, theta, context)
@@ -294,6 +305,8 @@ def _sliding_layers(read: SettingsReader, published: Mapping[str, Any]) -> list[
         stated_layers = [bool(slides) for slides in pattern.value][:layers]
         return stated_layers + stated_layers[-1:] * (int(layers) - len(stated_layers))
     every = read.architecture.full_attention_every
+    if pattern is None and every > 1:  # an older config says it as a number
+        pattern = read.spelled("sliding_window_pattern", "_sliding_window_pattern")
     if pattern is not None and type(pattern.value) is int:
         every = pattern.value
     if every > 1:  # llama.cpp, llama_hparams::set_swa_pattern: the last of every so many sees all
@@ -315,6 +328,30 @@ def _head(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]], published
         )
 
 
-def rope_scaling_from_tensor(factors: Any) -> RopeScaling:
-    """The scaling that a `rope_freqs` tensor holds: its values are the divisors themselves."""
-    return RopeScaling(tuple(float(f) for f in factors))
+def rope_scaling_from_tensors(
+    tensors: Mapping[str, Sequence[float]], stated: Mapping[str, Setting], pairs: int, context_length: int
+) -> RopeScaling | None:
+    """The scaling that tensors of factors hold, whose values are the divisors themselves; None where there is none.
+
+    Args:
+        tensors: values by name: `rope_freqs`, or `rope_factors_short` and `rope_factors_long`.
+        stated: the file's settings.
+        pairs: how many divisors there must be.
+        context_length: the model's own, where no original one is stated.
+    """
+    whole, short, long = (
+        tuple(tensors.get(f"rope_{name}.weight", ())) for name in ("freqs", "factors_short", "factors_long")
+    )
+    if len(whole) == pairs:
+        return RopeScaling(whole)
+    if len(short) != pairs or len(long) != pairs:
+        return None
+    original, magnitude = (
+        stated.get(f"rope.scaling.{key}") for key in ("original_context_length", "attn_factor")
+    )
+    return RopeScaling(
+        short,
+        float(np.float32(magnitude.value)) if magnitude else 1.0,
+        original.value if original else context_length,
+        long,
+    )

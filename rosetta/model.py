@@ -17,7 +17,7 @@ from typing import Any
 from rosetta import blocks
 from rosetta.architectures import Architecture, all_architectures, find_architecture
 from rosetta.architectures.readings import Stored
-from rosetta.config import LARGEST_BLOCK_COUNT, Config, Value, read_config, rope_scaling_from_tensor
+from rosetta.config import LARGEST_BLOCK_COUNT, Config, Value, read_config, rope_scaling_from_tensors
 from rosetta.containers import open_container
 from rosetta.containers.container import Container, Setting, TensorEntry
 from rosetta.errors import DamagedFileError, UnsupportedError
@@ -29,6 +29,8 @@ from rosetta.weight import RowOrder, Weight
 
 Patch = Callable[[Weight | None], Weight | None]
 """What a repair makes of a weight; it is given None where there is none of that name, and may leave it so."""
+FACTORS = ("rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight")
+"""Tensors that hold rope scaling."""
 LAYER = re.compile(r"^blk\.(\d+)\.(.+)$")
 FOREIGN_LAYER = re.compile(r"(?:^|\.)(?:blk|layers|h|blocks)\.(\d+)\.")
 
@@ -197,12 +199,8 @@ def build_model(
     weights = _weights(
         container, architecture, config, {n: e for n, e in entries.items() if n not in placeholders}
     )
-    if architecture.rope is not None and "rope.scaling" not in overrides and "rope_freqs.weight" in weights:
-        factors = weights["rope_freqs.weight"]
-        if factors.count == config["rope.dimension_count"].value // 2:
-            config["rope.scaling"] = Value(
-                rope_scaling_from_tensor(factors.values().tolist()), factors.entry.name
-            )
+    if architecture.rope is not None and "rope.scaling" not in overrides:
+        _scaling_from_tensors(container, config, weights)
     if overrides.get("tied_embeddings") is True and "token_embd.weight" in weights:
         weights["output.weight"] = replace(weights["token_embd.weight"], name="output.weight")
     elif overrides.get("tied_embeddings") is False and "output.weight" not in entries:
@@ -210,6 +208,18 @@ def build_model(
     put_patches(weights, patches)
     unknown = tuple(source for source, name in names.items() if name is None)
     return Model(container, architecture, config, weights, unknown, overrides, patches, unheeded)
+
+
+def _scaling_from_tensors(
+    container: Container, config: dict[str, Value], weights: Mapping[str, Weight]
+) -> None:
+    """Put the rope scaling that tensors hold into the config."""
+    held = {name: weights[name] for name in FACTORS if name in weights}
+    pairs = config["rope.dimension_count"].value // 2
+    values = {name: weight.values().tolist() for name, weight in held.items() if weight.count == pairs}
+    scaling = rope_scaling_from_tensors(values, container.settings, pairs, config["context_length"].value)
+    if scaling is not None:
+        config["rope.scaling"] = Value(scaling, held[next(iter(values))].entry.name)
 
 
 def put_patches(weights: dict[str, Weight], patches: Mapping[str, Patch]) -> None:

@@ -16,7 +16,9 @@ ALIASES = {
     "model.embed_positions": "position_embd",
 }
 BLOCK_ALIASES = {"self_attn.c_attn": "attn_qkv", "self_attn.qkv_proj": "attn_qkv"}
+ROPE_FACTORS = frozenset({"rope_freqs", "rope_factors_short", "rope_factors_long"})
 EXPERT = re.compile(r"\.experts\.(\d{1,5})\.")
+OWN_BIAS = "_bias"  # of a parameter that is no module: experts.down_proj_bias, e_score_correction_bias
 PREFIXES = ("", "model.", "transformer.")  # some exporters strip the outermost module's name
 
 
@@ -26,15 +28,17 @@ def canonical_name(name: str, architecture: Architecture, block_count: int) -> s
     stem, dot, suffix = name.rpartition(".")
     if suffix not in ("weight", "bias"):
         stem, dot, suffix = name, "", ""  # a parameter of a module itself: A_log
+        if name.endswith(OWN_BIAS) and not any(prefix + name in table for prefix in PREFIXES):
+            stem, dot, suffix = name.removesuffix(OWN_BIAS), ".", "bias"
     if stem in known:
         return name
     expert = EXPERT.search(stem)
     if expert is not None:  # one of those that GGUF stacks in one tensor
         number, stem = expert[1], EXPERT.sub(".experts.", stem)
-    for prefix in PREFIXES:
-        found = table.get(prefix + stem)
+    for spelled in (*(prefix + stem for prefix in PREFIXES), stem.removeprefix("transformer.")):
+        found = table.get(spelled)
         if found is not None:
-            return found + dot + suffix if expert is None else f"{found}.{number}.{suffix}"
+            return found + dot + suffix if expert is None else f"{found}.{number}.{suffix or 'weight'}"
     return None
 
 
@@ -62,4 +66,4 @@ def _tables(own: Architecture, block_count: int) -> tuple[dict[str, str], frozen
             f"model.layers.{layer}.{alias}": f"blk.{layer}.{name}" for alias, name in BLOCK_ALIASES.items()
         }
         table |= {name.format(bid=layer): found.format(bid=layer) for name, found in own.names.items()}
-    return table, frozenset(table.values()) | {"rope_freqs"}
+    return table, frozenset(table.values()) | ROPE_FACTORS

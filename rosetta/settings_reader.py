@@ -141,6 +141,10 @@ class SettingsReader:
         value = values[0] if alike and values else PerLayer(values)
         self.config[key] = Value(value, stated, "" if stated else note)
 
+    def fixed(self, key: str, value: Any, note: str) -> None:
+        """Put a setting that the container's own loader takes so, whatever the file says."""
+        self.config[key] = Value(self.overrides.get(key, value), None, note)
+
     def spelled(self, *spellings: str) -> Setting | None:
         """The first of these keys of config.json, or of an `.apr`'s metadata, that is there and not null."""
         nested = self.container.metadata.get("text_config")

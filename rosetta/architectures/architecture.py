@@ -24,7 +24,7 @@ from rosetta.ops.rotary import INTERLEAVED, SPLIT_HALF, Rotary
 
 __all__ = ["INTERLEAVED", "SPLIT_HALF", "Activation", "Architecture", "Default"]
 
-Activation = Literal["silu", "gelu", "gelu_tanh", "relu"]
+Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "relu_squared", "xielu"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Architecture:
         activation: of the feed-forward network.
         gated: whether the network is `act(gate(x)) * up(x)` or `act(up(x))`.
         rope: order of the rotary pairs in GGUF's Q and K rows; None: no rotary embedding.
+        folder_rope: the same of the rows in a Hugging Face folder.
         rope_theta: where the key is missing, by container.
         learned_positions: whether a position table is added to the embedding.
         qk_norm: an RMSNorm over each head of q and k.
@@ -83,6 +84,7 @@ class Architecture:
     activation: Activation = "silu"
     gated: bool = True
     rope: int | None = SPLIT_HALF
+    folder_rope: int = SPLIT_HALF
     rope_theta: Default = Default(apr=10000.0, gguf=10000.0, huggingface=10000.0)
     learned_positions: bool = False
     qk_norm: bool = False

@@ -7,15 +7,18 @@ config keys, or products of several.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from rosetta.graph import TOKENS, Stage
 from rosetta.ops.attention import Context, Scores
 from rosetta.ops.experts import ExpertLinear, ExpertSum, Router
+from rosetta.ops.latent import LatentKeys
 from rosetta.ops.linear import Linear
 from rosetta.ops.lookup import Embedding
+from rosetta.ops.norm import Norm
 from rosetta.ops.op import Op, Settings, Size, chain
-from rosetta.ops.pointwise import Activation, Add, Gate
+from rosetta.ops.pointwise import Activation, Add, Clamp, Gate
+from rosetta.ops.rotary import Rotary
 
 Block = Callable[[str], list[Stage]]
 """Name of the stage that is read -> the block's stages."""
@@ -24,6 +27,8 @@ HIDDEN = "embedding_length"
 HEADS, KV_HEADS = "attention.head_count", "attention.head_count_kv"
 KEY, VALUE = "attention.key_length", "attention.value_length"
 FEED_FORWARD = "feed_forward_length"
+Q_RANK, KV_RANK = "attention.q_lora_rank", "attention.kv_lora_rank"
+KV_A = "attention.kv_a_length"  # the latent and the shared part of the keys
 
 
 def scores_of(c: Settings, **options: Any) -> Scores:
@@ -37,11 +42,38 @@ def scores_of(c: Settings, **options: Any) -> Scores:
     return Scores(pattern=pattern if pattern in c else None, **options)
 
 
+def slides(c: Settings) -> bool:
+    """Whether the layer sees a window of tokens only."""
+    return bool(c.get("attention.sliding_window_pattern", c["attention.sliding_window"]))
+
+
+def windowed_rope(c: Settings, order: int) -> Rotary:
+    """The rotation: in layers with a window, of a base of its own and never scaled."""
+    return Rotary(order, base="rope.freq_base_swa", scaling=None) if slides(c) else Rotary(order)
+
+
+def head_norms(epsilon: str, kind: Literal["rms", "layer"]) -> Callable[[str], Op]:
+    """Norms of the heads of q and of k, each head with weights of its own, where the file has them.
+
+    Args:
+        epsilon: config key.
+        kind: of the norms.
+    """
+
+    def norm(stem: str) -> Op:
+        heads = HEADS if stem == "attn_q_norm" else KV_HEADS
+        return Norm(stem, epsilon, width=(heads, KEY), kind=kind, optional=True, bias=False)
+
+    return norm
+
+
 def attention(
     *,
     norm: Op | None,
     rope: Op | None,
+    after_rope: Callable[[str], Op | None] | None = None,
     head_norm: Callable[[str], Op] | None = None,
+    clamp: str | None = None,
     scores: Scores | None = None,
     queries: Op | None = None,
     keys: Op | None = None,
@@ -54,8 +86,10 @@ def attention(
 
     Args:
         norm: of the input; None: it is read as it is.
-        rope: turns queries and keys, and whatever else is done to them then; None: nothing is.
+        rope: turns queries and keys; None: nothing does.
+        after_rope: `q` or `k` -> what is done to it then; None: nothing is, to that one or to either.
         head_norm: stem of a norm's name -> the norm over each head of queries or keys; None: there is none.
+        clamp: config key of between what queries, keys and values are held; None: they are not.
         scores: None: those of one window, or none, in all layers.
         queries, keys, values: None: the product with `attn_q` …, cut into heads, normed by `head_norm`.
         gate: of the context; its other input is the product with `attn_gate`.
@@ -70,11 +104,17 @@ def attention(
         if own is not None:
             return own
         product = Linear(f"attn_{part}", rows=(heads, length), columns=HIDDEN, heads=heads)
-        return chain(product, None if head_norm is None or part == "v" else head_norm(f"attn_{part}_norm"))
+        held = None if clamp is None else Clamp(clamp)
+        return chain(
+            product, held, None if head_norm is None or part == "v" else head_norm(f"attn_{part}_norm")
+        )
+
+    def turn(part: str, rope: Op) -> Op:
+        return chain(rope, None if after_rope is None else after_rope(part))
 
     def block(x: str) -> list[Stage]:
         source = x if norm is None else "attn_norm"
-        turned = [] if rope is None else [Stage(f"{part}_rope", rope, (part,)) for part in ("q", "k")]
+        turned = [] if rope is None else [Stage(f"{part}_rope", turn(part, rope), (part,)) for part in "qk"]
         seen = ("q", "k") if rope is None else ("q_rope", "k_rope")
         stages = [] if norm is None else [Stage("attn_norm", norm, (x,))]
         stages += [
@@ -94,6 +134,62 @@ def attention(
         if post_norm is not None:
             stages.append(Stage("attn_post_norm", post_norm, ("attn_out",)))
         return stages
+
+    return block
+
+
+def latent_attention(
+    *,
+    norm: Op,
+    rope: Op | None,
+    latent_norm: Callable[[str], Op],
+    scores: Scores | None = None,
+    low_rank_queries: bool = True,
+    scale: Callable[[Op | None], Op] | None = None,
+) -> Block:
+    """Attention whose keys and values come out of one short vector a token, and queries out of another.
+
+    Args:
+        norm: of the input.
+        rope: turns the last dimensions of each head; None: nothing does.
+        latent_norm: stem of a norm's name (`attn_q_a_norm`, `attn_kv_a_norm`) -> the norm of a latent.
+        scores: None: those of no window.
+        low_rank_queries: whether queries come out of a latent; else out of the input.
+        scale: what is done to the turned queries besides; None: nothing is.
+    """
+
+    def block(x: str) -> list[Stage]:
+        stages = [Stage("attn_norm", norm, (x,))]
+        queries, source = Linear("attn_q", rows=(HEADS, KEY), columns=HIDDEN, heads=HEADS), "attn_norm"
+        if low_rank_queries:
+            stages += [
+                Stage("attn_q_a", Linear("attn_q_a", rows=Q_RANK, columns=HIDDEN), (source,)),
+                Stage("q_a", latent_norm("attn_q_a_norm"), ("attn_q_a",)),
+            ]
+            queries, source = Linear("attn_q_b", rows=(HEADS, KEY), columns=Q_RANK, heads=HEADS), "q_a"
+        latent = Linear("attn_kv_a_mqa", rows=KV_A, columns=HIDDEN)
+        values = Linear("attn_v_b", rows=(HEADS, VALUE), columns=KV_RANK, heads=HEADS, bias=False)
+        stages += [
+            Stage("q", queries, (source,)),
+            Stage("attn_kv_a_mqa", latent, ("attn_norm",)),
+            Stage("kv_a", latent_norm("attn_kv_a_norm"), ("attn_kv_a_mqa",)),
+            Stage("k", LatentKeys(), ("kv_a", "attn_kv_a_mqa")),
+            Stage("v", values, ("kv_a",)),
+        ]
+        seen = ("q", "k")
+        turned = rope if scale is None else scale(rope)
+        if turned is not None:
+            stages.append(Stage("q_rope", turned, ("q",)))
+            seen = ("q_rope", "k")
+        if rope is not None:
+            stages.append(Stage("k_rope", rope, ("k",)))
+            seen = (seen[0], "k_rope")
+        return [
+            *stages,
+            Stage("attn_scores", scores or Scores(window=None), seen),
+            Stage("attn_context", Context(), ("attn_scores", "v")),
+            Stage("attn_out", Linear("attn_output", rows=HIDDEN, columns=(HEADS, VALUE)), ("attn_context",)),
+        ]
 
     return block
 

@@ -15,7 +15,7 @@ from rosetta.architectures.builders import (
     scores_of,
     sequential,
 )
-from rosetta.architectures.readings import Reading, Stored, one_more_where, standard_readings
+from rosetta.architectures.readings import first_of, one_more_where, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Scale, Softcap
@@ -59,12 +59,6 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     )
 
 
-def readings(stored: Stored, c: Settings) -> list[Reading] | None:
-    """Hugging Face stores a norm's w, and adds 1."""
-    found = one_more_where(*NORMS)(stored) or standard_readings(stored, c)
-    return None if found is None else list(found)
-
-
 GEMMA2 = Architecture(
     "gemma2",
     gguf="gemma2",
@@ -73,7 +67,7 @@ GEMMA2 = Architecture(
     activation="gelu_tanh",
     full_attention_every=2,
     settings=settings,
-    readings=readings,
+    readings=first_of(one_more_where(*NORMS), standard_readings),
     names={
         "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
         "model.layers.{bid}.pre_feedforward_layernorm": "blk.{bid}.ffn_norm",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rosetta.ops.latent import NOPE
 from rosetta.ops.op import Settings
 from rosetta.weight import Order, Part, ValuesEdit
 
@@ -67,6 +68,8 @@ def standard_readings(stored: Stored, c: Settings) -> Sequence[Reading] | None:
     """What holds everywhere: q, k and v fused, experts stacked in one tensor of three dims."""
     if stored.stem == "attn_qkv":
         return fused(stored, QKV, qkv_sizes(c))
+    if stored.stem == "ffn_gate_up_exps":
+        return experts(stored, ("ffn_gate_exps", "ffn_up_exps"))
     if stored.stem.endswith("_exps"):
         return experts(stored)
     return None
@@ -94,6 +97,13 @@ def fused(stored: Stored, stems: Sequence[str], sizes: Sequence[int], groups: in
     ]
 
 
+def by_key_group(stored: Stored, c: Settings) -> list[Reading]:
+    """q, k and v of a tensor in which the queries that share a key, that key and its value lie beside each other; with
+    as many heads of keys as of queries: those of each head."""
+    groups = c["attention.head_count_kv"]
+    return fused(stored, QKV, [rows // groups for rows in qkv_sizes(c)], groups=groups)
+
+
 def experts(
     stored: Stored,
     stems: Sequence[str] | None = None,
@@ -119,19 +129,66 @@ def experts(
                 share = rows // len(stems)
                 sizes = (share,) * len(stems) if groups is None else (share // groups,) * len(stems)
                 part = Part(which, sizes, groups or 1)
-            name = f"{stem}.{e}.{stored.suffix}"
+            name = f"{stem}.{e}.{stored.suffix or 'weight'}"
             found.append(Reading(name, slot=(e, count), part=part, transposed=turned, dims=dims))
     return found
 
 
-def one_more_where(*stems: str) -> Callable[[Stored], Sequence[Reading] | None]:
+def first_of(*ways: Readings) -> Readings:
+    """The first of several ways that has an answer."""
+
+    def read(stored: Stored, c: Settings) -> Sequence[Reading] | None:
+        return next((found for way in ways if (found := way(stored, c)) is not None), None)
+
+    return read
+
+
+def gate_beside_up(stored: Stored, c: Settings) -> Sequence[Reading] | None:
+    """Gate and up in one tensor of the name of up, the gate first."""
+    if stored.stem != "ffn_up" or not stored.dims:
+        return None
+    half = stored.dims[0] // 2
+    return fused(stored, GATE_UP, (half, half))
+
+
+def latent_keys_values(stored: Stored, c: Settings) -> list[Reading] | None:
+    """Keys and values of latent attention: GGUF has a tensor of each, the keys' matrices turned; a Hugging Face folder
+    (and a GGUF of before 2025) one in which those of a head lie beside each other.
+
+    Canonical are a matrix of each head for the keys, `attn_k_b.3.weight`, and one of all heads' rows for the values.
+    """
+    heads, rank = c["attention.head_count"], c["attention.kv_lora_rank"]
+    own, value = c[NOPE], c["attention.value_length"]
+    if stored.stem == "attn_k_b" and len(stored.dims) == 3:
+        return [
+            Reading(
+                f"attn_k_b.{head}.weight",
+                slot=(head, stored.dims[0]),
+                transposed=True,
+                dims=stored.dims[1:],
+            )
+            for head in range(stored.dims[0])
+        ]
+    if stored.stem == "attn_v_b" and len(stored.dims) == 3:
+        rows = stored.dims[0] * stored.dims[1]
+        return [Reading("attn_v_b.weight", dims=(rows, stored.dims[2]))]
+    if stored.stem == "attn_kv_b" and rank:
+        keys = [
+            Reading(f"attn_k_b.{head}.weight", part=Part(2 * head, (own, value) * heads))
+            for head in range(heads)
+        ]
+        return [*keys, Reading("attn_v_b.weight", part=Part(1, (own, value), heads))]
+    return None
+
+
+def one_more_where(*stems: str) -> Readings:
     """Norms of which Hugging Face stores w and GGUF 1 + w, which is the canonical form.
 
     Args:
         stems: of the norms.
     """
 
-    def read(stored: Stored) -> Sequence[Reading] | None:
+    def read(stored: Stored, c: Settings) -> Sequence[Reading] | None:
         if not stored.foreign or stored.stem not in stems or stored.suffix != "weight":
             return None
         return [Reading(f"{stored.stem}.{stored.suffix}", edit=Mapped(_one_more))]

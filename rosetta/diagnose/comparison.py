@@ -40,7 +40,7 @@ from rosetta.model import Model
 from rosetta.runtimes.runtime import Runtime
 from rosetta.runtimes.trace import RecordedRun, Recording
 from rosetta.transformer import Transformer
-from rosetta.weight_cache import Kept
+from rosetta.weight_cache import DecodedPair
 from rosetta.workers import one_thread_each
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -141,7 +141,7 @@ def _believing_a_recorded_run(models: dict[Side, Model], options: Options) -> Op
 def _pair(models: dict[Side, Model], options: Options) -> ModelPair:
     devices: dict[Side, str] = {"left": options.left_device, "right": options.right_device}
     sides: dict[Side, Runtime] = {}
-    kept = Kept()
+    kept = DecodedPair()
     for side, model in models.items():
         if isinstance(model.container, Recording):
             sides[side] = RecordedRun(model.container, model, devices[side], DTYPES[options.dtype])

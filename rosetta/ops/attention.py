@@ -158,7 +158,7 @@ class Scores(Op):
         pattern: config key of which layers have the window; None: all have.
         chunk: config key of the size of chunks that see nothing of each other; None: there are none.
         softcap: config key of c in c·tanh(x/c); None: there is none.
-        alibi: config key of ALiBi's largest exponent; None: positions cost nothing.
+        alibi: config key of ALiBi's largest exponent; None, or 0: positions cost nothing.
         sinks: stem of a product for each head that takes its share of the softmax; None: there are none.
     """
 
@@ -197,7 +197,7 @@ class Scores(Op):
             s[self.window] if slides and self.window is not None else 0,
             s[self.chunk] if self.chunk is not None else 0,
             s[self.softcap] if self.softcap is not None else 0.0,
-            None if self.alibi is None else alibi_slopes(heads, s[self.alibi]),
+            alibi_slopes(heads, s[self.alibi]) if self.alibi is not None and s[self.alibi] else None,
             None if self.sinks is None else s.weight(f"{self.sinks}.weight"),
         )
 

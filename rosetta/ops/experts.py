@@ -39,6 +39,8 @@ class Router(Op):
         scale: config key of what the weights are multiplied with; None: 1.
         selection_bias: stem of what is added to the scores for choosing only; None: nothing is.
         groups, groups_used: config keys: experts are in groups, of which only the best may be chosen from.
+        group_best: config key of how many of its experts a group is judged by, by the sum of what they are preferred
+            by: two (DeepSeek-V3, and llama.cpp always), or the best one (V2).
     """
 
     stem: str = "ffn_gate_inp"
@@ -50,10 +52,12 @@ class Router(Op):
     selection_bias: str | None = None
     groups: str | None = None
     groups_used: str | None = None
+    group_best: str = "expert_group_best"
 
     @property
     def keys(self) -> tuple[str, ...]:
-        stated = (self.used, self.gating, self.normalised, self.scale, self.groups, self.groups_used)
+        groups = () if self.groups is None else (self.groups, self.groups_used, self.group_best)
+        stated = (self.used, self.gating, self.normalised, self.scale, *groups)
         return tuple(key for key in stated if isinstance(key, str))
 
     @property
@@ -91,9 +95,8 @@ class Router(Op):
         groups = 1 if self.groups is None else int(s[self.groups])
         if groups <= 1 or self.groups_used is None:
             return preferred
-        # The best groups by the sum of their two best experts (DeepSeek-V3), or by their best one (V2).
         by_group = preferred.view(len(preferred), groups, -1)
-        best = by_group.topk(2 if bias is not None else 1, dim=-1).values.sum(-1)
+        best = by_group.topk(min(int(s[self.group_best]), by_group.shape[-1]), dim=-1).values.sum(-1)
         kept = torch.zeros_like(best, dtype=torch.bool)
         kept.scatter_(1, best.topk(int(s[self.groups_used]), dim=-1).indices, True)
         return preferred.masked_fill(~kept.repeat_interleave(by_group.shape[-1], dim=1), -torch.inf)

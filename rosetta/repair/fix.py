@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,8 @@ from rosetta.model import Model
 from rosetta.repair.changes import ABSENT, Change
 from rosetta.repair.encode import Holds, encoded
 from rosetta.repair.layout import Layout
+from rosetta.repair.names import fused
 from rosetta.repair.planned import Planned
-
-Progress = Callable[[str, int, int], None]
-"""Told the tensor that is being written, how many are done, and how many there are."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +92,7 @@ def shape(tensor: TensorEntry | TensorInput) -> str:
 def _why(planned: Planned, findings: Sequence[Finding], source: str) -> list[str]:
     """The kinds of the findings about a tensor, and what their repairs took from the other file."""
     names = {held.weight.name for held in planned.held}
-    names |= {
-        name.replace(f".{part}.", ".attn_qkv.") for name in names for part in ("attn_q", "attn_k", "attn_v")
-    }
+    names |= {fused(name) for name in names}
     found = {f.kind: f for f in findings if f.tensor in names or f.partner in names}
     taken = {kind: f.evidence.from_reference for kind, f in found.items() if f.evidence is not None}
     notes = [kind + (f": {taken[kind]} from {source}" if taken.get(kind) else "") for kind in found]

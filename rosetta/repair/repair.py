@@ -9,10 +9,11 @@ from pathlib import Path
 from rosetta.compare.listener import Listener
 from rosetta.compare.options import Options
 from rosetta.compare.results import Finding, Side
+from rosetta.containers.spool import Progress
 from rosetta.diagnose import Comparison, compare_operands
 from rosetta.errors import UsageError
 from rosetta.repair.apr_file import write_apr_copy
-from rosetta.repair.fix import Fix, Progress, Written
+from rosetta.repair.fix import Fix, Written
 from rosetta.repair.gguf_file import write_gguf_copy
 from rosetta.repair.huggingface_folder import write_huggingface_copy
 from rosetta.repair.layout import repaired_layout
