@@ -15,7 +15,15 @@ from rosetta.architectures.builders import (
     scores_of,
     sequential,
 )
-from rosetta.architectures.readings import Reading, Stored, fused, one_more_where, standard_readings
+from rosetta.architectures.expert_settings import expert_layers, expert_settings
+from rosetta.architectures.readings import (
+    Reading,
+    Stored,
+    first_of,
+    fused,
+    one_more_where,
+    standard_readings,
+)
 from rosetta.architectures.recurrent import (
     RECURRENT,
     delta_net,
@@ -60,25 +68,31 @@ def delta_settings(read: Any) -> None:
     read.take("ssm.l2_epsilon", "number", own, note="that of the norms in llama.cpp, 1e-6 in transformers")
 
 
-def expert_settings(read: Any, count: int, used: int) -> None:
-    """The mixture's sizes, and whether the weights of chosen experts sum to one."""
-    read.take("expert_count", "count", Default(apr=None, gguf=None, huggingface=count))
-    read.take("expert_used_count", "count", Default(apr=None, gguf=None, huggingface=used))
-    read.take("expert_feed_forward_length", "count", Default(apr=None, gguf=None, huggingface=512))
-    read.take("expert_shared_feed_forward_length", "count", Default(apr=None, gguf=None, huggingface=512))
-
-
 def settings(read: Any) -> None:
     """Delta nets and experts."""
     delta_settings(read)
-    expert_settings(read, 512, 10)
-    read.take("expert_weights_norm", "flag", Default(apr=True, gguf=True, huggingface=True))
+    mixture_settings(read, count=512, used=10)
     dense, step = read.spelled("mlp_only_layers"), read.spelled("decoder_sparse_step")
     sparse = [
         n not in (dense.value if dense else []) and (n + 1) % (step.value if step else 1) == 0
         for n in range(read.config["block_count"].value)
     ]
-    read.by_layer("expert_layers", sparse)
+    expert_layers(read, sparse)
+
+
+def mixture_settings(read: Any, count: int, used: int) -> None:
+    """Experts of which those that are chosen share a weight of one, and one that serves all tokens.
+
+    Args:
+        read: the reader of the container's settings.
+        count, used: how many there are and are used, where a folder does not say.
+    """
+    expert_settings(read, count=_folder(count), used=_folder(used), width=_folder(512), normalised=True)
+    read.take("expert_shared_feed_forward_length", "count", _folder(512))
+
+
+def _folder(value: int) -> Default:
+    return Default(apr=None, gguf=None, huggingface=value)
 
 
 def gated_attention(a: Architecture, c: Settings) -> Block:
@@ -93,11 +107,11 @@ def gated_attention(a: Architecture, c: Settings) -> Block:
     )
 
 
-def mixture(a: Architecture, normalised: str | bool) -> Block:
+def mixture(a: Architecture) -> Block:
     """Experts beside a shared one that is weighed by a sigmoid."""
     return experts(
         norm=a.norm_of("post_attention_norm"),
-        router=Router(normalised=normalised),
+        router=Router(normalised="expert_weights_norm", gating="expert_gating_func"),
         shared="expert_shared_feed_forward_length",
         shared_gate=True,
     )
@@ -111,7 +125,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
         else gated_attention(a, c)
     )
     network = (
-        mixture(a, "expert_weights_norm")
+        mixture(a)
         if c["expert_layers"]
         else feed_forward(norm=a.norm_of("post_attention_norm"))
     )
@@ -126,7 +140,7 @@ def gated_readings(stored: Stored, c: Settings) -> list[Reading] | None:
         return fused(stored, ("attn_q", "attn_gate"), (key, key), groups=heads)
     if stored.stem == "attn_qkv" and c[RECURRENT]:
         return [Reading(f"attn_qkv.{stored.suffix}")]
-    found = one_more_where(*ONE_MORE)(stored) or state_readings(stored, c) or standard_readings(stored, c)
+    found = first_of(one_more_where(*ONE_MORE), state_readings, standard_readings)(stored, c)
     return None if found is None else list(found)
 
 
