@@ -315,7 +315,14 @@ STATE_SIZE = FindingKind(
     why="The key is left out or copied from another model of the family, or a count of heads is taken for their size.",
     repair="The stages of the layer are computed with the reference's sizes. Write the ssm.* keys.",
 )
+ROPE_SECTIONS = FindingKind(
+    "config.rope_sections",
+    means="The rotary pairs are shared out among time, height and width in other numbers.",
+    why="mrope_section is left out of the export. A text shows none of it: its three positions are one and the same.",
+    repair="The model is read with the reference's sections. Write rope.dimension_sections.",
+)
 FEATURES = (  # which not every architecture has
+    ConfigKey("rope.dimension_sections", "table", ROPE_SECTIONS),
     ConfigKey("attention.recurrent_layers", "flag", WINDOW_PATTERN, Shows.ANYWHERE),
     *(
         ConfigKey(f"ssm.{name}", "count", STATE_SIZE, Shows.ANYWHERE)
