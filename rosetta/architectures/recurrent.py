@@ -5,7 +5,7 @@ layers they are.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,16 +15,21 @@ from rosetta.containers.values import WRONG_VALUE
 from rosetta.errors import DamagedFileError
 from rosetta.graph import Stage
 from rosetta.ops.linear import Linear
-from rosetta.ops.op import Op, Settings
+from rosetta.ops.op import Op, Settings, Sum, chain
 from rosetta.ops.recurrent import (
     FUSED,
     GROUPS,
     INNER,
+    LARGEST,
     MIXED,
     RANK,
+    SMALLEST,
+    STATE,
+    Columns,
     Convolution,
     GatedDelta,
     GatedNorm,
+    SelectiveScan,
     StateSpace,
 )
 
@@ -114,7 +119,7 @@ def delta_net(norm: Op, epsilon: str, tiled: bool) -> Block:
 
 
 def mamba2(
-    c: Settings, norm: Op | None, epsilon: str, *, entering: Op | None = None, leaving: Op | None = None, **steps: Any
+    c: Settings, norm: Op | None, epsilon: str, *, entering: Op | None = None, leaving: Op | None = None
 ) -> Block:
     """Mamba-2: gate, what the state takes and time steps out of one projection.
 
@@ -123,13 +128,12 @@ def mamba2(
         norm: of the input, see `mixer`.
         epsilon: config key of the groups' norm's; it is of what has passed the gate.
         entering, leaving: the projections, where they are more than products.
-        steps: fields of `StateSpace`.
     """
     return mixer(
         norm=norm,
         projections={"ssm_in": entering or Linear("ssm_in", rows=FUSED, columns=HIDDEN)},
         convolution=Convolution(first=INNER),
-        scan=Scan(StateSpace(**steps), ("ssm_in",)),
+        scan=Scan(StateSpace(), ("ssm_in",)),
         closing=GatedNorm(
             "ssm_norm",
             epsilon,
@@ -140,6 +144,70 @@ def mamba2(
         gate="ssm_in",
         out_op=leaving,
     )
+
+
+def mamba(norm: Op | None, epsilon: str, inner_norm: Callable[[str], Op] | None = None) -> Block:
+    """Mamba: time steps, what is written and what is read by are projected from what was convolved.
+
+    Args:
+        norm: of the input, see `mixer`.
+        epsilon: config key that the closing gate, which has no norm here, would take.
+        inner_norm: stem of a norm's name -> the norm of each of the three; None: there is none.
+    """
+    parts = {"dt": Columns(0, RANK), "b": Columns(RANK, STATE), "c": Columns(Sum((RANK, STATE)), STATE)}
+    cut = {f"ssm_{part}_in": op for part, op in parts.items()}
+    if inner_norm is not None:
+        cut = {f"ssm_{part}_norm": chain(op, inner_norm(f"ssm_{part}_norm")) for part, op in parts.items()}
+    steps, *others = cut
+    before = (
+        Stage("ssm_x", Linear("ssm_x", rows=Sum((RANK, (2, STATE))), columns=INNER, bias=False), ("ssm_conv",)),
+        *(Stage(name, op, ("ssm_x",)) for name, op in cut.items()),
+        Stage("ssm_dt", Linear("ssm_dt", rows=INNER, columns=RANK), (steps,)),
+    )
+    return mixer(
+        norm=norm,
+        projections={"ssm_in": Linear("ssm_in", rows=(2, INNER), columns=HIDDEN)},
+        convolution=Convolution(channels=INNER),
+        scan=Scan(SelectiveScan(), ("ssm_dt", *others), before),
+        closing=GatedNorm(None, epsilon, first=INNER),
+        gate="ssm_in",
+    )
+
+
+def rms_epsilon(read: Any, default: float, *spellings: str) -> None:
+    """The norms' epsilon under a name that elsewhere means another norm's.
+
+    Args:
+        read: the `SettingsReader`.
+        default: where the file does not say.
+        spellings: keys of config.json.
+    """
+    read.raw("attention.layer_norm_epsilon")
+    key = read.architecture.epsilon_key
+    read.config.pop(key)
+    read.take(key, "number", default, ("rms_norm_eps", *spellings))
+
+
+def without_attention(read: Any, *more: str) -> None:
+    """Take note of keys that have another meaning in a model without attention, or none: they are not unheeded."""
+    keys = ("attention.head_count", "attention.head_count_kv", "attention.key_length", "attention.value_length")
+    for key in (*keys, "feed_forward_length", *more):
+        read.raw(key)
+
+
+def time_step_limits(read: Any, *spellings: str) -> None:
+    """Between what time steps are held, which GGUF cannot say.
+
+    Args:
+        read: the `SettingsReader`.
+        spellings: keys of config.json.
+    """
+    stated = read.spelled(*spellings)
+    for which, key in enumerate((SMALLEST, LARGEST)):
+        limits = stated.value if stated is not None else None
+        limit = limits[which] if isinstance(limits, list | tuple) and len(limits) == 2 else 0.0
+        finite = type(limit) in (int, float) and math.isfinite(limit)
+        read.by_layer(key, [float(limit) if finite else 0.0], "none", stated.key if stated is not None else None)
 
 
 def state_sizes(read: Any, spellings: Mapping[str, Sequence[str]], defaults: Mapping[str, int]) -> None:
@@ -168,6 +236,8 @@ def _count_of(read: Any, name: str, setting: Any, defaults: Mapping[str, int]) -
             file=read.container.path,
             remedy="export the model again with a complete configuration",
         )
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if type(value) is not int or not 0 < value < 1 << 31:
         raise DamagedFileError(
             f"{name} is {str(value)[:60]}, not a count", file=read.container.path, remedy=WRONG_VALUE
@@ -190,6 +260,44 @@ def recurrent_layers(read: Any, every: int = 4) -> None:
         note = "all but the last of every so many"
         stated_by = interval.key if interval is not None else None
         read.by_layer(RECURRENT, [(n + 1) % every != 0 for n in range(layers)], note, stated_by)
+
+
+def recurrent_without_heads(read: Any, recurrent: Sequence[bool], stated: str | None = None) -> None:
+    """Which layers are recurrent: in a GGUF file those that have no heads of keys and values.
+
+    Args:
+        read: the `SettingsReader`.
+        recurrent: of a folder's layers, whether they are.
+        stated: the folder's own key that says so.
+    """
+    key, layers = "attention.head_count_kv", range(read.config["block_count"].value)
+    read.raw(RECURRENT)
+    heads = read.config[key]
+    if read.container.kind == "gguf":
+        kv_heads = heads.value if isinstance(heads.value, tuple) else [heads.value] * len(layers)
+        recurrent, stated = [not kv_heads[n] for n in layers], heads.key
+    else:
+        read.by_layer(key, [0 if recurrent[n] else heads.value for n in layers], heads.note, heads.key)
+    read.by_layer(RECURRENT, recurrent, stated=stated)
+
+
+def layer_kinds(read: Any, default: Sequence[str]) -> tuple[list[str], str | None]:
+    """What a folder's `layer_types` calls its layers, and under which key.
+
+    Args:
+        read: the `SettingsReader`.
+        default: where it says nothing.
+    """
+    found, layers = read.spelled("layer_types", "layers_block_type"), read.config["block_count"].value
+    if found is None:
+        return list(default), None
+    if not isinstance(found.value, list) or len(found.value) < layers:
+        raise DamagedFileError(
+            f"{found.key} does not name a kind for each of {layers} layers",
+            file=read.container.path,
+            remedy=WRONG_VALUE,
+        )
+    return [str(kind) for kind in found.value[:layers]], found.key
 
 
 def without_prediction_layers(read: Any) -> None:

@@ -7,7 +7,7 @@ that share what is read and written by, N = size of a state (of a key), R = rank
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,6 +37,7 @@ CONVOLUTION_UNITS, SCAN_UNITS, GATE_UNITS = 2.0, 4.0, 4.0
 
 INNER, STATE, GROUPS, RANK = "ssm.inner_size", "ssm.state_size", "ssm.group_count", "ssm.time_step_rank"
 KERNEL = "ssm.conv_kernel"
+SMALLEST, LARGEST = "ssm.time_step_min", "ssm.time_step_max"
 MIXED = Sum((INNER, (2, GROUPS, STATE)))
 """Channels of what is read by, written by and carried, side by side: of Mamba-2 and of delta rules."""
 FUSED = Sum(((2, INNER), (2, GROUPS, STATE), RANK))
@@ -265,6 +266,13 @@ def _taking_first(both: Tensor, groups: int) -> tuple[Tensor, Tensor]:
     return forget.reshape(len(both), -1), take.reshape(len(both), -1)
 
 
+OPENED: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "sigmoid": torch.sigmoid,
+    "identity": lambda gate: gate,
+}
+
+
 @dataclass(frozen=True)
 class GatedNorm(Measured):
     """A norm of each head or group and a gate: [T, …], and the gate's [T, …] or columns of it, -> [T, C].
@@ -284,7 +292,7 @@ class GatedNorm(Measured):
     epsilon: str
     width: tuple[Size, ...] = (STATE,)
     channels: Size = INNER
-    function: Literal["silu", "sigmoid"] = "silu"
+    function: Literal["silu", "sigmoid", "identity"] = "silu"
     first: Size = 0
     gate_first: bool = False
     optional: bool = False
@@ -312,7 +320,7 @@ class GatedNorm(Measured):
         channels = size(s.settings, self.channels)
         x = x.reshape(len(x), -1)
         gate = _cut(gate.reshape(len(gate), -1), size(s.settings, self.first), channels)
-        opened = F.silu(gate) if self.function == "silu" else gate.sigmoid()
+        opened = OPENED[self.function](gate)
         if self.gate_first:
             return self._normed(s, x * opened)
         return s.rounded(self._normed(s, x)) * opened
@@ -330,18 +338,15 @@ class StateSpace(Measured):
     """Mamba-2's state (Dao and Gu 2024): what was convolved, [T, C], and the projection's time steps -> [T, H, P].
 
     Args:
-        first: column of the second input where the time steps begin.
-        smallest, largest: config keys of what time steps are held between; None: they are not.
+        smallest, largest: config keys of what time steps are held between; 0 for the latter: they are not held.
     """
 
-    first: Size = Sum(((2, INNER), (2, GROUPS, STATE)))
-    smallest: str | None = None
-    largest: str | None = None
+    smallest: str = SMALLEST
+    largest: str = LARGEST
 
     @property
     def keys(self) -> tuple[str, ...]:
-        held = (STATE, GROUPS, RANK, INNER, self.smallest, self.largest)
-        return tuple(key for key in held if key is not None)
+        return (STATE, GROUPS, RANK, INNER, self.smallest, self.largest)
 
     def tensors(self, c: Settings) -> Tensors:
         heads = size(c, RANK)
@@ -355,9 +360,9 @@ class StateSpace(Measured):
         write, read = (
             y.view(len(y), groups, width).repeat_interleave(heads // groups, dim=1) for y in (write, read)
         )
-        steps = F.softplus(_cut(projected, size(s.settings, self.first), heads) + s.weight("ssm_dt.bias"))
-        if self.smallest is not None and self.largest is not None:
-            steps = steps.clamp(s[self.smallest], s[self.largest])
+        behind = 2 * inner + 2 * groups * width  # the gate and what was convolved
+        steps = F.softplus(_cut(projected, behind, heads) + s.weight("ssm_dt.bias"))
+        steps = steps.clamp(s[self.smallest], s[self.largest] or torch.inf)
         decay = torch.exp(s.rounded(steps * s.weight("ssm_a").view(heads)))
         state = s.state("state", x.new_zeros(heads, inner // heads, width))
         y, state = selective_scan(x * steps[..., None], decay[..., None, None], write, read, state, s.rounded)
