@@ -124,14 +124,28 @@ class SettingsReader:
             default = float(np.float32(default)) if kind == "number" and default is not None else default
         return self.put(key, setting, default, note or "default of the architecture")
 
-    def by_layer(self, key: str, values: Sequence[Any], note: str = "worked out from other keys") -> None:
-        """Put a setting of each layer that the file states in another form; one value where all are alike."""
+    def by_layer(
+        self,
+        key: str,
+        values: Sequence[Any],
+        note: str = "worked out from other keys",
+        stated: str | None = None,
+    ) -> None:
+        """Put a setting of each layer that the file states in another form; one value where all are alike.
+
+        Args:
+            key: its canonical key.
+            values: of the layers.
+            note: from what it is worked out, where it is no key alone that states it.
+            stated: the file's own key that does.
+        """
         if key in self.overrides:
             values = (
                 self.overrides[key] if isinstance(self.overrides[key], PerLayer) else [self.overrides[key]]
             )
         alike = all(value == values[0] for value in values)
-        self.config[key] = Value(values[0] if alike and values else PerLayer(values), None, note)
+        value = values[0] if alike and values else PerLayer(values)
+        self.config[key] = Value(value, stated, "" if stated else note)
 
     def fixed(self, key: str, value: Any, note: str) -> None:
         """Put a setting that the container's own loader takes so, whatever the file says."""

@@ -311,7 +311,37 @@ WINDOW_PATTERN = FindingKind(
     why="The list of layer types is left out of the export, and its reader assumes the pattern of a published model.",
     repair="Each layer is computed as the reference's. Write the pattern, where the container has a place for it.",
 )
+STATE_SIZE = FindingKind(
+    "config.state_size",
+    means="A recurrent layer's state, its heads, groups, time steps or convolution have another size.",
+    why="The key is left out or copied from another model of the family, or a count of heads is taken for their size.",
+    repair="The stages of the layer are computed with the reference's sizes. Write the ssm.* keys.",
+)
+TIME_STEPS = FindingKind(
+    "config.time_steps",
+    means="The time steps of a recurrent layer are held between other limits.",
+    why="time_step_limit has no place in GGUF, and llama.cpp holds them between none.",
+    repair="The state is computed with the reference's limits.",
+)
+ROPE_SECTIONS = FindingKind(
+    "config.rope_sections",
+    means="The rotary pairs are shared out among time, height and width in other numbers.",
+    why="mrope_section is left out of the export. A text shows none of it: its three positions are one and the same.",
+    repair="The model is read with the reference's sections. Write rope.dimension_sections.",
+)
 FEATURES = (  # which not every architecture has
+    ConfigKey("rope.dimension_sections", "table", ROPE_SECTIONS),
+    ConfigKey("attention.recurrent_layers", "flag", WINDOW_PATTERN, Shows.ANYWHERE),
+    *(
+        ConfigKey(f"ssm.{name}", "count", STATE_SIZE, Shows.ANYWHERE)
+        for name in ("conv_kernel", "inner_size", "state_size", "group_count", "time_step_rank")
+    ),
+    ConfigKey("ssm.time_step_min", "number", TIME_STEPS),
+    ConfigKey("ssm.time_step_max", "number", TIME_STEPS),
+    ConfigKey("ssm.dt_b_c_rms", "flag", NORM_TYPE, Shows.ANYWHERE),
+    ConfigKey("ssm.dt_b_c_epsilon", "number", NORM_EPSILON, published=EPSILONS),
+    ConfigKey("shortconv.l_cache", "count", STATE_SIZE, Shows.ANYWHERE),
+    ConfigKey("ssm.l2_epsilon", "number", NORM_EPSILON, published=EPSILONS),
     ConfigKey(
         "attn_logit_softcapping", "number", SOFTCAP, prompt=Prompt.TWO_TOKENS, published=(0.0, 50.0, 30.0)
     ),

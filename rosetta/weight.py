@@ -65,11 +65,13 @@ class Part:
         groups: how many groups there are. One: the parts are the thirds, say, of the whole tensor. As many as heads:
             the rows of each head of q, k and v lie beside each other (GPT-NeoX). As many as rows of a part: the parts
             lie row beside row (the gate and up projections of gpt-oss).
+        also: parts whose rows come behind those of the first one, each of all groups.
     """
 
     which: int
     sizes: tuple[int, ...]
     groups: int = 1
+    also: tuple[int, ...] = ()
 
     @property
     def total(self) -> int:
@@ -79,7 +81,7 @@ class Part:
     @property
     def count(self) -> int:
         """Rows of the part."""
-        return self.groups * self.sizes[self.which]
+        return self.groups * sum(self.sizes[which] for which in (self.which, *self.also))
 
     @property
     def first(self) -> int:
@@ -88,8 +90,12 @@ class Part:
 
     def index(self) -> NDArray[np.int64]:
         """For each of its rows the row of the whole tensor."""
-        starts = np.arange(self.groups, dtype=np.int64) * sum(self.sizes) + self.first
-        return np.add.outer(starts, np.arange(self.sizes[self.which], dtype=np.int64)).ravel()
+        starts = np.arange(self.groups, dtype=np.int64) * sum(self.sizes)
+        rows = [
+            np.add.outer(starts + sum(self.sizes[:which]), np.arange(self.sizes[which], dtype=np.int64)).ravel()
+            for which in (self.which, *self.also)
+        ]
+        return np.concatenate(rows)
 
 
 class Order(Protocol):
@@ -279,7 +285,7 @@ class Weight:
         rows = part.count if part is not None else whole[0] if whole else 1
         stop = rows if stop is None else min(stop, rows)
         first = 0 if part is None else part.first
-        scattered = part is not None and part.groups > 1
+        scattered = part is not None and (part.groups > 1 or bool(part.also))
         if self.order is None and not scattered:
             return slice(first + start, first + stop)
         index = np.arange(rows) if self.order is None else self.order.index(rows)

@@ -69,7 +69,7 @@ def loaded_tensors(model: Model) -> list[LoadedTensor]:
             continue
         weight = by_source[entry.name]
         fused = weight.part is not None
-        name = weight.name.replace(".attn_q.", ".attn_qkv.") if fused else weight.name
+        name = weight.fused or weight.name if fused else weight.name
         expected = None if fused else model.expected_dims.get(weight.name)
         if expected is not None and weight.transposed:
             expected = expected[::-1]

@@ -33,12 +33,20 @@ Dims = dict[str, tuple[int, ...]]
 """Row-major dims by tensor name, without `blk.N.`; -1 where any size will do."""
 
 
+class Sum(tuple[Size, ...]):
+    """The sum of several sizes, where a plain tuple is their product."""
+
+
 def size(c: Settings, of: Size) -> int:
     """A size as the settings have it.
 
     >>> size({"attention.head_count": 4, "attention.key_length": 64}, ("attention.head_count", "attention.key_length"))
     256
+    >>> size({"ssm.inner_size": 8, "ssm.state_size": 3}, Sum(("ssm.inner_size", (2, "ssm.state_size"))))
+    14
     """
+    if isinstance(of, Sum):
+        return sum(size(c, summand) for summand in of)
     if isinstance(of, tuple):
         return math.prod(size(c, factor) for factor in of)
     return of if isinstance(of, int) else int(c[of])
@@ -148,6 +156,10 @@ class Step:
         state[name] = x
         return x
 
+    def rounded(self, x: Tensor) -> Tensor:
+        """An intermediate value that the arithmetic rounds: as it is, but where its rounding is measured (`Moved`)."""
+        return x
+
     def state(self, name: str, initial: Tensor) -> Tensor:
         """What the chunk before left under a name, else the initial value."""
         return initial if self.chunk.state is None else self.chunk.state.get(name, initial)
@@ -156,6 +168,37 @@ class Step:
         """Leave a value for the next chunk."""
         if self.chunk.state is not None:
             self.chunk.state[name] = value
+
+
+class Moved(Step):
+    """A step in float64 whose weights and intermediate values stray at random: what an operation without a law of its
+    own is measured with.
+
+    Args:
+        s: the step as it is.
+        draw: of the random numbers.
+        weights: what is known of the weights' rounding; None: they stay.
+        relative: standard deviation of what an operation rounds its intermediate values by, relative.
+    """
+
+    def __init__(
+        self, s: Step, draw: torch.Generator, weights: Rounding | None = None, relative: float = 0.0
+    ) -> None:
+        super().__init__(s.model, s.layer, WeightCache(s.cache.device, torch.float64, s.cache.kept))
+        self.draw, self.rounding, self.relative = draw, weights, relative
+
+    def weight(self, name: str) -> Tensor:
+        found, full = super().weight(name), self.full_name(name)
+        if self.rounding is None or not self.rounding.explains(full):
+            return found
+        variance = self.rounding.variance(full, self.cache).double().reshape(found.shape)
+        return found + variance.sqrt() * self._noise(found)
+
+    def rounded(self, x: Tensor) -> Tensor:
+        return x * (1 + self.relative * self._noise(x)) if self.relative else x
+
+    def _noise(self, like: Tensor) -> Tensor:
+        return torch.randn(like.shape, generator=self.draw, dtype=torch.float64).to(like.device)
 
 
 class Rounding(Protocol):
@@ -301,6 +344,51 @@ def unit_of(rounding: Rounding) -> float:
 def nothing(like: Tensor) -> Tensor:
     """A variance of zero."""
     return torch.zeros((), device=like.device)
+
+
+DRAWS, STRAY, NEIGHBOURS = 4, 2.0**-20, 0.25
+"""How many runs measure a spread, by how much values stray in them, and how much of an element's variance is that of
+its neighbours in the last dimension: so few runs may find an element to stray by next to nothing."""
+
+
+def measured(
+    op: Op, s: Step, rounding: Rounding, *inputs: Tensor, units: float, before: Spread | None = None
+) -> Spread:
+    """How far a result without a law strays, measured in float64 with weights and values moved at random, seeded.
+
+    Args:
+        op: the operation, whose `compute` passes every value that it carries on through `Step.rounded`.
+        s: the reference's step.
+        rounding: of both sides' weights and arithmetic.
+        inputs: what it is computed from.
+        units: how many of `unit_of` each value strays by.
+        before: how far the first input strays already.
+    """
+    draw = torch.Generator().manual_seed(0)
+    doubles = [x.double() if x.is_floating_point() else x for x in inputs]
+    exact = op.compute(Moved(s, draw), *doubles)
+
+    def variance(weights: Rounding | None, relative: float, first: Tensor | None) -> Tensor:
+        total = torch.zeros_like(exact)
+        for _ in range(DRAWS):
+            moved = Moved(s, draw, weights, relative)
+            given = [moved.rounded(x) for x in doubles]
+            if first is not None:
+                given[0] = given[0] + first.double() * moved._noise(given[0])
+            total += (op.compute(moved, *given) - exact).square()
+        mean = total / DRAWS
+        return mean + NEIGHBOURS * mean.mean(-1, keepdim=True)
+
+    reads = op.tensors(s.settings)
+    explained = any(rounding.explains(s.full_name(name)) for name in (*reads.required, *reads.optional))
+    strays = None if before is None else before.explained.sqrt()
+    found = nothing(exact)
+    if explained or strays is not None:
+        found = variance(rounding, 0.0, strays).float()
+    floor = variance(None, STRAY, None).sqrt() * (units * unit_of(rounding) / STRAY)
+    if before is not None:
+        floor = torch.hypot(floor, variance(None, 0.0, before.floor).sqrt())
+    return Spread(found, floor.float())
 
 
 @dataclass(frozen=True)

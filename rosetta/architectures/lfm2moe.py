@@ -1,0 +1,70 @@
+"""LFM2-MoE: lfm2 with a mixture of experts in all but the first layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rosetta.architectures.architecture import Architecture, Default
+from rosetta.architectures.builders import experts, feed_forward, output_of, sequential
+from rosetta.architectures.expert_settings import expert_settings, leading_dense
+from rosetta.architectures.lfm2 import EPSILON, LFM2, THETA, convolution_settings, mixer_of
+from rosetta.graph import Stage
+from rosetta.ops.experts import SIGMOID, Router
+from rosetta.ops.op import Settings
+
+
+def settings(read: Any) -> None:
+    """Convolutions and experts."""
+    convolution_settings(read)
+    expert_settings(
+        read,
+        count=Default(apr=None, gguf=None, huggingface=32),
+        used=Default(apr=None, gguf=None, huggingface=4),
+        width=Default(apr=None, gguf=None, huggingface=1792),
+        gating=Default(apr=SIGMOID, gguf=None, huggingface=SIGMOID),
+        normalised=True,
+        scale=1.0,
+    )
+    leading_dense(read, Default(apr=2, gguf=0, huggingface=2), "num_dense_layers")
+
+
+def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
+    """A short convolution or attention, then experts, or a dense network in the first layers."""
+    norm = a.norm_of("ffn_norm")
+    router = Router(
+        gating="expert_gating_func",
+        normalised="expert_weights_norm",
+        scale="expert_weights_scale",
+        selection_bias="exp_probs_b",
+    )
+    network = experts(norm=norm, router=router) if c["expert_layers"] else feed_forward(norm=norm)
+    return sequential(output_of(n - 1), mixer_of(a, c), network)
+
+
+LFM2MOE = Architecture(
+    "lfm2moe",
+    gguf="lfm2moe",
+    classes=("Lfm2MoeForCausalLM", "lfm2_moe"),
+    norm_epsilon=EPSILON,
+    rope_theta=THETA,
+    settings=settings,
+    readings=LFM2.readings,
+    names={
+        "model.layers.{bid}.feed_forward.expert_bias": "blk.{bid}.exp_probs_b.bias",
+        "model.layers.{bid}.feed_forward.experts.w1": "blk.{bid}.ffn_gate_exps",
+        "model.layers.{bid}.feed_forward.experts.w2": "blk.{bid}.ffn_down_exps",
+        "model.layers.{bid}.feed_forward.experts.w3": "blk.{bid}.ffn_up_exps",
+    },
+    layer=layer,
+    after=LFM2.after,
+    huggingface={  # transformers, Lfm2MoeConfig
+        "block_count": 32,
+        "context_length": 128000,
+        "embedding_length": 2048,
+        "feed_forward_length": 7168,
+        "attention.head_count": 32,
+        "attention.head_count_kv": 8,
+        "vocab_size": 65536,
+        "tied_embeddings": True,
+    },
+)

@@ -1,0 +1,70 @@
+"""Mamba-2: each layer is a state whose heads decay by their own time steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rosetta.architectures.architecture import Architecture, Default
+from rosetta.architectures.builders import output_of, single
+from rosetta.architectures.recurrent import (
+    mamba2,
+    rms_epsilon,
+    state_readings,
+    state_sizes,
+    time_step_limits,
+    without_attention,
+)
+from rosetta.graph import Stage
+from rosetta.ops.op import Settings
+from rosetta.ops.recurrent import GROUPS, INNER, KERNEL, RANK, STATE
+
+SPELLINGS = {
+    KERNEL: ("conv_kernel",),
+    STATE: ("state_size",),
+    GROUPS: ("n_groups",),
+    RANK: ("num_heads",),
+    INNER: ("expand", "hidden_size"),
+}
+DEFAULTS = {
+    "conv_kernel": 4,
+    "state_size": 128,
+    "n_groups": 8,
+    "num_heads": 128,
+    "expand": 2,
+    "hidden_size": 4096,
+}
+
+
+def settings(read: Any) -> None:
+    """Sizes of the state."""
+    without_attention(read)
+    rms_epsilon(read, 1e-5, "layer_norm_epsilon")
+    state_sizes(read, SPELLINGS, DEFAULTS)
+    time_step_limits(read, "time_step_limit")
+
+
+def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
+    """One block."""
+    return single(output_of(n - 1), mamba2(c, a.norm_of("attn_norm"), a.epsilon_key))
+
+
+MAMBA2 = Architecture(
+    "mamba2",
+    gguf="mamba2",
+    classes=("Mamba2ForCausalLM",),
+    norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
+    rope=None,
+    attention=False,
+    feed_forward=False,
+    settings=settings,
+    readings=lambda stored, c: state_readings(stored, c, per_head=True),
+    names={"backbone.layers.{bid}.mixer.dt_bias": "blk.{bid}.ssm_dt.bias"},
+    layer=layer,
+    huggingface={  # transformers, Mamba2Config
+        "block_count": 64,
+        "context_length": 1 << 20,  # what llama.cpp's converter writes: there is no limit
+        "embedding_length": 4096,
+        "vocab_size": 32768,
+        "tied_embeddings": False,
+    },
+)

@@ -1,0 +1,80 @@
+"""Qwen3.5: qwen3next with a dense network, a projection for each part, and value heads in another order in GGUF."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from rosetta.architectures.architecture import Architecture, Default
+from rosetta.architectures.builders import feed_forward, output_of, sequential
+from rosetta.architectures.qwen3next import delta_settings, gated_attention, gated_readings
+from rosetta.architectures.readings import Reading, Stored
+from rosetta.architectures.recurrent import RECURRENT, delta_net
+from rosetta.graph import Stage
+from rosetta.ops.op import Settings
+from rosetta.ops.recurrent import GROUPS, INNER, RANK, STATE
+from rosetta.weight import GroupOrder, Order, WithinRows
+
+SECTIONS = "rope.dimension_sections"
+
+
+def settings(read: Any) -> None:
+    """Delta nets, and the rotary sections of three kinds of positions, which are one and the same of a text."""
+    delta_settings(read)
+    stated = read.raw(SECTIONS) or read.spelled("rope_parameters.mrope_section", "rope_scaling.mrope_section")
+    sections = [11, 11, 10] if stated is None else stated.value
+    padded = (*sections, 0, 0, 0, 0)[:4] if isinstance(sections, list | tuple) else sections
+    read.by_layer(SECTIONS, [padded], "default of transformers", stated.key if stated is not None else None)
+
+
+def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
+    """A delta net or attention, then a dense network."""
+    delta = delta_net(a.norm_of("attn_norm"), a.epsilon_key, tiled=True)
+    mixer = delta if c[RECURRENT] else gated_attention(a, c)
+    return sequential(output_of(n - 1), mixer, feed_forward(norm=a.norm_of("post_attention_norm")))
+
+
+def readings(stored: Stored, c: Settings) -> list[Reading] | None:
+    """Value heads that share a key lie beside each other in a folder, and a whole set of keys apart in GGUF."""
+    found = gated_readings(stored, c)
+    if not stored.foreign or not c.get(RECURRENT) or stored.layer is None:
+        return found
+    name = f"{stored.stem}.{stored.suffix}" if stored.suffix else stored.stem
+    [reading] = found or [Reading(name)]
+    width, keys = c[INNER] // c[RANK], 2 * c[GROUPS] * c[STATE]
+    if stored.stem in ("attn_qkv", "ssm_conv1d"):
+        return [replace(reading, order=WithinRows(keys, keys + c[INNER], _tiled(c, width)))]
+    if stored.stem in ("attn_gate", "ssm_alpha", "ssm_beta", "ssm_a", "ssm_dt"):
+        order: Order = _tiled(c, width if stored.stem == "attn_gate" else 1)
+        return [replace(reading, order=order)]
+    if stored.stem == "ssm_out":
+        return [replace(reading, columns=_tiled(c, width))]
+    return found
+
+
+def _tiled(c: Settings, size: int) -> GroupOrder:
+    return GroupOrder(c[GROUPS], c[RANK] // c[GROUPS], size)
+
+
+QWEN35 = Architecture(
+    "qwen35",
+    gguf="qwen35",
+    classes=("Qwen3_5ForCausalLM", "Qwen3_5ForConditionalGeneration", "qwen3_5", "qwen3_5_text"),
+    norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
+    settings=settings,
+    readings=readings,
+    names={"model.layers.{bid}.linear_attn.dt_bias": "blk.{bid}.ssm_dt.bias"},
+    layer=layer,
+    huggingface={  # transformers, Qwen3_5TextConfig
+        "block_count": 32,
+        "context_length": 32768,
+        "embedding_length": 4096,
+        "feed_forward_length": 12288,
+        "attention.head_count": 16,
+        "attention.head_count_kv": 4,
+        "attention.key_length": 256,
+        "vocab_size": 248320,
+        "tied_embeddings": False,
+        "rope.partial_rotary_factor": 0.25,
+    },
+)

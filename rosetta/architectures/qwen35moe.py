@@ -1,0 +1,49 @@
+"""Qwen3.5-MoE: qwen35 with a mixture of experts in place of the network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rosetta.architectures import qwen35
+from rosetta.architectures.architecture import Architecture, Default
+from rosetta.architectures.builders import output_of, sequential
+from rosetta.architectures.qwen3next import gated_attention, mixture, mixture_settings
+from rosetta.architectures.recurrent import RECURRENT, delta_net
+from rosetta.graph import Stage
+from rosetta.ops.op import Settings
+
+
+def settings(read: Any) -> None:
+    """Delta nets and experts."""
+    qwen35.settings(read)
+    mixture_settings(read, count=256, used=8)
+
+
+def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
+    """A delta net or attention, then experts."""
+    delta = delta_net(a.norm_of("attn_norm"), a.epsilon_key, tiled=True)
+    return sequential(output_of(n - 1), delta if c[RECURRENT] else gated_attention(a, c), mixture(a))
+
+
+QWEN35MOE = Architecture(
+    "qwen35moe",
+    gguf="qwen35moe",
+    classes=("Qwen3_5MoeForCausalLM", "Qwen3_5MoeForConditionalGeneration", "qwen3_5_moe", "qwen3_5_moe_text"),
+    norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
+    feed_forward=False,
+    settings=settings,
+    readings=qwen35.readings,
+    names=qwen35.QWEN35.names,
+    layer=layer,
+    huggingface={  # transformers, Qwen3_5MoeTextConfig
+        "block_count": 40,
+        "context_length": 32768,
+        "embedding_length": 2048,
+        "attention.head_count": 16,
+        "attention.head_count_kv": 2,
+        "attention.key_length": 256,
+        "vocab_size": 248320,
+        "tied_embeddings": False,
+        "rope.partial_rotary_factor": 0.25,
+    },
+)

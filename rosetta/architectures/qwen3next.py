@@ -1,0 +1,181 @@
+"""Qwen3-Next: three gated delta nets, then attention with a gate, each before a mixture with a gated shared expert."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from rosetta.architectures.architecture import Architecture, Default
+from rosetta.architectures.builders import (
+    Block,
+    attention,
+    experts,
+    feed_forward,
+    output_of,
+    scores_of,
+    sequential,
+)
+from rosetta.architectures.expert_settings import expert_layers, expert_settings
+from rosetta.architectures.readings import (
+    Reading,
+    Stored,
+    first_of,
+    fused,
+    one_more_where,
+    standard_readings,
+)
+from rosetta.architectures.recurrent import (
+    RECURRENT,
+    delta_net,
+    recurrent_layers,
+    state_readings,
+    state_sizes,
+    without_prediction_layers,
+)
+from rosetta.graph import Stage
+from rosetta.ops.experts import Router
+from rosetta.ops.norm import Norm
+from rosetta.ops.op import Settings
+from rosetta.ops.pointwise import Gate
+from rosetta.ops.recurrent import GROUPS, INNER, KERNEL, RANK, STATE
+from rosetta.ops.rotary import SPLIT_HALF, Rotary
+from rosetta.weight import Part
+
+ONE_MORE = ("attn_norm", "post_attention_norm", "attn_q_norm", "attn_k_norm", "output_norm")
+SPELLINGS = {
+    KERNEL: ("linear_conv_kernel_dim",),
+    STATE: ("linear_key_head_dim",),
+    GROUPS: ("linear_num_key_heads",),
+    RANK: ("linear_num_value_heads",),
+    INNER: ("linear_value_head_dim", "linear_num_value_heads"),
+}
+DEFAULTS = {
+    "linear_conv_kernel_dim": 4,
+    "linear_key_head_dim": 128,
+    "linear_value_head_dim": 128,
+    "linear_num_key_heads": 16,
+    "linear_num_value_heads": 32,
+}
+L2_EPSILON = 1e-6  # transformers, l2norm; llama.cpp takes that of the norms
+
+
+def delta_settings(read: Any) -> None:
+    """Sizes of the delta nets, and which layers are one."""
+    without_prediction_layers(read)
+    recurrent_layers(read)
+    state_sizes(read, SPELLINGS, DEFAULTS)
+    own = read.config[read.architecture.epsilon_key].value if read.container.kind == "gguf" else L2_EPSILON
+    read.take("ssm.l2_epsilon", "number", own, note="that of the norms in llama.cpp, 1e-6 in transformers")
+
+
+def settings(read: Any) -> None:
+    """Delta nets and experts."""
+    delta_settings(read)
+    mixture_settings(read, count=512, used=10)
+    dense, step = read.spelled("mlp_only_layers"), read.spelled("decoder_sparse_step")
+    sparse = [
+        n not in (dense.value if dense else []) and (n + 1) % (step.value if step else 1) == 0
+        for n in range(read.config["block_count"].value)
+    ]
+    expert_layers(read, sparse)
+
+
+def mixture_settings(read: Any, count: int, used: int) -> None:
+    """Experts of which those that are chosen share a weight of one, and one that serves all tokens.
+
+    Args:
+        read: the reader of the container's settings.
+        count, used: how many there are and are used, where a folder does not say.
+    """
+    expert_settings(read, count=_folder(count), used=_folder(used), width=_folder(512), normalised=True)
+    read.take("expert_shared_feed_forward_length", "count", _folder(512))
+
+
+def _folder(value: int) -> Default:
+    return Default(apr=None, gguf=None, huggingface=value)
+
+
+def gated_attention(a: Architecture, c: Settings) -> Block:
+    """Attention with normed heads, and a gate for each."""
+    head_norm = partial(Norm, epsilon=a.epsilon_key, width=("attention.key_length",), kind="rms", bias=False)
+    return attention(
+        norm=a.norm_of("attn_norm"),
+        rope=Rotary(SPLIT_HALF),
+        head_norm=head_norm,
+        scores=scores_of(c),
+        gate=Gate("sigmoid"),
+    )
+
+
+def mixture(a: Architecture) -> Block:
+    """Experts beside a shared one that is weighed by a sigmoid."""
+    return experts(
+        norm=a.norm_of("post_attention_norm"),
+        router=Router(normalised="expert_weights_norm", gating="expert_gating_func"),
+        shared="expert_shared_feed_forward_length",
+        shared_gate=True,
+    )
+
+
+def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
+    """A delta net or attention, then experts, or a dense network where the layer has none."""
+    mixer = (
+        delta_net(a.norm_of("attn_norm"), a.epsilon_key, tiled=False)
+        if c[RECURRENT]
+        else gated_attention(a, c)
+    )
+    network = (
+        mixture(a)
+        if c["expert_layers"]
+        else feed_forward(norm=a.norm_of("post_attention_norm"))
+    )
+    return sequential(output_of(n - 1), mixer, network)
+
+
+def gated_readings(stored: Stored, c: Settings) -> list[Reading] | None:
+    """What holds of all models with delta nets: q and its gate beside each other for each head, norms of 1 + w, and
+    `attn_qkv` whole in a layer that is recurrent."""
+    if stored.stem == "attn_q" and not c[RECURRENT]:
+        key, heads = c["attention.key_length"], c["attention.head_count"]
+        return fused(stored, ("attn_q", "attn_gate"), (key, key), groups=heads)
+    if stored.stem == "attn_qkv" and c[RECURRENT]:
+        return [Reading(f"attn_qkv.{stored.suffix}")]
+    found = first_of(one_more_where(*ONE_MORE), state_readings, standard_readings)(stored, c)
+    return None if found is None else list(found)
+
+
+def readings(stored: Stored, c: Settings) -> list[Reading] | None:
+    """Queries, keys, values and gate of a delta net beside each other for each key: in folders, and in old GGUF
+    files."""
+    if stored.stem == "ssm_in":
+        each = c[INNER] // c[GROUPS]
+        sizes = (c[STATE], c[STATE], each, each)
+        return [
+            Reading(f"attn_qkv.{stored.suffix}", part=Part(0, sizes, c[GROUPS], also=(1, 2))),
+            Reading(f"attn_gate.{stored.suffix}", part=Part(3, sizes, c[GROUPS])),
+        ]
+    return gated_readings(stored, c)
+
+
+QWEN3NEXT = Architecture(
+    "qwen3next",
+    gguf="qwen3next",
+    classes=("Qwen3NextForCausalLM", "qwen3_next"),
+    norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
+    settings=settings,
+    readings=readings,
+    names={"model.layers.{bid}.linear_attn.dt_bias": "blk.{bid}.ssm_dt.bias"},
+    layer=layer,
+    huggingface={  # transformers, Qwen3NextConfig
+        "block_count": 48,
+        "context_length": 32768,
+        "embedding_length": 2048,
+        "feed_forward_length": 5632,
+        "attention.head_count": 16,
+        "attention.head_count_kv": 2,
+        "attention.key_length": 256,
+        "vocab_size": 151936,
+        "tied_embeddings": False,
+        "rope.partial_rotary_factor": 0.25,
+    },
+)

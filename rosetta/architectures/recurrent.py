@@ -1,0 +1,332 @@
+"""What architectures with recurrent layers share: the blocks of such a layer, how their tensors are read, and which
+layers they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rosetta.architectures.builders import HIDDEN, Block
+from rosetta.architectures.readings import Mapped, Reading, Stored, minus_exp
+from rosetta.containers.values import WRONG_VALUE
+from rosetta.errors import DamagedFileError
+from rosetta.graph import Stage
+from rosetta.ops.linear import Linear
+from rosetta.ops.op import Op, Settings, Sum, chain
+from rosetta.ops.recurrent import (
+    FUSED,
+    GROUPS,
+    INNER,
+    LARGEST,
+    MIXED,
+    RANK,
+    SMALLEST,
+    STATE,
+    Columns,
+    Convolution,
+    GatedDelta,
+    GatedNorm,
+    SelectiveScan,
+    StateSpace,
+)
+
+RECURRENT = "attention.recurrent_layers"
+RECURRENT_KINDS = ("linear_attention", "mamba", "conv", "mamba2", "recurrent")
+"""What config.json calls such a layer."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a recurrent layer computes between its convolution and its norm and gate.
+
+    Args:
+        op: whose first input is the convolution's result.
+        inputs: names of its other inputs.
+        before: stages between, which read those before them by name.
+    """
+
+    op: Op
+    inputs: tuple[str, ...] = ()
+    before: tuple[Stage, ...] = ()
+
+
+def mixer(
+    *,
+    norm: Op | None,
+    projections: Mapping[str, Op],
+    convolution: Op,
+    scan: Scan | None,
+    closing: Op,
+    gate: str,
+    out: str = "ssm_out",
+    inner: Any = INNER,
+    out_op: Op | None = None,
+) -> Block:
+    """A recurrent block: projections in, a convolution, a state, a norm and a gate, the projection out.
+
+    Args:
+        norm: of the input; None: it is read as `attn_norm`, the norm that it shares with the block beside it.
+        projections: stages' names and operations, all of the normed input; the convolution reads `ssm_in`.
+        convolution: of what the state takes.
+        scan: None: there is none, the convolution is all.
+        closing: the norm and the gate.
+        gate: the stage that its gate is read from.
+        out, inner: stem and columns of the projection out.
+        out_op: that projection, where it is more than a product.
+    """
+
+    def block(x: str) -> list[Stage]:
+        source = x if norm is None else "attn_norm"
+        stages = [] if norm is None else [Stage("attn_norm", norm, (x,))]
+        stages += [Stage(name, op, (source,)) for name, op in projections.items()]
+        stages.append(Stage("ssm_conv", convolution, ("ssm_in",)))
+        if scan is not None:
+            stages += scan.before
+            stages.append(Stage("ssm_scan", scan.op, ("ssm_conv", *scan.inputs)))
+        stages.append(Stage("ssm_norm", closing, (stages[-1].name, gate)))
+        projection = out_op or Linear(out, rows=HIDDEN, columns=inner)
+        return [*stages, Stage("ssm_out", projection, ("ssm_norm",))]
+
+    return block
+
+
+def delta_net(norm: Op, epsilon: str, tiled: bool) -> Block:
+    """A gated delta net (Qwen3-Next, Qwen3.5).
+
+    Args:
+        norm: of the input.
+        epsilon: config key of the heads' norm's.
+        tiled: see `GatedDelta`.
+    """
+    gates: dict[str, Op] = {"ssm_ba": Linear("ssm_ba", rows=(2, RANK), columns=HIDDEN)}
+    if tiled:
+        gates = {name: Linear(name, rows=RANK, columns=HIDDEN) for name in ("ssm_alpha", "ssm_beta")}
+    return mixer(
+        norm=norm,
+        projections={
+            "ssm_in": Linear("attn_qkv", rows=MIXED, columns=HIDDEN),
+            "attn_gate_in": Linear("attn_gate", rows=INNER, columns=HIDDEN),
+            **gates,
+        },
+        convolution=Convolution(),
+        scan=Scan(GatedDelta(tiled), tuple(gates)),
+        closing=GatedNorm("ssm_norm", epsilon),
+        gate="attn_gate_in",
+    )
+
+
+def mamba2(
+    c: Settings, norm: Op | None, epsilon: str, *, entering: Op | None = None, leaving: Op | None = None
+) -> Block:
+    """Mamba-2: gate, what the state takes and time steps out of one projection.
+
+    Args:
+        c: settings of the layer.
+        norm: of the input, see `mixer`.
+        epsilon: config key of the groups' norm's; it is of what has passed the gate.
+        entering, leaving: the projections, where they are more than products.
+    """
+    return mixer(
+        norm=norm,
+        projections={"ssm_in": entering or Linear("ssm_in", rows=FUSED, columns=HIDDEN)},
+        convolution=Convolution(first=INNER),
+        scan=Scan(StateSpace(), ("ssm_in",)),
+        closing=GatedNorm(
+            "ssm_norm",
+            epsilon,
+            width=(GROUPS, c[INNER] // c[GROUPS]),
+            gate_first=True,
+            optional=True,
+        ),
+        gate="ssm_in",
+        out_op=leaving,
+    )
+
+
+def mamba(norm: Op | None, epsilon: str, inner_norm: Callable[[str], Op] | None = None) -> Block:
+    """Mamba: time steps, what is written and what is read by are projected from what was convolved.
+
+    Args:
+        norm: of the input, see `mixer`.
+        epsilon: config key that the closing gate, which has no norm here, would take.
+        inner_norm: stem of a norm's name -> the norm of each of the three; None: there is none.
+    """
+    parts = {"dt": Columns(0, RANK), "b": Columns(RANK, STATE), "c": Columns(Sum((RANK, STATE)), STATE)}
+    cut = {f"ssm_{part}_in": op for part, op in parts.items()}
+    if inner_norm is not None:
+        cut = {f"ssm_{part}_norm": chain(op, inner_norm(f"ssm_{part}_norm")) for part, op in parts.items()}
+    steps, *others = cut
+    before = (
+        Stage("ssm_x", Linear("ssm_x", rows=Sum((RANK, (2, STATE))), columns=INNER, bias=False), ("ssm_conv",)),
+        *(Stage(name, op, ("ssm_x",)) for name, op in cut.items()),
+        Stage("ssm_dt", Linear("ssm_dt", rows=INNER, columns=RANK), (steps,)),
+    )
+    return mixer(
+        norm=norm,
+        projections={"ssm_in": Linear("ssm_in", rows=(2, INNER), columns=HIDDEN)},
+        convolution=Convolution(channels=INNER),
+        scan=Scan(SelectiveScan(), ("ssm_dt", *others), before),
+        closing=GatedNorm(None, epsilon, first=INNER),
+        gate="ssm_in",
+    )
+
+
+def rms_epsilon(read: Any, default: float, *spellings: str) -> None:
+    """The norms' epsilon under a name that elsewhere means another norm's.
+
+    Args:
+        read: the `SettingsReader`.
+        default: where the file does not say.
+        spellings: keys of config.json.
+    """
+    read.raw("attention.layer_norm_epsilon")
+    key = read.architecture.epsilon_key
+    read.config.pop(key)
+    read.take(key, "number", default, ("rms_norm_eps", *spellings))
+
+
+def without_attention(read: Any, *more: str) -> None:
+    """Take note of keys that have another meaning in a model without attention, or none: they are not unheeded."""
+    keys = ("attention.head_count", "attention.head_count_kv", "attention.key_length", "attention.value_length")
+    for key in (*keys, "feed_forward_length", *more):
+        read.raw(key)
+
+
+def time_step_limits(read: Any, *spellings: str) -> None:
+    """Between what time steps are held, which GGUF cannot say.
+
+    Args:
+        read: the `SettingsReader`.
+        spellings: keys of config.json.
+    """
+    stated = read.spelled(*spellings)
+    for which, key in enumerate((SMALLEST, LARGEST)):
+        limits = stated.value if stated is not None else None
+        limit = limits[which] if isinstance(limits, list | tuple) and len(limits) == 2 else 0.0
+        finite = type(limit) in (int, float) and math.isfinite(limit)
+        read.by_layer(key, [float(limit) if finite else 0.0], "none", stated.key if stated is not None else None)
+
+
+def state_sizes(read: Any, spellings: Mapping[str, Sequence[str]], defaults: Mapping[str, int]) -> None:
+    """Sizes of the state, each from the config's own spellings.
+
+    Args:
+        read: the `SettingsReader`.
+        spellings: canonical key -> keys of config.json whose product it is.
+        defaults: what transformers' config class assumes, by key of config.json.
+    """
+    for key, factors in spellings.items():
+        if read.raw(key) is not None or read.container.kind == "gguf":
+            read.count(key, None)
+            continue
+        found = [(factor, read.spelled(factor)) for factor in factors]
+        sizes = [_count_of(read, factor, setting, defaults) for factor, setting in found]
+        stated = " × ".join(setting.key for _, setting in found if setting is not None)
+        read.by_layer(key, [math.prod(sizes)], "default of transformers", stated or None)
+
+
+def _count_of(read: Any, name: str, setting: Any, defaults: Mapping[str, int]) -> int:
+    value = defaults.get(name) if setting is None else setting.value
+    if value is None:
+        raise DamagedFileError(
+            f"config.json has no {name}",
+            file=read.container.path,
+            remedy="export the model again with a complete configuration",
+        )
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if type(value) is not int or not 0 < value < 1 << 31:
+        raise DamagedFileError(
+            f"{name} is {str(value)[:60]}, not a count", file=read.container.path, remedy=WRONG_VALUE
+        )
+    return value
+
+
+def recurrent_layers(read: Any, every: int = 4) -> None:
+    """Which layers are recurrent: a list of the file's, else all but the last of every so many."""
+    layers = read.config["block_count"].value
+    stated, kinds = read.raw(RECURRENT), read.spelled("layer_types")
+    interval = read.raw("full_attention_interval") or read.spelled("full_attention_interval")
+    if stated is not None and isinstance(stated.value, list | tuple) and len(stated.value) >= layers:
+        read.by_layer(RECURRENT, [bool(value) for value in stated.value][:layers], stated=stated.key)
+    elif kinds is not None and isinstance(kinds.value, list) and len(kinds.value) >= layers:
+        read.by_layer(RECURRENT, [kind in RECURRENT_KINDS for kind in kinds.value][:layers], stated=kinds.key)
+    else:
+        given = interval.value if interval is not None else None
+        every = given if type(given) is int and given > 0 else every
+        note = "all but the last of every so many"
+        stated_by = interval.key if interval is not None else None
+        read.by_layer(RECURRENT, [(n + 1) % every != 0 for n in range(layers)], note, stated_by)
+
+
+def recurrent_without_heads(read: Any, recurrent: Sequence[bool], stated: str | None = None) -> None:
+    """Which layers are recurrent: in a GGUF file those that have no heads of keys and values.
+
+    Args:
+        read: the `SettingsReader`.
+        recurrent: of a folder's layers, whether they are.
+        stated: the folder's own key that says so.
+    """
+    key, layers = "attention.head_count_kv", range(read.config["block_count"].value)
+    read.raw(RECURRENT)
+    heads = read.config[key]
+    if read.container.kind == "gguf":
+        kv_heads = heads.value if isinstance(heads.value, tuple) else [heads.value] * len(layers)
+        recurrent, stated = [not kv_heads[n] for n in layers], heads.key
+    else:
+        read.by_layer(key, [0 if recurrent[n] else heads.value for n in layers], heads.note, heads.key)
+    read.by_layer(RECURRENT, recurrent, stated=stated)
+
+
+def layer_kinds(read: Any, default: Sequence[str]) -> tuple[list[str], str | None]:
+    """What a folder's `layer_types` calls its layers, and under which key.
+
+    Args:
+        read: the `SettingsReader`.
+        default: where it says nothing.
+    """
+    found, layers = read.spelled("layer_types", "layers_block_type"), read.config["block_count"].value
+    if found is None:
+        return list(default), None
+    if not isinstance(found.value, list) or len(found.value) < layers:
+        raise DamagedFileError(
+            f"{found.key} does not name a kind for each of {layers} layers",
+            file=read.container.path,
+            remedy=WRONG_VALUE,
+        )
+    return [str(kind) for kind in found.value[:layers]], found.key
+
+
+def without_prediction_layers(read: Any) -> None:
+    """Leave the layers that predict further tokens, behind the others in a GGUF file, out of the count."""
+    further, count = read.raw("nextn_predict_layers"), read.config["block_count"]
+    if further is None or read.container.kind != "gguf" or "block_count" in read.overrides:
+        return
+    if type(further.value) is int and 0 < further.value < count.value:
+        read.config["block_count"] = replace(count, value=count.value - further.value)
+
+
+def state_readings(stored: Stored, c: Settings, per_head: bool = False) -> list[Reading] | None:
+    """What a Hugging Face folder keeps in another form: A as its logarithm, a convolution's kernels in three dims, the
+    norm of all groups as one.
+
+    Args:
+        stored: the tensor.
+        c: settings of its layer.
+        per_head: whether A and D have two dims in GGUF, one number for each head (Mamba-2).
+    """
+    if not stored.foreign:
+        return None
+    name = f"{stored.stem}.{stored.suffix}" if stored.suffix else stored.stem
+    if stored.stem in ("ssm_a", "ssm_d"):
+        dims = (*stored.dims, 1) if per_head and len(stored.dims) == 1 else None
+        return [Reading(name, dims=dims, edit=Mapped(minus_exp) if stored.stem == "ssm_a" else None)]
+    if stored.stem == "ssm_norm" and per_head and len(stored.dims) == 1:
+        groups = c[GROUPS]
+        return [Reading(name, dims=(groups, stored.dims[0] // groups))]
+    if stored.suffix == "weight" and len(stored.dims) == 3 and "conv" in stored.stem:
+        return [Reading(name, dims=(stored.dims[0], stored.dims[2]))]
+    return None
