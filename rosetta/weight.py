@@ -92,7 +92,9 @@ class Part:
         """For each of its rows the row of the whole tensor."""
         starts = np.arange(self.groups, dtype=np.int64) * sum(self.sizes)
         rows = [
-            np.add.outer(starts + sum(self.sizes[:which]), np.arange(self.sizes[which], dtype=np.int64)).ravel()
+            np.add.outer(
+                starts + sum(self.sizes[:which]), np.arange(self.sizes[which], dtype=np.int64)
+            ).ravel()
             for which in (self.which, *self.also)
         ]
         return np.concatenate(rows)

@@ -36,7 +36,9 @@ def rank_of_time_steps(read: Any, spelling: str) -> None:
         state_sizes(read, {RANK: (spelling,)}, {})
     else:
         rank = -(-read.config["embedding_length"].value // 16)
-        read.by_layer(RANK, [rank], "a sixteenth of the embedding", stated.key if stated is not None else None)
+        read.by_layer(
+            RANK, [rank], "a sixteenth of the embedding", stated.key if stated is not None else None
+        )
 
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
@@ -45,9 +47,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     def norm(stem: str) -> Norm:
         return Norm(None, EPSILON, kind="rms")
 
-    return single(
-        output_of(n - 1), mamba(a.norm_of("attn_norm"), a.epsilon_key, norm if c[NORMED] else None)
-    )
+    return single(output_of(n - 1), mamba(a.norm_of("attn_norm"), a.epsilon_key, norm if c[NORMED] else None))
 
 
 FALCON = ("falcon_mamba", "FalconMambaForCausalLM")

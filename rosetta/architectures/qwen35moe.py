@@ -28,7 +28,12 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 QWEN35MOE = Architecture(
     "qwen35moe",
     gguf="qwen35moe",
-    classes=("Qwen3_5MoeForCausalLM", "Qwen3_5MoeForConditionalGeneration", "qwen3_5_moe", "qwen3_5_moe_text"),
+    classes=(
+        "Qwen3_5MoeForCausalLM",
+        "Qwen3_5MoeForConditionalGeneration",
+        "qwen3_5_moe",
+        "qwen3_5_moe_text",
+    ),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     feed_forward=False,
     settings=settings,

@@ -124,11 +124,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
         if c[RECURRENT]
         else gated_attention(a, c)
     )
-    network = (
-        mixture(a)
-        if c["expert_layers"]
-        else feed_forward(norm=a.norm_of("post_attention_norm"))
-    )
+    network = mixture(a) if c["expert_layers"] else feed_forward(norm=a.norm_of("post_attention_norm"))
     return sequential(output_of(n - 1), mixer, network)
 
 

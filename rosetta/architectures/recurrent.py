@@ -160,7 +160,9 @@ def mamba(norm: Op | None, epsilon: str, inner_norm: Callable[[str], Op] | None 
         cut = {f"ssm_{part}_norm": chain(op, inner_norm(f"ssm_{part}_norm")) for part, op in parts.items()}
     steps, *others = cut
     before = (
-        Stage("ssm_x", Linear("ssm_x", rows=Sum((RANK, (2, STATE))), columns=INNER, bias=False), ("ssm_conv",)),
+        Stage(
+            "ssm_x", Linear("ssm_x", rows=Sum((RANK, (2, STATE))), columns=INNER, bias=False), ("ssm_conv",)
+        ),
         *(Stage(name, op, ("ssm_x",)) for name, op in cut.items()),
         Stage("ssm_dt", Linear("ssm_dt", rows=INNER, columns=RANK), (steps,)),
     )
@@ -190,7 +192,12 @@ def rms_epsilon(read: Any, default: float, *spellings: str) -> None:
 
 def without_attention(read: Any, *more: str) -> None:
     """Take note of keys that have another meaning in a model without attention, or none: they are not unheeded."""
-    keys = ("attention.head_count", "attention.head_count_kv", "attention.key_length", "attention.value_length")
+    keys = (
+        "attention.head_count",
+        "attention.head_count_kv",
+        "attention.key_length",
+        "attention.value_length",
+    )
     for key in (*keys, "feed_forward_length", *more):
         read.raw(key)
 
@@ -207,7 +214,9 @@ def time_step_limits(read: Any, *spellings: str) -> None:
         limits = stated.value if stated is not None else None
         limit = limits[which] if isinstance(limits, list | tuple) and len(limits) == 2 else 0.0
         finite = type(limit) in (int, float) and math.isfinite(limit)
-        read.by_layer(key, [float(limit) if finite else 0.0], "none", stated.key if stated is not None else None)
+        read.by_layer(
+            key, [float(limit) if finite else 0.0], "none", stated.key if stated is not None else None
+        )
 
 
 def state_sizes(read: Any, spellings: Mapping[str, Sequence[str]], defaults: Mapping[str, int]) -> None:

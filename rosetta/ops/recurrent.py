@@ -28,7 +28,6 @@ from rosetta.ops.op import (
     measured,
     nothing,
     size,
-    unit_of,
 )
 from rosetta.ops.pointwise import Elementwise
 
@@ -397,5 +396,3 @@ class SelectiveScan(Measured):
         )
         s.leave("state", state)
         return s.rounded(y[..., 0]) + x * s.weight("ssm_d")
-
-
