@@ -23,10 +23,11 @@ from rosetta.cli.options import (
     refuse_unreadable,
 )
 from rosetta.cli.outputs import Targets, takes_stdout, with_outputs
-from rosetta.cli.terminal import Terminal, deliver, show
+from rosetta.cli.terminal import Terminal, deliver, show, width
 from rosetta.compare.options import DEFAULT_THRESHOLD, Options
 from rosetta.errors import UsageError
 from rosetta.report.exit_code import exit_code
+from rosetta.report.view import View, layer_ranges
 
 if TYPE_CHECKING:
     from rosetta.compare.listener import Listener
@@ -79,6 +80,10 @@ def compare(
         ),
     ] = 0,
     quiet: Annotated[bool, typer.Option("-q", help="Only the verdict.")] = False,
+    layers: Annotated[str | None, typer.Option(metavar="0-4,…", help="Layers that -v shows.")] = None,
+    stage: Annotated[
+        str | None, typer.Option(metavar="GLOB", help="Stages that -v shows: k, '*_rope', 'layers.3.*'.")
+    ] = None,
     targets: Targets,
 ) -> None:
     """Compare two models stage by stage; where they differ, find out why and prove it.
@@ -91,6 +96,8 @@ def compare(
     """
     if quiet and verbose:
         raise UsageError("-q and -v exclude each other")
+    if (layers is not None or stage is not None) and not verbose:
+        raise UsageError("--layers and --stage choose what -v shows", remedy="add -v")
     if strict and not assert_match:
         raise UsageError("--strict asserts nothing by itself", remedy="add --assert-match")
     options = given_options(
@@ -103,11 +110,14 @@ def compare(
         dtype=dtype,
     )
     options = replace(options, stop_at_first=stop_at_first, diagnose=not no_diagnose)
-    with Terminal(quiet=quiet, each=verbose > 0) as listener:
+    view = View(-1 if quiet else verbose, layers=layer_ranges(layers), stage=stage)
+    with Terminal(quiet=quiet, each=verbose > 0, shows_layer=view.shows_layer) as listener:
         report = _report(left, right, options, listener)
     from rosetta.report.text import render
 
-    show(render(report, -1 if quiet else verbose), to_stderr=takes_stdout(targets))
+    to_stderr = takes_stdout(targets)
+    view = replace(view, width=width(to_stderr=to_stderr))
+    show(render(report, view), to_stderr=to_stderr)
     for output, target in targets.items():
         deliver(output.render(report), target)
     limit = options.threshold_is_explicit
