@@ -82,6 +82,11 @@ class AprContainer:
         """The byte of the file where a tensor's data begins."""
         return self._data_at + self._places[name]
 
+    @property
+    def data_starts(self) -> Mapping[Path, int]:
+        """Where tensor data begins."""
+        return {self.path: self._data_at}
+
     def close(self) -> None:
         self._file.close()
 

@@ -76,6 +76,11 @@ class GgufContainer:
         """The file, or all its shards in order."""
         return tuple(file.path for file, _ in self._shards)
 
+    @property
+    def data_starts(self) -> Mapping[Path, int]:
+        """Where tensor data begins in each of its files."""
+        return {file.path: min(header.places.values(), default=file.size) for file, header in self._shards}
+
     def read(self, name: str, start: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
         """See `Container.read`."""
         entry = self.tensors[name]

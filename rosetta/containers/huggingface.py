@@ -65,6 +65,14 @@ class HuggingFaceContainer:
             for file in self._files
         }
 
+    @property
+    def data_starts(self) -> Mapping[Path, int]:
+        """Where tensor data begins in each of its weight files."""
+        starts = {file.path: file.size for file in self._files}
+        for file, place in self._places.values():
+            starts[file.path] = min(starts[file.path], place)
+        return starts
+
     def read(self, name: str, start: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
         """See `Container.read`."""
         start, size = slice_of(self.tensors[name], start, nbytes)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import torch
 
-from rosetta.compare.adequacy import hidden_from
+from rosetta.compare.adequacy import hidden_from, shown_by_auto
 from rosetta.compare.all_weights import compare_all_weights, strangers
 from rosetta.compare.listener import Listener, loaded_tensors
 from rosetta.compare.lockstep import Lockstep
 from rosetta.compare.logits import compare_logits
 from rosetta.compare.options import TRACE, Options
 from rosetta.compare.pair import ModelPair
-from rosetta.compare.prompt import Tokenized, tokenize
+from rosetta.compare.prompt import AUTO, Tokenized, tokenize
 from rosetta.compare.results import (
     Compared,
     ConfigDiff,
@@ -133,6 +133,7 @@ def compare_operands(left: str, right: str, options: Options, listener: Listener
         compared=compared,
         notes=[
             *tokenized.notes,
+            *_auto(options, len(tokenized.run), config, findings),
             *notes,
             *strangers(weights),
             *hidden_from(len(tokenized.run), *models.values()),
@@ -142,6 +143,15 @@ def compare_operands(left: str, right: str, options: Options, listener: Listener
         diagnose_s=engine.seconds if engine else 0.0,
         total_s=time.perf_counter() - started,
     )
+
+
+def _auto(options: Options, count: int, config: list[ConfigDiff], findings: list[Finding]) -> list[str]:
+    """A note of what `--prompt auto` showed."""
+    if options.tokens is not None or options.prompt != AUTO:
+        return []
+    differing = [row.key for row in config if row.status == "differs"]
+    shown = {finding.key for finding in findings if finding.key is not None and not finding.latent}
+    return [shown_by_auto(count, differing, shown, asked=options.diagnose)]
 
 
 def open_operands(operands: dict[Side, str], listener: Listener) -> dict[Side, Model]:

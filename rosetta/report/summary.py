@@ -106,15 +106,15 @@ def _figure(local: LocalError) -> str:
 
 
 def _believed(report: Report, label: dict[Side, str]) -> list[str]:
-    """Which side is taken to be right, where that decides anything."""
-    if report.verdict == "match" and not report.findings:
-        return []
+    """The verdict as the JSON report spells it, and which side is taken to be right where that decides anything."""
+    verdict = f"  Verdict: {report.verdict}."
+    if report.verdict in ("match", "inconclusive") and not report.findings:
+        return [verdict]
+    who = f"{verdict} {label[report.reference]} ({report.reference}) is believed"
+    if getattr(report, report.reference).runtime == "trace":
+        return [f"{who}: it is a recorded run."]
     other = "left" if report.reference == "right" else "right"
-    if (getattr(report, report.reference)).runtime == "trace":
-        return [f"  {label[report.reference]} ({report.reference}) is believed: it is a recorded run."]
-    return [
-        f"  {label[report.reference]} ({report.reference}) is believed; --reference {other} turns it round."
-    ]
+    return [f"{who}; --reference {other} turns it round."]
 
 
 def _meaning(report: Report, label: dict[Side, str]) -> list[str]:
