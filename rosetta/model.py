@@ -20,8 +20,10 @@ from rosetta.config import LARGEST_BLOCK_COUNT, Config, Value, canonical_config,
 from rosetta.containers import open_container
 from rosetta.containers.container import Container, TensorEntry
 from rosetta.errors import DamagedFileError, UnsupportedError
+from rosetta.graph import Graph
 from rosetta.names import canonical_names
-from rosetta.weight import RowOrder, Weight
+from rosetta.ops.op import Settings
+from rosetta.weight import Part, RowOrder, Weight
 
 Patch = Callable[[Weight | None], Weight | None]
 """What a repair makes of a weight; it is given None where there is none of that name, and may leave it so."""
@@ -65,14 +67,27 @@ class Model:
         table = self.weights.get("position_embd.weight") if self.architecture.learned_positions else None
         return table.dims[0] if table is not None and table.dims else math.inf
 
+    def settings_of(self, layer: int | None) -> Settings:
+        """The settings of a layer, or of what stands outside the layers."""
+        return self._settings
+
     @cached_property
+    def _settings(self) -> dict[str, Any]:
+        return {key: value.value for key, value in self.config.items()}
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The forward pass."""
+        return self.graph_of(self.block_count)
+
+    def graph_of(self, layers: int) -> Graph:
+        """The forward pass of as many layers, though the model may have fewer."""
+        return self.architecture.graph(self.settings_of, layers)
+
+    @property
     def expected_dims(self) -> dict[str, tuple[int, ...]]:
         """Row-major dims that the config demands of every tensor that the architecture can have."""
-        config = {key: value.value for key, value in self.config.items()}
-        layer = self.architecture.layer_dims(config)
-        dims = self.architecture.global_dims(config)
-        dims |= {f"blk.{n}.{name}": size for n in range(self.block_count) for name, size in layer.items()}
-        return dims
+        return self.graph.dims
 
     def mismatch(self, name: str) -> tuple[int, ...] | None:
         """The dims that the config demands of a weight where the file's differ, else None."""
@@ -183,12 +198,12 @@ def both(first: Patch, second: Patch) -> Patch:
 def misfit(weight: Weight) -> str | None:
     """How a weight's bytes contradict its dtype and dims; None where they fit."""
     try:
-        fits = blocks.fits(weight.dtype, weight.entry.nbytes, weight.stored_dims)
+        fits = blocks.fits(weight.dtype, weight.nbytes, weight.stored_dims)
     except UnsupportedError:
         return f"{weight.name} has a dtype that cannot be decoded, {weight.dtype}"
     if not fits:
         taken = blocks.nbytes(weight.dtype, weight.stored_dims)
-        return f"{weight.name} of {weight.dtype} takes {taken:,} bytes, the file has {weight.entry.nbytes:,}"
+        return f"{weight.name} of {weight.dtype} takes {taken:,} bytes, the file has {weight.nbytes:,}"
     room = weight.entry.room
     return (
         None
@@ -231,8 +246,9 @@ def _weights(
 ) -> dict[str, Weight]:
     """Canonical weights: fused tensors split, Conv1D and declared `[in, out]` turned, rotary rows ordered."""
     size = {key: value.value for key, value in config.items()}
-    layer_dims = architecture.layer_dims(size)
-    qkv = tuple(layer_dims[f"{part}.weight"][0] for part in FUSED_QKV)
+    key, value = size["attention.key_length"], size["attention.value_length"]
+    heads, kv_heads = size["attention.head_count"], size["attention.head_count_kv"]
+    qkv = (heads * key, kv_heads * key, kv_heads * value)
     weights: dict[str, Weight] = {}
     for name, entry in entries.items():
         _check_dtype(container, entry)
@@ -249,7 +265,9 @@ def _weights(
             suffix = found[2].removeprefix("attn_qkv.")
             for which, part in enumerate(FUSED_QKV):
                 split = f"blk.{found[1]}.{part}.{suffix}"
-                weights[split] = _ordered(replace(weight, name=split, part=(which, qkv)), architecture, size)
+                weights[split] = _ordered(
+                    replace(weight, name=split, part=Part(which, qkv), fused=name), architecture, size
+                )
         else:
             weights[name] = _ordered(weight, architecture, size)
     embedding = weights.get("token_embd.weight")

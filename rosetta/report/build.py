@@ -41,7 +41,7 @@ def build_report(
         left=_facts(c, "left", hashed),
         right=_facts(c, "right", hashed),
         reference=options.reference,
-        prompt=options.prompt if options.tokens is None else None,
+        prompt=c.prompt,
         threshold=options.threshold,
         tokens=c.tokens,
         config=c.config,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rosetta.report.causes import Cause, diagnosis, explanation, headline, proof, subject, turned_weight
+from rosetta.diagnose.kinds import kind_named
+from rosetta.report.causes import Cause, diagnosis, explanation, proof, subject, turned_weight
 from rosetta.report.folding import groups, layer_of, with_layers, without_layer
 from rosetta.report.table import table
 from rosetta.report.words import (
-    FAMILIES,
     SIDES,
     counted,
     number,
@@ -80,11 +80,11 @@ def _failure(report: Report) -> str:
 def _trouble(report: Report, name: str) -> str:
     here = [f for f in report.findings if f.evidence and f.evidence.stage == name and not f.latent]
     if here:
-        return headline(here[0])
+        return kind_named(here[0].kind).headline
     stage = next((stage for stage in report.stages if stage.name == name), None)
     if stage is None or not stage.detail.not_computable:
         return "divergence"
-    return FAMILIES["layout"] if turned_weight(stage, []) else "unusable weights"
+    return kind_named("layout.transposed").headline if turned_weight(stage, []) else "unusable weights"
 
 
 def _worst(stages: Sequence[StageDiff]) -> str:
