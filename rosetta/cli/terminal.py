@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 STDOUT = "-"
+HEARTBEAT = 10.0  # seconds between two lines about work that takes long, where there is no progress bar
 NARROWEST = 20  # columns; a screen that says it has fewer has no size
 
 
@@ -106,18 +108,27 @@ class Terminal(Listener):
         shows_layer: Callable[[int | None], bool] = lambda layer: True,
     ) -> None:
         self.quiet, self.each, self.shows_layer = quiet, each, shows_layer
+        self._started = self._said = time.monotonic()
         self._progress: Any = None
         self._task: Any = None
 
     def __enter__(self) -> Self:
         if not self.quiet and sys.stderr is not None and sys.stderr.isatty():
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
 
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
+                TimeRemainingColumn(),
             )
             self._progress = Progress(*columns, console=_console(sys.stderr), transient=True)
             try:
@@ -151,12 +162,23 @@ class Terminal(Listener):
             self._progress.console.print(text, end="", soft_wrap=True, markup=False, highlight=False)
 
     def working(self, what: str, done: int, total: int) -> None:
-        """Move the progress bar."""
+        """Move the progress bar; where nobody watches one, say now and then how far it is and how long it takes."""
         if self._progress is None:
+            self._say(what, done, total)
             return
         if self._task is None:
             self._task = self._progress.add_task(what, total=None)
         self._progress.update(self._task, description=one_line(what), completed=done, total=total or None)
+
+    def _say(self, what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if self.quiet or now - self._said < HEARTBEAT:
+            return
+        self._said = now
+        spent = now - self._started
+        left = f", about {spent / done * (total - done):.0f} s left" if done and total else ""
+        far = f" of {total}" if total else ""
+        _write(sys.stderr, f"[ROSETTA] {one_line(what)}{far}: {spent:.0f} s so far{left}\n")
 
 
 def _write(stream: TextIO | None, text: str) -> None:

@@ -38,6 +38,17 @@ def hidden_from(count: int, left: Model, right: Model) -> list[str]:
     return said
 
 
+def beyond_context(count: int, model: Model) -> str | None:
+    """A note where a prompt is longer than the context that a model's config states; None where it is not."""
+    most = model["context_length"] if "context_length" in model.config else None
+    if not isinstance(most, int) or count <= most:
+        return None
+    return (
+        f"{model.container.path}: the prompt has {count:,} tokens, and the config a context of {most:,}: the model was "
+        "not trained to go so far"
+    )
+
+
 def shown_by_auto(count: int, differing: Iterable[str], shown: Collection[str], *, asked: bool) -> str:
     """What `--prompt auto` has shown of two configs, and what it has not, in one sentence.
 

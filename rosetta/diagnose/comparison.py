@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
-from rosetta.compare.adequacy import hidden_from, shown_by_auto
+from rosetta.compare.adequacy import beyond_context, hidden_from, shown_by_auto
 from rosetta.compare.all_weights import compare_all_weights, strangers
 from rosetta.compare.listener import Listener
 from rosetta.compare.lockstep import Lockstep, LockstepResult
@@ -76,7 +77,9 @@ class Comparison:
 
 
 @one_thread_each()
-def compare_operands(left: str, right: str, options: Options, listener: Listener | None = None) -> Comparison:
+def compare_operands(
+    left: str | Path, right: str | Path, options: Options, listener: Listener | None = None
+) -> Comparison:
     """Compare two files or folders as the options say.
 
     Raises:
@@ -84,7 +87,7 @@ def compare_operands(left: str, right: str, options: Options, listener: Listener
     """
     started, listener = time.perf_counter(), listener or Listener()
     _refuse_missing_device(options)
-    operands: dict[Side, str] = {"left": left, "right": right}
+    operands: dict[Side, str] = {"left": str(left), "right": str(right)}
     models = open_operands(operands, listener)
     options = _believing_a_recorded_run(models, options)
     listener.working("tokenizing", 0, 0)
@@ -211,6 +214,7 @@ def _of_models(models: dict[Side, Model], tokens: int) -> list[str]:
     """What is to be known of the models: what so many tokens cannot show of them, what was made of their files."""
     return [
         *hidden_from(tokens, *models.values()),
+        *(note for model in models.values() if (note := beyond_context(tokens, model)) is not None),
         *(note for model in models.values() for note in _notes(model)),
     ]
 

@@ -166,7 +166,7 @@ def _difference(
     examples = ", ".join(_example(example, left_is_own) for example in difference.examples[:3])
     declared, actual = (examples or own, None) if difference.examples else (own, right)
     place, container = search.own.facts.places.get(key, key), model.container
-    held = f"the {container.label} {'folder' if container.path.is_dir() else 'file'}"
+    held = f"the {container.label} {'folder' if container.path.is_dir() else 'file'} {container.path}"
     shown = "" if prompt is not None or text is None else f"; this prompt does not show it, {text!r} would"
     return Finding(
         kind=difference.kind,

@@ -11,6 +11,7 @@ from gguf.constants import GGUFValueType
 
 from rosetta.containers.file_bytes import Cursor, FileBytes
 from rosetta.containers.gguf.values import SCALARS, read_values
+from rosetta.diagnose.advice import NO_KEY
 from rosetta.errors import UnsupportedError
 from rosetta.repair.changes import ABSENT, Change, said
 from rosetta.repair.fix import Fix
@@ -26,7 +27,6 @@ ARRAY_ITEMS = {
 SCALING = ("rope.scaling.", "rope.scale_linear")
 # Settings that GGUF has no key for: the tensors say it, or the architecture.
 UNSTATED = frozenset({"tied_embeddings"})
-NOWHERE = frozenset({"norm_type", "rope.type"})
 
 
 class Keys:
@@ -156,7 +156,7 @@ def state_settings(keys: Keys, fix: Fix) -> tuple[list[str], tuple[float, ...]]:
     for key, value in settings.items():
         if key in UNSTATED:
             continue
-        if key in NOWHERE:
+        if key in NO_KEY["gguf"]:
             unsaid.append(key)
         elif key == "rope.scaling":
             try:

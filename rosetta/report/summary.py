@@ -74,7 +74,9 @@ def _failure(report: Report) -> str:
         return report.reason
     if first.name == "tokens":
         return f"the token IDs differ at position {report.tokens.first_mismatch}"
-    return f"{_trouble(report, first.name)} at {place(first.layer, first.op)}"
+    sides = report.left.architecture, report.right.architecture
+    unlike = f"{sides[0]} and {sides[1]} are different architectures: " if sides[0] != sides[1] else ""
+    return f"{unlike}{_trouble(report, first.name)} at {place(first.layer, first.op)}"
 
 
 def _trouble(report: Report, name: str) -> str:
