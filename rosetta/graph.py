@@ -113,6 +113,16 @@ class Graph:
         return frozenset(key for node in self.nodes for key in node.keys)
 
     @cached_property
+    def handed_on(self) -> frozenset[str]:
+        """Stages that another layer, or the head, is computed from: the results of layers."""
+        return frozenset(
+            name
+            for node in self.nodes
+            for name in node.inputs
+            if name in self and self[name].layer != node.layer
+        )
+
+    @cached_property
     def last_reader(self) -> dict[str, str]:
         """For each stage that another is computed from, the last one that is."""
         return {name: node.name for node in self.nodes for name in node.inputs}

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+STILL = 1e30  # what GGUF divides the frequency of a pair by that is not rotated (Gemma 4)
+
 
 class UnknownRuleError(ValueError):
     """A rule of rope scaling that rosetta does not compute."""
@@ -19,10 +21,41 @@ class UnknownRuleError(ValueError):
 
 @dataclass(frozen=True)
 class RopeScaling:
-    """Divisors of the rotary frequencies, one a pair, and what multiplies the rotated values (YaRN)."""
+    """Divisors of the rotary frequencies, one a pair, and what multiplies the rotated values (YaRN, LongRoPE).
+
+    Args:
+        factors: the divisors.
+        magnitude: what multiplies the rotated values.
+        beyond: tokens up to which these divisors hold, where longer runs have others; 0: they always hold.
+        long: the divisors of longer runs (LongRoPE).
+        growth: by how much the base of longer runs grows with their length (dynamic NTK); 0: it does not.
+    """
 
     factors: tuple[float, ...]
     magnitude: float = 1.0
+    beyond: int = 0
+    long: tuple[float, ...] = ()
+    growth: float = 0.0
+
+    @property
+    def stated(self) -> dict[str, Any]:
+        """What it says, without what it does not have."""
+        always = {"factors": self.factors, "magnitude": self.magnitude}
+        some = {"beyond": self.beyond, "long": self.long, "growth": self.growth}
+        return always | {name: value for name, value in some.items() if value}
+
+    def at(self, tokens: int) -> tuple[float, ...]:
+        """The divisors of a run of so many tokens.
+
+        Source: transformers, modeling_rope_utils, _compute_dynamic_ntk_parameters: there the base grows, which divides
+        the frequency of pair i of n by growth^(i / (n - 1)).
+        """
+        if not self.beyond or tokens <= self.beyond:
+            return self.factors
+        if self.long:
+            return self.long
+        grown, last = self.growth * tokens / self.beyond - (self.growth - 1), max(len(self.factors) - 1, 1)
+        return tuple(factor * grown ** (i / last) for i, factor in enumerate(self.factors))
 
 
 def scaling_from_parameters(
@@ -44,8 +77,15 @@ def scaling_from_parameters(
     original = _positive(parameters, "original_max_position_embeddings", context_length)
     if rule in ("default", "none", "mrope"):
         return None
-    if rule == "dynamic":  # stretches only beyond the context length
-        return None
+    if rule == "longrope" or (rule in ("su", "yarn") and "long_factor" in parameters):
+        return _longrope(parameters, pairs, original, context_length)
+    if rule == "proportional":  # pairs behind the rotated ones stand still, as GGUF has it: divided by 1e30
+        turned = int(_positive(parameters, "partial_rotary_factor", 1.0) * pairs)
+        factor = _positive(parameters, "factor", 1.0)
+        return _scaling(np.array([factor] * turned + [STILL] * (pairs - turned)))
+    if rule == "dynamic":
+        growth = _positive(parameters, "factor")
+        return RopeScaling((1.0,) * pairs, beyond=context_length, growth=growth)
     if rule not in ("linear", "llama3", "yarn"):
         raise UnknownRuleError(f"the type {rule!r} is not supported")
     factor = _positive(parameters, "factor")
@@ -68,6 +108,20 @@ def scaling_from_parameters(
     first, last = max(bounds[0], 0), min(bounds[1], 2 * pairs - 1)
     ramp = np.clip((np.arange(pairs) - first) / max(last - first, 0.001), 0.0, 1.0)
     return _scaling(1 / (ramp / factor + (1 - ramp)), _yarn_magnitude(parameters, factor))
+
+
+def _longrope(parameters: Mapping[str, Any], pairs: int, original: float, context_length: int) -> RopeScaling:
+    """Two lists of divisors, of which the prompt's length chooses (transformers, _compute_longrope_parameters)."""
+    lists = []
+    for key in ("short_factor", "long_factor"):
+        stated = parameters.get(key)
+        if not isinstance(stated, list) or len(stated) != pairs:
+            raise ValueError(f"{key} is no list of {pairs} numbers")
+        lists.append(tuple(float(np.float32(_positive({key: value}, key))) for value in stated))
+    scale = _positive(parameters, "factor", context_length / original if context_length else 1.0)
+    grown = math.sqrt(1 + math.log(scale) / math.log(original)) if scale > 1 and original > 1 else 1.0
+    magnitude = _positive(parameters, "attention_factor", grown)
+    return RopeScaling(lists[0], float(np.float32(magnitude)), int(original), lists[1])
 
 
 def _yarn_magnitude(parameters: Mapping[str, Any], factor: float) -> float:
@@ -101,6 +155,9 @@ def scaling_from_gguf(
         "beta_fast": settings.get("rope.scaling.yarn_beta_fast"),
         "beta_slow": settings.get("rope.scaling.yarn_beta_slow"),
     }
+    multiplier = settings.get("rope.scaling.yarn_log_multiplier")
+    if multiplier:  # llama.cpp, llama-context.cpp: the other of the two is taken for 1
+        parameters |= {"mscale": 1.0, "mscale_all_dim": multiplier}
     known = {key: value for key, value in parameters.items() if value is not None}
     scaling = scaling_from_parameters(known, pairs, theta, context_length)
     if scaling is None or magnitude == 1:

@@ -189,6 +189,41 @@ ARCHITECTURE = FindingKind(
     "name, as qwen3 for qwen2.",
     repair="The file is read as the reference's architecture. Write its name.",
 )
+EXPERTS_USED = FindingKind(
+    "config.experts_used",
+    means="Each token is given to another number of experts.",
+    why="num_experts_per_tok is left out, or the number of another size of the model is taken.",
+    repair="The router chooses as many experts as the reference's. Write num_experts_per_tok (expert_used_count).",
+)
+EXPERT_GATING = FindingKind(
+    "config.expert_gating",
+    means="The scores of experts go through another function: softmax, sigmoid, softmax of the chosen ones.",
+    why="transformers writes no scoring_func for a model whose class has but one, so that a converter leaves "
+    "expert_gating_func out and llama.cpp falls back to the softmax of DeepSeek-V2.",
+    repair="The experts are weighed by the reference's function. Write expert_gating_func.",
+)
+EXPERT_WEIGHTS = FindingKind(
+    "config.expert_weights",
+    means="The weights of the chosen experts are normalised on one side only, multiplied with another factor, or the "
+    "shared expert is lost.",
+    why="llama.cpp always normalises in most architectures, whatever norm_topk_prob says; the factor "
+    "(routed_scaling_factor) is left out of the export.",
+    repair="The experts are weighed as the reference's are. Write expert_weights_norm and expert_weights_scale, where "
+    "the runtime reads them.",
+)
+EXPERT_GROUPS = FindingKind(
+    "config.expert_groups",
+    means="Experts are chosen from other groups of them, or groups are judged by something else.",
+    why="n_group and topk_group are left out, or read by a model whose router has no groups (topk_method is greedy); "
+    "llama.cpp judges a group by its two best experts where DeepSeek-V2 does by the best one.",
+    repair="The experts are chosen from the reference's groups. Write expert_group_count and expert_group_used_count.",
+)
+LAYER_PATTERN = FindingKind(
+    "config.layer_pattern",
+    means="Other layers have a window, rotary embedding, experts or recurrence.",
+    why="The list of layer types is left out of the export, and its reader assumes the pattern of a published model.",
+    repair="Each layer is computed as the reference's. Write the pattern, where the container has a place for it.",
+)
 
 EPSILONS = (1e-5, 1e-6, 1e-7, 1e-8, 1e-12, 1e-3, 1e-4)
 # Of published models: most, Llama 3, Qwen2, Code Llama and Mixtral, Phi, DeepSeek, Yi, Gemma 3, …
@@ -208,6 +243,21 @@ KEYS = (
     ConfigKey("attention.sliding_window", "count", SLIDING_WINDOW, prompt=Prompt.PAST_WINDOW),
     ConfigKey("activation", "text", ACTIVATION, published=("silu", "gelu", "gelu_tanh", "relu")),
     ConfigKey("norm_type", "text", NORM_TYPE, published=("rms", "layer")),
+    ConfigKey("attention.latent_norm_epsilon", "number", NORM_EPSILON, published=EPSILONS),
+    ConfigKey("rope_interleave", "flag", ROPE_TYPE, Shows.ANYWHERE, Prompt.TWO_TOKENS),
+    ConfigKey("expert_used_count", "count", EXPERTS_USED, published=(8, 4, 2, 1, 6, 10)),
+    ConfigKey("expert_gating_func", "count", EXPERT_GATING, published=(1, 2, 3, 4)),
+    ConfigKey("expert_weights_norm", "flag", EXPERT_WEIGHTS, published=(True, False)),
+    ConfigKey("expert_weights_scale", "number", EXPERT_WEIGHTS, published=(1.0, 2.5, 1.8, 16.0)),
+    ConfigKey("expert_group_count", "count", EXPERT_GROUPS),
+    ConfigKey("expert_group_used_count", "count", EXPERT_GROUPS),
+    ConfigKey("expert_group_best", "count", EXPERT_GROUPS),
+    ConfigKey("expert_layers", "flag", LAYER_PATTERN, Shows.ANYWHERE),
+    ConfigKey("expert_count", "count", EXPERTS_USED, Shows.ANYWHERE, latent=False),
+    ConfigKey("expert_feed_forward_length", "count", FEED_FORWARD_LENGTH, Shows.IN_DIMS, latent=False),
+    ConfigKey("expert_shared_feed_forward_length", "count", EXPERT_WEIGHTS, Shows.ANYWHERE, latent=False),
+    ConfigKey("attention.q_lora_rank", "count", HEAD_DIM, Shows.ANYWHERE, latent=False),
+    ConfigKey("attention.kv_lora_rank", "count", HEAD_DIM, Shows.ANYWHERE, latent=False),
     ConfigKey("attention.head_count", "count", HEAD_COUNT, Shows.ANYWHERE),
     ConfigKey("attention.head_count_kv", "count", HEAD_COUNT_KV, Shows.ANYWHERE),
     ConfigKey("attention.key_length", "count", HEAD_DIM, Shows.ANYWHERE, own_hypothesis=True),
@@ -222,7 +272,55 @@ KEYS = (
     ConfigKey("bos_token_id", "token"),
     ConfigKey("eos_token_id", "token"),
 )  # fmt: skip
-SETTINGS: Mapping[str, ConfigKey] = {row.key: row for row in KEYS}
+SOFTCAP = FindingKind(
+    "config.softcap",
+    means="Scores or logits are held within another bound, or within none.",
+    why="The key is left out: llama.cpp then caps the logits of Gemma 2 and 4 at 30 and their scores at 50, whatever "
+    "the folder says, and other readers cap nothing.",
+    repair="The stage is computed with the reference's cap. Write attn_logit_softcapping and final_logit_softcapping.",
+)
+EMBEDDING_SCALE = FindingKind(
+    "config.embedding_scale",
+    means="The embedding is multiplied with another factor.",
+    why="Gemma's √(embedding length), or embedding_multiplier of Granite and MiniCPM, is left out or applied twice.",
+    repair="The embedding is computed with the reference's factor. Write it, or apply it once.",
+)
+RESIDUAL_SCALE = FindingKind(
+    "config.residual_scale",
+    means="What a block gives is multiplied with another factor before it is added.",
+    why="residual_multiplier (scale_depth / √layers in MiniCPM) is left out of the export.",
+    repair="The sums are computed with the reference's factor. Write residual_scale.",
+)
+LOGIT_SCALE = FindingKind(
+    "config.logit_scale",
+    means="The logits are multiplied or divided by another factor.",
+    why="logits_scaling divides in Granite and logit_scale multiplies in Cohere, and one is taken for the other.",
+    repair="The logits are computed with the reference's factor. Write logit_scale.",
+)
+PARALLEL_RESIDUAL = FindingKind(
+    "config.parallel_residual",
+    means="Attention and network are computed one after the other instead of side by side, or the reverse.",
+    why="use_parallel_residual is left out of the export, and its reader assumes the published model's.",
+    repair="The layers are computed as the reference's. Write use_parallel_residual.",
+)
+WINDOW_PATTERN = FindingKind(
+    "config.layer_pattern",
+    means="Other layers have a window, rotary embedding, experts or recurrence.",
+    why="The list of layer types is left out of the export, and its reader assumes the pattern of a published model.",
+    repair="Each layer is computed as the reference's. Write the pattern, where the container has a place for it.",
+)
+FEATURES = (  # which not every architecture has
+    ConfigKey(
+        "attn_logit_softcapping", "number", SOFTCAP, prompt=Prompt.TWO_TOKENS, published=(0.0, 50.0, 30.0)
+    ),
+    ConfigKey("final_logit_softcapping", "number", SOFTCAP, published=(0.0, 30.0, 15.0)),
+    ConfigKey("embedding_scale", "number", EMBEDDING_SCALE),
+    ConfigKey("residual_scale", "number", RESIDUAL_SCALE),
+    ConfigKey("logit_scale", "number", LOGIT_SCALE),
+    ConfigKey("use_parallel_residual", "flag", PARALLEL_RESIDUAL, Shows.ANYWHERE),
+    ConfigKey("attention.sliding_window_pattern", "flag", WINDOW_PATTERN, prompt=Prompt.PAST_WINDOW),
+)
+SETTINGS: Mapping[str, ConfigKey] = {row.key: row for row in (*KEYS, *FEATURES)}
 
 
 def is_order_only(key: str) -> bool:

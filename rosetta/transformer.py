@@ -13,7 +13,7 @@ from torch import Tensor
 from rosetta.graph import TOKENS, Graph, Node
 from rosetta.model import Model
 from rosetta.ops.op import WHOLE, Chunk, NotComputable, Step
-from rosetta.weight_cache import Kept, WeightCache
+from rosetta.weight_cache import DecodedPair, WeightCache
 
 Hook = Callable[[str, Tensor], None]
 
@@ -35,7 +35,7 @@ class Transformer:
         model: Model,
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
-        kept: Kept | None = None,
+        kept: DecodedPair | None = None,
         chunks: Sequence[int] | None = None,
     ) -> None:
         self.model, self.chunks = model, chunks

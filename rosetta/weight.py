@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rosetta import blocks
 from rosetta.containers.container import Container, TensorEntry
+from rosetta.dtypes import FLOATS
 from rosetta.workers import spread
 
 INTERLEAVED, SPLIT_HALF = 0, 2
@@ -24,7 +25,6 @@ INTERLEAVED, SPLIT_HALF = 0, 2
 
 TURNED_AT_ONCE = 1 << 22  # bytes of a matrix that is turned, rows of which are read beside each other
 WEIGHTS_AT_ONCE = 1 << 20  # of a matrix: what a core decodes and multiplies before it leaves its cache, 4 MiB
-FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # bytes
 
 
 @dataclass(frozen=True)
@@ -244,7 +244,7 @@ class Weight:
             return rows
         if self.dtype not in FLOATS:
             return None  # columns of other blocks would come apart
-        element = np.dtype(f"u{FLOATS[self.dtype]}")
+        element = np.dtype(f"u{FLOATS[self.dtype].type_size}")
         values = np.ascontiguousarray(rows).view(element)
         return np.ascontiguousarray(values[:, self.columns.index(values.shape[1])]).view(np.uint8)
 
@@ -253,7 +253,7 @@ class Weight:
         if row_bytes is None or (self.transposed and self.dtype not in FLOATS):
             return None
         if self.transposed:
-            element, wanted = np.dtype(f"u{FLOATS[self.dtype]}"), self._source_rows(start, stop)
+            element, wanted = np.dtype(f"u{FLOATS[self.dtype].type_size}"), self._source_rows(start, stop)
             parts = [
                 self._stored_rows(part, row_bytes).view(element)[:, wanted].T
                 for part in self._parts(row_bytes)

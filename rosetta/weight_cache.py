@@ -13,7 +13,7 @@ from rosetta.weight import Device, Weight
 ROOM = 1 << 30  # bytes for what is kept of two copies; the matrices of a layer of 8 billion weights fit
 
 
-class Kept:
+class DecodedPair:
     """What the last comparison of two copies of a matrix decoded, left for the stage that computes with them.
 
     Matrices that have no room are decoded again by everyone who needs them. What is kept may not be written to.
@@ -72,10 +72,10 @@ class WeightCache:
     """
 
     def __init__(
-        self, device: str = "cpu", dtype: torch.dtype = torch.float32, kept: Kept | None = None
+        self, device: str = "cpu", dtype: torch.dtype = torch.float32, kept: DecodedPair | None = None
     ) -> None:
         self.device, self.dtype = device, dtype
-        self.kept = kept or Kept()
+        self.kept = kept or DecodedPair()
         self._values: dict[Weight, Tensor] = {}
 
     def values(self, weight: Weight) -> Tensor:

@@ -78,7 +78,7 @@ def test_llama3_parameters_give_the_factors_that_a_gguf_file_stores(scaling: Lla
     assert ours.magnitude == 1.0
 
 
-@pytest.mark.parametrize("rule", ["default", "none", "dynamic", "mrope"])
+@pytest.mark.parametrize("rule", ["default", "none", "mrope"])
 def test_a_rule_that_changes_nothing_within_the_context_is_none(rule: str) -> None:
     assert scaling_from_parameters({"rope_type": rule, "factor": 2.0}, PAIRS, THETA, CONTEXT) is None
 

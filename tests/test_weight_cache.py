@@ -15,7 +15,7 @@ from fixtures.memory import MemoryContainer, stored
 from fixtures.pairs import pair
 from rosetta.compare.weights import compare_weights
 from rosetta.weight import Weight, row_ranges
-from rosetta.weight_cache import Kept, WeightCache, variance
+from rosetta.weight_cache import DecodedPair, WeightCache, variance
 
 DIMS = (24, 256)
 
@@ -27,14 +27,14 @@ def copy(name: str, dtype: str, seed: int = 0, dims: tuple[int, ...] = DIMS) -> 
     return Weight(name, container, entry, dtype, entry.dims)
 
 
-def holds(kept: Kept, weight: Weight, start: int, stop: int) -> bool:
+def holds(kept: DecodedPair, weight: Weight, start: int, stop: int) -> bool:
     """Whether the rows need not be decoded: they are one tensor, whoever asks."""
     return kept.values(weight, start, stop) is kept.values(weight, start, stop)
 
 
 def test_what_a_comparison_decoded_is_kept_until_it_is_cleared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rosetta.weight.WEIGHTS_AT_ONCE", 7 * 256)
-    left, right, other, kept = copy("w", "F16"), copy("w", "Q8_0"), copy("w", "Q8_0", seed=1), Kept()
+    left, right, other, kept = copy("w", "F16"), copy("w", "Q8_0"), copy("w", "Q8_0", seed=1), DecodedPair()
     compare_weights(left, right, kept=kept)
     for rows in row_ranges(left):
         for weight in (left, right):
@@ -53,7 +53,7 @@ def test_what_a_comparison_decoded_is_kept_until_it_is_cleared(monkeypatch: pyte
 
 def test_the_next_matrix_takes_the_place_and_a_vector_does_not() -> None:
     first, second = (copy("w", "F16"), copy("w", "Q8_0")), (copy("v", "F16", 1), copy("v", "Q8_0", 1))
-    kept = Kept()
+    kept = DecodedPair()
     compare_weights(*first, kept=kept)
     compare_weights(copy("b", "F16", dims=(24,)), copy("b", "F32", dims=(24,)), kept=kept)
     assert holds(kept, first[0], 0, 24)
@@ -64,14 +64,14 @@ def test_the_next_matrix_takes_the_place_and_a_vector_does_not() -> None:
 
 def test_a_matrix_that_has_no_room_is_decoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rosetta.weight_cache.ROOM", 3 * 4 * 24 * 256 - 1)
-    left, right, kept = copy("w", "F16"), copy("w", "Q8_0"), Kept()
+    left, right, kept = copy("w", "F16"), copy("w", "Q8_0"), DecodedPair()
     compare_weights(left, right, kept=kept)
     assert not holds(kept, left, 0, 24)
     assert torch.equal(WeightCache(kept=kept).rows(left, 0, 24), left.values())
 
 
 def test_the_cache_takes_what_is_kept() -> None:
-    left, right, kept = copy("w", "F16"), copy("w", "Q8_0"), Kept()
+    left, right, kept = copy("w", "F16"), copy("w", "Q8_0"), DecodedPair()
     compare_weights(left, right, kept=kept)
     rows = WeightCache(kept=kept).rows(right, 0, 24)
     assert rows is kept.values(right, 0, 24)

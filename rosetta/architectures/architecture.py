@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
-from rosetta.architectures.builders import attention, embedding, feed_forward, head, output_of, sequential
+from rosetta.architectures.builders import (
+    attention,
+    embedding,
+    feed_forward,
+    head,
+    output_of,
+    scores_of,
+    sequential,
+)
+from rosetta.architectures.readings import Readings, standard_readings
 from rosetta.graph import Graph, SettingsOf, Stage, build_graph
 from rosetta.ops.norm import Norm
 from rosetta.ops.op import Settings
@@ -15,7 +24,7 @@ from rosetta.ops.rotary import INTERLEAVED, SPLIT_HALF, Rotary
 
 __all__ = ["INTERLEAVED", "SPLIT_HALF", "Activation", "Architecture", "Default"]
 
-Activation = Literal["silu", "gelu", "gelu_tanh", "relu"]
+Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "relu_squared", "xielu"]
 
 
 @dataclass(frozen=True)
@@ -49,12 +58,21 @@ class Architecture:
         activation: of the feed-forward network.
         gated: whether the network is `act(gate(x)) * up(x)` or `act(up(x))`.
         rope: order of the rotary pairs in GGUF's Q and K rows; None: no rotary embedding.
+        folder_rope: the same of the rows in a Hugging Face folder.
         rope_theta: where the key is missing, by container.
         learned_positions: whether a position table is added to the embedding.
         qk_norm: an RMSNorm over each head of q and k.
+        attention: whether any layer has attention of queries, keys and values.
+        feed_forward: whether any layer has a dense feed-forward network.
+        full_attention_every: of so many layers the last sees all tokens and the others a window, where the file does
+            not say which; 1: all layers are alike.
         conv1d: tensors that a Hugging Face folder stores as `[in, out]` (transformers' Conv1D).
         huggingface: what transformers' config class assumes where config.json lacks a key, under GGUF keys
             (under its own where GGUF has none).
+        settings: reads the settings that not every architecture has, with the `SettingsReader` that it is given.
+        readings: how stored tensors are read, see `readings.Readings`.
+        names: Hugging Face name of a tensor, less `.weight`, with `{bid}` for the layer -> canonical one, where
+            gguf-py's tables say otherwise or nothing.
         before, layer, after: the stages before the layers, of layer n with its settings, after so many layers.
     """
 
@@ -66,11 +84,18 @@ class Architecture:
     activation: Activation = "silu"
     gated: bool = True
     rope: int | None = SPLIT_HALF
+    folder_rope: int = SPLIT_HALF
     rope_theta: Default = Default(apr=10000.0, gguf=10000.0, huggingface=10000.0)
     learned_positions: bool = False
     qk_norm: bool = False
+    attention: bool = True
+    feed_forward: bool = True
+    full_attention_every: int = 1
     conv1d: frozenset[str] = frozenset()
     huggingface: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    settings: Callable[[Any], None] = lambda read: None
+    readings: Readings = standard_readings
+    names: Mapping[str, str] = field(default_factory=dict, hash=False)
     before: Callable[[Architecture], list[Stage]] = lambda a: embedding(positions=a.learned_positions)
     layer: Callable[[Architecture, Settings, int], list[Stage]] = lambda a, c, n: decoder_layer(a, c, n)
     after: Callable[[Architecture, int], list[Stage]] = lambda a, layers: head(
@@ -112,6 +137,7 @@ def decoder_layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
             norm=a.norm_of("attn_norm"),
             rope=None if a.rope is None else Rotary(a.rope),
             head_norm=head_norm if a.qk_norm else None,
+            scores=scores_of(c),
         ),
         feed_forward(norm=a.norm_of("ffn_norm"), gated=a.gated),
     )

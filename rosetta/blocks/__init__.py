@@ -12,11 +12,14 @@ from pkgutil import iter_modules
 
 import torch
 
+from rosetta.blocks.floats import TORCH_FLOATS
 from rosetta.blocks.format import BlockFormat, Writer
+from rosetta.dtypes import flat_bytes, rowwise_bytes
 from rosetta.errors import DamagedFileError, UnsupportedError
 
 __all__ = [
     "FORMATS",
+    "TORCH_FLOATS",
     "BlockFormat",
     "Decoder",
     "block_format",
@@ -66,10 +69,7 @@ def nbytes(dtype: str, dims: Sequence[int]) -> int:
         dtype: canonical dtype name.
         dims: row-major; empty for a scalar.
     """
-    block, weights = block_format(dtype), math.prod(dims)
-    if block.block_size == 0:
-        return block.type_size + weights if weights else 0
-    return -(-weights // block.block_size) * block.type_size
+    return flat_bytes(block_format(dtype).name, dims)
 
 
 def decode(
@@ -196,8 +196,4 @@ def _layout(block: BlockFormat, raw: torch.Tensor, dims: Sequence[int]) -> tuple
 
 def fits(dtype: str, nbytes_held: int, dims: Sequence[int]) -> bool:
     """Whether so many bytes are a tensor of this dtype and dims, flat or with each row padded."""
-    flat, block = nbytes(dtype, dims), block_format(dtype)
-    columns = dims[-1] if dims else 1
-    rows = math.prod(dims) // columns if columns else 0
-    by_row = rows * -(-columns // block.block_size) * block.type_size if block.block_size else flat
-    return nbytes_held in (flat, by_row)
+    return nbytes_held in (nbytes(dtype, dims), rowwise_bytes(dtype, dims))

@@ -38,6 +38,6 @@ def _apr_q8_scale(blocks: torch.Tensor) -> torch.Tensor:
 
 
 FORMATS = (
-    BlockFormat("APR_Q4", 32, 18, 32, _apr_q4, _apr_q4_sigma),
-    BlockFormat("APR_Q8", 0, 4, 32, _apr_q8, _apr_q8_sigma),
+    BlockFormat("APR_Q4", 32, _apr_q4, _apr_q4_sigma),
+    BlockFormat("APR_Q8", 32, _apr_q8, _apr_q8_sigma),
 )

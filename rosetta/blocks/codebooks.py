@@ -163,22 +163,18 @@ def _iq1_m_scales(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _format(
-    name: str, size: int, group: int, levels: Levels, scales: Scales, gap: float, reach: float, top: float
+    name: str, group: int, levels: Levels, scales: Scales, gap: float, reach: float, top: float
 ) -> BlockFormat:
-    return superblock_format(name, size, group, levels, scales, reach=reach, scale_reach=top, gap=gap)
+    return superblock_format(name, group, levels, scales, reach=reach, scale_reach=top, gap=gap)
 
 
 # Levels lie 16 to 18 apart in IQ2 (8, 25, 43), 8 in IQ3_XXS, 2 in IQ3_S, 1 in IQ1.
 FORMATS = (
-    _format(
-        "IQ2_XXS", 66, 32, _iq2_xxs_levels, _word_scales(9, 8, 0.25), _gap("IQ2_XXS", 17, True), 43, 15.5
-    ),
-    _format(
-        "IQ2_XS", 74, 16, _iq2_xs_levels, _nibble_scales(66, 8, 0.25), _gap("IQ2_XS", 17, True), 43, 15.5
-    ),
-    _format("IQ2_S", 82, 16, _iq2_s_levels, _nibble_scales(74, 8, 0.25), _gap("IQ2_S", 17), 43, 15.5),
-    _format("IQ3_XXS", 98, 32, _iq3_xxs_levels, _word_scales(69, 4, 0.5), _gap("IQ3_XXS", 8, True), 62, 15.5),
-    _format("IQ3_S", 110, 32, _iq3_s_levels, _nibble_scales(106, 4, 2.0), _gap("IQ3_S", 2), 15, 15.5),
-    _format("IQ1_S", 50, 32, _iq1_s_levels, _iq1_s_scales, _gap("IQ1_S", 1), 1.125, 7.5),
-    _format("IQ1_M", 56, 16, _iq1_m_levels, _iq1_m_scales, _gap("IQ1_M", 1), 1.125, 7.5),
+    _format("IQ2_XXS", 32, _iq2_xxs_levels, _word_scales(9, 8, 0.25), _gap("IQ2_XXS", 17, True), 43, 15.5),
+    _format("IQ2_XS", 16, _iq2_xs_levels, _nibble_scales(66, 8, 0.25), _gap("IQ2_XS", 17, True), 43, 15.5),
+    _format("IQ2_S", 16, _iq2_s_levels, _nibble_scales(74, 8, 0.25), _gap("IQ2_S", 17), 43, 15.5),
+    _format("IQ3_XXS", 32, _iq3_xxs_levels, _word_scales(69, 4, 0.5), _gap("IQ3_XXS", 8, True), 62, 15.5),
+    _format("IQ3_S", 32, _iq3_s_levels, _nibble_scales(106, 4, 2.0), _gap("IQ3_S", 2), 15, 15.5),
+    _format("IQ1_S", 32, _iq1_s_levels, _iq1_s_scales, _gap("IQ1_S", 1), 1.125, 7.5),
+    _format("IQ1_M", 16, _iq1_m_levels, _iq1_m_scales, _gap("IQ1_M", 1), 1.125, 7.5),
 )

@@ -6,18 +6,21 @@ import torch
 
 from rosetta.blocks.fields import HALF_FLOOR, SQRT12, spacing
 from rosetta.blocks.format import BlockFormat, Writer
+from rosetta.dtypes import FLOATS
 
-# IEEE 754: explicit mantissa bits, and the step of the subnormal numbers. The last is F32's and would become
-# zero in float32 when divided by √12. F64 is decoded to float32, and that is the rounding that counts.
-_FLOATS = [
-    ("F32",  torch.float32,  23, 2.0**-149 * SQRT12),
-    ("F16",  torch.float16,  10, HALF_FLOOR),
-    ("BF16", torch.bfloat16,  7, 2.0**-133),
-    ("F64",  torch.float64,  23, 2.0**-149 * SQRT12),
-]  # fmt: skip
+TORCH_FLOATS: dict[str, torch.dtype] = {
+    name: getattr(torch, str(dtype.number)) for name, dtype in FLOATS.items()
+}
+
+# IEEE 754: the step of the subnormal numbers. F32's would become zero in float32 when divided by √12.
+_FLOORS = {"F32": 2.0**-149 * SQRT12, "F16": HALF_FLOOR, "BF16": 2.0**-133}
 
 
-def _float_format(name: str, dtype: torch.dtype, mantissa_bits: int, floor: float) -> BlockFormat:
+def _float_format(name: str) -> BlockFormat:
+    """F64 is decoded to float32, and that is the rounding that counts."""
+    dtype, rounded = TORCH_FLOATS[name], "F32" if name == "F64" else name
+    mantissa_bits, floor = int(FLOATS[rounded].mantissa_bits or 0), _FLOORS[rounded]
+
     def write_values(blocks: torch.Tensor, out: torch.Tensor) -> None:
         out.copy_(blocks.view(dtype))
 
@@ -26,7 +29,7 @@ def _float_format(name: str, dtype: torch.dtype, mantissa_bits: int, floor: floa
         spacing(out, mantissa_bits, floor, SQRT12)
 
     values: Writer = write_values
-    return BlockFormat(name, 1, dtype.itemsize, 32, values, write_sigma)
+    return BlockFormat(name, 32, values, write_sigma)
 
 
-FORMATS = tuple(_float_format(*row) for row in _FLOATS)
+FORMATS = tuple(map(_float_format, FLOATS))

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
+from rosetta.dtypes import DTYPES
+
 Writer = Callable[[torch.Tensor, torch.Tensor], None]
 """From uint8 `[n, S]`, fills a float32 `[n, B]` on the same device."""
 
@@ -20,8 +22,6 @@ class BlockFormat:
 
     Args:
         name: gguf-py's name (`Q4_K`), or `APR_Q4`, `APR_Q8`.
-        block_size: weights a block (1 for floats); 0 where the whole tensor is one block, as in `APR_Q8`.
-        type_size: bytes a block; with `block_size` 0, the bytes before the first weight, of one byte each.
         group: weights that share one scale, the granularity at which two copies are told apart
             (32, or 16 in Q2_K, Q3_K, Q6_K and a few more; 32 for floats too, so that any pair can be
             compared).
@@ -32,8 +32,16 @@ class BlockFormat:
     """
 
     name: str
-    block_size: int
-    type_size: int
     group: int
     write_values: Writer
     write_sigma: Writer | None
+
+    @property
+    def block_size(self) -> int:
+        """Weights a block; see `Dtype`."""
+        return DTYPES[self.name].block_size
+
+    @property
+    def type_size(self) -> int:
+        """Bytes a block; see `Dtype`."""
+        return DTYPES[self.name].type_size

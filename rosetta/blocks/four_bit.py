@@ -63,7 +63,7 @@ def _write_looked_up(codes: torch.Tensor, table: Sequence[float], out: torch.Ten
 
 def _four_bit_format(
     name: str,
-    sizes: tuple[int, int, int],
+    group: int,
     codes: slice,
     runs: int,
     levels: tuple[int, ...],
@@ -73,14 +73,13 @@ def _four_bit_format(
     """A format of uneven levels.
 
     Args:
-        sizes: weights a block, bytes a block, weights a scale.
+        name, group: as in BlockFormat.
         codes: where the nibbles lie in the block.
         runs: stretches of the block that are stored as low nibbles, then high nibbles.
         levels: the sixteen.
         scales: how the scales are unpacked.
         beyond: as in `_gaps`.
     """
-    block_size, type_size, group = sizes
     gaps, reach = _gaps(levels, beyond), max(map(abs, levels))
 
     def write(blocks: torch.Tensor, table: Sequence[float], out: torch.Tensor) -> None:
@@ -103,7 +102,7 @@ def _four_bit_format(
         torch.hypot(grouped.mul_(scale[..., None] / SQRT12), error, out=grouped)
 
     values: Writer = write_values
-    return BlockFormat(name, block_size, type_size, group, values, write_sigma)
+    return BlockFormat(name, group, values, write_sigma)
 
 
 def _iq4_nl_scales(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -139,9 +138,9 @@ def _nvfp4_scales(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 FORMATS = (
-    _four_bit_format("IQ4_NL", (32, 18, 32), slice(2, 18), 1, _IQ4, _iq4_nl_scales),
-    _four_bit_format("IQ4_XS", (256, 136, 32), slice(8, 136), 8, _IQ4, _iq4_xs_scales),
+    _four_bit_format("IQ4_NL", 32, slice(2, 18), 1, _IQ4, _iq4_nl_scales),
+    _four_bit_format("IQ4_XS", 32, slice(8, 136), 8, _IQ4, _iq4_xs_scales),
     # the scale is a power of two: the largest magnitude of a block is anywhere in 8 … 16, four above 12
-    _four_bit_format("MXFP4", (32, 17, 32), slice(1, 17), 1, _E2M1, _mxfp4_scales, beyond=4.0),
-    _four_bit_format("NVFP4", (64, 36, 16), slice(4, 36), 4, _E2M1, _nvfp4_scales),
+    _four_bit_format("MXFP4", 32, slice(1, 17), 1, _E2M1, _mxfp4_scales, beyond=4.0),
+    _four_bit_format("NVFP4", 16, slice(4, 36), 4, _E2M1, _nvfp4_scales),
 )

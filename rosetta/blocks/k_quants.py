@@ -99,9 +99,9 @@ def _q6_scales(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 FORMATS = (
-    superblock_format("Q2_K",  84, 16, _q2_levels, _q2_scales, _q2_minima, reach=3,  scale_reach=15),
-    superblock_format("Q3_K", 110, 16, _q3_levels, _q3_scales,             reach=4,  scale_reach=32),
-    superblock_format("Q4_K", 144, 32, _q4_levels, _q4_scales, _q4_minima, reach=15, scale_reach=63),
-    superblock_format("Q5_K", 176, 32, _q5_levels, _q4_scales, _q4_minima, reach=31, scale_reach=63),
-    superblock_format("Q6_K", 210, 16, _q6_levels, _q6_scales,             reach=32, scale_reach=128),
+    superblock_format("Q2_K", 16, _q2_levels, _q2_scales, _q2_minima, reach=3,  scale_reach=15),
+    superblock_format("Q3_K", 16, _q3_levels, _q3_scales,             reach=4,  scale_reach=32),
+    superblock_format("Q4_K", 32, _q4_levels, _q4_scales, _q4_minima, reach=15, scale_reach=63),
+    superblock_format("Q5_K", 32, _q5_levels, _q4_scales, _q4_minima, reach=31, scale_reach=63),
+    superblock_format("Q6_K", 16, _q6_levels, _q6_scales,             reach=32, scale_reach=128),
 )  # fmt: skip

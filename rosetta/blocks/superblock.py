@@ -21,7 +21,6 @@ Scales = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 def superblock_format(
     name: str,
-    type_size: int,
     group: int,
     levels: Levels,
     scales: Scales,
@@ -34,14 +33,14 @@ def superblock_format(
     """A format of superblocks.
 
     Args:
-        name, type_size, group: as in BlockFormat.
+        name, group: as in BlockFormat.
         levels, scales, minima: how its fields are unpacked.
         reach: the largest |q|.
         scale_reach: the largest |s|, and |m|.
         gap: distance between neighbouring levels.
     """
     sigma = _sigma(levels, scales, minima, reach, scale_reach, gap)
-    return BlockFormat(name, 256, type_size, group, _values(levels, scales, minima), sigma)
+    return BlockFormat(name, group, _values(levels, scales, minima), sigma)
 
 
 def _values(levels: Levels, scales: Scales, minima: Scales | None) -> Writer:

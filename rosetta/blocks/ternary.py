@@ -40,6 +40,6 @@ def _tq2_0_sigma(blocks: torch.Tensor, out: torch.Tensor) -> None:
 
 
 FORMATS = (
-    BlockFormat("TQ1_0", 256, 54, 32, _tq1_0, _tq1_0_sigma),
-    BlockFormat("TQ2_0", 256, 66, 32, _tq2_0, _tq2_0_sigma),
+    BlockFormat("TQ1_0", 32, _tq1_0, _tq1_0_sigma),
+    BlockFormat("TQ2_0", 32, _tq2_0, _tq2_0_sigma),
 )

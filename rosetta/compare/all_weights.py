@@ -28,6 +28,7 @@ def compare_all_weights(pair: ModelPair, models: Mapping[Side, Model], complete:
         for w in (left, right)
         if "token_embd.weight" in w
     )
+    settings = {name for model in models.values() for name in model.graph.settings_tensors}
     shared = [n for n in names if n in left and n in right and not (tied and n == "output.weight")]
     found = {n: pair.weight_pair(n) for n in shared if complete or pair.has_compared(n)}
     pairs = {name: compared for name, compared in found.items() if compared is not None}
@@ -37,8 +38,8 @@ def compare_all_weights(pair: ModelPair, models: Mapping[Side, Model], complete:
         identical_bytes=sum(compared.identical_bytes for compared in pairs.values()),
         within_noise=sum(c.state != "differing" and not c.identical_bytes for c in pairs.values()),
         differing=len(differing),
-        missing_left=[name for name in right if left and name not in left and name != "rope_freqs.weight"],
-        missing_right=[name for name in left if right and name not in right and name != "rope_freqs.weight"],
+        missing_left=[name for name in right if left and name not in left and name not in settings],
+        missing_right=[name for name in left if right and name not in right and name not in settings],
         differing_tensors=[
             describe(
                 name,

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from rosetta import blocks
 from rosetta.compare.block_cuts import block_cut, common_ratio, plain_limit
-from rosetta.weight import FLOATS, Device, Weight, row_ranges
-from rosetta.weight_cache import Kept
+from rosetta.dtypes import FLOATS
+from rosetta.weight import Device, Weight, row_ranges
+from rosetta.weight_cache import DecodedPair
 from rosetta.workers import spread
 
 # Measured on a trained model of 135 M weights in 19 dtypes, encoded by llama.cpp with the importance matrix of its own
@@ -65,7 +66,7 @@ class GivenUp:
 
 
 def given_up(
-    left: Weight, right: Weight, ratios: Tensor, size: int, kept: Kept, device: Device = "cpu"
+    left: Weight, right: Weight, ratios: Tensor, size: int, kept: DecodedPair, device: Device = "cpu"
 ) -> GivenUp | None:
     """The block columns that one of two copies of a matrix gave up; None where there are none.
 

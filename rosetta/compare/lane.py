@@ -22,11 +22,13 @@ class Lane:
         runtime: who computes, or has computed.
         graph: its stages; of as many layers as the longer side has.
         values: the stages it has come to, by full name, as long as a stage to come is computed from them.
+        handed_on: what the last layer that could be computed handed on: one that neither side can compute is passed.
     """
 
     runtime: Runtime
     graph: Graph
     values: dict[str, Value] = field(default_factory=dict)
+    handed_on: Value | None = None
 
     @property
     def model(self) -> Model:
@@ -61,6 +63,8 @@ class Lane:
 
     def put(self, name: str, value: Value | None) -> None:
         """Take over the value of a stage."""
+        if name in self.graph.handed_on:
+            self.handed_on = value = self.handed_on if value is None else value
         if value is None:
             self.values.pop(name, None)
         else:

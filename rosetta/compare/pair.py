@@ -80,7 +80,8 @@ class ModelPair:
             self.subject.runtime.with_model(models.subject),
         )
         pair = ModelPair(runtimes, self.compared)
-        pair.reference.values, pair.subject.values = dict(self.reference.values), dict(self.subject.values)
+        for lane, own in ((pair.reference, self.reference), (pair.subject, self.subject)):
+            lane.values, lane.handed_on = dict(own.values), own.handed_on
         return pair
 
     def weight_pair(self, full: str) -> WeightPair | None:

@@ -47,8 +47,14 @@ def has_no_place(left: Model, right: Model, key: str) -> bool:
 def agree(key: str, a: Any, b: Any) -> bool:
     """Whether two canonical values of a key mean the same model."""
     if isinstance(a, RopeScaling) and isinstance(b, RopeScaling):
-        return len(a.factors) == len(b.factors) and bool(
-            np.allclose(a.factors, b.factors, rtol=1e-5) and np.isclose(a.magnitude, b.magnitude, rtol=1e-5)
+        alike = (a.beyond, a.growth, len(a.long)) == (b.beyond, b.growth, len(b.long))
+        return (
+            alike
+            and len(a.factors) == len(b.factors)
+            and bool(
+                np.allclose(a.factors + a.long, b.factors + b.long, rtol=1e-5)
+                and np.isclose(a.magnitude, b.magnitude, rtol=1e-5)
+            )
         )
     if key == "eos_token_id" and (isinstance(a, list) or isinstance(b, list)):  # HF may list several
         return bool(set(_as_list(a)) & set(_as_list(b)))
@@ -103,5 +109,8 @@ def _as_list(value: Any) -> list[Any]:
 def plain(value: Any) -> Any:
     """A canonical value as JSON knows it; a float32 in as few digits as name it (1e-06, not 9.99999997e-07)."""
     if isinstance(value, RopeScaling):
-        return {"factors": [plain(f) for f in value.factors], "magnitude": value.magnitude}
+        return {
+            name: [plain(f) for f in part] if isinstance(part, tuple) else part
+            for name, part in value.stated.items()
+        }
     return float(str(np.float32(value))) if isinstance(value, float) else value

@@ -17,8 +17,9 @@ from rosetta import blocks
 from rosetta.compare.block_cuts import block_cut, common_ratio
 from rosetta.compare.given_up import GivenUp, given_up
 from rosetta.compare.results import WeightDiff
-from rosetta.weight import FLOATS, Device, Weight, row_ranges, same_bytes, same_stored_rows
-from rosetta.weight_cache import Kept
+from rosetta.dtypes import FLOATS
+from rosetta.weight import Device, Weight, row_ranges, same_bytes, same_stored_rows
+from rosetta.weight_cache import DecodedPair
 from rosetta.workers import spread
 
 # A whole tensor whose rms error is this many times its prediction is a fault: clean ones stay below 1.3, and no
@@ -56,7 +57,7 @@ class WeightPair:
 
 
 def compare_weights(
-    reference: Weight, other: Weight, device: Device = "cpu", kept: Kept | None = None
+    reference: Weight, other: Weight, device: Device = "cpu", kept: DecodedPair | None = None
 ) -> WeightPair:
     """Compare two canonical weights; of different dims they are `differing` without numbers.
 
@@ -70,7 +71,7 @@ def compare_weights(
     if same_bytes(reference, other):
         return WeightPair("identical", identical_bytes=True)
     if kept is None or len(reference.dims) < 2:  # a bias is no reason to forget its matrix
-        kept = Kept()
+        kept = DecodedPair()
     kept.start(reference, other)
     parts = spread(lambda rows: _measured(reference, other, rows, device, kept), row_ranges(reference))
     return _judged(reference, other, parts, device, kept)
@@ -117,7 +118,9 @@ class _Sums:
     ratios: Tensor
 
 
-def _measured(reference: Weight, other: Weight, rows: tuple[int, int], device: Device, kept: Kept) -> _Sums:
+def _measured(
+    reference: Weight, other: Weight, rows: tuple[int, int], device: Device, kept: DecodedPair
+) -> _Sums:
     """Compare some rows of two copies; a vector counts as one row."""
     a, explained = reference.values(*rows, device), reference.sigma(*rows, device).square_()
     if same_stored_rows(reference, other, *rows):
@@ -151,7 +154,7 @@ def _norm_squared(x: Tensor) -> float:
 
 
 def _judged(
-    reference: Weight, other: Weight, parts: Sequence[_Sums], device: Device, kept: Kept
+    reference: Weight, other: Weight, parts: Sequence[_Sums], device: Device, kept: DecodedPair
 ) -> WeightPair:
     """What all rows together say."""
     errors, allowed = (torch.stack([getattr(p, x) for p in parts]).sum(0) for x in ("errors", "expected"))

@@ -45,7 +45,7 @@ FORWARD_FACTS: tuple[Fact, ...] = (
     Fact("tied_embeddings", FLAG, ("tie_word_embeddings", "tied_embeddings")),
     Fact("norm.type", TEXT, ("norm_type", "normalization_type")),
     Fact("rope.partial_rotary_factor", NUMBER, ("partial_rotary_factor", "rotary_pct", "rope_pct")),
-    Fact("rope.dimension_count", COUNT, ("rotary_dim",)),
+    Fact("rope.dimension_count", COUNT, ("rotary_dim", "qk_rope_head_dim")),
     Fact("attention.scale", NUMBER, ("attention_multiplier", "attention_scale")),
     Fact("attention.scale_by_inverse_layer", FLAG, ("scale_attn_by_inverse_layer_idx",)),
     Fact("attn_logit_softcapping", NUMBER, ("attn_logit_softcapping",)),

@@ -41,7 +41,7 @@ from rosetta.model import Model
 from rosetta.runtimes.runtime import Runtime
 from rosetta.runtimes.trace import RecordedRun, Recording
 from rosetta.transformer import Transformer
-from rosetta.weight_cache import Kept
+from rosetta.weight_cache import DecodedPair
 from rosetta.workers import one_thread_each
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -159,7 +159,7 @@ def _believing_a_recorded_run(models: dict[Side, Model], options: Options) -> Op
 def _pair(models: dict[Side, Model], options: Options) -> ModelPair:
     devices: dict[Side, str] = {"left": options.left_device, "right": options.right_device}
     sides: dict[Side, Runtime] = {}
-    kept = Kept()
+    kept = DecodedPair()
     for side, model in models.items():
         if isinstance(model.container, Recording):
             sides[side] = RecordedRun(model.container, model, devices[side], DTYPES[options.dtype])
@@ -222,9 +222,13 @@ def _of_models(models: dict[Side, Model], tokens: int) -> list[str]:
 def _notes(model: Model) -> list[str]:
     path = model.container.path
     notes = [f"{path}: {note}" for note in model.container.notes]
-    if model.unknown:
-        some = ", ".join(model.unknown[:3]) + (" …" if len(model.unknown) > 3 else "")
+    if model.unread:
+        some = ", ".join(model.unread[:3]) + (" …" if len(model.unread) > 3 else "")
         notes.append(
-            f"{path}: {len(model.unknown)} tensors that {model.architecture.name} does not know: {some}"
+            f"{path}: {len(model.unread)} tensors that {model.architecture.name} does not know: {some}"
         )
+    if model.unheeded:
+        stated = ", ".join(f"{setting.key} {setting.value}" for setting in model.unheeded[:6])
+        more = " …" if len(model.unheeded) > 6 else ""
+        notes.append(f"{path}: states {stated}{more}, which {model.architecture.name} does not compute")
     return notes

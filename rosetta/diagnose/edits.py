@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from rosetta.weight import FLOATS, Weight
+from rosetta.dtypes import FLOATS
+from rosetta.weight import Weight
 
 SQRT12 = 12**0.5
 HALF_ULP = 2.0**-24  # of float32, relative: what one more operation rounds by at most
-MANTISSA_BITS = {"F16": 10, "BF16": 7}  # explicit ones
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,11 @@ class Offset:
 def rounding(values: Tensor, dtype: str) -> Tensor:
     """Standard deviation of having been rounded to a float dtype once more, and of float32 arithmetic."""
     arithmetic = values.abs() * (2 * HALF_ULP)
-    if dtype not in MANTISSA_BITS:
+    bits = FLOATS[dtype].mantissa_bits if dtype in FLOATS else None
+    if bits is None or bits >= 23:  # blocks, and what float32 holds: its arithmetic is all
         return arithmetic
     exponent = torch.frexp(values).exponent - 1  # of the power of two below |value|
-    step = torch.ldexp(torch.ones_like(values), exponent - MANTISSA_BITS[dtype])
+    step = torch.ldexp(torch.ones_like(values), exponent - bits)
     return torch.hypot(arithmetic, step / SQRT12)
 
 

@@ -67,6 +67,12 @@ def kind_named(name: str) -> FindingKind:
     return all_kinds()[name]
 
 
+def headline(name: str) -> str:
+    """What a kind is called in the verdict's line; one that a later version reports goes by its name."""
+    found = all_kinds().get(name)
+    return name if found is None else found.headline
+
+
 @cache
 def all_kinds() -> Mapping[str, FindingKind]:
     """Every kind by its name, those that take least from the reference first."""

@@ -70,7 +70,8 @@ def shown(value: Any) -> str:
         factors = (
             f"factors {min(value.factors):.6g} to {max(value.factors):.6g}" if value.factors else "no factors"
         )
-        return factors + (f", magnitude {value.magnitude:.6g}" if value.magnitude != 1 else "")
+        longer = f", others beyond {value.beyond} tokens" if value.beyond else ""
+        return factors + longer + (f", magnitude {value.magnitude:.6g}" if value.magnitude != 1 else "")
     if value is None:
         return "none"
     return f"{plain(value):.8g}" if isinstance(value, float) else str(value)

@@ -20,7 +20,7 @@ from rosetta.tokenizer import load_tokenizer
 RAW_VALUE = 200  # characters of a raw setting that are worth seeing
 
 
-class Setting(Result):
+class SettingFacts(Result):
     """One configuration value."""
 
     key: str
@@ -96,7 +96,7 @@ class Inspection(Result):
     """Number of tensors of each dtype."""
     file_bytes: int
     """Size of the file, or of the folder's model files."""
-    config: list[Setting]
+    config: list[SettingFacts]
     """Canonical settings; of an unsupported model, those that the file declares."""
     tokenizer: TokenizerFacts | None
     """The tokenizer; null where there is none that can be read."""
@@ -163,16 +163,18 @@ def _model(container: Container, notes: list[str]) -> Model | None:
         return None
 
 
-def _canonical(model: Model) -> list[Setting]:
+def _canonical(model: Model) -> list[SettingFacts]:
     return [
-        Setting(key=key, value=plain_setting(v.value), source_key=v.key, defaulted=v.defaulted, note=v.note)
+        SettingFacts(
+            key=key, value=plain_setting(v.value), source_key=v.key, defaulted=v.defaulted, note=v.note
+        )
         for key, v in model.config.items()
     ]
 
 
-def _declared(container: Container) -> list[Setting]:
+def _declared(container: Container) -> list[SettingFacts]:
     return [
-        Setting(key=key, value=setting.value, source_key=setting.key, defaulted=False)
+        SettingFacts(key=key, value=setting.value, source_key=setting.key, defaulted=False)
         for key, setting in container.settings.items()
     ]
 
@@ -203,7 +205,7 @@ def _tensors(
     container: Container, model: Model | None, statistics: bool, progress: Progress | None
 ) -> Iterator[TensorFacts]:
     loaded = [] if model is None else loaded_tensors(model)
-    unknown = () if model is None else model.unknown
+    unknown = () if model is None else model.unread
     names = {tensor.source_name: tensor.name for tensor in loaded if tensor.source_name not in unknown}
     for done, entry in enumerate(container.tensors.values()):
         if progress is not None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tabulate import tabulate
 
 from rosetta.errors import one_line
-from rosetta.inspection.facts import Inspection, Setting, TensorFacts, TokenizerFacts
+from rosetta.inspection.facts import Inspection, SettingFacts, TensorFacts, TokenizerFacts
 from rosetta.inspection.statistics import TensorStatistics
 from rosetta.report.words import CONTAINER_LABELS, counted, setting
 
@@ -30,12 +30,12 @@ def render(facts: Inspection) -> str:
     return "".join(one_line(line) + "\n" for line in lines)
 
 
-def _config(config: Sequence[Setting]) -> list[str]:
+def _config(config: Sequence[SettingFacts]) -> list[str]:
     rows = [[item.key, _short(setting(item.value)), _source(item)] for item in config]
     return _table(["key", "value", "from"], rows)
 
 
-def _source(item: Setting) -> str:
+def _source(item: SettingFacts) -> str:
     if not item.defaulted:
         return item.source_key or ""
     return "defaulted" + (f": {item.note}" if item.note else "")

@@ -14,51 +14,105 @@ import torch
 from torch import Tensor
 
 from rosetta.ops.linear import UNITS
-from rosetta.ops.op import Op, Part, Rounding, Spread, Step, nothing, unit_of
+from rosetta.ops.op import Op, Part, Rounding, Settings, Spread, Step, Tensors, nothing, size, unit_of
 from rosetta.workers import spread
 
 SCORES_AT_ONCE = 1 << 24  # that a comparison holds of each side: 64 MiB
 SCORES_OF_A_CORE = 1 << 20  # beyond which each head is a core's own work
 
 
-def attention_scores(q: Tensor, k: Tensor, scale: float, window: int) -> Tensor:
+@dataclass(frozen=True)
+class Shaping:
+    """What becomes of the products of queries and keys before the softmax.
+
+    Args:
+        scale: what they are multiplied with.
+        window: how many tokens are seen; 0 for all before.
+        chunk: tokens see none of another chunk of so many; 0: there are no chunks.
+        softcap: c of c·tanh(x/c); 0: there is none.
+        slopes: of each head, ALiBi's price of a position's distance, [N].
+        sinks: of each head, a product more that takes its share of the softmax and has no value, [N].
+    """
+
+    scale: float
+    window: int = 0
+    chunk: int = 0
+    softcap: float = 0.0
+    slopes: Tensor | None = None
+    sinks: Tensor | None = None
+
+
+def attention_scores(q: Tensor, k: Tensor, shaping: Shaping) -> Tensor:
     """Softmax of the scaled products of queries and keys, causal: [N, T, S].
 
     Args:
         q: [T, N, D], of the last T tokens.
         k: [S, K, D], of all tokens so far.
-        scale: of the products.
-        window: how many tokens are seen; 0 for all before.
+        shaping: what becomes of the products.
     """
     tokens, total = len(q), len(k)
     q, k = q.transpose(0, 1), k.transpose(0, 1)  # [N, T, D], [K, S, D]
-    hidden = ~visible(tokens, window, q.device, total)
+    hidden = ~visible(tokens, shaping.window, q.device, total, shaping.chunk)
 
-    def of(queries: Tensor, keys: Tensor) -> Tensor:
+    def of(queries: Tensor, keys: Tensor, heads: slice) -> Tensor:
         grouped = queries.reshape(len(keys), -1, q.shape[-1])  # a group shares its key
         products = grouped @ keys.transpose(1, 2)
-        scores = products.view(-1, tokens, total).mul_(scale)
-        return scores.masked_fill_(hidden, -torch.inf).softmax(-1)
+        scores = products.view(-1, tokens, total).mul_(shaping.scale)
+        if shaping.softcap:
+            scores = scores.div_(shaping.softcap).tanh_().mul_(shaping.softcap)
+        if shaping.slopes is not None:
+            scores -= shaping.slopes[heads, None, None].to(scores) * distances(tokens, total).to(scores)
+        scores = scores.masked_fill_(hidden, -torch.inf)
+        if shaping.sinks is None:
+            return scores.softmax(-1)
+        sinks = shaping.sinks[heads, None, None].to(scores).expand(-1, tokens, 1)
+        return torch.cat([scores, sinks], dim=-1).softmax(-1)[..., :-1]
 
     if len(q) * tokens * total <= SCORES_OF_A_CORE or len(q) % len(k):  # heads that fit no key: torch says so
-        return of(q, k)
+        return of(q, k, slice(0, len(q)))
     scores, group = q.new_empty(len(q), tokens, total), len(q) // len(k)
 
     def write(head: int) -> None:  # what it takes to compute them exists for one head a core at a time
-        key = head // group
-        scores[head : head + 1] = of(q[head : head + 1], k[key : key + 1])
+        key, one = head // group, slice(head, head + 1)
+        scores[one] = of(q[one], k[key : key + 1], one)
 
     spread(write, range(len(q)))
     return scores
 
 
-def visible(tokens: int, window: int, device: torch.device, total: int | None = None) -> Tensor:
+def visible(
+    tokens: int, window: int, device: torch.device, total: int | None = None, chunk: int = 0
+) -> Tensor:
     """Which positions each of the last tokens attends to, bool [T, S]: itself and those before, within the window
-    if any; S is T where they are all there are."""
-    position = torch.arange(tokens if total is None else total, device=device)
-    distance = position[len(position) - tokens :, None] - position[None, :]
+    and the chunk if any; S is T where they are all there are."""
+    total = tokens if total is None else total
+    distance = distances(tokens, total).to(device)
     seen: Tensor = (distance >= 0) & (distance < window) if window else distance >= 0
+    if chunk:
+        number = torch.arange(total, device=device) // chunk
+        seen &= number[total - tokens :, None] == number[None, :]
     return seen
+
+
+def distances(tokens: int, total: int) -> Tensor:
+    """How far each position lies before each of the last tokens, int64 [T, S]."""
+    position = torch.arange(total)
+    return position[total - tokens :, None] - position[None, :]
+
+
+def alibi_slopes(heads: int, largest: float) -> Tensor:
+    """ALiBi's slope of each head, float32 [N] (Press et al. 2022; heads that are no power of two as ggml has them).
+
+    Args:
+        heads: N.
+        largest: exponent of the last head's slope, 8 in all published models.
+    """
+    power = 1 << (heads.bit_length() - 1)
+    first, between = 2.0 ** (-largest / power), 2.0 ** (-largest / 2 / power)
+    slopes = [
+        first ** (head + 1) if head < power else between ** (2 * (head - power) + 1) for head in range(heads)
+    ]
+    return torch.tensor(slopes, dtype=torch.float32)
 
 
 def attention_context(scores: Tensor, v: Tensor) -> Tensor:
@@ -101,20 +155,51 @@ class Scores(Op):
 
     Args:
         scale, window: config keys: of the products; how many tokens are seen, 0 for all before.
+        pattern: config key of which layers have the window; None: all have.
+        chunk: config key of the size of chunks that see nothing of each other; None: there are none.
+        softcap: config key of c in c·tanh(x/c); None: there is none.
+        alibi: config key of ALiBi's largest exponent; None, or 0: positions cost nothing.
+        sinks: stem of a product for each head that takes its share of the softmax; None: there are none.
     """
 
     scale: str = "attention.scale"
-    window: str = "attention.sliding_window"
+    window: str | None = "attention.sliding_window"
+    pattern: str | None = None
+    chunk: str | None = None
+    softcap: str | None = None
+    alibi: str | None = None
+    sinks: str | None = None
     token_axis: ClassVar[int] = 1
-    by_head: ClassVar[bool] = True
+
+    @property
+    def by_head(self) -> bool:
+        """Unless heads are told apart by more than their queries and keys."""
+        return self.alibi is None and self.sinks is None
 
     @property
     def keys(self) -> tuple[str, ...]:
-        return (self.scale, self.window)
+        keys = (self.scale, self.window, self.pattern, self.chunk, self.softcap, self.alibi)
+        return tuple(key for key in keys if key is not None)
+
+    def tensors(self, c: Settings) -> Tensors:
+        if self.sinks is None:
+            return Tensors()
+        return Tensors({f"{self.sinks}.weight": (size(c, "attention.head_count"),)})
 
     def compute(self, s: Step, *inputs: Tensor) -> Tensor:
         q, k = inputs
-        return attention_scores(q, s.carried("keys", k), s[self.scale], s[self.window])
+        return attention_scores(q, s.carried("keys", k), self._shaping(s, q.shape[1]))
+
+    def _shaping(self, s: Step, heads: int) -> Shaping:
+        slides = self.window is not None and (self.pattern is None or s[self.pattern])
+        return Shaping(
+            s[self.scale],
+            s[self.window] if slides and self.window is not None else 0,
+            s[self.chunk] if self.chunk is not None else 0,
+            s[self.softcap] if self.softcap is not None else 0.0,
+            alibi_slopes(heads, s[self.alibi]) if self.alibi is not None and s[self.alibi] else None,
+            None if self.sinks is None else s.weight(f"{self.sinks}.weight"),
+        )
 
     def spread(
         self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None

@@ -20,10 +20,13 @@ from rosetta.weight_cache import WeightCache
 HALF_ULP = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
 """Half a unit in the last place of the arithmetic: what one operation rounds by at most, relative."""
 
+ELEMENTWISE_UNITS = 4.0
+"""Of a product, a tanh or a clamp, in units of `HALF_ULP`."""
+
 Settings = Mapping[str, Any]
 """One layer's settings by canonical key."""
 
-Size = int | str | tuple[int | str, ...]
+Size = int | str | tuple["Size", ...]
 """A number, a config key, or the product of several."""
 
 Dims = dict[str, tuple[int, ...]]
@@ -237,9 +240,12 @@ class Op(ABC):
 
     token_axis: ClassVar[int] = 0
     """Which axis of the result counts tokens."""
-    by_head: ClassVar[bool] = False
-    """Whether each head of the inputs gives one of the result, [N, T, T]: what grows with the square of the prompt
-    can be computed a few heads at a time."""
+
+    @property
+    def by_head(self) -> bool:
+        """Whether each head of the inputs gives one of the result, [N, T, T]: what grows with the square of the prompt
+        can be computed a few heads at a time."""
+        return False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -258,6 +264,11 @@ class Op(ABC):
     def takes_part(self, s: Step) -> bool:
         """Whether it does anything in this file: an optional norm is left out where the file has none."""
         return True
+
+    def stretch(self, s: Step) -> float | None:
+        """By how much an operation on each element can at most enlarge a difference of its input; None: it is no such
+        operation."""
+        return None
 
     @abstractmethod
     def compute(self, s: Step, *inputs: Tensor) -> Tensor:
@@ -340,7 +351,22 @@ class Chain(Op):
 
     def parts(self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor) -> list[Part]:
         first, *others = self._active(s)
-        return super().parts(s, rounding, y, *inputs) if others else first.parts(s, rounding, y, *inputs)
+        if all(op.stretch(s) is not None for op in others):
+            return [
+                self._stretched(s, rounding, y, part, others) for part in first.parts(s, rounding, y, *inputs)
+            ]
+        return super().parts(s, rounding, y, *inputs)
+
+    def _stretched(self, s: Step, rounding: Rounding, y: Tensor, part: Part, others: Sequence[Op]) -> Part:
+        """A part of the first operation's result, and what the elementwise ones behind it make of its spread."""
+        if not others:
+            return part
+        factor, unit = math.prod(op.stretch(s) or 0.0 for op in others), unit_of(rounding)
+
+        def sigma() -> Tensor:
+            return part.sigma() * factor + len(others) * ELEMENTWISE_UNITS * unit * part.of(y).float().abs()
+
+        return Part(part.of, sigma)
 
 
 def chain(*ops: Op | None) -> Op:

@@ -20,10 +20,12 @@ from torch import Tensor
 from rosetta import blocks
 from rosetta.compare.weights import compare_weights
 from rosetta.containers.container import Container, Setting, TensorEntry, TensorInput
+from rosetta.containers.spool import declared
 from rosetta.diagnose.edits import FromOther
+from rosetta.dtypes import FLOATS
 from rosetta.repair.padding import FirstRows
 from rosetta.repair.planned import Held, Planned
-from rosetta.weight import FLOATS, Order, Part, Weight
+from rosetta.weight import Order, Part, Weight
 
 Holds = Callable[[TensorInput, bool], bool]
 """Whether a file can hold a tensor: one of its own bytes, or (True) one whose bytes come from another file."""
@@ -32,11 +34,10 @@ Holds = Callable[[TensorInput, bool], bool]
 # each σ being step/√12 (docs/noise.md). A reference's block that is farther off holds something else.
 WITHIN_SIGMAS = 3.0
 WEIGHTS_AT_ONCE = 1 << 22  # decoded beside each other: a large embedding takes a gigabyte in float32
-TORCH_FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedTensor:
     """A tensor ready to be written.
 
     Args:
@@ -58,7 +59,7 @@ class Drafted:
     notes: tuple[str, ...] = ()
 
     def __init__(self, tensor: TensorInput) -> None:
-        self.entry = TensorEntry(tensor.name, tensor.dtype, tensor.dims, tensor.data.nbytes)
+        self.entry = declared(tensor)
         self.tensors: Mapping[str, TensorEntry] = {tensor.name: self.entry}
         self.file_bytes, self._data = tensor.data.nbytes, tensor.data.reshape(-1)
 
@@ -70,7 +71,7 @@ class Drafted:
         """Nothing is open."""
 
 
-def encoded(planned: Planned, holds: Holds, other: Mapping[str, Weight], home: Container) -> Encoded:
+def encoded(planned: Planned, holds: Holds, other: Mapping[str, Weight], home: Container) -> EncodedTensor:
     """The bytes of a tensor: those of the file where they can stay, else the least change that is exact.
 
     Repaired values that no dtype holds honestly (those of a turned or rescaled quantised matrix are no more
@@ -84,14 +85,14 @@ def encoded(planned: Planned, holds: Holds, other: Mapping[str, Weight], home: C
     """
     own = next(_drafts(planned, holds, home))
     if _passes(planned, own, other):
-        return Encoded(own)
+        return EncodedTensor(own)
     in_full = _in_float32(planned)
     if _passes(planned, in_full, other):
-        return Encoded(in_full)
+        return EncodedTensor(in_full)
     theirs = tuple(
         taken for held in planned.held for taken in _taken_with_padding(held, other[held.weight.name])
     )
-    return Encoded(next(_drafts(replace(planned, held=theirs), holds, home)), taken=True)
+    return EncodedTensor(next(_drafts(replace(planned, held=theirs), holds, home)), taken=True)
 
 
 def _drafts(planned: Planned, holds: Holds, home: Container) -> Iterator[TensorInput]:
@@ -182,7 +183,7 @@ def _rearranged(planned: Planned) -> Iterator[TensorInput]:
     data = np.concatenate(parts)
     dims = (len(data), *dims[1:]) if dims else dims
     if planned.transposed:
-        data = np.ascontiguousarray(data.view(f"u{FLOATS[dtype]}").T).view(np.uint8)
+        data = np.ascontiguousarray(data.view(f"u{FLOATS[dtype].type_size}").T).view(np.uint8)
         dims = dims[::-1]
     yield TensorInput(planned.name, dtype, dims, np.ascontiguousarray(data).reshape(-1))
 
@@ -292,9 +293,9 @@ def _taken_whole(
 
 def _encoded_floats(values: Tensor, dtype: str) -> NDArray[np.uint8] | None:
     """Values [k, 1] as bytes [k, S] of a float dtype that holds each of them exactly, else None."""
-    if dtype not in TORCH_FLOATS:
+    if dtype not in blocks.TORCH_FLOATS:
         return None
-    stored = values.to(TORCH_FLOATS[dtype])
+    stored = values.to(blocks.TORCH_FLOATS[dtype])
     if not bool(_same(stored.float(), values).all()):
         return None
     data: NDArray[np.uint8] = stored.contiguous().view(torch.uint8).reshape(len(values), -1).numpy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,11 @@ from rosetta.model import Model
 from rosetta.repair.changes import ABSENT, Change
 from rosetta.repair.encode import Holds, encoded
 from rosetta.repair.layout import Layout
+from rosetta.repair.names import fused
 from rosetta.repair.planned import Planned
 
 LARGEST_SHARE = 0.1  # of a repaired file that may come from the other one
 NUMBER = re.compile(r"\d[\d,]*")  # the weights that an evidence says were taken
-Progress = Callable[[str, int, int], None]
-"""Told the tensor that is being written, how many are done, and how many there are."""
 
 
 @dataclass(frozen=True)
@@ -119,9 +118,7 @@ def _share_taken(planned: Planned, findings: Sequence[Finding], source: Path) ->
 def _about(planned: Planned, findings: Sequence[Finding]) -> list[Finding]:
     """The findings about a tensor, or about the fused one that it is part of."""
     names = {held.weight.name for held in planned.held}
-    names |= {
-        name.replace(f".{part}.", ".attn_qkv.") for name in names for part in ("attn_q", "attn_k", "attn_v")
-    }
+    names |= {fused(name) for name in names}
     return [f for f in findings if f.tensor in names or f.partner in names]
 
 

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import struct
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import numpy as np
-from gguf.constants import GGMLQuantizationType
 
-from rosetta.containers.byte_order import swap_in_place
-from rosetta.containers.container import TensorEntry, TensorInput
-from rosetta.containers.dtypes import GGUF_CODES, flat_bytes, whole_rows
-from rosetta.containers.file_bytes import FileBytes
-from rosetta.containers.gguf.header import GgufHeader, read_header
+from rosetta.containers.container import TensorInput
 from rosetta.containers.gguf.reader import GgufContainer
-from rosetta.containers.gguf.writer import MAX_DIMS
-from rosetta.containers.spool import Spool, folder_beside
+from rosetta.containers.gguf.writer import pack_gguf, refusal
+from rosetta.containers.spool import Progress, Spool, copied, declared
+from rosetta.containers.unfinished import unfinished
 from rosetta.repair.changes import ABSENT, Change
-from rosetta.repair.fix import Fix, Progress, Written, remade, shape
+from rosetta.repair.fix import Fix, Written, remade, shape
 from rosetta.repair.gguf_keys import Keys, state_settings
 from rosetta.repair.planned import ROPE_FACTORS
-from rosetta.repair.target import publish
 
-NATIVE = "<" if sys.byteorder == "little" else ">"
 SPLIT_KEYS = ("split.no", "split.count", "split.tensors.count")
 
 
@@ -43,26 +34,26 @@ def write_gguf_copy(path: Path, fix: Fix, progress: Progress) -> Written:
     container = fix.base.container
     assert isinstance(container, GgufContainer)
     written = Written()
-    file = FileBytes(container.files[0])
-    try:
-        header = read_header(file)
-        keys = Keys(file, header.order, container.metadata)
-    finally:
-        file.close()
+    header = container.header
+    keys = Keys(container.pairs(), header.order, container.metadata)
     if len(container.files) > 1:
         for key in SPLIT_KEYS:
             keys.pairs.pop(key, None)
         written.notes.append(f"the {len(container.files)} shards of {container.path} are joined in one file")
     written.unsaid, factors = state_settings(keys, fix)
     written.changes += keys.changes
-    with (
-        folder_beside(path) as folder,
-        Spool(path, folder, _tensors(fix, factors, written)) as spool,
-        (folder / "model.gguf").open("wb") as out,
-    ):
-        _write(out, fix, keys, header, spool, progress)
-        out.close()
-        publish(folder / "model.gguf", path)
+    with unfinished(path) as place, Spool(path, place.parent, _tensors(fix, factors, written)) as spool:
+        anew = {tensor.entry.name: tensor for tensor in spool.tensors}
+        names = dict.fromkeys([*(planned.name for planned in fix.layout.tensors), *anew])
+        pack_gguf(
+            place,
+            [*keys.pairs.values()],
+            [anew[name] if name in anew else copied(container, name) for name in names],
+            order=header.order,
+            version=header.version,
+            alignment=header.alignment,
+            progress=progress,
+        )
     return written
 
 
@@ -71,16 +62,8 @@ def _tensors(fix: Fix, factors: tuple[float, ...], written: Written) -> Iterator
     vectors = {entry.dtype for entry in fix.base.container.tensors.values() if len(entry.dims) < 2}
 
     def holds(tensor: TensorInput, foreign: bool) -> bool:
-        fits = tensor.dtype in GGUF_CODES.values() and whole_rows(tensor.dtype, tensor.dims)
-        if (
-            not fits
-            or len(tensor.dims) > MAX_DIMS
-            or tensor.data.nbytes != flat_bytes(tensor.dtype, tensor.dims)
-        ):
-            return False
-        return (
-            not foreign or len(tensor.dims) > 1 or tensor.dtype in vectors
-        )  # llama.cpp adds and multiplies by F32
+        plain = len(tensor.dims) > 1 or tensor.dtype in vectors  # llama.cpp adds and multiplies by F32
+        return refusal(declared(tensor)) is None and (plain or not foreign)
 
     for tensor in remade(fix, holds, written):
         if tensor.name != ROPE_FACTORS:
@@ -95,37 +78,3 @@ def _tensors(fix: Fix, factors: tuple[float, ...], written: Written) -> Iterator
             Change(ROPE_FACTORS, shape(old) if old else ABSENT, shape(tensor), "rope.scaling")
         )
         yield tensor
-
-
-def _write(
-    out: IO[bytes], fix: Fix, keys: Keys, header: GgufHeader, spool: Spool, progress: Progress
-) -> None:
-    anew = {tensor.entry.name: tensor for tensor in spool.tensors}
-    container, order = fix.base.container, header.order
-    names = list(dict.fromkeys([*(p.name for p in fix.layout.tensors), *anew]))
-    entries = {name: anew[name].entry if name in anew else container.tensors[name] for name in names}
-    out.write(b"GGUF" + struct.pack(f"{order}IQQ", header.version, len(names), len(keys.pairs)))
-    for pair in keys.pairs.values():
-        out.write(pair)
-    position = 0
-    for entry in entries.values():
-        out.write(_info(entry, order, position))
-        position += -(-entry.nbytes // header.alignment) * header.alignment
-    _pad(out, header.alignment)
-    for done, name in enumerate(names):
-        progress(name, done, len(names))
-        data = spool.data(anew[name]) if name in anew else container.read(name, 0, entries[name].nbytes)
-        if order != NATIVE:
-            swap_in_place(entries[name].dtype, data)
-        out.write(data.data)
-        _pad(out, header.alignment)
-
-
-def _info(entry: TensorEntry, order: str, position: int) -> bytes:
-    name, code = entry.name.encode(), GGMLQuantizationType[entry.dtype].value
-    dims = struct.pack(f"{order}I{len(entry.dims)}Q", len(entry.dims), *entry.dims[::-1])
-    return struct.pack(f"{order}Q", len(name)) + name + dims + struct.pack(f"{order}IQ", code, position)
-
-
-def _pad(out: IO[bytes], alignment: int) -> None:
-    out.write(bytes(-out.tell() % alignment))

@@ -9,21 +9,14 @@ from typing import Any
 import numpy as np
 from gguf.constants import GGUFValueType
 
-from rosetta.containers.file_bytes import Cursor, FileBytes
-from rosetta.containers.gguf.values import SCALARS, read_values
+from rosetta.containers.gguf.packing import packed_pair, packed_text
 from rosetta.diagnose.advice import NO_KEY
 from rosetta.errors import UnsupportedError
 from rosetta.repair.changes import ABSENT, Change, said
 from rosetta.repair.fix import Fix
 from rosetta.repair.rope_scaling import as_gguf
 
-HEADER = 24  # bytes: magic, version, two counts
-ARRAY, STRING, BOOL = int(GGUFValueType.ARRAY), int(GGUFValueType.STRING), int(GGUFValueType.BOOL)
-ARRAY_ITEMS = {
-    "i": GGUFValueType.INT32,
-    "u": GGUFValueType.UINT8,
-    "f": GGUFValueType.FLOAT32,
-}  # by numpy's kind
+ARRAY = int(GGUFValueType.ARRAY)
 SCALING = ("rope.scaling.", "rope.scale_linear")
 # Settings that GGUF has no key for: the tensors say it, or the architecture.
 UNSTATED = frozenset({"tied_embeddings"})
@@ -33,22 +26,16 @@ class Keys:
     """The keys and values of a GGUF file, each as its own bytes.
 
     Args:
-        file: the (first) file.
+        pairs: key -> both, as they stand in the file.
         order: its byte order, `<` or `>`.
         metadata: the same values decoded.
     """
 
-    def __init__(self, file: FileBytes, order: str, metadata: Mapping[str, Any]) -> None:
+    def __init__(self, pairs: Mapping[str, bytes], order: str, metadata: Mapping[str, Any]) -> None:
         self.order, self.metadata = order, metadata
         self.changes: list[Change] = []
-        self.pairs: dict[str, bytes] = {}
+        self.pairs = dict(pairs)
         self._renamed: dict[str, str] = {}  # new name -> the one that `metadata` knows
-        (count,) = struct.unpack(f"{order}Q", file.bytes(16, 8))
-        cursor = Cursor(file, HEADER)
-        for _ in range(count):
-            start = cursor.position
-            (key,) = read_values(cursor, order, 1)
-            self.pairs[key] = file.bytes(start, cursor.position - start)
 
     def put(self, key: str, value: Any, after: str = "") -> None:
         """Give a key a value, in its type where it has one that holds it; a new key goes behind its family.
@@ -66,7 +53,7 @@ class Keys:
                 value = np.full(
                     len(self._value(key)), value, np.float32 if isinstance(value, float) else np.int32
                 )
-            packed = self._packed(key, value, kind)
+            packed = packed_pair(self.order, key, value, kind)
             if packed == self.pairs[key]:
                 return
             self.pairs[key] = packed
@@ -74,7 +61,7 @@ class Keys:
             names = list(self.pairs)
             family = [place for place, name in enumerate(names) if after and name.startswith(after)]
             names.insert(family[-1] + 1 if family else len(names), key)
-            pairs = {**self.pairs, key: self._packed(key, value, None)}
+            pairs = {**self.pairs, key: packed_pair(self.order, key, value)}
             self.pairs = {name: pairs[name] for name in names}
         self.changes.append(Change(key, before, said(value)))
 
@@ -88,7 +75,7 @@ class Keys:
         renamed = {}
         for key, pair in self.pairs.items():
             name = new + key.removeprefix(old) if key.startswith(old) else key
-            renamed[name] = self._text(name) + pair[8 + len(key.encode()) :]
+            renamed[name] = packed_text(self.order, name) + pair[8 + len(key.encode()) :]
             if name != key:
                 self._renamed[name] = key
         self.pairs = renamed
@@ -97,43 +84,6 @@ class Keys:
     def _value(self, key: str) -> Any:
         """A value as it was."""
         return self.metadata[self._renamed.get(key, key)]
-
-    def _packed(self, key: str, value: Any, kind: int | None) -> bytes:
-        """A key and its value; `kind` is the value type that it should have where that holds it."""
-        start = self._text(key)
-        if kind in SCALARS and isinstance(value, int | float):
-            try:
-                plain = float(value) if SCALARS[kind] in "fd" else value
-                return start + struct.pack(f"{self.order}I{SCALARS[kind]}", kind, plain)
-            except struct.error:
-                pass  # a type too narrow for the value
-        if isinstance(value, str):
-            return start + struct.pack(f"{self.order}I", STRING) + self._text(value)
-        if isinstance(value, bool | int | float):
-            kind = _scalar_kind(value)
-            return start + struct.pack(f"{self.order}I{SCALARS[kind]}", kind, value)
-        return start + struct.pack(f"{self.order}I", ARRAY) + self._array(value)
-
-    def _array(self, items: Any) -> bytes:
-        if isinstance(items, list):
-            return struct.pack(f"{self.order}IQ", STRING, len(items)) + b"".join(map(self._text, items))
-        kind = int(ARRAY_ITEMS[items.dtype.kind])
-        data = items.astype(np.dtype(f"{self.order}{SCALARS[kind]}"))
-        return struct.pack(f"{self.order}IQ", kind, len(items)) + bytes(data.tobytes())
-
-    def _text(self, text: str) -> bytes:
-        data = text.encode()
-        return struct.pack(f"{self.order}Q", len(data)) + data
-
-
-def _scalar_kind(value: bool | float) -> int:
-    """The type that llama.cpp reads such a value as."""
-    if isinstance(value, bool):
-        return BOOL
-    if isinstance(value, float):
-        return int(GGUFValueType.FLOAT32)
-    fits = 0 <= value < 1 << 32
-    return int(GGUFValueType.UINT32 if fits else GGUFValueType.INT64)
 
 
 def state_settings(keys: Keys, fix: Fix) -> tuple[list[str], tuple[float, ...]]:

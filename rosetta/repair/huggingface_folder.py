@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import json
-import shutil
-import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rosetta.containers.container import TensorEntry, TensorInput
-from rosetta.containers.dtypes import flat_bytes
-from rosetta.containers.file_bytes import FileBytes
+from rosetta.containers.container import TensorInput
 from rosetta.containers.foreign import PICKLE_SUFFIXES
 from rosetta.containers.huggingface.reader import HuggingFaceContainer
-from rosetta.containers.json_text import json_object
-from rosetta.containers.spool import Spool, Spooled, folder_beside
+from rosetta.containers.huggingface.writer import (
+    CONFIG,
+    INDEX,
+    Part,
+    WeightFile,
+    pack_folder,
+    packed_index,
+    packed_json,
+)
+from rosetta.containers.spool import Progress, Spool, TensorSource, copied
+from rosetta.containers.unfinished import unfinished
+from rosetta.dtypes import FLOATS, flat_bytes
 from rosetta.model import FOREIGN_LAYER
 from rosetta.repair.changes import Change
-from rosetta.repair.fix import Fix, Progress, Written, remade
+from rosetta.repair.fix import Fix, Written, remade
 from rosetta.repair.settings import Settings
-from rosetta.repair.target import publish
 from rosetta.repair.tokenizer_json import repair_tokenizer
-from rosetta.weight import FLOATS
 
-CONFIG, INDEX = "config.json", "model.safetensors.index.json"
-METADATA = "__metadata__"
-ALIGNMENT = 8  # of the header, as the safetensors library writes it
 # Weights in other forms, which would still hold the fault.
 OTHER_WEIGHTS = (*PICKLE_SUFFIXES, ".h5", ".msgpack", ".onnx", ".gguf", ".apr", ".index.json", ".safetensors")
 TOKENIZER_FILES = (
@@ -57,21 +58,18 @@ def write_huggingface_copy(path: Path, fix: Fix, progress: Progress) -> Written:
     settings = Settings(container, fix.repaired, fix.other)
     written.unsaid = settings.write(fix.settings)
     written.changes += settings.changes
-    with folder_beside(path) as beside, Spool(path, beside, remade(fix, _holder(fix), written)) as spool:
-        folder = beside / "folder"
-        folder.mkdir()
-        _copy_files(container, folder, written)
+    with unfinished(path) as place, Spool(path, place.parent, remade(fix, _holder(fix), written)) as spool:
+        parts = _other_files(container, written)
         if settings.changes:
-            text = json.dumps(settings.metadata, indent=2, ensure_ascii=False) + "\n"
-            (folder / CONFIG).write_text(text, encoding="utf-8")
-        _take_tokenizer(fix, folder, written)
-        placed = _placed(container, fix, [tensor.entry.name for tensor in spool.tensors])
-        for done, (source, names) in enumerate(placed.items()):
-            progress(source.name, done, len(placed))
-            _write_weights(source, folder / source.name, names, container, spool)
-        if (container.path / INDEX).is_file() and INDEX not in {source.name for source in placed}:
-            _write_index(container, folder / INDEX, placed, spool)
-        publish(folder, path)
+            parts[CONFIG] = packed_json(settings.metadata)
+        _take_tokenizer(fix, parts, written)
+        made = {tensor.entry.name: tensor for tensor in spool.tensors}
+        placed = _placed(container, fix, made)
+        for source, names in placed.items():
+            parts[source.name] = _weights(source, names, container, made)
+        if (container.path / INDEX).is_file() and INDEX not in parts:
+            parts[INDEX] = _index(container, placed, made)
+        pack_folder(place, parts, progress)
     return written
 
 
@@ -84,34 +82,36 @@ def _holder(fix: Fix) -> Any:
     return holds
 
 
-def _copy_files(container: HuggingFaceContainer, folder: Path, written: Written) -> None:
-    """Every file of the folder itself but weights; what is left out is said."""
+def _other_files(container: HuggingFaceContainer, written: Written) -> dict[str, Part]:
+    """Every file of the folder itself but weights, to be copied; what is left out is said."""
     weights, left_out = {path.name for path in container.files}, []
+    parts: dict[str, Part] = {}
     for source in sorted(container.path.iterdir()):
         if source.name in weights or source.name == INDEX:
             continue
         if not source.is_file() or source.name.endswith(OTHER_WEIGHTS):
             left_out.append(source.name)
         else:
-            shutil.copyfile(source, folder / source.name)
+            parts[source.name] = source
     if left_out:
         written.notes.append(f"left out, as no part of what was repaired: {', '.join(left_out)}")
+    return parts
 
 
-def _take_tokenizer(fix: Fix, folder: Path, written: Written) -> None:
+def _take_tokenizer(fix: Fix, parts: dict[str, Part], written: Written) -> None:
     """The tokenizer put right: another folder's files in the place of its own, or tokens and merges in them."""
     if not fix.vocabulary:
         return
     other = fix.other.container
     if other.kind != "huggingface":
-        changes, unsaid = repair_tokenizer(folder, fix.vocabulary)
+        changes, unsaid = repair_tokenizer(parts, fix.vocabulary)
         written.changes += changes
         written.unsaid += unsaid
         return
     for name in TOKENIZER_FILES:
-        (folder / name).unlink(missing_ok=True)
+        parts.pop(name, None)
         if (other.path / name).is_file():
-            shutil.copyfile(other.path / name, folder / name)
+            parts[name] = other.path / name
             written.changes.append(Change(name, "its own", f"that of {other.path}"))
 
 
@@ -130,71 +130,24 @@ def _placed(container: HuggingFaceContainer, fix: Fix, made: Iterable[str]) -> d
     return placed
 
 
-def _write_weights(
-    source: Path, target: Path, names: list[str], container: HuggingFaceContainer, spool: Spool
-) -> None:
-    """One weight file: copied as it is, or its header and the tensors made anew written with the others' bytes."""
-    made = {tensor.entry.name: tensor for tensor in spool.tensors if tensor.entry.name in names}
-    if not made and list(container.files[source]) == names:
-        shutil.copyfile(source, target)
-        return
-    entries = [made[name].entry if name in made else container.tensors[name] for name in names]
-    if not _aligned(entries):  # wide numbers first, as the safetensors library sorts them
-        entries.sort(key=lambda entry: -FLOATS.get(entry.dtype, 1))
-    header: dict[str, Any] = _metadata(source)
-    position = 0
-    for entry in entries:
-        offsets = [position, position + entry.nbytes]
-        header[entry.name] = {"dtype": entry.dtype, "shape": list(entry.dims), "data_offsets": offsets}
-        position += entry.nbytes
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % ALIGNMENT)
-    with target.open("wb") as out:
-        out.write(struct.pack("<Q", len(text)) + text)
-        for entry in entries:
-            found: Spooled | None = made.get(entry.name)
-            for part in spool.chunks(found) if found else [container.read(entry.name).data]:
-                out.write(part)
+def _weights(
+    source: Path, names: list[str], container: HuggingFaceContainer, made: Mapping[str, TensorSource]
+) -> Part:
+    """One weight file: a copy, or a header and the tensors made anew with the others' bytes."""
+    if list(container.files[source]) == names and not made.keys() & set(names):
+        return source
+    tensors = [made[name] if name in made else copied(container, name) for name in names]
+    return WeightFile(tensors, container.header_metadata(source))
 
 
-def _aligned(entries: Iterable[TensorEntry]) -> bool:
-    """Whether each tensor would begin at a multiple of its numbers' size, which torch needs to view it."""
-    position = 0
-    for entry in entries:
-        if position % FLOATS.get(entry.dtype, 1):
-            return False
-        position += entry.nbytes
-    return True
-
-
-def _metadata(source: Path) -> dict[str, Any]:
-    """The free-form part of a header."""
-    file = FileBytes(source)
-    try:
-        (length,) = struct.unpack("<Q", file.bytes(0, 8))
-        header = json_object(source, file.bytes(8, length), "the header")
-    finally:
-        file.close()
-    return {METADATA: header[METADATA]} if METADATA in header else {}
-
-
-def _write_index(
-    container: HuggingFaceContainer, target: Path, placed: Mapping[Path, list[str]], spool: Spool
-) -> None:
+def _index(
+    container: HuggingFaceContainer, placed: Mapping[Path, list[str]], made: Mapping[str, TensorSource]
+) -> Part:
     """The index: as it is where no tensor comes or goes or changes its size."""
-    made = {tensor.entry.name: tensor.entry for tensor in spool.tensors}
-    names = {name: path.name for path, held in placed.items() for name in held}
-    source = container.path / INDEX
-    same_size = all(
-        n in container.tensors and e.nbytes == container.tensors[n].nbytes for n, e in made.items()
-    )
-    if same_size and names.keys() == container.tensors.keys():
-        shutil.copyfile(source, target)
-        return
-    table = json.loads(source.read_bytes())
-    table["weight_map"] = {name: names[name] for name in [*(n for n in table["weight_map"] if n in names)]}
-    table["weight_map"] |= {name: file for name, file in names.items() if name not in table["weight_map"]}
-    if isinstance(table.get("metadata"), dict) and "total_size" in table["metadata"]:
-        entries = {name: made.get(name) or container.tensors[name] for name in names}
-        table["metadata"]["total_size"] = sum(entry.nbytes for entry in entries.values())
-    target.write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    old, new = container.tensors, {name: tensor.entry for name, tensor in made.items()}
+    source, files = container.path / INDEX, {path.name: names for path, names in placed.items()}
+    same_size = all(name in old and entry.nbytes == old[name].nbytes for name, entry in new.items())
+    if same_size and {name for names in files.values() for name in names} == old.keys():
+        return source
+    entries = {file: [new.get(name) or old[name] for name in names] for file, names in files.items()}
+    return packed_index(entries, json.loads(source.read_bytes()))

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from rosetta.config import LARGEST_BLOCK_COUNT
 from rosetta.containers.container import Container, Setting, TensorEntry
 from rosetta.errors import UnsupportedError
-from rosetta.model import FOREIGN_LAYER, FUSED_QKV, LAYER, Model, build_model
+from rosetta.model import FOREIGN_LAYER, LAYER, Model, build_model
 from rosetta.names import canonical_names
-from rosetta.repair.names import own_name
+from rosetta.repair.names import members, own_name
 from rosetta.repair.planned import EMBEDDING, HEAD, ROPE_FACTORS, Held, Planned
 from rosetta.weight import Weight
 
@@ -89,7 +89,7 @@ def _planned(
     """One tensor: copied where a reader of the repaired file makes of its old bytes what it should hold."""
     original = base.container.tensors.get(own)
     held, is_right = [], True
-    for member in _members(name) if name else ():
+    for member in members(name) if name else ():
         read = expected.get(member)
         if read is None or read.entry.name != own:  # a tied head that the file keeps a copy of
             read = base.weights.get(member)
@@ -114,15 +114,6 @@ def _canonical(base: Model, weights: Mapping[str, Weight]) -> dict[str, str | No
     return canonical_names(base.container.tensors, base.architecture, layers)
 
 
-def _members(name: str) -> tuple[str, ...]:
-    """The canonical weights that a stored tensor holds: three of a fused one."""
-    return (
-        tuple(name.replace(".attn_qkv.", f".{part}.") for part in FUSED_QKV)
-        if ".attn_qkv." in name
-        else (name,)
-    )
-
-
 def _has_no_place(
     base: Model, name: str | None, weights: Mapping[str, Weight], settings: Mapping[str, Any]
 ) -> bool:
@@ -142,7 +133,7 @@ def _added(
     entries = base.container.tensors
     placeholders = {name: own for own, name in names.items() if name and entries[own].nbytes == 0}
     covered = {
-        member for own, name in names.items() if name and entries[own].nbytes for member in _members(name)
+        member for own, name in names.items() if name and entries[own].nbytes for member in members(name)
     }
     if is_tied(weights):
         covered.add(HEAD)
@@ -151,15 +142,15 @@ def _added(
         if name in covered or _has_no_place(base, name, weights, settings):
             continue
         own, canonical = (placeholders[name], name) if name in placeholders else own_name(base, name)
-        members = [weights[member] for member in _members(canonical) if member in weights]
-        if len(members) < len(_members(canonical)):
+        parts = [weights[member] for member in members(canonical) if member in weights]
+        if len(parts) < len(members(canonical)):
             raise UnsupportedError(
                 "is part of a fused tensor, and other parts are missing for good",
                 file=base.container.path,
                 where=f"tensor {name}",
                 remedy="export the model again",
             )
-        dims = (sum(member.dims[0] for member in members), *members[0].dims[1:])
+        dims = (sum(part.dims[0] for part in parts), *parts[0].dims[1:])
         added[own] = canonical, TensorEntry(own, "F32", dims, 4 * math.prod(dims))
-        covered.update(_members(canonical))
+        covered.update(members(canonical))
     return added

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from rosetta.architectures.readings import QKV
 from rosetta.errors import UnsupportedError
 from rosetta.model import FOREIGN_LAYER, LAYER, Model
 from rosetta.names import canonical_name
 from rosetta.weight import Weight
 
-FUSED = ("attn_q", "attn_k", "attn_v")
 # The names of the llama family, which `.apr` files give every architecture (aprender, tensor_expectation.rs), and
 # GPT-2's, by the module that holds the layers; inside a layer, without what comes before.
 STYLES: dict[str, dict[str, str]] = {
@@ -82,7 +82,7 @@ def _like_siblings(model: Model, name: str) -> list[tuple[str, str]]:
     for other, weight in model.weights.items():
         if other.rpartition(".")[0] == stem:  # the bias of a weight
             spelled = f"{weight.entry.name.rpartition('.')[0]}.{suffix}"
-            candidates.append((spelled, _fused(name) if weight.part else name))
+            candidates.append((spelled, fused(name) if weight.part else name))
     return [*candidates, (_styled(model, name), name)]
 
 
@@ -91,14 +91,21 @@ def _renumbered(weight: Weight, name: str, layer: int) -> tuple[str, str]:
     number = FOREIGN_LAYER.search(own)
     if number is not None:
         own = f"{own[: number.start(1)]}{layer}{own[number.end(1) :]}"
-    return own, _fused(name) if weight.part else name
+    return own, fused(name) if weight.part else name
 
 
-def _fused(name: str) -> str:
+def fused(name: str) -> str:
     """The fused tensor that holds a part: `blk.0.attn_qkv.bias` of `blk.0.attn_k.bias`."""
-    for part in FUSED:
+    for part in QKV:
         name = name.replace(f".{part}.", ".attn_qkv.")
     return name
+
+
+def members(name: str) -> tuple[str, ...]:
+    """The canonical weights that a stored tensor holds: three of a fused one."""
+    if ".attn_qkv." not in name:
+        return (name,)
+    return tuple(name.replace(".attn_qkv.", f".{part}.") for part in QKV)
 
 
 def _styled(model: Model, name: str) -> str:

@@ -9,10 +9,11 @@ from pathlib import Path
 from rosetta.compare.listener import Listener
 from rosetta.compare.options import Options
 from rosetta.compare.results import Finding, Side
+from rosetta.containers.spool import Progress
 from rosetta.diagnose import Comparison, compare_operands
 from rosetta.errors import UsageError
 from rosetta.repair.apr_file import write_apr_copy
-from rosetta.repair.fix import Fix, Progress, Written
+from rosetta.repair.fix import Fix, Written
 from rosetta.repair.gguf_file import write_gguf_copy
 from rosetta.repair.huggingface_folder import write_huggingface_copy
 from rosetta.repair.layout import repaired_layout
@@ -28,7 +29,7 @@ WRITERS: dict[str, Callable[[Path, Fix, Progress], Written]] = {
 
 
 @dataclass(frozen=True)
-class Repair:
+class RepairOutcome:
     """What was found wrong, what was written, and what the written file is worth.
 
     Args:
@@ -58,7 +59,7 @@ def repair_operands(
     listener: Listener | None = None,
     *,
     allow_copy: bool = False,
-) -> Repair:
+) -> RepairOutcome:
     """Compare two operands, write a copy of the wrong one with all confirmed repairs, and compare that.
 
     Args:
@@ -77,7 +78,7 @@ def repair_operands(
     before = compare_operands(left, right, options, listener)
     side = accused_side(before)
     if side is None:
-        return Repair(before)
+        return RepairOutcome(before)
     fix = replace(planned_fix(before, side), allow_copy=allow_copy)
     writer = WRITERS.get(fix.base.container.kind)
     if writer is None:
@@ -85,7 +86,7 @@ def repair_operands(
     written = writer(target, fix, lambda what, done, total: listener.working(f"writing {what}", done, total))
     operands = {**before.operands, side: str(target)}
     after = compare_operands(operands["left"], operands["right"], options, _Progress(listener))
-    return Repair(before, side, written, after)
+    return RepairOutcome(before, side, written, after)
 
 
 class _Progress(Listener):

@@ -59,7 +59,7 @@ def as_gguf(scaling: RopeScaling | None, model: Model, other: Container) -> Gguf
             continue
         if agree("rope.scaling", found, scaling):
             return GgufScaling(keys)
-    if scaling.magnitude == 1:
+    if scaling.magnitude == 1 and not scaling.beyond:
         return GgufScaling({}, scaling.factors)
     raise _unsaid(model)
 

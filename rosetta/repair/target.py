@@ -1,4 +1,4 @@
-"""Where a repaired file goes: never over anything, and under its name only when it is complete."""
+"""Where a repaired file may go: never over anything, never into an input."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from rosetta.containers.unfinished import ANOTHER, refuse_existing
 from rosetta.errors import UsageError
 
 
@@ -24,32 +25,8 @@ def check_target(target: Path, inputs: Iterable[Path]) -> None:
             raise UsageError(
                 f"lies inside the input {given}, which is never touched", file=target, remedy=ANOTHER
             )
-    _refuse_existing(target)
+    refuse_existing(target)
     if not target.name or not target.parent.is_dir():
         raise UsageError("its folder does not exist", file=target, remedy="make the folder first")
     if not os.access(target.parent, os.W_OK | os.X_OK):
         raise UsageError("may not be written", file=target, remedy="choose another place")
-
-
-def publish(unfinished: Path, target: Path) -> None:
-    """Give a finished file or folder its name.
-
-    Raises:
-        UsageError: something has taken the name meanwhile.
-    """
-    for path in [unfinished] if unfinished.is_file() else [*unfinished.iterdir(), unfinished]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    _refuse_existing(target)
-    os.rename(unfinished, target)
-
-
-ANOTHER = "name a new file with -o"
-
-
-def _refuse_existing(target: Path) -> None:
-    if os.path.lexists(target):
-        raise UsageError("exists already, and nothing is overwritten", file=target, remedy=ANOTHER)

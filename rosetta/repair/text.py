@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from rosetta.errors import one_line
-from rosetta.repair.repair import Repair
+from rosetta.repair.repair import RepairOutcome
 
 OTHER = {"left": "right", "right": "left"}
 
 
-def render(repair: Repair, target: str, verdicts: tuple[str, str]) -> str:
+def render(repair: RepairOutcome, target: str, verdicts: tuple[str, str]) -> str:
     """The repair as text.
 
     Args:
@@ -45,7 +45,7 @@ def render(repair: Repair, target: str, verdicts: tuple[str, str]) -> str:
     return "".join(one_line(line) + "\n" for line in lines)
 
 
-def _by_hand(repair: Repair, key: str) -> str:
+def _by_hand(repair: RepairOutcome, key: str) -> str:
     """What is left to do about a key that was not written: what its finding advises."""
     container = repair.before.models[repair.side].container if repair.side else None
     where = (

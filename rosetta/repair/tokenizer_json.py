@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rosetta.containers.huggingface.writer import Part, packed_json
 from rosetta.repair.changes import Change, said
 from rosetta.repair.vocabulary import PREFIX
 
@@ -15,18 +16,18 @@ NAME = "tokenizer.json"
 OLD_VOCABULARY, OLD_MERGES = "vocab.json", "merges.txt"
 
 
-def repair_tokenizer(folder: Path, vocabulary: Mapping[str, Any]) -> tuple[list[Change], list[str]]:
-    """Write tokens and merges into a folder's byte-pair tokenizer.
+def repair_tokenizer(parts: dict[str, Part], vocabulary: Mapping[str, Any]) -> tuple[list[Change], list[str]]:
+    """Put tokens and merges into a folder's byte-pair tokenizer.
 
     Args:
-        folder: the folder being written.
+        parts: the files of the folder to be written; those of the tokenizer are exchanged.
         vocabulary: what is to be put in place of its own, by GGUF key.
 
     Returns:
         What changed, and the keys that a folder states in another form, which is left alone.
     """
-    path = folder / NAME
-    table = json.loads(path.read_bytes()) if path.is_file() else {}
+    held = parts.get(NAME)
+    table = json.loads(held.read_bytes()) if isinstance(held, Path) else {}
     model = table.get("model")
     if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict):
         return [], list(vocabulary)
@@ -40,14 +41,12 @@ def repair_tokenizer(folder: Path, vocabulary: Mapping[str, Any]) -> tuple[list[
         else:
             unsaid.append(key)
     if changes:
-        path.write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        if (folder / OLD_VOCABULARY).is_file():
-            (folder / OLD_VOCABULARY).write_text(
-                json.dumps(model["vocab"], ensure_ascii=False), encoding="utf-8"
-            )
-        if (folder / OLD_MERGES).is_file() and isinstance(model.get("merges"), list):
+        parts[NAME] = packed_json(table)
+        if OLD_VOCABULARY in parts:
+            parts[OLD_VOCABULARY] = json.dumps(model["vocab"], ensure_ascii=False).encode()
+        if OLD_MERGES in parts and isinstance(model.get("merges"), list):
             lines = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
-            (folder / OLD_MERGES).write_text("\n".join(["#version: 0.2", *lines, ""]), encoding="utf-8")
+            parts[OLD_MERGES] = "\n".join(["#version: 0.2", *lines, ""]).encode()
     return changes, unsaid
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rosetta.diagnose.kinds import kind_named
+from rosetta.diagnose.kinds import headline
 from rosetta.report.causes import Cause, diagnosis, explanation, proof, subject, turned_weight
 from rosetta.report.folding import groups, layer_of, with_layers, without_layer
 from rosetta.report.table import table
@@ -82,11 +82,11 @@ def _failure(report: Report) -> str:
 def _trouble(report: Report, name: str) -> str:
     here = [f for f in report.findings if f.evidence and f.evidence.stage == name and not f.latent]
     if here:
-        return kind_named(here[0].kind).headline
+        return headline(here[0].kind)
     stage = next((stage for stage in report.stages if stage.name == name), None)
     if stage is None or not stage.detail.not_computable:
         return "divergence"
-    return kind_named("layout.transposed").headline if turned_weight(stage, []) else "unusable weights"
+    return headline("layout.transposed") if turned_weight(stage, []) else "unusable weights"
 
 
 def _worst(stages: Sequence[StageDiff]) -> str:

@@ -75,11 +75,15 @@ def _sane(path: Path, key: str, value: Any, like: Config) -> Any:
 def _scaling(path: Path, value: Any) -> RopeScaling | None:
     if value is None:
         return None
-    factors = value.get("factors") if isinstance(value, dict) else None
-    magnitude = value.get("magnitude", 1.0) if isinstance(value, dict) else None
-    if not isinstance(factors, list) or not all(map(_is_number, [*factors, magnitude])):
+    table = value if isinstance(value, dict) else {}
+    factors, long = table.get("factors"), table.get("long", [])
+    magnitude, beyond, growth = table.get("magnitude", 1.0), table.get("beyond", 0), table.get("growth", 0.0)
+    if not isinstance(factors, list) or not isinstance(long, list) or type(beyond) is not int:
         raise _damaged(path, "rope.scaling", value, "a table of factors")
-    return RopeScaling(tuple(float(np.float32(factor)) for factor in factors), float(magnitude or 0.0))
+    if not all(map(_is_number, [*factors, *long, magnitude, beyond, growth])):
+        raise _damaged(path, "rope.scaling", value, "a table of factors")
+    short, longer = (tuple(float(np.float32(factor)) for factor in stated) for stated in (factors, long))
+    return RopeScaling(short, float(magnitude), beyond, longer, float(growth))
 
 
 def _is_number(value: Any) -> bool:

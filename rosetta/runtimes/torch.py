@@ -120,5 +120,5 @@ def _rounding(weight: Weight) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, RopeScaling):
-        return {"factors": list(value.factors), "magnitude": value.magnitude}
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in value.stated.items()}
     return value

@@ -6,8 +6,6 @@ Written by `rosetta trace`, and read back as the side of a comparison whose weig
 from __future__ import annotations
 
 import json
-import os
-import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +20,9 @@ from rosetta import blocks
 from rosetta.architectures import find_architecture
 from rosetta.containers.container import Setting, TensorEntry, TensorInput
 from rosetta.containers.file_bytes import FileBytes
-from rosetta.containers.safetensors_header import read_header, read_metadata
-from rosetta.containers.spool import Spool, folder_beside
+from rosetta.containers.safetensors_file import read_header, read_metadata, write_safetensors
+from rosetta.containers.spool import Spool
+from rosetta.containers.unfinished import unfinished
 from rosetta.errors import DamagedFileError, UnsupportedError, UsageError
 from rosetta.graph import Node
 from rosetta.model import Model
@@ -32,8 +31,6 @@ from rosetta.runtimes.recorded_config import recorded_config
 from rosetta.weight_cache import WeightCache
 
 METADATA_KEY = "rosetta"
-FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-ALIGNMENT = 8  # of the header, as the safetensors library writes it
 
 
 def write_trace(path: Path, stages: Iterable[tuple[str, Tensor]], facts: Mapping[str, Any]) -> int:
@@ -50,26 +47,9 @@ def write_trace(path: Path, stages: Iterable[tuple[str, Tensor]], facts: Mapping
     Raises:
         UsageError: the folder of `path` does not exist or may not be written.
     """
-    with folder_beside(path) as folder:
-        inputs = (TensorInput(name, "F32", tuple(x.shape), _bytes(x)) for name, x in stages)
-        with Spool(path, folder, inputs) as spool:
-            entries: dict[str, Any] = {"__metadata__": {METADATA_KEY: json.dumps(facts, ensure_ascii=False)}}
-            for tensor in spool.tensors:
-                offsets = [tensor.start, tensor.start + tensor.entry.nbytes]
-                entries[tensor.entry.name] = {
-                    "dtype": "F32",
-                    "shape": list(tensor.entry.dims),
-                    "data_offsets": offsets,
-                }
-            header = json.dumps(entries, ensure_ascii=False).encode()
-            header += b" " * (-len(header) % ALIGNMENT)
-            part = folder / "trace"
-            with part.open("wb") as file:
-                file.write(struct.pack("<Q", len(header)) + header)
-                for tensor in spool.tensors:
-                    for chunk in spool.chunks(tensor):
-                        file.write(chunk)
-        os.replace(part, path)
+    inputs = (TensorInput(name, "F32", tuple(x.shape), _bytes(x)) for name, x in stages)
+    with unfinished(path, replace=True) as place, Spool(path, place.parent, inputs) as spool:
+        write_safetensors(place, spool.tensors, {METADATA_KEY: json.dumps(facts, ensure_ascii=False)})
         return len(spool.tensors)
 
 
@@ -256,7 +236,7 @@ class RecordedRun:
         facts = self.recording.facts.get("weights")
         found = facts.get(name) if isinstance(facts, dict) else None
         found = found if isinstance(found, dict) else {}
-        dtype, sigma = FLOATS.get(str(found.get("dtype"))), found.get("rms_sigma")
+        dtype, sigma = blocks.TORCH_FLOATS.get(str(found.get("dtype"))), found.get("rms_sigma")
         if dtype is not None:
             raw = values.to(dtype).contiguous().reshape(-1).view(torch.uint8)
             own = blocks.sigma(str(found["dtype"]), raw, tuple(values.shape))

@@ -14,7 +14,7 @@ _LARGEST_FILE = 1 << 28  # bytes of prompts; a file of that size takes minutes
 
 
 @dataclass(frozen=True)
-class Encoded:
+class TokenizedPrompt:
     """One prompt with its T token ids and the text of each."""
 
     prompt: str
@@ -30,7 +30,7 @@ class Prompt:
     file: str | None = None
     line: int | None = None
 
-    def encoded(self, tokenizer: Tokenizer, special: bool) -> Encoded:
+    def encoded(self, tokenizer: Tokenizer, special: bool) -> TokenizedPrompt:
         """The prompt's ids and pieces.
 
         Raises:
@@ -41,7 +41,7 @@ class Prompt:
         except UsageError as error:
             where = None if self.line is None else f"line {self.line}"
             raise UsageError(error.message, file=self.file, where=where, remedy=error.remedy) from error
-        return Encoded(self.text, ids, [tokenizer.piece(id) for id in ids])
+        return TokenizedPrompt(self.text, ids, [tokenizer.piece(id) for id in ids])
 
 
 def encoded_prompts(text: str | None, file: str | None) -> list[Prompt]:
@@ -62,13 +62,13 @@ def encoded_prompts(text: str | None, file: str | None) -> list[Prompt]:
     return list(_prompts_in(Path(file)))
 
 
-def to_json(prompts: Sequence[Encoded]) -> str:
+def to_json(prompts: Sequence[TokenizedPrompt]) -> str:
     """`{"prompts": [{"prompt", "ids", "tokens"}]}` and a line break."""
     rows = [{"prompt": each.prompt, "ids": each.ids, "tokens": each.tokens} for each in prompts]
     return json.dumps({"prompts": rows}, ensure_ascii=False) + "\n"
 
 
-def to_text(prompts: Sequence[Encoded]) -> str:
+def to_text(prompts: Sequence[TokenizedPrompt]) -> str:
     """For each prompt its ids, then a line for each id with the piece it stands for."""
     lines: list[str] = []
     for each in prompts:

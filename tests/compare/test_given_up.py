@@ -16,7 +16,7 @@ from rosetta.compare import weights as comparing
 from rosetta.compare.given_up import given_up
 from rosetta.compare.weights import compare_weights, group_ratios
 from rosetta.weight import Weight
-from rosetta.weight_cache import Kept, variance
+from rosetta.weight_cache import DecodedPair, variance
 
 Floats = NDArray[np.float32]
 ROWS, COLUMNS, CHANNEL = 256, 2048, 843
@@ -128,8 +128,8 @@ def test_many_columns_are_not_forgiven() -> None:
     every_fourth = tuple(range(3, COLUMNS, 64))
     copy, clean = weight("Q6_K", weighed("Q6_K", every_fourth).reshape(-1)), truth()
     ratios = group_ratios(copy.values() - clean.values(), variance(copy, clean), 16)
-    assert given_up(copy, clean, ratios, 16, Kept()) is not None, "one block column in four"
+    assert given_up(copy, clean, ratios, 16, DecodedPair()) is not None, "one block column in four"
     every_other = tuple(range(3, COLUMNS, 32))
     copy = weight("Q6_K", weighed("Q6_K", every_other).reshape(-1))
     ratios = group_ratios(copy.values() - clean.values(), variance(copy, clean), 16)
-    assert given_up(copy, clean, ratios, 16, Kept()) is None
+    assert given_up(copy, clean, ratios, 16, DecodedPair()) is None

@@ -15,7 +15,7 @@ import pytest
 
 import rosetta
 from rosetta.diagnose import hypotheses
-from rosetta.diagnose.kinds import all_kinds, declared_kinds
+from rosetta.diagnose.kinds import all_kinds, declared_kinds, headline
 from rosetta.settings_table import KEYS
 
 PACKAGE = Path(rosetta.__file__).parent
@@ -103,3 +103,8 @@ def test_readme_names_every_kind_and_no_other() -> None:
     unknown = {name for name in named if NAME.fullmatch(name)} - set(all_kinds())
     assert not unknown
     assert families <= {kind.family for kind in all_kinds().values()}
+
+
+def test_kind_that_a_later_version_reports_goes_by_its_name() -> None:
+    assert headline("value.missing") == "missing weight"
+    assert headline("value.unheard_of") == "value.unheard_of"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from rosetta.ops import attention
-from rosetta.ops.attention import attention_context, attention_scores, heads_at_once, of_heads
+from rosetta.ops.attention import Shaping, attention_context, attention_scores, heads_at_once, of_heads
 
 TOKENS, SIZE = 5, 4
 SCALE, WINDOW = 0.7, 3
@@ -46,7 +46,7 @@ def test_attention_is_torchs_own(
     monkeypatch.setattr(attention, "SCORES_OF_A_CORE", of_a_core)
     q, k, v = inputs(heads, kv_heads)
     scores, context = by_definition(q, k, v)
-    found = attention_scores(q, k, SCALE, WINDOW)
+    found = attention_scores(q, k, Shaping(SCALE, WINDOW))
     torch.testing.assert_close(found.double(), scores, atol=1e-6, rtol=0)
     torch.testing.assert_close(attention_context(found, v).double(), context, atol=1e-6, rtol=0)
 
@@ -62,7 +62,7 @@ def test_some_heads_at_a_time_are_all_of_them(
     assert [head for some in ranges for head in some] == list(range(heads))
     assert max(len(some) for some in ranges) <= most
     parts = [[of_heads(x, some, heads) for x in (q, k, v)] for some in ranges]
-    scores = [attention_scores(queries, keys, SCALE, WINDOW) for queries, keys, _ in parts]
+    scores = [attention_scores(queries, keys, Shaping(SCALE, WINDOW)) for queries, keys, _ in parts]
     context = [attention_context(some, values) for some, (_, _, values) in zip(scores, parts, strict=True)]
     expected = by_definition(q, k, v)
     torch.testing.assert_close(torch.cat(scores).double(), expected[0], atol=1e-6, rtol=0)
@@ -94,6 +94,6 @@ def test_heads_that_fit_no_key_are_said_whatever_their_size(
     monkeypatch.setattr(attention, "SCORES_OF_A_CORE", of_a_core)
     q, k, v = inputs(heads, kv_heads)
     with pytest.raises(RuntimeError, match="shape"):
-        attention_scores(q, k, 1.0, 0)
+        attention_scores(q, k, Shaping(1.0))
     with pytest.raises(RuntimeError, match="shape"):
         attention_context(torch.zeros(heads, TOKENS, TOKENS), v)

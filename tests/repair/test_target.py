@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from fixtures import faults, model_spec, pair
+from rosetta.containers.unfinished import publish
 from rosetta.errors import UsageError
-from rosetta.repair.target import publish
 from tests.repair.conftest import Repair
 
 SPEC = model_spec("qwen2")

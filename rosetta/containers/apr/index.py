@@ -9,12 +9,12 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from rosetta.containers.apr.layout import ALIGNMENT, CODES, MAX_DIMS
+from rosetta.containers.apr.layout import ALIGNMENT, CODES, MAX_DIMS, ROWS_FILLED_UP
 from rosetta.containers.container import TensorEntry
-from rosetta.containers.dtypes import BLOCKS, K_QUANTS, flat_bytes, rowwise_bytes
 from rosetta.containers.file_bytes import Cursor, FileBytes
 from rosetta.containers.json_text import json_value
 from rosetta.containers.values import COUNT
+from rosetta.dtypes import BY_CODE, DTYPES, flat_bytes, rowwise_bytes
 from rosetta.errors import DamagedFileError, UnsupportedError
 
 _MIN_ENTRY = 2 + 1 + 1 + 8 + 8  # bytes of an entry without name and dims
@@ -26,10 +26,21 @@ Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class _Declared:
-    """An index entry as it stands; `dtypes` are what its dtype as spelled may mean, the likeliest first."""
+class Declared:
+    """An index entry as it stands.
+
+    Args:
+        name: of the tensor.
+        code: of its dtype; None in an index of JSON.
+        spelled: its dtype in the index's own words.
+        dtypes: what that may mean, the likeliest first.
+        dims: row-major.
+        offset: where its data begins, in bytes from the start of all data.
+        nbytes: of its data.
+    """
 
     name: str
+    code: int | None
     spelled: str
     dtypes: tuple[str, ...]
     dims: tuple[int, ...]
@@ -63,7 +74,7 @@ def read_index(
     offsets: dict[str, int] = {}
     entries: dict[str, TensorEntry] = {}
     names: list[str] = []
-    for declared in _declared(file, index_at, data_at, count):
+    for declared in read_declared(file, index_at, data_at, count):
         names.append(declared.name)
         if declared.name.startswith("__training__"):
             continue
@@ -77,7 +88,8 @@ def read_index(
     return offsets, entries
 
 
-def _declared(file: FileBytes, index_at: int, data_at: int, count: int) -> list[_Declared]:
+def read_declared(file: FileBytes, index_at: int, data_at: int, count: int) -> list[Declared]:
+    """All entries as they stand, training state too; the arguments and errors are `read_index`'s."""
     if file.bytes(index_at, min(2, data_at - index_at)) in (b"[{", b"[]"):  # as a name length, absurd
         return _json_entries(file, index_at, data_at)
     cursor = Cursor(file, index_at, data_at, "the index")
@@ -87,15 +99,22 @@ def _declared(file: FileBytes, index_at: int, data_at: int, count: int) -> list[
     return [_binary_entry(cursor) for _ in range(count)]
 
 
-def _binary_entry(cursor: Cursor) -> _Declared:
+def _binary_entry(cursor: Cursor) -> Declared:
     (length,) = struct.unpack("<H", cursor.take(2))
     name = cursor.take(length).decode(errors="replace")
     code, ndim = cursor.take(2)
     *dims, offset, nbytes = struct.unpack(f"<{ndim + 2}Q", cursor.take(8 * ndim + 16))
-    return _Declared(name, f"code {code}", CODES.get(code, ()), tuple(dims), offset, nbytes)
+    return Declared(name, code, f"code {code}", CODES.get(code, ()), tuple(dims), offset, nbytes)
 
 
-def _json_entries(file: FileBytes, index_at: int, data_at: int) -> list[_Declared]:
+def packed_entry(entry: TensorEntry, code: int, offset: int) -> bytes:
+    """A binary index entry, as `read_declared` reads it."""
+    name, dims = entry.name.encode(), entry.dims
+    start = struct.pack("<H", len(name)) + name + bytes((code, len(dims)))
+    return start + struct.pack(f"<{len(dims) + 2}Q", *dims, offset, entry.nbytes)
+
+
+def _json_entries(file: FileBytes, index_at: int, data_at: int) -> list[Declared]:
     """The index as a JSON array of objects, which realizar's first converter wrote."""
     size = data_at - index_at
     if size > _MAX_JSON_INDEX:
@@ -105,7 +124,7 @@ def _json_entries(file: FileBytes, index_at: int, data_at: int) -> list[_Declare
     return [_json_entry(file.path, item) for item in items]
 
 
-def _json_entry(path: Path, item: Any) -> _Declared:
+def _json_entry(path: Path, item: Any) -> Declared:
     fields = item if isinstance(item, dict) else {}
     name, dtype, dims = fields.get("name"), fields.get("dtype"), fields.get("shape", fields.get("dims"))
     numbers: list[Any] = [
@@ -120,11 +139,11 @@ def _json_entry(path: Path, item: Any) -> _Declared:
     if dtype == "json":
         message = "is realizar's JSON dump of a model inside an .apr v2 header, without tensors"
         raise UnsupportedError(message, file=path, remedy="import the model again with a current aprender")
-    dtypes = (dtype.upper(),) if dtype.upper() in (*BLOCKS, "APR_Q8") else ()
-    return _Declared(name, repr(dtype), dtypes, tuple(numbers[:-2]), numbers[-2], numbers[-1])
+    dtypes = (dtype.upper(),) if dtype.upper() in DTYPES else ()
+    return Declared(name, None, repr(dtype), dtypes, tuple(numbers[:-2]), numbers[-2], numbers[-1])
 
 
-def _checked(file: FileBytes, data_at: int, declared: _Declared) -> TensorEntry:
+def _checked(file: FileBytes, data_at: int, declared: Declared) -> TensorEntry:
     """The entry with the dtype that its size tells, inside the file."""
     where, dims = f"tensor {declared.name!r}", declared.dims
     if not declared.dtypes:
@@ -142,12 +161,12 @@ def _checked(file: FileBytes, data_at: int, declared: _Declared) -> TensorEntry:
         return TensorEntry(declared.name, declared.dtypes[0], dims, 0)
     for dtype in declared.dtypes:
         sizes = {flat_bytes(dtype, dims)}
-        if dtype in K_QUANTS and len(dims) == 2:
+        if dtype in ROWS_FILLED_UP and len(dims) == 2:
             sizes.add(rowwise_bytes(dtype, dims))
         if declared.nbytes in sizes:
             file.require(data_at + declared.offset, declared.nbytes, where)
             return TensorEntry(declared.name, dtype, dims, declared.nbytes)
-    others = [dtype for dtype, (block, _) in BLOCKS.items() if dims and dims[-1] % block == 0]
+    others = [dtype.name for dtype in BY_CODE.values() if dims and dims[-1] % dtype.block_size == 0]
     if declared.nbytes in {flat_bytes(dtype, dims) for dtype in others}:
         # The bytes of another dtype: opened, so that a comparison can say of which.
         file.require(data_at + declared.offset, declared.nbytes, where)

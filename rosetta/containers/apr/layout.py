@@ -52,6 +52,10 @@ ALL_CODES: dict[str, int] = {
 """A code for each dtype that some loader reads."""
 
 
+ROWS_FILLED_UP = frozenset({"Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"})
+"""Dtypes of which a matrix may have each row filled up to whole blocks."""
+
+
 def padded(size: int) -> int:
     """`size` rounded up to the alignment."""
     return -(-size // ALIGNMENT) * ALIGNMENT

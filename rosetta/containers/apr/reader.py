@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,12 +14,13 @@ from numpy.typing import NDArray
 
 from rosetta.containers.apr import layout
 from rosetta.containers.apr.dialects import MAGICS, require_v2
-from rosetta.containers.apr.index import read_index
+from rosetta.containers.apr.index import read_declared, read_index
 from rosetta.containers.apr.settings import apr_architecture, apr_settings
 from rosetta.containers.container import Setting, TensorEntry
 from rosetta.containers.file_bytes import FileBytes
 from rosetta.containers.json_text import json_object
 from rosetta.containers.span import slice_of
+from rosetta.containers.spool import TensorSource, pieces
 from rosetta.errors import DamagedFileError, UnsupportedError
 
 _MAX_NOTES = 20  # a hostile file must not make a book of them
@@ -29,6 +31,7 @@ class Header:
     """The 64-byte header; offsets are bytes from the start of the file."""
 
     magic: bytes
+    version: tuple[int, int]
     flags: int
     tensor_count: int
     metadata_at: int
@@ -36,6 +39,7 @@ class Header:
     index_at: int
     data_at: int
     checksum: int
+    reserved: bytes
 
 
 class AprContainer:
@@ -46,6 +50,7 @@ class AprContainer:
         file: the same, open; it is closed by `close`.
 
     Attributes:
+        header: the file's, as it stands.
         transposed_linears: the file says that its two-dimensional linears are stored `[in, out]` (it is an
             entrenar checkpoint): `*_proj.weight` and `lm_head.weight` are to be transposed.
         column_major: the file says so of all its data; no loader accepts that, and it is a layout fault.
@@ -57,7 +62,7 @@ class AprContainer:
     def __init__(self, path: Path, file: FileBytes) -> None:
         self.path, self.file_bytes, self._file = path, file.size, file
         self._notes: list[str] = []
-        header = self._read_header()
+        self.header = header = self._read_header()
         metadata = self._read_metadata(header)
         self._refuse_sharded(header, metadata)
         self._data_at = header.data_at
@@ -78,9 +83,34 @@ class AprContainer:
         offset, size = slice_of(self.tensors[name], start, nbytes)
         return self._file.array(self._data_at + self._places[name] + offset, size)
 
-    def place(self, name: str) -> int:
-        """The byte of the file where a tensor's data begins."""
-        return self._data_at + self._places[name]
+    def metadata_text(self) -> bytes:
+        """The metadata as it stands."""
+        return self._file.bytes(self.header.metadata_at, self.header.metadata_size)
+
+    def stored(self) -> list[tuple[TensorSource, int]]:
+        """All that a copy holds, in the order of the data: every tensor, training state too, and its dtype code.
+
+        Raises:
+            DamagedFileError: training state lies outside the file.
+        """
+        header, found = self.header, []
+        index = read_declared(self._file, header.index_at, header.data_at, header.tensor_count)
+        for declared in sorted(index, key=lambda declared: declared.offset):
+            entry, code = self.tensors.get(declared.name), declared.code
+            if code is None:  # an index of JSON
+                if entry is None:
+                    continue
+                code = layout.ALL_CODES[entry.dtype]
+            entry = entry or TensorEntry(declared.name, declared.spelled, declared.dims, declared.nbytes)
+            start = header.data_at + declared.offset if declared.nbytes else 0
+            self._file.require(start, declared.nbytes, f"tensor {declared.name!r}")
+            found.append(
+                (TensorSource(entry, partial(pieces, partial(self._bytes, start), entry.nbytes)), code)
+            )
+        return found
+
+    def _bytes(self, base: int, start: int, nbytes: int) -> bytes:
+        return self._file.bytes(base + start, nbytes)
 
     @property
     def data_starts(self) -> Mapping[Path, int]:
@@ -97,10 +127,12 @@ class AprContainer:
     def _read_header(self) -> Header:
         head = self._file.bytes(0, min(layout.HEADER.size, self._file.size))
         require_v2(self.path, head)
-        magic, _, _, flags, count, metadata_at, size, index_at, data_at, checksum, _ = layout.HEADER.unpack(
-            head
+        magic, major, minor, flags, count, metadata_at, size, *rest = layout.HEADER.unpack(head)
+        index_at, data_at, checksum, reserved = rest
+        version = (major, minor)
+        header = Header(
+            magic, version, flags, count, metadata_at, size, index_at, data_at, checksum, reserved
         )
-        header = Header(magic, flags, count, metadata_at, size, index_at, data_at, checksum)
         if flags & layout.ENCRYPTED:
             remedy = "decrypt it with the program that wrote it"
             raise UnsupportedError("is encrypted (flag 0x0004)", file=self.path, remedy=remedy)
@@ -119,10 +151,9 @@ class AprContainer:
         if header.metadata_size > layout.MAX_METADATA:
             message = f"has {header.metadata_size:,} bytes of metadata, rosetta reads {layout.MAX_METADATA:,}"
             raise UnsupportedError(message, file=self.path, remedy="write it without the chat template")
-        text = self._file.bytes(header.metadata_at, header.metadata_size)
         return json_object(
             self.path,
-            text,
+            self.metadata_text(),
             "the metadata",
             repeated=lambda key: self._note(f"the metadata has the key {key!r} twice"),
         )

@@ -1,21 +1,25 @@
-"""Writes `.apr` v2 files that obey every rule of the strict reader: sorted, aligned, checksummed."""
+"""Writes `.apr` v2 files that obey every rule of the strict reader: sorted, aligned, checksummed.
+
+`write_apr` makes a new file out of keys and tensors; `pack_apr` lays out any, a copy of an old one too.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 import struct
 import zlib
-from collections.abc import Iterable, Mapping
-from itertools import chain
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, Literal
 
 from rosetta.containers.apr import layout
+from rosetta.containers.apr.index import packed_entry
 from rosetta.containers.apr.keys import CANONICAL_SPELLING, LICENCE_KEYS, TYPED_KEYS
 from rosetta.containers.container import TensorEntry, TensorInput
-from rosetta.containers.dtypes import BLOCKS, K_QUANTS, QUANTISED, flat_bytes, rowwise_bytes, whole_rows
-from rosetta.containers.spool import Spool, Spooled, folder_beside
+from rosetta.containers.spool import Chunk, Progress, Spool, TensorSource
+from rosetta.containers.unfinished import unfinished
+from rosetta.dtypes import DTYPES, flat_bytes, rowwise_bytes, whole_rows
 from rosetta.errors import UnsupportedError, UsageError
 
 Codes = Literal["safe", "all"]
@@ -40,93 +44,131 @@ def write_apr(
             the dims.
     """
     path = Path(path)
-    encoded = _encoded_metadata(path, metadata)
-    with folder_beside(path) as folder, Spool(path, folder, tensors) as spool:
+    text = _encoded_metadata(path, metadata)
+    with unfinished(path, replace=True) as place, Spool(path, place.parent, tensors) as spool:
         ordered = sorted(spool.tensors, key=lambda tensor: tensor.entry.name.encode())
         for tensor in ordered:
-            _check(path, tensor.entry, codes)
-        unfinished = folder / "model.apr"
-        with unfinished.open("wb") as file:
-            _write(file, encoded, "tokenizer.vocabulary" in metadata, ordered, spool)
-        os.replace(unfinished, path)
+            check_name(tensor.entry.name, path)
+            if error := refusal(tensor.entry, codes, path):
+                raise error
+        flags = layout.HAS_VOCAB if "tokenizer.vocabulary" in metadata else 0
+        if any(DTYPES[tensor.entry.dtype].block_size != 1 for tensor in ordered):
+            flags |= layout.QUANTIZED
+        pack_apr(place, text, ordered, flags=flags)
 
 
-def _write(file: IO[bytes], metadata: bytes, has_vocab: bool, ordered: list[Spooled], spool: Spool) -> None:
-    index, position = bytearray(), 0
-    for tensor in ordered:
-        index += _index_entry(tensor.entry, position)
-        position += layout.padded(tensor.entry.nbytes)
-    index_at = 64 + layout.padded(len(metadata))
-    flags = layout.ROW_MAJOR | (layout.HAS_VOCAB if has_vocab else 0)
-    if any(tensor.entry.dtype in QUANTISED for tensor in ordered):
-        flags |= layout.QUANTIZED
-    fields = (layout.MAGIC, 2, 0, flags, len(ordered), 64, len(metadata), index_at)
-    data_at = index_at + layout.padded(len(index))
-    bare = layout.HEADER.pack(*fields, data_at, 0, b"")
-    header = layout.HEADER.pack(*fields, data_at, layout.header_checksum(bare), b"")
-    checksum = 0
-    for part in (header, metadata, bytes(index)):
-        checksum = _write_padded(file, [part], len(part), checksum)
-    for tensor in ordered:
-        checksum = _write_padded(file, spool.chunks(tensor), tensor.entry.nbytes, checksum)
-    file.write(struct.pack("<I", checksum))
+def pack_apr(
+    place: Path,
+    text: bytes,
+    tensors: Sequence[TensorSource],
+    *,
+    flags: int = 0,
+    version: tuple[int, int] = (2, 0),
+    reserved: bytes = b"",
+    codes: Mapping[str, int] = MappingProxyType({}),
+    progress: Progress | None = None,
+) -> None:
+    """Write a file in the strict form: index sorted by name, all parts aligned, checksums at both ends.
+
+    Args:
+        place: where an unfinished file may lie.
+        text: the metadata.
+        tensors: in the order of their data; memory holds a few megabytes of it.
+        flags: of the header; what they say of layout and compression is put right.
+        version: major and minor, of the header.
+        reserved: the end of the header, up to 20 bytes.
+        codes: dtype codes by tensor, where they are not those of `ALL_CODES`.
+        progress: hears which tensor is being written.
+    """
+    index, position = {}, 0
+    for entry in (tensor.entry for tensor in tensors):
+        code = codes[entry.name] if entry.name in codes else layout.ALL_CODES[entry.dtype]
+        index[entry.name.encode()] = packed_entry(entry, code, position)
+        position += layout.padded(entry.nbytes)
+    packed_index = b"".join(index[name] for name in sorted(index))
+    index_at = layout.HEADER.size + layout.padded(len(text))
+    data_at = index_at + layout.padded(len(packed_index))
+    flags = flags & ~(layout.LZ4 | layout.ZSTD | layout.COLUMN_MAJOR) | layout.ROW_MAJOR
+    start = (layout.MAGIC, *version, flags, len(tensors), layout.HEADER.size, len(text), index_at, data_at)
+    checksum = layout.header_checksum(layout.HEADER.pack(*start, 0, reserved))
+    with place.open("wb") as out:
+        sink = _Sink(out)
+        for part in (layout.HEADER.pack(*start, checksum, reserved), text, packed_index):
+            sink.write([part])
+        for done, tensor in enumerate(tensors):
+            if progress is not None:
+                progress(tensor.entry.name, done, len(tensors))
+            sink.write(tensor.chunks())
+        out.write(struct.pack("<I", sink.checksum))
 
 
-def _write_padded(file: IO[bytes], parts: Iterable[bytes], size: int, checksum: int) -> int:
-    """Write the parts and zeros up to the alignment; returns the running checksum."""
-    for part in chain(parts, [bytes(layout.padded(size) - size)]):
-        file.write(part)
-        checksum = zlib.crc32(part, checksum)
-    return checksum
+class _Sink:
+    """A file being written, with the checksum of all that was."""
+
+    def __init__(self, out: IO[bytes]) -> None:
+        self.out, self.checksum = out, 0
+
+    def write(self, chunks: Iterable[Chunk]) -> None:
+        """Write a part, then zeros up to the alignment."""
+        for chunk in chunks:
+            self._put(chunk)
+        self._put(bytes(-self.out.tell() % layout.ALIGNMENT))
+
+    def _put(self, chunk: Chunk) -> None:
+        self.out.write(chunk)
+        self.checksum = zlib.crc32(chunk, self.checksum)
 
 
-def _index_entry(entry: TensorEntry, position: int) -> bytes:
-    name = entry.name.encode()
-    code, dims = layout.ALL_CODES[entry.dtype], entry.dims
-    packed_dims = struct.pack(f"<{len(dims)}Q", *dims)
-    start = struct.pack("<H", len(name)) + name + bytes((code, len(dims)))
-    return start + packed_dims + struct.pack("<QQ", position, entry.nbytes)
+def check_name(name: str, path: Path) -> None:
+    """Raise unless the format holds a tensor of that name.
+
+    Raises:
+        UnsupportedError: it is too long, or empty.
+    """
+    length = len(name.encode())
+    if not 0 < length <= layout.MAX_NAME:
+        message = f"its name has {length} bytes, .apr holds 1 to {layout.MAX_NAME}"
+        raise UnsupportedError(message, file=path, where=f"tensor {name!r}", remedy="rename it")
 
 
-def _check(path: Path, entry: TensorEntry, codes: Codes) -> None:
-    """Raise unless the format holds the tensor, and each loader where `codes` is `safe`."""
+def refusal(
+    entry: TensorEntry, codes: Codes, path: Path | None = None
+) -> UnsupportedError | UsageError | None:
+    """Why the format (with `safe` each loader) does not hold a tensor, whatever its name; None where it does."""
     where = f"tensor {entry.name!r}"
-    if not 0 < len(entry.name.encode()) <= layout.MAX_NAME:
-        message = f"its name has {len(entry.name.encode())} bytes, .apr holds 1 to {layout.MAX_NAME}"
-        raise UnsupportedError(message, file=path, where=where, remedy="rename it")
     if len(entry.dims) > layout.MAX_DIMS:
         message = f"has {len(entry.dims)} dims, .apr holds {layout.MAX_DIMS}"
-        raise UnsupportedError(message, file=path, where=where, remedy="reshape it")
+        return UnsupportedError(message, file=path, where=where, remedy="reshape it")
     if entry.dtype not in layout.ALL_CODES:
         remedy = f"write it as one of {', '.join(layout.SAFE_CODES)}"
-        raise UnsupportedError(f".apr holds no {entry.dtype}", file=path, where=where, remedy=remedy)
+        return UnsupportedError(f".apr holds no {entry.dtype}", file=path, where=where, remedy=remedy)
     sizes = {flat_bytes(entry.dtype, entry.dims)}
     if codes == "all":
-        sizes |= {0} | ({rowwise_bytes(entry.dtype, entry.dims)} if entry.dtype in K_QUANTS else set())
-    else:
-        _check_safe(path, entry, where)
+        sizes.add(0)  # a placeholder
+        if entry.dtype in layout.ROWS_FILLED_UP:
+            sizes.add(rowwise_bytes(entry.dtype, entry.dims))
+    elif problem := _unsafe(entry):
+        remedy = f"write it as {problem[1]}, or ask for all codes"
+        return UnsupportedError(problem[0], file=path, where=where, remedy=remedy)
     if entry.nbytes not in sizes:
         message = f"{list(entry.dims)} of {entry.dtype} is {max(sizes)} bytes, {entry.nbytes} were given"
-        raise UsageError(message, file=path, where=where, remedy="give its data whole")
+        return UsageError(message, file=path, where=where, remedy="give its data whole")
+    return None
 
 
-def _check_safe(path: Path, entry: TensorEntry, where: str) -> None:
-    problem = None
+def _unsafe(entry: TensorEntry) -> tuple[str, str] | None:
+    """Why not every loader reads a tensor, and what to write instead; None where each does."""
     if entry.dtype not in layout.SAFE_CODES:
-        problem = (
+        return (
             f"{entry.dtype} is not read alike by every .apr loader",
             f"one of {', '.join(layout.SAFE_CODES)}",
         )
-    elif len(entry.dims) < 2 and entry.dtype != "F32":
-        problem = f"a vector of {entry.dtype} is not read by every .apr loader", "F32"
-    elif entry.dtype in BLOCKS and not whole_rows(entry.dtype, entry.dims):
-        problem = (
-            f"its rows of {entry.dims[-1]} weights are no whole blocks of {entry.dtype}",
-            "F16, BF16 or F32",
-        )
-    if problem:
-        remedy = f"write it as {problem[1]}, or ask for all codes"
-        raise UnsupportedError(problem[0], file=path, where=where, remedy=remedy)
+    if len(entry.dims) < 2 and entry.dtype != "F32":
+        return f"a vector of {entry.dtype} is not read by every .apr loader", "F32"
+    if not whole_rows(entry.dtype, entry.dims):
+        message = f"its rows of {entry.dims[-1]} weights are no whole blocks of {entry.dtype}"
+        return message, "F16, BF16 or F32"
+    return None
 
 
 def _encoded_metadata(path: Path, metadata: Mapping[str, Any]) -> bytes:

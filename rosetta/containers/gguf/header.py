@@ -9,12 +9,13 @@ from math import prod
 from typing import Any
 
 from rosetta.containers.container import TensorEntry
-from rosetta.containers.dtypes import BLOCKS, GGUF_CODES, flat_bytes, whole_rows
 from rosetta.containers.file_bytes import Cursor, FileBytes
 from rosetta.containers.gguf.values import LazyMetadata, read_name, read_values
+from rosetta.dtypes import BY_CODE, flat_bytes, whole_rows
 from rosetta.errors import DamagedFileError, UnsupportedError
 
-_MAX_DIMS = 4  # ggml.h, GGML_MAX_DIMS
+MAX_DIMS = 4  # ggml.h, GGML_MAX_DIMS
+DEFAULT_ALIGNMENT = 32  # bytes; gguf.h, GGUF_DEFAULT_ALIGNMENT
 _MAX_TENSORS = 1 << 20
 _MAX_WEIGHTS = 1 << 48
 _REMEDY = "the file is damaged; copy it again"
@@ -69,6 +70,18 @@ def read_header(file: FileBytes) -> GgufHeader:
     return GgufHeader(version, order, metadata, entries, places, alignment, tuple(notes))
 
 
+def read_pairs(file: FileBytes, order: str) -> dict[str, bytes]:
+    """Each key of a header that `read_header` has found sound, and it with its value as they stand in the file."""
+    (count,) = struct.unpack(f"{order}Q", file.bytes(16, 8))
+    cursor = Cursor(file, 24)  # behind magic, version and two counts
+    pairs: dict[str, bytes] = {}
+    for _ in range(count):
+        start = cursor.position
+        (key,) = read_values(cursor, order, 1)
+        pairs[key] = file.bytes(start, cursor.position - start)
+    return pairs
+
+
 def _version(cursor: Cursor) -> tuple[int, str]:
     raw = cursor.take(4)
     little, big = int.from_bytes(raw, "little"), int.from_bytes(raw, "big")
@@ -96,15 +109,15 @@ class _Info:
 def _read_info(cursor: Cursor, order: str) -> _Info:
     name = read_name(cursor, order, "a tensor")
     (ndim,) = struct.unpack(f"{order}I", cursor.take(4))
-    if ndim > _MAX_DIMS:
-        message = f"has {ndim:,} dims, GGUF allows {_MAX_DIMS}"
+    if ndim > MAX_DIMS:
+        message = f"has {ndim:,} dims, GGUF allows {MAX_DIMS}"
         raise DamagedFileError(message, file=cursor.file.path, where=f"tensor {name!r}", remedy=_REMEDY)
     *ne, code, offset = struct.unpack(f"{order}{ndim}QIQ", cursor.take(8 * ndim + 12))
     return _Info(name, tuple(ne), code, offset)
 
 
 def _alignment(file: FileBytes, values: dict[str, Any]) -> int:
-    alignment = values.get("general.alignment", 32)  # gguf.h, GGUF_DEFAULT_ALIGNMENT
+    alignment = values.get("general.alignment", DEFAULT_ALIGNMENT)
     sound = isinstance(alignment, int) and 0 < alignment < 1 << 32 and alignment & (alignment - 1) == 0
     if not sound or isinstance(alignment, bool):
         message = f"is {alignment!r:.40}, and must be a power of two"
@@ -133,20 +146,20 @@ def _placed(
 
 def _entry(file: FileBytes, info: _Info) -> TensorEntry:
     where = f"tensor {info.name!r}"
-    dtype = GGUF_CODES.get(info.code)
-    if dtype is None:
+    known = BY_CODE.get(info.code)
+    if known is None:
         message = f"has the type {info.code}, which rosetta does not know"
         raise UnsupportedError(
             message, file=file.path, where=where, remedy="quantise the model to another type"
         )
-    ne = info.ne
-    if len(ne) == _MAX_DIMS:  # an old writer pads to four dims
+    dtype, ne = known.name, info.ne
+    if len(ne) == MAX_DIMS:  # an old writer pads to four dims
         while len(ne) > 1 and ne[-1] == 1:
             ne = ne[:-1]
     dims = ne[::-1]
     if prod(dims) > _MAX_WEIGHTS:
         raise DamagedFileError(f"has the dims {list(dims)}", file=file.path, where=where, remedy=_REMEDY)
     if not whole_rows(dtype, dims):
-        message = f"has dims {list(dims)}, and {dtype} needs rows in blocks of {BLOCKS[dtype][0]}"
+        message = f"has dims {list(dims)}, and {dtype} needs rows in blocks of {known.block_size}"
         raise DamagedFileError(message, file=file.path, where=where, remedy=_REMEDY)
     return TensorEntry(info.name, dtype, dims, flat_bytes(dtype, dims))

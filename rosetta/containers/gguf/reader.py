@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,22 +12,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rosetta.containers.byte_order import swap_in_place
+from rosetta.containers.byte_order import NATIVE, swap_in_place
 from rosetta.containers.container import Setting, TensorEntry
-from rosetta.containers.dtypes import BLOCKS
 from rosetta.containers.file_bytes import FileBytes
-from rosetta.containers.gguf.header import GgufHeader, read_header
+from rosetta.containers.gguf.header import GgufHeader, read_header, read_pairs
 from rosetta.containers.gguf.values import LazyMetadata
 from rosetta.containers.settings import GGUF_KINDS, held
 from rosetta.containers.span import slice_of
 from rosetta.containers.values import COUNT, TEXT
+from rosetta.dtypes import DTYPES
 from rosetta.errors import DamagedFileError, UsageError
 
 _SHARD_NAME = re.compile(
     r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf"
 )  # llama.cpp, llama_split_path
 _MAX_LIST = 1 << 16  # items of a setting that has one for each layer
-_NATIVE = "<" if sys.byteorder == "little" else ">"
 
 
 class GgufContainer:
@@ -81,14 +79,24 @@ class GgufContainer:
         """Where tensor data begins in each of its files."""
         return {file.path: min(header.places.values(), default=file.size) for file, header in self._shards}
 
+    @property
+    def header(self) -> GgufHeader:
+        """The (first) file's."""
+        return self._shards[0][1]
+
+    def pairs(self) -> dict[str, bytes]:
+        """Each key of the (first) file, and it with its value as they stand there."""
+        file, header = self._shards[0]
+        return read_pairs(file, header.order)
+
     def read(self, name: str, start: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
         """See `Container.read`."""
         entry = self.tensors[name]
         start, size = slice_of(entry, start, nbytes)
         file, header = self._shards[self._holder[name]]
-        if header.order == _NATIVE:
+        if header.order == NATIVE:
             return file.array(header.places[name] + start, size)
-        block = BLOCKS[entry.dtype][1]  # turn whole blocks, then cut
+        block = DTYPES[entry.dtype].type_size  # turn whole blocks, then cut
         first, last = start // block * block, -(-(start + size) // block) * block
         data = file.array(header.places[name] + first, last - first)
         swap_in_place(entry.dtype, data)

@@ -1,33 +1,28 @@
-"""Writes GGUF v3 files through gguf-py's writer, in either byte order, whole or split."""
+"""Writes GGUF files, in either byte order, whole or split.
+
+`write_gguf` makes a new file out of keys and tensors; `pack_gguf` lays out any, a copy of an old one too.
+"""
 
 from __future__ import annotations
 
-import math
 import os
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+import struct
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf.constants import GGMLQuantizationType, GGUFEndian, GGUFValueType
-from gguf.gguf_writer import GGUFWriter
 
-from rosetta.containers.byte_order import swap_in_place
+from rosetta.containers.byte_order import NATIVE, swap_in_place
 from rosetta.containers.container import TensorEntry, TensorInput
-from rosetta.containers.dtypes import GGUF_CODES, flat_bytes, whole_rows
-from rosetta.containers.spool import Spool, folder_beside
+from rosetta.containers.gguf.header import DEFAULT_ALIGNMENT, MAX_DIMS
+from rosetta.containers.gguf.packing import packed_info, packed_pair
+from rosetta.containers.spool import Chunk, Progress, Spool, TensorSource
+from rosetta.containers.unfinished import folder_beside
+from rosetta.dtypes import DTYPES, flat_bytes, whole_rows
 from rosetta.errors import UnsupportedError, UsageError
 
 MAX_NAME = 63  # bytes; ggml.h, GGML_MAX_NAME with its closing zero
-MAX_DIMS = 4  # ggml.h, GGML_MAX_DIMS
-
-_NUMPY_TYPES: dict[str, GGUFValueType] = {
-    **{f"uint{bits}": GGUFValueType[f"UINT{bits}"] for bits in (8, 16, 32, 64)},
-    **{f"int{bits}": GGUFValueType[f"INT{bits}"] for bits in (8, 16, 32, 64)},
-    **{f"float{bits}": GGUFValueType[f"FLOAT{bits}"] for bits in (32, 64)},
-    "bool": GGUFValueType.BOOL,
-}
 
 
 def write_gguf(
@@ -42,9 +37,8 @@ def write_gguf(
 
     Args:
         path: the file; an existing one is replaced. Shards are named `STEM-00001-of-0000N.gguf` after it.
-        metadata: GGUF keys with Python values, typed as llama.cpp expects them: int as u32 (i32 where it is
-            negative, 64 bits where it must be), float as f32, lists as arrays of str, bool, i32 or f32, bytes
-            as an array of u8. A numpy scalar or array is written in its own type. None means absent.
+        metadata: GGUF keys with Python values, typed as llama.cpp expects them (see `packed_pair`). None means
+            absent.
         tensors: consumed once, so that a generator needs memory for one tensor only.
         big_endian: byte order of the file; tensor data is given in the machine's order either way.
         split_max_tensors: most tensors of a shard; 0 for one file.
@@ -57,120 +51,130 @@ def write_gguf(
         UsageError: no `general.architecture`, a tensor given twice, bytes that are not the dims'.
     """
     path = Path(path)
-    architecture = metadata.get("general.architecture")
-    if not isinstance(architecture, str):
+    if not isinstance(metadata.get("general.architecture"), str):
         raise UsageError("GGUF needs a text there", file=path, where="key 'general.architecture'")
-    order = GGUFEndian.BIG if big_endian else GGUFEndian.LITTLE
+    order = ">" if big_endian else "<"
+    first = {"general.architecture": metadata["general.architecture"], **metadata}
+    pairs = [pair for key, value in first.items() for pair in _packed(path, order, key, value)]
+    alignment = int(metadata.get("general.alignment") or DEFAULT_ALIGNMENT)
     with folder_beside(path) as folder, Spool(path, folder, tensors) as spool:
-        writer = GGUFWriter(
-            folder / path.name, architecture, endianess=order, split_max_tensors=split_max_tensors
-        )
-        for key, value in metadata.items():
-            if value is not None and key != "general.architecture":
-                _add(writer, path, key, value)
-        _write_tensors(writer, path, spool, big_endian != (sys.byteorder == "big"))
-        written = sorted(folder.iterdir())
-        for file in written:
-            os.replace(file, path.parent / file.name)
-    return tuple(path.parent / file.name for file in written)
+        for tensor in spool.tensors:
+            _check_name(tensor.entry.name, path)
+            if error := refusal(tensor.entry, path):
+                raise error
+        size = split_max_tensors or max(1, len(spool.tensors))
+        shards = [spool.tensors[start : start + size] for start in range(0, len(spool.tensors), size)] or [[]]
+        names = _names(path, len(shards))
+        for number, (name, shard) in enumerate(zip(names, shards, strict=True)):
+            held = [*(pairs if number == 0 else _alignment(order, alignment)), *_split(order, number, shards)]
+            pack_gguf(folder / name, held, shard, order=order, alignment=alignment)
+        for name in names:
+            os.replace(folder / name, path.parent / name)
+    return tuple(path.parent / name for name in names)
 
 
-def _write_tensors(writer: GGUFWriter, path: Path, spool: Spool, swapped: bool) -> None:
-    for tensor in spool.tensors:
-        _check(path, tensor.entry)
-        code = GGMLQuantizationType[tensor.entry.dtype]
-        # float32 stands for "the dims are of weights, not of bytes"; the code alone is written
-        shape, size = tensor.entry.dims, tensor.entry.nbytes
-        writer.add_tensor_info(tensor.entry.name, shape, np.dtype(np.float32), size, raw_dtype=code)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    for tensor in spool.tensors:
-        data = spool.data(tensor)
-        if swapped:
-            swap_in_place(tensor.entry.dtype, data)
-        writer.write_tensor_data(data, tensor_endianess=writer.endianess)
-    writer.close()
+def pack_gguf(
+    place: Path,
+    pairs: Sequence[bytes],
+    tensors: Sequence[TensorSource],
+    *,
+    order: str = "<",
+    version: int = 3,
+    alignment: int = DEFAULT_ALIGNMENT,
+    progress: Progress | None = None,
+) -> None:
+    """Write one GGUF file.
+
+    Args:
+        place: where an unfinished file may lie.
+        pairs: each key with its value, as they stand in the file.
+        tensors: in their order; memory holds one of them, a few megabytes where the byte order is the machine's.
+        order: `<` or `>`.
+        version: 2 or 3.
+        alignment: of each tensor's data, in bytes; the keys say it where it is not the default.
+        progress: hears which tensor is being written.
+    """
+    with place.open("wb") as out:
+        out.write(b"GGUF" + struct.pack(f"{order}IQQ", version, len(tensors), len(pairs)))
+        for pair in pairs:
+            out.write(pair)
+        position = 0
+        for entry in (tensor.entry for tensor in tensors):
+            out.write(packed_info(order, entry, position))
+            position += -(-entry.nbytes // alignment) * alignment
+        for done, tensor in enumerate(tensors):
+            if progress is not None:
+                progress(tensor.entry.name, done, len(tensors))
+            out.write(bytes(-out.tell() % alignment))
+            for chunk in tensor.chunks() if order == NATIVE else [_swapped(tensor)]:
+                out.write(chunk)
+        out.write(bytes(-out.tell() % alignment if tensors else 0))
 
 
-def _check(path: Path, entry: TensorEntry) -> None:
-    """Raise unless GGUF holds the tensor."""
-    where = f"tensor {entry.name!r}"
-    if len(entry.name.encode()) > MAX_NAME:
-        message = f"its name has {len(entry.name.encode())} bytes, GGUF holds {MAX_NAME}"
-        raise UnsupportedError(message, file=path, where=where, remedy="rename it")
-    if len(entry.dims) > MAX_DIMS:
-        message = f"has {len(entry.dims)} dims, GGUF holds {MAX_DIMS}"
-        raise UnsupportedError(message, file=path, where=where, remedy="reshape it")
-    if entry.dtype not in GGUF_CODES.values():
-        raise UnsupportedError(f"GGUF holds no {entry.dtype}", file=path, where=where, remedy="convert it")
-    if not whole_rows(entry.dtype, entry.dims):
-        message = (
-            f"its rows of {entry.dims[-1] if entry.dims else 1} weights are no whole blocks of {entry.dtype}"
-        )
-        raise UnsupportedError(message, file=path, where=where, remedy="write it as F16, BF16 or F32")
-    size = flat_bytes(entry.dtype, entry.dims)
-    if entry.nbytes != size:
-        message = f"{list(entry.dims)} of {entry.dtype} is {size} bytes, {entry.nbytes} were given"
-        raise UsageError(message, file=path, where=where, remedy="give its data whole")
+def _check_name(name: str, path: Path) -> None:
+    length = len(name.encode())
+    if length > MAX_NAME:
+        message = f"its name has {length} bytes, GGUF holds {MAX_NAME}"
+        raise UnsupportedError(message, file=path, where=f"tensor {name!r}", remedy="rename it")
 
 
-def _add(writer: GGUFWriter, path: Path, key: str, value: Any) -> None:
-    if key == "general.alignment":
-        writer.add_custom_alignment(int(value))
-        return
+def _swapped(tensor: TensorSource) -> Chunk:
+    data = np.frombuffer(bytearray(b"".join(tensor.chunks())), np.uint8)
+    swap_in_place(tensor.entry.dtype, data)
+    return data.data
+
+
+def _packed(path: Path, order: str, key: str, value: Any) -> list[bytes]:
+    """A key and its value; nothing where it is absent. llama.cpp misses no empty array."""
+    if value is None or (not isinstance(value, str) and isinstance(value, Sized) and not len(value)):
+        return []
     try:
-        if isinstance(value, np.ndarray):
-            writer.add_key_value(key, value.tolist(), GGUFValueType.ARRAY, _NUMPY_TYPES[value.dtype.name])
-        elif isinstance(value, Sequence) and not isinstance(value, str):
-            if len(value):  # gguf-py writes no empty array, and llama.cpp misses none
-                writer.add_key_value(key, value, GGUFValueType.ARRAY, _item_type(value))
-        else:
-            plain = value.item() if isinstance(value, np.generic) else value
-            writer.add_key_value(key, plain, _scalar_type(value))
+        return [packed_pair(order, key, value)]
     except KeyError as error:
         message = f"GGUF holds no value of type {error.args[0]}"
         raise UnsupportedError(message, file=path, where=f"key {key!r}", remedy="leave it out") from error
 
 
-def _scalar_type(value: Any) -> GGUFValueType:
-    if isinstance(value, np.generic):
-        return _NUMPY_TYPES[value.dtype.name]
-    if isinstance(value, bool):
-        return GGUFValueType.BOOL
-    if isinstance(value, int):
-        return _integer_type(value, value, GGUFValueType.UINT32)
-    if isinstance(value, float):
-        fits = not math.isfinite(value) or abs(value) <= float(np.finfo(np.float32).max)
-        return GGUFValueType.FLOAT32 if fits else GGUFValueType.FLOAT64
-    if not isinstance(value, str):
-        raise KeyError(type(value).__name__)
-    return GGUFValueType.STRING
+def _names(path: Path, count: int) -> list[str]:
+    """The file's own name; of shards llama.cpp's (llama_split_path)."""
+    if count == 1:
+        return [path.name]
+    return [f"{path.stem}-{number:05d}-of-{count:05d}.gguf" for number in range(1, count + 1)]
 
 
-def _item_type(values: Sequence[Any]) -> GGUFValueType:
-    if isinstance(values, bytes):
-        return GGUFValueType.UINT8
-    kinds = {type(value) for value in values}
-    if kinds == {int}:
-        return _integer_type(min(values), max(values), GGUFValueType.INT32)
-    if kinds <= {int, float}:
-        return GGUFValueType.FLOAT32
-    if len(kinds) > 1:
-        raise KeyError(" and ".join(sorted(kind.__name__ for kind in kinds)))
-    return _scalar_type(values[0])
+def _alignment(order: str, alignment: int) -> list[bytes]:
+    """What a shard says that has none of the model's keys."""
+    if alignment == DEFAULT_ALIGNMENT:
+        return []
+    return [packed_pair(order, "general.alignment", alignment)]
 
 
-def _integer_type(least: int, most: int, preferred: GGUFValueType) -> GGUFValueType:
-    """The type that llama.cpp expects where it holds the values, else the narrowest that does."""
-    ranges = {
-        GGUFValueType.UINT32: (0, 1 << 32),
-        GGUFValueType.INT32: (-(1 << 31), 1 << 31),
-        GGUFValueType.UINT64: (0, 1 << 64),
-        GGUFValueType.INT64: (-(1 << 63), 1 << 63),
+def _split(order: str, number: int, shards: Sequence[Sequence[TensorSource]]) -> list[bytes]:
+    """The keys of a shard, in the types that gguf-split gives them; none of a whole file."""
+    if len(shards) == 1:
+        return []
+    keys = {
+        "split.no": np.uint16(number),
+        "split.count": np.uint16(len(shards)),
+        "split.tensors.count": np.int32(sum(map(len, shards))),
     }
-    for kind in (preferred, *ranges):
-        low, high = ranges[kind]
-        if low <= least and most < high:
-            return kind
-    raise KeyError(f"int {max(most, -least)}")
+    return [packed_pair(order, key, value) for key, value in keys.items()]
+
+
+def refusal(entry: TensorEntry, path: Path | None = None) -> UnsupportedError | UsageError | None:
+    """Why GGUF does not hold a tensor, whatever its name; None where it does."""
+    where = f"tensor {entry.name!r}"
+    if len(entry.dims) > MAX_DIMS:
+        message = f"has {len(entry.dims)} dims, GGUF holds {MAX_DIMS}"
+        return UnsupportedError(message, file=path, where=where, remedy="reshape it")
+    if entry.dtype not in DTYPES or DTYPES[entry.dtype].code is None:
+        return UnsupportedError(f"GGUF holds no {entry.dtype}", file=path, where=where, remedy="convert it")
+    if not whole_rows(entry.dtype, entry.dims):
+        row = entry.dims[-1] if entry.dims else 1
+        message = f"its rows of {row} weights are no whole blocks of {entry.dtype}"
+        return UnsupportedError(message, file=path, where=where, remedy="write it as F16, BF16 or F32")
+    size = flat_bytes(entry.dtype, entry.dims)
+    if entry.nbytes != size:
+        message = f"{list(entry.dims)} of {entry.dtype} is {size} bytes, {entry.nbytes} were given"
+        return UsageError(message, file=path, where=where, remedy="give its data whole")
+    return None

@@ -15,12 +15,12 @@ from rosetta.containers.container import Setting, TensorEntry
 from rosetta.containers.file_bytes import FileBytes
 from rosetta.containers.foreign import PICKLE_SUFFIXES, SAFE, names_in
 from rosetta.containers.huggingface.settings import huggingface_architecture, huggingface_settings
+from rosetta.containers.huggingface.writer import CONFIG, INDEX, WEIGHTS
 from rosetta.containers.json_text import json_object
-from rosetta.containers.safetensors_header import read_header
+from rosetta.containers.safetensors_file import METADATA, read_header, read_table
 from rosetta.containers.span import slice_of
 from rosetta.errors import DamagedFileError, UnsupportedError, UsageError
 
-_CONFIG, _WEIGHTS, _INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 _MAX_JSON = 100_000_000  # bytes, of config and index
 _AGAIN = "download the folder again"
 
@@ -41,9 +41,7 @@ class HuggingFaceContainer:
         self.path, self._files = path, files
         self.metadata: Mapping[str, Any] = MappingProxyType(dict(metadata))
         self.architecture = huggingface_architecture(metadata)
-        self.settings: Mapping[str, Setting] = MappingProxyType(
-            huggingface_settings(path / _CONFIG, metadata)
-        )
+        self.settings: Mapping[str, Setting] = MappingProxyType(huggingface_settings(path / CONFIG, metadata))
         self.file_bytes = sum(file.size for file in files)
         self._places: dict[str, tuple[FileBytes, int]] = {}
         entries: dict[str, TensorEntry] = {}
@@ -73,6 +71,10 @@ class HuggingFaceContainer:
             starts[file.path] = min(starts[file.path], place)
         return starts
 
+    def header_metadata(self, path: Path) -> Any:
+        """The free-form part of the header of one of its files; None where it has none."""
+        return next(read_table(file).get(METADATA) for file in self._files if file.path == path)
+
     def read(self, name: str, start: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
         """See `Container.read`."""
         start, size = slice_of(self.tensors[name], start, nbytes)
@@ -86,7 +88,7 @@ class HuggingFaceContainer:
 
 def recognises(path: Path, head: bytes) -> bool:
     """Whether the path is a folder with a config.json."""
-    return os.path.isfile(path / _CONFIG)
+    return os.path.isfile(path / CONFIG)
 
 
 def open(path: Path) -> HuggingFaceContainer:
@@ -97,13 +99,13 @@ def open(path: Path) -> HuggingFaceContainer:
         UnsupportedError: there are no weights but pickles.
         DamagedFileError: a file contradicts itself, or the index the files.
     """
-    metadata = _object(path / _CONFIG, "the config")
+    metadata = _object(path / CONFIG, "the config")
     placed = _weight_map(path)
     files: list[FileBytes] = []
     try:
-        for name in dict.fromkeys(placed.values()) if placed is not None else [_WEIGHTS]:
+        for name in dict.fromkeys(placed.values()) if placed is not None else [WEIGHTS]:
             if not (path / name).is_file():
-                message = f"{name} is missing, which {_INDEX} names"
+                message = f"{name} is missing, which {INDEX} names"
                 raise UsageError(message, file=path, remedy=_AGAIN)
             files.append(FileBytes(path / name))
         container = HuggingFaceContainer(path, metadata, files)
@@ -118,17 +120,17 @@ def open(path: Path) -> HuggingFaceContainer:
 
 def _weight_map(path: Path) -> dict[str, str] | None:
     """Which file holds which tensor; None where all are in the one file."""
-    if (path / _WEIGHTS).is_file():
+    if (path / WEIGHTS).is_file():
         return None
-    if not (path / _INDEX).is_file():
+    if not (path / INDEX).is_file():
         raise _no_weights(path)
-    placed = _object(path / _INDEX, "the index").get("weight_map")
+    placed = _object(path / INDEX, "the index").get("weight_map")
     if not isinstance(placed, dict) or not placed:
-        raise DamagedFileError("has no weight_map", file=path / _INDEX, remedy=_AGAIN)
+        raise DamagedFileError("has no weight_map", file=path / INDEX, remedy=_AGAIN)
     for tensor, name in placed.items():
         if not isinstance(name, str) or not _is_file_name(name):
             message = f"places it in {name!r:.80}, which is no file of the folder"
-            raise DamagedFileError(message, file=path / _INDEX, where=f"tensor {tensor!r}", remedy=_AGAIN)
+            raise DamagedFileError(message, file=path / INDEX, where=f"tensor {tensor!r}", remedy=_AGAIN)
     return placed
 
 
@@ -142,7 +144,7 @@ def _hold_to_index(path: Path, placed: dict[str, str], container: HuggingFaceCon
     for tensor, name in placed.items():
         if tensor not in container.tensors:
             message = f"is not in {name}, where the index has it"
-            raise DamagedFileError(message, file=path / _INDEX, where=f"tensor {tensor!r}", remedy=_AGAIN)
+            raise DamagedFileError(message, file=path / INDEX, where=f"tensor {tensor!r}", remedy=_AGAIN)
 
 
 def _no_weights(path: Path) -> UsageError | UnsupportedError:
@@ -153,7 +155,7 @@ def _no_weights(path: Path) -> UsageError | UnsupportedError:
         return UnsupportedError(message, file=path, remedy=SAFE)
     others = [name for name in names if name.endswith((".safetensors", ".gguf", ".apr"))]
     found = f"; it has {', '.join(others[:3])}" if others else ""
-    return UsageError(f"has no {_WEIGHTS} and no {_INDEX}{found}", file=path, remedy=_AGAIN)
+    return UsageError(f"has no {WEIGHTS} and no {INDEX}{found}", file=path, remedy=_AGAIN)
 
 
 def _object(path: Path, what: str) -> dict[str, Any]:

@@ -1,30 +1,35 @@
-"""The header of one safetensors file, validated in full before any byte of data is used."""
+"""One safetensors file: its header validated in full before any byte of data is used, and its only writer."""
 
 from __future__ import annotations
 
+import json
 import struct
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
+from pathlib import Path
 from typing import Any
 
 from rosetta.containers.container import TensorEntry
 from rosetta.containers.file_bytes import FileBytes
 from rosetta.containers.foreign import is_pointer
 from rosetta.containers.json_text import json_object
+from rosetta.containers.spool import TensorSource
 from rosetta.containers.values import COUNT
+from rosetta.dtypes import DTYPES
 from rosetta.errors import DamagedFileError, UnsupportedError
 
 _MAX_HEADER = 100_000_000  # bytes; safetensors, MAX_HEADER_SIZE
+METADATA = "__metadata__"
+_ALIGNMENT = 8  # of the header, as the safetensors library writes it
 _REMEDY = "the file is damaged; copy it again"
 
-_BITS: dict[str, int] = {
-    **dict.fromkeys(("F4",), 4),
-    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
-    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
-    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 16),
-    **dict.fromkeys(("U32", "I32", "F32"), 32),
-    **dict.fromkeys(("U64", "I64", "F64", "C64"), 64),
-}
-"""Bits of a weight; safetensors, Dtype::bitsize. The names are the ones that rosetta uses, too."""
+_DTYPES = frozenset(
+    {
+        *("BOOL", "F4", "F6_E2M3", "F6_E3M2", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ"),
+        *("F8_E5M2FNUZ", "I16", "U16", "F16", "BF16", "I32", "U32", "F32", "C64", "F64", "I64", "U64"),
+    }
+)
+"""What the format defines; safetensors, enum Dtype. The names are the ones that rosetta uses, too."""
 
 
 def read_header(file: FileBytes) -> tuple[dict[str, TensorEntry], dict[str, int]]:
@@ -56,7 +61,7 @@ def read_header(file: FileBytes) -> tuple[dict[str, TensorEntry], dict[str, int]
         raise DamagedFileError(
             "is in the header twice", file=file.path, where=f"key {repeated[0]!r}", remedy=_REMEDY
         )
-    table.pop("__metadata__", None)
+    table.pop(METADATA, None)
     data_at = 8 + length
     infos = sorted(
         (_checked(file, name, info, data_at) for name, info in table.items()), key=lambda info: info[1:]
@@ -75,10 +80,15 @@ def read_header(file: FileBytes) -> tuple[dict[str, TensorEntry], dict[str, int]
     }
 
 
-def read_metadata(file: FileBytes) -> dict[str, str]:
-    """The free-form strings of a header that `read_header` has found sound."""
+def read_table(file: FileBytes) -> dict[str, Any]:
+    """The JSON object of a header that `read_header` has found sound."""
     (length,) = struct.unpack("<Q", file.bytes(0, 8))
-    metadata = json_object(file.path, file.bytes(8, length), "the header").get("__metadata__", {})
+    return json_object(file.path, file.bytes(8, length), "the header")
+
+
+def read_metadata(file: FileBytes) -> dict[str, str]:
+    """The free-form texts of such a header."""
+    metadata = read_table(file).get(METADATA, {})
     return {k: v for k, v in metadata.items() if isinstance(v, str)} if isinstance(metadata, dict) else {}
 
 
@@ -93,13 +103,57 @@ def _checked(file: FileBytes, name: str, info: Any, data_at: int) -> tuple[Tenso
     if not isinstance(dtype, str) or not all(map(COUNT.holds, counts)):
         message = "its dtype, shape or data_offsets are not as the format has them"
         raise DamagedFileError(message, file=file.path, where=where, remedy=_REMEDY)
-    if dtype not in _BITS:
+    if dtype not in _DTYPES:
         remedy = "save the model in another dtype"
         raise UnsupportedError(f"has the dtype {dtype!r:.40}", file=file.path, where=where, remedy=remedy)
     *shape, start, stop = counts
-    bits = prod(shape) * _BITS[dtype]
-    if start > stop or bits != (stop - start) * 8:
-        message = f"dims {shape} of {dtype} take {bits / 8:,.0f} bytes, data_offsets are {span}"
+    block, weights = DTYPES[dtype], prod(shape)
+    if start > stop or weights * block.type_size != (stop - start) * block.block_size:
+        taken = weights * block.type_size / block.block_size
+        message = f"dims {shape} of {dtype} take {taken:,.0f} bytes, data_offsets are {span}"
         raise DamagedFileError(message, file=file.path, where=where, remedy=_REMEDY)
     file.require(data_at + start, stop - start, where)
     return TensorEntry(name, dtype, tuple(shape), stop - start), start, stop
+
+
+def write_safetensors(
+    place: Path, tensors: Iterable[TensorSource], metadata: Mapping[str, Any] | None
+) -> None:
+    """Write one safetensors file; memory holds a few megabytes of data.
+
+    Args:
+        place: where an unfinished file may lie.
+        tensors: in the order of their data; those of wide numbers go first where one would else begin at no
+            multiple of its numbers' size, which torch needs to view it.
+        metadata: the free-form part of the header; None for none.
+    """
+    tensors = list(tensors)
+    if not _aligned([tensor.entry for tensor in tensors]):
+        tensors.sort(key=lambda tensor: -_width(tensor.entry))
+    header: dict[str, Any] = {} if metadata is None else {METADATA: metadata}
+    position = 0
+    for entry in (tensor.entry for tensor in tensors):
+        offsets = [position, position + entry.nbytes]
+        header[entry.name] = {"dtype": entry.dtype, "shape": list(entry.dims), "data_offsets": offsets}
+        position += entry.nbytes
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    with place.open("wb") as out:
+        out.write(struct.pack("<Q", len(text)) + text)
+        for tensor in tensors:
+            for chunk in tensor.chunks():
+                out.write(chunk)
+
+
+def _aligned(entries: Sequence[TensorEntry]) -> bool:
+    position = 0
+    for entry in entries:
+        if position % _width(entry):
+            return False
+        position += entry.nbytes
+    return True
+
+
+def _width(entry: TensorEntry) -> int:
+    """Bytes of one number, or of a block of narrow ones."""
+    return DTYPES[entry.dtype].type_size

@@ -1,0 +1,41 @@
+"""ChatGLM 2 and 3, GLM-4 (9B): half of each head rotated, q, k and v in one tensor, gate and up in another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
+from rosetta.architectures.readings import first_of, gate_beside_up, standard_readings
+
+
+def settings(read: Any) -> None:
+    """What only the model's own code says: its heads of keys, and how much of a head is rotated."""
+    if read.container.kind != "huggingface":
+        return
+    groups = read.spelled("multi_query_group_num")
+    if groups is not None and read.spelled("multi_query_attention"):
+        read.take("attention.head_count_kv", "count", spellings=("multi_query_group_num",))
+    read.take("attention.layer_norm_rms_epsilon", "number", 1e-5, ("layernorm_epsilon",))
+    read.take("rope.dimension_count", "count", read.config["attention.key_length"].value // 2)
+
+
+CHATGLM = Architecture(
+    "chatglm",
+    gguf="chatglm",
+    classes=("ChatGLMModel", "ChatGLMForConditionalGeneration"),
+    norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
+    rope=INTERLEAVED,
+    folder_rope=INTERLEAVED,
+    settings=settings,
+    readings=first_of(gate_beside_up, standard_readings),
+    huggingface={  # configuration_chatglm.py of THUDM/chatglm3-6b
+        "block_count": 28,
+        "context_length": 2048,
+        "embedding_length": 4096,
+        "feed_forward_length": 13696,
+        "attention.head_count": 32,
+        "attention.key_length": 128,
+        "vocab_size": 65024,
+        "tied_embeddings": False,
+    },
+)

@@ -1,0 +1,37 @@
+"""CodeShell: GPT-2 with rotary in place of learned positions, and few heads of keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rosetta.architectures.architecture import Architecture, Default
+
+
+def settings(read: Any) -> None:
+    """The width of a folder's network, which no key states (modeling_codeshell.py)."""
+    if read.container.kind == "huggingface":
+        stated = read.spelled("n_inner")
+        width = stated.value if stated is not None else 4 * read.config["embedding_length"].value
+        read.fixed("feed_forward_length", width, "n_inner, or four times the embedding length")
+        read.take("attention.head_count_kv", "count", 8, ("num_query_groups",))
+
+
+CODESHELL = Architecture(
+    "codeshell",
+    gguf="codeshell",
+    classes=("CodeShellForCausalLM",),
+    norm="layer",
+    norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
+    activation="gelu_tanh",
+    gated=False,
+    settings=settings,
+    huggingface={  # configuration_codeshell.py of WisdomShell/CodeShell-7B
+        "block_count": 42,
+        "context_length": 8192,
+        "embedding_length": 4096,
+        "attention.head_count": 32,
+        "attention.head_count_kv": 8,
+        "vocab_size": 70144,
+        "tied_embeddings": False,
+    },
+)

@@ -1,0 +1,66 @@
+"""Command R7B (Cohere 2): attention and network side by side behind one norm, a window and rotary in three of four
+layers, logits times a factor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
+from rosetta.architectures.builders import (
+    attention,
+    feed_forward,
+    head,
+    output_of,
+    parallel,
+    scores_of,
+    slides,
+)
+from rosetta.graph import Stage
+from rosetta.ops.op import Settings
+from rosetta.ops.pointwise import Scale
+from rosetta.ops.rotary import Rotary
+
+
+def settings(read: Any) -> None:
+    """The factor of the logits."""
+    read.take("logit_scale", "number", Default(apr=1.0, gguf=1.0, huggingface=0.0625))
+
+
+def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
+    """Both blocks read the same norm; only layers with a window rotate."""
+    return parallel(
+        output_of(n - 1),
+        attention(
+            norm=a.norm_of("attn_norm"),
+            rope=Rotary(INTERLEAVED) if slides(c) else None,
+            scores=scores_of(c),
+        ),
+        feed_forward(norm=None),
+    )
+
+
+COHERE2 = Architecture(
+    "cohere2",
+    gguf="cohere2",
+    classes=("Cohere2ForCausalLM",),
+    norm="layer",
+    norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
+    rope=INTERLEAVED,
+    folder_rope=INTERLEAVED,
+    full_attention_every=4,
+    settings=settings,
+    layer=layer,
+    after=lambda a, layers: head(output_of(layers - 1), Scale("logit_scale"), norm=a.norm_of("output_norm")),
+    huggingface={  # transformers, Cohere2Config
+        "block_count": 40,
+        "context_length": 8192,
+        "embedding_length": 8192,
+        "feed_forward_length": 22528,
+        "attention.head_count": 64,
+        "attention.head_count_kv": 64,
+        "attention.key_length": 128,
+        "attention.sliding_window": 4096,
+        "vocab_size": 256000,
+        "tied_embeddings": True,
+    },
+)

@@ -1,0 +1,251 @@
+"""DeepSeek-V2 and V3, Kimi K2, GLM-4.7 Lite: latent attention, shared experts and many small ones, some in groups."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from rosetta.architectures.architecture import Architecture, Default
+from rosetta.architectures.builders import (
+    experts,
+    feed_forward,
+    latent_attention,
+    output_of,
+    sequential,
+)
+from rosetta.architectures.expert_settings import (
+    expert_groups,
+    expert_settings,
+    grown,
+    latent_settings,
+    leading_dense,
+    shared_expert,
+)
+from rosetta.architectures.readings import Reading, Stored, latent_keys_values, standard_readings
+from rosetta.graph import Stage
+from rosetta.ops.experts import Router
+from rosetta.ops.latent import LatentNorm
+from rosetta.ops.norm import Norm
+from rosetta.ops.op import Settings
+from rosetta.ops.rotary import INTERLEAVED, SPLIT_HALF, Rotary
+from rosetta.rope_scaling import RopeScaling
+from rosetta.settings_reader import Value
+
+LATENT_EPSILON = "attention.latent_norm_epsilon"
+GROUP_LIMITED = "group_limited_greedy"
+GLM_LITE = ((47, 48), 154880)  # layers and vocabulary by which llama.cpp knows GLM-4.7 Lite
+
+
+def v2_settings(read: Any) -> None:
+    """DeepSeek-V2: softmax of all scores, never normalised by transformers, groups only where config.json says so."""
+    latent_settings(read, query_rank=1536, rank=512, own=128, value=128)
+    gguf = read.container.kind == "gguf"
+    expert_settings(
+        read,
+        count=Default(apr=None, gguf=0, huggingface=64),
+        used=Default(apr=None, gguf=0, huggingface=None),
+        width=Default(apr=None, gguf=None, huggingface=1407),
+        gating=_gguf_gating(read) if gguf else 1,
+        normalised=False,
+        scale=1.0,
+    )
+    if not gguf and "expert_weights_norm" not in read.overrides:
+        read.put("expert_weights_norm", None, False, "transformers never does")
+    shared_expert(read, 2, "n_shared_experts")
+    method = read.spelled("topk_method")
+    grouped = gguf or (method is not None and method.value == GROUP_LIMITED)
+    if grouped or "expert_group_count" in read.overrides:
+        expert_groups(read, 0, 0, best=2 if gguf else 1)
+    else:
+        note = "topk_method is not group_limited_greedy"
+        for key, value in (("count", 0), ("used_count", 0), ("best", 1)):
+            read.put(f"expert_group_{key}", None, value, note)
+    leading_dense(read, 0, "first_k_dense_replace")
+    _scales(read)
+
+
+def v3_settings(read: Any) -> None:
+    """DeepSeek-V3: sigmoid of all scores, chosen by more than it is weighed by, from the best groups."""
+    latent_settings(read, query_rank=1536, rank=512, own=128, value=128)
+    _sigmoid_experts(read, count=256, used=8, width=2048, scale=2.5)
+    expert_groups(read, _of_folder(8), _of_folder(4))
+    leading_dense(read, _of_folder(3), "first_k_dense_replace")
+    _scales(read)
+
+
+def glm_settings(read: Any) -> None:
+    """GLM-4.7 Lite: V3 in other sizes."""
+    latent_settings(read, query_rank=768, rank=512, own=192, value=256)
+    _sigmoid_experts(read, count=64, used=4, width=1536, scale=1.8)
+    expert_groups(read, _of_folder(1), _of_folder(1))
+    leading_dense(read, _of_folder(1))
+    _scales(read)
+
+
+def _of_folder(value: Any, gguf: Any = 0) -> Default:
+    return Default(apr=value, gguf=gguf, huggingface=value)
+
+
+def _sigmoid_experts(read: Any, count: int, used: int, width: int, scale: float) -> None:
+    expert_settings(
+        read,
+        count=_of_folder(count),
+        used=_of_folder(used),
+        width=_of_folder(width, None),
+        gating=_of_folder(2, _gguf_gating(read)),
+        normalised=_of_folder(True, False),
+        scale=_of_folder(scale, 1.0),
+    )
+    if read.container.kind == "huggingface" and "expert_gating_func" not in read.overrides:
+        read.put("expert_gating_func", None, 2, "transformers always does")
+    shared_expert(read, _of_folder(1), "n_shared_experts")
+
+
+def _gguf_gating(read: Any) -> int:
+    """The gating function that llama.cpp takes where a GGUF names none."""
+    layers, vocabulary = GLM_LITE
+    glm = read.config["block_count"].value in layers and read.config["vocab_size"].value == vocabulary
+    return 2 if glm else 1
+
+
+def _scales(read: Any) -> None:
+    """The scale of the attention, of which YaRN's magnitude is a part, and the epsilon of the latents' norms."""
+    folder = read.container.kind == "huggingface"
+    key = read.architecture.epsilon_key
+    epsilon = 1e-6 if folder else read.config[key].value
+    note = "transformers has it fixed" if folder else "that of all norms"
+    read.take(LATENT_EPSILON, "number", epsilon, note=note)
+    read.take("rope_interleave", "flag", True, ("rope_interleave",))
+    magnitude = _from_folder(read) if folder else _from_gguf(read)
+    length = read.config["attention.key_length"].value
+    read.number(
+        "attention.scale", magnitude**2 / math.sqrt(length), "1/√(key length), times YaRN's magnitude twice"
+    )
+
+
+def _from_folder(read: Any) -> float:
+    table = read.raw("rope.scaling")
+    parameters = table.value if table is not None and isinstance(table.value, dict) else {}
+    by, factor = parameters.get("mscale_all_dim") or 0.0, parameters.get("factor") or 1.0
+    return grown(factor, by)
+
+
+def _from_gguf(read: Any) -> float:
+    """YaRN's magnitude in the scale, and in the rotated values, as llama.cpp works them out (llama-context.cpp,
+    deepseek2.cpp): the file has a tenth of `mscale_all_dim`, and `mscale` is taken to be the same in deepseek2."""
+    scaling, factor = read.config["rope.scaling"].value, _factor(read)
+    stated = read.raw("rope.scaling.yarn_log_multiplier")
+    by = 0.0 if stated is None else stated.value / 0.1
+    if not isinstance(scaling, RopeScaling) or factor <= 1:
+        return 1.0
+    attention = read.raw("rope.scaling.attn_factor")
+    turned = 1.0 if attention is None else float(attention.value)
+    rule = read.raw("rope.scaling.type")
+    if rule is not None and rule.value == "yarn":
+        same = read.architecture.gguf == "deepseek2" and by != 1.0
+        turned *= grown(factor, by if same else 1.0) / grown(factor, by) if by else grown(factor, 1.0)
+    if "rope.scaling" not in read.overrides:
+        found = read.config["rope.scaling"]
+        read.config["rope.scaling"] = Value(replace(scaling, magnitude=turned), found.key, found.note)
+    return turned * grown(factor, by)
+
+
+def _factor(read: Any) -> float:
+    stated = read.raw("rope.scaling.factor")
+    return 1.0 if stated is None else float(stated.value)
+
+
+def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
+    """Latent attention, then experts beside a shared one, or a dense network in the first layers."""
+    norm = a.norm_of("ffn_norm")
+    network = feed_forward(norm=norm)
+    if c["expert_layers"] and c["expert_count"]:
+        network = experts(norm=norm, router=ROUTER, shared=SHARED if c[SHARED] else None)
+    order = INTERLEAVED if c["rope_interleave"] else SPLIT_HALF
+    mixer = latent_attention(
+        norm=a.norm_of("attn_norm"),
+        rope=Rotary(order, last=True),
+        latent_norm=_latent_norm,
+        low_rank_queries=c["attention.q_lora_rank"] > 0,
+    )
+    return sequential(output_of(n - 1), mixer, network)
+
+
+def _latent_norm(stem: str) -> Norm:
+    rank = "attention.q_lora_rank" if stem == "attn_q_a_norm" else "attention.kv_lora_rank"
+    return LatentNorm(stem, LATENT_EPSILON, width=(rank,), kind="rms", bias=False)
+
+
+SHARED = "expert_shared_feed_forward_length"
+ROUTER = Router(
+    gating="expert_gating_func",
+    normalised="expert_weights_norm",
+    scale="expert_weights_scale",
+    selection_bias="exp_probs_b",
+    groups="expert_group_count",
+    groups_used="expert_group_used_count",
+)
+
+
+def readings(stored: Stored, c: Settings) -> list[Reading] | None:
+    """Keys and values out of the latent, experts stacked."""
+    found = latent_keys_values(stored, c) or standard_readings(stored, c)
+    return None if found is None else list(found)
+
+
+DEEPSEEK2 = Architecture(
+    "deepseek2",
+    gguf="deepseek2",
+    classes=("DeepseekV2ForCausalLM", "deepseek_v2"),
+    norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
+    rope=SPLIT_HALF,  # the rows that are rotated lie interleaved in every container
+    settings=v2_settings,
+    readings=readings,
+    layer=layer,
+    huggingface={  # transformers, DeepseekV2Config
+        "block_count": 32,
+        "context_length": 2048,
+        "embedding_length": 4096,
+        "feed_forward_length": 11008,
+        "attention.head_count": 32,
+        "rope.dimension_count": 64,
+        "vocab_size": 32000,
+        "tied_embeddings": False,
+    },
+)
+DEEPSEEK_V3 = replace(
+    DEEPSEEK2,
+    name="deepseek_v3",
+    classes=("DeepseekV3ForCausalLM", "kimi_k2", "KimiK2ForCausalLM"),
+    settings=v3_settings,
+    huggingface={  # transformers, DeepseekV3Config
+        "block_count": 61,
+        "context_length": 4096,
+        "embedding_length": 7168,
+        "feed_forward_length": 18432,
+        "attention.head_count": 128,
+        "attention.head_count_kv": 128,
+        "rope.dimension_count": 64,
+        "vocab_size": 129280,
+        "tied_embeddings": False,
+    },
+)
+GLM4_MOE_LITE = replace(
+    DEEPSEEK2,
+    name="glm4_moe_lite",
+    classes=("Glm4MoeLiteForCausalLM",),
+    norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
+    settings=glm_settings,
+    huggingface={  # transformers, Glm4MoeLiteConfig
+        "block_count": 47,
+        "context_length": 202752,
+        "embedding_length": 2048,
+        "feed_forward_length": 10240,
+        "attention.head_count": 20,
+        "attention.head_count_kv": 20,
+        "rope.dimension_count": 64,
+        "vocab_size": 154880,
+        "tied_embeddings": False,
+    },
+)

@@ -1,0 +1,179 @@
+"""The settings of mixtures of experts and of latent attention, which files state under many names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from rosetta.architectures.architecture import Default
+from rosetta.containers.container import Setting
+from rosetta.ops.latent import NOPE
+from rosetta.settings_reader import PerLayer
+
+SPARSE, DENSE = "sparse", "dense"
+
+GATINGS = {"softmax": 1, "sigmoid": 2, "sqrtsoftplus": 4}
+"""Hugging Face's names of gating functions -> GGUF's numbers (see `ops.experts`)."""
+
+
+def expert_settings(
+    read: Any,
+    *,
+    count: int | Default | None = None,
+    used: int | Default | None = None,
+    width: int | Default | None = None,
+    gating: int | Default = 1,
+    normalised: bool | Default = True,
+    scale: float | Default | None = None,
+) -> None:
+    """How many experts there are, how many are used, how wide they are, and how they are weighed.
+
+    Args:
+        read: the reader of the container's settings.
+        count, used, width: where the file does not say; None: it must.
+        gating: the function of the scores, likewise; what is written out counts (`scoring_func`).
+        normalised: whether the weights sum to one, where the file does not say.
+        scale: what the weights are multiplied with, where the file does not say; None: nothing, whatever it says.
+    """
+    read.take("expert_count", "count", count, ("moe_num_experts", "n_routed_experts"))
+    read.take("expert_used_count", "count", used, ("moe_k", "moe_topk", "top_k_experts"))
+    read.take("expert_feed_forward_length", "count", width, ("expert_ffn_hidden_size",))
+    _gating(read, gating)
+    read.take("expert_weights_norm", "flag", normalised, ("route_norm", "moe_renormalize"))
+    if scale is not None:
+        stated = (
+            "routed_scaling_factor",
+            "moe_router_scaling_factor",
+            "router_scaling_factor",
+            "route_scale",
+        )
+        read.take("expert_weights_scale", "number", scale, stated)
+        if not read.config["expert_weights_scale"].value and read.container.kind == "gguf":
+            default = read.config["expert_weights_scale"].key
+            read.put("expert_weights_scale", None, 1.0, f"llama.cpp takes the 0 of {default} for none")
+
+
+def _gating(read: Any, default: int | Default) -> None:
+    key = "expert_gating_func"
+    if read.raw(key) is None:
+        for spelling in ("scoring_func", "score_func", "score_function", "moe_router_activation_func"):
+            named = read.spelled(spelling)
+            if named is not None and named.value in GATINGS:
+                read.put(key, Setting(GATINGS[named.value], named.key), None)
+                return
+    read.take(key, "count", default)
+
+
+def expert_groups(read: Any, count: int | Default, used: int | Default, best: int = 2) -> None:
+    """Experts in groups, of which only the best may be chosen from.
+
+    Args:
+        read: the reader of the container's settings.
+        count, used: of groups, where the file does not say; of one group, or none, all is chosen from.
+        best: how many of its experts a group is judged by.
+    """
+    groups = read.take("expert_group_count", "count", count, ("n_group", "num_expert_group"))
+    read.take("expert_group_used_count", "count", used, ("topk_group", "num_limited_groups"))
+    read.take(
+        "expert_group_best", "count", best if groups > 1 else 1, note="worked out from the architecture"
+    )
+
+
+def shared_expert(read: Any, count: int | Default | None, *spellings: str) -> None:
+    """The width of the expert that serves all tokens, 0 where there is none: what the file says, else as many times
+    that of the others as the file counts shared ones.
+
+    Args:
+        read: the reader of the container's settings.
+        count: of shared experts, where the file does not say.
+        spellings: keys of config.json that count them.
+    """
+    key = "expert_shared_feed_forward_length"
+    if read.raw(key) is not None:
+        read.take(key, "count")
+        return
+    each = read.config["expert_feed_forward_length"].value
+    stated = read.raw("expert_shared_count") or read.spelled(*spellings)
+    default = count.of(read.container.kind) if isinstance(count, Default) else count
+    number = stated.value if stated is not None else default
+    most = max(each) if isinstance(each, PerLayer) else each
+    read.put(
+        key,
+        None if stated is None else Setting(number * most, stated.key),
+        None if number is None else number * most,
+        "of as many shared experts as the architecture has",
+    )
+
+
+def leading_dense(read: Any, default: int | Default, *spellings: str) -> None:
+    """Which layers have experts: all but the first few, or those that the file lists as sparse.
+
+    Args:
+        read: the reader of the container's settings.
+        default: how many are dense, where the file does not say.
+        spellings: keys of config.json that count them.
+    """
+    layers = read.config["block_count"].value
+    kinds = read.spelled("mlp_layer_types")
+    if kinds is not None and read.container.kind != "gguf":
+        expert_layers(read, [kind == SPARSE for kind in kinds.value][:layers])
+        return
+    stated = read.raw("leading_dense_block_count") or read.spelled(*spellings)
+    dense = default.of(read.container.kind) if isinstance(default, Default) else default
+    first = stated.value if stated is not None else dense
+    expert_layers(read, [layer >= first for layer in range(layers)])
+
+
+def expert_layers(read: Any, sparse: Sequence[bool]) -> None:
+    """Which layers have experts."""
+    read.by_layer("expert_layers", sparse, "the layers with experts")
+
+
+def latent_settings(
+    read: Any, *, query_rank: int | None, rank: int | None, own: int | None, value: int | None
+) -> None:
+    """Ranks and sizes of latent attention; GGUF also counts heads as those of the latent, of which there is one.
+
+    Args:
+        read: the reader of the container's settings.
+        query_rank, rank: of queries' and of keys' and values' latents, where a folder does not say; a query rank of
+            null, or none in a GGUF, means that queries have no latent.
+        own: of each head's keys the part that is not rotated, where a folder does not say.
+        value: size of a value, likewise.
+    """
+    folder = read.container.kind != "gguf"
+    ranks = query_rank if folder and not read.says_null("q_lora_rank") else 0
+    read.take("attention.q_lora_rank", "count", ranks, ("q_lora_rank",))
+    latent = read.take("attention.kv_lora_rank", "count", rank if folder else None, ("kv_lora_rank",))
+    rotated = read.config["rope.dimension_count"].value
+    if folder:
+        stated = read.spelled("qk_nope_head_dim")
+        part = own if stated is None else stated.value
+        _size(read, "attention.key_length", stated, None if part is None else part + rotated)
+        stated = read.spelled("v_head_dim")
+        _size(read, "attention.value_length", stated, value if stated is None else stated.value)
+    else:
+        for name in ("key_length", "value_length"):  # older files have no other size than the heads' own
+            stated = read.raw(f"attention.{name}_mla")
+            if stated is not None:
+                _size(read, f"attention.{name}", stated, stated.value)
+    key_length = read.config["attention.key_length"].value
+    if "attention.head_count_kv" not in read.overrides:
+        read.put(
+            "attention.head_count_kv", None, read.config["attention.head_count"].value, "each head's own"
+        )
+    read.put(NOPE, None, key_length - rotated, "worked out from other keys")
+    read.put("attention.kv_a_length", None, latent + rotated, "worked out from other keys")
+
+
+def _size(read: Any, key: str, stated: Setting | None, value: int | None) -> None:
+    if key not in read.overrides:
+        read.put(
+            key, None if stated is None else Setting(value, stated.key), value, "default of transformers"
+        )
+
+
+def grown(factor: float, by: float) -> float:
+    """YaRN's magnitude: 1 + 0.1 · by · ln(factor), 1 where nothing is stretched."""
+    return 0.1 * by * math.log(factor) + 1.0 if factor > 1 else 1.0

@@ -1,0 +1,83 @@
+"""Falcon: attention and network side by side, of one norm (7B, 11B) or of two (40B, 180B), few heads of keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rosetta.architectures.architecture import Architecture, Default
+from rosetta.architectures.builders import attention, feed_forward, output_of, parallel
+from rosetta.architectures.readings import Reading, Stored, by_key_group, standard_readings
+from rosetta.errors import UnsupportedError
+from rosetta.graph import Stage
+from rosetta.ops.op import Settings
+from rosetta.ops.rotary import SPLIT_HALF, Rotary
+
+
+def settings(read: Any) -> None:
+    """How many norms a layer has, and how many heads of keys: what two flags of the folder say."""
+    if read.container.kind == "gguf":
+        own = "blk.0.attn_norm_2.weight" in read.container.tensors
+        read.fixed("parallel_norms", 2 if own else 1, "tensors of the layers")
+        return
+    said = {
+        key: read.spelled(key)
+        for key in ("alibi", "parallel_attn", "multi_query", "new_decoder_architecture")
+    }
+    flags = {key: None if setting is None else bool(setting.value) for key, setting in said.items()}
+    if flags["alibi"] or flags["parallel_attn"] is False:
+        raise UnsupportedError(
+            "a falcon with ALiBi, or whose blocks stand one after the other, is not run",
+            file=read.container.path,
+            remedy="no converter knows it either; ask for it, with the file's config",
+        )
+    grouped, norms = bool(flags["new_decoder_architecture"]), read.spelled("num_ln_in_parallel_attn")
+    read.fixed("parallel_norms", (norms.value if norms else 2) if grouped else 1, "the flags of the folder")
+    if not grouped:
+        several = flags["multi_query"] is False
+        heads = read.config["attention.head_count"].value if several else 1
+        read.fixed("attention.head_count_kv", heads, "the flags of the folder")
+
+
+def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
+    """Both blocks read the layer's input, through one norm or through one each."""
+    own = c["parallel_norms"] == 2
+    return parallel(
+        output_of(n - 1),
+        attention(norm=a.norm_of("attn_norm_2" if own else "attn_norm"), rope=Rotary(SPLIT_HALF)),
+        feed_forward(norm=a.norm_of("attn_norm") if own else None, gated=False),
+    )
+
+
+def readings(stored: Stored, c: Settings) -> list[Reading] | None:
+    """A folder has the queries that share a key, that key and its value beside each other, GGUF all q first."""
+    if stored.stem == "attn_qkv" and stored.foreign:
+        return by_key_group(stored, c)
+    found = standard_readings(stored, c)
+    return None if found is None else list(found)
+
+
+FALCON = Architecture(
+    "falcon",
+    gguf="falcon",
+    classes=("FalconForCausalLM", "RWForCausalLM"),
+    norm="layer",
+    norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
+    activation="gelu",
+    gated=False,
+    settings=settings,
+    readings=readings,
+    layer=layer,
+    names={
+        "transformer.h.{bid}.ln_attn": "blk.{bid}.attn_norm_2",
+        "transformer.h.{bid}.ln_mlp": "blk.{bid}.attn_norm",
+    },
+    huggingface={  # transformers, FalconConfig
+        "block_count": 32,
+        "context_length": 2048,
+        "embedding_length": 4544,
+        "attention.head_count": 71,
+        "attention.head_count_kv": 71,
+        "vocab_size": 65024,
+        "tied_embeddings": True,
+    },
+)

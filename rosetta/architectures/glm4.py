@@ -1,0 +1,53 @@
+"""GLM-4 (0414): norms before and after each block, half of each head rotated, gate and up in one tensor."""
+
+from __future__ import annotations
+
+from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
+from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of, sequential
+from rosetta.architectures.readings import first_of, gate_beside_up, standard_readings
+from rosetta.graph import Stage
+from rosetta.ops.op import Settings
+from rosetta.ops.rotary import Rotary
+
+
+def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
+    """Attention, then a gated network, each normed before and after."""
+    return sequential(
+        output_of(n - 1),
+        attention(
+            norm=a.norm_of("attn_norm"),
+            rope=Rotary(INTERLEAVED),
+            scores=scores_of(c),
+            post_norm=a.norm_of("post_attention_norm"),
+        ),
+        feed_forward(norm=a.norm_of("ffn_norm"), post_norm=a.norm_of("post_ffw_norm")),
+    )
+
+
+GLM4 = Architecture(
+    "glm4",
+    gguf="glm4",
+    classes=("Glm4ForCausalLM",),
+    norm_epsilon=Default(apr=1.5625e-7, gguf=1.5625e-7, huggingface=1.5625e-7),
+    rope=INTERLEAVED,
+    folder_rope=INTERLEAVED,
+    readings=first_of(gate_beside_up, standard_readings),
+    layer=layer,
+    names={
+        "model.layers.{bid}.post_self_attn_layernorm": "blk.{bid}.post_attention_norm",
+        "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.ffn_norm",
+        "model.layers.{bid}.post_mlp_layernorm": "blk.{bid}.post_ffw_norm",
+    },
+    huggingface={  # transformers, Glm4Config
+        "block_count": 40,
+        "context_length": 131072,
+        "embedding_length": 4096,
+        "feed_forward_length": 13696,
+        "attention.head_count": 32,
+        "attention.head_count_kv": 2,
+        "attention.key_length": 128,
+        "vocab_size": 151552,
+        "tied_embeddings": False,
+        "rope.partial_rotary_factor": 0.5,
+    },
+)

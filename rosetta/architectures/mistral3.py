@@ -1,0 +1,64 @@
+"""Ministral 3 and Devstral 2: mistral with queries that grow with the logarithm of their position."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
+from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of, sequential
+from rosetta.graph import Stage
+from rosetta.ops.op import Settings
+from rosetta.ops.rotary import Rotary
+from rosetta.ops.temperature import Temperature
+
+
+def settings(read: Any) -> None:
+    """By how much queries grow, and after how many positions: those of the context before it was stretched."""
+    context = read.config["context_length"].value
+    tables = ("rope_parameters", "rope_scaling")
+    read.take(
+        "attention.temperature_scale",
+        "number",
+        Default(apr=0.0, gguf=0.0, huggingface=0.1),
+        tuple(f"{table}.llama_4_scaling_beta" for table in tables),
+    )
+    stretched = tuple(f"{table}.original_max_position_embeddings" for table in tables)
+    stated = read.raw("rope.scaling.original_context_length")
+    read.take("attention.temperature_length", "count", stated.value if stated else context, stretched)
+
+
+def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
+    """A layer of the llama family, its rotated queries scaled."""
+    return sequential(
+        output_of(n - 1),
+        attention(
+            norm=a.norm_of("attn_norm"),
+            rope=Rotary(INTERLEAVED),
+            after_rope={"q": Temperature()}.get,
+            scores=scores_of(c),
+        ),
+        feed_forward(norm=a.norm_of("ffn_norm")),
+    )
+
+
+MISTRAL3 = Architecture(
+    "mistral3",
+    gguf="mistral3",
+    classes=("Ministral3ForCausalLM", "Mistral3ForConditionalGeneration", "ministral3"),
+    norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
+    rope=INTERLEAVED,
+    settings=settings,
+    layer=layer,
+    huggingface={  # transformers, Ministral3Config
+        "block_count": 34,
+        "context_length": 262144,
+        "embedding_length": 4096,
+        "feed_forward_length": 14336,
+        "attention.head_count": 32,
+        "attention.head_count_kv": 8,
+        "attention.key_length": 128,
+        "attention.sliding_window": 0,
+        "vocab_size": 131072,
+        "tied_embeddings": False,
+    },
+)

@@ -1,0 +1,64 @@
+"""MPT: ALiBi in place of rotary, LayerNorms without bias, q, k and v clamped in some."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rosetta.architectures.architecture import Architecture, Default
+from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of, sequential
+from rosetta.graph import Stage
+from rosetta.ops.op import Settings
+
+ALIBI = "attention.max_alibi_bias"
+
+
+def settings(read: Any) -> None:
+    """ALiBi's largest exponent, 0 where there is none; where q, k and v are clamped; the width of the network."""
+    read.take("attention.clamp_kqv", "number", 0.0, ("attn_config.clip_qkv",), note="not clamped")
+    switched = read.spelled("attn_config.alibi")
+    off = read.container.kind == "huggingface" and switched is not None and not switched.value
+    default = Default(apr=0.0, gguf=0.0, huggingface=8.0)
+    read.take(ALIBI, "number", default, () if off else ("attn_config.alibi_bias_max",))
+    if off:
+        read.fixed(ALIBI, 0.0, "attn_config.alibi is off")
+    ratio = read.spelled("expansion_ratio")
+    if ratio is not None and read.container.kind == "huggingface":
+        width = ratio.value * read.config["embedding_length"].value
+        read.fixed("feed_forward_length", int(width), "expansion_ratio × the embedding length")
+
+
+def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
+    """Attention whose scores fall with distance, then a network without a gate."""
+    return sequential(
+        output_of(n - 1),
+        attention(
+            norm=a.norm_of("attn_norm"),
+            rope=None,
+            clamp="attention.clamp_kqv",
+            scores=scores_of(c, alibi=ALIBI),
+        ),
+        feed_forward(norm=a.norm_of("ffn_norm"), gated=False),
+    )
+
+
+MPT = Architecture(
+    "mpt",
+    gguf="mpt",
+    classes=("MPTForCausalLM", "MptForCausalLM"),
+    norm="layer",
+    norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
+    activation="gelu",
+    gated=False,
+    rope=None,
+    learned_positions=True,
+    settings=settings,
+    layer=layer,
+    huggingface={  # transformers, MptConfig
+        "block_count": 24,
+        "context_length": 2048,
+        "embedding_length": 2048,
+        "attention.head_count": 16,
+        "vocab_size": 50368,
+        "tied_embeddings": True,
+    },
+)

@@ -1,0 +1,42 @@
+"""Phi-1 to Phi-2: attention and network side by side behind one LayerNorm, a part of each head rotated, biases
+everywhere."""
+
+from __future__ import annotations
+
+from rosetta.architectures.architecture import Architecture, Default
+from rosetta.architectures.builders import attention, feed_forward, output_of, parallel
+from rosetta.graph import Stage
+from rosetta.ops.op import Settings
+from rosetta.ops.rotary import SPLIT_HALF, Rotary
+
+
+def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
+    """Both blocks read the same norm."""
+    return parallel(
+        output_of(n - 1),
+        attention(norm=a.norm_of("attn_norm"), rope=Rotary(SPLIT_HALF)),
+        feed_forward(norm=None, gated=False),
+    )
+
+
+PHI2 = Architecture(
+    "phi2",
+    gguf="phi2",
+    classes=("PhiForCausalLM", "phi"),
+    norm="layer",
+    norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
+    activation="gelu_tanh",
+    gated=False,
+    layer=layer,
+    huggingface={  # transformers, PhiConfig
+        "block_count": 24,
+        "context_length": 2048,
+        "embedding_length": 2048,
+        "feed_forward_length": 8192,
+        "attention.head_count": 32,
+        "attention.head_count_kv": 32,
+        "vocab_size": 51200,
+        "tied_embeddings": False,
+        "rope.partial_rotary_factor": 0.5,
+    },
+)

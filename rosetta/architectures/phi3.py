@@ -1,0 +1,35 @@
+"""Phi-3 and Phi-4: q, k and v in one tensor, gate and up in another; long contexts by two lists of rope factors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rosetta.architectures.architecture import Architecture, Default
+from rosetta.architectures.readings import first_of, gate_beside_up, standard_readings
+
+
+def settings(read: Any) -> None:
+    """No window in a GGUF file: llama.cpp reads it and switches it off (models/phi3.cpp)."""
+    if read.container.kind == "gguf":
+        read.fixed("attention.sliding_window", 0, "llama.cpp switches it off")
+
+
+PHI3 = Architecture(
+    "phi3",
+    gguf="phi3",
+    classes=("Phi3ForCausalLM",),
+    norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
+    settings=settings,
+    readings=first_of(gate_beside_up, standard_readings),
+    huggingface={  # transformers, Phi3Config
+        "block_count": 32,
+        "context_length": 4096,
+        "embedding_length": 3072,
+        "feed_forward_length": 8192,
+        "attention.head_count": 32,
+        "attention.head_count_kv": 32,
+        "attention.sliding_window": 0,
+        "vocab_size": 32064,
+        "tied_embeddings": False,
+    },
+)

@@ -1,0 +1,34 @@
+"""Qwen 1: llama with q, k and v in one tensor and a bias on them; its files count gate and up as one width."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rosetta.architectures.architecture import Architecture, Default
+
+
+def settings(read: Any) -> None:
+    """The width of gate and up is half of what the files say (llama.cpp, models/qwen.cpp)."""
+    width = read.config["feed_forward_length"]
+    read.fixed("feed_forward_length", width.value // 2, f"half of {width.key or 'the default'}")
+    if read.container.kind == "huggingface":
+        read.take("attention.layer_norm_rms_epsilon", "number", 1e-6, ("layer_norm_epsilon",))
+
+
+QWEN = Architecture(
+    "qwen",
+    gguf="qwen",
+    classes=("QWenLMHeadModel",),
+    norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
+    settings=settings,
+    huggingface={  # configuration_qwen.py of Qwen/Qwen-7B
+        "block_count": 32,
+        "context_length": 8192,
+        "embedding_length": 4096,
+        "feed_forward_length": 22016,
+        "attention.head_count": 32,
+        "attention.key_length": 128,
+        "vocab_size": 151936,
+        "tied_embeddings": False,
+    },
+)

@@ -1,0 +1,76 @@
+"""Where a file or folder lies while it is written, and how it comes by its name: whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rosetta.errors import UsageError
+
+ANOTHER = "name a new file with -o"
+
+
+@contextmanager
+def unfinished(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """A place in a temporary folder beside `path`; what is written there gets the name when the block ends well.
+
+    Args:
+        path: the file or folder to be made.
+        replace: whether an existing file may give way to it; nothing is waited for then. Else nothing is
+            overwritten, and what gets the name is on the disk.
+
+    Raises:
+        UsageError: the folder of `path` does not exist or may not be written, or the name is taken.
+    """
+    with folder_beside(path) as folder:
+        place = folder / path.name
+        yield place
+        if replace:
+            os.replace(place, path)
+        else:
+            publish(place, path)
+
+
+@contextmanager
+def folder_beside(path: Path) -> Iterator[Path]:
+    """A temporary folder next to `path`, removed at the end with whatever was not moved out of it.
+
+    Raises:
+        UsageError: the folder of `path` does not exist or may not be written.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix=f".{path.name[:64]}.", dir=path.parent)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise UsageError(f"cannot be written: {reason}", file=path) from error
+    with folder as name:
+        yield Path(name)
+
+
+def publish(finished: Path, target: Path) -> None:
+    """Give a finished file or folder its name, once it is on the disk.
+
+    Raises:
+        UsageError: something has taken the name meanwhile.
+    """
+    for path in [finished] if finished.is_file() else [*finished.iterdir(), finished]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    refuse_existing(target)
+    os.rename(finished, target)
+
+
+def refuse_existing(target: Path) -> None:
+    """Raise if there is anything of that name, a dangling link too.
+
+    Raises:
+        UsageError: there is.
+    """
+    if os.path.lexists(target):
+        raise UsageError("exists already, and nothing is overwritten", file=target, remedy=ANOTHER)
