@@ -32,6 +32,7 @@ from rosetta.compare.results import (
 )
 from rosetta.compare.settings import compare_config
 from rosetta.compare.verdict import verdict
+from rosetta.diagnose.chat import chat_findings, chat_notes
 from rosetta.diagnose.engine import Engine
 from rosetta.diagnose.latent import latent_findings, shown_or_latent
 from rosetta.diagnose.operands import open_operands
@@ -184,6 +185,7 @@ def _diagnosed(
     findings = tokenizer_findings(models, tokenized, reference)
     findings += shown_or_latent(engine, lockstep, tokenized.run)
     findings += latent_findings(models, repaired, reference, findings)
+    findings += chat_findings(models, tokenized.tokenizers, reference, findings)
     return findings
 
 
@@ -215,6 +217,7 @@ def _of_models(models: dict[Side, Model], tokens: int) -> list[str]:
     return [
         *hidden_from(tokens, *models.values()),
         *(note for model in models.values() if (note := beyond_context(tokens, model)) is not None),
+        *chat_notes(models),
         *(note for model in models.values() for note in _notes(model)),
     ]
 
