@@ -20,6 +20,7 @@ from rosetta.architectures.readings import Stored
 from rosetta.config import LARGEST_BLOCK_COUNT, Config, Value, read_config, rope_scaling_from_tensors
 from rosetta.containers import open_container
 from rosetta.containers.container import Container, Setting, TensorEntry
+from rosetta.containers.foreign import refusal_of_quantised
 from rosetta.errors import DamagedFileError, UnsupportedError
 from rosetta.graph import Graph
 from rosetta.names import canonical_names
@@ -181,6 +182,9 @@ def build_model(
             file=container.path,
             remedy="give the file that holds the weights; rosetta tokenize reads a vocabulary alone",
         )
+    packed = refusal_of_quantised(container.path, container.metadata, container.tensors)
+    if packed is not None:
+        raise packed
     names = canonical_names(container.tensors, architecture, _layers_named(container))
     entries: dict[str, TensorEntry] = {}
     for source, name in names.items():

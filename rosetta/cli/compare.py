@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -23,14 +24,24 @@ from rosetta.cli.options import (
     refuse_unreadable,
 )
 from rosetta.cli.outputs import Targets, takes_stdout, with_outputs
-from rosetta.cli.terminal import Terminal, deliver, show
+from rosetta.cli.run_facts import run_facts, started_now
+from rosetta.cli.terminal import Terminal, deliver, show, width
 from rosetta.compare.options import DEFAULT_THRESHOLD, Options
 from rosetta.errors import UsageError
-from rosetta.report.exit_code import exit_code
+from rosetta.report.exit_code import assertion, failures
+from rosetta.report.view import View, layer_ranges
 
 if TYPE_CHECKING:
     from rosetta.compare.listener import Listener
     from rosetta.report.report import Report
+
+
+class Detail(StrEnum):
+    """How much of the stages a report says."""
+
+    summary = "summary"
+    stages = "stages"
+    tokens = "tokens"
 
 
 def command(app: typer.Typer) -> None:
@@ -56,9 +67,13 @@ def compare(
     assert_match: Annotated[
         bool, typer.Option("--assert-match", help="Exit 1 when they diverge, 3 when nothing was compared.")
     ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="With --assert-match: drift and latent findings fail too.")
-    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="All that --fail-on may name.")] = False,
+    fail_on: Annotated[
+        str | None,
+        typer.Option(
+            "--fail-on", metavar="WHAT,…", help="With --assert-match: what else exits 1, of latent and drift."
+        ),
+    ] = None,
     reference: Believed = Reference.right,
     stop_at_first: Annotated[
         bool, typer.Option("--stop-at-first", help="Stop at the first divergent stage, once diagnosed.")
@@ -79,6 +94,14 @@ def compare(
         ),
     ] = 0,
     quiet: Annotated[bool, typer.Option("-q", help="Only the verdict.")] = False,
+    layers: Annotated[str | None, typer.Option(metavar="0-4,…", help="Layers that -v shows.")] = None,
+    stage: Annotated[
+        str | None, typer.Option(metavar="GLOB", help="Stages that -v shows: k, '*_rope', 'layers.3.*'.")
+    ] = None,
+    detail: Annotated[
+        Detail, typer.Option(help="What the report says of stages: nothing, each, each token of each.")
+    ] = Detail.stages,
+    hashed: Annotated[bool, typer.Option("--hash", help="SHA-256 of both operands in the report.")] = False,
     targets: Targets,
 ) -> None:
     """Compare two models stage by stage; where they differ, find out why and prove it.
@@ -91,8 +114,12 @@ def compare(
     """
     if quiet and verbose:
         raise UsageError("-q and -v exclude each other")
-    if strict and not assert_match:
-        raise UsageError("--strict asserts nothing by itself", remedy="add --assert-match")
+    if (layers is not None or stage is not None) and not verbose:
+        raise UsageError("--layers and --stage choose what -v shows", remedy="add -v")
+    if (strict or fail_on is not None) and not assert_match:
+        name = "--strict" if strict else "--fail-on"
+        raise UsageError(f"{name} asserts nothing by itself", remedy="add --assert-match")
+    failing, started = failures(fail_on, strict=strict), started_now()
     options = given_options(
         prompt=prompt,
         prompt_file=prompt_file,
@@ -103,20 +130,43 @@ def compare(
         dtype=dtype,
     )
     options = replace(options, stop_at_first=stop_at_first, diagnose=not no_diagnose)
-    with Terminal(quiet=quiet, each=verbose > 0) as listener:
-        report = _report(left, right, options, listener)
+    view = View(-1 if quiet else verbose, layers=layer_ranges(layers), stage=stage)
+    asked = Asked(options, detail.value, started, hashed)
+    with Terminal(quiet=quiet, each=verbose > 0, shows_layer=view.shows_layer) as listener:
+        report = _report(left, right, asked, listener)
+    limit = options.threshold_is_explicit
+    result = assertion(report, assert_match=assert_match, fail_on=failing, threshold_is_explicit=limit)
+    report = report.model_copy(update={"assertion": result})
     from rosetta.report.text import render
 
-    show(render(report, -1 if quiet else verbose), to_stderr=takes_stdout(targets))
+    to_stderr = takes_stdout(targets)
+    show(render(report, replace(view, width=width(to_stderr=to_stderr))), to_stderr=to_stderr)
     for output, target in targets.items():
         deliver(output.render(report), target)
-    limit = options.threshold_is_explicit
-    raise typer.Exit(exit_code(report, assert_match=assert_match, strict=strict, threshold_is_explicit=limit))
+    raise typer.Exit(result.exit_code)
 
 
-def _report(left: str, right: str, options: Options, listener: Listener) -> Report:
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of the comparison and of its report.
+
+    Args:
+        options: how to compare.
+        detail: how much of the stages the report says.
+        started: when the program began.
+        hashed: whether the report has the operands' SHA-256.
+    """
+
+    options: Options
+    detail: Literal["summary", "stages", "tokens"] = "stages"
+    started: str = ""
+    hashed: bool = False
+
+
+def _report(left: str, right: str, asked: Asked, listener: Listener) -> Report:
     refuse_unreadable(left, right)
     from rosetta.diagnose import compare_operands  # imports torch: not before there is something to compute
     from rosetta.report.build import build_report
 
-    return build_report(compare_operands(left, right, options, listener))
+    comparison = compare_operands(left, right, asked.options, listener)
+    return build_report(comparison, asked.detail, run_facts(asked.started), hashed=asked.hashed)

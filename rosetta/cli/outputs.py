@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
-from rosetta.cli.terminal import STDOUT, check_target
+from rosetta.cli.program import in_one_sentence
+from rosetta.cli.run_facts import run_facts, started_now
+from rosetta.cli.terminal import STDOUT, check_target, deliver
 from rosetta.errors import UsageError
 from rosetta.report import Output, outputs
 
@@ -24,7 +26,14 @@ def with_outputs(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def wrapper(**arguments: Any) -> None:
         wanted = {output: arguments.pop(name) for name, output in found.items()}
-        command(**arguments, targets=checked({output: target for output, target in wanted.items() if target}))
+        targets = {output: target for output, target in wanted.items() if target}
+        try:
+            command(**arguments, targets=checked(targets))
+        except typer.Exit:
+            raise
+        except Exception as error:
+            deliver_error(targets, error, str(arguments["left"]), str(arguments["right"]))
+            raise
 
     signature = inspect.signature(command, eval_str=True)
     options = [_option(output) for output in found.values()]
@@ -32,6 +41,44 @@ def with_outputs(command: Callable[..., None]) -> Callable[..., None]:
     vars(wrapper)["__signature__"] = signature.replace(parameters=parameters)
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapper
+
+
+def deliver_error(targets: Targets, error: Exception, left: str = "", right: str = "") -> None:
+    """Write every report that was asked for, saying why there is none: yesterday's must not stand there.
+
+    Args:
+        targets: of the reports; one that cannot be written is left.
+        error: why.
+        left, right: the operands, where they are known.
+    """
+    writable = {output: target for output, target in targets.items() if _is_writable(target)}
+    if not writable:
+        return
+    from rosetta.report.build import error_report  # imports torch: not at the program's start
+
+    report = error_report({"left": left, "right": right}, in_one_sentence(error), run_facts(started_now()))
+    for output, target in writable.items():
+        deliver(output.render(report), target)
+
+
+def named_targets(arguments: Sequence[str]) -> Targets:
+    """The targets that a command line names which could not be parsed."""
+    found: dict[Output, str] = {}
+    for output in outputs():
+        option = f"--{output.name}"
+        for argument, following in zip(arguments, [*arguments[1:], ""], strict=False):
+            target = following if argument == option else argument.removeprefix(f"{option}=")
+            if target and (argument == option or target != argument):
+                found[output] = target
+    return found
+
+
+def _is_writable(target: str) -> bool:
+    try:
+        check_target(target)
+    except UsageError:
+        return False
+    return True
 
 
 def checked(targets: Targets) -> Targets:

@@ -55,6 +55,10 @@ def repair(
     reference: Believed = Reference.right,
     device: OnDevice = Device.cpu,
     dtype: InPrecision = Precision.float32,
+    allow_copy: Annotated[
+        bool,
+        typer.Option("--allow-copy", help="Even if more than a tenth of it comes from the other file."),
+    ] = False,
     quiet: Annotated[bool, typer.Option("-q", help="Only the last verdict.")] = False,
 ) -> None:
     """Write a copy of the wrong file with every confirmed repair in it, and
@@ -63,7 +67,8 @@ def repair(
     The wrong file is the one that the findings accuse. Neither input is
     touched, and nothing that exists is overwritten. Bytes that no repair
     concerns are copied as they are; nothing is quantised again. What the file
-    no longer holds is taken from the other one, and said.
+    no longer holds is taken from the other one, and said; where that is more
+    than a tenth of it, the two are hardly one model, and it is refused.
 
     Exits 0 when the written file matches (or drifts as its dtypes explain) and
     nothing is left to repair, 1 when it does not. With nothing to repair no
@@ -92,7 +97,7 @@ def repair(
     from rosetta.report.summary import verdict_line
 
     with Terminal(quiet=quiet) as listener:
-        done = repair_operands(left, right, Path(output), options, listener)
+        done = repair_operands(left, right, Path(output), options, listener, allow_copy=allow_copy)
     before, after = build_report(done.before), build_report(done.after or done.before)
     verdicts = verdict_line(before), verdict_line(after)
     show(f"{verdicts[1]}\n" if quiet else render(done, output, verdicts))

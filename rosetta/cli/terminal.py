@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
@@ -17,22 +19,43 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 STDOUT = "-"
+HEARTBEAT = 10.0  # seconds between two lines about work that takes long, where there is no progress bar
+NARROWEST = 20  # columns; a screen that says it has fewer has no size
 
 
 def show(text: str, *, to_stderr: bool = False) -> None:
-    """Print rendered text, with colours where a person watches.
+    """Print rendered text: with colours where a person watches, no wider than the screen, in marks that it has.
 
     Args:
         text: lines, each ended by a line break.
         to_stderr: whether stdout belongs to something else.
     """
     stream = sys.stderr if to_stderr else sys.stdout
+    text = _fitted(text, to_stderr=to_stderr)
     if not _is_coloured(stream):
         return _write(stream, text)
     from rosetta.report.text import coloured
 
     with _quiet_pipe(stream):
-        _console(stream).print(coloured(text), end="", soft_wrap=True)
+        _console(stream).print(coloured(_spelled(stream, text)), end="", soft_wrap=True)
+
+
+def _fitted(text: str, *, to_stderr: bool) -> str:
+    """Text cut into lines that the screen has room for."""
+    columns = width(to_stderr=to_stderr)
+    if columns is None:
+        return text
+    from rosetta.report.screen import wrapped
+
+    return wrapped(text, columns)
+
+
+def width(*, to_stderr: bool = False) -> int | None:
+    """Columns of the screen that results go to; None where they go to a pipe or a file."""
+    stream = sys.stderr if to_stderr else sys.stdout
+    if stream is None or not stream.isatty():
+        return None
+    return max(NARROWEST, shutil.get_terminal_size().columns)
 
 
 def check_target(target: str) -> None:
@@ -74,22 +97,38 @@ class Terminal(Listener):
     Args:
         quiet: show nothing.
         each: a line of the load log for every tensor.
+        shows_layer: of which layers; None of what is outside them.
     """
 
-    def __init__(self, *, quiet: bool = False, each: bool = False) -> None:
-        self.quiet, self.each = quiet, each
+    def __init__(
+        self,
+        *,
+        quiet: bool = False,
+        each: bool = False,
+        shows_layer: Callable[[int | None], bool] = lambda layer: True,
+    ) -> None:
+        self.quiet, self.each, self.shows_layer = quiet, each, shows_layer
+        self._started = self._said = time.monotonic()
         self._progress: Any = None
         self._task: Any = None
 
     def __enter__(self) -> Self:
         if not self.quiet and sys.stderr is not None and sys.stderr.isatty():
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
 
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
+                TimeRemainingColumn(),
             )
             self._progress = Progress(*columns, console=_console(sys.stderr), transient=True)
             try:
@@ -110,27 +149,42 @@ class Terminal(Listener):
         """Print the load log of a side."""
         if self.quiet:
             return
+        from rosetta.report.folding import layer_of
         from rosetta.report.load_log import load_log
 
+        if self.each:
+            tensors = [tensor for tensor in tensors if self.shows_layer(layer_of(tensor.name))]
         text = "".join(one_line(line) + "\n" for line in load_log(label, tensors, each=self.each))
         if self._progress is None:
             _write(sys.stderr, text)
         else:
+            text = _fitted(text, to_stderr=True)
             self._progress.console.print(text, end="", soft_wrap=True, markup=False, highlight=False)
 
     def working(self, what: str, done: int, total: int) -> None:
-        """Move the progress bar."""
+        """Move the progress bar; where nobody watches one, say now and then how far it is and how long it takes."""
         if self._progress is None:
+            self._say(what, done, total)
             return
         if self._task is None:
             self._task = self._progress.add_task(what, total=None)
         self._progress.update(self._task, description=one_line(what), completed=done, total=total or None)
 
+    def _say(self, what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if self.quiet or now - self._said < HEARTBEAT:
+            return
+        self._said = now
+        spent = now - self._started
+        left = f", about {spent / done * (total - done):.0f} s left" if done and total else ""
+        far = f" of {total}" if total else ""
+        _write(sys.stderr, f"[ROSETTA] {one_line(what)}{far}: {spent:.0f} s so far{left}\n")
+
 
 def _write(stream: TextIO | None, text: str) -> None:
     with _quiet_pipe(stream):
         if stream is not None:
-            stream.write(text)
+            stream.write(_spelled(stream, text))
             stream.flush()
 
 
@@ -144,13 +198,46 @@ def _quiet_pipe(stream: TextIO | None) -> Any:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # nor may Python complain on exit
 
 
+def _spelled(stream: TextIO, text: str) -> str:
+    """Text with marks that the stream has: in a locale or an encoding without them, in ASCII."""
+    from rosetta.report.screen import MARKS, in_ascii
+
+    try:
+        "".join(MARKS).encode(getattr(stream, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return in_ascii(text)
+    return in_ascii(text) if _is_plain_locale() else text
+
+
+def _is_plain_locale() -> bool:
+    """Whether a person has asked for ASCII: `LANG=C`, which Python answers with UTF-8 all the same (PEP 538, 540)."""
+    if os.environ.get("PYTHONIOENCODING") or os.environ.get("PYTHONUTF8") == "1":
+        return False
+    coerced = os.environ.get("LC_CTYPE") == "C.UTF-8" and os.environ.get("LANG") == "C"
+    names = ("LC_ALL", "LANG") if coerced else ("LC_ALL", "LC_CTYPE", "LANG")
+    first = next((value for name in names if (value := os.environ.get(name))), "")
+    return first in ("C", "POSIX")
+
+
 def _is_coloured(stream: TextIO | None) -> bool:
-    """Whether colours are wanted: https://no-color.org, and terminals that know none."""
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    return stream is not None and stream.isatty() and not plain
+    """Whether colours are wanted: https://no-color.org, https://force-color.org, and terminals that know none."""
+    if stream is None or os.environ.get("NO_COLOR"):
+        return False
+    if _is_forced():
+        return True
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _is_forced() -> bool:
+    return os.environ.get("FORCE_COLOR", "") not in ("", "0")
 
 
 def _console(stream: TextIO) -> Console:
     from rich.console import Console  # costs start-up time, and only a terminal needs it
 
-    return Console(file=stream, highlight=False)
+    if not _is_forced():
+        return Console(file=stream, highlight=False)
+    known = os.environ.get("COLORTERM", "") in ("truecolor", "24bit")
+    return Console(
+        file=stream, highlight=False, force_terminal=True, color_system="truecolor" if known else "standard"
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+
 from rosetta.compare.settings import agree
 from rosetta.model import Model
 from rosetta.settings_table import KEYS, Prompt
@@ -34,6 +36,45 @@ def hidden_from(count: int, left: Model, right: Model) -> list[str]:
                 f"{key} differs, and shows from {needed} tokens on; this prompt has {count}: --prompt auto has enough"
             )
     return said
+
+
+def beyond_context(count: int, model: Model) -> str | None:
+    """A note where a prompt is longer than the context that a model's config states; None where it is not."""
+    most = model["context_length"] if "context_length" in model.config else None
+    if not isinstance(most, int) or count <= most:
+        return None
+    return (
+        f"{model.container.path}: the prompt has {count:,} tokens, and the config a context of {most:,}: the model was "
+        "not trained to go so far"
+    )
+
+
+def shown_by_auto(count: int, differing: Iterable[str], shown: Collection[str], *, asked: bool) -> str:
+    """What `--prompt auto` has shown of two configs, and what it has not, in one sentence.
+
+    Args:
+        count: tokens that were run.
+        differing: keys in which the configs differ.
+        shown: keys that a cause found on this prompt names.
+        asked: whether causes were looked for at all.
+    """
+    keys = list(differing)
+    start = f"--prompt auto: {counted_tokens(count)}"
+    if not keys:
+        return f"{start}; the two configs do not differ"
+    if not asked:
+        return f"{start} for {', '.join(keys)}; whether they show is only known with a diagnosis"
+    seen, hidden = [k for k in keys if k in shown], [k for k in keys if k not in shown]
+    parts = [f"shown: {', '.join(seen)}"] * bool(seen)
+    parts += [f"could not be shown, by its size or by the noise of the dtypes: {', '.join(hidden)}"] * bool(
+        hidden
+    )
+    return f"{start}; {'; '.join(parts)}"
+
+
+def counted_tokens(count: int) -> str:
+    """`1 token`, `2 tokens`."""
+    return f"{count} token" if count == 1 else f"{count} tokens"
 
 
 def shortest_ids(left: Model, right: Model) -> list[int]:

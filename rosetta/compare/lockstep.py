@@ -195,6 +195,8 @@ class Lockstep:
             rms_diff=metrics.rms_diff if metrics else None,
             rel_l2=metrics.rel_l2 if metrics else None,
             cosine=metrics.cosine if metrics else None,
+            scale=metrics.scale if metrics else None,
+            rel=metrics.rel if metrics else None,
             by_token=None if metrics is None else list(metrics.by_token),
             worst=metrics.worst if metrics else None,
             local=outcome.local,
@@ -218,6 +220,11 @@ class Lockstep:
             right_ends=None if right is None else ends(right),
             worst=metrics.spots if metrics else [],
             weight_dims=dims,
+            differing=[
+                (weight, pair.worst_ratio)
+                for weight in outcome.differing
+                if (pair := self.stored.weight_pair(weight)) is not None
+            ],
             not_computable={lanes.side(role): str(reason) for role, reason in outcome.reasons.items()},
         )
 

@@ -27,7 +27,10 @@ Spot = tuple[Worst, list[float], list[float]]
 
 @dataclass(frozen=True)
 class Metrics:
-    """Difference of two finite tensors of one shape, `b` being the reference; `spots` are the worst positions."""
+    """Difference of two finite tensors of one shape, `b` being the reference; `spots` are the worst positions.
+
+    `scale` is the reference's root mean square; None where both are one value that is not held whole.
+    """
 
     max_diff: float
     mean_diff: float
@@ -37,6 +40,14 @@ class Metrics:
     by_token: list[float]
     worst: Worst
     spots: list[Spot]
+    scale: float | None = None
+
+    @property
+    def rel(self) -> float | None:
+        """The largest difference over the reference's root mean square."""
+        if self.scale is None:
+            return 0.0 if self.max_diff == 0 else None
+        return self.max_diff / self.scale if self.scale else (math.inf if self.max_diff else 0.0)
 
     @property
     def size(self) -> float:
@@ -58,7 +69,11 @@ def difference(a: Value, b: Value, left_is_a: bool, token_axis: int = 0) -> Metr
         zeros = [0.0] * shape[token_axis]
         first = float(_first(b).flatten()[0]) if count else 0.0
         return Metrics(
-            0.0, 0.0, 0.0, 0.0, 1.0, zeros, Worst(index=[0] * len(shape), left=first, right=first), []
+            *(0.0, 0.0, 0.0, 0.0, 1.0),
+            by_token=zeros,
+            worst=Worst(index=[0] * len(shape), left=first, right=first),
+            spots=[],
+            scale=rms(b) if isinstance(b, Tensor) else None,
         )
     parts = [part for some in each_part(lambda x, y: _parts(x, y, token_axis), a, b) for part in some]
     starts = accumulate((part.size for part in parts), initial=0)
@@ -82,6 +97,7 @@ def difference(a: Value, b: Value, left_is_a: bool, token_axis: int = 0) -> Metr
         by_token=by_token.tolist(),
         worst=spots[0][0],
         spots=spots,
+        scale=norm_b / math.sqrt(count),
     )
 
 

@@ -14,7 +14,8 @@ from rosetta.runtimes.trace import Recording, trace_tokens
 from rosetta.tokenizer import Tokenizer, load_tokenizer
 
 AUTO = "auto"
-"""As a prompt: the shortest token sequence that can show every difference found in config."""
+"""As a prompt: the shortest token sequence that can show every difference found in config; what it did not show is
+said after the run."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,7 @@ def tokenize(left: Model, right: Model, options: Options) -> Tokenized:
     tokenizers, notes = _tokenizers(models, required=options.tokens is None and options.prompt != AUTO)
     if options.tokens is None and options.prompt == AUTO:
         run = shortest_ids(left, right)
-        notes.append(
-            f"--prompt auto: {len(run)} tokens, enough to show every difference between the two configs"
-        )
+        run = run[: int(min(len(run), max(left.position_count, right.position_count)))]
         return Tokenized(_diff(run, run), run, tokenizers, notes)
     if options.tokens is not None:
         ids: dict[Side, list[int]] = {side: list(options.tokens) for side in models}

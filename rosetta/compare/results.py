@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSche
 
 Side = Literal["left", "right"]
 Status = Literal["ok", "faulty", "drift", "carried", "skipped"]
-Verdict = Literal["match", "drift", "divergent", "inconclusive"]
+Verdict = Literal["match", "drift", "divergent", "inconclusive", "error"]
 
 
 def _strict(value: float) -> float | str:
@@ -155,6 +155,9 @@ class StageDetail(Result):
     left_ends: tuple[list[float], list[float]] | None = None
     right_ends: tuple[list[float], list[float]] | None = None
     worst: list[tuple[Worst, list[float], list[float]]] = []
+    differing: list[tuple[str, float]] = []
+    """Weights in use of which a block differs by more than its dtypes explain, and how many times more; infinite
+    where they leave no room at all."""
     """The worst positions, each with the values around it on both sides."""
     weight_dims: list[tuple[str, list[int] | None, list[int] | None]] = []
     """Canonical weight name and the row-major dims that each file stores."""
@@ -188,6 +191,10 @@ class StageDiff(Result):
     """Norm of the difference over the norm of the reference."""
     cosine: Number | None = None
     """Cosine similarity of the two results."""
+    scale: Number | None = None
+    """Root mean square of the reference's values: what `max_diff` is large or small beside."""
+    rel: Number | None = None
+    """`max_diff` over `scale`."""
     by_token: list[Number] | None = None
     """The largest absolute difference at each token."""
     worst: Worst | None = None
@@ -227,6 +234,12 @@ class Evidence(Result):
     """With the repair applied in memory."""
     predicted: Number | None = None
     """What the declared dtypes and the arithmetic explain."""
+    ratio_before: Number | None = None
+    """The figure that decides, as stored: the largest local error over its predicted noise, above 1 a fault; where a
+    block of a weight alone gave the fault away, that block's difference over what its dtypes explain.
+    Null when the stage cannot be computed, or ids and not values are compared."""
+    ratio_after: Number | None = None
+    """The largest local error over its predicted noise, with the repair."""
     from_reference: str | None = None
     """What the repair took from the reference, because the file no longer holds it."""
 

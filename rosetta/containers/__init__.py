@@ -15,7 +15,7 @@ from typing import Protocol, cast
 
 from rosetta.containers.container import Container, Setting, TensorEntry, TensorInput
 from rosetta.containers.file_bytes import FileBytes
-from rosetta.containers.foreign import refusal_of_file, refusal_of_folder
+from rosetta.containers.foreign import refusal_of_file, refusal_of_folder, refusal_of_missing
 
 __all__ = ["Container", "Setting", "TensorEntry", "TensorInput", "open_container"]
 
@@ -41,6 +41,8 @@ def open_container(path: str | Path) -> Container:
     path = Path(path)
     is_folder = os.path.isdir(path)  # False, not an error, for a path that no system could have
     head = b""
+    if not is_folder and _is_missing(path):
+        raise refusal_of_missing(path)
     if not is_folder:
         file = FileBytes(path)
         head = file.bytes(0, min(_HEAD, file.size))
@@ -49,6 +51,17 @@ def open_container(path: str | Path) -> Container:
         if opener.recognises(path, head):
             return opener.open(path)
     raise refusal_of_folder(path) if is_folder else refusal_of_file(path, head)
+
+
+def _is_missing(path: Path) -> bool:
+    """Whether nothing is at a path that could be one."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):  # said where the file is opened
+        return False
+    return False
 
 
 @cache

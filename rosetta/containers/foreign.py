@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import struct
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from rosetta.errors import DamagedFileError, RosettaError, UnsupportedError, UsageError, unreadable
 
@@ -12,6 +16,12 @@ _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _ZIP = b"PK\x03\x04"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _GGML_MAGICS = (b"lmgg", b"fmgg", b"tjgg", b"algg")  # llama.cpp before GGUF: ggml, ggmf, ggjt, ggla
+_SCHEME = re.compile(r"(\w+):/+(.*)")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_BLOB = re.compile(r"sha256[-:][0-9a-f]+")
+_MANIFEST = 1 << 20  # bytes
+# What GPTQ, AWQ, bitsandbytes, compressed-tensors and FP8 folders keep beside or in place of a weight.
+_PACKED = (".qweight", ".qzeros", ".absmax", ".SCB", ".weight_packed", ".weight_scale", ".weight_scale_inv")
 _GIT_LFS = b"version https://git-lfs"
 
 SAFE = "open it with transformers and save it with save_pretrained, which writes safetensors"
@@ -43,6 +53,8 @@ def refusal_of_file(path: Path, head: bytes) -> RosettaError:
     if head.startswith(_GIT_LFS):
         return DamagedFileError("is a Git LFS pointer, not the model", file=path, remedy="run git lfs pull")
     if _is_text(head):
+        if (ollama := _refusal_of_ollama(path)) is not None:
+            return ollama
         if path.name == "config.json" or path.name.endswith(".safetensors.index.json"):
             remedy = "give the folder that holds it"
             return UsageError("is one file of a Hugging Face folder", file=path, remedy=remedy)
@@ -54,6 +66,10 @@ def refusal_of_file(path: Path, head: bytes) -> RosettaError:
 def refusal_of_folder(path: Path) -> RosettaError:
     """The error for a folder without a config.json."""
     names = names_in(path)
+    if "snapshots" in names:
+        return _refusal_of_cache(path)
+    if "adapter_config.json" in names:
+        return _refusal_of_adapter(path)
     models = [name for name in names if name.endswith((".gguf", ".apr"))]
     if len(models) == 1:
         remedy = f"give the file: {path / models[0]}"
@@ -72,6 +88,54 @@ def refusal_of_folder(path: Path) -> RosettaError:
     return UsageError("is a folder without config.json and weights", file=path, remedy=_WANTED)
 
 
+def refusal_of_missing(path: Path) -> RosettaError:
+    """The error for a path at which there is nothing: often it is the name of a model somewhere else."""
+    text = path.as_posix()
+    scheme = _SCHEME.match(text)
+    if scheme and scheme[1] in ("http", "https"):
+        message = "is an address, and rosetta opens what lies on this machine"
+        return UsageError(message, file=f"{scheme[1]}://{scheme[2]}", remedy=_download(scheme[2]))
+    if _HUB_ID.fullmatch(text):
+        message = "no such file or folder; it looks like a model of the Hugging Face hub"
+        return UsageError(message, file=path, remedy=f"download it: {_hub_command(text)}")
+    return UsageError("no such file or directory", file=path, remedy="check the path")
+
+
+def refusal_of_quantised(path: Path, config: Mapping[str, Any], names: Iterable[str]) -> RosettaError | None:
+    """The error for a folder whose weights are packed by a quantisation scheme of its own; None where they are not.
+
+    Args:
+        path: the folder.
+        config: its config.json.
+        names: its tensors.
+    """
+    scheme = config.get("quantization_config")
+    if not isinstance(scheme, Mapping) or not any(name.endswith(_PACKED) for name in names):
+        return None
+    method = str(scheme.get("quant_method", "an unnamed scheme"))
+    bits = scheme.get("bits")
+    if bits is None:
+        bits = next((n for n in (4, 8) if scheme.get(f"load_in_{n}bit")), 8 if method == "fp8" else None)
+    said = f"is quantised with {method}" + (f", {bits} bits" if bits else "")
+    return UnsupportedError(
+        f"{said}, and its packed weights are not read",
+        file=path,
+        remedy="compare the folder that it was quantised from, or dequantise it with transformers and save_pretrained",
+    )
+
+
+def _download(address: str) -> str:
+    """How to get what an address names."""
+    host, _, rest = address.partition("/")
+    if host.endswith("huggingface.co") and (found := _HUB_ID.match(rest)):
+        return f"download it: {_hub_command(found[0])}"
+    return "download it, and give the file"
+
+
+def _hub_command(name: str) -> str:
+    return f"hf download {name} --local-dir {name.rpartition('/')[2]}"
+
+
 def names_in(folder: Path) -> list[str]:
     """The names of a folder's files, sorted.
 
@@ -84,7 +148,55 @@ def names_in(folder: Path) -> list[str]:
         raise unreadable(folder, error) from error
 
 
+def _refusal_of_cache(path: Path) -> RosettaError:
+    """A model's folder in the hub's cache: the model is one level down, under its revision."""
+    revisions = names_in(path / "snapshots") if (path / "snapshots").is_dir() else []
+    main = path / "refs" / "main"
+    wanted = main.read_text(errors="replace").strip() if main.is_file() else ""
+    revision = wanted if wanted in revisions else next(iter(revisions), "REVISION")
+    message = "is a folder of the Hugging Face cache, and holds its model under snapshots/"
+    return UsageError(message, file=path, remedy=f"give {path / 'snapshots' / revision}")
+
+
+def _refusal_of_adapter(path: Path) -> RosettaError:
+    """A folder with an adapter and not the model that it is for."""
+    try:
+        config = json.loads((path / "adapter_config.json").read_bytes())
+        base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
+    except (OSError, ValueError):
+        base = None
+    return UsageError(
+        f"holds an adapter{f' for {base}' if base else ''}, not a model",
+        file=path,
+        remedy="merge it into its base (peft: merge_and_unload, then save_pretrained), and give that folder",
+    )
+
+
+def _refusal_of_ollama(path: Path) -> RosettaError | None:
+    """What Ollama keeps beside its models; None where a file is none of it."""
+    if _BLOB.fullmatch(path.name):
+        message = "is an Ollama blob that holds a text (a template, parameters, a licence), not the model"
+        return UsageError(
+            message, file=path, remedy="give the model's blob: ollama show --modelfile NAME names it"
+        )
+    try:
+        manifest = json.loads(path.read_bytes()[:_MANIFEST])
+        layers = manifest["layers"] if isinstance(manifest, dict) else []
+        digest = next(layer["digest"] for layer in layers if layer["mediaType"].endswith("image.model"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
+        return None
+    blob = f"blobs/{str(digest).replace(':', '-')}"
+    return UsageError(
+        "is an Ollama manifest, not the model", file=path, remedy=f"give {blob} of the models folder"
+    )
+
+
 _WANTED = "give an .apr file, a GGUF file or a Hugging Face folder"
+
+
+def is_pointer(head: bytes) -> bool:
+    """Whether a file stands for one that Git LFS has not fetched."""
+    return head.startswith(_GIT_LFS)
 
 
 def is_safetensors(head: bytes) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 from rosetta.containers.container import TensorEntry
 from rosetta.containers.file_bytes import FileBytes
+from rosetta.containers.foreign import is_pointer
 from rosetta.containers.json_text import json_object
 from rosetta.containers.spool import TensorSource
 from rosetta.containers.values import COUNT
@@ -44,6 +45,10 @@ def read_header(file: FileBytes) -> tuple[dict[str, TensorEntry], dict[str, int]
     if file.size < 8:
         raise DamagedFileError(
             f"has {file.size} bytes, no safetensors header", file=file.path, remedy=_REMEDY
+        )
+    if is_pointer(file.bytes(0, min(file.size, 64))):
+        raise DamagedFileError(
+            "is a Git LFS pointer, not the weights", file=file.path, remedy="run git lfs pull"
         )
     (length,) = struct.unpack("<Q", file.bytes(0, 8))
     if length > _MAX_HEADER:

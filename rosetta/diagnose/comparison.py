@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
-from rosetta.compare.adequacy import hidden_from
+from rosetta.compare.adequacy import beyond_context, hidden_from, shown_by_auto
 from rosetta.compare.all_weights import compare_all_weights, strangers
 from rosetta.compare.listener import Listener
 from rosetta.compare.lockstep import Lockstep, LockstepResult
@@ -16,7 +17,7 @@ from rosetta.compare.options import Options
 from rosetta.compare.padding import without_padding
 from rosetta.compare.pair import ModelPair
 from rosetta.compare.pairing import Pairing
-from rosetta.compare.prompt import Tokenized, tokenize
+from rosetta.compare.prompt import AUTO, Tokenized, tokenize
 from rosetta.compare.results import (
     Compared,
     ConfigDiff,
@@ -31,6 +32,7 @@ from rosetta.compare.results import (
 )
 from rosetta.compare.settings import compare_config
 from rosetta.compare.verdict import verdict
+from rosetta.diagnose.chat import chat_findings, chat_notes
 from rosetta.diagnose.engine import Engine
 from rosetta.diagnose.latent import latent_findings, shown_or_latent
 from rosetta.diagnose.operands import open_operands
@@ -76,7 +78,9 @@ class Comparison:
 
 
 @one_thread_each()
-def compare_operands(left: str, right: str, options: Options, listener: Listener | None = None) -> Comparison:
+def compare_operands(
+    left: str | Path, right: str | Path, options: Options, listener: Listener | None = None
+) -> Comparison:
     """Compare two files or folders as the options say.
 
     Raises:
@@ -84,7 +88,7 @@ def compare_operands(left: str, right: str, options: Options, listener: Listener
     """
     started, listener = time.perf_counter(), listener or Listener()
     _refuse_missing_device(options)
-    operands: dict[Side, str] = {"left": left, "right": right}
+    operands: dict[Side, str] = {"left": str(left), "right": str(right)}
     models = open_operands(operands, listener)
     options = _believing_a_recorded_run(models, options)
     listener.working("tokenizing", 0, 0)
@@ -120,11 +124,26 @@ def compare_operands(left: str, right: str, options: Options, listener: Listener
         refuted=engine.refuted if engine else [],
         logits=compare_logits(result.logits, tokenized, pair.reference_side),
         compared=compared,
-        notes=[*tokenized.notes, *padding, *strangers(weights), *_of_models(models, len(tokenized.run))],
+        notes=[
+            *tokenized.notes,
+            *_auto(options, len(tokenized.run), config, findings),
+            *padding,
+            *strangers(weights),
+            *_of_models(models, len(tokenized.run)),
+        ],
         load_s=loaded - started,
         diagnose_s=engine.seconds if engine else 0.0,
         total_s=time.perf_counter() - started,
     )
+
+
+def _auto(options: Options, count: int, config: list[ConfigDiff], findings: list[Finding]) -> list[str]:
+    """A note of what `--prompt auto` showed."""
+    if options.tokens is not None or options.prompt != AUTO:
+        return []
+    differing = [row.key for row in config if row.status == "differs"]
+    shown = {finding.key for finding in findings if finding.key is not None and not finding.latent}
+    return [shown_by_auto(count, differing, shown, asked=options.diagnose)]
 
 
 def _refuse_missing_device(options: Options) -> None:
@@ -166,6 +185,7 @@ def _diagnosed(
     findings = tokenizer_findings(models, tokenized, reference)
     findings += shown_or_latent(engine, lockstep, tokenized.run)
     findings += latent_findings(models, repaired, reference, findings)
+    findings += chat_findings(models, tokenized.tokenizers, reference, findings)
     return findings
 
 
@@ -196,6 +216,8 @@ def _of_models(models: dict[Side, Model], tokens: int) -> list[str]:
     """What is to be known of the models: what so many tokens cannot show of them, what was made of their files."""
     return [
         *hidden_from(tokens, *models.values()),
+        *(note for model in models.values() if (note := beyond_context(tokens, model)) is not None),
+        *chat_notes(models),
         *(note for model in models.values() for note in _notes(model)),
     ]
 

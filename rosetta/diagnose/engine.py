@@ -14,6 +14,8 @@ from rosetta.diagnose.suspicion import suspicion
 from rosetta.graph import Node
 from rosetta.model import Model
 
+REAL_DROP = 0.9  # of the figure that decided: what falls by less has crossed a limit, and proves nothing
+
 
 class Engine:
     """Collects the findings of one run; see `Diagnoser`."""
@@ -86,8 +88,18 @@ def _own_names(fault: Fault, tensor: str | None) -> dict[str, Any]:
     return names
 
 
+def deciding_ratio(fault: Fault) -> float | None:
+    """The figure that a stage is faulty by: `Evidence.ratio_before`; None where it has no local error."""
+    local, pairs = fault.outcome.local, map(fault.pair.weight_pair, fault.outcome.differing)
+    if local is None or local.worst_ratio > 1:
+        return None if local is None else local.worst_ratio
+    return max((pair.worst_ratio for pair in pairs if pair is not None), default=local.worst_ratio)
+
+
 def _finding(fault: Fault, trial: Trial, proposal: Proposal) -> Finding:
-    local = trial.outcome.local
+    local, before = trial.outcome.local, deciding_ratio(fault)
+    after = 0.0 if local is None else local.worst_ratio
+    dropped = before is None or after <= REAL_DROP * before
     return Finding(
         kind=proposal.kind,
         side=fault.side(proposal.role),
@@ -101,12 +113,14 @@ def _finding(fault: Fault, trial: Trial, proposal: Proposal) -> Finding:
         actual=proposal.actual,
         message=proposal.message,
         recommendation=proposal.recommendation,
-        status="confirmed",
+        status="confirmed" if dropped else "suspected",
         evidence=Evidence(
             stage=fault.stage,
             before=local_of(fault.outcome),
             after=0.0 if local is None else local.max_diff,
             predicted=0.0 if local is None else local.predicted_max_diff,
+            ratio_before=before,
+            ratio_after=after,
             from_reference=proposal.from_reference,
         ),
     )

@@ -49,6 +49,13 @@ KINDS = (
         repair="The prompt is encoded as the reference begins it. Write add_bos_token and bos_token_id.",
     ),
     FindingKind(
+        "tokenizer.chat_template",
+        means="A conversation is written otherwise before it is encoded.",
+        why="A converter embeds an older template, the base model's or none; spaces and line breaks are trimmed on "
+        "the way.",
+        repair="The conversations are rendered with the reference's template. Embed that one.",
+    ),
+    FindingKind(
         "unexplained",
         means="The difference is located, and no cause of it is proven.",
         why="No hypothesis knows the cause, or several lie so close together that no repair of some brings the stage "

@@ -10,6 +10,7 @@ from rosetta.compare.lockstep import Lockstep
 from rosetta.compare.results import Finding, Side
 from rosetta.compare.settings import agree, has_no_place, plain
 from rosetta.compare.weights import compare_weights
+from rosetta.diagnose.advice import config_file, write_setting
 from rosetta.diagnose.engine import Engine
 from rosetta.diagnose.hypothesis import Proposal
 from rosetta.diagnose.setting_proposals import shown
@@ -97,7 +98,7 @@ def latent_findings(
             actual=plain(theirs.value),
             message=f"{key} is {shown(mine.value)}, the reference has {shown(theirs.value)}; "
             f"no stage of this run depends on it visibly{when}",
-            recommendation=f"write {mine.key or key} {shown(theirs.value)} into the {own.container.label} file",
+            recommendation=write_setting(own.container, key, mine, shown(theirs.value), shown(mine.value)),
             status="suspected",
             latent=True,
         )
@@ -114,7 +115,7 @@ def _contradictions(side: Side, model: Model, known: set[str]) -> Iterator[Findi
             key=key,
             actual=plain(model[key]),
             message=f"{key} is missing: llama.cpp refuses the file; the published {shown(model[key])} was taken",
-            recommendation=f"write {spelled} {shown(model[key])}",
+            recommendation=f"write {spelled} {shown(model[key])} into {config_file(model.container)}",
             status="suspected",
             latent=True,
         )
@@ -148,7 +149,7 @@ def _unused_head(side: Side, model: Model, known: set[str]) -> Iterator[Finding]
             declared=True,
             actual=False,
             message=f"{key} is true, and a head is stored that is not the embedding",
-            recommendation=f"write {model.config[key].key or key} false into the {model.container.label} file",
+            recommendation=write_setting(model.container, key, model.config[key], "False", "True"),
             status="suspected",
             latent=True,
         )

@@ -8,6 +8,7 @@ from typing import Any
 from rosetta.compare.pairing import Role
 from rosetta.compare.settings import plain
 from rosetta.config import Value
+from rosetta.diagnose.advice import write_setting
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
 from rosetta.rope_scaling import RopeScaling
 from rosetta.settings_table import SETTINGS, Shows
@@ -50,12 +51,6 @@ def setting_proposal(fault: Fault, key: str, own: Value, right: Any, role: Role 
     assert kind is not None
     said, wanted = shown(own.value), shown(right)
     container = (fault.subject if role == "subject" else fault.reference).model.container
-    spelled = own.key or key
-    recommendation = f"write {spelled} {wanted} into the {container.label} file instead of {said}"
-    if own.defaulted:
-        recommendation = (
-            f"write {spelled} {wanted} into the {container.label} file: without it, {own.note} is {said}"
-        )
     other = "the reference" if role == "subject" else "the other side"
     return Proposal(
         kind=kind.id,
@@ -65,7 +60,7 @@ def setting_proposal(fault: Fault, key: str, own: Value, right: Any, role: Role 
         declared=None if own.defaulted else plain(own.value),
         actual=plain(right),
         message=f"{key} is {said}{f' ({own.note})' if own.defaulted else ''}, {other} computes with {wanted}",
-        recommendation=recommendation,
+        recommendation=write_setting(container, key, own, wanted, said),
     )
 
 

@@ -32,6 +32,13 @@ KEYS: dict[str, tuple[str, tuple[str, ...]]] = {
     "add_bos": ("tokenizer.ggml.add_bos_token", ("add_bos",)),
     "add_eos": ("tokenizer.ggml.add_eos_token", ("add_eos",)),
 }
+
+
+def key_of(difference: VocabularyDifference) -> tuple[str, tuple[str, ...]]:
+    """What a difference is called in a GGUF file, and the facts that its repair exchanges; any role has an id."""
+    return KEYS.get(difference.key) or (f"tokenizer.ggml.{difference.key}", ("special_ids",))
+
+
 CANONICAL = {"tokenizer.pre_type": "tokenizer.ggml.pre", "tokenizer.merges": "tokenizer.ggml.merges"}
 # Texts that pre-tokenizers cut differently: contractions, digits, spaces, line breaks, scripts, marks,
 # the indentation of code.
@@ -97,7 +104,7 @@ class _Search:
 
     def mismatches(self, text: str, repaired: Sequence[VocabularyDifference] = ()) -> int | None:
         """How many ids differ once the given differences are repaired; None where that cannot be tried."""
-        fields = {name for difference in repaired for name in KEYS[difference.key][1]}
+        fields = {name for difference in repaired for name in key_of(difference)[1]}
         try:
             if not fields:
                 return differing_ids(self.own.encode(text), self.believed.encode(text))
@@ -159,14 +166,14 @@ def _difference(
     side: Side, model: Model, difference: VocabularyDifference, search: _Search, prompt: str | None
 ) -> Finding:
     """The finding for a difference: shown by the prompt that was run, or latent and shown by a probe."""
-    key, _ = KEYS[difference.key]
+    key, _ = key_of(difference)
     text = prompt if prompt is not None else search.probe(difference)
     left_is_own = side == "left"
     own, right = (difference.left, difference.right) if left_is_own else (difference.right, difference.left)
     examples = ", ".join(_example(example, left_is_own) for example in difference.examples[:3])
     declared, actual = (examples or own, None) if difference.examples else (own, right)
     place, container = search.own.facts.places.get(key, key), model.container
-    held = f"the {container.label} {'folder' if container.path.is_dir() else 'file'}"
+    held = f"the {container.label} {'folder' if container.path.is_dir() else 'file'} {container.path}"
     shown = "" if prompt is not None or text is None else f"; this prompt does not show it, {text!r} would"
     return Finding(
         kind=difference.kind,

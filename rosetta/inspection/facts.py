@@ -12,7 +12,7 @@ from rosetta.compare.results import Result
 from rosetta.compare.settings import plain as plain_setting
 from rosetta.containers import Container, open_container
 from rosetta.errors import RosettaError
-from rosetta.inspection.statistics import TensorStatistics, tensor_statistics
+from rosetta.inspection.statistics import TensorStatistics, tensor_statistics, untrained
 from rosetta.model import Model, build_model
 from rosetta.report.report import Tool, json_text
 from rosetta.tokenizer import load_tokenizer
@@ -131,6 +131,8 @@ def inspection(path: str | Path, *, statistics: bool = False, progress: Progress
         model = _model(container, notes)
         tokenizer = _tokenizer(container, notes)
         tensors = list(_tensors(container, model, statistics, progress))
+        never = untrained((tensor.dims, tensor.statistics) for tensor in tensors)
+        notes += [] if never is None else [never]
         dtypes: dict[str, int] = {}
         for tensor in tensors:
             dtypes[tensor.dtype] = dtypes.get(tensor.dtype, 0) + 1

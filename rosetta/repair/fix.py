@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,12 +10,16 @@ from typing import Any
 
 from rosetta.compare.results import Finding
 from rosetta.containers.container import TensorEntry, TensorInput
+from rosetta.errors import UsageError
 from rosetta.model import Model
 from rosetta.repair.changes import ABSENT, Change
 from rosetta.repair.encode import Holds, encoded
 from rosetta.repair.layout import Layout
 from rosetta.repair.names import fused
 from rosetta.repair.planned import Planned
+
+LARGEST_SHARE = 0.1  # of a repaired file that may come from the other one
+NUMBER = re.compile(r"\d[\d,]*")  # the weights that an evidence says were taken
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,7 @@ class Fix:
         layout: the tensors of the repaired file.
         findings: the confirmed causes.
         vocabulary: facts of the tokenizer that are to be exchanged, by their GGUF key.
+        allow_copy: whether most of the repaired file may come from the other one.
     """
 
     base: Model
@@ -38,6 +44,7 @@ class Fix:
     layout: Layout
     findings: Sequence[Finding]
     vocabulary: Mapping[str, Any] = field(default_factory=dict)
+    allow_copy: bool = False
 
 
 @dataclass
@@ -64,11 +71,16 @@ def remade(fix: Fix, holds: Holds, written: Written) -> Iterator[TensorInput]:
         fix: what is to be repaired.
         holds: what the file to be written can hold.
         written: where the changes are noted.
+
+    Raises:
+        UsageError: too much of the file would come from the other one: that is a copy of it, and no repair.
     """
+    total = taken = 0
     source = str(fix.other.container.path)
     for planned in fix.layout.tensors:
         if planned.is_copied:
             written.copied += 1
+            total += 0 if planned.original is None else planned.original.nbytes
             continue
         found = encoded(planned, holds, fix.other.weights, fix.base.container)
         before = ABSENT if planned.original is None else shape(planned.original)
@@ -79,9 +91,35 @@ def remade(fix: Fix, holds: Holds, written: Written) -> Iterator[TensorInput]:
                 f"all of it from {source}: {own} cannot say the repaired values without rounding them again"
             )
         written.changes.append(Change(planned.name, before, shape(found.tensor), "; ".join(notes)))
+        size = found.tensor.data.nbytes
+        total += size
+        taken += size if found.taken else round(size * _share_taken(planned, fix.findings, Path(source)))
         yield found.tensor
     for own in fix.layout.dropped:
         written.changes.append(Change(own, shape(fix.base.container.tensors[own]), ABSENT))
+    if taken > LARGEST_SHARE * total and not fix.allow_copy:
+        raise UsageError(
+            f"{taken / total:.0%} of the tensors' bytes would come from {source}: that is a copy of it, not a repair",
+            file=fix.base.container.path,
+            remedy="compare two files of one model, or say --allow-copy",
+        )
+
+
+def _share_taken(planned: Planned, findings: Sequence[Finding], source: Path) -> float:
+    """How much of a remade tensor comes from the other file, 0 to 1."""
+    if all(held.weight.container.path == source for held in planned.held):
+        return 1.0
+    count = sum(held.weight.count for held in planned.held)
+    said = [f.evidence.from_reference for f in _about(planned, findings) if f.evidence is not None]
+    weights = [int(found[0].replace(",", "")) for text in said if text and (found := NUMBER.search(text))]
+    return min(1.0, sum(weights) / max(1, count))
+
+
+def _about(planned: Planned, findings: Sequence[Finding]) -> list[Finding]:
+    """The findings about a tensor, or about the fused one that it is part of."""
+    names = {held.weight.name for held in planned.held}
+    names |= {fused(name) for name in names}
+    return [f for f in findings if f.tensor in names or f.partner in names]
 
 
 def shape(tensor: TensorEntry | TensorInput) -> str:
@@ -91,9 +129,7 @@ def shape(tensor: TensorEntry | TensorInput) -> str:
 
 def _why(planned: Planned, findings: Sequence[Finding], source: str) -> list[str]:
     """The kinds of the findings about a tensor, and what their repairs took from the other file."""
-    names = {held.weight.name for held in planned.held}
-    names |= {fused(name) for name in names}
-    found = {f.kind: f for f in findings if f.tensor in names or f.partner in names}
+    found = {f.kind: f for f in _about(planned, findings)}
     taken = {kind: f.evidence.from_reference for kind, f in found.items() if f.evidence is not None}
     notes = [kind + (f": {taken[kind]} from {source}" if taken.get(kind) else "") for kind in found]
     if not notes and all(held.weight.container.path == Path(source) for held in planned.held):

@@ -10,6 +10,7 @@ import numpy as np
 from gguf.constants import GGUFValueType
 
 from rosetta.containers.gguf.packing import packed_pair, packed_text
+from rosetta.diagnose.advice import NO_KEY
 from rosetta.errors import UnsupportedError
 from rosetta.repair.changes import ABSENT, Change, said
 from rosetta.repair.fix import Fix
@@ -19,7 +20,6 @@ ARRAY = int(GGUFValueType.ARRAY)
 SCALING = ("rope.scaling.", "rope.scale_linear")
 # Settings that GGUF has no key for: the tensors say it, or the architecture.
 UNSTATED = frozenset({"tied_embeddings"})
-NOWHERE = frozenset({"norm_type", "rope.type"})
 
 
 class Keys:
@@ -106,7 +106,7 @@ def state_settings(keys: Keys, fix: Fix) -> tuple[list[str], tuple[float, ...]]:
     for key, value in settings.items():
         if key in UNSTATED:
             continue
-        if key in NOWHERE:
+        if key in NO_KEY["gguf"]:
             unsaid.append(key)
         elif key == "rope.scaling":
             try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rosetta.compare.listener import Listener
@@ -52,7 +52,13 @@ class RepairOutcome:
 
 
 def repair_operands(
-    left: str, right: str, target: Path, options: Options, listener: Listener | None = None
+    left: str,
+    right: str,
+    target: Path,
+    options: Options,
+    listener: Listener | None = None,
+    *,
+    allow_copy: bool = False,
 ) -> RepairOutcome:
     """Compare two operands, write a copy of the wrong one with all confirmed repairs, and compare that.
 
@@ -61,9 +67,10 @@ def repair_operands(
         target: the file or folder to be written; there must be nothing of that name.
         options: how to compare, before and after.
         listener: hears how far the work has come.
+        allow_copy: whether more than a tenth of the repaired file may come from the other one.
 
     Raises:
-        UsageError: the target is taken, lies inside an input, or cannot be written.
+        UsageError: the target is taken, lies inside an input, or cannot be written; the repair would be a copy.
         RosettaError: an operand is missing, damaged or unsupported.
     """
     listener = listener or Listener()
@@ -72,7 +79,7 @@ def repair_operands(
     side = accused_side(before)
     if side is None:
         return RepairOutcome(before)
-    fix = planned_fix(before, side)
+    fix = replace(planned_fix(before, side), allow_copy=allow_copy)
     writer = WRITERS.get(fix.base.container.kind)
     if writer is None:
         raise UsageError("is a recorded run, which cannot be repaired", file=before.operands[side])

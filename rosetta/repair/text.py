@@ -33,7 +33,7 @@ def render(repair: RepairOutcome, target: str, verdicts: tuple[str, str]) -> str
         ]
         lines.append(f"  {written.copied} tensors copied untouched")
         lines += [f"  Note: {note}" for note in written.notes]
-        lines += [f"  NOT REPAIRED: {key}: the container has no place for it" for key in written.unsaid]
+        lines += [f"  NOT REPAIRED: {key}: {_by_hand(repair, key)}" for key in written.unsaid]
         left, right = repair.after.operands["left"], repair.after.operands["right"]
         lines += ["", f"=== {left} against {right} ===", verdicts[1]]
         lines += [f"  STILL THERE: {finding.message}" for finding in repair.left_over]
@@ -43,3 +43,13 @@ def render(repair: RepairOutcome, target: str, verdicts: tuple[str, str]) -> str
                 f"Recommendation: repair the {other} file next: rosetta repair {left} {right} -o NAME"
             )
     return "".join(one_line(line) + "\n" for line in lines)
+
+
+def _by_hand(repair: RepairOutcome, key: str) -> str:
+    """What is left to do about a key that was not written: what its finding advises."""
+    container = repair.before.models[repair.side].container if repair.side else None
+    where = (
+        f"a {container.label} {'folder' if container.path.is_dir() else 'file'}" if container else "the file"
+    )
+    advice = next((f.recommendation for f in repair.before.findings if f.key == key), None)
+    return f"rosetta does not write it into {where}; by hand: {advice or 'convert the model again'}"

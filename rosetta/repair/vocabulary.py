@@ -9,6 +9,7 @@ from rosetta.compare.results import Finding
 from rosetta.diagnose.tokenizers import KEYS
 from rosetta.model import Model
 from rosetta.tokenizer import Vocabulary, load_tokenizer
+from rosetta.tokenizer.chat_template import GGUF_KEY, chat_template
 
 PREFIX = "tokenizer.ggml."
 # What a GGUF key holds of the facts of a tokenizer; None where the facts have nothing to put there.
@@ -28,6 +29,8 @@ FIELDS = {"tokens": PREFIX + "tokens", "scores": PREFIX + "scores", "types": PRE
 
 def own_key(key: str) -> str:
     """An `.apr` file's spelling of a GGUF key."""
+    if not key.startswith(PREFIX):
+        return key
     name = key.removeprefix(PREFIX)
     return "tokenizer." + {"tokens": "vocabulary", "pre": "pre_type"}.get(name, name)
 
@@ -43,6 +46,8 @@ def repaired_vocabulary(findings: Iterable[Finding], base: Model, other: Model) 
     accused = {finding.key: finding for finding in findings if finding.kind.startswith("tokenizer.")}
     tokenizer = load_tokenizer(other.container) if accused else None
     stated, values = base.container.metadata, {}
+    if GGUF_KEY in accused:
+        values[GGUF_KEY] = chat_template(other.container)
     for key, finding in accused.items():
         if key is None or tokenizer is None or key not in VALUES:
             continue

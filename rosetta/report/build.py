@@ -5,25 +5,41 @@ from __future__ import annotations
 import resource
 import sys
 from collections import Counter
+from collections.abc import Mapping
+from typing import Literal
 
 from rosetta import __version__
-from rosetta.compare.results import Side
+from rosetta.compare.options import DEFAULT_THRESHOLD
+from rosetta.compare.results import Compared, Side, TokensDiff, WeightsDiff
 from rosetta.compare.verdict import first_divergence
 from rosetta.diagnose.comparison import Comparison
-from rosetta.report.report import Report, SideFacts, Timing, Tool
+from rosetta.report.exit_code import USAGE
+from rosetta.report.fingerprint import header_sha256, whole_sha256
+from rosetta.report.report import Asked, Assertion, Report, RunFacts, SideFacts, Timing, Tool
+
+Detail = Literal["summary", "stages", "tokens"]
 
 MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes on macOS, KiB elsewhere
 
 
-def build_report(comparison: Comparison) -> Report:
-    """The report of a comparison, with the process's peak memory as of now."""
+def build_report(
+    comparison: Comparison, detail: Detail = "tokens", run: RunFacts | None = None, *, hashed: bool = False
+) -> Report:
+    """The report of a comparison, with the process's peak memory as of now.
+
+    Args:
+        comparison: what was found.
+        detail: how much of the stages is to be written.
+        run: the run of the program, where it is one.
+        hashed: whether to read both operands whole once more, for their SHA-256.
+    """
     c, options = comparison, comparison.options
     return Report(
         tool=Tool(version=__version__),
         verdict=c.verdict,
         reason=c.reason,
-        left=_facts(c, "left"),
-        right=_facts(c, "right"),
+        left=_facts(c, "left", hashed),
+        right=_facts(c, "right", hashed),
         reference=options.reference,
         prompt=c.prompt,
         threshold=options.threshold,
@@ -44,10 +60,61 @@ def build_report(comparison: Comparison) -> Report:
         ),
         peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT,
         notes=c.notes,
+        options=Asked(
+            threshold_is_explicit=options.threshold_is_explicit,
+            stop_at_first=options.stop_at_first,
+            diagnose=options.diagnose,
+            left_device=options.left_device,
+            right_device=options.right_device,
+            dtype=options.dtype,
+            detail=detail,
+        ),
+        run=run,
     )
 
 
-def _facts(c: Comparison, side: Side) -> SideFacts:
+def error_report(operands: Mapping[Side, str], message: str, run: RunFacts | None) -> Report:
+    """A report that says why there was no comparison: what a job reads must not be yesterday's.
+
+    Args:
+        operands: as given.
+        message: what the program says, in one sentence.
+        run: the run of the program.
+    """
+    sides = {
+        side: SideFacts(
+            operand=operand, path=operand, container="", runtime="", device="", architecture="",
+            parameters=0, dtypes={}, file_bytes=0,
+        )
+        for side, operand in operands.items()
+    }  # fmt: skip
+    return Report(
+        tool=Tool(version=__version__),
+        verdict="error",
+        reason=message,
+        left=sides["left"],
+        right=sides["right"],
+        reference="right",
+        prompt=None,
+        threshold=DEFAULT_THRESHOLD,
+        tokens=TokensDiff(left=[], right=[], match=False),
+        config=[],
+        weights=WeightsDiff(),
+        stages=[],
+        first_divergence=None,
+        findings=[],
+        refuted=[],
+        logits=None,
+        compared=Compared(),
+        timing=Timing(load_s=0.0, compare_s=0.0, diagnose_s=0.0, total_s=0.0),
+        peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT,
+        assertion=Assertion(passed=None, exit_code=USAGE),
+        run=run,
+        error=message,
+    )
+
+
+def _facts(c: Comparison, side: Side, hashed: bool) -> SideFacts:
     model = c.models[side]
     dtypes = Counter(entry.dtype for entry in model.container.tensors.values())
     return SideFacts(
@@ -60,4 +127,6 @@ def _facts(c: Comparison, side: Side) -> SideFacts:
         parameters=model.parameters,
         dtypes=dict(dtypes.most_common()),
         file_bytes=model.container.file_bytes,
+        header_sha256=header_sha256(model.container),
+        sha256=whole_sha256(model.container) if hashed else None,
     )

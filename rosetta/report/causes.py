@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rosetta.report.folding import groups, with_layers, without_layer
-from rosetta.report.words import number, prediction, setting, stage_place
+from rosetta.report.words import number, prediction, ratio_over_noise, setting, stage_place
 
 if TYPE_CHECKING:
     from rosetta.compare.results import Evidence, Finding, Side, StageDiff
@@ -84,12 +84,12 @@ def _message(cause: Cause) -> tuple[str, str | None]:
 def proof(cause: Cause) -> str | None:
     """What rerunning the stage with the repair showed; None where nothing was rerun.
 
-    Of several layers, the one that the repair brought back least.
+    Of several layers, the one that the repair brought back least. The figure that decided comes first.
     """
     measured = [(f, f.evidence) for f in cause.findings if f.evidence and f.evidence.after is not None]
     if not measured:
         return None
-    finding, evidence = max(measured, key=lambda pair: pair[1].after or 0.0)
+    finding, evidence = max(measured, key=lambda pair: (pair[1].ratio_after or 0.0, pair[1].after or 0.0))
     where = (
         stage_place(evidence.stage).split()[-1] if finding.layer is not None else stage_place(evidence.stage)
     )
@@ -122,7 +122,10 @@ def _measured(evidence: Evidence) -> str:
     metric = "local difference" if evidence.metric == "local_max_diff" else evidence.metric.replace("_", " ")
     predicted = "" if evidence.predicted is None else f" (predicted {prediction(evidence.predicted)})"
     before = "" if evidence.before is None else f", without it {number(evidence.before)}"
-    return f"{metric} {number(evidence.after)}{predicted}{before}"
+    if evidence.ratio_after is None or not evidence.after:  # nothing left: the difference itself says it all
+        return f"{metric} {number(evidence.after)}{predicted}{before}"
+    then = "" if evidence.ratio_before is None else f", without it {ratio_over_noise(evidence.ratio_before)}"
+    return f"local error {ratio_over_noise(evidence.ratio_after)}{then}"
 
 
 def _repair(finding: Finding) -> str:

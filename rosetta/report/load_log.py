@@ -18,8 +18,8 @@ def load_log(label: str, tensors: Iterable[LoadedTensor], *, each: bool = False)
     Args:
         label: how people call its container: `APR`, `GGUF`, `HF`.
         tensors: its tensors, in file order.
-        each: one line for every tensor, with the file's own name; else tensors that differ only in the
-            layer share a line.
+        each: one line for every tensor, with the file's own name; else those that are as the config says share
+            one, and of the others those that differ only in the layer.
 
     Returns:
         Lines without line breaks.
@@ -29,10 +29,30 @@ def load_log(label: str, tensors: Iterable[LoadedTensor], *, each: bool = False)
             own = "" if tensor.source_name == tensor.name else f" ({tensor.source_name})"
             yield f"[{label}-LOAD] {tensor.name}{own}: {_facts(tensor)}"
         return
-    for group in groups(tensors, lambda t: (without_layer(t.name, layer_of(t.name)), _facts(t))):
+    sound: list[LoadedTensor] = []
+    others: list[LoadedTensor] = []
+    for tensor in tensors:
+        (sound if _is_sound(tensor) else others).append(tensor)
+    if len(_kinds(sound)) < 2:  # one line as it is
+        sound, others = [], [*sound, *others]
+    for group in _kinds(others):
         members = sorted(group, key=lambda t: _layer_or_first(t.name))
         layers = list(dict.fromkeys(_layer_or_first(t.name) for t in members))
         yield f"[{label}-LOAD] {with_layers(members[0].name, layers)}: {_facts(members[0])}"
+    if sound:
+        dtypes = ", ".join(dict.fromkeys(tensor.dtype for tensor in sound))
+        count = f"{len(sound)} {'other ' if others else ''}tensors"
+        yield f"[{label}-LOAD] {count}: dims as the config says, dtype={dtypes}, layout [out, in]: OK (-v lists each)"
+
+
+def _kinds(tensors: Iterable[LoadedTensor]) -> list[list[LoadedTensor]]:
+    """Tensors that differ only in the layer, together."""
+    return groups(tensors, lambda t: (without_layer(t.name, layer_of(t.name)), _facts(t)))
+
+
+def _is_sound(tensor: LoadedTensor) -> bool:
+    """Whether there is nothing to say of a tensor but that it is as expected."""
+    return not tensor.in_out and tensor.expected is not None and _fits(tensor.dims, tensor.expected)
 
 
 def _facts(tensor: LoadedTensor) -> str:

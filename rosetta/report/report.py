@@ -26,6 +26,7 @@ from rosetta.compare.results import (
 )
 
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+INLINE = 100  # characters of an array or object that is one line of a report
 VERSION_PATTERN = {"type": "string", "pattern": r"^1\.[0-9]+$", "title": "Schema Version"}
 """Every report of major version 1, later ones too."""
 
@@ -60,6 +61,83 @@ class SideFacts(Result):
     """Number of tensors of each dtype."""
     file_bytes: int
     """Size of the file, or of the folder's model files."""
+    header_sha256: str | None = None
+    """SHA-256 of all that is no tensor data: a GGUF file's keys and index, a folder's config.json and headers."""
+    sha256: str | None = None
+    """SHA-256 of the file, or of a folder's model files one after another by name; null unless it was asked for."""
+
+
+class Asked(Result):
+    """The options that decide what was compared and how."""
+
+    threshold_is_explicit: bool
+    """Whether the threshold was given, which makes it a limit that drift fails."""
+    stop_at_first: bool
+    """Whether to stop at the first divergent stage."""
+    diagnose: bool
+    """Whether causes were looked for."""
+    left_device: str
+    """Where the left side was to compute."""
+    right_device: str
+    """Where the right side was to compute."""
+    dtype: str
+    """In what precision."""
+    detail: Literal["summary", "stages", "tokens"]
+    """How much this report holds: no stages, the stages, the stages with each token's difference."""
+
+
+class Assertion(Result):
+    """What was asserted of the comparison, and what came of it."""
+
+    asserted: bool = False
+    """Whether `--assert-match` was given."""
+    passed: bool | None = None
+    """Whether the assertion holds; null where nothing was asserted."""
+    exit_code: int = 0
+    """What the program exits with."""
+    fail_on: tuple[Literal["divergent", "latent", "drift"], ...] = ()
+    """What fails an assertion."""
+
+
+class Git(Result):
+    """The checkout that the program ran in."""
+
+    commit: str
+    """Its commit."""
+    branch: str | None
+    """Its branch; null where it is on none."""
+    dirty: bool
+    """Whether tracked files are changed."""
+
+
+class Host(Result):
+    """The machine that the program ran on."""
+
+    name: str
+    """Its name."""
+    system: str
+    """Operating system and its release."""
+    machine: str
+    """Processor architecture."""
+    cpus: int
+    """Processors."""
+
+
+class RunFacts(Result):
+    """One run of the program."""
+
+    id: str
+    """Different for every run."""
+    started: str
+    """When it began, in UTC (ISO 8601)."""
+    argv: list[str]
+    """The command line."""
+    versions: dict[str, str]
+    """Of Python and of the libraries that compute."""
+    host: Host
+    """Where it ran."""
+    git: Git | None
+    """The checkout that it ran in; null outside one."""
 
 
 class Timing(Result):
@@ -84,7 +162,7 @@ class Report(Result):
     """What wrote the report."""
     verdict: Verdict
     """`match`; `drift`: over the threshold, and the declared dtypes explain it; `divergent`;
-    `inconclusive`: nothing comparable was compared."""
+    `inconclusive`: nothing comparable was compared; `error`: there was no comparison, see `error`."""
     reason: str
     """The verdict in one sentence."""
     left: SideFacts
@@ -121,10 +199,33 @@ class Report(Result):
     """Peak resident memory, mapped file pages included."""
     notes: list[str] = Field(default=[])
     """What a reader should know of this run: a defaulted tokenizer, a tolerated oddity."""
+    options: Asked | None = None
+    """How it was compared; null in a report of an error."""
+    assertion: Assertion = Assertion()
+    """What was asserted, and what came of it."""
+    run: RunFacts | None = None
+    """The run of the program that wrote this; null where it was called as a library."""
+    error: str | None = None
+    """Why there was no comparison, as the program said it (exit code 2); null where there was one."""
 
     def to_json(self) -> str:
         """The report as strict JSON (RFC 8259), with a final line break; NaN and Inf are strings."""
-        return json_text(self.model_dump())
+        return json_text(self._detailed())
+
+    def _detailed(self) -> dict[str, Any]:
+        """The fields, with as much of the stages as was asked for; what is left out is empty or null."""
+        fields, detail = self.model_dump(), self.options.detail if self.options else "tokens"
+        if detail == "summary":
+            fields["stages"], fields["refuted"] = [], []
+        for stage in fields["stages"]:
+            token = stage["by_token"]
+            stage["by_token"] = None if detail != "tokens" or token is None else [_rounded(x) for x in token]
+        return fields
+
+
+def _rounded(value: float) -> float:
+    """A difference in as many digits as are ever read of one."""
+    return float(f"{value:.4g}")
 
 
 def report_schema() -> str:
@@ -137,7 +238,26 @@ def report_schema() -> str:
 
 def json_text(value: Any) -> str:
     """Any value as strict JSON text, indented, with a final line break: see `plain`."""
-    return json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return _laid_out(plain(value)) + "\n"
+
+
+def _laid_out(value: Any, indent: str = "") -> str:
+    """JSON of plain values: an array or object that holds no other, or is short, on one line."""
+    inline = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    flat = not any(isinstance(item, (dict, list)) and item for item in items)
+    if len(inline) <= INLINE or not items or (flat and isinstance(value, list)):
+        return inline
+    deeper = indent + " "
+    if isinstance(value, dict):
+        rows = [
+            f"{json.dumps(key, ensure_ascii=False)}: {_laid_out(item, deeper)}" for key, item in value.items()
+        ]
+        opening, closing = "{", "}"
+    else:
+        rows = [_laid_out(item, deeper) for item in value]
+        opening, closing = "[", "]"
+    return f"{opening}\n" + ",\n".join(deeper + row for row in rows) + f"\n{indent}{closing}"
 
 
 def plain(value: Any) -> Any:

@@ -6,27 +6,37 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rosetta.diagnose.kinds import headline
-from rosetta.report.causes import Cause, subject, turned_weight
+from rosetta.report.causes import Cause, diagnosis, explanation, proof, subject, turned_weight
 from rosetta.report.folding import groups, layer_of, with_layers, without_layer
+from rosetta.report.table import table
 from rosetta.report.words import (
     SIDES,
     counted,
-    largest_difference,
     number,
+    of_size,
     place,
+    ratio_over_noise,
     setting,
     stage_place,
+    worst_against_noise,
+    worst_for_its_size,
 )
 
 if TYPE_CHECKING:
-    from rosetta.compare.results import Side, StageDiff
+    from rosetta.compare.results import LocalError, Side, StageDiff
     from rosetta.report.report import Report, SideFacts
+    from rosetta.report.view import View
 
 GIB = 2**30  # bytes
 
 
 def verdict_line(report: Report) -> str:
-    """The verdict in one line: `FAILED: layout mismatch at Layer 0 k`."""
+    """The verdict in one line: `FAILED: layout mismatch at Layer 0 k; 1 latent finding`."""
+    latent = sum(finding.latent for finding in report.findings)
+    return _verdict(report) + (f"; {counted(latent, 'latent finding')}" if latent else "")
+
+
+def _verdict(report: Report) -> str:
     limit, compared = f"{report.threshold:g}", counted(report.compared.stages, "stage")
     match report.verdict:
         case "divergent":
@@ -35,24 +45,27 @@ def verdict_line(report: Report) -> str:
             over = [stage for stage in report.stages if stage.status in ("drift", "carried")]
             first = f", first at {place(over[0].layer, over[0].op)}" if over else ""
             return (
-                f"DRIFT: {len(over)} of {compared} over the threshold {limit}{first}{_largest(over)}; "
+                f"DRIFT: {len(over)} of {compared} over the threshold {limit}{first}{_worst(report.stages)}; "
                 "the declared dtypes explain it"
             )
         case "match":
-            return f"MATCHED: {compared} within the threshold {limit}{_largest(report.stages)}"
+            return f"MATCHED: {compared} within the threshold {limit}{_worst(report.stages)}"
         case "inconclusive":
             return f"INCONCLUSIVE: {report.reason}"
+        case "error":
+            return f"ERROR: {report.reason}"
 
 
-def summary_lines(
-    report: Report, label: dict[Side, str], found: Sequence[Cause], verbosity: int
-) -> list[str]:
-    """The summary, from its heading to the recommendations."""
+def summary_lines(report: Report, label: dict[Side, str], found: Sequence[Cause], view: View) -> list[str]:
+    """The summary, from its heading on: what fails first, what is latent last."""
+    shown = [cause for cause in found if not cause.first.latent]
+    latent = [cause for cause in found if cause.first.latent]
     lines = ["=== Summary ===", verdict_line(report), *_meaning(report, label)]
-    lines += _causes(found, label) + _config(report, label, verbosity) + _weights(report, label, verbosity)
-    if verbosity > 0:
-        lines += _refuted(report) + _timing(report)
-    return lines + _warnings(report, label) + _recommendations(report, found)
+    lines += _believed(report, label) + _causes(shown, label, view)
+    lines += _config(report, label, view) + _next_token(report, label, view) + _weights(report, label, view)
+    if view.verbosity > 0:
+        lines += _refuted(report, view) + _timing(report)
+    return lines + _warnings(report, label) + _recommendations(report, shown) + _latent(latent, label)
 
 
 def _failure(report: Report) -> str:
@@ -61,7 +74,9 @@ def _failure(report: Report) -> str:
         return report.reason
     if first.name == "tokens":
         return f"the token IDs differ at position {report.tokens.first_mismatch}"
-    return f"{_trouble(report, first.name)} at {place(first.layer, first.op)}"
+    sides = report.left.architecture, report.right.architecture
+    unlike = f"{sides[0]} and {sides[1]} are different architectures: " if sides[0] != sides[1] else ""
+    return f"{unlike}{_trouble(report, first.name)} at {place(first.layer, first.op)}"
 
 
 def _trouble(report: Report, name: str) -> str:
@@ -74,14 +89,34 @@ def _trouble(report: Report, name: str) -> str:
     return headline("layout.transposed") if turned_weight(stage, []) else "unusable weights"
 
 
-def _largest(stages: Sequence[StageDiff]) -> str:
-    """Where the largest difference is, as the end of a sentence."""
-    worst = largest_difference(stages)
-    if worst is None:
-        return ""
-    if worst.max_diff == 0:
+def _worst(stages: Sequence[StageDiff]) -> str:
+    """Which stage is worst against its prediction, as the end of a sentence."""
+    measured = [stage for stage in stages if stage.max_diff is not None]
+    if measured and all(stage.max_diff == 0 for stage in measured):
         return ", every difference exactly 0"
-    return f", largest max_diff {number(worst.max_diff)} at {place(worst.layer, worst.op)}"
+    worst, largest = worst_against_noise(stages), worst_for_its_size(stages)
+    said = ""
+    if largest is not None:
+        said = f", largest difference {of_size(largest.rel)} at {place(largest.layer, largest.op)}"
+    if worst is None or worst.local is None:
+        return said
+    return f"{said}, worst against its prediction {place(worst.layer, worst.op)} ({_figure(worst.local)})"
+
+
+def _figure(local: LocalError) -> str:
+    return f"local error {ratio_over_noise(local.worst_ratio)}"
+
+
+def _believed(report: Report, label: dict[Side, str]) -> list[str]:
+    """The verdict as the JSON report spells it, and which side is taken to be right where that decides anything."""
+    verdict = f"  Verdict: {report.verdict}."
+    if report.verdict in ("match", "inconclusive") and not report.findings:
+        return [verdict]
+    who = f"{verdict} {label[report.reference]} ({report.reference}) is believed"
+    if getattr(report, report.reference).runtime == "trace":
+        return [f"{who}: it is a recorded run."]
+    other = "left" if report.reference == "right" else "right"
+    return [f"{who}; --reference {other} turns it round."]
 
 
 def _meaning(report: Report, label: dict[Side, str]) -> list[str]:
@@ -92,7 +127,7 @@ def _meaning(report: Report, label: dict[Side, str]) -> list[str]:
         sides = "; ".join(f"{label[side]} {_dtypes(getattr(report, side))}" for side in SIDES)
         return [
             f"  Drift is what rounding the weights to the declared dtypes does, and no more ({sides}).",
-            "  It passes --assert-match; --strict, or a --threshold on the command line, makes it fail.",
+            "  It passes --assert-match; --fail-on drift, or a --threshold on the command line, makes it fail.",
         ]
     faulty = sum(stage.status == "faulty" for stage in report.stages)
     if report.verdict == "match" and faulty:
@@ -106,24 +141,45 @@ def _dtypes(facts: SideFacts) -> str:
     )
 
 
-def _causes(found: Sequence[Cause], label: dict[Side, str]) -> list[str]:
+def _causes(found: Sequence[Cause], label: dict[Side, str], view: View) -> list[str]:
     rows = [
         [
             label[cause.first.side],
             subject(cause) or "-",
             cause.first.kind,
             cause.said_of_all(stage_place(cause.stage)) if cause.stage else "-",
-            cause.first.status + (", latent" if cause.first.latent else ""),
+            cause.first.status,
         ]
         for cause in found
     ]
-    return _table(["side", "tensor or key", "kind", "shows at", "status"], rows)
+    return table(["side", "tensor or key", "kind", "shows at", "status"], rows, view.width)
 
 
-def _config(report: Report, label: dict[Side, str], verbosity: int) -> list[str]:
-    shown = [key for key in report.config if verbosity > 0 or key.status == "differs"]
+def _config(report: Report, label: dict[Side, str], view: View) -> list[str]:
+    shown = [key for key in report.config if view.verbosity > 0 or key.status == "differs"]
     rows = [[key.key, _short(key.left), _short(key.right), key.status, key.note] for key in shown]
-    return _table(["config", label["left"], label["right"], "", ""], rows)
+    return table(["config", label["left"], label["right"], "", ""], rows, view.width)
+
+
+def _next_token(report: Report, label: dict[Side, str], view: View) -> list[str]:
+    """What both sides would say next, and how far apart they are in it; with `-vv` the five best of each."""
+    logits = report.logits
+    if logits is None or not (logits.left_top and logits.right_top):
+        return []
+    tops = {"left": logits.left_top, "right": logits.right_top}
+    best = ", ".join(f"{label[side]} {tops[side][0].id} {_piece(tops[side][0].token)}" for side in SIDES)
+    same = {True: " ✓", False: " (another token)", None: ""}[logits.argmax_match]
+    numbers = "" if logits.kl is None else f", KL={logits.kl:.2e}"
+    lines = [f"  Next token: {best}{numbers}{same}"]
+    if view.verbosity > 1:
+        for side in SIDES:
+            five = ", ".join(f"{top.id} {_piece(top.token)} {top.logit:.4f}" for top in tops[side][:5])
+            lines.append(f"  {label[side]} top 5: {five}")
+    return lines
+
+
+def _piece(token: str | None) -> str:
+    return "" if token is None else repr(token)
 
 
 def _short(value: object) -> str:
@@ -131,7 +187,7 @@ def _short(value: object) -> str:
     return text if len(text) <= 48 else text[:47] + "…"
 
 
-def _weights(report: Report, label: dict[Side, str], verbosity: int) -> list[str]:
+def _weights(report: Report, label: dict[Side, str], view: View) -> list[str]:
     weights = report.weights
     lines = [
         f"  Weights: {weights.compared} compared, {weights.identical_bytes} with identical bytes, "
@@ -140,7 +196,7 @@ def _weights(report: Report, label: dict[Side, str], verbosity: int) -> list[str
     missing = {"left": weights.missing_left, "right": weights.missing_right}
     for side in SIDES:
         lines += [f"  Missing in {label[side]}: {name}" for name in _folded(missing[side])]
-    if verbosity > 0:
+    if view.verbosity > 0:
         rows = [
             [
                 w.name,
@@ -155,7 +211,7 @@ def _weights(report: Report, label: dict[Side, str], verbosity: int) -> list[str
             for w in weights.differing_tensors
         ]
         sides = [f"{label[side]} {what}" for what in ("dtype", "dims") for side in SIDES]
-        lines += _table(["weight", *sides, "rel_rmse", "predicted", ""], rows)
+        lines += table(["weight", *sides, "rel_rmse", "predicted", ""], rows, view.width)
     return lines
 
 
@@ -169,7 +225,7 @@ def _folded(names: Sequence[str]) -> list[str]:
     return folded
 
 
-def _refuted(report: Report) -> list[str]:
+def _refuted(report: Report, view: View) -> list[str]:
     rows = [
         [
             tried.kind,
@@ -180,7 +236,7 @@ def _refuted(report: Report) -> list[str]:
         ]
         for tried in report.refuted
     ]
-    return _table(["tried, and did not help", "tensor or key", "stage", "before", "after"], rows)
+    return table(["tried, and did not help", "tensor or key", "stage", "before", "after"], rows, view.width)
 
 
 def _timing(report: Report) -> list[str]:
@@ -193,12 +249,6 @@ def _timing(report: Report) -> list[str]:
 
 def _warnings(report: Report, label: dict[Side, str]) -> list[str]:
     lines = []
-    latent = [finding for finding in report.findings if finding.latent]
-    if latent:
-        lines.append(
-            f"LATENT: {counted(len(latent), 'finding')} without a divergence on this prompt; another prompt "
-            "may show it, and --strict fails on it"
-        )
     nll = report.logits.nll if report.logits else None
     if nll is not None:
         cost = {"left": nll.left, "right": nll.right}
@@ -227,13 +277,20 @@ def _recommendations(report: Report, found: Sequence[Cause]) -> list[str]:
     return [f"Recommendation: {text}" for text in said]
 
 
-def _table(headers: list[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """A table, indented; nothing where there are no rows."""
-    if not rows:
+def _latent(found: Sequence[Cause], label: dict[Side, str]) -> list[str]:
+    """What does not show on this prompt, each with its proof and advice, after everything that does."""
+    if not found:
         return []
-    from tabulate import tabulate  # 20 ms that only a table is worth
-
-    table = tabulate(
-        [[str(cell) for cell in row] for row in rows], headers, tablefmt="simple", disable_numparse=True
-    )
-    return [f"  {line}".rstrip() for line in table.splitlines()]
+    count = counted(sum(len(cause.findings) for cause in found), "finding")
+    lines = [
+        f"LATENT: {count} without a divergence on this prompt; another prompt may show it, and --fail-on latent "
+        "fails on it"
+    ]
+    for cause in found:
+        lines.append(f"  {cause.first.kind}: {diagnosis(cause, label)}")
+        said = (proof(cause), explanation(cause))
+        lines += [
+            f"     {name}{text}" for name, text in zip(("proof: ", ""), said, strict=True) if text is not None
+        ]
+        lines.append(f"     Recommendation: {cause.said_of_all(cause.first.recommendation)}")
+    return lines

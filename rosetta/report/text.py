@@ -1,14 +1,18 @@
-"""The report as text for a terminal: every stage in its section, the causes inline, a summary at the end."""
+"""The report as text for a terminal: where and why it fails in its place, layers that are well folded, a summary."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from rosetta.errors import one_line
 from rosetta.report.causes import Cause, causes
-from rosetta.report.stages import StageWriter
+from rosetta.report.layers import layer_lines
+from rosetta.report.stages import COLUMNS, StageWriter
 from rosetta.report.summary import summary_lines, verdict_line
-from rosetta.report.words import SIDES, counted, heading, labels, largest_difference
+from rosetta.report.view import View
+from rosetta.report.words import SIDES, counted, heading, labels
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -19,35 +23,38 @@ if TYPE_CHECKING:
 DTYPES_SHOWN = 4
 TOKENS_SHOWN = 24
 STYLES = (
-    (r"^=== .* ===$", "bold"),
+    (r"(?m)^=== .* ===$", "bold"),
     (r"✓", "green"),
     (r"✗ \w+!?", "bold red"),
     (r"~ drift|→ carried", "yellow"),
-    (r"LAYOUT MISMATCH|^\s*DIAGNOSIS:|^FAILED:.*", "bold red"),
-    (r"^MATCHED\b", "bold green"),
-    (r"^DRIFT\b|^INCONCLUSIVE\b|^WARNING:|^LATENT:", "bold yellow"),
-    (r"^Recommendation:", "bold cyan"),
-    (r"^\[ROSETTA\]", "dim"),
+    (r"(?m)LAYOUT MISMATCH|^\s*DIAGNOSIS:|^FAILED:.*", "bold red"),
+    (r"(?m)^MATCHED\b", "bold green"),
+    (r"(?m)^DRIFT\b|^INCONCLUSIVE\b|^WARNING:", "bold yellow"),
+    (r"(?m)^Recommendation:", "bold cyan"),
+    (r"(?m)^\[ROSETTA\]", "dim"),
+    (r"(?s)^LATENT:.*\Z|(?<=\n)LATENT:.*\Z", "dim"),
 )
-"""What is coloured, and how; every colour only repeats what a word or symbol says."""
+"""What is coloured, and how; every colour only repeats what a word or symbol says. Latent findings come last."""
 
 
-def render(report: Report, verbosity: int = 0) -> str:
+def render(report: Report, view: View | None = None) -> str:
     """The report as text.
 
     Args:
         report: what was found.
-        verbosity: -1 the verdict line alone (`-q`), 0 the default, 1 every stage (`-v`), 2 values (`-vv`).
+        view: how it is looked at; by default without `-v`, with tables of any width.
 
     Returns:
         Lines, each ended by a line break; control characters out of names and prompts are spelled out.
     """
-    if verbosity < 0:
-        return one_line(verdict_line(report)) + "\n"
-    label = labels(report)
-    found = causes(report.findings)
-    lines = [*_header(report, label), *_sections(report, label, found, verbosity)]
-    lines += ["", *summary_lines(report, label, found, verbosity)]
+    view = view or View()
+    if view.verbosity < 0:
+        lines = [verdict_line(report)]
+    else:
+        label = labels(report)
+        found = causes(report.findings)
+        lines = [*_header(report, label), *_sections(report, label, found, view)]
+        lines += ["", *summary_lines(report, label, found, view)]
     return "".join(one_line(line) + "\n" for line in lines)
 
 
@@ -57,7 +64,7 @@ def coloured(text: str) -> Text:
 
     lines = Text(text)
     for pattern, style in STYLES:
-        lines.highlight_regex(f"(?m){pattern}", style)
+        lines.highlight_regex(pattern, style)
     return lines
 
 
@@ -98,61 +105,41 @@ def _ids(ids: list[int]) -> str:
     return f"[{', '.join(map(str, ids[:TOKENS_SHOWN]))}, …] ({len(ids)} tokens)"
 
 
-def _sections(report: Report, label: dict[Side, str], found: list[Cause], verbosity: int) -> list[str]:
-    writer = StageWriter(label, report.verdict, verbosity)
+def _sections(report: Report, label: dict[Side, str], found: list[Cause], view: View) -> list[str]:
+    writer = StageWriter(label, report.verdict, view.verbosity, bool(report.findings))
     at: dict[str, list[Cause]] = {}
     for cause in found:
-        for name in cause.stages:
+        for name in cause.stages if not cause.first.latent else ():  # latent ones come last, all together
             at.setdefault(name, []).append(cause)
     lines = writer.causes(at.get("tokens", []), "tokens")
-    sections: dict[str, list[StageDiff]] = {}
-    for stage in report.stages:
-        if stage.op != "tokens":
-            sections.setdefault(heading(stage.layer, stage.op), []).append(stage)
-    for title, stages in sections.items():
-        lines += ["", f"=== {title} ==="]
-        if stages[0].layer is None:
-            lines += [line for stage in stages for line in writer.alone(stage, at.get(stage.name, []))]
+    stages = [stage for stage in report.stages if stage.op != "tokens"]
+    if view.verbosity > 0:
+        return lines + list(_every_stage(writer, stages, at, view))
+    for in_layers, group in groupby(stages, lambda stage: stage.layer is not None):
+        some = list(group)
+        if in_layers:
+            lines += layer_lines(writer, some, at)
         else:
-            lines += _layer(writer, stages, at, verbosity)
-        if stages[-1].op == "logits":
-            lines += _next_token(report, label, verbosity)
+            lines += [line for stage in some for line in _alone(writer, stage, at)]
     return lines
 
 
-def _layer(
-    writer: StageWriter, stages: list[StageDiff], at: dict[str, list[Cause]], verbosity: int
-) -> list[str]:
-    """The layer's stages that are to be seen: all with `-v`, else the worst, the bad, those with a cause."""
-    compared = [stage for stage in stages if stage.status != "skipped"]
-    skipped = [stage.op for stage in stages if stage.status == "skipped"]
-    worst = largest_difference(compared)
-    lines = []
-    for stage in compared:
-        found = at.get(stage.name, [])
-        first = any(cause.stage == stage.name for cause in found)
-        if verbosity > 0 or stage is worst or stage.status != "ok" or first:
-            of_all = stage is worst and verbosity == 0 and stage.status == "ok"
-            note = f" (largest of {counted(len(compared), 'stage')})" if of_all else ""
-            lines += writer.in_layer(stage, found, note)
-    return lines + ([f"  skipped: {', '.join(skipped)}"] if skipped else [])
+def _alone(writer: StageWriter, stage: StageDiff, at: dict[str, list[Cause]]) -> list[str]:
+    """The section of a stage outside the layers."""
+    return ["", f"=== {heading(None, stage.op)} ===", *writer.alone(stage, at.get(stage.name, []))]
 
 
-def _next_token(report: Report, label: dict[Side, str], verbosity: int) -> list[str]:
-    logits = report.logits
-    if logits is None or not (logits.left_top and logits.right_top):
-        return []
-    tops = {"left": logits.left_top, "right": logits.right_top}
-    best = ", ".join(f"{label[side]} {tops[side][0].id} {_piece(tops[side][0].token)}" for side in SIDES)
-    same = {True: " ✓", False: " (another token)", None: ""}[logits.argmax_match]
-    numbers = "" if logits.kl is None else f", KL={logits.kl:.2e}"
-    lines = [f"  next token: {best}{numbers}{same}"]
-    if verbosity > 1:
-        for side in SIDES:
-            five = ", ".join(f"{top.id} {_piece(top.token)} {top.logit:.4f}" for top in tops[side][:5])
-            lines.append(f"  {label[side]} top 5: {five}")
-    return lines
-
-
-def _piece(token: str | None) -> str:
-    return "" if token is None else repr(token)
+def _every_stage(
+    writer: StageWriter, stages: list[StageDiff], at: dict[str, list[Cause]], view: View
+) -> Iterator[str]:
+    """All stages that are to be seen, in columns; what is faulty, or where a cause is found, in full."""
+    shown = view.chosen(stages)
+    for title, group in groupby(shown, lambda stage: heading(stage.layer, stage.op)):
+        yield from ("", f"=== {title} ===", COLUMNS)
+        for stage in group:
+            found = at.get(stage.name, [])
+            yield from (
+                writer.in_layer(stage, found) if found or stage.status == "faulty" else writer.row(stage)
+            )
+    if view.chooses and not shown:
+        yield from ("", "  No stage is what --layers and --stage ask for.")

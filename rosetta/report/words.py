@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -79,13 +80,43 @@ def counted(count: int, thing: str) -> str:
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
-def largest_difference(stages: Sequence[StageDiff]) -> StageDiff | None:
-    """The stage with the largest difference, the last of equal ones; None when none has one."""
-    measured = [(stage.max_diff, i) for i, stage in enumerate(stages) if stage.max_diff is not None]
-    if not measured:
-        return None
-    # NaN compares with nothing: it counts as the largest.
-    worst = max(
-        measured, key=lambda item: (item[0] != item[0], item[0] if item[0] == item[0] else 0.0, item[1])
-    )
-    return stages[worst[1]]
+def times(value: float | None) -> str:
+    """A size beside another in two digits: `0.041`, `12`."""
+    return "not computable" if value is None else f"{value:.2g}"
+
+
+def of_size(rel: float | None) -> str:
+    """A difference beside the size of its stage's values: `0.041 of its size`, `4.7 times its size`."""
+    if rel is None or math.isinf(rel):
+        return "where the reference is 0" if rel is not None else "of unknown size"
+    return f"{rel:.2g} times its size" if rel > 1 else f"{rel:.2g} of its size"
+
+
+def ratio_over_noise(ratio: float) -> str:
+    """A difference over its prediction: `0.35 of its predicted noise`, `177 times its predicted noise`."""
+    if ratio == 0:
+        return "exactly 0"
+    return f"{ratio:.2g} of its predicted noise" if ratio <= 1 else f"{ratio:.3g} times its predicted noise"
+
+
+def worst_for_its_size(stages: Iterable[StageDiff]) -> StageDiff | None:
+    """The stage with the largest difference beside the size of its values; None when none has one."""
+    return max((stage for stage in stages if stage.rel is not None), key=_of_size, default=None)
+
+
+def worst_against_noise(stages: Iterable[StageDiff]) -> StageDiff | None:
+    """The stage that is worst against its prediction, the first of equal ones; None when none has one."""
+    return max((stage for stage in stages if stage.local is not None), key=_of_noise, default=None)
+
+
+def _of_size(stage: StageDiff) -> float:
+    return _nan_largest(stage.rel or 0.0)
+
+
+def _of_noise(stage: StageDiff) -> float:
+    return _nan_largest(stage.local.worst_ratio if stage.local is not None else 0.0)
+
+
+def _nan_largest(value: float) -> float:
+    """NaN compares with nothing: it counts as the largest."""
+    return math.inf if math.isnan(value) else value

@@ -95,6 +95,11 @@ class Recording:
         return {}
 
     @property
+    def data_starts(self) -> Mapping[Path, int]:
+        """Where the stages' data begins."""
+        return {self.path: min(self.places.values(), default=self.file.size)}
+
+    @property
     def file_bytes(self) -> int:
         return self.file.size
 

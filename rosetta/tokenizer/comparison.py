@@ -61,7 +61,7 @@ def compare_vocabularies(left: Vocabulary, right: Vocabulary) -> list[Vocabulary
         alike as far as these facts tell.
     """
     found = [*_tokens(left, right), *_merges(left, right), *_pre(left, right), *_types(left, right)]
-    for role in ("bos", "eos"):
+    for role in ("bos", "eos", *sorted(left.special_ids.keys() & right.special_ids.keys() - {"bos", "eos"})):
         ids = left.special_ids.get(role), right.special_ids.get(role)
         if ids[0] != ids[1] and None not in ids:
             kind = "tokenizer.bos" if role == "bos" else "tokenizer.special_tokens"

@@ -10,6 +10,7 @@ import pytest
 
 from fixtures import reports
 from rosetta import cli
+from rosetta.cli.compare import Asked
 from rosetta.compare.options import Options
 from rosetta.report.report import Report
 
@@ -42,9 +43,11 @@ class Comparison:
     report: Report = field(default_factory=reports.report)
     calls: list[tuple[str, str, Options]] = field(default_factory=list)
     raises: BaseException | None = None
+    asked: Asked = field(default_factory=lambda: Asked(Options()))
 
-    def __call__(self, left: str, right: str, options: Options, listener: Any) -> Report:
-        self.calls.append((left, right, options))
+    def __call__(self, left: str, right: str, asked: Asked, listener: Any) -> Report:
+        self.calls.append((left, right, asked.options))
+        self.asked = asked
         if self.raises is not None:
             raise self.raises
         return self.report

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
+from gguf import GGUFReader
 
 from fixtures import pair, reports
 from fixtures.faults import dims_swapped
 from rosetta.compare.options import Options
+from rosetta.report.report import report_schema
 
 Run = Callable[..., Any]
 STATES = {"match": reports.report(), "drift": reports.drift(), "divergent": reports.dims_swapped()}
@@ -93,6 +98,16 @@ def test_a_prompt_file_is_read_without_its_last_line_break(
         (["--dtype", "int8"], "--dtype"),
         (["-q", "-v"], "-q and -v exclude each other"),
         (["--strict"], "add --assert-match"),
+        (["--fail-on", "drift"], "add --assert-match"),
+        (
+            ["--assert-match", "--fail-on", "warnings"],
+            "--fail-on takes divergent, latent, drift, not 'warnings'",
+        ),
+        (["--layers", "0-4"], "add -v"),
+        (["--stage", "k"], "add -v"),
+        (["-v", "--layers", "4-0"], "ends before it begins: write 0-4"),
+        (["-v", "--layers", "x"], "--layers are numbers and ranges"),
+        (["--detail", "everything"], "--detail"),
         (["--json", "no/such/folder/x.json"], "no/such/folder/x.json: its folder does not exist"),
         (["--nonsense"], "--nonsense"),
         (["c"], "unexpected extra argument"),
@@ -137,6 +152,73 @@ def test_the_exit_code_is_the_assertions(
     assert rosetta("a", "b", "--assert-match", "--threshold", "1e-3").code == limit
 
 
+def test_a_latent_finding_fails_where_it_is_asked_for(rosetta: Run, comparison: Any, tmp_path: Path) -> None:
+    comparison.report = reports.drift(findings=[reports.finding(latent=True)])
+    report = tmp_path / "report.json"
+    for line, code in (([], 0), (["--fail-on", "latent"], 1), (["--fail-on", "drift"], 1), (["--strict"], 1)):
+        result = rosetta("a", "b", "-q", "--assert-match", *line, "--json", report)
+        assert result.code == code
+        assert result.out.endswith("; 1 latent finding\n")
+        said = json.loads(report.read_text("utf-8"))["assertion"]
+        assert said["asserted"]
+        assert said["exit_code"] == code
+        assert said["passed"] == (code == 0)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (["none.apr", "none.gguf"], "none.apr: no such file or directory"),
+        (["none.apr", "none.gguf", "--threshold", "-1"], "--threshold is a number"),
+        (["none.apr", "none.gguf", "--nonsense"], "No such option: --nonsense"),
+        (["none.apr"], "none.apr is one operand"),
+    ],
+)
+def test_what_exits_2_leaves_a_report_that_says_why_in_place_of_yesterdays(
+    rosetta: Run, tmp_path: Path, line: list[str], said: str
+) -> None:
+    target = tmp_path / "report.json"
+    target.write_text('{"verdict": "match"}')
+    result = rosetta(*line, "--json", target)
+    assert result.code == 2
+    report = json.loads(target.read_text("utf-8"))
+    jsonschema.Draft202012Validator(json.loads(report_schema())).validate(report)
+    assert report["verdict"] == "error"
+    assert said in report["error"] == report["reason"]
+    assert report["assertion"] == {"asserted": False, "passed": None, "exit_code": 2, "fail_on": []}
+    assert result.err == f"rosetta: {report['error']}\n"
+
+
+def test_a_report_says_which_run_it_is_of_and_what_was_compared(rosetta: Run, tmp_path: Path) -> None:
+    left, right = pair(tmp_path, "qwen2", "hf:BF16", "gguf:Q8_0")
+    target, plain = tmp_path / "report.json", tmp_path / "plain.json"
+    assert rosetta(left, right, "--json", target, "--hash", "--detail", "tokens").code == 0
+    assert rosetta(left, right, "--json", plain, "--detail", "summary").code == 0
+    report, short = (json.loads(path.read_text("utf-8")) for path in (target, plain))
+    assert report["right"]["sha256"] == hashlib.sha256(right.read_bytes()).hexdigest()
+    weights = (left / "model.safetensors").read_bytes()
+    assert report["left"]["sha256"] == hashlib.sha256(weights).hexdigest()
+    header = weights[: 8 + int.from_bytes(weights[:8], "little")]
+    config = (left / "config.json").read_bytes()
+    assert report["left"]["header_sha256"] == hashlib.sha256(config + header).hexdigest()
+    reader = GGUFReader(right)
+    assert (
+        report["right"]["header_sha256"]
+        == hashlib.sha256(right.read_bytes()[: reader.data_offset]).hexdigest()
+    )
+    assert short["right"]["sha256"] is None
+    assert short["right"]["header_sha256"] == report["right"]["header_sha256"]
+    assert report["run"]["id"] != short["run"]["id"]
+    assert {"python", "torch"} <= set(report["run"]["versions"])
+    assert datetime.fromisoformat(report["run"]["started"]).tzinfo is not None
+    assert report["options"]["detail"] == "tokens"
+    assert [stage["by_token"] is None for stage in report["stages"]] == [
+        True,
+        *[False] * (len(report["stages"]) - 1),
+    ]
+    assert (short["stages"], short["compared"]) == ([], report["compared"])
+
+
 def test_json_on_stdout_is_alone_there(rosetta: Run, comparison: Any) -> None:
     comparison.report = STATES["divergent"]
     result = rosetta("a", "b", "--json", "-", "--assert-match")
@@ -150,15 +232,19 @@ def test_a_json_file_is_whole_and_nothing_lies_beside_it(
 ) -> None:
     (tmp_path / "report.json").write_text("old")
     result = rosetta("a", "b", "--json", tmp_path / "report.json")
-    assert (tmp_path / "report.json").read_text("utf-8") == comparison.report.to_json()
+    written, given = (
+        json.loads(text)
+        for text in ((tmp_path / "report.json").read_text("utf-8"), comparison.report.to_json())
+    )
+    assert written == given
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
     assert "MATCHED" in result.out
 
 
 def test_verbosity_is_the_number_of_vs(rosetta: Run, comparison: Any) -> None:
     default, every, values = (rosetta("a", "b", *v).out for v in ([], ["-v"], ["-vv"]))
-    assert "cosine" not in default
-    assert "cosine" in every
+    assert "max_diff" not in default.split("=== Layers 0-1 ===")[1].split("===")[0]
+    assert every.count("  attn_norm ") == 2
     assert "top 5" not in every
     assert "top 5" in values
 
@@ -222,7 +308,7 @@ def test_a_real_pair_with_swapped_dims_gives_the_requests_transcript(rosetta: Ru
     assert result.code == 1
     assert "[APR-LOAD] blk.0.attn_k.weight: dims=[256, 128], dtype=F16, TRANSPOSE NEEDED: " in result.err
     assert (
-        "[GGUF-LOAD] blk.{0,1}.attn_k.weight: dims=[128, 256], dtype=F16, layout [out, in]: OK" in result.err
+        "[GGUF-LOAD] 26 tensors: dims as the config says, dtype=F16, F32, layout [out, in]: OK" in result.err
     )
 
 

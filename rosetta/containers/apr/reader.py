@@ -112,6 +112,11 @@ class AprContainer:
     def _bytes(self, base: int, start: int, nbytes: int) -> bytes:
         return self._file.bytes(base + start, nbytes)
 
+    @property
+    def data_starts(self) -> Mapping[Path, int]:
+        """Where tensor data begins."""
+        return {self.path: self._data_at}
+
     def close(self) -> None:
         self._file.close()
 

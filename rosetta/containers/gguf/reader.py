@@ -75,6 +75,11 @@ class GgufContainer:
         return tuple(file.path for file, _ in self._shards)
 
     @property
+    def data_starts(self) -> Mapping[Path, int]:
+        """Where tensor data begins in each of its files."""
+        return {file.path: min(header.places.values(), default=file.size) for file, header in self._shards}
+
+    @property
     def header(self) -> GgufHeader:
         """The (first) file's."""
         return self._shards[0][1]

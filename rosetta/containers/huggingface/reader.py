@@ -63,6 +63,14 @@ class HuggingFaceContainer:
             for file in self._files
         }
 
+    @property
+    def data_starts(self) -> Mapping[Path, int]:
+        """Where tensor data begins in each of its weight files."""
+        starts = {file.path: file.size for file in self._files}
+        for file, place in self._places.values():
+            starts[file.path] = min(starts[file.path], place)
+        return starts
+
     def header_metadata(self, path: Path) -> Any:
         """The free-form part of the header of one of its files; None where it has none."""
         return next(read_table(file).get(METADATA) for file in self._files if file.path == path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from rosetta.diagnose.advice import config_file
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, looks_like, resembles
 from rosetta.diagnose.patches import instead
 from rosetta.model import Patch
@@ -51,7 +52,8 @@ def _proposal(
         declared=own,
         actual=believed,
         message=said,
-        recommendation=f"write {spelled} {believed}" + (f", and export {taken}" if taken else ""),
+        recommendation=f"write {spelled} {believed} into {config_file(subject.model.container)}"
+        + (f", and export {taken}" if taken else ""),
         from_reference=taken,
     )
 

@@ -38,7 +38,8 @@ def propose(fault: Fault) -> Iterator[Proposal]:
                 repair=Repair(patches={name: instead(other)}),
                 tensor=name,
                 message=f"{name} is missing, the other side has it with dims {list(other.dims)}",
-                recommendation=f"export {name} (the other file calls it {own})",
+                recommendation=f"export {name} into {suspect.model.container.path}"
+                + ("" if own == name else f" (the other file calls it {own})"),
                 from_reference=f"all {other.count} weights",
             )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rosetta.diagnose.advice import config_file, write_setting
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
 from rosetta.diagnose.patches import instead
 from rosetta.model import Model
@@ -21,7 +22,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
     ):
         return
     other = subject.other.weights.get(HEAD)
-    container, spelled = subject.model.container, subject.model.config[KEY].key or KEY
+    container, own = subject.model.container, subject.model.config[KEY]
     if not tied(subject.model):
         yield Proposal(
             kind="config.tied_embeddings",
@@ -30,8 +31,8 @@ def propose(fault: Fault) -> Iterator[Proposal]:
             key=KEY,
             declared=False,
             actual=True,
-            message=f"{KEY}: a head of its own is stored, the reference's head is the embedding",
-            recommendation=f"leave the head out of the {container.label} file, or store the embedding as its head",
+            message=f"{KEY}: {_untied(subject.model)}, the reference's head is the embedding",
+            recommendation=_tie(subject.model),
         )
         return
     stored = subject.model.repaired({KEY: False}).weights.get(HEAD)
@@ -50,11 +51,32 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         actual=False,
         alternatives=() if own_head else ("value.missing",),
         message=f"{KEY}: the head is taken from the embedding, the reference has a head of its own",
-        recommendation=f"write {spelled} false"
+        recommendation=write_setting(container, KEY, own, "False", "True")
         if own_head or other is None
-        else f"export the head ({other.entry.name} of the other file)",
+        else f"export the head into {container.path} ({other.entry.name} of {subject.other.container.path})"
+        + (
+            "" if container.kind == "gguf" else f", and {write_setting(container, KEY, own, 'False', 'True')}"
+        ),
         from_reference=None if own_head or other is None else f"all {other.count} weights of the head",
     )
+
+
+def _untied(model: Model) -> str:
+    """How a model comes to have another head than its embedding."""
+    return (
+        "a head of its own is stored"
+        if HEAD in model.weights
+        else "the config says no, and no head is stored"
+    )
+
+
+def _tie(model: Model) -> str:
+    """Advice to make the embedding the head, as the container says that."""
+    container, head = model.container, model.weights.get(HEAD)
+    if container.kind == "gguf":  # which has no key for it: a head is stored or not
+        return f"leave {HEAD} out of {config_file(container)}, or store the embedding as it"
+    advice = write_setting(container, KEY, model.config[KEY], "True", "False")
+    return advice if head is None else f"{advice}, and leave {head.entry.name} out"
 
 
 def tied(model: Model) -> bool:

@@ -1,0 +1,122 @@
+"""The chat template that a container embeds, and what it makes of a conversation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rosetta.containers.container import Container
+from rosetta.errors import RosettaError
+from rosetta.tokenizer.folder_files import file_contents, json_file
+
+Conversation = Sequence[Mapping[str, str]]
+CONVERSATIONS: tuple[Conversation, ...] = (
+    ({"role": "user", "content": "2+2="},),
+    (
+        {"role": "system", "content": "Answer briefly."},
+        {"role": "user", "content": "Name a colour."},
+        {"role": "assistant", "content": "Blue."},
+        {"role": "user", "content": " And another? "},
+    ),
+    (
+        {"role": "user", "content": "First line\nsecond <b>line</b>"},
+        {"role": "assistant", "content": "It has two lines.\n"},
+    ),
+)
+"""One question; a system message and several turns, with spaces at the edges; one that ends with the answer."""
+GGUF_KEY = "tokenizer.chat_template"
+LONGEST = 1 << 20  # characters of a template that are read
+TODAY = datetime(2026, 1, 1)  # templates print the date: the same one for both sides
+
+
+def chat_template(container: Container) -> str | None:
+    """The default chat template; None where there is none.
+
+    Raises:
+        DamagedFileError: a folder's file that should state it is no JSON object.
+    """
+    if container.kind == "huggingface":
+        return _of_folder(container.path)
+    for key in (GGUF_KEY, "chat_template"):
+        value = container.metadata.get(key)
+        if isinstance(value, str) and value:
+            return value[:LONGEST]
+    return None
+
+
+def _of_folder(folder: Path) -> str | None:
+    """A file of its own where there is one (transformers 4.43 and later), else in the tokenizer's config."""
+    own = folder / "chat_template.jinja"
+    if own.is_file():
+        return file_contents(own).decode("utf-8", "replace")[:LONGEST] or None
+    for name in ("chat_template.json", "tokenizer_config.json"):
+        value = json_file(folder / name).get("chat_template")
+        if isinstance(value, list):  # several under names
+            named = {entry.get("name"): entry.get("template") for entry in value if isinstance(entry, dict)}
+            value = named.get("default")
+        if isinstance(value, str) and value:
+            return value[:LONGEST]
+    return None
+
+
+def rendered(template: str, conversation: Conversation, named: Mapping[str, str]) -> str:
+    """What a template makes of a conversation, or why it makes nothing of it.
+
+    Args:
+        template: Jinja, as transformers renders it: blocks trimmed, in a sandbox.
+        conversation: messages.
+        named: `bos_token`, `eos_token` and their text.
+    """
+    from jinja2 import Environment, TemplateError  # needs a moment, and only a comparison of templates has it
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    def refused(message: str) -> None:
+        raise TemplateError(message)
+
+    environment: Environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = _to_json
+    now: Callable[[str], str] = TODAY.strftime
+    environment.globals.update(raise_exception=refused, strftime_now=now)
+    last_is_answer = bool(conversation) and conversation[-1]["role"] == "assistant"
+    try:
+        return environment.from_string(template).render(
+            messages=[dict(message) for message in conversation],
+            add_generation_prompt=not last_is_answer,
+            tools=None,
+            documents=None,
+            **named,
+        )
+    except Exception as error:  # a template is a program of somebody else
+        return f"(cannot be rendered: {type(error).__name__}: {error})"
+
+
+def _to_json(value: Any, indent: int | None = None) -> str:
+    """transformers' filter: no HTML escapes."""
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def generation_settings(container: Container) -> dict[str, Any]:
+    """How a model is sampled by default, as its container says it: names of Hugging Face's generation_config.json."""
+    if container.kind == "huggingface":
+        try:
+            stated = json_file(container.path / "generation_config.json")
+        except RosettaError:
+            return {}
+        return {name: stated[name] for name in SAMPLING.values() if stated.get(name) is not None}
+    found = {name: container.metadata.get(key) for key, name in SAMPLING.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+# GGUF's keys (gguf-py, Keys.General, SAMPLING_*) -> generation_config.json.
+SAMPLING = {
+    "general.sampling.temp": "temperature",
+    "general.sampling.top_k": "top_k",
+    "general.sampling.top_p": "top_p",
+    "general.sampling.min_p": "min_p",
+    "general.sampling.penalty_repeat": "repetition_penalty",
+}

@@ -1,0 +1,111 @@
+"""What is no model is named as what it is, with what to give instead."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from fixtures import pair
+from rosetta.compare.options import Options
+from rosetta.containers import open_container
+from rosetta.diagnose import compare_operands
+from rosetta.errors import RosettaError, UnsupportedError, UsageError
+from rosetta.model import open_model
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 988097824\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "remedy"),
+    [
+        ("Qwen/Qwen2.5-0.5B", "a model of the Hugging Face hub", "hf download Qwen/Qwen2.5-0.5B --local-dir"),
+        ("https://huggingface.co/Qwen/Qwen2.5-0.5B/tree/main", "is an address", "hf download Qwen/Qwen2.5-0.5B "),
+        ("https://example.org/model.gguf", "is an address", "download it, and give the file"),
+        ("no/such/place/model.gguf", "no such file or directory", "check the path"),
+    ],
+)  # fmt: skip
+def test_a_name_of_somewhere_else_is_told_from_a_missing_file(name: str, said: str, remedy: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        open_container(name)
+    assert said in str(caught.value)
+    assert remedy in str(caught.value)
+
+
+def cache(folder: Path) -> None:
+    for revision in ("aaa", "bbb"):
+        (folder / "snapshots" / revision).mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("bbb")
+
+
+def adapter(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "Qwen/Qwen2.5-0.5B"}))
+    (folder / "adapter_model.safetensors").write_bytes(b"")
+
+
+def pointer(folder: Path) -> None:
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    (folder / "model.safetensors").write_text(POINTER)
+
+
+def checkpoint(folder: Path) -> None:
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    (folder / "pytorch_model.bin").write_bytes(b"PK\x03\x04")
+
+
+@pytest.mark.parametrize(
+    ("make", "said", "remedy"),
+    [
+        (cache, "a folder of the Hugging Face cache", "snapshots/bbb"),
+        (adapter, "holds an adapter for Qwen/Qwen2.5-0.5B", "merge_and_unload"),
+        (pointer, "is a Git LFS pointer", "run git lfs pull"),
+        (checkpoint, "as a pickle only (pytorch_model.bin)", "save_pretrained"),
+    ],
+)
+def test_a_folder_that_is_no_model_is_named(
+    tmp_path: Path, make: Callable[[Path], None], said: str, remedy: str
+) -> None:
+    make(tmp_path)
+    with pytest.raises(RosettaError) as caught:
+        open_container(tmp_path)
+    assert said in str(caught.value)
+    assert remedy in str(caught.value)
+
+
+def test_what_ollama_keeps_beside_its_models_is_named(tmp_path: Path) -> None:
+    layers = [{"mediaType": "application/vnd.ollama.image.model", "digest": "sha256:abcd"}]
+    (tmp_path / "latest").write_text(json.dumps({"schemaVersion": 2, "layers": layers}))
+    (tmp_path / "sha256-12ab").write_text("{{ if .System }}")
+    with pytest.raises(UsageError, match=r"Ollama manifest.*blobs/sha256-abcd"):
+        open_container(tmp_path / "latest")
+    with pytest.raises(UsageError, match="Ollama blob that holds a text"):
+        open_container(tmp_path / "sha256-12ab")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "said"),
+    [
+        ({"quant_method": "gptq", "bits": 4}, "is quantised with gptq, 4 bits"),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "is quantised with bitsandbytes, 8 bits"),
+        ({"quant_method": "fp8"}, "is quantised with fp8, 8 bits"),
+    ],
+)
+def test_a_quantised_folder_is_named_by_its_scheme(tmp_path: Path, scheme: dict[str, Any], said: str) -> None:
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "quantization_config": scheme}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file({"model.layers.0.mlp.up_proj.qweight": torch.zeros(2, 2)}, tmp_path / "model.safetensors")
+    with pytest.raises(UnsupportedError, match=said):
+        open_model(tmp_path)
+
+
+def test_a_path_will_do_where_a_text_does(tmp_path: Path) -> None:
+    model, _ = pair(tmp_path, "llama", "gguf:F16", "gguf:F16")
+    found = compare_operands(model, model, Options(tokens=(1, 2)))
+    assert found.verdict == "match"
+    assert found.operands == {"left": str(model), "right": str(model)}

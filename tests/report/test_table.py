@@ -1,0 +1,45 @@
+"""Tables where they fit, cards where they do not."""
+
+from __future__ import annotations
+
+import pytest
+
+from rosetta.report.screen import wrapped
+from rosetta.report.table import table
+
+HEADERS = ["side", "tensor or key", "kind", ""]
+ROWS = [
+    ["APR", "blk.0.attn_k.weight", "layout.transposed", ""],
+    ["GGUF", "rope.freq_base", "config.rope_theta", "x"],
+]
+
+
+def test_a_table_that_fits_is_one() -> None:
+    assert table(HEADERS, ROWS, 80) == table(HEADERS, ROWS)
+    assert table(HEADERS, ROWS)[2].split() == ["APR", "blk.0.attn_k.weight", "layout.transposed"]
+
+
+def test_a_table_that_does_not_fit_becomes_cards_without_empty_lines() -> None:
+    assert table(HEADERS, ROWS, 40) == [
+        "  - side           APR",
+        "    tensor or key  blk.0.attn_k.weight",
+        "    kind           layout.transposed",
+        "  - side           GGUF",
+        "    tensor or key  rope.freq_base",
+        "    kind           config.rope_theta",
+        "                   x",
+    ]
+
+
+def test_no_rows_are_no_table() -> None:
+    assert table(HEADERS, [], 40) == []
+
+
+@pytest.mark.parametrize("width", [20, 40, 80])
+def test_a_word_longer_than_a_line_breaks_behind_its_punctuation(width: int) -> None:
+    path = "/data/models/qwen2.5-1.5b-instruct/snapshots/model-00001-of-00002.safetensors"
+    lines = wrapped(f"[ROSETTA] Loading HF: {path} (qwen2)\n", width).splitlines()
+    assert max(map(len, lines)) <= width
+    assert "".join(line.strip() for line in lines).replace(" ", "") == f"[ROSETTA]LoadingHF:{path}(qwen2)"
+    for line in lines[:-1]:
+        assert line[-1] in "/.-:_]" or " " not in line.strip() or line.split()[-1] in ("HF:", "Loading")
