@@ -305,12 +305,6 @@ PARALLEL_RESIDUAL = FindingKind(
     why="use_parallel_residual is left out of the export, and its reader assumes the published model's.",
     repair="The layers are computed as the reference's. Write use_parallel_residual.",
 )
-WINDOW_PATTERN = FindingKind(
-    "config.layer_pattern",
-    means="Other layers have a window, rotary embedding, experts or recurrence.",
-    why="The list of layer types is left out of the export, and its reader assumes the pattern of a published model.",
-    repair="Each layer is computed as the reference's. Write the pattern, where the container has a place for it.",
-)
 STATE_SIZE = FindingKind(
     "config.state_size",
     means="A recurrent layer's state, its heads, groups, time steps or convolution have another size.",
@@ -329,9 +323,60 @@ ROPE_SECTIONS = FindingKind(
     why="mrope_section is left out of the export. A text shows none of it: its three positions are one and the same.",
     repair="The model is read with the reference's sections. Write rope.dimension_sections.",
 )
+ALIBI = FindingKind(
+    "config.alibi",
+    means="Positions cost another amount: ALiBi's slopes are others, or there are none.",
+    why="A model that has ALiBi in place of a rotary embedding is run without either, or its largest exponent is not "
+    "that of the published models (8).",
+    repair="The scores are computed with the reference's slopes. Write attention.max_alibi_bias (alibi_bias_max).",
+)
+CLAMP_KQV = FindingKind(
+    "config.clamp_kqv",
+    means="Queries, keys and values are held within other bounds, or within none.",
+    why="clip_qkv is left out of the export. It shows where activations are large.",
+    repair="The projections are held as the reference's. Write attention.clamp_kqv (clip_qkv).",
+)
+ATTENTION_TEMPERATURE = FindingKind(
+    "config.attention_temperature",
+    means="Queries are scaled otherwise by their position.",
+    why="llama_4_scaling_beta, or the length from which the scaling begins, is left out of the export or fixed in the "
+    "runtime's code. It shows only beyond that length.",
+    repair="The queries are scaled as the reference's. Write attention.temperature_scale and its length.",
+)
 FEATURES = (  # which not every architecture has
+    ConfigKey("attention.max_alibi_bias", "number", ALIBI, prompt=Prompt.TWO_TOKENS, published=(8.0,)),
+    ConfigKey("attention.clamp_kqv", "number", CLAMP_KQV),
+    ConfigKey("attention.temperature_scale", "number", ATTENTION_TEMPERATURE, prompt=Prompt.TWO_TOKENS),
+    ConfigKey("attention.temperature_length", "count", ATTENTION_TEMPERATURE, prompt=Prompt.TWO_TOKENS),
+    ConfigKey("rope.freq_base_swa", "number", ROPE_THETA, prompt=Prompt.TWO_TOKENS, published=ROPE_BASES),
+    ConfigKey("rope.dimension_count_swa", "count", ROPE_DIMENSIONS, Shows.ANYWHERE, Prompt.TWO_TOKENS),
+    ConfigKey("rope.layers", "flag", LAYER_PATTERN, Shows.ANYWHERE, Prompt.TWO_TOKENS),
+    ConfigKey("attention.shared_kv_layers", "count", LAYER_PATTERN, Shows.ANYWHERE),
+    ConfigKey("attention.kv_layer", "count", LAYER_PATTERN, Shows.ANYWHERE, latent=False),
+    ConfigKey("attention.keys_are_values", "flag", LAYER_PATTERN, Shows.ANYWHERE),
+    ConfigKey("attention.key_length_nope", "count", HEAD_DIM, Shows.ANYWHERE, latent=False),
+    ConfigKey("attention.kv_a_length", "count", HEAD_DIM, Shows.ANYWHERE, latent=False),
+    ConfigKey("parallel_norms", "count", PARALLEL_RESIDUAL, Shows.ANYWHERE),
+    ConfigKey("expert_output_scale", "number", EXPERT_WEIGHTS),
+    ConfigKey("router_scale", "number", EXPERT_WEIGHTS),
+    ConfigKey("router_jitter_noise", "number", EXPERT_GATING),
+    *(ConfigKey(f"xielu.{part}", "number", ACTIVATION) for part in ("alpha_p", "alpha_n", "beta", "eps")),
+    ConfigKey("activation_sparsity_scale", "number", ACTIVATION),
+    ConfigKey("activation_sparsity_of_sample", "flag", ACTIVATION),
+    *(ConfigKey(f"altup.{part}", "number", RESIDUAL_SCALE) for part in ("router_scale", "half_power")),
+    *(
+        ConfigKey(f"altup.{part}", "count", LAYER_PATTERN, Shows.ANYWHERE)
+        for part in ("num_inputs", "active_idx")
+    ),
+    ConfigKey("laurel.rank", "count", FEED_FORWARD_LENGTH, Shows.IN_DIMS, latent=False),
+    ConfigKey("embedding_length_per_layer_input", "count", EMBEDDING_LENGTH, Shows.IN_DIMS, latent=False),
+    ConfigKey("per_layer_vocab_size", "count", VOCAB_SIZE, Shows.IN_DIMS, latent=False),
+    *(
+        ConfigKey(f"per_layer_embedding.{part}_scale", "number", EMBEDDING_SCALE)
+        for part in ("projection", "sum", "rows")
+    ),
     ConfigKey("rope.dimension_sections", "table", ROPE_SECTIONS),
-    ConfigKey("attention.recurrent_layers", "flag", WINDOW_PATTERN, Shows.ANYWHERE),
+    ConfigKey("attention.recurrent_layers", "flag", LAYER_PATTERN, Shows.ANYWHERE),
     *(
         ConfigKey(f"ssm.{name}", "count", STATE_SIZE, Shows.ANYWHERE)
         for name in ("conv_kernel", "inner_size", "state_size", "group_count", "time_step_rank")
@@ -350,7 +395,7 @@ FEATURES = (  # which not every architecture has
     ConfigKey("residual_scale", "number", RESIDUAL_SCALE),
     ConfigKey("logit_scale", "number", LOGIT_SCALE),
     ConfigKey("use_parallel_residual", "flag", PARALLEL_RESIDUAL, Shows.ANYWHERE),
-    ConfigKey("attention.sliding_window_pattern", "flag", WINDOW_PATTERN, prompt=Prompt.PAST_WINDOW),
+    ConfigKey("attention.sliding_window_pattern", "flag", LAYER_PATTERN, prompt=Prompt.PAST_WINDOW),
 )
 SETTINGS: Mapping[str, ConfigKey] = {row.key: row for row in (*KEYS, *FEATURES)}
 

@@ -86,7 +86,7 @@ class Transformer:
             if self.chunks is None:
                 return node.op.compute(self.step(node), *inputs).contiguous()
             return self._in_chunks(node, inputs, self.chunks)
-        except RuntimeError as error:  # torch: shapes of inputs that do not fit the config or each other
+        except (RuntimeError, IndexError) as error:  # torch: inputs that do not fit the config or each other
             if isinstance(error, torch.cuda.OutOfMemoryError):
                 raise
             raise NotComputable(f"its inputs do not fit: {str(error).splitlines()[0]}") from error

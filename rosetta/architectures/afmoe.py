@@ -48,13 +48,13 @@ def settings(read: Any) -> None:
     if read.container.kind != "gguf":
         pattern = read.config["attention.sliding_window_pattern"].value
         turned = list(pattern) if isinstance(pattern, PerLayer) else [pattern] * layers
-    read.by_layer("rope_layers", turned, "the layers that are turned")
+    read.by_layer("rope.layers", turned, "the layers that are turned")
 
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     """Gated attention, then experts or a dense network, each normed before and after."""
     mixer = {
-        "rope": Rotary(SPLIT_HALF) if c["rope_layers"] else None,
+        "rope": Rotary(SPLIT_HALF) if c["rope.layers"] else None,
         "gate": Gate(),
         "post_norm": a.norm_of("post_attention_norm"),
     }

@@ -54,12 +54,12 @@ def settings(read: Any) -> None:
         value if isinstance(value, PerLayer) else [value] * len(layers) for value in (sliding, sparse)
     ]
     first = next((n for n in layers if by_layer[1][n]), len(layers))
-    read.by_layer("rope_layers", [by_layer[0][n] or n < first for n in layers], "the layers that are turned")
+    read.by_layer("rope.layers", [by_layer[0][n] or n < first for n in layers], "the layers that are turned")
 
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     """Both blocks read the layer's input through one norm."""
-    rope = Rotary(INTERLEAVED) if c["rope_layers"] else None
+    rope = Rotary(INTERLEAVED) if c["rope.layers"] else None
     mixer = attention(norm=a.norm_of("attn_norm"), rope=rope, scores=scores_of(c))
     return parallel(output_of(n - 1), mixer, network(a, c, norm=None, out_scale=AVERAGE))
 

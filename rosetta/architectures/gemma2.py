@@ -28,8 +28,8 @@ LAYERS_OF_27B = 46  # llama.cpp derives the attention scale of that size from it
 def settings(read: Any) -> None:
     """Softcaps, and the factor of the embedding, which no file states."""
     capped = Default(apr=50.0, gguf=50.0, huggingface=50.0)
-    read.take("attn_logit_softcapping", "number", capped)
-    read.take("final_logit_softcapping", "number", Default(apr=30.0, gguf=30.0, huggingface=30.0))
+    for key, default in (("attn_logit_softcapping", capped), ("final_logit_softcapping", 30.0)):
+        read.take(key, "number", 0.0 if read.says_null(key) else default)
     read.take(
         "embedding_scale",
         "number",

@@ -6,19 +6,22 @@ from collections.abc import Collection, Iterable
 
 from rosetta.compare.settings import agree
 from rosetta.model import Model
-from rosetta.settings_table import KEYS, Prompt
+from rosetta.settings_table import SETTINGS, Prompt
+
+WINDOW = "attention.sliding_window"
 
 
 def tokens_needed(left: Model, right: Model) -> dict[str, int]:
     """For each setting in which two models differ and that needs more than one token, how many it needs."""
     needed = {}
-    for row in KEYS:
+    for row in SETTINGS.values():
         held = row.key in left.config and row.key in right.config
         if row.prompt is Prompt.ANY or not held or agree(row.key, left[row.key], right[row.key]):
             continue
         needed[row.key] = 2
         if row.prompt is Prompt.PAST_WINDOW:
-            needed[row.key] = min(width for width in (left[row.key], right[row.key]) if width) + 1
+            widths = [model[WINDOW] for model in (left, right) if model[WINDOW]]
+            needed[row.key] = min(widths, default=1) + 1
     return needed
 
 

@@ -22,12 +22,14 @@ class Lane:
         runtime: who computes, or has computed.
         graph: its stages; of as many layers as the longer side has.
         values: the stages it has come to, by full name, as long as a stage to come is computed from them.
+        private: its stages that the other side lacks, computed where another is computed from them.
         handed_on: what the last layer that could be computed handed on: one that neither side can compute is passed.
     """
 
     runtime: Runtime
     graph: Graph
     values: dict[str, Value] = field(default_factory=dict)
+    private: frozenset[str] = frozenset()
     handed_on: Value | None = None
 
     @property
@@ -49,6 +51,8 @@ class Lane:
         Raises:
             NotComputable: one of them is missing, or the runtime cannot compute it.
         """
+        own = {name: self.computed(self.graph[name], values) for name in node.inputs if name in self.private}
+        values = {**values, **own} if own else values
         missing = next((name for name in node.inputs if name not in values), None)
         if missing is not None:
             said = missing if node.layer is None else missing.removeprefix(f"layers.{node.layer}.")

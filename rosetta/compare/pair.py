@@ -44,6 +44,9 @@ class ModelPair:
     def __init__(self, runtimes: Pairing[Runtime], compared: Pairs | None = None) -> None:
         layers = max(runtimes.reference.model.block_count, runtimes.subject.model.block_count)
         self.lanes = runtimes.each(lambda runtime: Lane(runtime, runtime.model.graph_of(layers)))
+        graphs = self.lanes.each(lambda lane: frozenset(node.name for node in lane.graph))
+        self.lanes.reference.private = graphs.reference - graphs.subject
+        self.lanes.subject.private = graphs.subject - graphs.reference
         self.compared: Pairs = {} if compared is None else compared
 
     @property
@@ -156,7 +159,7 @@ class ModelPair:
             self.subject, other, twin.pair.subject, theirs[1]
         ):
             return found
-        own_inputs = self._has_own_inputs(node)
+        own_inputs = self._has_own_inputs(node, other)
         equal = (
             found.sums is not None and not found.sums
         )  # weights and config, which make of one input one value
@@ -169,10 +172,10 @@ class ModelPair:
             return None
         return replace(found, subject=b, nonfinite=(found.nonfinite[0], count_nonfinite(b)))
 
-    def _has_own_inputs(self, node: Node) -> bool:
+    def _has_own_inputs(self, node: Node, other: Node) -> bool:
         """Whether the subject has come to other inputs of a stage than the reference."""
         values = self.reference.values
-        return any(
+        return node.inputs != other.inputs or any(
             name in values and self.subject.moved(values[name]) is not self.subject.values.get(name)
             for name in node.inputs
         )
@@ -199,7 +202,7 @@ class ModelPair:
         a = _computed(self.reference, node, self.reference.values, reasons, "reference")
         held = node.layer is None or node.layer < min(counts)
         same = held and not reasons and self._same(node, other, pairs)
-        own_inputs = self._has_own_inputs(node)
+        own_inputs = self._has_own_inputs(node, other)
         if same:
             local_b = a
             for full in pairs:
@@ -321,7 +324,7 @@ class ModelPair:
             and b.runtime.computes
             and all(pair is not None and pair.state == "identical" for pair in pairs.values())
             and all(a.model.contradiction(name) == b.model.contradiction(name) for name in pairs)
-            and node.op == other.op
+            and (node.op, node.inputs) == (other.op, other.inputs)
             and a.model.architecture.gguf == b.model.architecture.gguf
             and all(same_setting(own[key], theirs[key]) for key in node.keys)
             and a.runtime.cache.device == b.runtime.cache.device
@@ -396,7 +399,7 @@ def _reads_alike(a: Model, node: Node, b: Model, other: Node) -> bool:
     names = [*node.tensors]
     return (
         a.architecture == b.architecture
-        and node.op == other.op
+        and (node.op, node.inputs) == (other.op, other.inputs)
         and (node.layer is None or (node.layer < a.block_count) == (node.layer < b.block_count))
         and all(a.weights.get(name) == b.weights.get(name) for name in names)
         and all(a.contradiction(name) == b.contradiction(name) for name in names)

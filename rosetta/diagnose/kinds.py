@@ -13,7 +13,7 @@ from importlib import resources
 from types import MappingProxyType
 
 from rosetta.finding_kind import FindingKind
-from rosetta.settings_table import KEYS
+from rosetta.settings_table import SETTINGS
 
 KINDS = (
     FindingKind(
@@ -83,7 +83,7 @@ def headline(name: str) -> str:
 @cache
 def all_kinds() -> Mapping[str, FindingKind]:
     """Every kind by its name, those that take least from the reference first."""
-    of_settings = [row.kind for row in KEYS if row.kind is not None]
+    of_settings = [row.kind for row in SETTINGS.values() if row.kind is not None]
     found = {kind.id: kind for kind in (*of_settings, *_of_hypotheses(), *KINDS)}
     return MappingProxyType(dict(sorted(found.items(), key=lambda item: item[1].rank)))
 

@@ -15,7 +15,7 @@ from rosetta.diagnose.engine import Engine
 from rosetta.diagnose.hypothesis import Proposal
 from rosetta.diagnose.setting_proposals import shown
 from rosetta.model import Model
-from rosetta.settings_table import KEYS
+from rosetta.settings_table import SETTINGS
 
 
 def shown_or_latent(engine: Engine, lockstep: Lockstep, tokens: list[int]) -> list[Finding]:
@@ -74,7 +74,7 @@ def latent_findings(
     subject: Side = "left" if reference == "right" else "right"
     own, believed = repaired[subject], repaired[reference]
     needed = tokens_needed(own, believed)
-    for row in KEYS:
+    for row in SETTINGS.values():
         key = row.key
         if (
             row.kind is None

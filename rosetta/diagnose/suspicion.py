@@ -7,9 +7,11 @@ from typing import Any
 
 from rosetta.diagnose.hypotheses.missing import lacks_layer
 from rosetta.diagnose.hypothesis import Fault, impossible
-from rosetta.settings_table import KEYS, Shows
+from rosetta.settings_table import SETTINGS, Shows
 
-SIZES = {row.key: row.kind for row in KEYS if row.shows is Shows.IN_DIMS and row.kind is not None}
+SIZES = {
+    row.key: row.kind for row in SETTINGS.values() if row.shows is Shows.IN_DIMS and row.kind is not None
+}
 
 
 @dataclass(frozen=True)
