@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from rosetta import blocks
-from rosetta.compare.block_cuts import block_cut, common_ratio
+from rosetta.compare.block_cuts import block_cut, common_ratio, plain_limit
 from rosetta.compare.given_up import GivenUp, given_up
 from rosetta.compare.results import WeightDiff
+from rosetta.compare.structure import RowSums, Trait, row_sums, traits
 from rosetta.weight import FLOATS, Device, Weight, row_ranges, same_bytes, same_stored_rows
 from rosetta.weight_cache import Kept
 from rosetta.workers import spread
@@ -42,6 +43,7 @@ class WeightPair:
         predicted: the same, as the dtypes predict it.
         cosine: of the two copies.
         given_up: blocks that an encoder sacrificed: their error is no fault, and is part of what is predicted.
+        traits: what a difference within the noise has that rounding has not.
     """
 
     state: State
@@ -53,6 +55,7 @@ class WeightPair:
     predicted: float | None = None
     cosine: float | None = None
     given_up: GivenUp | None = field(default=None, compare=False)
+    traits: tuple[Trait, ...] = ()
 
 
 def compare_weights(
@@ -107,6 +110,7 @@ class _Sums:
         errors, expected: squares of the difference, and the variance that the dtypes explain, float64 [G].
         norm_left, norm_right: squared.
         ratios: [rows, G].
+        rows: sums of each row; None of a vector.
     """
 
     errors: Tensor
@@ -114,6 +118,7 @@ class _Sums:
     norm_left: float
     norm_right: float
     ratios: Tensor
+    rows: RowSums | None
 
 
 def _measured(left: Weight, right: Weight, rows: tuple[int, int], device: Device, kept: Kept) -> _Sums:
@@ -125,18 +130,24 @@ def _measured(left: Weight, right: Weight, rows: tuple[int, int], device: Device
         b = right.values(*rows, device)
         explained += right.sigma(*rows, device).square_()
     kept.put(rows, a, b, explained)
-    if a.dim() < 2:
+    vector = a.dim() < 2
+    if vector:
         a, b, explained = a[None], b[None], explained[None]
-    group, squares = _group(left, right), (a - b).square_()
-    error, allowed = by_group(squares, group), by_group(explained, group)
+    group, gap = _group(left, right), a - b
+    error, allowed = by_group(gap.square(), group), by_group(explained, group)
     sizes = torch.full((error.shape[1],), group, dtype=torch.float64)
     sizes[-1] -= len(sizes) * group - a.shape[1]  # the last group may be short
+    of_rows = None
+    if not vector:
+        widths = sizes.to(error)
+        of_rows = row_sums(a, b, gap, error @ widths, allowed @ widths, {left.dtype, right.dtype} <= {*FLOATS})
     return _Sums(
         errors=error.sum(0, dtype=torch.float64).cpu() * sizes,
         expected=allowed.sum(0, dtype=torch.float64).cpu() * sizes,
         norm_left=_norm_squared(a),
         norm_right=_norm_squared(b),
         ratios=_ratio(error, allowed),
+        rows=of_rows,
     )
 
 
@@ -159,7 +170,8 @@ def _judged(left: Weight, right: Weight, parts: Sequence[_Sums], device: Device,
     quantised = left.dtype == right.dtype and left.dtype not in FLOATS and not edited
     group, ratios = _group(left, right), torch.cat([p.ratios for p in parts])
     some_only = quantised and int((ratios == 0).sum()) > SOME_BLOCKS_ONLY * ratios.numel()
-    cut = block_cut(left, right, common_ratio(ratios))
+    common = common_ratio(ratios)
+    cut = block_cut(left, right, common)
     neglected = (
         None if some_only or len(left.dims) < 2 else given_up(left, right, ratios, group, kept, device)
     )
@@ -173,8 +185,13 @@ def _judged(left: Weight, right: Weight, parts: Sequence[_Sums], device: Device,
     norm_left, norm_right = math.sqrt(size_left), math.sqrt(size_right)
     dot = (size_left + size_right - squares) / 2  # ‖a−b‖² = ‖a‖² + ‖b‖² − 2a·b
     faulty = some_only or whole or worst > cut
+    beneath: tuple[Trait, ...] = ()
+    if not faulty and all(part.rows is not None for part in parts):
+        weighed = neglected is not None or common > plain_limit(left, right)
+        sums = RowSums.joined([part.rows for part in parts if part.rows is not None])
+        beneath = traits(left, right, sums, weighed, kept, device)
     return WeightPair(
-        state="differing" if faulty else "within_noise",
+        state="differing" if faulty or beneath else "within_noise",
         explained=not some_only,
         worst_ratio=worst,
         worst_block=(row, column * group),
@@ -182,6 +199,7 @@ def _judged(left: Weight, right: Weight, parts: Sequence[_Sums], device: Device,
         predicted=(0.0 if some_only else math.sqrt(expected)) / norm_right if norm_right else 0.0,
         cosine=dot / (norm_left * norm_right) if norm_left and norm_right else 0.0,
         given_up=neglected,
+        traits=beneath,
     )
 
 

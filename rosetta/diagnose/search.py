@@ -30,6 +30,7 @@ ORDER = (
     "value.zeroed",
     "value.nonfinite",
     "value.missing",
+    "value.low_rank",
     "value.corrupted",
 )
 LAST_RESORT = "value.corrupted"  # it explains anything, by taking it from the reference
