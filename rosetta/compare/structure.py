@@ -256,11 +256,16 @@ def _of_sample(coarse: Weight, fine: Weight, weighed: bool, kept: Kept, device: 
         worst = float(mean.max())
         if worst > min(0.95, COLUMN_MEAN * coarser) and worst * math.sqrt(len(e)) > ROW_DEVIATIONS:
             found.append(Trait("column_offsets", worst, min(0.95, COLUMN_MEAN * coarser)))
-    if found or coarse.name in TABLES:
+    if found or coarse.name in TABLES or any(map(_depends_on_other, (coarse, fine))):
         return found
     variance = torch.cat([kept.variance(coarse, fine, *r, device) for r in some])
     largest, limit = largest_singular_value(beyond_noise(e, w, slope, variance)), rank_limit(*e.shape, weighed)
     return [Trait("rank", largest, limit)] if largest > limit else []
+
+
+def _depends_on_other(weight: Weight) -> bool:
+    """Whether a repair fitted numbers to the other copy cell by cell: the errors left are not independent."""
+    return any(getattr(edit, "fitted", False) for edit in weight.values_edits)
 
 
 # Of √R + √C, above what a matrix of independent errors has as its largest singular value.
