@@ -15,7 +15,7 @@ from fixtures import build, faults, model_spec
 from fixtures.memory import MemoryContainer
 from rosetta.architectures import find_architecture
 from rosetta.config import Value, canonical_config
-from rosetta.containers.huggingface_settings import huggingface_settings
+from rosetta.containers.huggingface.settings import huggingface_settings
 from rosetta.errors import DamagedFileError, RosettaError, UnsupportedError
 from rosetta.rope_scaling import RopeScaling
 

@@ -44,7 +44,10 @@ ROW_DEVIATIONS, ROWS_DEVIATIONS = 8.0, 3.0
 COHERENT = 0.5  # of a column's squared error, what its own multiple explains: a clean one has up to 0.16
 COHERENT_ALL = 0.2  # of all columns' squared errors, in four bits and more; 0.09 was seen
 WEIGHED = 2.5  # times a plain encoder's limits of rows, where errors were weighed
-COARSE, COARSER = 0.015, 1.6  # D from which on, in three bits and less, rows and columns may be off by so much more
+COARSE, COARSER = (
+    0.015,
+    1.6,
+)  # D from which on, in three bits and less, rows and columns may be off by so much more
 # Mean of the errors in units of their rms: an encoder with a minimum is biased by up to 0.04 over a tensor.
 MEAN, ROW_MEAN, COLUMN_MEAN = 0.12, 0.45, 0.7
 ROW_LIKENESS = 0.4  # slope of one row on its counterpart: in two bits and less a clean one keeps half
@@ -182,13 +185,17 @@ def slope_limits(coarse: Weight, fine: Weight, distance: float) -> tuple[float, 
         coarse, fine: the copies.
         distance: D = Σ e² / Σ w².
     """
-    if coarse.dtype in FLOATS:  # truncated instead of rounded, each weight is smaller by half its error's bound
+    if (
+        coarse.dtype in FLOATS
+    ):  # truncated instead of rounded, each weight is smaller by half its error's bound
         return (-1.1 * math.sqrt(distance), 0.0 if fine.dtype == "F32" else distance)
     low = -LARGEST_SHRINKAGE.get(coarse.dtype, OTHER_SHRINKAGE) * distance
     low -= SCALE_ROUNDING
     if fine.dtype in FLOATS:
         return low, SCALE_ROUNDING
-    return low - distance, SCALE_ROUNDING + LARGEST_SHRINKAGE.get(fine.dtype, OTHER_SHRINKAGE) * distance  # the finer one's own error is in w, too
+    return low - distance, SCALE_ROUNDING + LARGEST_SHRINKAGE.get(
+        fine.dtype, OTHER_SHRINKAGE
+    ) * distance  # the finer one's own error is in w, too
 
 
 def _of_whole(coarse: Weight, fine: Weight, rows: RowSums, columns: int) -> list[Trait]:
@@ -259,7 +266,10 @@ def _of_sample(coarse: Weight, fine: Weight, weighed: bool, kept: Kept, device: 
     if found or coarse.name in TABLES or any(map(_depends_on_other, (coarse, fine))):
         return found
     variance = torch.cat([kept.variance(coarse, fine, *r, device) for r in some])
-    largest, limit = largest_singular_value(beyond_noise(e, w, slope, variance)), rank_limit(*e.shape, weighed)
+    largest, limit = (
+        largest_singular_value(beyond_noise(e, w, slope, variance)),
+        rank_limit(*e.shape, weighed),
+    )
     return [Trait("rank", largest, limit)] if largest > limit else []
 
 

@@ -108,7 +108,8 @@ def planned_fix(comparison: Comparison, side: Side) -> Fix:
     base, repaired = comparison.models[side], comparison.repaired[side]
     other = comparison.repaired["left" if side == "right" else "right"]
     findings = [f for f in comparison.findings if f.status == "confirmed" and f.side == side]
-    settings = {key: value for key, value in repaired.overrides.items() if key != KEY}
+    accused = {finding.key for finding in findings}  # padding that was left out is no repair
+    settings = {key: value for key, value in repaired.overrides.items() if key != KEY or key in accused}
     return Fix(
         base=base,
         repaired=repaired,

@@ -1,8 +1,4 @@
-"""The bytes of each value the other way round: written on, or for, a machine of the other byte order.
-
-Kinds: `dtype.byte_order`. What: a float tensor's values have their bytes swapped. Why: a big-endian machine wrote the
-file, or a conversion left a tensor out. Repair: swap the bytes of each value.
-"""
+"""The bytes of each value the other way round: written on, or for, a machine of the other byte order."""
 
 from __future__ import annotations
 
@@ -14,7 +10,18 @@ from numpy.typing import NDArray
 
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, looks_like
 from rosetta.diagnose.patches import for_all_names, reading
+from rosetta.finding_kind import FindingKind
 from rosetta.weight import FLOATS
+
+KINDS = (
+    FindingKind(
+        "dtype.byte_order",
+        means="The bytes of each value are the other way round.",
+        why="A big-endian machine wrote the file, or a conversion of the byte order left a tensor out.",
+        repair="The bytes of each value are swapped. Do so in the file.",
+        whole=True,
+    ),
+)
 
 
 @dataclass(frozen=True)

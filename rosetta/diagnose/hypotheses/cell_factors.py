@@ -1,6 +1,6 @@
-"""A factor or an amount for each row, column, group or block of a matrix: scales and zero points of a quantisation.
+"""A factor or an amount for each row, column, group or block of a matrix: scales and zero points of a quantisation. (`value.scaled`, `value.offset`).
 
-Kinds: `value.scaled`, `value.offset`. What: rows, columns, groups of columns or square blocks differ by a factor or an
+What: rows, columns, groups of columns or square blocks differ by a factor or an
 amount of their own. Why: the scales of a quantised checkpoint were left out, its zero points are off, channels were
 scaled on one side only. Repair: apply the scales, correct the zero points. The numbers are fitted to the other side's
 copy: one for many values, or none at all.
@@ -23,7 +23,15 @@ from rosetta.weight_cache import variance
 
 TAKES_FROM_REFERENCE = True
 What = Literal["factor", "amount"]
-CUTS = ((0, 1), (1, 0), (128, 128), (1, 128), (1, 64), (1, 32), (1, 16))  # rows, columns of a cell; 0: all of them
+CUTS = (
+    (0, 1),
+    (1, 0),
+    (128, 128),
+    (1, 128),
+    (1, 64),
+    (1, 32),
+    (1, 16),
+)  # rows, columns of a cell; 0: all of them
 SAMPLED_ROWS = 256
 REMAINS, LESSENS = 1.25, 0.9  # rms of what is left over its prediction, and of what there was, by a sample
 FEWEST = 16  # values a number: fewer would explain anything
@@ -89,7 +97,9 @@ def propose(fault: Fault) -> Iterator[Proposal]:
             done = f"apply the scales of the quantisation to {weight.entry.name}, or take them off, on export"
         else:
             kind, said = "value.offset", f"is off by an amount of its own, {low:+.4g} to {high:+.4g}"
-            done = f"correct the zero points of {weight.entry.name}: each value of a group is off by one amount"
+            done = (
+                f"correct the zero points of {weight.entry.name}: each value of a group is off by one amount"
+            )
         yield Proposal(
             kind=kind,
             role=suspect.role,

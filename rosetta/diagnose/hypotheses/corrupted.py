@@ -9,7 +9,28 @@ from rosetta.compare.block_cuts import block_cut
 from rosetta.diagnose.hypothesis import Fault, Proposal, Suspect
 from rosetta.diagnose.patches import of_weights, taking
 from rosetta.diagnose.region import ratios_of
+from rosetta.finding_kind import FindingKind
 from rosetta.weight import Weight
+
+KINDS = (
+    FindingKind(
+        "value.corrupted",
+        means="A region of a weight differs by no rule.",
+        why="A copy was cut short or written over, a block's scales are unpacked wrongly, or some rows are another "
+        "model's.",
+        repair="The region is taken from the reference, and the proof says which and how many. Copy or export the "
+        "tensor again.",
+        order=90,
+    ),
+    FindingKind(
+        "value.other_weights",
+        means="A weight, or every weight, differs from the other side's everywhere.",
+        why="The files are two models: a base and its fine-tune, two fine-tunes, two revisions; or one tensor comes from "
+        "another checkpoint.",
+        repair="None: a repair would take all of it from the reference. Compare files that were made from one model.",
+        order=95,
+    ),
+)
 
 LAST_RESORT = True
 

@@ -1,6 +1,6 @@
-"""Rows exchanged between two tensors of a layer: halves of gate and up joined rank after rank, heads of k among v.
+"""Rows exchanged between two tensors of a layer: halves of gate and up joined rank after rank, heads of k among v. (`layout.fused_order`).
 
-Kinds: `layout.fused_order`. What: some rows of a tensor are those of another of its layer, and the reverse. Why: parts
+What: some rows of a tensor are those of another of its layer, and the reverse. Why: parts
 of several ranks were joined one after another and cut in the middle. Repair: join the parts tensor by tensor.
 """
 
@@ -93,7 +93,9 @@ def _exchange(suspect: Suspect, weight: Weight, partner: Weight) -> Proposal | N
         which = (rows >= count).astype(np.int64)
         patches[target.name] = _reading(target, RowsOf(sources, which, rows - count * which))
     moved = np.flatnonzero(order[:count] >= count)
-    place = f"rows {moved[0]} to {moved[-1]}" if len(moved) == moved[-1] - moved[0] + 1 else f"{len(moved)} rows"
+    place = (
+        f"rows {moved[0]} to {moved[-1]}" if len(moved) == moved[-1] - moved[0] + 1 else f"{len(moved)} rows"
+    )
     half = " (a half)" if 2 * len(moved) == count else ""
     return Proposal(
         kind="layout.fused_order",

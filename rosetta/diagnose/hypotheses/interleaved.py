@@ -1,8 +1,4 @@
-"""Blocks of a few rows side by side, as a repacked file keeps them for a processor's vectors.
-
-Kinds: `layout.interleaved`. What: n rows lie block by block beside each other. Why: the file was written from weights
-that had been repacked for running. Repair: take the rows apart again.
-"""
+"""Blocks of a few rows side by side, as a repacked file keeps them for a processor's vectors."""
 
 from __future__ import annotations
 
@@ -16,7 +12,18 @@ from rosetta import blocks
 from rosetta.containers.container import TensorEntry
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, looks_like
 from rosetta.diagnose.patches import for_all_names, in_memory, reading
+from rosetta.finding_kind import FindingKind
 from rosetta.weight import Weight
+
+KINDS = (
+    FindingKind(
+        "layout.interleaved",
+        means="Blocks of a few rows lie side by side.",
+        why="The file was written from weights that had been repacked for a processor's vectors.",
+        repair="The rows are taken apart. Undo the repacking before the file is written.",
+        whole=True,
+    ),
+)
 
 TOGETHER = (2, 4, 8, 16)  # rows
 WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # weights of a block

@@ -1,8 +1,4 @@
-"""A matrix of low rank between two copies: an adapter that is merged in one of them only.
-
-Kinds: `value.low_rank`. What: the copies differ by a matrix of low rank and nothing else. Why: a LoRA adapter was not
-merged, or merged twice, or with another scale. Repair: merge the adapter and export again.
-"""
+"""A matrix of low rank between two copies: an adapter that is merged in one of them only."""
 
 from __future__ import annotations
 
@@ -15,8 +11,19 @@ from torch import Tensor
 from rosetta.compare.spectrum import edge_of, largest_singular_value
 from rosetta.diagnose.hypothesis import Fault, Proposal
 from rosetta.diagnose.patches import changed
+from rosetta.finding_kind import FindingKind
 from rosetta.weight import Weight, row_ranges
 from rosetta.workers import spread
+
+KINDS = (
+    FindingKind(
+        "value.low_rank",
+        means="A weight differs by a matrix of low rank and by nothing else.",
+        why="A LoRA adapter was not merged before the file was written, or twice, or with another scale.",
+        repair="The matrix of low rank is taken off, and the proof says its rank. Merge the adapter once and export again.",
+        order=80,
+    ),
+)
 
 TAKES_FROM_REFERENCE = True
 LARGEST_RANK = 160  # adapters have 4 to 128

@@ -1,9 +1,4 @@
-"""Rows or columns of a matrix in another order, found by matching them, and said as what order it is.
-
-Kinds: `layout.rope_order` (rotary rows, each within its head), `layout.permuted`. What: the right values in the wrong
-rows or columns. Why: heads were reordered, rotary blocks have another size, halves of two ranks were joined the other
-way round. Repair: put the rows (columns) back.
-"""
+"""Rows or columns of a matrix in another order, found by matching them, and said as what order it is."""
 
 from __future__ import annotations
 
@@ -17,8 +12,20 @@ from torch import Tensor
 
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.diagnose.patches import changed
+from rosetta.finding_kind import FindingKind
 from rosetta.model import LAYER
 from rosetta.weight import RowOrder, Weight
+
+KINDS = (
+    FindingKind(
+        "layout.permuted",
+        means="The rows or the columns of a matrix are the right ones in another order.",
+        why="Heads were reordered for other groups, halves of two ranks were joined the other way round, channels were "
+        "sorted.",
+        repair="The rows or columns are put back. Write them in the model's own order.",
+        whole=True,
+    ),
+)
 
 LOOKED_AT = 256  # rows and columns by which columns and rows are told from each other
 LEAST_LIKENESS = 0.5  # correlation of a row with its counterpart
@@ -173,7 +180,9 @@ def permutation_in_words(order: NDArray[np.int64], head: int, things: str) -> st
         if bool((order // head == here // head).all()):
             own = order[:head]
             spans = [n for n in range(2, head) if head % n == 0 and bool((order // n == here // n).all())]
-            size = f"blocks of {spans[0]} rows instead of a head's {head}" if spans else f"each head of {head}"
+            size = (
+                f"blocks of {spans[0]} rows instead of a head's {head}" if spans else f"each head of {head}"
+            )
             return f"the rotary rows of {size} lie in the order {_first(own)}"
     moved = int((order != here).sum())
     return f"{moved} of {count} {things} lie elsewhere: {_first(order)}"
