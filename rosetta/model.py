@@ -177,6 +177,12 @@ def build_model(
             file=container.path,
             remedy="give the file that holds the weights; rosetta tokenize reads a vocabulary alone",
         )
+    if all(0 in entry.dims for entry in container.tensors.values()):
+        raise DamagedFileError(
+            f"all {len(container.tensors)} tensors are empty (dims [0])",
+            file=container.path,
+            remedy="gather the weights before saving: under ZeRO stage 3 each process holds none of them whole",
+        )
     names = canonical_names(container.tensors, architecture, _layers_named(container))
     entries: dict[str, TensorEntry] = {}
     for source, name in names.items():

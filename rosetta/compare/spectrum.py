@@ -51,7 +51,8 @@ def largest_singular_value(z: Tensor) -> float:
         return 0.0
     generator = torch.Generator().manual_seed(0)
     v = torch.randn(columns, generator=generator).to(z)
-    rights, lefts = [v / v.norm()], []
+    rights = [v / v.norm()]
+    lefts: list[Tensor] = []
     alphas: list[float] = []
     betas: list[float] = []
     found = 0.0

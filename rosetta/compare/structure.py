@@ -26,7 +26,7 @@ SAMPLED = 4  # ranges of rows, about a million weights each, that columns and ra
 
 # Shrinkage κ: an encoder's error is −κ·D of the weight, D = |e|² / |w|². Rounding to the nearest step has κ = 0, a
 # scale of least squares κ = 1, clipping what does not matter more than that; no encoder makes weights larger.
-# Largest one with a margin, of plain encoders and of such as weigh errors by importance, which blocks do not tell apart.
+# Largest one with a margin, of plain encoders and of such as weigh errors by importance: blocks do not always tell.
 LARGEST_SHRINKAGE = {
     "Q2_K": 1.6,
     "Q3_K": 2.0,
@@ -193,9 +193,10 @@ def slope_limits(coarse: Weight, fine: Weight, distance: float) -> tuple[float, 
     low -= SCALE_ROUNDING
     if fine.dtype in FLOATS:
         return low, SCALE_ROUNDING
-    return low - distance, SCALE_ROUNDING + LARGEST_SHRINKAGE.get(
-        fine.dtype, OTHER_SHRINKAGE
-    ) * distance  # the finer one's own error is in w, too
+    high = (
+        LARGEST_SHRINKAGE.get(fine.dtype, OTHER_SHRINKAGE) * distance
+    )  # the finer one's own error is in w, too
+    return low - distance, high + SCALE_ROUNDING
 
 
 def _of_whole(coarse: Weight, fine: Weight, rows: RowSums, columns: int) -> list[Trait]:

@@ -37,6 +37,7 @@ from rosetta.diagnose.operands import open_operands
 from rosetta.diagnose.tokenizers import tokenizer_findings
 from rosetta.errors import UsageError
 from rosetta.model import Model
+from rosetta.names import wrapper_of
 from rosetta.runtimes.runtime import Runtime
 from rosetta.runtimes.trace import RecordedRun, Recording
 from rosetta.transformer import Transformer
@@ -165,6 +166,8 @@ def _diagnosed(
     reference = lockstep.stored.reference_side
     findings = tokenizer_findings(models, tokenized, reference)
     findings += shown_or_latent(engine, lockstep, tokenized.run)
+    if engine.wrong_pair:  # of two models no setting of one is advice for the other
+        return findings
     findings += latent_findings(models, repaired, reference, findings)
     return findings
 
@@ -203,6 +206,14 @@ def _of_models(models: dict[Side, Model], tokens: int) -> list[str]:
 def _notes(model: Model) -> list[str]:
     path = model.container.path
     notes = [f"{path}: {note}" for note in model.container.notes]
+    wrappers = {
+        wrapper: name for name in model.container.tensors if (wrapper := wrapper_of(name)) is not None
+    }
+    notes += [
+        f"{path}: tensors are named with the prefix {wrapper} of a wrapping module, as {name}; no loader expects it: "
+        "save the unwrapped model, or take the prefix off"
+        for wrapper, name in wrappers.items()
+    ]
     if model.unread:
         some = ", ".join(model.unread[:3]) + (" …" if len(model.unread) > 3 else "")
         notes.append(

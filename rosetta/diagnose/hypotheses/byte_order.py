@@ -52,7 +52,8 @@ def propose(fault: Fault) -> Iterator[Proposal]:
             tensor=weight.name,
             declared="little-endian",
             actual="big-endian",
-            message=f"{weight.name} has the bytes of each {weight.dtype} value swapped: the other byte order (endianness)",
+            message=f"{weight.name} has the bytes of each {weight.dtype} value swapped: the other byte order "
+            "(endianness)",
             recommendation=f"swap the bytes of each value of {weight.entry.name}: it was written for a machine of the "
             "other byte order",
         )

@@ -1,4 +1,5 @@
-"""A factor or an amount for each row, column, group or block of a matrix: scales and zero points of a quantisation. (`value.scaled`, `value.offset`).
+"""A factor or an amount for each row, column, group or block of a matrix: scales and zero points of a
+quantisation (`value.scaled`, `value.offset`).
 
 What: rows, columns, groups of columns or square blocks differ by a factor or an
 amount of their own. Why: the scales of a quantised checkpoint were left out, its zero points are off, channels were

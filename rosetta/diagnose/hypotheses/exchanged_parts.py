@@ -1,4 +1,5 @@
-"""Rows exchanged between two tensors of a layer: halves of gate and up joined rank after rank, heads of k among v. (`layout.fused_order`).
+"""Rows exchanged between two tensors of a layer: halves of gate and up joined rank after rank, heads of k among v
+(`layout.fused_order`).
 
 What: some rows of a tensor are those of another of its layer, and the reverse. Why: parts
 of several ranks were joined one after another and cut in the middle. Repair: join the parts tensor by tensor.
@@ -103,8 +104,8 @@ def _exchange(suspect: Suspect, weight: Weight, partner: Weight) -> Proposal | N
         repair=Repair(patches=patches),
         tensor=weight.name,
         partner=partner.name,
-        message=f"{weight.name} holds rows of {partner.name} in {place}{half}, and the reverse: parts of a fused tensor "
-        "were joined in the wrong order",
+        message=f"{weight.name} holds rows of {partner.name} in {place}{half}, and the reverse: parts of a fused "
+        "tensor were joined in the wrong order",
         recommendation=f"join the parts of {weight.entry.name} and of {partner.entry.name} tensor by tensor, not rank "
         "after rank",
     )

@@ -20,7 +20,8 @@ KINDS = (
         "value.low_rank",
         means="A weight differs by a matrix of low rank and by nothing else.",
         why="A LoRA adapter was not merged before the file was written, or twice, or with another scale.",
-        repair="The matrix of low rank is taken off, and the proof says its rank. Merge the adapter once and export again.",
+        repair="The matrix of low rank is taken off, and the proof says its rank. Merge the adapter once and export "
+        "again.",
         order=80,
     ),
 )
@@ -108,7 +109,7 @@ def _rank(z: Tensor, singular: Tensor) -> int:
     """How many singular values lie above what the rest has as noise; 0 where all that are known do."""
     left = float(z.square().sum())
     for rank, value in enumerate(singular.tolist()):
-        if value <= OVER * edge_of(*z.shape, left / z.numel()):
+        if value <= OVER * edge_of(len(z), z.shape[1], left / z.numel()):
             return rank
         left = max(left - value * value, 0.0)
     return 0

@@ -14,7 +14,7 @@ from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.diagnose.patches import changed
 from rosetta.finding_kind import FindingKind
 from rosetta.model import LAYER
-from rosetta.weight import RowOrder, Weight
+from rosetta.weight import Order, RowOrder, Weight
 
 KINDS = (
     FindingKind(
@@ -43,7 +43,7 @@ class Rearranged(RowOrder):
     """
 
     rows: tuple[int, ...] = ()
-    before: RowOrder | None = None
+    before: Order | None = None
 
     def index(self, rows: int) -> NDArray[np.int64]:
         own = np.arange(rows) if self.before is None else self.before.index(rows)
@@ -148,7 +148,7 @@ def matched(own: Tensor, other: Tensor) -> NDArray[np.int64] | None:
         best.append(found.indices)
         likeness.append(found.values)
     order = torch.cat(best)
-    if float(torch.cat(likeness).min()) < LEAST_LIKENESS or len(order.unique()) < len(order):
+    if float(torch.cat(likeness).min()) < LEAST_LIKENESS or len(set(order.tolist())) < len(order):
         return None
     rows = np.arange(len(own))
     rows[wrong.numpy()] = wrong[order].numpy()
