@@ -30,6 +30,7 @@ def beyond_noise(e: Tensor, w: Tensor, slope: Tensor, variance: Tensor) -> Tenso
     z = e - slope * w
     z -= (torch.linalg.vecdot(z, w) / torch.linalg.vecdot(w, w).clamp(min=1e-30))[:, None] * w
     z *= variance.clamp(min=1e-30).rsqrt()
+    z[e == 0] = 0.0  # of a value taken from the other side there is no error, and hardly a variance
     z -= z.mean(0)
     z /= z.square().mean(0).sqrt().clamp(min=1e-20)
     z /= torch.linalg.vector_norm(z, dim=1, keepdim=True).clamp(min=1e-20) / math.sqrt(z.shape[1])

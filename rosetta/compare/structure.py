@@ -54,6 +54,7 @@ ROW_LIKENESS = 0.4  # slope of one row on its counterpart: in two bits and less 
 
 # Rows of a table may be equal, of tokens that no text had, and so are their errors: rank says nothing there.
 TABLES = ("token_embd.weight", "output.weight", "position_embd.weight")
+EQUAL = 0.05  # of the values: what is equal on both sides is no sample of errors (a region taken by a repair)
 SCALE_ROUNDING = 2e-3  # of a block's scale, a float16 or six bits of one: of equal rows all the same
 
 Kind = Literal[
@@ -161,6 +162,8 @@ def traits(
     count, columns = left.dims[0], left.count // max(1, left.dims[0])
     if min(count, columns) < LEAST or len(left.dims) != 2:
         return ()
+    if {left.dtype, right.dtype} <= {"F32", "F64"}:
+        return ()  # nothing is rounded but in arithmetic, one way or another
     coarse_is_left = _is_coarser(left, right)
     if not coarse_is_left:
         rows = rows.turned()
@@ -185,9 +188,7 @@ def slope_limits(coarse: Weight, fine: Weight, distance: float) -> tuple[float, 
         coarse, fine: the copies.
         distance: D = Σ e² / Σ w².
     """
-    if (
-        coarse.dtype in FLOATS
-    ):  # truncated instead of rounded, each weight is smaller by half its error's bound
+    if coarse.dtype in FLOATS:  # truncated instead of rounded, each is smaller by half its error's bound
         return (-1.1 * math.sqrt(distance), 0.0 if fine.dtype == "F32" else distance)
     low = -LARGEST_SHRINKAGE.get(coarse.dtype, OTHER_SHRINKAGE) * distance
     low -= SCALE_ROUNDING
@@ -265,6 +266,8 @@ def _of_sample(coarse: Weight, fine: Weight, weighed: bool, kept: Kept, device: 
         if worst > min(0.95, COLUMN_MEAN * coarser) and worst * math.sqrt(len(e)) > ROW_DEVIATIONS:
             found.append(Trait("column_offsets", worst, min(0.95, COLUMN_MEAN * coarser)))
     if found or coarse.name in TABLES or any(map(_depends_on_other, (coarse, fine))):
+        return found
+    if int((e == 0).sum()) > EQUAL * e.numel():
         return found
     variance = torch.cat([kept.variance(coarse, fine, *r, device) for r in some])
     largest, limit = (

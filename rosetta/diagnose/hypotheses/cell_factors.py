@@ -36,6 +36,7 @@ CUTS = (
 SAMPLED_ROWS = 256
 REMAINS, LESSENS = 1.25, 0.9  # rms of what is left over its prediction, and of what there was, by a sample
 FEWEST = 16  # values a number: fewer would explain anything
+AWAY, MOST = 2e-3, 0.4  # from one, or from nothing of the values' rms; of the groups or blocks of a matrix
 NEARLY_ONE = 1e-4  # factors that vary less than this are one, which `scaled` proposes
 
 
@@ -143,12 +144,20 @@ def _fitting(weight: Weight, other: Weight) -> tuple[What, int, int] | None:
                 float(numbers.std()) < NEARLY_ONE or not bool((numbers.abs() > 1e-12).all())
             ):
                 continue
+            if not _concerns_all(numbers, what, a, tall == 1 and wide == columns or wide == 1):
+                continue
             gap = cells.values(a.float(), 0).double() - b
             allowed = _allowed(cells, weight, other, a.float(), some)
             after = float((gap.square() / allowed.clamp(min=1e-30)).mean().sqrt())
             if after <= REMAINS and after <= LESSENS * before:
                 return what, rows or total, wide
     return None
+
+
+def _concerns_all(numbers: Tensor, what: What, a: Tensor, lines: bool) -> bool:
+    """Whether more than a few cells have a number of their own: damage of one block is no scale of it."""
+    away = (numbers - 1).abs() if what == "factor" else numbers.abs() / a.square().mean().sqrt()
+    return int((away > AWAY).sum()) >= (2 if lines else MOST * numbers.numel())
 
 
 def _allowed(cells: Cells, weight: Weight, other: Weight, a: Tensor, stop: int) -> Tensor:

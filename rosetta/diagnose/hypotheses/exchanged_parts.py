@@ -86,8 +86,8 @@ def _exchange(suspect: Suspect, weight: Weight, partner: Weight) -> Proposal | N
     own = torch.cat([sample_of_rows(weight), sample_of_rows(partner)])
     order = matched(own, torch.cat([sample_of_rows(ours), sample_of_rows(theirs)]))
     count = weight.dims[0]
-    if order is None or bool((order[:count] < count).all()):
-        return None
+    if order is None or bool((order[:count] < count).all()) or bool((order[:count] >= count).all()):
+        return None  # none, or all of them: the tensors themselves are exchanged
     sources = (weight, partner)
     patches: dict[str, Patch] = {}
     for target, rows in ((weight, order[:count]), (partner, order[count:])):

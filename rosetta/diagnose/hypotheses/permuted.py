@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
+from rosetta.diagnose.hypotheses.rope_order import in_other_order
+from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, looks_like
 from rosetta.diagnose.patches import changed
 from rosetta.finding_kind import FindingKind
 from rosetta.model import LAYER
@@ -86,6 +87,8 @@ def _of_rows(suspect: Suspect, weight: Weight, other: Weight) -> Iterator[Propos
     head = int(suspect.model["attention.key_length"] or 0)
     found = LAYER.match(weight.name)
     rotary = found is not None and found[2].rpartition(".")[0] in ROTARY and head > 0
+    if rotary and looks_like(in_other_order(suspect.model, weight), other):
+        return  # which `rope_order` proposes
     within = rotary and bool((order // head == np.arange(len(order)) // head).all())
     said = permutation_in_words(order, head if rotary else 0, "rows")
     taken = Rearranged(0, 0, 0, tuple(order.tolist()), weight.order)
