@@ -35,6 +35,7 @@ from rosetta.diagnose.engine import Engine
 from rosetta.diagnose.latent import latent_findings, shown_or_latent
 from rosetta.diagnose.operands import open_operands
 from rosetta.diagnose.tokenizers import tokenizer_findings
+from rosetta.diagnose.vocabulary_rows import lacking_rows
 from rosetta.errors import UsageError
 from rosetta.model import Model
 from rosetta.names import wrapper_of
@@ -168,6 +169,8 @@ def _diagnosed(
     findings += shown_or_latent(engine, lockstep, tokenized.run)
     if engine.wrong_pair:  # of two models no setting of one is advice for the other
         return findings
+    known = {finding.tensor for finding in findings}
+    findings += (found for found in lacking_rows(models, tokenized) if found.tensor not in known)
     findings += latent_findings(models, repaired, reference, findings)
     return findings
 

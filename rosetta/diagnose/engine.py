@@ -67,7 +67,11 @@ class Engine:
         found = likeness(fault.pair)
         self.wrong_pair, self._right_pair = found.of_two_models, not found.of_two_models
         if self.wrong_pair:
-            self.findings, self.proven, self.refuted[:] = [two_models(fault, found.words, self._first)], [None], []
+            self.findings, self.proven, self.refuted[:] = (
+                [two_models(fault, found.words, self._first)],
+                [None],
+                [],
+            )
         return self.wrong_pair
 
     def _leave_unexplained(self, fault: Fault) -> tuple[Model, Model] | None:

@@ -144,7 +144,7 @@ def _fitting(weight: Weight, other: Weight) -> tuple[What, int, int] | None:
                 float(numbers.std()) < NEARLY_ONE or not bool((numbers.abs() > 1e-12).all())
             ):
                 continue
-            if not _concerns_all(numbers, what, a, tall == 1 and wide == columns or wide == 1):
+            if not _concerns_all(numbers, what, a, (tall == 1 and wide == columns) or wide == 1):
                 continue
             gap = cells.values(a.float(), 0).double() - b
             allowed = _allowed(cells, weight, other, a.float(), some)
