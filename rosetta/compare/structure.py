@@ -272,7 +272,7 @@ def _of_sample(coarse: Weight, fine: Weight, weighed: bool, kept: Kept, device: 
     variance = torch.cat([kept.variance(coarse, fine, *r, device) for r in some])
     largest, limit = (
         largest_singular_value(beyond_noise(e, w, slope, variance)),
-        rank_limit(*e.shape, weighed),
+        rank_limit(len(e), e.shape[1], weighed),
     )
     return [Trait("rank", largest, limit)] if largest > limit else []
 
