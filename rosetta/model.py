@@ -185,6 +185,12 @@ def build_model(
     packed = refusal_of_quantised(container.path, container.metadata, container.tensors)
     if packed is not None:
         raise packed
+    if all(0 in entry.dims for entry in container.tensors.values()):
+        raise DamagedFileError(
+            f"all {len(container.tensors)} tensors are empty (dims [0])",
+            file=container.path,
+            remedy="gather the weights before saving: under ZeRO stage 3 each process holds none of them whole",
+        )
     names = canonical_names(container.tensors, architecture, _layers_named(container))
     entries: dict[str, TensorEntry] = {}
     for source, name in names.items():

@@ -30,11 +30,17 @@ BLOCK_ALIASES = {
 ROPE_FACTORS = frozenset({"rope_freqs", "rope_factors_short", "rope_factors_long"})
 EXPERT = re.compile(r"\.experts\.(\d{1,5})\.")
 OWN_BIAS = "_bias"  # of a parameter that is no module: experts.down_proj_bias, e_score_correction_bias
+# Modules that wrap another and leave their name in the checkpoint: torch.compile, FSDP, DataParallel, PEFT.
+WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+OUTER_WRAPPERS = ("base_model.model.", "module.")
 PREFIXES = ("", "model.", "transformer.")  # some exporters strip the outermost module's name
 
 
 def canonical_name(name: str, architecture: Architecture, block_count: int) -> str | None:
     """The GGUF name of a tensor, or None for one that the architecture does not know."""
+    wrapped = wrapper_of(name)
+    if wrapped is not None:
+        return canonical_name(name.replace(wrapped, "", 1), architecture, block_count)
     table, known = _tables(architecture, block_count)
     stem, dot, suffix = name.rpartition(".")
     if suffix not in ("weight", "bias"):
@@ -52,6 +58,12 @@ def canonical_name(name: str, architecture: Architecture, block_count: int) -> s
         if found is not None:
             return found + dot + suffix if expert is None else f"{found}.{number}.{suffix or 'weight'}"
     return None
+
+
+def wrapper_of(name: str) -> str | None:
+    """The name of a wrapping module in a tensor's name, with its dot; None where there is none."""
+    found = next((wrapper for wrapper in WRAPPERS if wrapper in name), None)
+    return found or next((wrapper for wrapper in OUTER_WRAPPERS if name.startswith(wrapper)), None)
 
 
 def canonical_names(

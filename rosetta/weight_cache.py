@@ -45,7 +45,8 @@ class DecodedPair:
         self, left: Weight, right: Weight, start: int = 0, stop: int | None = None, device: Device = "cpu"
     ) -> Tensor:
         """`variance` of two weights, float32 [rows, C]: as kept, or computed."""
-        found = None if stop is None or self._copies != (left, right) else self._rows.get((start, stop))
+        held = self._copies in ((left, right), (right, left))  # a variance has no sides
+        found = self._rows.get((start, stop)) if held and stop is not None else None
         if found is None or found[2].device.type != torch.device(device).type:
             return variance(left, right, start, stop, device)
         return found[2]

@@ -13,8 +13,9 @@ from rosetta.weight import Part, Weight
 def without_padding(models: dict[Side, Model], tokenized: Tokenized) -> tuple[dict[Side, Model], list[str]]:
     """Both models with as many rows of embedding and head as they have in common, where the rest is padding.
 
-    A row is padding where no tokenizer has a token of its number. Otherwise the models stay as they are, and
-    the stages say that their dims differ.
+    A row is padding where no tokenizer has a token of its number. Where one of them has, the rows that both models
+    have are compared all the same, and `lacking_rows` says what the smaller one lacks. Where both have, the models
+    stay as they are, and the stages say that their dims differ.
     """
     if not all(model.weights for model in models.values()):
         return models, []
@@ -38,5 +39,10 @@ def without_padding(models: dict[Side, Model], tokenized: Tokenized) -> tuple[di
 
     patches = {"token_embd.weight": shorter, "output.weight": shorter}
     path, padding = models[larger].container.path, rows[larger] - common
-    note = f"{path}: {padding} rows of padding behind the vocabulary are left out"
+    what = (
+        "of padding behind the vocabulary"
+        if max(tokens, default=0) <= common
+        else "that the other side lacks"
+    )
+    note = f"{path}: {padding} rows {what} are left out"
     return {**models, larger: models[larger].repaired({"vocab_size": common}, patches)}, [note]

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from rosetta import blocks
-from rosetta.compare.block_cuts import block_cut, common_ratio
+from rosetta.compare.block_cuts import block_cut, common_ratio, plain_limit
 from rosetta.compare.given_up import GivenUp, given_up
 from rosetta.compare.results import WeightDiff
+from rosetta.compare.structure import RowSums, Trait, row_sums, traits
 from rosetta.dtypes import FLOATS
 from rosetta.weight import Device, Weight, row_ranges, same_bytes, same_stored_rows
 from rosetta.weight_cache import DecodedPair
@@ -43,6 +44,7 @@ class WeightPair:
         predicted: the same, as the dtypes predict it.
         cosine: of the two copies.
         given_up: blocks that an encoder sacrificed: their error is no fault, and is part of what is predicted.
+        traits: what a difference within the noise has that rounding has not.
     """
 
     state: State
@@ -54,6 +56,7 @@ class WeightPair:
     predicted: float | None = None
     cosine: float | None = None
     given_up: GivenUp | None = field(default=None, compare=False)
+    traits: tuple[Trait, ...] = ()
 
 
 def compare_weights(
@@ -109,6 +112,7 @@ class _Sums:
         errors, expected: squares of the difference, and the variance that the dtypes explain, float64 [G].
         norm_reference, norm_other: squared.
         ratios: [rows, G].
+        rows: sums of each row; None of a vector.
     """
 
     errors: Tensor
@@ -116,6 +120,7 @@ class _Sums:
     norm_reference: float
     norm_other: float
     ratios: Tensor
+    rows: RowSums | None
 
 
 def _measured(
@@ -129,18 +134,26 @@ def _measured(
         b = other.values(*rows, device)
         explained += other.sigma(*rows, device).square_()
     kept.put(rows, a, b, explained)
-    if a.dim() < 2:
+    vector = a.dim() < 2
+    if vector:
         a, b, explained = a[None], b[None], explained[None]
-    group, squares = _group(reference, other), (a - b).square_()
-    error, allowed = by_group(squares, group), by_group(explained, group)
+    group, gap = _group(reference, other), a - b
+    error, allowed = by_group(gap.square(), group), by_group(explained, group)
     sizes = torch.full((error.shape[1],), group, dtype=torch.float64)
     sizes[-1] -= len(sizes) * group - a.shape[1]  # the last group may be short
+    of_rows = None
+    if not vector:
+        widths = sizes.to(error)
+        of_rows = row_sums(
+            a, b, gap, error @ widths, allowed @ widths, {reference.dtype, other.dtype} <= {*FLOATS}
+        )
     return _Sums(
         errors=error.sum(0, dtype=torch.float64).cpu() * sizes,
         expected=allowed.sum(0, dtype=torch.float64).cpu() * sizes,
         norm_reference=_norm_squared(a),
         norm_other=_norm_squared(b),
         ratios=_ratio(error, allowed),
+        rows=of_rows,
     )
 
 
@@ -165,7 +178,8 @@ def _judged(
     quantised = reference.dtype == other.dtype and reference.dtype not in FLOATS and not edited
     group, ratios = _group(reference, other), torch.cat([p.ratios for p in parts])
     some_only = quantised and int((ratios == 0).sum()) > SOME_BLOCKS_ONLY * ratios.numel()
-    cut = block_cut(reference, other, common_ratio(ratios))
+    common = common_ratio(ratios)
+    cut = block_cut(reference, other, common)
     neglected = (
         None
         if some_only or len(reference.dims) < 2
@@ -181,8 +195,13 @@ def _judged(
     norm_reference, norm_other = math.sqrt(size_reference), math.sqrt(size_other)
     dot = (size_reference + size_other - squares) / 2  # ‖a−b‖² = ‖a‖² + ‖b‖² − 2a·b
     faulty = some_only or whole or worst > cut
+    beneath: tuple[Trait, ...] = ()
+    if not faulty and all(part.rows is not None for part in parts):
+        weighed = neglected is not None or common > plain_limit(reference, other)
+        sums = RowSums.joined([part.rows for part in parts if part.rows is not None])
+        beneath = traits(reference, other, sums, weighed, kept, device)
     return WeightPair(
-        state="differing" if faulty else "within_noise",
+        state="differing" if faulty or beneath else "within_noise",
         explained=not some_only,
         worst_ratio=worst,
         worst_block=(row, column * group),
@@ -190,6 +209,7 @@ def _judged(
         predicted=(0.0 if some_only else math.sqrt(expected)) / norm_reference if norm_reference else 0.0,
         cosine=dot / (norm_reference * norm_other) if norm_reference and norm_other else 0.0,
         given_up=neglected,
+        traits=beneath,
     )
 
 

@@ -37,8 +37,10 @@ from rosetta.diagnose.engine import Engine
 from rosetta.diagnose.latent import latent_findings, shown_or_latent
 from rosetta.diagnose.operands import open_operands
 from rosetta.diagnose.tokenizers import tokenizer_findings
+from rosetta.diagnose.vocabulary_rows import lacking_rows
 from rosetta.errors import UsageError
 from rosetta.model import Model
+from rosetta.names import wrapper_of
 from rosetta.runtimes.runtime import Runtime
 from rosetta.runtimes.trace import RecordedRun, Recording
 from rosetta.transformer import Transformer
@@ -184,6 +186,10 @@ def _diagnosed(
     reference = lockstep.stored.reference_side
     findings = tokenizer_findings(models, tokenized, reference)
     findings += shown_or_latent(engine, lockstep, tokenized.run)
+    if engine.wrong_pair:  # of two models no setting of one is advice for the other
+        return findings
+    known = {finding.tensor for finding in findings}
+    findings += (found for found in lacking_rows(models, tokenized) if found.tensor not in known)
     findings += latent_findings(models, repaired, reference, findings)
     findings += chat_findings(models, tokenized.tokenizers, reference, findings)
     return findings
@@ -225,6 +231,14 @@ def _of_models(models: dict[Side, Model], tokens: int) -> list[str]:
 def _notes(model: Model) -> list[str]:
     path = model.container.path
     notes = [f"{path}: {note}" for note in model.container.notes]
+    wrappers = {
+        wrapper: name for name in model.container.tensors if (wrapper := wrapper_of(name)) is not None
+    }
+    notes += [
+        f"{path}: tensors are named with the prefix {wrapper} of a wrapping module, as {name}; no loader expects it: "
+        "save the unwrapped model, or take the prefix off"
+        for wrapper, name in wrappers.items()
+    ]
     if model.unread:
         some = ", ".join(model.unread[:3]) + (" …" if len(model.unread) > 3 else "")
         notes.append(

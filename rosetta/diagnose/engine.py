@@ -11,14 +11,19 @@ from rosetta.compare.results import Evidence, Finding, Refuted
 from rosetta.diagnose.hypothesis import Fault, Proposal
 from rosetta.diagnose.search import Search, Trial, local_of
 from rosetta.diagnose.suspicion import suspicion
+from rosetta.diagnose.wrong_pair import CAUSELESS, likeness, two_models
 from rosetta.graph import Node
 from rosetta.model import Model
 
 REAL_DROP = 0.9  # of the figure that decided: what falls by less has crossed a limit, and proves nothing
+OTHER_WEIGHTS = "value.other_weights"
 
 
 class Engine:
-    """Collects the findings of one run; see `Diagnoser`."""
+    """Collects the findings of one run; see `Diagnoser`.
+
+    Of two models that are not one (`wrong_pair`) there is one finding, and no cause is looked for any more.
+    """
 
     def __init__(self) -> None:
         self.findings: list[Finding] = []
@@ -26,13 +31,21 @@ class Engine:
         self.refuted: list[Refuted] = []
         self.seconds = 0.0
         self._unexplained: set[tuple[str, str]] = set()
+        self._causeless: set[str] = set()  # matrices that nothing explained
+        self._first: Evidence | None = None  # where the first fault is
+        self.wrong_pair = self._right_pair = False
 
     def examine(self, node: Node, pair: ModelPair, outcome: Outcome) -> tuple[Model, Model] | None:
         """Look for the causes of a faulty stage; the repaired models where they are proven."""
+        if self.wrong_pair:
+            return None  # of two models nothing is wrong with either
         started = time.perf_counter()
         fault = Fault(node, pair, outcome)
+        self._first = self._first or Evidence(stage=fault.stage, before=local_of(outcome), after=None)
         trial = Search(fault, self.refuted).run()
-        if trial is None:
+        if self._is_wrong_pair(fault, trial):
+            models = None
+        elif trial is None:
             models = self._leave_unexplained(fault)
         else:
             models = trial.pair.reference.model, trial.pair.subject.model
@@ -40,6 +53,27 @@ class Engine:
             self.proven += trial.proposals
         self.seconds += time.perf_counter() - started
         return models
+
+    def _is_wrong_pair(self, fault: Fault, trial: Trial | None) -> bool:
+        """Whether the sides are two models, which takes the place of all that was found so far."""
+        causes = [] if trial is None else trial.proposals
+        if self._right_pair or fault.recorded:
+            return False
+        if any(cause.kind != OTHER_WEIGHTS and _is_matrix(fault, cause.tensor) for cause in causes):
+            self._right_pair = True
+            return False
+        self._causeless |= {name for name in fault.outcome.differing if _is_matrix(fault, name)}
+        if len(self._causeless) < CAUSELESS:
+            return False
+        found = likeness(fault.pair)
+        self.wrong_pair, self._right_pair = found.of_two_models, not found.of_two_models
+        if self.wrong_pair:
+            self.findings, self.proven, self.refuted[:] = (
+                [two_models(fault, found.words, self._first)],
+                [None],
+                [],
+            )
+        return self.wrong_pair
 
     def _leave_unexplained(self, fault: Fault) -> tuple[Model, Model] | None:
         """Say where a fault is of which no cause was proven; once for a setting that all layers share.
@@ -73,6 +107,11 @@ class Engine:
         if suspected.key is None or suspected.right is None:
             return None
         return fault.reference.model, fault.subject.model.repaired({suspected.key: suspected.right})
+
+
+def _is_matrix(fault: Fault, name: str | None) -> bool:
+    weight = fault.subject.model.weights.get(name or "")
+    return weight is not None and len(weight.dims) > 1
 
 
 def _own_names(fault: Fault, tensor: str | None) -> dict[str, Any]:
@@ -113,7 +152,8 @@ def _finding(fault: Fault, trial: Trial, proposal: Proposal) -> Finding:
         actual=proposal.actual,
         message=proposal.message,
         recommendation=proposal.recommendation,
-        status="confirmed" if dropped else "suspected",
+        # One that takes all from the reference proves nothing.
+        status="confirmed" if dropped and proposal.kind != OTHER_WEIGHTS else "suspected",
         evidence=Evidence(
             stage=fault.stage,
             before=local_of(fault.outcome),

@@ -142,7 +142,9 @@ class Search:
             behind = replace(self.fault, pair=pair)
             seconds = [p for propose in all_hypotheses() for p in propose(behind) if p.tensor == first.tensor]
             for second in _ranked(seconds):
-                too_much = second.kind == LAST_RESORT and second.taken > MUCH * _taken_by(damage, first, pair)
+                too_much = rank(second.kind) >= rank(LAST_RESORT) and second.taken > MUCH * _taken_by(
+                    damage, first, pair
+                )
                 if second.kind != first.kind and not too_much and self._agree([first, second]):
                     return [first, second]
         return []

@@ -83,7 +83,31 @@ def tokenizer_findings(models: dict[Side, Model], tokenized: Tokenized, referenc
         if not shows and difference.key == "size" and _only_control_tokens(own.facts, believed.facts):
             continue  # converters append control tokens that no text spells
         findings.append(_difference(subject, models[subject], difference, search, prompt if shows else None))
+    if not tokenized.diff.match and not findings:
+        findings.append(_cut_otherwise(subject, tokenized))
     return findings
+
+
+def _cut_otherwise(side: Side, tokenized: Tokenized) -> Finding:
+    """Equal vocabularies, and other ids all the same: what is left is the normalizer, or where a space is put."""
+    at = tokenized.diff.first_mismatch or 0
+    ids = {"left": tokenized.diff.left, "right": tokenized.diff.right}
+    pieces = {}
+    for which, tokenizer in tokenized.tokenizers.items():
+        own, known = ids[which], tokenizer.facts.tokens if tokenizer is not None else ()
+        pieces[which] = repr(known[own[at]]) if at < len(own) and own[at] < len(known) else "nothing"
+    spaces = sum(piece.lstrip("'").startswith(("▁", "Ġ", " ")) for piece in pieces.values()) == 1
+    why = "a space is put before a text, or behind a special token, on one side only" if spaces else ""
+    said = f"the vocabularies agree, the left cuts {pieces['left']} and the right {pieces['right']} at position {at}"
+    return Finding(
+        kind="tokenizer.pre_tokenizer",
+        side=side,
+        key="tokenizer.pre_type",
+        message=f"tokenizer.pre_type: {said}: {why or 'the normalizer or the pre-tokenizer cuts the text otherwise'}",
+        recommendation="compare the normalizer and the pre-tokenizer of both sides: add_space_prefix, legacy, "
+        "prepend_scheme",
+        status="suspected",
+    )
 
 
 class _Search:

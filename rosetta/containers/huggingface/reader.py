@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rosetta.containers.container import Setting, TensorEntry
 from rosetta.containers.file_bytes import FileBytes
-from rosetta.containers.foreign import PICKLE_SUFFIXES, SAFE, names_in
+from rosetta.containers.foreign import PICKLE_SUFFIXES, SAFE, names_in, refusal_of_file
 from rosetta.containers.huggingface.settings import huggingface_architecture, huggingface_settings
 from rosetta.containers.huggingface.writer import CONFIG, INDEX, WEIGHTS
 from rosetta.containers.json_text import json_object
@@ -23,6 +23,12 @@ from rosetta.errors import DamagedFileError, UnsupportedError, UsageError
 
 _MAX_JSON = 100_000_000  # bytes, of config and index
 _AGAIN = "download the folder again"
+_STRAY = (
+    f"{WEIGHTS} lies beside {INDEX} and is the one that is read, as transformers does; llama.cpp's converter may "
+    "read the shards that the index names: remove whichever is not this model's"
+)
+# Buffers that older transformers saved and that every loader computes anew.
+_NEVER_READ = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".position_ids")
 
 
 class HuggingFaceContainer:
@@ -108,9 +114,12 @@ def open(path: Path) -> HuggingFaceContainer:
                 message = f"{name} is missing, which {INDEX} names"
                 raise UsageError(message, file=path, remedy=_AGAIN)
             files.append(FileBytes(path / name))
+            _refuse_placeholder(files[-1])
         container = HuggingFaceContainer(path, metadata, files)
         if placed is not None:
             _hold_to_index(path, placed, container)
+        elif (path / INDEX).is_file():
+            container.notes = (*container.notes, _STRAY)
         return container
     except BaseException:
         for file in files:
@@ -134,6 +143,13 @@ def _weight_map(path: Path) -> dict[str, str] | None:
     return placed
 
 
+def _refuse_placeholder(file: FileBytes) -> None:
+    """Say of a shard that is no safetensors file at all what it is."""
+    head = file.bytes(0, min(file.size, 64))
+    if not len(head) or bytes(head).startswith(b"version https://git-lfs"):
+        raise refusal_of_file(file.path, bytes(head))
+
+
 def _is_file_name(name: str) -> bool:
     """Whether the name can be one of a file in the folder itself, on any system."""
     plain = name.isprintable() and not set(name) & set("/\\") and name not in ("", ".", "..")
@@ -142,7 +158,12 @@ def _is_file_name(name: str) -> bool:
 
 def _hold_to_index(path: Path, placed: dict[str, str], container: HuggingFaceContainer) -> None:
     for tensor, name in placed.items():
-        if tensor not in container.tensors:
+        if tensor not in container.tensors and tensor.endswith(_NEVER_READ):
+            container.notes = (
+                *container.notes,
+                f"{INDEX} names {tensor}, which is in no file and is not needed",
+            )
+        elif tensor not in container.tensors:
             message = f"is not in {name}, where the index has it"
             raise DamagedFileError(message, file=path / INDEX, where=f"tensor {tensor!r}", remedy=_AGAIN)
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 from rosetta.compare.block_cuts import block_cut
+from rosetta.compare.weights import compare_weights
 from rosetta.diagnose.hypothesis import Fault, Proposal, Suspect
 from rosetta.diagnose.patches import of_weights, taking
 from rosetta.diagnose.region import ratios_of
@@ -22,9 +23,19 @@ KINDS = (
         "tensor again.",
         order=90,
     ),
+    FindingKind(
+        "value.other_weights",
+        means="A weight, or every weight, differs from the other side's everywhere.",
+        why="The files are two models: a base and its fine-tune, two fine-tunes, two revisions; or one tensor comes "
+        "from another checkpoint.",
+        repair="None: a repair would take all of it from the reference. Compare files that were made from one model.",
+        order=95,
+        title="other weights",
+    ),
 )
 
 LAST_RESORT = True
+NEARLY_ALL = 0.9  # of a tensor's values: taking them from the reference proves nothing
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
@@ -43,13 +54,27 @@ def _taking_blocks(suspect: Suspect, weight: Weight, other: Weight) -> Iterator[
         if not region.count:
             continue
         said = of_weights(region.count, weight.count)
+        everywhere = region.count > NEARLY_ALL * weight.count and len(weight.dims) > 1
         yield Proposal(
-            kind="value.corrupted",
+            kind="value.other_weights" if everywhere else "value.corrupted",
             role=suspect.role,
             repair=taking(suspect, weight, other, region.mask, region.rows),
             tensor=weight.name,
-            message=f"{weight.name} differs in {said}, {region.where}",
-            recommendation=f"copy or export {weight.entry.name} again: {region.where} are damaged",
+            message=f"{weight.name} differs everywhere from the other side's, {_likeness(weight, other)}"
+            if everywhere
+            else f"{weight.name} differs in {said}, {region.where}",
+            recommendation=f"see which checkpoint {weight.entry.name} was made from: it holds other weights"
+            if everywhere
+            else f"copy or export {weight.entry.name} again: {region.where} are damaged",
             from_reference=said,
             taken=region.count,
         )
+
+
+def _likeness(weight: Weight, other: Weight) -> str:
+    cosine = compare_weights(other, weight).cosine
+    return (
+        "which it has nothing in common with"
+        if cosine is None
+        else f"which it correlates with at {cosine:.3g}"
+    )

@@ -20,7 +20,9 @@ def propose(fault: Fault) -> Iterator[Proposal]:
     own, believed = subject.model.block_count, subject.other.block_count
     held = {layer for layer in range(max(own, believed)) if _layer(subject.model.weights, layer)}
     absent = [layer for layer in range(believed) if layer not in held]
-    if fault.layer is None or (fault.recorded and absent):
+    if (
+        fault.layer is None or (fault.recorded and absent) or not held
+    ):  # of no layer at all a count says nothing
         return
     if own != believed and not absent:
         yield _proposal(subject, own, believed, {}, None)

@@ -8,6 +8,7 @@ from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.diagnose.patches import instead
 from rosetta.finding_kind import FindingKind
 from rosetta.model import LAYER
+from rosetta.names import canonical_names
 
 KINDS = (
     FindingKind(
@@ -31,17 +32,30 @@ def propose(fault: Fault) -> Iterator[Proposal]:
             other = suspect.other.weights.get(name)
             if name in suspect.model.weights or other is None or lacks_layer(suspect, name):
                 continue
-            own = other.entry.name
+            own, empty = other.entry.name, _empty(suspect, name)
+            lacks = "is missing" if empty is None else f"is empty, {empty} has dims [0] and no values"
             yield Proposal(
                 kind="value.missing",
                 role=suspect.role,
                 repair=Repair(patches={name: instead(other)}),
                 tensor=name,
-                message=f"{name} is missing, the other side has it with dims {list(other.dims)}",
-                recommendation=f"export {name} into {suspect.model.container.path}"
-                + ("" if own == name else f" (the other file calls it {own})"),
+                message=f"{name} {lacks}, the other side has it with dims {list(other.dims)}",
+                recommendation=(
+                    f"export {name} into {suspect.model.container.path}"
+                    + ("" if own == name else f" (the other file calls it {own})")
+                )
+                if empty is None
+                else f"save {empty} again, gathered: under ZeRO stage 3 a process holds none of it",
                 from_reference=f"all {other.count} weights",
             )
+
+
+def _empty(suspect: Suspect, name: str) -> str | None:
+    """The file's own name of a tensor that it stores without any values; None where it stores none of the name."""
+    model = suspect.model
+    empty = [own for own, entry in model.container.tensors.items() if 0 in entry.dims]
+    names = canonical_names(empty, model.architecture, model.block_count)
+    return next((own for own, canonical in names.items() if canonical == name), None)
 
 
 def lacks_layer(suspect: Suspect, name: str) -> bool:

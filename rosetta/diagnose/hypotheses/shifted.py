@@ -127,6 +127,8 @@ def best_shift(weight: Weight, other: Weight) -> int | None:
     sample = _sample(weight, other)
     if sample is None:
         return None
+    if len(weight.dims) > 1 and sample.likeness(0) >= LEAST_CORRELATION:
+        return None  # it lies in its place; of a vector, whose values are much the same, that says nothing
     best = max(((sample.likeness(shift), -order, shift) for order, shift in enumerate(_near(sample.size))))
     if best[0] >= LEAST_CORRELATION:
         return best[2]

@@ -1,0 +1,295 @@
+"""What the difference of two copies has that rounding has not: a fault beneath the noise of quantisation.
+
+Rounding errors are as large as their steps and have no structure. A factor, an amount added, an adapter that was not
+merged may be smaller than the errors of a single weight, and still shows in the sum over all of them. The laws and
+the limits: docs/noise.md, "Structure beneath the noise".
+
+Letters: R = rows, C = columns, e = difference of the coarser copy from the finer one, w = the finer copy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from rosetta.compare.spectrum import beyond_noise, largest_singular_value
+from rosetta.dtypes import FLOATS
+from rosetta.weight import Device, Weight, row_ranges
+from rosetta.weight_cache import DecodedPair
+
+LEAST = 32  # rows and columns: fewer are no sample of anything
+SAMPLED = 4  # ranges of rows, about a million weights each, that columns and rank are judged by
+
+# Shrinkage κ: an encoder's error is −κ·D of the weight, D = |e|² / |w|². Rounding to the nearest step has κ = 0, a
+# scale of least squares κ = 1, clipping what does not matter more than that; no encoder makes weights larger.
+# Largest one with a margin, of plain encoders and of such as weigh errors by importance: blocks do not always tell.
+LARGEST_SHRINKAGE = {
+    "Q2_K": 1.6,
+    "Q3_K": 2.0,
+    "Q5_0": 4.0,
+    "Q5_1": 4.0,
+    "Q5_K": 5.0,
+    "Q6_K": 12.0,
+    "Q8_0": 2.0,
+    "APR_Q8": 2.0,
+}
+OTHER_SHRINKAGE = 2.8
+DEVIATIONS = 6.0  # of the mean of so many independent errors
+# Of one row or column, in standard deviations, and of all of them by their root mean square.
+ROW_DEVIATIONS, ROWS_DEVIATIONS = 8.0, 3.0
+COHERENT = 0.5  # of a column's squared error, what its own multiple explains: a clean one has up to 0.16
+COHERENT_ALL = 0.2  # of all columns' squared errors, in four bits and more; 0.09 was seen
+WEIGHED = 2.5  # times a plain encoder's limits of rows, where errors were weighed
+COARSE, COARSER = (
+    0.015,
+    1.6,
+)  # D from which on, in three bits and less, rows and columns may be off by so much more
+# Mean of the errors in units of their rms: an encoder with a minimum is biased by up to 0.04 over a tensor.
+MEAN, ROW_MEAN, COLUMN_MEAN = 0.12, 0.45, 0.7
+ROW_LIKENESS = 0.4  # slope of one row on its counterpart: in two bits and less a clean one keeps half
+
+# Rows of a table may be equal, of tokens that no text had, and so are their errors: rank says nothing there.
+TABLES = ("token_embd.weight", "output.weight", "position_embd.weight")
+EQUAL = 0.05  # of the values: what is equal on both sides is no sample of errors (a region taken by a repair)
+SCALE_ROUNDING = 2e-3  # of a block's scale, a float16 or six bits of one: of equal rows all the same
+
+Kind = Literal[
+    "factor", "row_factors", "column_factors", "offset", "row_offsets", "column_offsets", "rows", "rank"
+]
+SAID: dict[Kind, str] = {
+    "factor": "the coarser copy is {value:.5g} times the finer one, which is outside what its encoder does",
+    "row_factors": "rows differ by factors of their own: {value:.3g} standard deviations, {limit:.3g} are noise",
+    "column_factors": "columns differ by factors of their own: {value:.2g} of a column's error is a multiple of it",
+    "offset": "the errors have a mean of {value:.3g} times their size",
+    "row_offsets": "the errors of a row have a mean of {value:.3g} times their size",
+    "column_offsets": "the errors of a column have a mean of {value:.3g} times their size",
+    "rows": "a row has no more than {value:.2g} of its counterpart in it",
+    "rank": "the difference has a part of low rank: its largest singular value is {value:.3g} of what noise has",
+}
+
+
+@dataclass(frozen=True)
+class Trait:
+    """One thing in which a difference is no rounding.
+
+    Args:
+        kind: which test found it.
+        value: what was measured.
+        limit: what rounding stays within.
+    """
+
+    kind: Kind
+    value: float
+    limit: float
+
+    @property
+    def words(self) -> str:
+        return SAID[self.kind].format(value=self.value, limit=self.limit)
+
+
+@dataclass(frozen=True)
+class RowSums:
+    """Sums over the columns of each row of two copies a and b, float64 [R].
+
+    Args:
+        product: Σ (a − b)·b.
+        gap: Σ (a − b).
+        error: Σ (a − b)².
+        explained: Σ of the variance that the dtypes explain.
+        size_a, size_b: Σ a² and Σ b².
+        spread: Σ (a − b)²·b², the variance of `product`.
+    """
+
+    product: Tensor
+    gap: Tensor
+    error: Tensor
+    explained: Tensor
+    size_a: Tensor
+    size_b: Tensor
+    spread: Tensor
+
+    @staticmethod
+    def joined(parts: Sequence[RowSums]) -> RowSums:
+        names = RowSums.__dataclass_fields__
+        return RowSums(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+
+    def turned(self) -> RowSums:
+        """The same with a and b exchanged: Σ (b − a)·a = −(Σ (a − b)·b + Σ (a − b)²)."""
+        return RowSums(
+            product=-(self.product + self.error),
+            gap=-self.gap,
+            error=self.error,
+            explained=self.explained,
+            size_a=self.size_b,
+            size_b=self.size_a,
+            spread=self.spread,
+        )
+
+
+def row_sums(
+    a: Tensor, b: Tensor, gap: Tensor, error: Tensor, explained: Tensor, proportional: bool
+) -> RowSums:
+    """The sums of some rows.
+
+    Args:
+        a, b: the copies, float32 [rows, C].
+        gap: their difference.
+        error, explained: its squares and their predicted variance, summed over each row already, [rows].
+        proportional: whether each error is as large as its weight, as in float dtypes; else of a block's size.
+    """
+    sums = [torch.linalg.vecdot(gap, b), gap.sum(1), error, explained]
+    sums += [torch.linalg.vecdot(x, x) for x in (a, b)]
+    sums.append((gap * b).square_().sum(1) if proportional else error * sums[-1] / a.shape[1])
+    return RowSums(*(x.double().cpu() for x in sums))
+
+
+def traits(
+    left: Weight, right: Weight, rows: RowSums, weighed: bool, kept: DecodedPair, device: Device = "cpu"
+) -> tuple[Trait, ...]:
+    """What two copies that agree within their noise differ in all the same.
+
+    Args:
+        left, right: the copies, matrices.
+        rows: their sums, a = left.
+        weighed: whether the encoder weighed some columns' errors more than others'.
+        kept: rows that need not be decoded.
+        device: where the others are.
+    """
+    count, columns = left.dims[0], left.count // max(1, left.dims[0])
+    if min(count, columns) < LEAST or len(left.dims) != 2:
+        return ()
+    if {left.dtype, right.dtype} <= {"F32", "F64"}:
+        return ()  # nothing is rounded but in arithmetic, one way or another
+    coarse_is_left = _is_coarser(left, right)
+    if not coarse_is_left:
+        rows = rows.turned()
+    coarse, fine = (left, right) if coarse_is_left else (right, left)
+    found = [*_of_whole(coarse, fine, rows, columns), *_of_rows(rows, columns, weighed)]
+    if found:  # what a factor explains is not looked at further: its repair is
+        return tuple(found)
+    return tuple(_of_sample(coarse, fine, weighed, kept, device))
+
+
+def _is_coarser(left: Weight, right: Weight) -> bool:
+    """Whether the left copy is the coarser one, by the bytes that it takes and the bits of its mantissa."""
+    mantissa = {"F64": 52, "F32": 23, "F16": 10, "BF16": 7}
+    sizes = [(mantissa.get(w.dtype, 0), w.entry.nbytes / max(1, w.count)) for w in (left, right)]
+    return sizes[0] <= sizes[1]
+
+
+def slope_limits(coarse: Weight, fine: Weight, distance: float) -> tuple[float, float]:
+    """Between which two numbers a clean pair's Σ e·w / Σ w² lies.
+
+    Args:
+        coarse, fine: the copies.
+        distance: D = Σ e² / Σ w².
+    """
+    if coarse.dtype in FLOATS:  # truncated instead of rounded, each is smaller by half its error's bound
+        return (-1.1 * math.sqrt(distance), 0.0 if fine.dtype == "F32" else distance)
+    low = -LARGEST_SHRINKAGE.get(coarse.dtype, OTHER_SHRINKAGE) * distance
+    low -= SCALE_ROUNDING
+    if fine.dtype in FLOATS:
+        return low, SCALE_ROUNDING
+    high = (
+        LARGEST_SHRINKAGE.get(fine.dtype, OTHER_SHRINKAGE) * distance
+    )  # the finer one's own error is in w, too
+    return low - distance, high + SCALE_ROUNDING
+
+
+def _of_whole(coarse: Weight, fine: Weight, rows: RowSums, columns: int) -> list[Trait]:
+    error, size, count = float(rows.error.sum()), float(rows.size_b.sum()), len(rows.error) * columns
+    if not error or not size or not math.isfinite(error + size):
+        return []
+    found, distance = [], error / size
+    slope, noise = float(rows.product.sum()) / size, DEVIATIONS * math.sqrt(float(rows.spread.sum())) / size
+    low, high = slope_limits(coarse, fine, distance)
+    if not low - noise <= slope <= high + noise:
+        found.append(Trait("factor", 1 + slope, 1 + (low if slope < 0 else high)))
+    mean = float(rows.gap.sum()) / math.sqrt(error * count)
+    if abs(mean) > MEAN and abs(mean) * math.sqrt(count) > DEVIATIONS:
+        found.append(Trait("offset", mean, MEAN))
+    return found
+
+
+def _of_rows(rows: RowSums, columns: int, weighed: bool) -> list[Trait]:
+    """What single rows have that the whole has not."""
+    used = (rows.error > 0) & (rows.size_b > 0)
+    if int(used.sum()) < LEAST:
+        return []
+    error, size = rows.error[used], rows.size_b[used]
+    found, distance, slope = [], error / size, rows.product[used] / size
+    common = float(rows.product.sum() / rows.error.sum())  # −κ
+    deviations = (slope - common * distance) * size / rows.spread[used].sqrt()
+    usual = max(1.0, float(deviations.square().median().sqrt()) / 0.6745)
+    all_of_them = float(deviations.square().mean().sqrt())
+    coarse = COARSER if float(distance.median()) > COARSE else 1.0
+    wide = coarse * (WEIGHED if weighed else 1.0)
+    of_one, of_all = ROW_DEVIATIONS * usual * wide, ROWS_DEVIATIONS * wide
+    if float(deviations.abs().max()) > of_one:
+        found.append(Trait("row_factors", float(deviations.abs().max()), of_one))
+    elif all_of_them > of_all:
+        found.append(Trait("row_factors", all_of_them, of_all))
+    mean = (rows.gap[used] / (error * columns).sqrt()).abs()
+    worst = float(mean.max())
+    if worst > ROW_MEAN and worst * math.sqrt(columns) > ROW_DEVIATIONS:
+        found.append(Trait("row_offsets", worst, ROW_MEAN))
+    least = 1 + float(slope.min())
+    if least < ROW_LIKENESS:
+        found.append(Trait("rows", least, ROW_LIKENESS))
+    return found
+
+
+def _of_sample(coarse: Weight, fine: Weight, weighed: bool, kept: DecodedPair, device: Device) -> list[Trait]:
+    """What columns have, and the rank, by some of the rows."""
+    ranges = row_ranges(coarse)
+    some = ranges[:: max(1, -(-len(ranges) // SAMPLED))]
+    w = torch.cat([kept.values(fine, *r, device) for r in some])
+    e = torch.cat([kept.values(coarse, *r, device) - kept.values(fine, *r, device) for r in some])
+    size, error = w.square().sum(0), e.square().sum(0)
+    slope = (e * w).sum(0) / size.clamp(min=1e-30)
+    found = []
+    coherent = slope.square() * size / error.clamp(min=1e-30)
+    coarser = COARSER if float(error.sum() / size.sum()) > COARSE else 1.0
+    if coarser == 1.0 and float(coherent.mean()) > COHERENT_ALL:
+        found.append(Trait("column_factors", float(coherent.mean()), COHERENT_ALL))
+    elif not weighed:
+        deviations = (e * w).sum(0).abs() / (e * w).square().sum(0).sqrt().clamp(min=1e-30)
+        beyond = (coherent > COHERENT * coarser) & (deviations > ROW_DEVIATIONS)
+        if bool(beyond.any()):
+            found.append(Trait("column_factors", float(coherent[beyond].max()), COHERENT * coarser))
+        mean = (e.sum(0) / (error * len(e)).sqrt().clamp(min=1e-30)).abs()
+        worst = float(mean.max())
+        if worst > min(0.95, COLUMN_MEAN * coarser) and worst * math.sqrt(len(e)) > ROW_DEVIATIONS:
+            found.append(Trait("column_offsets", worst, min(0.95, COLUMN_MEAN * coarser)))
+    if found or coarse.name in TABLES or any(map(_depends_on_other, (coarse, fine))):
+        return found
+    if int((e == 0).sum()) > EQUAL * e.numel():
+        return found
+    variance = torch.cat([kept.variance(coarse, fine, *r, device) for r in some])
+    largest, limit = (
+        largest_singular_value(beyond_noise(e, w, slope, variance)),
+        rank_limit(len(e), e.shape[1], weighed),
+    )
+    return [Trait("rank", largest, limit)] if largest > limit else []
+
+
+def _depends_on_other(weight: Weight) -> bool:
+    """Whether a repair fitted numbers to the other copy cell by cell: the errors left are not independent."""
+    return any(getattr(edit, "fitted", False) for edit in weight.values_edits)
+
+
+# Of √R + √C, above what a matrix of independent errors has as its largest singular value.
+RANK, RANK_WEIGHED = 0.02, 0.06
+
+
+def rank_limit(rows: int, columns: int, weighed: bool) -> float:
+    """The largest singular value of clean errors in units of √R + √C: 1 (Geman 1980), and what small matrices
+    fluctuate by (Johnstone 2001, eq. 1.2: the largest squared one by (√R + √C)(1/√R + 1/√C)^⅓)."""
+    edge = math.sqrt(rows) + math.sqrt(columns)
+    fluctuation = edge * (1 / math.sqrt(rows) + 1 / math.sqrt(columns)) ** (1 / 3)
+    return math.sqrt(1 + 5 * fluctuation / edge**2) + (RANK_WEIGHED if weighed else RANK)

@@ -1,0 +1,59 @@
+"""The bytes of each value the other way round: written on, or for, a machine of the other byte order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, looks_like
+from rosetta.diagnose.patches import for_all_names, reading
+from rosetta.dtypes import FLOATS
+from rosetta.finding_kind import FindingKind
+
+KINDS = (
+    FindingKind(
+        "dtype.byte_order",
+        means="The bytes of each value are the other way round.",
+        why="A big-endian machine wrote the file, or a conversion of the byte order left a tensor out.",
+        repair="The bytes of each value are swapped. Do so in the file.",
+        whole=True,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Swapped:
+    """Bytes of values of so many bytes each, in the other order."""
+
+    size: int
+
+    def __call__(self, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        whole = len(data) // self.size * self.size
+        turned = data[:whole].reshape(-1, self.size)[:, ::-1].reshape(-1)
+        return np.concatenate([turned, data[whole:]])
+
+
+def propose(fault: Fault) -> Iterator[Proposal]:
+    """Each accused float tensor that resembles the other side's once its bytes are swapped."""
+    for suspect, weight in fault.accused_weights():
+        if weight.dtype not in FLOATS or weight.bytes_edit is not None or weight.transposed:
+            continue
+        patch = reading(bytes_edit=Swapped(FLOATS[weight.dtype].type_size))
+        repaired, other = patch(weight), suspect.counterpart(weight)
+        if not fault.recorded and (other is None or repaired is None or not looks_like(repaired, other)):
+            continue
+        yield Proposal(
+            kind="dtype.byte_order",
+            role=suspect.role,
+            repair=Repair(patches=for_all_names(suspect.model, weight, patch)),
+            tensor=weight.name,
+            declared="little-endian",
+            actual="big-endian",
+            message=f"{weight.name} has the bytes of each {weight.dtype} value swapped: the other byte order "
+            "(endianness)",
+            recommendation=f"swap the bytes of each value of {weight.entry.name}: it was written for a machine of the "
+            "other byte order",
+        )

@@ -1,0 +1,195 @@
+"""A factor or an amount for each row, column, group or block of a matrix: scales and zero points of a
+quantisation (`value.scaled`, `value.offset`).
+
+What: rows, columns, groups of columns or square blocks differ by a factor or an
+amount of their own. Why: the scales of a quantised checkpoint were left out, its zero points are off, channels were
+scaled on one side only. Repair: apply the scales, correct the zero points. The numbers are fitted to the other side's
+copy: one for many values, or none at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from rosetta.diagnose.edits import HALF_ULP, rounding
+from rosetta.diagnose.hypothesis import Fault, Proposal
+from rosetta.diagnose.patches import changed
+from rosetta.dtypes import FLOATS
+from rosetta.weight import Weight, row_ranges
+from rosetta.weight_cache import variance
+
+TAKES_FROM_REFERENCE = True
+What = Literal["factor", "amount"]
+CUTS = (
+    (0, 1),
+    (1, 0),
+    (128, 128),
+    (1, 128),
+    (1, 64),
+    (1, 32),
+    (1, 16),
+)  # rows, columns of a cell; 0: all of them
+SAMPLED_ROWS = 256
+REMAINS, LESSENS = 1.25, 0.9  # rms of what is left over its prediction, and of what there was, by a sample
+FEWEST = 16  # values a number: fewer would explain anything
+AWAY, MOST = 2e-3, 0.4  # from one, or from nothing of the values' rms; of the groups or blocks of a matrix
+NEARLY_ONE = 1e-4  # factors that vary less than this are one, which `scaled` proposes
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Values divided by a factor, or less an amount, of their own cell.
+
+    Args:
+        what: which of the two.
+        numbers: of each cell, float32 [⌈R / rows⌉, ⌈C / columns⌉].
+        rows, columns: of a cell.
+        dtype: of the tensor, to which what was changed had been rounded.
+        fitted: to the other side's copy.
+    """
+
+    what: What
+    numbers: Tensor = field(hash=False)
+    rows: int
+    columns: int
+    dtype: str
+    fitted: bool = True
+
+    def touches(self, start: int, stop: int) -> bool:
+        return True
+
+    def _wide(self, values: Tensor, start: int) -> Tensor:
+        index = torch.arange(start, start + len(values)) // self.rows
+        wide = self.numbers[index].repeat_interleave(self.columns, dim=1)[:, : values.shape[1]]
+        return wide.to(values.device)
+
+    def values(self, values: Tensor, start: int) -> Tensor:
+        wide = self._wide(values, start).double()
+        return (values.double() / wide if self.what == "factor" else values.double() - wide).float()
+
+    def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
+        wide, after = self._wide(values, start), self.values(values, start)
+        if self.what == "factor":
+            return torch.hypot(sigma / wide.abs(), rounding(after, self.dtype))
+        grown = sigma if self.dtype in FLOATS else sigma * 2**0.5
+        return torch.hypot(grown, rounding(after, self.dtype) + wide.abs() * 2 * HALF_ULP)
+
+
+def propose(fault: Fault) -> Iterator[Proposal]:
+    """The coarsest cut into cells whose factors or amounts leave no more than noise."""
+    for suspect, weight in fault.accused_weights():
+        other = suspect.counterpart(weight)
+        if fault.recorded or other is None or other.dims != weight.dims or len(weight.dims) != 2:
+            continue
+        if fault.in_some_blocks_only(weight.name):
+            continue
+        found = _fitting(weight, other)
+        if found is None:
+            continue
+        what, rows, columns = found
+        cells = _fitted(weight, other, what, rows, columns)
+        low, high = float(cells.numbers.min()), float(cells.numbers.max())
+        count, place = cells.numbers.numel(), _in_words(cells, weight)
+        if what == "factor":
+            kind, said = "value.scaled", f"is multiplied by a factor of its own, {low:.4g} to {high:.4g}"
+            done = f"apply the scales of the quantisation to {weight.entry.name}, or take them off, on export"
+        else:
+            kind, said = "value.offset", f"is off by an amount of its own, {low:+.4g} to {high:+.4g}"
+            done = (
+                f"correct the zero points of {weight.entry.name}: each value of a group is off by one amount"
+            )
+        yield Proposal(
+            kind=kind,
+            role=suspect.role,
+            repair=changed(suspect.model, weight, cells),
+            tensor=weight.name,
+            message=f"{weight.name}: {place} {said}",
+            recommendation=done,
+            from_reference=f"{count} numbers for {weight.count} weights",
+        )
+
+
+def _in_words(cells: Cells, weight: Weight) -> str:
+    rows, columns = weight.dims
+    if cells.columns >= columns:
+        return "each row" if cells.rows == 1 else f"each group of {cells.rows} rows"
+    if cells.rows >= rows:
+        return "each column" if cells.columns == 1 else f"each group of {cells.columns} columns"
+    if cells.rows == 1:
+        return f"each group of {cells.columns} columns of a row"
+    return f"each block of {cells.rows} × {cells.columns}"
+
+
+def _fitting(weight: Weight, other: Weight) -> tuple[What, int, int] | None:
+    """What, and the rows and columns of a cell, by some rows; None where nothing fits."""
+    total, columns = weight.dims
+    some = min(total, SAMPLED_ROWS) // 128 * 128 or total
+    a, b = (w.values(0, some).double() for w in (weight, other))
+    if not bool((a.isfinite() & b.isfinite()).all()):
+        return None
+    explained = variance(weight, other, 0, some).double()
+    before = float(((a - b).square() / explained.clamp(min=1e-30)).mean().sqrt())
+    for rows, width in CUTS:
+        tall, wide = rows or some, width or columns
+        if tall > some or wide > columns or tall * wide < FEWEST or (rows == 0 and some < total // 2 < 32):
+            continue
+        for what in ("factor", "amount"):
+            numbers = _numbers(a, b, what, tall, wide)
+            cells = Cells(what, numbers.float(), tall, wide, weight.dtype)
+            if what == "factor" and (
+                float(numbers.std()) < NEARLY_ONE or not bool((numbers.abs() > 1e-12).all())
+            ):
+                continue
+            if not _concerns_all(numbers, what, a, (tall == 1 and wide == columns) or wide == 1):
+                continue
+            gap = cells.values(a.float(), 0).double() - b
+            allowed = _allowed(cells, weight, other, a.float(), some)
+            after = float((gap.square() / allowed.clamp(min=1e-30)).mean().sqrt())
+            if after <= REMAINS and after <= LESSENS * before:
+                return what, rows or total, wide
+    return None
+
+
+def _concerns_all(numbers: Tensor, what: What, a: Tensor, lines: bool) -> bool:
+    """Whether more than a few cells have a number of their own: damage of one block is no scale of it."""
+    away = (numbers - 1).abs() if what == "factor" else numbers.abs() / a.square().mean().sqrt()
+    return int((away > AWAY).sum()) >= (2 if lines else MOST * numbers.numel())
+
+
+def _allowed(cells: Cells, weight: Weight, other: Weight, a: Tensor, stop: int) -> Tensor:
+    own = cells.sigma(weight.sigma(0, stop), a, 0)
+    return (own.square() + other.sigma(0, stop).square()).double()
+
+
+def _numbers(a: Tensor, b: Tensor, what: What, rows: int, columns: int) -> Tensor:
+    """The factor or amount of least squares of each cell of some rows, float64."""
+    if what == "amount":
+        sums, counts = _by_cell(a - b, rows, columns), _by_cell(torch.ones_like(a), rows, columns)
+        return sums / counts
+    return _by_cell(a * b, rows, columns) / _by_cell(b * b, rows, columns).clamp(min=1e-300)
+
+
+def _by_cell(x: Tensor, rows: int, columns: int) -> Tensor:
+    """Sums over cells, [⌈R / rows⌉, ⌈C / columns⌉]."""
+    x = torch.nn.functional.pad(x, (0, -x.shape[1] % columns, 0, -x.shape[0] % rows))
+    return x.view(x.shape[0] // rows, rows, x.shape[1] // columns, columns).sum((1, 3))
+
+
+def _fitted(weight: Weight, other: Weight, what: What, rows: int, columns: int) -> Cells:
+    """The cells of the whole weight."""
+    sums: Tensor | None = None
+    count = -(-weight.dims[0] // rows)
+    for start, stop in row_ranges(weight):
+        a, b = (w.values(start, stop).double() for w in (weight, other))
+        parts = (a - b, torch.ones_like(a)) if what == "amount" else (a * b, b * b)
+        of_rows = torch.stack([_by_cell(part, 1, columns) for part in parts])  # [2, rows, cells of a row]
+        if sums is None:
+            sums = torch.zeros(2, count, of_rows.shape[2], dtype=torch.float64)
+        sums.index_add_(1, torch.arange(start, stop) // rows, of_rows)
+    assert sums is not None
+    return Cells(what, (sums[0] / sums[1].clamp(min=1e-300)).float(), rows, columns, weight.dtype)

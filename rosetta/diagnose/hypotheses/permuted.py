@@ -1,0 +1,195 @@
+"""Rows or columns of a matrix in another order, found by matching them, and said as what order it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rosetta.diagnose.hypotheses.rope_order import in_other_order
+from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, looks_like
+from rosetta.diagnose.patches import changed
+from rosetta.finding_kind import FindingKind
+from rosetta.model import LAYER
+from rosetta.weight import Order, RowOrder, Weight
+
+KINDS = (
+    FindingKind(
+        "layout.permuted",
+        means="The rows or the columns of a matrix are the right ones in another order.",
+        why="Heads were reordered for other groups, halves of two ranks were joined the other way round, channels were "
+        "sorted.",
+        repair="The rows or columns are put back. Write them in the model's own order.",
+        whole=True,
+    ),
+)
+
+LOOKED_AT = 256  # rows and columns by which columns and rows are told from each other
+LEAST_LIKENESS = 0.5  # correlation of a row with its counterpart
+LARGEST = 20_000  # rows that are matched with each other
+ROTARY = ("attn_q", "attn_k")
+
+
+@dataclass(frozen=True)
+class Rearranged(RowOrder):
+    """Canonical rows taken from other canonical rows, above the order that the file itself has.
+
+    Args:
+        rows: for each row the one to take.
+        before: the file's own order.
+    """
+
+    rows: tuple[int, ...] = ()
+    before: Order | None = None
+
+    def index(self, rows: int) -> NDArray[np.int64]:
+        own = np.arange(rows) if self.before is None else self.before.index(rows)
+        taken = np.array(self.rows, dtype=np.int64)
+        return own[taken] if len(taken) == rows else own
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnsTaken:
+    """Values with their columns taken from other columns; the noise goes with them."""
+
+    columns: Tensor = field(hash=False)
+
+    def touches(self, start: int, stop: int) -> bool:
+        return True
+
+    def values(self, values: Tensor, start: int) -> Tensor:
+        return values[:, self.columns.to(values.device)]
+
+    def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
+        return sigma[:, self.columns.to(sigma.device)]
+
+
+def propose(fault: Fault) -> Iterator[Proposal]:
+    """The rows, or columns, of each accused matrix in the order of their counterparts."""
+    if fault.recorded:
+        return
+    for suspect, weight in fault.accused_weights():
+        other = suspect.counterpart(weight)
+        if other is None or other.dims != weight.dims or len(weight.dims) != 2 or weight.transposed:
+            continue
+        yield from _of_rows(suspect, weight, other)
+        yield from _of_columns(suspect, weight, other)
+
+
+def _of_rows(suspect: Suspect, weight: Weight, other: Weight) -> Iterator[Proposal]:
+    order = matched(sample_of_rows(weight), sample_of_rows(other))
+    if order is None:
+        return
+    head = int(suspect.model["attention.key_length"] or 0)
+    found = LAYER.match(weight.name)
+    rotary = found is not None and found[2].rpartition(".")[0] in ROTARY and head > 0
+    if rotary and looks_like(in_other_order(suspect.model, weight), other):
+        return  # which `rope_order` proposes
+    within = rotary and bool((order // head == np.arange(len(order)) // head).all())
+    said = permutation_in_words(order, head if rotary else 0, "rows")
+    taken = Rearranged(0, 0, 0, tuple(order.tolist()), weight.order)
+    yield Proposal(
+        kind="layout.rope_order" if within else "layout.permuted",
+        role=suspect.role,
+        repair=Repair(patches={weight.name: lambda w: None if w is None else replace(w, order=taken)}),
+        tensor=weight.name,
+        message=f"{weight.name} has its rows in another order: {said}",
+        recommendation=f"put the rows of {weight.entry.name} back on export: {said}",
+    )
+
+
+def _of_columns(suspect: Suspect, weight: Weight, other: Weight) -> Iterator[Proposal]:
+    samples = [sample_of_columns(w) for w in (weight, other)]
+    order = matched(*samples)
+    if order is None:
+        return
+    said = permutation_in_words(order, 0, "columns")
+    yield Proposal(
+        kind="layout.permuted",
+        role=suspect.role,
+        repair=changed(suspect.model, weight, ColumnsTaken(torch.from_numpy(order))),
+        tensor=weight.name,
+        message=f"{weight.name} has its columns in another order: {said}",
+        recommendation=f"put the columns of {weight.entry.name} back on export: {said}",
+    )
+
+
+def sample_of_rows(weight: Weight) -> Tensor:
+    """Each row by some of its columns from all over it, float32 [R, n]."""
+    step = max(1, weight.dims[1] // LOOKED_AT)
+    parts = [weight.values(start, start + 4096)[:, ::step] for start in range(0, weight.dims[0], 4096)]
+    return torch.cat(parts)
+
+
+def sample_of_columns(weight: Weight) -> Tensor:
+    """Each column by some of its rows, float32 [C, n]."""
+    first = (weight.dims[0] - min(weight.dims[0], LOOKED_AT)) // 2
+    return weight.values(first, first + LOOKED_AT).T.contiguous()
+
+
+def matched(own: Tensor, other: Tensor) -> NDArray[np.int64] | None:
+    """For each of the other side's rows where it lies on this side; None where all are in place, or those that are
+    not have no counterpart each.
+
+    Args:
+        own, other: samples, [R, n].
+    """
+    if own.shape != other.shape or not bool(own.isfinite().all() and other.isfinite().all()):
+        return None
+    a, b = (x / torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp(min=1e-30) for x in (own, other))
+    wrong = (torch.linalg.vecdot(a, b) < LEAST_LIKENESS).nonzero().flatten()
+    if not 1 < len(wrong) <= LARGEST:
+        return None
+    a, b = a[wrong], b[wrong]
+    best, likeness = [], []
+    for start in range(0, len(b), 1024):
+        found = (b[start : start + 1024] @ a.T).max(1)
+        best.append(found.indices)
+        likeness.append(found.values)
+    order = torch.cat(best)
+    if float(torch.cat(likeness).min()) < LEAST_LIKENESS or len(set(order.tolist())) < len(order):
+        return None
+    rows = np.arange(len(own))
+    rows[wrong.numpy()] = wrong[order].numpy()
+    return rows
+
+
+def permutation_in_words(order: NDArray[np.int64], head: int, things: str) -> str:
+    """What permutation it is: halves exchanged, heads reordered, interleaved in n, within each head, or none of these.
+
+    Args:
+        order: for each right place where it lies.
+        head: rows of a head; 0 where there are none.
+        things: rows or columns.
+    """
+    count, here = len(order), np.arange(len(order))
+    if count % 2 == 0 and bool((order == (here + count // 2) % count).all()):
+        return "its two halves are exchanged"
+    if bool((order == here[::-1]).all()):
+        return f"its {things} run backwards"
+    for n in (2, 3, 4, 8, 16, 32, 64, 128):
+        if count % n == 0 and n < count:
+            woven = here.reshape(n, -1).T.reshape(-1)
+            if bool((order == woven).all()) or bool((order == np.argsort(woven)).all()):
+                return f"its {things} are interleaved in {n} parts"
+    if head and count % head == 0:
+        blocks = order.reshape(-1, head)
+        if bool((blocks - blocks[:, :1] == np.arange(head)).all()) and bool((blocks[:, 0] % head == 0).all()):
+            return f"heads of {head} rows are reordered: {_first(blocks[:, 0] // head)}"
+        if bool((order // head == here // head).all()):
+            own = order[:head]
+            spans = [n for n in range(2, head) if head % n == 0 and bool((order // n == here // n).all())]
+            size = (
+                f"blocks of {spans[0]} rows instead of a head's {head}" if spans else f"each head of {head}"
+            )
+            return f"the rotary rows of {size} lie in the order {_first(own)}"
+    moved = int((order != here).sum())
+    return f"{moved} of {count} {things} lie elsewhere: {_first(order)}"
+
+
+def _first(order: NDArray[np.int64]) -> str:
+    return ", ".join(map(str, order[:8].tolist())) + (", …" if len(order) > 8 else "")

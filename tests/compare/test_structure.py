@@ -1,0 +1,110 @@
+"""A fault that is smaller than the rounding of each weight shows in the sum over all of them; rounding does not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from fixtures.noise import gaussian, heavy_tailed
+from fixtures.quantize import quantize
+from rosetta.compare.spectrum import edge_of, largest_singular_value
+from rosetta.compare.structure import rank_limit
+from rosetta.compare.weights import compare_weights
+from rosetta.containers.container import TensorEntry
+from rosetta.weight import Weight
+
+Floats = NDArray[np.floating[Any]]
+ROWS, COLUMNS = 384, 512
+QUANTISED = ("Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q4_0", "Q4_1", "Q5_0", "Q3_K", "Q2_K", "IQ4_NL")
+
+
+class Held:
+    """A container of one tensor's bytes."""
+
+    def __init__(self, raw: NDArray[np.uint8]) -> None:
+        self.raw = raw
+
+    def read(self, name: str, start: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
+        return self.raw[start : None if nbytes is None else start + nbytes]
+
+
+def weight(values: Floats, dtype: str, name: str = "blk.0.attn_q.weight") -> Weight:
+    if dtype == "F32":
+        raw = np.ascontiguousarray(values, np.float32).reshape(-1).view(np.uint8)
+    elif dtype == "F16":
+        raw = values.astype(np.float16).reshape(-1).view(np.uint8)
+    else:
+        raw = quantize(np.ascontiguousarray(values, np.float32), dtype).reshape(-1)
+    dims = tuple(values.shape)
+    return Weight(name, Held(raw), TensorEntry(name, dtype, dims, raw.size), dtype, dims)  # type: ignore[arg-type]
+
+
+def source(seed: int = 0, draw: Callable[..., Floats] = gaussian) -> Floats:
+    return draw(np.random.default_rng(seed), ROWS, COLUMNS)
+
+
+@pytest.mark.parametrize("draw", [gaussian, heavy_tailed], ids=["gaussian", "heavy-tailed"])
+@pytest.mark.parametrize("dtype", [*QUANTISED, "F16"])
+def test_rounding_has_no_structure(dtype: str, draw: Callable[..., Floats]) -> None:
+    for seed in range(2):
+        values = source(seed, draw)
+        found = compare_weights(weight(values, "F32"), weight(values, dtype))
+        assert (found.state, found.traits) == ("within_noise", ())
+
+
+@pytest.mark.parametrize("dtype", ["Q4_0", "Q4_K", "Q6_K"])
+@pytest.mark.parametrize(("rank", "size"), [(1, 0.03), (8, 0.03), (16, 0.06), (64, 0.12)])
+def test_adapter_beneath_the_noise_is_seen_as_rank(dtype: str, rank: int, size: float) -> None:
+    random, values = np.random.default_rng(5), source()
+    adapter = random.standard_normal((ROWS, rank)) @ random.standard_normal((rank, COLUMNS))
+    adapter *= size * np.linalg.norm(values) / np.linalg.norm(adapter)
+    found = compare_weights(weight(values + adapter, "F16"), weight(values, dtype))
+    assert found.state == "differing"
+    if found.traits:  # else its blocks show it by themselves
+        assert "rank" in {trait.kind for trait in found.traits}
+
+
+@pytest.mark.parametrize("factor", [0.97, 1.02, 1.05])
+@pytest.mark.parametrize("dtype", ["Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q8_0"])
+def test_factor_beneath_the_noise_is_seen(dtype: str, factor: float) -> None:
+    values = source()
+    found = compare_weights(weight(values, "F16"), weight(values * factor, dtype))
+    assert found.state == "differing"
+    seen = {trait.kind: trait.value for trait in found.traits}
+    if seen:
+        assert math.isclose(seen["factor"], factor, abs_tol=0.01)
+
+
+def test_amount_beneath_the_noise_is_seen() -> None:
+    values = source()
+    found = compare_weights(weight(values, "F16"), weight(values + 0.02 * values.std(), "Q4_0"))
+    assert "offset" in {trait.kind for trait in found.traits}
+
+
+def test_rows_with_factors_of_their_own_are_seen() -> None:
+    values, random = source(), np.random.default_rng(2)
+    scaled = values * (1 + 0.05 * random.standard_normal((ROWS, 1)))
+    found = compare_weights(weight(values, "F16"), weight(scaled, "Q4_K"))
+    assert "row_factors" in {trait.kind for trait in found.traits}
+
+
+def test_largest_singular_value_is_that_of_svd() -> None:
+    noise = torch.from_numpy(source()).float()
+    spike = noise + 0.02 * torch.randn(ROWS, 1) @ torch.randn(1, COLUMNS)
+    for z in (noise, spike):
+        unit = edge_of(ROWS, COLUMNS, float(z.square().mean()))
+        exact = float(torch.linalg.matrix_norm(z, 2)) / unit
+        assert largest_singular_value(z) == pytest.approx(exact, rel=0.02 if z is spike else 0.08)
+
+
+def test_limit_of_rank_is_above_what_random_matrices_have() -> None:
+    for seed in range(20):
+        z = torch.randn(64, 96, generator=torch.Generator().manual_seed(seed))
+        exact = float(torch.linalg.matrix_norm(z, 2)) / edge_of(64, 96, 1.0)
+        assert exact < rank_limit(64, 96, weighed=False)
