@@ -25,7 +25,7 @@ def expert_taps(graph: Graph, layer: int) -> Iterator[Tap]:
         width = graph[act].dims[-1]
         yield Tap(prefix + "ffn_act", (act,), "experts", width)
         yield from _gate_and_up(graph, layer, width)
-        weights = _expert_weights(graph, down[0])
+        weights = _expert_weights(graph, max(graph.consuming(layer, "ffn_down_exps")))
         if weights is not None and graph[chosen].integer:
             yield Tap(prefix + "ffn_router", (chosen, weights), "routing", 1)
     shared = graph.consuming(layer, "ffn_down_shexp") if router(graph, layer) else []

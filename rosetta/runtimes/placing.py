@@ -260,6 +260,9 @@ class _Layer:
     def _dense(self) -> Iterator[Tap]:
         """A network without experts; where GGUF files it as a shared expert beside none, that one."""
         graph, layer = self.graph, self.layer
+        beside = _last(graph, layer, "ffn_down") if router(graph, layer) else None
+        if beside is not None:
+            yield self._tap("ffn_dense", beside)
         if router(graph, layer):
             return
         suffix = "" if graph.consuming(layer, "ffn_down") else "_shexp"

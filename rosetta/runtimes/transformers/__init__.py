@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from rosetta.errors import UsageError
 from rosetta.runtimes.capture import Facts, Failure, Float32, Overwrite, Stage, by_layer
 
@@ -78,12 +80,12 @@ class TransformersCapture:
             try:
                 session = Session(self.path, self.options, self.facts)
 
-                def receive(stage: str, value: Float32) -> None:
+                def receive(stage: str, value: Float32) -> NDArray[Any] | None:
                     put((stage, value))
+                    return self.overwrite.get(stage)
 
-                session.prepare(self.ids)
-                put(session.expected)
-                session.run(self.ids, receive, self.overwrite)
+                put(session.prepare(self.ids))
+                session.run(self.ids, receive)
             except _Stopped:
                 return
             except Exception as error:  # whatever a foreign model's code may raise is a fact about it

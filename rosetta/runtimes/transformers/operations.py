@@ -29,14 +29,15 @@ NAMES: dict[Kind, frozenset[str]] = {
     "conv": frozenset({"conv1d", "conv2d"}),
     "rows": frozenset({"embedding", "index_select", "gather", "take_along_dim"}),
     "norm": frozenset({"layer_norm", "rms_norm", "group_norm", "normalize"}),
-    "join": frozenset({"cat", "concat", "concatenate", "stack"}),
+    "join": frozenset({"cat", "concat", "concatenate", "stack", "__setitem__"}),
+    "experts": frozenset({"experts"}),
     "select": frozenset({"where", "masked_fill", "masked_fill_"}),
 }
 MOVES = frozenset(
     "view reshape transpose permute contiguous to float double half bfloat16 type type_as unsqueeze squeeze flatten "
     "unflatten clone detach dropout alias swapaxes movedim moveaxis T mT t view_as reshape_as real "
     "__getitem__ narrow chunk split unbind select split_with_sizes tensor_split expand expand_as repeat "
-    "repeat_interleave roll view_as_complex view_as_real requires_grad_ data transpose_ swapdims rearrange".split()
+    "repeat_interleave roll copy_ view_as_complex view_as_real requires_grad_ data transpose_ swapdims rearrange".split()
 )
 KIND_OF: dict[str, Kind] = {name: kind for kind, names in NAMES.items() for name in names}
 SAME_NUMBERS = frozenset({"view_as_complex", "view_as_real"})

@@ -15,15 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rosetta.runtimes.capture import Facts, Failure, Float32, Overwrite, float32
+from rosetta.runtimes.capture import Facts, Failure
 from rosetta.runtimes.graph import Graph
-from rosetta.runtimes.placing import Placement, place
-from rosetta.runtimes.taps import NotPlaced, Tap, canonical, overwritten
+from rosetta.runtimes.placing import place
+from rosetta.runtimes.reading import Receive, StageReader, probe_length, rope_order
 from rosetta.runtimes.transformers.experts import ExpertRows, expert_modules
 from rosetta.runtimes.transformers.watch import Calls, Drawing, Key, Reading
 from rosetta.runtimes.transformers.weight_names import canonical_weight, gguf_architecture
 
-Receive = Callable[[str, Float32], None]
 
 
 class Session:
@@ -65,27 +64,29 @@ class Session:
         logits = self._forward([1] * tokens, drawing)
         return Graph(drawing.nodes, getattr(logits, "_rosetta_node"))  # noqa: B009
 
-    def prepare(self, ids: Sequence[int]) -> None:
-        """Draw the graph with one token more or less, so that the tokens' axis shows, and find the stages in it."""
-        self.probed = len(ids) - 1 if len(ids) > 2 else len(ids) + 1
+    def prepare(self, ids: Sequence[int]) -> list[str]:
+        """Draw the graph over another number of tokens, and find the stages in it.
+
+        Returns:
+            The stages, in order.
+        """
+        self.probed = probe_length(len(ids))
         self.graph = self.draw(self.probed)
         self.placement = place(self.graph, self.probed)
-        self.expected = [tap.stage for tap in self.placement.taps]
         self.facts.skipped.update(self.placement.skipped)
         self.facts.rope = rope_order(self.placement)
+        return [tap.stage for tap in self.placement.taps]
 
-    def run(self, ids: Sequence[int], receive: Receive, overwrite: Overwrite) -> None:
-        """One run; every stage is handed on as it is computed, and replaced where `overwrite` has it.
+    def run(self, ids: Sequence[int], receive: Receive) -> None:
+        """One run; every stage is handed on, and replaced by what `receive` returns."""
+        reader = StageReader(self.graph, self.placement, self.probed, len(ids), receive, self.facts)
 
-        Args:
-            ids: tokens.
-            receive: takes stage and values.
-            overwrite: stage -> values to go on with, in the stage's dims.
-        """
-        reader = _Stages(
-            self.graph, self.placement, self.probed, len(ids), receive, overwrite, self.facts
-        )
-        self._forward(ids, Reading(self.model, reader.wanted, reader.read))
+        def read(key: Key, value: Tensor) -> Tensor:
+            plain = value.detach().cpu()
+            new = reader.read(key, (plain.float() if plain.is_floating_point() else plain).numpy())
+            return value if new is None else torch.from_numpy(np.ascontiguousarray(new)).to(value)
+
+        self._forward(ids, Reading(self.model, frozenset(reader.taps), read))
         reader.finish()
 
     def _forward(self, ids: Sequence[int], calls: Calls) -> Tensor:
@@ -103,14 +104,6 @@ class Session:
         finally:
             for module in self.experts.values():
                 del module.forward
-
-
-def rope_order(placement: Placement) -> str | None:
-    """`interleaved` or `split_half`, by the first rotated stage."""
-    for tap in placement.taps:
-        if tap.stage.endswith("_rope") and tap.interleaved is not None:
-            return "interleaved" if tap.interleaved else "split_half"
-    return None
 
 
 def _load(path: Path, dtype: torch.dtype) -> Any:
@@ -194,72 +187,6 @@ def _split(module: Any, stacked: Mapping[str, Tensor]) -> list[tuple[str, str, T
             value = torch.cat([value[..., ::2], value[..., 1::2]], -1)
         found.append((name, name, value))
     return found
-
-
-class _Stages:
-    """Reads stages out of a run, and writes them back."""
-
-    def __init__(
-        self,
-        graph: Graph,
-        placement: Placement,
-        probed: int,
-        tokens: int,
-        receive: Receive,
-        overwrite: Overwrite,
-        facts: Facts,
-    ) -> None:
-        self.graph, self.probed, self.tokens = graph, probed, tokens
-        self.receive, self.overwrite, self.facts = receive, overwrite, facts
-        self.taps: dict[Key, list[Tap]] = {}
-        for tap in placement.taps:
-            for node in tap.nodes:
-                self.taps.setdefault(graph[node].key, []).append(tap)
-        self.parts: dict[str, dict[Key, Tensor]] = {}
-        self.given: set[str] = set()
-
-    @property
-    def wanted(self) -> frozenset[Key]:
-        return frozenset(self.taps)
-
-    def read(self, key: Key, value: Tensor) -> Tensor:
-        for tap in self.taps[key]:
-            if len(tap.nodes) > 1:
-                value = self._part(tap, key, value)
-                continue
-            probed = self.graph[tap.nodes[0]].dims
-            array = value.detach().float().cpu().numpy()
-            try:
-                stage = canonical(tap, array, probed, self.probed, self.tokens)
-                self._give(tap.stage, float32(stage))
-                new = self.overwrite.get(tap.stage)
-                if new is not None:
-                    array = overwritten(tap, array, new, probed, self.probed, self.tokens)
-                    value = torch.from_numpy(np.ascontiguousarray(array)).to(value)
-            except NotPlaced as reason:
-                self.facts.skipped[tap.stage] = str(reason)
-        return value
-
-    def _part(self, tap: Tap, key: Key, value: Tensor) -> Tensor:
-        """The routing: experts and weights are two nodes, and one stage."""
-        parts = self.parts.setdefault(tap.stage, {})
-        parts[key] = value.detach().reshape(self.tokens, -1).float()
-        if len(parts) == len(tap.nodes):
-            values = [parts[self.graph[node].key] for node in tap.nodes]
-            if values[0].shape == values[1].shape:
-                self._give(tap.stage, float32(torch.stack(values, -1).numpy()))
-        return value
-
-    def _give(self, stage: str, value: Float32) -> None:
-        self.given.add(stage)
-        self.receive(stage, value)
-
-    def finish(self) -> None:
-        """Say of every stage that was expected and did not come that it did not."""
-        for taps in self.taps.values():
-            for tap in taps:
-                if tap.stage not in self.given:
-                    self.facts.skipped.setdefault(tap.stage, "the run did not compute it as the one before did")
 
 
 def load_failure(error: BaseException) -> Failure:

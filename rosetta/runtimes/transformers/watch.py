@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from rosetta.runtimes.graph import Kind, Node
-from rosetta.runtimes.transformers.operations import function_name, kind_of
+from rosetta.runtimes.transformers.operations import MOVES, function_name, kind_of
 
 MARK = "_rosetta_node"
+IN_PLACE = frozenset("__setitem__ __iadd__ __imul__ __isub__ __itruediv__".split())
 Key = Hashable
 Listener = Callable[[str, tuple[Any, ...], Mapping[str, Any], Any], None]
 
@@ -57,6 +58,9 @@ class Calls(TorchFunctionMode):
         for number, result in enumerate(results):
             if isinstance(result, Tensor):
                 changed[number] = self.seen((*place, count, number), name, args, kwargs, result)
+        if in_place(name) and isinstance(results[0], Tensor) and results[0]._base is not None:
+            base = results[0]._base  # what it is a part of has changed too
+            self.seen((*place, count, "base"), "__setitem__", (base, changed[0]), {}, base)
         if not any(a is not b for a, b in zip(changed, results, strict=True)):
             return output
         return changed[0] if isinstance(output, Tensor) else type(output)(changed)
@@ -92,6 +96,11 @@ class Calls(TorchFunctionMode):
                 handle.remove()
 
 
+def in_place(name: str) -> bool:
+    """Whether a function changes its first argument."""
+    return (name.endswith("_") and not name.endswith("__")) or name in IN_PLACE
+
+
 def tensors_of(args: Any) -> list[Tensor]:
     """Tensors among arguments, lists of them included, in order."""
     if isinstance(args, Tensor):
@@ -120,8 +129,10 @@ class Drawing(Calls):
         self, key: Key, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Tensor
     ) -> Tensor:
         tensors = tensors_of(args) + [t for value in kwargs.values() for t in tensors_of(value)]
-        if name == "einsum":
-            tensors = tensors_of(args[1:])
+        if name == "copy_":
+            tensors = tensors[1:]
+        elif name in MOVES:
+            tensors = tensors[:1]  # of `type_as` and of an index, only what is moved
         others = sum(not isinstance(a, Tensor) for a in args[:2])
         kind = kind_of(name, tensors, others, result, args)
         self.add(kind, name, tensors, result, key)
@@ -215,7 +226,7 @@ class Reading(Calls):
         new = self.read(key, result)
         if new is result:
             return result
-        if name.endswith("_") or name in ("__setitem__", "__iadd__", "__imul__", "__isub__", "__itruediv__"):
+        if in_place(name):
             result.copy_(new)
             return result
         return new

@@ -42,17 +42,19 @@ ENDINGS: tuple[tuple[str, str], ...] = (
     ("shared_mlp.down_proj", "ffn_down_shexp"),
     ("shared_mlp.input_linear", "ffn_up_shexp"),
     ("shared_mlp.output_linear", "ffn_down_shexp"),
-    ("mlp.gate.e_score_correction_bias", "exp_probs_b"),
-    ("gate.e_score_correction_bias", "exp_probs_b"),
-    ("router.e_score_correction_bias", "exp_probs_b"),
-    ("expert_bias", "exp_probs_b"),
+    ("mlp.gate.e_score_correction", "exp_probs_b"),
+    ("gate.e_score_correction", "exp_probs_b"),
+    ("router.e_score_correction", "exp_probs_b"),
+    ("expert", "exp_probs_b"),
     ("mlp.gate", "ffn_gate_inp"),
     ("mlp.gate.wg", "ffn_gate_inp"),
     ("mlp.router", "ffn_gate_inp"),
     ("mlp.router.gate", "ffn_gate_inp"),
-    ("mlp.moe_statics.e_score_correction_bias", "exp_probs_b"),
+    ("mlp.moe_statics.e_score_correction", "exp_probs_b"),
     ("block_sparse_moe.gate", "ffn_gate_inp"),
     ("block_sparse_moe.router.layer", "ffn_gate_inp"),
+    ("block_sparse_moe.router", "ffn_gate_inp"),
+    ("mixer.gate", "ffn_gate_inp"),
     ("feed_forward.router", "ffn_gate_inp"),
     ("feed_forward.gate", "ffn_gate_inp"),
     ("router.proj", "ffn_gate_inp"),
@@ -140,9 +142,9 @@ def canonical_weight(name: str, architecture: str | None) -> str:
     template = stem.replace(f".{number}.", ".{bid}.", 1)
     _, all_inner = _tables(None)
     found = (
-        inner.get(template)
+        _by_ending(template)
+        or inner.get(template)
         or inner.get("model." + template)
-        or _by_ending(template)
         or all_inner.get(template)
         or all_inner.get("model." + template)
     )
