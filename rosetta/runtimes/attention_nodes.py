@@ -151,7 +151,7 @@ def _used(graph: Graph, i: int) -> int:
     while True:
         node = graph[i]
         live = graph.live_inputs(i)
-        if node.weights or len(live) != 1 or node.kind not in ("view", "repeat", "scale", "mul"):
+        if len(live) != 1 or node.weights or node.kind not in ("view", "repeat", "scale", "mul"):
             return i
         i = live[0]
 
@@ -167,7 +167,7 @@ def _above(graph: Graph, used: int) -> tuple[set[int], set[int], bool, bool | No
             continue
         node, live = graph[i], graph.live_inputs(i)
         plain = node.kind in MOVED or (node.kind in ("mul", "add") and len(live) == 1)
-        if node.weights or not live or not (plain or node.kind == "rope"):
+        if not live or not plain or (node.weights and node.kind != "rope"):  # factors of a rotation may be stored
             frontier.add(i)
             continue
         region.add(i)

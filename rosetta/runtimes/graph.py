@@ -122,7 +122,8 @@ class Graph:
         return found
 
     def live_inputs(self, i: int) -> list[int]:
-        return [j for j in self[i].inputs if self.live[j]]
+        inputs = self[i].inputs[:1] if self[i].kind == "rope" and self[i].weights else self[i].inputs
+        return [j for j in inputs if self.live[j]]
 
     def bare(self, i: int) -> int:
         """The node whose values these are, in whatever dims."""

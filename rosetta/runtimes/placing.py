@@ -44,7 +44,7 @@ def place(graph: Graph, probed_tokens: int) -> Placement:
         placer = _Layer(graph, layer, streams[layer], by_layer.get(layer), probed_tokens, skipped)
         for tap in placer.taps():
             taps.setdefault(tap.stage, tap)
-    final = _last(graph, None, "output_norm")
+    final = _final_norm(graph)
     streams.append(norm_source(graph, final) if final is not None else None)
     for layer, stream in enumerate(streams):
         stage = f"layers.{layer - 1}.residual" if layer else "embedding"
@@ -55,12 +55,19 @@ def place(graph: Graph, probed_tokens: int) -> Placement:
     for layer in range(graph.block_count):
         source = layer_output(graph, streams[layer + 1], layer)
         if source is not None:
-            for tap in _sums(graph, layer, source, taps):
+            for tap in _sums(graph, layer, source, streams[layer], taps):
                 taps.setdefault(tap.stage, tap)
     if final is not None:
         taps["final_norm"] = Tap("final_norm", (final,))
     taps["logits"] = Tap("logits", (graph.output,))
     return Placement(tuple(sorted(taps.values(), key=_place_of)), skipped)
+
+
+def _final_norm(graph: Graph) -> int | None:
+    """What the output head is a product of."""
+    heads = [i for i, node in enumerate(graph.nodes) if node.kind == "product" and node.weights and node.inputs]
+    heads = [i for i in heads if graph.depends(graph.output, i) and weight_layer(graph[i].weights[0]) is None]
+    return graph.bare(graph[heads[-1]].inputs[0]) if heads else None
 
 
 def _place_of(tap: Tap) -> tuple[float, float]:
@@ -118,13 +125,15 @@ def layer_output(graph: Graph, stream: int | None, layer: int) -> int | None:
     return stream
 
 
-def _sums(graph: Graph, layer: int, output: int, taps: dict[str, Tap]) -> Iterator[Tap]:
+def _sums(
+    graph: Graph, layer: int, output: int, stream: int | None, taps: dict[str, Tap]
+) -> Iterator[Tap]:
     """What a layer's last sum adds: the network's output, after its norm where it has one."""
     prefix = f"layers.{layer}."
     attended = taps.get(prefix + "attn_residual")
-    if attended is None:
+    if attended is None and (stream is None or _entrance(graph, layer, False) is not None):
         return
-    (known,) = attended.nodes
+    known = attended.nodes[0] if attended is not None else stream
     others = [j for j in graph.live_inputs(output) if graph.bare(j) != known]
     if len(others) != 1:
         return
