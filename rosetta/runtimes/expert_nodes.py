@@ -25,7 +25,7 @@ def expert_taps(graph: Graph, layer: int) -> Iterator[Tap]:
         width = graph[act].dims[-1]
         yield Tap(prefix + "ffn_act", (act,), "experts", width)
         yield from _gate_and_up(graph, layer, width)
-        weights = _expert_weights(graph, max(graph.consuming(layer, "ffn_down_exps")))
+        weights = _expert_weights(graph, down[0])
         if weights is not None and graph[chosen].integer:
             yield Tap(prefix + "ffn_router", (chosen, weights), "routing", 1)
     shared = graph.consuming(layer, "ffn_down_shexp") if router(graph, layer) else []
@@ -47,12 +47,16 @@ def _gate_and_up(graph: Graph, layer: int, width: int) -> Iterator[Tap]:
 
 
 def _expert_weights(graph: Graph, down: int) -> int | None:
-    """What the experts' outputs are multiplied by before they are added up."""
-    for j in graph.downstream(down, frozenset({"view", "add"})):
-        node = graph[j]
-        if node.kind in ("mul", "experts") and not node.weights and len(node.inputs) >= 2:
-            others = [k for k in node.inputs if not graph.depends(k, down)]
-            return graph.bare(others[0]) if len(others) == 1 else None
+    """What the experts' outputs are multiplied by before they are added up; their biases and scales come before."""
+    i: int | None = down
+    while i is not None:
+        following = [j for j in graph.consumers[i] if graph[j].kind in ("view", "add", "mul", "experts")]
+        i = following[0] if following else None
+        if i is None or graph[i].kind not in ("mul", "experts"):
+            continue
+        others = [graph.bare(k) for k in graph.live_inputs(i) if not graph.depends(k, down)]
+        if len(others) == 1 and not graph[others[0]].weights:
+            return others[0]
     return None
 
 

@@ -89,11 +89,14 @@ def _last(graph: Graph, layer: int | None, *stems: str) -> int | None:
 
 
 def _entrance(graph: Graph, layer: int, feed_forward: bool) -> int | None:
-    """The first product of a layer's attention (or recurrence), or of its feed-forward network."""
+    """The first product of a layer's attention (or recurrence), or of its feed-forward network: of the dense one
+    where it stands beside experts, whose inputs may be normed otherwise.
+    """
+    stems = [s for s in graph.stems(layer) if (s in FEED_FORWARD) == feed_forward and s not in DECOMPRESSION]
+    dense = [stem for stem in stems if stem in ("ffn_gate", "ffn_up")]
     found = [
         i
-        for stem in graph.stems(layer)
-        if (stem in FEED_FORWARD) == feed_forward and stem not in DECOMPRESSION
+        for stem in dense or stems
         for i in graph.consuming(layer, stem)
         if graph[i].kind == "product" and graph[i].inputs
     ]
@@ -305,9 +308,29 @@ class _Layer:
             dense_beside = experts and stem in ("ffn_gate", "ffn_up", "ffn_down")
             if stem in self.used or stem in _OF_OTHERS or dense_beside or stem.endswith("_exps"):
                 continue
+            if stem == "ffn_up_shexp" and experts:
+                yield from self._shared_up()
+                continue
+            if "act_fn" in stem:  # a number of the activation's own
+                continue
             node = _last(graph, layer, stem)
             if node is not None and any(weight_layer(name) == layer for name in graph[node].weights):
                 yield self._tap(stage, node)
+
+
+    def _shared_up(self) -> Iterator[Tap]:
+        """The shared expert's rows, which transformers may have in one with its gate's."""
+        graph, layer = self.graph, self.layer
+        up = _last(graph, layer, "ffn_up_shexp")
+        down = [i for i in graph.consuming(layer, "ffn_down_shexp") if graph[i].kind == "product"]
+        if up is None or not down:
+            return
+        width = graph[graph.bare(graph[down[0]].inputs[0])].count // self.tokens
+        if graph[up].count == 2 * width * self.tokens and not graph.consuming(layer, "ffn_gate_shexp"):
+            yield self._tap("ffn_gate_shexp", up, columns=slice(0, width))
+            yield self._tap("ffn_up_shexp", up, columns=slice(width, 2 * width))
+        else:
+            yield self._tap("ffn_up_shexp", up)
 
 
 # stems whose consumer is part of a stage that is found by its place

@@ -20,7 +20,7 @@ KINDS: dict[str, Kind] = {
     "SOFT_MAX": "softmax", "ROPE": "rope", "FLASH_ATTN_EXT": "attention",
     "GET_ROWS": "rows", "SSM_CONV": "conv", "SSM_SCAN": "scan", "GATED_DELTA_NET": "scan", "GATED_LINEAR_ATTN": "scan",
     "CONT": "view", "CPY": "view", "DUP": "view", "RESHAPE": "view", "VIEW": "view", "PERMUTE": "view",
-    "TRANSPOSE": "view", "SET_ROWS": "view", "CAST": "view", "REPEAT": "repeat", "CONCAT": "join", "SET": "join",
+    "TRANSPOSE": "view", "SET_ROWS": "view", "CAST": "view", "REPEAT": "repeat", "PAD": "repeat", "CONCAT": "join", "SET": "join",
     "NEG": "scale", "CLAMP": "act", "SQR": "act", "SQRT": "act",
 }  # fmt: skip
 ACTIVATIONS = frozenset(

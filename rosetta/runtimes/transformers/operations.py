@@ -40,7 +40,6 @@ MOVES = frozenset(
     "repeat_interleave roll copy_ view_as_complex view_as_real requires_grad_ data transpose_ swapdims rearrange".split()
 )
 KIND_OF: dict[str, Kind] = {name: kind for kind, names in NAMES.items() for name in names}
-SAME_NUMBERS = frozenset({"view_as_complex", "view_as_real"})
 
 
 def function_name(function: Any) -> str:
@@ -62,7 +61,9 @@ def kind_of(name: str, tensors: list[Tensor], others: int, output: Tensor, args:
         output: what it gave.
         args: all positional arguments.
     """
-    if name in SAME_NUMBERS:
+    if name == "view_as_real":  # of complex numbers that were turned
+        return "rope"
+    if name == "view_as_complex":
         return "view"
     if name == "__getitem__" and _by_tensor(args):
         return "rows"
@@ -74,8 +75,6 @@ def kind_of(name: str, tensors: list[Tensor], others: int, output: Tensor, args:
         return "scale"
     if kind in ("mul", "add") and (len(tensors) < 2 or _scalar(tensors)):
         return "scale" if kind == "mul" else "view" if _nothing(args) else "scale"
-    if kind == "mul" and output.is_complex():
-        return "rope"
     return kind
 
 

@@ -165,7 +165,7 @@ class Drawing(Calls):
             integer=not result.dtype.is_floating_point and not result.is_complex(),
         )
         if kind == "rope":
-            node.interleaved = result.is_complex() or self._stacked(inputs)
+            node.interleaved = name == "view_as_real" or self._stacked(inputs)
         number = len(self.nodes)
         self.nodes.append(node)
         self.live.append(bool(weights) or any(self.live[i] for i in inputs))
