@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from rosetta.errors import UsageError
-from rosetta.runtimes.capture import Facts, Failure, Overwrite, Stage, by_layer
 from rosetta.runtimes.llamacpp.frames import receive, send
 from rosetta.runtimes.llamacpp.options import checked
+from rosetta.runtimes.observed.capture import Facts, Failure, Overwrite, Stage, by_layer
 
 TAIL = 4000  # characters of what it printed
 
@@ -70,7 +70,8 @@ class LlamaCppCapture:
                         pipe.close()
 
     def _stages(self, child: subprocess.Popen[bytes], printed: IO[bytes]) -> Iterator[Stage]:
-        assert child.stdin is not None and child.stdout is not None
+        assert child.stdin is not None
+        assert child.stdout is not None
         request = {
             "path": os.fspath(self.path),
             "ids": self.ids,
@@ -92,7 +93,8 @@ class LlamaCppCapture:
     complete = False
 
     def _frames(self, child: subprocess.Popen[bytes]) -> Iterator[Stage]:
-        assert child.stdin is not None and child.stdout is not None
+        assert child.stdin is not None
+        assert child.stdout is not None
         while (frame := receive(child.stdout)) is not None:
             header, values = frame
             if "facts" in header:
@@ -116,7 +118,9 @@ class LlamaCppCapture:
         printed.seek(0)
         said = printed.read().decode(errors="replace")[-TAIL:]
         lines = [line.strip() for line in said.splitlines() if line.strip()]
-        reason = next((line for line in reversed(lines) if "GGML_ASSERT" in line or "error" in line.lower()), "")
+        reason = next(
+            (line for line in reversed(lines) if "GGML_ASSERT" in line or "error" in line.lower()), ""
+        )
         name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         self.facts.failure = Failure(
             "crash", f"llama.cpp ended with {name}{': ' + reason if reason else ''}", said

@@ -1,4 +1,4 @@
-"""The child process in which llama.cpp runs: a request on stdin, stages on stdout, whatever llama.cpp prints on stderr."""
+"""The process in which llama.cpp runs: a request on stdin, stages on stdout, what llama.cpp prints on stderr."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, BinaryIO
 
 from numpy.typing import NDArray
 
-from rosetta.runtimes.capture import Facts, Float32
 from rosetta.runtimes.llamacpp.frames import receive, send
+from rosetta.runtimes.observed.capture import Facts, Float32
 
 
 def main() -> None:

@@ -6,10 +6,12 @@ import ctypes
 import re
 from typing import Any
 
-from rosetta.runtimes.graph import Kind, Node
 from rosetta.runtimes.llamacpp.library import Ggml, dims
+from rosetta.runtimes.observed.graph import Kind, Node
 
-DEVICE_COPY = re.compile(r"^[A-Za-z]+\d*#(.*)#\d+$")  # a source copied to a device: CUDA0#blk.0.attn_q.weight#0
+DEVICE_COPY = re.compile(
+    r"^[A-Za-z]+\d*#(.*)#\d+$"
+)  # a source copied to a device: CUDA0#blk.0.attn_q.weight#0
 
 KINDS: dict[str, Kind] = {
     "MUL_MAT": "product", "MUL_MAT_ID": "product", "OUT_PROD": "product",
@@ -20,13 +22,15 @@ KINDS: dict[str, Kind] = {
     "SOFT_MAX": "softmax", "ROPE": "rope", "FLASH_ATTN_EXT": "attention",
     "GET_ROWS": "rows", "SSM_CONV": "conv", "SSM_SCAN": "scan", "GATED_DELTA_NET": "scan", "GATED_LINEAR_ATTN": "scan",
     "CONT": "view", "CPY": "view", "DUP": "view", "RESHAPE": "view", "VIEW": "view", "PERMUTE": "view",
-    "TRANSPOSE": "view", "SET_ROWS": "view", "CAST": "view", "REPEAT": "repeat", "PAD": "repeat", "CONCAT": "join", "SET": "join",
+    "TRANSPOSE": "view", "SET_ROWS": "view", "CAST": "view", "REPEAT": "repeat", "PAD": "repeat",
+    "CONCAT": "join", "SET": "join",
     "NEG": "scale", "CLAMP": "act", "SQR": "act", "SQRT": "act",
 }  # fmt: skip
-ACTIVATIONS = frozenset(
+_ACTIVATIONS = (
     "SILU GELU GELU_ERF GELU_QUICK RELU SIGMOID TANH SOFTPLUS EXP ELU XIELU HARDSWISH HARDSIGMOID STEP ABS SGN "
-    "SWIGLU GEGLU REGLU SWIGLU_OAI GEGLU_ERF GEGLU_QUICK LEAKY_RELU LOG EXPM1".split()
+    "SWIGLU GEGLU REGLU SWIGLU_OAI GEGLU_ERF GEGLU_QUICK LEAKY_RELU LOG EXPM1"
 )
+ACTIVATIONS = frozenset(_ACTIVATIONS.split())
 ROPE_MODE = 2  # op_params of GGML_OP_ROPE: 0 turns adjacent pairs, all other modes split halves  # ggml.h
 ROPE_DIMENSIONS = 1
 
@@ -74,7 +78,13 @@ class Drawing:
         if kind in ("view", "slice") and len(inputs) > 1:
             inputs = inputs[:1]
         node = Node(
-            kind, tuple(inputs), tuple(weights), dims(t), key, t.name.decode(errors="replace"), t.type in (26, 27)
+            kind,
+            tuple(inputs),
+            tuple(weights),
+            dims(t),
+            key,
+            t.name.decode(errors="replace"),
+            t.type in (26, 27),
         )
         if kind == "rope":
             node.interleaved = t.op_params[ROPE_MODE] == 0

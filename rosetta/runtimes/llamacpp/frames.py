@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ LENGTH = struct.Struct("<I")
 MOST = 1 << 28  # bytes of a header: a long config, and no more
 
 
-def send(stream: BinaryIO, header: dict[str, Any], values: NDArray[Any] | None = None) -> None:
+def send(stream: IO[bytes], header: dict[str, Any], values: NDArray[Any] | None = None) -> None:
     """Write one frame.
 
     Args:
@@ -27,11 +27,11 @@ def send(stream: BinaryIO, header: dict[str, Any], values: NDArray[Any] | None =
     text = json.dumps(header).encode()
     stream.write(LENGTH.pack(len(text)) + text)
     if values is not None:
-        stream.write(memoryview(values).cast("B"))
+        stream.write(values.data.cast("B"))
     stream.flush()
 
 
-def receive(stream: BinaryIO) -> tuple[dict[str, Any], NDArray[np.float32] | None] | None:
+def receive(stream: IO[bytes]) -> tuple[dict[str, Any], NDArray[np.float32] | None] | None:
     """Read one frame: header and values; None at the end of the pipe."""
     start = stream.read(LENGTH.size)
     if len(start) < LENGTH.size:
@@ -45,7 +45,7 @@ def receive(stream: BinaryIO) -> tuple[dict[str, Any], NDArray[np.float32] | Non
         return header, None
     values = np.empty([int(n) for n in header["dims"]], dtype="<f4")
     if values.nbytes:
-        place, done = memoryview(values).cast("B"), 0
+        place, done = values.data.cast("B"), 0
         while done < values.nbytes:
             count = stream.readinto(place[done:])  # type: ignore[attr-defined]
             if not count:

@@ -66,7 +66,11 @@ class Ggml:
         """Make a tensor, name it, and read name and dims back through the struct."""
 
         class Params(ctypes.Structure):
-            _fields_ = (("mem_size", ctypes.c_size_t), ("mem_buffer", ctypes.c_void_p), ("no_alloc", ctypes.c_bool))
+            _fields_ = (
+                ("mem_size", ctypes.c_size_t),
+                ("mem_buffer", ctypes.c_void_p),
+                ("no_alloc", ctypes.c_bool),
+            )
 
         base = self.base
         base.ggml_init.restype, base.ggml_init.argtypes = ctypes.c_void_p, [Params]
@@ -83,10 +87,18 @@ class Ggml:
             base.ggml_set_name(tensor, b"probe")
             moved = base.ggml_reshape_1d(context, tensor, 15).contents
             found = tensor.contents
-            same = ctypes.addressof(moved.src[0].contents) == ctypes.addressof(found) if moved.src[0] else False
-            viewed = ctypes.addressof(moved.view_src.contents) == ctypes.addressof(found) if moved.view_src else False
+            same = (
+                ctypes.addressof(moved.src[0].contents) == ctypes.addressof(found) if moved.src[0] else False
+            )
+            viewed = (
+                ctypes.addressof(moved.view_src.contents) == ctypes.addressof(found)
+                if moved.view_src
+                else False
+            )
             if found.name != b"probe" or list(found.ne) != [3, 5, 1, 1] or not same or not viewed:
-                raise RuntimeError("this version of llama.cpp lays out its tensors in a way that is not known")
+                raise RuntimeError(
+                    "this version of llama.cpp lays out its tensors in a way that is not known"
+                )
         finally:
             base.ggml_free(context)
 

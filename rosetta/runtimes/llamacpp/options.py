@@ -9,7 +9,13 @@ from rosetta.errors import UsageError
 DEFAULTS: Mapping[str, str] = {
     "flash_attn": "off", "kv": "f32", "repack": "off", "gpu_layers": "0", "threads": "1", "fusion": "off",
 }  # fmt: skip
-GGML_TYPES: Mapping[str, int] = {"f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q4_0": 2}  # ggml.h, enum ggml_type
+GGML_TYPES: Mapping[str, int] = {
+    "f32": 0,
+    "f16": 1,
+    "bf16": 30,
+    "q8_0": 8,
+    "q4_0": 2,
+}  # ggml.h, enum ggml_type
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "flash_attn": ("off", "on"), "kv": tuple(GGML_TYPES), "repack": ("off", "on"), "fusion": ("off", "on"),
 }  # fmt: skip

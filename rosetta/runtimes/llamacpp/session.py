@@ -11,15 +11,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rosetta.runtimes.capture import Facts
-from rosetta.runtimes.graph import Graph
 from rosetta.runtimes.llamacpp.drawing import Drawing
 from rosetta.runtimes.llamacpp.library import Ggml
 from rosetta.runtimes.llamacpp.options import DEFAULTS, GGML_TYPES
-from rosetta.runtimes.placing import Placement, place
-from rosetta.runtimes.reading import Receive, StageReader, probe_length, rope_order
+from rosetta.runtimes.observed.capture import Facts
+from rosetta.runtimes.observed.graph import Graph
+from rosetta.runtimes.observed.placing import Placement, place
+from rosetta.runtimes.observed.reading import Receive, StageReader, probe_length, rope_order
 
-CONFIG = ("n_ctx_train", "n_embd", "n_layer", "n_head", "n_head_kv", "n_swa", "rope_type", "rope_freq_scale_train")
+CONFIG = (
+    "n_ctx_train",
+    "n_embd",
+    "n_layer",
+    "n_head",
+    "n_head_kv",
+    "n_swa",
+    "rope_type",
+    "rope_freq_scale_train",
+)
 MOST_CHARS = 4096  # of one value of the file's metadata
 
 

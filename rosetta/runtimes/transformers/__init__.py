@@ -12,7 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from rosetta.errors import UsageError
-from rosetta.runtimes.capture import Facts, Failure, Float32, Overwrite, Stage, by_layer
+from rosetta.runtimes.observed.capture import Facts, Failure, Float32, Overwrite, Stage, by_layer
 
 OPTIONS = {"dtype": "float32, float64, bfloat16 or float16"}
 
@@ -46,7 +46,8 @@ class TransformersCapture:
         unknown = sorted(set(self.options) - set(OPTIONS))
         if unknown:
             raise UsageError(
-                f"transformers has no runtime option '{unknown[0]}'", remedy=f"give one of {', '.join(OPTIONS)}"
+                f"transformers has no runtime option '{unknown[0]}'",
+                remedy=f"give one of {', '.join(OPTIONS)}",
             )
         self.facts = Facts("transformers")
 

@@ -7,39 +7,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rosetta.runtimes.graph import Kind
+from rosetta.runtimes.observed.graph import Kind
 
-NAMES: dict[Kind, frozenset[str]] = {
-    "product": frozenset(
-        "linear matmul mm bmm baddbmm addmm einsum __matmul__ __rmatmul__ chunk_matmul bilinear".split()
-    ),
-    "add": frozenset(
-        "add __add__ __radd__ __iadd__ add_ sub __sub__ __rsub__ __isub__ sub_ subtract rsub".split()
-    ),
-    "mul": frozenset(
-        "mul __mul__ __rmul__ __imul__ mul_ multiply div __truediv__ __rtruediv__ __itruediv__ div_ divide "
-        "true_divide".split()
-    ),
-    "reduce": frozenset("mean sum var std norm var_mean amax max vector_norm square_mean".split()),
-    "softmax": frozenset({"softmax"}),
-    "act": frozenset(
-        "silu gelu relu sigmoid tanh softplus square relu_ silu_ logsigmoid relu6 clamp clamp_ __pow__ pow exp "
-        "mish hardtanh leaky_relu elu".split()
-    ),
-    "conv": frozenset({"conv1d", "conv2d"}),
-    "rows": frozenset({"embedding", "index_select", "gather", "take_along_dim"}),
-    "norm": frozenset({"layer_norm", "rms_norm", "group_norm", "normalize"}),
-    "join": frozenset({"cat", "concat", "concatenate", "stack", "__setitem__"}),
-    "experts": frozenset({"experts"}),
-    "select": frozenset({"where", "masked_fill", "masked_fill_"}),
+NAMES: dict[Kind, str] = {
+    "product": "linear matmul mm bmm baddbmm addmm einsum __matmul__ __rmatmul__",
+    "add": "add __add__ __radd__ __iadd__ add_ sub __sub__ __rsub__ __isub__ sub_ subtract rsub",
+    "mul": "mul __mul__ __rmul__ __imul__ mul_ multiply div __truediv__ __rtruediv__ __itruediv__ div_ divide "
+    "true_divide",
+    "scale": "neg neg_ __neg__ negative",
+    "reduce": "mean sum var std norm var_mean amax max vector_norm",
+    "softmax": "softmax",
+    "act": "silu gelu relu sigmoid tanh softplus square relu_ silu_ logsigmoid relu6 clamp clamp_ __pow__ pow exp mish "
+    "hardtanh leaky_relu elu",
+    "conv": "conv1d conv2d",
+    "rows": "embedding index_select gather take_along_dim",
+    "norm": "layer_norm rms_norm group_norm normalize",
+    "join": "cat concat concatenate stack __setitem__",
+    "experts": "experts",
+    "select": "where masked_fill masked_fill_",
+    "rope": "view_as_real",  # of complex numbers that were turned
 }
-MOVES = frozenset(
-    "view reshape transpose permute contiguous to float double half bfloat16 type type_as unsqueeze squeeze flatten "
-    "unflatten clone detach dropout alias swapaxes movedim moveaxis T mT t view_as reshape_as real "
-    "__getitem__ narrow chunk split unbind select split_with_sizes tensor_split expand expand_as repeat "
-    "repeat_interleave roll copy_ view_as_complex view_as_real requires_grad_ data transpose_ swapdims rearrange".split()
-)
-KIND_OF: dict[str, Kind] = {name: kind for kind, names in NAMES.items() for name in names}
+_MOVES = """
+view reshape transpose permute contiguous to float double half bfloat16 type type_as unsqueeze squeeze flatten
+unflatten clone detach dropout alias swapaxes movedim moveaxis T mT t view_as reshape_as real view_as_complex
+__getitem__ narrow chunk split unbind select split_with_sizes tensor_split expand expand_as repeat
+repeat_interleave roll copy_ requires_grad_ data transpose_ swapdims
+"""
+MOVES = frozenset(_MOVES.split())  # the same numbers, or some of them, in another place
+KIND_OF: dict[str, Kind] = {name: kind for kind, names in NAMES.items() for name in names.split()}
 
 
 def function_name(function: Any) -> str:
@@ -51,18 +46,15 @@ def function_name(function: Any) -> str:
     return name
 
 
-def kind_of(name: str, tensors: list[Tensor], others: int, output: Tensor, args: tuple[Any, ...]) -> Kind:
+def kind_of(name: str, tensors: list[Tensor], output: Tensor, args: tuple[Any, ...]) -> Kind:
     """The kind of one call.
 
     Args:
         name: of the function.
         tensors: its tensor arguments.
-        others: how many of its first two arguments are no tensors.
         output: what it gave.
         args: all positional arguments.
     """
-    if name == "view_as_real":  # of complex numbers that were turned
-        return "rope"
     if name == "view_as_complex":
         return "view"
     if name == "__getitem__" and _by_tensor(args):
@@ -71,10 +63,8 @@ def kind_of(name: str, tensors: list[Tensor], others: int, output: Tensor, args:
         before = tensors[0].numel() if tensors else output.numel()
         return "view" if output.numel() == before else "slice" if output.numel() < before else "repeat"
     kind: Kind = KIND_OF.get(name, "other")
-    if name in ("neg", "neg_", "__neg__"):
-        return "scale"
     if kind in ("mul", "add") and (len(tensors) < 2 or _scalar(tensors)):
-        return "scale" if kind == "mul" else "view" if _nothing(args) else "scale"
+        return "scale" if kind == "mul" or not _nothing(args) else "view"
     return kind
 
 

@@ -15,14 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rosetta.runtimes.capture import Facts, Failure
-from rosetta.runtimes.graph import Graph
-from rosetta.runtimes.placing import place
-from rosetta.runtimes.reading import Receive, StageReader, probe_length, rope_order
+from rosetta.runtimes.observed.capture import Facts, Failure
+from rosetta.runtimes.observed.graph import Graph
+from rosetta.runtimes.observed.placing import place
+from rosetta.runtimes.observed.reading import Receive, StageReader, probe_length, rope_order
 from rosetta.runtimes.transformers.experts import ExpertRows, expert_modules
 from rosetta.runtimes.transformers.watch import Calls, Drawing, Key, Reading
 from rosetta.runtimes.transformers.weight_names import canonical_weight, gguf_architecture
-
 
 
 class Session:
@@ -169,12 +168,12 @@ def _hand_on(
         if name != "down_proj":
             calls.seen((path, f"experts.{part}", 0, 0), "linear", (hidden, parameters[name]), {}, value)
     if act is not None:
-        calls.seen((path, "experts.act", 0, 0), "silu", tuple(v for n, _, v in parts if n != "down_proj"), {}, act)
+        calls.seen(
+            (path, "experts.act", 0, 0), "silu", tuple(v for n, _, v in parts if n != "down_proj"), {}, act
+        )
         if "down_proj" in stacked:
             down = stacked["down_proj"]
-            calls.seen(
-                (path, "experts.down", 0, 0), "linear", (act, ids, parameters["down_proj"]), {}, down
-            )
+            calls.seen((path, "experts.down", 0, 0), "linear", (act, ids, parameters["down_proj"]), {}, down)
     inputs = (down, mixed) if down is not None else (hidden, mixed)
     return calls.seen((path, "experts", 0, 0), "experts", inputs, {}, output)
 

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from rosetta.runtimes.graph import Kind, Node
+from rosetta.runtimes.observed.graph import Kind, Node
 from rosetta.runtimes.transformers.operations import MOVES, function_name, kind_of
 
 MARK = "_rosetta_node"
-IN_PLACE = frozenset("__setitem__ __iadd__ __imul__ __isub__ __itruediv__".split())
+IN_PLACE = frozenset({"__setitem__", "__iadd__", "__imul__", "__isub__", "__itruediv__"})
 Key = Hashable
 Listener = Callable[[str, tuple[Any, ...], Mapping[str, Any], Any], None]
 
@@ -133,8 +133,7 @@ class Drawing(Calls):
             tensors = tensors[1:]
         elif name in MOVES:
             tensors = tensors[:1]  # of `type_as` and of an index, only what is moved
-        others = sum(not isinstance(a, Tensor) for a in args[:2])
-        kind = kind_of(name, tensors, others, result, args)
+        kind = kind_of(name, tensors, result, args)
         self.add(kind, name, tensors, result, key)
         return result
 

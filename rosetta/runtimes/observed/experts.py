@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rosetta.runtimes.graph import Graph
-from rosetta.runtimes.stage_table import EXPERTS_IN
-from rosetta.runtimes.taps import Tap
+from rosetta.runtimes.observed.graph import Graph
+from rosetta.runtimes.observed.stage_table import EXPERTS_IN
+from rosetta.runtimes.observed.taps import Tap
 
 
 def router(graph: Graph, layer: int) -> list[int]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rosetta.runtimes.graph import Graph
-from rosetta.runtimes.stage_table import CONVOLUTION, RECURRENT_OUT
-from rosetta.runtimes.taps import Tap
+from rosetta.runtimes.observed.graph import Graph
+from rosetta.runtimes.observed.stage_table import CONVOLUTION, RECURRENT_OUT
+from rosetta.runtimes.observed.taps import Tap
 
 
 def recurrent_taps(graph: Graph, layer: int) -> Iterator[Tap]:

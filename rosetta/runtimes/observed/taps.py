@@ -42,7 +42,9 @@ class Tap:
     interleaved: bool | None = None
 
 
-def token_axis(dims: Sequence[int], probed: Sequence[int], tokens: int, probed_tokens: int) -> tuple[int, int]:
+def token_axis(
+    dims: Sequence[int], probed: Sequence[int], tokens: int, probed_tokens: int
+) -> tuple[int, int]:
     """(the axis of the tokens, how many values lie on it for each): it grows with them from one run to another.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rosetta.runtimes.stage_table import stage_rank
+from rosetta.runtimes.observed.stage_table import stage_rank
 
 Float32 = NDArray[np.float32]
 Stage = tuple[str, Float32]

@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rosetta.runtimes.graph import Graph, weight_stem
-from rosetta.runtimes.stage_table import DECOMPRESSION
+from rosetta.runtimes.observed.graph import Graph, weight_stem
+from rosetta.runtimes.observed.stage_table import DECOMPRESSION
 
 TO_SCORES = frozenset({"view", "scale", "add", "mul", "act", "select", "join", "slice"})
 TO_CONTEXT = frozenset({"view", "slice", "select", "scale"})
@@ -167,7 +167,9 @@ def _above(graph: Graph, used: int) -> tuple[set[int], set[int], bool, bool | No
             continue
         node, live = graph[i], graph.live_inputs(i)
         plain = node.kind in MOVED or (node.kind in ("mul", "add") and len(live) == 1)
-        if not live or not plain or (node.weights and node.kind != "rope"):  # factors of a rotation may be stored
+        if (
+            not live or not plain or (node.weights and node.kind != "rope")
+        ):  # factors of a rotation may be stored
             frontier.add(i)
             continue
         region.add(i)

@@ -1,160 +1,19 @@
-"""The stages of a foreign run: which node of its graph is which, found by the weights consumed and the place among them.
-
-What cannot be told is left out, never guessed.
-"""
+"""The stages of one layer of a foreign run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from rosetta.runtimes.attention_nodes import Attention, Operand, attentions, context_of, norm_source
-from rosetta.runtimes.expert_nodes import expert_taps, router
-from rosetta.runtimes.graph import Graph, weight_layer, weight_stem
-from rosetta.runtimes.recurrent_nodes import recurrent_taps
-from rosetta.runtimes.stage_table import DECOMPRESSION, FEED_FORWARD, STAGE_OF, stage_rank
-from rosetta.runtimes.taps import Tap
-
-
-@dataclass(frozen=True)
-class Placement:
-    """The stages of a run.
-
-    Args:
-        taps: in the order of layers and stages.
-        skipped: stage -> why it is not among them.
-    """
-
-    taps: tuple[Tap, ...]
-    skipped: dict[str, str]
+from rosetta.runtimes.observed.attention import Attention, Operand, context_of, norm_source
+from rosetta.runtimes.observed.experts import expert_taps, router
+from rosetta.runtimes.observed.graph import Graph, weight_layer, weight_stem
+from rosetta.runtimes.observed.parts import entrance, is_norm, last_consumer, normed
+from rosetta.runtimes.observed.recurrence import recurrent_taps
+from rosetta.runtimes.observed.stage_table import STAGE_OF
+from rosetta.runtimes.observed.taps import Tap
 
 
-def place(graph: Graph, probed_tokens: int) -> Placement:
-    """The stages that a graph holds.
-
-    Args:
-        graph: of a run.
-        probed_tokens: how many tokens it had.
-    """
-    by_layer = {attention.layer: attention for attention in attentions(graph)}
-    taps: dict[str, Tap] = {}
-    skipped: dict[str, str] = {}
-    streams = [_stream(graph, layer) for layer in range(graph.block_count)]
-    for layer in range(graph.block_count):
-        placer = _Layer(graph, layer, streams[layer], by_layer.get(layer), probed_tokens, skipped)
-        for tap in placer.taps():
-            taps.setdefault(tap.stage, tap)
-    final = _final_norm(graph)
-    streams.append(norm_source(graph, final) if final is not None else None)
-    for layer, stream in enumerate(streams):
-        stage = f"layers.{layer - 1}.residual" if layer else "embedding"
-        if stream is None:
-            skipped[stage] = "no norm or projection of one input follows it"
-        else:
-            taps[stage] = Tap(stage, (stream,))
-    for layer in range(graph.block_count):
-        source = layer_output(graph, streams[layer + 1], layer)
-        if source is not None:
-            for tap in _sums(graph, layer, source, streams[layer], taps):
-                taps.setdefault(tap.stage, tap)
-    if final is not None:
-        taps["final_norm"] = Tap("final_norm", (final,))
-    taps["logits"] = Tap("logits", (graph.output,))
-    return Placement(tuple(sorted(taps.values(), key=_place_of)), skipped)
-
-
-def _final_norm(graph: Graph) -> int | None:
-    """What the output head is a product of."""
-    heads = [i for i, node in enumerate(graph.nodes) if node.kind == "product" and node.weights and node.inputs]
-    heads = [i for i in heads if graph.depends(graph.output, i) and weight_layer(graph[i].weights[0]) is None]
-    return graph.bare(graph[heads[-1]].inputs[0]) if heads else None
-
-
-def _place_of(tap: Tap) -> tuple[float, float]:
-    if tap.stage == "embedding":
-        return (-1, 0)
-    if not tap.stage.startswith("layers."):
-        return (1e9, ("final_norm", "logits").index(tap.stage))
-    _, layer, op = tap.stage.split(".", 2)
-    return (int(layer), stage_rank(op))
-
-
-def _last(graph: Graph, layer: int | None, *stems: str) -> int | None:
-    """The last node of a chain that consumes a weight, its bias, its scale."""
-    found = graph.consuming(layer, *stems)
-    if not found:
-        return None
-    first = found[0]
-    return max(i for i in found if graph.depends(i, first))
-
-
-def _entrance(graph: Graph, layer: int, feed_forward: bool) -> int | None:
-    """The first product of a layer's attention (or recurrence), or of its feed-forward network: of the dense one
-    where it stands beside experts, whose inputs may be normed otherwise.
-    """
-    stems = [s for s in graph.stems(layer) if (s in FEED_FORWARD) == feed_forward and s not in DECOMPRESSION]
-    dense = [stem for stem in stems if stem in ("ffn_gate", "ffn_up")]
-    found = [
-        i
-        for stem in dense or stems
-        for i in graph.consuming(layer, stem)
-        if graph[i].kind == "product" and graph[i].inputs
-    ]
-    return min(found, default=None)
-
-
-def _normed(graph: Graph, product: int) -> tuple[int | None, int]:
-    """(the norm before a projection or None, what the norm, or else the projection, is computed from)."""
-    entering = graph.bare(graph[product].inputs[0])
-    source = norm_source(graph, entering)
-    return (entering, source) if source is not None else (None, entering)
-
-
-def _stream(graph: Graph, layer: int) -> int | None:
-    """What enters a layer: the residual stream."""
-    first = _entrance(graph, layer, False)
-    if first is None:
-        first = _entrance(graph, layer, True)
-    return None if first is None else _normed(graph, first)[1]
-
-
-def layer_output(graph: Graph, stream: int | None, layer: int) -> int | None:
-    """The last sum of a layer, before what scales it."""
-    while stream is not None and graph[stream].kind in ("mul", "scale", "view"):
-        live = graph.live_inputs(stream)
-        stream = live[0] if len(live) == 1 else None
-    if stream is None or graph[stream].kind != "add" or graph.layers[stream] != layer:
-        return None
-    return stream
-
-
-def _sums(
-    graph: Graph, layer: int, output: int, stream: int | None, taps: dict[str, Tap]
-) -> Iterator[Tap]:
-    """What a layer's last sum adds: the network's output, after its norm where it has one."""
-    prefix = f"layers.{layer}."
-    attended = taps.get(prefix + "attn_residual")
-    if attended is None and (stream is None or _entrance(graph, layer, False) is not None):
-        return
-    known = attended.nodes[0] if attended is not None else stream
-    others = [j for j in graph.live_inputs(output) if graph.bare(j) != known]
-    if len(others) != 1:
-        return
-    added = others[0]
-    while graph[added].kind in ("view", "scale"):
-        added = graph[added].inputs[0]
-    source = norm_source(graph, added)
-    if source is not None and _is_norm(graph, added):
-        yield Tap(prefix + "ffn_post_norm", (added,))
-        added = source
-    yield Tap(prefix + "ffn_out", (added,))
-
-
-def _is_norm(graph: Graph, i: int) -> bool:
-    return any("norm" in weight_stem(name) for name in graph[i].weights) or graph[i].kind == "norm"
-
-
-class _Layer:
+class Layer:
     """Finds the stages of one layer."""
 
     def __init__(
@@ -185,10 +44,10 @@ class _Layer:
         self.skipped[f"layers.{self.layer}.{op}"] = why
 
     def _before_attention(self) -> Iterator[Tap]:
-        first = _entrance(self.graph, self.layer, False)
+        first = entrance(self.graph, self.layer, False)
         if first is None:
-            first = _entrance(self.graph, self.layer, True)
-        norm = None if first is None else _normed(self.graph, first)[0]
+            first = entrance(self.graph, self.layer, True)
+        norm = None if first is None else normed(self.graph, first)[0]
         if norm is not None:
             yield self._tap("attn_norm", norm)
 
@@ -200,7 +59,7 @@ class _Layer:
         if absorbed:
             for op in ("q_rope", "k_rope", "k", "v"):
                 self._skip(op, "keys and values are absorbed: heads live in the latent space")
-            query = _last(graph, self.layer, "attn_q", "attn_q_b")
+            query = last_consumer(graph, self.layer, "attn_q", "attn_q_b")
             if query is not None:
                 yield self._tap("q", query, form="heads", width=self._width(query, heads))
         else:
@@ -217,7 +76,7 @@ class _Layer:
             yield self._tap("attn_gate", gated)
         if projection is not None:
             stems = [weight_stem(name) for name in graph[projection].weights]
-            out = _last(graph, self.layer, *stems)
+            out = last_consumer(graph, self.layer, *stems)
             if out is not None:
                 self.used.update(stems)
                 yield self._tap("attn_out", out)
@@ -237,11 +96,11 @@ class _Layer:
 
     def _feed_forward(self) -> Iterator[Tap]:
         graph, layer = self.graph, self.layer
-        first = _entrance(graph, layer, True)
+        first = entrance(graph, layer, True)
         if first is None:
             return
-        norm, source = _normed(graph, first)
-        attended = self.attention is not None or _entrance(graph, layer, False) is not None
+        norm, source = normed(graph, first)
+        attended = self.attention is not None or entrance(graph, layer, False) is not None
         if attended and source != self.stream and graph.layers[source] == layer:
             yield self._tap("attn_residual", source)
             yield from self._attention_post_norm(source)
@@ -254,8 +113,8 @@ class _Layer:
 
     def _own_norm(self, norm: int) -> Iterator[Tap]:
         """The network's norm where it stands beside the attention's, on the same input."""
-        first = _entrance(self.graph, self.layer, False)
-        if first is not None and _normed(self.graph, first)[0] != norm:
+        first = entrance(self.graph, self.layer, False)
+        if first is not None and normed(self.graph, first)[0] != norm:
             yield self._tap("ffn_norm", norm)
 
     def _attention_post_norm(self, residual: int) -> Iterator[Tap]:
@@ -266,13 +125,13 @@ class _Layer:
         for j in graph.live_inputs(residual):
             while graph[j].kind in ("view", "scale"):
                 j = graph[j].inputs[0]
-            if j != self.stream and _is_norm(graph, j) and norm_source(graph, j) is not None:
+            if j != self.stream and is_norm(graph, j) and norm_source(graph, j) is not None:
                 yield self._tap("attn_post_norm", j)
 
     def _dense(self) -> Iterator[Tap]:
         """A network without experts; where GGUF files it as a shared expert beside none, that one."""
         graph, layer = self.graph, self.layer
-        beside = _last(graph, layer, "ffn_down") if router(graph, layer) else None
+        beside = last_consumer(graph, layer, "ffn_down") if router(graph, layer) else None
         if beside is not None:
             yield self._tap("ffn_dense", beside)
         if router(graph, layer):
@@ -284,10 +143,10 @@ class _Layer:
             return
         entering = graph.bare(graph[down[0]].inputs[0])
         source = norm_source(graph, entering)
-        act = source if source is not None and _is_norm(graph, entering) else entering
+        act = source if source is not None and is_norm(graph, entering) else entering
         yield self._tap("ffn_act", act)
         width = graph[act].count // self.tokens
-        gate, up, out = (_last(graph, layer, name) for name in names)
+        gate, up, out = (last_consumer(graph, layer, name) for name in names)
         if up is not None and gate is None and graph[up].count == 2 * width * self.tokens:
             yield self._tap("ffn_gate", up, columns=slice(0, width))
             yield self._tap("ffn_up", up, columns=slice(width, 2 * width))
@@ -313,15 +172,14 @@ class _Layer:
                 continue
             if "act_fn" in stem:  # a number of the activation's own
                 continue
-            node = _last(graph, layer, stem)
+            node = last_consumer(graph, layer, stem)
             if node is not None and any(weight_layer(name) == layer for name in graph[node].weights):
                 yield self._tap(stage, node)
-
 
     def _shared_up(self) -> Iterator[Tap]:
         """The shared expert's rows, which transformers may have in one with its gate's."""
         graph, layer = self.graph, self.layer
-        up = _last(graph, layer, "ffn_up_shexp")
+        up = last_consumer(graph, layer, "ffn_up_shexp")
         down = [i for i in graph.consuming(layer, "ffn_down_shexp") if graph[i].kind == "product"]
         if up is None or not down:
             return

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rosetta.runtimes.capture import Facts, Float32, float32
-from rosetta.runtimes.graph import Graph
-from rosetta.runtimes.placing import Placement
-from rosetta.runtimes.taps import NotPlaced, Tap, canonical, overwritten
+from rosetta.runtimes.observed.capture import Facts, Float32, float32
+from rosetta.runtimes.observed.graph import Graph
+from rosetta.runtimes.observed.placing import Placement
+from rosetta.runtimes.observed.taps import NotPlaced, Tap, canonical, overwritten
 
 Receive = Callable[[str, Float32], NDArray[Any] | None]
 
@@ -83,7 +83,9 @@ class StageReader:
         for taps in self.taps.values():
             for tap in taps:
                 if tap.stage not in self.given:
-                    self.facts.skipped.setdefault(tap.stage, "this run did not compute it as the one before it did")
+                    self.facts.skipped.setdefault(
+                        tap.stage, "this run did not compute it as the one before it did"
+                    )
 
 
 def rope_order(placement: Placement) -> str | None:
