@@ -26,7 +26,7 @@ def send(stream: IO[bytes], header: dict[str, Any], values: NDArray[Any] | None 
         header = header | {"dims": list(values.shape)}
     text = json.dumps(header).encode()
     stream.write(LENGTH.pack(len(text)) + text)
-    if values is not None:
+    if values is not None and values.size:
         stream.write(values.data.cast("B"))
     stream.flush()
 
