@@ -68,6 +68,8 @@ def by_layer(stages: Iterator[Stage], expected: Sequence[str]) -> Iterator[Stage
     waiting: dict[str, Float32] = {}
     done = 0
     for name, value in stages:
+        if name not in places:
+            continue  # a graph drawn anew may have what was not announced
         waiting[name] = value
         while done < len(expected) and expected[done] in waiting:
             yield expected[done], waiting.pop(expected[done])

@@ -170,6 +170,8 @@ class Layer:
             if stem == "ffn_up_shexp" and experts:
                 yield from self._shared_up()
                 continue
+            if stem == "ssm_in" and graph.consuming(layer, "ssm_ba"):
+                continue  # q, k, v and gate in one, in an order of their own
             if "act_fn" in stem:  # a number of the activation's own
                 continue
             node = last_consumer(graph, layer, stem)

@@ -33,9 +33,11 @@ def entrance(graph: Graph, layer: int, feed_forward: bool) -> int | None:
 
 def normed(graph: Graph, product: int) -> tuple[int | None, int]:
     """(the norm before a projection or None, what the norm, or else the projection, is computed from)."""
-    entering = graph.bare(graph[product].inputs[0])
-    source = norm_source(graph, entering)
-    return (entering, source) if source is not None else (None, entering)
+    entering = unscaled = graph.bare(graph[product].inputs[0])
+    while graph[unscaled].kind in ("view", "scale") and graph.live_inputs(unscaled):
+        unscaled = graph.live_inputs(unscaled)[0]
+    source = norm_source(graph, unscaled)
+    return (unscaled, source) if source is not None else (None, entering)
 
 
 def is_norm(graph: Graph, i: int) -> bool:

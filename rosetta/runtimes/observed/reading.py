@@ -13,25 +13,34 @@ from rosetta.runtimes.observed.graph import Graph
 from rosetta.runtimes.observed.placing import Placement
 from rosetta.runtimes.observed.taps import NotPlaced, Tap, canonical, overwritten
 
+Dims = tuple[int, ...]
 Receive = Callable[[str, Float32], NDArray[Any] | None]
 
 
 class StageReader:
-    """One run over some tokens, whose graph was drawn over another number of them.
+    """One run whose stages are known, and the dims of whose nodes over another number of tokens.
 
     Args:
-        graph: as drawn.
+        graph: of the run.
         placement: the stages in it.
-        probed: how many tokens it was drawn with.
+        dims: of a node, by its key, over another number of tokens; None where it has no counterpart.
+        probed: that number.
         tokens: how many this run has.
         receive: takes stage and values; what it returns takes their place, None: nothing does.
         facts: what could not be read is written here.
     """
 
     def __init__(
-        self, graph: Graph, placement: Placement, probed: int, tokens: int, receive: Receive, facts: Facts
+        self,
+        graph: Graph,
+        placement: Placement,
+        dims: Callable[[Hashable], Dims | None],
+        probed: int,
+        tokens: int,
+        receive: Receive,
+        facts: Facts,
     ) -> None:
-        self.graph, self.probed, self.tokens = graph, probed, tokens
+        self.graph, self.dims, self.probed, self.tokens = graph, dims, probed, tokens
         self.receive, self.facts = receive, facts
         self.taps: dict[Hashable, list[Tap]] = {}
         for tap in placement.taps:
@@ -55,7 +64,10 @@ class StageReader:
             if len(tap.nodes) > 1:
                 self._part(tap, key, value)
                 continue
-            dims = self.graph[tap.nodes[0]].dims
+            dims = self.dims(key)
+            if dims is None:
+                self.facts.skipped[tap.stage] = "which of its dims the tokens are cannot be told"
+                continue
             try:
                 stage = float32(canonical(tap, value, dims, self.probed, self.tokens))
                 new = self._give(tap.stage, stage)
@@ -97,7 +109,7 @@ def rope_order(placement: Placement) -> str | None:
 
 
 def probe_length(tokens: int) -> int:
-    """How many tokens the graph is drawn with: others than the run has, so that the tokens' axis shows; not one,
-    where many runtimes take another way.
+    """How many tokens a probe has: others than the run, so that the tokens' axis shows; few, to be soon done; not
+    one, where many runtimes take another way.
     """
-    return tokens - 1 if tokens > 2 else tokens + 1
+    return 3 if tokens > 3 else tokens + 1

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from rosetta.runtimes.observed.capture import Facts, Failure
-from rosetta.runtimes.observed.graph import Graph
+from rosetta.runtimes.observed.graph import Graph, Node
 from rosetta.runtimes.observed.placing import place
 from rosetta.runtimes.observed.reading import Receive, StageReader, probe_length, rope_order
 from rosetta.runtimes.transformers.experts import ExpertRows, expert_modules
@@ -57,28 +57,34 @@ class Session:
         }
         self.experts = expert_modules(self.model)
 
-    def draw(self, tokens: int) -> Graph:
-        """The graph of a run over so many tokens."""
+    def draw(self, ids: Sequence[int]) -> Graph:
+        """The graph of a run."""
         drawing = Drawing(self.model, self.weights)
-        logits = self._forward([1] * tokens, drawing)
-        return Graph(drawing.nodes, getattr(logits, "_rosetta_node"))  # noqa: B009
+        logits = self._forward(ids, drawing)
+        output = drawing.number_of(logits)
+        if output is None:
+            raise RuntimeError("the model's logits were computed by nothing that can be watched")
+        return Graph(drawing.nodes, output)
 
     def prepare(self, ids: Sequence[int]) -> list[str]:
-        """Draw the graph over another number of tokens, and find the stages in it.
+        """Draw the graph of the run, whose loops may depend on the tokens, and of one over few tokens, for its dims.
 
         Returns:
             The stages, in order.
         """
         self.probed = probe_length(len(ids))
-        self.graph = self.draw(self.probed)
-        self.placement = place(self.graph, self.probed)
+        self.graph = self.draw(ids)
+        self.dims = counterparts(self.graph, self.draw([ids[0]] * self.probed))
+        self.placement = place(self.graph, len(ids))
         self.facts.skipped.update(self.placement.skipped)
         self.facts.rope = rope_order(self.placement)
         return [tap.stage for tap in self.placement.taps]
 
     def run(self, ids: Sequence[int], receive: Receive) -> None:
         """One run; every stage is handed on, and replaced by what `receive` returns."""
-        reader = StageReader(self.graph, self.placement, self.probed, len(ids), receive, self.facts)
+        reader = StageReader(
+            self.graph, self.placement, self.dims.get, self.probed, len(ids), receive, self.facts
+        )
 
         def read(key: Key, value: Tensor) -> Tensor:
             plain = value.detach().cpu()
@@ -103,6 +109,34 @@ class Session:
         finally:
             for module in self.experts.values():
                 del module.forward
+
+
+def counterparts(graph: Graph, probe: Graph) -> dict[Key, tuple[int, ...]]:
+    """Dims in another run by the key of a node in this one. A loop over tokens shifts what follows it in its module:
+    that is counted from the module's end.
+    """
+    here, there = calls_by_place(graph), calls_by_place(probe)
+    found: dict[Key, tuple[int, ...]] = {}
+    for place_, calls in here.items():
+        others = there.get(place_, [])
+        shift = len(others) - len(calls)
+        for number, nodes in enumerate(calls):
+            other = number if not shift else number + shift
+            if 0 <= other < len(others) and len(others[other]) == len(nodes):
+                found |= {
+                    node.key: twin.dims for node, twin in zip(nodes, others[other], strict=True) if node.key
+                }
+    return found
+
+
+def calls_by_place(graph: Graph) -> dict[Key, list[list[Node]]]:
+    """The calls of each function in each module, in order, each with its results."""
+    found: dict[Key, dict[Any, list[Node]]] = {}
+    for node in graph.nodes:
+        if isinstance(node.key, tuple):
+            path, name, count, _ = node.key
+            found.setdefault((path, name), {}).setdefault(count, []).append(node)
+    return {place_: list(calls.values()) for place_, calls in found.items()}
 
 
 def _load(path: Path, dtype: torch.dtype) -> Any:

@@ -122,6 +122,7 @@ class Drawing(Calls):
         super().__init__(model)
         self.weights = weights
         self.nodes: list[Node] = []
+        self.pass_ = object()  # a tensor may outlive the pass that marked it
         self.live: list[bool] = []  # whether a node depends on a weight
         self.of_weights: dict[int, tuple[str, ...]] = {}  # nodes that are weights in another form
 
@@ -142,7 +143,7 @@ class Drawing(Calls):
         inputs: list[int] = []
         weights: list[str] = []
         for tensor in tensors:
-            number = getattr(tensor, MARK, None)
+            number = self.number_of(tensor)
             own = self.weights.get(id(tensor))
             if own is not None:
                 weights.append(own)
@@ -170,14 +171,19 @@ class Drawing(Calls):
         self.live.append(bool(weights) or any(self.live[i] for i in inputs))
         if weights and not [i for i in inputs if self.nodes[i].kind != "leaf"] and kind != "rows":
             self.of_weights[number] = tuple(weights)
-        setattr(result, MARK, number)
+        setattr(result, MARK, (self.pass_, number))
         return number
+
+    def number_of(self, tensor: Tensor) -> int | None:
+        """The node that a tensor is in this pass."""
+        of_pass, number = getattr(tensor, MARK, (None, None))
+        return number if of_pass is self.pass_ else None
 
     def _leaf(self, tensor: Tensor) -> int:
         number = len(self.nodes)
         self.nodes.append(Node("leaf", (), (), tuple(tensor.shape), None, "leaf"))
         self.live.append(False)
-        setattr(tensor, MARK, number)
+        setattr(tensor, MARK, (self.pass_, number))
         return number
 
     def _by_constant(self, i: int) -> bool:
