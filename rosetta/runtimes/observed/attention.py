@@ -25,12 +25,14 @@ class Operand:
         before: the node before rotation; None where there is not exactly one.
         rotated: whether a rotation lies between them.
         interleaved: whether adjacent values are rotated together; None where that cannot be told.
+        repeated: whether keys are repeated for the queries of their group before they are rotated.
     """
 
     used: int
     before: int | None
     rotated: bool
     interleaved: bool | None = None
+    repeated: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,8 +144,9 @@ def operand(graph: Graph, i: int) -> Operand:
     for j in sorted(region):
         if graph[j].kind in PURE and graph[j].inputs and graph[j].inputs[0] in pure:
             pure.add(j)
-    same = [j for j in sorted(pure) if graph[j].count == graph[used].count]
-    return Operand(used, same[0] if same else None, True, interleaved)
+    repeated = any(graph[j].kind == "repeat" for j in region)
+    same = [j for j in sorted(pure) if graph[j].count == graph[used].count and not repeated]
+    return Operand(used, same[0] if same else None, True, interleaved, repeated)
 
 
 def _used(graph: Graph, i: int) -> int:

@@ -28,14 +28,21 @@ class Layer:
         self.graph, self.layer, self.stream = graph, layer, stream
         self.attention, self.tokens, self.skipped = attention, tokens, skipped
         self.used: set[str] = set()
+        self.placed: set[int] = set()
 
     def taps(self) -> Iterator[Tap]:
+        """All stages but those that show in the next layer."""
+        for tap in self._by_place():
+            self.placed.update(tap.nodes)
+            yield tap
+        yield from self._by_table()
+
+    def _by_place(self) -> Iterator[Tap]:
         yield from self._before_attention()
         if self.attention is not None:
             yield from self._attention(self.attention)
         yield from recurrent_taps(self.graph, self.layer)
         yield from self._feed_forward()
-        yield from self._by_table()
 
     def _tap(self, op: str, node: int, **form: object) -> Tap:
         return Tap(f"layers.{self.layer}.{op}", (node,), **form)  # type: ignore[arg-type]
@@ -85,6 +92,10 @@ class Layer:
         return self.graph[node].count // (self.tokens * heads)
 
     def _rotated(self, op: str, operand: Operand, width: int) -> Iterator[Tap]:
+        if operand.repeated:
+            for stage in (op, f"{op}_rope"):
+                self._skip(stage, "keys are repeated for each query before they are rotated")
+            return
         if operand.before is None:
             self._skip(op, "it is put together from more than one projection")
         else:
@@ -175,6 +186,8 @@ class Layer:
             if "act_fn" in stem:  # a number of the activation's own
                 continue
             node = last_consumer(graph, layer, stem)
+            if node in self.placed and stem not in STAGE_OF:
+                continue
             if node is not None and any(weight_layer(name) == layer for name in graph[node].weights):
                 yield self._tap(stage, node)
 

@@ -30,7 +30,7 @@ NAMES: dict[Kind, str] = {
 _MOVES = """
 view reshape transpose permute contiguous to float double half bfloat16 type type_as unsqueeze squeeze flatten
 unflatten clone detach dropout alias swapaxes movedim moveaxis T mT t view_as reshape_as real view_as_complex
-__getitem__ narrow chunk split unbind select split_with_sizes tensor_split expand expand_as repeat
+__getitem__ narrow chunk split unbind select split_with_sizes tensor_split expand expand_as broadcast_to repeat
 repeat_interleave roll copy_ requires_grad_ data transpose_ swapdims
 """
 MOVES = frozenset(_MOVES.split())  # the same numbers, or some of them, in another place

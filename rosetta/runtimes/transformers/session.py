@@ -140,20 +140,29 @@ def calls_by_place(graph: Graph) -> dict[Key, list[list[Node]]]:
 
 
 def _load(path: Path, dtype: torch.dtype) -> Any:
-    from transformers import AutoModelForCausalLM
+    import transformers
 
     file: dict[str, Any] = {}
     if path.is_file():
         path, file = path.parent, {"gguf_file": path.name}
-    return AutoModelForCausalLM.from_pretrained(
-        path,
-        dtype=dtype,
-        attn_implementation="eager",
-        experts_implementation="eager",
-        local_files_only=True,
-        trust_remote_code=False,
+    settings = {
+        "dtype": dtype,
+        "attn_implementation": "eager",
+        "experts_implementation": "eager",
+        "local_files_only": True,
+        "trust_remote_code": False,
         **file,
-    )
+    }
+    try:
+        return transformers.AutoModelForCausalLM.from_pretrained(path, **settings)
+    except ValueError as error:
+        if "Unrecognized configuration class" not in str(error):
+            raise
+        config = transformers.AutoConfig.from_pretrained(path, local_files_only=True)
+        own = getattr(transformers, (config.architectures or [""])[0], None)  # what the folder itself names
+        if own is None:
+            raise
+        return own.from_pretrained(path, **settings)
 
 
 def _watched(

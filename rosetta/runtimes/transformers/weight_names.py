@@ -53,6 +53,8 @@ ENDINGS: tuple[tuple[str, str], ...] = (
     ("moe_statics.e_score_correction", "exp_probs_b"),
     ("fc1_latent_proj", "ffn_latent_down"),
     ("fc2_latent_proj", "ffn_latent_up"),
+    ("f_a_proj", "ssm_f_a"),
+    ("f_b_proj", "ssm_f_b"),
     ("router.per_expert_scale", "ffn_down_exps"),
     ("router.scale", "ffn_gate_inp"),
     ("block_sparse_moe.gate", "ffn_gate_inp"),
