@@ -11,7 +11,7 @@ from rosetta.containers.container import Container, Setting
 from rosetta.containers.values import WRONG_VALUE
 from rosetta.errors import DamagedFileError, UnsupportedError
 from rosetta.rope_scaling import RopeScaling, UnknownRuleError, scaling_from_gguf, scaling_from_parameters
-from rosetta.settings_reader import LARGEST_BLOCK_COUNT, NOT_RUN, Config, SettingsReader, Value
+from rosetta.settings_reader import LARGEST_BLOCK_COUNT, NOT_RUN, Config, PerLayer, SettingsReader, Value
 
 __all__ = ["LARGEST_BLOCK_COUNT", "Config", "Value", "canonical_config", "rope_scaling_from_tensor"]
 
@@ -24,6 +24,7 @@ ACTIVATIONS = {
     "gelu_fast": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu": "relu",
+    "relu2": "relu_squared",
 }
 
 
@@ -33,7 +34,17 @@ def canonical_config(
     shapes: Mapping[str, tuple[int, ...]],
     overrides: Mapping[str, Any],
 ) -> dict[str, Value]:
-    """The container's configuration under GGUF keys, in the order in which a report lists it.
+    """The container's configuration under GGUF keys, in the order in which a report lists it; see `read_config`."""
+    return read_config(container, architecture, shapes, overrides)[0]
+
+
+def read_config(
+    container: Container,
+    architecture: Architecture,
+    shapes: Mapping[str, tuple[int, ...]],
+    overrides: Mapping[str, Any],
+) -> tuple[dict[str, Value], tuple[Setting, ...]]:
+    """The container's configuration under GGUF keys, and what it states beyond what the architecture computes.
 
     Args:
         container: an open container.
@@ -54,16 +65,11 @@ def canonical_config(
     read.count("block_count", published.get("block_count"), theirs, LARGEST_BLOCK_COUNT)
     read.count("context_length", published.get("context_length", 0 if kind == "apr" else None), theirs)
     hidden = read.count("embedding_length", published.get("embedding_length"), theirs)
-    ffn_default = 4 * hidden if kind == "huggingface" and not architecture.gated else None
-    read.count("feed_forward_length", published.get("feed_forward_length", ffn_default), theirs)
-    heads = read.count("attention.head_count", published.get("attention.head_count"), theirs)
-    kv_default = (
-        heads if read.says_null("num_key_value_heads") else published.get("attention.head_count_kv", heads)
-    )
-    read.count("attention.head_count_kv", kv_default, theirs)
-    key_default, key_note = _head_size(read, shapes, hidden, heads)
-    key_length = read.count("attention.key_length", key_default, key_note)
-    read.count("attention.value_length", key_length, "the key length")
+    if architecture.feed_forward:
+        ffn_default = 4 * hidden if kind == "huggingface" and not architecture.gated else None
+        read.counts("feed_forward_length", published.get("feed_forward_length", ffn_default), theirs)
+    if architecture.attention:
+        _heads(read, shapes, published, theirs)
     read.count("vocab_size", embedding[0] or published.get("vocab_size"), "rows of the embedding")
 
     read.config["norm_type"] = Value(overrides.get("norm_type", architecture.norm), "architecture")
@@ -71,19 +77,38 @@ def canonical_config(
     _activation(read)
     if architecture.rope is not None:
         _rope(read, shapes)
-    read.number("attention.scale", 1 / math.sqrt(key_length), "1/√(key length)")
-    _refuse_layer_scales(read)
-    _sliding_window(read, published)
+    if architecture.attention:
+        key_length = read.config["attention.key_length"].value
+        read.number("attention.scale", 1 / math.sqrt(key_length), "1/√(key length)")
+        _refuse_layer_scales(read)
+        _sliding_window(read, published)
     _head(read, shapes, published)
+    architecture.settings(read)
     for key in ("bos_token_id", "eos_token_id"):
         setting = read.raw(key)
         if setting is not None:
             read.config[key] = Value(setting.value, setting.key)
-    return read.config
+    return read.config, read.unheeded()
 
 
 def _loader(kind: str) -> str:
     return {"apr": "aprender", "gguf": "llama.cpp", "huggingface": "transformers"}.get(kind, kind)
+
+
+def _heads(
+    read: SettingsReader, shapes: Mapping[str, tuple[int, ...]], published: Mapping[str, Any], theirs: str
+) -> None:
+    """Heads, those of keys and values, and their sizes."""
+    heads = read.counts("attention.head_count", published.get("attention.head_count"), theirs)
+    most = max(heads) if isinstance(heads, PerLayer) else heads
+    kv_default = (
+        most if read.says_null("num_key_value_heads") else published.get("attention.head_count_kv", most)
+    )
+    read.counts("attention.head_count_kv", kv_default, theirs)
+    hidden = read.config["embedding_length"].value
+    key_default, key_note = _head_size(read, shapes, hidden, max(most, 1))
+    key_length = read.count("attention.key_length", key_default, key_note)
+    read.count("attention.value_length", key_length, "the key length")
 
 
 def _head_size(
@@ -229,14 +254,14 @@ def _sliding_window(read: SettingsReader, published: Mapping[str, Any]) -> None:
         or (context and window >= context)
     ):
         window = 0
-    layers = _sliding_layers(read, published) if window else []
+    by_layer = read.architecture.full_attention_every > 1  # the pattern may be that of more than the window
+    layers = _sliding_layers(read, published) if window or by_layer else []
     if not any(layers):
         window = 0
-    elif not all(layers):
-        raise UnsupportedError(
-            "the sliding window is that of some layers only, which is not supported",
-            file=read.container.path,
-            remedy=NOT_RUN,
+    if by_layer or not all(layers):
+        stated = read.raw("attention.sliding_window_pattern")
+        read.config["attention.sliding_window_pattern"] = Value(
+            PerLayer(layers), stated.key if stated else None, "the layers that slide"
         )
     note = "" if key else (f"default of {_loader(read.container.kind)}" if window else "none declared")
     read.config["attention.sliding_window"] = Value(window, key, note)
@@ -263,10 +288,16 @@ def _sliding_layers(read: SettingsReader, published: Mapping[str, Any]) -> list[
     if "max_window_layers" in published:
         stated = read.container.metadata.get("max_window_layers", first)
         first = stated if isinstance(stated, int) else first
-    elif read.container.kind == "huggingface":
+    elif read.container.kind == "huggingface" and read.architecture.full_attention_every <= 1:
         pattern = None  # transformers reads it where it reads max_window_layers
-    if pattern is not None and isinstance(pattern.value, list):
-        return [bool(slides) for slides in pattern.value]
+    if pattern is not None and isinstance(pattern.value, list | tuple):
+        stated_layers = [bool(slides) for slides in pattern.value][:layers]
+        return stated_layers + stated_layers[-1:] * (int(layers) - len(stated_layers))
+    every = read.architecture.full_attention_every
+    if pattern is not None and type(pattern.value) is int:
+        every = pattern.value
+    if every > 1:  # llama.cpp, llama_hparams::set_swa_pattern: the last of every so many sees all
+        return [layer % every < every - 1 for layer in range(layers)]
     return [layer >= first for layer in range(layers)]
 
 

@@ -16,18 +16,21 @@ from typing import Any
 
 from rosetta import blocks
 from rosetta.architectures import Architecture, all_architectures, find_architecture
-from rosetta.config import LARGEST_BLOCK_COUNT, Config, Value, canonical_config, rope_scaling_from_tensor
+from rosetta.architectures.readings import Stored
+from rosetta.config import LARGEST_BLOCK_COUNT, Config, Value, read_config, rope_scaling_from_tensor
 from rosetta.containers import open_container
-from rosetta.containers.container import Container, TensorEntry
+from rosetta.containers.container import Container, Setting, TensorEntry
 from rosetta.errors import DamagedFileError, UnsupportedError
+from rosetta.graph import Graph
 from rosetta.names import canonical_names
+from rosetta.ops.op import Settings
+from rosetta.settings_reader import PerLayer
 from rosetta.weight import RowOrder, Weight
 
 Patch = Callable[[Weight | None], Weight | None]
 """What a repair makes of a weight; it is given None where there is none of that name, and may leave it so."""
 LAYER = re.compile(r"^blk\.(\d+)\.(.+)$")
 FOREIGN_LAYER = re.compile(r"(?:^|\.)(?:blk|layers|h|blocks)\.(\d+)\.")
-FUSED_QKV = ("attn_q", "attn_k", "attn_v")
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Model:
         unknown: tensors of the file that the architecture does not know.
         overrides: settings that repairs put in place of the file's own.
         patches: what repairs make of weights, by canonical name.
+        unheeded: settings that the file states and the architecture does not compute.
     """
 
     container: Container
@@ -51,6 +55,7 @@ class Model:
     unknown: tuple[str, ...] = ()
     overrides: Mapping[str, Any] = field(default_factory=dict)
     patches: Mapping[str, Patch] = field(default_factory=dict)
+    unheeded: tuple[Setting, ...] = ()
 
     def __getitem__(self, key: str) -> Any:
         return self.config[key].value
@@ -65,14 +70,35 @@ class Model:
         table = self.weights.get("position_embd.weight") if self.architecture.learned_positions else None
         return table.dims[0] if table is not None and table.dims else math.inf
 
+    def settings_of(self, layer: int | None) -> Settings:
+        """The settings of a layer, or of what stands outside the layers."""
+        if layer not in self._settings:
+            self._settings[layer] = (
+                settings_of(self.config, layer) if self._by_layer else self._settings[None]
+            )
+        return self._settings[layer]
+
     @cached_property
+    def _settings(self) -> dict[int | None, Settings]:
+        return {None: settings_of(self.config, None)}
+
+    @cached_property
+    def _by_layer(self) -> bool:
+        return any(isinstance(value.value, PerLayer) for value in self.config.values())
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The forward pass."""
+        return self.graph_of(self.block_count)
+
+    def graph_of(self, layers: int) -> Graph:
+        """The forward pass of as many layers, though the model may have fewer."""
+        return self.architecture.graph(self.settings_of, layers)
+
+    @property
     def expected_dims(self) -> dict[str, tuple[int, ...]]:
         """Row-major dims that the config demands of every tensor that the architecture can have."""
-        config = {key: value.value for key, value in self.config.items()}
-        layer = self.architecture.layer_dims(config)
-        dims = self.architecture.global_dims(config)
-        dims |= {f"blk.{n}.{name}": size for n in range(self.block_count) for name, size in layer.items()}
-        return dims
+        return self.graph.dims
 
     def mismatch(self, name: str) -> tuple[int, ...] | None:
         """The dims that the config demands of a weight where the file's differ, else None."""
@@ -97,6 +123,8 @@ class Model:
         self, overrides: Mapping[str, Any] | None = None, patches: Mapping[str, Patch] | None = None
     ) -> Model:
         """This model with settings put in place of the file's own and weights read in another way."""
+        if not overrides:  # the file's own settings stay: nothing else is read another way
+            return self._patched(patches or {})
         composed = {
             name: both(self.patches[name], patch) if name in self.patches else patch
             for name, patch in (patches or {}).items()
@@ -104,6 +132,22 @@ class Model:
         return build_model(
             self.container, {**self.overrides, **(overrides or {})}, {**self.patches, **composed}
         )
+
+    def _patched(self, patches: Mapping[str, Patch]) -> Model:
+        weights = dict(self.weights)
+        put_patches(weights, patches)
+        composed = {**self.patches}
+        for name, patch in patches.items():
+            composed[name] = both(composed[name], patch) if name in composed else patch
+        return replace(self, weights=weights, patches=composed)
+
+    @cached_property
+    def unread(self) -> tuple[str, ...]:
+        """Tensors of the file that no operation reads, by the file's own names."""
+        known = self.graph.dims
+        kept = {weight.entry.name for name, weight in self.weights.items() if name in known}
+        idle = (weight.entry.name for weight in self.weights.values() if weight.entry.name not in kept)
+        return tuple(dict.fromkeys([*self.unknown, *idle]))
 
     @property
     def parameters(self) -> int:
@@ -149,7 +193,7 @@ def build_model(
         entries[name] = container.tensors[source]
     placeholders = {name for name, entry in entries.items() if entry.nbytes == 0}
     shapes = {name: entry.dims for name, entry in entries.items() if name not in placeholders}
-    config = canonical_config(container, architecture, shapes, overrides)
+    config, unheeded = read_config(container, architecture, shapes, overrides)
     weights = _weights(
         container, architecture, config, {n: e for n, e in entries.items() if n not in placeholders}
     )
@@ -163,12 +207,25 @@ def build_model(
         weights["output.weight"] = replace(weights["token_embd.weight"], name="output.weight")
     elif overrides.get("tied_embeddings") is False and "output.weight" not in entries:
         weights.pop("output.weight", None)
+    put_patches(weights, patches)
+    unknown = tuple(source for source, name in names.items() if name is None)
+    return Model(container, architecture, config, weights, unknown, overrides, patches, unheeded)
+
+
+def put_patches(weights: dict[str, Weight], patches: Mapping[str, Patch]) -> None:
+    """Put what repairs make of weights in their place."""
     for name, patch in patches.items():
         patched = patch(weights.get(name))
         if patched is not None:
             weights[name] = replace(patched, repaired=True)
-    unknown = tuple(source for source, name in names.items() if name is None)
-    return Model(container, architecture, config, weights, unknown, overrides, patches)
+
+
+def settings_of(config: Config, layer: int | None) -> Settings:
+    """The settings of a layer, or of what stands outside the layers."""
+    return {
+        key: found.value.of(layer) if isinstance(found.value, PerLayer) else found.value
+        for key, found in config.items()
+    }
 
 
 def both(first: Patch, second: Patch) -> Patch:
@@ -183,12 +240,12 @@ def both(first: Patch, second: Patch) -> Patch:
 def misfit(weight: Weight) -> str | None:
     """How a weight's bytes contradict its dtype and dims; None where they fit."""
     try:
-        fits = blocks.fits(weight.dtype, weight.entry.nbytes, weight.stored_dims)
+        fits = blocks.fits(weight.dtype, weight.nbytes, weight.stored_dims)
     except UnsupportedError:
         return f"{weight.name} has a dtype that cannot be decoded, {weight.dtype}"
     if not fits:
         taken = blocks.nbytes(weight.dtype, weight.stored_dims)
-        return f"{weight.name} of {weight.dtype} takes {taken:,} bytes, the file has {weight.entry.nbytes:,}"
+        return f"{weight.name} of {weight.dtype} takes {taken:,} bytes, the file has {weight.nbytes:,}"
     room = weight.entry.room
     return (
         None
@@ -229,35 +286,52 @@ def _layers_named(container: Container) -> int:
 def _weights(
     container: Container, architecture: Architecture, config: Config, entries: Mapping[str, TensorEntry]
 ) -> dict[str, Weight]:
-    """Canonical weights: fused tensors split, Conv1D and declared `[in, out]` turned, rotary rows ordered."""
-    size = {key: value.value for key, value in config.items()}
-    layer_dims = architecture.layer_dims(size)
-    qkv = tuple(layer_dims[f"{part}.weight"][0] for part in FUSED_QKV)
+    """Canonical weights: fused and stacked tensors taken apart, Conv1D and declared `[in, out]` turned, rotary rows
+    ordered."""
+    size = settings_of(config, None)
+    of_layers = [settings_of(config, layer) for layer in range(min(size["block_count"], LARGEST_BLOCK_COUNT))]
     weights: dict[str, Weight] = {}
     for name, entry in entries.items():
         _check_dtype(container, entry)
-        weight = Weight(
-            name,
-            container,
-            entry,
-            entry.dtype,
-            entry.dims,
-            _stored_in_out(container, architecture, name, entry),
-        )
         found = LAYER.match(name)
-        if found and found[2].startswith("attn_qkv."):
-            suffix = found[2].removeprefix("attn_qkv.")
-            for which, part in enumerate(FUSED_QKV):
-                split = f"blk.{found[1]}.{part}.{suffix}"
-                weights[split] = _ordered(replace(weight, name=split, part=(which, qkv)), architecture, size)
-        else:
-            weights[name] = _ordered(weight, architecture, size)
+        layer = int(found[1]) if found else None
+        c = of_layers[min(layer, len(of_layers) - 1)] if layer is not None else size
+        turned = _stored_in_out(container, architecture, name, entry)
+        weight = Weight(name, container, entry, entry.dtype, entry.dims, turned)
+        stem, suffix = _split(found[2] if found else name)
+        foreign = entry.name != name
+        stored = Stored(stem, suffix, entry.dims, container.kind, layer, foreign)
+        readings = architecture.readings(stored, c)
+        if readings is None:
+            weights[name] = _ordered(weight, architecture, c)
+            continue
+        prefix = f"blk.{layer}." if found else ""
+        for reading in readings:
+            read = replace(
+                weight,
+                name=prefix + reading.name,
+                stored_dims=weight.stored_dims if reading.dims is None else reading.dims,
+                transposed=turned if reading.transposed is None else reading.transposed,
+                slot=reading.slot,
+                part=reading.part,
+                order=reading.order,
+                columns=reading.columns,
+                fused=None if reading.slot is None and reading.part is None else name,
+                values_edits=() if reading.edit is None else (reading.edit,),
+            )
+            weights[read.name] = _ordered(read, architecture, c) if read.order is None else read
     embedding = weights.get("token_embd.weight")
     # transformers alone leaves a missing head random where the config does not tie it; a stored one is always used.
     may_tie = container.kind != "huggingface" or size["tied_embeddings"]
     if embedding is not None and may_tie and "output.weight" not in weights:
         weights["output.weight"] = replace(embedding, name="output.weight")
     return weights
+
+
+def _split(name: str) -> tuple[str, str]:
+    """(stem, `weight` or `bias`); a name may have neither."""
+    stem, _, suffix = name.rpartition(".")
+    return (stem, suffix) if suffix in ("weight", "bias") else (name, "")
 
 
 def _check_dtype(container: Container, entry: TensorEntry) -> None:
@@ -277,7 +351,7 @@ def _stored_in_out(container: Container, architecture: Architecture, name: str, 
     if len(entry.dims) != 2:
         return False
     if container.kind == "huggingface":
-        return name.rsplit(".", 2)[-2] in architecture.conv1d and name.endswith(".weight")
+        return name.endswith(".weight") and name.rsplit(".", 2)[-2] in architecture.conv1d
     return bool(getattr(container, "transposed_linears", False)) and entry.name.endswith(
         ("_proj.weight", "lm_head.weight")
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from rosetta.architectures import Architecture
+from rosetta.architectures import Architecture, Default
 from rosetta.containers.container import Container, Setting
 from rosetta.containers.values import WRONG_VALUE
 from rosetta.errors import DamagedFileError, UnsupportedError
@@ -32,7 +32,23 @@ class Value:
         return self.key is None
 
 
+class PerLayer(tuple[Any, ...]):
+    """A setting that has a value for each layer."""
+
+    def of(self, layer: int | None) -> Any:
+        """The layer's value; outside the layers, and behind the last one, that of the nearest."""
+        return self[min(layer or 0, len(self) - 1)]
+
+
 Config = Mapping[str, Value]
+Kind = Literal["count", "number", "flag", "text"]
+REAL: Mapping[Kind, tuple[str, Callable[[Any], bool]]] = {
+    "count": ("a count", lambda x: type(x) is int and 0 <= x <= LARGEST_COUNT),
+    "number": ("a finite number", lambda x: type(x) in (int, float) and abs(x) <= LARGEST_NUMBER),
+    "flag": ("true or false", lambda x: type(x) is bool or x in (0, 1)),
+    "text": ("a text", lambda x: isinstance(x, str)),
+}
+"""What a value of each kind is called, and whether one is of it."""
 
 
 class SettingsReader:
@@ -43,8 +59,23 @@ class SettingsReader:
     ) -> None:
         self.container, self.architecture, self.overrides = container, architecture, overrides
         self.config: dict[str, Value] = {}
+        self._asked: set[str] = set()
+
+    def unheeded(self) -> tuple[Setting, ...]:
+        """What the file states of the forward pass, and nothing asked for: it is not computed."""
+        without_rotary = (
+            self.architecture.rope is None and self.container.kind == "apr"
+        )  # its writers state it anyway
+        return tuple(
+            setting
+            for key, setting in self.container.settings.items()
+            if key not in self._asked
+            and setting.value not in (None, False, 0, [])
+            and not (without_rotary and key.startswith("rope."))
+        )
 
     def raw(self, key: str) -> Setting | None:
+        self._asked.add(key)
         if key in self.overrides:
             return Setting(self.overrides[key], key)
         setting = self.container.settings.get(key)
@@ -63,6 +94,80 @@ class SettingsReader:
                 remedy="export the model again with a complete configuration",
             )
         return self.config[key].value
+
+    def take(
+        self, key: str, kind: Kind, default: Any = None, spellings: tuple[str, ...] = (), note: str = ""
+    ) -> Any:
+        """Read a setting that not every architecture has.
+
+        Args:
+            key: its canonical key.
+            kind: of its value; a list of as many as there are layers is a value for each.
+            default: where the file does not state it, a value or what each container's loader assumes; None: it must.
+            spellings: keys of config.json that mean it, beyond those that are known of all architectures.
+            note: whose the default is, beyond the container's own loader.
+
+        Returns:
+            Its value, of which all floats are float32's.
+        """
+        setting = self.raw(key) or self.spelled(*spellings)
+        if setting is not None:
+            setting = Setting(self._of_kind(setting, kind), setting.key)
+        else:
+            default = default.of(self.container.kind) if isinstance(default, Default) else default
+            default = float(np.float32(default)) if kind == "number" and default is not None else default
+        return self.put(key, setting, default, note or "default of the architecture")
+
+    def by_layer(self, key: str, values: Sequence[Any], note: str = "worked out from other keys") -> None:
+        """Put a setting of each layer that the file states in another form; one value where all are alike."""
+        if key in self.overrides:
+            values = (
+                self.overrides[key] if isinstance(self.overrides[key], PerLayer) else [self.overrides[key]]
+            )
+        alike = all(value == values[0] for value in values)
+        self.config[key] = Value(values[0] if alike and values else PerLayer(values), None, note)
+
+    def spelled(self, *spellings: str) -> Setting | None:
+        """The first of these keys of config.json, or of an `.apr`'s metadata, that is there and not null."""
+        nested = self.container.metadata.get("text_config")
+        sources = [(nested, "text_config."), (self.container.metadata, "")]
+        for source, prefix in sources if isinstance(nested, Mapping) else sources[1:]:
+            for spelling in spellings:
+                found: Any = source
+                for part in spelling.split("."):
+                    found = found.get(part) if isinstance(found, Mapping) else None
+                if found is not None:
+                    return Setting(found, prefix + spelling)
+        return None
+
+    def _of_kind(self, setting: Setting, kind: Kind) -> Any:
+        noun, holds = REAL[kind]
+        value = setting.value
+        if isinstance(value, list | tuple) and value and all(holds(v) for v in value):
+            values = [self._plain(v, kind) for v in value]
+            layers = self.config["block_count"].value
+            if all(v == values[0] for v in values):
+                return values[0]
+            if len(values) >= layers:
+                return PerLayer(values[:layers])
+        if not holds(value):
+            raise DamagedFileError(
+                f"{setting.key} is {str(value)[:60]}, not {noun}",
+                file=self.container.path,
+                remedy=WRONG_VALUE,
+            )
+        return self._plain(value, kind)
+
+    @staticmethod
+    def _plain(value: Any, kind: Kind) -> Any:
+        return float(np.float32(value)) if kind == "number" else bool(value) if kind == "flag" else value
+
+    def counts(self, key: str, default: int | None, note: str = "") -> Any:
+        """A size that may be another one in each layer; 0 in layers that have none of it."""
+        setting = self.raw(key)
+        if setting is not None and isinstance(setting.value, list | tuple) and len(set(setting.value)) > 1:
+            return self.put(key, Setting(self._of_kind(setting, "count"), setting.key), None)
+        return self.count(key, default, note)
 
     def count(self, key: str, default: int | None, note: str = "", largest: int = LARGEST_COUNT) -> int:
         setting = self.raw(key)

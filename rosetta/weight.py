@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rosetta import blocks
-from rosetta.architectures import INTERLEAVED
 from rosetta.containers.container import Container, TensorEntry
 from rosetta.workers import spread
+
+INTERLEAVED, SPLIT_HALF = 0, 2
+"""Orders of the rotary rows of Q and K, as `.apr` numbers them after ggml's GGML_ROPE_TYPE_*."""
 
 TURNED_AT_ONCE = 1 << 22  # bytes of a matrix that is turned, rows of which are read beside each other
 WEIGHTS_AT_ONCE = 1 << 20  # of a matrix: what a core decodes and multiplies before it leaves its cache, 4 MiB
@@ -51,6 +53,95 @@ class RowOrder:
         heads = rows // self.head_size
         index = np.add.outer(np.arange(heads) * self.head_size, np.array(head, dtype=np.int64)).ravel()
         return np.concatenate([index, np.arange(heads * self.head_size, rows)])
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which rows of a stored tensor a weight is: of each group of rows the same part.
+
+    Args:
+        which: of the parts of a group, counted from 0.
+        sizes: rows of each part of a group.
+        groups: how many groups there are. One: the parts are the thirds, say, of the whole tensor. As many as heads:
+            the rows of each head of q, k and v lie beside each other (GPT-NeoX). As many as rows of a part: the parts
+            lie row beside row (the gate and up projections of gpt-oss).
+    """
+
+    which: int
+    sizes: tuple[int, ...]
+    groups: int = 1
+
+    @property
+    def total(self) -> int:
+        """Rows of the whole tensor."""
+        return self.groups * sum(self.sizes)
+
+    @property
+    def count(self) -> int:
+        """Rows of the part."""
+        return self.groups * self.sizes[self.which]
+
+    @property
+    def first(self) -> int:
+        """Its first row in a group."""
+        return sum(self.sizes[: self.which])
+
+    def index(self) -> NDArray[np.int64]:
+        """For each of its rows the row of the whole tensor."""
+        starts = np.arange(self.groups, dtype=np.int64) * sum(self.sizes) + self.first
+        return np.add.outer(starts, np.arange(self.sizes[self.which], dtype=np.int64)).ravel()
+
+
+class Order(Protocol):
+    """Another order of rows or columns."""
+
+    def index(self, rows: int) -> NDArray[np.int64]:
+        """For each canonical row the one it is of the part."""
+        ...
+
+
+@dataclass(frozen=True)
+class GroupOrder:
+    """Groups of rows laid out `[a, b]` in the file and `[b, a]` canonically: heads by the key they share, or by turns.
+
+    Args:
+        outer, inner: a and b.
+        size: rows of one group.
+    """
+
+    outer: int
+    inner: int
+    size: int
+
+    def index(self, rows: int) -> NDArray[np.int64]:
+        """For each canonical row the file's row; rows that fill no whole set of groups stay."""
+        whole = self.outer * self.inner * self.size
+        one = (
+            np.arange(whole, dtype=np.int64).reshape(self.outer, self.inner, self.size).swapaxes(0, 1).ravel()
+        )
+        sets = rows // whole
+        index = np.add.outer(np.arange(sets, dtype=np.int64) * whole, one).ravel()
+        return np.concatenate([index, np.arange(sets * whole, rows)])
+
+
+@dataclass(frozen=True)
+class WithinRows:
+    """An order that concerns some of the rows only.
+
+    Args:
+        start, stop: these rows.
+        order: of them.
+    """
+
+    start: int
+    stop: int
+    order: RowOrder | GroupOrder
+
+    def index(self, rows: int) -> NDArray[np.int64]:
+        """For each canonical row the file's row."""
+        index = np.arange(rows, dtype=np.int64)
+        index[self.start : self.stop] = self.start + self.order.index(self.stop - self.start)
+        return index
 
 
 Device = str | torch.device
@@ -86,8 +177,11 @@ class Weight:
         dtype: what the bytes are decoded as: the declared dtype, or another one that a repair tries.
         stored_dims: row-major dims that the bytes are decoded with.
         transposed: whether the decoded matrix is turned: its file says that it stores `[in, out]`.
-        part: (which, rows of each) of a fused tensor; the whole tensor where its rows are not their sum.
-        order: reordering of rotary rows; None where the file's order is the canonical one.
+        slot: (which, of how many): of a tensor that holds as many matrices one after another, an expert's.
+        part: which rows of a fused tensor; the whole tensor where its rows are not as many.
+        order: of these rows; None where the file's order is the canonical one.
+        columns: another order of the columns, of a float dtype; None where the file's is the canonical one.
+        fused: canonical name of the stored tensor, where the weight is not all of it.
         bytes_edit: what a repair does to the stored bytes before they are decoded.
         values_edits: what repairs do to the canonical values, one after another.
         repaired: whether a repair changed how the weight is read.
@@ -99,8 +193,11 @@ class Weight:
     dtype: str
     stored_dims: tuple[int, ...]
     transposed: bool = False
-    part: tuple[int, tuple[int, ...]] | None = None
-    order: RowOrder | None = None
+    slot: tuple[int, int] | None = None
+    part: Part | None = None
+    order: Order | None = None
+    columns: Order | None = None
+    fused: str | None = None
     bytes_edit: BytesEdit | None = None
     values_edits: tuple[ValuesEdit, ...] = ()
     repaired: bool = False
@@ -109,8 +206,26 @@ class Weight:
     def dims(self) -> tuple[int, ...]:
         """Canonical dims, row-major: what the file's own dims make of this weight."""
         whole = self.stored_dims[::-1] if self.transposed else self.stored_dims
-        first, stop = self._part_rows(whole)
-        return (stop - first, *whole[1:]) if self.part and whole else whole
+        part = self._part_of(whole)
+        return whole if part is None else (part.count, *whole[1:])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the stored matrix."""
+        return self.entry.nbytes if self.slot is None else self.entry.nbytes // self.slot[1]
+
+    def same_place(self, other: Weight) -> bool:
+        """Whether two weights are read from the very same stored rows."""
+        return self.entry is other.entry and self.slot == other.slot and self.part == other.part
+
+    def beside(self, other: Weight) -> bool:
+        """Whether two weights are parts of one stored matrix."""
+        return self.entry is other.entry and self.slot == other.slot
+
+    def _read(self, start: int, nbytes: int) -> NDArray[np.uint8]:
+        """Some bytes of the stored matrix."""
+        base = 0 if self.slot is None else self.slot[0] * self.nbytes
+        return self.container.read(self.entry.name, base + start, nbytes)
 
     @property
     def count(self) -> int:
@@ -124,6 +239,16 @@ class Weight:
         return None if edited else self._raw(start, stop)
 
     def _raw(self, start: int, stop: int | None) -> NDArray[np.uint8] | None:
+        rows = self._raw_rows(start, stop)
+        if rows is None or self.columns is None:
+            return rows
+        if self.dtype not in FLOATS:
+            return None  # columns of other blocks would come apart
+        element = np.dtype(f"u{FLOATS[self.dtype]}")
+        values = np.ascontiguousarray(rows).view(element)
+        return np.ascontiguousarray(values[:, self.columns.index(values.shape[1])]).view(np.uint8)
+
+    def _raw_rows(self, start: int, stop: int | None) -> NDArray[np.uint8] | None:
         row_bytes = self._row_bytes()
         if row_bytes is None or (self.transposed and self.dtype not in FLOATS):
             return None
@@ -134,45 +259,44 @@ class Weight:
                 for part in self._parts(row_bytes)
             ]
             return np.ascontiguousarray(np.concatenate(parts, axis=1)).view(np.uint8)
+        wanted = self._source_rows(start, stop)
         if self.bytes_edit is not None:
-            return self._stored().reshape(-1, row_bytes)[self._source_rows(start, stop)]
-        first, last = self._part_rows(self.stored_dims)
-        if self.order is not None:
-            return self._ordered_rows(row_bytes, first, last, start, stop)
-        stop = last - first if stop is None else min(stop, last - first)
-        begin, size = (first + start) * row_bytes, max(stop - start, 0) * row_bytes
-        return self.container.read(self.entry.name, begin, size).reshape(-1, row_bytes)
+            return self._stored().reshape(-1, row_bytes)[wanted]
+        if isinstance(wanted, slice):
+            begin, size = wanted.start * row_bytes, max(wanted.stop - wanted.start, 0) * row_bytes
+            return self._read(begin, size).reshape(-1, row_bytes)
+        if not wanted.size:
+            return np.empty((0, row_bytes), np.uint8)
+        # From the first to the last of the stored rows they are.
+        low, high = int(wanted.min()), int(wanted.max()) + 1
+        stored = self._read(low * row_bytes, (high - low) * row_bytes)
+        return stored.reshape(-1, row_bytes)[wanted - low]
 
     def _source_rows(self, start: int, stop: int | None) -> slice | NDArray[np.int64]:
         """Which rows of the whole tensor, turned where it is to be turned, the canonical rows start … stop are."""
-        first, last = self._part_rows(self.stored_dims[::-1] if self.transposed else self.stored_dims)
-        if self.order is not None:
-            return first + self.order.index(last - first)[start:stop]
-        return slice(first + start, last if stop is None else min(first + stop, last))
+        whole = self.stored_dims[::-1] if self.transposed else self.stored_dims
+        part = self._part_of(whole)
+        rows = part.count if part is not None else whole[0] if whole else 1
+        stop = rows if stop is None else min(stop, rows)
+        first = 0 if part is None else part.first
+        scattered = part is not None and part.groups > 1
+        if self.order is None and not scattered:
+            return slice(first + start, first + stop)
+        index = np.arange(rows) if self.order is None else self.order.index(rows)
+        wanted: NDArray[np.int64] = index[start:stop]
+        return part.index()[wanted] if scattered and part is not None else first + wanted
 
     def _parts(self, row_bytes: int) -> list[tuple[int, int]]:
         """The stored bytes cut into ranges of whole rows, (first, after the last)."""
         step = max(1, TURNED_AT_ONCE // row_bytes) * row_bytes
-        return [(begin, min(begin + step, self.entry.nbytes)) for begin in range(0, self.entry.nbytes, step)]
+        return [(begin, min(begin + step, self.nbytes)) for begin in range(0, self.nbytes, step)]
 
     def _stored_rows(self, part: tuple[int, int], row_bytes: int) -> NDArray[np.uint8]:
         """The stored rows of a range of bytes, uint8 [rows, bytes a row]."""
         begin, end = part
         if self.bytes_edit is not None:
             return self._stored()[begin:end].reshape(-1, row_bytes)
-        return self.container.read(self.entry.name, begin, end - begin).reshape(-1, row_bytes)
-
-    def _ordered_rows(
-        self, row_bytes: int, first: int, last: int, start: int, stop: int | None
-    ) -> NDArray[np.uint8]:
-        """Canonical rows of a reordered matrix, reading from the first to the last of the stored rows they are."""
-        assert self.order is not None
-        wanted = self.order.index(last - first)[start:stop]
-        if not wanted.size:
-            return np.empty((0, row_bytes), np.uint8)
-        low, high = int(wanted.min()), int(wanted.max()) + 1
-        stored = self.container.read(self.entry.name, (first + low) * row_bytes, (high - low) * row_bytes)
-        return stored.reshape(-1, row_bytes)[wanted - low]
+        return self._read(begin, end - begin).reshape(-1, row_bytes)
 
     def values(self, start: int = 0, stop: int | None = None, device: Device = "cpu") -> Tensor:
         """Canonical rows start … stop as float32, [rows, C] ([rows] of a vector).
@@ -200,14 +324,15 @@ class Weight:
         which the stored rows behind them need not be decoded."""
         block = blocks.block_format(self.dtype)
         edited = self.bytes_edit is not None or any(edit.touches(0, rows) for edit in self.values_edits)
-        if not self.transposed or edited or len(self.stored_dims) != 2 or not block.block_size:
+        plain = self.transposed and self.columns is None and not edited
+        if not plain or len(self.stored_dims) != 2 or not block.block_size:
             return self.values(0, rows)
         count, width = min(columns, self.stored_dims[0]), self.stored_dims[1]
         row_bytes = self._row_bytes()
         whole_blocks = -(-count * width // block.block_size)  # where they run on from row to row
         dims = (whole_blocks * block.block_size,) if row_bytes is None else (count, width)
         size = whole_blocks * block.type_size if row_bytes is None else count * row_bytes
-        data = torch.from_numpy(self.container.read(self.entry.name, 0, size))
+        data = torch.from_numpy(self._read(0, size))
         stored = blocks.decode(self.dtype, data, dims).view(-1)[: count * width].view(count, width)
         return stored[:, self._source_rows(0, rows)].T
 
@@ -236,6 +361,12 @@ class Weight:
         if raw is not None:
             dims = (len(raw), *self.dims[1:])
             return decode(self.dtype, _on(device, raw), dims)
+        values = self._decoded_rows(decode, start, stop, device)
+        if self.columns is None:
+            return values
+        return values[:, self.columns.index(values.shape[1])].contiguous()
+
+    def _decoded_rows(self, decode: blocks.Decoder, start: int, stop: int | None, device: Device) -> Tensor:
         row_bytes, wanted = self._row_bytes(), self._source_rows(start, stop)
         if self.transposed and row_bytes is not None:
 
@@ -249,25 +380,22 @@ class Weight:
         return (whole.T if self.transposed else whole)[wanted].contiguous()
 
     def _stored(self) -> NDArray[np.uint8]:
-        """All bytes of the tensor in file order."""
-        data = self.container.read(self.entry.name, 0, self.entry.nbytes)
+        """All bytes of the stored matrix in file order."""
+        data = self._read(0, self.nbytes)
         return data if self.bytes_edit is None else self.bytes_edit(data)
 
-    def _part_rows(self, whole: tuple[int, ...]) -> tuple[int, int]:
-        """First row and the row after the last of this weight in the whole tensor."""
-        rows = whole[0] if whole else 1
-        if self.part is None or rows != sum(self.part[1]):
-            return 0, rows
-        which, sizes = self.part
-        return sum(sizes[:which]), sum(sizes[: which + 1])
+    def _part_of(self, whole: tuple[int, ...]) -> Part | None:
+        """The part of the whole tensor that this weight is; None where it is all of it."""
+        part = self.part
+        return None if part is None or not whole or whole[0] != part.total else part
 
     def _row_bytes(self) -> int | None:
         rows = self.stored_dims[0] if self.stored_dims else 1
         columns = math.prod(self.stored_dims[1:])
         block = blocks.block_format(self.dtype)
-        if self.dtype == "APR_Q8" or rows == 0 or self.entry.nbytes == 0 or self.entry.nbytes % rows:
+        if self.dtype == "APR_Q8" or rows == 0 or self.nbytes == 0 or self.nbytes % rows:
             return None
-        row_bytes = self.entry.nbytes // rows
+        row_bytes = self.nbytes // rows
         if row_bytes % block.type_size or row_bytes // block.type_size != -(-columns // block.block_size):
             return None
         return row_bytes

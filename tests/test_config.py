@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from fixtures import build, faults, model_spec
 from fixtures.memory import MemoryContainer
 from rosetta.architectures import find_architecture
-from rosetta.config import Value, canonical_config
-from rosetta.containers.huggingface_settings import huggingface_settings
+from rosetta.config import Value, canonical_config, read_config
+from rosetta.containers.huggingface.settings import huggingface_settings
 from rosetta.errors import DamagedFileError, RosettaError, UnsupportedError
 from rosetta.rope_scaling import RopeScaling
 
@@ -119,10 +119,16 @@ def test_an_explicit_null_of_kv_heads_means_all_heads(name: str) -> None:
     assert config["attention.head_count_kv"].value == 8
 
 
-def test_a_window_of_some_layers_is_refused() -> None:
-    stated = {"use_sliding_window": True, "sliding_window": 64, "max_window_layers": 3}
-    with pytest.raises(UnsupportedError, match="some layers only"):
-        huggingface_config(stated, "qwen2")
+def test_a_window_of_some_layers_names_them() -> None:
+    stated = {
+        "use_sliding_window": True,
+        "sliding_window": 64,
+        "max_window_layers": 3,
+        "num_hidden_layers": 4,
+    }
+    config = huggingface_config(stated, "qwen2")
+    assert config["attention.sliding_window"].value == 64
+    assert config["attention.sliding_window_pattern"].value == (False, False, False, True)
 
 
 def test_gpt2_can_switch_its_attention_scale_off() -> None:
@@ -374,3 +380,19 @@ def test_any_settings_give_a_config_or_one_clear_error(stated: dict[str, Any], k
         assert config[key].value > 0
     epsilon = config[own.epsilon_key].value
     assert 0 <= epsilon < np.inf
+
+
+def test_what_a_file_states_and_nothing_computes_is_kept_by_name() -> None:
+    """A llama folder with a softcap and eight experts is no plain llama, though its runtime takes it for one."""
+    stated = {**REQUIRED, "attn_logit_softcapping": 50.0, "expert_used_count": 2, "rope.freq_base": 10000.0}
+    container = MemoryContainer(stated, {}, kind="huggingface")
+    own = find_architecture("llama")
+    assert own is not None
+    config, unheeded = read_config(container, own, {}, {})
+    assert "attn_logit_softcapping" not in config
+    assert {setting.key: setting.value for setting in unheeded} == {
+        "attn_logit_softcapping": 50.0,
+        "expert_used_count": 2,
+    }
+    neutral = {**REQUIRED, "attn_logit_softcapping": None, "attention.scale_by_inverse_layer": False}
+    assert read_config(MemoryContainer(neutral, {}, kind="huggingface"), own, {}, {})[1] == ()

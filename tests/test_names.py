@@ -104,7 +104,8 @@ def test_every_weight_of_an_architecture_is_a_name_of_gguf_py(name: str) -> None
         ),
         2,
     )  # fmt: skip
-    ours = {f"blk.{{bid}}.{tensor}" for tensor in own.layer_dims(config)} | set(own.global_dims(config))
+    dims = own.graph(lambda layer: config, 1).dims
+    ours = {tensor.replace("blk.0.", "blk.{bid}.") for tensor in dims}
     split = {
         "blk.{bid}.attn_q",
         "blk.{bid}.attn_k",

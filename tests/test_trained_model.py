@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from fixtures.bench.speed_pair import unquantised
 from fixtures.comparing import compared_files
 from fixtures.oracles import llamacpp_ids, llamacpp_logits
-from rosetta.bench.speed_pair import unquantised
 from rosetta.containers import open_container
 from rosetta.containers.container import TensorInput
-from rosetta.containers.gguf_writer import write_gguf
+from rosetta.containers.gguf.writer import write_gguf
 from rosetta.model import open_model
 from rosetta.tokenizer import load_tokenizer
 from rosetta.transformer import Transformer

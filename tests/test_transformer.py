@@ -18,9 +18,10 @@ from fixtures.faults import Fault
 from fixtures.oracles import llamacpp_logits
 from fixtures.stages import transformers_stages
 from fixtures.weights import state_dict
-from rosetta.architectures import INTERLEAVED, all_architectures
+from rosetta.architectures import INTERLEAVED
 from rosetta.model import Model, open_model
-from rosetta.transformer import NotComputable, Step, Transformer, plan, stage_name
+from rosetta.ops.op import NotComputable, Step
+from rosetta.transformer import Transformer, inputs_of
 from rosetta.weight_cache import WeightCache
 
 NAMES = ("llama", "mistral", "qwen2", "qwen3", "gpt2")
@@ -336,40 +337,18 @@ def test_hooks_hear_every_stage_in_order_until_they_are_taken_off(tmp_path: Path
 class Recording(Step):
     """A step that remembers what was read."""
 
-    def __init__(
-        self, model: Model, layer: int | None, inputs: Mapping[str, Tensor], cache: WeightCache
-    ) -> None:
+    def __init__(self, model: Model, layer: int | None, cache: WeightCache) -> None:
         self.keys: set[str] = set()
         self.read: set[str] = set()
-        super().__init__(_Watched(model, self.keys), layer, _Inputs(inputs), cache)  # type: ignore[arg-type]
-
-    def source(self, name: str) -> Any:
-        self.read.add(name)
-        return super().source(name)
-
-
-class _Watched:
-    """A model whose config says which keys were asked for."""
-
-    def __init__(self, model: Model, keys: set[str]) -> None:
-        self._model, self._keys = model, keys
+        super().__init__(model, layer, cache)
 
     def __getitem__(self, key: str) -> Any:
-        self._keys.add(key)
-        return self._model[key]
+        self.keys.add(key)
+        return super().__getitem__(key)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-
-class _Inputs(dict[str, Tensor]):
-    def __init__(self, values: Mapping[str, Tensor]) -> None:
-        super().__init__(values)
-        self.asked: set[str] = set()
-
-    def __getitem__(self, name: str) -> Tensor:
-        self.asked.add(name)
-        return super().__getitem__(name)
+    def source(self, name: str) -> Any:
+        self.read.add(self.full_name(name))
+        return super().source(name)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -378,27 +357,32 @@ def test_every_operation_declares_exactly_what_it_reads(tmp_path: Path, name: st
     spec = small(name, layers=1, tied=False, rope_scaling=Llama3Scaling() if name == "llama" else None)
     model = open_model(build(tmp_path, spec, "gguf:F16"))
     values: dict[str, Tensor] = {"tokens": torch.tensor(IDS)}
-    stored = {weight.removeprefix("blk.0.") for weight in model.weights}
-    for layer, op in plan(model.architecture).steps(1):
-        step = Recording(model, layer, values, WeightCache())
-        values[op.name] = op.compute(step)
-        if op.name in ("embedding", "residual"):
-            values["stream"] = values[op.name]
-        assert step.keys == set(op.keys), op.name
-        assert set(op.weights) <= step.read, op.name
-        assert step.read == set(op.weights) | (set(op.optional) & stored), op.name
-        assert step.inputs.asked == set(op.inputs), op.name  # type: ignore[attr-defined]
-        assert step.read <= stored, op.name
+    for node in model.graph:
+        step = Recording(model, node.layer, WeightCache())
+        values[node.name] = node.op.compute(step, *inputs_of(node, values))
+        assert step.keys == set(node.keys), node.name
+        assert set(node.required) <= step.read, node.name
+        assert step.read == set(node.required) | (set(node.optional) & set(model.weights)), node.name
 
 
-@pytest.mark.parametrize("architecture", all_architectures(), ids=lambda a: a.name)
-def test_every_input_is_a_stage_before(architecture: Any) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_every_input_is_a_stage_before(tmp_path: Path, name: str) -> None:
     known = {"tokens"}
-    for _, op in plan(architecture).steps(1):
-        assert set(op.inputs) <= known, op.name
-        known |= {op.name} | ({"stream"} if op.name in ("embedding", "residual") else set())
-    assert stage_name(3, "q") == "layers.3.q"
-    assert stage_name(None, "logits") == "logits"
+    for node in open_model(build(tmp_path, small(name), "gguf:F16")).graph:
+        assert set(node.inputs) <= known, node.name
+        known.add(node.name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("chunks", [(1,), (3, 1), (2, 2), (100,)])
+def test_chunks_of_tokens_give_what_all_at_once_give(
+    tmp_path: Path, name: str, chunks: tuple[int, ...]
+) -> None:
+    """Keys and values are carried on, positions go on where the chunk before ended."""
+    model = open_model(build(tmp_path, small(name), "gguf:F32"))
+    whole = stages_of(model, dtype=torch.float64)
+    in_chunks = dict(Transformer(model, dtype=torch.float64, chunks=chunks).stages(IDS))
+    assert_close(in_chunks, whole, 1e-12)
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
@@ -434,8 +418,7 @@ def test_stage_that_cannot_be_computed_names_its_weight(
     with pytest.raises(NotComputable, match=tensor.replace(".", r"\.")) as raised:
         transformer(IDS)
     assert raised.value.tensor == tensor
-    following = [stage_name(layer, op.name) for layer, op in plan(model.architecture).steps(2)]
-    assert following[len(reached)] == stage
+    assert [node.name for node in model.graph][len(reached)] == stage
 
 
 def test_more_rotary_dimensions_than_a_head_has_cannot_be_computed(tmp_path: Path) -> None:

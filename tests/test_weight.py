@@ -17,7 +17,7 @@ from fixtures.dtypes import encode
 from fixtures.memory import MemoryContainer, stored
 from rosetta import blocks
 from rosetta.architectures import INTERLEAVED, SPLIT_HALF
-from rosetta.weight import RowOrder, Weight, same_bytes
+from rosetta.weight import GroupOrder, Part, RowOrder, Weight, same_bytes
 
 Floats = NDArray[np.float32]
 HEADS = st.tuples(
@@ -107,17 +107,30 @@ def layouts(draw: st.DrawFn) -> tuple[Weight, Floats]:
     whole = decoded.T if turned else decoded
     part = None
     if len(shares) > 1:
-        which = draw(st.integers(0, 2))
-        first = unit * sum(shares[:which])
-        part, whole = (which, tuple(unit * n for n in shares)), whole[first : first + unit * shares[which]]
+        which, groups = draw(st.integers(0, 2)), draw(st.sampled_from([1, unit]))
+        part = Part(which, tuple(unit // groups * n for n in shares), groups)
+        starts = np.cumsum([0, *part.sizes])
+        each = whole.reshape(groups, starts[-1], *whole.shape[1:])[:, starts[which] : starts[which + 1]]
+        whole = each.reshape(-1, *whole.shape[1:])
     order = None
     if draw(st.booleans()):
         order = RowOrder(
             head, draw(st.sampled_from([2, 4])), draw(st.sampled_from([INTERLEAVED, SPLIT_HALF]))
         )
         whole = whole[order.index(len(whole))]
-    entry = container.tensors["w"]
-    return Weight("w", container, entry, dtype, dims, turned, part, order), np.ascontiguousarray(whole)
+    columns = None
+    if whole.ndim == 2 and dtype in ("F32", "F16", "BF16") and draw(st.booleans()):
+        columns = GroupOrder(2, 2, 1)
+        whole = whole[:, columns.index(whole.shape[1])]
+    entry, slot = container.tensors["w"], None
+    if draw(st.booleans()):  # between two other matrices of one tensor
+        held = np.concatenate([raw.reshape(-1)[::-1], raw.reshape(-1), raw.reshape(-1)[::-1]])
+        container, slot = MemoryContainer({}, {"w": (dtype, (3, *dims), held)}), (1, 3)
+        entry = container.tensors["w"]
+    found = Weight(
+        "w", container, entry, dtype, dims, turned, slot=slot, part=part, order=order, columns=columns
+    )
+    return found, np.ascontiguousarray(whole)
 
 
 @given(layouts(), st.data())
@@ -149,7 +162,9 @@ def test_sigma_follows_its_weight_through_turning_and_reordering() -> None:
 
 @pytest.mark.parametrize("at_once", [1, 100, 1 << 22])
 @pytest.mark.parametrize("dtype", ["F32", "F16", "Q8_0", "Q6_K"])
-@pytest.mark.parametrize("changes", [{}, {"order": RowOrder(32, 16, SPLIT_HALF)}, {"part": (1, (64, 192))}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"order": RowOrder(32, 16, SPLIT_HALF)}, {"part": Part(1, (64, 192))}]
+)
 def test_a_turned_matrix_is_the_same_however_much_of_it_is_read_at_once(
     monkeypatch: pytest.MonkeyPatch, dtype: str, at_once: int, changes: dict[str, Any]
 ) -> None:
@@ -197,7 +212,7 @@ def test_vectors_scalars_and_empty_tensors_keep_their_dims(dims: tuple[int, ...]
 
 def test_a_fused_tensor_whose_rows_are_not_the_sum_of_its_parts_stays_whole() -> None:
     """Its dims then contradict the config, and the stage says so instead of reading beyond a part."""
-    assert weight(random(10, 4), part=(1, (4, 4, 4))).dims == (10, 4)
+    assert weight(random(10, 4), part=Part(1, (4, 4, 4))).dims == (10, 4)
 
 
 # Equal bytes

@@ -1,18 +1,30 @@
-"""What an architecture is: data. The forward pass reads these fields; nothing else in the program names a model.
-
-Letters: H = embedding length, F = feed-forward length, D = head size, V = vocabulary.
-"""
+"""What an architecture is: data, and the stages of its layers. Nothing else in the program names a model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
-Activation = Literal["silu", "gelu", "gelu_tanh", "relu"]
+from rosetta.architectures.builders import (
+    attention,
+    embedding,
+    feed_forward,
+    head,
+    output_of,
+    scores_of,
+    sequential,
+)
+from rosetta.architectures.readings import Readings, standard_readings
+from rosetta.graph import Graph, SettingsOf, Stage, build_graph
+from rosetta.ops.norm import Norm
+from rosetta.ops.op import Settings
+from rosetta.ops.rotary import INTERLEAVED, SPLIT_HALF, Rotary
 
-# Rotary orders of Q and K rows, as `.apr` numbers them after ggml's GGML_ROPE_TYPE_*.
-INTERLEAVED, SPLIT_HALF = 0, 2
+__all__ = ["INTERLEAVED", "SPLIT_HALF", "Activation", "Architecture", "Default"]
+
+Activation = Literal["silu", "gelu", "gelu_tanh", "relu"]
 
 
 @dataclass(frozen=True)
@@ -49,9 +61,18 @@ class Architecture:
         rope_theta: where the key is missing, by container.
         learned_positions: whether a position table is added to the embedding.
         qk_norm: an RMSNorm over each head of q and k.
+        attention: whether any layer has attention of queries, keys and values.
+        feed_forward: whether any layer has a dense feed-forward network.
+        full_attention_every: of so many layers the last sees all tokens and the others a window, where the file does
+            not say which; 1: all layers are alike.
         conv1d: tensors that a Hugging Face folder stores as `[in, out]` (transformers' Conv1D).
         huggingface: what transformers' config class assumes where config.json lacks a key, under GGUF keys
             (under its own where GGUF has none).
+        settings: reads the settings that not every architecture has, with the `SettingsReader` that it is given.
+        readings: how stored tensors are read, see `readings.Readings`.
+        names: Hugging Face name of a tensor, less `.weight`, with `{bid}` for the layer -> canonical one, where
+            gguf-py's tables say otherwise or nothing.
+        before, layer, after: the stages before the layers, of layer n with its settings, after so many layers.
     """
 
     name: str
@@ -65,56 +86,56 @@ class Architecture:
     rope_theta: Default = Default(apr=10000.0, gguf=10000.0, huggingface=10000.0)
     learned_positions: bool = False
     qk_norm: bool = False
+    attention: bool = True
+    feed_forward: bool = True
+    full_attention_every: int = 1
     conv1d: frozenset[str] = frozenset()
     huggingface: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    settings: Callable[[Any], None] = lambda read: None
+    readings: Readings = standard_readings
+    names: Mapping[str, str] = field(default_factory=dict, hash=False)
+    before: Callable[[Architecture], list[Stage]] = lambda a: embedding(positions=a.learned_positions)
+    layer: Callable[[Architecture, Settings, int], list[Stage]] = lambda a, c, n: decoder_layer(a, c, n)
+    after: Callable[[Architecture, int], list[Stage]] = lambda a, layers: head(
+        output_of(layers - 1), norm=a.norm_of("output_norm")
+    )
 
     @property
     def epsilon_key(self) -> str:
         """GGUF's key of the norm epsilon, without the architecture."""
         return "attention.layer_norm_rms_epsilon" if self.norm == "rms" else "attention.layer_norm_epsilon"
 
-    def global_dims(self, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-        """Row-major dims that the config demands of the tensors outside the layers; -1 where any size will do.
+    def norm_of(self, stem: str) -> Norm:
+        """The norm of a stage, whose tensors are named so."""
+        return Norm(stem, self.epsilon_key)
 
-        A key is optional where the model computes without it.
+    def graph(self, settings_of: SettingsOf, layers: int) -> Graph:
+        """The forward pass of a model of this architecture.
+
+        Args:
+            settings_of: its settings, layer by layer.
+            layers: how many.
         """
-        hidden, vocab = config["embedding_length"], config["vocab_size"]
-        dims: dict[str, tuple[int, ...]] = {
-            "token_embd.weight": (vocab, hidden),
-            "output_norm.weight": (hidden,),
-            "output.weight": (vocab, hidden),
-        }
-        if self.norm == "layer":
-            dims["output_norm.bias"] = (hidden,)
-        if self.learned_positions:
-            dims["position_embd.weight"] = (-1, hidden)
-        if self.rope is not None:
-            dims["rope_freqs.weight"] = (config["rope.dimension_count"] // 2,)
-        return dims
+        return build_graph(
+            self.before(self),
+            (self.layer(self, settings_of(n), n) for n in range(layers)),
+            self.after(self, layers),
+            settings_of,
+        )
 
-    def layer_dims(self, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-        """Row-major dims that the config demands of one layer's tensors, named without `blk.N.`."""
-        hidden, ffn = config["embedding_length"], config["feed_forward_length"]
-        query = config["attention.head_count"] * config["attention.key_length"]
-        key = config["attention.head_count_kv"] * config["attention.key_length"]
-        value = config["attention.head_count_kv"] * config["attention.value_length"]
-        context = config["attention.head_count"] * config["attention.value_length"]
-        matrices = {
-            "attn_q": (query, hidden),
-            "attn_k": (key, hidden),
-            "attn_v": (value, hidden),
-            "attn_output": (hidden, context),
-            **({"ffn_gate": (ffn, hidden)} if self.gated else {}),
-            "ffn_up": (ffn, hidden),
-            "ffn_down": (hidden, ffn),
-        }
-        dims: dict[str, tuple[int, ...]] = {f"{name}.weight": size for name, size in matrices.items()}
-        dims |= {f"{name}.bias": size[:1] for name, size in matrices.items()}  # llama may have them too
-        for norm in ("attn_norm", "ffn_norm"):
-            dims[f"{norm}.weight"] = (hidden,)
-            if self.norm == "layer":
-                dims[f"{norm}.bias"] = (hidden,)
-        if self.qk_norm:
-            for norm in ("attn_q_norm", "attn_k_norm"):
-                dims[f"{norm}.weight"] = (config["attention.key_length"],)
-        return dims
+
+def decoder_layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
+    """A layer of the llama family: attention, then a feed-forward network."""
+    head_norm = partial(
+        Norm, epsilon=a.epsilon_key, width=("attention.key_length",), kind="rms", optional=True, bias=False
+    )
+    return sequential(
+        output_of(n - 1),
+        attention(
+            norm=a.norm_of("attn_norm"),
+            rope=None if a.rope is None else Rotary(a.rope),
+            head_norm=head_norm if a.qk_norm else None,
+            scores=scores_of(c),
+        ),
+        feed_forward(norm=a.norm_of("ffn_norm"), gated=a.gated),
+    )

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from rosetta.cli.checkout import load_fixtures
 from rosetta.cli.terminal import STDOUT, Terminal, check_target, deliver, show
 from rosetta.errors import UsageError
 
@@ -19,7 +20,7 @@ def command(app: typer.Typer) -> None:
     """Add the command to the program."""
     bench = typer.Typer(rich_markup_mode=None)
     bench.callback(
-        help="Measure rosetta itself: faults in a checkout of its repository, speed anywhere.",
+        help="Measure rosetta itself, in a checkout of its repository.",
         no_args_is_help=True,
     )(_nothing)
     bench.command("faults", short_help="Plant faults in models and count what is found.")(faults)
@@ -60,11 +61,9 @@ def faults(
     names = [name.strip() for name in (kinds or "").split(",") if name.strip()]
     if kinds is not None and not names:
         raise UsageError("--kinds names none")
-    from rosetta.bench.checkout import load_fixtures
-
     load_fixtures()
-    from rosetta.bench.faults import chosen_kinds, run_faults  # imports torch and fixtures: not before now
-    from rosetta.bench.table import render, to_json
+    from fixtures.bench.faults import chosen_kinds, run_faults  # imports torch and fixtures: not before now
+    from fixtures.bench.table import render, to_json
 
     wanted = chosen_kinds(names)
     with Terminal() as listener:
@@ -118,9 +117,10 @@ def speed(
         raise UsageError("--keep keeps one pair in --folder DIR", remedy="name a folder, and no --scaling")
     if folder is not None and not keep and not folder.is_dir():
         raise UsageError("is no folder", file=folder, remedy="make it first")
-    from rosetta.bench.speed import place_for, run_growth, run_speed  # imports numpy: not before now
-    from rosetta.bench.speed_shapes import shape_of
-    from rosetta.bench.speed_table import render, to_json
+    load_fixtures()
+    from fixtures.bench.speed import place_for, run_growth, run_speed  # imports numpy: not before now
+    from fixtures.bench.speed_shapes import shape_of
+    from fixtures.bench.speed_table import render, to_json
 
     chosen = shape_of(shape or (GROWING_SHAPE if scaling else REPORTED_SHAPE))
     if tokens > chosen.context:

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 from rosetta.compare.settings import agree
 from rosetta.model import Model
-
-WINDOW = "attention.sliding_window"
-# Settings of which one token shows nothing: it is at position 0, which no rotation turns, and attends to itself alone.
-NEED_TWO_TOKENS = {
-    "rope.freq_base": "the rotary base",
-    "rope.scaling": "rope scaling",
-    "rope.dimension_count": "the rotated dimensions",
-    "rope.type": "the rotary order",
-    "attention.scale": "the attention scale",
-}
+from rosetta.settings_table import KEYS, Prompt
 
 
 def tokens_needed(left: Model, right: Model) -> dict[str, int]:
     """For each setting in which two models differ and that needs more than one token, how many it needs."""
     needed = {}
-    for key in (*NEED_TWO_TOKENS, WINDOW):
-        if key not in left.config or key not in right.config or agree(key, left[key], right[key]):
+    for row in KEYS:
+        held = row.key in left.config and row.key in right.config
+        if row.prompt is Prompt.ANY or not held or agree(row.key, left[row.key], right[row.key]):
             continue
-        windows = [w for w in (left[key], right[key]) if w] if key == WINDOW else []
-        needed[key] = min(windows) + 1 if key == WINDOW else 2
+        needed[row.key] = 2
+        if row.prompt is Prompt.PAST_WINDOW:
+            needed[row.key] = min(width for width in (left[row.key], right[row.key]) if width) + 1
     return needed
 
 

@@ -5,14 +5,15 @@ Letters: T = tokens, N = heads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from torch import Tensor
 
-from rosetta.attention import of_heads
-from rosetta.transformer import Op, Transformer
+from rosetta.graph import Node
+from rosetta.ops.attention import of_heads
+from rosetta.runtimes.runtime import Runtime
 
 Result = TypeVar("Result")
 
@@ -52,16 +53,15 @@ Value = Tensor | InParts
 
 
 def computed_in_parts(
-    side: Transformer, layer: int | None, op: Op, values: Mapping[str, Tensor], heads: Sequence[range]
+    runtime: Runtime, node: Node, inputs: Sequence[Tensor], heads: Sequence[range]
 ) -> InParts:
     """A stage computed from these inputs whenever some of its heads are asked for."""
-    inputs, total = {name: values[name] for name in op.inputs}, heads[-1].stop
-    tokens = len(inputs[op.inputs[0]])
+    total, tokens = heads[-1].stop, len(inputs[0])
 
     def of(some: range) -> Tensor:
-        return side.compute(layer, op, {name: of_heads(x, some, total) for name, x in inputs.items()})
+        return runtime.compute(node, [of_heads(x, some, total) for x in inputs])
 
-    return InParts((total, tokens, tokens), heads, of, side.cache.device)
+    return InParts((total, tokens, tokens), heads, of, runtime.cache.device)
 
 
 def seen_by(value: Value, some: range, total: int) -> Tensor:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rosetta.compare.metrics import sum_of_squares
 from rosetta.compare.results import LocalError
+from rosetta.workers import sum_of_squares
 
 # An element beyond this many σ, or a stage whose rms is beyond this many times its prediction, is a fault.
 # Clean pairs stay below 4.8 and 1.21 (docs/noise.md, "Constants").

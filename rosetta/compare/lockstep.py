@@ -5,19 +5,22 @@ Nothing is kept but the current layer, so memory grows with the largest layer an
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
 
-from rosetta.compare.in_parts import Value
+from rosetta.compare.in_parts import InParts, Value
 from rosetta.compare.listener import Listener
 from rosetta.compare.metrics import Metrics, difference, ends, largest_gap, rms
 from rosetta.compare.outcome import Outcome
 from rosetta.compare.pair import ModelPair, Twin
+from rosetta.compare.pairing import Role
 from rosetta.compare.results import NonFinite, Side, StageDetail, StageDiff, Status
+from rosetta.graph import Node
 from rosetta.model import Model
-from rosetta.transformer import Op, stage_name
+from rosetta.ops.op import NotComputable
 from rosetta.weight import Weight
 
 SIDES: tuple[Side, Side] = ("left", "right")
@@ -26,9 +29,7 @@ SIDES: tuple[Side, Side] = ("left", "right")
 class Diagnoser(Protocol):
     """What the lockstep asks for the cause of a faulty stage."""
 
-    def examine(
-        self, layer: int | None, op: Op, subject_op: Op, pair: ModelPair, outcome: Outcome
-    ) -> tuple[Model, Model] | None:
+    def examine(self, node: Node, pair: ModelPair, outcome: Outcome) -> tuple[Model, Model] | None:
         """The (reference, subject) with the repairs that explain the fault in place; None where none does."""
         ...
 
@@ -86,71 +87,64 @@ class Lockstep:
         pair = self.stored
         pair.start(tokens)
         layers = max(pair.reference.model.block_count, pair.subject.model.block_count)
-        ours = {
-            op.name: op
-            for op in (*pair.subject.plan.before, *pair.subject.plan.layer, *pair.subject.plan.after)
-        }
-        theirs = {
-            op.name
-            for op in (*pair.reference.plan.before, *pair.reference.plan.layer, *pair.reference.plan.after)
-        }
         last = None
-        for layer, op in pair.reference.plan.steps(layers):
-            if layer != last:
-                what, done = ("the head", layers) if layer is None else (f"layer {layer}", layer)
+        for node in pair.reference.graph:
+            if node.layer != last:
+                what, done = (
+                    ("the head", layers) if node.layer is None else (f"layer {node.layer}", node.layer)
+                )
                 self.listener.working(what, done, layers)
-                last = layer
-            if op.name not in ours:
-                self._skip(layer, op, reference_has_it=True)
+                last = node.layer
+            if node.name not in pair.subject.graph:
+                self._skip(node, "reference")
                 continue
-            self._stage(layer, op, ours[op.name])
+            self._stage(node)
             if self.stop_at_first and self.result.faulty_over:
                 self.result.stopped = True
                 break
-        extra = [op for op in pair.subject.plan.layer if op.name not in theirs]
-        for layer in range(0 if self.result.stopped else pair.subject.model.block_count):
-            for op in extra:
-                self._skip(layer, op, reference_has_it=False)
         if not self.result.stopped:
-            self.result.logits = (pair.values.get("logits"), pair.subject_values.get("logits"))
+            for node in pair.subject.graph:
+                absent = node.layer is not None and node.layer >= pair.subject.model.block_count
+                if node.name not in pair.reference.graph and not absent:
+                    self._skip(node, "subject")
+            self.result.logits = _whole(
+                pair.reference.values.get("logits"), pair.subject.values.get("logits")
+            )
         return self.result
 
-    def _stage(self, layer: int | None, op: Op, subject_op: Op) -> None:
-        name = stage_name(layer, op.name)
-        outcome = self.stored.run(layer, op, subject_op)
-        fixed = self._repaired_outcome(layer, op, subject_op, outcome)
-        stage, over = self._judge(name, layer, op, outcome)
+    def _stage(self, node: Node) -> None:
+        outcome = self.stored.run(node.name)
+        fixed = self._repaired_outcome(node, outcome)
+        stage, over = self._judge(node, outcome)
         if stage.status == "faulty":
             self._fault_seen = True
             if outcome.local is None or self._exceeds(outcome.local.max_diff, outcome.reference):
-                self.result.faulty_over.append(name)
+                self.result.faulty_over.append(node.name)
         self.result.stages.append(stage)
         if over:
-            self.result.over_threshold.append(name)
-        self.stored.advance(op, outcome)
+            self.result.over_threshold.append(node.name)
+        self.stored.advance(node.name, outcome)
         self.stored.forget()
         if self.repaired is not None and fixed is not None:
             if over and (fixed.absent or (fixed.comparable and not fixed.faulty and not self._over(fixed))):
-                self.result.brought_back.append(name)
-            self.repaired.advance(op, fixed)
+                self.result.brought_back.append(node.name)
+            self.repaired.advance(node.name, fixed)
             self.repaired.forget()
 
-    def _repaired_outcome(
-        self, layer: int | None, op: Op, subject_op: Op, outcome: Outcome
-    ) -> Outcome | None:
+    def _repaired_outcome(self, node: Node, outcome: Outcome) -> Outcome | None:
         """What the stage gives with all repairs in place, a new one among them where its fault is explained; None
         while there are none."""
         pair, open_fault = self.stored, outcome
         if self.repaired is not None:
             pair = self.repaired
-            open_fault = pair.run(layer, op, subject_op, Twin(self.stored, outcome))
+            open_fault = pair.run(node.name, Twin(self.stored, outcome))
         if self.diagnoser is not None and open_fault.faulty:
-            name, layers = stage_name(layer, op.name), self.stored.reference.model.block_count
-            self.listener.working(f"diagnosing {name}", layer or 0, layers)
-            models = self.diagnoser.examine(layer, op, subject_op, pair, open_fault)
+            layers = self.stored.reference.model.block_count
+            self.listener.working(f"diagnosing {node.name}", node.layer or 0, layers)
+            models = self.diagnoser.examine(node, pair, open_fault)
             if models is not None:
                 self.repaired = pair.with_models(*models)
-                return self.repaired.run(layer, op, subject_op, Twin(pair, open_fault))
+                return self.repaired.run(node.name, Twin(pair, open_fault))
         return None if self.repaired is None else open_fault
 
     def _limit(self, size: float) -> float:
@@ -167,17 +161,17 @@ class Lockstep:
             return True
         assert outcome.reference is not None
         assert outcome.subject is not None
-        subject = outcome.subject.to(self.stored.reference.cache.device)
+        subject = self.stored.reference.moved(outcome.subject)
         return self._exceeds(largest_gap(subject, outcome.reference), outcome.reference)
 
-    def _judge(self, name: str, layer: int | None, op: Op, outcome: Outcome) -> tuple[StageDiff, bool]:
+    def _judge(self, node: Node, outcome: Outcome) -> tuple[StageDiff, bool]:
         """The stage's row in the report, and whether it is over the threshold."""
-        left_is_subject = self.stored.reference_side == "right"
         a, b = outcome.reference, outcome.subject
         metrics: Metrics | None = None
         if outcome.comparable and a is not None and b is not None:
-            b = b.to(self.stored.reference.cache.device)
-            metrics = difference(b, a, left_is_subject, token_axis=1 if op.by_head else 0)
+            b = self.stored.reference.moved(b)
+            left_is_subject = self.stored.reference_side == "right"
+            metrics = difference(b, a, left_is_subject, token_axis=node.op.token_axis)
         over = metrics is None or metrics.max_diff > self._limit(metrics.size)
         status: Status = "ok"
         if outcome.unrecorded:
@@ -186,12 +180,13 @@ class Lockstep:
             status = "faulty"
         elif over:
             status = "carried" if self._fault_seen else "drift"
-        left, right = (b, a) if left_is_subject else (a, b)
-        counts = outcome.nonfinite[::-1] if left_is_subject else outcome.nonfinite
+        values = self.stored.lanes.with_both(a, b).by_side()
+        counts = self.stored.lanes.with_both(*outcome.nonfinite).by_side()
+        left, right = values["left"], values["right"]
         stage = StageDiff(
-            name=name,
-            layer=layer,
-            op=op.name,
+            name=node.name,
+            layer=node.layer,
+            op=node.stage,
             status=status,
             left_dims=None if left is None else list(left.shape),
             right_dims=None if right is None else list(right.shape),
@@ -203,60 +198,59 @@ class Lockstep:
             by_token=None if metrics is None else list(metrics.by_token),
             worst=metrics.worst if metrics else None,
             local=outcome.local,
-            nonfinite=NonFinite(left=counts[0], right=counts[1]),
-            detail=self._detail(layer, op, outcome, left, right, metrics),
+            nonfinite=NonFinite(left=counts["left"], right=counts["right"]),
+            detail=self._detail(node, outcome, left, right, metrics),
         )
         return stage, over
 
     def _detail(
-        self,
-        layer: int | None,
-        op: Op,
-        outcome: Outcome,
-        left: Value | None,
-        right: Value | None,
-        metrics: Metrics | None,
+        self, node: Node, outcome: Outcome, left: Value | None, right: Value | None, metrics: Metrics | None
     ) -> StageDetail:
-        subject_side: Side = "left" if self.stored.reference_side == "right" else "right"
-        sides = {"reference": self.stored.reference_side, "subject": subject_side}
-        models = {
-            sides["reference"]: self.stored.reference.model,
-            sides["subject"]: self.stored.subject.model,
-        }
-        prefix = "" if layer is None else f"blk.{layer}."
+        lanes = self.stored.lanes
+        models = lanes.each(lambda lane: lane.model).by_side()
         dims = []
-        for name in (*op.weights, *op.optional):
-            left_weight, right_weight = (models[side].weights.get(prefix + name) for side in SIDES)
+        for name in node.tensors:
+            left_weight, right_weight = (models[side].weights.get(name) for side in SIDES)
             if left_weight or right_weight:
-                dims.append((prefix + name, _dims(left_weight), _dims(right_weight)))
+                dims.append((name, _dims(left_weight), _dims(right_weight)))
         return StageDetail(
             left_ends=None if left is None else ends(left),
             right_ends=None if right is None else ends(right),
             worst=metrics.spots if metrics else [],
             weight_dims=dims,
-            not_computable={sides[role]: str(reason) for role, reason in outcome.reasons.items()},
+            not_computable={lanes.side(role): str(reason) for role, reason in outcome.reasons.items()},
         )
 
-    def _skip(self, layer: int | None, op: Op, reference_has_it: bool) -> None:
+    def _skip(self, node: Node, role: Role) -> None:
         """A stage that one architecture lacks: the side that has it goes on by itself."""
-        side = self.stored.reference if reference_has_it else self.stored.subject
-        values = self.stored.values if reference_has_it else self.stored.subject_values
+        pair = self.stored
+        lane = pair.reference if role == "reference" else pair.subject
         dims: list[int] | None = None
-        if reference_has_it and all(name in values for name in op.inputs):
-            value = side.compute(layer, op, values)
-            values[op.name], dims = value, list(value.shape)
-            side.cache.clear()
-        left_has_it = reference_has_it == (self.stored.reference_side == "left")
+        if role == "reference" and lane.has_inputs(node):
+            with suppress(NotComputable):  # what needs it will say so
+                value = lane.computed(node, lane.values)
+                lane.values[node.name], dims = value, list(value.shape)
+            lane.runtime.cache.clear()
+        of_sides = pair.lanes.with_both(
+            dims if role == "reference" else None, dims if role == "subject" else None
+        ).by_side()
         self.result.stages.append(
             StageDiff(
-                name=stage_name(layer, op.name),
-                layer=layer,
-                op=op.name,
+                name=node.name,
+                layer=node.layer,
+                op=node.stage,
                 status="skipped",
-                left_dims=dims if left_has_it else None,
-                right_dims=None if left_has_it else dims,
+                left_dims=of_sides["left"],
+                right_dims=of_sides["right"],
             )
         )
+
+
+def _whole(a: Value | None, b: Value | None) -> tuple[Tensor | None, Tensor | None]:
+    """Two values that are held whole."""
+    assert not isinstance(a, InParts)
+    assert not isinstance(b, InParts)
+    return a, b
 
 
 def _dims(weight: Weight | None) -> list[int] | None:

@@ -7,7 +7,6 @@ Letters: T = tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -17,11 +16,10 @@ from torch import Tensor
 
 from rosetta.compare.in_parts import InParts, Value, each_part
 from rosetta.compare.results import Worst
-from rosetta.workers import spread
+from rosetta.workers import VALUES_AT_ONCE, pieces, spread, sum_of_squares
 
 NEIGHBOURS = 2  # values shown on each side of a worst position
 SPOTS = 3  # worst positions that are shown
-AT_ONCE = 1 << 20  # values judged at a time, whatever the length of the prompt: 8 MiB in float64
 
 Spot = tuple[Worst, list[float], list[float]]
 """A position, and the left and the right values around it."""
@@ -159,8 +157,8 @@ def _largest(parts: list[_Part]) -> Tensor:
 
 
 def _ranges(x: Tensor) -> list[tuple[int, int]]:
-    """A tensor cut along its first dimension, (first, after the last), into about `AT_ONCE` values each."""
-    rows = max(1, AT_ONCE // max(1, math.prod(x.shape[1:])))
+    """A tensor cut along its first dimension, (first, after the last), into about `VALUES_AT_ONCE` values each."""
+    rows = max(1, VALUES_AT_ONCE // max(1, math.prod(x.shape[1:])))
     return [(start, min(start + rows, len(x))) for start in range(0, len(x), rows)]
 
 
@@ -170,11 +168,6 @@ def rms(x: Value) -> float:
     return math.sqrt(math.fsum(each_part(sum_of_squares, x)) / count) if count else 0.0
 
 
-def sum_of_squares(x: Tensor) -> float:
-    """Accumulated in float64."""
-    return math.fsum(spread(lambda part: float(part.double().square().sum()), _pieces(x)))
-
-
 def largest_gap(a: Value, b: Value) -> float:
     """Largest absolute difference of two results on one device."""
     return 0.0 if a is b else max(each_part(lambda x, y: float((x - y).abs().max()), a, b))
@@ -182,7 +175,7 @@ def largest_gap(a: Value, b: Value) -> float:
 
 def count_nonfinite(x: Tensor) -> int:
     """How many values are NaN or infinite."""
-    return sum(spread(_nonfinite, _pieces(x)))
+    return sum(spread(_nonfinite, pieces(x)))
 
 
 def _nonfinite(x: Tensor) -> int:
@@ -198,9 +191,3 @@ def ends(x: Value, count: int = 3) -> tuple[list[float], list[float]]:
 
 def _first(x: Value) -> Tensor:
     return x.first() if isinstance(x, InParts) else x
-
-
-def _pieces(x: Tensor) -> Iterator[Tensor]:
-    """The values in order, `AT_ONCE` at a time."""
-    flat = x.flatten()
-    return (flat[start : start + AT_ONCE] for start in range(0, len(flat), AT_ONCE))

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from rosetta.compare.in_parts import Value
 from rosetta.compare.local_error import Sums, local_error
+from rosetta.compare.pairing import Role
 from rosetta.compare.results import LocalError
-from rosetta.transformer import NotComputable
+from rosetta.ops.op import NotComputable
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Outcome:
     reference: Value | None
     subject: Value | None
     sums: Sequence[Sums] | None
-    reasons: Mapping[str, NotComputable] = field(default_factory=dict)
+    reasons: Mapping[Role, NotComputable] = field(default_factory=dict)
     nonfinite: tuple[int, int] = (0, 0)
     differing: tuple[str, ...] = ()
     absent: bool = False
@@ -98,7 +99,7 @@ class Computed:
     local_subject: Tensor | None
     subject: Tensor | None
     same: bool
-    reasons: Mapping[str, NotComputable]
+    reasons: Mapping[Role, NotComputable]
 
 
 def side_by_side(parts: Sequence[Computed]) -> Computed:

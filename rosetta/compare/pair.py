@@ -14,17 +14,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rosetta.attention import heads_at_once
 from rosetta.compare.in_parts import InParts, Value, computed_in_parts, seen_by
+from rosetta.compare.lane import Lane, tensors
 from rosetta.compare.local_error import Sums
 from rosetta.compare.metrics import count_nonfinite
-from rosetta.compare.noise import Noise
+from rosetta.compare.noise import RoundingOfObserved, RoundingOfPair, local_parts
 from rosetta.compare.outcome import Computed, Outcome, folded, side_by_side
+from rosetta.compare.pairing import Pairing, Role
 from rosetta.compare.results import Side
 from rosetta.compare.weights import WeightPair, compare_weights
+from rosetta.graph import TOKENS, Node
 from rosetta.model import Model
-from rosetta.runtimes.trace import RecordedRun
-from rosetta.transformer import NotComputable, Op, Step, Transformer
+from rosetta.ops.attention import heads_at_once
+from rosetta.ops.op import NotComputable, Rounding, Step
+from rosetta.runtimes.runtime import Runtime
 from rosetta.weight import Weight
 
 Pairs = dict[tuple[Weight, Weight], WeightPair]
@@ -34,175 +37,187 @@ class ModelPair:
     """The reference and the subject, with the stages that both have reached.
 
     Args:
-        reference, subject: the two sides.
-        reference_side: which of left and right the reference is.
+        runtimes: the two sides.
         compared: comparisons of weights made so far, shared between pairs of the same files.
     """
 
-    def __init__(
-        self,
-        reference: Transformer,
-        subject: Transformer,
-        reference_side: Side,
-        compared: Pairs | None = None,
-    ) -> None:
-        self.reference, self.subject, self.reference_side = reference, subject, reference_side
+    def __init__(self, runtimes: Pairing[Runtime], compared: Pairs | None = None) -> None:
+        layers = max(runtimes.reference.model.block_count, runtimes.subject.model.block_count)
+        self.lanes = runtimes.each(lambda runtime: Lane(runtime, runtime.model.graph_of(layers)))
         self.compared: Pairs = {} if compared is None else compared
-        self.values: dict[str, Tensor] = {}
-        self.subject_values: dict[str, Tensor] = {}
-        self.in_parts: dict[str, InParts] = {}
-        self.subject_in_parts: dict[str, InParts] = {}
+
+    @property
+    def reference(self) -> Lane:
+        """The side that is believed."""
+        return self.lanes.reference
+
+    @property
+    def subject(self) -> Lane:
+        """The other one."""
+        return self.lanes.subject
+
+    @property
+    def reference_side(self) -> Side:
+        """Which of left and right the reference is."""
+        return self.lanes.reference_side
+
+    @property
+    def observed(self) -> Runtime | None:
+        """The reference, where it was observed: a recorded run without weights."""
+        return None if self.reference.runtime.computes else self.reference.runtime
 
     def start(self, tokens: list[int]) -> None:
         """Begin a run over the tokens."""
         ids = torch.tensor(tokens, dtype=torch.int64)
-        self.values, self.subject_values = {"tokens": ids}, {"tokens": ids}
-        self.in_parts, self.subject_in_parts = {}, {}
+        for lane in (self.reference, self.subject):
+            lane.values = {TOKENS: ids}
 
     def with_models(self, reference: Model, subject: Model) -> ModelPair:
         """The same run, from the same stages on, by other (repaired) models."""
-        pair = ModelPair(
-            self.reference.with_model(reference),
-            self.subject.with_model(subject),
-            self.reference_side,
-            self.compared,
+        models = self.lanes.with_both(reference, subject)
+        runtimes = self.lanes.with_both(
+            self.reference.runtime.with_model(models.reference),
+            self.subject.runtime.with_model(models.subject),
         )
-        pair.values, pair.subject_values = dict(self.values), dict(self.subject_values)
-        pair.in_parts, pair.subject_in_parts = dict(self.in_parts), dict(self.subject_in_parts)
+        pair = ModelPair(runtimes, self.compared)
+        for lane, own in ((pair.reference, self.reference), (pair.subject, self.subject)):
+            lane.values, lane.handed_on = dict(own.values), own.handed_on
         return pair
-
-    @property
-    def recording(self) -> RecordedRun | None:
-        """The reference, where it is a recorded run without weights."""
-        return self.reference if isinstance(self.reference, RecordedRun) else None
 
     def weight_pair(self, full: str) -> WeightPair | None:
         """The comparison of a weight that both sides have, made once; None where one lacks it."""
-        a, b = (side.model.weights.get(full) for side in (self.reference, self.subject))
+        a, b = (lane.model.weights.get(full) for lane in (self.reference, self.subject))
         if a is None or b is None:
             return None
         key = (replace(a, name=""), replace(b, name=""))
         if key not in self.compared:
-            cache = self.reference.cache
+            cache = self.reference.runtime.cache
             self.compared[key] = compare_weights(a, b, cache.device, cache.kept)
         return self.compared[key]
 
     def has_compared(self, full: str) -> bool:
         """Whether `weight_pair` has the answer already."""
-        a, b = (side.model.weights.get(full) for side in (self.reference, self.subject))
+        a, b = (lane.model.weights.get(full) for lane in (self.reference, self.subject))
         return a is not None and b is not None and (replace(a, name=""), replace(b, name="")) in self.compared
 
     def forget(self) -> None:
         """Drop the weights that were decoded for the stage at hand."""
-        self.reference.cache.clear()
-        self.subject.cache.clear()
+        self.reference.runtime.cache.clear()
+        self.subject.runtime.cache.clear()
 
-    def run(self, layer: int | None, op: Op, subject_op: Op, twin: Twin | None = None) -> Outcome:
+    def nodes(self, stage: str) -> tuple[Node, Node] | None:
+        """A stage as each side's graph has it, by full name; None where one of them lacks it."""
+        a, b = self.reference.graph.get(stage), self.subject.graph.get(stage)
+        return None if a is None or b is None else (a, b)
+
+    def run(self, stage: str, twin: Twin | None = None) -> Outcome:
         """Compute one stage on both sides, on own inputs and on the reference's, and predict its noise.
 
         Args:
-            layer: of the stage; None outside the layers.
-            op, subject_op: the operation, as each side's architecture has it.
+            stage: its full name.
             twin: the same stage of a run whose models or inputs differ in part.
         """
-        known = None if twin is None else self._from_twin(twin, layer, op, subject_op)
+        nodes = self.nodes(stage)
+        counts = (self.reference.model.block_count, self.subject.model.block_count)
+        if nodes is None or (nodes[0].layer is not None and nodes[0].layer >= max(counts)):
+            return Outcome(None, None, None, absent=True)
+        node, other = nodes
+        known = None if twin is None else self._from_twin(twin, node, other)
         if known is not None:
             return known
-        counts = (self.reference.model.block_count, self.subject.model.block_count)
-        if layer is not None and layer >= max(counts):
-            return Outcome(None, None, None, absent=True)
-        if self.recording is not None and not self.recording.records(layer, op):
-            return self._run_unrecorded(layer, subject_op)
-        pairs = self._weight_pairs(layer, op, subject_op)
-        heads = self._heads_at_once(op, subject_op)
-        if heads and op.by_head:
-            return self._run_in_parts(layer, op, subject_op, heads)
+        if not self.reference.runtime.offers(stage) and self.observed is not None:
+            return self._run_unobserved(other)
+        pairs = self._weight_pairs(node, other)
+        heads = self._heads_at_once(node, other)
+        if heads and node.op.by_head:
+            return self._run_in_parts(node, other, heads)
         if heads:
-            names = {*op.inputs, *subject_op.inputs}
-            parts = [
-                self._of_heads(names, some, heads[-1].stop)._both(layer, op, subject_op, pairs)
-                for some in heads
-            ]
-            return self._judged(layer, op, side_by_side(parts), pairs)
-        return self._judged(layer, op, self._both(layer, op, subject_op, pairs), pairs)
+            names = {*node.inputs, *other.inputs}
+            parts = [self._of_heads(names, some, heads[-1].stop)._both(node, other, pairs) for some in heads]
+            return self._judged(node, side_by_side(parts), pairs)
+        return self._judged(node, self._both(node, other, pairs), pairs)
 
-    def _from_twin(self, twin: Twin, layer: int | None, op: Op, subject_op: Op) -> Outcome | None:
+    def _from_twin(self, twin: Twin, node: Node, other: Node) -> Outcome | None:
         """The outcome, where both sides make of the reference's inputs what they made in the twin: the local error is
         the same then, and only the subject's own inputs may give it another value. None where they do not."""
-        found, inputs = twin.outcome, {*op.inputs, *subject_op.inputs}
+        found, theirs = twin.outcome, twin.pair.nodes(node.name)
         if (
-            found.reasons
+            theirs is None
+            or found.reasons
             or not isinstance(found.reference, Tensor)
             or not isinstance(found.subject, Tensor)
-            or not all(_equal(self.values.get(name), twin.pair.values.get(name)) for name in inputs)
-            or not _reads_alike(self.reference, twin.pair.reference, layer, op)
-            or not _reads_alike(self.subject, twin.pair.subject, layer, subject_op)
+            or not _equal_inputs(self.reference, node, twin.pair.reference, theirs[0])
+            or not _equal_inputs(self.reference, other, twin.pair.reference, theirs[1])
+            or not _reads_alike(self.reference.model, node, twin.pair.reference.model, theirs[0])
+            or not _reads_alike(self.subject.model, other, twin.pair.subject.model, theirs[1])
         ):
             return None
-        if all(_equal(self.subject_values.get(n), twin.pair.subject_values.get(n)) for n in inputs):
+        if _equal_inputs(self.subject, node, twin.pair.subject, theirs[0]) and _equal_inputs(
+            self.subject, other, twin.pair.subject, theirs[1]
+        ):
             return found
-        own_inputs = self._has_own_inputs(op)
+        own_inputs = self._has_own_inputs(node)
         equal = (
             found.sums is not None and not found.sums
         )  # weights and config, which make of one input one value
         if equal and not own_inputs:
             return replace(found, subject=found.reference, nonfinite=(found.nonfinite[0],) * 2)
-        reasons: dict[str, NotComputable] = {}
-        values = self.subject_values if own_inputs else self._for_subject()
-        b = self._compute(self.subject, layer, subject_op, values, reasons, "subject")
+        reasons: dict[Role, NotComputable] = {}
+        values = self.subject.values if own_inputs else self._for_subject()
+        b = _computed(self.subject, other, values, reasons, "subject")
         if b is None:
             return None
         return replace(found, subject=b, nonfinite=(found.nonfinite[0], count_nonfinite(b)))
 
-    def _has_own_inputs(self, op: Op) -> bool:
+    def _has_own_inputs(self, node: Node) -> bool:
         """Whether the subject has come to other inputs of a stage than the reference."""
+        values = self.reference.values
         return any(
-            name in self.values and self._moved(self.values[name]) is not self.subject_values.get(name)
-            for name in op.inputs
+            name in values and self.subject.moved(values[name]) is not self.subject.values.get(name)
+            for name in node.inputs
         )
 
-    def _run_in_parts(self, layer: int | None, op: Op, subject_op: Op, heads: Sequence[range]) -> Outcome:
+    def _run_in_parts(self, node: Node, other: Node, heads: Sequence[range]) -> Outcome:
         """A stage of which only some heads are held at a time: judged as they come, computed anew when asked for."""
-        names = {*op.inputs, *subject_op.inputs}
-        reference = computed_in_parts(self.reference, layer, op, self.values, heads)
-        subject = computed_in_parts(self.subject, layer, subject_op, self.subject_values, heads)
+        names = {*node.inputs, *other.inputs}
+        reference, subject = (
+            computed_in_parts(lane.runtime, own, tensors(lane.values, own.inputs), heads)
+            for lane, own in ((self.reference, node), (self.subject, other))
+        )
 
         def judged(some: range) -> Outcome:
             part = self._of_heads(names, some, heads[-1].stop)
-            outcome = part._judged(layer, op, part._both(layer, op, subject_op, {}), {})
+            outcome = part._judged(node, part._both(node, other, {}), {})
             return outcome.with_values(reference, subject)
 
         return folded([judged(some) for some in heads])
 
-    def _both(
-        self, layer: int | None, op: Op, subject_op: Op, pairs: Mapping[str, WeightPair | None]
-    ) -> Computed:
+    def _both(self, node: Node, other: Node, pairs: Mapping[str, WeightPair | None]) -> Computed:
         """Compute one stage on both sides, on own inputs and on the reference's."""
         counts = (self.reference.model.block_count, self.subject.model.block_count)
-        reasons: dict[str, NotComputable] = {}
-        a = self._compute(self.reference, layer, op, self.values, reasons, "reference")
-        held = layer is None or layer < min(counts)
-        same = held and not reasons and self.recording is None and self._same(op, subject_op, pairs)
-        own_inputs = self._has_own_inputs(op)
+        reasons: dict[Role, NotComputable] = {}
+        a = _computed(self.reference, node, self.reference.values, reasons, "reference")
+        held = node.layer is None or node.layer < min(counts)
+        same = held and not reasons and self._same(node, other, pairs)
+        own_inputs = self._has_own_inputs(node)
         if same:
             local_b = a
             for full in pairs:
-                self.subject.cache.share(self.subject.model.weights[full], self.reference.model.weights[full])
+                cache, models = self.subject.runtime.cache, (self.subject.model, self.reference.model)
+                cache.share(*(model.weights[full] for model in models))
         else:
-            local_b = self._compute(self.subject, layer, subject_op, self._for_subject(), reasons, "subject")
+            local_b = _computed(self.subject, other, self._for_subject(), reasons, "subject")
         b = local_b
         if own_inputs and "subject" not in reasons:
-            b = self._compute(self.subject, layer, subject_op, self.subject_values, reasons, "subject")
-        if self.recording is not None and op.name == "logits" and a is not None and local_b is not None:
-            a = without_gauge(a, self._to(local_b, self.reference))
+            b = _computed(self.subject, other, self.subject.values, reasons, "subject")
+        if a is not None and local_b is not None:
+            a = self.reference.runtime.settled(node, a, local_b.to(a.device)) if a is not local_b else a
         return Computed(a, local_b, b, same, reasons)
 
-    def _judged(
-        self, layer: int | None, op: Op, both: Computed, pairs: Mapping[str, WeightPair | None]
-    ) -> Outcome:
+    def _judged(self, node: Node, both: Computed, pairs: Mapping[str, WeightPair | None]) -> Outcome:
         """What a stage's values are worth: the local error beside its noise, and whether they are numbers."""
         a, b = both.reference, both.subject
-        sums = [] if both.same and a is not None else self._local(layer, op, a, both.local_subject, pairs)
+        sums = [] if both.same and a is not None else self._local(node, a, both.local_subject, pairs)
         differing = tuple(
             name for name, pair in pairs.items() if pair is not None and pair.state == "differing"
         )
@@ -210,22 +225,25 @@ class ModelPair:
         bad_b = bad_a if b is a else 0 if b is None else count_nonfinite(b)
         return Outcome(a, b, sums, both.reasons, (bad_a, bad_b), differing)
 
-    def _heads_at_once(self, op: Op, subject_op: Op) -> Sequence[range]:
+    def _heads_at_once(self, node: Node, other: Node) -> Sequence[range]:
         """The heads that are computed together, where a stage or its input is too large to be held whole; else none.
 
-        Where the sides' heads are not of one number, or one is a recording, the stage is held whole.
+        Where the sides' heads are not of one number, or one was observed, the stage is held whole.
         """
-        for name in op.inputs:
-            if name in self.in_parts:
-                return self.in_parts[name].heads
-        if not (op.by_head and subject_op.by_head) or self.recording is not None:
+        for value in self.reference.inputs(node):
+            if isinstance(value, InParts):
+                return value.heads
+        one_way = (
+            self.observed is None and self.reference.runtime.chunks is self.subject.runtime.chunks is None
+        )
+        if not (node.op.by_head and other.op.by_head) or not one_way:
             return ()
         sizes = {
-            tuple(values[name].shape[:2] for name in names if name in values)
-            for names in (op.inputs, subject_op.inputs)
-            for values in (self.values, self.subject_values)
+            tuple(value.shape[:2] for name in own.inputs if (value := lane.values.get(name)) is not None)
+            for own in (node, other)
+            for lane in (self.reference, self.subject)
         }
-        if len(sizes) > 1 or len(next(iter(sizes))) < len(op.inputs):
+        if len(sizes) > 1 or len(next(iter(sizes))) < len(node.inputs):
             return ()
         [[(tokens, heads), (_, kv_heads)]] = sizes  # of queries and keys
         if heads % kv_heads:
@@ -235,126 +253,108 @@ class ModelPair:
 
     def _of_heads(self, names: Iterable[str], some: range, total: int) -> ModelPair:
         """The same run with no more of some stages than some of all heads see."""
-        whole: Mapping[str, Value] = {**self.values, **self.in_parts}
-        subject_whole: Mapping[str, Value] = {**self.subject_values, **self.subject_in_parts}
-        part = copy(self)
-        part.values = {name: seen_by(whole[name], some, total) for name in names if name in whole}
-        part.subject_values = {  # what is one tensor for both sides stays one
-            name: part.values[name]
+        whole, subject_whole = self.reference.values, self.subject.values
+        values: dict[str, Value] = {
+            name: seen_by(whole[name], some, total) for name in names if name in whole
+        }
+        subject_values = {  # what is one tensor for both sides stays one
+            name: values[name]
             if subject_whole[name] is whole.get(name)
             else seen_by(subject_whole[name], some, total)
             for name in names
             if name in subject_whole
         }
+        part = copy(self)
+        part.lanes = self.lanes.with_both(
+            replace(self.reference, values=values), replace(self.subject, values=subject_values)
+        )
         return part
 
-    def _run_unrecorded(self, layer: int | None, op: Op) -> Outcome:
-        """A stage that the recording lacks: the subject's own, from the recorded stages before it."""
-        reasons: dict[str, NotComputable] = {}
-        a = self._compute(self.subject, layer, op, self._for_subject(), reasons, "subject")
-        b = self._compute(self.subject, layer, op, self.subject_values, reasons, "subject")
-        return Outcome(None if a is None else self._to(a, self.reference), b, [], unrecorded=True)
+    def _run_unobserved(self, other: Node) -> Outcome:
+        """A stage that the observed side lacks: the subject's own, from the observed stages before it."""
+        reasons: dict[Role, NotComputable] = {}
+        a = _computed(self.subject, other, self._for_subject(), reasons, "subject")
+        b = _computed(self.subject, other, self.subject.values, reasons, "subject")
+        device = self.reference.runtime.cache.device
+        return Outcome(None if a is None else a.to(device), b, [], unrecorded=True)
 
-    def advance(self, op: Op, outcome: Outcome) -> None:
+    def advance(self, stage: str, outcome: Outcome) -> None:
         """Take the stage's values as inputs of the next; where one is missing or not finite, the other's."""
         if outcome.absent:
             return
         a, b = outcome.reference, outcome.subject
         bad_a, bad_b = outcome.nonfinite[0] > 0, outcome.nonfinite[1] > 0
         if a is None or (bad_a and b is not None and not bad_b):
-            a = None if b is None else b.to(self.reference.cache.device)
+            a = None if b is None else self.reference.moved(b)
         if b is None or not outcome.comparable:
-            b = None if a is None else a.to(self.subject.cache.device)
-        for values, in_parts, value in (
-            (self.values, self.in_parts, a),
-            (self.subject_values, self.subject_in_parts, b),
-        ):
-            values.pop(op.name, None)
-            in_parts.pop(op.name, None)
-            if isinstance(value, InParts):
-                in_parts[op.name] = value
-            elif value is not None:
-                values[op.name] = value
-                if op.name in ("embedding", "residual"):
-                    values["stream"] = value
+            b = None if a is None else self.subject.moved(a)
+        self.reference.put(stage, a)
+        self.subject.put(stage, b)
+        self._drop_read(stage)
 
-    def _weight_pairs(self, layer: int | None, op: Op, subject_op: Op) -> dict[str, WeightPair | None]:
-        """Comparisons of all weights that either side uses in a stage, by full name; None: on one side only."""
-        prefix = "" if layer is None else f"blk.{layer}."
-        names = [
-            prefix + name
-            for name in dict.fromkeys([*op.weights, *op.optional, *subject_op.weights, *subject_op.optional])
+    def _drop_read(self, stage: str) -> None:
+        """Drop what no stage behind this one is computed from, on either side."""
+        nodes = self.nodes(stage)
+        if nodes is None:
+            return
+        graphs = (self.reference.graph, self.subject.graph)
+        done = [
+            name
+            for name in {*nodes[0].inputs, *nodes[1].inputs}
+            if all(graph.last_reader.get(name, stage) == stage for graph in graphs)
         ]
+        self.reference.forget(done)
+        self.subject.forget(done)
+
+    def _weight_pairs(self, node: Node, other: Node) -> dict[str, WeightPair | None]:
+        """Comparisons of all weights that either side uses in a stage, by full name; None: on one side only."""
+        names = dict.fromkeys([*node.tensors, *other.tensors])
         present = [n for n in names if n in self.reference.model.weights or n in self.subject.model.weights]
         return {name: self.weight_pair(name) for name in present}
 
-    def _same(self, op: Op, subject_op: Op, pairs: Mapping[str, WeightPair | None]) -> bool:
+    def _same(self, node: Node, other: Node, pairs: Mapping[str, WeightPair | None]) -> bool:
         """Whether both sides would compute the same from the same inputs, on the same device."""
         a, b = self.reference, self.subject
+        own, theirs = a.model.settings_of(node.layer), b.model.settings_of(other.layer)
         return (
-            all(pair is not None and pair.state == "identical" for pair in pairs.values())
+            a.runtime.computes
+            and b.runtime.computes
+            and all(pair is not None and pair.state == "identical" for pair in pairs.values())
             and all(a.model.contradiction(name) == b.model.contradiction(name) for name in pairs)
-            and op.keys == subject_op.keys
+            and node.op == other.op
             and a.model.architecture.gguf == b.model.architecture.gguf
-            and all(same_setting(a.model.config[key].value, b.model.config[key].value) for key in op.keys)
-            and a.cache.device == b.cache.device
+            and all(same_setting(own[key], theirs[key]) for key in node.keys)
+            and a.runtime.cache.device == b.runtime.cache.device
+            and a.runtime.chunks == b.runtime.chunks
         )
 
-    def _compute(
-        self,
-        side: Transformer,
-        layer: int | None,
-        op: Op,
-        values: Mapping[str, Tensor],
-        reasons: dict[str, NotComputable],
-        role: str,
-    ) -> Tensor | None:
-        missing = [name for name in op.inputs if name not in values]
-        if missing:
-            reasons[role] = NotComputable(f"its input {missing[0]} could not be computed on either side")
-            return None
-        try:
-            return side.compute(layer, op, values)
-        except NotComputable as reason:
-            reasons[role] = reason
-            return None
-
     def _local(
-        self,
-        layer: int | None,
-        op: Op,
-        a: Tensor | None,
-        b: Tensor | None,
-        pairs: Mapping[str, WeightPair | None],
+        self, node: Node, a: Tensor | None, b: Tensor | None, pairs: Mapping[str, WeightPair | None]
     ) -> Sequence[Sums] | None:
         if a is None or b is None or a.shape != b.shape or count_nonfinite(a) or count_nonfinite(b):
             return None
-        known = {name: pair for name, pair in pairs.items() if pair is not None}
-        recording = self.recording
-        noise = Noise(
-            self.reference.model,
-            self.subject.model,
-            known,
-            self.reference.cache.dtype,
-            recording.rounding if recording is not None else None,
-        )
-        believed = self.subject if recording is not None else self.reference  # a recording has no weights
+        cache = self.reference.runtime.cache
+        believed, rounding = self.reference, self._rounding(pairs)
+        if self.observed is not None:  # it has no weights
+            believed = self.subject
+        inputs = tensors(self.reference.values, node.inputs)
         with torch.inference_mode():
-            step = Step(believed.model, layer, self.values, self.reference.cache)
-            return noise.local(op, step, a, self._to(b, self.reference))
+            step = Step(believed.model, node.layer, cache)
+            return local_parts(node, step, rounding, inputs, a, b.to(cache.device))
 
-    def _for_subject(self) -> Mapping[str, Tensor]:
+    def _rounding(self, pairs: Mapping[str, WeightPair | None]) -> Rounding:
+        """What is known of the rounding of both sides."""
+        if self.observed is not None:
+            return RoundingOfObserved(self.observed, self.subject.model)
+        known = {name: pair for name, pair in pairs.items() if pair is not None}
+        dtype = self.reference.runtime.cache.dtype
+        return RoundingOfPair(self.reference.model, self.subject.model, known, dtype)
+
+    def _for_subject(self) -> dict[str, Value]:
         """The reference's stages on the subject's device."""
-        if self.reference.cache.device == self.subject.cache.device:
-            return self.values
-        return {name: self._moved(value) for name, value in self.values.items()}
-
-    def _moved(self, value: Tensor) -> Tensor:
-        return self._to(value, self.subject)
-
-    @staticmethod
-    def _to(value: Tensor, side: Transformer) -> Tensor:
-        return value if value.dtype == torch.int64 else value.to(side.cache.device)
+        if self.reference.runtime.cache.device == self.subject.runtime.cache.device:
+            return self.reference.values
+        return {name: self.subject.moved(value) for name, value in self.reference.values.items()}
 
 
 @dataclass(frozen=True)
@@ -365,39 +365,43 @@ class Twin:
     outcome: Outcome
 
 
-def _equal(a: Tensor | None, b: Tensor | None) -> bool:
+def _computed(
+    lane: Lane, node: Node, values: dict[str, Value], reasons: dict[Role, NotComputable], role: Role
+) -> Tensor | None:
+    """A stage of one side, or None with the reason."""
+    try:
+        return lane.computed(node, values)
+    except NotComputable as reason:
+        reasons[role] = reason
+        return None
+
+
+def _equal_inputs(lane: Lane, node: Node, twin: Lane, theirs: Node) -> bool:
+    """Whether a stage is computed from the same values in two runs, bit for bit."""
+    pairs = zip(lane.inputs(node), twin.inputs(theirs), strict=False)
+    return len(node.inputs) == len(theirs.inputs) and all(_equal(a, b) for a, b in pairs)
+
+
+def _equal(a: Value | None, b: Value | None) -> bool:
     """Whether two values of a stage are there and the same, bit for bit."""
     if a is None or b is None or a is b:
-        return a is not None and b is not None
+        return a is not None and b is not None and isinstance(a, Tensor)
+    if not isinstance(a, Tensor) or not isinstance(b, Tensor):
+        return False
     return a.shape == b.shape and a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
 
 
-def _reads_alike(side: Transformer, before: Transformer, layer: int | None, op: Op) -> bool:
+def _reads_alike(a: Model, node: Node, b: Model, other: Node) -> bool:
     """Whether two models of one side read the same weights and settings in an operation."""
-    a, b, prefix = side.model, before.model, "" if layer is None else f"blk.{layer}."
-    names = [prefix + name for name in (*op.weights, *op.optional)]
+    names = [*node.tensors]
     return (
         a.architecture == b.architecture
-        and (layer is None or (layer < a.block_count) == (layer < b.block_count))
+        and node.op == other.op
+        and (node.layer is None or (node.layer < a.block_count) == (node.layer < b.block_count))
         and all(a.weights.get(name) == b.weights.get(name) for name in names)
         and all(a.contradiction(name) == b.contradiction(name) for name in names)
-        and all(a.config.get(key) == b.config.get(key) for key in op.keys)
+        and all(a.config.get(key) == b.config.get(key) for key in node.keys)
     )
-
-
-def without_gauge(logits: Tensor, other: Tensor) -> Tensor:
-    """Recorded logits moved by a constant per token to where the other side's lie: softmax takes no notice of it,
-    and runtimes that centre their logits differ by it.
-
-    Args:
-        logits, other: [T, V].
-    """
-    if logits.shape != other.shape:
-        return logits
-    constant = (other.double() - logits.double()).mean(-1, keepdim=True)
-    spread = (other.double() - logits.double() - constant).square().mean().sqrt()
-    # Only a constant that stands out is a gauge; a small mean of noise is not.
-    return logits + constant.to(logits.dtype) if bool((constant.abs() > 4 * spread).any()) else logits
 
 
 def same_setting(a: Any, b: Any) -> bool:

@@ -10,9 +10,7 @@ from rosetta.compare.results import ConfigDiff
 from rosetta.config import Value
 from rosetta.model import Model
 from rosetta.rope_scaling import RopeScaling
-
-# Keys that name the row order of a container, not of the model: canonical weights have one order.
-ORDER_KEYS = frozenset({"rope.type"})
+from rosetta.settings_table import is_order_only
 
 # Containers whose usual writers leave the sliding window out, and the runtime that computes without it: GGUF files a
 # mistral model as llama, and no key of an `.apr` that aprender reads holds it.
@@ -84,9 +82,9 @@ def _row(key: str, left: Value | None, right: Value | None) -> ConfigDiff:
             key=key, left=values[0], right=values[1], status="defaulted", note=f"{missing}: not stated"
         )
     status: Literal["same", "differs", "defaulted"]
-    same = key in ORDER_KEYS or agree(key, left.value, right.value)
+    same = is_order_only(key) or agree(key, left.value, right.value)
     status = "differs" if not same else ("defaulted" if left.defaulted or right.defaulted else "same")
-    if key in ORDER_KEYS and left.value != right.value:
+    if is_order_only(key) and left.value != right.value:
         notes.append("each file's own order of q and k rows; brought to one order before comparing")
     return ConfigDiff(key=key, left=values[0], right=values[1], status=status, note="; ".join(notes))
 

@@ -38,7 +38,7 @@ class WeightPair:
         explained: whether the dtypes' rounding enters the predicted noise of the stages that use the weight.
         worst_ratio: largest rms error of a block over its predicted rms, given up ones left out.
         worst_block: (row, first column) of that block.
-        rel_rmse: rms of the difference over rms of the right copy.
+        rel_rmse: rms of the difference over rms of the reference.
         predicted: the same, as the dtypes predict it.
         cosine: of the two copies.
         given_up: blocks that an encoder sacrificed: their error is no fault, and is part of what is predicted.
@@ -56,28 +56,29 @@ class WeightPair:
 
 
 def compare_weights(
-    left: Weight, right: Weight, device: Device = "cpu", kept: Kept | None = None
+    reference: Weight, other: Weight, device: Device = "cpu", kept: Kept | None = None
 ) -> WeightPair:
     """Compare two canonical weights; of different dims they are `differing` without numbers.
 
     Args:
-        left, right: the copies.
+        reference, other: the copies; what is relative is so to the reference.
         device: where they are decoded.
         kept: takes what was decoded, for the stage that is computed next.
     """
-    if left.dims != right.dims or not (readable(left) and readable(right)):
+    if reference.dims != other.dims or not (readable(reference) and readable(other)):
         return WeightPair("differing")
-    if same_bytes(left, right):
+    if same_bytes(reference, other):
         return WeightPair("identical", identical_bytes=True)
-    kept = Kept() if kept is None or len(left.dims) < 2 else kept  # a bias is no reason to forget its matrix
-    kept.start(left, right)
-    parts = spread(lambda rows: _measured(left, right, rows, device, kept), row_ranges(left))
-    return _judged(left, right, parts, device, kept)
+    if kept is None or len(reference.dims) < 2:  # a bias is no reason to forget its matrix
+        kept = Kept()
+    kept.start(reference, other)
+    parts = spread(lambda rows: _measured(reference, other, rows, device, kept), row_ranges(reference))
+    return _judged(reference, other, parts, device, kept)
 
 
 def readable(weight: Weight) -> bool:
     """Whether the weight's bytes can be decoded as its dtype and dims say."""
-    return blocks.fits(weight.dtype, weight.entry.nbytes, weight.stored_dims)
+    return blocks.fits(weight.dtype, weight.nbytes, weight.stored_dims)
 
 
 def describe(
@@ -105,63 +106,67 @@ class _Sums:
 
     Args:
         errors, expected: squares of the difference, and the variance that the dtypes explain, float64 [G].
-        norm_left, norm_right: squared.
+        norm_reference, norm_other: squared.
         ratios: [rows, G].
     """
 
     errors: Tensor
     expected: Tensor
-    norm_left: float
-    norm_right: float
+    norm_reference: float
+    norm_other: float
     ratios: Tensor
 
 
-def _measured(left: Weight, right: Weight, rows: tuple[int, int], device: Device, kept: Kept) -> _Sums:
+def _measured(reference: Weight, other: Weight, rows: tuple[int, int], device: Device, kept: Kept) -> _Sums:
     """Compare some rows of two copies; a vector counts as one row."""
-    a, explained = left.values(*rows, device), left.sigma(*rows, device).square_()
-    if same_stored_rows(left, right, *rows):
+    a, explained = reference.values(*rows, device), reference.sigma(*rows, device).square_()
+    if same_stored_rows(reference, other, *rows):
         b, explained = a, explained.mul_(2)
     else:
-        b = right.values(*rows, device)
-        explained += right.sigma(*rows, device).square_()
+        b = other.values(*rows, device)
+        explained += other.sigma(*rows, device).square_()
     kept.put(rows, a, b, explained)
     if a.dim() < 2:
         a, b, explained = a[None], b[None], explained[None]
-    group, squares = _group(left, right), (a - b).square_()
+    group, squares = _group(reference, other), (a - b).square_()
     error, allowed = by_group(squares, group), by_group(explained, group)
     sizes = torch.full((error.shape[1],), group, dtype=torch.float64)
     sizes[-1] -= len(sizes) * group - a.shape[1]  # the last group may be short
     return _Sums(
         errors=error.sum(0, dtype=torch.float64).cpu() * sizes,
         expected=allowed.sum(0, dtype=torch.float64).cpu() * sizes,
-        norm_left=_norm_squared(a),
-        norm_right=_norm_squared(b),
+        norm_reference=_norm_squared(a),
+        norm_other=_norm_squared(b),
         ratios=_ratio(error, allowed),
     )
 
 
-def _group(left: Weight, right: Weight) -> int:
+def _group(reference: Weight, other: Weight) -> int:
     """Values of a block of both copies."""
-    return max(blocks.group_of(weight.dtype) for weight in (left, right))
+    return max(blocks.group_of(weight.dtype) for weight in (reference, other))
 
 
 def _norm_squared(x: Tensor) -> float:
     return float(torch.linalg.vector_norm(x, dim=-1).square().sum(dtype=torch.float64))
 
 
-def _judged(left: Weight, right: Weight, parts: Sequence[_Sums], device: Device, kept: Kept) -> WeightPair:
+def _judged(
+    reference: Weight, other: Weight, parts: Sequence[_Sums], device: Device, kept: Kept
+) -> WeightPair:
     """What all rows together say."""
     errors, allowed = (torch.stack([getattr(p, x) for p in parts]).sum(0) for x in ("errors", "expected"))
     squares, expected = float(errors.sum()), float(allowed.sum())
     if squares == 0:
         return WeightPair("identical")
-    edited = left.repaired or right.repaired  # what went wrong may have quantised every block anew
-    quantised = left.dtype == right.dtype and left.dtype not in FLOATS and not edited
-    group, ratios = _group(left, right), torch.cat([p.ratios for p in parts])
+    edited = reference.repaired or other.repaired  # what went wrong may have quantised every block anew
+    quantised = reference.dtype == other.dtype and reference.dtype not in FLOATS and not edited
+    group, ratios = _group(reference, other), torch.cat([p.ratios for p in parts])
     some_only = quantised and int((ratios == 0).sum()) > SOME_BLOCKS_ONLY * ratios.numel()
-    cut = block_cut(left, right, common_ratio(ratios))
+    cut = block_cut(reference, other, common_ratio(ratios))
     neglected = (
-        None if some_only or len(left.dims) < 2 else given_up(left, right, ratios, group, kept, device)
+        None
+        if some_only or len(reference.dims) < 2
+        else given_up(reference, other, ratios, group, kept, device)
     )
     if neglected is not None:
         ratios = ratios.masked_fill(neglected.blocks(ratios), 0.0)
@@ -169,18 +174,18 @@ def _judged(left: Weight, right: Weight, parts: Sequence[_Sums], device: Device,
     whole = float(errors.sum()) > FAULTY_TENSOR_RATIO**2 * float(allowed.sum())
     place = int(ratios.argmax())
     worst, (row, column) = float(ratios.flatten()[place]), divmod(place, ratios.shape[1])
-    size_left, size_right = sum(p.norm_left for p in parts), sum(p.norm_right for p in parts)
-    norm_left, norm_right = math.sqrt(size_left), math.sqrt(size_right)
-    dot = (size_left + size_right - squares) / 2  # ‖a−b‖² = ‖a‖² + ‖b‖² − 2a·b
+    size_reference, size_other = sum(p.norm_reference for p in parts), sum(p.norm_other for p in parts)
+    norm_reference, norm_other = math.sqrt(size_reference), math.sqrt(size_other)
+    dot = (size_reference + size_other - squares) / 2  # ‖a−b‖² = ‖a‖² + ‖b‖² − 2a·b
     faulty = some_only or whole or worst > cut
     return WeightPair(
         state="differing" if faulty else "within_noise",
         explained=not some_only,
         worst_ratio=worst,
         worst_block=(row, column * group),
-        rel_rmse=math.sqrt(squares) / norm_right if norm_right else math.inf,
-        predicted=(0.0 if some_only else math.sqrt(expected)) / norm_right if norm_right else 0.0,
-        cosine=dot / (norm_left * norm_right) if norm_left and norm_right else 0.0,
+        rel_rmse=math.sqrt(squares) / norm_reference if norm_reference else math.inf,
+        predicted=(0.0 if some_only else math.sqrt(expected)) / norm_reference if norm_reference else 0.0,
+        cosine=dot / (norm_reference * norm_other) if norm_reference and norm_other else 0.0,
         given_up=neglected,
     )
 

@@ -1,7 +1,7 @@
 """Opens a model file or folder as a Container, recognised by its content and never by its name.
 
-A container is one module of this package that has `recognises(path, head)` and `open(path)`; nothing else
-needs to know of it.
+A format is a package in this one, or a module where that is enough, that has `recognises(path, head)` and `open(path)`;
+nothing else needs to know of it. Its `writer` is the only one that writes the format.
 """
 
 from __future__ import annotations

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
 from rosetta.compare.adequacy import hidden_from
 from rosetta.compare.all_weights import compare_all_weights, strangers
-from rosetta.compare.listener import Listener, loaded_tensors
-from rosetta.compare.lockstep import Lockstep
+from rosetta.compare.listener import Listener
+from rosetta.compare.lockstep import Lockstep, LockstepResult
 from rosetta.compare.logits import compare_logits
-from rosetta.compare.options import TRACE, Options
+from rosetta.compare.options import Options
+from rosetta.compare.padding import without_padding
 from rosetta.compare.pair import ModelPair
+from rosetta.compare.pairing import Pairing
 from rosetta.compare.prompt import Tokenized, tokenize
 from rosetta.compare.results import (
     Compared,
@@ -31,14 +32,14 @@ from rosetta.compare.results import (
 from rosetta.compare.settings import compare_config
 from rosetta.compare.verdict import verdict
 from rosetta.diagnose.engine import Engine
-from rosetta.diagnose.hypothesis import Proposal
+from rosetta.diagnose.latent import latent_findings, shown_or_latent
+from rosetta.diagnose.operands import open_operands
 from rosetta.diagnose.tokenizers import tokenizer_findings
-from rosetta.diagnose.unseen import unseen_findings
 from rosetta.errors import UsageError
-from rosetta.model import Model, open_model
-from rosetta.runtimes.trace import RecordedRun, Recording, open_recording, recorded_model
+from rosetta.model import Model
+from rosetta.runtimes.runtime import Runtime
+from rosetta.runtimes.trace import RecordedRun, Recording
 from rosetta.transformer import Transformer
-from rosetta.weight import Weight
 from rosetta.weight_cache import Kept
 from rosetta.workers import one_thread_each
 
@@ -50,12 +51,14 @@ class Comparison:
     """Everything that a report is made from.
 
     `repaired` holds the models with all confirmed repairs in place: equal to `models` where there is none.
+    `prompt` is the text that was run; None where token ids were given, made up, or recorded without their text.
     """
 
     operands: dict[Side, str]
     models: dict[Side, Model]
     repaired: dict[Side, Model]
     options: Options
+    prompt: str | None
     verdict: Verdict
     reason: str
     tokens: TokensDiff
@@ -79,48 +82,34 @@ def compare_operands(left: str, right: str, options: Options, listener: Listener
     Raises:
         RosettaError: an operand is missing, damaged or unsupported, or the options ask for the impossible.
     """
-    started = time.perf_counter()
-    listener = listener or Listener()
-    if "cuda" in (options.left_device, options.right_device) and not torch.cuda.is_available():
-        raise UsageError("no CUDA device is available", remedy="leave out --device cuda")
+    started, listener = time.perf_counter(), listener or Listener()
+    _refuse_missing_device(options)
     operands: dict[Side, str] = {"left": left, "right": right}
     models = open_operands(operands, listener)
-    for side, model in models.items():
-        if isinstance(model.container, Recording):
-            options = replace(
-                options, reference=side
-            )  # its stages are all there is: the model is held to them
+    options = _believing_a_recorded_run(models, options)
     listener.working("tokenizing", 0, 0)
     tokenized = tokenize(models["left"], models["right"], options)
-    runnable, notes = without_padding(models, tokenized)
-    load_s = time.perf_counter() - started
+    runnable, padding = without_padding(models, tokenized)
+    loaded = time.perf_counter()
 
     engine = Engine() if options.diagnose else None
     pair = _pair(runnable, options)
     lockstep = Lockstep(pair, options.threshold, engine, options.stop_at_first, listener)
     result = lockstep.run(tokenized.run)
+    repaired = _by_side(lockstep.repaired or pair)
     weights = compare_all_weights(pair, runnable, complete=not result.stopped)
     head = pair.weight_pair("output.weight")
     config = compare_config(models["left"], models["right"], head is not None and head.state != "differing")
-    compared = Compared(
-        stages=sum(stage.max_diff is not None for stage in result.stages),
-        weights=weights.compared,
-        config_keys=sum(row.left is not None and row.right is not None for row in config),
-        tokens=len(tokenized.diff.left),
-    )
-    both_have_weights = all(model.weights for model in models.values())
-    findings: list[Finding] = []
-    if engine is not None:
-        prompt = tokenized.prompt if options.tokens is None else None
-        findings = tokenizer_findings(models, tokenized, options.reference, prompt)
-        findings += _marked_latent(engine, lockstep, tokenized.run)
-        findings += unseen_findings(models, _by_side(lockstep.repaired or pair), options.reference, findings)
-    word, reason = verdict(tokenized.diff, result, compared, both_have_weights)
+    findings = _diagnosed(engine, lockstep, models, repaired, tokenized) if engine else []
+
+    compared = _counted(tokenized, result, weights, config)
+    word, reason = verdict(tokenized.diff, result, compared, all(model.weights for model in models.values()))
     return Comparison(
         operands=operands,
         models=models,
-        repaired=_by_side(lockstep.repaired or pair),
+        repaired=repaired,
         options=options,
+        prompt=tokenized.prompt,
         verdict=word,
         reason=reason,
         tokens=tokenized.diff,
@@ -131,90 +120,65 @@ def compare_operands(left: str, right: str, options: Options, listener: Listener
         refuted=engine.refuted if engine else [],
         logits=compare_logits(result.logits, tokenized, pair.reference_side),
         compared=compared,
-        notes=[
-            *tokenized.notes,
-            *notes,
-            *strangers(weights),
-            *hidden_from(len(tokenized.run), *models.values()),
-            *(note for model in models.values() for note in _notes(model)),
-        ],
-        load_s=load_s,
+        notes=[*tokenized.notes, *padding, *strangers(weights), *_of_models(models, len(tokenized.run))],
+        load_s=loaded - started,
         diagnose_s=engine.seconds if engine else 0.0,
         total_s=time.perf_counter() - started,
     )
 
 
-def open_operands(operands: dict[Side, str], listener: Listener) -> dict[Side, Model]:
-    """Both sides, opened; `trace:FILE` is a recorded run, everything else a file or folder.
-
-    Raises:
-        RosettaError: see `compare_operands`.
-    """
-    models: dict[Side, Model] = {}
-    recordings: dict[Side, Recording] = {}
-    for side, operand in operands.items():
-        listener.working(f"opening {operand}", 0, 0)
-        if operand.startswith(TRACE):
-            recordings[side] = open_recording(Path(operand.removeprefix(TRACE)))
-        else:
-            models[side] = open_model(operand)
-    if len(recordings) == 2:
-        raise UsageError("two traces have no model to run", remedy="compare a trace with a model file")
-    for model in models.values():
-        listener.loaded(model.container.label, loaded_tensors(model))
-    for side, recording in recordings.items():
-        models[side] = recorded_model(recording, next(iter(models.values())))
-    return {side: models[side] for side in operands}
+def _refuse_missing_device(options: Options) -> None:
+    if "cuda" in (options.left_device, options.right_device) and not torch.cuda.is_available():
+        raise UsageError("no CUDA device is available", remedy="leave out --device cuda")
 
 
-def without_padding(models: dict[Side, Model], tokenized: Tokenized) -> tuple[dict[Side, Model], list[str]]:
-    """Both models with as many rows of embedding and head as they have in common, where the rest is padding.
-
-    A row is padding where no tokenizer has a token of its number. Otherwise the models stay as they are, and
-    the stages say that their dims differ.
-    """
-    if not all(model.weights for model in models.values()):
-        return models, []
-    if any(
-        "token_embd.weight" in m.weights and m["vocab_size"] not in m.weights["token_embd.weight"].dims
-        for m in models.values()
-    ):
-        return models, []  # a config that denies the embedding is wrong, and its stage says so
-    rows = {side: model["vocab_size"] for side, model in models.items()}
-    common = min(rows.values())
-    tokens = [len(t.vocabulary) for t in tokenized.tokenizers.values() if t is not None]
-    if len(set(rows.values())) == 1 or (tokens and min(tokens) > common):
-        return models, []
-    larger: Side = "left" if rows["left"] > common else "right"
-
-    def shorter(weight: Weight | None) -> Weight | None:
-        total = weight.dims[0] if weight is not None and weight.dims else 0
-        if weight is None:
-            return None
-        return replace(weight, part=(0, (common, total - common))) if total == rows[larger] else weight
-
-    patches = {"token_embd.weight": shorter, "output.weight": shorter}
-    path, padding = models[larger].container.path, rows[larger] - common
-    note = f"{path}: {padding} rows of padding behind the vocabulary are left out"
-    return {**models, larger: models[larger].repaired({"vocab_size": common}, patches)}, [note]
+def _believing_a_recorded_run(models: dict[Side, Model], options: Options) -> Options:
+    """The options, with the reference on the side of a recorded run: its stages are all there is."""
+    recorded: list[Side] = [side for side, model in models.items() if isinstance(model.container, Recording)]
+    return replace(options, reference=recorded[0]) if recorded else options
 
 
 def _pair(models: dict[Side, Model], options: Options) -> ModelPair:
-    devices = {"left": options.left_device, "right": options.right_device}
-    sides: dict[Side, Transformer] = {}
+    devices: dict[Side, str] = {"left": options.left_device, "right": options.right_device}
+    sides: dict[Side, Runtime] = {}
     kept = Kept()
     for side, model in models.items():
         if isinstance(model.container, Recording):
             sides[side] = RecordedRun(model.container, model, devices[side], DTYPES[options.dtype])
         else:
             sides[side] = Transformer(model, devices[side], DTYPES[options.dtype], kept)
-    other: Side = "left" if options.reference == "right" else "right"
-    return ModelPair(sides[options.reference], sides[other], options.reference)
+    return ModelPair(Pairing.of(sides, options.reference))
 
 
 def _by_side(pair: ModelPair) -> dict[Side, Model]:
-    other: Side = "left" if pair.reference_side == "right" else "right"
-    return {pair.reference_side: pair.reference.model, other: pair.subject.model}
+    return pair.lanes.each(lambda lane: lane.model).by_side()
+
+
+def _diagnosed(
+    engine: Engine,
+    lockstep: Lockstep,
+    models: dict[Side, Model],
+    repaired: dict[Side, Model],
+    tokenized: Tokenized,
+) -> list[Finding]:
+    """The findings of all kinds: of tokenizers, of the stages that were run, and of what the run did not show."""
+    reference = lockstep.stored.reference_side
+    findings = tokenizer_findings(models, tokenized, reference)
+    findings += shown_or_latent(engine, lockstep, tokenized.run)
+    findings += latent_findings(models, repaired, reference, findings)
+    return findings
+
+
+def _counted(
+    tokenized: Tokenized, result: LockstepResult, weights: WeightsDiff, config: list[ConfigDiff]
+) -> Compared:
+    """How much was compared."""
+    return Compared(
+        stages=sum(stage.max_diff is not None for stage in result.stages),
+        weights=weights.compared,
+        config_keys=sum(row.left is not None and row.right is not None for row in config),
+        tokens=len(tokenized.diff.left),
+    )
 
 
 def _tokens_stage(tokens: TokensDiff) -> StageDiff:
@@ -228,50 +192,24 @@ def _tokens_stage(tokens: TokensDiff) -> StageDiff:
     )
 
 
-def _marked_latent(engine: Engine, lockstep: Lockstep, tokens: list[int]) -> list[Finding]:
-    """The findings, marked where with the other repairs in place they make nothing divergent on this prompt."""
-    result, over = lockstep.result, set(lockstep.result.faulty_over)
-
-    def latent(finding: Finding, proposal: Proposal | None) -> bool:
-        if finding.evidence is None or finding.evidence.stage in over:
-            return False
-        if not result.brought_back or proposal is None:
-            return True
-        if len(engine.proven) == 1:
-            return False
-        return not _makes_divergent(proposal, engine.proven, lockstep, tokens)
-
+def _of_models(models: dict[Side, Model], tokens: int) -> list[str]:
+    """What is to be known of the models: what so many tokens cannot show of them, what was made of their files."""
     return [
-        finding.model_copy(update={"latent": latent(finding, proposal)})
-        for finding, proposal in zip(engine.findings, engine.proven, strict=True)
+        *hidden_from(tokens, *models.values()),
+        *(note for model in models.values() for note in _notes(model)),
     ]
-
-
-def _makes_divergent(
-    proposal: Proposal, proven: list[Proposal | None], lockstep: Lockstep, tokens: list[int]
-) -> bool:
-    """Whether a fault alone, all others repaired, puts a stage over the threshold that its repair brings back."""
-    stored, repaired = lockstep.stored, lockstep.repaired
-    assert repaired is not None
-    models = {"reference": stored.reference.model, "subject": stored.subject.model}
-    for other in proven:
-        if other is not None and other is not proposal:
-            models[other.role] = other.repair.applied(models[other.role])
-    alone = Lockstep(stored.with_models(models["reference"], models["subject"]), lockstep.threshold).run(
-        tokens
-    )
-    mended = Lockstep(
-        repaired.with_models(repaired.reference.model, repaired.subject.model), lockstep.threshold
-    )
-    return bool(set(alone.over_threshold) - set(mended.run(tokens).over_threshold))
 
 
 def _notes(model: Model) -> list[str]:
     path = model.container.path
     notes = [f"{path}: {note}" for note in model.container.notes]
-    if model.unknown:
-        some = ", ".join(model.unknown[:3]) + (" …" if len(model.unknown) > 3 else "")
+    if model.unread:
+        some = ", ".join(model.unread[:3]) + (" …" if len(model.unread) > 3 else "")
         notes.append(
-            f"{path}: {len(model.unknown)} tensors that {model.architecture.name} does not know: {some}"
+            f"{path}: {len(model.unread)} tensors that {model.architecture.name} does not know: {some}"
         )
+    if model.unheeded:
+        stated = ", ".join(f"{setting.key} {setting.value}" for setting in model.unheeded[:6])
+        more = " …" if len(model.unheeded) > 6 else ""
+        notes.append(f"{path}: states {stated}{more}, which {model.architecture.name} does not compute")
     return notes

@@ -11,8 +11,8 @@ from rosetta.compare.results import Evidence, Finding, Refuted
 from rosetta.diagnose.hypothesis import Fault, Proposal
 from rosetta.diagnose.search import Search, Trial, local_of
 from rosetta.diagnose.suspicion import suspicion
+from rosetta.graph import Node
 from rosetta.model import Model
-from rosetta.transformer import Op
 
 
 class Engine:
@@ -25,13 +25,11 @@ class Engine:
         self.seconds = 0.0
         self._unexplained: set[tuple[str, str]] = set()
 
-    def examine(
-        self, layer: int | None, op: Op, subject_op: Op, pair: ModelPair, outcome: Outcome
-    ) -> tuple[Model, Model] | None:
+    def examine(self, node: Node, pair: ModelPair, outcome: Outcome) -> tuple[Model, Model] | None:
         """Look for the causes of a faulty stage; the repaired models where they are proven."""
         started = time.perf_counter()
-        fault = Fault(layer, op, pair, outcome)
-        trial = Search(fault, subject_op, self.refuted).run()
+        fault = Fault(node, pair, outcome)
+        trial = Search(fault, self.refuted).run()
         if trial is None:
             models = self._leave_unexplained(fault)
         else:

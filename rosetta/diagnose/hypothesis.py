@@ -10,24 +10,26 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rosetta.compare.outcome import Outcome
 from rosetta.compare.pair import ModelPair
+from rosetta.compare.pairing import Role
 from rosetta.compare.results import Side
 from rosetta.compare.settings import agree
 from rosetta.compare.weights import compare_weights, readable
 from rosetta.config import Value
 from rosetta.errors import RosettaError
+from rosetta.graph import Node
 from rosetta.model import Model, Patch
-from rosetta.transformer import NotComputable, Op, stage_name
+from rosetta.ops.op import NotComputable
+from rosetta.runtimes.trace import RecordedRun
 from rosetta.weight import Weight, row_ranges
 from rosetta.workers import spread
 
-Role = Literal["reference", "subject"]
 SAMPLED_ROWS, SAMPLED_COLUMNS = 16, 128
 CLOSE = 0.3  # relative: a wrong order of rows gives about 1.4, a copy in two bits less than this
 ABSURD = 1e5  # no trained weight is that large; a misread exponent is
@@ -96,20 +98,29 @@ class Fault:
     """A faulty stage, with everything that a hypothesis may look at.
 
     Args:
-        layer: its layer; None outside the layers.
-        op: the reference's operation.
+        node: the stage, as the reference has it.
         pair: both models (with the repairs made so far) and the stages reached.
         outcome: what the stage gave.
     """
 
-    layer: int | None
-    op: Op
+    node: Node
     pair: ModelPair
     outcome: Outcome
 
     @property
     def stage(self) -> str:
-        return stage_name(self.layer, self.op.name)
+        """The stage's full name."""
+        return self.node.name
+
+    @property
+    def layer(self) -> int | None:
+        """Its layer; None outside the layers."""
+        return self.node.layer
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Config keys that it reads."""
+        return self.node.keys
 
     @property
     def subject(self) -> Suspect:
@@ -122,18 +133,17 @@ class Fault:
         return Suspect("reference", self.pair.reference.model, self.pair.subject.model)
 
     def side(self, role: Role) -> Side:
-        reference = self.pair.reference_side
-        return reference if role == "reference" else ("left" if reference == "right" else "right")
+        """Which side a role is."""
+        return self.pair.lanes.side(role)
 
     def names(self) -> Iterator[str]:
         """Full canonical names of the weights that the stage uses."""
-        prefix = "" if self.layer is None else f"blk.{self.layer}."
-        yield from (prefix + name for name in (*self.op.weights, *self.op.optional))
+        yield from self.node.tensors
 
     @property
     def recorded(self) -> bool:
         """Whether the reference is a recorded run: it has stages, and no weights to compare with."""
-        return self.pair.recording is not None
+        return self.pair.observed is not None
 
     @property
     def recorded_value(self) -> Tensor | None:
@@ -142,51 +152,57 @@ class Fault:
         return value if self.recorded and isinstance(value, Tensor) else None
 
     @property
+    def _recording(self) -> RecordedRun | None:
+        observed = self.pair.observed
+        return observed if isinstance(observed, RecordedRun) else None
+
+    @property
     def settings_unknown(self) -> bool:
         """Whether the reference is a recorded run that does not say with which settings it was computed."""
-        recording = self.pair.recording
-        return recording is not None and not recording.recording.facts.get("config")
+        return self._recording is not None and not self._recording.recording.facts.get("config")
 
-    def computed(
-        self, repair: Repair | None = None, op: str | None = None, layer: int | None = None
-    ) -> Tensor | None:
+    def input(self, index: int = 0) -> Tensor | None:
+        """What the reference computes the stage from; None where that is not there, or not held whole."""
+        value = self.pair.reference.values.get(self.node.inputs[index])
+        return value if isinstance(value, Tensor) else None
+
+    def computed(self, repair: Repair | None = None, stage: str | None = None) -> Tensor | None:
         """The subject's value of a stage from the reference's inputs, with a repair in place; None if it has none.
 
         Args:
             repair: what to change first.
-            op, layer: the stage; this fault's by default. Of another layer only a recorded reference has inputs.
+            stage: its full name; this fault's by default. Of a stage that is not at hand only a recorded reference has
+                inputs.
         """
-        subject, pair = self.pair.subject, self.pair
-        layer = self.layer if op is None else layer
-        plan = subject.plan
-        found = next(o for o in (*plan.before, *plan.layer, *plan.after) if o.name == (op or self.op.name))
+        lane = self.pair.subject
         try:
-            runner = subject.with_model(repair.applied(subject.model) if repair else subject.model)
-            inputs = pair.values if layer == self.layer else self._recorded_inputs(found, layer)
-            values = {name: inputs[name] for name in found.inputs if name in inputs}
-            if len(values) < len(found.inputs):
+            model = repair.applied(lane.model) if repair else lane.model
+            node = model.graph.get(stage or self.stage)
+            if node is None:
                 return None
-            return runner.compute(layer, found, values)
+            inputs = [self._reference_value(name) for name in node.inputs]
+            known = [value for value in inputs if value is not None]
+            if len(known) < len(inputs):
+                return None
+            return lane.runtime.with_model(model).compute(node, known)
         except (NotComputable, RosettaError):
             return None
 
-    def _recorded_inputs(self, op: Op, layer: int | None) -> dict[str, Tensor]:
-        stages = {name: self.recorded_stage(name, layer) for name in op.inputs}
-        return {name: value for name, value in stages.items() if value is not None}
+    def _reference_value(self, stage: str) -> Tensor | None:
+        value = self.pair.reference.values.get(stage)
+        if isinstance(value, Tensor):
+            return value
+        return None if self._recording is None else self.recorded_stage(stage)
 
-    def recorded_stage(self, op: str, layer: int | None) -> Tensor | None:
-        """A recorded stage; `stream` is what enters the layer."""
-        recording = self.pair.recording
-        assert recording is not None
-        if op == "stream" and layer is not None:
-            layer, op = (None, "embedding") if layer == 0 else (layer - 1, "residual")
-        value = recording.recording.stage(stage_name(layer, op))
-        return None if value is None else recording.cache.moved(value)
+    def recorded_stage(self, stage: str) -> Tensor | None:
+        """A recorded stage, by full name."""
+        assert self._recording is not None
+        return self._recording.stage(stage)
 
-    def agrees_at(self, repair: Repair, op: str, layer: int | None) -> bool:
+    def agrees_at(self, repair: Repair, stage: str) -> bool:
         """Whether a repair brings a stage close to its recorded value: for asking after the other stages that it
         touches, before the run comes to them."""
-        truth, value = self.recorded_stage(op, layer), self.computed(repair, op, layer)
+        truth, value = self.recorded_stage(stage), self.computed(repair, stage)
         if truth is None or value is None or truth.shape != value.shape:
             return False
         return float((truth - value).norm()) <= CLOSE * float(truth.norm())

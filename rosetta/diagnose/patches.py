@@ -51,7 +51,7 @@ def for_all_names(model: Model, weight: Weight, patch: Patch) -> dict[str, Patch
     """The patch for a weight and, of a tied head, for the other name of the same tensor."""
     if weight.part is not None and weight.name.startswith("blk."):
         return {weight.name: patch}
-    return {name: patch for name, other in model.weights.items() if other.entry is weight.entry}
+    return {name: patch for name, other in model.weights.items() if other.same_place(weight)}
 
 
 def changed(model: Model, weight: Weight, edit: ValuesEdit) -> Repair:

@@ -16,31 +16,11 @@ from rosetta.compare.pair import ModelPair
 from rosetta.compare.results import Refuted
 from rosetta.diagnose.hypotheses import Hypothesis, all_hypotheses, in_turn
 from rosetta.diagnose.hypothesis import Fault, Proposal, looks_like
+from rosetta.diagnose.kinds import kind_named
 from rosetta.errors import RosettaError
-from rosetta.transformer import Op
 
-# Of the repairs that confirm, the one that takes least from the reference wins.
-ORDER = (
-    "config.",
-    "dtype.",
-    "layout.",
-    "value.swapped",
-    "value.offset",
-    "value.scaled",
-    "value.zeroed",
-    "value.nonfinite",
-    "value.missing",
-    "value.corrupted",
-)
 LAST_RESORT = "value.corrupted"  # it explains anything, by taking it from the reference
-WHOLE = (
-    "dtype.",
-    "layout.",
-    "value.swapped",
-    "value.offset",
-    "value.scaled",
-)  # of a tensor: a region may be wrong too
-FEWER = 0.5  # of what damage alone would take from the reference: so little must be left behind another cause
+MUCH = 0.5  # of what damage alone would take from the reference: another cause must leave it less than that
 LIKENESS = 0.4  # correlation of some rows; unrelated matrices have none
 LARGEST_SET = 3  # settings that are bound to each other by shape: heads, kv heads, head size
 
@@ -61,7 +41,7 @@ class Trial:
         would explain any error, and there are no weights to belie them.
         """
         local = self.outcome.local
-        if self.pair.recording is not None and local is not None and local.predicted_rel_l2 >= 1:
+        if self.pair.observed is not None and local is not None and local.predicted_rel_l2 >= 1:
             return False
         return self.outcome.absent or (self.outcome.comparable and not self.outcome.faulty)
 
@@ -69,8 +49,8 @@ class Trial:
 class Search:
     """The search for the smallest set of proposals that repairs one stage."""
 
-    def __init__(self, fault: Fault, subject_op: Op, refuted: list[Refuted]) -> None:
-        self.fault, self.subject_op, self.refuted = fault, subject_op, refuted
+    def __init__(self, fault: Fault, refuted: list[Refuted]) -> None:
+        self.fault, self.refuted = fault, refuted
         self.settings: list[Proposal] = []
         self.tensors: dict[str, list[Proposal]] = {}
 
@@ -81,6 +61,7 @@ class Search:
                 self.settings.append(proposal)
             else:
                 self.tensors.setdefault(proposal.tensor, []).append(proposal)
+        self.settings.sort(key=lambda proposal: proposal.kind)  # one order, whichever module proposes them
 
     def run(self) -> Trial | None:
         """The first set that is confirmed, less what it does not need; None where none is."""
@@ -153,7 +134,7 @@ class Search:
             damage: the one that explains it as damage, where one does.
         """
         for first in proposals:
-            if not first.kind.startswith(WHOLE):
+            if not kind_named(first.kind).whole:
                 continue
             pair = self._repaired([first])
             if pair is None or not _promising(pair, first.tensor or "", LIKENESS):
@@ -161,9 +142,7 @@ class Search:
             behind = replace(self.fault, pair=pair)
             seconds = [p for propose in all_hypotheses() for p in propose(behind) if p.tensor == first.tensor]
             for second in _ranked(seconds):
-                too_much = second.kind == LAST_RESORT and second.taken > FEWER * _taken_by(
-                    damage, first, pair
-                )
+                too_much = second.kind == LAST_RESORT and second.taken > MUCH * _taken_by(damage, first, pair)
                 if second.kind != first.kind and not too_much and self._agree([first, second]):
                     return [first, second]
         return []
@@ -213,7 +192,7 @@ class Search:
         pair = self._repaired(proposals)
         if pair is None:
             return Trial(tuple(proposals), self.fault.pair, self.fault.outcome)
-        outcome = pair.run(self.fault.layer, self.fault.op, self.subject_op)
+        outcome = pair.run(self.fault.stage)
         return Trial(tuple(proposals), pair, outcome)
 
     def _minimal(self, trial: Trial) -> Trial:
@@ -227,8 +206,8 @@ class Search:
 
 
 def rank(kind: str) -> int:
-    """The place of a finding kind in `ORDER`."""
-    return next((rank for rank, prefix in enumerate(ORDER) if kind.startswith(prefix)), len(ORDER))
+    """The place of a kind among those that confirm: what takes least from the reference comes first, and wins."""
+    return kind_named(kind).rank
 
 
 def _ranked(proposals: Iterable[Proposal]) -> list[Proposal]:

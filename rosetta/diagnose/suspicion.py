@@ -7,9 +7,9 @@ from typing import Any
 
 from rosetta.diagnose.hypotheses.missing import lacks_layer
 from rosetta.diagnose.hypothesis import Fault, impossible
+from rosetta.settings_table import KEYS, Shows
 
-# Sizes that no repair can undo, because the tensors of the file have others.
-SIZES = ("embedding_length", "feed_forward_length", "vocab_size")
+SIZES = {row.key: row.kind for row in KEYS if row.shows is Shows.IN_DIMS and row.kind is not None}
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def suspicion(fault: Fault) -> Suspicion:
     if tensors:
         return Suspicion("unexplained", why, tensors[0])
     changed = fault.changed_settings()
-    key = next((key for key in fault.op.keys if key in changed), None)
+    key = next((key for key in fault.keys if key in changed), None)
     return Suspicion("unexplained", why, key=key)
 
 
@@ -63,7 +63,7 @@ def _by_dims(fault: Fault) -> Suspicion | None:
             if key is not None and suspect.role == "subject":
                 own, believed = changed[key]
                 why = f"{key} is {own.value}, the reference has {believed}, and so has {name}: {list(dims)}"
-                return Suspicion("unexplained", why, key=key, right=believed)
+                return Suspicion(SIZES[key].id, why, key=key, right=believed)
     return None
 
 

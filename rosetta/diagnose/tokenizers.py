@@ -44,17 +44,15 @@ PROBES = (
 METRIC = "mismatched_ids"
 
 
-def tokenizer_findings(
-    models: dict[Side, Model], tokenized: Tokenized, reference: Side, prompt: str | None
-) -> list[Finding]:
+def tokenizer_findings(models: dict[Side, Model], tokenized: Tokenized, reference: Side) -> list[Finding]:
     """What is wrong with either tokenizer, and what the subject's has otherwise than the reference's.
 
     Args:
         models: both sides.
         tokenized: their tokens and tokenizers.
         reference: the side that is believed.
-        prompt: the text that was run; None where token ids were given.
     """
+    prompt = tokenized.prompt
     subject: Side = "left" if reference == "right" else "right"
     own, believed = tokenized.tokenizers[subject], tokenized.tokenizers[reference]
     findings = [

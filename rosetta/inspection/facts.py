@@ -201,7 +201,7 @@ def _tensors(
     container: Container, model: Model | None, statistics: bool, progress: Progress | None
 ) -> Iterator[TensorFacts]:
     loaded = [] if model is None else loaded_tensors(model)
-    unknown = () if model is None else model.unknown
+    unknown = () if model is None else model.unread
     names = {tensor.source_name: tensor.name for tensor in loaded if tensor.source_name not in unknown}
     for done, entry in enumerate(container.tensors.values()):
         if progress is not None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from rosetta.containers import apr_layout as layout
-from rosetta.containers.apr import AprContainer
+from rosetta.containers.apr import layout
+from rosetta.containers.apr.reader import AprContainer
 from rosetta.containers.container import TensorEntry, TensorInput
 from rosetta.containers.dtypes import K_QUANTS, flat_bytes, rowwise_bytes
 from rosetta.containers.file_bytes import Cursor, FileBytes

@@ -23,7 +23,7 @@ from rosetta.containers.container import Container, Setting, TensorEntry, Tensor
 from rosetta.diagnose.edits import FromOther
 from rosetta.repair.padding import FirstRows
 from rosetta.repair.planned import Held, Planned
-from rosetta.weight import FLOATS, RowOrder, Weight
+from rosetta.weight import FLOATS, Order, Part, Weight
 
 Holds = Callable[[TensorInput, bool], bool]
 """Whether a file can hold a tensor: one of its own bytes, or (True) one whose bytes come from another file."""
@@ -115,9 +115,16 @@ def _passes(planned: Planned, draft: TensorInput, other: Mapping[str, Weight]) -
         name, theirs, part = held.weight.name, other[held.weight.name], held.part
         padding = held.weight.dims[0] - theirs.dims[0] if theirs.dims else 0
         if padding > 0 and part is None:
-            part = (0, (theirs.dims[0], padding))
+            part = Part(0, (theirs.dims[0], padding))
         read = Weight(
-            name, source, source.entry, draft.dtype, draft.dims, planned.transposed, part, held.order
+            name,
+            source,
+            source.entry,
+            draft.dtype,
+            draft.dims,
+            planned.transposed,
+            part=part,
+            order=held.order,
         )
         if compare_weights(read, theirs).state == "differing":
             return False
@@ -130,7 +137,7 @@ def _taken_with_padding(held: Held, other: Weight) -> Iterator[Held]:
     own = held.weight
     rows = (other.dims[0], own.dims[0] - other.dims[0]) if own.dims and other.dims else (1, 0)
     if rows[1] > 0:
-        yield replace(held, weight=replace(own, part=(1, rows), values_edits=()))
+        yield replace(held, weight=replace(own, part=Part(1, rows), values_edits=()))
 
 
 def _in_float32(planned: Planned) -> TensorInput:
@@ -180,7 +187,7 @@ def _rearranged(planned: Planned) -> Iterator[TensorInput]:
     yield TensorInput(planned.name, dtype, dims, np.ascontiguousarray(data).reshape(-1))
 
 
-def _in_file_order(rows: NDArray[Any], order: RowOrder | None) -> NDArray[Any]:
+def _in_file_order(rows: NDArray[Any], order: Order | None) -> NDArray[Any]:
     """Canonical rows in the order in which the file keeps them."""
     if order is None:
         return rows

@@ -15,9 +15,9 @@ from rosetta.containers.byte_order import swap_in_place
 from rosetta.containers.container import TensorEntry, TensorInput
 from rosetta.containers.dtypes import GGUF_CODES, flat_bytes, whole_rows
 from rosetta.containers.file_bytes import FileBytes
-from rosetta.containers.gguf import GgufContainer
-from rosetta.containers.gguf_header import GgufHeader, read_header
-from rosetta.containers.gguf_writer import MAX_DIMS
+from rosetta.containers.gguf.header import GgufHeader, read_header
+from rosetta.containers.gguf.reader import GgufContainer
+from rosetta.containers.gguf.writer import MAX_DIMS
 from rosetta.containers.spool import Spool, folder_beside
 from rosetta.repair.changes import ABSENT, Change
 from rosetta.repair.fix import Fix, Progress, Written, remade, shape

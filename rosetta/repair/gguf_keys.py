@@ -10,7 +10,7 @@ import numpy as np
 from gguf.constants import GGUFValueType
 
 from rosetta.containers.file_bytes import Cursor, FileBytes
-from rosetta.containers.gguf_values import SCALARS, read_values
+from rosetta.containers.gguf.values import SCALARS, read_values
 from rosetta.errors import UnsupportedError
 from rosetta.repair.changes import ABSENT, Change, said
 from rosetta.repair.fix import Fix

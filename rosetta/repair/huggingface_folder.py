@@ -13,7 +13,7 @@ from rosetta.containers.container import TensorEntry, TensorInput
 from rosetta.containers.dtypes import flat_bytes
 from rosetta.containers.file_bytes import FileBytes
 from rosetta.containers.foreign import PICKLE_SUFFIXES
-from rosetta.containers.huggingface import HuggingFaceContainer
+from rosetta.containers.huggingface.reader import HuggingFaceContainer
 from rosetta.containers.json_text import json_object
 from rosetta.containers.spool import Spool, Spooled, folder_beside
 from rosetta.model import FOREIGN_LAYER

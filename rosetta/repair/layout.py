@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rosetta.architectures.readings import QKV
 from rosetta.config import LARGEST_BLOCK_COUNT
 from rosetta.containers.container import Container, Setting, TensorEntry
 from rosetta.errors import UnsupportedError
-from rosetta.model import FOREIGN_LAYER, FUSED_QKV, LAYER, Model, build_model
+from rosetta.model import FOREIGN_LAYER, LAYER, Model, build_model
 from rosetta.names import canonical_names
 from rosetta.repair.names import own_name
 from rosetta.repair.planned import EMBEDDING, HEAD, ROPE_FACTORS, Held, Planned
@@ -116,11 +117,7 @@ def _canonical(base: Model, weights: Mapping[str, Weight]) -> dict[str, str | No
 
 def _members(name: str) -> tuple[str, ...]:
     """The canonical weights that a stored tensor holds: three of a fused one."""
-    return (
-        tuple(name.replace(".attn_qkv.", f".{part}.") for part in FUSED_QKV)
-        if ".attn_qkv." in name
-        else (name,)
-    )
+    return tuple(name.replace(".attn_qkv.", f".{part}.") for part in QKV) if ".attn_qkv." in name else (name,)
 
 
 def _has_no_place(

@@ -10,9 +10,9 @@ from torch import Tensor
 from rosetta.diagnose.edits import FromOther
 from rosetta.model import Model
 from rosetta.repair.planned import EMBEDDING, HEAD
-from rosetta.weight import Weight
+from rosetta.weight import Part, Weight
 
-KEY = "vocab_size"  # the one setting that a comparison overrides and no finding accuses
+KEY = "vocab_size"  # the one setting that a comparison overrides without a finding, where rows are padding
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def with_padding(base: Model, repaired: Model) -> dict[str, Weight]:
     weights = dict(repaired.weights)
     for name in (EMBEDDING, HEAD):
         weight = weights.get(name)
-        if rows[1] > 0 and weight is not None and weight.part == (0, rows):
+        if rows[1] > 0 and weight is not None and weight.part == Part(0, rows):
             edits = tuple(FirstRows(e, kept) if isinstance(e, FromOther) else e for e in weight.values_edits)
             weights[name] = replace(weight, part=None, values_edits=edits)
     return weights

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rosetta.containers.container import TensorEntry
-from rosetta.weight import RowOrder, Weight
+from rosetta.weight import Order, Part, Weight
 
 EMBEDDING, HEAD, ROPE_FACTORS = "token_embd.weight", "output.weight", "rope_freqs.weight"
 
@@ -21,8 +21,8 @@ class Held:
     """
 
     weight: Weight
-    order: RowOrder | None = None
-    part: tuple[int, tuple[int, ...]] | None = None
+    order: Order | None = None
+    part: Part | None = None
 
 
 @dataclass(frozen=True)

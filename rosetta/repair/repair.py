@@ -28,7 +28,7 @@ WRITERS: dict[str, Callable[[Path, Fix, Progress], Written]] = {
 
 
 @dataclass(frozen=True)
-class Repair:
+class RepairOutcome:
     """What was found wrong, what was written, and what the written file is worth.
 
     Args:
@@ -52,7 +52,7 @@ class Repair:
 
 def repair_operands(
     left: str, right: str, target: Path, options: Options, listener: Listener | None = None
-) -> Repair:
+) -> RepairOutcome:
     """Compare two operands, write a copy of the wrong one with all confirmed repairs, and compare that.
 
     Args:
@@ -70,7 +70,7 @@ def repair_operands(
     before = compare_operands(left, right, options, listener)
     side = accused_side(before)
     if side is None:
-        return Repair(before)
+        return RepairOutcome(before)
     fix = planned_fix(before, side)
     writer = WRITERS.get(fix.base.container.kind)
     if writer is None:
@@ -78,7 +78,7 @@ def repair_operands(
     written = writer(target, fix, lambda what, done, total: listener.working(f"writing {what}", done, total))
     operands = {**before.operands, side: str(target)}
     after = compare_operands(operands["left"], operands["right"], options, _Progress(listener))
-    return Repair(before, side, written, after)
+    return RepairOutcome(before, side, written, after)
 
 
 class _Progress(Listener):
@@ -108,7 +108,8 @@ def planned_fix(comparison: Comparison, side: Side) -> Fix:
     base, repaired = comparison.models[side], comparison.repaired[side]
     other = comparison.repaired["left" if side == "right" else "right"]
     findings = [f for f in comparison.findings if f.status == "confirmed" and f.side == side]
-    settings = {key: value for key, value in repaired.overrides.items() if key != KEY}
+    accused = {finding.key for finding in findings}  # padding that was left out is no repair
+    settings = {key: value for key, value in repaired.overrides.items() if key != KEY or key in accused}
     return Fix(
         base=base,
         repaired=repaired,

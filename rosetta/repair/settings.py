@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rosetta.compare.settings import plain
-from rosetta.containers.apr_settings import APR_FACTS
+from rosetta.containers.apr.settings import APR_FACTS
 from rosetta.containers.container import Container
-from rosetta.containers.huggingface_settings import HUGGINGFACE_FACTS
+from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS
 from rosetta.errors import UnsupportedError
 from rosetta.model import Model
 from rosetta.repair.changes import ABSENT, Change, said

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from rosetta.errors import one_line
-from rosetta.repair.repair import Repair
+from rosetta.repair.repair import RepairOutcome
 
 OTHER = {"left": "right", "right": "left"}
 
 
-def render(repair: Repair, target: str, verdicts: tuple[str, str]) -> str:
+def render(repair: RepairOutcome, target: str, verdicts: tuple[str, str]) -> str:
     """The repair as text.
 
     Args:

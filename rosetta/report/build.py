@@ -25,7 +25,7 @@ def build_report(comparison: Comparison) -> Report:
         left=_facts(c, "left"),
         right=_facts(c, "right"),
         reference=options.reference,
-        prompt=options.prompt if options.tokens is None else None,
+        prompt=c.prompt,
         threshold=options.threshold,
         tokens=c.tokens,
         config=c.config,

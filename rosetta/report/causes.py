@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rosetta.report.folding import groups, with_layers, without_layer
-from rosetta.report.words import FAMILIES, number, prediction, setting, stage_place
+from rosetta.report.words import number, prediction, setting, stage_place
 
 if TYPE_CHECKING:
     from rosetta.compare.results import Evidence, Finding, Side, StageDiff
@@ -116,11 +116,6 @@ def turned_weight(stage: StageDiff, found: Sequence[Cause]) -> tuple[Side, str] 
             for side in stage.detail.not_computable:
                 return side, name
     return None
-
-
-def headline(finding: Finding) -> str:
-    """What kind of trouble a finding is: `layout mismatch`."""
-    return FAMILIES.get(finding.kind) or FAMILIES.get(finding.kind.split(".")[0], finding.kind)
 
 
 def _measured(evidence: Evidence) -> str:

@@ -94,7 +94,7 @@ class Report(Result):
     reference: Side
     """The side that is believed."""
     prompt: str | None
-    """What was run; null when token ids were given instead."""
+    """The text that was run, of a recorded run its own; null where there is none but token ids (`tokens` has them)."""
     threshold: float
     """Largest allowed difference of a stage, times the larger of 1 and the reference's rms."""
     tokens: TokensDiff

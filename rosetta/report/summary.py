@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rosetta.report.causes import Cause, headline, subject, turned_weight
+from rosetta.diagnose.kinds import headline
+from rosetta.report.causes import Cause, subject, turned_weight
 from rosetta.report.folding import groups, layer_of, with_layers, without_layer
 from rosetta.report.words import (
-    FAMILIES,
     SIDES,
     counted,
     largest_difference,
@@ -67,11 +67,11 @@ def _failure(report: Report) -> str:
 def _trouble(report: Report, name: str) -> str:
     here = [f for f in report.findings if f.evidence and f.evidence.stage == name and not f.latent]
     if here:
-        return headline(here[0])
+        return headline(here[0].kind)
     stage = next((stage for stage in report.stages if stage.name == name), None)
     if stage is None or not stage.detail.not_computable:
         return "divergence"
-    return FAMILIES["layout"] if turned_weight(stage, []) else "unusable weights"
+    return headline("layout.transposed") if turned_weight(stage, []) else "unusable weights"
 
 
 def _largest(stages: Sequence[StageDiff]) -> str:

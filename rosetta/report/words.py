@@ -13,18 +13,6 @@ SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
 
 CONTAINER_LABELS = {"apr": "APR", "gguf": "GGUF", "huggingface": "HF", "trace": "TRACE"}
 
-FAMILIES = {
-    "layout": "layout mismatch",
-    "dtype": "dtype mismatch",
-    "value": "wrong values",
-    "value.missing": "missing weight",
-    "config": "config mismatch",
-    "tokenizer": "tokenizer mismatch",
-    "runtime": "precision mismatch",
-    "unexplained": "unexplained divergence",
-}
-"""What a finding is called in a headline: by its kind, else by the family that its kind begins with."""
-
 
 def labels(report: Report) -> dict[Side, str]:
     """What each side is called: by its container; two of one container are told apart."""

@@ -11,23 +11,15 @@ import numpy as np
 
 from rosetta.config import Config, Value
 from rosetta.errors import DamagedFileError
+from rosetta.model import Model
 from rosetta.rope_scaling import RopeScaling
 from rosetta.settings_reader import LARGEST_BLOCK_COUNT, LARGEST_COUNT, LARGEST_NUMBER
 
 LAYER_STAGE = re.compile(r"layers\.(\d{1,4})\.")
-# Stages whose last dims are settings.
-SIZES = (
-    ("q", "attention.head_count", "attention.key_length"),
-    ("k", "attention.head_count_kv", "attention.key_length"),
-    ("v", "attention.head_count_kv", "attention.value_length"),
-    ("embedding", "embedding_length"),
-    ("ffn_up", "feed_forward_length"),
-    ("logits", "vocab_size"),
-)
 
 
 def recorded_config(
-    path: Path, told: Any, dims: Mapping[str, tuple[int, ...]], like: Config
+    path: Path, told: Any, dims: Mapping[str, tuple[int, ...]], like: Model
 ) -> dict[str, Value]:
     """The settings of the run; where neither the trace nor its stages tell one, the other model's.
 
@@ -35,25 +27,30 @@ def recorded_config(
         path: the trace, for messages.
         told: settings as `rosetta trace` writes them; anything else than a table counts as none.
         dims: of the recorded stages, by name.
-        like: the settings of the model that it is compared with.
+        like: the model that it is compared with.
 
     Raises:
         DamagedFileError: a setting is not of its kind.
     """
-    unknown = {key: Value(value.value, None, "not recorded") for key, value in like.items()}
+    unknown = {key: Value(value.value, None, "not recorded") for key, value in like.config.items()}
     if not isinstance(told, dict) or not told:
         return {**unknown, **_sizes(dims, like)}
-    return {**unknown, **{key: Value(_sane(path, key, value, like), key) for key, value in told.items()}}
+    return {
+        **unknown,
+        **{key: Value(_sane(path, key, value, like.config), key) for key, value in told.items()},
+    }
 
 
-def _sizes(stages: Mapping[str, tuple[int, ...]], like: Config) -> dict[str, Value]:
+def _sizes(stages: Mapping[str, tuple[int, ...]], like: Model) -> dict[str, Value]:
     """The settings that the dims of recorded stages tell, by key."""
     dims = {name.rpartition(".")[2]: found for name, found in stages.items()}
     layers = [int(found[1]) + 1 for name in stages if (found := LAYER_STAGE.match(name))]
-    sizes = {"block_count": min(LARGEST_BLOCK_COUNT, max([like["block_count"].value, *layers]))}
-    for op, *keys in SIZES:
-        last = dims.get(op, ())[-len(keys) :]
-        sizes |= dict(zip(keys, last, strict=True)) if len(last) == len(keys) else {}
+    sizes = {"block_count": min(LARGEST_BLOCK_COUNT, max([like.block_count, *layers]))}
+    for node in like.graph:
+        last = dims.get(node.stage, ())[-len(node.op.shape) :] if node.op.shape else ()
+        for key, dim in zip(node.op.shape, last, strict=False):
+            if isinstance(key, str):
+                sizes.setdefault(key, dim)
     return {key: Value(size, key) for key, size in sizes.items()}
 
 

@@ -12,9 +12,10 @@ from torch import Tensor
 from rosetta import __version__
 from rosetta.errors import DamagedFileError, UsageError
 from rosetta.model import Model
+from rosetta.ops.op import NotComputable
 from rosetta.rope_scaling import RopeScaling
 from rosetta.tokenizer import load_tokenizer
-from rosetta.transformer import NotComputable, Transformer, stage_name
+from rosetta.transformer import Transformer
 from rosetta.weight import Weight, row_ranges
 from rosetta.workers import one_thread_each, spread
 
@@ -103,9 +104,7 @@ def run_facts(
         "architecture": model.architecture.gguf,
         "prompt": prompt,
         "tokens": list(ids),
-        "stages": [
-            stage_name(layer, op.name) for layer, op in Transformer(model).plan.steps(model.block_count)
-        ],
+        "stages": [node.name for node in model.graph],
         "weights": {name: _rounding(weight) for name, weight in model.weights.items()},
         "config": {key: _plain(value.value) for key, value in model.config.items()},
     }

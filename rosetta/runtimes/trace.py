@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,11 @@ from rosetta.containers.file_bytes import FileBytes
 from rosetta.containers.safetensors_header import read_header, read_metadata
 from rosetta.containers.spool import Spool, folder_beside
 from rosetta.errors import DamagedFileError, UnsupportedError, UsageError
+from rosetta.graph import Node
 from rosetta.model import Model
+from rosetta.ops.op import NotComputable, Step
 from rosetta.runtimes.recorded_config import recorded_config
-from rosetta.transformer import NotComputable, Op, Transformer, stage_name
+from rosetta.weight_cache import WeightCache
 
 METADATA_KEY = "rosetta"
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -179,51 +181,75 @@ def recorded_model(recording: Recording, like: Model) -> Model:
     """
     architecture = find_architecture(recording.architecture or "") or like.architecture
     dims = {name: entry.dims for name, entry in recording.stages.items()}
-    config = recorded_config(recording.path, recording.facts.get("config"), dims, like.config)
+    config = recorded_config(recording.path, recording.facts.get("config"), dims, like)
     return Model(recording, architecture, config, {})
 
 
-class RecordedRun(Transformer):
-    """A recording in the place of a transformer: its stages are read, not computed."""
+class RecordedRun:
+    """A recording as a side of a comparison; see `runtimes.runtime.Runtime`.
+
+    Args:
+        recording: the trace.
+        model: the recorded model, as far as it is known.
+        device, dtype: where and in which precision its stages are compared.
+    """
 
     def __init__(
         self, recording: Recording, model: Model, device: str = "cpu", dtype: torch.dtype = torch.float32
     ) -> None:
-        super().__init__(model, device, dtype)
-        self.recording = recording
+        self.recording, self.model = recording, model
+        self.cache = WeightCache(device, dtype)
 
-    def with_model(self, model: Model) -> Transformer:
+    @property
+    def computes(self) -> bool:
+        """No: its stages are what they are."""
+        return False
+
+    @property
+    def chunks(self) -> None:
+        """As it was recorded."""
+        return None
+
+    def with_model(self, model: Model) -> RecordedRun:
         """The same recording: no repair changes it."""
         return self
 
-    def compute(self, layer: int | None, op: Op, values: Mapping[str, Tensor]) -> Tensor:
+    def offers(self, stage: str) -> bool:
+        """Whether the stage was recorded."""
+        return stage in self.recording.stages
+
+    def compute(self, node: Node, inputs: Sequence[Tensor]) -> Tensor:
         """The recorded stage.
 
         Raises:
             NotComputable: it was not recorded.
         """
-        name = stage_name(layer, op.name)
-        value = self.recording.stage(name)
+        value = self.stage(node.name)
         if value is None:
-            raise NotComputable(f"the trace has no stage {name}")
-        return self.cache.moved(value)
+            raise NotComputable(f"the trace has no stage {node.name}")
+        return value
 
-    def records(self, layer: int | None, op: Op) -> bool:
-        """Whether the stage was recorded."""
-        return stage_name(layer, op.name) in self.recording.stages
+    def stage(self, name: str) -> Tensor | None:
+        """A recorded stage, or None."""
+        value = self.recording.stage(name)
+        return None if value is None else self.cache.moved(value)
 
-    def rounding(self, full: str, values: Tensor) -> Tensor:
-        """Standard deviation of the rounding of the recorded run's weights; 0 if unknown.
+    def step(self, node: Node) -> Step:
+        """The recorded settings; there are no weights."""
+        return Step(self.model, node.layer, self.cache)
+
+    def settled(self, node: Node, value: Tensor, other: Tensor) -> Tensor:
+        """Recorded logits are known but for a constant; see `without_gauge`."""
+        return without_gauge(value, other) if node.name == "logits" else value
+
+    def rounding(self, name: str, values: Tensor) -> Tensor:
+        """See `Runtime`.
 
         Of blocks the recording knows what it is over the whole tensor. A float's is its own: one large weight
         among small ones is rounded far more coarsely than they are, and an embedding shows each by itself.
-
-        Args:
-            full: canonical name of the weight.
-            values: some rows of the other side's copy, which are about as large, float32 of any shape.
         """
         facts = self.recording.facts.get("weights")
-        found = facts.get(full) if isinstance(facts, dict) else None
+        found = facts.get(name) if isinstance(facts, dict) else None
         found = found if isinstance(found, dict) else {}
         dtype, sigma = FLOATS.get(str(found.get("dtype"))), found.get("rms_sigma")
         if dtype is not None:
@@ -231,6 +257,21 @@ class RecordedRun(Transformer):
             own = blocks.sigma(str(found["dtype"]), raw, tuple(values.shape))
             return own.where(own.isfinite(), torch.zeros(()))
         return torch.full_like(values, float(sigma) if isinstance(sigma, int | float) else 0.0)
+
+
+def without_gauge(logits: Tensor, other: Tensor) -> Tensor:
+    """Recorded logits moved by a constant per token to where the other side's lie: softmax takes no notice of it,
+    and runtimes that centre their logits differ by it.
+
+    Args:
+        logits, other: [T, V].
+    """
+    if logits.shape != other.shape:
+        return logits
+    constant = (other.double() - logits.double()).mean(-1, keepdim=True)
+    spread = (other.double() - logits.double() - constant).square().mean().sqrt()
+    # Only a constant that stands out is a gauge; a small mean of noise is not.
+    return logits + constant.to(logits.dtype) if bool((constant.abs() > 4 * spread).any()) else logits
 
 
 def trace_tokens(recording: Recording, largest: int) -> list[int]:

@@ -69,9 +69,7 @@ def test_dims_are_those_of_the_models_as_they_are_built(name: str) -> None:
     spec = model_spec(name, layers=1, tied=False, **changes)
     own, config = find_architecture(name), config_of(name, **changes)
     assert own is not None
-    demanded = own.global_dims(config) | {
-        f"blk.0.{key}": dims for key, dims in own.layer_dims(config).items()
-    }
+    demanded = own.graph(lambda layer: config, 1).dims
     for parameter in blueprint(name).parameters(spec):
         dims = parameter.dims[::-1] if parameter.conv1d else parameter.dims
         if ".attn_qkv." in parameter.name:
@@ -89,8 +87,8 @@ def test_published_models_have_the_parts_that_are_declared(name: str) -> None:
     assert own is not None
     names = {parameter.name for parameter in blueprint(name).parameters(model_spec(name, layers=1))}
     assert own.qk_norm == ("blk.0.attn_q_norm.weight" in names)
-    assert own.gated == ("blk.0.ffn_gate.weight" in names)
-    assert own.learned_positions == ("position_embd.weight" in names)
+    demanded = own.graph(lambda layer: config_of(name), 1).dims
+    assert {name for name in names if ".attn_qkv." not in name} <= set(demanded)
 
 
 @every_architecture

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from rosetta.bench.speed_pair import Pair, write_pair
-from rosetta.bench.speed_shapes import shape_of
+from fixtures.bench.speed_pair import Pair, write_pair
+from fixtures.bench.speed_shapes import shape_of
 
 LAYERS = 96  # a second's work, so that the bar is drawn several times
 # A test run in the background of a shell ignores Ctrl-C, and so would the program that it starts.

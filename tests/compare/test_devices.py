@@ -13,7 +13,8 @@ from fixtures.comparing import compared_files, tiny
 from fixtures.pairs import pair
 from fixtures.pretend_cuda import pretended_cuda
 from fixtures.recording import recorded
-from rosetta import attention, blocks
+from rosetta import blocks
+from rosetta.ops import attention
 from rosetta.report.report import Report
 
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3", "gpt2")

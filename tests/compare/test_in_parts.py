@@ -18,14 +18,16 @@ from fixtures import build, faults, pair
 from fixtures.comparing import tiny
 from fixtures.faults import Fault
 from fixtures.recording import recorded
-from rosetta import attention
 from rosetta.compare.options import Options
 from rosetta.compare.pair import ModelPair
+from rosetta.compare.pairing import Pairing
 from rosetta.diagnose import compare_operands
 from rosetta.diagnose.comparison import Comparison
+from rosetta.graph import Node
 from rosetta.model import open_model
+from rosetta.ops import attention
 from rosetta.report.build import build_report
-from rosetta.transformer import Op, Transformer
+from rosetta.transformer import Transformer
 
 TOKENS = tuple(3 * n % 311 for n in range(1, 46))
 SQUARE = len(TOKENS) ** 2
@@ -156,9 +158,9 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scores]:
     scores, alive = Scores(), []
     compute = Transformer.compute
 
-    def watching(self: Transformer, layer: int | None, op: Op, values: Any) -> torch.Tensor:
-        result = compute(self, layer, op, values)
-        if op.name == "attn_scores":
+    def watching(self: Transformer, node: Node, inputs: Any) -> torch.Tensor:
+        result = compute(self, node, inputs)
+        if node.stage == "attn_scores":
             scores.heads.append(len(result))
             alive.append(weakref.ref(result))
             scores.most = max(scores.most, sum(len(x) for one in alive if (x := one()) is not None))
@@ -201,18 +203,18 @@ def test_sides_with_other_heads_are_compared_whole(
 ) -> None:
     monkeypatch.setattr(attention, "SCORES_AT_ONCE", 1)
     model = open_model(build(tmp_path, tiny("llama"), "gguf:F32"))
-    sides = ModelPair(Transformer(model), Transformer(model), "right")
+    sides = ModelPair(Pairing(Transformer(model), Transformer(model), "right"))
     q, k = torch.randn(8, 4, 16), torch.randn(8, kv_heads, 16)
-    sides.values = {"q_rope": q, "k_rope": torch.randn(8, 2, 16)}
-    sides.subject_values = {"q_rope": q, "k_rope": k}
-    op = next(op for op in sides.reference.plan.layer if op.name == "attn_scores")
-    outcome = sides.run(0, op, op)
+    sides.reference.values = {"layers.0.q_rope": q, "layers.0.k_rope": torch.randn(8, 2, 16)}
+    sides.subject.values = {"layers.0.q_rope": q, "layers.0.k_rope": k}
+    stage = "layers.0.attn_scores"
+    outcome = sides.run(stage)
     assert outcome.comparable
     assert isinstance(outcome.reference, Tensor) == isinstance(outcome.subject, Tensor) == whole
-    sides.advance(op, outcome)
+    sides.advance(stage, outcome)
     repaired = sides.with_models(model, model)
-    assert repaired.in_parts == sides.in_parts == ({} if whole else {"attn_scores": outcome.reference})
-    assert repaired.subject_in_parts == ({} if whole else {"attn_scores": outcome.subject})
+    assert repaired.reference.values == sides.reference.values == {stage: outcome.reference}
+    assert repaired.subject.values == {stage: outcome.subject}
 
 
 def test_a_recorded_run_is_compared_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

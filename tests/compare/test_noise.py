@@ -14,22 +14,25 @@ from fixtures import build, faults, model_spec, pair
 from fixtures.comparing import TOKENS, compared, compared_files, faulty, tiny
 from rosetta.compare.local_error import STAGE_RMS, Sums, local_error
 from rosetta.compare.metrics import rms
-from rosetta.compare.noise import LINEAR, Noise
+from rosetta.compare.noise import RoundingOfPair
 from rosetta.compare.results import StageDiff
+from rosetta.graph import Node
 from rosetta.model import open_model
-from rosetta.transformer import Op, Step, Transformer, plan, stage_name
+from rosetta.ops.linear import Linear
+from rosetta.transformer import Transformer, inputs_of
 
 DTYPES = (
     "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"
 )  # fmt: skip
 NAMES = ("llama", "mistral", "qwen2", "qwen3", "gpt2")
+PRODUCTS = ("q", "k", "v", "attn_out", "ffn_gate", "ffn_up", "ffn_out", "logits")
 BAND = (0.6, 1.6)  # measured rms / predicted rms of a stage: a wrong factor of two in any σ lies outside
 
 
 def measured(stages: list[StageDiff]) -> Iterator[tuple[str, float]]:
     """(stage, rms of its local error / rms of its predicted σ) where weights bring the noise in."""
     for stage in stages:
-        if stage.op in LINEAR and stage.local is not None:
+        if stage.op in PRODUCTS and stage.local is not None:
             yield stage.name, stage.local.rel_l2 / (stage.local.predicted_rel_l2 / STAGE_RMS)
 
 
@@ -92,23 +95,17 @@ def test_floor_bounds_what_float32_loses_against_float64(tmp_path: Path, name: s
     model = open_model(build(tmp_path, spec, "gguf:F32", biases if " " in name else ()))
     single, double = Transformer(model), Transformer(model, dtype=torch.float64)
     values = {"tokens": torch.tensor(wide()[:tokens])}
-    for layer, op in plan(model.architecture).steps(1):
-        exact = double.compute(
-            layer, op, {k: v if v.dtype == torch.int64 else v.double() for k, v in values.items()}
-        )
-        values[op.name] = single.compute(layer, op, values)
-        if op.name in ("embedding", "residual"):
-            values["stream"] = values[op.name]
-        with torch.inference_mode():
-            sigma = Noise(model, model, {}, torch.float32).sigma(
-                op, Step(model, layer, values, single.cache), values[op.name]
-            )
-        error = values[op.name].double() - exact
-        found = local_error([Sums.of(error.float(), sigma, values[op.name])])
-        assert found.worst_ratio < 1, f"{op.name}: {found}"
-        if op.name in LINEAR:
+    for node in model.graph:
+        inputs = inputs_of(node, values)
+        exact = double.compute(node, [x if x.dtype == torch.int64 else x.double() for x in inputs])
+        values[node.name] = single.compute(node, inputs)
+        sigma = floor_of(single, node, values)
+        error = values[node.name].double() - exact
+        found = local_error([Sums.of(error.float(), sigma, values[node.name])])
+        assert found.worst_ratio < 1, f"{node.name}: {found}"
+        if is_linear(node):
             share = rms(error) / rms(sigma.expand_as(error))
-            assert share > 0.02, f"{op.name}: the floor is {1 / share:.0f} times what float32 loses"
+            assert share > 0.02, f"{node.name}: the floor is {1 / share:.0f} times what float32 loses"
 
 
 # A single wrong block, and faults that noise must not hide
@@ -156,15 +153,10 @@ def test_nothing_explained_means_nothing_predicted(tmp_path: Path) -> None:
 
 def test_rotary_floor_grows_with_the_position(tmp_path: Path) -> None:
     model = open_model(build(tmp_path, tiny("llama", layers=1), "gguf:F32"))
-    transformer, op = (
-        Transformer(model),
-        next(op for op in plan(model.architecture).layer if op.name == "q_rope"),
-    )
-    values = {"q": torch.ones(200, 4, 16)}
-    output = transformer.compute(0, op, values)
-    sigma = Noise(model, model, {}, torch.float32).sigma(
-        op, Step(model, 0, values, transformer.cache), output
-    )
+    transformer, node = Transformer(model), model.graph["layers.0.q_rope"]
+    values = {"layers.0.q": torch.ones(200, 4, 16)}
+    values[node.name] = output = transformer.compute(node, inputs_of(node, values))
+    sigma = floor_of(transformer, node, values)
     fastest = sigma.expand_as(output)[:, 0, 0]
     assert fastest[199] > 20 * fastest[1]
     assert sigma.expand_as(output)[199, 0, 14] < fastest[199] / 20, "the slowest pair hardly turns"
@@ -176,34 +168,38 @@ def test_the_floor_of_float64_does_not_vanish_for_small_weights(tmp_path: Path) 
     model = open_model(build(tmp_path, tiny("llama", layers=1), "gguf:F32", small))
     side = Transformer(model)
     values = dict(side.stages(list(TOKENS)))
-    inputs = {"attn_norm": values["layers.0.attn_norm"]}
-    op = next(op for op in side.plan.layer if op.name == "v")
     single, double = (
-        Noise(model, model, {}, dtype).sigma(op, Step(model, 0, inputs, side.cache), values["layers.0.v"])
-        for dtype in (torch.float32, torch.float64)
+        floor_of(side, model.graph["layers.0.v"], values, dtype) for dtype in (torch.float32, torch.float64)
     )
     assert float(single.min()) > 0
     torch.testing.assert_close(double * 2.0**29, single, rtol=1e-5, atol=0)
 
 
 def test_every_operation_has_a_floor(tmp_path: Path) -> None:
-    for name in ("llama", "gpt2"):
+    for name in ("llama", "gpt2", "qwen3"):
         model = open_model(build(tmp_path / name, tiny(name, layers=1), "gguf:F32"))
         values: dict[str, torch.Tensor] = {"tokens": torch.tensor(TOKENS)}
         transformer = Transformer(model)
-        for layer, op in plan(model.architecture).steps(1):
-            values[op.name] = transformer.compute(layer, op, values)
-            if op.name in ("embedding", "residual"):
-                values["stream"] = values[op.name]
-            sigma = sigma_of(transformer, layer, op, values)
-            assert torch.isfinite(sigma).all(), stage_name(layer, op.name)
+        for node in model.graph:
+            values[node.name] = transformer.compute(node, inputs_of(node, values))
+            sigma = floor_of(transformer, node, values)
+            assert torch.isfinite(sigma).all(), node.name
             assert (sigma >= 0).all()
             assert sigma.max() > 0
 
 
-def sigma_of(
-    transformer: Transformer, layer: int | None, op: Op, values: dict[str, torch.Tensor]
+@torch.inference_mode()
+def floor_of(
+    transformer: Transformer, node: Node, values: dict[str, torch.Tensor], dtype: torch.dtype = torch.float32
 ) -> torch.Tensor:
-    """σ of a stage between a model and itself: the floor alone."""
-    step = Step(transformer.model, layer, values, transformer.cache)
-    return Noise(transformer.model, transformer.model, {}, torch.float32).sigma(op, step, values[op.name])
+    """σ of a stage between a model and itself, shaped as the stage: the floor of the arithmetic alone."""
+    rounding = RoundingOfPair(transformer.model, transformer.model, {}, dtype)
+    y, inputs = values[node.name], inputs_of(node, values)
+    parts = node.op.parts(transformer.step(node), rounding, y, *inputs)
+    sigmas = [part.sigma().expand_as(part.of(y)) for part in parts]
+    return torch.cat(sigmas, dim=-1).view(y.shape)
+
+
+def is_linear(node: Node) -> bool:
+    """Whether a stage is a product with a matrix, whatever comes after."""
+    return isinstance(node.op, Linear) or isinstance(getattr(node.op, "ops", (None,))[0], Linear)

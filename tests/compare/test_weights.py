@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gguf
@@ -10,7 +11,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from fixtures import ggml
+from fixtures import faults, ggml
+from fixtures.comparing import compared
 from fixtures.dtypes import encode
 from fixtures.memory import MemoryContainer
 from fixtures.noise import heavy_tailed
@@ -49,11 +51,23 @@ def test_equal_values_in_two_dtypes_are_identical_but_not_in_bytes() -> None:
     assert (found.state, found.identical_bytes) == ("identical", False)
 
 
+@pytest.mark.parametrize(("reference", "size"), [("right", 3.0), ("left", 0.75)])
+def test_difference_of_a_weight_is_relative_to_the_believed_side(
+    tmp_path: Path, reference: str, size: float
+) -> None:
+    """Left holds 4w and right w: 3w of w where w is believed, of 4w where that is."""
+    fault = faults.scaled("blk.0.ffn_up.weight", 4.0)
+    report = compared(tmp_path, "llama", "apr:F32", "gguf:F32", fault, reference=reference)
+    (row,) = report.weights.differing_tensors
+    assert row.rel_rmse == pytest.approx(size, rel=1e-6)
+    assert row.cosine == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize("dtype", ["F16", "BF16", *QUANTISED])
 def test_clean_copy_is_within_noise_and_its_numbers_are_numpys(dtype: str) -> None:
     values = matrix()
     raw = encode(values, dtype)
-    found = compare_weights(weight(dtype, raw, values.shape), copy(values, "F32"))
+    found = compare_weights(copy(values, "F32"), weight(dtype, raw, values.shape))
     decoded = gguf.quants.dequantize(raw.reshape(64, -1), gguf.GGMLQuantizationType[dtype]).astype(np.float64)
     error = np.linalg.norm(decoded - values) / np.linalg.norm(values)
     assert (found.state, found.identical_bytes, found.explained) == ("within_noise", False, True)

@@ -14,6 +14,7 @@ from fixtures.causes import Cause, assert_causes, assert_clean, assert_proven
 from fixtures.comparing import compared_files, faulty, tiny
 from fixtures.contents import FileContents
 from fixtures.recording import Stages, recorded
+from rosetta.report.text import render
 
 SPECS = {
     name: tiny(name, ffn=128, tied=name == "qwen3") for name in ("llama", "mistral", "qwen2", "qwen3", "gpt2")
@@ -64,6 +65,26 @@ def test_large_weight_among_small_ones_is_rounded_as_coarsely_as_it_is_large(
     trace = recorded(tmp_path / "run.safetensors", build(tmp_path, spec, run, outlier, stem="run"))
     own = build(tmp_path, spec, "apr:F32", outlier, stem="own")
     assert_clean(compared_files(own, f"trace:{trace}", tokens=None))
+
+
+@pytest.mark.parametrize("asked", [{}, {"prompt": "auto"}, {"prompt": "something else"}])
+@pytest.mark.parametrize("traced", [0, 1])
+def test_prompt_of_the_report_is_the_recorded_one_whatever_was_asked_for(
+    tmp_path: Path, asked: dict[str, str], traced: int
+) -> None:
+    model = build(tmp_path, SPECS["llama"], "gguf:F16", stem="run")
+    run = recorded(tmp_path / "run.safetensors", model, prompt="3 * 4")
+    operands = [f"trace:{run}", model]
+    report = compared_files(*operands[:: 1 if traced == 0 else -1], tokens=None, **asked)
+    assert report.prompt == "3 * 4"
+    assert '[ROSETTA] Prompt: "3 * 4"\n' in render(report)
+    assert report.tokens.match
+
+
+def test_run_recorded_of_token_ids_has_no_prompt(tmp_path: Path) -> None:
+    report = against_a_run(tmp_path, "llama", "gguf:F16", "gguf:F16")
+    assert report.prompt is None
+    assert "[ROSETTA] Prompt: (token IDs)\n" in render(report)
 
 
 WEIGHTS = [

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from rosetta.diagnose.hypotheses import all_hypotheses, in_turn
-from rosetta.diagnose.search import ORDER, rank
+import pytest
 
-# The finding kinds of the contract that the engine can find in a model's files.
-KINDS = (
-    "layout.transposed", "layout.dims_swapped", "layout.rope_order", "layout.shifted", "dtype.mislabeled",
-    "value.zeroed", "value.nonfinite", "value.scaled", "value.offset", "value.swapped", "value.missing",
-    "value.corrupted", "config.norm_epsilon",
-)  # fmt: skip
+from rosetta.diagnose.hypotheses import all_hypotheses, in_turn
+from rosetta.diagnose.kinds import all_kinds
+from rosetta.diagnose.search import rank
 
 
 def test_what_takes_least_from_the_reference_is_tried_first() -> None:
-    order = [
-        "config.x",
-        "dtype.x",
-        "layout.x",
-        "value.swapped",
-        "value.offset",
-        "value.zeroed",
-        "value.corrupted",
-    ]
-    assert sorted(order, key=rank) == order
-    assert rank("unheard.of") == len(ORDER)
-    assert all(rank(kind) < len(ORDER) for kind in KINDS)
+    families = {kind.family: kind.rank for kind in all_kinds().values() if kind.family != "value"}
+    assert families["config"] < families["dtype"] < families["layout"] < rank("value.swapped")
+    values = ["swapped", "offset", "scaled", "zeroed", "nonfinite", "missing", "corrupted"]
+    ranks = [rank(f"value.{name}") for name in values]
+    assert ranks == sorted(set(ranks)), "no two kinds of values stand at one place"
+
+
+def test_kind_that_nobody_declared_is_no_cause() -> None:
+    with pytest.raises(KeyError, match=r"unheard\.of"):
+        rank("unheard.of")
 
 
 def test_every_hypothesis_has_one_turn_and_what_explains_anything_the_last() -> None:

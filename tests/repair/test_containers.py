@@ -11,7 +11,7 @@ import pytest
 
 from fixtures import build, contents, faults, model_spec, pair
 from fixtures.raw_apr import RawTensor, raw_apr
-from rosetta.containers.gguf_writer import write_gguf
+from rosetta.containers.gguf.writer import write_gguf
 from tests.repair.conftest import Repair, apr, changed, gguf_keys, tensors
 
 QWEN2, LLAMA = model_spec("qwen2"), model_spec("llama")

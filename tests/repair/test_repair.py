@@ -9,6 +9,7 @@ import pytest
 
 from fixtures import Llama3Scaling, ModelSpec, build, faults, model_spec, pair
 from fixtures.faults import Fault
+from rosetta.model import open_model
 from tests.repair.conftest import Repair, changed, tensors
 
 LLAMA, QWEN2, GPT2, MISTRAL = (model_spec(name) for name in ("llama", "qwen2", "gpt2", "mistral"))
@@ -73,6 +74,21 @@ def test_weight_fault_is_repaired_and_nothing_else_is_touched(
     names = {own_name(name, left) for name in concerned}
     assert changed(tensors(wrong), tensors(run.fixed)) == names
     assert all(f"  {name}: " in run.out for name in names), "each changed tensor is said"
+
+
+@pytest.mark.parametrize(
+    ("key", "said"), [("feed_forward_length", 256), ("embedding_length", 512), ("vocab_size", 300)]
+)
+@pytest.mark.parametrize("left", ["apr:F16", "gguf:F16", "hf:F16"])
+def test_size_that_no_tensor_has_is_written_as_the_tensors_have_it(
+    tmp_path: Path, repair: Repair, left: str, key: str, said: int
+) -> None:
+    wrong, believed = pair(tmp_path, LLAMA, left, "gguf:Q8_0", faults.config_set(key, said))
+    run = repair(wrong, believed)
+    assert run.code == 0, run.out + run.err
+    fixed, clean = open_model(run.fixed), open_model(build(tmp_path / "clean", LLAMA, left))
+    assert fixed.config == clean.config
+    assert not changed(tensors(wrong), tensors(run.fixed))
 
 
 @pytest.mark.parametrize("what", ["transposed", "rope order", "dims swapped", "swapped"])

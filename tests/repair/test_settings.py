@@ -32,8 +32,8 @@ def opened(folder: Path, kind: str, spec: Any = None, edit: Any = None) -> Model
 
 def reread(model: Model, file: Settings) -> Model:
     """The model again, with the changed metadata in place of its own."""
-    from rosetta.containers.apr_settings import apr_settings
-    from rosetta.containers.huggingface_settings import huggingface_settings
+    from rosetta.containers.apr.settings import apr_settings
+    from rosetta.containers.huggingface.settings import huggingface_settings
 
     metadata, path = file.metadata, model.container.path
     found = (

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from fixtures.bench.speed_pair import write_pair
+from fixtures.bench.speed_shapes import shape_of
 from fixtures.vocabularies import CONTROL, NORMAL, UNUSED, Written, byte_level, scored
-from rosetta.bench.speed_pair import write_pair
-from rosetta.bench.speed_shapes import shape_of
 from rosetta.containers import open_container
 from rosetta.tokenizer import Vocabulary, compare_vocabularies, load_tokenizer
 from rosetta.tokenizer.encoders import Codec

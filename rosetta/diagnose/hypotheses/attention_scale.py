@@ -1,4 +1,4 @@
-"""Another scale of the attention's products (`config.attention_scale`)."""
+"""Another scale of the attention's products (`config.attention_scale`), read off a recorded run that states none."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ from collections.abc import Iterator
 import torch
 
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
-from rosetta.diagnose.settings_hypothesis import setting_hypothesis, setting_proposal
+from rosetta.diagnose.setting_proposals import setting_proposal
 
 KEY = "attention.scale"
 SMALLEST = 1e-6  # of a softmax, below which a logarithm in float32 says little
-known = setting_hypothesis("config.attention_scale", KEY)
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
-    """The reference's scale; of a recorded run that names none, the one that fits its scores."""
-    yield from known(fault)
-    if fault.settings_unknown and KEY in fault.op.keys and (scale := _fitting(fault)) is not None:
-        yield setting_proposal(fault, "config.attention_scale", KEY, fault.subject.model.config[KEY], scale)
+    """The scale that fits the recorded scores."""
+    if fault.settings_unknown and KEY in fault.keys and (scale := _fitting(fault)) is not None:
+        yield setting_proposal(fault, KEY, fault.subject.model.config[KEY], scale)
 
 
 def _fitting(fault: Fault) -> float | None:

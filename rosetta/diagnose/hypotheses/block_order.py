@@ -12,6 +12,19 @@ from numpy.typing import NDArray
 from rosetta import blocks
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, looks_like
 from rosetta.diagnose.patches import for_all_names, reading
+from rosetta.finding_kind import FindingKind
+
+KINDS = (
+    FindingKind(
+        "dtype.block_order",
+        means="The nibbles of a quantised group stand in the other order: pairs 2k, 2k+1 for halves k, k+n/2, or the "
+        "reverse.",
+        why="A quantiser packs neighbours into one byte, where GGML packs the low half of a group with the high half "
+        "(n is 32 in Q4_0, 64 in Q4_K); or a reader unpacks them so. Every value is there, in the wrong place.",
+        repair="The bytes are read with the nibbles in the other order. Pack them as the dtype demands.",
+        whole=True,
+    ),
+)
 
 # Where a block's nibbles lie, and how many bytes hold one group: dtype -> (first byte, bytes, bytes a group).
 # ggml-common.h, block_q4_0 …; a group of n weights takes n/2 bytes.

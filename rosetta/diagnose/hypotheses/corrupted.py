@@ -9,7 +9,20 @@ from rosetta.compare.block_cuts import block_cut
 from rosetta.diagnose.hypothesis import Fault, Proposal, Suspect
 from rosetta.diagnose.patches import of_weights, taking
 from rosetta.diagnose.region import ratios_of
+from rosetta.finding_kind import FindingKind
 from rosetta.weight import Weight
+
+KINDS = (
+    FindingKind(
+        "value.corrupted",
+        means="A region of a weight differs by no rule.",
+        why="A copy was cut short or written over, a block's scales are unpacked wrongly, or some rows are another "
+        "model's.",
+        repair="The region is taken from the reference, and the proof says which and how many. Copy or export the "
+        "tensor again.",
+        order=90,
+    ),
+)
 
 LAST_RESORT = True
 

@@ -11,8 +11,20 @@ import torch
 from rosetta import blocks
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, looks_like
 from rosetta.diagnose.patches import for_all_names, reading
+from rosetta.finding_kind import FindingKind
 from rosetta.model import misfit
 from rosetta.weight import Weight
+
+KINDS = (
+    FindingKind(
+        "dtype.mislabeled",
+        means="The bytes of a tensor are of another dtype than the file says.",
+        why="BF16 is tagged F16 on import; the dtype tables of writer and reader disagree on a number; or a dtype is "
+        "guessed from the byte count, which Q4_0 and Q4_K share.",
+        repair="The bytes are decoded as the dtype that they are. Declare that, or convert them.",
+        whole=True,
+    ),
+)
 
 SAMPLED_ROWS = 64
 LIKENESS = 0.8  # correlation of some rows with the other side's

@@ -8,8 +8,19 @@ from itertools import permutations
 
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, looks_like
 from rosetta.diagnose.patches import reading
+from rosetta.finding_kind import FindingKind
 from rosetta.model import LAYER, Patch
 from rosetta.weight import Weight
+
+KINDS = (
+    FindingKind(
+        "layout.fused_order",
+        means="The parts of a fused tensor (q, k and v in attn_qkv) stand in another order.",
+        why="An exporter concatenates them in its own order, or cuts a grouped-query model's tensor in equal thirds.",
+        repair="The parts are read in the order in which they agree. Concatenate them as the architecture demands.",
+        whole=True,
+    ),
+)
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
@@ -18,8 +29,8 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         if weight.part is None or not weight.name.startswith("blk."):
             continue
         parts = sorted(
-            (w for w in suspect.model.weights.values() if w.entry is weight.entry and w.part),
-            key=lambda w: w.part or (0, ()),
+            (w for w in suspect.model.weights.values() if w.beside(weight) and w.part),
+            key=lambda w: w.part.which if w.part else 0,
         )
         for order in permutations(range(len(parts))):
             if order != tuple(sorted(order)):
@@ -30,9 +41,13 @@ def _in_order(
     fault: Fault, suspect: Suspect, parts: list[Weight], order: tuple[int, ...]
 ) -> Iterator[Proposal]:
     """The proposal that the file stores part order[0] first, then order[1], …"""
-    sizes = parts[0].part[1] if parts[0].part else ()
-    stored = tuple(sizes[which] for which in order)
-    repaired = [replace(part, part=(order.index(which), stored)) for which, part in enumerate(parts)]
+    first = parts[0].part
+    assert first is not None
+    stored = tuple(first.sizes[which] for which in order)
+    repaired = [
+        replace(part, part=replace(first, which=order.index(which), sizes=stored))
+        for which, part in enumerate(parts)
+    ]
     others = [suspect.other.weights.get(part.name) for part in parts]
     alike = [
         other is not None and looks_like(part, other) for part, other in zip(repaired, others, strict=True)
@@ -50,7 +65,8 @@ def _in_order(
         if (name := part.name.replace(".weight", ".bias")) in suspect.model.weights and name != part.name
     }
     for tried in (patches, patches | biases) if biases else (patches,):
-        if all(fault.agrees_at(Repair(patches=tried), op, fault.layer) for op in ("q", "k", "v")):
+        stages = (f"layers.{fault.layer}.{part}" for part in ("q", "k", "v"))
+        if all(fault.agrees_at(Repair(patches=tried), stage) for stage in stages):
             yield _proposal(suspect, parts, order, tried)
 
 

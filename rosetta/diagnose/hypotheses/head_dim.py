@@ -6,17 +6,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
-from rosetta.diagnose.settings_hypothesis import setting_hypothesis
+from rosetta.diagnose.setting_proposals import believed_values
 
 KEY, VALUE = "attention.key_length", "attention.value_length"
-known = setting_hypothesis("config.head_dim", KEY, VALUE)
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
     """The reference's size of a key and of a value; where the file has one key for both, one proposal for both."""
     config, other = fault.subject.model.config, fault.subject.other.config
     one_key = config[KEY].key is not None and config[KEY].key == config[VALUE].key
-    for proposal in known(fault):
+    for proposal in believed_values(fault, KEY, VALUE):
         if not one_key:
             yield proposal
         elif proposal.key == KEY or agree_on_keys(fault):

@@ -6,7 +6,20 @@ from collections.abc import Iterator
 
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.diagnose.patches import instead
+from rosetta.finding_kind import FindingKind
 from rosetta.model import LAYER
+
+KINDS = (
+    FindingKind(
+        "value.missing",
+        means="A tensor that the other side has is missing.",
+        why="A role is unknown to the exporter (the biases of q, k and v, the norms of q and k, an untied head), its "
+        "name was cut short or given a prefix, or an index that must be sorted is not.",
+        repair="The tensor is taken from the reference. Export it under the name that the file's readers look for.",
+        order=80,
+        title="missing weight",
+    ),
+)
 
 TAKES_FROM_REFERENCE = True
 

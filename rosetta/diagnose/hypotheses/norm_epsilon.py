@@ -10,24 +10,22 @@ import numpy as np
 import torch
 
 from rosetta.diagnose.hypothesis import Fault, Proposal
-from rosetta.diagnose.settings_hypothesis import setting_hypothesis, setting_proposal
-from rosetta.transformer import normalised
+from rosetta.diagnose.setting_proposals import believed_values, setting_proposal
+from rosetta.ops.norm import normalised
+from rosetta.settings_table import SETTINGS
 
 SHOWS = 1e-3  # the default threshold of a stage
-PUBLISHED = (1e-5, 1e-6, 1e-7, 1e-8, 1e-12, 1e-3, 1e-4)
-known = setting_hypothesis(
-    "config.norm_epsilon", "attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"
-)
+KEYS = ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon")
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
     """The reference's epsilon; of a recorded run that names none, the one that fits its stage."""
-    yield from (_with_reach(proposal) for proposal in known(fault))
+    yield from (_with_reach(proposal) for proposal in believed_values(fault, *KEYS))
     key = fault.subject.model.architecture.epsilon_key
-    if fault.settings_unknown and key in fault.op.keys and fault.op.inputs[0] in fault.pair.values:
-        for value in _fitting(fault):
+    if fault.settings_unknown and key in fault.keys and fault.input() is not None:
+        for value in _fitting(fault, key):
             own = fault.subject.model.config[key]
-            yield _with_reach(setting_proposal(fault, "config.norm_epsilon", key, own, value), own.value)
+            yield _with_reach(setting_proposal(fault, key, own, value), own.value)
 
 
 def _with_reach(proposal: Proposal, own: float | None = None) -> Proposal:
@@ -45,14 +43,14 @@ def _with_reach(proposal: Proposal, own: float | None = None) -> Proposal:
     return replace(proposal, message=proposal.message + said)
 
 
-def _fitting(fault: Fault) -> Iterator[float]:
+def _fitting(fault: Fault, key: str) -> Iterator[float]:
     """The epsilon by which the recorded stage is smaller than without any, and the published one next to it.
 
     For y = g·x / √(m + ε) and y₀ = g·x / √m, with m the mean square of x: ε = m·((y₀/y)² − 1).
     """
-    model, x, truth = fault.subject.model, fault.pair.values[fault.op.inputs[0]], fault.recorded_value
+    model, x, truth = fault.subject.model, fault.input(), fault.recorded_value
     weight = model.weights.get(next(fault.names()))
-    if truth is None or truth.shape != x.shape or weight is None or weight.dims != x.shape[-1:]:
+    if x is None or truth is None or truth.shape != x.shape or weight is None or weight.dims != x.shape[-1:]:
         return
     gain = weight.values().to(x)
     bare = (normalised(x, model["norm_type"], 0.0) * gain).double()
@@ -61,5 +59,5 @@ def _fitting(fault: Fault) -> Iterator[float]:
     fitted = float((centred.double().square().mean(-1) * (ratio.square() - 1)).median())
     if not np.isfinite(fitted) or fitted <= 0:
         return
-    yield min(PUBLISHED, key=lambda value: abs(np.log(value / fitted)))
+    yield min(SETTINGS[key].published, key=lambda value: abs(np.log(value / fitted)))
     yield float(torch.tensor(fitted, dtype=torch.float32))

@@ -8,7 +8,20 @@ from collections.abc import Iterator
 from rosetta.diagnose.edits import Offset
 from rosetta.diagnose.hypothesis import Fault, Proposal
 from rosetta.diagnose.patches import changed, fitted, sampled_blocks_of
+from rosetta.finding_kind import FindingKind
 from rosetta.weight import Weight
+
+KINDS = (
+    FindingKind(
+        "value.offset",
+        means="One amount is added to all values of a weight: a norm's w stored as 1 + w, or the reverse.",
+        why="Gemma's norms multiply by 1 + w. GGUF holds the sum, a Hugging Face folder holds w; a converter adds the "
+        "one twice, to a model that has none, or not at all.",
+        repair="The amount is subtracted from every value. Store the weight without it.",
+        order=40,
+        whole=True,
+    ),
+)
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:

@@ -8,8 +8,20 @@ from dataclasses import replace
 
 from rosetta.architectures import INTERLEAVED, SPLIT_HALF
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, resembles
+from rosetta.finding_kind import FindingKind
 from rosetta.model import LAYER, Model, Patch
 from rosetta.weight import RowOrder, Weight
+
+KINDS = (
+    FindingKind(
+        "layout.rope_order",
+        means="Rows of q or k lie in the other rotary order: interleaved for split-half, or the reverse.",
+        why="llama.cpp's converter permutes the rows of q and k of llama models, and an exporter permutes one of them, "
+        "or all but those of some layers, or permutes them twice.",
+        repair="The rows are read in the other order. Permute them on export, or leave that out.",
+        whole=True,
+    ),
+)
 
 ROTARY = ("attn_q", "attn_k", "attn_q_norm", "attn_k_norm")
 NAMES = {INTERLEAVED: "interleaved", SPLIT_HALF: "split-half"}
@@ -79,7 +91,7 @@ def _all_in_other_order(fault: Fault, suspect: Suspect, order: int) -> bool:
     if fault.recorded:
         repair = Repair(overrides={"rope.type": order})
         layers = range(suspect.model.block_count)
-        return all(fault.agrees_at(repair, op, layer) for layer in layers for op in ("q", "k"))
+        return all(fault.agrees_at(repair, f"layers.{layer}.{op}") for layer in layers for op in ("q", "k"))
     other = suspect.model.repaired({"rope.type": order})
     pairs = [
         (weight, suspect.other.weights[name])

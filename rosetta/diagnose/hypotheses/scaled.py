@@ -11,8 +11,21 @@ from torch import Tensor
 from rosetta.diagnose.edits import Scaled
 from rosetta.diagnose.hypothesis import Fault, Proposal
 from rosetta.diagnose.patches import changed, fitted, sampled_blocks_of
+from rosetta.finding_kind import FindingKind
 from rosetta.weight import Weight
 from rosetta.workers import spread
+
+KINDS = (
+    FindingKind(
+        "value.scaled",
+        means="All values of a weight are multiplied by one factor, which may be negative.",
+        why="A scale of the embedding, the residual or the logits is folded into a weight and applied again by the "
+        "runtime, or the one scale of a quantised tensor is left out.",
+        repair="The values are divided by the factor. Do not multiply them on export.",
+        order=50,
+        whole=True,
+    ),
+)
 
 ROUNDS = 3  # of leaving out what does not fit
 OUTLIER = 6.0  # times the rms of what the factor leaves: a weight so far off has another fault

@@ -16,8 +16,21 @@ from rosetta.compare.weights import compare_weights
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.diagnose.patches import for_all_names, of_weights, reading, taking
 from rosetta.diagnose.region import ratios_of
+from rosetta.finding_kind import FindingKind
 from rosetta.model import both
 from rosetta.weight import Weight
+
+KINDS = (
+    FindingKind(
+        "layout.shifted",
+        means="The data of a tensor start some bytes too early or too late.",
+        why="An offset is computed with another alignment or a header of another size, or from the start of the file "
+        "where it counts from the start of the data.",
+        repair="The bytes are read from where the tensor's values begin; what a shift has cut off at the end is taken "
+        "from the reference. Write the data at the offset that the header gives.",
+        whole=True,
+    ),
+)
 
 LARGEST_SHIFT = 256  # bytes; alignments are 32 and 64, headers that were miscounted a few words
 LARGEST_BLOCKS = 8  # and a few whole blocks
@@ -132,7 +145,7 @@ def _sample(weight: Weight, other: Weight) -> _Sample | None:
     places = weight.order.index(rows) if weight.order is not None else np.arange(rows)
     canonical = np.argsort(places)[first : first + count]  # where the sampled stored rows go
     truth = other.rows(canonical.tolist()).double().flatten()
-    part_row = sum(weight.part[1][: weight.part[0]]) if weight.part else 0
+    part_row = weight.part.first if weight.part else 0
     data = weight.container.read(weight.entry.name)
     return _Sample(weight.dtype, data, (part_row + first) * row_bytes, count * row_bytes, truth)
 

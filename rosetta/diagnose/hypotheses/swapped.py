@@ -6,8 +6,21 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, looks_like, resembles
+from rosetta.finding_kind import FindingKind
 from rosetta.model import LAYER, Patch
 from rosetta.weight import Weight
+
+KINDS = (
+    FindingKind(
+        "value.swapped",
+        means="Two tensors are exchanged: each holds the values of the other.",
+        why="A fused gate_up tensor is cut and its halves named the wrong way round, a table of names pairs two of "
+        "them wrongly, or a lookup by a part of the name finds another tensor (output.weight in attn_output.weight).",
+        repair="Each is read from where the other is stored. Exchange their names on export.",
+        order=30,
+        whole=True,
+    ),
+)
 
 LIKENESS = 0.4  # correlation of some rows; unrelated matrices have none, norms always some
 
@@ -58,13 +71,8 @@ def _agree_at_stages(fault: Fault, weight: Weight, partner: Weight, patches: dic
 
 
 def _agrees_where_used(fault: Fault, repair: Repair, weight: Weight) -> bool:
-    found = LAYER.match(weight.name)
-    plan = fault.pair.subject.plan
-    tensor, layer = (found[2], int(found[1])) if found else (weight.name, None)
-    ops = [
-        op.name for op in (*plan.before, *plan.layer, *plan.after) if tensor in (*op.weights, *op.optional)
-    ]
-    return bool(ops) and all(fault.agrees_at(repair, op, layer) for op in ops)
+    readers = fault.subject.model.graph.readers.get(weight.name, [])
+    return bool(readers) and all(fault.agrees_at(repair, node.name) for node in readers)
 
 
 def _read_from(source: Weight) -> Patch:
@@ -83,7 +91,9 @@ def _in_place_of(weight: Weight, source: Weight) -> Weight:
         dtype=source.dtype,
         stored_dims=source.stored_dims,
         transposed=source.transposed,
+        slot=source.slot,
         part=source.part,
+        columns=source.columns,
         bytes_edit=source.bytes_edit,
         values_edits=source.values_edits,
     )
@@ -95,11 +105,7 @@ def _candidates(suspect: Suspect, weight: Weight) -> Iterator[Weight]:
     expected = suspect.model.expected_dims.get(weight.name)
     alike: list[tuple[bool, bool, int, Weight]] = []
     for name, other in suspect.model.weights.items():
-        if (
-            name == weight.name
-            or other.entry is weight.entry
-            or suspect.model.expected_dims.get(name) is None
-        ):
+        if name == weight.name or other.same_place(weight) or suspect.model.expected_dims.get(name) is None:
             continue
         place = LAYER.match(name)
         same_layer = bool(found and place and found[1] == place[1])

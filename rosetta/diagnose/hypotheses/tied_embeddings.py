@@ -15,7 +15,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
     """Tie the subject's head as the reference's is, or untie it."""
     subject = fault.subject
     if (
-        fault.op.name != "logits"
+        fault.stage != "logits"
         or tied(subject.model) == tied(subject.other)
         or KEY not in subject.model.config
     ):

@@ -8,7 +8,27 @@ from collections.abc import Iterator
 from rosetta.diagnose.edits import Requantised
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.diagnose.patches import for_all_names, reading
+from rosetta.finding_kind import FindingKind
 from rosetta.weight import FLOATS, ValuesEdit, Weight
+
+KINDS = (
+    FindingKind(
+        "layout.transposed",
+        means="The values of a matrix are stored the other way round, [in, out] for [out, in].",
+        why="A GEMM wants the weight [in, out] and the exporter wrote it so; GPT-2's Conv1D stores it so and was not "
+        "transposed, or twice. A square matrix shows it by its values alone.",
+        repair="The matrix is read transposed. Transpose it on export.",
+        whole=True,
+    ),
+    FindingKind(
+        "layout.dims_swapped",
+        means="The dims of a matrix are declared the other way round, while its bytes lie as they should.",
+        why="GGUF lists dims with the fastest first; a converter that copies them, or reverses them once too often, "
+        "changes the header and moves no data.",
+        repair="The bytes are read with the dims reversed. Declare the dims in the container's own order.",
+        whole=True,
+    ),
+)
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
@@ -66,7 +86,7 @@ def _demanded_dims(suspect: Suspect, weight: Weight) -> tuple[int, ...] | None:
     expected = suspect.model.expected_dims.get(weight.name)
     if expected is None or len(expected) != 2:
         return None
-    whole = (sum(weight.part[1]), expected[1]) if weight.part else expected
+    whole = (weight.part.total, expected[1]) if weight.part else expected
     if whole[0] == -1:  # a table of any number of rows
         whole = (weight.count // whole[1] if whole[1] else 0, whole[1])
     return whole if sorted(whole) == sorted(weight.entry.dims) else None

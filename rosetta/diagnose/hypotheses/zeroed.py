@@ -9,8 +9,20 @@ from torch import Tensor
 from rosetta.diagnose.edits import Mask
 from rosetta.diagnose.hypothesis import Fault, Proposal
 from rosetta.diagnose.patches import taken_from_other
+from rosetta.finding_kind import FindingKind
 from rosetta.weight import Weight
 from rosetta.weight_cache import variance
+
+KINDS = (
+    FindingKind(
+        "value.zeroed",
+        means="Weights are zero that should not be: a whole tensor, or part of it.",
+        why="A tensor that an importer did not find is filled with zeros; a table was allocated and never written; a "
+        "quantiser was given dims that it does not support.",
+        repair="The values are taken from the reference, and the proof says how many. Export the tensor again.",
+        order=60,
+    ),
+)
 
 TAKES_FROM_REFERENCE = True
 SIGMAS = 3.0  # a weight this far above its rounding does not round to zero

@@ -1,0 +1,259 @@
+"""What architectures are composed of: attention, feed-forward networks, and how a layer puts them together.
+
+A block is given the name of the stage that it reads, and lists its stages; the last one is its result. Sizes are
+config keys, or products of several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rosetta.graph import TOKENS, Stage
+from rosetta.ops.attention import Context, Scores
+from rosetta.ops.experts import ExpertLinear, ExpertSum, Router
+from rosetta.ops.linear import Linear
+from rosetta.ops.lookup import Embedding
+from rosetta.ops.op import Op, Settings, Size, chain
+from rosetta.ops.pointwise import Activation, Add, Gate
+
+Block = Callable[[str], list[Stage]]
+"""Name of the stage that is read -> the block's stages."""
+
+HIDDEN = "embedding_length"
+HEADS, KV_HEADS = "attention.head_count", "attention.head_count_kv"
+KEY, VALUE = "attention.key_length", "attention.value_length"
+FEED_FORWARD = "feed_forward_length"
+
+
+def scores_of(c: Settings, **options: Any) -> Scores:
+    """The scores, with a window in the layers for which the settings say so.
+
+    Args:
+        c: settings of the layer.
+        options: fields of `Scores`.
+    """
+    pattern = "attention.sliding_window_pattern"
+    return Scores(pattern=pattern if pattern in c else None, **options)
+
+
+def attention(
+    *,
+    norm: Op | None,
+    rope: Op | None,
+    head_norm: Callable[[str], Op] | None = None,
+    scores: Scores | None = None,
+    queries: Op | None = None,
+    keys: Op | None = None,
+    values: Op | None = None,
+    gate: Gate | None = None,
+    out: Op | None = None,
+    post_norm: Op | None = None,
+) -> Block:
+    """Attention of queries, keys and values projected by matrices of their own.
+
+    Args:
+        norm: of the input; None: it is read as it is.
+        rope: turns queries and keys, and whatever else is done to them then; None: nothing is.
+        head_norm: stem of a norm's name -> the norm over each head of queries or keys; None: there is none.
+        scores: None: those of one window, or none, in all layers.
+        queries, keys, values: None: the product with `attn_q` …, cut into heads, normed by `head_norm`.
+        gate: of the context; its other input is the product with `attn_gate`.
+        out: None: the product with `attn_output`.
+        post_norm: of the result.
+    """
+
+    given = {"q": queries, "k": keys, "v": values}
+
+    def projected(part: str, heads: str, length: str) -> Op:
+        own = given[part]
+        if own is not None:
+            return own
+        product = Linear(f"attn_{part}", rows=(heads, length), columns=HIDDEN, heads=heads)
+        return chain(product, None if head_norm is None or part == "v" else head_norm(f"attn_{part}_norm"))
+
+    def block(x: str) -> list[Stage]:
+        source = x if norm is None else "attn_norm"
+        turned = [] if rope is None else [Stage(f"{part}_rope", rope, (part,)) for part in ("q", "k")]
+        seen = ("q", "k") if rope is None else ("q_rope", "k_rope")
+        stages = [] if norm is None else [Stage("attn_norm", norm, (x,))]
+        stages += [
+            Stage("q", projected("q", HEADS, KEY), (source,)),
+            Stage("k", projected("k", KV_HEADS, KEY), (source,)),
+            Stage("v", projected("v", KV_HEADS, VALUE), (source,)),
+            *turned,
+            Stage("attn_scores", scores or Scores(), seen),
+            Stage("attn_context", Context(), ("attn_scores", "v")),
+        ]
+        if gate is not None:
+            opened = Linear("attn_gate", rows=(HEADS, VALUE), columns=HIDDEN)
+            stages += [Stage("attn_gate_in", opened, (source,))]
+            stages += [Stage("attn_gate", gate, ("attn_context", "attn_gate_in"))]
+        projection = out or Linear("attn_output", rows=HIDDEN, columns=(HEADS, VALUE))
+        stages.append(Stage("attn_out", projection, (stages[-1].name,)))
+        if post_norm is not None:
+            stages.append(Stage("attn_post_norm", post_norm, ("attn_out",)))
+        return stages
+
+    return block
+
+
+def feed_forward(
+    *,
+    norm: Op | None,
+    gated: bool = True,
+    width: Size = FEED_FORWARD,
+    act: Op | None = None,
+    post_norm: Op | None = None,
+) -> Block:
+    """act(gate(x)) · up(x), or act(up(x)), and the projection back.
+
+    Args:
+        norm: of the input; None: it is read as it is.
+        gated: whether there is a gate.
+        width: of the network.
+        act: None: the activation that the config names.
+        post_norm: of the result.
+    """
+
+    def block(x: str) -> list[Stage]:
+        source = x if norm is None else "ffn_norm"
+        up = [
+            Stage(f"ffn_{part}", Linear(f"ffn_{part}", rows=width, columns=HIDDEN), (source,))
+            for part in (("gate", "up") if gated else ("up",))
+        ]
+        return [
+            *([] if norm is None else [Stage("ffn_norm", norm, (x,))]),
+            *up,
+            Stage("ffn_act", act or Activation(), tuple(stage.name for stage in up)),
+            Stage("ffn_out", Linear("ffn_down", rows=HIDDEN, columns=width), ("ffn_act",)),
+            *([] if post_norm is None else [Stage("ffn_post_norm", post_norm, ("ffn_out",))]),
+        ]
+
+    return block
+
+
+def experts(
+    *,
+    norm: Op | None,
+    router: Router,
+    width: Size = "expert_feed_forward_length",
+    gated: bool = True,
+    act: Op | None = None,
+    shared: Size | None = None,
+    shared_gate: bool = False,
+    post_norm: Op | None = None,
+) -> Block:
+    """A mixture of experts, of which the router chooses some for each token.
+
+    Args:
+        norm: of the input; None: it is read as it is.
+        router: how it chooses, and weighs what is chosen.
+        width: of each expert.
+        gated, act: as of a feed-forward network.
+        shared: width of an expert that serves all tokens; None: there is none.
+        shared_gate: whether that one is weighed by a sigmoid of its own.
+        post_norm: of the result.
+    """
+
+    def block(x: str) -> list[Stage]:
+        source, parts = x if norm is None else "ffn_norm", ("gate", "up") if gated else ("up",)
+        stages = [] if norm is None else [Stage("ffn_norm", norm, (x,))]
+        stages.append(Stage("ffn_router", router, (source,)))
+        for part in parts:
+            product = ExpertLinear(f"ffn_{part}_exps", router, rows=width, columns=HIDDEN)
+            stages.append(Stage(f"ffn_{part}", product, (source, "ffn_router")))
+        stages.append(Stage("ffn_act", act or Activation(), tuple(f"ffn_{part}" for part in parts)))
+        summed: tuple[str, ...] = ("ffn_act", "ffn_router")
+        if shared is not None:
+            stages += shared_expert(source, shared, gated, act, shared_gate)
+            summed = (*summed, "ffn_shared")
+        stages.append(
+            Stage("ffn_out", ExpertSum("ffn_down_exps", router, rows=HIDDEN, columns=width), summed)
+        )
+        if post_norm is not None:
+            stages.append(Stage("ffn_post_norm", post_norm, ("ffn_out",)))
+        return stages
+
+    return block
+
+
+def shared_expert(source: str, width: Size, gated: bool, act: Op | None, own_gate: bool) -> list[Stage]:
+    """An expert that serves all tokens: a feed-forward network beside the others."""
+    parts = ("gate", "up") if gated else ("up",)
+    stages = [
+        Stage(f"ffn_{part}_shexp", Linear(f"ffn_{part}_shexp", rows=width, columns=HIDDEN), (source,))
+        for part in parts
+    ]
+    stages.append(Stage("ffn_act_shexp", act or Activation(), tuple(stage.name for stage in stages)))
+    down = Linear("ffn_down_shexp", rows=HIDDEN, columns=width)
+    if not own_gate:
+        return [*stages, Stage("ffn_shared", down, ("ffn_act_shexp",))]
+    opened = Linear("ffn_gate_inp_shexp", rows=1, columns=HIDDEN)
+    return [
+        *stages,
+        Stage("ffn_down_shexp", down, ("ffn_act_shexp",)),
+        Stage("ffn_gate_inp_shexp", opened, (source,)),
+        Stage("ffn_shared", Gate(), ("ffn_down_shexp", "ffn_gate_inp_shexp")),
+    ]
+
+
+def sequential(x: str, mixer: Block, network: Block, scale: str | None = None) -> list[Stage]:
+    """A layer of two blocks one after the other, each added to what it reads.
+
+    Args:
+        x: what the layer reads.
+        mixer: attention, or what stands in its place.
+        network: feed-forward.
+        scale: config key of the factor of what is added.
+    """
+    first, second = mixer(x), network("attn_residual")
+    return [
+        *first,
+        Stage("attn_residual", Add(scale), (x, first[-1].name)),
+        *second,
+        Stage("residual", Add(scale), ("attn_residual", second[-1].name)),
+    ]
+
+
+def parallel(x: str, mixer: Block, network: Block, scale: str | None = None) -> list[Stage]:
+    """A layer of two blocks side by side, both added to what they read. Where both share a norm, the network has none
+    of its own and reads `attn_norm`."""
+    first = mixer(x)
+    own_norm = network(x)
+    second = own_norm if own_norm[0].name == "ffn_norm" else network("attn_norm")
+    return [*first, *second, Stage("residual", Add(scale), (x, first[-1].name, second[-1].name))]
+
+
+def single(x: str, mixer: Block, scale: str | None = None) -> list[Stage]:
+    """A layer of one block."""
+    stages = mixer(x)
+    return [*stages, Stage("residual", Add(scale), (x, stages[-1].name))]
+
+
+def embedding(*after: Op | None, positions: bool = False) -> list[Stage]:
+    """The rows of the tokens, and of their positions where the model learned some.
+
+    Args:
+        after: what is done to them before the first layer: a factor, a norm.
+        positions: whether there is a table of positions.
+    """
+    looked_up = Embedding(positions="position_embd" if positions else None)
+    return [Stage("embedding", chain(looked_up, *after), (TOKENS,))]
+
+
+def head(x: str, *after: Op | None, norm: Op) -> list[Stage]:
+    """The final norm, and the logits.
+
+    Args:
+        x: what the last layer gives.
+        after: what is done to the logits: a factor, a softcap.
+        norm: the final one.
+    """
+    product = Linear("output", rows="vocab_size", columns=HIDDEN)
+    return [Stage("final_norm", norm, (x,)), Stage("logits", chain(product, *after), ("final_norm",))]
+
+
+def output_of(layer: int) -> str:
+    """The stage that the layer behind `layer` reads: its residual, or the embedding."""
+    return "embedding" if layer < 0 else f"layers.{layer}.residual"

@@ -1,0 +1,172 @@
+"""How the tensors of a file become canonical weights, where that is not one for one: fused and stacked tensors, rows
+in another order, values that a container keeps in another form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rosetta.ops.op import Settings
+from rosetta.weight import Order, Part, ValuesEdit
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor as a file has it.
+
+    Args:
+        stem: canonical name without `blk.N.` and without `.weight` or `.bias`: `attn_qkv`, `ffn_up_exps`, `output`.
+        suffix: `weight`, `bias`; empty where the name has none.
+        dims: row-major, as stored.
+        container: `apr`, `gguf` or `huggingface`.
+        layer: whose it is; None outside the layers.
+        foreign: whether it has a Hugging Face name: an `.apr` may hold tensors of either.
+    """
+
+    stem: str
+    suffix: str
+    dims: tuple[int, ...]
+    container: str
+    layer: int | None
+    foreign: bool
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One canonical weight out of a stored tensor.
+
+    Args:
+        name: canonical, without `blk.N.`: `attn_q.weight`, `ffn_up_exps.7.weight`.
+        slot, part, order, columns, transposed: see `Weight`.
+        dims: of the stored matrix, where they are not those of the tensor (or of one slot of it).
+        edit: what makes canonical values of the stored ones.
+    """
+
+    name: str
+    slot: tuple[int, int] | None = None
+    part: Part | None = None
+    order: Order | None = None
+    columns: Order | None = None
+    transposed: bool | None = None
+    dims: tuple[int, ...] | None = None
+    edit: ValuesEdit | None = None
+
+
+Readings = Callable[[Stored, Settings], Sequence[Reading] | None]
+"""What a stored tensor is read as, given its layer's settings; None: as the one weight that it is."""
+
+QKV = ("attn_q", "attn_k", "attn_v")
+GATE_UP = ("ffn_gate", "ffn_up")
+
+
+def standard_readings(stored: Stored, c: Settings) -> Sequence[Reading] | None:
+    """What holds everywhere: q, k and v fused, experts stacked in one tensor of three dims."""
+    if stored.stem == "attn_qkv":
+        return fused(stored, QKV, qkv_sizes(c))
+    if stored.stem.endswith("_exps"):
+        return experts(stored)
+    return None
+
+
+def qkv_sizes(c: Settings) -> tuple[int, int, int]:
+    """Rows of q, k and v."""
+    heads, kv_heads = c["attention.head_count"], c["attention.head_count_kv"]
+    key, value = c["attention.key_length"], c["attention.value_length"]
+    return heads * key, kv_heads * key, kv_heads * value
+
+
+def fused(stored: Stored, stems: Sequence[str], sizes: Sequence[int], groups: int = 1) -> list[Reading]:
+    """Weights whose rows lie in one tensor.
+
+    Args:
+        stored: the tensor.
+        stems: of the weights, in the order in which they lie.
+        sizes: rows of each; in each group of rows, where there are several.
+        groups: see `Part`.
+    """
+    return [
+        Reading(f"{stem}.{stored.suffix}", part=Part(which, tuple(sizes), groups))
+        for which, stem in enumerate(stems)
+    ]
+
+
+def experts(
+    stored: Stored,
+    stems: Sequence[str] | None = None,
+    groups: int | None = None,
+    transposed: bool = False,
+) -> list[Reading]:
+    """The matrices, or biases, of all experts, stacked in one tensor.
+
+    Args:
+        stored: [E, rows, columns], or [E, rows] of biases.
+        stems: of the weights whose rows are fused in each matrix; None: it is one.
+        groups: see `Part`; None: the fused ones lie one after the other.
+        transposed: whether each matrix is stored [in, out].
+    """
+    count, dims = stored.dims[0] if stored.dims else 0, stored.dims[1:]
+    turned = transposed and len(dims) == 2
+    rows = dims[-1] if turned else dims[0] if dims else 0
+    found = []
+    for e in range(count):
+        for which, stem in enumerate(stems or (stored.stem,)):
+            part = None
+            if stems is not None:
+                share = rows // len(stems)
+                sizes = (share,) * len(stems) if groups is None else (share // groups,) * len(stems)
+                part = Part(which, sizes, groups or 1)
+            name = f"{stem}.{e}.{stored.suffix}"
+            found.append(Reading(name, slot=(e, count), part=part, transposed=turned, dims=dims))
+    return found
+
+
+def one_more_where(*stems: str) -> Callable[[Stored], Sequence[Reading] | None]:
+    """Norms of which Hugging Face stores w and GGUF 1 + w, which is the canonical form.
+
+    Args:
+        stems: of the norms.
+    """
+
+    def read(stored: Stored) -> Sequence[Reading] | None:
+        if not stored.foreign or stored.stem not in stems or stored.suffix != "weight":
+            return None
+        return [Reading(f"{stored.stem}.{stored.suffix}", edit=Mapped(_one_more))]
+
+    return read
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """An edit that holds of each value by itself: what a container keeps in another form.
+
+    Args:
+        function: stored -> canonical values.
+    """
+
+    function: Callable[[Tensor], Tensor]
+
+    def touches(self, start: int, stop: int) -> bool:
+        """All of them."""
+        return True
+
+    def values(self, values: Tensor, start: int) -> Tensor:
+        """Canonical values."""
+        return self.function(values)
+
+    def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
+        """To first order: what a step of its size changes, and the rounding of the result."""
+        moved: Tensor = (self.function(values + sigma) - self.function(values)).abs()
+        return torch.hypot(moved, self.function(values).abs() * 2.0**-24)
+
+
+def _one_more(x: Tensor) -> Tensor:
+    return 1 + x
+
+
+def minus_exp(x: Tensor) -> Tensor:
+    """−exp(x): A of A_log."""
+    return -x.exp()

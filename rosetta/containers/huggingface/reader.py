@@ -1,0 +1,159 @@
+"""Opens Hugging Face folders: config.json and safetensors weights, in one file or in shards with an index."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rosetta.containers.container import Setting, TensorEntry
+from rosetta.containers.file_bytes import FileBytes
+from rosetta.containers.foreign import PICKLE_SUFFIXES, SAFE, names_in
+from rosetta.containers.huggingface.settings import huggingface_architecture, huggingface_settings
+from rosetta.containers.json_text import json_object
+from rosetta.containers.safetensors_header import read_header
+from rosetta.containers.span import slice_of
+from rosetta.errors import DamagedFileError, UnsupportedError, UsageError
+
+_CONFIG, _WEIGHTS, _INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+_MAX_JSON = 100_000_000  # bytes, of config and index
+_AGAIN = "download the folder again"
+
+
+class HuggingFaceContainer:
+    """An open Hugging Face folder.
+
+    Args:
+        path: the folder.
+        metadata: config.json.
+        files: its safetensors files, open; `close` closes them.
+    """
+
+    kind = "huggingface"
+    label = "HF"
+
+    def __init__(self, path: Path, metadata: Mapping[str, Any], files: list[FileBytes]) -> None:
+        self.path, self._files = path, files
+        self.metadata: Mapping[str, Any] = MappingProxyType(dict(metadata))
+        self.architecture = huggingface_architecture(metadata)
+        self.settings: Mapping[str, Setting] = MappingProxyType(
+            huggingface_settings(path / _CONFIG, metadata)
+        )
+        self.file_bytes = sum(file.size for file in files)
+        self._places: dict[str, tuple[FileBytes, int]] = {}
+        entries: dict[str, TensorEntry] = {}
+        for file in files:
+            found, places = read_header(file)
+            for name, entry in found.items():
+                if name in entries:
+                    message = f"is in {self._places[name][0].path.name} too"
+                    raise DamagedFileError(message, file=file.path, where=f"tensor {name!r}", remedy=_AGAIN)
+                entries[name], self._places[name] = entry, (file, places[name])
+        self.tensors: Mapping[str, TensorEntry] = MappingProxyType(entries)
+        self.notes: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> Mapping[Path, tuple[str, ...]]:
+        """The weight files, and the tensors that each holds in the order of their data."""
+        return {
+            file.path: tuple(name for name, (holder, _) in self._places.items() if holder is file)
+            for file in self._files
+        }
+
+    def read(self, name: str, start: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
+        """See `Container.read`."""
+        start, size = slice_of(self.tensors[name], start, nbytes)
+        file, place = self._places[name]
+        return file.array(place + start, size)
+
+    def close(self) -> None:
+        for file in self._files:
+            file.close()
+
+
+def recognises(path: Path, head: bytes) -> bool:
+    """Whether the path is a folder with a config.json."""
+    return os.path.isfile(path / _CONFIG)
+
+
+def open(path: Path) -> HuggingFaceContainer:
+    """Open a Hugging Face folder: config, index and the headers of its weight files.
+
+    Raises:
+        UsageError: the weights, or some of their files, are missing.
+        UnsupportedError: there are no weights but pickles.
+        DamagedFileError: a file contradicts itself, or the index the files.
+    """
+    metadata = _object(path / _CONFIG, "the config")
+    placed = _weight_map(path)
+    files: list[FileBytes] = []
+    try:
+        for name in dict.fromkeys(placed.values()) if placed is not None else [_WEIGHTS]:
+            if not (path / name).is_file():
+                message = f"{name} is missing, which {_INDEX} names"
+                raise UsageError(message, file=path, remedy=_AGAIN)
+            files.append(FileBytes(path / name))
+        container = HuggingFaceContainer(path, metadata, files)
+        if placed is not None:
+            _hold_to_index(path, placed, container)
+        return container
+    except BaseException:
+        for file in files:
+            file.close()
+        raise
+
+
+def _weight_map(path: Path) -> dict[str, str] | None:
+    """Which file holds which tensor; None where all are in the one file."""
+    if (path / _WEIGHTS).is_file():
+        return None
+    if not (path / _INDEX).is_file():
+        raise _no_weights(path)
+    placed = _object(path / _INDEX, "the index").get("weight_map")
+    if not isinstance(placed, dict) or not placed:
+        raise DamagedFileError("has no weight_map", file=path / _INDEX, remedy=_AGAIN)
+    for tensor, name in placed.items():
+        if not isinstance(name, str) or not _is_file_name(name):
+            message = f"places it in {name!r:.80}, which is no file of the folder"
+            raise DamagedFileError(message, file=path / _INDEX, where=f"tensor {tensor!r}", remedy=_AGAIN)
+    return placed
+
+
+def _is_file_name(name: str) -> bool:
+    """Whether the name can be one of a file in the folder itself, on any system."""
+    plain = name.isprintable() and not set(name) & set("/\\") and name not in ("", ".", "..")
+    return plain and len(name.encode()) <= 255
+
+
+def _hold_to_index(path: Path, placed: dict[str, str], container: HuggingFaceContainer) -> None:
+    for tensor, name in placed.items():
+        if tensor not in container.tensors:
+            message = f"is not in {name}, where the index has it"
+            raise DamagedFileError(message, file=path / _INDEX, where=f"tensor {tensor!r}", remedy=_AGAIN)
+
+
+def _no_weights(path: Path) -> UsageError | UnsupportedError:
+    names = names_in(path)
+    pickles = [name for name in names if name.endswith(PICKLE_SUFFIXES)]
+    if pickles:
+        message = f"holds its weights as a pickle only ({pickles[0]}), which rosetta never opens"
+        return UnsupportedError(message, file=path, remedy=SAFE)
+    others = [name for name in names if name.endswith((".safetensors", ".gguf", ".apr"))]
+    found = f"; it has {', '.join(others[:3])}" if others else ""
+    return UsageError(f"has no {_WEIGHTS} and no {_INDEX}{found}", file=path, remedy=_AGAIN)
+
+
+def _object(path: Path, what: str) -> dict[str, Any]:
+    file = FileBytes(path)
+    try:
+        if file.size > _MAX_JSON:
+            message = f"has {file.size:,} bytes, rosetta reads {_MAX_JSON:,}"
+            raise DamagedFileError(message, file=path, remedy=_AGAIN)
+        return json_object(path, file.bytes(0, file.size), what, lenient=True)
+    finally:
+        file.close()

@@ -1,0 +1,25 @@
+"""Settings of which no more is to be known than a right value: the reference's or, against a recorded run that states
+none, one that models are published with (`config.*`, the rows of the table of settings)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rosetta.diagnose.hypothesis import Fault, Proposal
+from rosetta.diagnose.setting_proposals import believed_values, setting_proposal
+from rosetta.settings_table import KEYS
+
+ROWS = [row for row in KEYS if row.kind is not None and not row.own_hypothesis]
+
+
+def propose(fault: Fault) -> Iterator[Proposal]:
+    """The reference's value of every such setting that differs, and the published ones where it states none."""
+    yield from believed_values(fault, *(row.key for row in ROWS))
+    if not fault.settings_unknown:
+        return
+    for row in ROWS:
+        if row.published and row.key in fault.keys:
+            own = fault.subject.model.config[row.key]
+            yield from (
+                setting_proposal(fault, row.key, own, value) for value in row.published if value != own.value
+            )

@@ -1,0 +1,154 @@
+"""What this prompt does not show: proven faults that make nothing divergent, settings that differ all the same, files
+that break a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rosetta.compare.adequacy import tokens_needed
+from rosetta.compare.lockstep import Lockstep
+from rosetta.compare.results import Finding, Side
+from rosetta.compare.settings import agree, has_no_place, plain
+from rosetta.compare.weights import compare_weights
+from rosetta.diagnose.engine import Engine
+from rosetta.diagnose.hypothesis import Proposal
+from rosetta.diagnose.setting_proposals import shown
+from rosetta.model import Model
+from rosetta.settings_table import KEYS
+
+
+def shown_or_latent(engine: Engine, lockstep: Lockstep, tokens: list[int]) -> list[Finding]:
+    """The findings, marked where with the other repairs in place they make nothing divergent on this prompt."""
+    result, over = lockstep.result, set(lockstep.result.faulty_over)
+
+    def latent(finding: Finding, proposal: Proposal | None) -> bool:
+        if finding.evidence is None or finding.evidence.stage in over:
+            return False
+        if not result.brought_back or proposal is None:
+            return True
+        if len(engine.proven) == 1:
+            return False
+        return not _makes_divergent(proposal, engine.proven, lockstep, tokens)
+
+    return [
+        finding.model_copy(update={"latent": latent(finding, proposal)})
+        for finding, proposal in zip(engine.findings, engine.proven, strict=True)
+    ]
+
+
+def _makes_divergent(
+    proposal: Proposal, proven: list[Proposal | None], lockstep: Lockstep, tokens: list[int]
+) -> bool:
+    """Whether a fault alone, all others repaired, puts a stage over the threshold that its repair brings back."""
+    stored, repaired = lockstep.stored, lockstep.repaired
+    assert repaired is not None
+    models = {"reference": stored.reference.model, "subject": stored.subject.model}
+    for other in proven:
+        if other is not None and other is not proposal:
+            models[other.role] = other.repair.applied(models[other.role])
+    alone = Lockstep(stored.with_models(models["reference"], models["subject"]), lockstep.threshold).run(
+        tokens
+    )
+    mended = Lockstep(
+        repaired.with_models(repaired.reference.model, repaired.subject.model), lockstep.threshold
+    )
+    return bool(set(alone.over_threshold) - set(mended.run(tokens).over_threshold))
+
+
+def latent_findings(
+    models: dict[Side, Model], repaired: dict[Side, Model], reference: Side, found: list[Finding]
+) -> Iterator[Finding]:
+    """Latent findings about settings and flags that no other finding names.
+
+    Args:
+        models: both sides, as opened.
+        repaired: both sides with all repairs in place: what was derived from a wrong setting is right there.
+        reference: the side that is believed.
+        found: what the run has shown.
+    """
+    known = {finding.key for finding in found if finding.key is not None}
+    for side, model in models.items():
+        yield from _contradictions(side, model, known)
+        yield from _unused_head(side, repaired[side], known)
+    subject: Side = "left" if reference == "right" else "right"
+    own, believed = repaired[subject], repaired[reference]
+    needed = tokens_needed(own, believed)
+    for row in KEYS:
+        key = row.key
+        if (
+            row.kind is None
+            or not row.latent
+            or key in known
+            or key not in own.config
+            or key not in believed.config
+        ):
+            continue
+        mine, theirs = own.config[key], believed.config[key]
+        if agree(key, mine.value, theirs.value) or (believed.container.kind == "trace" and theirs.defaulted):
+            continue
+        if has_no_place(own, believed, key):
+            continue
+        when = f"; it shows from {needed[key]} tokens on" if key in needed else ""
+        yield Finding(
+            kind=row.kind.id,
+            side=subject,
+            key=key,
+            declared=None if mine.defaulted else plain(mine.value),
+            actual=plain(theirs.value),
+            message=f"{key} is {shown(mine.value)}, the reference has {shown(theirs.value)}; "
+            f"no stage of this run depends on it visibly{when}",
+            recommendation=f"write {mine.key or key} {shown(theirs.value)} into the {own.container.label} file",
+            status="suspected",
+            latent=True,
+        )
+
+
+def _contradictions(side: Side, model: Model, known: set[str]) -> Iterator[Finding]:
+    """Where a file breaks a rule of its own container, though it can be read."""
+    key = model.architecture.epsilon_key
+    if model.container.kind == "gguf" and model.config[key].defaulted and key not in known:
+        spelled = f"{model.container.architecture}.{key}"
+        yield Finding(
+            kind="config.norm_epsilon",
+            side=side,
+            key=key,
+            actual=plain(model[key]),
+            message=f"{key} is missing: llama.cpp refuses the file; the published {shown(model[key])} was taken",
+            recommendation=f"write {spelled} {shown(model[key])}",
+            status="suspected",
+            latent=True,
+        )
+    if getattr(model.container, "column_major", False):
+        yield Finding(
+            kind="layout.transposed",
+            side=side,
+            key="flags",
+            declared="LAYOUT_COLUMN_MAJOR",
+            actual="LAYOUT_ROW_MAJOR",
+            message="flags: LAYOUT_COLUMN_MAJOR is set, which aprender refuses; the tensors were read row-major",
+            recommendation="write the file with LAYOUT_ROW_MAJOR (0x0400) and without LAYOUT_COLUMN_MAJOR (0x0800)",
+            status="suspected",
+            latent=True,
+        )
+
+
+def _unused_head(side: Side, model: Model, known: set[str]) -> Iterator[Finding]:
+    """A file that ties its head by config and stores another one all the same: every loader uses the stored one.
+
+    The model is the repaired one: of a stored copy that is damaged, it is the damage that is wrong."""
+    key = "tied_embeddings"
+    head, embedding = model.weights.get("output.weight"), model.weights.get("token_embd.weight")
+    if key in known or head is None or embedding is None or head.entry is embedding.entry or not model[key]:
+        return
+    if head.dims == embedding.dims and compare_weights(head, embedding).state == "differing":
+        yield Finding(
+            kind="config.tied_embeddings",
+            side=side,
+            key=key,
+            declared=True,
+            actual=False,
+            message=f"{key} is true, and a head is stored that is not the embedding",
+            recommendation=f"write {model.config[key].key or key} false into the {model.container.label} file",
+            status="suspected",
+            latent=True,
+        )

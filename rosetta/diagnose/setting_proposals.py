@@ -1,0 +1,81 @@
+"""What all hypotheses about settings share: the reference's value in place of the subject's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rosetta.compare.pairing import Role
+from rosetta.compare.settings import plain
+from rosetta.config import Value
+from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
+from rosetta.rope_scaling import RopeScaling
+from rosetta.settings_table import SETTINGS, Shows
+
+
+def believed_values(fault: Fault, *keys: str) -> Iterator[Proposal]:
+    """Proposals that the subject have the reference's value of a key, where they differ and the stage may show it."""
+    for key, (own, believed) in fault.changed_settings().items():
+        if key not in keys or not _may_show(fault, key):
+            continue
+        yield setting_proposal(fault, key, own, believed)
+        other = fault.reference
+        if any(other.model.contradiction(name) for name in fault.names()):  # the believed file denies itself
+            yield setting_proposal(fault, key, other.model.config[key], own.value, "reference")
+
+
+def _may_show(fault: Fault, key: str) -> bool:
+    """Whether another value of a setting may show at the stage."""
+    match SETTINGS[key].shows:
+        case Shows.ANYWHERE:
+            return True
+        case Shows.WHERE_READ:
+            return key in fault.keys
+        case Shows.IN_DIMS:
+            models = fault.subject.model, fault.reference.model
+            return any(model.mismatch(name) for model in models for name in fault.names())
+
+
+def setting_proposal(fault: Fault, key: str, own: Value, right: Any, role: Role = "subject") -> Proposal:
+    """The proposal that a key of one side have another value.
+
+    Args:
+        fault: the faulty stage.
+        key: of a setting that can be wrong.
+        own: the value that the side has.
+        right: the value to put in its place.
+        role: the side.
+    """
+    kind = SETTINGS[key].kind
+    assert kind is not None
+    said, wanted = shown(own.value), shown(right)
+    container = (fault.subject if role == "subject" else fault.reference).model.container
+    spelled = own.key or key
+    recommendation = f"write {spelled} {wanted} into the {container.label} file instead of {said}"
+    if own.defaulted:
+        recommendation = (
+            f"write {spelled} {wanted} into the {container.label} file: without it, {own.note} is {said}"
+        )
+    other = "the reference" if role == "subject" else "the other side"
+    return Proposal(
+        kind=kind.id,
+        role=role,
+        repair=Repair(overrides={key: right}),
+        key=key,
+        declared=None if own.defaulted else plain(own.value),
+        actual=plain(right),
+        message=f"{key} is {said}{f' ({own.note})' if own.defaulted else ''}, {other} computes with {wanted}",
+        recommendation=recommendation,
+    )
+
+
+def shown(value: Any) -> str:
+    """A setting in words."""
+    if isinstance(value, RopeScaling):
+        factors = (
+            f"factors {min(value.factors):.6g} to {max(value.factors):.6g}" if value.factors else "no factors"
+        )
+        return factors + (f", magnitude {value.magnitude:.6g}" if value.magnitude != 1 else "")
+    if value is None:
+        return "none"
+    return f"{plain(value):.8g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,130 @@
+"""Products with a matrix.
+
+Letters: T = tokens, C = inputs, R = outputs of the matrix, N = heads, D = head size.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rosetta.ops.op import HALF_ULP, Op, Part, Rounding, Settings, Size, Spread, Step, Tensors, size
+from rosetta.weight import row_ranges
+from rosetta.workers import spread
+
+# Float32 floor in units of half a unit in the last place, measured with torch on CPU (docs/noise.md, "floor").
+UNITS, UNITS_ONE_TOKEN = 5.0, 0.16  # the latter grows with √C: one token runs another kernel
+
+
+@dataclass(frozen=True)
+class Linear(Op):
+    """x Wᵀ + b: [T, C] -> [T, R], or [T, N, D] where it gives heads; b where the file has one.
+
+    Args:
+        stem: of the tensors' names: `attn_q`.
+        rows, columns: R and C.
+        heads: N, which the result is viewed as; None: it stays [T, R].
+        bias: whether the file may have one.
+    """
+
+    stem: str
+    rows: Size
+    columns: Size
+    heads: str | None = None
+    bias: bool = True
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return () if self.heads is None else (self.heads,)
+
+    @property
+    def shape(self) -> tuple[Size, ...]:
+        if self.heads is None:
+            return (self.rows,)
+        return self.rows if isinstance(self.rows, tuple) else ()
+
+    def tensors(self, c: Settings) -> Tensors:
+        rows, columns = size(c, self.rows), size(c, self.columns)
+        return Tensors(
+            {f"{self.stem}.weight": (rows, columns)}, {f"{self.stem}.bias": (rows,)} if self.bias else {}
+        )
+
+    def compute(self, s: Step, *inputs: Tensor) -> Tensor:
+        [x] = inputs
+        weight = s.source(f"{self.stem}.weight")
+        ranges = row_ranges(weight)
+        y = x.new_empty(len(x), weight.dims[0])
+
+        def multiply(rows: tuple[int, int]) -> None:
+            y[:, slice(*rows)] = F.linear(x, s.cache.moved(s.cache.rows(weight, *rows)))
+
+        spread(multiply, ranges)
+        bias = self._bias(s)
+        y = y if bias is None else y + bias
+        return y if self.heads is None else y.view(len(x), s[self.heads], -1)
+
+    def _bias(self, s: Step) -> Tensor | None:
+        return s.optional(f"{self.stem}.bias") if self.bias else None
+
+    def spread(
+        self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None
+    ) -> Spread:
+        [x] = inputs
+        weight, full = s.source(f"{self.stem}.weight"), s.full_name(f"{self.stem}.weight")
+        squares, bias = x.float().square(), self._bias_variance(s, rounding)
+        explained = torch.zeros(len(x), weight.dims[0], device=x.device)
+        if rounding.explains(full):
+            parts = spread(
+                lambda rows: squares @ rounding.variance(full, s.cache, *rows).T, row_ranges(weight)
+            )
+            explained = torch.cat(parts, dim=-1)
+        squared = weight.values(device=x.device).square().T  # [C, R]
+        if before is not None:
+            explained = explained + before.explained.expand_as(x) @ squared
+        floor = self._unit(x, rounding) * (squares @ squared).sqrt()
+        if before is not None:
+            floor = torch.hypot(floor, (before.floor.expand_as(x).square() @ squared).sqrt())
+        return Spread((explained if bias is None else explained + bias).view(y.shape), floor.view(y.shape))
+
+    def parts(self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor) -> list[Part]:
+        """By rows of the matrix: a prediction for all logits would be as large as they are."""
+        [x] = inputs
+
+        def part(rows: tuple[int, int]) -> Part:
+            return Part(
+                lambda value: value.flatten(1)[:, slice(*rows)], lambda: self._sigma(s, rounding, x, rows)
+            )
+
+        return [part(rows) for rows in row_ranges(s.source(f"{self.stem}.weight"))]
+
+    def _sigma(self, s: Step, rounding: Rounding, x: Tensor, rows: tuple[int, int]) -> Tensor:
+        """σ of some rows of x Wᵀ + b, [T, rows]: what the dtypes explain, and the rounding of the arithmetic."""
+        full, weight = s.full_name(f"{self.stem}.weight"), s.source(f"{self.stem}.weight")
+        squares, bias = x.float().square(), self._bias_variance(s, rounding)
+        floor = self._unit(x, rounding) * (squares @ s.cache.rows(weight, *rows).square().T).sqrt()
+        explained = (
+            squares @ rounding.variance(full, s.cache, *rows).T
+            if rounding.explains(full)
+            else floor.new_zeros(())
+        )
+        explained = explained if bias is None else explained + bias[slice(*rows)]
+        return torch.hypot(explained.sqrt(), floor)  # the square of float64's floor is no float32
+
+    def _bias_variance(self, s: Step, rounding: Rounding) -> Tensor | None:
+        """Explained variance of the bias, [R]."""
+        full = s.full_name(f"{self.stem}.bias")
+        return rounding.variance(full, s.cache) if self.bias and rounding.explains(full) else None
+
+    @staticmethod
+    def _unit(x: Tensor, rounding: Rounding) -> float:
+        return product_unit(x, rounding)
+
+
+def product_unit(x: Tensor, rounding: Rounding) -> float:
+    """Rounding of a sum of products, relative to the root of the sum of their squares."""
+    one_token = UNITS_ONE_TOKEN * math.sqrt(x.shape[-1]) if len(x) == 1 else 0.0
+    return max(UNITS, one_token) * HALF_ULP[rounding.dtype] * math.sqrt(2)

@@ -1,0 +1,131 @@
+"""Norms over the last dimension, of a token or of each head.
+
+Letters: T = tokens, H = features, N = heads, D = head size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from rosetta.ops.op import Op, Rounding, Settings, Size, Spread, Step, Tensors, size, unit_of
+
+UNITS = 3.4  # float32 floor, see `linear.UNITS`
+TYPE = "norm_type"
+
+
+@dataclass(frozen=True)
+class Norm(Op):
+    """RMSNorm or LayerNorm over the last dimension.
+
+    Args:
+        stem: of the tensors' names: `attn_norm`; None: it has no weight.
+        epsilon: config key of its epsilon.
+        width: dims of its weight, outermost first.
+        kind: `rms` or `layer`; None: what the config says under `norm_type`.
+        optional: left out where the file has no weight for it.
+        bias: whether the file may have one.
+    """
+
+    stem: str | None
+    epsilon: str
+    width: tuple[Size, ...] = ("embedding_length",)
+    kind: Literal["rms", "layer"] | None = None
+    optional: bool = False
+    bias: bool = True
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (TYPE, self.epsilon) if self.kind is None else (self.epsilon,)
+
+    def tensors(self, c: Settings) -> Tensors:
+        if self.stem is None:
+            return Tensors()
+        dims = tuple(size(c, width) for width in self.width)
+        weight = {f"{self.stem}.weight": dims}
+        bias = {f"{self.stem}.bias": dims} if self.bias else {}
+        return Tensors({}, weight | bias) if self.optional else Tensors(weight, bias)
+
+    def takes_part(self, s: Step) -> bool:
+        return not self.optional or s.has(f"{self.stem}.weight")
+
+    def compute(self, s: Step, *inputs: Tensor) -> Tensor:
+        [x] = inputs
+        if not self.takes_part(s):
+            return x
+        y = self._normalised(s, x)
+        if self.stem is None:
+            return y
+        y = y * s.weight(f"{self.stem}.weight")
+        bias = s.optional(f"{self.stem}.bias") if self.bias else None
+        return y if bias is None else y + bias
+
+    def _normalised(self, s: Step, x: Tensor) -> Tensor:
+        return normalised(x, self._kind(s), s[self.epsilon])
+
+    def _kind(self, s: Step) -> str:
+        return s[TYPE] if self.kind is None else self.kind
+
+    def spread(
+        self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None
+    ) -> Spread:
+        [x] = inputs
+        own = self._from_weights(s, rounding, x)
+        if before is None:
+            return Spread(own, UNITS * unit_of(rounding) * self._terms(s, x))
+        return self._through(s, rounding, y, x, own, before)
+
+    def _from_weights(self, s: Step, rounding: Rounding, x: Tensor) -> Tensor:
+        total = torch.zeros((), device=x.device)
+        if self.stem is None:
+            return total
+        y = self._normalised(s, x).float()
+        weight, bias = (s.full_name(f"{self.stem}.{suffix}") for suffix in ("weight", "bias"))
+        if rounding.explains(weight):
+            total = total + y.square() * rounding.variance(weight, s.cache)
+        return total + rounding.variance(bias, s.cache) if self.bias and rounding.explains(bias) else total
+
+    def _gain(self, s: Step, like: Tensor) -> Tensor:
+        return like.new_ones(()) if self.stem is None else s.weight(f"{self.stem}.weight")
+
+    def _through(
+        self, s: Step, rounding: Rounding, y: Tensor, x: Tensor, own: Tensor, before: Spread
+    ) -> Spread:
+        """To first order: the variance of its input × gain², and that of its weight.
+
+        The norm takes out the component along x itself; an upper bound leaves it in. What it divides by carries the
+        noise of the whole head: without it, a row that is exact (taken by a repair) would have none.
+        """
+        epsilon = s[self.epsilon]
+        gain = self._gain(s, x) * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon)
+        squares = x.float().square()
+        length = squares.sum(-1, keepdim=True) + x.shape[-1] * epsilon
+        divisor: Tensor = squares * (squares * before.explained).sum(-1, keepdim=True) / length.square()
+        explained = (before.explained + divisor) * gain.float().square() + own
+        magnitude = y.float().abs()
+        scale = magnitude.square().mean(-1, keepdim=True).sqrt() / magnitude.new_tensor(1e-30).maximum(
+            x.float().square().mean(-1, keepdim=True).sqrt()
+        )
+        return Spread(explained, before.floor * scale + UNITS * unit_of(rounding) * magnitude)
+
+    def _terms(self, s: Step, x: Tensor) -> Tensor:
+        """Sum of the sizes of what it adds up, float32 [T, H]: where mean or bias cancel, the rounding stays."""
+        x = x.float()
+        weight = self._gain(s, x).float()
+        bias = s.optional(f"{self.stem}.bias") if self.bias and self.stem is not None else None
+        parts, epsilon = x.abs(), s[self.epsilon]
+        if self._kind(s) == "layer":
+            mean = x.mean(-1, keepdim=True)
+            parts, x = parts + mean.abs(), x - mean
+        terms = parts * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon) * weight.abs()
+        return terms if bias is None else terms + bias.float().abs()
+
+
+def normalised(x: Tensor, norm: str, epsilon: float) -> Tensor:
+    """x divided by its root mean square over the last dimension; LayerNorm takes the mean off first."""
+    if norm == "layer":
+        x = x - x.mean(-1, keepdim=True)
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon)

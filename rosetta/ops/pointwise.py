@@ -1,0 +1,235 @@
+"""Operations on each element by itself: sums, activations.
+
+Letters: T = tokens, H = features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rosetta.ops.op import ELEMENTWISE_UNITS, Op, Rounding, Spread, Step, nothing, unit_of
+from rosetta.workers import sum_of_squares
+
+ADD_UNITS, ACTIVATION_UNITS = 1.0, 7.0  # float32 floors, see `linear.UNITS`
+
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "relu": F.relu,
+    "relu_squared": lambda x: F.relu(x).square(),
+}
+
+
+@dataclass(frozen=True)
+class Add(Op):
+    """The sum of stages, the first one and the others times a factor.
+
+    Args:
+        scale: config key of the factor; None: it is 1.
+    """
+
+    scale: str | None = None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return () if self.scale is None else (self.scale,)
+
+    def compute(self, s: Step, *inputs: Tensor) -> Tensor:
+        y, *others = inputs
+        for x in others:
+            y = y + (x if self.scale is None else x * s[self.scale])
+        return y
+
+    def spread(
+        self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None
+    ) -> Spread:
+        floor = ADD_UNITS * unit_of(rounding) * y.float().abs()
+        if len(inputs) > 2 or self.scale is not None:  # what cancels leaves the rounding of its terms
+            terms = torch.stack([x.float().abs() for x in inputs]).sum(0)
+            floor = ADD_UNITS * unit_of(rounding) * terms
+        return Spread(nothing(y), floor)
+
+
+@dataclass(frozen=True)
+class Elementwise(Op):
+    """An operation on each element of one input: what comes before in a chain is stretched by so much at most."""
+
+    def spread(
+        self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None
+    ) -> Spread:
+        own = ELEMENTWISE_UNITS * unit_of(rounding) * y.float().abs()
+        if before is None:
+            return Spread(nothing(y), own)
+        stretch = self.stretch(s) or 0.0
+        return Spread(
+            before.explained.reshape(_shape(before.explained, y)) * stretch**2,
+            before.floor.reshape(_shape(before.floor, y)) * stretch + own,
+        )
+
+
+def _shape(part: Tensor, y: Tensor) -> tuple[int, ...]:
+    """The result's shape for what has as many elements; what is broadcast stays."""
+    return tuple(y.shape) if part.numel() == y.numel() else tuple(part.shape)
+
+
+@dataclass(frozen=True)
+class Scale(Elementwise):
+    """x times, or by, a setting.
+
+    Args:
+        by: config key of the factor.
+        inverse: whether it is divided by.
+    """
+
+    by: str
+    inverse: bool = False
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (self.by,)
+
+    def stretch(self, s: Step) -> float:
+        factor = abs(float(s[self.by]))
+        return 1 / factor if self.inverse else factor
+
+    def compute(self, s: Step, *inputs: Tensor) -> Tensor:
+        factor = float(s[self.by])
+        return inputs[0] / factor if self.inverse else inputs[0] * factor
+
+
+@dataclass(frozen=True)
+class Softcap(Elementwise):
+    """c·tanh(x/c); x where c is 0.
+
+    Args:
+        cap: config key of c.
+    """
+
+    cap: str
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (self.cap,)
+
+    def stretch(self, s: Step) -> float:
+        return 1.0
+
+    def compute(self, s: Step, *inputs: Tensor) -> Tensor:
+        cap = float(s[self.cap])
+        return (inputs[0] / cap).tanh() * cap if cap else inputs[0]
+
+
+@dataclass(frozen=True)
+class Clamp(Elementwise):
+    """x held between −c and c; x where c is 0.
+
+    Args:
+        limit: config key of c.
+    """
+
+    limit: str
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (self.limit,)
+
+    def stretch(self, s: Step) -> float:
+        return 1.0
+
+    def compute(self, s: Step, *inputs: Tensor) -> Tensor:
+        limit = float(s[self.limit])
+        return inputs[0].clamp(-limit, limit) if limit else inputs[0]
+
+
+@dataclass(frozen=True)
+class Heads(Elementwise):
+    """The same values as [T, N, D].
+
+    Args:
+        count: config key of N.
+    """
+
+    count: str
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (self.count,)
+
+    def stretch(
+        self, s: Step
+    ) -> None:  # the shape is another one: its parts are not those of what comes before
+        return None
+
+    def compute(self, s: Step, *inputs: Tensor) -> Tensor:
+        return inputs[0].reshape(len(inputs[0]), s[self.count], -1)
+
+    def spread(
+        self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None
+    ) -> Spread:
+        if before is None:
+            return Spread(nothing(y), nothing(y))
+        return Spread(*(part.reshape(_shape(part, y)) for part in (before.explained, before.floor)))
+
+
+GATES: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "sigmoid": torch.sigmoid,
+    "silu": F.silu,
+    "softplus": F.softplus,
+}
+
+
+@dataclass(frozen=True)
+class Gate(Op):
+    """x · gate(g) of two inputs x and g; g may be one number a head or a token.
+
+    Args:
+        function: of g.
+    """
+
+    function: str = "sigmoid"
+
+    def compute(self, s: Step, *inputs: Tensor) -> Tensor:
+        x, gate = inputs
+        gate = GATES[self.function](gate)
+        if gate.numel() == x.numel():
+            return x * gate.reshape(x.shape)
+        return (x.view(len(x), gate[0].numel(), -1) * gate.reshape(len(x), -1, 1)).reshape(x.shape)
+
+    def spread(
+        self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None
+    ) -> Spread:
+        return Spread(nothing(y), ACTIVATION_UNITS * unit_of(rounding) * y.float().abs())
+
+
+@dataclass(frozen=True)
+class Activation(Op):
+    """act(gate) · up of two inputs, act(up) of one.
+
+    Args:
+        key: config key of the activation's name.
+    """
+
+    key: str = "activation"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (self.key,)
+
+    def compute(self, s: Step, *inputs: Tensor) -> Tensor:
+        first, *up = inputs
+        y = ACTIVATIONS[s[self.key]](first)
+        return y * up[0] if up else y
+
+    def spread(
+        self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None
+    ) -> Spread:
+        size = y.float().abs()
+        least = math.sqrt(sum_of_squares(y) / y.numel()) * 0.1 if y.numel() else 0.0
+        return Spread(nothing(y), ACTIVATION_UNITS * unit_of(rounding) * size.maximum(size.new_tensor(least)))

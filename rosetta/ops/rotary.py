@@ -1,0 +1,96 @@
+"""Rotary position embedding (Su et al. 2021, eq. 34).
+
+Letters: T = tokens, N = heads, D = head size, R = rotary pairs.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rosetta.ops.op import HALF_ULP, Op, Rounding, Settings, Spread, Step, Tensors, size, unit_of
+from rosetta.rope_scaling import RopeScaling
+from rosetta.weight import INTERLEAVED, SPLIT_HALF
+
+__all__ = ["INTERLEAVED", "SPLIT_HALF", "Rotary"]
+
+UNITS = 2.0  # float32 floor, see `linear.UNITS`
+
+
+@dataclass(frozen=True)
+class Rotary(Op):
+    """Turns the first 2R dimensions of each head, [T, N, D]; those beyond pass.
+
+    Args:
+        order: of the pairs within a head: interleaved or split-half.
+        dimensions, base, scaling: config keys: 2R, the base of the frequencies, what these are divided by.
+    """
+
+    order: int
+    dimensions: str = "rope.dimension_count"
+    base: str = "rope.freq_base"
+    scaling: str = "rope.scaling"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (self.dimensions, self.base, self.scaling)
+
+    def tensors(self, c: Settings) -> Tensors:
+        return Tensors(settings={"rope_freqs.weight": (size(c, self.dimensions) // 2,)})
+
+    def compute(self, s: Step, *inputs: Tensor) -> Tensor:
+        [x] = inputs
+        angles, magnitude = self._angles(s, len(x))
+        cos, sin = ((f(angles) * magnitude).to(x)[:, None, :] for f in (torch.cos, torch.sin))  # [T, 1, R]
+        first, second = self._halves(s)
+        y, a, b = x.clone(), x[..., first], x[..., second]
+        y[..., first], y[..., second] = a * cos - b * sin, b * cos + a * sin
+        return y
+
+    def _halves(self, s: Step) -> tuple[slice, slice]:
+        """Where the first and the second of each pair lie in a head."""
+        pairs = s[self.dimensions] // 2
+        if self.order == INTERLEAVED:
+            return slice(0, 2 * pairs, 2), slice(1, 2 * pairs, 2)
+        return slice(0, pairs), slice(pairs, 2 * pairs)
+
+    def _angles(self, s: Step, tokens: int) -> tuple[Tensor, float]:
+        """Angles of all tokens and rotary pairs, float64 [T, R] in radians, and YaRN's magnitude."""
+        pairs, scaling = s[self.dimensions] // 2, s[self.scaling]
+        assert scaling is None or isinstance(scaling, RopeScaling)
+        frequency = s[self.base] ** (-torch.arange(pairs, dtype=torch.float64) / pairs)
+        if scaling is not None:
+            frequency = frequency / torch.tensor(scaling.factors, dtype=torch.float64)
+        places = s.positions(tokens)
+        position = torch.arange(places.start, places.stop, dtype=torch.float64)
+        return torch.outer(position, frequency), scaling.magnitude if scaling else 1.0
+
+    def spread(
+        self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None
+    ) -> Spread:
+        x, unit = inputs[0].float(), unit_of(rounding)
+        # position × inverse frequency × 2⁻²³: what rounding the angle to float32 turns the pair by.
+        turn = torch.zeros(len(x), 1, x.shape[-1])
+        angles = 2 * self._angles(s, len(x))[0].float()[:, None, :]  # [T, 1, R]
+        for half in self._halves(s):
+            turn[..., half] = angles
+        turned = UNITS * unit + turn.to(x.device) * self._angle_unit(rounding, unit)
+        floor = turned * x.abs().amax(-1, keepdim=True)
+        if before is None:
+            return Spread(torch.zeros((), device=x.device), floor)
+        explained, earlier = before.explained.expand_as(x).clone(), before.floor.expand_as(x).clone()
+        first, second = self._halves(s)
+        # a' = a cos − b sin, b' = b cos + a sin: whatever the angle, neither is off by more than both together.
+        explained[..., first] = explained[..., second] = explained[..., first] + explained[..., second]
+        earlier[..., first] = earlier[..., second] = torch.hypot(earlier[..., first], earlier[..., second])
+        return Spread(explained, torch.hypot(floor, earlier))
+
+    def _angle_unit(self, rounding: Rounding, unit: float) -> float:
+        """Relative rounding of an angle: rope scaling is held as float32 factors, whatever the arithmetic, and
+        converters that compute them in float32 round the last bit another way."""
+        if rounding.agree(self.scaling):
+            return unit
+        return max(unit, HALF_ULP[torch.float32] * math.sqrt(2))

@@ -1,0 +1,74 @@
+"""What a side of a comparison is: something that has a value of each stage.
+
+There are two kinds. Our own transformer computes a stage from whatever inputs it is given. A recorded run, or a
+runtime of somebody else's, was observed: its stages are what they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from rosetta.graph import Node
+from rosetta.model import Model
+from rosetta.ops.op import Step
+from rosetta.weight_cache import WeightCache
+
+
+class Runtime(Protocol):
+    """One side of a comparison."""
+
+    @property
+    def model(self) -> Model:
+        """What is run, as far as it is known: of an observed side perhaps without weights."""
+        ...
+
+    @property
+    def cache(self) -> WeightCache:
+        """Where and in which precision values are held, and weights decoded."""
+        ...
+
+    @property
+    def computes(self) -> bool:
+        """Whether it can be given other inputs than its own, and repaired."""
+        ...
+
+    @property
+    def chunks(self) -> Sequence[int] | None:
+        """How many tokens it computes at a time; None: all at once, or as it was observed."""
+        ...
+
+    def offers(self, stage: str) -> bool:
+        """Whether it has a value of a stage, by full name."""
+        ...
+
+    def compute(self, node: Node, inputs: Sequence[Tensor]) -> Tensor:
+        """A stage: computed from these inputs, or as it was observed.
+
+        Raises:
+            NotComputable: it has none.
+        """
+        ...
+
+    def step(self, node: Node) -> Step:
+        """What the stage's operation may use besides its inputs."""
+        ...
+
+    def settled(self, node: Node, value: Tensor, other: Tensor) -> Tensor:
+        """Its value of a stage, with what a runtime may freely choose chosen as the other side does."""
+        ...
+
+    def rounding(self, name: str, values: Tensor) -> Tensor:
+        """Standard deviation of the rounding of an observed side's weight; 0 if unknown.
+
+        Args:
+            name: canonical name of the weight.
+            values: some rows of the other side's copy, which are about as large, float32 of any shape.
+        """
+        ...
+
+    def with_model(self, model: Model) -> Runtime:
+        """The same side running another (repaired) model; an observed one stays what it is."""
+        ...

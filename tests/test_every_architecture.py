@@ -1,0 +1,134 @@
+"""Every architecture: a folder that transformers made gives transformers' logits, its canonical form gives them in
+llama.cpp, and the pair of both is clean.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from fixtures.architectures import RECIPES
+from fixtures.canonical_gguf import write_canonical
+from fixtures.comparing import compared_files
+from fixtures.oracles import llamacpp_logits, transformers_logits
+from fixtures.recipes import Recipe, build_folder
+from rosetta.compare.local_error import Sums, local_error
+from rosetta.compare.noise import RoundingOfPair
+from rosetta.errors import UnsupportedError
+from rosetta.model import Model, open_model
+from rosetta.ops.op import Step
+from rosetta.settings_table import SETTINGS
+from rosetta.transformer import Transformer, inputs_of
+from rosetta.weight_cache import WeightCache
+
+pytestmark = [pytest.mark.sweep, pytest.mark.requires_transformers]
+IDS = [5, 9, 17, 33, 2, 8, 40, 100, 7, 31, 64, 12, 3, 3, 90, 21]
+EXACT = 2e-5  # of logits of about 5, both in float32
+GELU_TABLE = 2e-2  # llama.cpp looks GELU up in half precision, and every layer adds to it
+every_recipe = pytest.mark.parametrize("name", sorted(RECIPES))
+
+
+@pytest.fixture(scope="session")
+def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The folder of a recipe, built once in this process."""
+
+    @cache
+    def built(name: str) -> Path:
+        pytest.importorskip("transformers")
+        return build_folder(tmp_path_factory.mktemp("recipe") / name, RECIPES[name])
+
+    return built
+
+
+def model_of(folder: Path) -> Model:
+    """The folder, opened."""
+    return open_model(folder)
+
+
+def test_every_recipe_is_of_an_architecture_that_is_run(folder_of: Any) -> None:
+    refused = {}
+    for name in RECIPES:
+        try:
+            model_of(folder_of(name))
+        except UnsupportedError as error:
+            refused[name] = error.message
+    assert refused == {}
+
+
+@every_recipe
+def test_folder_gives_transformers_logits(folder_of: Any, name: str) -> None:
+    folder = folder_of(name)
+    ours, theirs = Transformer(model_of(folder))(IDS).numpy(), transformers_logits(folder, IDS)
+    assert np.abs(ours - theirs).max() < EXACT * max(1.0, float(np.abs(theirs).max()))
+    assert theirs.std() > 0.1, "logits hardly differ: the comparison would say nothing"
+
+
+@every_recipe
+@pytest.mark.parametrize("chunks", [(1,), (5, 1, 3)])
+def test_tokens_one_by_one_give_what_all_at_once_give(
+    folder_of: Any, name: str, chunks: tuple[int, ...]
+) -> None:
+    model = model_of(folder_of(name))
+    whole = Transformer(model, dtype=torch.float64)(IDS)
+    assert (Transformer(model, dtype=torch.float64, chunks=chunks)(IDS) - whole).abs().max() < 1e-9
+
+
+@every_recipe
+def test_canonical_form_is_what_llamacpp_runs(folder_of: Any, tmp_path: Path, name: str) -> None:
+    pytest.importorskip("llama_cpp")
+    recipe: Recipe = RECIPES[name]
+    if recipe.gguf is not None:
+        pytest.skip(f"GGUF cannot say it: {recipe.gguf}")
+    model = model_of(folder_of(name))
+    path = write_canonical(tmp_path / "model.gguf", model, {})
+    ours, theirs = Transformer(open_model(path))(IDS).numpy(), llamacpp_logits(path, IDS)
+    limit = GELU_TABLE if recipe.gelu else EXACT
+    assert np.abs(ours - theirs).max() < limit * max(1.0, float(np.abs(theirs).max()))
+    report = compared_files(folder_of(name), path, tokens=tuple(IDS))
+    assert (report.verdict, [f.kind for f in report.findings]) == ("match", [])
+
+
+class Watched(Step):
+    """A step that remembers what was read."""
+
+    def __init__(self, model: Model, layer: int | None) -> None:
+        self.keys: set[str] = set()
+        self.read: set[str] = set()
+        super().__init__(model, layer, WeightCache())
+
+    def __getitem__(self, key: str) -> Any:
+        self.keys.add(key)
+        return super().__getitem__(key)
+
+    def source(self, name: str) -> Any:
+        self.read.add(self.full_name(name))
+        return super().source(name)
+
+
+@every_recipe
+def test_every_operation_declares_what_it_reads_and_bounds_its_rounding(folder_of: Any, name: str) -> None:
+    model = model_of(folder_of(name))
+    single, double = Transformer(model), Transformer(model, dtype=torch.float64)
+    values: dict[str, Tensor] = {"tokens": torch.tensor(IDS)}
+    for node in model.graph:
+        inputs = inputs_of(node, values)
+        with torch.inference_mode():
+            step = Watched(model, node.layer)
+            node.op.compute(step, *inputs)
+            assert step.keys <= set(node.keys), node.name
+            assert step.read <= {*node.required, *node.optional}, node.name
+            y = values[node.name] = single.compute(node, inputs)
+            exact = double.compute(node, [x if x.dtype == torch.int64 else x.double() for x in inputs])
+            parts = node.op.parts(
+                single.step(node), RoundingOfPair(model, model, {}, torch.float32), y, *inputs
+            )
+            error = (y.double() - exact).float()
+            sums = [Sums.of(part.of(error), part.sigma(), part.of(y)) for part in parts]
+        assert local_error(sums).worst_ratio < 1, node.name
+    assert model.graph.keys <= set(SETTINGS), "a setting without a row has no name when it is wrong"
