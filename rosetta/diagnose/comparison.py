@@ -85,7 +85,7 @@ def compare_operands(left: str, right: str, options: Options, listener: Listener
     started, listener = time.perf_counter(), listener or Listener()
     _refuse_missing_device(options)
     operands: dict[Side, str] = {"left": left, "right": right}
-    models = open_operands(operands, listener)
+    models = open_operands(operands, options, listener)
     options = _believing_a_recorded_run(models, options)
     listener.working("tokenizing", 0, 0)
     tokenized = tokenize(models["left"], models["right"], options)

@@ -7,9 +7,11 @@ import sys
 from collections import Counter
 
 from rosetta import __version__
+from rosetta.compare.options import LIVE
 from rosetta.compare.results import Side
 from rosetta.compare.verdict import first_divergence
 from rosetta.diagnose.comparison import Comparison
+from rosetta.model import Model
 from rosetta.report.report import Report, SideFacts, Timing, Tool
 
 MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes on macOS, KiB elsewhere
@@ -54,10 +56,18 @@ def _facts(c: Comparison, side: Side) -> SideFacts:
         operand=c.operands[side],
         path=str(model.container.path),
         container=model.container.kind,
-        runtime="trace" if model.container.kind == "trace" else "torch",
+        runtime=_runtime(model),
         device=c.options.left_device if side == "left" else c.options.right_device,
         architecture=model.architecture.gguf,
         parameters=model.parameters,
         dtypes=dict(dtypes.most_common()),
         file_bytes=model.container.file_bytes,
     )
+
+
+def _runtime(model: Model) -> str:
+    """Who computed a side: a recording that was made for this comparison names its runtime."""
+    if model.container.kind != "trace":
+        return "torch"
+    named = model.container.metadata.get("runtime")
+    return named if named in LIVE else "trace"

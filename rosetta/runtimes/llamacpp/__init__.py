@@ -17,9 +17,10 @@ from typing import IO, Any
 
 from rosetta.errors import UsageError
 from rosetta.runtimes.llamacpp.frames import receive, send
-from rosetta.runtimes.llamacpp.options import checked
+from rosetta.runtimes.llamacpp.options import DEFAULTS, checked
 from rosetta.runtimes.observed.capture import Facts, Failure, Overwrite, Stage, by_layer
 
+OPTIONS = frozenset(DEFAULTS)
 TAIL = 4000  # characters of what it printed
 
 
@@ -121,7 +122,12 @@ class LlamaCppCapture:
         reason = next(
             (line for line in reversed(lines) if "GGML_ASSERT" in line or "error" in line.lower()), ""
         )
+        path, colon, said_there = reason.partition(": ")
+        reason = path.rpartition("/")[2] + colon + said_there  # of its source's path, the file
         name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         self.facts.failure = Failure(
             "crash", f"llama.cpp ended with {name}{': ' + reason if reason else ''}", said
         )
+
+
+capture = LlamaCppCapture

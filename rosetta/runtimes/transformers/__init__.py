@@ -100,3 +100,6 @@ class TransformersCapture:
 
 class _Stopped(Exception):
     """Nobody asks for more stages."""
+
+
+capture = TransformersCapture
