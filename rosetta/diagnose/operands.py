@@ -31,9 +31,7 @@ def open_operands(operands: dict[Side, str], options: Options, listener: Listene
             models[side] = open_model(operand)
     runs = {side: run for side, operand in operands.items() if (run := live(operand)) is not None}
     if not models:
-        raise UsageError(
-            "two observed runs have no model to compute with", remedy="compare one with a model file"
-        )
+        raise UsageError("two traces have no model to run", remedy="compare a trace with a model file")
     refuse_unknown([runtime for runtime, _ in runs.values()], options.runtime_options)
     for side, (runtime, path) in runs.items():
         listener.working(f"running {operands[side]}", 0, 0)

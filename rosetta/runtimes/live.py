@@ -158,7 +158,10 @@ def record(
                 remedy="see what it says of the file by itself",
             )
         recording = open_recording(file)  # the file is gone from its folder, and stays open
-    named = replace(recording, path=path, label=LABELS[request.runtime], notes=notes(run.facts))
+    learned = {**recording.facts, "architecture": recording.architecture or run.facts.architecture}
+    named = replace(
+        recording, facts=learned, path=path, label=LABELS[request.runtime], notes=notes(run.facts)
+    )
     return named, run.facts
 
 

@@ -21,3 +21,12 @@ def adjacent_pairs(x: Tensor, rotated: int) -> Tensor:
     out = x.clone()
     out[..., :rotated] = halves.transpose(-1, -2).flatten(-2)
     return out
+
+
+def split_halves(x: Tensor, rotated: int) -> Tensor:
+    """Heads from adjacent pairs to split halves: the way back from `adjacent_pairs`."""
+    rotated = min(rotated, x.shape[-1])
+    pairs = x[..., :rotated].reshape(*x.shape[:-1], -1, 2)
+    out = x.clone()
+    out[..., :rotated] = pairs.transpose(-1, -2).flatten(-2)
+    return out
