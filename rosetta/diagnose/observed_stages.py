@@ -15,6 +15,7 @@ from rosetta.compare.lockstep import LockstepResult
 from rosetta.compare.metrics import count_nonfinite, difference, ends, rms
 from rosetta.compare.pairing import Pairing
 from rosetta.compare.results import LocalError, NonFinite, StageDetail, StageDiff, Status
+from rosetta.runtimes.live import Rotation
 from rosetta.runtimes.observed.capture import layer_of
 from rosetta.runtimes.observed.experts_order import by_expert, expert_weights
 from rosetta.runtimes.trace import Recording
@@ -33,6 +34,7 @@ class Judge:
 
     Args:
         runs: both recordings.
+        rotations: how q and k of each come into one order.
         local: the subject's run with the reference's values in the place of every stage; None where there is none.
         rounding: relative, of the weights of both files together.
         tables: whether a side reads activations from tables.
@@ -40,6 +42,7 @@ class Judge:
     """
 
     runs: Pairing[Recording]
+    rotations: Pairing[Rotation]
     local: Recording | None
     rounding: float
     tables: bool
@@ -49,7 +52,8 @@ class Judge:
         """All stages, in order; one that a side lacks is skipped."""
         found, seen = LockstepResult(), False
         for name in stages:
-            a, b = (_values(run, name) for run in (self.runs.reference, self.runs.subject))
+            a = values_of(self.runs.reference, name, self.rotations.reference)
+            b = values_of(self.runs.subject, name, self.rotations.subject)
             if a is None or b is None:
                 found.stages.append(self._row(name, "skipped", a, b, None))
                 continue
@@ -68,7 +72,7 @@ class Judge:
                 found.faulty_over.append(name)
             seen |= faulty
             found.stages.append(self._row(name, status, a, b, local))
-        found.logits = (_values(self.runs.reference, "logits"), _values(self.runs.subject, "logits"))
+        found.logits = (self.runs.reference.stage("logits"), self.runs.subject.stage("logits"))
         return found
 
     def _over(self, a: Tensor, b: Tensor) -> bool:
@@ -78,7 +82,7 @@ class Judge:
 
     def _local(self, name: str, a: Tensor) -> LocalError | None:
         """The subject's stage from the reference's inputs, against the reference's own."""
-        value = None if self.local is None else _values(self.local, name)
+        value = None if self.local is None else values_of(self.local, name, self.rotations.subject)
         if value is None or value.shape != a.shape or count_nonfinite(a) or count_nonfinite(value):
             return None
         size, gap = rms(a), (value - a).abs()
@@ -138,9 +142,10 @@ class Judge:
         )
 
 
-def _values(run: Recording, name: str) -> Tensor | None:
-    """A stage, that of experts without the order in which they were chosen."""
+def values_of(run: Recording, name: str, rotation: Rotation) -> Tensor | None:
+    """A stage with what a runtime may freely choose chosen alike: rotary rows, the order of the chosen experts."""
     value = run.stage(name)
+    value = None if value is None else rotation.forth(name, value)
     prefix, _, op = name.rpartition(".")
     if value is None or op not in (*OF_EXPERTS, "ffn_router"):
         return value

@@ -17,20 +17,22 @@ from numpy.typing import NDArray
 from rosetta.architectures import Architecture, find_architecture
 from rosetta.compare.listener import Listener
 from rosetta.compare.logits import compare_logits
+from rosetta.compare.metrics import rms
 from rosetta.compare.options import Options, live
 from rosetta.compare.pairing import Pairing
 from rosetta.compare.prompt import Tokenized
 from rosetta.compare.results import Compared, Evidence, Finding, Side, StageDiff, TokensDiff, WeightsDiff
 from rosetta.compare.verdict import verdict
 from rosetta.diagnose.comparison import Comparison
-from rosetta.diagnose.observed_stages import Judge
+from rosetta.diagnose.observed_stages import Judge, values_of
 from rosetta.diagnose.operands import refuse_unknown
 from rosetta.model import Model
-from rosetta.runtimes.live import Request, Rotation, is_rotated, record, requested
+from rosetta.runtimes.live import Request, Rotation, record, requested
 from rosetta.runtimes.observed.capture import Facts, sort_key
-from rosetta.runtimes.observed.order import split_halves
 from rosetta.runtimes.observed.rounding import relative_rounding
 from rosetta.runtimes.trace import Recording
+
+SAME = 1e-2  # of two orders of the same queries, the right one is far below it and the wrong one far above
 
 
 def compare_runs(operands: dict[Side, str], options: Options, listener: Listener) -> Comparison:
@@ -47,13 +49,15 @@ def compare_runs(operands: dict[Side, str], options: Options, listener: Listener
     tokens = TokensDiff(left=ids["left"], right=ids["right"], match=mismatch is None, first_mismatch=mismatch)
     listener.working("running both", 0, 0)
     requests = requests.each(lambda request: _over(request, run))
-    recordings, facts, rotation = _recorded(requests)
+    recorded = requests.each(record)
+    recordings, facts = recorded.each(lambda x: x[0]), recorded.each(lambda x: x[1])
+    rotations = rotations_of(recordings, facts)
     loaded = time.perf_counter()
     listener.working(f"running {requests.subject.runtime} with the other's values", 0, 0)
-    local, _ = record(requests.subject, rotation, _Values(recordings.reference, facts.subject, rotation))
+    local, _ = record(requests.subject, overwrite=_Values(recordings.reference, rotations))
     coarse = [relative_rounding(request.path) for request in (requests.reference, requests.subject)]
     tables = "llamacpp" in (requests.reference.runtime, requests.subject.runtime)
-    judge = Judge(recordings, local, math.hypot(*coarse), tables, options.threshold)
+    judge = Judge(recordings, rotations, local, math.hypot(*coarse), tables, options.threshold)
     result = judge.result(sorted({*recordings.reference.stages, *recordings.subject.stages}, key=sort_key))
     tokenized = Tokenized(tokens, run, {"left": None, "right": None}, [])
     compared = Compared(
@@ -103,20 +107,33 @@ def _over(request: Request, ids: list[int]) -> Request:
     return Request(request.runtime, request.path, ids, request.prompt, request.options)
 
 
-def _recorded(
-    requests: Pairing[Request],
-) -> tuple[Pairing[Recording], Pairing[Facts], Rotation]:
-    """(both runs, what is known of them, how q and k came into one order): a GGUF file's where llama.cpp runs one."""
-    first = [role for role in ("reference", "subject") if getattr(requests, role).runtime == "llamacpp"]
-    order = [*first, *(role for role in ("reference", "subject") if role not in first)]
-    rotation, found = Rotation(), {}
-    for role in order:
-        found[role] = record(getattr(requests, role), rotation)
-        facts = found[role][1]
-        if facts.rope == "interleaved":
-            rotation = Rotation(True, facts.rotary_dimensions)
-    both = requests.with_both(found["reference"], found["subject"])
-    return both.each(lambda x: x[0]), both.each(lambda x: x[1]), rotation
+def rotations_of(runs: Pairing[Recording], facts: Pairing[Facts]) -> Pairing[Rotation]:
+    """How q and k of both come into one order: adjacent pairs, where one side has them so.
+
+    A runtime that rotates says its order. Where nothing is rotated rows may lie in either order all the same (a
+    converter that moves them for every model); then the first queries tell.
+    """
+    ropes = (facts.reference.rope, facts.subject.rope)
+    dimensions = facts.reference.rotary_dimensions or facts.subject.rotary_dimensions
+    turned, plain = Rotation(True, dimensions), Rotation()
+    if ropes == ("interleaved", "split_half"):
+        return runs.with_both(plain, turned)
+    if ropes == ("split_half", "interleaved"):
+        return runs.with_both(turned, plain)
+    if ropes == (None, None):
+        whole = Rotation(True)
+        for choice in (runs.with_both(plain, whole), runs.with_both(whole, plain)):
+            if _fits(runs, choice) and not _fits(runs, runs.with_both(plain, plain)):
+                return choice
+    return runs.with_both(plain, plain)
+
+
+def _fits(runs: Pairing[Recording], rotations: Pairing[Rotation]) -> bool:
+    """Whether the first queries that both have agree in an order."""
+    stage = next((name for name in runs.reference.stages if name.endswith(".q")), "")
+    a = values_of(runs.reference, stage, rotations.reference)
+    b = values_of(runs.subject, stage, rotations.subject)
+    return a is not None and b is not None and a.shape == b.shape and rms(a - b) < SAME * rms(a)
 
 
 class _Values(Mapping[str, NDArray[Any]]):
@@ -124,20 +141,17 @@ class _Values(Mapping[str, NDArray[Any]]):
 
     Args:
         reference: what is given.
-        subject: who is given it.
-        rotation: how the subject's q and k came into the reference's order.
+        rotations: how q and k of both come into one order.
     """
 
-    def __init__(self, reference: Recording, subject: Facts, rotation: Rotation) -> None:
-        self.reference, self.rotation = reference, rotation
-        self.turned = rotation.pairs and subject.rope == "split_half"
+    def __init__(self, reference: Recording, rotations: Pairing[Rotation]) -> None:
+        self.reference, self.rotations = reference, rotations
 
     def __getitem__(self, stage: str) -> NDArray[Any]:
         value = self.reference.stage(stage)
         if value is None:
             raise KeyError(stage)
-        if self.turned and is_rotated(stage):
-            value = split_halves(value, self.rotation.dimensions or value.shape[-1])
+        value = self.rotations.subject.back(stage, self.rotations.reference.forth(stage, value))
         values: NDArray[Any] = value.numpy()
         return values
 

@@ -20,7 +20,7 @@ from rosetta.containers import open_container
 from rosetta.errors import RosettaError, UnsupportedError, UsageError
 from rosetta.model import Model, open_model
 from rosetta.runtimes.observed.capture import Facts, Overwrite, Stage
-from rosetta.runtimes.observed.order import adjacent_pairs
+from rosetta.runtimes.observed.order import adjacent_pairs, split_halves
 from rosetta.runtimes.torch import run_facts
 from rosetta.runtimes.trace import Recording, open_recording, write_trace
 from rosetta.tokenizer import load_tokenizer
@@ -65,9 +65,17 @@ class Rotation:
         """Stages as tensors, q and k in that order."""
         for stage, value in run:
             tensor = torch.from_numpy(value)
-            if self.pairs and run.facts.rope == "split_half" and is_rotated(stage):
-                tensor = adjacent_pairs(tensor, self.dimensions or tensor.shape[-1])
-            yield stage, tensor
+            yield stage, self.forth(stage, tensor) if run.facts.rope == "split_half" else tensor
+
+    def forth(self, stage: str, x: Tensor) -> Tensor:
+        """A stage of the runtime in the order of the comparison."""
+        turns = self.pairs and is_rotated(stage) and x.ndim == 3
+        return adjacent_pairs(x, self.dimensions or x.shape[-1]) if turns else x
+
+    def back(self, stage: str, x: Tensor) -> Tensor:
+        """A stage of the comparison in the runtime's own order."""
+        turns = self.pairs and is_rotated(stage) and x.ndim == 3
+        return split_halves(x, self.dimensions or x.shape[-1]) if turns else x
 
 
 NOT_TURNED = Rotation()

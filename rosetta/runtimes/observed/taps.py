@@ -32,6 +32,7 @@ class Tap:
         width: of a head or of an expert's output.
         columns: the part of the last dimension that is meant; None: all of it.
         interleaved: of a rotated stage, whether adjacent values are a pair.
+        order: of features, which of the node's each is, where the GGUF file has them in another order.
     """
 
     stage: str
@@ -40,6 +41,7 @@ class Tap:
     width: int = 0
     columns: slice | None = None
     interleaved: bool | None = None
+    order: Array | None = None
 
 
 def token_axis(
@@ -87,7 +89,12 @@ def canonical(tap: Tap, value: Array, probed: Sequence[int], probed_tokens: int,
     if tap.columns is not None:
         value = value[..., tap.columns]
     if tap.form == "features":
-        return value.reshape(tokens, -1)
+        value = value.reshape(tokens, -1)
+        if tap.order is None:
+            return value
+        if value.shape[1] != len(tap.order):
+            raise NotPlaced(f"it has {value.shape[1]} features, not {len(tap.order)}")
+        return value[:, tap.order]
     if not tap.width or value.size % (tokens * tap.width):
         raise NotPlaced(f"its dims are {list(value.shape)}, not a multiple of {tap.width}")
     return value.reshape(tokens, -1, tap.width)
