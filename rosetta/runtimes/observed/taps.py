@@ -112,6 +112,6 @@ def overwritten(
     chosen = canonical(tap, places, probed, probed_tokens, tokens)
     if new.size != chosen.size:
         raise NotPlaced(f"{tap.stage} has dims {list(chosen.shape)}, and is given {list(new.shape)}")
-    out = np.array(value)
+    out = np.array(value, order="C")  # so that its flat form is a view of it
     out.reshape(-1)[chosen.reshape(-1)] = np.asarray(new).reshape(-1)
     return out

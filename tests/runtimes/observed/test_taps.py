@@ -69,6 +69,26 @@ def test_what_is_written_is_what_is_read(
     assert np.array_equal(overwritten(tap, written, stage, probed, 3, 4), value)  # nothing else was touched
 
 
+def test_what_lies_in_another_order_in_memory_is_written_too() -> None:
+    value = np.zeros((1, 4, 3, 2)).transpose(
+        0, 2, 1, 3
+    )  # [1, heads, tokens, head size], as transformers has it
+    tap = Tap("any", (0,), "heads", 2)
+    written = overwritten(tap, value, np.ones((4, 3, 2)), (1, 3, 3, 2), 3, 4)
+    assert written.shape == (1, 3, 4, 2)
+    assert (written == 1).all()
+
+
+def test_features_in_the_files_order_are_written_back_in_the_runtimes() -> None:
+    tap = Tap("any", (0,), order=np.array([2, 0, 1]))
+    value = np.arange(12.0).reshape(4, 3)
+    stage = canonical(tap, value, (3, 3), 3, 4)
+    assert stage[0].tolist() == [2, 0, 1]
+    assert np.array_equal(overwritten(tap, np.zeros((4, 3)), stage, (3, 3), 3, 4), value)
+    with pytest.raises(NotPlaced, match="4 features, not 3"):
+        canonical(tap, np.zeros((4, 4)), (3, 4), 3, 4)
+
+
 def test_other_dims_are_not_written() -> None:
     with pytest.raises(NotPlaced, match=r"has dims \[4, 2, 8\], and is given \[4, 8\]"):
         overwritten(HEADS, np.zeros((4, 16)), np.zeros((4, 8)), (3, 16), 3, 4)

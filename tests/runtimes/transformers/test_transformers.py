@@ -93,6 +93,15 @@ def test_an_overwritten_stage_is_what_everything_after_it_sees(tmp_path: Path) -
     assert largest_difference(given["layers.1.attn_residual"], expected) < NOISE
 
 
+@pytest.mark.parametrize("stage", ["q_rope", "k_rope", "q", "k"])
+def test_queries_and_keys_without_values_see_all_tokens_alike(tmp_path: Path, stage: str) -> None:
+    folder = build(tmp_path, "qwen2", "hf:F32")
+    zeros = {f"layers.0.{stage}": np.zeros_like(dict(TransformersCapture(folder, IDS))[f"layers.0.{stage}"])}
+    scores = dict(TransformersCapture(folder, IDS, overwrite=zeros))["layers.0.attn_scores"]
+    expected = np.tril(np.ones(scores.shape[1:])) / np.arange(1, scores.shape[1] + 1)[:, None]
+    assert np.allclose(scores, expected, atol=1e-6)
+
+
 def test_watching_changes_no_bit(tmp_path: Path) -> None:
     folder = build(tmp_path, "llama", "hf:F32")
     assert np.array_equal(dict(TransformersCapture(folder, IDS))["logits"], transformers_logits(folder, IDS))
