@@ -19,8 +19,10 @@ from rosetta.cli.options import (
     PromptFile,
     Reference,
     Right,
+    RuntimeOptions,
     Tokens,
     given_options,
+    given_runtime_options,
     refuse_unreadable,
 )
 from rosetta.cli.outputs import Targets, takes_stdout, with_outputs
@@ -87,6 +89,7 @@ def compare(
         Device | None, typer.Option(help="Where to compute the right side.  [default: --device]")
     ] = None,
     dtype: InPrecision = Precision.float32,
+    runtime_option: RuntimeOptions = None,
     verbose: Annotated[
         int,
         typer.Option(
@@ -110,6 +113,7 @@ def compare(
     Examples:
       rosetta model.apr model.gguf
       rosetta compare model.apr model.gguf --prompt "2+2=" --assert-match
+      rosetta model.gguf llamacpp:model.gguf --runtime-option kv=f16
       rosetta hf-folder model.gguf --tokens 17,10,17,28 -v --json report.json
     """
     if quiet and verbose:
@@ -129,7 +133,12 @@ def compare(
         devices=(left_device or device, right_device or device),
         dtype=dtype,
     )
-    options = replace(options, stop_at_first=stop_at_first, diagnose=not no_diagnose)
+    options = replace(
+        options,
+        stop_at_first=stop_at_first,
+        diagnose=not no_diagnose,
+        runtime_options=given_runtime_options(runtime_option),
+    )
     view = View(-1 if quiet else verbose, layers=layer_ranges(layers), stage=stage)
     asked = Asked(options, detail.value, started, hashed)
     with Terminal(quiet=quiet, each=verbose > 0, shows_layer=view.shows_layer) as listener:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from rosetta.compare.options import DEFAULT_PROMPT, DEFAULT_THRESHOLD, TRACE, Options
+from rosetta.compare.options import DEFAULT_PROMPT, DEFAULT_THRESHOLD, TRACE, Options, live
 from rosetta.errors import UsageError
 
 LARGEST_ID = 2**31 - 1  # llama.h, llama_token is an int32_t
@@ -52,6 +52,15 @@ PromptFile = Annotated[
 Tokens = Annotated[str | None, typer.Option(metavar="17,10,…", help="Token IDs to run instead of a prompt.")]
 Believed = Annotated[Reference, typer.Option(help="The side that is believed.")]
 OnDevice = Annotated[Device, typer.Option(help="Where to compute.")]
+RuntimeOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--runtime-option",
+        metavar="KEY=VALUE",
+        help="Of llamacpp: flash_attn=on, kv=f16, repack=on, gpu_layers=99, threads=4, fusion=on; of transformers: "
+        "dtype=bfloat16.",
+    ),
+]
 InPrecision = Annotated[Precision, typer.Option(help="Precision to compute in.")]
 
 
@@ -91,12 +100,27 @@ def refuse_unreadable(*operands: str) -> None:
     for operand in operands:
         if operand.startswith(TRACE):
             continue
+        run = live(operand)
+        if run is not None:
+            open_container(run[1]).close()
+            continue
         prefix, colon, path = operand.partition(":")
         if colon and prefix.isidentifier() and Path(path).exists() and not Path(operand).exists():
             raise UsageError(
                 f"no runtime is called {prefix}", file=operand, remedy=f"give {path} or {TRACE}FILE"
             )
         open_container(operand).close()
+
+
+def given_runtime_options(given: list[str] | None) -> dict[str, str]:
+    """The settings that `--runtime-option` lists."""
+    found = {}
+    for text in given or []:
+        key, equals, value = text.partition("=")
+        if not (key and equals and value):
+            raise UsageError("--runtime-option is KEY=VALUE, such as kv=f16", where=repr(text[:80]))
+        found[key] = value
+    return found
 
 
 def given_prompt(prompt: str | None, file: Path | None, tokens: str | None) -> str:

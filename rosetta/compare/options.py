@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 DEFAULT_PROMPT = "2+2="
 DEFAULT_THRESHOLD = 1e-3
 TRACE = "trace:"  # before the path of a recorded run
+LIVE = ("llamacpp", "transformers")  # runtimes that may stand before the colon of an operand
+
+
+def live(operand: str) -> tuple[str, str] | None:
+    """(runtime, path) of an operand that a runtime of somebody else's is to run; None for any other.
+
+    >>> live("llamacpp:model.gguf"), live("model.gguf")
+    (('llamacpp', 'model.gguf'), None)
+    """
+    runtime, colon, path = operand.partition(":")
+    return (runtime, path) if colon and runtime in LIVE else None
 
 
 @dataclass(frozen=True)
@@ -25,6 +37,7 @@ class Options:
         left_device: where the left side computes.
         right_device: where the right side computes.
         dtype: in what precision the torch runtime computes.
+        runtime_options: of the runtimes that run an operand.
     """
 
     prompt: str = DEFAULT_PROMPT
@@ -37,3 +50,4 @@ class Options:
     left_device: Literal["cpu", "cuda"] = "cpu"
     right_device: Literal["cpu", "cuda"] = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
+    runtime_options: Mapping[str, str] = field(default_factory=dict, hash=False)

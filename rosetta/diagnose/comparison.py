@@ -13,7 +13,7 @@ from rosetta.compare.all_weights import compare_all_weights, strangers
 from rosetta.compare.listener import Listener
 from rosetta.compare.lockstep import Lockstep, LockstepResult
 from rosetta.compare.logits import compare_logits
-from rosetta.compare.options import Options
+from rosetta.compare.options import Options, live
 from rosetta.compare.padding import without_padding
 from rosetta.compare.pair import ModelPair
 from rosetta.compare.pairing import Pairing
@@ -91,7 +91,11 @@ def compare_operands(
     started, listener = time.perf_counter(), listener or Listener()
     _refuse_missing_device(options)
     operands: dict[Side, str] = {"left": str(left), "right": str(right)}
-    models = open_operands(operands, listener)
+    if live(operands["left"]) and live(operands["right"]):
+        from rosetta.diagnose.two_runtimes import compare_runs  # it gives what is defined here
+
+        return compare_runs(operands, options, listener)
+    models = open_operands(operands, options, listener)
     options = _believing_a_recorded_run(models, options)
     listener.working("tokenizing", 0, 0)
     tokenized = tokenize(models["left"], models["right"], options)

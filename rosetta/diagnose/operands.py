@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from rosetta.compare.listener import Listener, loaded_tensors
-from rosetta.compare.options import TRACE
+from rosetta.compare.options import TRACE, Options, live
 from rosetta.compare.results import Side
 from rosetta.errors import UsageError
 from rosetta.model import Model, open_model
+from rosetta.runtimes.live import as_gguf_has_them, known_options, record, requested
 from rosetta.runtimes.trace import Recording, open_recording, recorded_model
 
 
-def open_operands(operands: dict[Side, str], listener: Listener) -> dict[Side, Model]:
-    """Both sides, opened; `trace:FILE` is a recorded run, everything else a file or folder.
+def open_operands(operands: dict[Side, str], options: Options, listener: Listener) -> dict[Side, Model]:
+    """Both sides, opened: `trace:FILE` is a recorded run, `llamacpp:FILE` one that is recorded now, everything else a
+    file or folder.
 
     Raises:
         RosettaError: an operand is missing, damaged or unsupported, or neither has a model.
@@ -24,12 +27,34 @@ def open_operands(operands: dict[Side, str], listener: Listener) -> dict[Side, M
         listener.working(f"opening {operand}", 0, 0)
         if operand.startswith(TRACE):
             recordings[side] = open_recording(Path(operand.removeprefix(TRACE)))
-        else:
+        elif live(operand) is None:
             models[side] = open_model(operand)
-    if len(recordings) == 2:
+    runs = {side: run for side, operand in operands.items() if (run := live(operand)) is not None}
+    if not models:
         raise UsageError("two traces have no model to run", remedy="compare a trace with a model file")
+    refuse_unknown([runtime for runtime, _ in runs.values()], options.runtime_options)
+    for side, (runtime, path) in runs.items():
+        listener.working(f"running {operands[side]}", 0, 0)
+        request = requested(runtime, Path(path), options.prompt, options.tokens, options.runtime_options)
+        order = as_gguf_has_them(next(iter(models.values())))
+        recordings[side], _ = record(request, order)
     for model in models.values():
         listener.loaded(model.container.label, loaded_tensors(model))
     for side, recording in recordings.items():
         models[side] = recorded_model(recording, next(iter(models.values())))
     return {side: models[side] for side in operands}
+
+
+def refuse_unknown(runtimes: list[str], given: Mapping[str, str]) -> None:
+    """Refuse an option that none of the runtimes at hand has.
+
+    Raises:
+        UsageError: there is one.
+    """
+    known = sorted({name for runtime in runtimes for name in known_options(runtime)})
+    for name in given:
+        if name not in known:
+            remedy = (
+                f"give one of {', '.join(known)}" if known else "give an operand such as llamacpp:FILE.gguf"
+            )
+            raise UsageError(f"no runtime at hand has an option '{name}'", remedy=remedy)

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from typing import Literal
 
 from rosetta import __version__
-from rosetta.compare.options import DEFAULT_THRESHOLD
+from rosetta.compare.options import DEFAULT_THRESHOLD, LIVE
 from rosetta.compare.results import Compared, Side, TokensDiff, WeightsDiff
 from rosetta.compare.verdict import first_divergence
 from rosetta.diagnose.comparison import Comparison
+from rosetta.model import Model
 from rosetta.report.exit_code import USAGE
 from rosetta.report.fingerprint import header_sha256, whole_sha256
 from rosetta.report.report import Asked, Assertion, Report, RunFacts, SideFacts, Timing, Tool
@@ -121,7 +122,7 @@ def _facts(c: Comparison, side: Side, hashed: bool) -> SideFacts:
         operand=c.operands[side],
         path=str(model.container.path),
         container=model.container.kind,
-        runtime="trace" if model.container.kind == "trace" else "torch",
+        runtime=_runtime(model),
         device=c.options.left_device if side == "left" else c.options.right_device,
         architecture=model.architecture.gguf,
         parameters=model.parameters,
@@ -130,3 +131,11 @@ def _facts(c: Comparison, side: Side, hashed: bool) -> SideFacts:
         header_sha256=header_sha256(model.container),
         sha256=whole_sha256(model.container) if hashed else None,
     )
+
+
+def _runtime(model: Model) -> str:
+    """Who computed a side: a recording that was made for this comparison names its runtime."""
+    if model.container.kind != "trace":
+        return "torch"
+    named = model.container.metadata.get("runtime")
+    return named if named in LIVE else "trace"

@@ -1,0 +1,160 @@
+"""The stages of two observed runs compared as they are, each with the share of the difference that is its own.
+
+Letters: T = tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from rosetta.compare.lockstep import LockstepResult
+from rosetta.compare.metrics import count_nonfinite, difference, ends, rms
+from rosetta.compare.pairing import Pairing
+from rosetta.compare.results import LocalError, NonFinite, StageDetail, StageDiff, Status
+from rosetta.runtimes.live import Rotation
+from rosetta.runtimes.observed.capture import layer_of
+from rosetta.runtimes.observed.experts_order import by_expert, expert_weights
+from rosetta.runtimes.trace import Recording
+
+FLOOR = 1e-6  # rel_l2 of one float32 stage of two runtimes; 3.2e-7 was the most in sixteen architectures
+TABLE = 1e-3  # of an activation that is read from a table of half precision (ggml-cpu, GELU)
+PEAK = 20.0  # the largest of a stage's differences over their root mean square
+CERTAIN = 2.0  # beyond so many times the prediction lies a fault
+WITHOUT_WEIGHTS = frozenset({"q_rope", "k_rope", "attn_scores", "attn_residual", "residual"})
+OF_EXPERTS = frozenset({"ffn_gate", "ffn_up", "ffn_act"})
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Compares stages of a reference and a subject.
+
+    Args:
+        runs: both recordings.
+        rotations: how q and k of each come into one order.
+        local: the subject's run with the reference's values in the place of every stage; None where there is none.
+        rounding: relative, of the weights of both files together.
+        tables: whether a side reads activations from tables.
+        threshold: largest allowed difference, times the larger of 1 and the reference's rms.
+    """
+
+    runs: Pairing[Recording]
+    rotations: Pairing[Rotation]
+    local: Recording | None
+    rounding: float
+    tables: bool
+    threshold: float
+
+    def result(self, stages: Sequence[str]) -> LockstepResult:
+        """All stages, in order; one that a side lacks is skipped."""
+        found, seen = LockstepResult(), False
+        for name in stages:
+            a = values_of(self.runs.reference, name, self.rotations.reference)
+            b = values_of(self.runs.subject, name, self.rotations.subject)
+            if a is None or b is None:
+                found.stages.append(self._row(name, "skipped", a, b, None))
+                continue
+            local = self._local(name, a)
+            over = self._over(a, b)
+            faulty = a.shape != b.shape or (local is not None and local.worst_ratio > 1)
+            faulty |= bool(count_nonfinite(a)) != bool(count_nonfinite(b))
+            status: Status = "ok"
+            if faulty:
+                status = "faulty"
+            elif over:
+                status = "carried" if seen else "drift"
+            if over:
+                found.over_threshold.append(name)
+            if faulty and (local is None or local.max_diff > self.threshold * max(1.0, rms(a))):
+                found.faulty_over.append(name)
+            seen |= faulty
+            found.stages.append(self._row(name, status, a, b, local))
+        found.logits = (self.runs.reference.stage("logits"), self.runs.subject.stage("logits"))
+        return found
+
+    def _over(self, a: Tensor, b: Tensor) -> bool:
+        if a.shape != b.shape or count_nonfinite(a) or count_nonfinite(b):
+            return True
+        return float((a - b).abs().max()) > self.threshold * max(1.0, rms(a))
+
+    def _local(self, name: str, a: Tensor) -> LocalError | None:
+        """The subject's stage from the reference's inputs, against the reference's own."""
+        value = None if self.local is None else values_of(self.local, name, self.rotations.subject)
+        if value is None or value.shape != a.shape or count_nonfinite(a) or count_nonfinite(value):
+            return None
+        size, gap = rms(a), (value - a).abs()
+        predicted = self._predicted(name)
+        largest, relative = float(gap.max()), rms(gap) / size if size else math.inf
+        return LocalError(
+            max_diff=largest,
+            rel_l2=relative,
+            predicted_max_diff=PEAK * predicted * size,
+            predicted_rel_l2=predicted,
+            worst_ratio=max(relative / predicted, largest / (PEAK * predicted * size) if size else 0.0)
+            / CERTAIN,
+        )
+
+    def _predicted(self, name: str) -> float:
+        """The relative difference that the dtypes and the arithmetic explain."""
+        op = name.rpartition(".")[2]
+        if name == "embedding" or op not in WITHOUT_WEIGHTS:
+            table = TABLE if self.tables and op == "ffn_act" else 0.0
+            return math.hypot(FLOOR, table) if op == "ffn_act" else math.hypot(FLOOR, self.rounding)
+        return FLOOR
+
+    def _row(
+        self, name: str, status: Status, a: Tensor | None, b: Tensor | None, local: LocalError | None
+    ) -> StageDiff:
+        values = self.runs.with_both(a, b).by_side()
+        left, right = values["left"], values["right"]
+        same = a is not None and b is not None and a.shape == b.shape
+        bad = [0 if x is None else count_nonfinite(x) for x in (left, right)]
+        metrics = None
+        if same and not any(bad):
+            assert a is not None
+            assert b is not None
+            axis = 1 if name.endswith(".attn_scores") else 0
+            metrics = difference(b, a, self.runs.reference_side == "right", token_axis=axis)
+        return StageDiff(
+            name=name,
+            layer=layer_of(name),
+            op=name.split(".", 2)[-1],
+            status=status,
+            left_dims=None if left is None else list(left.shape),
+            right_dims=None if right is None else list(right.shape),
+            max_diff=metrics.max_diff if metrics else None,
+            mean_diff=metrics.mean_diff if metrics else None,
+            rms_diff=metrics.rms_diff if metrics else None,
+            rel_l2=metrics.rel_l2 if metrics else None,
+            cosine=metrics.cosine if metrics else None,
+            by_token=None if metrics is None else list(metrics.by_token),
+            worst=metrics.worst if metrics else None,
+            local=local,
+            nonfinite=NonFinite(left=bad[0], right=bad[1]),
+            detail=StageDetail(
+                left_ends=None if left is None else ends(left),
+                right_ends=None if right is None else ends(right),
+                worst=metrics.spots if metrics else [],
+            ),
+        )
+
+
+def values_of(run: Recording, name: str, rotation: Rotation) -> Tensor | None:
+    """A stage with what a runtime may freely choose chosen alike: rotary rows, the order of the chosen experts."""
+    value = run.stage(name)
+    value = None if value is None else rotation.forth(name, value)
+    prefix, _, op = name.rpartition(".")
+    if value is None or op not in (*OF_EXPERTS, "ffn_router"):
+        return value
+    routing = run.stage(f"{prefix}.ffn_router")
+    if routing is None or routing.ndim != 3:
+        return value
+    if op == "ffn_router":
+        return expert_weights(routing, MOST_EXPERTS)
+    return by_expert(value, routing) if value.ndim == 3 else value
+
+
+MOST_EXPERTS = 1024  # llama.cpp, LLAMA_MAX_EXPERTS

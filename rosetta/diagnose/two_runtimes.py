@@ -1,0 +1,193 @@
+"""Two observed runs held to each other, with no model of ours between them: for architectures that we cannot compute.
+
+Every stage that both have is compared as it is. The subject's runtime is run once more with the reference's value in
+the place of each stage: what it then computes of a stage differs by its own share alone.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from rosetta.architectures import Architecture, find_architecture
+from rosetta.compare.listener import Listener
+from rosetta.compare.logits import compare_logits
+from rosetta.compare.metrics import rms
+from rosetta.compare.options import Options, live
+from rosetta.compare.pairing import Pairing
+from rosetta.compare.prompt import Tokenized
+from rosetta.compare.results import Compared, Evidence, Finding, Side, StageDiff, TokensDiff, WeightsDiff
+from rosetta.compare.verdict import verdict
+from rosetta.diagnose.comparison import Comparison
+from rosetta.diagnose.observed_stages import Judge, values_of
+from rosetta.diagnose.operands import refuse_unknown
+from rosetta.model import Model
+from rosetta.runtimes.live import Request, Rotation, record, requested
+from rosetta.runtimes.observed.capture import Facts, sort_key
+from rosetta.runtimes.observed.rounding import relative_rounding
+from rosetta.runtimes.trace import Recording
+
+SAME = 1e-2  # of two orders of the same queries, the right one is far below it and the wrong one far above
+
+
+def compare_runs(operands: dict[Side, str], options: Options, listener: Listener) -> Comparison:
+    """Compare two runs of runtimes of somebody else's.
+
+    Raises:
+        RosettaError: a runtime is not installed or does not run its model, or the options ask for the impossible.
+    """
+    started = time.perf_counter()
+    requests = Pairing.of(_requests(operands, options), options.reference)
+    run = list(requests.reference.ids)
+    ids = requests.each(lambda request: list(request.ids)).by_side()
+    mismatch = next((i for i in range(max(map(len, ids.values()))) if _differ(ids, i)), None)
+    tokens = TokensDiff(left=ids["left"], right=ids["right"], match=mismatch is None, first_mismatch=mismatch)
+    listener.working("running both", 0, 0)
+    requests = requests.each(lambda request: _over(request, run))
+    recorded = requests.each(record)
+    recordings, facts = recorded.each(lambda x: x[0]), recorded.each(lambda x: x[1])
+    rotations = rotations_of(recordings, facts)
+    loaded = time.perf_counter()
+    listener.working(f"running {requests.subject.runtime} with the other's values", 0, 0)
+    local, _ = record(requests.subject, overwrite=_Values(recordings.reference, rotations))
+    coarse = [relative_rounding(request.path) for request in (requests.reference, requests.subject)]
+    tables = "llamacpp" in (requests.reference.runtime, requests.subject.runtime)
+    judge = Judge(recordings, rotations, local, math.hypot(*coarse), tables, options.threshold)
+    result = judge.result(sorted({*recordings.reference.stages, *recordings.subject.stages}, key=sort_key))
+    tokenized = Tokenized(tokens, run, {"left": None, "right": None}, [])
+    compared = Compared(
+        stages=sum(stage.max_diff is not None for stage in result.stages), tokens=len(tokens.left)
+    )
+    word, reason = verdict(tokens, result, compared, both_have_weights=False)
+    models = recordings.each(_model).by_side()
+    return Comparison(
+        operands=operands,
+        models=models,
+        repaired=models,
+        options=options,
+        prompt=requests.reference.prompt,
+        verdict=word,
+        reason=reason,
+        tokens=tokens,
+        config=[],
+        weights=WeightsDiff(),
+        stages=result.stages,
+        findings=_findings(result.stages, recordings, result.faulty_over) if options.diagnose else [],
+        refuted=[],
+        logits=compare_logits(result.logits, tokenized, options.reference),
+        compared=compared,
+        notes=[f"{x.path}: {note}" for x in (recordings.reference, recordings.subject) for note in x.notes],
+        load_s=loaded - started,
+        diagnose_s=0.0,
+        total_s=time.perf_counter() - started,
+    )
+
+
+def _requests(operands: dict[Side, str], options: Options) -> dict[Side, Request]:
+    runs = {side: live(operand) for side, operand in operands.items()}
+    named = {side: run for side, run in runs.items() if run is not None}
+    refuse_unknown([runtime for runtime, _ in named.values()], options.runtime_options)
+    return {
+        side: requested(runtime, Path(path), options.prompt, options.tokens, options.runtime_options)
+        for side, (runtime, path) in named.items()
+    }
+
+
+def _differ(ids: dict[Side, list[int]], i: int) -> bool:
+    return ids["left"][i : i + 1] != ids["right"][i : i + 1]
+
+
+def _over(request: Request, ids: list[int]) -> Request:
+    """The same request over the reference's tokens."""
+    return Request(request.runtime, request.path, ids, request.prompt, request.options)
+
+
+def rotations_of(runs: Pairing[Recording], facts: Pairing[Facts]) -> Pairing[Rotation]:
+    """How q and k of both come into one order: adjacent pairs, where one side has them so.
+
+    A runtime that rotates says its order. Where nothing is rotated rows may lie in either order all the same (a
+    converter that moves them for every model); then the first queries tell.
+    """
+    ropes = (facts.reference.rope, facts.subject.rope)
+    dimensions = facts.reference.rotary_dimensions or facts.subject.rotary_dimensions
+    turned, plain = Rotation(True, dimensions), Rotation()
+    if ropes == ("interleaved", "split_half"):
+        return runs.with_both(plain, turned)
+    if ropes == ("split_half", "interleaved"):
+        return runs.with_both(turned, plain)
+    if ropes == (None, None):
+        whole = Rotation(True)
+        for choice in (runs.with_both(plain, whole), runs.with_both(whole, plain)):
+            if _fits(runs, choice) and not _fits(runs, runs.with_both(plain, plain)):
+                return choice
+    return runs.with_both(plain, plain)
+
+
+def _fits(runs: Pairing[Recording], rotations: Pairing[Rotation]) -> bool:
+    """Whether the first queries that both have agree in an order."""
+    stage = next((name for name in runs.reference.stages if name.endswith(".q")), "")
+    a = values_of(runs.reference, stage, rotations.reference)
+    b = values_of(runs.subject, stage, rotations.subject)
+    return a is not None and b is not None and a.shape == b.shape and rms(a - b) < SAME * rms(a)
+
+
+class _Values(Mapping[str, NDArray[Any]]):
+    """The reference's stages in the subject's own order, each read when it is asked for.
+
+    Args:
+        reference: what is given.
+        rotations: how q and k of both come into one order.
+    """
+
+    def __init__(self, reference: Recording, rotations: Pairing[Rotation]) -> None:
+        self.reference, self.rotations = reference, rotations
+
+    def __getitem__(self, stage: str) -> NDArray[Any]:
+        value = self.reference.stage(stage)
+        if value is None:
+            raise KeyError(stage)
+        value = self.rotations.subject.back(stage, self.rotations.reference.forth(stage, value))
+        values: NDArray[Any] = value.numpy()
+        return values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.reference.stages)
+
+    def __len__(self) -> int:
+        return len(self.reference.stages)
+
+
+def _model(recording: Recording) -> Model:
+    """What a report says of a side that rosetta may not know: its name."""
+    name = recording.architecture or "unknown"
+    known = find_architecture(name)
+    return Model(recording, known or Architecture(name, gguf=name, classes=()), {}, {})
+
+
+def _findings(stages: list[StageDiff], runs: Pairing[Recording], over: list[str]) -> list[Finding]:
+    """Each stage that differs by more than its inputs and dtypes explain, in order."""
+    subject = runs.side("subject")
+    return [
+        Finding(
+            kind="unexplained",
+            side=subject,
+            layer=stage.layer,
+            message=f"{stage.name} differs by more than its inputs and the dtypes explain",
+            recommendation=f"compare how both runtimes compute {stage.name}",
+            status="suspected",
+            latent=stage.name not in over,
+            evidence=Evidence(
+                stage=stage.name,
+                before=stage.local.max_diff if stage.local else None,
+                after=stage.local.max_diff if stage.local else None,
+                predicted=stage.local.predicted_max_diff if stage.local else None,
+            ),
+        )
+        for stage in stages
+        if stage.status == "faulty"
+    ]

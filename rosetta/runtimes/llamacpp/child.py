@@ -1,0 +1,60 @@
+"""The process in which llama.cpp runs: a request on stdin, stages on stdout, what llama.cpp prints on stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from numpy.typing import NDArray
+
+from rosetta.runtimes.llamacpp.frames import receive, send
+from rosetta.runtimes.observed.capture import Facts, Float32
+
+
+def main() -> None:
+    """Serve one request, and end."""
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a library that prints must not print into the frames
+    asked = receive(sys.stdin.buffer)
+    if asked is not None:
+        serve(asked[0], sys.stdin.buffer, out)
+
+
+def serve(request: dict[str, Any], source: BinaryIO, out: BinaryIO) -> None:
+    """Run a file and hand on its stages.
+
+    Args:
+        request: path, ids, options, and the names of the stages to be replaced.
+        source: where their values come from, each when it is asked for.
+        out: where the stages go.
+    """
+    from rosetta.runtimes.llamacpp.session import LoadError, Session
+
+    facts = Facts("llamacpp")
+    replaced = set(request["overwrite"])
+
+    def hand_on(stage: str, value: Float32) -> NDArray[Any] | None:
+        send(out, {"stage": stage}, value)
+        if stage not in replaced:
+            return None
+        answer = receive(source)
+        return answer[1] if answer is not None else None
+
+    failure = None
+    try:
+        session = Session(Path(request["path"]), len(request["ids"]), request["options"], facts)
+        expected = session.prepare(request["ids"])
+        send(out, {"expected": expected})
+        session.run(request["ids"], hand_on)
+    except LoadError as error:
+        failure = {"kind": "load", "message": str(error)}
+    except Exception as error:  # whatever it is, the parent is told in words
+        failure = {"kind": "run", "message": f"{type(error).__name__}: {error}"}
+    send(out, {"facts": asdict(facts) | {"failure": failure}})
+
+
+if __name__ == "__main__":
+    main()

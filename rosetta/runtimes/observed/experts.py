@@ -1,0 +1,69 @@
+"""Experts of a foreign run: the routing, what each chosen expert computes, the shared expert."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rosetta.runtimes.observed.graph import Graph
+from rosetta.runtimes.observed.stage_table import EXPERTS_IN
+from rosetta.runtimes.observed.taps import Tap
+
+
+def router(graph: Graph, layer: int) -> list[int]:
+    """Products with the router's weight."""
+    return graph.consuming(layer, "ffn_gate_inp")
+
+
+def expert_taps(graph: Graph, layer: int) -> Iterator[Tap]:
+    """The stages of a block of experts; none where the layer has none, or its experts are not in one operation."""
+    prefix = f"layers.{layer}."
+    down = [i for i in graph.consuming(layer, "ffn_down_exps") if graph[i].kind == "product"]
+    entering = [i for i in graph.consuming(layer, *EXPERTS_IN) if graph[i].kind == "product"]
+    if len(down) == 1 and entering and len(graph[down[0]].inputs) >= 2:
+        rows, chosen = graph[down[0]].inputs[:2]
+        act = graph.bare(rows)
+        width = graph[act].dims[-1]
+        yield Tap(prefix + "ffn_act", (act,), "experts", width)
+        yield from _gate_and_up(graph, layer, width)
+        weights = _expert_weights(graph, down[0])
+        if weights is not None and graph[chosen].integer:
+            yield Tap(prefix + "ffn_router", (chosen, weights), "routing", 1)
+    shared = graph.consuming(layer, "ffn_down_shexp") if router(graph, layer) else []
+    if shared:
+        yield Tap(prefix + "ffn_shared", (_gated(graph, layer, max(shared)),))
+
+
+def _gate_and_up(graph: Graph, layer: int, width: int) -> Iterator[Tap]:
+    prefix = f"layers.{layer}."
+    fused = graph.consuming(layer, "ffn_gate_up_exps")
+    if fused and graph[max(fused)].dims[-1] == 2 * width:
+        yield Tap(prefix + "ffn_gate", (max(fused),), "experts", width, slice(0, width))
+        yield Tap(prefix + "ffn_up", (max(fused),), "experts", width, slice(width, 2 * width))
+        return
+    for op, stem in (("ffn_gate", "ffn_gate_exps"), ("ffn_up", "ffn_up_exps")):
+        found = graph.consuming(layer, stem)
+        if found:
+            yield Tap(prefix + op, (max(found),), "experts", width)
+
+
+def _expert_weights(graph: Graph, down: int) -> int | None:
+    """What the experts' outputs are multiplied by before they are added up; their biases and scales come before."""
+    i: int | None = down
+    while i is not None:
+        following = [j for j in graph.consumers[i] if graph[j].kind in ("view", "add", "mul", "experts")]
+        i = following[0] if following else None
+        if i is None or graph[i].kind not in ("mul", "experts"):
+            continue
+        others = [graph.bare(k) for k in graph.live_inputs(i) if not graph.depends(k, down)]
+        if len(others) == 1 and not graph[others[0]].weights:
+            return others[0]
+    return None
+
+
+def _gated(graph: Graph, layer: int, out: int) -> int:
+    """The shared expert after its own gate, where it has one."""
+    gates = graph.consuming(layer, "ffn_gate_inp_shexp")
+    for j in graph.downstream(out, frozenset({"view"})) if gates else ():
+        if graph[j].kind == "mul" and graph.depends(j, gates[0]):
+            return j
+    return out

@@ -1,0 +1,30 @@
+"""Experts in one order for two runs: who was chosen, not in which order of choice."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def by_expert(x: Tensor, routing: Tensor) -> Tensor:
+    """What the chosen experts computed, by ascending number of the expert.
+
+    Args:
+        x: [T, chosen, F].
+        routing: number and weight of the chosen experts, [T, chosen, 2].
+    """
+    order = routing[..., 0].argsort(-1)  # [T, chosen]
+    return x.gather(1, order[..., None].expand(-1, -1, x.shape[-1]))
+
+
+def expert_weights(routing: Tensor, experts: int) -> Tensor:
+    """The weight of each expert, 0 where it was not chosen: [T, experts].
+
+    Args:
+        routing: number and weight of the chosen experts, [T, chosen, 2].
+        experts: how many there are at least.
+
+    >>> expert_weights(torch.tensor([[[2.0, 0.75], [0.0, 0.25]]]), 3).tolist()
+    [[0.25, 0.0, 0.75]]
+    """
+    out = routing.new_zeros(len(routing), experts)
+    return out.scatter(1, routing[..., 0].long(), routing[..., 1])

@@ -1,0 +1,44 @@
+"""Where a layer's parts begin and end, as every stage finder asks it."""
+
+from __future__ import annotations
+
+from rosetta.runtimes.observed.attention import norm_source
+from rosetta.runtimes.observed.graph import Graph, weight_stem
+from rosetta.runtimes.observed.stage_table import DECOMPRESSION, FEED_FORWARD
+
+
+def last_consumer(graph: Graph, layer: int | None, *stems: str) -> int | None:
+    """The last node of a chain that consumes a weight, its bias, its scale."""
+    found = graph.consuming(layer, *stems)
+    if not found:
+        return None
+    first = found[0]
+    return max(i for i in found if graph.depends(i, first))
+
+
+def entrance(graph: Graph, layer: int, feed_forward: bool) -> int | None:
+    """The first product of a layer's attention (or recurrence), or of its feed-forward network: of the dense one
+    where it stands beside experts, whose inputs may be normed otherwise.
+    """
+    stems = [s for s in graph.stems(layer) if (s in FEED_FORWARD) == feed_forward and s not in DECOMPRESSION]
+    dense = [stem for stem in stems if stem in ("ffn_gate", "ffn_up")]
+    found = [
+        i
+        for stem in dense or stems
+        for i in graph.consuming(layer, stem)
+        if graph[i].kind == "product" and graph[i].inputs
+    ]
+    return min(found, default=None)
+
+
+def normed(graph: Graph, product: int) -> tuple[int | None, int]:
+    """(the norm before a projection or None, what the norm, or else the projection, is computed from)."""
+    entering = unscaled = graph.bare(graph[product].inputs[0])
+    while graph[unscaled].kind in ("view", "scale") and graph.live_inputs(unscaled):
+        unscaled = graph.live_inputs(unscaled)[0]
+    source = norm_source(graph, unscaled)
+    return (unscaled, source) if source is not None else (None, entering)
+
+
+def is_norm(graph: Graph, i: int) -> bool:
+    return any("norm" in weight_stem(name) for name in graph[i].weights) or graph[i].kind == "norm"

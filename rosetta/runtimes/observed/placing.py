@@ -1,0 +1,119 @@
+"""The stages of a foreign run: which node of its graph is which, by the weights consumed and the place among them.
+
+What cannot be told is left out, never guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rosetta.runtimes.observed.attention import attentions, norm_source
+from rosetta.runtimes.observed.graph import Graph, weight_layer
+from rosetta.runtimes.observed.layer import Layer
+from rosetta.runtimes.observed.parts import entrance, is_norm, normed
+from rosetta.runtimes.observed.stage_table import stage_rank
+from rosetta.runtimes.observed.taps import Tap
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The stages of a run.
+
+    Args:
+        taps: in the order of layers and stages.
+        skipped: stage -> why it is not among them.
+    """
+
+    taps: tuple[Tap, ...]
+    skipped: dict[str, str]
+
+
+def place(graph: Graph, probed_tokens: int) -> Placement:
+    """The stages that a graph holds.
+
+    Args:
+        graph: of a run.
+        probed_tokens: how many tokens it had.
+    """
+    by_layer = {attention.layer: attention for attention in attentions(graph)}
+    taps: dict[str, Tap] = {}
+    skipped: dict[str, str] = {}
+    streams = [_stream(graph, layer) for layer in range(graph.block_count)]
+    for layer in range(graph.block_count):
+        placer = Layer(graph, layer, streams[layer], by_layer.get(layer), probed_tokens, skipped)
+        for tap in placer.taps():
+            taps.setdefault(tap.stage, tap)
+    final = _final_norm(graph)
+    streams.append(norm_source(graph, final) if final is not None else None)
+    for layer, stream in enumerate(streams):
+        stage = f"layers.{layer - 1}.residual" if layer else "embedding"
+        if stream is None:
+            skipped[stage] = "no norm or projection of one input follows it"
+        else:
+            taps[stage] = Tap(stage, (stream,))
+    for layer in range(graph.block_count):
+        source = layer_output(graph, streams[layer + 1], layer)
+        if source is not None:
+            for tap in _sums(graph, layer, source, streams[layer], taps):
+                taps.setdefault(tap.stage, tap)
+    if final is not None:
+        taps["final_norm"] = Tap("final_norm", (final,))
+    taps["logits"] = Tap("logits", (graph.output,))
+    return Placement(tuple(sorted(taps.values(), key=_place_of)), skipped)
+
+
+def _final_norm(graph: Graph) -> int | None:
+    """What the output head is a product of."""
+    heads = [
+        i for i, node in enumerate(graph.nodes) if node.kind == "product" and node.weights and node.inputs
+    ]
+    heads = [i for i in heads if graph.depends(graph.output, i) and weight_layer(graph[i].weights[0]) is None]
+    return graph.bare(graph[heads[-1]].inputs[0]) if heads else None
+
+
+def _place_of(tap: Tap) -> tuple[float, float]:
+    if tap.stage == "embedding":
+        return (-1, 0)
+    if not tap.stage.startswith("layers."):
+        return (1e9, ("final_norm", "logits").index(tap.stage))
+    _, layer, op = tap.stage.split(".", 2)
+    return (int(layer), stage_rank(op))
+
+
+def _stream(graph: Graph, layer: int) -> int | None:
+    """What enters a layer: the residual stream."""
+    first = entrance(graph, layer, False)
+    if first is None:
+        first = entrance(graph, layer, True)
+    return None if first is None else normed(graph, first)[1]
+
+
+def layer_output(graph: Graph, stream: int | None, layer: int) -> int | None:
+    """The last sum of a layer, before what scales it."""
+    while stream is not None and graph[stream].kind in ("mul", "scale", "view"):
+        live = graph.live_inputs(stream)
+        stream = live[0] if len(live) == 1 else None
+    if stream is None or graph[stream].kind != "add" or graph.layers[stream] != layer:
+        return None
+    return stream
+
+
+def _sums(graph: Graph, layer: int, output: int, stream: int | None, taps: dict[str, Tap]) -> Iterator[Tap]:
+    """What a layer's last sum adds: the network's output, after its norm where it has one."""
+    prefix = f"layers.{layer}."
+    attended = taps.get(prefix + "attn_residual")
+    if attended is None and (stream is None or entrance(graph, layer, False) is not None):
+        return
+    known = attended.nodes[0] if attended is not None else stream
+    others = [j for j in graph.live_inputs(output) if graph.bare(j) != known]
+    if len(others) != 1:
+        return
+    added = others[0]
+    while graph[added].kind in ("view", "scale"):
+        added = graph[added].inputs[0]
+    source = norm_source(graph, added)
+    if source is not None and is_norm(graph, added):
+        yield Tap(prefix + "ffn_post_norm", (added,))
+        added = source
+    yield Tap(prefix + "ffn_out", (added,))

@@ -1,0 +1,52 @@
+"""Which stage the consumer of a weight is: one table, by canonical tensor name, for every runtime.
+
+Norms are not in it, nor q, k and v after them: which norm a norm is follows from what it is computed from, because
+one name means two things (`post_attention_norm` is the feed-forward network's own norm in gpt-oss and GLM-4.5, and
+the norm after attention in Gemma 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+# stem of the canonical tensor name -> the stage that its last consumer (weight, bias, scale) is
+STAGE_OF: Mapping[str, str] = {
+    "attn_output": "attn_out",
+    "attn_q_a_norm": "q_a",
+    "attn_kv_a_norm": "kv_a",
+    "ffn_gate": "ffn_gate",
+    "ffn_gate_exps": "ffn_gate",
+    "ffn_up": "ffn_up",
+    "ffn_up_exps": "ffn_up",
+    "ffn_down": "ffn_out",
+    "ssm_in": "ssm_in",
+    "shortconv.in_proj": "ssm_in",
+    "ssm_out": "ssm_out",
+    "shortconv.out_proj": "ssm_out",
+    "output_norm": "final_norm",
+}
+
+# by what part of a layer it belongs to
+FEED_FORWARD = frozenset(
+    {
+        "ffn_gate", "ffn_up", "ffn_down", "ffn_gate_up", "ffn_gate_inp", "ffn_gate_inp_shexp",
+        "ffn_gate_exps", "ffn_up_exps", "ffn_down_exps", "ffn_gate_up_exps", "ffn_latent_down", "ffn_latent_up",
+        "ffn_gate_shexp", "ffn_up_shexp", "ffn_down_shexp", "ffn_exp_probs_b", "exp_probs_b",
+    }
+)  # fmt: skip
+EXPERTS_IN = ("ffn_gate_exps", "ffn_up_exps", "ffn_gate_up_exps")
+CONVOLUTION = ("ssm_conv1d", "shortconv.conv")
+RECURRENT_OUT = ("ssm_out", "shortconv.out_proj")
+DECOMPRESSION = frozenset({"attn_v_b", "attn_k_b"})  # MLA, absorbed: heads live in the latent space
+
+ORDER = (
+    "attn_norm", "q_a", "kv_a", "q", "k", "v", "q_rope", "k_rope", "attn_scores", "attn_context", "attn_gate",
+    "ssm_in", "ssm_conv", "ssm_scan", "ssm_norm", "ssm_out", "attn_out", "attn_post_norm", "attn_residual", "ffn_norm",
+    "ffn_router", "ffn_gate", "ffn_up", "ffn_act", "ffn_shared", "ffn_dense", "ffn_out", "ffn_post_norm",
+    "per_layer_embedding", "layer_scale", "residual",
+)  # fmt: skip
+
+
+def stage_rank(op: str) -> float:
+    """Where a stage stands within its layer; one that has no place of its own comes before the residual."""
+    return ORDER.index(op) if op in ORDER else ORDER.index("residual") - 0.5

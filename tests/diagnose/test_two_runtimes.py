@@ -1,0 +1,85 @@
+"""Two runtimes held to each other, none of ours between them: what both compute, and where they first do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fixtures import build, faults
+from fixtures.architectures import RECIPES
+from fixtures.canonical_gguf import write_canonical
+from fixtures.faults import Fault
+from fixtures.recipes import build_folder
+from rosetta.model import open_model
+from tests.conftest import Compare
+
+pytestmark = [pytest.mark.requires_llamacpp, pytest.mark.requires_transformers]
+TOKENS = ("--tokens", "5,17,9,33,101,7,250")
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mistral", "qwen2", "qwen3", "gpt2"])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_two_runtimes_of_one_model_are_told_to_compute_the_same(
+    tmp_path: Path, compare: Compare, architecture: str, swapped: bool
+) -> None:
+    folder, path = build(tmp_path, architecture, "hf:F32"), build(tmp_path, architecture, "gguf:F32")
+    operands = [f"transformers:{folder}", f"llamacpp:{path}"]
+    run = compare(*(operands[::-1] if swapped else operands), *TOKENS, "--assert-match")
+    assert run.exit_code == 0, run.stdout
+    # llama.cpp reads GELU from a table, which the prediction allows for
+    assert run.report["verdict"] == ("drift" if architecture == "gpt2" else "match"), run.stdout
+    assert run.report["findings"] == []
+    assert run.report["compared"]["stages"] == (29 if architecture == "gpt2" else 35)
+
+
+@pytest.mark.parametrize("recipe", ["qwen3moe", "gemma2", "gptneox"])
+def test_experts_windows_softcaps_and_parallel_blocks(tmp_path: Path, compare: Compare, recipe: str) -> None:
+    folder = build_folder(tmp_path / "hf", RECIPES[recipe])
+    path = tmp_path / "model.gguf"
+    write_canonical(path, open_model(folder), {})
+    run = compare(f"transformers:{folder}", f"llamacpp:{path}", *TOKENS, "--assert-match")
+    assert run.exit_code == 0, run.stdout
+    assert run.report["findings"] == []
+    assert [s["name"] for s in run.report["stages"] if s["status"] == "skipped"] == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "stages"),
+    [
+        (lambda: faults.norm_epsilon(1e-3), {"attn_norm", "ffn_norm", "final_norm"}),
+        (lambda: faults.rope_theta(500.0), {"q_rope", "k_rope"}),
+        (lambda: faults.scaled("blk.1.ffn_up.weight", 1.01), {"ffn_up"}),
+        (lambda: faults.zeroed("blk.1.attn_v.bias"), {"v"}),
+    ],
+)
+@pytest.mark.parametrize("subject", ["transformers", "llamacpp"])
+def test_only_the_stages_that_are_computed_otherwise_are_faulty(
+    tmp_path: Path, compare: Compare, fault: Callable[[], Fault], stages: set[str], subject: str
+) -> None:
+    folder, path = build(tmp_path, "qwen2", "hf:F32"), build(tmp_path, "qwen2", "gguf:F32", fault())
+    operands = {"transformers": f"transformers:{folder}", "llamacpp": f"llamacpp:{path}"}
+    other = next(name for name in operands if name != subject)
+    run = compare(operands[subject], operands[other], *TOKENS, "--assert-match")
+    assert run.exit_code == 1, run.stdout
+    faulty = {s["name"].rpartition(".")[2] for s in run.report["stages"] if s["status"] == "faulty"}
+    assert faulty == stages
+    assert run.report["first_divergence"]["op"] in stages
+    assert {f["kind"] for f in run.report["findings"]} == {"unexplained"}
+
+
+@pytest.mark.parametrize("dtype", ["F16", "Q8_0", "Q4_K_M"])
+def test_what_the_dtypes_explain_is_drift(tmp_path: Path, compare: Compare, dtype: str) -> None:
+    folder, path = build(tmp_path, "qwen2", "hf:F32"), build(tmp_path, "qwen2", f"gguf:{dtype}")
+    run = compare(f"transformers:{folder}", f"llamacpp:{path}", *TOKENS, "--assert-match")
+    assert run.exit_code == 0, run.stdout
+    assert run.report["verdict"] in ("drift", "match")
+    assert run.report["findings"] == []
+
+
+def test_an_unknown_option_is_one_sentence(tmp_path: Path, compare: Compare) -> None:
+    folder, path = build(tmp_path, "qwen2", "hf:F32"), build(tmp_path, "qwen2", "gguf:F32")
+    run = compare(f"transformers:{folder}", f"llamacpp:{path}", "--runtime-option", "speed=on")
+    assert run.exit_code == 2
+    assert "no runtime at hand has an option 'speed'" in run.stderr

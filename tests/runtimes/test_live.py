@@ -1,0 +1,100 @@
+"""`llamacpp:FILE` and `transformers:DIR` as operands: a runtime of somebody else's as a side of a comparison."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fixtures import build, faults, model_spec
+from fixtures.builders import gguf_contents
+from fixtures.writing import write
+from tests.conftest import Compare
+
+
+@pytest.mark.requires_llamacpp
+@pytest.mark.parametrize("architecture", ["llama", "mistral", "qwen2", "qwen3"])
+def test_a_file_in_torch_and_in_llama_cpp_matches(
+    tmp_path: Path, compare: Compare, architecture: str
+) -> None:
+    path = build(tmp_path, architecture, "gguf:F32")
+    run = compare(path, f"llamacpp:{path}", "--assert-match", "--strict")
+    assert run.exit_code == 0, run.stdout
+    assert run.report["verdict"] == "match"
+    assert run.report["findings"] == []
+    assert run.report["right"]["runtime"] == "llamacpp"
+    assert run.report["right"]["path"] == str(path)
+    skipped = [stage["name"] for stage in run.report["stages"] if stage["status"] == "skipped"]
+    assert skipped == []
+    assert any("flash_attn off, kv f32" in note for note in run.report["notes"])
+
+
+@pytest.mark.requires_transformers
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "gpt2"])
+def test_a_file_in_torch_and_its_folder_in_transformers_match(
+    tmp_path: Path, compare: Compare, architecture: str
+) -> None:
+    path, folder = build(tmp_path, architecture, "gguf:F32"), build(tmp_path, architecture, "hf:F32")
+    run = compare(f"transformers:{folder}", path, "--assert-match", "--strict")
+    assert run.exit_code == 0, run.stdout
+    assert run.report["verdict"] == "match"
+    assert run.report["left"]["runtime"] == "transformers"
+
+
+@pytest.mark.requires_transformers
+def test_a_fault_of_the_file_is_found_against_the_runtime_of_its_source(
+    tmp_path: Path, compare: Compare
+) -> None:
+    folder = build(tmp_path, "llama", "hf:F32")
+    path = build(tmp_path, "llama", "gguf:F32", faults.offset("blk.1.ffn_norm.weight", 1.0))
+    run = compare(path, f"transformers:{folder}", "--assert-match")
+    assert run.exit_code == 1
+    assert run.report["first_divergence"]["name"] == "layers.1.ffn_norm"
+    (finding,) = run.report["findings"]
+    assert (finding["kind"], finding["side"], finding["tensor"]) == (
+        "value.offset",
+        "left",
+        "blk.1.ffn_norm.weight",
+    )
+
+
+@pytest.mark.requires_llamacpp
+def test_options_of_the_runtime_are_in_force_and_reported(tmp_path: Path, compare: Compare) -> None:
+    path = build(tmp_path, "qwen2", "gguf:F32")
+    run = compare(path, f"llamacpp:{path}", "--no-diagnose", "--runtime-option", "flash_attn=on")
+    assert any("flash_attn on" in note for note in run.report["notes"])
+    skipped = {stage["name"] for stage in run.report["stages"] if stage["status"] == "skipped"}
+    assert skipped == {"layers.0.attn_scores", "layers.1.attn_scores"}
+
+
+@pytest.mark.requires_llamacpp
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [("kvs=f16", "no runtime at hand has an option 'kvs'"), ("kv", "KEY=VALUE"), ("kv=f15", "f15")],
+)
+def test_a_wrong_option_is_one_sentence(tmp_path: Path, compare: Compare, option: str, said: str) -> None:
+    path = build(tmp_path, "qwen2", "gguf:F32")
+    run = compare(path, f"llamacpp:{path}", "--runtime-option", option)
+    assert run.exit_code == 2
+    assert said in run.stderr
+    assert len(run.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.requires_llamacpp
+def test_a_file_on_which_llama_cpp_aborts_ends_in_one_sentence(tmp_path: Path, compare: Compare) -> None:
+    contents = gguf_contents(model_spec("qwen2"))
+    metadata = {key.replace("qwen2.", "qwen2vl."): value for key, value in contents.metadata.items()}
+    metadata |= {"general.architecture": "qwen2vl", "qwen2vl.rope.dimension_sections": [64, 64, 64, 0]}
+    path = tmp_path / "wide.gguf"
+    write(replace(contents, metadata=metadata), path)
+    run = compare(build(tmp_path, "qwen2", "gguf:F32"), f"llamacpp:{path}")
+    assert run.exit_code == 2
+    assert "llamacpp does not run it: llama.cpp ended with SIGABRT: ops.cpp" in run.stderr
+    assert "GGML_ASSERT(sect_dims" in run.stderr
+
+
+def test_a_missing_file_is_said_before_anything_runs(tmp_path: Path, compare: Compare) -> None:
+    run = compare(f"llamacpp:{tmp_path / 'none.gguf'}", build(tmp_path, "qwen2", "gguf:F32"))
+    assert run.exit_code == 2
+    assert "none.gguf" in run.stderr
