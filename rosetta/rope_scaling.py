@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-
 STILL = 1e30  # what GGUF divides the frequency of a pair by that is not rotated (Gemma 4)
 
 

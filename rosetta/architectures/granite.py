@@ -1,8 +1,7 @@
-"""Granite 3 and 4 (dense): llama with factors of the embedding, of what each block adds, of the scores and the logits."""
+"""Granite 3 and 4 (dense): llama with factors of the embedding, of what the blocks add, of scores and logits."""
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default

@@ -53,7 +53,7 @@ class Xielu(Op):
         self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None
     ) -> Spread:
         x = inputs[0].float().abs()
-        alpha_p, alpha_n, beta, _ = self._numbers(s, x)
+        _, alpha_n, beta, _ = self._numbers(s, x)
         # Terms that cancel left of zero leave their rounding; far from there a product's own is the larger.
         terms = y.float().abs().maximum((alpha_n + abs(beta)) * x)
         least = math.sqrt(sum_of_squares(y) / y.numel()) * 0.1 if y.numel() else 0.0
