@@ -39,7 +39,7 @@ PATTERN = "attention.sliding_window_pattern"
 
 
 def settings(read: Any) -> None:
-    """The base of the layers with a window, the final softcap, and the factor of the embedding, stated nowhere."""
+    """The base of layers with a window, the final softcap, and the factor of the embedding, which no file states."""
     of_gguf = read.container.kind == "gguf"
     layers = read.config["block_count"].value
     if of_gguf and read.raw("attention.sliding_window") is None:  # llama.cpp: then no layer has one

@@ -1,4 +1,4 @@
-"""Granite 3 and 4 (dense): llama with factors of the embedding, of what the blocks add, of scores and logits."""
+"""Granite 3 and 4 (dense): llama with factors of embedding, of what each block adds, of scores and logits."""
 
 from __future__ import annotations
 

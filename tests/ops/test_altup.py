@@ -21,6 +21,7 @@ from rosetta.ops.altup import (
 )
 from rosetta.ops.linear import Linear
 
+IN_FLOAT32 = 1e-7  # transformers takes the router's tanh so
 STREAMS, WIDTH, TOKENS, ACTIVE = 4, 16, 5, 1
 SETTINGS = {
     "altup.num_inputs": STREAMS, "altup.active_idx": ACTIVE, "altup.router_scale": 1 / WIDTH,
@@ -76,7 +77,7 @@ def test_streams_are_corrected_as_transformers_does(theirs: Any) -> None:
     coefficients = Linear("altup_correct_coef", "altup.num_inputs", "altup.num_inputs").compute(s, router)
     wanted = theirs.correct(x.permute(1, 0, 2)[:, None], activated[None])[:, 0].permute(1, 0, 2)
     found = Corrected().compute(s, x, activated, coefficients)
-    torch.testing.assert_close(found, wanted, atol=1e-7, rtol=0)  # transformers takes the tanh in float32
+    torch.testing.assert_close(found, wanted, atol=IN_FLOAT32, rtol=0)
 
 
 def test_further_streams_are_as_long_as_the_first() -> None:
