@@ -40,6 +40,10 @@ class PerLayer(tuple[Any, ...]):
         return self[min(layer or 0, len(self) - 1)]
 
 
+def _float32(value: Any) -> Any:
+    return float(np.float32(value)) if isinstance(value, float) else value
+
+
 Config = Mapping[str, Value]
 Kind = Literal["count", "number", "flag", "text"]
 REAL: Mapping[Kind, tuple[str, Callable[[Any], bool]]] = {
@@ -143,13 +147,14 @@ class SettingsReader:
             values = (
                 self.overrides[key] if isinstance(self.overrides[key], PerLayer) else [self.overrides[key]]
             )
+        values = [_float32(value) for value in values]
         alike = all(value == values[0] for value in values)
         value = values[0] if alike and values else PerLayer(values)
         self.config[key] = Value(value, stated, "" if stated else note)
 
     def fixed(self, key: str, value: Any, note: str) -> None:
         """Put a setting that the container's own loader takes so, whatever the file says."""
-        self.config[key] = Value(self.overrides.get(key, value), None, note)
+        self.config[key] = Value(_float32(self.overrides.get(key, value)), None, note)
 
     def spelled(self, *spellings: str) -> Setting | None:
         """The first of these keys of config.json, or of an `.apr`'s metadata, that is there and not null."""

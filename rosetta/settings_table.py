@@ -90,6 +90,34 @@ ROPE_DIMENSIONS = FindingKind(
     why="A partial rotary factor is ignored, or the size of a head is worked out wrongly and rotated whole.",
     repair="The rotation is computed over as many dimensions as the reference's. Write rope.dimension_count.",
 )
+ROTARY_LAYERS = FindingKind(
+    "config.layer_pattern",
+    means="Other layers have a window, rotary embedding, experts or recurrence.",
+    why="The list of layer types is left out of the export, and its reader assumes the pattern of a published model.",
+    repair="Each layer is computed as the reference's. Write the pattern, where the container has a place for it.",
+)
+ALIBI = FindingKind(
+    "config.alibi",
+    means="Scores fall with distance by another slope, or not at all.",
+    why="ALiBi is left out of the export, or its reader tells the models that have it from those that are rotated by "
+    "something else, as llama.cpp does Baichuan's by the number of layers.",
+    repair="The scores are computed with the reference's slopes. Write alibi_bias_max (attention.max_alibi_bias), "
+    "where the runtime reads it.",
+)
+CLAMP_KQV = FindingKind(
+    "config.clamp_kqv",
+    means="Queries, keys and values are held within other bounds, or within none.",
+    why="clip_qkv is left out of the export.",
+    repair="The stage is computed within the reference's bounds. Write clip_qkv (attention.clamp_kqv).",
+)
+ATTENTION_TEMPERATURE = FindingKind(
+    "config.attention_temperature",
+    means="Queries are scaled by their position otherwise.",
+    why="llama_4_scaling_beta is left out of the export, or another length than the original context's is taken for "
+    "where it begins.",
+    repair="The queries are scaled as the reference's. Write attention.temperature_scale, and the original context "
+    "length.",
+)
 ROPE_TYPE = FindingKind(
     "config.rope_type",
     means="The file says that all rows of q and k lie in one rotary order, and they lie in the other.",
@@ -235,6 +263,34 @@ KEYS = (
     ConfigKey("rope.freq_base", "number", ROPE_THETA, prompt=Prompt.TWO_TOKENS, published=ROPE_BASES),
     ConfigKey("rope.scaling", "table", ROPE_SCALING, prompt=Prompt.TWO_TOKENS),
     ConfigKey("rope.dimension_count", "count", ROPE_DIMENSIONS, Shows.ANYWHERE, Prompt.TWO_TOKENS),
+    ConfigKey("rope.freq_base_swa", "number", ROPE_THETA, prompt=Prompt.TWO_TOKENS, published=ROPE_BASES),
+    ConfigKey("rope.dimension_count_swa", "count", ROPE_DIMENSIONS, Shows.ANYWHERE, Prompt.TWO_TOKENS),
+    ConfigKey("rope.layers", "flag", ROTARY_LAYERS, Shows.ANYWHERE, Prompt.TWO_TOKENS),
+    ConfigKey("attention.kv_layer", "count", ROTARY_LAYERS, Shows.ANYWHERE, latent=False),
+    ConfigKey("attention.keys_are_values", "flag", ROTARY_LAYERS, Shows.ANYWHERE, latent=False),
+    ConfigKey("attention.max_alibi_bias", "number", ALIBI, prompt=Prompt.TWO_TOKENS, published=(8.0, 0.0)),
+    ConfigKey("attention.clamp_kqv", "number", CLAMP_KQV, published=(0.0, 8.0, 6.0)),
+    ConfigKey("attention.temperature_scale", "number", ATTENTION_TEMPERATURE, published=(0.1, 0.0)),
+    ConfigKey("attention.temperature_length", "count", ATTENTION_TEMPERATURE, published=(16384, 8192)),
+    ConfigKey("xielu.alpha_p", "number", ACTIVATION),
+    ConfigKey("xielu.alpha_n", "number", ACTIVATION),
+    ConfigKey("xielu.beta", "number", ACTIVATION),
+    ConfigKey("xielu.eps", "number", ACTIVATION),
+    ConfigKey("activation_sparsity_scale", "number", ACTIVATION),
+    ConfigKey("activation_sparsity_of_sample", "flag", ACTIVATION),
+    ConfigKey("embedding_length_per_layer_input", "count", EMBEDDING_LENGTH, Shows.IN_DIMS, latent=False),
+    ConfigKey("per_layer_vocab_size", "count", VOCAB_SIZE, Shows.IN_DIMS, latent=False),
+    ConfigKey("attention.shared_kv_layers", "count"),
+    ConfigKey("parallel_norms", "count"),
+    ConfigKey("laurel.rank", "count"),
+    ConfigKey("altup.num_inputs", "count"),
+    ConfigKey("altup.active_idx", "count"),
+    ConfigKey("altup.router_scale", "number"),
+    ConfigKey("altup.half_power", "number"),
+    ConfigKey("router_scale", "number"),
+    ConfigKey("per_layer_embedding.rows_scale", "number"),
+    ConfigKey("per_layer_embedding.projection_scale", "number"),
+    ConfigKey("per_layer_embedding.sum_scale", "number"),
     ConfigKey(
         "rope.type", "count", ROPE_TYPE, prompt=Prompt.TWO_TOKENS,
         own_hypothesis=True, latent=False, order_only=True,

@@ -19,11 +19,15 @@ LLAMA3 = {
     "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
     "original_max_position_embeddings": 512,
 }  # fmt: skip
+LONGROPE = {
+    "rope_type": "longrope", "factor": 8.0, "original_max_position_embeddings": 512,
+    "short_factor": [1 + i / 100 for i in range(PAIRS)], "long_factor": [1 + i / 3 for i in range(PAIRS)],
+}  # fmt: skip
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024}
 
 
 def theirs(
-    parameters: dict[str, Any], pairs: int, theta: float, context: int
+    parameters: dict[str, Any], pairs: int, theta: float, context: int, tokens: int | None = None
 ) -> tuple[np.ndarray[Any, Any], float]:
     """(divisors, magnitude) by transformers."""
     transformers = pytest.importorskip("transformers")
@@ -35,7 +39,7 @@ def theirs(
         max_position_embeddings=context,
         rope_parameters={**parameters, "rope_theta": theta},
     )
-    inverse, magnitude = ROPE_INIT_FUNCTIONS[parameters["rope_type"]](config, "cpu")
+    inverse, magnitude = ROPE_INIT_FUNCTIONS[parameters["rope_type"]](config, "cpu", tokens)
     plain = theta ** (-np.arange(pairs) / pairs)
     return plain / inverse.double().numpy(), float(magnitude)
 
@@ -63,6 +67,48 @@ def test_factors_are_those_of_transformers(parameters: dict[str, Any], pairs: in
     assert ours is not None
     np.testing.assert_allclose(ours.factors, factors, rtol=2e-6)
     assert ours.magnitude == pytest.approx(magnitude, rel=1e-7)
+
+
+@pytest.mark.requires_transformers
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        LONGROPE,
+        LONGROPE | {"attention_factor": 1.5},
+        {key: value for key, value in LONGROPE.items() if key != "factor"},
+        {"rope_type": "dynamic", "factor": 4.0},
+    ],
+    ids=["longrope", "with a magnitude", "without a factor", "dynamic"],
+)
+@pytest.mark.parametrize("tokens", [10, 512, 513, CONTEXT, CONTEXT + 1, 3 * CONTEXT])
+def test_factors_of_a_run_are_those_of_transformers_at_its_length(
+    parameters: dict[str, Any], tokens: int
+) -> None:
+    ours = scaling_from_parameters(parameters, PAIRS, THETA, CONTEXT)
+    assert ours is not None
+    factors, magnitude = theirs(parameters, PAIRS, THETA, CONTEXT, tokens)
+    np.testing.assert_allclose(ours.at(tokens), factors, rtol=2e-6)
+    assert ours.magnitude == pytest.approx(magnitude, rel=1e-7)
+
+
+def test_a_proportional_rule_leaves_the_pairs_behind_its_share_where_they_are() -> None:
+    ours = scaling_from_parameters(
+        {"rope_type": "proportional", "partial_rotary_factor": 0.25}, PAIRS, THETA, CONTEXT
+    )
+    assert ours is not None
+    turned = PAIRS // 4
+    assert ours.factors[:turned] == (1.0,) * turned
+    assert min(ours.factors[turned:]) > 1e29
+
+
+def test_yarns_log_multiplier_takes_the_magnitude_back() -> None:
+    keys = {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0}
+    plain = scaling_from_gguf(keys, PAIRS, THETA, CONTEXT)
+    level = scaling_from_gguf(keys | {"rope.scaling.yarn_log_multiplier": 1.0}, PAIRS, THETA, CONTEXT)
+    assert plain is not None
+    assert level is not None
+    assert plain.magnitude > 1.1
+    assert level.magnitude == 1.0
 
 
 @pytest.mark.parametrize("scaling", [Llama3Scaling(), Llama3Scaling(32.0, 1.0, 2.0, 8192)])
@@ -153,7 +199,9 @@ def test_a_gguf_file_without_a_factor_has_no_scaling(keys: dict[str, Any]) -> No
         (LLAMA3 | {"high_freq_factor": 0.5}, ValueError),
         (YARN | {"attention_factor": "big"}, ValueError),
         (YARN | {"attention_factor": -1.0}, ValueError),
-        ({"rope_type": "longrope", "factor": 4.0}, UnknownRuleError),
+        ({"rope_type": "longrope", "factor": 4.0}, ValueError),
+        (LONGROPE | {"long_factor": [1.0]}, ValueError),
+        ({"rope_type": "dynamic"}, ValueError),
         ({"rope_type": ["llama3"], "factor": 4.0}, UnknownRuleError),
     ],
 )

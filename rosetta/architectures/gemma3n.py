@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from statistics import NormalDist
 from typing import Any
+
+import torch
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import (
@@ -51,7 +52,7 @@ from rosetta.ops.rotary import SPLIT_HALF
 
 PATTERN = "attention.sliding_window_pattern"
 # llama.cpp, models/gemma3n.cpp and models.h: fixed there, whatever the file says.
-LAYERS_WITH_KEYS, SPARSE_LAYERS, SPARSE_SCALE, GGUF_SOFTCAP = 20, 10, 1.6448533535003662, 30.0
+LAYERS_WITH_KEYS, SPARSE_LAYERS, SPARSE_SHARE, GGUF_SOFTCAP = 20, 10, 0.95, 30.0
 MOST_STREAMS = 16  # that names are made for; published models have 4
 STREAMS = {"altup_projections": "altup_proj", "altup_unembed_projections": "altup_unembd_proj"}
 HALF_POWER = "altup.half_power"
@@ -82,7 +83,7 @@ def settings(read: Any) -> None:
     read.fixed("activation_sparsity_of_sample", of_gguf, "fixed in each runtime")
     if of_gguf:
         read.fixed("final_logit_softcapping", GGUF_SOFTCAP, fixed)
-        sparse = [SPARSE_SCALE if n < SPARSE_LAYERS else 0.0 for n in range(layers)]
+        sparse = [_above_mean(SPARSE_SHARE) if n < SPARSE_LAYERS else 0.0 for n in range(layers)]
         read.by_layer("activation_sparsity_scale", sparse, fixed)
         shared = layers - LAYERS_WITH_KEYS
     else:
@@ -100,13 +101,18 @@ def settings(read: Any) -> None:
 def _sparsity(read: Any, layers: int) -> None:
     """Standard deviations above the mean that a gate must be open to stay so, by the share that is shut."""
     stated = read.spelled("activation_sparsity_pattern")
-    shares = stated.value if stated is not None else [0.95] * SPARSE_LAYERS
+    shares = stated.value if stated is not None else [SPARSE_SHARE] * SPARSE_LAYERS
     shares = list(shares) if isinstance(shares, list) else [shares] * layers
-    scales = [
-        NormalDist().inv_cdf(float(share)) if 0 < float(share) < 1 else 0.0 for share in shares[:layers]
-    ]
+    scales = [_above_mean(float(share)) for share in shares[:layers]]
     scales += [0.0] * (layers - len(scales))
     read.by_layer("activation_sparsity_scale", scales, "activation_sparsity_pattern")
+
+
+def _above_mean(share: float) -> float:
+    """The quantile of a normal distribution, in float32's arithmetic as transformers has it; 0 where all stay open."""
+    if not 0 < share < 1:
+        return 0.0
+    return float(torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor(share)))
 
 
 def routed(a: Architecture, *first: Op) -> Op:

@@ -3,13 +3,27 @@ each head of q and k by weights of its own."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import attention, feed_forward, output_of, parallel, sequential
+from rosetta.architectures.builders import (
+    HEADS,
+    KEY,
+    KV_HEADS,
+    attention,
+    feed_forward,
+    output_of,
+    parallel,
+    sequential,
+)
+from rosetta.architectures.readings import Reading, Stored, experts, standard_readings
 from rosetta.graph import Stage
+from rosetta.ops.norm import HeadNorms
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
+
+MOST_HEADS = 128  # that names are made for; published models have 40
 
 
 def settings(read: Any) -> None:
@@ -21,13 +35,29 @@ def settings(read: Any) -> None:
         read.take("use_parallel_residual", "flag", False)
 
 
+def head_norm(a: Architecture) -> Callable[[str], HeadNorms]:
+    """Stem of the norms of q or of k -> these, one a head."""
+    heads = {"attn_q_norm": HEADS, "attn_k_norm": KV_HEADS}
+    return lambda stem: HeadNorms(
+        stem, a.epsilon_key, width=(KEY,), kind="layer", bias=False, heads=heads[stem]
+    )
+
+
+def readings(stored: Stored, c: Settings) -> list[Reading] | None:
+    """GGUF has the norms of all heads in one tensor, a folder a tensor each."""
+    if stored.stem in ("attn_q_norm", "attn_k_norm") and len(stored.dims) == 2:
+        return experts(stored)
+    found = standard_readings(stored, c)
+    return None if found is None else list(found)
+
+
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     """Attention and a gated network, one after the other or behind one norm."""
     both = c["use_parallel_residual"]
     arranged = parallel if both else sequential
     return arranged(
         output_of(n - 1),
-        attention(norm=a.norm_of("attn_norm"), rope=Rotary(SPLIT_HALF)),
+        attention(norm=a.norm_of("attn_norm"), rope=Rotary(SPLIT_HALF), head_norm=head_norm(a)),
         feed_forward(norm=None if both else a.norm_of("ffn_norm")),
     )
 
@@ -39,7 +69,13 @@ STABLELM = Architecture(
     norm="layer",
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     settings=settings,
+    readings=readings,
     layer=layer,
+    names={
+        f"model.layers.{{bid}}.self_attn.{part}_layernorm.norms.{head}": f"blk.{{bid}}.attn_{part}_norm.{head}"
+        for part in "qk"
+        for head in range(MOST_HEADS)
+    },
     huggingface={  # transformers, StableLmConfig
         "block_count": 32,
         "context_length": 4096,

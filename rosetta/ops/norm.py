@@ -59,7 +59,7 @@ class Norm(Op):
         y = self._normalised(s, x)
         if self.stem is None:
             return y
-        y = y * s.weight(f"{self.stem}.weight")
+        y = y * self._gain(s, x)
         bias = s.optional(f"{self.stem}.bias") if self.bias else None
         return y if bias is None else y + bias
 
@@ -83,13 +83,18 @@ class Norm(Op):
         if self.stem is None:
             return total
         y = self._normalised(s, x).float()
-        weight, bias = (s.full_name(f"{self.stem}.{suffix}") for suffix in ("weight", "bias"))
-        if rounding.explains(weight):
-            total = total + y.square() * rounding.variance(weight, s.cache)
+        variance, bias = self._gain_variance(s, rounding), s.full_name(f"{self.stem}.bias")
+        if variance is not None:
+            total = total + y.square() * variance
         return total + rounding.variance(bias, s.cache) if self.bias and rounding.explains(bias) else total
 
     def _gain(self, s: Step, like: Tensor) -> Tensor:
         return like.new_ones(()) if self.stem is None else s.weight(f"{self.stem}.weight")
+
+    def _gain_variance(self, s: Step, rounding: Rounding) -> Tensor | None:
+        """Explained variance of the weight; None where its dtypes explain nothing."""
+        weight = s.full_name(f"{self.stem}.weight")
+        return rounding.variance(weight, s.cache) if rounding.explains(weight) else None
 
     def _through(
         self, s: Step, rounding: Rounding, y: Tensor, x: Tensor, own: Tensor, before: Spread
@@ -122,6 +127,43 @@ class Norm(Op):
             parts, x = parts + mean.abs(), x - mean
         terms = parts * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon) * weight.abs()
         return terms if bias is None else terms + bias.float().abs()
+
+
+@dataclass(frozen=True)
+class HeadNorms(Norm):
+    """A norm over each head, whose weight is its own: a tensor each, [T, N, D]; left out where the file has none.
+
+    Args:
+        heads: config key of N.
+    """
+
+    heads: str = "attention.head_count"
+
+    def _names(self, heads: int) -> list[str]:
+        return [f"{self.stem}.{head}.weight" for head in range(heads)]
+
+    def tensors(self, c: Settings) -> Tensors:
+        dims = tuple(size(c, width) for width in self.width)
+        return Tensors({}, dict.fromkeys(self._names(size(c, self.heads)), dims))
+
+    def takes_part(self, s: Step) -> bool:
+        return s.has(f"{self.stem}.0.weight")
+
+    def _gain(self, s: Step, like: Tensor) -> Tensor:
+        return torch.stack([s.weight(name) for name in self._names(int(s[self.heads]))])
+
+    def _gain_variance(self, s: Step, rounding: Rounding) -> Tensor | None:
+        full = [s.full_name(name) for name in self._names(int(s[self.heads]))]
+        if not any(rounding.explains(name) for name in full):
+            return None
+        zero = self._gain(s, torch.zeros(())).new_zeros(1)
+        return torch.stack(
+            [
+                rounding.variance(name, s.cache).view(-1) if rounding.explains(name) else zero.expand(width)
+                for name in full
+                for width in [s.model.weights[name].count]
+            ]
+        )
 
 
 def normalised(x: Tensor, norm: str, epsilon: float) -> Tensor:
