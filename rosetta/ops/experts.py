@@ -41,6 +41,7 @@ class Router(Op):
         groups, groups_used: config keys: experts are in groups, of which only the best may be chosen from.
         group_best: config key of how many of its experts a group is judged by, by the sum of what they are preferred
             by: two (DeepSeek-V3, and llama.cpp always), or the best one (V2).
+        softcap: config key of c in c·tanh(x/c) of the scores; None: there is none.
     """
 
     stem: str = "ffn_gate_inp"
@@ -53,11 +54,12 @@ class Router(Op):
     groups: str | None = None
     groups_used: str | None = None
     group_best: str = "expert_group_best"
+    softcap: str | None = None
 
     @property
     def keys(self) -> tuple[str, ...]:
         groups = () if self.groups is None else (self.groups, self.groups_used, self.group_best)
-        stated = (self.used, self.gating, self.normalised, self.scale, *groups)
+        stated = (self.used, self.gating, self.normalised, self.scale, self.softcap, *groups)
         return tuple(key for key in stated if isinstance(key, str))
 
     @property
@@ -81,6 +83,8 @@ class Router(Op):
         return int(s[value]) if isinstance(value, str) else int(value)
 
     def _probabilities(self, s: Step, scores: Tensor) -> Tensor:
+        cap = 0.0 if self.softcap is None else float(s[self.softcap])
+        scores = (scores / cap).tanh() * cap if cap else scores
         gating = self._of(s, self.gating)
         if gating == SIGMOID:
             return scores.sigmoid()
@@ -165,12 +169,14 @@ class ExpertLinear(Op):
         stem: of the matrices' names: `ffn_up_exps`; expert 7's is `ffn_up_exps.7.weight`.
         router: whose choice it follows.
         rows, columns: R and C.
+        weighed: whether the inputs are weighed by the router.
     """
 
     stem: str
     router: Router
     rows: Size
     columns: Size
+    weighed: bool = False
 
     def tensors(self, c: Settings) -> Tensors:
         rows, columns = size(c, self.rows), size(c, self.columns)
@@ -180,8 +186,12 @@ class ExpertLinear(Op):
         )
 
     def compute(self, s: Step, *inputs: Tensor) -> Tensor:
-        x, weights = inputs
-        return self.products(s, x, chosen_of(weights, int(s[self.router.used])))
+        return self.products(s, *self._chosen(s, *inputs))
+
+    def _chosen(self, s: Step, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """The inputs as the experts get them, and which these are."""
+        chosen = chosen_of(weights, int(s[self.router.used]))
+        return (x[:, None] * weights.gather(1, chosen)[..., None] if self.weighed else x), chosen
 
     def products(self, s: Step, x: Tensor, chosen: Tensor) -> Tensor:
         """The products with the chosen experts' matrices, [T, k, R]."""
@@ -200,8 +210,8 @@ class ExpertLinear(Op):
     def spread(
         self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None
     ) -> Spread:
-        x, weights = inputs
-        return self.products_spread(s, rounding, x, chosen_of(weights, int(s[self.router.used])))
+        x, chosen = self._chosen(s, *inputs)
+        return self.products_spread(s, rounding, x, chosen)
 
     def products_spread(self, s: Step, rounding: Rounding, x: Tensor, chosen: Tensor) -> Spread:
         """How far each product may stray, [T, k, R]; see `Linear`."""

@@ -26,21 +26,24 @@ class Rotary(Op):
 
     Args:
         order: of the pairs within a head: interleaved or split-half.
-        dimensions, base, scaling: config keys: 2R, the base of the frequencies, what these are divided by.
+        dimensions, base, scaling: config keys: 2R, the base of the frequencies, what these are divided by; None: by
+            nothing.
         last: whether the last dimensions are turned.
     """
 
     order: int
     dimensions: str = "rope.dimension_count"
     base: str = "rope.freq_base"
-    scaling: str = "rope.scaling"
+    scaling: str | None = "rope.scaling"
     last: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
-        return (self.dimensions, self.base, self.scaling)
+        return (self.dimensions, self.base, *([] if self.scaling is None else [self.scaling]))
 
     def tensors(self, c: Settings) -> Tensors:
+        if self.scaling is None:
+            return Tensors()
         return Tensors(settings={"rope_freqs.weight": (size(c, self.dimensions) // 2,)})
 
     def compute(self, s: Step, *inputs: Tensor) -> Tensor:
@@ -62,7 +65,7 @@ class Rotary(Op):
 
     def _angles(self, s: Step, tokens: int) -> tuple[Tensor, float]:
         """Angles of all tokens and rotary pairs, float64 [T, R] in radians, and YaRN's magnitude."""
-        pairs, scaling = s[self.dimensions] // 2, s[self.scaling]
+        pairs, scaling = s[self.dimensions] // 2, None if self.scaling is None else s[self.scaling]
         assert scaling is None or isinstance(scaling, RopeScaling)
         frequency = s[self.base] ** (-torch.arange(pairs, dtype=torch.float64) / pairs)
         if scaling is not None:
@@ -94,6 +97,6 @@ class Rotary(Op):
     def _angle_unit(self, rounding: Rounding, unit: float) -> float:
         """Relative rounding of an angle: rope scaling is held as float32 factors, whatever the arithmetic, and
         converters that compute them in float32 round the last bit another way."""
-        if rounding.agree(self.scaling):
+        if self.scaling is None or rounding.agree(self.scaling):
             return unit
         return max(unit, HALF_ULP[torch.float32] * math.sqrt(2))
