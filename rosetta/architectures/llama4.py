@@ -13,7 +13,7 @@ from rosetta.architectures.expert_settings import (
     layers_with_router,
     of_folder,
 )
-from rosetta.architectures.mixtures import mixture_layer
+from rosetta.architectures.mixtures import mixture_layer, router_of
 from rosetta.architectures.readings import Reading, Stored, experts, standard_readings
 from rosetta.containers.container import Setting
 from rosetta.graph import Stage
@@ -102,7 +102,8 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     else:
         product = Linear("attn_q", rows=(HEADS, KEY), columns=HIDDEN, heads=HEADS)
         mixer |= {"rope": None, "queries": chain(product, Temperature(offset=1))}
-    return mixture_layer(a, c, n, mixer=mixer, weigh_inputs=True)
+    router = router_of(c, by_scores=True)
+    return mixture_layer(a, c, n, mixer=mixer, router=router, weigh_inputs=True)
 
 
 def readings(stored: Stored, c: Settings) -> list[Reading] | None:
