@@ -165,7 +165,7 @@ def scored(scores: list[float]) -> GivenStep:
 
 FAR = [9.0, 8.0, 1.0, 0.0, 3.0, 2.0, 0.5, 0.2]
 TIED = [9.0, 3.0, 1.0, 0.0, 3.0 - 1e-7, 2.0, 0.5, 0.2]  # the second and the fifth
-TIED_GROUPS = [9.0, 1.0, 4.0, 4.0, 4.0 + 1e-7, 4.0 - 2e-7, 0.5, 0.2]  # the second pair and the third
+TIED_GROUPS = [9.0, 1.0, 6.0, 2.0, 5.0, 3.0 - 1e-7, 0.5, 0.2]  # the second pair and the third, by their sum
 
 
 @pytest.mark.parametrize(
