@@ -66,6 +66,7 @@ def read_config(
     read.config["architecture"] = Value(architecture.gguf, "architecture")
     embedding = shapes.get("token_embd.weight", (0, 0))
     read.count("block_count", published.get("block_count"), theirs, LARGEST_BLOCK_COUNT)
+    _leave_out_predictors(read)
     read.count("context_length", published.get("context_length", 0 if kind == "apr" else None), theirs)
     hidden = read.count("embedding_length", published.get("embedding_length"), theirs)
     if architecture.feed_forward:
@@ -92,6 +93,16 @@ def read_config(
         if setting is not None:
             read.config[key] = Value(setting.value, setting.key)
     return read.config, read.unheeded()
+
+
+def _leave_out_predictors(read: SettingsReader) -> None:
+    """A GGUF counts the blocks that predict tokens further on among its blocks; they are not run."""
+    found, predictors = read.config["block_count"], read.raw("nextn_predict_layers")
+    if read.container.kind != "gguf" or "block_count" in read.overrides or predictors is None:
+        return
+    if type(predictors.value) is int and 0 < predictors.value < found.value:
+        note = f"less the {predictors.value} that predict further tokens"
+        read.config["block_count"] = Value(found.value - predictors.value, found.key, note)
 
 
 def _loader(kind: str) -> str:

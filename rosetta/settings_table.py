@@ -252,6 +252,14 @@ LAYER_PATTERN = FindingKind(
     why="The list of layer types is left out of the export, and its reader assumes the pattern of a published model.",
     repair="Each layer is computed as the reference's. Write the pattern, where the container has a place for it.",
 )
+ATTENTION_TEMPERATURE = FindingKind(
+    "config.attention_temperature",
+    means="Queries are scaled by their position on one side only, or by another factor.",
+    why="A converter has no key for the scale (llama_4_scaling_beta of Mistral 4), or its reader has it fixed "
+    "(llama.cpp in Llama 4). It shows only on prompts longer than the length that it grows after.",
+    repair="The queries are scaled as the reference's are. Write the scale and the length, where the container has a "
+    "place for them.",
+)
 
 EPSILONS = (1e-5, 1e-6, 1e-7, 1e-8, 1e-12, 1e-3, 1e-4)
 # Of published models: most, Llama 3, Qwen2, Code Llama and Mixtral, Phi, DeepSeek, Yi, Gemma 3, …
@@ -312,6 +320,16 @@ KEYS = (
     ConfigKey("expert_count", "count", EXPERTS_USED, Shows.ANYWHERE, latent=False),
     ConfigKey("expert_feed_forward_length", "count", FEED_FORWARD_LENGTH, Shows.IN_DIMS, latent=False),
     ConfigKey("expert_shared_feed_forward_length", "count", EXPERT_WEIGHTS, Shows.ANYWHERE, latent=False),
+    ConfigKey("attention.temperature_scale", "number", ATTENTION_TEMPERATURE),
+    ConfigKey("attention.temperature_length", "count", ATTENTION_TEMPERATURE, latent=False),
+    ConfigKey("attention.chunk_size", "count", SLIDING_WINDOW),
+    ConfigKey("attention.value_scale", "number", ATTENTION_SCALE),
+    ConfigKey("attention.head_norm", "flag", NORM_TYPE, Shows.ANYWHERE, Prompt.TWO_TOKENS),
+    ConfigKey("rope_layers", "flag", LAYER_PATTERN, Shows.ANYWHERE, Prompt.TWO_TOKENS),
+    ConfigKey("rope.dimension_count_swa", "count", ROPE_DIMENSIONS, prompt=Prompt.TWO_TOKENS),
+    ConfigKey("expert_softcap", "number", EXPERT_GATING),
+    ConfigKey("expert_output_scale", "number", EXPERT_WEIGHTS),
+    ConfigKey("router_jitter_noise", "number", EXPERT_WEIGHTS),
     ConfigKey("swiglu_alpha", "number", ACTIVATION, published=(1.702,)),
     ConfigKey("swiglu_limit", "number", ACTIVATION, published=(7.0,)),
     ConfigKey("attention.q_lora_rank", "count", HEAD_DIM, Shows.ANYWHERE, latent=False),

@@ -80,6 +80,7 @@ def attention(
     values: Op | None = None,
     reuse: int | None = None,
     gate: Gate | None = None,
+    gate_rows: Size = (HEADS, VALUE),
     out: Op | None = None,
     post_norm: Op | None = None,
 ) -> Block:
@@ -95,6 +96,7 @@ def attention(
         queries, keys, values: None: the product with `attn_q` …, cut into heads, normed by `head_norm`.
         reuse: number of another layer, whose keys and values are seen; None: the layer has its own.
         gate: of the context; its other input is the product with `attn_gate`.
+        gate_rows: how many that gives: one for each value, or for each head.
         out: None: the product with `attn_output`.
         post_norm: of the result.
     """
@@ -130,7 +132,7 @@ def attention(
             Stage("attn_context", Context(), ("attn_scores", other + "v")),
         ]
         if gate is not None:
-            opened = Linear("attn_gate", rows=(HEADS, VALUE), columns=HIDDEN)
+            opened = Linear("attn_gate", rows=gate_rows, columns=HIDDEN)
             stages += [Stage("attn_gate_in", opened, (source,))]
             stages += [Stage("attn_gate", gate, ("attn_context", "attn_gate_in"))]
         projection = out or Linear("attn_output", rows=HIDDEN, columns=(HEADS, VALUE))
@@ -149,7 +151,7 @@ def latent_attention(
     latent_norm: Callable[[str], Op],
     scores: Scores | None = None,
     low_rank_queries: bool = True,
-    scale: Callable[[Op | None], Op] | None = None,
+    after_rope: Op | None = None,
 ) -> Block:
     """Attention whose keys and values come out of one short vector a token, and queries out of another.
 
@@ -159,7 +161,7 @@ def latent_attention(
         latent_norm: stem of a norm's name (`attn_q_a_norm`, `attn_kv_a_norm`) -> the norm of a latent.
         scores: None: those of no window.
         low_rank_queries: whether queries come out of a latent; else out of the input.
-        scale: what is done to the turned queries besides; None: nothing is.
+        after_rope: what is done to the turned queries; None: nothing is.
     """
 
     def block(x: str) -> list[Stage]:
@@ -181,13 +183,9 @@ def latent_attention(
             Stage("v", values, ("kv_a",)),
         ]
         seen = ("q", "k")
-        turned = rope if scale is None else scale(rope)
-        if turned is not None:
-            stages.append(Stage("q_rope", turned, ("q",)))
-            seen = ("q_rope", "k")
         if rope is not None:
-            stages.append(Stage("k_rope", rope, ("k",)))
-            seen = (seen[0], "k_rope")
+            stages += [Stage("q_rope", chain(rope, after_rope), ("q",)), Stage("k_rope", rope, ("k",))]
+            seen = ("q_rope", "k_rope")
         return [
             *stages,
             Stage("attn_scores", scores or Scores(window=None), seen),
@@ -243,6 +241,7 @@ def experts(
     shared: Size | None = None,
     shared_gate: bool = False,
     out_scale: str | None = None,
+    weigh_inputs: bool = False,
     post_norm: Op | None = None,
 ) -> Block:
     """A mixture of experts, of which the router chooses some for each token.
@@ -255,6 +254,7 @@ def experts(
         shared: width of an expert that serves all tokens; None: there is none.
         shared_gate: whether that one is weighed by a sigmoid of its own.
         out_scale: config key of a factor of the sum of both; None: there is none.
+        weigh_inputs: whether the router's weights go into the experts' inputs, and not onto their results.
         post_norm: of the result.
     """
 
@@ -263,14 +263,16 @@ def experts(
         stages = [] if norm is None else [Stage("ffn_norm", norm, (x,))]
         stages.append(Stage("ffn_router", router, (source,)))
         for part in parts:
-            product = ExpertLinear(f"ffn_{part}_exps", router, rows=width, columns=HIDDEN)
+            product = ExpertLinear(
+                f"ffn_{part}_exps", router, rows=width, columns=HIDDEN, weighed=weigh_inputs
+            )
             stages.append(Stage(f"ffn_{part}", product, (source, "ffn_router")))
         stages.append(Stage("ffn_act", act or Activation(), tuple(f"ffn_{part}" for part in parts)))
         summed: tuple[str, ...] = ("ffn_act", "ffn_router")
         if shared is not None:
             stages += shared_expert(source, shared, gated, act, shared_gate)
             summed = (*summed, "ffn_shared")
-        total = ExpertSum("ffn_down_exps", router, rows=HIDDEN, columns=width)
+        total = ExpertSum("ffn_down_exps", router, rows=HIDDEN, columns=width, weighed=not weigh_inputs)
         stages.append(Stage("ffn_out", chain(total, None if out_scale is None else Scale(out_scale)), summed))
         if post_norm is not None:
             stages.append(Stage("ffn_post_norm", post_norm, ("ffn_out",)))

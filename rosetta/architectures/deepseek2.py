@@ -6,6 +6,8 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import (
     latent_attention,
@@ -28,10 +30,12 @@ from rosetta.ops.latent import LatentNorm
 from rosetta.ops.norm import Norm
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import INTERLEAVED, SPLIT_HALF, Rotary
+from rosetta.ops.temperature import Temperature
 from rosetta.rope_scaling import RopeScaling
 from rosetta.settings_reader import Value
 
 LATENT_EPSILON = "attention.latent_norm_epsilon"
+TEMPERATURE = "attention.temperature_scale"
 GROUP_LIMITED = "group_limited_greedy"
 GLM_LITE = ((47, 48), 154880)  # layers and vocabulary by which llama.cpp knows GLM-4.7 Lite
 
@@ -80,6 +84,31 @@ def glm_settings(read: Any) -> None:
     expert_groups(read, of_folder(1), of_folder(1))
     leading_dense(read, of_folder(1))
     _scales(read)
+
+
+def mistral4_settings(read: Any) -> None:
+    """Mistral Small 4: softmax experts, and queries scaled by their position, which GGUF files do not say."""
+    latent_settings(read, query_rank=1024, rank=256, own=64, value=128)
+    expert_settings(
+        read,
+        count=of_folder(128),
+        used=of_folder(4),
+        width=of_folder(2048, None),
+        normalised=of_folder(True, False),
+        scale=1.0,
+    )
+    expert_groups(read, of_folder(1), of_folder(1))
+    shared_expert(read, of_folder(1), "n_shared_experts")
+    leading_dense(read, 0, "first_k_dense_replace")
+    _scales(read)
+    beta = read.take(TEMPERATURE, "number", 0.0, ("rope_parameters.llama_4_scaling_beta",))
+    if beta:
+        original = read.raw("rope.scaling.original_context_length")
+        default = read.config["context_length"].value if original is None else original.value
+        spelling = "rope_parameters.original_max_position_embeddings"
+        read.take("attention.temperature_length", "count", default, (spelling,))
+    else:
+        read.put("attention.temperature_length", None, 1, "no scale grows with it")
 
 
 def _sigmoid_experts(read: Any, count: int, used: int, width: int, scale: float) -> None:
@@ -131,7 +160,7 @@ def _from_gguf(read: Any) -> float:
     deepseek2.cpp): the file has a tenth of `mscale_all_dim`, and `mscale` is taken to be the same in deepseek2."""
     scaling, factor = read.config["rope.scaling"].value, _factor(read)
     stated = read.raw("rope.scaling.yarn_log_multiplier")
-    by = 0.0 if stated is None else stated.value / 0.1
+    by = 0.0 if stated is None else float(np.float32(stated.value) / np.float32(0.1))
     if not isinstance(scaling, RopeScaling) or factor <= 1:
         return 1.0
     attention = read.raw("rope.scaling.attn_factor")
@@ -159,6 +188,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
         rope=Rotary(order, last=True),
         latent_norm=_latent_norm,
         low_rank_queries=c["attention.q_lora_rank"] > 0,
+        after_rope=Temperature() if TEMPERATURE in c else None,
     )
     return sequential(output_of(n - 1), mixer, network(a, c, norm=a.norm_of("ffn_norm")))
 
@@ -226,6 +256,24 @@ GLM4_MOE_LITE = replace(
         "attention.head_count_kv": 20,
         "rope.dimension_count": 64,
         "vocab_size": 154880,
+        "tied_embeddings": False,
+    },
+)
+MISTRAL4 = replace(
+    DEEPSEEK2,
+    name="mistral4",
+    gguf="mistral4",
+    classes=("Mistral4ForCausalLM",),
+    settings=mistral4_settings,
+    huggingface={  # transformers, Mistral4Config
+        "block_count": 36,
+        "context_length": 1048576,
+        "embedding_length": 4096,
+        "feed_forward_length": 12288,
+        "attention.head_count": 32,
+        "attention.head_count_kv": 32,
+        "rope.dimension_count": 64,
+        "vocab_size": 131072,
         "tied_embeddings": False,
     },
 )

@@ -47,7 +47,7 @@ def expert_settings(
     if scale is not None:
         stated = (
             "routed_scaling_factor",
-            "moe_router_scaling_factor",
+            "moe_routed_scaling_factor",
             "router_scaling_factor",
             "route_scale",
         )

@@ -41,6 +41,8 @@ class Router(Op):
         groups, groups_used: config keys: experts are in groups, of which only the best may be chosen from.
         group_best: config key of how many of its experts a group is judged by, by the sum of what they are preferred
             by: two (DeepSeek-V3, and llama.cpp always), or the best one (V2).
+        softcap: config key of c in c·tanh(x/c) of the scores; None: there is none.
+        by_scores: whether experts are chosen by their scores, which a sigmoid of large ones can no longer tell apart.
     """
 
     stem: str = "ffn_gate_inp"
@@ -53,11 +55,13 @@ class Router(Op):
     groups: str | None = None
     groups_used: str | None = None
     group_best: str = "expert_group_best"
+    softcap: str | None = None
+    by_scores: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
         groups = () if self.groups is None else (self.groups, self.groups_used, self.group_best)
-        stated = (self.used, self.gating, self.normalised, self.scale, *groups)
+        stated = (self.used, self.gating, self.normalised, self.scale, self.softcap, *groups)
         return tuple(key for key in stated if isinstance(key, str))
 
     @property
@@ -81,6 +85,8 @@ class Router(Op):
         return int(s[value]) if isinstance(value, str) else int(value)
 
     def _probabilities(self, s: Step, scores: Tensor) -> Tensor:
+        cap = 0.0 if self.softcap is None else float(s[self.softcap])
+        scores = (scores / cap).tanh() * cap if cap else scores
         gating = self._of(s, self.gating)
         if gating == SIGMOID:
             return scores.sigmoid()
@@ -88,22 +94,37 @@ class Router(Op):
             return F.softplus(scores).sqrt()
         return scores if gating == SOFTMAX_OF_CHOSEN else scores.softmax(-1)
 
-    def _preferences(self, s: Step, probabilities: Tensor) -> Tensor:
-        """By what experts are chosen, [T, E]."""
+    def _biased(self, s: Step, scores: Tensor, probabilities: Tensor) -> Tensor:
+        """By what experts are chosen, whatever their group, [T, E]."""
+        preferred = scores if self.by_scores else probabilities
         bias = None if self.selection_bias is None else s.optional(f"{self.selection_bias}.bias")
-        preferred = probabilities if bias is None else probabilities + bias
-        groups = 1 if self.groups is None else int(s[self.groups])
-        if groups <= 1 or self.groups_used is None:
+        return preferred if bias is None else preferred + bias
+
+    def _grouped(self, s: Step) -> bool:
+        """Whether experts are chosen from the best groups alone."""
+        return self.groups is not None and self.groups_used is not None and int(s[self.groups]) > 1
+
+    def _group_scores(self, s: Step, preferred: Tensor) -> Tensor:
+        """What each group is judged by, [T, groups]."""
+        by_group = preferred.view(len(preferred), int(s[str(self.groups)]), -1)
+        best = min(int(s[self.group_best]), by_group.shape[-1])
+        return by_group.topk(best, dim=-1).values.sum(-1)
+
+    def _preferences(self, s: Step, scores: Tensor, probabilities: Tensor) -> Tensor:
+        """By what experts are chosen, [T, E]; −∞ in groups that are not chosen from."""
+        preferred = self._biased(s, scores, probabilities)
+        if not self._grouped(s):
             return preferred
-        by_group = preferred.view(len(preferred), groups, -1)
-        best = by_group.topk(min(int(s[self.group_best]), by_group.shape[-1]), dim=-1).values.sum(-1)
+        best = self._group_scores(s, preferred)
         kept = torch.zeros_like(best, dtype=torch.bool)
-        kept.scatter_(1, best.topk(int(s[self.groups_used]), dim=-1).indices, True)
-        return preferred.masked_fill(~kept.repeat_interleave(by_group.shape[-1], dim=1), -torch.inf)
+        kept.scatter_(1, best.topk(int(s[str(self.groups_used)]), dim=-1).indices, True)
+        return preferred.masked_fill(
+            ~kept.repeat_interleave(preferred.shape[-1] // best.shape[-1], dim=1), -torch.inf
+        )
 
     def _weighed(self, s: Step, scores: Tensor) -> Tensor:
         probabilities = self._probabilities(s, scores)
-        chosen = self._preferences(s, probabilities).topk(int(s[self.used]), dim=-1).indices
+        chosen = self._preferences(s, scores, probabilities).topk(int(s[self.used]), dim=-1).indices
         weights = probabilities.gather(1, chosen)
         if self._of(s, self.gating) == SOFTMAX_OF_CHOSEN:
             weights = weights.softmax(-1)
@@ -128,20 +149,33 @@ class Router(Op):
         relative_floor = found.floor + (share * found.floor).sum(-1, keepdim=True)
         explained = size_y.square() * relative
         floor = size_y * (relative_floor + ROUTER_UNITS * unit_of(rounding))
-        near = self._near_ties(s, probabilities, found.sigma, chosen)
+        near = self._near_ties(s, scores, probabilities, found.sigma, chosen)
         largest = size_y.amax(-1, keepdim=True).expand_as(y)
         return Spread(explained, torch.where(near, floor.maximum(largest), floor))
 
-    def _near_ties(self, s: Step, probabilities: Tensor, sigma: Tensor, chosen: Tensor) -> Tensor:
-        """Which weights may be another one because another expert may be chosen, bool [T, E]."""
-        preferred = self._preferences(s, probabilities)
-        slope = {SIGMOID: probabilities * (1 - probabilities), SOFTMAX: probabilities * (1 - probabilities)}
-        margin = NEAR_TIE * sigma * slope.get(self._of(s, self.gating), torch.ones_like(probabilities))
+    def _near_ties(
+        self, s: Step, scores: Tensor, probabilities: Tensor, sigma: Tensor, chosen: Tensor
+    ) -> Tensor:
+        """Which weights may be another one because another expert, or group, may be chosen, bool [T, E]."""
+        preferred = self._preferences(s, scores, probabilities)
+        slope = torch.ones_like(probabilities)
+        if not self.by_scores and self._of(s, self.gating) in (SIGMOID, SOFTMAX):
+            slope = probabilities * (1 - probabilities)
+        margin = (NEAR_TIE * sigma * slope).amax(-1, keepdim=True)
         last = preferred.masked_fill(~chosen, torch.inf).amin(-1, keepdim=True)
         first_out = preferred.masked_fill(chosen, -torch.inf).amax(-1, keepdim=True)
-        tied = (last - first_out) <= 2 * margin.amax(-1, keepdim=True)
-        at_boundary = chosen | (preferred >= last - 2 * margin.amax(-1, keepdim=True))
-        return tied & at_boundary & preferred.isfinite()
+        tied = (last - first_out) <= 2 * margin
+        near = tied & (chosen | (preferred >= last - 2 * margin)) & preferred.isfinite()
+        if not self._grouped(s):
+            return near
+        groups = (
+            self._group_scores(s, self._biased(s, scores, probabilities)).sort(-1, descending=True).values
+        )
+        used = int(s[str(self.groups_used)])
+        if used >= groups.shape[-1]:
+            return near
+        apart = groups[:, used - 1 : used] - groups[:, used : used + 1]
+        return near | (apart <= 2 * int(s[self.group_best]) * margin)
 
 
 def chosen_of(weights: Tensor, used: int) -> Tensor:
@@ -165,12 +199,14 @@ class ExpertLinear(Op):
         stem: of the matrices' names: `ffn_up_exps`; expert 7's is `ffn_up_exps.7.weight`.
         router: whose choice it follows.
         rows, columns: R and C.
+        weighed: whether the inputs are weighed by the router.
     """
 
     stem: str
     router: Router
     rows: Size
     columns: Size
+    weighed: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -184,8 +220,12 @@ class ExpertLinear(Op):
         )
 
     def compute(self, s: Step, *inputs: Tensor) -> Tensor:
-        x, weights = inputs
-        return self.products(s, x, chosen_of(weights, int(s[self.router.used])))
+        return self.products(s, *self._chosen(s, *inputs))
+
+    def _chosen(self, s: Step, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """The inputs as the experts get them, and which these are."""
+        chosen = chosen_of(weights, int(s[self.router.used]))
+        return (x[:, None] * weights.gather(1, chosen)[..., None] if self.weighed else x), chosen
 
     def products(self, s: Step, x: Tensor, chosen: Tensor) -> Tensor:
         """The products with the chosen experts' matrices, [T, k, R]."""
@@ -204,8 +244,8 @@ class ExpertLinear(Op):
     def spread(
         self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None
     ) -> Spread:
-        x, weights = inputs
-        return self.products_spread(s, rounding, x, chosen_of(weights, int(s[self.router.used])))
+        x, chosen = self._chosen(s, *inputs)
+        return self.products_spread(s, rounding, x, chosen)
 
     def products_spread(self, s: Step, rounding: Rounding, x: Tensor, chosen: Tensor) -> Spread:
         """How far each product may stray, [T, k, R]; see `Linear`."""

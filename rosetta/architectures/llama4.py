@@ -1,0 +1,150 @@
+"""Llama 4: attention in chunks, every fourth layer without rotary and with queries scaled by position, experts whose
+inputs are weighed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rosetta.architectures.architecture import INTERLEAVED, SPLIT_HALF, Architecture, Default
+from rosetta.architectures.builders import HEADS, HIDDEN, KEY
+from rosetta.architectures.expert_settings import (
+    expert_layers,
+    expert_settings,
+    layers_with_router,
+    of_folder,
+)
+from rosetta.architectures.mixtures import mixture_layer, router_of
+from rosetta.architectures.readings import Reading, Stored, experts, standard_readings
+from rosetta.containers.container import Setting
+from rosetta.graph import Stage
+from rosetta.ops.attention import Scores
+from rosetta.ops.linear import Linear
+from rosetta.ops.norm import Norm
+from rosetta.ops.op import Settings, chain
+from rosetta.ops.rotary import Rotary
+from rosetta.ops.temperature import Temperature
+
+STEP = 4  # of so many layers the last is not turned, where the file does not say
+CHUNK, TEMPERATURE, TEMPERATURE_LENGTH = 8192, 0.1, 8192  # which llama.cpp has fixed
+EXPERTS_WITHOUT_NORM = 128  # Maverick, which llama.cpp knows by it
+GATE_UP = ("ffn_gate_exps", "ffn_up_exps")
+
+
+def settings(read: Any) -> None:
+    """The experts; which layers are turned, and see chunks; the scale of queries by position."""
+    layers = range(read.config["block_count"].value)
+    folder = read.container.kind != "gguf"
+    if folder:
+        _widths(read)
+    expert_settings(
+        read,
+        count=of_folder(16, None),
+        used=of_folder(1, None),
+        width=of_folder(8192, None),
+        gating=2,
+        normalised=False,
+    )
+    width = read.config["expert_feed_forward_length"].value
+    read.take("expert_shared_feed_forward_length", "count", width)
+    if folder:
+        listed, step = read.spelled("moe_layers"), read.spelled("interleave_moe_layer_step")
+        every = step.value if step else 1
+        sparse = listed.value if listed else [n for n in layers if (n + 1) % every == 0]
+        expert_layers(read, [n in sparse for n in layers])
+    else:
+        layers_with_router(read)
+    turned = [bool((n + 1) % STEP) for n in layers]
+    chunk, tuned, normed = CHUNK, True, read.config["expert_count"].value != EXPERTS_WITHOUT_NORM
+    if folder:
+        unturned, interval = read.spelled("no_rope_layers"), read.spelled("no_rope_layer_interval")
+        if unturned is not None and unturned.value:
+            turned = [bool(value) for value in unturned.value][: len(layers)]
+        elif interval is not None:
+            turned = [bool((n + 1) % interval.value) for n in layers]
+        stated = read.spelled("attention_chunk_size")
+        chunk = 0 if read.says_null("attention_chunk_size") else stated.value if stated else CHUNK
+        flag, norm = read.spelled("attn_temperature_tuning"), read.spelled("use_qk_norm")
+        tuned, normed = flag is None or bool(flag.value), norm is None or bool(norm.value)
+    else:
+        window = read.raw("attention.sliding_window")
+        if window is not None and window.value == 0:  # no chunks: the smaller models
+            turned, chunk, tuned = [True] * len(layers), 0, False
+    read.by_layer("rope_layers", turned, "the layers that are turned")
+    read.by_layer(
+        "attention.chunk_size", [chunk if t else 0 for t in turned], "in the layers that are turned"
+    )
+    read.take("attention.temperature_scale", "number", TEMPERATURE if tuned else 0.0, ("attn_scale",))
+    read.take("attention.temperature_length", "count", TEMPERATURE_LENGTH, ("floor_scale",))
+    if not tuned and "attention.temperature_scale" not in read.overrides:
+        read.put("attention.temperature_scale", None, 0.0, "attn_temperature_tuning is not set")
+    read.take("attention.head_norm", "flag", normed, note="of the turned queries and keys")
+
+
+def _widths(read: Any) -> None:
+    """A folder's `intermediate_size` is that of an expert."""
+    for key, spelling, default in (
+        ("expert_feed_forward_length", "intermediate_size", 8192),
+        ("feed_forward_length", "intermediate_size_mlp", 16384),
+    ):
+        stated = read.spelled(spelling)
+        if key not in read.overrides:
+            value = default if stated is None else stated.value
+            read.overrides = {**read.overrides, key: value} if key.startswith("expert") else read.overrides
+            read.put(key, None if stated is None else Setting(value, stated.key), default)
+
+
+def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
+    """Attention in a chunk, turned; or over all tokens, with queries scaled by position; then experts."""
+    norm = Norm(None, a.epsilon_key, kind="rms") if c["attention.head_norm"] else None
+    mixer: dict[str, Any] = {"scores": Scores(window=None, chunk="attention.chunk_size")}
+    if c["rope_layers"]:
+        mixer |= {"rope": Rotary(INTERLEAVED), "after_rope": lambda part: norm}
+    else:
+        product = Linear("attn_q", rows=(HEADS, KEY), columns=HIDDEN, heads=HEADS)
+        mixer |= {"rope": None, "queries": chain(product, Temperature(offset=1))}
+    router = router_of(c, by_scores=True)
+    return mixture_layer(a, c, n, mixer=mixer, router=router, weigh_inputs=True)
+
+
+def readings(stored: Stored, c: Settings) -> list[Reading] | None:
+    """A folder stores each expert's matrix `[in, out]`."""
+    if stored.foreign and stored.stem == "ffn_gate_up_exps":
+        return experts(stored, GATE_UP, transposed=True)
+    if stored.foreign and stored.stem == "ffn_down_exps":
+        return experts(stored, transposed=True)
+    found = standard_readings(stored, c)
+    return None if found is None else list(found)
+
+
+LLAMA4 = Architecture(
+    "llama4",
+    gguf="llama4",
+    classes=("Llama4ForCausalLM", "Llama4ForConditionalGeneration", "llama4_text"),
+    norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
+    rope=SPLIT_HALF,  # no rows are reordered: pairs lie beside each other in every container
+    rope_theta=Default(apr=5e5, gguf=10000.0, huggingface=5e5),
+    settings=settings,
+    readings=readings,
+    names={
+        "model.layers.{bid}.feed_forward.router": "blk.{bid}.ffn_gate_inp",
+        "model.layers.{bid}.feed_forward.experts.gate_up_proj": "blk.{bid}.ffn_gate_up_exps",
+        "model.layers.{bid}.feed_forward.experts.down_proj": "blk.{bid}.ffn_down_exps",
+        **{
+            f"model.layers.{{bid}}.feed_forward.{module}{part}_proj": f"blk.{{bid}}.ffn_{part}{suffix}"
+            for module, suffix in (("", ""), ("shared_expert.", "_shexp"))
+            for part in ("gate", "up", "down")
+        },
+    },
+    layer=layer,
+    huggingface={  # transformers, Llama4TextConfig
+        "block_count": 48,
+        "context_length": 131072,
+        "embedding_length": 5120,
+        "feed_forward_length": 16384,
+        "attention.head_count": 40,
+        "attention.head_count_kv": 8,
+        "attention.key_length": 128,
+        "vocab_size": 202048,
+        "tied_embeddings": False,
+    },
+)

@@ -1,0 +1,120 @@
+"""MiMo-V2-Flash: windows with sinks, more key heads and another rotary base in most layers, scaled values, sigmoid
+experts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rosetta.architectures.architecture import SPLIT_HALF, Architecture, Default
+from rosetta.architectures.builders import HEADS, HIDDEN, VALUE, scores_of
+from rosetta.architectures.expert_settings import (
+    expert_groups,
+    expert_layers,
+    expert_settings,
+    layers_with_router,
+    leading_dense,
+    of_folder,
+)
+from rosetta.architectures.mixtures import mixture_layer
+from rosetta.containers.container import Setting
+from rosetta.graph import Stage
+from rosetta.ops.linear import Linear
+from rosetta.ops.op import Settings, chain
+from rosetta.ops.pointwise import Scale
+from rosetta.ops.rotary import Rotary
+from rosetta.settings_reader import PerLayer
+
+VALUES = "attention.value_scale"
+PATTERN = "attention.sliding_window_pattern"
+
+
+def settings(read: Any) -> None:
+    """Sigmoid experts, key heads by layer, the base of layers with a window, the scale of values."""
+    expert_settings(
+        read,
+        count=of_folder(256, None),
+        used=of_folder(8, None),
+        width=of_folder(2048, None),
+        gating=2,
+        normalised=True,
+        scale=1.0,
+    )
+    expert_groups(read, of_folder(1), of_folder(1))
+    read.take(VALUES, "number", of_folder(0.707, 1.0), ("attention_value_scale",))
+    base = of_folder(10000.0, read.config["rope.freq_base"].value)
+    read.take("rope.freq_base_swa", "number", base, ("swa_rope_theta",))
+    if read.container.kind == "gguf":
+        layers_with_router(read)
+        return
+    _size_of_values(read)
+    _layers(read)
+    flags = read.spelled("moe_layer_freq")
+    if flags is not None and isinstance(flags.value, list):
+        expert_layers(read, [bool(value) for value in flags.value][: read.config["block_count"].value])
+    else:
+        leading_dense(read, 1)
+
+
+def _size_of_values(read: Any) -> None:
+    stated = read.spelled("v_head_dim")
+    if "attention.value_length" not in read.overrides:
+        found = None if stated is None else Setting(stated.value, stated.key)
+        read.put("attention.value_length", found, 128, "default of transformers")
+
+
+def _layers(read: Any) -> None:
+    """Which layers have a window, and that those have twice as many key heads, or as many as stated."""
+    layers = read.config["block_count"].value
+    sliding = read.config[PATTERN].value
+    flags = read.spelled("hybrid_layer_pattern")
+    if read.raw(PATTERN) is None:
+        default = [n > 0 and (n + 1) % 6 != 0 for n in range(layers)]
+        sliding = [bool(value) for value in flags.value] if flags is not None else default
+        read.by_layer(PATTERN, sliding[:layers], "the layers that slide")
+    sliding = list(sliding) if isinstance(sliding, PerLayer | list) else [sliding] * layers
+    heads = read.config["attention.head_count_kv"].value
+    stated = read.spelled("swa_num_key_value_heads")
+    more = stated.value if stated is not None else 2 * heads
+    if not isinstance(heads, PerLayer):
+        read.by_layer("attention.head_count_kv", [more if s else heads for s in sliding], "by kind of layer")
+
+
+def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
+    """Attention, with sinks where it has a window, then experts or a dense network."""
+    slides = bool(c[PATTERN])
+    out = chain(Linear("attn_output", rows=HIDDEN, columns=(HEADS, VALUE)), Scale(VALUES))
+    mixer = {
+        "rope": Rotary(SPLIT_HALF, base="rope.freq_base_swa" if slides else "rope.freq_base"),
+        "scores": scores_of(c, sinks="attn_sinks" if slides else None),
+        "out": out,
+    }
+    return mixture_layer(a, c, n, mixer=mixer)
+
+
+MIMO2 = Architecture(
+    "mimo2",
+    gguf="mimo2",
+    classes=("MiMoV2FlashForCausalLM", "MiMoV2ForCausalLM", "mimo_v2_flash", "mimo_v2"),
+    norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
+    rope_theta=Default(apr=5e6, gguf=10000.0, huggingface=5e6),
+    full_attention_every=6,
+    settings=settings,
+    names={
+        "model.layers.{bid}.self_attn.sinks": "blk.{bid}.attn_sinks.weight",
+        "model.layers.{bid}.self_attn.attention_sink_bias": "blk.{bid}.attn_sinks.weight",
+    },
+    layer=layer,
+    huggingface={  # transformers, MiMoV2FlashConfig
+        "block_count": 48,
+        "context_length": 131072,
+        "embedding_length": 4096,
+        "feed_forward_length": 16384,
+        "attention.head_count": 64,
+        "attention.head_count_kv": 4,
+        "attention.key_length": 192,
+        "attention.sliding_window": 129,
+        "rope.partial_rotary_factor": 0.334,
+        "vocab_size": 152576,
+        "tied_embeddings": False,
+    },
+)

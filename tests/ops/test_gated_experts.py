@@ -1,0 +1,43 @@
+"""The gate of gpt-oss and the router of Phi-3.5-MoE, against transformers' own."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from transformers import PhimoeConfig
+from transformers.models.gpt_oss.modeling_gpt_oss import GptOssExperts
+from transformers.models.phimoe.modeling_phimoe import sparsemixer
+
+from fixtures.steps import GivenStep
+from rosetta.ops.clamped_gate import ClampedGate
+from rosetta.ops.sparse_mixer import SparseMixer
+
+EXPERTS, TOKENS = 6, 50
+
+
+def test_the_gate_is_that_of_gpt_oss() -> None:
+    """Beyond the limit too, on either side."""
+    draw = torch.Generator().manual_seed(0)
+    gate, up = (4 * torch.randn(TOKENS, 8, generator=draw).double() for _ in range(2))
+    settings = {"swiglu_alpha": 1.702, "swiglu_limit": 7.0}
+    found = ClampedGate().compute(GivenStep({}, settings), gate, up)
+
+    class Constants:
+        alpha, limit = 1.702, 7.0
+
+    by_turns = torch.stack([gate, up], dim=-1).flatten(-2)
+    expected = GptOssExperts._apply_gate(cast(Any, Constants()), by_turns)
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_mixer_is_that_of_phimoe() -> None:
+    near = PhimoeConfig().router_jitter_noise
+    scores = torch.randn(TOKENS, EXPERTS, generator=torch.Generator().manual_seed(1)).double()
+    settings = {"expert_used_count": 2, "router_jitter_noise": near, "expert_count": EXPERTS}
+    settings |= {"embedding_length": EXPERTS, "gating": 101}
+    s = GivenStep({"ffn_gate_inp.weight": torch.eye(EXPERTS).double()}, settings)
+    found = SparseMixer(gating="gating").compute(s, scores)
+    weights, chosen = sparsemixer(scores, near, False)
+    expected = torch.zeros_like(scores).scatter(1, chosen, weights)
+    torch.testing.assert_close(found, expected)
