@@ -343,6 +343,7 @@ FEATURES = (  # which not every architecture has
     ConfigKey("rope.scaling.finetuned", "flag", WINDOW_PATTERN, Shows.ANYWHERE, Prompt.TWO_TOKENS),
     ConfigKey("moe_latent_size", "count", FEED_FORWARD_LENGTH, Shows.ANYWHERE, latent=False),
     ConfigKey("ssm.norm_before_gate", "flag", NORM_TYPE, Shows.ANYWHERE),
+    ConfigKey("kda.head_dim", "count", STATE_SIZE, Shows.ANYWHERE),
     ConfigKey("shortconv.l_cache", "count", STATE_SIZE, Shows.ANYWHERE),
     ConfigKey("ssm.l2_epsilon", "number", NORM_EPSILON, published=EPSILONS),
     ConfigKey(

@@ -104,7 +104,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
         )
     mixer = mamba2(c, a.norm_of("attn_norm"), a.epsilon_key)
     if not c[RECURRENT]:
-        rope = Rotary(INTERLEAVED) if c[ROTATED] else None
+        rope = Rotary(INTERLEAVED, where=ROTATED)
         mixer = attention(norm=a.norm_of("attn_norm"), rope=rope, scores=scores_of(c))
     return sequential(output_of(n - 1), mixer, network, scale="residual_scale")
 
