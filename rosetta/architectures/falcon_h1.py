@@ -104,8 +104,9 @@ def factor(metadata: Mapping[str, Any], name: str) -> float:
     value = metadata.get(key)
     if place:
         value = value[int(place)] if isinstance(value, list) and int(place) < len(value) else None
-    real = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if real else 1.0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return 1.0
+    return float(value)
 
 
 def readings(stored: Stored, c: Settings) -> list[Reading] | None:

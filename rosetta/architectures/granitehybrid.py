@@ -64,15 +64,18 @@ def mamba_settings(read: Any) -> None:
 
 def settings(read: Any) -> None:
     """Granite's: layer kinds by name, experts or one dense network under the name of the shared expert."""
-    kinds, stated = [], None
+    kinds: list[str] = []
+    stated = None
     if read.container.kind != "gguf":
         kinds, stated = layer_kinds(read, ["mamba"] * read.config["block_count"].value)
         read.number("attention.scale", 1.0, "default of transformers")
     recurrent_without_heads(read, [kind in RECURRENT_KINDS for kind in kinds], stated)
     mamba_settings(read)
     position = read.spelled("position_embedding_type")
-    rotated = read.container.kind == "gguf" or (position is not None and position.value == "rope")
-    read.take(ROTATED, "flag", rotated)
+    if position is not None:
+        read.by_layer(ROTATED, [position.value == "rope"], stated=position.key)
+    else:
+        read.take(ROTATED, "flag", Default(apr=False, gguf=True, huggingface=False))
     read.take("expert_count", "count", Default(apr=0, gguf=0, huggingface=8))
     read.take("expert_used_count", "count", Default(apr=0, gguf=0, huggingface=2))
     shared = read.take(

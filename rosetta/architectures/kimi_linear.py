@@ -105,9 +105,7 @@ def delta_attention(a: Architecture) -> Block:
             stages.append(Stage(second, Linear(second, rows=INNER, columns=WIDTH), (first,)))
         stages.append(Stage("ssm_beta", Linear("ssm_beta", rows=HEADS, columns=HIDDEN), ("attn_norm",)))
         seen = (*(f"ssm_conv1d_{part}" for part in "qkv"), "ssm_f_b", "ssm_beta")
-        closing = GatedNorm(
-            "ssm_norm", a.epsilon_key, width=(WIDTH,), channels=INNER, function="sigmoid"
-        )
+        closing = GatedNorm("ssm_norm", a.epsilon_key, width=(WIDTH,), channels=INNER, function="sigmoid")
         return [
             *stages,
             Stage("ssm_scan", ChannelDelta(HEADS, WIDTH), seen),

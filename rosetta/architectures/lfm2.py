@@ -41,7 +41,8 @@ def convolution_settings(read: Any) -> None:
     """Taps of the convolutions, which layers have one, and the norms' epsilon under its own name."""
     rms_epsilon(read)
     read.take(TAPS, "count", Default(apr=None, gguf=None, huggingface=3), ("conv_L_cache",))
-    kinds, stated = [], None
+    kinds: list[str] = []
+    stated = None
     if read.container.kind != "gguf":
         layers = range(read.config["block_count"].value)
         full = read.spelled("full_attn_idxs")

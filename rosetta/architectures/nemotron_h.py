@@ -1,4 +1,4 @@
-"""Nemotron-H: each layer is one block, a Mamba-2 state, attention without positions, a network or a mixture of experts."""
+"""Nemotron-H: each layer is one block: a Mamba-2 state, attention without positions, a network, or experts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from rosetta.architectures.recurrent import (
     RECURRENT,
     layer_kinds,
     mamba2,
-    recurrent_without_heads,
     rms_epsilon,
     state_readings,
     state_sizes,

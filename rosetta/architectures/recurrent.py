@@ -118,9 +118,7 @@ def delta_net(norm: Op, epsilon: str, tiled: bool) -> Block:
     )
 
 
-def mamba2(
-    c: Settings, norm: Op | None, epsilon: str, *, gate_first: bool = True
-) -> Block:
+def mamba2(c: Settings, norm: Op | None, epsilon: str, *, gate_first: bool = True) -> Block:
     """Mamba-2: gate, what the state takes and time steps out of one projection.
 
     Args:
@@ -153,7 +151,11 @@ def mamba(norm: Op | None, epsilon: str, inner_norm: Callable[[str], Op] | None 
         epsilon: config key that the closing gate, which has no norm here, would take.
         inner_norm: stem of a norm's name -> the norm of each of the three; None: there is none.
     """
-    parts = {"dt": Columns(0, RANK), "b": Columns(RANK, STATE), "c": Columns(Sum((RANK, STATE)), STATE)}
+    parts: dict[str, Op] = {
+        "dt": Columns(0, RANK),
+        "b": Columns(RANK, STATE),
+        "c": Columns(Sum((RANK, STATE)), STATE),
+    }
     cut = {f"ssm_{part}_in": op for part, op in parts.items()}
     if inner_norm is not None:
         cut = {f"ssm_{part}_norm": chain(op, inner_norm(f"ssm_{part}_norm")) for part, op in parts.items()}

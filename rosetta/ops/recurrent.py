@@ -238,7 +238,7 @@ class GatedDelta(Measured):
     def compute(self, s: Step, *inputs: Tensor) -> Tensor:
         mixed, *gates = inputs
         groups, heads, width, inner = int(s[GROUPS]), int(s[RANK]), int(s[STATE]), int(s[INNER])
-        q, k, v = mixed.split([groups * width, groups * width, inner], dim=-1)
+        q, k, v = torch.split(mixed, [groups * width, groups * width, inner], dim=-1)
         q, k = (of_unit_length(x.view(len(x), groups, width), s[self.epsilon]) for x in (q, k))
         q, k = (self._for_values(x, heads // groups) for x in (q, k))
         forget, take = gates if self.tiled else _taking_first(gates[0], groups)
@@ -395,7 +395,7 @@ class StateSpace(Measured):
     def compute(self, s: Step, *inputs: Tensor) -> Tensor:
         mixed, projected = inputs
         groups, heads, width, inner = int(s[GROUPS]), int(s[RANK]), int(s[STATE]), int(s[INNER])
-        x, write, read = mixed.split([inner, groups * width, groups * width], dim=-1)
+        x, write, read = torch.split(mixed, [inner, groups * width, groups * width], dim=-1)
         x = x.reshape(len(x), heads, -1)
         write, read = (
             y.view(len(y), groups, width).repeat_interleave(heads // groups, dim=1) for y in (write, read)
@@ -407,7 +407,8 @@ class StateSpace(Measured):
         state = s.state("state", x.new_zeros(heads, inner // heads, width))
         y, state = selective_scan(x * steps[..., None], decay[..., None, None], write, read, state, s.rounded)
         s.leave("state", state)
-        return s.rounded(y) + x * s.weight("ssm_d")
+        skipped: Tensor = x * s.weight("ssm_d")
+        return s.rounded(y) + skipped
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from rosetta.diagnose.hypothesis import Fault, Proposal
 from rosetta.diagnose.setting_proposals import believed_values, setting_proposal
-from rosetta.settings_table import KEYS
+from rosetta.settings_table import SETTINGS
 
-ROWS = [row for row in KEYS if row.kind is not None and not row.own_hypothesis]
+ROWS = [row for row in SETTINGS.values() if row.kind is not None and not row.own_hypothesis]
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
