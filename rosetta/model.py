@@ -290,7 +290,7 @@ def _architecture(container: Container, overrides: Mapping[str, Any]) -> Archite
             file=container.path,
             remedy=f"rosetta runs {known}",
         )
-    return architecture
+    return architecture.variant(container.metadata) or architecture
 
 
 def _layers_named(container: Container) -> int:
@@ -320,7 +320,7 @@ def _weights(
         weight = Weight(name, container, entry, entry.dtype, entry.dims, turned)
         stem, suffix = _split(found[2] if found else name)
         foreign = entry.name != name
-        stored = Stored(stem, suffix, entry.dims, container.kind, layer, foreign)
+        stored = Stored(stem, suffix, entry.dims, container.kind, layer, foreign, container.metadata)
         readings = architecture.readings(stored, c)
         if readings is None:
             weights[name] = _ordered(weight, architecture, c)

@@ -73,6 +73,7 @@ class Architecture:
         readings: how stored tensors are read, see `readings.Readings`.
         names: Hugging Face name of a tensor, less `.weight`, with `{bid}` for the layer -> canonical one, where
             gguf-py's tables say otherwise or nothing.
+        variant: a container's metadata -> the architecture that it really holds, where several go by one name.
         before, layer, after: the stages before the layers with the settings outside them, of layer n with its
             settings, after so many layers.
     """
@@ -97,6 +98,7 @@ class Architecture:
     settings: Callable[[Any], None] = lambda read: None
     readings: Readings = standard_readings
     names: Mapping[str, str] = field(default_factory=dict, hash=False)
+    variant: Callable[[Mapping[str, Any]], Architecture | None] = lambda metadata: None
     before: Callable[[Architecture, Settings], list[Stage]] = lambda a, c: embedding(
         positions=a.learned_positions
     )

@@ -22,6 +22,7 @@ from rosetta.architectures.recurrent import (
     layer_kinds,
     mixer,
     recurrent_without_heads,
+    rms_epsilon,
     state_readings,
 )
 from rosetta.graph import Stage
@@ -38,10 +39,10 @@ EPSILON = Default(apr=1e-5, gguf=1e-5, huggingface=1e-5)
 
 def convolution_settings(read: Any) -> None:
     """Taps of the convolutions, which layers have one, and the norms' epsilon under its own name."""
-    read.raw("attention.layer_norm_epsilon")
-    read.take(read.architecture.epsilon_key, "number", EPSILON, ("norm_eps",))
+    rms_epsilon(read)
     read.take(TAPS, "count", Default(apr=None, gguf=None, huggingface=3), ("conv_L_cache",))
-    kinds, stated = [], None
+    kinds: list[str] = []
+    stated = None
     if read.container.kind != "gguf":
         layers = range(read.config["block_count"].value)
         full = read.spelled("full_attn_idxs")

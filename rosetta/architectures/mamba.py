@@ -20,11 +20,12 @@ NORMED, EPSILON = "ssm.dt_b_c_rms", "ssm.dt_b_c_epsilon"
 def settings(read: Any) -> None:
     """Sizes of the state, and whether what steers it is normed."""
     without_attention(read)
-    rms_epsilon(read, 1e-5, "layer_norm_epsilon")
+    rms_epsilon(read)
     state_sizes(read, SPELLINGS, DEFAULTS)
     rank_of_time_steps(read, "time_step_rank")
     falcon = read.container.architecture in FALCON
-    read.take(NORMED, "flag", falcon and read.container.kind == "huggingface")
+    if not read.take(NORMED, "flag", falcon and read.container.kind == "huggingface"):
+        return
     norms = read.config[read.architecture.epsilon_key].value
     read.take(EPSILON, "number", Default(apr=norms, gguf=norms, huggingface=1e-6), ("mixer_rms_eps",))
 

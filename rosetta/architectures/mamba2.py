@@ -38,7 +38,7 @@ DEFAULTS = {
 def settings(read: Any) -> None:
     """Sizes of the state."""
     without_attention(read)
-    rms_epsilon(read, 1e-5, "layer_norm_epsilon")
+    rms_epsilon(read)
     state_sizes(read, SPELLINGS, DEFAULTS)
     time_step_limits(read, "time_step_limit")
 

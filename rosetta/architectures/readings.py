@@ -4,8 +4,9 @@ in another order, values that a container keeps in another form.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ class Stored:
         container: `apr`, `gguf` or `huggingface`.
         layer: whose it is; None outside the layers.
         foreign: whether it has a Hugging Face name: an `.apr` may hold tensors of either.
+        metadata: all that the file states, where how a tensor is read hangs on what is no setting.
     """
 
     stem: str
@@ -34,6 +36,7 @@ class Stored:
     container: str
     layer: int | None
     foreign: bool
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from rosetta.architectures.builders import HIDDEN, Block
 from rosetta.architectures.readings import Mapped, Reading, Stored, minus_exp
 from rosetta.containers.values import WRONG_VALUE
@@ -63,7 +65,6 @@ def mixer(
     gate: str,
     out: str = "ssm_out",
     inner: Any = INNER,
-    out_op: Op | None = None,
 ) -> Block:
     """A recurrent block: projections in, a convolution, a state, a norm and a gate, the projection out.
 
@@ -75,7 +76,6 @@ def mixer(
         closing: the norm and the gate.
         gate: the stage that its gate is read from.
         out, inner: stem and columns of the projection out.
-        out_op: that projection, where it is more than a product.
     """
 
     def block(x: str) -> list[Stage]:
@@ -87,7 +87,7 @@ def mixer(
             stages += scan.before
             stages.append(Stage("ssm_scan", scan.op, ("ssm_conv", *scan.inputs)))
         stages.append(Stage("ssm_norm", closing, (stages[-1].name, gate)))
-        projection = out_op or Linear(out, rows=HIDDEN, columns=inner)
+        projection = Linear(out, rows=HIDDEN, columns=inner)
         return [*stages, Stage("ssm_out", projection, ("ssm_norm",))]
 
     return block
@@ -118,31 +118,28 @@ def delta_net(norm: Op, epsilon: str, tiled: bool) -> Block:
     )
 
 
-def mamba2(
-    c: Settings, norm: Op | None, epsilon: str, *, entering: Op | None = None, leaving: Op | None = None
-) -> Block:
+def mamba2(c: Settings, norm: Op | None, epsilon: str, *, gate_first: bool = True) -> Block:
     """Mamba-2: gate, what the state takes and time steps out of one projection.
 
     Args:
         c: settings of the layer.
         norm: of the input, see `mixer`.
-        epsilon: config key of the groups' norm's; it is of what has passed the gate.
-        entering, leaving: the projections, where they are more than products.
+        epsilon: config key of the groups' norm's.
+        gate_first: whether that norm is of what has passed the gate.
     """
     return mixer(
         norm=norm,
-        projections={"ssm_in": entering or Linear("ssm_in", rows=FUSED, columns=HIDDEN)},
+        projections={"ssm_in": Linear("ssm_in", rows=FUSED, columns=HIDDEN)},
         convolution=Convolution(first=INNER),
         scan=Scan(StateSpace(), ("ssm_in",)),
         closing=GatedNorm(
             "ssm_norm",
             epsilon,
             width=(GROUPS, c[INNER] // c[GROUPS]),
-            gate_first=True,
+            gate_first=gate_first,
             optional=True,
         ),
         gate="ssm_in",
-        out_op=leaving,
     )
 
 
@@ -154,7 +151,11 @@ def mamba(norm: Op | None, epsilon: str, inner_norm: Callable[[str], Op] | None 
         epsilon: config key that the closing gate, which has no norm here, would take.
         inner_norm: stem of a norm's name -> the norm of each of the three; None: there is none.
     """
-    parts = {"dt": Columns(0, RANK), "b": Columns(RANK, STATE), "c": Columns(Sum((RANK, STATE)), STATE)}
+    parts: dict[str, Op] = {
+        "dt": Columns(0, RANK),
+        "b": Columns(RANK, STATE),
+        "c": Columns(Sum((RANK, STATE)), STATE),
+    }
     cut = {f"ssm_{part}_in": op for part, op in parts.items()}
     if inner_norm is not None:
         cut = {f"ssm_{part}_norm": chain(op, inner_norm(f"ssm_{part}_norm")) for part, op in parts.items()}
@@ -176,18 +177,11 @@ def mamba(norm: Op | None, epsilon: str, inner_norm: Callable[[str], Op] | None 
     )
 
 
-def rms_epsilon(read: Any, default: float, *spellings: str) -> None:
-    """The norms' epsilon under a name that elsewhere means another norm's.
-
-    Args:
-        read: the `SettingsReader`.
-        default: where the file does not say.
-        spellings: keys of config.json.
-    """
-    read.raw("attention.layer_norm_epsilon")
-    key = read.architecture.epsilon_key
-    read.config.pop(key)
-    read.take(key, "number", default, ("rms_norm_eps", *spellings))
+def rms_epsilon(read: Any) -> None:
+    """The norms' epsilon under a name that elsewhere means LayerNorm's."""
+    key, other = read.architecture.epsilon_key, read.raw("attention.layer_norm_epsilon")
+    if read.raw(key) is None and other is not None:
+        read.by_layer(key, [float(np.float32(other.value))], stated=other.key)
 
 
 def without_attention(read: Any, *more: str) -> None:

@@ -97,6 +97,7 @@ class Convolution(Measured):
         first: column of the input where the channels begin.
         activated: whether a SiLU follows.
         gate: column of the input where what the channels are multiplied with begins; None: nothing is.
+        padded: whether the weight is stored [C, 1, K].
     """
 
     stem: str = "ssm_conv1d"
@@ -105,6 +106,7 @@ class Convolution(Measured):
     first: Size = 0
     activated: bool = True
     gate: Size | None = None
+    padded: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -119,10 +121,9 @@ class Convolution(Measured):
         return CONVOLUTION_UNITS
 
     def tensors(self, c: Settings) -> Tensors:
-        channels = size(c, self.channels)
-        return Tensors(
-            {f"{self.stem}.weight": (channels, size(c, self.kernel))}, {f"{self.stem}.bias": (channels,)}
-        )
+        channels, taps = size(c, self.channels), size(c, self.kernel)
+        dims = (channels, 1, taps) if self.padded else (channels, taps)
+        return Tensors({f"{self.stem}.weight": dims}, {f"{self.stem}.bias": (channels,)})
 
     def compute(self, s: Step, *inputs: Tensor) -> Tensor:
         channels, taps = size(s.settings, self.channels), int(s[self.kernel])
@@ -132,7 +133,7 @@ class Convolution(Measured):
         before = s.state(self.stem, x.new_zeros(taps - 1, channels))
         seen = torch.cat([before, x])
         s.leave(self.stem, seen[len(seen) - (taps - 1) :])
-        y = convolved(seen, s.weight(f"{self.stem}.weight"))
+        y = convolved(seen, s.weight(f"{self.stem}.weight").view(channels, taps))
         bias = s.optional(f"{self.stem}.bias")
         y = s.rounded(y if bias is None else y + bias)
         return F.silu(y) if self.activated else y
@@ -237,7 +238,7 @@ class GatedDelta(Measured):
     def compute(self, s: Step, *inputs: Tensor) -> Tensor:
         mixed, *gates = inputs
         groups, heads, width, inner = int(s[GROUPS]), int(s[RANK]), int(s[STATE]), int(s[INNER])
-        q, k, v = mixed.split([groups * width, groups * width, inner], dim=-1)
+        q, k, v = torch.split(mixed, [groups * width, groups * width, inner], dim=-1)
         q, k = (of_unit_length(x.view(len(x), groups, width), s[self.epsilon]) for x in (q, k))
         q, k = (self._for_values(x, heads // groups) for x in (q, k))
         forget, take = gates if self.tiled else _taking_first(gates[0], groups)
@@ -263,6 +264,46 @@ def _taking_first(both: Tensor, groups: int) -> tuple[Tensor, Tensor]:
     """(forgetting, taking), [T, H] each, of [T, 2H] as the groups have them."""
     take, forget = both.view(len(both), groups, 2, -1).unbind(2)
     return forget.reshape(len(both), -1), take.reshape(len(both), -1)
+
+
+@dataclass(frozen=True)
+class ChannelDelta(Measured):
+    """Kimi's delta attention, in which each channel of a key forgets by itself: queries, keys and values after their
+    convolutions, what is forgotten, [T, H·N] each, and what is taken, [T, H] -> [T, H, N].
+
+    Args:
+        heads, width: config keys: H, N.
+        epsilon: config key of what keeps a length from zero.
+    """
+
+    heads: str
+    width: str
+    epsilon: str = "ssm.l2_epsilon"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (self.heads, self.width, self.epsilon)
+
+    @property
+    def shape(self) -> tuple[Size, ...]:
+        return (self.heads, self.width)
+
+    def tensors(self, c: Settings) -> Tensors:
+        heads, width = size(c, self.heads), size(c, self.width)
+        return Tensors({"ssm_a": (heads, 1), "ssm_dt.bias": (heads * width,)})
+
+    def compute(self, s: Step, *inputs: Tensor) -> Tensor:
+        *mixed, forget, take = inputs
+        heads, width = int(s[self.heads]), int(s[self.width])
+        q, k, v = (x.reshape(len(x), heads, width) for x in mixed)
+        q, k = (of_unit_length(x, s[self.epsilon]) for x in (q, k))
+        steps = F.softplus(forget + s.weight("ssm_dt.bias")).view(len(forget), heads, width)
+        decay = torch.exp(s.rounded(steps * s.weight("ssm_a").view(heads, 1)))
+        state = s.state("state", v.new_zeros(heads, width, width))
+        taken = take.sigmoid()
+        y, state = delta_rule(s.rounded(q) * width**-0.5, s.rounded(k), v, decay, taken, state, s.rounded)
+        s.leave("state", state)
+        return y
 
 
 OPENED: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -354,7 +395,7 @@ class StateSpace(Measured):
     def compute(self, s: Step, *inputs: Tensor) -> Tensor:
         mixed, projected = inputs
         groups, heads, width, inner = int(s[GROUPS]), int(s[RANK]), int(s[STATE]), int(s[INNER])
-        x, write, read = mixed.split([inner, groups * width, groups * width], dim=-1)
+        x, write, read = torch.split(mixed, [inner, groups * width, groups * width], dim=-1)
         x = x.reshape(len(x), heads, -1)
         write, read = (
             y.view(len(y), groups, width).repeat_interleave(heads // groups, dim=1) for y in (write, read)
@@ -366,7 +407,8 @@ class StateSpace(Measured):
         state = s.state("state", x.new_zeros(heads, inner // heads, width))
         y, state = selective_scan(x * steps[..., None], decay[..., None, None], write, read, state, s.rounded)
         s.leave("state", state)
-        return s.rounded(y) + x * s.weight("ssm_d")
+        skipped: Tensor = x * s.weight("ssm_d")
+        return s.rounded(y) + skipped
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rosetta.ops.op import HALF_ULP, Op, Rounding, Settings, Spread, Step, Tensors, size, unit_of
+from rosetta.ops.op import HALF_ULP, Op, Rounding, Settings, Spread, Step, Tensors, nothing, size, unit_of
 from rosetta.rope_scaling import RopeScaling
 from rosetta.weight import INTERLEAVED, SPLIT_HALF
 
@@ -30,6 +30,8 @@ class Rotary(Op):
         dimensions, base, scaling: config keys: 2R, the base of the frequencies, what these are divided by; None: by
             nothing.
         last: whether the last dimensions are turned.
+        where: config key of whether any are, in this layer; None: they are. So a layer that turns none has the same
+            stages as one that does, and the two can be compared.
     """
 
     order: int
@@ -37,10 +39,15 @@ class Rotary(Op):
     base: str = "rope.freq_base"
     scaling: str | None = "rope.scaling"
     last: bool = False
+    where: str | None = None
 
     @property
     def keys(self) -> tuple[str, ...]:
-        return (self.dimensions, self.base, *([] if self.scaling is None else [self.scaling]))
+        stated = (self.dimensions, self.base, self.scaling, self.where)
+        return tuple(key for key in stated if key is not None)
+
+    def _turns(self, s: Step) -> bool:
+        return self.where is None or bool(s[self.where])
 
     def tensors(self, c: Settings) -> Tensors:
         if self.scaling is None:
@@ -50,6 +57,8 @@ class Rotary(Op):
 
     def compute(self, s: Step, *inputs: Tensor) -> Tensor:
         [x] = inputs
+        if not self._turns(s):
+            return x
         angles, magnitude = self._angles(s, len(x))
         cos, sin = ((f(angles) * magnitude).to(x)[:, None, :] for f in (torch.cos, torch.sin))  # [T, 1, R]
         first, second = self._halves(s, x.shape[-1])
@@ -82,6 +91,8 @@ class Rotary(Op):
         self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None
     ) -> Spread:
         x, unit = inputs[0].float(), unit_of(rounding)
+        if not self._turns(s):
+            return before or Spread(nothing(x), nothing(x))
         # position × inverse frequency × 2⁻²³: what rounding the angle to float32 turns the pair by.
         turn = torch.zeros(len(x), 1, x.shape[-1])
         angles = 2 * self._angles(s, len(x))[0].float()[:, None, :]  # [T, 1, R]

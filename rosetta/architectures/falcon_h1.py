@@ -1,0 +1,181 @@
+"""Falcon-H1: attention and a Mamba-2 state side by side, their sum and then a network added. A folder keeps a factor of
+nearly every matrix in its config; GGUF has them multiplied into the weights, which is the canonical form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rosetta.architectures.architecture import Architecture, Default
+from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of
+from rosetta.architectures.readings import Reading, Stored, standard_readings
+from rosetta.architectures.recurrent import mamba2, state_readings, state_sizes, time_step_limits
+from rosetta.graph import Stage
+from rosetta.ops.op import Settings
+from rosetta.ops.pointwise import Add
+from rosetta.ops.recurrent import GROUPS, INNER, KERNEL, RANK, STATE
+from rosetta.ops.rotary import SPLIT_HALF, Rotary
+
+SPELLINGS = {
+    KERNEL: ("mamba_d_conv",),
+    STATE: ("mamba_d_state",),
+    GROUPS: ("mamba_n_groups",),
+    RANK: ("mamba_n_heads",),
+    INNER: ("mamba_d_ssm",),
+}
+DEFAULTS = {
+    "mamba_d_conv": 4,
+    "mamba_d_state": 256,
+    "mamba_n_groups": 1,
+    "mamba_n_heads": 128,
+    "mamba_d_ssm": 1024,
+}
+NORM_FIRST = "ssm.norm_before_gate"
+FACTORS = {  # of the config, by stem: of the weights, and of the biases
+    "token_embd": (("embedding_multiplier",), ()),
+    "output": (("lm_head_multiplier",), ()),
+    "attn_q": (("attention_in_multiplier",), ()),
+    "attn_k": (("key_multiplier", "attention_in_multiplier"), ("key_multiplier",)),
+    "attn_v": (("attention_in_multiplier",), ()),
+    "attn_output": (("attention_out_multiplier",),) * 2,
+    "ssm_out": (("ssm_out_multiplier",),) * 2,
+    "ffn_gate": (("mlp_multipliers.0",),) * 2,
+    "ffn_down": (("mlp_multipliers.1",),) * 2,
+}
+
+
+@dataclass(frozen=True)
+class Factors:
+    """An edit that multiplies each row, by one number after another as the converter does.
+
+    Args:
+        of: (last row, numbers), in the order of the rows.
+    """
+
+    of: tuple[tuple[int, tuple[float, ...]], ...]
+
+    def touches(self, start: int, stop: int) -> bool:
+        """All rows."""
+        return True
+
+    def values(self, values: Tensor, start: int) -> Tensor:
+        """Products."""
+        y = values.clone()
+        for rows, numbers in self._pieces(start, len(values)):
+            for number in numbers:
+                y[rows] = y[rows] * number
+        return y
+
+    def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
+        """Likewise, and the rounding of each product."""
+        rounded = self.values(values, start).abs() * 2.0**-24
+        return torch.hypot(self.values(sigma, start).abs(), rounded)
+
+    def _pieces(self, start: int, count: int) -> Sequence[tuple[slice, tuple[float, ...]]]:
+        found, first = [], 0
+        for stop, numbers in self.of:
+            low, high = max(first - start, 0), min(stop - start, count)
+            if low < high:
+                found.append((slice(low, high), numbers))
+            first = stop
+        return found
+
+
+def settings(read: Any) -> None:
+    """Sizes of the state, and the factors, which are of the weights here."""
+    state_sizes(read, SPELLINGS, DEFAULTS)
+    time_step_limits(read, "time_step_limit")
+    normed, first = read.spelled("mamba_rms_norm"), read.spelled("mamba_norm_before_gate")
+    folder = read.container.kind == "huggingface"
+    norm_first = folder and bool(normed and normed.value) and (first is None or bool(first.value))
+    read.by_layer(NORM_FIRST, [norm_first], stated=first.key if norm_first and first is not None else None)
+    for key in ("embedding_scale", "logit_scale"):  # the same factors under their usual names
+        read.raw(key)
+
+
+def factor(metadata: Mapping[str, Any], name: str) -> float:
+    """One of the config's factors, by its key and its place in a list; 1 where the config has none."""
+    key, _, place = name.partition(".")
+    value = metadata.get(key)
+    if place:
+        value = value[int(place)] if isinstance(value, list) and int(place) < len(value) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return 1.0
+    return float(value)
+
+
+def readings(stored: Stored, c: Settings) -> list[Reading] | None:
+    """The weights times their factors. The converter calls one norm by a name without an ending."""
+    if stored.stem == "ffn_norm" and not stored.suffix:
+        return [Reading("ffn_norm.weight")]
+    if not stored.foreign:
+        return _plain(stored, c)
+    name = f"{stored.stem}.{stored.suffix}"
+    if stored.stem == "ssm_in":
+        return [Reading(name, edit=Factors(_of_parts(stored, c)))]
+    found = [Reading(name, edit=_edit(stored, stored.stem))] if stored.stem in FACTORS else None
+    if found and stored.stem == "token_embd" and c["tied_embeddings"]:
+        found.append(Reading("output.weight", edit=_edit(stored, "output")))
+    return found or _plain(stored, c)
+
+
+def _plain(stored: Stored, c: Settings) -> list[Reading] | None:
+    found = state_readings(stored, c, per_head=True) or standard_readings(stored, c)
+    return None if found is None else list(found)
+
+
+def _edit(stored: Stored, stem: str) -> Factors:
+    names = FACTORS[stem][stored.suffix == "bias"]
+    rows = stored.dims[0] if stored.dims else 0
+    return Factors(((rows, tuple(factor(stored.metadata, name) for name in names)),))
+
+
+def _of_parts(stored: Stored, c: Settings) -> tuple[tuple[int, tuple[float, ...]], ...]:
+    """Of the projection into the state: gate, x, B, C and time steps have a factor each."""
+    shared, inner = c[GROUPS] * c[STATE], c[INNER]
+    stops = [inner, 2 * inner, 2 * inner + shared, 2 * inner + 2 * shared, stored.dims[0]]
+    before = () if stored.suffix == "bias" else (factor(stored.metadata, "ssm_in_multiplier"),)
+    own = [factor(stored.metadata, f"ssm_multipliers.{part}") for part in range(len(stops))]
+    return tuple((stop, (*before, number)) for stop, number in zip(stops, own, strict=True))
+
+
+def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
+    """Both mixers read one norm."""
+    x = output_of(n - 1)
+    attending = attention(norm=a.norm_of("attn_norm"), rope=Rotary(SPLIT_HALF), scores=scores_of(c))(x)
+    state = mamba2(c, None, a.epsilon_key, gate_first=not c[NORM_FIRST])("attn_norm")
+    network = feed_forward(norm=a.norm_of("ffn_norm"))("attn_residual")
+    return [
+        *attending,
+        *state,
+        Stage("attn_residual", Add(), (x, attending[-1].name, state[-1].name)),
+        *network,
+        Stage("residual", Add(), ("attn_residual", network[-1].name)),
+    ]
+
+
+FALCON_H1 = Architecture(
+    "falcon-h1",
+    gguf="falcon-h1",
+    classes=("FalconH1ForCausalLM", "falcon_h1"),
+    norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
+    settings=settings,
+    readings=readings,
+    names={"model.layers.{bid}.mamba.dt_bias": "blk.{bid}.ssm_dt.bias"},
+    layer=layer,
+    huggingface={  # transformers, FalconH1Config
+        "block_count": 32,
+        "context_length": 8192,
+        "embedding_length": 4096,
+        "feed_forward_length": 14336,
+        "attention.head_count": 32,
+        "attention.head_count_kv": 8,
+        "vocab_size": 128000,
+        "tied_embeddings": False,
+    },
+)

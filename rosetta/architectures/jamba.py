@@ -1,0 +1,96 @@
+"""Jamba: Mamba layers and some of attention without positions, each before a network or a mixture of experts."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from rosetta.architectures.architecture import Architecture, Default
+from rosetta.architectures.builders import attention, experts, feed_forward, output_of, sequential
+from rosetta.architectures.expert_settings import expert_layers
+from rosetta.architectures.mamba import rank_of_time_steps
+from rosetta.architectures.readings import first_of, standard_readings
+from rosetta.architectures.recurrent import (
+    RECURRENT,
+    mamba,
+    recurrent_without_heads,
+    state_readings,
+    state_sizes,
+)
+from rosetta.graph import Stage
+from rosetta.ops.attention import Scores
+from rosetta.ops.experts import Router
+from rosetta.ops.norm import Norm
+from rosetta.ops.op import Op, Settings
+from rosetta.ops.recurrent import INNER, KERNEL, RANK, STATE
+
+SPELLINGS = {KERNEL: ("mamba_d_conv",), STATE: ("mamba_d_state",), INNER: ("mamba_expand", "hidden_size")}
+DEFAULTS = {"mamba_d_conv": 4, "mamba_d_state": 16, "mamba_expand": 2, "hidden_size": 4096}
+
+
+def settings(read: Any) -> None:
+    """Which layers attend and which have experts: a folder counts them out, a GGUF file shows it by its tensors."""
+    layers, folder = range(read.config["block_count"].value), read.container.kind != "gguf"
+    period, offset = (_number(read, f"attn_layer_{key}", default) for key, default in _PERIODS)
+    recurrent = [n % period != offset for n in layers]
+    recurrent_without_heads(read, recurrent, "attn_layer_period" if folder else None)
+    state_sizes(read, SPELLINGS, DEFAULTS)
+    rank_of_time_steps(read, "mamba_dt_rank")
+    count = read.take("expert_count", "count", Default(apr=16, gguf=0, huggingface=16))
+    read.take("expert_used_count", "count", Default(apr=2, gguf=0, huggingface=2))
+    period, offset = _number(read, "expert_layer_period", 2), _number(read, "expert_layer_offset", 1)
+    sparse = [count > 1 and n % period == offset for n in layers]
+    if not folder:
+        sparse = [f"blk.{n}.ffn_gate_inp.weight" in read.container.tensors for n in layers]
+    expert_layers(read, sparse)
+
+
+_PERIODS = (("period", 8), ("offset", 4))
+
+
+def _number(read: Any, key: str, default: int) -> int:
+    found = read.spelled(key)
+    valid = found is not None and type(found.value) is int and found.value >= (key.endswith("period"))
+    return int(found.value) if valid else default
+
+
+def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
+    """A state or attention, then a network or experts."""
+
+    def inner_norm(stem: str) -> Op:
+        width = {"ssm_dt_norm": RANK}.get(stem, STATE)
+        return Norm(stem, a.epsilon_key, width=(width,), kind="rms", bias=False)
+
+    norm = partial(a.norm_of, "attn_norm")
+    mixer = (
+        mamba(norm(), a.epsilon_key, inner_norm)
+        if c[RECURRENT]
+        else attention(norm=norm(), rope=None, scores=Scores(window=None))
+    )
+    network = feed_forward(norm=a.norm_of("ffn_norm"))
+    if c["expert_layers"]:
+        router = Router(normalised=False)
+        network = experts(norm=a.norm_of("ffn_norm"), router=router, width="feed_forward_length")
+    return sequential(output_of(n - 1), mixer, network)
+
+
+JAMBA = Architecture(
+    "jamba",
+    gguf="jamba",
+    classes=("JambaForCausalLM",),
+    norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
+    rope=None,
+    settings=settings,
+    readings=first_of(state_readings, standard_readings),
+    layer=layer,
+    huggingface={  # transformers, JambaConfig
+        "block_count": 32,
+        "context_length": 262144,
+        "embedding_length": 4096,
+        "feed_forward_length": 14336,
+        "attention.head_count": 32,
+        "attention.head_count_kv": 8,
+        "vocab_size": 65536,
+        "tied_embeddings": False,
+    },
+)

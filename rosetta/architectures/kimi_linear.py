@@ -1,0 +1,176 @@
+"""Kimi Linear: delta attention whose channels forget one by one, and latent attention without rotary; experts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from rosetta.architectures.architecture import Architecture, Default
+from rosetta.architectures.builders import HEADS, HIDDEN, Block, latent_attention, output_of, sequential
+from rosetta.architectures.expert_settings import (
+    expert_groups,
+    expert_settings,
+    latent_settings,
+    leading_dense,
+    of_folder,
+    shared_expert,
+)
+from rosetta.architectures.mixtures import network
+from rosetta.architectures.readings import (
+    Mapped,
+    Reading,
+    Stored,
+    latent_keys_values,
+    minus_exp,
+    standard_readings,
+)
+from rosetta.architectures.recurrent import RECURRENT, RECURRENT_KINDS, recurrent_without_heads, state_sizes
+from rosetta.graph import Stage
+from rosetta.ops.latent import LatentNorm
+from rosetta.ops.linear import Linear
+from rosetta.ops.norm import Norm
+from rosetta.ops.op import Settings
+from rosetta.ops.recurrent import KERNEL, ChannelDelta, Convolution, GatedNorm
+
+WIDTH, LATENT_EPSILON = "kda.head_dim", "attention.latent_norm_epsilon"
+INNER = (HEADS, WIDTH)
+
+
+def settings(read: Any) -> None:
+    """Delta attention, which layers have it, latent attention, experts."""
+    folder, layers = read.container.kind == "huggingface", range(read.config["block_count"].value)
+    kinds = read.spelled("layer_types")
+    full = read.spelled("linear_attn_config.full_attn_layers")
+    recurrent, stated = [not n or n % 4 != 0 for n in layers], None
+    if full is not None:
+        recurrent, stated = [n + 1 not in full.value for n in layers], full.key
+    elif kinds is not None:
+        recurrent, stated = [kind in RECURRENT_KINDS for kind in kinds.value], kinds.key
+    recurrent_without_heads(read, recurrent, stated)
+    for key, spelling, published in (
+        (KERNEL, ("short_conv_kernel_size", "linear_conv_kernel_dim"), 4),
+        (WIDTH, ("head_dim", "linear_head_dim"), 128),
+    ):
+        nested, flat = f"linear_attn_config.{spelling[0]}", spelling[1]
+        name = nested if read.spelled(nested) is not None else flat
+        state_sizes(read, {key: (name,)}, {flat: published})
+    _attention(read, folder)
+    norms = read.config[read.architecture.epsilon_key].value
+    own = Default(apr=1e-6, gguf=norms, huggingface=1e-6)
+    read.take(LATENT_EPSILON, "number", own)
+    read.take("ssm.l2_epsilon", "number", own)
+    _experts(read)
+
+
+def _attention(read: Any, folder: bool) -> None:
+    """Sizes of latent attention; recurrent layers keep their count of no heads."""
+    recurrent = read.config[RECURRENT].value
+    read.count("rope.dimension_count", 64 if folder else None)
+    latent_settings(read, query_rank=None, rank=512, own=128, value=128)
+    length, heads = read.config["attention.key_length"].value, read.config[HEADS].value
+    read.number("attention.scale", 1 / math.sqrt(length), "1/√(key length)")
+    layers = range(read.config["block_count"].value)
+    each = [recurrent[n] if isinstance(recurrent, tuple) else recurrent for n in layers]
+    read.by_layer("attention.head_count_kv", [0 if holds else heads for holds in each], "each head's own")
+
+
+def _experts(read: Any) -> None:
+    expert_settings(
+        read,
+        count=of_folder(256, None),
+        used=of_folder(8, None),
+        width=of_folder(1024, None),
+        gating=of_folder(2, None),
+        normalised=True,
+        scale=of_folder(2.446, 1.0),
+    )
+    expert_groups(read, 1, 1)
+    shared_expert(read, of_folder(1, None), "num_shared_experts", "n_shared_experts")
+    leading_dense(read, of_folder(1, 0), "first_k_dense_replace")
+
+
+def delta_attention(a: Architecture) -> Block:
+    """Queries, keys and values convolved each by itself, the state, a norm and a gate out of a low rank."""
+
+    def block(x: str) -> list[Stage]:
+        stages = [Stage("attn_norm", a.norm_of("attn_norm"), (x,))]
+        for part in "qkv":
+            stages.append(Stage(part, Linear(f"attn_{part}", rows=INNER, columns=HIDDEN), ("attn_norm",)))
+        for part in "qkv":
+            stem = f"ssm_conv1d_{part}"
+            stages.append(Stage(stem, Convolution(stem, channels=INNER, padded=True), (part,)))
+        for part in "fg":  # what is forgotten, and the gate
+            first, second = (f"ssm_{part}_{place}" for place in "ab")
+            stages.append(Stage(first, Linear(first, rows=WIDTH, columns=HIDDEN), ("attn_norm",)))
+            stages.append(Stage(second, Linear(second, rows=INNER, columns=WIDTH), (first,)))
+        stages.append(Stage("ssm_beta", Linear("ssm_beta", rows=HEADS, columns=HIDDEN), ("attn_norm",)))
+        seen = (*(f"ssm_conv1d_{part}" for part in "qkv"), "ssm_f_b", "ssm_beta")
+        closing = GatedNorm("ssm_norm", a.epsilon_key, width=(WIDTH,), channels=INNER, function="sigmoid")
+        return [
+            *stages,
+            Stage("ssm_scan", ChannelDelta(HEADS, WIDTH), seen),
+            Stage("ssm_norm", closing, ("ssm_scan", "ssm_g_b")),
+            Stage("attn_out", Linear("attn_output", rows=HIDDEN, columns=INNER), ("ssm_norm",)),
+        ]
+
+    return block
+
+
+def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
+    """Delta attention or latent attention, then experts, or a dense network in the first layers."""
+    mixer = delta_attention(a)
+    if not c[RECURRENT]:
+        mixer = latent_attention(
+            norm=a.norm_of("attn_norm"),
+            rope=None,
+            latent_norm=_latent_norm,
+            low_rank_queries=c["attention.q_lora_rank"] > 0,
+        )
+    return sequential(output_of(n - 1), mixer, network(a, c, norm=a.norm_of("ffn_norm")))
+
+
+def _latent_norm(stem: str) -> Norm:
+    rank = "attention.q_lora_rank" if stem == "attn_q_a_norm" else "attention.kv_lora_rank"
+    return LatentNorm(stem, LATENT_EPSILON, width=(rank,), kind="rms", bias=False)
+
+
+def readings(stored: Stored, c: Settings) -> list[Reading] | None:
+    """A folder has the logarithm of A; other dims of one are written here and there."""
+    if stored.stem == "ssm_a":
+        edit = Mapped(minus_exp) if stored.foreign else None
+        return [Reading("ssm_a", dims=(math.prod(stored.dims), 1), edit=edit)]
+    if stored.stem.startswith("ssm_conv1d_") and stored.dims:
+        taps = stored.dims[-1]
+        return [Reading(f"{stored.stem}.weight", dims=(math.prod(stored.dims[:-1]), 1, taps))]
+    found = latent_keys_values(stored, c) or standard_readings(stored, c)
+    return None if found is None else list(found)
+
+
+MOE = "model.layers.{bid}.block_sparse_moe"
+KIMI_LINEAR = Architecture(
+    "kimi-linear",
+    gguf="kimi-linear",
+    classes=("KimiLinearForCausalLM", "KimiLinearModel", "kimi_linear"),
+    norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
+    rope=None,
+    settings=settings,
+    readings=readings,
+    names={
+        "model.layers.{bid}.self_attn.dt_bias": "blk.{bid}.ssm_dt.bias",
+        f"{MOE}.gate.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
+        f"{MOE}.gate_proj": "blk.{bid}.ffn_gate",  # so transformers 5 calls the dense network
+        f"{MOE}.up_proj": "blk.{bid}.ffn_up",
+        f"{MOE}.down_proj": "blk.{bid}.ffn_down",
+    },
+    layer=layer,
+    huggingface={  # transformers, KimiLinearConfig
+        "block_count": 27,
+        "context_length": 1048576,
+        "embedding_length": 2304,
+        "feed_forward_length": 9216,
+        "attention.head_count": 32,
+        "attention.head_count_kv": 32,
+        "vocab_size": 163840,
+        "tied_embeddings": False,
+    },
+)

@@ -1,0 +1,236 @@
+"""Nemotron-H: each layer is one block: a Mamba-2 state, attention without positions, a network, or experts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from rosetta.architectures.architecture import Architecture, Default
+from rosetta.architectures.builders import (
+    HIDDEN,
+    Block,
+    attention,
+    experts,
+    feed_forward,
+    output_of,
+    shared_expert,
+    single,
+)
+from rosetta.architectures.expert_settings import expert_groups, expert_layers, expert_settings
+from rosetta.architectures.readings import Reading, Stored, standard_readings
+from rosetta.architectures.recurrent import (
+    RECURRENT,
+    layer_kinds,
+    mamba2,
+    rms_epsilon,
+    state_readings,
+    state_sizes,
+    time_step_limits,
+    without_prediction_layers,
+)
+from rosetta.graph import Stage
+from rosetta.ops.attention import Scores
+from rosetta.ops.experts import SIGMOID, ExpertLinear, ExpertSum, Router
+from rosetta.ops.linear import Linear
+from rosetta.ops.op import Op, Settings
+from rosetta.ops.pointwise import Activation, Add
+from rosetta.ops.recurrent import GROUPS, INNER, KERNEL, RANK, STATE
+from rosetta.weight import SPLIT_HALF, RowOrder
+
+FFN, KV_HEADS, WIDTH = "feed_forward_length", "attention.head_count_kv", "expert_feed_forward_length"
+LATENT, SHARED = "moe_latent_size", "expert_shared_feed_forward_length"
+LETTERS = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
+NETWORKS = ("mlp", "moe")
+SPELLINGS = {
+    KERNEL: ("conv_kernel",),
+    STATE: ("ssm_state_size",),
+    GROUPS: ("n_groups",),
+    RANK: ("mamba_num_heads",),
+    INNER: ("mamba_head_dim", "mamba_num_heads"),
+}
+DEFAULTS = {
+    "conv_kernel": 4,
+    "ssm_state_size": 128,
+    "n_groups": 8,
+    "mamba_num_heads": 128,
+    "mamba_head_dim": 64,
+}
+
+
+def settings(read: Any) -> None:
+    """What each layer is."""
+    if read.container.kind == "huggingface":
+        _kinds(read)
+    without_prediction_layers(read)
+    rms_epsilon(read)
+    for key in ("rope.dimension_count", "rope.scaling.finetuned"):  # which the converter states all the same
+        read.raw(key)
+    if read.container.kind == "gguf":
+        of_gguf(read)
+    state_sizes(read, SPELLINGS, DEFAULTS)
+    time_step_limits(read, "time_step_limit", "mamba_dt_limit")
+
+
+def _kinds(read: Any) -> None:
+    """A folder's list of layers, or its pattern of letters."""
+    pattern, named = read.spelled("hybrid_override_pattern"), read.spelled("layers_block_type", "layer_types")
+    if isinstance(pattern and pattern.value, str):
+        kinds, stated = [LETTERS.get(letter, letter) for letter in pattern.value], pattern.key
+    elif named is not None and isinstance(named.value, list):
+        kinds, stated = [str(kind) for kind in named.value], named.key
+    else:
+        kinds, stated = layer_kinds(read, ["mamba", "moe", "attention", "mlp"])
+    read.by_layer("block_count", [len(kinds)], stated=stated)
+    width, sparse = read.config[FFN], read.spelled("moe_intermediate_size")
+    widths = {"mlp": width.value, "moe": 7688 if sparse is None else sparse.value}
+    read.by_layer(FFN, [widths.get(kind, 0) for kind in kinds], stated=width.key or stated)
+    heads = read.config[KV_HEADS]
+    attending = [kind in ("attention", "full_attention") for kind in kinds]
+    read.by_layer(KV_HEADS, [heads.value if attends else 0 for attends in attending], stated=heads.key)
+    recurrent = [kind in ("mamba", "linear_attention") for kind in kinds]
+    read.by_layer(RECURRENT, recurrent, stated=stated)
+    expert_layers(read, [kind == "moe" for kind in kinds])
+
+
+def of_gguf(read: Any) -> None:
+    """A GGUF file's layers: recurrent is what has neither heads of keys nor a network."""
+    read.raw(RECURRENT)
+    layers, recurrent = range(read.config["block_count"].value), []
+    networks = [_of(read.config[FFN].value, n) for n in layers]
+    recurrent = [not networks[n] and not _of(read.config[KV_HEADS].value, n) for n in layers]
+    read.by_layer(RECURRENT, recurrent, stated=read.config[KV_HEADS].key)
+    sparse = read.architecture.gguf == "nemotron_h_moe"
+    expert_layers(read, [sparse and bool(width) for width in networks])
+
+
+def _of(value: Any, layer: int) -> Any:
+    return value[layer] if isinstance(value, tuple) else value
+
+
+def mixture_settings(read: Any) -> None:
+    """Experts, and the size of what they read where that is a projection."""
+    settings(read)
+    expert_settings(
+        read,
+        count=Default(apr=None, gguf=None, huggingface=8),
+        used=Default(apr=None, gguf=None, huggingface=2),
+        width=Default(apr=None, gguf=None, huggingface=7688),
+        gating=SIGMOID,
+        normalised=Default(apr=True, gguf=False, huggingface=True),
+        scale=1.0,
+    )
+    expert_groups(read, 1, 1)
+    read.raw("expert_shared_count")
+    read.take(
+        SHARED,
+        "count",
+        Default(apr=None, gguf=None, huggingface=7688),
+        ("moe_shared_expert_intermediate_size",),
+    )
+    read.take(LATENT, "count", 0, ("moe_latent_size",))
+
+
+def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
+    """One block."""
+    norm = a.norm_of("attn_norm")
+    if c[RECURRENT]:
+        block = mamba2(c, norm, a.epsilon_key)
+    elif c["expert_layers"]:
+        block = _normed(norm, _mixture(c))
+    elif c[FFN]:
+        block = _normed(norm, feed_forward(norm=None, gated=False))
+    else:
+        block = attention(norm=norm, rope=None, scores=Scores(window=None))
+    return single(output_of(n - 1), block)
+
+
+def _normed(norm: Op, block: Block) -> Block:
+    """The block behind the one norm that a layer of any kind has."""
+    return lambda x: [Stage("attn_norm", norm, (x,)), *block("attn_norm")]
+
+
+def _mixture(c: Settings) -> Block:
+    router = Router(
+        gating="expert_gating_func",
+        normalised="expert_weights_norm",
+        scale="expert_weights_scale",
+        selection_bias="exp_probs_b",
+        groups="expert_group_count",
+        groups_used="expert_group_used_count",
+        group_best="expert_group_best",
+    )
+    if not c[LATENT]:
+        return experts(norm=None, router=router, gated=False, shared=SHARED)
+
+    def block(x: str) -> list[Stage]:
+        up = ExpertLinear("ffn_up_exps", router, rows=WIDTH, columns=LATENT)
+        down = ExpertSum("ffn_down_exps", router, rows=LATENT, columns=WIDTH)
+        return [
+            Stage("ffn_router", router, (x,)),
+            Stage("ffn_latent_down", Linear("ffn_latent_down", rows=LATENT, columns=HIDDEN), (x,)),
+            Stage("ffn_up", up, ("ffn_latent_down", "ffn_router")),
+            Stage("ffn_act", Activation(), ("ffn_up",)),
+            Stage("ffn_experts", down, ("ffn_act", "ffn_router")),
+            Stage("ffn_latent_up", Linear("ffn_latent_up", rows=HIDDEN, columns=LATENT), ("ffn_experts",)),
+            *shared_expert(x, SHARED, False, None, False),
+            Stage("ffn_out", Add(), ("ffn_latent_up", "ffn_shared")),
+        ]
+
+    return block
+
+
+def readings(stored: Stored, c: Settings) -> list[Reading] | None:
+    """Those of Mamba-2; the converter turns the rows of q and k, though nothing rotates them."""
+    if stored.foreign and stored.stem in ("attn_q", "attn_k"):
+        key = c["attention.key_length"]
+        return [Reading(f"{stored.stem}.{stored.suffix}", order=RowOrder(key, key, SPLIT_HALF))]
+    found = state_readings(stored, c, per_head=True) or standard_readings(stored, c)
+    return None if found is None else list(found)
+
+
+def _with_experts(metadata: Mapping[str, Any]) -> Architecture | None:
+    """The mixture, where a folder's list of layers has one: both go by one name there."""
+    pattern = metadata.get("hybrid_override_pattern")
+    kinds = pattern if isinstance(pattern, str) else metadata.get("layers_block_type") or ()
+    return NEMOTRON_H_MOE if "E" in kinds or "moe" in kinds else None
+
+
+NEMOTRON_H = Architecture(
+    "nemotron_h",
+    gguf="nemotron_h",
+    classes=("NemotronHForCausalLM",),
+    norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
+    activation="relu_squared",
+    gated=False,
+    rope=None,
+    settings=settings,
+    readings=readings,
+    variant=_with_experts,
+    names={
+        "backbone.layers.{bid}.mixer.dt_bias": "blk.{bid}.ssm_dt.bias",
+        "backbone.layers.{bid}.mixer.gate.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
+        "backbone.layers.{bid}.mixer.experts.up_proj": "blk.{bid}.ffn_up_exps",
+        "backbone.layers.{bid}.mixer.experts.down_proj": "blk.{bid}.ffn_down_exps",
+    },
+    layer=layer,
+    huggingface={  # transformers, NemotronHConfig
+        "block_count": 4,
+        "context_length": 4096,
+        "embedding_length": 4096,
+        "feed_forward_length": 21504,
+        "attention.head_count": 32,
+        "attention.head_count_kv": 8,
+        "attention.key_length": 128,
+        "vocab_size": 131072,
+        "tied_embeddings": False,
+    },
+)
+NEMOTRON_H_MOE = replace(
+    NEMOTRON_H,
+    name="nemotron_h_moe",
+    gguf="nemotron_h_moe",
+    classes=(),
+    settings=mixture_settings,
+    variant=lambda metadata: None,
+)
