@@ -468,3 +468,10 @@ def test_colours_change_no_character() -> None:
         text = render(state, View(2))
         assert coloured(text).plain == text
         assert coloured(text).spans
+
+
+def test_two_architectures_are_said_before_what_follows_from_them() -> None:
+    report = reports.dims_swapped(right=reports.side("gguf", architecture="llama"))
+    assert render(report, View(-1)) == (
+        "FAILED: qwen2 and llama are different architectures: layout mismatch at Layer 0 k\n"
+    )
