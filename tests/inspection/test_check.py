@@ -31,6 +31,7 @@ def trained() -> Path:
     return path
 
 
+@pytest.mark.timeout(400)  # it reads and runs 135 M weights three times
 def test_a_trained_model_is_right(trained: Path) -> None:
     found = check(trained)
     assert (found.verdict, found.findings) == ("right", [])
