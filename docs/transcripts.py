@@ -44,6 +44,7 @@ def _output(command: str, folder: Path) -> str:
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "PYTHONPATH": str(ROOT),
         "NO_COLOR": "1",
+        "LC_ALL": "C.UTF-8",  # marks are ASCII where LANG=C asks for it
         "COLUMNS": "110",
     }
     done = subprocess.run(

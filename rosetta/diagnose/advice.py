@@ -16,7 +16,7 @@ NO_KEY = {"gguf": frozenset({"norm_type", "rope.type"})}
 def config_file(container: Container) -> str:
     """The file that states a container's settings, as a person is told of it."""
     if container.kind == "huggingface":
-        return str(container.path / "config.json")
+        return f"{container.path}/config.json"
     return f"the {container.label} file {container.path}"
 
 

@@ -138,7 +138,8 @@ def deciding_ratio(fault: Fault) -> float | None:
 def _finding(fault: Fault, trial: Trial, proposal: Proposal) -> Finding:
     local, before = trial.outcome.local, deciding_ratio(fault)
     after = 0.0 if local is None else local.worst_ratio
-    dropped = before is None or after <= REAL_DROP * before
+    agree = bool(fault.outcome.differing) and not trial.outcome.differing  # weights that differed by a block
+    dropped = agree or before is None or after <= REAL_DROP * before
     return Finding(
         kind=proposal.kind,
         side=fault.side(proposal.role),

@@ -312,7 +312,7 @@ def _judge_continuation(part: Part, prompt: str, said: Sequence[int], checker: _
 
 def _repeats(said: Sequence[int]) -> bool:
     """Whether tokens go round in a circle."""
-    if len(said) < CONTINUED:
+    if len(said) < max(CONTINUED, 2 * LARGEST_CYCLE):
         return False
     again = max(
         sum(a == b for a, b in zip(said, said[cycle:], strict=False)) / (len(said) - cycle)

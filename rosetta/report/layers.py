@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rosetta.report.causes import Cause
 from rosetta.report.stages import StageWriter
-from rosetta.report.words import counted, of_size, ratio_over_noise, worst_against_noise, worst_for_its_size
+from rosetta.report.words import counted, times, worst_against_noise, worst_for_its_size
 
 if TYPE_CHECKING:
     from rosetta.compare.results import StageDiff
@@ -87,7 +87,7 @@ def _in_full(writer: StageWriter, layer: Layer, at: At) -> Iterator[str]:
     if others:
         compared = [stage for stage in others if stage.status != "skipped"]
         if compared:
-            yield f"  {counted(len(compared), 'other stage')}: {_sum(compared, one=True)}"
+            yield f"  {counted(len(compared), 'other stage')}: {_sum(compared, one=True, again=True)}"
     yield from _skipped(layer.stages)
 
 
@@ -119,22 +119,29 @@ def _alike(run: Sequence[Layer]) -> bool:
     return all(stage.status in ("ok", "skipped") for layer in run for stage in layer.stages)
 
 
-def _sum(stages: Sequence[StageDiff], *, one: bool) -> str:
-    """Several stages in one line: how bad the worst is, what is largest for its size, what against its noise."""
+def _sum(stages: Sequence[StageDiff], *, one: bool, again: bool = False) -> str:
+    """Several stages in one line: how bad the worst is, what is largest for its size, what against its noise.
+
+    Args:
+        stages: that were compared.
+        one: whether they are of one layer, so that none needs its number; else marks stand in a column.
+        again: whether their number is said already.
+    """
     status = max((stage.status for stage in stages), key=GRAVITY.index)
     faulty = list(dict.fromkeys(stage.op for stage in stages if stage.status == "faulty"))
     mark = f"{MARKS[status]} in {', '.join(faulty)};" if faulty else MARKS[status]
     measured = [stage for stage in stages if stage.max_diff is not None]
     if measured and all(stage.max_diff == 0 for stage in measured) and len(measured) == len(stages):
-        return f"{mark:<9} {counted(len(stages), 'stage')}, every difference exactly 0"
+        many = "" if again else f"{counted(len(stages), 'stage')}, "
+        return f"{mark if one else f'{mark:<9}'} {many}every difference exactly 0"
     parts = []
     if (largest := worst_for_its_size(stages)) is not None:
-        parts.append(f"max_diff {of_size(largest.rel)} ({_where(largest, one)})")
+        parts.append(f"diff/size {times(largest.rel)} ({_where(largest, one)})")
     if (worst := worst_against_noise(stages)) is not None and worst.local is not None:
-        parts.append(f"local {ratio_over_noise(worst.local.worst_ratio)} ({_where(worst, one)})")
+        parts.append(f"local/noise {times(worst.local.worst_ratio)} ({_where(worst, one)})")
     if len(measured) < len(stages):
         parts.append(f"{counted(len(stages) - len(measured), 'stage')} not comparable")
-    return f"{mark:<9} {', '.join(parts)}"
+    return f"{mark if one else f'{mark:<9}'} {', '.join(parts)}"
 
 
 def _where(stage: StageDiff, one: bool) -> str:

@@ -230,7 +230,12 @@ def _rounded(value: float) -> float:
 
 def report_schema() -> str:
     """The JSON Schema (2020-12) of a report, as text: deterministic, with a final line break."""
-    schema = Report.model_json_schema(mode="serialization")
+    return schema_text(Report)
+
+
+def schema_text(model: type[Result]) -> str:
+    """The JSON Schema (2020-12) of a result that is written as a document of its own."""
+    schema = model.model_json_schema(mode="serialization")
     for definition in (schema, *schema["$defs"].values()):
         definition.pop("additionalProperties", None)  # a later 1.x may add fields, and stays valid
     return json.dumps({"$schema": SCHEMA_DIALECT, **schema}, indent=2, ensure_ascii=False) + "\n"

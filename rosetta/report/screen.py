@@ -38,7 +38,7 @@ def _cut(line: str, width: int) -> list[str]:
     indent = line[: len(line) - len(line.lstrip())]
     deeper = indent + "  " if len(indent) + 2 <= width // 3 else indent[: width // 3]
     parts, current = [], indent
-    for space, word in re.findall(r"(\s*)(\S+)", line[len(indent) :]):
+    for space, word in re.findall(r"(\s*)((?:[✗~→] )?\S+)", line[len(indent) :]):
         lead = space if current.strip() else ""
         if len(current) + len(lead) + len(word) <= width:
             current += lead + word

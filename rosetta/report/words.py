@@ -88,7 +88,7 @@ def times(value: float | None) -> str:
 def of_size(rel: float | None) -> str:
     """A difference beside the size of its stage's values: `0.041 of its size`, `4.7 times its size`."""
     if rel is None or math.isinf(rel):
-        return "where the reference is 0" if rel is not None else "of unknown size"
+        return "beside zeros" if rel is not None else "of unknown size"
     return f"{rel:.2g} times its size" if rel > 1 else f"{rel:.2g} of its size"
 
 

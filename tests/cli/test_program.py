@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from rosetta import __version__
@@ -150,6 +151,15 @@ def test_schema_prints_the_schema_and_nothing_else(rosetta: Run) -> None:
     result = rosetta("schema")
     assert (result.code, result.out, result.err) == (0, report_schema(), "")
     assert json.loads(result.out)["title"] == "Report"
+
+
+@pytest.mark.parametrize(
+    ("name", "title"), [("check", "Check"), ("inspect", "Inspection"), ("report", "Report")]
+)
+def test_other_results_have_a_schema_too(rosetta: Run, name: str, title: str) -> None:
+    schema = json.loads(rosetta("schema", name).out)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema["title"] == title
 
 
 def test_help_imports_nothing_that_computes() -> None:

@@ -204,6 +204,18 @@ def test_a_terminal_sees_progress_and_the_log_above_it(screen: Screen) -> None:
     assert "[APR-LOAD] blk.{0..2}.attn_q.weight" in screen.getvalue()
 
 
+def test_work_that_takes_long_is_said_where_nobody_watches_a_bar(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Terminal() as listener:
+        listener.working("layer 1", 1, 4)
+        assert capsys.readouterr().err == "", "nothing takes long yet"
+        monkeypatch.setattr(terminal, "HEARTBEAT", 0.0)
+        listener._started -= 30
+        listener.working("layer 3", 3, 4)
+    assert capsys.readouterr().err == "[ROSETTA] layer 3 of 4: 30 s so far, about 10 s left\n"
+
+
 def test_names_in_a_file_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with Terminal() as listener:
         listener.loaded("APR", [LoadedTensor("a\x1b[2Jb\nc", "x", "F16", (4,))])

@@ -139,3 +139,11 @@ def test_samples_are_clean_pairs(samples: Path, name: str, left: str, right: str
     assert (report.findings, report.refuted) == ([], [])
     assert report.tokens.match
     assert [row.key for row in report.config if row.status == "differs"] == []
+
+
+def test_a_prompt_beyond_the_context_is_noted(tmp_path: Path) -> None:
+    left, right = pair(tmp_path, "llama", "gguf:F16", "gguf:F16", faults.config_set("context_length", 3))
+    notes = compare_operands(str(left), str(right), Options(tokens=(1, 2, 3, 4))).notes
+    assert [note for note in notes if "the prompt has 4 tokens, and the config a context of 3" in note]
+    notes = compare_operands(str(left), str(right), Options(tokens=(1, 2, 3))).notes
+    assert not [note for note in notes if "a context of" in note]

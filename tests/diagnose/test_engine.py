@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from fixtures import faults
+from fixtures import faults, reports
 from fixtures.comparing import compared, faulty, tiny
 from rosetta.compare.outcome import Outcome
+from rosetta.diagnose.engine import _finding
 from rosetta.diagnose.hypotheses import all_hypotheses
+from rosetta.diagnose.hypothesis import Proposal, Repair
 
 LLAMA = tiny("llama", tied=False)
 
@@ -101,3 +104,35 @@ def test_same_fault_on_both_sides_is_no_difference(tmp_path: Path) -> None:
         tmp_path, LLAMA, "apr:F16", "gguf:F16", faults.scaled("blk.0.ffn_up.weight", 2.0), "both"
     )
     assert (report.verdict, report.findings) == ("match", [])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "differing", "status"),
+    [
+        (1.02, 0.99, (), "suspected"),  # across the limit, and by nothing
+        (172.0, 0.65, (), "confirmed"),
+        (1.3, 0.8, (), "confirmed"),
+        (0.6, 0.59, ("blk.0.attn_q.weight",), "confirmed"),  # a block gave it away, and agrees now
+    ],
+)
+def test_nothing_is_confirmed_without_a_real_drop_of_the_figure_that_decided(
+    before: float, after: float, differing: tuple[str, ...], status: str
+) -> None:
+    def outcome(ratio: float, names: tuple[str, ...]) -> Any:
+        local = reports.local(0.01, 0.02).model_copy(update={"worst_ratio": ratio})
+        return SimpleNamespace(local=local, differing=names)
+
+    block = SimpleNamespace(worst_ratio=5.0)
+    fault: Any = SimpleNamespace(
+        outcome=outcome(before, differing), layer=0, stage="layers.0.q",
+        side=lambda role: "left", pair=SimpleNamespace(weight_pair=lambda name: block),
+    )  # fmt: skip
+    trial: Any = SimpleNamespace(outcome=outcome(after, ()))
+    proposal = Proposal(
+        "config.norm_epsilon", "subject", Repair(), "epsilon is wrong", "write it", key="epsilon"
+    )
+    found = _finding(fault, trial, proposal)
+    assert found.status == status
+    assert found.evidence is not None
+    assert found.evidence.ratio_before == (5.0 if differing else before)
+    assert found.evidence.ratio_after == after

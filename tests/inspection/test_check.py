@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from fixtures import build
@@ -15,6 +16,7 @@ from rosetta.inspection import check as module
 from rosetta.inspection.check import check
 from rosetta.inspection.check_text import render
 from rosetta.inspection.through_llamacpp import is_installed, through_llamacpp
+from rosetta.report.report import schema_text
 
 TINY = "llama"
 
@@ -29,6 +31,7 @@ def trained() -> Path:
     return path
 
 
+@pytest.mark.timeout(400)  # it reads and runs 135 M weights three times
 def test_a_trained_model_is_right(trained: Path) -> None:
     found = check(trained)
     assert (found.verdict, found.findings) == ("right", [])
@@ -108,6 +111,7 @@ def test_the_command_prints_and_exits_by_the_verdict(
     assert cli.run(["check", str(path), "--json", str(tmp_path / "check.json")]) == 1
     out = capsys.readouterr().out
     report = json.loads((tmp_path / "check.json").read_text("utf-8"))
+    jsonschema.Draft202012Validator(json.loads(schema_text(module.Check))).validate(report)
     assert report["verdict"] == "wrong"
     assert "  values of every tensor ✗\n" in out
     assert out.splitlines()[-1].startswith("WRONG: blk.1.attn_k.weight: all its")

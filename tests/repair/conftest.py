@@ -36,7 +36,10 @@ Repair = Callable[..., Run]
 
 @pytest.fixture
 def repair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Repair:
-    """`repair(left, right, "--reference", "left")`: inputs are checked to be untouched, leftovers to be none."""
+    """`repair(left, right, "--reference", "left")`: inputs are checked to be untouched, leftovers to be none.
+
+    `--allow-copy` is given unless `--no-copy` is.
+    """
 
     def run(left: Path, right: Path, *options: str, fixed: Path | None = None) -> Run:
         target = fixed or tmp_path / f"fixed{left.suffix}"
@@ -44,7 +47,11 @@ def repair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Repair:
         beside = set(target.parent.iterdir()) if target.parent.is_dir() else set()
         capsys.readouterr()
         prompt = () if {"--prompt", "--tokens"} & set(options) else ("--prompt", PROMPT)
-        code = cli.run(["repair", str(left), str(right), "-o", str(target), *prompt, *options])
+        copy = (
+            () if "--no-copy" in options else ("--allow-copy",)
+        )  # one tensor is a tenth of a model so small
+        given = [option for option in options if option != "--no-copy"]
+        code = cli.run(["repair", str(left), str(right), "-o", str(target), *prompt, *copy, *given])
         captured = capsys.readouterr()
         assert (digest(left), digest(right)) == before, "an input was touched"
         if target.parent.is_dir():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 
 from fixtures import Llama3Scaling, ModelSpec, build, faults, model_spec, pair
@@ -292,3 +294,28 @@ def test_padding_behind_the_vocabulary_is_kept(tmp_path: Path, repair: Repair) -
     assert after[:2] == before[:2]
     assert after[2][rows:] == before[2][rows:]
     assert after[2][:rows] == tensors(believed)["token_embd.weight"][2]
+
+
+def test_a_repair_that_would_be_a_copy_is_refused_with_its_share(repair: Repair, tmp_path: Path) -> None:
+    wrong = [faults.zeroed(f"blk.{n}.ffn_{part}.weight") for n in range(2) for part in ("up", "gate", "down")]
+    left, right = pair(tmp_path, "llama", "gguf:F16", "gguf:F16", wrong)
+    done = repair(left, right, "--no-copy")
+    assert done.code == 2
+    assert not done.fixed.exists()
+    share = re.search(
+        r"(\d+)% of the tensors' bytes would come from .*: that is a copy of it, not a repair", done.err
+    )
+    assert share is not None
+    reader = gguf.GGUFReader(left)
+    zero = sum(
+        int(t.n_bytes)
+        for t in reader.tensors
+        if t.name.split(".")[2:3] and "ffn_" in t.name and "norm" not in t.name
+    )
+    assert int(share[1]) == round(100 * zero / sum(int(t.n_bytes) for t in reader.tensors))
+    assert repair(left, right).code == 0
+
+
+def test_a_repair_of_little_needs_no_permission(repair: Repair, tmp_path: Path) -> None:
+    left, right = pair(tmp_path, "llama", "gguf:F16", "gguf:F16", faults.transposed("blk.0.attn_q.weight"))
+    assert repair(left, right, "--no-copy").code == 0

@@ -43,3 +43,12 @@ def test_a_word_longer_than_a_line_breaks_behind_its_punctuation(width: int) -> 
     assert "".join(line.strip() for line in lines).replace(" ", "") == f"[ROSETTA]LoadingHF:{path}(qwen2)"
     for line in lines[:-1]:
         assert line[-1] in "/.-:_]" or " " not in line.strip() or line.split()[-1] in ("HF:", "Loading")
+
+
+def test_a_mark_stays_with_its_word() -> None:
+    for width in range(20, 60):
+        text = wrapped(
+            "  k  max_diff=2.50e-01 (0.25 of its size), mean_diff=6.25e-02 ✗ DIVERGENCE! and ~ drift\n", width
+        )
+        assert "✗ DIVERGENCE!" in text
+        assert "~ drift" in text
