@@ -459,7 +459,7 @@ FEATURES = (  # which not every architecture has
     ConfigKey("ssm.time_step_max", "number", TIME_STEPS),
     ConfigKey("ssm.dt_b_c_rms", "flag", NORM_TYPE, Shows.ANYWHERE),
     ConfigKey("ssm.dt_b_c_epsilon", "number", NORM_EPSILON, published=EPSILONS),
-    ConfigKey("rope.scaling.finetuned", "flag", WINDOW_PATTERN, Shows.ANYWHERE, Prompt.TWO_TOKENS),
+    ConfigKey("rope.scaling.finetuned", "flag", LAYER_PATTERN, Shows.ANYWHERE, Prompt.TWO_TOKENS),
     ConfigKey("moe_latent_size", "count", FEED_FORWARD_LENGTH, Shows.ANYWHERE, latent=False),
     ConfigKey("ssm.norm_before_gate", "flag", NORM_TYPE, Shows.ANYWHERE),
     ConfigKey("kda.head_dim", "count", STATE_SIZE, Shows.ANYWHERE),

@@ -21,6 +21,14 @@ from rosetta.architectures.builders import (
     scores_of,
     windowed_rope,
 )
+from rosetta.architectures.per_layer import (
+    PROJECTION_SCALE,
+    ROWS_SCALE,
+    SUM_SCALE,
+    WIDTH,
+    per_layer_block,
+    per_layer_embedding,
+)
 from rosetta.architectures.readings import Reading, Stored, experts, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.altup import (
@@ -39,14 +47,6 @@ from rosetta.ops.factors import Factors
 from rosetta.ops.linear import Linear
 from rosetta.ops.norm import Norm
 from rosetta.ops.op import Op, Settings, chain
-from rosetta.ops.per_layer import (
-    PROJECTION_SCALE,
-    ROWS_SCALE,
-    SUM_SCALE,
-    WIDTH,
-    per_layer_block,
-    per_layer_embedding,
-)
 from rosetta.ops.pointwise import Add, Scale, Softcap
 from rosetta.ops.rotary import SPLIT_HALF
 
@@ -112,7 +112,8 @@ def _above_mean(share: float) -> float:
     """The quantile of a normal distribution, in float32's arithmetic as transformers has it; 0 where all stay open."""
     if not 0 < share < 1:
         return 0.0
-    return float(torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor(share)))
+    quantile: torch.Tensor = torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor(share))  # type: ignore[no-untyped-call]
+    return float(quantile)
 
 
 def routed(a: Architecture, *first: Op) -> Op:

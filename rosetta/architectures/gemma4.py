@@ -21,14 +21,7 @@ from rosetta.architectures.builders import (
     scores_of,
     slides,
 )
-from rosetta.architectures.readings import Reading, Stored, experts, standard_readings
-from rosetta.graph import Stage
-from rosetta.ops.experts import ExpertLinear, ExpertSum, Router
-from rosetta.ops.factors import Factors
-from rosetta.ops.linear import Linear
-from rosetta.ops.norm import Norm
-from rosetta.ops.op import Op, Settings, chain
-from rosetta.ops.per_layer import (
+from rosetta.architectures.per_layer import (
     PROJECTION_SCALE,
     ROWS_SCALE,
     SUM_SCALE,
@@ -36,6 +29,13 @@ from rosetta.ops.per_layer import (
     per_layer_block,
     per_layer_embedding,
 )
+from rosetta.architectures.readings import Reading, Stored, experts, standard_readings
+from rosetta.graph import Stage
+from rosetta.ops.experts import ExpertLinear, ExpertSum, Router
+from rosetta.ops.factors import Factors
+from rosetta.ops.linear import Linear
+from rosetta.ops.norm import Norm
+from rosetta.ops.op import Op, Settings, chain
 from rosetta.ops.pointwise import Activation, Add, Scale, Softcap
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
 from rosetta.rope_scaling import scaling_from_parameters

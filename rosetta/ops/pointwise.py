@@ -239,3 +239,24 @@ class Activation(Op):
         size = y.float().abs()
         least = math.sqrt(sum_of_squares(y) / y.numel()) * 0.1 if y.numel() else 0.0
         return Spread(nothing(y), ACTIVATION_UNITS * unit_of(rounding) * size.maximum(size.new_tensor(least)))
+
+
+@dataclass(frozen=True)
+class LayerGate(Activation):
+    """act(g) times a layer's part of the embeddings that each layer has one of: [T, P] and [T, L, P] -> [T, P].
+
+    Args:
+        layer: which one it is.
+    """
+
+    layer: int = 0
+
+    def compute(self, s: Step, *inputs: Tensor) -> Tensor:
+        gate, table = inputs
+        return super().compute(s, gate, table[:, self.layer])
+
+    def spread(
+        self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None
+    ) -> Spread:
+        gate, table = inputs
+        return super().spread(s, rounding, y, gate, table[:, self.layer], before=before)

@@ -5,16 +5,12 @@ Letters: T = tokens, L = layers, P = width of a layer's part, H = embedding leng
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from torch import Tensor
-
 from rosetta.graph import TOKENS, Stage
 from rosetta.ops.linear import Linear
 from rosetta.ops.lookup import Embedding
 from rosetta.ops.norm import Norm
-from rosetta.ops.op import Rounding, Spread, Step, chain
-from rosetta.ops.pointwise import Activation, Add, Heads, Scale
+from rosetta.ops.op import chain
+from rosetta.ops.pointwise import Add, Heads, LayerGate, Scale
 
 WIDTH, LAYERS, HIDDEN = "embedding_length_per_layer_input", "block_count", "embedding_length"
 ROWS_SCALE, PROJECTION_SCALE, SUM_SCALE = (
@@ -49,27 +45,6 @@ def per_layer_embedding(x: str, epsilon: str, vocabulary: str = "per_layer_vocab
             ("per_layer_model_proj", "per_layer_token_embd"),
         ),
     ]
-
-
-@dataclass(frozen=True)
-class LayerGate(Activation):
-    """act(g) times the layer's part of the embeddings: [T, P] and [T, L, P] -> [T, P].
-
-    Args:
-        layer: which one it is.
-    """
-
-    layer: int = 0
-
-    def compute(self, s: Step, *inputs: Tensor) -> Tensor:
-        gate, table = inputs
-        return super().compute(s, gate, table[:, self.layer])
-
-    def spread(
-        self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None
-    ) -> Spread:
-        gate, table = inputs
-        return super().spread(s, rounding, y, gate, table[:, self.layer], before=before)
 
 
 def per_layer_block(x: str, n: int, norm: Norm) -> list[Stage]:
