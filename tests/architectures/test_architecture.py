@@ -29,6 +29,14 @@ def config_of(architecture: str, **changes: Any) -> dict[str, Any]:
     }
 
 
+# llama.cpp has them, the published gguf-py not yet; transformers 5 has no class of the others, their checkpoints had.
+NEWER_THAN_GGUF_PY = {"cohere2moe", "hy_v3", "laguna"}
+NOT_IN_TRANSFORMERS = {
+    "baichuan", "bailingmoe", "bailingmoe2", "chatglm", "codeshell", "deepseek", "internlm2", "minicpm", "orion", "plm",
+    "qwen", "refact", "xverse",
+}  # fmt: skip
+
+
 def test_the_package_lists_its_own_modules() -> None:
     assert {own.name for own in all_architectures()} >= {"llama", "mistral", "qwen2", "qwen3", "gpt2"}
     assert len({own.name for own in all_architectures()}) == len(all_architectures())
@@ -36,15 +44,19 @@ def test_the_package_lists_its_own_modules() -> None:
 
 @every_architecture
 def test_gguf_knows_the_architecture_by_its_name(own: Architecture) -> None:
-    assert own.gguf in gguf.MODEL_ARCH_NAMES.values()
+    assert own.gguf in gguf.MODEL_ARCH_NAMES.values() or own.gguf in NEWER_THAN_GGUF_PY
 
 
 @pytest.mark.requires_transformers
 @every_architecture
-def test_transformers_has_the_classes(own: Architecture) -> None:
+def test_a_folder_that_transformers_saved_finds_it(own: Architecture) -> None:
+    """config.json says a model_type; a checkpoint of before may have had another class."""
     transformers = pytest.importorskip("transformers")
-    for name in own.classes:
-        assert getattr(transformers, name).config_class.model_type == own.name
+    known = [getattr(transformers, name) for name in own.classes if hasattr(transformers, name)]
+    classes = [found for found in known if hasattr(found, "config_class")]
+    assert classes or own.name in NOT_IN_TRANSFORMERS
+    for found in classes:
+        assert find_architecture(found.config_class.model_type) is own, found.__name__
 
 
 @every_architecture
@@ -54,7 +66,7 @@ def test_every_name_that_a_file_declares_finds_it(own: Architecture) -> None:
 
 
 @pytest.mark.parametrize(
-    "declared", ["", "bert", "llama4", "qwen", "LlamaForSequenceClassification", "../llama"]
+    "declared", ["", "bert", "llama9", "qwen9", "LlamaForSequenceClassification", "../llama"]
 )
 def test_other_names_find_nothing(declared: str) -> None:
     assert find_architecture(declared) is None
