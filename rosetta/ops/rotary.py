@@ -29,16 +29,19 @@ class Rotary(Op):
         order: of the pairs within a head: interleaved or split-half.
         dimensions, base, scaling: config keys: 2R, the base of the frequencies, what these are divided by; None: by
             nothing.
+        where: config key of which layers are turned, the others pass as they are; None: all are.
     """
 
     order: int
     dimensions: str = "rope.dimension_count"
     base: str = "rope.freq_base"
     scaling: str | None = "rope.scaling"
+    where: str | None = None
 
     @property
     def keys(self) -> tuple[str, ...]:
-        return (self.dimensions, self.base, *([] if self.scaling is None else [self.scaling]))
+        some = (self.dimensions, self.base, self.scaling, self.where)
+        return tuple(key for key in some if key is not None)
 
     def tensors(self, c: Settings) -> Tensors:
         if self.scaling is None:
@@ -48,12 +51,17 @@ class Rotary(Op):
 
     def compute(self, s: Step, *inputs: Tensor) -> Tensor:
         [x] = inputs
+        if self._passes(s):
+            return x
         angles, magnitude = self._angles(s, len(x))
         cos, sin = ((f(angles) * magnitude).to(x)[:, None, :] for f in (torch.cos, torch.sin))  # [T, 1, R]
         first, second = self._halves(s)
         y, a, b = x.clone(), x[..., first], x[..., second]
         y[..., first], y[..., second] = a * cos - b * sin, b * cos + a * sin
         return y
+
+    def _passes(self, s: Step) -> bool:
+        return self.where is not None and not s[self.where]
 
     def _halves(self, s: Step) -> tuple[slice, slice]:
         """Where the first and the second of each pair lie in a head."""
@@ -78,6 +86,8 @@ class Rotary(Op):
     def spread(
         self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None
     ) -> Spread:
+        if self._passes(s):
+            return before or Spread(*[torch.zeros((), device=y.device)] * 2)
         x, unit = inputs[0].float(), unit_of(rounding)
         # position × inverse frequency × 2⁻²³: what rounding the angle to float32 turns the pair by.
         turn = torch.zeros(len(x), 1, x.shape[-1])
