@@ -122,7 +122,7 @@ class MergedStreams(Op):
         for i, product in enumerate(Streams(self.stem)._products(s[COUNT])):
             y = product.compute(s, x[:, i + 1])
             total = total + y * _magnitude(active) / _magnitude(y)
-        return total / s[COUNT]
+        return total / int(s[COUNT])
 
     def spread(
         self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None
@@ -224,7 +224,7 @@ class SparseActivation(Activation):
         if not s[self.scale]:
             return gate
         std = gate.std(-1, keepdim=True, correction=1 if s[self.sample] else 0)
-        return (gate - gate.mean(-1, keepdim=True) - std * s[self.scale]).relu()
+        return (gate - gate.mean(-1, keepdim=True) - std * float(s[self.scale])).relu()
 
     def compute(self, s: Step, *inputs: Tensor) -> Tensor:
         gate, up = inputs

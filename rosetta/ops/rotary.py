@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rosetta.ops.op import HALF_ULP, Op, Rounding, Settings, Spread, Step, Tensors, size, unit_of
+from rosetta.ops.op import HALF_ULP, Op, Rounding, Settings, Spread, Step, Tensors, nothing, size, unit_of
 from rosetta.rope_scaling import RopeScaling
 from rosetta.weight import INTERLEAVED, SPLIT_HALF
 
@@ -23,25 +23,31 @@ UNITS = 2.0  # float32 floor, see `linear.UNITS`
 
 @dataclass(frozen=True)
 class Rotary(Op):
-    """Turns the first 2R dimensions of each head, [T, N, D]; those beyond pass.
+    """Turns the first 2R dimensions of each head, [T, N, D], or the last ones; the others pass.
 
     Args:
         order: of the pairs within a head: interleaved or split-half.
         dimensions, base, scaling: config keys: 2R, the base of the frequencies, what these are divided by; None: by
             nothing.
-        where: config key of which layers are turned, the others pass as they are; None: all are.
+        last: whether the last dimensions are turned.
+        where: config key of whether any are, in this layer; None: they are. So a layer that turns none has the same
+            stages as one that does, and the two can be compared.
     """
 
     order: int
     dimensions: str = "rope.dimension_count"
     base: str = "rope.freq_base"
     scaling: str | None = "rope.scaling"
+    last: bool = False
     where: str | None = None
 
     @property
     def keys(self) -> tuple[str, ...]:
-        some = (self.dimensions, self.base, self.scaling, self.where)
-        return tuple(key for key in some if key is not None)
+        stated = (self.dimensions, self.base, self.scaling, self.where)
+        return tuple(key for key in stated if key is not None)
+
+    def _turns(self, s: Step) -> bool:
+        return self.where is None or bool(s[self.where])
 
     def tensors(self, c: Settings) -> Tensors:
         if self.scaling is None:
@@ -51,24 +57,22 @@ class Rotary(Op):
 
     def compute(self, s: Step, *inputs: Tensor) -> Tensor:
         [x] = inputs
-        if self._passes(s):
+        if not self._turns(s):
             return x
         angles, magnitude = self._angles(s, len(x))
         cos, sin = ((f(angles) * magnitude).to(x)[:, None, :] for f in (torch.cos, torch.sin))  # [T, 1, R]
-        first, second = self._halves(s)
+        first, second = self._halves(s, x.shape[-1])
         y, a, b = x.clone(), x[..., first], x[..., second]
         y[..., first], y[..., second] = a * cos - b * sin, b * cos + a * sin
         return y
 
-    def _passes(self, s: Step) -> bool:
-        return self.where is not None and not s[self.where]
-
-    def _halves(self, s: Step) -> tuple[slice, slice]:
+    def _halves(self, s: Step, head_size: int) -> tuple[slice, slice]:
         """Where the first and the second of each pair lie in a head."""
         pairs = s[self.dimensions] // 2
+        start = max(head_size - 2 * pairs, 0) if self.last else 0
         if self.order == INTERLEAVED:
-            return slice(0, 2 * pairs, 2), slice(1, 2 * pairs, 2)
-        return slice(0, pairs), slice(pairs, 2 * pairs)
+            return slice(start, start + 2 * pairs, 2), slice(start + 1, start + 2 * pairs, 2)
+        return slice(start, start + pairs), slice(start + pairs, start + 2 * pairs)
 
     def _angles(self, s: Step, tokens: int) -> tuple[Tensor, float]:
         """Angles of all tokens and rotary pairs, float64 [T, R] in radians, and YaRN's magnitude."""
@@ -86,20 +90,20 @@ class Rotary(Op):
     def spread(
         self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None
     ) -> Spread:
-        if self._passes(s):
-            return before or Spread(*[torch.zeros((), device=y.device)] * 2)
         x, unit = inputs[0].float(), unit_of(rounding)
+        if not self._turns(s):
+            return before or Spread(nothing(x), nothing(x))
         # position × inverse frequency × 2⁻²³: what rounding the angle to float32 turns the pair by.
         turn = torch.zeros(len(x), 1, x.shape[-1])
         angles = 2 * self._angles(s, len(x))[0].float()[:, None, :]  # [T, 1, R]
-        for half in self._halves(s):
+        for half in self._halves(s, x.shape[-1]):
             turn[..., half] = angles
         turned = UNITS * unit + turn.to(x.device) * self._angle_unit(rounding, unit)
         floor = turned * x.abs().amax(-1, keepdim=True)
         if before is None:
             return Spread(torch.zeros((), device=x.device), floor)
         explained, earlier = before.explained.expand_as(x).clone(), before.floor.expand_as(x).clone()
-        first, second = self._halves(s)
+        first, second = self._halves(s, x.shape[-1])
         # a' = a cos − b sin, b' = b cos + a sin: whatever the angle, neither is off by more than both together.
         explained[..., first] = explained[..., second] = explained[..., first] + explained[..., second]
         earlier[..., first] = earlier[..., second] = torch.hypot(earlier[..., first], earlier[..., second])
