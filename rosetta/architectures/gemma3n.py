@@ -112,7 +112,7 @@ def _above_mean(share: float) -> float:
     """The quantile of a normal distribution, in float32's arithmetic as transformers has it; 0 where all stay open."""
     if not 0 < share < 1:
         return 0.0
-    return float(torch.erfinv(2 * torch.tensor(share) - 1) * math.sqrt(2))
+    return float(torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor(share)))
 
 
 def routed(a: Architecture, *first: Op) -> Op:

@@ -179,12 +179,12 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
         Linear(stem, rows=(KV_HEADS, KEY), columns=HIDDEN, heads=KV_HEADS),
         Norm(None, a.epsilon_key, kind="rms"),
     )
-    local = Rotary(SPLIT_HALF, dimensions="rope.dimension_count_swa", base="rope.freq_base_swa", scaling=None)
+    local = {"dimensions": "rope.dimension_count_swa", "base": "rope.freq_base_swa", "scaling": None}
     source = c["attention.kv_layer"]
     x = output_of(n - 1)
     first = attention(
         norm=a.norm_of("attn_norm"),
-        rope=local if slides(c) else Rotary(SPLIT_HALF),
+        rope=Rotary(SPLIT_HALF, **local) if slides(c) else Rotary(SPLIT_HALF),
         head_norm=head_norm,
         scores=scores_of(c),
         values=values,
