@@ -273,7 +273,7 @@ KEYS = (
     ConfigKey("rope.dimension_count", "count", ROPE_DIMENSIONS, Shows.ANYWHERE, Prompt.TWO_TOKENS),
     ConfigKey("rope.freq_base_swa", "number", ROPE_THETA, prompt=Prompt.TWO_TOKENS, published=ROPE_BASES),
     ConfigKey("rope.dimension_count_swa", "count", ROPE_DIMENSIONS, Shows.ANYWHERE, Prompt.TWO_TOKENS),
-    ConfigKey("rope.layers", "flag", ROTARY_LAYERS, Shows.ANYWHERE, Prompt.TWO_TOKENS),
+    ConfigKey("rope.layers", "flag", ROTARY_LAYERS, prompt=Prompt.TWO_TOKENS),
     ConfigKey("attention.kv_layer", "count", ROTARY_LAYERS, Shows.ANYWHERE, latent=False),
     ConfigKey("attention.keys_are_values", "flag", ROTARY_LAYERS, Shows.ANYWHERE, latent=False),
     ConfigKey("attention.max_alibi_bias", "number", ALIBI, prompt=Prompt.TWO_TOKENS, published=(8.0, 0.0)),

@@ -29,7 +29,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
         output_of(n - 1),
         attention(
             norm=a.norm_of("attn_norm"),
-            rope=Rotary(INTERLEAVED) if c["rope.layers"] else None,
+            rope=Rotary(INTERLEAVED, where="rope.layers"),
             scores=scores_of(c, alibi=ALIBI),
         ),
         feed_forward(norm=a.norm_of("ffn_norm")),

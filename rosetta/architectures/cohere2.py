@@ -13,7 +13,6 @@ from rosetta.architectures.builders import (
     output_of,
     parallel,
     scores_of,
-    slides,
 )
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
@@ -32,7 +31,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
         output_of(n - 1),
         attention(
             norm=a.norm_of("attn_norm"),
-            rope=Rotary(INTERLEAVED) if slides(c) else None,
+            rope=Rotary(INTERLEAVED, where="attention.sliding_window_pattern"),
             scores=scores_of(c),
         ),
         feed_forward(norm=None),

@@ -44,7 +44,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
         output_of(n - 1),
         attention(
             norm=None,
-            rope=Rotary(SPLIT_HALF) if c["rope.layers"] else None,
+            rope=Rotary(SPLIT_HALF, where="rope.layers"),
             head_norm=head_norm,
             scores=scores_of(c),
             post_norm=a.norm_of("post_attention_norm"),

@@ -26,7 +26,7 @@ def settings(read: Any) -> None:
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     """A layer of the llama family, rotated or not."""
-    rope = Rotary(INTERLEAVED) if c["rope.layers"] else None
+    rope = Rotary(INTERLEAVED, where="rope.layers")
     return sequential(
         output_of(n - 1),
         attention(norm=a.norm_of("attn_norm"), rope=rope, scores=scores_of(c)),

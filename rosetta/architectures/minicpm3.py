@@ -1,0 +1,95 @@
+"""MiniCPM 3: latent attention whose rotated rows lie in split-half order, and the factors of MiniCPM."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from rosetta.architectures.architecture import Architecture, Default
+from rosetta.architectures.builders import (
+    embedding,
+    feed_forward,
+    head,
+    latent_attention,
+    output_of,
+    sequential,
+)
+from rosetta.architectures.expert_settings import latent_settings
+from rosetta.architectures.readings import first_of, latent_keys_values, standard_readings
+from rosetta.graph import Stage
+from rosetta.ops.latent import LatentNorm
+from rosetta.ops.norm import Norm
+from rosetta.ops.op import Settings
+from rosetta.ops.pointwise import Scale
+from rosetta.ops.rotary import SPLIT_HALF, Rotary
+
+LATENT_EPSILON = "attention.latent_norm_epsilon"
+EMBEDDING, DEPTH, BASE = 12.0, 1.4, 256  # llama.cpp, models/minicpm3.cpp: fixed there
+
+
+def settings(read: Any) -> None:
+    """Sizes of latent attention, and the factors, which no GGUF file holds and llama.cpp has fixed."""
+    folder = read.container.kind == "huggingface"
+    latent_settings(read, query_rank=768, rank=256, own=64, value=64)
+    width, layers = read.config["embedding_length"].value, read.config["block_count"].value
+    if not folder:  # llama.cpp, models/minicpm3.cpp
+        value = width // read.config["attention.head_count"].value
+        read.fixed("attention.value_length", value, "the embedding length / heads")
+    epsilon = 1e-6 if folder else read.config[read.architecture.epsilon_key].value
+    note = "transformers has it fixed" if folder else "that of all norms"
+    read.fixed(LATENT_EPSILON, epsilon, note)
+    length = read.config["attention.key_length"].value
+    read.fixed("attention.scale", 1 / math.sqrt(length), "1/√(key length)")
+    said = {
+        key: read.spelled(key) if folder else None for key in ("scale_emb", "scale_depth", "dim_model_base")
+    }
+    stated = {key: setting.value for key, setting in said.items() if setting is not None}
+    note = "keys of the folder" if folder else "fixed in llama.cpp"
+    depth, base = stated.get("scale_depth", DEPTH), stated.get("dim_model_base", BASE)
+    read.fixed("embedding_scale", float(stated.get("scale_emb", EMBEDDING)), note)
+    read.fixed("residual_scale", depth / math.sqrt(layers), note)
+    read.fixed("logit_scale", width / base, note)
+
+
+def latent_norm(stem: str) -> Norm:
+    """The norm of a latent, of queries or of keys and values."""
+    rank = "attention.q_lora_rank" if stem == "attn_q_a_norm" else "attention.kv_lora_rank"
+    return LatentNorm(stem, LATENT_EPSILON, width=(rank,), kind="rms", bias=False)
+
+
+def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
+    """Latent attention, then a gated network, what both add scaled."""
+    mixer = latent_attention(
+        norm=a.norm_of("attn_norm"),
+        rope=Rotary(SPLIT_HALF, last=True),
+        latent_norm=latent_norm,
+        low_rank_queries=c["attention.q_lora_rank"] > 0,
+    )
+    return sequential(
+        output_of(n - 1), mixer, feed_forward(norm=a.norm_of("ffn_norm")), scale="residual_scale"
+    )
+
+
+MINICPM3 = Architecture(
+    "minicpm3",
+    gguf="minicpm3",
+    classes=("MiniCPM3ForCausalLM",),
+    norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
+    settings=settings,
+    readings=first_of(latent_keys_values, standard_readings),
+    before=lambda a, c: embedding(Scale("embedding_scale")),
+    layer=layer,
+    after=lambda a, layers: head(
+        output_of(layers - 1), Scale("logit_scale", inverse=True), norm=a.norm_of("output_norm")
+    ),
+    huggingface={  # transformers, MiniCPM3Config
+        "block_count": 62,
+        "context_length": 32768,
+        "embedding_length": 2560,
+        "feed_forward_length": 6400,
+        "attention.head_count": 40,
+        "rope.dimension_count": 32,
+        "vocab_size": 73448,
+        "tied_embeddings": True,
+    },
+)
