@@ -178,9 +178,16 @@ class Router(Op):
         return near | (apart <= 2 * int(s[self.group_best]) * margin)
 
 
-def chosen_of(weights: Tensor, used: int) -> Tensor:
-    """The chosen experts of each token, the one that counts most first, int64 [T, k]."""
-    return weights.abs().topk(used, dim=-1).indices
+def chosen_of(weights: Tensor, used: int | None = None) -> Tensor:
+    """The chosen experts of each token, the one that counts most first, int64 [T, k].
+
+    Args:
+        weights: the router's, [T, E].
+        used: k; None: as many as count at all for any token. So the routing that is given is followed, whatever number
+            of experts the settings speak of.
+    """
+    most = int((weights != 0).sum(-1).max()) if used is None else used
+    return weights.abs().topk(max(most, 1), dim=-1).indices
 
 
 def tokens_of(chosen: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
@@ -220,11 +227,11 @@ class ExpertLinear(Op):
         )
 
     def compute(self, s: Step, *inputs: Tensor) -> Tensor:
-        return self.products(s, *self._chosen(s, *inputs))
+        return self.products(s, *self._chosen(*inputs))
 
-    def _chosen(self, s: Step, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    def _chosen(self, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """The inputs as the experts get them, and which these are."""
-        chosen = chosen_of(weights, int(s[self.router.used]))
+        chosen = chosen_of(weights)
         return (x[:, None] * weights.gather(1, chosen)[..., None] if self.weighed else x), chosen
 
     def products(self, s: Step, x: Tensor, chosen: Tensor) -> Tensor:
@@ -244,7 +251,7 @@ class ExpertLinear(Op):
     def spread(
         self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None
     ) -> Spread:
-        x, chosen = self._chosen(s, *inputs)
+        x, chosen = self._chosen(*inputs)
         return self.products_spread(s, rounding, x, chosen)
 
     def products_spread(self, s: Step, rounding: Rounding, x: Tensor, chosen: Tensor) -> Spread:
@@ -282,25 +289,21 @@ class ExpertSum(Op):
     weighed: bool = True
 
     @property
-    def keys(self) -> tuple[str, ...]:
-        return (self.router.used,)
-
-    @property
     def _product(self) -> ExpertLinear:
         return ExpertLinear(self.stem, self.router, self.rows, self.columns)
 
     def tensors(self, c: Settings) -> Tensors:
         return self._product.tensors(c)
 
-    def _shares(self, s: Step, weights: Tensor) -> tuple[Tensor, Tensor]:
+    def _shares(self, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """The chosen experts and what each counts, [T, k]."""
-        chosen = chosen_of(weights, int(s[self.router.used]))
+        chosen = chosen_of(weights, x.shape[1])
         shares = weights.gather(1, chosen)
         return chosen, shares if self.weighed else torch.ones_like(shares)
 
     def compute(self, s: Step, *inputs: Tensor) -> Tensor:
         x, weights, *shared = inputs
-        chosen, shares = self._shares(s, weights)
+        chosen, shares = self._shares(x, weights)
         y = (self._product.products(s, x, chosen) * shares[..., None]).sum(1)
         return y + shared[0] if shared else y
 
@@ -308,7 +311,7 @@ class ExpertSum(Op):
         self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None
     ) -> Spread:
         x, weights, *shared = inputs
-        chosen, shares = self._shares(s, weights)
+        chosen, shares = self._shares(x, weights)
         found = self._product.products_spread(s, rounding, x, chosen)
         squares = shares.float().square()[..., None]
         floor = (found.floor.square() * squares).sum(1).sqrt() + 2 * unit_of(rounding) * y.float().abs()

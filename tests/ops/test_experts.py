@@ -178,3 +178,16 @@ def test_a_near_tie_is_no_fault(scores: list[float], options: dict[str, Any], fo
     y = router.compute(s, x)
     sigma = router.spread(s, Exact(), y, x).sigma
     assert bool((sigma * NEAR_TIE > 0.5).any()) is forgiven
+
+
+def test_the_routing_that_is_given_is_followed() -> None:
+    """Of two experts, say, where the settings of this side speak of three."""
+    router, x = Router(), inputs()
+    given = router.compute(step(expert_used_count=2), x)
+    up = ExpertLinear("ffn_up_exps", router, "width", "embedding_length")
+    down = ExpertSum("ffn_down_exps", router, "embedding_length", "width")
+    hidden = up.compute(step(), x, given)
+    assert hidden.shape == (TOKENS, 2, WIDTH)
+    expected = up.compute(step(expert_used_count=2), x, given)
+    torch.testing.assert_close(hidden, expected)
+    assert down.compute(step(), hidden, given).shape == (TOKENS, INPUTS)

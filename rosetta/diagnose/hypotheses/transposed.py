@@ -43,7 +43,7 @@ def _other_layouts(suspect: Suspect, weight: Weight) -> Iterator[Proposal]:
     whole = _demanded_dims(suspect, weight)
     if whole is None:
         return
-    stored = weight.entry.dims
+    stored = _declared_dims(weight)
     # What the container's rule demands: [out, in], or [in, out] of a Conv1D or a file that says so.
     demanded = whole[::-1] if weight.transposed else whole
     layouts = {(whole, False), (whole[::-1], True)} - {(weight.stored_dims, weight.transposed)}
@@ -90,4 +90,9 @@ def _demanded_dims(suspect: Suspect, weight: Weight) -> tuple[int, ...] | None:
     whole = (weight.part.total, expected[1]) if weight.part else expected
     if whole[0] == -1:  # a table of any number of rows
         whole = (weight.count // whole[1] if whole[1] else 0, whole[1])
-    return whole if sorted(whole) == sorted(weight.entry.dims) else None
+    return whole if sorted(whole) == sorted(_declared_dims(weight)) else None
+
+
+def _declared_dims(weight: Weight) -> tuple[int, ...]:
+    """The dims that the file declares of the matrix: of an expert's, those behind how many experts there are."""
+    return weight.entry.dims if weight.slot is None else weight.entry.dims[1:]
