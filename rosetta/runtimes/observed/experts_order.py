@@ -23,6 +23,7 @@ def expert_weights(routing: Tensor, experts: int) -> Tensor:
         routing: number and weight of the chosen experts, [T, chosen, 2].
         experts: how many there are at least.
 
+    >>> import torch
     >>> expert_weights(torch.tensor([[[2.0, 0.75], [0.0, 0.25]]]), 3).tolist()
     [[0.25, 0.0, 0.75]]
     """

@@ -113,7 +113,7 @@ def test_watching_changes_no_bit(tmp_path: Path) -> None:
         (
             "falcon",
             {"new_decoder_architecture": True, "num_kv_heads": 2, "head_dim": None},
-            {"ffn_gate", "attn_residual"},
+            {"ffn_gate", "attn_residual", "k"},
         ),
         ("gpt_neox", {"rotary_pct": 0.25}, {"ffn_gate", "attn_residual"}),
         ("gemma2", {}, set()),
