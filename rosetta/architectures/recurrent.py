@@ -321,15 +321,15 @@ def state_readings(stored: Stored, c: Settings, per_head: bool = False) -> list[
         c: settings of its layer.
         per_head: whether A and D have two dims in GGUF, one number for each head (Mamba-2).
     """
+    name = f"{stored.stem}.{stored.suffix}" if stored.suffix else stored.stem
+    if stored.stem == "ssm_norm" and per_head and len(stored.dims) == 1:
+        groups = c[GROUPS]  # of one group GGUF writers leave the dim out too
+        return [Reading(name, dims=(groups, stored.dims[0] // groups))]
     if not stored.foreign:
         return None
-    name = f"{stored.stem}.{stored.suffix}" if stored.suffix else stored.stem
     if stored.stem in ("ssm_a", "ssm_d"):
         dims = (*stored.dims, 1) if per_head and len(stored.dims) == 1 else None
         return [Reading(name, dims=dims, edit=Mapped(minus_exp) if stored.stem == "ssm_a" else None)]
-    if stored.stem == "ssm_norm" and per_head and len(stored.dims) == 1:
-        groups = c[GROUPS]
-        return [Reading(name, dims=(groups, stored.dims[0] // groups))]
     if stored.suffix == "weight" and len(stored.dims) == 3 and "conv" in stored.stem:
         return [Reading(name, dims=(stored.dims[0], stored.dims[2]))]
     return None

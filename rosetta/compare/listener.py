@@ -70,7 +70,8 @@ def loaded_tensors(model: Model) -> list[LoadedTensor]:
         weight = by_source[entry.name]
         fused = weight.part is not None
         name = weight.fused or weight.name if fused else weight.name
-        expected = None if fused else model.expected_dims.get(weight.name)
+        reshaped = weight.stored_dims != entry.dims  # as the architecture reads it
+        expected = None if fused or reshaped else model.expected_dims.get(weight.name)
         if expected is not None and weight.transposed:
             expected = expected[::-1]
         tensors.append(LoadedTensor(name, entry.name, entry.dtype, entry.dims, expected, weight.transposed))

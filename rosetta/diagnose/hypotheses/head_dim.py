@@ -14,6 +14,8 @@ KEY, VALUE = "attention.key_length", "attention.value_length"
 def propose(fault: Fault) -> Iterator[Proposal]:
     """The reference's size of a key and of a value; where the file has one key for both, one proposal for both."""
     config, other = fault.subject.model.config, fault.subject.other.config
+    if KEY not in config or KEY not in other:  # a model without attention
+        return
     one_key = config[KEY].key is not None and config[KEY].key == config[VALUE].key
     for proposal in believed_values(fault, KEY, VALUE):
         if not one_key:
