@@ -122,7 +122,12 @@ def compare_operands(left: str, right: str, options: Options, listener: Listener
         refuted=engine.refuted if engine else [],
         logits=compare_logits(result.logits, tokenized, pair.reference_side),
         compared=compared,
-        notes=[*tokenized.notes, *padding, *strangers(weights), *_of_models(models, len(tokenized.run))],
+        notes=[
+            *tokenized.notes,
+            *padding,
+            *(strangers(weights) if engine is None or engine.wrong_pair else ()),
+            *_of_models(models, len(tokenized.run)),
+        ],
         load_s=loaded - started,
         diagnose_s=engine.seconds if engine else 0.0,
         total_s=time.perf_counter() - started,
