@@ -47,8 +47,8 @@ class RoundingOfPair:
         """See `Rounding`."""
         copies = self.reference.weights[name], self.subject.weights[name]
         explained = cache.kept.variance(*copies, start, stop, cache.device)
-        neglected = self.pairs[name].given_up
-        return explained if neglected is None else neglected.widened(explained, start)
+        salient = self.pairs[name].salient
+        return explained if salient is None else salient.widened(explained, start)
 
     def row_variance(self, name: str, rows: Sequence[int]) -> list[Tensor]:
         """See `Rounding`."""

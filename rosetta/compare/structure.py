@@ -39,6 +39,8 @@ LARGEST_SHRINKAGE = {
     "APR_Q8": 2.0,
 }
 OTHER_SHRINKAGE = 2.8
+# Their encoders search scale and codeword by turns and may leave a block larger: by half of D was seen (IQ3_S).
+CODEBOOKS = ("IQ3_S", "IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_S", "IQ1_M")
 DEVIATIONS = 6.0  # of the mean of so many independent errors
 # Of one row or column, in standard deviations, and of all of them by their root mean square.
 ROW_DEVIATIONS, ROWS_DEVIATIONS = 8.0, 3.0
@@ -193,12 +195,13 @@ def slope_limits(coarse: Weight, fine: Weight, distance: float) -> tuple[float, 
         return (-1.1 * math.sqrt(distance), 0.0 if fine.dtype == "F32" else distance)
     low = -LARGEST_SHRINKAGE.get(coarse.dtype, OTHER_SHRINKAGE) * distance
     low -= SCALE_ROUNDING
+    grown = SCALE_ROUNDING + (distance if coarse.dtype in CODEBOOKS else 0.0)
     if fine.dtype in FLOATS:
-        return low, SCALE_ROUNDING
+        return low, grown
     high = (
         LARGEST_SHRINKAGE.get(fine.dtype, OTHER_SHRINKAGE) * distance
     )  # the finer one's own error is in w, too
-    return low - distance, high + SCALE_ROUNDING
+    return low - distance, high + grown
 
 
 def _of_whole(coarse: Weight, fine: Weight, rows: RowSums, columns: int) -> list[Trait]:
@@ -271,10 +274,8 @@ def _of_sample(coarse: Weight, fine: Weight, weighed: bool, kept: DecodedPair, d
     if int((e == 0).sum()) > EQUAL * e.numel():
         return found
     variance = torch.cat([kept.variance(coarse, fine, *r, device) for r in some])
-    largest, limit = (
-        largest_singular_value(beyond_noise(e, w, slope, variance)),
-        rank_limit(len(e), e.shape[1], weighed),
-    )
+    largest = largest_singular_value(beyond_noise(e, w, slope, variance))
+    limit = rank_limit(len(e), e.shape[1], weighed) + (RANK_COARSE if weighed and coarser > 1 else 0.0)
     return [Trait("rank", largest, limit)] if largest > limit else []
 
 
@@ -285,6 +286,7 @@ def _depends_on_other(weight: Weight) -> bool:
 
 # Of √R + √C, above what a matrix of independent errors has as its largest singular value.
 RANK, RANK_WEIGHED = 0.02, 0.06
+RANK_COARSE = 0.15  # more, of three bits and less that were weighed: nine salient channels gave 1.10
 
 
 def rank_limit(rows: int, columns: int, weighed: bool) -> float:

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from rosetta import blocks
 from rosetta.compare.block_cuts import block_cut, common_ratio, plain_limit
-from rosetta.compare.given_up import GivenUp, given_up
 from rosetta.compare.results import WeightDiff
+from rosetta.compare.salient_channels import SalientBlocks, salient_blocks
 from rosetta.compare.structure import RowSums, Trait, row_sums, traits
 from rosetta.dtypes import FLOATS
 from rosetta.weight import Device, Weight, row_ranges, same_bytes, same_stored_rows
@@ -43,7 +43,7 @@ class WeightPair:
         rel_rmse: rms of the difference over rms of the reference.
         predicted: the same, as the dtypes predict it.
         cosine: of the two copies.
-        given_up: blocks that an encoder sacrificed: their error is no fault, and is part of what is predicted.
+        salient: blocks that an encoder sacrificed: their error is no fault, and is part of what is predicted.
         traits: what a difference within the noise has that rounding has not.
     """
 
@@ -55,7 +55,7 @@ class WeightPair:
     rel_rmse: float | None = None
     predicted: float | None = None
     cosine: float | None = None
-    given_up: GivenUp | None = field(default=None, compare=False)
+    salient: SalientBlocks | None = field(default=None, compare=False)
     traits: tuple[Trait, ...] = ()
 
 
@@ -180,14 +180,14 @@ def _judged(
     some_only = quantised and int((ratios == 0).sum()) > SOME_BLOCKS_ONLY * ratios.numel()
     common = common_ratio(ratios)
     cut = block_cut(reference, other, common)
-    neglected = (
+    salient = (
         None
         if some_only or len(reference.dims) < 2
-        else given_up(reference, other, ratios, group, kept, device)
+        else salient_blocks(reference, other, ratios, group, kept, device)
     )
-    if neglected is not None:
-        ratios = ratios.masked_fill(neglected.blocks(ratios), 0.0)
-        errors[neglected.columns], allowed[neglected.columns] = 0.0, 0.0
+    if salient is not None:
+        ratios = ratios.masked_fill(salient.blocks(ratios), 0.0)
+        errors[salient.columns], allowed[salient.columns] = 0.0, 0.0
     whole = float(errors.sum()) > FAULTY_TENSOR_RATIO**2 * float(allowed.sum())
     place = int(ratios.argmax())
     worst, (row, column) = float(ratios.flatten()[place]), divmod(place, ratios.shape[1])
@@ -197,7 +197,7 @@ def _judged(
     faulty = some_only or whole or worst > cut
     beneath: tuple[Trait, ...] = ()
     if not faulty and all(part.rows is not None for part in parts):
-        weighed = neglected is not None or common > plain_limit(reference, other)
+        weighed = salient is not None or common > plain_limit(reference, other)
         sums = RowSums.joined([part.rows for part in parts if part.rows is not None])
         beneath = traits(reference, other, sums, weighed, kept, device)
     return WeightPair(
@@ -208,7 +208,7 @@ def _judged(
         rel_rmse=math.sqrt(squares) / norm_reference if norm_reference else math.inf,
         predicted=(0.0 if some_only else math.sqrt(expected)) / norm_reference if norm_reference else 0.0,
         cosine=dot / (norm_reference * norm_other) if norm_reference and norm_other else 0.0,
-        given_up=neglected,
+        salient=salient,
         traits=beneath,
     )
 

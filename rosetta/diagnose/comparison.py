@@ -134,7 +134,7 @@ def compare_operands(
             *tokenized.notes,
             *_auto(options, len(tokenized.run), config, findings),
             *padding,
-            *strangers(weights),
+            *(strangers(weights) if engine is None or engine.wrong_pair else ()),
             *_of_models(models, len(tokenized.run)),
         ],
         load_s=loaded - started,

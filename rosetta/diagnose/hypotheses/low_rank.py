@@ -30,6 +30,9 @@ TAKES_FROM_REFERENCE = True
 LARGEST_RANK = 160  # adapters have 4 to 128
 OVER = 1.02  # times the largest singular value of noise: what counts as rank
 LEAST = 1.03  # of the whole, before anything is decomposed
+SPREAD = (
+    0.1  # of the mean energy of rows and columns, what half of them have at least: an adapter concerns all
+)
 FEW = 0.5  # of the numbers that the weight has, those of the matrix of low rank: more would explain anything
 
 
@@ -102,6 +105,9 @@ def difference_of_low_rank(a: Weight, b: Weight) -> tuple[Tensor, Tensor, float]
         return None
     left = rows * u[:, :rank] * s[:rank]
     right = v[:, :rank].T * columns
+    part = (left @ right).square()
+    if not all(float(x.median()) > SPREAD * float(x.mean()) for x in (part.sum(0), part.sum(1))):
+        return None  # a few wrong rows are of low rank, too
     return left, right.contiguous(), float((left @ right).norm() / size.sum().sqrt())
 
 

@@ -18,7 +18,7 @@ WIDE = tiny("llama", hidden=256, ffn=512, heads=4, head_dim=64, layers=1, tied=F
 CASES = [
     # model, broken operand, the other, tensor, damaged rows, stage
     (SMALL, "apr:F16", "gguf:F16", "blk.0.attn_k.weight", (3, 9), "layers.0.k"),
-    (SMALL, "gguf:F32", "hf:F16", "blk.1.ffn_up.weight", (0, 128), "layers.1.ffn_up"),
+    (SMALL, "gguf:F32", "hf:F16", "blk.1.ffn_up.weight", (0, 100), "layers.1.ffn_up"),
     (SMALL, "gguf:Q8_0", "hf:F16", "blk.1.ffn_down.weight", (60, 64), "layers.1.ffn_out"),
     (SMALL, "hf:BF16", "gguf:F16", "output.weight", (16, 64), "logits"),
     (SMALL, "apr-gguf:Q4_0", "gguf:Q4_0", "blk.0.attn_output.weight", (30, 31), "layers.0.attn_out"),

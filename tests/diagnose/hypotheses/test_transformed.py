@@ -57,7 +57,9 @@ def test_other_values_are_no_function_of_these(folder: Path, tmp_path: Path) -> 
     assert report.findings and KIND not in [found.kind for found in report.findings]
 
 
-@pytest.mark.parametrize(("name", "inverse"), [("-exp", "log(-x)"), ("exp", "log"), ("softplus", "softplus⁻¹")])
+@pytest.mark.parametrize(
+    ("name", "inverse"), [("-exp", "log(-x)"), ("exp", "log"), ("softplus", "softplus⁻¹")]
+)
 def test_functions_undo_each_other(name: str, inverse: str) -> None:
     x = torch.linspace(0.1, 3, 20, dtype=torch.float64)
     assert (FUNCTIONS[inverse].apply(FUNCTIONS[name].apply(x)) - x).abs().max() < 1e-9

@@ -13,7 +13,7 @@ from fixtures.memory import MemoryContainer
 from fixtures.pretend_cuda import pretended_cuda
 from rosetta import blocks
 from rosetta.compare import weights as comparing
-from rosetta.compare.given_up import given_up
+from rosetta.compare.salient_channels import salient_blocks
 from rosetta.compare.weights import compare_weights, group_ratios
 from rosetta.weight import Weight
 from rosetta.weight_cache import DecodedPair, variance
@@ -49,19 +49,19 @@ def test_a_channel_that_matters_most_is_no_fault(dtype: str, monkeypatch: pytest
     copy = weight(dtype, weighed(dtype).reshape(-1))
     found = compare_weights(copy, truth())
     assert found.state == "within_noise"
-    assert found.given_up is not None
-    place = CHANNEL // found.given_up.size
-    width = max(1, blocks.block_format(dtype).block_size // found.given_up.size)
-    assert place in found.given_up.columns.tolist()
-    assert {column // width for column in found.given_up.columns.tolist()} == {place // width}
-    monkeypatch.setattr(comparing, "given_up", lambda *_: None)
+    assert found.salient is not None
+    place = CHANNEL // found.salient.size
+    width = max(1, blocks.block_format(dtype).block_size // found.salient.size)
+    assert place in found.salient.columns.tolist()
+    assert {column // width for column in found.salient.columns.tolist()} == {place // width}
+    monkeypatch.setattr(comparing, "salient_blocks", lambda *_: None)
     assert compare_weights(copy, truth()).state == "differing", "otherwise nothing need be forgiven"
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_their_real_error_is_what_is_predicted(dtype: str) -> None:
     copy, clean = weight(dtype, weighed(dtype).reshape(-1)), truth()
-    found = compare_weights(copy, clean).given_up
+    found = compare_weights(copy, clean).salient
     assert found is not None
     explained, error = variance(copy, clean), (copy.values() - clean.values()).square()
     widened = found.widened(explained, 0)
@@ -80,12 +80,12 @@ def test_a_device_forgives_what_the_cpu_forgives() -> None:
     here = compare_weights(copy, clean)
     with pretended_cuda():
         there = compare_weights(copy, clean, "cuda")
-        assert there.given_up is not None
-        widened = there.given_up.widened(variance(copy, clean, device="cuda"), 0)
+        assert there.salient is not None
+        widened = there.salient.widened(variance(copy, clean, device="cuda"), 0)
         assert widened.is_cuda
-    assert here.given_up is not None
+    assert here.salient is not None
     assert there.state == here.state == "within_noise"
-    assert there.given_up.columns.tolist() == here.given_up.columns.tolist()
+    assert there.salient.columns.tolist() == here.salient.columns.tolist()
 
 
 def damaged(name: str, raw: NDArray[np.uint8], dtype: str) -> NDArray[np.uint8]:
@@ -128,8 +128,8 @@ def test_many_columns_are_not_forgiven() -> None:
     every_fourth = tuple(range(3, COLUMNS, 64))
     copy, clean = weight("Q6_K", weighed("Q6_K", every_fourth).reshape(-1)), truth()
     ratios = group_ratios(copy.values() - clean.values(), variance(copy, clean), 16)
-    assert given_up(copy, clean, ratios, 16, DecodedPair()) is not None, "one block column in four"
-    every_other = tuple(range(3, COLUMNS, 32))
-    copy = weight("Q6_K", weighed("Q6_K", every_other).reshape(-1))
+    assert salient_blocks(copy, clean, ratios, 16, DecodedPair()) is not None, "one block column in four"
+    everywhere = tuple(range(3, COLUMNS, 16))
+    copy = weight("Q6_K", weighed("Q6_K", everywhere).reshape(-1))
     ratios = group_ratios(copy.values() - clean.values(), variance(copy, clean), 16)
-    assert given_up(copy, clean, ratios, 16, DecodedPair()) is None
+    assert salient_blocks(copy, clean, ratios, 16, DecodedPair()) is None
