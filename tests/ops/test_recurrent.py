@@ -258,5 +258,6 @@ def test_measured_spread_is_that_of_many_moved_weights() -> None:
     seen = torch.cat([x.new_zeros(3, INNER), x]).square()
     law = sum(seen[j : j + T] * sigma[:, j].square() for j in range(4))
     ratio = (found.explained.mean(0) / torch.as_tensor(law).mean(0)).sqrt()
-    assert ratio.min() > 0.5 and ratio.mean() < 2
+    assert ratio.min() > 0.5
+    assert ratio.mean() < 2
     assert 0 < found.floor.max() < 1e-5 * x.abs().max()
