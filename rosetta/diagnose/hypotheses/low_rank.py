@@ -30,7 +30,9 @@ TAKES_FROM_REFERENCE = True
 LARGEST_RANK = 160  # adapters have 4 to 128
 OVER = 1.02  # times the largest singular value of noise: what counts as rank
 LEAST = 1.03  # of the whole, before anything is decomposed
-SPREAD = 0.1  # of the mean energy of rows and columns, what half of them have at least: an adapter concerns all
+SPREAD = (
+    0.1  # of the mean energy of rows and columns, what half of them have at least: an adapter concerns all
+)
 FEW = 0.5  # of the numbers that the weight has, those of the matrix of low rank: more would explain anything
 
 
