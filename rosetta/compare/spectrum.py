@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+MOSTLY = 0.1  # of a row: equal values, taken by a repair, leave too few errors to scale the row by
 CLIPPED = 4.0  # standard deviations: a single wild error is no rank
 STEPS, MORE_STEPS = 6, 14  # of bidiagonalisation; more where the first ones come near the edge
 NEAR = 0.97  # of √R + √C
@@ -27,6 +28,8 @@ def beyond_noise(e: Tensor, w: Tensor, slope: Tensor, variance: Tensor) -> Tenso
         slope: Σ e·w / Σ w² of each column, [C].
         variance: of each difference, as the dtypes explain it, [R, C].
     """
+    kept = (e == 0).sum(1) <= MOSTLY * e.shape[1]
+    e, w, variance = e[kept], w[kept], variance[kept]
     z = e - slope * w
     z -= (torch.linalg.vecdot(z, w) / torch.linalg.vecdot(w, w).clamp(min=1e-30))[:, None] * w
     z *= variance.clamp(min=1e-30).rsqrt()
