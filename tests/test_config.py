@@ -261,7 +261,7 @@ def test_activations_of_one_name_compute_the_same_in_transformers() -> None:
     from transformers.activations import ACT2FN
 
     from rosetta.config import ACTIVATIONS as SPELLINGS
-    from rosetta.transformer import ACTIVATIONS
+    from rosetta.ops.pointwise import ACTIVATIONS
 
     x = torch.linspace(-6, 6, 1001, dtype=torch.float64)
     for theirs, ours in SPELLINGS.items():
@@ -312,7 +312,7 @@ HOSTILE: list[tuple[dict[str, Any], str]] = [
     ({"block_count": float("nan")}, "count between"),
     ({"embedding_length": 1 << 40}, "count between"),
     ({"vocab_size": [300, 301]}, "differs from layer to layer"),
-    ({"attention.head_count": [4, 2]}, "differs from layer to layer"),
+    ({"attention.head_count": [4, "2"]}, "not a count"),
     ({"attention.head_count": []}, "differs from layer to layer"),
     ({"attention.layer_norm_rms_epsilon": float("inf")}, "finite number"),
     ({"attention.layer_norm_rms_epsilon": 1e39}, "finite number"),  # infinite as float32
@@ -323,14 +323,14 @@ HOSTILE: list[tuple[dict[str, Any], str]] = [
     ({"rope.freq_base": -10000.0}, "not positive"),
     ({"rope.freq_base": 1e-60}, "not positive"),
     ({"rope.dimension_count": 7}, "rope.dimension_count is 7"),
-    ({"rope.scaling.type": "longrope", "rope.scaling.factor": 2.0}, "longrope"),
+    ({"rope.scaling.type": "spiral", "rope.scaling.factor": 2.0}, "spiral"),
+    ({"rope.scaling": {"rope_type": "longrope", "short_factor": 2.0}}, "short_factor is no list"),
     ({"rope.scaling.type": "linear", "rope.scaling.factor": -2.0}, "factor"),
     ({"rope.scaling": {"rope_type": "spiral"}}, "the type 'spiral' is not supported"),
     ({"rope.scaling": {"rope_type": "linear"}}, "rope scaling: it has no factor"),
     ({"rope.scaling": {"rope_type": "llama3", "factor": 8.0}}, "it has no low_freq_factor"),
     ({"activation": "tanhexp"}, "tanhexp"),
     ({"attention.scale_by_inverse_layer": True}, "scale for each layer"),
-    ({"attention.sliding_window": 8, "attention.sliding_window_pattern": [True, False]}, "some layers only"),
 ]
 
 

@@ -10,9 +10,9 @@ import pytest
 from fixtures import Llama3Scaling, build
 from fixtures.comparing import tiny
 from rosetta.model import open_model
+from rosetta.ops.pointwise import ACTIVATIONS
 from rosetta.rope_scaling import RopeScaling
 from rosetta.settings_table import KEYS, SETTINGS, Shows
-from rosetta.transformer import ACTIVATIONS
 
 TYPES: dict[str, Any] = {
     "count": int, "number": float, "flag": bool, "text": str, "table": RopeScaling | None, "token": int | list,

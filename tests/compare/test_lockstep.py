@@ -75,9 +75,9 @@ def test_what_is_equal_is_decoded_and_computed_once(
     decoded: Counter[str] = Counter()
     compute, values = Transformer.compute, Weight.values
 
-    def counting_compute(self: Any, layer: int | None, op: Any, inputs: Any) -> torch.Tensor:
-        computed[layer, op.name] += 1
-        return compute(self, layer, op, inputs)
+    def counting_compute(self: Any, node: Any, inputs: Any) -> torch.Tensor:
+        computed[node.name] += 1
+        return compute(self, node, inputs)
 
     def counting_values(self: Any, *rows: Any, **device: Any) -> torch.Tensor:
         decoded[self.name] += 1
