@@ -194,7 +194,8 @@ class SettingsReader:
     def counts(self, key: str, default: int | None, note: str = "") -> Any:
         """A size that may be another one in each layer; 0 in layers that have none of it."""
         setting = self.raw(key)
-        if setting is not None and isinstance(setting.value, list | tuple) and len(set(setting.value)) > 1:
+        value = None if setting is None else setting.value
+        if setting is not None and isinstance(value, list | tuple) and any(v != value[0] for v in value):
             return self.put(key, Setting(self._of_kind(setting, "count"), setting.key), None)
         return self.count(key, default, note)
 
