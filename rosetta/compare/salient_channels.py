@@ -33,7 +33,7 @@ SHARED = 0.25
 # Of the block columns of a matrix; 0.33 was seen (Q5_0, six channels of 576). Faults of every block, such as nibbles in
 # another order, have columns that stay right as well, and more block columns than that.
 MOST_COLUMNS = 0.45
-# Over all rows, the salient channel's squared error over that of the block's middle column, at most; of plain encoders
+# Over the rows that do not suffer, the salient channel's squared error over that of the block's middle column, at most; of plain encoders
 # none of 64 rows and more falls below 0.6 by chance.
 KEPT_RIGHT, LEAST_ROWS = 0.5, 64
 # Of a block, in units of the finer copy's weights; 2.4 was seen (IQ3_S).
@@ -102,14 +102,15 @@ def salient_blocks(
         bounded = error.sum(-1) <= LARGEST_ERROR**2 * own_size
         bounded &= (size_a > 0) & (size_b > 0)  # of a zeroed block nothing is left
         steps = error / _blocks(explained, columns, size)
-        all_rows = steps.sum(0, dtype=torch.float64)
+        others = steps * (~elevated[slice(*rows), :, None] & bounded[..., None])
+        in_others = others.sum(0, dtype=torch.float64)
         steps = steps * (elevated[slice(*rows), :, None] & bounded[..., None])
         shares = steps / steps.sum(-1, keepdim=True)  # one row tells no more than another
         return (
             steps.sum(0, dtype=torch.float64),
             shares.nan_to_num().sum(0, dtype=torch.float64),
             bounded,
-            all_rows,
+            in_others,
         )
 
     parts = spread(measured, row_ranges(left))
@@ -120,10 +121,12 @@ def salient_blocks(
     right_among_others = shares / shares.mean(-1, keepdim=True) < _limits(count, AMONG_OTHERS, steps)
     shared = shares.median(-1, keepdim=True).values > SHARED * shares.mean(-1, keepdim=True)
     spared = (right_among_others & (right_by_itself | shared)).any(-1)
-    # Importance is the same in every row: where few rows suffer, all of them say which channel was kept right.
-    of_all_rows = torch.stack([part[3] for part in parts]).sum(0)
-    kept_right = of_all_rows.min(-1).values < KEPT_RIGHT * of_all_rows.median(-1).values
-    spared |= kept_right & (len(ratios) >= LEAST_ROWS)
+    # Importance is the same in every row: where few rows suffer, the others say which channel was kept right. The few
+    # themselves do not: in one damaged block some weight is always the least wrong.
+    of_others = torch.stack([part[3] for part in parts]).sum(0)
+    kept_right = of_others.min(-1).values < KEPT_RIGHT * of_others.median(-1).values
+    quiet = (~elevated & bounded).sum(0) >= LEAST_ROWS
+    spared |= kept_right & quiet
     found = _with_their_superblocks(spared, columns, size, left, right)
     if not bool(found.any()):
         return None

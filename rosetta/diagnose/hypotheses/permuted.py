@@ -84,7 +84,8 @@ def _of_rows(suspect: Suspect, weight: Weight, other: Weight) -> Iterator[Propos
     order = matched(sample_of_rows(weight), sample_of_rows(other))
     if order is None:
         return
-    head = int(suspect.model["attention.key_length"] or 0)
+    stated = suspect.model.config.get("attention.key_length")
+    head = int(stated.value) if stated is not None else 0
     found = LAYER.match(weight.name)
     rotary = found is not None and found[2].rpartition(".")[0] in ROTARY and head > 0
     if rotary and looks_like(in_other_order(suspect.model, weight), other):

@@ -30,8 +30,8 @@ def propose(fault: Fault) -> Iterator[Proposal]:
     for suspect, weight in fault.accused_weights():
         for partner in _candidates(suspect, weight):
             patches: dict[str, Patch] = {
-                weight.name: _read_from(partner),
-                partner.name: _read_from(weight),
+                weight.name: read_from(partner),
+                partner.name: read_from(weight),
             }
             if not (
                 _agree_at_stages(fault, weight, partner, patches)
@@ -75,7 +75,9 @@ def _agrees_where_used(fault: Fault, repair: Repair, weight: Weight) -> bool:
     return bool(readers) and all(fault.agrees_at(repair, node.name) for node in readers)
 
 
-def _read_from(source: Weight) -> Patch:
+def read_from(source: Weight) -> Patch:
+    """The patch that reads a weight from where another one is stored."""
+
     def patch(found: Weight | None) -> Weight | None:
         return None if found is None else _in_place_of(found, source)
 

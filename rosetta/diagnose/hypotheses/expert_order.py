@@ -1,0 +1,113 @@
+"""Experts, or the router's rows, in another order (`layout.expert_order`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rosetta.diagnose.hypotheses.permuted import Rearranged, matched, sample_of_rows
+from rosetta.diagnose.hypotheses.swapped import read_from
+from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
+from rosetta.finding_kind import FindingKind
+from rosetta.model import Patch
+from rosetta.weight import Weight
+
+KINDS = (
+    FindingKind(
+        "layout.expert_order",
+        means="The experts of a layer, or the rows by which its router scores them, are in another order.",
+        why="Experts were gathered from several ranks, or sorted by name so that 10 stands before 2, and the router "
+        "was not, or the reverse.",
+        repair="Each expert is read from where it lies. Write the experts in the order of the router's rows.",
+        order=19,
+        whole=True,
+    ),
+)
+ROUTER = re.compile(r"blk\.\d+\.ffn_gate_inp\.weight$")
+EXPERT = re.compile(r"(blk\.\d+\.ffn_\w+_exps)\.(\d+)\.weight$")
+SAMPLED_ROWS, SAMPLED_COLUMNS = 8, 64
+
+
+def propose(fault: Fault) -> Iterator[Proposal]:
+    """The order in which a router's rows, or the experts of one kind of matrix, resemble the other side's."""
+    if fault.recorded:
+        return
+    seen: set[str] = set()
+    for suspect, weight in fault.accused_weights():
+        other, expert = suspect.counterpart(weight), EXPERT.match(weight.name)
+        if other is None or other.dims != weight.dims:
+            continue
+        if ROUTER.match(weight.name) and not weight.transposed:
+            yield from _router(suspect, weight, other)
+        elif expert is not None and expert[1] not in seen:
+            seen.add(expert[1])
+            yield from _experts(suspect, expert[1])
+
+
+def _router(suspect: Suspect, weight: Weight, other: Weight) -> Iterator[Proposal]:
+    order = matched(sample_of_rows(weight), sample_of_rows(other))
+    if order is None:
+        return
+    taken = Rearranged(0, 0, 0, tuple(order.tolist()), weight.order)
+    said = in_words(order)
+    yield Proposal(
+        kind="layout.expert_order",
+        role=suspect.role,
+        repair=Repair(patches={weight.name: lambda w: None if w is None else replace(w, order=taken)}),
+        tensor=weight.name,
+        message=f"{weight.name} scores the experts in another order: {said}",
+        recommendation=f"write the rows of {weight.entry.name} in the order of the experts: {said}",
+    )
+
+
+def _experts(suspect: Suspect, stem: str) -> Iterator[Proposal]:
+    """All experts' matrices of one stem, each read from the place of the one that it resembles."""
+    own, theirs = _all_of(suspect.model.weights, stem), _all_of(suspect.other.weights, stem)
+    if len(own) != len(theirs) or len(own) < 3:
+        return
+    samples = [
+        torch.stack([w.corner(SAMPLED_ROWS, SAMPLED_COLUMNS)[:, :SAMPLED_COLUMNS].flatten() for w in side])
+        for side in (own, theirs)
+    ]
+    order = matched(*samples)
+    if (
+        order is None or int((order != np.arange(len(order))).sum()) < 3
+    ):  # two that are exchanged are `value.swapped`
+        return
+    patches: dict[str, Patch] = {
+        weight.name: read_from(own[source])
+        for weight, source in zip(own, order.tolist(), strict=True)
+        if own[source] is not weight
+    }
+    said = in_words(order)
+    yield Proposal(
+        kind="layout.expert_order",
+        role=suspect.role,
+        repair=Repair(patches=patches),
+        tensor=f"{stem}.weight",
+        message=f"{stem}.weight holds the experts in another order: {said}",
+        recommendation=f"write the experts of {own[0].entry.name} in the order of the router's rows: {said}",
+    )
+
+
+def _all_of(weights: object, stem: str) -> list[Weight]:
+    """The matrices of all experts, in order."""
+    assert isinstance(weights, dict)
+    found: list[Weight] = []
+    while (weight := weights.get(f"{stem}.{len(found)}.weight")) is not None:
+        found.append(weight)
+    return found
+
+
+def in_words(order: NDArray[np.int64]) -> str:
+    """Which expert stands where, as far as a line has room."""
+    moved = [
+        f"{source} in the place of {place}" for place, source in enumerate(order.tolist()) if source != place
+    ]
+    more = f" and {len(moved) - 4} more" if len(moved) > 4 else ""
+    return ", ".join(moved[:4]) + more
