@@ -16,7 +16,7 @@ AT_ONCE = 1 << 22  # bytes
 def header_sha256(container: Container) -> str | None:
     """Of what stands before the data in each file of a container, in the order of their names, a folder's config
     first; None where the container does not say."""
-    starts: Mapping[Path, int] | None = getattr(container, "data_starts", None)
+    starts = _starts(container)
     if starts is None:
         return None
     digest = hashlib.sha256()
@@ -31,13 +31,19 @@ def header_sha256(container: Container) -> str | None:
 def whole_sha256(container: Container) -> str | None:
     """Of all files that hold tensors, one after another in the order of their names; of one file what `sha256sum`
     says; None where the container does not name them."""
-    starts: Mapping[Path, int] | None = getattr(container, "data_starts", None)
+    starts = _starts(container)
     if starts is None:
         return None
     digest = hashlib.sha256()
     for path in sorted(starts):
         _read(digest, path, path.stat().st_size)
     return digest.hexdigest()
+
+
+def _starts(container: Container) -> Mapping[Path, int] | None:
+    """Where the data begins in each file; None where no files are named: a live run was recorded from elsewhere."""
+    starts: Mapping[Path, int] | None = getattr(container, "data_starts", None)
+    return starts if starts and all(path.is_file() for path in starts) else None
 
 
 def _read(digest: hashlib._Hash, path: Path, nbytes: int) -> None:

@@ -39,8 +39,8 @@ CASES = [
     (("config.rope_theta",), faults.rope_theta(5e5), "q_rope", (None, "rope.freq_base")),
     (("config.attention_scale",), faults.attention_scale(0.2), "attn_scores", (None, "attention.scale")),
     (("config.activation",), faults.activation("gelu"), "ffn_act", (None, "activation")),
-    (("value.corrupted",), faults.shuffled("blk.0.ffn_up.weight", 3, 60, 1), "ffn_up", ("blk.0.ffn_up.weight", None)),
-    (("value.swapped", "value.corrupted"), faults.swapped("blk.0.attn_k.weight", "blk.0.attn_v.weight"), "k",
+    (("value.corrupted", "value.other_weights"), faults.shuffled("blk.0.ffn_up.weight", 3, 60, 1), "ffn_up", ("blk.0.ffn_up.weight", None)),
+    (("value.swapped", "value.corrupted", "value.other_weights"), faults.swapped("blk.0.attn_k.weight", "blk.0.attn_v.weight"), "k",
      ("blk.0.attn_k.weight", None)),
     (("value.missing", "config.head_dim"), faults.dropped("blk.0.attn_output.weight"), "attn_out",
      ("blk.0.attn_output.weight", None)),
@@ -76,7 +76,7 @@ def test_setting_of_all_layers_is_said_once(tmp_path: Path, monkeypatch: pytest.
 def test_later_faults_are_found_behind_an_unexplained_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    without(monkeypatch, "value.corrupted")
+    without(monkeypatch, "value.corrupted", "value.other_weights")
     fault = [faults.shuffled("blk.0.attn_v.weight", 0, 32, 1), faults.scaled("blk.1.ffn_down.weight", 2.0)]
     report = compared(tmp_path, LLAMA, "gguf:F16", "apr:F16", fault)
     assert [(f.kind, f.tensor, f.status) for f in report.findings] == [

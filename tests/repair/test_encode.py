@@ -156,7 +156,7 @@ def test_whatever_the_layout_a_reader_gets_the_repaired_values(
     own = replace(weight(random(seed), dtype), order=orders[stored])
     got = written(own, {}, Held(own, orders[read]), turned)
     source = Drafted(got)
-    back = Weight(own.name, source, source.entry, got.dtype, got.dims, turned, None, orders[read])
+    back = Weight(own.name, source, source.entry, got.dtype, got.dims, turned, order=orders[read])
     torch.testing.assert_close(back.values(), own.values(), rtol=0, atol=0)
     if dtype in ("F32", "F16", "BF16") or not turned:
         assert got.dtype == dtype, "rows and single floats move without a change"
