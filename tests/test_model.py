@@ -352,7 +352,11 @@ def test_two_names_of_one_tensor_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        ({"architecture": "mamba2", "model_type": "mamba2"}, UnsupportedError, "rosetta runs gpt2, llama"),
+        (
+            {"architecture": "rwkv7", "model_type": "rwkv7"},
+            UnsupportedError,
+            "rosetta runs afmoe, .*gpt2, .*llama",
+        ),
         ({"architecture": None, "model_type": ""}, DamagedFileError, "names no architecture"),
         ({"num_layers": 1 << 30}, RosettaError, "count between"),
         ({"num_heads": 0}, RosettaError, "count between"),

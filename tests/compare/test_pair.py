@@ -12,7 +12,7 @@ from fixtures import faults
 from fixtures.comparing import compared_files, tiny
 from fixtures.pairs import pair
 from fixtures.recording import recorded
-from rosetta.compare.noise import Noise
+from rosetta.compare import pair as module
 from rosetta.compare.pair import ModelPair
 
 FAULTS: dict[str, Any] = {
@@ -61,17 +61,19 @@ def test_recorded_run_is_followed_in_the_same_way(tmp_path: Path, monkeypatch: p
 def test_noise_behind_a_repair_is_predicted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = pair(tmp_path, tiny("llama"), "hf:BF16", "gguf:Q8_0", FAULTS["norm"])
     predicted: Counter[str] = Counter()
-    local = Noise.local
+    local = module.local_parts
 
-    def counted(self: Noise, op: Any, step: Any, *values: Any) -> Any:
-        predicted[step.full_name(op.name)] += 1
-        return local(self, op, step, *values)
+    def counted(node: Any, *values: Any) -> Any:
+        predicted[node.name] += 1
+        return local(node, *values)
 
-    monkeypatch.setattr(Noise, "local", counted)
+    monkeypatch.setattr(module, "local_parts", counted)
     compared_files(*files)
-    assert predicted["blk.0.attn_norm"] > 1, "as stored, and with what was tried"
-    assert {predicted[f"blk.{layer}.{op}"] for layer in (0, 1) for op in ("q", "ffn_gate", "ffn_out")} == {1}
+    assert predicted["layers.0.attn_norm"] > 1, "as stored, and with what was tried"
+    assert {predicted[f"layers.{layer}.{op}"] for layer in (0, 1) for op in ("q", "ffn_gate", "ffn_out")} == {
+        1
+    }
     predicted.clear()
     unassisted(monkeypatch)
     compared_files(*files)
-    assert predicted["blk.1.ffn_out"] == 2
+    assert predicted["layers.1.ffn_out"] == 2

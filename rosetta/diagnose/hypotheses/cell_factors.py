@@ -134,6 +134,15 @@ def _fitting(weight: Weight, other: Weight) -> tuple[What, int, int] | None:
         return None
     explained = variance(weight, other, 0, some).double()
     before = float(((a - b).square() / explained.clamp(min=1e-30)).mean().sqrt())
+
+    def left(cells: Cells) -> float:
+        gap = cells.values(a.float(), 0).double() - b
+        allowed = _allowed(cells, weight, other, a.float(), some)
+        return float((gap.square() / allowed.clamp(min=1e-30)).mean().sqrt())
+
+    whole = Cells("factor", _numbers(a, b, "factor", some, columns).float(), some, columns, weight.dtype)
+    if bool((whole.numbers.abs() > 1e-12).all()) and left(whole) <= REMAINS:
+        return None  # one factor does for all, which `scaled` proposes
     for rows, width in CUTS:
         tall, wide = rows or some, width or columns
         if tall > some or wide > columns or tall * wide < FEWEST or (rows == 0 and some < total // 2 < 32):
@@ -147,9 +156,7 @@ def _fitting(weight: Weight, other: Weight) -> tuple[What, int, int] | None:
                 continue
             if not _concerns_all(numbers, what, a, (tall == 1 and wide == columns) or wide == 1):
                 continue
-            gap = cells.values(a.float(), 0).double() - b
-            allowed = _allowed(cells, weight, other, a.float(), some)
-            after = float((gap.square() / allowed.clamp(min=1e-30)).mean().sqrt())
+            after = left(cells)
             if after <= REMAINS and after <= LESSENS * before:
                 return what, rows or total, wide
     return None

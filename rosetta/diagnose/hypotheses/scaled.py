@@ -27,7 +27,8 @@ KINDS = (
     ),
 )
 
-ROUNDS = 3  # of leaving out what does not fit
+ROUNDS = 8  # at most, of leaving out what does not fit
+SETTLED = 1e-7  # change of the factor between two rounds
 OUTLIER = 6.0  # times the rms of what the factor leaves: a weight so far off has another fault
 NEGLIGIBLE = 1e-6  # of the values' rms: float32 rounds the product
 FAR = 100.0  # times the largest tenth of the values, from a sample: no weight is so large
@@ -77,7 +78,9 @@ def fitted_factor(a: Weight, b: Weight) -> float | None:
         dot, norm_a, norm_b, count = (sum(numbers) for numbers in zip(*sums, strict=True))
         if not norm_a or not norm_b or not abs(dot) >= LEAST_CORRELATION * (norm_a * norm_b) ** 0.5:
             return None
-        factor = dot / norm_b
+        factor, before = dot / norm_b, factor
+        if abs(factor - before) <= SETTLED * abs(factor):
+            break
         residual = max(norm_a - factor * dot, norm_a * NEGLIGIBLE**2)
         limit = OUTLIER * (residual / count) ** 0.5
     return None if not math.isfinite(factor) or abs(factor - 1) < 1e-6 else factor
