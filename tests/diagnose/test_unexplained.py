@@ -34,13 +34,14 @@ def without(monkeypatch: pytest.MonkeyPatch, *kinds: str) -> None:
     monkeypatch.setattr(search, "all_hypotheses", lambda: hypotheses)
 
 
+DAMAGE = ("value.corrupted", "value.other_weights")
 CASES = [
     # kinds left out, fault, stage, (tensor, key)
     (("config.rope_theta",), faults.rope_theta(5e5), "q_rope", (None, "rope.freq_base")),
     (("config.attention_scale",), faults.attention_scale(0.2), "attn_scores", (None, "attention.scale")),
     (("config.activation",), faults.activation("gelu"), "ffn_act", (None, "activation")),
-    (("value.corrupted", "value.other_weights"), faults.shuffled("blk.0.ffn_up.weight", 3, 60, 1), "ffn_up", ("blk.0.ffn_up.weight", None)),
-    (("value.swapped", "value.corrupted", "value.other_weights"), faults.swapped("blk.0.attn_k.weight", "blk.0.attn_v.weight"), "k",
+    (DAMAGE, faults.shuffled("blk.0.ffn_up.weight", 3, 60, 1), "ffn_up", ("blk.0.ffn_up.weight", None)),
+    (("value.swapped", *DAMAGE), faults.swapped("blk.0.attn_k.weight", "blk.0.attn_v.weight"), "k",
      ("blk.0.attn_k.weight", None)),
     (("value.missing", "config.head_dim"), faults.dropped("blk.0.attn_output.weight"), "attn_out",
      ("blk.0.attn_output.weight", None)),
