@@ -149,6 +149,8 @@ def _fitting(weight: Weight, other: Weight) -> tuple[What, int, int] | None:
             continue
         for what in ("factor", "amount"):
             numbers = _numbers(a, b, what, tall, wide)
+            if numbers.numel() == 1:
+                continue  # one number for all: `scaled` and `offset` propose it
             cells = Cells(what, numbers.float(), tall, wide, weight.dtype)
             if what == "factor" and (
                 float(numbers.std()) < NEARLY_ONE or not bool((numbers.abs() > 1e-12).all())
