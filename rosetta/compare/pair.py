@@ -136,9 +136,16 @@ class ModelPair:
             return self._run_in_parts(node, other, heads)
         if heads:
             names = {*node.inputs, *other.inputs}
-            parts = [self._of_heads(names, some, heads[-1].stop)._both(node, other, pairs) for some in heads]
-            return self._judged(node, side_by_side(parts), pairs)
-        return self._judged(node, self._both(node, other, pairs), pairs)
+            parts, sums = [], []
+            for some in heads:
+                part = self._of_heads(names, some, heads[-1].stop)
+                parts.append(part._both(node, other, pairs))
+                sums.append(part._sums(node, parts[-1], pairs))
+            known_sums = [found for found in sums if found is not None]
+            whole = [one for found in known_sums for one in found] if len(known_sums) == len(sums) else None
+            return self._judged(side_by_side(parts), pairs, whole)
+        both = self._both(node, other, pairs)
+        return self._judged(both, pairs, self._sums(node, both, pairs))
 
     def _from_twin(self, twin: Twin, node: Node, other: Node) -> Outcome | None:
         """The outcome, where both sides make of the reference's inputs what they made in the twin: the local error is
@@ -190,7 +197,8 @@ class ModelPair:
 
         def judged(some: range) -> Outcome:
             part = self._of_heads(names, some, heads[-1].stop)
-            outcome = part._judged(node, part._both(node, other, {}), {})
+            both = part._both(node, other, {})
+            outcome = part._judged(both, {}, part._sums(node, both, {}))
             return outcome.with_values(reference, subject)
 
         return folded([judged(some) for some in heads])
@@ -217,10 +225,18 @@ class ModelPair:
             a = self.reference.runtime.settled(node, a, local_b.to(a.device)) if a is not local_b else a
         return Computed(a, local_b, b, same, reasons)
 
-    def _judged(self, node: Node, both: Computed, pairs: Mapping[str, WeightPair | None]) -> Outcome:
-        """What a stage's values are worth: the local error beside its noise, and whether they are numbers."""
+    def _sums(
+        self, node: Node, both: Computed, pairs: Mapping[str, WeightPair | None]
+    ) -> Sequence[Sums] | None:
+        """A stage's local error beside its noise; nothing where both sides compute the same."""
+        a = both.reference
+        return [] if both.same and a is not None else self._local(node, a, both.local_subject, pairs)
+
+    def _judged(
+        self, both: Computed, pairs: Mapping[str, WeightPair | None], sums: Sequence[Sums] | None
+    ) -> Outcome:
+        """What a stage's values are worth, beside its local error, and whether they are numbers."""
         a, b = both.reference, both.subject
-        sums = [] if both.same and a is not None else self._local(node, a, both.local_subject, pairs)
         differing = tuple(
             name for name, pair in pairs.items() if pair is not None and pair.state == "differing"
         )

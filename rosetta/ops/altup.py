@@ -72,6 +72,10 @@ class Streams(Op):
 
     stem: str = "altup_proj"
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (COUNT,)
+
     def _products(self, streams: int) -> list[Linear]:
         return [
             Linear(f"{self.stem}.{i}", rows=HIDDEN, columns=HIDDEN, bias=False) for i in range(streams - 1)
@@ -111,7 +115,7 @@ class MergedStreams(Op):
 
     @property
     def keys(self) -> tuple[str, ...]:
-        return (ACTIVE,)
+        return ACTIVE, COUNT
 
     def tensors(self, c: Settings) -> Tensors:
         return Streams(self.stem).tensors(c)
