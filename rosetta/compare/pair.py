@@ -135,12 +135,9 @@ class ModelPair:
         if heads and node.op.by_head:
             return self._run_in_parts(node, other, heads)
         if heads:
-            names = {*node.inputs, *other.inputs}
-            parts, sums = [], []
-            for some in heads:
-                part = self._of_heads(names, some, heads[-1].stop)
-                parts.append(part._both(node, other, pairs))
-                sums.append(part._sums(node, parts[-1], pairs))
+            parts, sums = zip(
+                *(self._of_some(node, other, some, heads, pairs) for some in heads), strict=True
+            )
             known_sums = [found for found in sums if found is not None]
             whole = [one for found in known_sums for one in found] if len(known_sums) == len(sums) else None
             return self._judged(side_by_side(parts), pairs, whole)
@@ -202,6 +199,19 @@ class ModelPair:
             return outcome.with_values(reference, subject)
 
         return folded([judged(some) for some in heads])
+
+    def _of_some(
+        self,
+        node: Node,
+        other: Node,
+        some: range,
+        heads: Sequence[range],
+        pairs: Mapping[str, WeightPair | None],
+    ) -> tuple[Computed, Sequence[Sums] | None]:
+        """What some heads give of a stage, and their local error; what they see is let go of with the return."""
+        part = self._of_heads({*node.inputs, *other.inputs}, some, heads[-1].stop)
+        both = part._both(node, other, pairs)
+        return both, part._sums(node, both, pairs)
 
     def _both(self, node: Node, other: Node, pairs: Mapping[str, WeightPair | None]) -> Computed:
         """Compute one stage on both sides, on own inputs and on the reference's."""
