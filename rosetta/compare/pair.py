@@ -186,17 +186,14 @@ class ModelPair:
 
     def _run_in_parts(self, node: Node, other: Node, heads: Sequence[range]) -> Outcome:
         """A stage of which only some heads are held at a time: judged as they come, computed anew when asked for."""
-        names = {*node.inputs, *other.inputs}
         reference, subject = (
             computed_in_parts(lane.runtime, own, tensors(lane.values, own.inputs), heads)
             for lane, own in ((self.reference, node), (self.subject, other))
         )
 
         def judged(some: range) -> Outcome:
-            part = self._of_heads(names, some, heads[-1].stop)
-            both = part._both(node, other, {})
-            outcome = part._judged(both, {}, part._sums(node, both, {}))
-            return outcome.with_values(reference, subject)
+            both, sums = self._of_some(node, other, some, heads, {})
+            return self._judged(both, {}, sums).with_values(reference, subject)
 
         return folded([judged(some) for some in heads])
 

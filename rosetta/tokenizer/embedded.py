@@ -114,7 +114,7 @@ def _without_merges(key: str) -> TokenizerFinding:
         key=key,
         declared=None,
         likely=None,
-        message="is missing; llama.cpp refuses the file, and here every character is a token by itself",
+        message=f"{key} is missing; llama.cpp refuses the file, and here every character is a token by itself",
         recommendation=f"write {key}: byte pairs cannot be merged without",
     )
 
