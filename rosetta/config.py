@@ -15,30 +15,7 @@ from rosetta.errors import DamagedFileError, UnsupportedError
 from rosetta.rope_scaling import RopeScaling, UnknownRuleError, scaling_from_gguf, scaling_from_parameters
 from rosetta.settings_reader import LARGEST_BLOCK_COUNT, NOT_RUN, Config, PerLayer, SettingsReader, Value
 
-__all__ = ["LARGEST_BLOCK_COUNT", "Config", "Value", "canonical_config", "rope_scaling_from_tensors"]
-
-# transformers' names of activations -> ours (transformers, activations.py, ACT2FN).
-ACTIVATIONS = {
-    "silu": "silu",
-    "swish": "silu",
-    "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_fast": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "relu": "relu",
-    "relu2": "relu_squared",
-    "xielu": "xielu",
-}
-
-
-def canonical_config(
-    container: Container,
-    architecture: Architecture,
-    shapes: Mapping[str, tuple[int, ...]],
-    overrides: Mapping[str, Any],
-) -> dict[str, Value]:
-    """The container's configuration under GGUF keys, in the order in which a report lists it; see `read_config`."""
-    return read_config(container, architecture, shapes, overrides)[0]
+__all__ = ["LARGEST_BLOCK_COUNT", "Config", "Value", "read_config", "rope_scaling_from_tensors"]
 
 
 def read_config(
@@ -87,7 +64,14 @@ def read_config(
         _refuse_layer_scales(read)
         _sliding_window(read, published)
     _head(read, shapes, published)
-    architecture.settings(read)
+    try:
+        architecture.settings(read)
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        raise DamagedFileError(
+            f"the settings of {architecture.name} cannot be worked out: {error}",
+            file=container.path,
+            remedy=WRONG_VALUE,
+        ) from error
     for key in ("bos_token_id", "eos_token_id"):
         setting = read.raw(key)
         if setting is not None:
@@ -171,14 +155,7 @@ def _activation(read: SettingsReader) -> None:
     if setting is None:
         read.config["activation"] = Value(read.architecture.activation, None, "the architecture's")
         return
-    name = ACTIVATIONS.get(str(setting.value), str(setting.value) if "activation" in read.overrides else None)
-    if name is None:
-        raise UnsupportedError(
-            f"the activation {setting.value!r} is none of {', '.join(ACTIVATIONS)}",
-            file=read.container.path,
-            remedy=NOT_RUN,
-        )
-    read.config["activation"] = Value(name, setting.key)
+    read.activation(setting)
 
 
 def _rope(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -18,6 +18,19 @@ LARGEST_NUMBER = float(np.finfo(np.float32).max)
 NOT_RUN = "rosetta does not run such a model; ask for it, with the file's config"
 LARGEST_BLOCK_COUNT = 4096  # no published model has a tenth of it; a damaged count must not cost minutes
 
+# transformers' names of activations -> ours (transformers, activations.py, ACT2FN).
+ACTIVATIONS = {
+    "silu": "silu",
+    "swish": "silu",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+    "relu2": "relu_squared",
+    "xielu": "xielu",
+}
+
 
 @dataclass(frozen=True)
 class Value:
@@ -155,6 +168,22 @@ class SettingsReader:
     def fixed(self, key: str, value: Any, note: str) -> None:
         """Put a setting that the container's own loader takes so, whatever the file says."""
         self.config[key] = Value(_float32(self.overrides.get(key, value)), None, note)
+
+    def activation(self, setting: Setting) -> None:
+        """Put the activation that a setting names, by our name of it.
+
+        Raises:
+            UnsupportedError: it is none of those that are computed.
+        """
+        own = str(setting.value) if "activation" in self.overrides else None
+        name = ACTIVATIONS.get(str(setting.value), own)
+        if name is None:
+            raise UnsupportedError(
+                f"the activation {setting.value!r} is none of {', '.join(ACTIVATIONS)}",
+                file=self.container.path,
+                remedy=NOT_RUN,
+            )
+        self.config["activation"] = Value(name, setting.key)
 
     def spelled(self, *spellings: str) -> Setting | None:
         """The first of these keys of config.json, or of an `.apr`'s metadata, that is there and not null."""

@@ -90,12 +90,6 @@ ROPE_DIMENSIONS = FindingKind(
     why="A partial rotary factor is ignored, or the size of a head is worked out wrongly and rotated whole.",
     repair="The rotation is computed over as many dimensions as the reference's. Write rope.dimension_count.",
 )
-ROTARY_LAYERS = FindingKind(
-    "config.layer_pattern",
-    means="Other layers have a window, rotary embedding, experts or recurrence.",
-    why="The list of layer types is left out of the export, and its reader assumes the pattern of a published model.",
-    repair="Each layer is computed as the reference's. Write the pattern, where the container has a place for it.",
-)
 ALIBI = FindingKind(
     "config.alibi",
     means="Scores fall with distance by another slope, or not at all.",
@@ -315,9 +309,9 @@ KEYS = (
     ConfigKey("rope.dimension_count", "count", ROPE_DIMENSIONS, Shows.ANYWHERE, Prompt.TWO_TOKENS),
     ConfigKey("rope.freq_base_swa", "number", ROPE_THETA, prompt=Prompt.TWO_TOKENS, published=ROPE_BASES),
     ConfigKey("rope.dimension_count_swa", "count", ROPE_DIMENSIONS, Shows.ANYWHERE, Prompt.TWO_TOKENS),
-    ConfigKey("rope.layers", "flag", ROTARY_LAYERS, prompt=Prompt.TWO_TOKENS),
-    ConfigKey("attention.kv_layer", "count", ROTARY_LAYERS, Shows.ANYWHERE, latent=False),
-    ConfigKey("attention.keys_are_values", "flag", ROTARY_LAYERS, Shows.ANYWHERE, latent=False),
+    ConfigKey("rope.layers", "flag", LAYER_PATTERN, Shows.ANYWHERE, Prompt.TWO_TOKENS),
+    ConfigKey("attention.kv_layer", "count", LAYER_PATTERN, Shows.ANYWHERE, latent=False),
+    ConfigKey("attention.keys_are_values", "flag", LAYER_PATTERN, Shows.ANYWHERE, latent=False),
     ConfigKey("attention.max_alibi_bias", "number", ALIBI, prompt=Prompt.TWO_TOKENS, published=(8.0, 0.0)),
     ConfigKey("attention.clamp_kqv", "number", CLAMP_KQV, published=(0.0, 8.0, 6.0)),
     ConfigKey("attention.temperature_scale", "number", ATTENTION_TEMPERATURE, published=(0.1, 0.0)),
@@ -354,7 +348,6 @@ KEYS = (
     ConfigKey("attention.chunk_size", "count", SLIDING_WINDOW),
     ConfigKey("attention.value_scale", "number", ATTENTION_SCALE),
     ConfigKey("attention.head_norm", "flag", NORM_TYPE, Shows.ANYWHERE, Prompt.TWO_TOKENS),
-    ConfigKey("rope_layers", "flag", LAYER_PATTERN, Shows.ANYWHERE, Prompt.TWO_TOKENS),
     ConfigKey("expert_softcap", "number", EXPERT_GATING),
     ConfigKey("expert_output_scale", "number", EXPERT_WEIGHTS),
     ConfigKey("router_jitter_noise", "number", EXPERT_WEIGHTS),

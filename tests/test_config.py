@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fixtures import build, faults, model_spec
 from fixtures.memory import MemoryContainer
 from rosetta.architectures import find_architecture
-from rosetta.config import Value, canonical_config, read_config
+from rosetta.config import Value, read_config
 from rosetta.containers.huggingface.settings import huggingface_settings
 from rosetta.errors import DamagedFileError, RosettaError, UnsupportedError
 from rosetta.rope_scaling import RopeScaling
@@ -34,7 +34,7 @@ def config_of(
     own = find_architecture(architecture)
     assert own is not None
     container = MemoryContainer(settings, more.get("tensors", {}), kind, architecture, more.get("metadata"))
-    return canonical_config(container, own, more.get("shapes", SHAPES), more.get("overrides", {}))
+    return read_config(container, own, more.get("shapes", SHAPES), more.get("overrides", {}))[0]
 
 
 def huggingface_config(values: dict[str, Any], architecture: str) -> dict[str, Value]:
@@ -260,7 +260,7 @@ def test_activations_of_one_name_compute_the_same_in_transformers() -> None:
     pytest.importorskip("transformers")
     from transformers.activations import ACT2FN
 
-    from rosetta.config import ACTIVATIONS as SPELLINGS
+    from rosetta.settings_reader import ACTIVATIONS as SPELLINGS
     from rosetta.ops.pointwise import ACTIVATIONS
 
     x = torch.linspace(-6, 6, 1001, dtype=torch.float64)
@@ -398,3 +398,44 @@ def test_what_a_file_states_and_nothing_computes_is_kept_by_name() -> None:
     }
     neutral = {**REQUIRED, "attn_logit_softcapping": None, "attention.scale_by_inverse_layer": False}
     assert read_config(MemoryContainer(neutral, {}, kind="huggingface"), own, {}, {})[1] == ()
+
+
+@pytest.mark.parametrize("name", ["qwen35", "nemotron_h"])
+def test_layers_that_predict_further_tokens_are_left_out_once(name: str) -> None:
+    sizes = ("state_size", "conv_kernel", "inner_size", "group_count", "time_step_rank")
+    stated = REQUIRED | {"block_count": 9, "nextn_predict_layers": 1} | {f"ssm.{size}": 4 for size in sizes}
+    stated |= {"attention.layer_norm_rms_epsilon": 1e-6, "attention.head_count_kv": 4}
+    assert config_of(stated, architecture=name)["block_count"].value == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "stated", "words"),
+    [
+        ("qwen2moe", {"decoder_sparse_step": 0}, "qwen2moe cannot be worked out"),
+        ("dots1", {"first_k_dense_replace": "x"}, "dots1 cannot be worked out"),
+        ("kimi-linear", {"layer_types": ["full_attention"]}, "kimi-linear cannot be worked out"),
+        ("minicpm", {"dim_model_base": 0}, "minicpm cannot be worked out"),
+        ("dots1", {"scoring_func": "tanh"}, "scoring_func is 'tanh', none of softmax"),
+        ("dots1", {"scoring_func": ["sigmoid"]}, "scoring_func is"),
+        ("codeshell", {"activation_function": "swooshy"}, "'swooshy' is none of"),
+        ("codeshell", {"n_inner": "a"}, "n_inner': is 'a'"),
+    ],
+)
+def test_an_architectures_own_settings_are_held_to_sense(
+    name: str, stated: dict[str, Any], words: str
+) -> None:
+    sizes = {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+    sizes |= {"num_hidden_layers": 4, "num_experts": 4, "num_experts_per_token": 2}
+    sizes |= {"n_shared_experts": 1, "num_shared_experts": 1, "q_lora_rank": 8}
+    huggingface_config(sizes, name)
+    with pytest.raises(RosettaError, match=words):
+        huggingface_config(sizes | stated, name)
+
+
+def test_a_switch_that_is_off_is_off() -> None:
+    shared = {"multi_query_group_num": 1, "num_attention_heads": 8}
+    heads = [
+        huggingface_config(shared | {"multi_query_attention": on}, "chatglm")["attention.head_count_kv"].value
+        for on in (True, False)
+    ]
+    assert heads == [1, 8]

@@ -54,7 +54,7 @@ def settings(read: Any) -> None:
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     """Gated attention, then experts or a dense network, each normed before and after."""
     mixer = {
-        "rope": Rotary(SPLIT_HALF) if c["rope.layers"] else None,
+        "rope": Rotary(SPLIT_HALF, where="rope.layers"),
         "gate": Gate(),
         "post_norm": a.norm_of("post_attention_norm"),
     }

@@ -12,8 +12,8 @@ def settings(read: Any) -> None:
     """What only the model's own code says: its heads of keys, and how much of a head is rotated."""
     if read.container.kind != "huggingface":
         return
-    groups = read.spelled("multi_query_group_num")
-    if groups is not None and read.spelled("multi_query_attention"):
+    shared = read.spelled("multi_query_attention")
+    if shared is not None and shared.value:
         read.take("attention.head_count_kv", "count", spellings=("multi_query_group_num",))
     read.take("attention.layer_norm_rms_epsilon", "number", 1e-5, ("layernorm_epsilon",))
     read.take("rope.dimension_count", "count", read.config["attention.key_length"].value // 2)

@@ -10,12 +10,10 @@ from rosetta.architectures.architecture import Architecture, Default
 def settings(read: Any) -> None:
     """The width of a folder's network, which no key states (modeling_codeshell.py)."""
     if read.container.kind == "huggingface":
-        stated = read.spelled("n_inner")
-        width = stated.value if stated is not None else 4 * read.config["embedding_length"].value
-        read.fixed("feed_forward_length", width, "n_inner, or four times the embedding length")
+        read.take("feed_forward_length", "count", 4 * read.config["embedding_length"].value, ("n_inner",))
         named = read.spelled("activation_function")  # hidden_act is none of its keys
-        tanh = named is None or named.value in ("gelu_new", "gelu_pytorch_tanh")
-        read.fixed("activation", "gelu_tanh" if tanh else str(named.value), "activation_function")
+        if named is not None and "activation" not in read.overrides:
+            read.activation(named)
         read.take("attention.head_count_kv", "count", 8, ("num_query_groups",))
 
 

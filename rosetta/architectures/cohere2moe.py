@@ -59,7 +59,7 @@ def settings(read: Any) -> None:
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     """Both blocks read the layer's input through one norm."""
-    rope = Rotary(INTERLEAVED) if c["rope.layers"] else None
+    rope = Rotary(INTERLEAVED, where="rope.layers")
     mixer = attention(norm=a.norm_of("attn_norm"), rope=rope, scores=scores_of(c))
     return parallel(output_of(n - 1), mixer, network(a, c, norm=None, out_scale=AVERAGE))
 

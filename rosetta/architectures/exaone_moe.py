@@ -36,8 +36,8 @@ def settings(read: Any) -> None:
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     """Attention, turned where it has a window, then experts or a dense network."""
-    slides = c["attention.sliding_window_pattern"]
-    return mixture_layer(a, c, n, mixer={"rope": Rotary(SPLIT_HALF) if slides else None})
+    rope = Rotary(SPLIT_HALF, where="attention.sliding_window_pattern")
+    return mixture_layer(a, c, n, mixer={"rope": rope})
 
 
 EXAONE_MOE = Architecture(

@@ -8,12 +8,14 @@ from typing import Any
 
 from rosetta.architectures.architecture import Default
 from rosetta.containers.container import Setting
+from rosetta.errors import UnsupportedError
+from rosetta.ops.experts import LARGEST_GATING, SIGMOID, SOFTMAX, SQRT_SOFTPLUS
 from rosetta.ops.latent import NOPE
-from rosetta.settings_reader import PerLayer
+from rosetta.settings_reader import NOT_RUN, PerLayer
 
 SPARSE, DENSE = "sparse", "dense"
 
-GATINGS = {"softmax": 1, "sigmoid": 2, "sqrtsoftplus": 4}
+GATINGS = {"softmax": SOFTMAX, "sigmoid": SIGMOID, "sqrtsoftplus": SQRT_SOFTPLUS}
 """Hugging Face's names of gating functions -> GGUF's numbers (see `ops.experts`)."""
 
 
@@ -62,10 +64,24 @@ def _gating(read: Any, default: int | Default) -> None:
     if read.raw(key) is None:
         for spelling in ("scoring_func", "score_func", "score_function", "moe_router_activation_func"):
             named = read.spelled(spelling)
-            if named is not None and named.value in GATINGS:
-                read.put(key, Setting(GATINGS[named.value], named.key), None)
-                return
+            if named is None:
+                continue
+            if named.value not in list(GATINGS):
+                raise UnsupportedError(
+                    f"{named.key} is {str(named.value)[:60]!r}, none of {', '.join(GATINGS)}",
+                    file=read.container.path,
+                    remedy=NOT_RUN,
+                )
+            read.put(key, Setting(GATINGS[named.value], named.key), None)
+            return
     read.take(key, "count", default)
+    stated = read.config[key]
+    if stated.key is not None and key not in read.overrides and stated.value > LARGEST_GATING:
+        raise UnsupportedError(
+            f"{stated.key} is {stated.value}, a scoring of experts that is not known",
+            file=read.container.path,
+            remedy=NOT_RUN,
+        )
 
 
 def expert_groups(read: Any, count: int | Default, used: int | Default, best: int = 2) -> None:

@@ -48,7 +48,7 @@ def _layers(read: Any) -> None:
     layers = range(read.config["block_count"].value)
     heads = read.spelled("num_attention_heads_per_layer")
     if heads is not None and isinstance(heads.value, list) and "attention.head_count" not in read.overrides:
-        read.by_layer("attention.head_count", heads.value[: len(layers)], heads.key)
+        read.by_layer("attention.head_count", heads.value[: len(layers)], stated=heads.key)
     if read.raw(PATTERN) is None and PATTERN in read.config:
         folder = read.container.kind != "gguf"
         read.by_layer(PATTERN, [not folder and n % STEP != 0 for n in layers], "the layers that slide")

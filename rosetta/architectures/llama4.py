@@ -15,7 +15,6 @@ from rosetta.architectures.expert_settings import (
 )
 from rosetta.architectures.mixtures import mixture_layer, router_of
 from rosetta.architectures.readings import Reading, Stored, experts, standard_readings
-from rosetta.containers.container import Setting
 from rosetta.graph import Stage
 from rosetta.ops.attention import Scores
 from rosetta.ops.linear import Linear
@@ -34,8 +33,6 @@ def settings(read: Any) -> None:
     """The experts; which layers are turned, and see chunks; the scale of queries by position."""
     layers = range(read.config["block_count"].value)
     folder = read.container.kind != "gguf"
-    if folder:
-        _widths(read)
     expert_settings(
         read,
         count=of_folder(16, None),
@@ -44,6 +41,8 @@ def settings(read: Any) -> None:
         gating=2,
         normalised=False,
     )
+    if folder:
+        _widths(read)
     width = read.config["expert_feed_forward_length"].value
     read.take("expert_shared_feed_forward_length", "count", width)
     if folder:
@@ -69,7 +68,7 @@ def settings(read: Any) -> None:
         window = read.raw("attention.sliding_window")
         if window is not None and window.value == 0:  # no chunks: the smaller models
             turned, chunk, tuned = [True] * len(layers), 0, False
-    read.by_layer("rope_layers", turned, "the layers that are turned")
+    read.by_layer("rope.layers", turned, "the layers that are turned")
     read.by_layer(
         "attention.chunk_size", [chunk if t else 0 for t in turned], "in the layers that are turned"
     )
@@ -82,22 +81,16 @@ def settings(read: Any) -> None:
 
 def _widths(read: Any) -> None:
     """A folder's `intermediate_size` is that of an expert."""
-    for key, spelling, default in (
-        ("expert_feed_forward_length", "intermediate_size", 8192),
-        ("feed_forward_length", "intermediate_size_mlp", 16384),
-    ):
-        stated = read.spelled(spelling)
-        if key not in read.overrides:
-            value = default if stated is None else stated.value
-            read.overrides = {**read.overrides, key: value} if key.startswith("expert") else read.overrides
-            read.put(key, None if stated is None else Setting(value, stated.key), default)
+    read.take("expert_feed_forward_length", "count", 8192, ("intermediate_size",))
+    if "feed_forward_length" not in read.overrides:
+        read.put("feed_forward_length", read.spelled("intermediate_size_mlp"), 16384)
 
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     """Attention in a chunk, turned; or over all tokens, with queries scaled by position; then experts."""
     norm = Norm(None, a.epsilon_key, kind="rms") if c["attention.head_norm"] else None
     mixer: dict[str, Any] = {"scores": Scores(window=None, chunk="attention.chunk_size")}
-    if c["rope_layers"]:
+    if c["rope.layers"]:
         mixer |= {"rope": Rotary(INTERLEAVED), "after_rope": lambda part: norm}
     else:
         product = Linear("attn_q", rows=(HEADS, KEY), columns=HIDDEN, heads=HEADS)

@@ -27,7 +27,6 @@ from rosetta.architectures.recurrent import (
     state_readings,
     state_sizes,
     time_step_limits,
-    without_prediction_layers,
 )
 from rosetta.graph import Stage
 from rosetta.ops.attention import Scores
@@ -62,7 +61,6 @@ def settings(read: Any) -> None:
     """What each layer is."""
     if read.container.kind == "huggingface":
         _kinds(read)
-    without_prediction_layers(read)
     rms_epsilon(read)
     for key in ("rope.dimension_count", "rope.scaling.finetuned"):  # which the converter states all the same
         read.raw(key)

@@ -15,7 +15,7 @@ from rosetta.architectures.builders import (
     scores_of,
     sequential,
 )
-from rosetta.architectures.expert_settings import expert_layers, expert_settings
+from rosetta.architectures.expert_settings import expert_settings, stepped_layers
 from rosetta.architectures.readings import (
     Reading,
     Stored,
@@ -30,7 +30,6 @@ from rosetta.architectures.recurrent import (
     recurrent_layers,
     state_readings,
     state_sizes,
-    without_prediction_layers,
 )
 from rosetta.graph import Stage
 from rosetta.ops.experts import Router
@@ -61,7 +60,6 @@ L2_EPSILON = 1e-6  # transformers, l2norm; llama.cpp takes that of the norms
 
 def delta_settings(read: Any) -> None:
     """Sizes of the delta nets, and which layers are one."""
-    without_prediction_layers(read)
     recurrent_layers(read)
     state_sizes(read, SPELLINGS, DEFAULTS)
     own = read.config[read.architecture.epsilon_key].value if read.container.kind == "gguf" else L2_EPSILON
@@ -72,12 +70,7 @@ def settings(read: Any) -> None:
     """Delta nets and experts."""
     delta_settings(read)
     mixture_settings(read, count=512, used=10)
-    dense, step = read.spelled("mlp_only_layers"), read.spelled("decoder_sparse_step")
-    sparse = [
-        n not in (dense.value if dense else []) and (n + 1) % (step.value if step else 1) == 0
-        for n in range(read.config["block_count"].value)
-    ]
-    expert_layers(read, sparse)
+    stepped_layers(read)
 
 
 def mixture_settings(read: Any, count: int, used: int) -> None:

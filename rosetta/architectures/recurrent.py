@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -301,15 +301,6 @@ def layer_kinds(read: Any, default: Sequence[str]) -> tuple[list[str], str | Non
             remedy=WRONG_VALUE,
         )
     return [str(kind) for kind in found.value[:layers]], found.key
-
-
-def without_prediction_layers(read: Any) -> None:
-    """Leave the layers that predict further tokens, behind the others in a GGUF file, out of the count."""
-    further, count = read.raw("nextn_predict_layers"), read.config["block_count"]
-    if further is None or read.container.kind != "gguf" or "block_count" in read.overrides:
-        return
-    if type(further.value) is int and 0 < further.value < count.value:
-        read.config["block_count"] = replace(count, value=count.value - further.value)
 
 
 def state_readings(stored: Stored, c: Settings, per_head: bool = False) -> list[Reading] | None:

@@ -17,6 +17,7 @@ from rosetta.ops.op import Op, Rounding, Settings, Size, Spread, Step, Tensors, 
 
 SOFTMAX, SIGMOID, SOFTMAX_OF_CHOSEN, SQRT_SOFTPLUS = 1, 2, 3, 4
 """Gating functions as GGUF numbers them (llama.cpp, llama_expert_gating_func_type)."""
+LARGEST_GATING = SQRT_SOFTPLUS
 
 ROUTER_UNITS = 20.0  # of a softmax, as for attention's
 NEAR_TIE = (
