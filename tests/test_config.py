@@ -260,8 +260,8 @@ def test_activations_of_one_name_compute_the_same_in_transformers() -> None:
     pytest.importorskip("transformers")
     from transformers.activations import ACT2FN
 
-    from rosetta.settings_reader import ACTIVATIONS as SPELLINGS
     from rosetta.ops.pointwise import ACTIVATIONS
+    from rosetta.settings_reader import ACTIVATIONS as SPELLINGS
 
     x = torch.linspace(-6, 6, 1001, dtype=torch.float64)
     for theirs, ours in SPELLINGS.items():

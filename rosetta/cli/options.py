@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from rosetta.compare.options import DEFAULT_PROMPT, DEFAULT_THRESHOLD, TRACE, Options, live
+from rosetta.compare.options import DEFAULT_PROMPT, DEFAULT_THRESHOLD, LIVE, TRACE, Options, live
 from rosetta.errors import UsageError
 
 LARGEST_ID = 2**31 - 1  # llama.h, llama_token is an int32_t
@@ -107,7 +107,9 @@ def refuse_unreadable(*operands: str) -> None:
         prefix, colon, path = operand.partition(":")
         if colon and prefix.isidentifier() and Path(path).exists() and not Path(operand).exists():
             raise UsageError(
-                f"no runtime is called {prefix}", file=operand, remedy=f"give {path} or {TRACE}FILE"
+                f"no runtime is called {prefix}",
+                file=operand,
+                remedy=f"give {path}, {TRACE}FILE or {' or '.join(f'{name}:PATH' for name in LIVE)}",
             )
         open_container(operand).close()
 

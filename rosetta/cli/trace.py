@@ -19,6 +19,7 @@ from rosetta.cli.options import (
     refuse_unreadable,
 )
 from rosetta.cli.terminal import STDOUT, Terminal, check_target, show
+from rosetta.compare.options import AUTO, TRACE, live
 from rosetta.errors import UsageError
 
 
@@ -55,6 +56,14 @@ def trace(
         raise UsageError("a trace cannot go to stdout", remedy="name a file with -o")
     check_target(output)
     text, given = given_prompt(prompt, prompt_file, tokens), given_tokens(tokens)
+    if text == AUTO and given is None:
+        raise UsageError("--prompt auto compares two configs, and this is one model", remedy="give a prompt")
+    if operand.startswith(TRACE) or live(operand) is not None:
+        raise UsageError(
+            "only a file or a folder can be recorded here",
+            file=operand,
+            remedy="leave out what is before the colon",
+        )
     refuse_unreadable(operand)
     from rosetta.compare.listener import loaded_tensors
     from rosetta.model import open_model
@@ -68,7 +77,7 @@ def trace(
     with Terminal(quiet=quiet) as listener:
         model = open_model(operand)
         listener.loaded(model.container.label, loaded_tensors(model))
-        ids = prompt_ids(model, text) if given is None else list(given)
+        ids = prompt_ids(model.container, text) if given is None else list(given)
         facts = run_facts(model, operand, None if given else text, ids, dtype.value)
         count = write_trace(Path(output), run_stages(model, ids, device.value, dtype.value), facts)
     if not quiet:

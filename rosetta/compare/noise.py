@@ -73,8 +73,8 @@ class RoundingOfObserved:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the arithmetic."""
-        return self.observed.cache.dtype
+        """Of what was observed: recordings hold float32, whatever the subject is computed in."""
+        return torch.float32
 
     def explains(self, name: str) -> bool:
         """See `Rounding`."""

@@ -8,6 +8,9 @@ from typing import Literal
 
 DEFAULT_PROMPT = "2+2="
 DEFAULT_THRESHOLD = 1e-3
+AUTO = "auto"
+"""As a prompt: the shortest token sequence that can show every difference found in config; what it did not show is
+said after the run."""
 TRACE = "trace:"  # before the path of a recorded run
 LIVE = ("llamacpp", "transformers")  # runtimes that may stand before the colon of an operand
 

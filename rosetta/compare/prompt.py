@@ -5,17 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rosetta.compare.adequacy import shortest_ids
-from rosetta.compare.options import Options
+from rosetta.compare.options import AUTO, Options
 from rosetta.compare.results import Side, TokensDiff
 from rosetta.errors import RosettaError, UsageError
 from rosetta.model import Model
 from rosetta.runtimes.torch import check_positions
 from rosetta.runtimes.trace import Recording, trace_tokens
 from rosetta.tokenizer import Tokenizer, load_tokenizer
-
-AUTO = "auto"
-"""As a prompt: the shortest token sequence that can show every difference found in config; what it did not show is
-said after the run."""
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from rosetta.compare.all_weights import compare_all_weights, strangers
 from rosetta.compare.listener import Listener
 from rosetta.compare.lockstep import Lockstep, LockstepResult
 from rosetta.compare.logits import compare_logits
-from rosetta.compare.options import Options, live
+from rosetta.compare.options import AUTO, Options, live
 from rosetta.compare.padding import without_padding
 from rosetta.compare.pair import ModelPair
 from rosetta.compare.pairing import Pairing
-from rosetta.compare.prompt import AUTO, Tokenized, tokenize
+from rosetta.compare.prompt import Tokenized, tokenize
 from rosetta.compare.results import (
     Compared,
     ConfigDiff,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rosetta.compare.listener import Listener, loaded_tensors
-from rosetta.compare.options import TRACE, Options, live
+from rosetta.compare.options import AUTO, TRACE, Options, live
 from rosetta.compare.results import Side
 from rosetta.errors import UsageError
 from rosetta.model import Model, open_model
@@ -32,6 +32,10 @@ def open_operands(operands: dict[Side, str], options: Options, listener: Listene
     runs = {side: run for side, operand in operands.items() if (run := live(operand)) is not None}
     if not models:
         raise UsageError("two traces have no model to run", remedy="compare a trace with a model file")
+    if runs and options.tokens is None and options.prompt == AUTO:
+        raise UsageError(
+            "--prompt auto compares two configs, and a runtime tells none", remedy="give a prompt"
+        )
     refuse_unknown([runtime for runtime, _ in runs.values()], options.runtime_options)
     for side, (runtime, path) in runs.items():
         listener.working(f"running {operands[side]}", 0, 0)

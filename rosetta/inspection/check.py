@@ -257,10 +257,8 @@ def _forward(model: Model, tokenizer: Tokenizer, checker: _Checker, *, continued
         )  # fmt: skip
         if bad:
             checker.error("forward", f"{prompt!r}: {bad} of {logits.numel()} logits are NaN or Inf")
-        elif said is not None and _repeats(said):
-            checker.warning(
-                "forward", f"after {prompt!r} it only repeats itself: {checker.prompts[-1].text!r}"
-            )
+        elif said is not None:
+            _judge_continuation("forward", prompt, said, checker)
     _judge_costs("forward", [nll for *_, nll in runs], uniform, checker)
     return runs
 

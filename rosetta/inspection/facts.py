@@ -17,8 +17,6 @@ from rosetta.model import Model, build_model
 from rosetta.report.report import Tool, json_text
 from rosetta.tokenizer import load_tokenizer
 
-RAW_VALUE = 200  # characters of a raw setting that are worth seeing
-
 
 class SettingFacts(Result):
     """One configuration value."""

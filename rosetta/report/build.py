@@ -12,6 +12,7 @@ from rosetta import __version__
 from rosetta.compare.options import DEFAULT_THRESHOLD, LIVE
 from rosetta.compare.results import Compared, Side, TokensDiff, WeightsDiff
 from rosetta.compare.verdict import first_divergence
+from rosetta.containers import open_container
 from rosetta.diagnose.comparison import Comparison
 from rosetta.model import Model
 from rosetta.report.exit_code import USAGE
@@ -118,7 +119,9 @@ def error_report(operands: Mapping[Side, str], message: str, run: RunFacts | Non
 def _facts(c: Comparison, side: Side, hashed: bool) -> SideFacts:
     model = c.models[side]
     dtypes = Counter(entry.dtype for entry in model.container.tensors.values())
-    return SideFacts(
+    live = _runtime(model) in LIVE  # what was recorded of it is gone; what was run is what the facts are of
+    held = open_container(model.container.path) if live else model.container
+    facts = SideFacts(
         operand=c.operands[side],
         path=str(model.container.path),
         container=model.container.kind,
@@ -127,10 +130,13 @@ def _facts(c: Comparison, side: Side, hashed: bool) -> SideFacts:
         architecture=model.architecture.gguf,
         parameters=model.parameters,
         dtypes=dict(dtypes.most_common()),
-        file_bytes=model.container.file_bytes,
-        header_sha256=header_sha256(model.container),
-        sha256=whole_sha256(model.container) if hashed else None,
+        file_bytes=held.file_bytes,
+        header_sha256=header_sha256(held),
+        sha256=whole_sha256(held) if hashed else None,
     )
+    if live:
+        held.close()
+    return facts
 
 
 def _runtime(model: Model) -> str:

@@ -41,9 +41,9 @@ def whole_sha256(container: Container) -> str | None:
 
 
 def _starts(container: Container) -> Mapping[Path, int] | None:
-    """Where the data begins in each file; None where no files are named: a live run was recorded from elsewhere."""
+    """Where the data begins in each file; None where no files are named."""
     starts: Mapping[Path, int] | None = getattr(container, "data_starts", None)
-    return starts if starts and all(path.is_file() for path in starts) else None
+    return starts or None
 
 
 def _read(digest: hashlib._Hash, path: Path, nbytes: int) -> None:

@@ -17,13 +17,12 @@ from torch import Tensor
 
 from rosetta.architectures import INTERLEAVED
 from rosetta.containers import open_container
-from rosetta.errors import RosettaError, UnsupportedError, UsageError
+from rosetta.errors import RosettaError, UnsupportedError
 from rosetta.model import Model, open_model
 from rosetta.runtimes.observed.capture import Facts, Overwrite, Stage
 from rosetta.runtimes.observed.order import adjacent_pairs, split_halves
-from rosetta.runtimes.torch import run_facts
+from rosetta.runtimes.torch import prompt_ids, run_facts
 from rosetta.runtimes.trace import Recording, open_recording, write_trace
-from rosetta.tokenizer import load_tokenizer
 
 LABELS = {"llamacpp": "LLAMA.CPP", "transformers": "TRANSFORMERS"}
 ROTATED = ("q", "k", "q_rope", "k_rope")
@@ -181,15 +180,9 @@ def own_ids(path: Path, prompt: str) -> list[int]:
     """
     container = open_container(path)
     try:
-        tokenizer = load_tokenizer(container)
+        return prompt_ids(container, prompt)
     finally:
         container.close()
-    if tokenizer is None:
-        raise UsageError("has no tokenizer", file=path, remedy="give token ids: --tokens 17,10,17,28")
-    ids = tokenizer.encode(prompt)
-    if not ids:
-        raise UsageError("the prompt has no tokens", remedy="give a longer one, or --tokens")
-    return ids
 
 
 def known_model(path: Path) -> Model | None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rosetta import __version__
+from rosetta.containers.container import Container
 from rosetta.errors import DamagedFileError, UsageError
 from rosetta.model import Model
 from rosetta.ops.op import NotComputable
@@ -22,16 +23,16 @@ from rosetta.workers import one_thread_each, spread
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 
-def prompt_ids(model: Model, prompt: str) -> list[int]:
-    """The prompt in the model's own tokens.
+def prompt_ids(container: Container, prompt: str) -> list[int]:
+    """The prompt in the container's own tokens.
 
     Raises:
-        UsageError: the model has no tokenizer, or the prompt has no tokens.
+        UsageError: it has no tokenizer, or the prompt has no tokens.
     """
-    tokenizer = load_tokenizer(model.container)
+    tokenizer = load_tokenizer(container)
     if tokenizer is None:
         raise UsageError(
-            "has no tokenizer", file=model.container.path, remedy="give token ids: --tokens 17,10,17,28"
+            "has no tokenizer", file=container.path, remedy="give token ids: --tokens 17,10,17,28"
         )
     ids = tokenizer.encode(prompt)
     if not ids:

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from fixtures import build, faults
 from fixtures.comparing import tiny
 from fixtures.tokenizer import vocabulary
+from tests.conftest import Compare
 
 Rosetta = Callable[..., Any]
 OPS = 16  # stages of a llama's layer
@@ -137,3 +138,23 @@ def test_broken_file_leaves_no_half_trace(rosetta: Rosetta, tmp_path: Path) -> N
     assert result.code == 2
     assert "the stage after layers.1.ffn_gate cannot be computed" in result.err
     assert list(tmp_path.iterdir()) == [broken]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_recording_is_of_float32_whatever_the_file_is_computed_in(
+    compare: Compare, rosetta: Rosetta, model: Path, tmp_path: Path, dtype: str
+) -> None:
+    path = tmp_path / "run.safetensors"
+    assert rosetta("trace", model, "-q", "-o", path).code == 0
+    run = compare(f"trace:{path}", model, "--dtype", dtype, "--assert-match", "--strict")
+    assert (run.exit_code, run.report["findings"]) == (0, [])
+
+
+@pytest.mark.parametrize("arguments", [("llamacpp:{}",), ("trace:{}",), ("{}", "--prompt", "auto")])
+def test_what_is_no_model_or_no_prompt_of_one_is_refused(
+    rosetta: Rosetta, model: Path, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    result = rosetta("trace", *(text.format(model) for text in arguments), "-o", tmp_path / "run.safetensors")
+    assert result.code == 2
+    assert "check the path" not in result.err
+    assert not (tmp_path / "run.safetensors").exists()

@@ -25,6 +25,8 @@ def test_a_file_in_torch_and_in_llama_cpp_matches(
     assert run.report["findings"] == []
     assert run.report["right"]["runtime"] == "llamacpp"
     assert run.report["right"]["path"] == str(path)
+    assert run.report["right"]["header_sha256"] == run.report["left"]["header_sha256"]
+    assert run.report["right"]["file_bytes"] == path.stat().st_size
     skipped = [stage["name"] for stage in run.report["stages"] if stage["status"] == "skipped"]
     assert skipped == []
     assert any("flash_attn off, kv f32" in note for note in run.report["notes"])

@@ -39,12 +39,12 @@ def test_stages_are_those_of_a_second_forward_pass(tmp_path: Path, name: str) ->
 
 def test_prompt_is_cut_by_the_models_own_tokenizer(tmp_path: Path) -> None:
     ids = [vocabulary().tokens.index(piece) for piece in "2+2="]
-    assert prompt_ids(opened(tmp_path), "2+2=") == ids
+    assert prompt_ids(opened(tmp_path).container, "2+2=") == ids
 
 
 def test_prompt_without_a_token_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no tokens"):
-        prompt_ids(opened(tmp_path), "")
+        prompt_ids(opened(tmp_path).container, "")
 
 
 def test_model_without_a_tokenizer_asks_for_ids(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_model_without_a_tokenizer_asks_for_ids(tmp_path: Path) -> None:
         return file.with_metadata(edit)
 
     with pytest.raises(UsageError, match="--tokens"):
-        prompt_ids(opened(tmp_path, fault=bare), "2+2=")
+        prompt_ids(opened(tmp_path, fault=bare).container, "2+2=")
 
 
 def test_token_beyond_the_vocabulary_is_refused(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def _around_softmax(graph: Graph, softmax: int, layer: int) -> Iterator[Attentio
         return
     first, second = graph[context].inputs[:2]
     probabilities, values = (first, second) if graph.depends(first, softmax) else (second, first)
-    scores = _last_of_scores(graph, probabilities)
+    scores = graph.bare(probabilities)  # as the context sees them: after a cut, before other dims
     q, k = (operand(graph, j) for j in graph[scores_product].inputs[:2])
     dims = graph[scores].dims
     heads = 1
@@ -112,11 +112,6 @@ def _products_above(graph: Graph, softmax: int) -> set[int]:
         elif node.kind in TO_SCORES:
             rest.extend(graph.live_inputs(i))
     return found
-
-
-def _last_of_scores(graph: Graph, i: int) -> int:
-    """The probabilities as the context sees them: after a cut, before other dims."""
-    return graph.bare(i)
 
 
 def _fused_heads(graph: Graph, i: int) -> int:
@@ -239,12 +234,12 @@ def context_of(graph: Graph, attention: Attention) -> tuple[int, int | None, int
         if node.kind != "product" or not node.weights:
             continue
         if {weight_stem(name) for name in node.weights} <= DECOMPRESSION:
-            return _decompressed(graph, attention, j)
+            return _decompressed(graph, j)
         return _before_projection(graph, start, j)
     return start, None, None
 
 
-def _decompressed(graph: Graph, attention: Attention, product: int) -> tuple[int, int | None, int | None]:
+def _decompressed(graph: Graph, product: int) -> tuple[int, int | None, int | None]:
     for j in graph.downstream(product, TO_CONTEXT | {"mul", "add", "norm", "act"}):
         if graph[j].kind == "product" and graph[j].weights:
             return _before_projection(graph, product, j)

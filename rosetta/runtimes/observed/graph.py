@@ -131,15 +131,6 @@ class Graph:
             i = self[i].inputs[0]
         return i
 
-    def ancestors(self, i: int) -> set[int]:
-        found, rest = set(), [i]
-        while rest:
-            j = rest.pop()
-            if j not in found:
-                found.add(j)
-                rest.extend(self[j].inputs)
-        return found
-
     def depends(self, i: int, on: int) -> bool:
         """Whether `i` was computed from `on`, or is it."""
         rest, seen = [i], set()

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rosetta.runtimes.observed.attention import attentions, norm_source
+from rosetta.runtimes.observed.capture import sort_key
 from rosetta.runtimes.observed.graph import Graph, weight_layer
 from rosetta.runtimes.observed.layer import Layer
 from rosetta.runtimes.observed.parts import entrance, is_norm, normed
-from rosetta.runtimes.observed.stage_table import stage_rank
 from rosetta.runtimes.observed.taps import Tap
 
 
@@ -60,7 +60,7 @@ def place(graph: Graph, probed_tokens: int) -> Placement:
     if final is not None:
         taps["final_norm"] = Tap("final_norm", (final,))
     taps["logits"] = Tap("logits", (graph.output,))
-    return Placement(tuple(sorted(taps.values(), key=_place_of)), skipped)
+    return Placement(tuple(sorted(taps.values(), key=lambda tap: sort_key(tap.stage))), skipped)
 
 
 def _final_norm(graph: Graph) -> int | None:
@@ -70,15 +70,6 @@ def _final_norm(graph: Graph) -> int | None:
     ]
     heads = [i for i in heads if graph.depends(graph.output, i) and weight_layer(graph[i].weights[0]) is None]
     return graph.bare(graph[heads[-1]].inputs[0]) if heads else None
-
-
-def _place_of(tap: Tap) -> tuple[float, float]:
-    if tap.stage == "embedding":
-        return (-1, 0)
-    if not tap.stage.startswith("layers."):
-        return (1e9, ("final_norm", "logits").index(tap.stage))
-    _, layer, op = tap.stage.split(".", 2)
-    return (int(layer), stage_rank(op))
 
 
 def _stream(graph: Graph, layer: int) -> int | None:

@@ -10,8 +10,8 @@ import torch
 from rosetta import blocks
 from rosetta.containers import open_container
 from rosetta.containers.container import Container, TensorEntry
+from rosetta.dtypes import FLOATS
 
-FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 ACTIVATIONS = (
     0.01  # of a row quantised to 8 bits in blocks of 32: its largest value is about 3 rms, steps of 1/127
 )

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from rosetta.errors import UsageError
 from rosetta.runtimes.observed.capture import Facts, Failure, Float32, Overwrite, Stage, by_layer
 
-OPTIONS = {"dtype": "float32, float64, bfloat16 or float16"}
+OPTIONS = {"dtype": ("float32", "float64", "bfloat16", "float16")}
+"""What may be set -> its values."""
 
 
 class TransformersCapture:
@@ -49,6 +50,12 @@ class TransformersCapture:
                 f"transformers has no runtime option '{unknown[0]}'",
                 remedy=f"give one of {', '.join(OPTIONS)}",
             )
+        for name, value in self.options.items():
+            if value not in OPTIONS[name]:
+                raise UsageError(
+                    f"the runtime option {name} is '{value}'",
+                    remedy=f"give one of {', '.join(OPTIONS[name])}",
+                )
         self.facts = Facts("transformers")
 
     def __iter__(self) -> Iterator[Stage]:

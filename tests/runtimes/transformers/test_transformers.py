@@ -194,6 +194,11 @@ def test_nobody_needs_to_read_to_the_end(tmp_path: Path) -> None:
     assert list(stages) == []
 
 
+def test_a_value_that_an_option_has_not_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="dtype is 'bogus'"):
+        TransformersCapture(tmp_path, [1], {"dtype": "bogus"})
+
+
 def test_an_unknown_option_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="kv"):
         TransformersCapture(tmp_path, IDS, {"kv": "f16"})
