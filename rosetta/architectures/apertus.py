@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +12,6 @@ from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, sequential
 from rosetta.containers.container import Container
 from rosetta.graph import Stage
-from rosetta.ops.norm import Norm
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
 from rosetta.ops.xielu import KEYS, Xielu
@@ -58,12 +56,9 @@ def _number(container: Container, name: str) -> float | None:
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     """Attention with normed heads, then a network without a gate."""
-    head_norm = partial(
-        Norm, epsilon=a.epsilon_key, width=("attention.key_length",), kind="rms", optional=True, bias=False
-    )
     return sequential(
         output_of(n - 1),
-        attention(norm=a.norm_of("attn_norm"), rope=Rotary(SPLIT_HALF), head_norm=head_norm),
+        attention(norm=a.norm_of("attn_norm"), rope=Rotary(SPLIT_HALF), head_norm=a.head_norm),
         feed_forward(norm=a.norm_of("ffn_norm"), gated=False, act=Xielu(n)),
     )
 

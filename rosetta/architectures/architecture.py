@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal
 
 from rosetta.architectures.builders import (
@@ -116,6 +115,12 @@ class Architecture:
         """The norm of a stage, whose tensors are named so."""
         return Norm(stem, self.epsilon_key)
 
+    def head_norm(self, stem: str, optional: bool = True) -> Norm:
+        """The norm over each head of queries or keys, where the file has one."""
+        return Norm(
+            stem, self.epsilon_key, width=("attention.key_length",), kind="rms", optional=optional, bias=False
+        )
+
     def graph(self, settings_of: SettingsOf, layers: int) -> Graph:
         """The forward pass of a model of this architecture.
 
@@ -133,15 +138,12 @@ class Architecture:
 
 def decoder_layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     """A layer of the llama family: attention, then a feed-forward network."""
-    head_norm = partial(
-        Norm, epsilon=a.epsilon_key, width=("attention.key_length",), kind="rms", optional=True, bias=False
-    )
     return sequential(
         output_of(n - 1),
         attention(
             norm=a.norm_of("attn_norm"),
             rope=None if a.rope is None else Rotary(a.rope),
-            head_norm=head_norm if a.qk_norm else None,
+            head_norm=a.head_norm if a.qk_norm else None,
             scores=scores_of(c),
         ),
         feed_forward(norm=a.norm_of("ffn_norm"), gated=a.gated),

@@ -319,19 +319,19 @@ def sequential(x: str, mixer: Block, network: Block, scale: str | None = None) -
     ]
 
 
-def parallel(x: str, mixer: Block, network: Block, scale: str | None = None) -> list[Stage]:
+def parallel(x: str, mixer: Block, network: Block) -> list[Stage]:
     """A layer of two blocks side by side, both added to what they read. Where both share a norm, the network has none
     of its own and reads `attn_norm`."""
     first = mixer(x)
     own_norm = network(x)
     second = own_norm if own_norm[0].name == "ffn_norm" else network("attn_norm")
-    return [*first, *second, Stage("residual", Add(scale), (x, first[-1].name, second[-1].name))]
+    return [*first, *second, Stage("residual", Add(), (x, first[-1].name, second[-1].name))]
 
 
-def single(x: str, mixer: Block, scale: str | None = None) -> list[Stage]:
+def single(x: str, mixer: Block) -> list[Stage]:
     """A layer of one block."""
     stages = mixer(x)
-    return [*stages, Stage("residual", Add(scale), (x, stages[-1].name))]
+    return [*stages, Stage("residual", Add(), (x, stages[-1].name))]
 
 
 def embedding(*after: Op | None, positions: bool = False) -> list[Stage]:

@@ -3,8 +3,6 @@ layers, logits times a factor."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.builders import (
     attention,
@@ -14,15 +12,11 @@ from rosetta.architectures.builders import (
     parallel,
     scores_of,
 )
+from rosetta.architectures.command_r import settings
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Scale
 from rosetta.ops.rotary import Rotary
-
-
-def settings(read: Any) -> None:
-    """The factor of the logits."""
-    read.take("logit_scale", "number", Default(apr=1.0, gguf=1.0, huggingface=0.0625))
 
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:

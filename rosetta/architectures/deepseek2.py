@@ -26,15 +26,13 @@ from rosetta.architectures.expert_settings import (
 from rosetta.architectures.mixtures import network
 from rosetta.architectures.readings import Reading, Stored, latent_keys_values, standard_readings
 from rosetta.graph import Stage
-from rosetta.ops.latent import LatentNorm
-from rosetta.ops.norm import Norm
+from rosetta.ops.latent import LATENT_EPSILON, latent_norm
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import INTERLEAVED, SPLIT_HALF, Rotary
 from rosetta.ops.temperature import Temperature
 from rosetta.rope_scaling import RopeScaling
 from rosetta.settings_reader import Value
 
-LATENT_EPSILON = "attention.latent_norm_epsilon"
 TEMPERATURE = "attention.temperature_scale"
 GROUP_LIMITED = "group_limited_greedy"
 GLM_LITE = ((47, 48), 154880)  # layers and vocabulary by which llama.cpp knows GLM-4.7 Lite
@@ -186,16 +184,11 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     mixer = latent_attention(
         norm=a.norm_of("attn_norm"),
         rope=Rotary(order, last=True),
-        latent_norm=_latent_norm,
+        latent_norm=latent_norm,
         low_rank_queries=c["attention.q_lora_rank"] > 0,
         after_rope=Temperature() if TEMPERATURE in c else None,
     )
     return sequential(output_of(n - 1), mixer, network(a, c, norm=a.norm_of("ffn_norm")))
-
-
-def _latent_norm(stem: str) -> Norm:
-    rank = "attention.q_lora_rank" if stem == "attn_q_a_norm" else "attention.kv_lora_rank"
-    return LatentNorm(stem, LATENT_EPSILON, width=(rank,), kind="rms", bias=False)
 
 
 def readings(stored: Stored, c: Settings) -> list[Reading] | None:

@@ -3,13 +3,11 @@ layers, and neither in the fourth."""
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of, sequential
 from rosetta.graph import Stage
-from rosetta.ops.norm import Norm
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
 
@@ -37,15 +35,12 @@ def settings(read: Any) -> None:
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     """Attention with normed heads, then a gated network, each normed after."""
-    head_norm = partial(
-        Norm, epsilon=a.epsilon_key, width=("attention.key_length",), kind="rms", optional=True, bias=False
-    )
     return sequential(
         output_of(n - 1),
         attention(
             norm=None,
             rope=Rotary(SPLIT_HALF, where="rope.layers"),
-            head_norm=head_norm,
+            head_norm=a.head_norm,
             scores=scores_of(c),
             post_norm=a.norm_of("post_attention_norm"),
         ),

@@ -4,7 +4,6 @@ of their own and no scaling."""
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
@@ -20,7 +19,6 @@ from rosetta.architectures.builders import (
 )
 from rosetta.architectures.readings import first_of, one_more_where, standard_readings
 from rosetta.graph import Stage
-from rosetta.ops.norm import Norm
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Scale, Softcap
 from rosetta.ops.rotary import SPLIT_HALF
@@ -57,15 +55,12 @@ def settings(read: Any) -> None:
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     """Attention with normed heads, then a gated network, each normed before and after."""
-    head_norm = partial(
-        Norm, epsilon=a.epsilon_key, width=("attention.key_length",), kind="rms", optional=True, bias=False
-    )
     return sequential(
         output_of(n - 1),
         attention(
             norm=a.norm_of("attn_norm"),
             rope=windowed_rope(c, SPLIT_HALF),
-            head_norm=head_norm,
+            head_norm=a.head_norm,
             scores=scores_of(c),
             post_norm=a.norm_of("post_attention_norm"),
         ),

@@ -22,12 +22,10 @@ from rosetta.architectures.builders import (
     windowed_rope,
 )
 from rosetta.architectures.per_layer import (
-    PROJECTION_SCALE,
-    ROWS_SCALE,
-    SUM_SCALE,
-    WIDTH,
     per_layer_block,
     per_layer_embedding,
+    per_layer_settings,
+    shared_keys,
 )
 from rosetta.architectures.readings import Reading, Stored, experts, standard_readings
 from rosetta.graph import Stage
@@ -71,15 +69,9 @@ def settings(read: Any) -> None:
         ("embedding_scale", math.sqrt(width)),
         ("altup.router_scale", 1 / width),
         (HALF_POWER, 0.5**0.5),
-        (PROJECTION_SCALE, width**-0.5),
-        (SUM_SCALE, 0.5**0.5),
     ):
         read.fixed(key, factor, "the architecture's")
-    part = read.take(WIDTH, "count", 256, ("hidden_size_per_layer_input",))
-    read.fixed(ROWS_SCALE, math.sqrt(part), "the architecture's")
-    rows = read.spelled("vocab_size_per_layer_input") if not of_gguf else None
-    vocabulary = rows.value if rows is not None else read.config["vocab_size"].value
-    read.fixed("per_layer_vocab_size", vocabulary, "vocab_size_per_layer_input, or vocab_size")
+    per_layer_settings(read, 256)
     read.fixed("activation_sparsity_of_sample", of_gguf, "fixed in each runtime")
     if of_gguf:
         read.fixed("final_logit_softcapping", GGUF_SOFTCAP, fixed)
@@ -93,9 +85,7 @@ def settings(read: Any) -> None:
         shared = read.config["attention.shared_kv_layers"].value
     pattern = read.config[PATTERN].value
     local = list(pattern) if isinstance(pattern, tuple) else [bool(pattern)] * layers
-    own = max(min(layers - shared, layers), 0)
-    last = {slid: n for n, slid in enumerate(local[:own])}
-    read.by_layer("attention.kv_layer", [n if n < own else last.get(local[n], n) for n in range(layers)])
+    shared_keys(read, local, layers - shared)
 
 
 def _sparsity(read: Any, layers: int) -> None:
@@ -133,7 +123,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     mixer = attention(
         norm=chain(Stream(), a.norm_of("attn_norm")),
         rope=windowed_rope(c, SPLIT_HALF),
-        head_norm=partial(Norm, epsilon=a.epsilon_key, width=(KEY,), kind="rms", bias=False),
+        head_norm=partial(a.head_norm, optional=False),
         scores=scores_of(c),
         values=values,
         reuse=None if source == n else source,

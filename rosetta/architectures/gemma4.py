@@ -22,14 +22,13 @@ from rosetta.architectures.builders import (
     slides,
 )
 from rosetta.architectures.per_layer import (
-    PROJECTION_SCALE,
-    ROWS_SCALE,
-    SUM_SCALE,
     WIDTH,
     per_layer_block,
     per_layer_embedding,
+    per_layer_settings,
+    shared_keys,
 )
-from rosetta.architectures.readings import Reading, Stored, experts, standard_readings
+from rosetta.architectures.readings import Reading, Stored, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.experts import ExpertLinear, ExpertSum, Router
 from rosetta.ops.factors import Factors
@@ -64,8 +63,8 @@ def settings(read: Any) -> None:
     read.fixed("attention.scale", 1.0, "the architecture's")
     read.take("final_logit_softcapping", "number", Default(apr=30.0, gguf=30.0, huggingface=0.0))
     read.fixed("embedding_scale", math.sqrt(width), "√(embedding length)")
-    _sharing(read, local, layers)
-    _per_layer(read, width)
+    shared_keys(read, local, layers - _shared_layers(read))
+    per_layer_settings(read, Default(apr=0, gguf=0, huggingface=256))
     _experts(read, width)
 
 
@@ -134,29 +133,6 @@ def _shared_layers(read: Any) -> int:
     return int(read.config["attention.shared_kv_layers"].value)
 
 
-def _sharing(read: Any, local: list[bool], layers: int) -> None:
-    """Whose keys and values each layer has: its own, or those of the last layer of its kind that has some."""
-    own = max(layers - _shared_layers(read), 0)
-    last = {slid: n for n, slid in enumerate(local[:own])}
-    read.by_layer("attention.kv_layer", [n if n < own else last.get(local[n], n) for n in range(layers)])
-
-
-def _per_layer(read: Any, width: int) -> None:
-    """The embeddings of each layer's own, where there are any, and their factors."""
-    part = read.take(
-        WIDTH, "count", Default(apr=0, gguf=0, huggingface=256), ("hidden_size_per_layer_input",)
-    )
-    rows = read.spelled("vocab_size_per_layer_input") if read.container.kind == "huggingface" else None
-    vocabulary = rows.value if rows is not None else read.config["vocab_size"].value
-    read.fixed("per_layer_vocab_size", vocabulary, "vocab_size_per_layer_input, or vocab_size")
-    for key, factor in (
-        (ROWS_SCALE, math.sqrt(part)),
-        (PROJECTION_SCALE, width**-0.5),
-        (SUM_SCALE, 0.5**0.5),
-    ):
-        read.fixed(key, factor, "the architecture's")
-
-
 def _experts(read: Any, width: int) -> None:
     """The experts beside the dense network, where there are any."""
     enabled = read.spelled("enable_moe_block")
@@ -172,7 +148,7 @@ def _experts(read: Any, width: int) -> None:
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     """Attention with normed heads, then a gated network (or that and experts), each normed before and after; then the
     layer's own embedding, and its factor."""
-    head_norm = partial(Norm, epsilon=a.epsilon_key, width=(KEY,), kind="rms", bias=False)
+    head_norm = partial(a.head_norm, optional=False)
     # What serves as values is the product with attn_v, or with attn_k where there is none; normed without weights.
     stem = "attn_k" if c["attention.keys_are_values"] else "attn_v"
     values = chain(
@@ -265,10 +241,6 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
     """A folder has the experts' matrices under names without a suffix, gate and up in one; so has GGUF these two."""
     if stored.stem == "layer_output_scale":
         return [Reading("layer_output_scale.weight")]
-    if stored.stem in ("ffn_gate_up_exps", "ffn_down_exps"):
-        named = Stored(stored.stem, "weight", stored.dims, stored.container, stored.layer, stored.foreign)
-        fused = stored.stem == "ffn_gate_up_exps"
-        return experts(named, ("ffn_gate_exps", "ffn_up_exps") if fused else None)
     found = standard_readings(stored, c)
     return None if found is None else list(found)
 

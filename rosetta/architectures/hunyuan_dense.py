@@ -7,8 +7,7 @@ from typing import Any
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, sequential
 from rosetta.graph import Stage
-from rosetta.ops.norm import Norm
-from rosetta.ops.op import Op, Settings
+from rosetta.ops.op import Settings
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
 
 
@@ -27,20 +26,13 @@ def settings(read: Any) -> None:
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     """A layer of the llama family, its rotated queries and keys normed."""
-
-    def head_norm(part: str) -> Op:
-        return Norm(
-            f"attn_{part}_norm",
-            a.epsilon_key,
-            width=("attention.key_length",),
-            kind="rms",
-            optional=True,
-            bias=False,
-        )
-
     return sequential(
         output_of(n - 1),
-        attention(norm=a.norm_of("attn_norm"), rope=Rotary(SPLIT_HALF), after_rope=head_norm),
+        attention(
+            norm=a.norm_of("attn_norm"),
+            rope=Rotary(SPLIT_HALF),
+            after_rope=lambda part: a.head_norm(f"attn_{part}_norm"),
+        ),
         feed_forward(norm=a.norm_of("ffn_norm")),
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.expert_settings import expert_settings, of_folder
-from rosetta.architectures.mixtures import head_norm, mixture_layer
+from rosetta.architectures.mixtures import mixture_layer
 from rosetta.containers.container import Setting
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
@@ -29,9 +29,8 @@ def settings(read: Any) -> None:
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     """Attention of queries and keys normed after the rotation, then experts."""
-    norm = head_norm(a)
     return mixture_layer(
-        a, c, n, mixer={"head_norm": None, "after_rope": lambda part: norm(f"attn_{part}_norm")}
+        a, c, n, mixer={"head_norm": None, "after_rope": lambda part: a.head_norm(f"attn_{part}_norm")}
     )
 
 

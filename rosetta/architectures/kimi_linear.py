@@ -26,13 +26,12 @@ from rosetta.architectures.readings import (
 )
 from rosetta.architectures.recurrent import RECURRENT, RECURRENT_KINDS, recurrent_without_heads, state_sizes
 from rosetta.graph import Stage
-from rosetta.ops.latent import LatentNorm
+from rosetta.ops.latent import LATENT_EPSILON, latent_norm
 from rosetta.ops.linear import Linear
-from rosetta.ops.norm import Norm
 from rosetta.ops.op import Settings
 from rosetta.ops.recurrent import KERNEL, ChannelDelta, Convolution, GatedNorm
 
-WIDTH, LATENT_EPSILON = "kda.head_dim", "attention.latent_norm_epsilon"
+WIDTH = "kda.head_dim"
 INNER = (HEADS, WIDTH)
 
 
@@ -123,15 +122,10 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
         mixer = latent_attention(
             norm=a.norm_of("attn_norm"),
             rope=None,
-            latent_norm=_latent_norm,
+            latent_norm=latent_norm,
             low_rank_queries=c["attention.q_lora_rank"] > 0,
         )
     return sequential(output_of(n - 1), mixer, network(a, c, norm=a.norm_of("ffn_norm")))
-
-
-def _latent_norm(stem: str) -> Norm:
-    rank = "attention.q_lora_rank" if stem == "attn_q_a_norm" else "attention.kv_lora_rank"
-    return LatentNorm(stem, LATENT_EPSILON, width=(rank,), kind="rms", bias=False)
 
 
 def readings(stored: Stored, c: Settings) -> list[Reading] | None:

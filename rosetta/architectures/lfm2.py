@@ -27,7 +27,6 @@ from rosetta.architectures.recurrent import (
 )
 from rosetta.graph import Stage
 from rosetta.ops.linear import Linear
-from rosetta.ops.norm import Norm
 from rosetta.ops.op import Settings
 from rosetta.ops.recurrent import Convolution, GatedNorm
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
@@ -87,7 +86,7 @@ def mixer_of(a: Architecture, c: Settings) -> Block:
     """A short convolution, or attention with normed heads."""
     if c[RECURRENT]:
         return short_convolution(a)
-    head_norm = partial(Norm, epsilon=a.epsilon_key, width=("attention.key_length",), kind="rms", bias=False)
+    head_norm = partial(a.head_norm, optional=False)
     return attention(
         norm=a.norm_of("attn_norm"), rope=Rotary(SPLIT_HALF), head_norm=head_norm, scores=scores_of(c)
     )

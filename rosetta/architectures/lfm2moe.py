@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import experts, feed_forward, output_of, sequential
+from rosetta.architectures.builders import output_of, sequential
 from rosetta.architectures.expert_settings import expert_settings, leading_dense
 from rosetta.architectures.lfm2 import EPSILON, LFM2, THETA, convolution_settings, mixer_of
+from rosetta.architectures.mixtures import network
 from rosetta.graph import Stage
-from rosetta.ops.experts import SIGMOID, Router
+from rosetta.ops.experts import SIGMOID
 from rosetta.ops.op import Settings
 
 
@@ -31,14 +32,7 @@ def settings(read: Any) -> None:
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     """A short convolution or attention, then experts, or a dense network in the first layers."""
     norm = a.norm_of("ffn_norm")
-    router = Router(
-        gating="expert_gating_func",
-        normalised="expert_weights_norm",
-        scale="expert_weights_scale",
-        selection_bias="exp_probs_b",
-    )
-    network = experts(norm=norm, router=router) if c["expert_layers"] else feed_forward(norm=norm)
-    return sequential(output_of(n - 1), mixer_of(a, c), network)
+    return sequential(output_of(n - 1), mixer_of(a, c), network(a, c, norm=norm))
 
 
 LFM2MOE = Architecture(

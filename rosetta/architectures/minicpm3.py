@@ -17,13 +17,11 @@ from rosetta.architectures.builders import (
 from rosetta.architectures.expert_settings import latent_settings
 from rosetta.architectures.readings import first_of, latent_keys_values, standard_readings
 from rosetta.graph import Stage
-from rosetta.ops.latent import LatentNorm
-from rosetta.ops.norm import Norm
+from rosetta.ops.latent import LATENT_EPSILON, latent_norm
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Scale
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
 
-LATENT_EPSILON = "attention.latent_norm_epsilon"
 EMBEDDING, DEPTH, BASE = 12.0, 1.4, 256  # llama.cpp, models/minicpm3.cpp: fixed there
 
 
@@ -49,12 +47,6 @@ def settings(read: Any) -> None:
     read.fixed("embedding_scale", float(stated.get("scale_emb", EMBEDDING)), note)
     read.fixed("residual_scale", depth / math.sqrt(layers), note)
     read.fixed("logit_scale", width / base, note)
-
-
-def latent_norm(stem: str) -> Norm:
-    """The norm of a latent, of queries or of keys and values."""
-    rank = "attention.q_lora_rank" if stem == "attn_q_a_norm" else "attention.kv_lora_rank"
-    return LatentNorm(stem, LATENT_EPSILON, width=(rank,), kind="rms", bias=False)
 
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from rosetta.architectures.architecture import Architecture
@@ -81,11 +80,6 @@ def network(
     )
 
 
-def head_norm(a: Architecture) -> partial[Norm]:
-    """Stem of a name -> the norm over each head of queries or keys, where the file has one."""
-    return partial(Norm, epsilon=a.epsilon_key, width=(KEY,), kind="rms", optional=True, bias=False)
-
-
 def normed_whole(a: Architecture, part: str, *after: Op | None) -> Op:
     """Queries or keys that are normed before they are cut into heads.
 
@@ -125,7 +119,7 @@ def mixture_layer(
     given: dict[str, Any] = {
         "norm": a.norm_of("attn_norm"),
         "rope": None if a.rope is None else Rotary(a.rope),
-        "head_norm": head_norm(a) if a.qk_norm else None,
+        "head_norm": a.head_norm if a.qk_norm else None,
         "scores": scores_of(c),
     }
     return sequential(

@@ -18,6 +18,7 @@ from rosetta.architectures.builders import (
     single,
 )
 from rosetta.architectures.expert_settings import expert_groups, expert_layers, expert_settings
+from rosetta.architectures.mixtures import router_of
 from rosetta.architectures.readings import Reading, Stored, standard_readings
 from rosetta.architectures.recurrent import (
     RECURRENT,
@@ -30,7 +31,7 @@ from rosetta.architectures.recurrent import (
 )
 from rosetta.graph import Stage
 from rosetta.ops.attention import Scores
-from rosetta.ops.experts import SIGMOID, ExpertLinear, ExpertSum, Router
+from rosetta.ops.experts import SIGMOID, ExpertLinear, ExpertSum
 from rosetta.ops.linear import Linear
 from rosetta.ops.op import Op, Settings
 from rosetta.ops.pointwise import Activation, Add
@@ -149,15 +150,7 @@ def _normed(norm: Op, block: Block) -> Block:
 
 
 def _mixture(c: Settings) -> Block:
-    router = Router(
-        gating="expert_gating_func",
-        normalised="expert_weights_norm",
-        scale="expert_weights_scale",
-        selection_bias="exp_probs_b",
-        groups="expert_group_count",
-        groups_used="expert_group_used_count",
-        group_best="expert_group_best",
-    )
+    router = router_of(c)
     if not c[LATENT]:
         return experts(norm=None, router=router, gated=False, shared=SHARED)
 

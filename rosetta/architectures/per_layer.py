@@ -5,6 +5,11 @@ Letters: T = tokens, L = layers, P = width of a layer's part, H = embedding leng
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from rosetta.architectures.architecture import Default
 from rosetta.graph import TOKENS, Stage
 from rosetta.ops.linear import Linear
 from rosetta.ops.lookup import Embedding
@@ -16,6 +21,39 @@ WIDTH, LAYERS, HIDDEN = "embedding_length_per_layer_input", "block_count", "embe
 ROWS_SCALE, PROJECTION_SCALE, SUM_SCALE = (
     f"per_layer_embedding.{of}_scale" for of in ("rows", "projection", "sum")
 )
+
+
+def per_layer_settings(read: Any, default: int | Default) -> None:
+    """How wide the embeddings of each layer's own are, how many there are, and their factors.
+
+    Args:
+        read: the reader of the container's settings.
+        default: the width, where the file does not say; 0: there are none.
+    """
+    part = read.take(WIDTH, "count", default, ("hidden_size_per_layer_input",))
+    rows = read.spelled("vocab_size_per_layer_input") if read.container.kind != "gguf" else None
+    vocabulary = rows.value if rows is not None else read.config["vocab_size"].value
+    read.fixed("per_layer_vocab_size", vocabulary, "vocab_size_per_layer_input, or vocab_size")
+    for key, factor in (
+        (ROWS_SCALE, math.sqrt(part)),
+        (PROJECTION_SCALE, read.config[HIDDEN].value ** -0.5),
+        (SUM_SCALE, 0.5**0.5),
+    ):
+        read.fixed(key, factor, "the architecture's")
+
+
+def shared_keys(read: Any, local: Sequence[bool], own: int) -> None:
+    """Whose keys and values each layer has: its own, or those of the last layer of its kind that has some.
+
+    Args:
+        read: the reader of the container's settings.
+        local: of each layer, whether it has a window.
+        own: how many of the first layers have keys of their own; fewer than none are none.
+    """
+    own = max(min(own, len(local)), 0)
+    last = {slid: n for n, slid in enumerate(local[:own])}
+    source = [n if n < own else last.get(slid, n) for n, slid in enumerate(local)]
+    read.by_layer("attention.kv_layer", source)
 
 
 def per_layer_embedding(x: str, epsilon: str, vocabulary: str = "per_layer_vocab_size") -> list[Stage]:

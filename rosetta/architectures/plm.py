@@ -8,9 +8,9 @@ from typing import Any
 from rosetta.architectures.architecture import INTERLEAVED, SPLIT_HALF, Architecture, Default
 from rosetta.architectures.builders import feed_forward, latent_attention, output_of, sequential
 from rosetta.architectures.expert_settings import latent_settings
-from rosetta.architectures.minicpm3 import LATENT_EPSILON, latent_norm
 from rosetta.architectures.readings import first_of, latent_keys_values, standard_readings
 from rosetta.graph import Stage
+from rosetta.ops.latent import LATENT_EPSILON, latent_norm
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import Rotary
 

@@ -33,7 +33,6 @@ from rosetta.architectures.recurrent import (
 )
 from rosetta.graph import Stage
 from rosetta.ops.experts import Router
-from rosetta.ops.norm import Norm
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Gate
 from rosetta.ops.recurrent import GROUPS, INNER, KERNEL, RANK, STATE
@@ -90,7 +89,7 @@ def _folder(value: int) -> Default:
 
 def gated_attention(a: Architecture, c: Settings) -> Block:
     """Attention with normed heads, and a gate for each."""
-    head_norm = partial(Norm, epsilon=a.epsilon_key, width=("attention.key_length",), kind="rms", bias=False)
+    head_norm = partial(a.head_norm, optional=False)
     return attention(
         norm=a.norm_of("attn_norm"),
         rope=Rotary(SPLIT_HALF),

@@ -184,7 +184,7 @@ def rms_epsilon(read: Any) -> None:
         read.by_layer(key, [float(np.float32(other.value))], stated=other.key)
 
 
-def without_attention(read: Any, *more: str) -> None:
+def without_attention(read: Any) -> None:
     """Take note of keys that have another meaning in a model without attention, or none: they are not unheeded."""
     keys = (
         "attention.head_count",
@@ -192,7 +192,7 @@ def without_attention(read: Any, *more: str) -> None:
         "attention.key_length",
         "attention.value_length",
     )
-    for key in (*keys, "feed_forward_length", *more):
+    for key in (*keys, "feed_forward_length"):
         read.raw(key)
 
 
@@ -248,7 +248,7 @@ def _count_of(read: Any, name: str, setting: Any, defaults: Mapping[str, int]) -
     return value
 
 
-def recurrent_layers(read: Any, every: int = 4) -> None:
+def recurrent_layers(read: Any) -> None:
     """Which layers are recurrent: a list of the file's, else all but the last of every so many."""
     layers = read.config["block_count"].value
     stated, kinds = read.raw(RECURRENT), read.spelled("layer_types")
@@ -259,7 +259,7 @@ def recurrent_layers(read: Any, every: int = 4) -> None:
         read.by_layer(RECURRENT, [kind in RECURRENT_KINDS for kind in kinds.value][:layers], stated=kinds.key)
     else:
         given = interval.value if interval is not None else None
-        every = given if type(given) is int and given > 0 else every
+        every = given if type(given) is int and given > 0 else 4
         note = "all but the last of every so many"
         stated_by = interval.key if interval is not None else None
         read.by_layer(RECURRENT, [(n + 1) % every != 0 for n in range(layers)], note, stated_by)

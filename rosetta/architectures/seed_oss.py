@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import attention, feed_forward, output_of, sequential
+from rosetta.architectures.mixtures import mixture_layer
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
-from rosetta.ops.rotary import SPLIT_HALF, Rotary
 
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     """A layer of the llama family."""
-    return sequential(
-        output_of(n - 1),
-        attention(norm=a.norm_of("attn_norm"), rope=Rotary(SPLIT_HALF)),
-        feed_forward(norm=a.norm_of("post_attention_norm")),
-    )
+    return mixture_layer(a, c, n, ffn_norm="post_attention_norm")
 
 
 SEED_OSS = Architecture(

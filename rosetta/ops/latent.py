@@ -17,6 +17,8 @@ from rosetta.ops.op import Op, Rounding, Settings, Size, Spread, Step, Tensors, 
 
 NOPE = "attention.key_length_nope"
 """Config key of U."""
+LATENT_EPSILON = "attention.latent_norm_epsilon"
+"""Config key of the epsilon of the norms of a latent."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,12 @@ class LatentNorm(Norm):
 
     def _latent(self, s: Step, x: Tensor) -> Tensor:
         return x[..., : size(s.settings, self.width[-1])]
+
+
+def latent_norm(stem: str) -> LatentNorm:
+    """The norm of the latent of queries, `attn_q_a_norm`, or of keys and values."""
+    rank = "attention.q_lora_rank" if stem == "attn_q_a_norm" else "attention.kv_lora_rank"
+    return LatentNorm(stem, LATENT_EPSILON, width=(rank,), kind="rms", bias=False)
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ class Linear(Op):
         squared = weight.values(device=x.device).square().T  # [C, R]
         if before is not None:
             explained = explained + before.explained.expand_as(x) @ squared
-        floor = self._unit(x, rounding) * (squares @ squared).sqrt()
+        floor = product_unit(x, rounding) * (squares @ squared).sqrt()
         if before is not None:
             floor = torch.hypot(floor, (before.floor.expand_as(x).square() @ squared).sqrt())
         return Spread((explained if bias is None else explained + bias).view(y.shape), floor.view(y.shape))
@@ -105,7 +105,7 @@ class Linear(Op):
         """σ of some rows of x Wᵀ + b, [T, rows]: what the dtypes explain, and the rounding of the arithmetic."""
         full, weight = s.full_name(f"{self.stem}.weight"), s.source(f"{self.stem}.weight")
         squares, bias = x.float().square(), self._bias_variance(s, rounding)
-        floor = self._unit(x, rounding) * (squares @ s.cache.rows(weight, *rows).square().T).sqrt()
+        floor = product_unit(x, rounding) * (squares @ s.cache.rows(weight, *rows).square().T).sqrt()
         explained = (
             squares @ rounding.variance(full, s.cache, *rows).T
             if rounding.explains(full)
@@ -118,10 +118,6 @@ class Linear(Op):
         """Explained variance of the bias, [R]."""
         full = s.full_name(f"{self.stem}.bias")
         return rounding.variance(full, s.cache) if self.bias and rounding.explains(full) else None
-
-    @staticmethod
-    def _unit(x: Tensor, rounding: Rounding) -> float:
-        return product_unit(x, rounding)
 
 
 def product_unit(x: Tensor, rounding: Rounding) -> float:
