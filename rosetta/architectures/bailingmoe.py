@@ -59,7 +59,6 @@ BAILINGMOE = Architecture(
     classes=("BailingMoeForCausalLM", "bailing_moe"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope=INTERLEAVED,
-    rope_theta=Default(apr=10000.0, gguf=10000.0, huggingface=10000.0),
     settings=settings,
     names={"model.layers.{bid}.attention.query_key_value": "blk.{bid}.attn_qkv"},
     layer=mixture_layer,

@@ -13,7 +13,7 @@ from rosetta.architectures.builders import (
     scores_of,
     sequential,
 )
-from rosetta.architectures.readings import Reading, Stored, by_key_group, standard_readings
+from rosetta.architectures.readings import readings_by_key_group
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 
@@ -36,14 +36,6 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     )
 
 
-def readings(stored: Stored, c: Settings) -> list[Reading] | None:
-    """A folder has q, k and v of each head beside each other, GGUF all q first."""
-    if stored.stem == "attn_qkv" and stored.foreign:
-        return by_key_group(stored, c)
-    found = standard_readings(stored, c)
-    return None if found is None else list(found)
-
-
 BLOOM = Architecture(
     "bloom",
     gguf="bloom",
@@ -54,7 +46,7 @@ BLOOM = Architecture(
     gated=False,
     rope=None,
     settings=settings,
-    readings=readings,
+    readings=readings_by_key_group,
     before=lambda a, c: embedding(a.norm_of("token_embd_norm")),
     layer=layer,
     huggingface={  # transformers, BloomConfig

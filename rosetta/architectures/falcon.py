@@ -6,7 +6,7 @@ from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, parallel
-from rosetta.architectures.readings import Reading, Stored, by_key_group, standard_readings
+from rosetta.architectures.readings import readings_by_key_group
 from rosetta.errors import UnsupportedError
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
@@ -48,14 +48,6 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     )
 
 
-def readings(stored: Stored, c: Settings) -> list[Reading] | None:
-    """A folder has the queries that share a key, that key and its value beside each other, GGUF all q first."""
-    if stored.stem == "attn_qkv" and stored.foreign:
-        return by_key_group(stored, c)
-    found = standard_readings(stored, c)
-    return None if found is None else list(found)
-
-
 FALCON = Architecture(
     "falcon",
     gguf="falcon",
@@ -65,7 +57,7 @@ FALCON = Architecture(
     activation="gelu",
     gated=False,
     settings=settings,
-    readings=readings,
+    readings=readings_by_key_group,
     layer=layer,
     names={
         "transformer.h.{bid}.ln_attn": "blk.{bid}.attn_norm_2",

@@ -41,7 +41,6 @@ from rosetta.weight import SPLIT_HALF, RowOrder
 FFN, KV_HEADS, WIDTH = "feed_forward_length", "attention.head_count_kv", "expert_feed_forward_length"
 LATENT, SHARED = "moe_latent_size", "expert_shared_feed_forward_length"
 LETTERS = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
-NETWORKS = ("mlp", "moe")
 SPELLINGS = {
     KERNEL: ("conv_kernel",),
     STATE: ("ssm_state_size",),

@@ -8,7 +8,6 @@ ORION = Architecture(
     classes=("OrionForCausalLM",),
     norm="layer",
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
-    names={},
     huggingface={  # configuration_orion.py of OrionStarAI/Orion-14B-Base
         "block_count": 40,
         "context_length": 4096,

@@ -113,6 +113,13 @@ def by_key_group(stored: Stored, c: Settings) -> list[Reading]:
     return fused(stored, QKV, [rows // groups for rows in qkv_sizes(c)], groups=groups)
 
 
+def readings_by_key_group(stored: Stored, c: Settings) -> Sequence[Reading] | None:
+    """What holds everywhere, but a folder's fused q, k and v go by group of heads; GGUF has all q first."""
+    if stored.stem == "attn_qkv" and stored.foreign:
+        return by_key_group(stored, c)
+    return standard_readings(stored, c)
+
+
 def experts(
     stored: Stored,
     stems: Sequence[str] | None = None,

@@ -3,17 +3,7 @@
 from __future__ import annotations
 
 from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.readings import Reading, Stored, by_key_group, standard_readings
-from rosetta.ops.op import Settings
-
-
-def readings(stored: Stored, c: Settings) -> list[Reading] | None:
-    """Where each head has keys of its own, a folder has its q, k and v beside each other."""
-    if stored.stem == "attn_qkv" and stored.foreign:
-        return by_key_group(stored, c)
-    found = standard_readings(stored, c)
-    return None if found is None else list(found)
-
+from rosetta.architectures.readings import readings_by_key_group
 
 STARCODER = Architecture(
     "starcoder",
@@ -25,7 +15,7 @@ STARCODER = Architecture(
     gated=False,
     rope=None,
     learned_positions=True,
-    readings=readings,
+    readings=readings_by_key_group,
     huggingface={  # transformers, GPTBigCodeConfig
         "block_count": 12,
         "context_length": 1024,

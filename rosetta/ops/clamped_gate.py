@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from rosetta.ops.op import Op, Rounding, Spread, Step, nothing, unit_of
-from rosetta.ops.pointwise import ACTIVATION_UNITS
-from rosetta.workers import sum_of_squares
+from rosetta.ops.op import Op, Rounding, Spread, Step, unit_of
+from rosetta.ops.pointwise import activation_spread
 
 
 @dataclass(frozen=True)
@@ -36,10 +34,8 @@ class ClampedGate(Op):
     def spread(
         self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None
     ) -> Spread:
-        size = y.float().abs()
-        least = math.sqrt(sum_of_squares(y) / y.numel()) * 0.1 if y.numel() else 0.0
         # up + 1 is rounded on its own: where up is −1, what is left is that.
         cancelled = (y / (inputs[1].clamp(-float(s[self.limit]), float(s[self.limit])) + 1)).float().abs()
         cancelled = cancelled.nan_to_num(0.0, 0.0, 0.0)
-        floor = ACTIVATION_UNITS * unit_of(rounding) * size.maximum(size.new_tensor(least))
-        return Spread(nothing(y), floor + unit_of(rounding) * cancelled)
+        own = activation_spread(y, y.float().abs(), rounding)
+        return Spread(own.explained, own.floor + unit_of(rounding) * cancelled)

@@ -27,6 +27,20 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def activation_spread(y: Tensor, terms: Tensor, rounding: Rounding) -> Spread:
+    """How far an activation may stray: units of its terms' rounding, and never less than those of a tenth of the
+    result's root mean square, because what is near zero came of inputs that were rounded for their size.
+
+    Args:
+        y: result.
+        terms: sizes of what was summed for it, shaped as it is.
+        rounding: of both sides.
+    """
+    least = math.sqrt(sum_of_squares(y) / y.numel()) * 0.1 if y.numel() else 0.0
+    floor = ACTIVATION_UNITS * unit_of(rounding) * terms.maximum(terms.new_tensor(least))
+    return Spread(nothing(y), floor)
+
+
 @dataclass(frozen=True)
 class Add(Op):
     """The sum of stages, the first one and the others times a factor.
@@ -236,9 +250,7 @@ class Activation(Op):
     def spread(
         self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None
     ) -> Spread:
-        size = y.float().abs()
-        least = math.sqrt(sum_of_squares(y) / y.numel()) * 0.1 if y.numel() else 0.0
-        return Spread(nothing(y), ACTIVATION_UNITS * unit_of(rounding) * size.maximum(size.new_tensor(least)))
+        return activation_spread(y, y.float().abs(), rounding)
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,14 @@ Letters: T = tokens, H = features.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rosetta.ops.op import Op, Rounding, Settings, Spread, Step, Tensors, nothing, unit_of
-from rosetta.ops.pointwise import ACTIVATION_UNITS
-from rosetta.workers import sum_of_squares
+from rosetta.ops.op import Op, Rounding, Settings, Spread, Step, Tensors
+from rosetta.ops.pointwise import activation_spread
 
 ALPHA_P, ALPHA_N, BETA, EPSILON = KEYS = ("xielu.alpha_p", "xielu.alpha_n", "xielu.beta", "xielu.eps")
 """Config keys; the two α as they are stored, before their softplus."""
@@ -56,10 +54,7 @@ class Xielu(Op):
         _, alpha_n, beta, _ = self._numbers(s, x)
         # Terms that cancel left of zero leave their rounding; far from there a product's own is the larger.
         terms = y.float().abs().maximum((alpha_n + abs(beta)) * x)
-        least = math.sqrt(sum_of_squares(y) / y.numel()) * 0.1 if y.numel() else 0.0
-        return Spread(
-            nothing(y), ACTIVATION_UNITS * unit_of(rounding) * terms.maximum(terms.new_tensor(least))
-        )
+        return activation_spread(y, terms, rounding)
 
 
 def tensor_name(layer: int, key: str) -> str:
