@@ -23,6 +23,7 @@ from rosetta.containers.container import Container, Setting, TensorEntry, Tensor
 from rosetta.containers.spool import declared
 from rosetta.diagnose.edits import FromOther
 from rosetta.dtypes import FLOATS
+from rosetta.errors import UnsupportedError
 from rosetta.repair.padding import FirstRows
 from rosetta.repair.planned import Held, Planned
 from rosetta.weight import Order, Part, Weight
@@ -42,12 +43,13 @@ class EncodedTensor:
 
     Args:
         tensor: its bytes.
-        taken: whether it is the other side's as a whole, because the file's own dtype cannot say what the repair
-            makes of the file's own values, and another one would claim a precision that they have not.
+        taken: how much of it is the other side's as a whole, because the file's own dtype cannot say what the repair
+            makes of the file's own values, and another one would claim a precision that they have not: none or all of
+            a matrix, some of the experts in a stack.
     """
 
     tensor: TensorInput
-    taken: bool = False
+    taken: float = 0.0
 
 
 class Drafted:
@@ -82,17 +84,74 @@ def encoded(planned: Planned, holds: Holds, other: Mapping[str, Weight], home: C
         holds: what the file to be written can hold.
         other: the other side's weights.
         home: the file that is repaired.
+
+    Raises:
+        UnsupportedError: experts that no one dtype can hold lie in one tensor.
     """
+    slots = planned.slots()
+    if slots:
+        return _stacked(slots, holds, other, home)
     own = next(_drafts(planned, holds, home))
     if _passes(planned, own, other):
         return EncodedTensor(own)
     in_full = _in_float32(planned)
     if _passes(planned, in_full, other):
         return EncodedTensor(in_full)
-    theirs = tuple(
-        taken for held in planned.held for taken in _taken_with_padding(held, other[held.weight.name])
+    return EncodedTensor(next(_drafts(_theirs(planned, other), holds, home)), taken=1.0)
+
+
+def _theirs(planned: Planned, other: Mapping[str, Weight]) -> Planned:
+    """The same tensor made of the other side's weights."""
+    held = (taken for held in planned.held for taken in _taken_with_padding(held, other[held.weight.name]))
+    return replace(planned, held=tuple(held))
+
+
+def _stacked(
+    slots: list[Planned], holds: Holds, other: Mapping[str, Weight], home: Container
+) -> EncodedTensor:
+    """The matrices of a stack one after another, all of one dtype.
+
+    Args:
+        slots: each matrix as a tensor by itself.
+        holds, other, home: see `encoded`.
+
+    Raises:
+        UnsupportedError: see `encoded`.
+    """
+
+    def holds_stack(tensor: TensorInput, foreign: bool) -> bool:
+        return holds(replace(tensor, dims=(1, *tensor.dims)), foreign)  # where one fits, all do
+
+    own = [next(_drafts(slot, holds_stack, home)) for slot in slots]
+    fits = [_passes(slot, draft, other) for slot, draft in zip(slots, own, strict=True)]
+    if all(fits) and _alike(own):
+        return EncodedTensor(_joined(own))
+    in_full = [_in_float32(slot) for slot in slots]
+    if all(_passes(slot, draft, other) for slot, draft in zip(slots, in_full, strict=True)):
+        return EncodedTensor(_joined(in_full))
+    if all(held.weight.name in other for slot in slots for held in slot.held):
+        theirs = [next(_drafts(_theirs(slot, other), holds_stack, home)) for slot in slots]
+        some = [mine if fit else taken for mine, taken, fit in zip(own, theirs, fits, strict=True)]
+        for drafts, taken in ((some, fits.count(False)), (theirs, len(slots))):
+            if taken and _alike(drafts):
+                return EncodedTensor(_joined(drafts), taken=taken / len(slots))
+    raise UnsupportedError(
+        "holds stacked experts, which no one dtype can hold once they are repaired",
+        file=home.path,
+        where=f"tensor {slots[0].name}",
+        remedy="export the model again",
     )
-    return EncodedTensor(next(_drafts(replace(planned, held=theirs), holds, home)), taken=True)
+
+
+def _alike(drafts: list[TensorInput]) -> bool:
+    """Whether matrices can be stacked."""
+    return len({(draft.dtype, tuple(draft.dims)) for draft in drafts}) == 1
+
+
+def _joined(drafts: list[TensorInput]) -> TensorInput:
+    """Matrices stacked in one tensor."""
+    data = np.concatenate([draft.data.reshape(-1) for draft in drafts])
+    return TensorInput(drafts[0].name, drafts[0].dtype, (len(drafts), *drafts[0].dims), data)
 
 
 def _drafts(planned: Planned, holds: Holds, home: Container) -> Iterator[TensorInput]:
@@ -144,7 +203,7 @@ def _taken_with_padding(held: Held, other: Weight) -> Iterator[Held]:
 def _in_float32(planned: Planned) -> TensorInput:
     """The repaired values as they are computed with."""
     parts = [_in_file_order(held.weight.values().numpy(), held.order) for held in planned.held]
-    values = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    values = _together(planned, parts)
     values = np.ascontiguousarray(values.T if planned.transposed else values)
     return TensorInput(planned.name, "F32", values.shape, values.reshape(-1).view(np.uint8))
 
@@ -157,9 +216,7 @@ def _verbatim(planned: Planned) -> Iterator[TensorInput]:
         as_read = replace(first, name=w.name, order=held.order, part=held.part, transposed=planned.transposed)
         if w != replace(as_read, values_edits=()):
             return
-    data = first.container.read(first.entry.name, 0, first.entry.nbytes)
-    data = data if first.bytes_edit is None else first.bytes_edit(data)
-    yield TensorInput(planned.name, first.dtype, first.stored_dims, data)
+    yield TensorInput(planned.name, first.dtype, first.stored_dims, _stored_bytes(first))
 
 
 def _rearranged(planned: Planned) -> Iterator[TensorInput]:
@@ -180,12 +237,33 @@ def _rearranged(planned: Planned) -> Iterator[TensorInput]:
                 yield TensorInput(planned.name, dtype, dims, rows.reshape(-1))
             return
         parts.append(_in_file_order(rows, held.order))
-    data = np.concatenate(parts)
+    data = _together(planned, parts)
     dims = (len(data), *dims[1:]) if dims else dims
     if planned.transposed:
         data = np.ascontiguousarray(data.view(f"u{FLOATS[dtype].type_size}").T).view(np.uint8)
         dims = dims[::-1]
     yield TensorInput(planned.name, dtype, dims, np.ascontiguousarray(data).reshape(-1))
+
+
+def _stored_bytes(weight: Weight) -> NDArray[np.uint8]:
+    """All bytes of a weight's stored matrix in file order."""
+    start = 0 if weight.slot is None else weight.slot[0] * weight.nbytes
+    data = weight.container.read(weight.entry.name, start, weight.nbytes)
+    return data if weight.bytes_edit is None else weight.bytes_edit(data)
+
+
+def _together(planned: Planned, parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """The rows of all that a tensor holds where a reader will look for them: parts may lie between each other."""
+    if len(parts) == 1:
+        return parts[0]
+    places = [held.part for held in planned.held if held.part is not None]
+    total = sum(map(len, parts))
+    if len(places) < len(parts) or any(place.total != total for place in places):
+        return np.concatenate(parts)
+    whole = np.empty((total, *parts[0].shape[1:]), parts[0].dtype)
+    for place, rows in zip(places, parts, strict=True):
+        whole[place.index()] = rows
+    return whole
 
 
 def _in_file_order(rows: NDArray[Any], order: Order | None) -> NDArray[Any]:
@@ -250,8 +328,7 @@ def _block_rows(weight: Weight) -> NDArray[np.uint8] | None:
     whole = weight.part is None and weight.order is None and not weight.transposed
     if rows is not None or not whole:
         return rows
-    data = weight.container.read(weight.entry.name, 0, weight.entry.nbytes)
-    data = data if weight.bytes_edit is None else weight.bytes_edit(data)
+    data = _stored_bytes(weight)
     return data[None] if len(data) == blocks.nbytes(weight.dtype, weight.stored_dims) else None
 
 

@@ -19,6 +19,7 @@ from rosetta.repair.names import fused
 from rosetta.repair.planned import Planned
 
 LARGEST_SHARE = 0.1  # of a repaired file that may come from the other one
+EXPERT = re.compile(r"(.+_exps)\.\d+\.(weight|bias)$")
 NUMBER = re.compile(r"\d[\d,]*")  # the weights that an evidence says were taken
 
 
@@ -87,13 +88,14 @@ def remade(fix: Fix, holds: Holds, written: Written) -> Iterator[TensorInput]:
         notes = _why(planned, fix.findings, source)
         if found.taken:
             own = planned.held[0].weight.dtype
+            much = "all of it" if found.taken == 1 else f"{found.taken:.0%} of it"
             notes.append(
-                f"all of it from {source}: {own} cannot say the repaired values without rounding them again"
+                f"{much} from {source}: {own} cannot say the repaired values without rounding them again"
             )
         written.changes.append(Change(planned.name, before, shape(found.tensor), "; ".join(notes)))
         size = found.tensor.data.nbytes
         total += size
-        taken += size if found.taken else round(size * _share_taken(planned, fix.findings, Path(source)))
+        taken += round(size * (found.taken or _share_taken(planned, fix.findings, Path(source))))
         yield found.tensor
     for own in fix.layout.dropped:
         written.changes.append(Change(own, shape(fix.base.container.tensors[own]), ABSENT))
@@ -118,6 +120,7 @@ def _share_taken(planned: Planned, findings: Sequence[Finding], source: Path) ->
 def _about(planned: Planned, findings: Sequence[Finding]) -> list[Finding]:
     """The findings about a tensor, or about the fused one that it is part of."""
     names = {held.weight.name for held in planned.held}
+    names |= {f"{found[1]}.{found[2]}" for name in names if (found := EXPERT.match(name))}
     names |= {fused(name) for name in names}
     return [f for f in findings if f.tensor in names or f.partner in names]
 

@@ -15,7 +15,7 @@ from rosetta.containers.container import Container, Setting, TensorEntry
 from rosetta.errors import UnsupportedError
 from rosetta.model import FOREIGN_LAYER, LAYER, Model, build_model
 from rosetta.names import canonical_names
-from rosetta.repair.names import members, own_name
+from rosetta.repair.names import members, own_name, parts_of
 from rosetta.repair.planned import EMBEDDING, HEAD, ROPE_FACTORS, Held, Planned
 from rosetta.weight import Weight
 
@@ -89,17 +89,28 @@ def _planned(
     """One tensor: copied where a reader of the repaired file makes of its old bytes what it should hold."""
     original = base.container.tensors.get(own)
     held, is_right = [], True
-    for member in members(name) if name else ():
+    for member in _members(base, own, name, expected):
         read = expected.get(member)
         if read is None or read.entry.name != own:  # a tied head that the file keeps a copy of
             read = base.weights.get(member)
         if read is None or read.entry.name != own or member not in weights:
             continue
-        held.append((Held(weights[member], read.order, read.part), read.transposed))
+        held.append((Held(weights[member], read.order, read.part, read.slot), read.transposed))
         is_right &= replace(read, container=base.container) == weights[member]
     if not held or (is_right and original is not None):
         return Planned(own, original)
     return Planned(own, original, tuple(one for one, _ in held), held[0][1])
+
+
+def _members(base: Model, own: str, name: str | None, expected: Mapping[str, Weight]) -> list[str]:
+    """The canonical weights that a tensor of the file is read as, or would be."""
+    read = [
+        other
+        for weights in (expected, base.weights)
+        for other, w in weights.items()
+        if w.entry.name == own and w.fused is not None
+    ]
+    return list(dict.fromkeys([*read, *(members(name) if name else ())]))
 
 
 def _canonical(base: Model, weights: Mapping[str, Weight]) -> dict[str, str | None]:
@@ -135,6 +146,7 @@ def _added(
     covered = {
         member for own, name in names.items() if name and entries[own].nbytes for member in members(name)
     }
+    covered |= {n for n, w in base.weights.items() if w.fused and w.entry.nbytes and w.entry.name in names}
     if is_tied(weights):
         covered.add(HEAD)
     added: dict[str, tuple[str, TensorEntry]] = {}
@@ -142,8 +154,9 @@ def _added(
         if name in covered or _has_no_place(base, name, weights, settings):
             continue
         own, canonical = (placeholders[name], name) if name in placeholders else own_name(base, name)
-        parts = [weights[member] for member in members(canonical) if member in weights]
-        if len(parts) < len(members(canonical)):
+        together = parts_of(base, canonical)
+        parts = [weights[member] for member in together if member in weights]
+        if len(parts) < len(together):
             raise UnsupportedError(
                 "is part of a fused tensor, and other parts are missing for good",
                 file=base.container.path,
@@ -152,5 +165,5 @@ def _added(
             )
         dims = (sum(part.dims[0] for part in parts), *parts[0].dims[1:])
         added[own] = canonical, TensorEntry(own, "F32", dims, 4 * math.prod(dims))
-        covered.update(members(canonical))
+        covered.update(together)
     return added

@@ -91,7 +91,13 @@ def _renumbered(weight: Weight, name: str, layer: int) -> tuple[str, str]:
     number = FOREIGN_LAYER.search(own)
     if number is not None:
         own = f"{own[: number.start(1)]}{layer}{own[number.end(1) :]}"
-    return own, fused(name) if weight.part else name
+    return own, _fused_like(weight, name) if weight.part else name
+
+
+def _fused_like(weight: Weight, name: str) -> str:
+    """The fused tensor that would hold a weight, as one of another layer holds its like."""
+    found, place = LAYER.match(name), LAYER.match(weight.fused or "")
+    return fused(name) if found is None or place is None else f"blk.{found[1]}.{place[2]}"
 
 
 def fused(name: str) -> str:
@@ -106,6 +112,29 @@ def members(name: str) -> tuple[str, ...]:
     if ".attn_qkv." not in name:
         return (name,)
     return tuple(name.replace(".attn_qkv.", f".{part}.") for part in QKV)
+
+
+def parts_of(model: Model, name: str) -> tuple[str, ...]:
+    """The canonical weights of a stored tensor that a model's file lacks, as it holds its like in another layer.
+
+    Raises:
+        UnsupportedError: it would hold stacked experts.
+    """
+    layer = LAYER.match(name)
+    for weight in model.weights.values():
+        place, of = LAYER.match(weight.fused or ""), LAYER.match(weight.name)
+        if layer is None or place is None or of is None or place[2] != layer[2]:
+            continue
+        if weight.slot is not None:
+            raise UnsupportedError(
+                "holds stacked experts, and is missing",
+                file=model.container.path,
+                where=f"tensor {name}",
+                remedy="export the model again",
+            )
+        like = [w.name for w in model.weights.values() if w.beside(weight)]
+        return tuple(f"blk.{layer[1]}.{found[2]}" for other in like if (found := LAYER.match(other)))
+    return members(name)
 
 
 def _styled(model: Model, name: str) -> str:

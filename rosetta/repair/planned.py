@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rosetta.containers.container import TensorEntry
 from rosetta.weight import Order, Part, Weight
@@ -18,11 +18,13 @@ class Held:
         weight: the repaired weight: where its bytes are and what makes canonical numbers of them.
         order: how a reader of the repaired file will reorder its rows.
         part: which part of a fused tensor it will be; None for a whole one.
+        slot: which of how many stacked matrices it will be, or be part of; None where the tensor is one matrix.
     """
 
     weight: Weight
     order: Order | None = None
     part: Part | None = None
+    slot: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -45,3 +47,11 @@ class Planned:
     def is_copied(self) -> bool:
         """Whether no repair concerns it."""
         return not self.held
+
+    def slots(self) -> list[Planned]:
+        """Each of the matrices that are stacked in it as a tensor by itself; none where it is one matrix."""
+        numbers = sorted({held.slot[0] for held in self.held if held.slot is not None})
+        return [
+            replace(self, held=tuple(held for held in self.held if held.slot and held.slot[0] == number))
+            for number in numbers
+        ]
