@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rosetta.compare.in_parts import InParts, Value
 from rosetta.compare.listener import Listener
-from rosetta.compare.metrics import Metrics, difference, ends, largest_gap, rms
+from rosetta.compare.metrics import Metrics, difference, ends, in_figures, largest_gap, rms
 from rosetta.compare.outcome import Outcome
 from rosetta.compare.pair import ModelPair, Twin
 from rosetta.compare.pairing import Role
@@ -190,15 +190,7 @@ class Lockstep:
             status=status,
             left_dims=None if left is None else list(left.shape),
             right_dims=None if right is None else list(right.shape),
-            max_diff=metrics.max_diff if metrics else None,
-            mean_diff=metrics.mean_diff if metrics else None,
-            rms_diff=metrics.rms_diff if metrics else None,
-            rel_l2=metrics.rel_l2 if metrics else None,
-            cosine=metrics.cosine if metrics else None,
-            scale=metrics.scale if metrics else None,
-            rel=metrics.rel if metrics else None,
-            by_token=None if metrics is None else list(metrics.by_token),
-            worst=metrics.worst if metrics else None,
+            **in_figures(metrics),
             local=outcome.local,
             nonfinite=NonFinite(left=counts["left"], right=counts["right"]),
             detail=self._detail(node, outcome, left, right, metrics),

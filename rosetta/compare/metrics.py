@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,6 +54,14 @@ class Metrics:
     def size(self) -> float:
         """Root mean square of the reference, where the two differ."""
         return self.rms_diff / self.rel_l2 if self.rel_l2 else 0.0
+
+
+def in_figures(metrics: Metrics | None) -> dict[str, Any]:
+    """The fields of a `StageDiff` that say how far its two values are apart; none of two that are not comparable."""
+    if metrics is None:
+        return {}
+    names = ("max_diff", "mean_diff", "rms_diff", "rel_l2", "cosine", "scale", "rel", "worst")
+    return {**{name: getattr(metrics, name) for name in names}, "by_token": list(metrics.by_token)}
 
 
 def difference(a: Value, b: Value, left_is_a: bool, token_axis: int = 0) -> Metrics:

@@ -39,10 +39,10 @@ def without_padding(models: dict[Side, Model], tokenized: Tokenized) -> tuple[di
 
     patches = {"token_embd.weight": shorter, "output.weight": shorter}
     path, padding = models[larger].container.path, rows[larger] - common
-    what = (
-        "of padding behind the vocabulary"
-        if max(tokens, default=0) <= common
-        else "that the other side lacks"
-    )
+    what = "that the other side lacks"
+    if not tokens:
+        what += ", and no tokenizer says whether they are padding,"
+    elif max(tokens) <= common:
+        what = "of padding behind the vocabulary"
     note = f"{path}: {padding} rows {what} are left out"
     return {**models, larger: models[larger].repaired({"vocab_size": common}, patches)}, [note]

@@ -59,7 +59,8 @@ class Engine:
         causes = [] if trial is None else trial.proposals
         if self._right_pair or fault.recorded:
             return False
-        if any(cause.kind != OTHER_WEIGHTS and _is_matrix(fault, cause.tensor) for cause in causes):
+        proven = [cause for cause in causes if cause.kind != OTHER_WEIGHTS]
+        if any(_is_matrix(fault, name) for cause in proven for name in cause.repair.patches):
             self._right_pair = True
             return False
         self._causeless |= {name for name in fault.outcome.differing if _is_matrix(fault, name)}
@@ -109,8 +110,8 @@ class Engine:
         return fault.reference.model, fault.subject.model.repaired({suspected.key: suspected.right})
 
 
-def _is_matrix(fault: Fault, name: str | None) -> bool:
-    weight = fault.subject.model.weights.get(name or "")
+def _is_matrix(fault: Fault, name: str) -> bool:
+    weight = fault.subject.model.weights.get(name)
     return weight is not None and len(weight.dims) > 1
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from rosetta.compare.lockstep import LockstepResult
-from rosetta.compare.metrics import count_nonfinite, difference, ends, rms
+from rosetta.compare.metrics import count_nonfinite, difference, ends, in_figures, rms
 from rosetta.compare.pairing import Pairing
 from rosetta.compare.results import LocalError, NonFinite, StageDetail, StageDiff, Status
 from rosetta.runtimes.live import Rotation
@@ -35,7 +35,7 @@ class Judge:
     Args:
         runs: both recordings.
         rotations: how q and k of each come into one order.
-        local: the subject's run with the reference's values in the place of every stage; None where there is none.
+        local: the subject's run with the reference's values in the place of every stage.
         rounding: relative, of the weights of both files together.
         tables: whether a side reads activations from tables.
         threshold: largest allowed difference, times the larger of 1 and the reference's rms.
@@ -43,7 +43,7 @@ class Judge:
 
     runs: Pairing[Recording]
     rotations: Pairing[Rotation]
-    local: Recording | None
+    local: Recording
     rounding: float
     tables: bool
     threshold: float
@@ -82,12 +82,13 @@ class Judge:
 
     def _local(self, name: str, a: Tensor) -> LocalError | None:
         """The subject's stage from the reference's inputs, against the reference's own."""
-        value = None if self.local is None else values_of(self.local, name, self.rotations.subject)
+        value = values_of(self.local, name, self.rotations.subject)
         if value is None or value.shape != a.shape or count_nonfinite(a) or count_nonfinite(value):
             return None
         size, gap = rms(a), (value - a).abs()
         predicted = self._predicted(name)
-        largest, relative = float(gap.max()), rms(gap) / size if size else math.inf
+        largest = float(gap.max())
+        relative = rms(gap) / size if size else (math.inf if largest else 0.0)
         return LocalError(
             max_diff=largest,
             rel_l2=relative,
@@ -125,13 +126,7 @@ class Judge:
             status=status,
             left_dims=None if left is None else list(left.shape),
             right_dims=None if right is None else list(right.shape),
-            max_diff=metrics.max_diff if metrics else None,
-            mean_diff=metrics.mean_diff if metrics else None,
-            rms_diff=metrics.rms_diff if metrics else None,
-            rel_l2=metrics.rel_l2 if metrics else None,
-            cosine=metrics.cosine if metrics else None,
-            by_token=None if metrics is None else list(metrics.by_token),
-            worst=metrics.worst if metrics else None,
+            **in_figures(metrics),
             local=local,
             nonfinite=NonFinite(left=bad[0], right=bad[1]),
             detail=StageDetail(

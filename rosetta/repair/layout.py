@@ -108,7 +108,7 @@ def _members(base: Model, own: str, name: str | None, expected: Mapping[str, Wei
         other
         for weights in (expected, base.weights)
         for other, w in weights.items()
-        if w.entry.name == own and w.fused is not None
+        if w.entry.name == own and not (other == HEAD and name == EMBEDDING)  # a tied head
     ]
     return list(dict.fromkeys([*read, *(members(name) if name else ())]))
 
@@ -146,7 +146,10 @@ def _added(
     covered = {
         member for own, name in names.items() if name and entries[own].nbytes for member in members(name)
     }
-    covered |= {n for n, w in base.weights.items() if w.fused and w.entry.nbytes and w.entry.name in names}
+    for name, weight in base.weights.items():
+        own = weight.entry.name
+        if own in names and weight.entry.nbytes and not (name == HEAD and names[own] == EMBEDDING):
+            covered.add(name)
     if is_tied(weights):
         covered.add(HEAD)
     added: dict[str, tuple[str, TensorEntry]] = {}

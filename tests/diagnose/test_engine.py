@@ -136,3 +136,18 @@ def test_nothing_is_confirmed_without_a_real_drop_of_the_figure_that_decided(
     assert found.evidence is not None
     assert found.evidence.ratio_before == (5.0 if differing else before)
     assert found.evidence.ratio_after == after
+
+
+def test_a_proven_order_of_fused_parts_is_never_taken_for_two_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a sample of the matrices says: the cause names a tensor that no weight is called by."""
+    two = SimpleNamespace(of_two_models=True, words="two models")
+    monkeypatch.setattr("rosetta.diagnose.engine.likeness", lambda pair: two)
+    names = [f"blk.{layer}.attn_qkv.weight" for layer in (0, 1)]
+    report = compared(
+        tmp_path, "gpt2", "gguf:F16", "apr:F16", [faults.fused_order(name, "vqk") for name in names]
+    )
+    assert [(f.kind, f.tensor, f.status) for f in report.findings] == [
+        ("layout.fused_order", name, "confirmed") for name in names
+    ]

@@ -79,7 +79,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
             message=f"{weight.name} differs by a matrix of rank {rank} of {size:.2g} of its size: an adapter (LoRA) "
             f"that is not merged in the {side} file, or in it alone",
             recommendation=f"merge the adapter into {weight.entry.name} once, before it is quantised, and export again",
-            from_reference=f"a matrix of rank {rank}: {numbers} numbers for {weight.count} weights",
+            from_reference=f"{numbers} numbers for {weight.count} weights: a matrix of rank {rank}",
         )
 
 
@@ -88,7 +88,6 @@ def difference_of_low_rank(a: Weight, b: Weight) -> tuple[Tensor, Tensor, float]
     low rank."""
     ranges = row_ranges(a)
     gap = torch.cat(spread(lambda rows: a.values(*rows) - b.values(*rows), ranges))
-    size = torch.cat(spread(lambda rows: torch.linalg.vecdot(v := a.values(*rows), v), ranges))
     if not bool(gap.isfinite().all()) or min(gap.shape) < 8:
         return None
     columns = gap.square().mean(0).sqrt().clamp(min=1e-20)
@@ -98,8 +97,9 @@ def difference_of_low_rank(a: Weight, b: Weight) -> tuple[Tensor, Tensor, float]
     if largest_singular_value(z) < LEAST:
         return None
     count = min(LARGEST_RANK, min(gap.shape) // 2)
-    torch.manual_seed(0)
-    u, s, v = torch.svd_lowrank(z, q=count, niter=3)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        u, s, v = torch.svd_lowrank(z, q=count, niter=3)
     rank = _rank(z, s)
     if not rank or rank * sum(gap.shape) > FEW * gap.numel():
         return None
@@ -108,6 +108,7 @@ def difference_of_low_rank(a: Weight, b: Weight) -> tuple[Tensor, Tensor, float]
     part = (left @ right).square()
     if not all(float(x.median()) > SPREAD * float(x.mean()) for x in (part.sum(0), part.sum(1))):
         return None  # a few wrong rows are of low rank, too
+    size = torch.cat(spread(lambda rows: torch.linalg.vecdot(v := a.values(*rows), v), ranges))
     return left, right.contiguous(), float((left @ right).norm() / size.sum().sqrt())
 
 

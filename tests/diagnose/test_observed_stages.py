@@ -1,0 +1,56 @@
+"""Stages of two observed runs: when one is faulty, and what is said of its size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from rosetta.compare.pairing import Pairing
+from rosetta.compare.results import StageDiff
+from rosetta.diagnose.observed_stages import Judge
+from rosetta.runtimes.live import Rotation
+
+STAGE = "layers.0.ffn_up"
+ZEROS = torch.zeros(3, 4)
+
+
+class Run:
+    """A run that consists of one stage."""
+
+    def __init__(self, value: Tensor) -> None:
+        self.value = value
+
+    def stage(self, name: str) -> Tensor | None:
+        return self.value if name == STAGE else None
+
+
+def judged(reference: Tensor, subject: Tensor, local: Tensor) -> StageDiff:
+    """The stage's row; `local` is the subject's from the reference's inputs."""
+    runs: Any = Pairing(Run(reference), Run(subject), "left")
+    own: Any = Run(local)
+    judge = Judge(runs, Pairing(Rotation(), Rotation(), "left"), own, 1e-7, tables=False, threshold=1e-3)
+    [stage] = judge.result([STAGE]).stages
+    return stage
+
+
+def test_two_sides_of_zeros_agree() -> None:
+    stage = judged(ZEROS, ZEROS, ZEROS)
+    assert stage.status == "ok"
+    assert stage.local is not None
+    assert (stage.local.max_diff, stage.local.rel_l2, stage.local.worst_ratio) == (0.0, 0.0, 0.0)
+
+
+def test_something_where_the_reference_has_zeros_is_faulty() -> None:
+    assert judged(ZEROS, ZEROS + 1, ZEROS + 1).status == "faulty"
+
+
+def test_the_difference_is_said_by_the_size_of_the_stage() -> None:
+    reference = torch.full((3, 4), 2.0)
+    subject = reference.clone()
+    subject[1, 2] += 0.5
+    stage = judged(reference, subject, reference)
+    assert (stage.max_diff, stage.scale) == (0.5, pytest.approx(2.0))
+    assert stage.rel == pytest.approx(0.25)
