@@ -280,7 +280,7 @@ def _of_sample(coarse: Weight, fine: Weight, weighed: bool, kept: DecodedPair, d
 
 
 def _depends_on_other(weight: Weight) -> bool:
-    """Whether a repair fitted numbers to the other copy cell by cell: the errors left are not independent."""
+    """Whether a repair fitted numbers to the other copy, many of them: the errors left are not independent."""
     return any(getattr(edit, "fitted", False) for edit in weight.values_edits)
 
 

@@ -20,7 +20,7 @@ from rosetta.repair.planned import Planned
 
 LARGEST_SHARE = 0.1  # of a repaired file that may come from the other one
 EXPERT = re.compile(r"(.+_exps)\.\d+\.(weight|bias)$")
-NUMBER = re.compile(r"\d[\d,]*")  # the weights that an evidence says were taken
+TAKEN = re.compile(r"(?:all )?(\d+) (?:of|weights|numbers|values)\b")  # how evidence begins: what was taken
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,9 @@ def _share_taken(planned: Planned, findings: Sequence[Finding], source: Path) ->
         return 1.0
     count = sum(held.weight.count for held in planned.held)
     said = [f.evidence.from_reference for f in _about(planned, findings) if f.evidence is not None]
-    weights = [int(found[0].replace(",", "")) for text in said if text and (found := NUMBER.search(text))]
-    return min(1.0, sum(weights) / max(1, count))
+    begun = [TAKEN.match(text) for text in said if text]
+    weights = sum(count if found is None else int(found[1]) for found in begun)  # what is not told may be all
+    return min(1.0, weights / max(1, count))
 
 
 def _about(planned: Planned, findings: Sequence[Finding]) -> list[Finding]:

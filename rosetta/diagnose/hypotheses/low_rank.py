@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -43,6 +44,8 @@ class Added:
     Args:
         left, right: its factors, float32 [R, r] and [r, C].
     """
+
+    fitted: ClassVar[bool] = True  # to the other side's copy
 
     left: Tensor = field(hash=False)
     right: Tensor = field(hash=False)

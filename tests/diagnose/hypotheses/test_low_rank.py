@@ -1,0 +1,61 @@
+"""An adapter that is merged in one file only: found, and counted as what it takes from the other side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fixtures import build
+from fixtures.comparing import compared, tiny
+from fixtures.contents import FileContents
+from rosetta.compare.results import Finding
+from rosetta.diagnose.hypotheses.low_rank import difference_of_low_rank
+from rosetta.model import open_model
+from rosetta.repair.fix import _share_taken
+from rosetta.repair.planned import Held, Planned
+
+NAME, RANK = "blk.1.ffn_up.weight", 4
+SPEC = tiny("llama", hidden=128, head_dim=32, ffn=192)
+NUMBERS = RANK * (128 + 192)  # of both factors
+
+
+def merged(file: FileContents) -> FileContents:
+    """An adapter of rank 4 added to one matrix, to all rows and columns alike."""
+    values = file.values(NAME)
+    draw = np.random.default_rng(3)
+    rows, columns = (np.sign(draw.standard_normal((size, RANK))) for size in values.shape)
+    return file.with_values(NAME, values + (0.02 * rows @ columns.T).astype(np.float32))
+
+
+@pytest.fixture
+def finding(tmp_path: Path) -> Finding:
+    report = compared(tmp_path, SPEC, "gguf:F16", "hf:BF16", merged)
+    [found] = report.findings
+    return found
+
+
+def test_an_adapter_is_found_and_its_rank_said(finding: Finding) -> None:
+    assert (finding.kind, finding.tensor, finding.status) == ("value.low_rank", NAME, "confirmed")
+    assert finding.actual == RANK
+
+
+def test_the_numbers_of_its_factors_count_as_taken(finding: Finding, tmp_path: Path) -> None:
+    weight = open_model(build(tmp_path / "clean", SPEC, "gguf:F32")).weights[NAME]
+    planned = Planned(NAME, weight.entry, (Held(weight),))
+    assert _share_taken(planned, [finding], Path("other")) == NUMBERS / (128 * 192)
+
+
+def test_looking_for_it_leaves_the_random_numbers_of_others_alone(tmp_path: Path) -> None:
+    a = open_model(build(tmp_path / "a", SPEC, "gguf:F16", merged)).weights[NAME]
+    b = open_model(build(tmp_path / "b", SPEC, "hf:BF16")).weights[NAME]
+    before = torch.random.get_rng_state()
+    found = difference_of_low_rank(a, b)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert found is not None
+    left, right, size = found
+    gap = a.values() - b.values()
+    assert (left @ right - gap).norm() < 1e-2 * gap.norm()
+    assert size == pytest.approx(float(gap.norm() / a.values().norm()), rel=1e-2)
