@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from rosetta.compare.pairing import other_side
 from rosetta.compare.prompt import Tokenized
 from rosetta.compare.results import LogitsDiff, NegativeLogLikelihood, Side, TopToken
 from rosetta.tokenizer import Tokenizer
@@ -29,7 +30,7 @@ def compare_logits(
     if believed is None or other is None:
         return None
     other = other.to(believed.device)
-    sides: dict[Side, Tensor] = {reference: believed, ("left" if reference == "right" else "right"): other}
+    sides: dict[Side, Tensor] = {reference: believed, other_side(reference): other}
     tops = {side: _top(x[-1], tokenized.tokenizers[side]) for side, x in sides.items()}
     best = believed[-1].topk(min(2, believed.shape[-1])).values
     kl = None

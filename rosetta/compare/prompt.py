@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from rosetta.compare.adequacy import shortest_ids
 from rosetta.compare.options import AUTO, Options
+from rosetta.compare.pairing import other_side
 from rosetta.compare.results import Side, TokensDiff
 from rosetta.errors import RosettaError, UsageError
 from rosetta.model import Model
@@ -48,14 +49,14 @@ def tokenize(left: Model, right: Model, options: Options) -> Tokenized:
     if options.tokens is None and options.prompt == AUTO:
         run = shortest_ids(left, right)
         run = run[: int(min(len(run), max(left.position_count, right.position_count)))]
-        return Tokenized(_diff(run, run), run, tokenizers, notes)
+        return Tokenized(tokens_diff(run, run), run, tokenizers, notes)
     if options.tokens is not None:
         ids: dict[Side, list[int]] = {side: list(options.tokens) for side in models}
     else:
         for side, model in models.items():
-            if tokenizers[side] is None and tokenizers[_other(side)] is not None:
-                notes.append(f"{model.container.path}: no tokenizer; the {_other(side)} side's is used")
-        own = {side: tokenizers[side] or tokenizers[_other(side)] for side in models}
+            if tokenizers[side] is None and tokenizers[other_side(side)] is not None:
+                notes.append(f"{model.container.path}: no tokenizer; the {other_side(side)} side's is used")
+        own = {side: tokenizers[side] or tokenizers[other_side(side)] for side in models}
         if own["left"] is None or own["right"] is None:
             raise UsageError("neither file has a tokenizer", remedy="give token ids: --tokens 17,10,17,28")
         ids = {
@@ -67,31 +68,32 @@ def tokenize(left: Model, right: Model, options: Options) -> Tokenized:
     _check_vocabulary(run, models)
     check_positions(run, left, right)
     prompt = options.prompt if options.tokens is None else None
-    return Tokenized(_diff(ids["left"], ids["right"]), run, tokenizers, notes, prompt)
+    return Tokenized(tokens_diff(ids["left"], ids["right"]), run, tokenizers, notes, prompt)
 
 
 def _as_recorded(side: Side, recording: Recording, models: dict[Side, Model], options: Options) -> Tokenized:
     """A recording fixes the tokens; where it knows its prompt, the other side tokenizes that one too."""
-    model = models[_other(side)]
+    model = models[other_side(side)]
     run = trace_tokens(recording, model["vocab_size"])
     if options.tokens is not None and list(options.tokens) != run:
         raise UsageError(
             "was recorded with other tokens", file=recording.path, remedy=f"leave out --tokens, or give {run}"
         )
     prompt = recording.facts.get("prompt")
-    tokenizers, notes = _tokenizers({_other(side): model}, required=False)
-    tokenizer = tokenizers[_other(side)]
+    tokenizers, notes = _tokenizers({other_side(side): model}, required=False)
+    tokenizer = tokenizers[other_side(side)]
     ids = tokenizer.encode(prompt) if isinstance(prompt, str) and tokenizer is not None else run
     notes.append(
         f"{recording.path}: the prompt is the recorded one"
         + (f", {prompt!r}" if isinstance(prompt, str) else "")
     )
-    both = {side: run, _other(side): ids}
+    both = {side: run, other_side(side): ids}
     known = prompt if isinstance(prompt, str) else None
-    return Tokenized(_diff(both["left"], both["right"]), run, {side: None, **tokenizers}, notes, known)
+    return Tokenized(tokens_diff(both["left"], both["right"]), run, {side: None, **tokenizers}, notes, known)
 
 
-def _diff(left: list[int], right: list[int]) -> TokensDiff:
+def tokens_diff(left: list[int], right: list[int]) -> TokensDiff:
+    """The ids of both sides, and where they first differ."""
     longest = max(len(left), len(right))
     first = next((i for i in range(longest) if left[i : i + 1] != right[i : i + 1]), None)
     return TokensDiff(left=left, right=right, match=first is None, first_mismatch=first)
@@ -109,10 +111,6 @@ def _tokenizers(models: dict[Side, Model], required: bool) -> tuple[dict[Side, T
             found[side] = None
             notes.append(f"the tokenizer cannot be read: {error}")
     return found, notes
-
-
-def _other(side: Side) -> Side:
-    return "right" if side == "left" else "left"
 
 
 def _check_vocabulary(ids: list[int], models: dict[Side, Model]) -> None:

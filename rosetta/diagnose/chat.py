@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from rosetta.compare.pairing import other_side
 from rosetta.compare.results import Evidence, Finding, Side
 from rosetta.compare.settings import agree, plain
 from rosetta.diagnose.advice import config_file, spelling
@@ -35,7 +36,7 @@ def chat_findings(
         reference: the side that is believed.
         found: what is known already.
     """
-    subject: Side = "left" if reference == "right" else "right"
+    subject = other_side(reference)
     if any(model.container.kind == "trace" for model in models.values()):
         return
     own, believed = models[subject], models[reference]

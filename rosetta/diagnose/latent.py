@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from rosetta.compare.adequacy import tokens_needed
 from rosetta.compare.lockstep import Lockstep
+from rosetta.compare.pairing import other_side
 from rosetta.compare.results import Finding, Side
 from rosetta.compare.settings import agree, has_no_place, plain
 from rosetta.compare.weights import compare_weights
@@ -71,7 +72,7 @@ def latent_findings(
     for side, model in models.items():
         yield from _contradictions(side, model, known)
         yield from _unused_head(side, repaired[side], known)
-    subject: Side = "left" if reference == "right" else "right"
+    subject = other_side(reference)
     own, believed = repaired[subject], repaired[reference]
     needed = tokens_needed(own, believed)
     for row in SETTINGS.values():

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
+from rosetta.compare.pairing import other_side
 from rosetta.compare.prompt import Tokenized
 from rosetta.compare.results import Evidence, Finding, Side
 from rosetta.errors import RosettaError
@@ -60,10 +61,10 @@ def tokenizer_findings(models: dict[Side, Model], tokenized: Tokenized, referenc
         reference: the side that is believed.
     """
     prompt = tokenized.prompt
-    subject: Side = "left" if reference == "right" else "right"
+    subject = other_side(reference)
     own, believed = tokenized.tokenizers[subject], tokenized.tokenizers[reference]
     findings = [
-        _declared(side, models[side], tokenizer, found, other, tokenized, prompt)
+        _declared(side, tokenizer, found, other, tokenized)
         for side, tokenizer, other in ((subject, own, believed), (reference, believed, own))
         if tokenizer is not None
         for found in tokenizer.findings
@@ -230,15 +231,13 @@ def _example(example: tuple[int, str | None, str | None], left_is_own: bool) -> 
 
 def _declared(
     side: Side,
-    model: Model,
     tokenizer: Tokenizer,
     found: TokenizerFinding,
     other: Tokenizer | None,
     tokenized: Tokenized,
-    prompt: str | None,
 ) -> Finding:
     """A finding that the file's own description gives, proven where the likely right name makes the ids agree."""
-    evidence, text = None, prompt if not tokenized.diff.match else None
+    evidence, text = None, tokenized.prompt if not tokenized.diff.match else None
     if found.likely is not None and other is not None and tokenizer.facts.kind != "huggingface":
         for probe in (text,) if text is not None else PROBES:
             try:

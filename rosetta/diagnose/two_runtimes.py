@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from rosetta.compare.logits import compare_logits
 from rosetta.compare.metrics import rms
 from rosetta.compare.options import Options, live
 from rosetta.compare.pairing import Pairing
-from rosetta.compare.prompt import Tokenized
-from rosetta.compare.results import Compared, Evidence, Finding, Side, StageDiff, TokensDiff, WeightsDiff
+from rosetta.compare.prompt import Tokenized, tokens_diff
+from rosetta.compare.results import Compared, Evidence, Finding, Side, StageDiff, WeightsDiff
 from rosetta.compare.verdict import verdict
 from rosetta.diagnose.comparison import Comparison
 from rosetta.diagnose.observed_stages import Judge, values_of
@@ -45,10 +46,9 @@ def compare_runs(operands: dict[Side, str], options: Options, listener: Listener
     requests = Pairing.of(_requests(operands, options), options.reference)
     run = list(requests.reference.ids)
     ids = requests.each(lambda request: list(request.ids)).by_side()
-    mismatch = next((i for i in range(max(map(len, ids.values()))) if _differ(ids, i)), None)
-    tokens = TokensDiff(left=ids["left"], right=ids["right"], match=mismatch is None, first_mismatch=mismatch)
+    tokens = tokens_diff(ids["left"], ids["right"])
     listener.working("running both", 0, 0)
-    requests = requests.each(lambda request: _over(request, run))
+    requests = requests.each(lambda request: replace(request, ids=run))
     recorded = requests.each(record)
     recordings, facts = recorded.each(lambda x: x[0]), recorded.each(lambda x: x[1])
     rotations = rotations_of(recordings, facts)
@@ -96,15 +96,6 @@ def _requests(operands: dict[Side, str], options: Options) -> dict[Side, Request
         side: requested(runtime, Path(path), options.prompt, options.tokens, options.runtime_options)
         for side, (runtime, path) in named.items()
     }
-
-
-def _differ(ids: dict[Side, list[int]], i: int) -> bool:
-    return ids["left"][i : i + 1] != ids["right"][i : i + 1]
-
-
-def _over(request: Request, ids: list[int]) -> Request:
-    """The same request over the reference's tokens."""
-    return Request(request.runtime, request.path, ids, request.prompt, request.options)
 
 
 def rotations_of(runs: Pairing[Recording], facts: Pairing[Facts]) -> Pairing[Rotation]:

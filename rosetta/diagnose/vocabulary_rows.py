@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rosetta.compare.pairing import other_side
 from rosetta.compare.prompt import Tokenized
 from rosetta.compare.results import Finding, Side
 from rosetta.model import Model
@@ -27,7 +28,7 @@ def lacking_rows(models: dict[Side, Model], tokenized: Tokenized) -> Iterator[Fi
         if len(rows) < 2 or rows["left"] == rows["right"]:
             continue
         side: Side = "left" if rows["left"] < rows["right"] else "right"
-        other: Side = "right" if side == "left" else "left"
+        other = other_side(side)
         tied = all(m.weights[name].entry is m.weights["token_embd.weight"].entry for m in models.values())
         if max(counts.values(), default=0) <= rows[side] or (name != TABLES[0] and tied):
             continue

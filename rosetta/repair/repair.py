@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rosetta.compare.listener import Listener
 from rosetta.compare.options import Options
+from rosetta.compare.pairing import other_side
 from rosetta.compare.results import Finding, Side
 from rosetta.containers.spool import Progress
 from rosetta.diagnose import Comparison, compare_operands
@@ -103,7 +104,7 @@ class _Progress(Listener):
 def accused_side(comparison: Comparison) -> Side | None:
     """The side that confirmed findings accuse: where they accuse both, the one that is not believed."""
     sides = {finding.side for finding in comparison.findings if finding.status == "confirmed"}
-    subject: Side = "left" if comparison.options.reference == "right" else "right"
+    subject = other_side(comparison.options.reference)
     return subject if subject in sides else next(iter(sides), None)
 
 
@@ -114,7 +115,7 @@ def planned_fix(comparison: Comparison, side: Side) -> Fix:
         UnsupportedError: a tensor is missing, and how the file would call it cannot be told.
     """
     base, repaired = comparison.models[side], comparison.repaired[side]
-    other = comparison.repaired["left" if side == "right" else "right"]
+    other = comparison.repaired[other_side(side)]
     findings = [f for f in comparison.findings if f.status == "confirmed" and f.side == side]
     accused = {finding.key for finding in findings}  # padding that was left out is no repair
     settings = {key: value for key, value in repaired.overrides.items() if key != KEY or key in accused}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rosetta.compare.pairing import other_side
 from rosetta.diagnose.kinds import headline
 from rosetta.report.causes import Cause, diagnosis, explanation, proof, subject, turned_weight
 from rosetta.report.folding import groups, layer_of, with_layers, without_layer
@@ -115,8 +116,7 @@ def _believed(report: Report, label: dict[Side, str]) -> list[str]:
     who = f"{verdict} {label[report.reference]} ({report.reference}) is believed"
     if getattr(report, report.reference).runtime == "trace":
         return [f"{who}: it is a recorded run."]
-    other = "left" if report.reference == "right" else "right"
-    return [f"{who}; --reference {other} turns it round."]
+    return [f"{who}; --reference {other_side(report.reference)} turns it round."]
 
 
 def _meaning(report: Report, label: dict[Side, str]) -> list[str]:
