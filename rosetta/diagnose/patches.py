@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rosetta.containers.container import Setting, TensorEntry
+from rosetta.containers.container import Setting, TensorEntry, TensorInput
+from rosetta.containers.spool import declared
 from rosetta.diagnose.edits import FromOther, Mask
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.model import Model, Patch
@@ -128,28 +130,22 @@ def of_weights(taken: int, count: int) -> str:
     return f"{taken} of {count} weights"
 
 
-@dataclass(frozen=True)
 class InMemory:
-    """A container of one float32 tensor that no file holds."""
+    """A container of one tensor that no file holds, so that it is read as any other."""
 
-    name: str
-    data: Tensor
-    kind: str = "memory"
-    label: str = "MEMORY"
-    path: Path = Path("memory")
-    architecture: str | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    settings: Mapping[str, Setting] = field(default_factory=dict, hash=False)
-    file_bytes: int = 0
+    kind, label, path, architecture = "memory", "MEMORY", Path("memory"), None
+    metadata: Mapping[str, Any] = MappingProxyType({})
+    settings: Mapping[str, Setting] = MappingProxyType({})
     notes: tuple[str, ...] = ()
 
-    @property
-    def tensors(self) -> Mapping[str, TensorEntry]:
-        return {self.name: TensorEntry(self.name, "F32", tuple(self.data.shape), 4 * self.data.numel())}
+    def __init__(self, tensor: TensorInput) -> None:
+        self.entry = declared(tensor)
+        self.tensors: Mapping[str, TensorEntry] = {tensor.name: self.entry}
+        self.file_bytes, self._data = tensor.data.nbytes, tensor.data.reshape(-1)
 
     def read(self, name: str, start: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
-        raw = self.data.contiguous().numpy().reshape(-1).view(np.uint8)
-        return raw[start : None if nbytes is None else start + nbytes].copy()
+        """See `Container.read`."""
+        return self._data[start : None if nbytes is None else start + nbytes].copy()
 
     def close(self) -> None:
         """Nothing is open."""
@@ -157,5 +153,11 @@ class InMemory:
 
 def in_memory(name: str, values: Tensor) -> Weight:
     """A weight of the given values, float32 of any shape."""
-    container = InMemory(name, values)
-    return Weight(name, container, container.tensors[name], "F32", tuple(values.shape))
+    data = values.contiguous().numpy().reshape(-1).view(np.uint8)
+    return weight_of(TensorInput(name, "F32", tuple(values.shape), data))
+
+
+def weight_of(tensor: TensorInput) -> Weight:
+    """A weight of its own name that is all of a tensor."""
+    container = InMemory(tensor)
+    return Weight(tensor.name, container, container.entry, tensor.dtype, tensor.dims)

@@ -8,8 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,9 +17,9 @@ from torch import Tensor
 
 from rosetta import blocks
 from rosetta.compare.weights import compare_weights
-from rosetta.containers.container import Container, Setting, TensorEntry, TensorInput
-from rosetta.containers.spool import declared
+from rosetta.containers.container import Container, TensorInput
 from rosetta.diagnose.edits import FromOther
+from rosetta.diagnose.patches import InMemory
 from rosetta.dtypes import FLOATS
 from rosetta.errors import UnsupportedError
 from rosetta.repair.padding import FirstRows
@@ -50,27 +48,6 @@ class EncodedTensor:
 
     tensor: TensorInput
     taken: float = 0.0
-
-
-class Drafted:
-    """A container of one tensor that is not written yet, so that it can be judged as a reader will."""
-
-    kind, label, path, architecture = "draft", "draft", Path(), None
-    metadata: Mapping[str, Any] = MappingProxyType({})
-    settings: Mapping[str, Setting] = MappingProxyType({})
-    notes: tuple[str, ...] = ()
-
-    def __init__(self, tensor: TensorInput) -> None:
-        self.entry = declared(tensor)
-        self.tensors: Mapping[str, TensorEntry] = {tensor.name: self.entry}
-        self.file_bytes, self._data = tensor.data.nbytes, tensor.data.reshape(-1)
-
-    def read(self, name: str, start: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
-        """See `Container.read`."""
-        return self._data[start : None if nbytes is None else start + nbytes].copy()
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 def encoded(planned: Planned, holds: Holds, other: Mapping[str, Weight], home: Container) -> EncodedTensor:
@@ -170,7 +147,7 @@ def _passes(planned: Planned, draft: TensorInput, other: Mapping[str, Weight]) -
         return True
     if not all(w.name in other and other[w.name].dims[1:] == w.dims[1:] for w in weights):
         return True  # there is nothing to take instead
-    source = Drafted(draft)
+    source = InMemory(draft)  # judged as a reader will
     for held in planned.held:
         name, theirs, part = held.weight.name, other[held.weight.name], held.part
         padding = held.weight.dims[0] - theirs.dims[0] if theirs.dims else 0

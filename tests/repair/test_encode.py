@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from fixtures.dtypes import decode, encode
 from rosetta.containers.container import TensorEntry, TensorInput
 from rosetta.diagnose.edits import FromOther, Offset, Scaled
-from rosetta.repair.encode import Drafted, encoded, exact_bytes
+from rosetta.diagnose.patches import InMemory
+from rosetta.repair.encode import encoded, exact_bytes
 from rosetta.repair.planned import Held, Planned
 from rosetta.weight import RowOrder, Weight
 
@@ -26,7 +27,7 @@ ROWS, COLUMNS = 8, 256
 def weight(values: NDArray[np.float32], dtype: str, name: str = "blk.0.ffn_up.weight") -> Weight:
     """A weight of a file that holds it alone."""
     data = encode(values, dtype).reshape(-1).view(np.uint8)
-    source = Drafted(TensorInput(name, dtype, values.shape, data))
+    source = InMemory(TensorInput(name, dtype, values.shape, data))
     return Weight(name, source, source.entry, dtype, values.shape)
 
 
@@ -103,7 +104,7 @@ def test_float_that_its_dtype_holds_is_written_in_it(dtype: str) -> None:
 
 def test_sixty_four_bits_are_not_narrowed() -> None:
     values = np.random.default_rng(0).standard_normal((4, 32))
-    source = Drafted(TensorInput("w", "F64", (4, 32), values.reshape(-1).view(np.uint8)))
+    source = InMemory(TensorInput("w", "F64", (4, 32), values.reshape(-1).view(np.uint8)))
     own = Weight("w", source, source.entry, "F64", (4, 32))
     other = weight(values.astype(np.float32) * 2, "F32", "w")
     mask = np.zeros((4, 32), bool)
@@ -155,7 +156,7 @@ def test_whatever_the_layout_a_reader_gets_the_repaired_values(
     orders = {order: None if order is None else RowOrder(4, 4, order) for order in (None, 0, 2)}
     own = replace(weight(random(seed), dtype), order=orders[stored])
     got = written(own, {}, Held(own, orders[read]), turned)
-    source = Drafted(got)
+    source = InMemory(got)
     back = Weight(own.name, source, source.entry, got.dtype, got.dims, turned, order=orders[read])
     torch.testing.assert_close(back.values(), own.values(), rtol=0, atol=0)
     if dtype in ("F32", "F16", "BF16") or not turned:
@@ -166,12 +167,12 @@ def test_blocks_that_span_rows_keep_their_bytes() -> None:
     """Rows of 24 weights in blocks of 32, as an `.apr` may have them."""
     values = np.random.default_rng(0).standard_normal((8, 24)).astype(np.float32)
     data = encode(values.reshape(-1), "Q8_0").reshape(-1).view(np.uint8)
-    source = Drafted(TensorInput("w", "Q8_0", (8, 24), data))
+    source = InMemory(TensorInput("w", "Q8_0", (8, 24), data))
     own = Weight("w", source, source.entry, "Q8_0", (8, 24))
     assert own.raw() is None
     mask = np.zeros((8, 24), bool)
     mask[0, :] = mask[1, :8] = True  # the first block
-    other = replace(own, container=Drafted(TensorInput("w", "Q8_0", (8, 24), np.roll(data, 34))))
+    other = replace(own, container=InMemory(TensorInput("w", "Q8_0", (8, 24), np.roll(data, 34))))
     got = exact_bytes(taking(own, other, mask))
     assert got is not None
     np.testing.assert_array_equal(got[0, 34:], data[34:])

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rosetta import blocks
-from rosetta.containers.container import TensorEntry
+from rosetta.containers.container import TensorInput
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, looks_like
-from rosetta.diagnose.patches import for_all_names, in_memory, reading
+from rosetta.diagnose.patches import for_all_names, in_memory, reading, weight_of
 from rosetta.finding_kind import FindingKind
 from rosetta.weight import Weight
 
@@ -98,17 +98,6 @@ def _fitting(weight: Weight, other: Weight) -> tuple[TakenApart, int] | None:
     return None
 
 
-@dataclass(frozen=True, eq=False)
-class _FirstRows:
-    """A container of a tensor's first rows."""
-
-    data: NDArray[np.uint8]
-
-    def read(self, name: str, start: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
-        return self.data[start : None if nbytes is None else start + nbytes]
-
-
 def _rows_of(weight: Weight, data: NDArray[np.uint8], rows: int) -> Weight:
-    dims = (rows, weight.stored_dims[1])
-    entry = TensorEntry(weight.entry.name, weight.dtype, dims, len(data))
-    return Weight(weight.name, _FirstRows(data), entry, weight.dtype, dims)  # type: ignore[arg-type]
+    """The first rows of a weight, of other bytes."""
+    return weight_of(TensorInput(weight.name, weight.dtype, (rows, weight.stored_dims[1]), data))
