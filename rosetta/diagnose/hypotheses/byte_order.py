@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rosetta.containers.byte_order import swap_in_place
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, looks_like
 from rosetta.diagnose.patches import for_all_names, reading
 from rosetta.dtypes import FLOATS
@@ -26,14 +27,14 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Swapped:
-    """Bytes of values of so many bytes each, in the other order."""
+    """Bytes of values of a dtype in the other order; what is no whole value behind them stays."""
 
-    size: int
+    dtype: str
 
     def __call__(self, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        whole = len(data) // self.size * self.size
-        turned = data[:whole].reshape(-1, self.size)[:, ::-1].reshape(-1)
-        return np.concatenate([turned, data[whole:]])
+        turned = data.copy()
+        swap_in_place(self.dtype, turned[: len(data) // (size := FLOATS[self.dtype].type_size) * size])
+        return turned
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
@@ -41,7 +42,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
     for suspect, weight in fault.accused_weights():
         if weight.dtype not in FLOATS or weight.bytes_edit is not None or weight.transposed:
             continue
-        patch = reading(bytes_edit=Swapped(FLOATS[weight.dtype].type_size))
+        patch = reading(bytes_edit=Swapped(weight.dtype))
         repaired, other = patch(weight), suspect.counterpart(weight)
         if not fault.recorded and (other is None or repaired is None or not looks_like(repaired, other)):
             continue

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -50,15 +50,15 @@ class Cells:
         numbers: of each cell, float32 [⌈R / rows⌉, ⌈C / columns⌉].
         rows, columns: of a cell.
         dtype: of the tensor, to which what was changed had been rounded.
-        fitted: to the other side's copy.
     """
+
+    fitted: ClassVar[bool] = True  # to the other side's copy
 
     what: What
     numbers: Tensor = field(hash=False)
     rows: int
     columns: int
     dtype: str
-    fitted: bool = True
 
     def touches(self, start: int, stop: int) -> bool:
         return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -95,9 +95,8 @@ def _experts(suspect: Suspect, stem: str) -> Iterator[Proposal]:
     )
 
 
-def _all_of(weights: object, stem: str) -> list[Weight]:
+def _all_of(weights: Mapping[str, Weight], stem: str) -> list[Weight]:
     """The matrices of all experts, in order."""
-    assert isinstance(weights, dict)
     found: list[Weight] = []
     while (weight := weights.get(f"{stem}.{len(found)}.weight")) is not None:
         found.append(weight)
