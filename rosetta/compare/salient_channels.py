@@ -32,7 +32,7 @@ ITSELF, AMONG_OTHERS = 3.0, 4.0
 SHARED = 0.25
 # Of the block columns of a matrix; 0.33 was seen (Q5_0, six channels of 576). Faults of every block, such as nibbles in
 # another order, have columns that stay right as well, and more block columns than that.
-MOST_COLUMNS = 0.45
+MOST_COLUMNS = 0.4
 # Over the rows that do not suffer, the salient channel's squared error over that of the block's middle column, at
 # most; of plain encoders none of 64 rows and more falls below 0.6 by chance.
 KEPT_RIGHT, LEAST_ROWS = 0.5, 64
