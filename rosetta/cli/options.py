@@ -106,10 +106,11 @@ def refuse_unreadable(*operands: str) -> None:
             continue
         prefix, colon, path = operand.partition(":")
         if colon and prefix.isidentifier() and Path(path).exists() and not Path(operand).exists():
+            *others, last = (path, f"{TRACE}FILE", *(f"{name}:PATH" for name in LIVE))
             raise UsageError(
                 f"no runtime is called {prefix}",
                 file=operand,
-                remedy=f"give {path}, {TRACE}FILE or {' or '.join(f'{name}:PATH' for name in LIVE)}",
+                remedy=f"give {', '.join(others)} or {last}",
             )
         open_container(operand).close()
 
