@@ -38,7 +38,7 @@ def test_two_runtimes_of_one_model_are_told_to_compute_the_same(
 def test_experts_windows_softcaps_and_parallel_blocks(tmp_path: Path, compare: Compare, recipe: str) -> None:
     folder = build_folder(tmp_path / "hf", RECIPES[recipe])
     path = tmp_path / "model.gguf"
-    write_canonical(path, open_model(folder), {})
+    write_canonical(path, open_model(folder))
     run = compare(f"transformers:{folder}", f"llamacpp:{path}", *TOKENS, "--assert-match")
     assert run.exit_code == 0, run.stdout
     assert run.report["findings"] == []

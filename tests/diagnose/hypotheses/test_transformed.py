@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def damaged(folder: Path, path: Path, function: str) -> Path:
     """The folder's model as GGUF, one A replaced by a function of it."""
-    write_canonical(path, open_model(folder), {})
+    write_canonical(path, open_model(folder))
     reader = gguf.GGUFReader(path, "r+")
     values = next(tensor for tensor in reader.tensors if tensor.name == TENSOR).data
     values[...] = np.log(-values) if function == "log" else -np.exp(values)
@@ -48,7 +48,7 @@ def test_function_is_found_and_proven(folder: Path, tmp_path: Path, function: st
 
 
 def test_other_values_are_no_function_of_these(folder: Path, tmp_path: Path) -> None:
-    path = write_canonical(tmp_path / "model.gguf", open_model(folder), {})
+    path = write_canonical(tmp_path / "model.gguf", open_model(folder))
     reader = gguf.GGUFReader(path, "r+")
     values = next(tensor for tensor in reader.tensors if tensor.name == TENSOR).data
     values[...] = np.roll(values, 3, axis=0)
