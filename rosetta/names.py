@@ -29,6 +29,7 @@ BLOCK_ALIASES = {
 }
 ROPE_FACTORS = frozenset({"rope_freqs", "rope_factors_short", "rope_factors_long"})
 EXPERT = re.compile(r"\.experts\.(\d{1,5})\.")
+COMPUTED = ".rotary_emb.inv_freq"  # a buffer of old checkpoints, of what the settings say
 OWN_BIAS = "_bias"  # of a parameter that is no module: experts.down_proj_bias, e_score_correction_bias
 # Modules that wrap another and leave their name in the checkpoint: torch.compile, FSDP, DataParallel, PEFT.
 WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
@@ -41,6 +42,8 @@ def canonical_name(name: str, architecture: Architecture, block_count: int) -> s
     wrapped = wrapper_of(name)
     if wrapped is not None:
         return canonical_name(name.replace(wrapped, "", 1), architecture, block_count)
+    if name.endswith(COMPUTED):
+        return None
     table, known = _tables(architecture, block_count)
     stem, dot, suffix = name.rpartition(".")
     if suffix not in ("weight", "bias"):

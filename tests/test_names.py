@@ -65,6 +65,7 @@ def test_bare_names_of_an_exporter_that_strips_the_outer_module_are_known(name: 
             "blk.2.attn_q.weight",
         ),  # only with its outermost module in gguf-py's tables
         ("layers.2.self_attn.q_proj_no_perm.weight", "blk.2.attn_q.weight"),
+        ("model.layers.2.self_attn.q_proj", "blk.2.attn_q"),  # a parameter of a module itself
     ],
 )
 def test_spellings_that_only_some_writers_use_are_known(source: str, expected: str) -> None:
@@ -76,6 +77,8 @@ def test_spellings_that_only_some_writers_use_are_known(source: str, expected: s
     [
         "h.0.attn.bias",  # a causal mask, not a bias of attention
         "transformer.h.0.attn.masked_bias",
+        "model.layers.0.self_attn.rotary_emb.inv_freq",
+        "model.rotary_emb.inv_freq",
         "model.layers.0.self_attn.q_proj.weight_scale",
         "blk.999999999.attn_q.weight",
         "blk.-1.attn_q.weight",
