@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fixtures.held import HeldStep
+from fixtures.steps import HeldStep
 from rosetta.architectures.gemma3n import GEMMA3N, routed
 from rosetta.ops.altup import (
     AddToOthers,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fixtures.steps import Exact, GivenStep
+from fixtures.steps import Exact, HeldStep
 from rosetta.ops.experts import (
     NEAR_TIE,
     SIGMOID,
@@ -50,8 +50,8 @@ def tensors() -> dict[str, Tensor]:
     return {name: value.double() for name, value in found.items()}
 
 
-def step(**settings: Any) -> GivenStep:
-    return GivenStep(tensors(), SETTINGS | settings)
+def step(**settings: Any) -> HeldStep:
+    return HeldStep(SETTINGS | settings, tensors())
 
 
 def inputs() -> Tensor:
@@ -66,7 +66,7 @@ GATE = {
 }
 
 
-def by_definition(router: Router, x: Tensor, s: GivenStep) -> Tensor:
+def by_definition(router: Router, x: Tensor, s: HeldStep) -> Tensor:
     """The weights, token by token, expert by expert."""
     gating, found = int(router.gating), torch.zeros(len(x), EXPERTS).double()
     for t, token in enumerate(x):
@@ -153,7 +153,7 @@ def test_experts_compute_as_a_loop_does(weighed: bool) -> None:
         torch.testing.assert_close(total[t], expected)
 
 
-def scored(scores: list[float]) -> GivenStep:
+def scored(scores: list[float]) -> HeldStep:
     """A step whose router gives every token these scores."""
     s = step(expert_used_count=2)
     s.tensors = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from fixtures.held import HeldStep
+from fixtures.steps import HeldStep
 from rosetta.ops.factors import Factors
 
 NAME = "ffn_gate_inp.scale"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from fixtures.steps import Exact, GivenStep
+from fixtures.steps import Exact, HeldStep
 from rosetta.ops.latent import NOPE, LatentKeys, LatentNorm
 from rosetta.ops.rotary import INTERLEAVED, SPLIT_HALF, Rotary
 
@@ -23,11 +23,11 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def step(dtype: torch.dtype) -> GivenStep:
+def step(dtype: torch.dtype) -> HeldStep:
     draw = torch.Generator().manual_seed(1)
     tensors = {f"attn_k_b.{h}.weight": torch.randn(OWN, LATENT, generator=draw) for h in range(HEADS)}
     tensors["attn_kv_a_norm.weight"] = torch.randn(LATENT, generator=draw)
-    return GivenStep({name: value.to(dtype) for name, value in tensors.items()}, SETTINGS)
+    return HeldStep(SETTINGS, {name: value.to(dtype) for name, value in tensors.items()})
 
 
 def whole(dtype: torch.dtype) -> torch.Tensor:

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from fixtures.held import HeldStep
+from fixtures.steps import HeldStep
 from rosetta.ops.temperature import Temperature
 
 SETTINGS = {"attention.temperature_scale": 0.25, "attention.temperature_length": 4}

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from fixtures.held import HeldStep
+from fixtures.steps import HeldStep
 from rosetta.ops.xielu import Xielu
 
 SETTINGS = {"xielu.alpha_p": 0.3, "xielu.alpha_n": -0.9, "xielu.beta": 0.5, "xielu.eps": -1e-6}
