@@ -38,20 +38,17 @@ Repair = Callable[..., Run]
 def repair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Repair:
     """`repair(left, right, "--reference", "left")`: inputs are checked to be untouched, leftovers to be none.
 
-    `--allow-copy` is given unless `--no-copy` is.
+    `--allow-copy` is given unless `copy` is False: one tensor is a tenth of a model so small.
     """
 
-    def run(left: Path, right: Path, *options: str, fixed: Path | None = None) -> Run:
+    def run(left: Path, right: Path, *options: str, fixed: Path | None = None, copy: bool = True) -> Run:
         target = fixed or tmp_path / f"fixed{left.suffix}"
         before = digest(left), digest(right)
         beside = set(target.parent.iterdir()) if target.parent.is_dir() else set()
         capsys.readouterr()
         prompt = () if {"--prompt", "--tokens"} & set(options) else ("--prompt", PROMPT)
-        copy = (
-            () if "--no-copy" in options else ("--allow-copy",)
-        )  # one tensor is a tenth of a model so small
-        given = [option for option in options if option != "--no-copy"]
-        code = cli.run(["repair", str(left), str(right), "-o", str(target), *prompt, *copy, *given])
+        allowed = ("--allow-copy",) if copy else ()
+        code = cli.run(["repair", str(left), str(right), "-o", str(target), *prompt, *allowed, *options])
         captured = capsys.readouterr()
         assert (digest(left), digest(right)) == before, "an input was touched"
         if target.parent.is_dir():

@@ -299,7 +299,7 @@ def test_padding_behind_the_vocabulary_is_kept(tmp_path: Path, repair: Repair) -
 def test_a_repair_that_would_be_a_copy_is_refused_with_its_share(repair: Repair, tmp_path: Path) -> None:
     wrong = [faults.zeroed(f"blk.{n}.ffn_{part}.weight") for n in range(2) for part in ("up", "gate", "down")]
     left, right = pair(tmp_path, "llama", "gguf:F16", "gguf:F16", wrong)
-    done = repair(left, right, "--no-copy")
+    done = repair(left, right, copy=False)
     assert done.code == 2
     assert not done.fixed.exists()
     share = re.search(
@@ -318,4 +318,4 @@ def test_a_repair_that_would_be_a_copy_is_refused_with_its_share(repair: Repair,
 
 def test_a_repair_of_little_needs_no_permission(repair: Repair, tmp_path: Path) -> None:
     left, right = pair(tmp_path, "llama", "gguf:F16", "gguf:F16", faults.transposed("blk.0.attn_q.weight"))
-    assert repair(left, right, "--no-copy").code == 0
+    assert repair(left, right, copy=False).code == 0
