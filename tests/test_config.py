@@ -265,7 +265,7 @@ def test_activations_of_one_name_compute_the_same_in_transformers() -> None:
 
     x = torch.linspace(-6, 6, 1001, dtype=torch.float64)
     for theirs, ours in SPELLINGS.items():
-        if ours not in ACTIVATIONS:  # an operation of its own, with weights
+        if ours == "xielu":  # an operation of its own, with weights
             continue
         torch.testing.assert_close(ACTIVATIONS[ours](x), ACT2FN[theirs](x), rtol=1e-6, atol=1e-8, msg=theirs)
 

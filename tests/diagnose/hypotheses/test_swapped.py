@@ -64,3 +64,6 @@ def test_copy_in_another_place_is_no_exchange(tmp_path: Path) -> None:
     assert [(f.kind, f.tensor, f.status) for f in report.findings] == [
         ("value.other_weights", "blk.0.ffn_up.weight", "suspected")  # all of it is the reference's: no proof
     ]
+    assert report.verdict == "divergent"
+    assert report.first_divergence is not None
+    assert report.first_divergence.name == "layers.0.ffn_up"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -148,12 +150,26 @@ def test_a_run_that_fails_is_a_value(tmp_path: Path) -> None:
     assert run.facts.failure.kind == "run"
 
 
-def test_the_child_ends_when_nobody_asks_any_more(tmp_path: Path) -> None:
+def test_the_child_ends_when_nobody_asks_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Kept(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            started.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Kept)
     stages = iter(LlamaCppCapture(build(tmp_path, "llama", "gguf:F32"), IDS))
     name, _ = next(stages)
     assert name == "embedding"
+    (child,) = started
+    assert child.returncode is None
     stages.close()  # type: ignore[attr-defined]
-    assert list(stages) == []
+    assert child.returncode is not None
+    assert child.stdin is not None
+    assert child.stdout is not None
+    assert child.stdin.closed
+    assert child.stdout.closed
 
 
 def test_facts_of_the_run(tmp_path: Path) -> None:

@@ -186,12 +186,25 @@ def test_a_folder_that_transformers_refuses_is_a_value(tmp_path: Path) -> None:
     assert "nonesuch" in run.facts.failure.message
 
 
-def test_nobody_needs_to_read_to_the_end(tmp_path: Path) -> None:
+def test_nobody_needs_to_read_to_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rosetta.runtimes.transformers.session import Session
+
+    watched: list[torch.nn.Module] = []
+    forward = Session._forward
+
+    def watching(self: Session, *args: Any) -> torch.Tensor:
+        watched.append(self.model)
+        return forward(self, *args)
+
+    monkeypatch.setattr(Session, "_forward", watching)
     stages = iter(TransformersCapture(build(tmp_path, "llama", "hf:F32"), IDS))
     name, _ = next(stages)
     assert name == "embedding"
     stages.close()  # type: ignore[attr-defined]
-    assert list(stages) == []
+    assert watched
+    for module in watched[-1].modules():
+        assert not module._forward_pre_hooks
+        assert not module._forward_hooks
 
 
 def test_a_value_that_an_option_has_not_is_refused(tmp_path: Path) -> None:
