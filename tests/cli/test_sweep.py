@@ -1,0 +1,66 @@
+"""`rosetta sweep`, with real children."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fixtures import build, faults
+from fixtures.comparing import tiny
+from rosetta.cli.sweep import given_bytes, option_names
+from rosetta.errors import UsageError
+
+Rosetta = Callable[..., Any]
+MANIFEST = """
+options: {assert-match: true, no-diagnose: true}
+pairs:
+  - {left: "apr/*.apr", right: right.gguf}
+  - {left: absent.gguf, right: right.gguf, name: absent}
+prompts: ["2+2="]
+"""
+
+
+@pytest.mark.timeout(300)
+def test_a_sweep_goes_on_where_it_was(rosetta: Rosetta, tmp_path: Path) -> None:
+    build(tmp_path, tiny("llama"), "gguf:F32", stem="right")
+    build(tmp_path / "apr", tiny("llama"), "apr:F32", stem="good")
+    bad = faults.transposed("blk.0.attn_k.weight")
+    build(tmp_path / "apr", tiny("llama"), "apr:F32", bad, stem="bad")
+    manifest, out = tmp_path / "m.yaml", tmp_path / "reports"
+    manifest.write_text(MANIFEST)
+
+    result = rosetta("sweep", manifest, "--out", out, "--json", tmp_path / "matrix.json")
+    assert result.code == 1
+    assert result.out.splitlines()[-1] == "3 comparisons: 1 match, 1 divergent, 1 error"
+    assert "absent.gguf: no such file or directory: check the path" in result.out
+    matrix = json.loads((tmp_path / "matrix.json").read_text())
+    assert [cell["verdict"] for cell in matrix["cells"]] == ["divergent", "match", "error"]
+    reports = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert len(reports) == 3
+
+    again = rosetta("sweep", manifest, "--out", out, "--json", tmp_path / "again.json")
+    assert (again.code, (tmp_path / "again.json").read_text()) == (1, (tmp_path / "matrix.json").read_text())
+    changed = [path.name for path, time in reports.items() if path.stat().st_mtime_ns != time]
+    assert [name.startswith("absent") for name in changed] == [True]  # an error is no answer
+
+    shard = rosetta("sweep", manifest, "--out", out, "--collect", "--shard", "2/3", "-q")
+    assert (shard.code, shard.out) == (0, "1 comparison: 1 match\n")
+    elsewhere = rosetta("sweep", manifest, "--out", tmp_path / "other", "--collect", "-q")
+    assert (elsewhere.code, elsewhere.out) == (3, "3 comparisons: 3 missing\n")
+
+
+def test_which_options_a_manifest_may_give() -> None:
+    names = option_names()
+    assert {"assert-match", "fail-on", "runtime-option", "left-device", "hash", "threshold"} <= names
+    assert not {"prompt", "v", "q", "json", "left", "targets"} & names
+
+
+@pytest.mark.parametrize("text", ["", "G", "0", "-1G", "8X", "1.5G", "9" * 20])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(UsageError, match="--memory is a size"):
+        given_bytes(text)
+    assert given_bytes("512m") == 512 << 20
