@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,16 @@ from rosetta.containers.container import Container, Setting
 from rosetta.containers.values import WRONG_VALUE
 from rosetta.errors import DamagedFileError, UnsupportedError
 from rosetta.rope_scaling import RopeScaling, UnknownRuleError, scaling_from_gguf, scaling_from_parameters
-from rosetta.settings_reader import LARGEST_BLOCK_COUNT, NOT_RUN, Config, PerLayer, SettingsReader, Value
+from rosetta.settings_reader import (
+    ACTIVATIONS,
+    LARGEST_BLOCK_COUNT,
+    NOT_RUN,
+    Config,
+    PerLayer,
+    SettingsReader,
+    Value,
+    float32,
+)
 
 __all__ = ["LARGEST_BLOCK_COUNT", "Config", "Value", "read_config", "rope_scaling_from_tensors"]
 
@@ -37,6 +47,8 @@ def read_config(
         UnsupportedError: a rope scaling rule, an activation or a per-layer size that rosetta does not run.
     """
     read, kind = SettingsReader(container, architecture, overrides), container.kind
+    if not architecture.runs:
+        return _as_stated(read, shapes), ()
     theirs = f"default of {_loader(kind)}"
     published = architecture.huggingface if kind == "huggingface" else {}
 
@@ -77,6 +89,28 @@ def read_config(
         if setting is not None:
             read.config[key] = Value(setting.value, setting.key)
     return read.config, read.unheeded()
+
+
+def _as_stated(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Value]:
+    """What the file states, key by key, of an architecture that is not run; what it leaves out, by its tensors."""
+    for key, setting in read.stated("").items():
+        named = read.container.settings[key]
+        if key == "activation":
+            setting = ACTIVATIONS.get(str(setting), setting)
+        if isinstance(setting, int | float | str | list):
+            whole = isinstance(setting, float) and setting.is_integer()
+            value = int(setting) if whole else float32(setting)
+            read.config[key] = Value(value, named.key)
+    layers = [int(found[1]) + 1 for name in shapes if (found := re.match(r"blk\.(\d+)\.", name))]
+    counted = {
+        "block_count": max(layers, default=0),
+        "vocab_size": shapes.get("token_embd.weight", (0,))[0],
+        "tied_embeddings": "output.weight" not in shapes,
+    }
+    for key, value in counted.items():
+        if type(read.config.get(key, Value(None)).value) is not type(value):
+            read.config[key] = Value(value, None, "by the tensors" if value else "not stated")
+    return read.config
 
 
 def _leave_out_predictors(read: SettingsReader) -> None:

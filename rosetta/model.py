@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rosetta import blocks
-from rosetta.architectures import Architecture, all_architectures, find_architecture
+from rosetta.architectures import Architecture, all_architectures, find_architecture, not_run
 from rosetta.architectures.readings import Stored
 from rosetta.config import LARGEST_BLOCK_COUNT, Config, Value, read_config, rope_scaling_from_tensors
 from rosetta.containers import open_container
@@ -32,6 +33,8 @@ Patch = Callable[[Weight | None], Weight | None]
 """What a repair makes of a weight; it is given None where there is none of that name, and may leave it so."""
 FACTORS = ("rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight")
 """Tensors that hold rope scaling."""
+SPARSE_KEY = "attention.indexer.top_k"
+"""Setting: how many of the tokens before it each token sees."""
 LAYER = re.compile(r"^blk\.(\d+)\.(.+)$")
 FOREIGN_LAYER = re.compile(r"(?:^|\.)(?:blk|layers|h|blocks)\.(\d+)\.")
 
@@ -72,6 +75,12 @@ class Model:
         """Tokens that the table of learned positions has rows for; infinite where there is no table."""
         table = self.weights.get("position_embd.weight") if self.architecture.learned_positions else None
         return table.dims[0] if table is not None and table.dims else math.inf
+
+    @property
+    def dense_count(self) -> float:
+        """Tokens up to which sparse attention sees all, which is how it is run; infinite where it is not sparse."""
+        sparse = self.config.get(SPARSE_KEY)
+        return math.inf if sparse is None else sparse.value
 
     def settings_of(self, layer: int | None) -> Settings:
         """The settings of a layer, or of what stands outside the layers."""
@@ -158,24 +167,34 @@ class Model:
         return sum(_count(entry) for entry in self.container.tensors.values())
 
 
-def open_model(path: str | Path) -> Model:
+def open_model(path: str | Path, *, run_as: str | None = None, must_run: bool = True) -> Model:
     """Open a file or folder and bring what it holds into canonical form.
+
+    Args:
+        path: the file or folder.
+        run_as: the architecture that it is taken for where it declares none that rosetta runs.
+        must_run: whether one that rosetta does not run is refused; else it has no stages.
 
     Raises:
         DamagedFileError: the file contradicts its format, or its configuration is incomplete.
         UnsupportedError: the container or the architecture is none that rosetta runs.
     """
-    return build_model(open_container(path))
+    container = open_container(path)
+    unknown = bool(container.architecture) and find_architecture(str(container.architecture)) is None
+    if unknown and run_as is not None:
+        return build_model(container, {"architecture": run_as})
+    return build_model(container, must_run=must_run)
 
 
 def build_model(
     container: Container,
     overrides: Mapping[str, Any] | None = None,
     patches: Mapping[str, Patch] | None = None,
+    must_run: bool = True,
 ) -> Model:
-    """The canonical model of an open container; see `Model` for the arguments."""
+    """The canonical model of an open container; see `Model` and `open_model` for the arguments."""
     overrides, patches = overrides or {}, patches or {}
-    architecture = _architecture(container, overrides)
+    architecture = _architecture(container, overrides, must_run)
     if not container.tensors:
         raise UnsupportedError(
             "the file holds no tensors, only metadata",
@@ -192,6 +211,9 @@ def build_model(
             remedy="gather the weights before saving: under ZeRO stage 3 each process holds none of them whole",
         )
     names = canonical_names(container.tensors, architecture, _layers_named(container))
+    if not architecture.runs:  # what has no canonical name, or the same as another, keeps its own
+        given = Counter(names.values())
+        names = {source: name if name and given[name] == 1 else source for source, name in names.items()}
     entries: dict[str, TensorEntry] = {}
     for source, name in names.items():
         if name is None:
@@ -274,7 +296,7 @@ def misfit(weight: Weight) -> str | None:
     )
 
 
-def _architecture(container: Container, overrides: Mapping[str, Any]) -> Architecture:
+def _architecture(container: Container, overrides: Mapping[str, Any], must_run: bool) -> Architecture:
     declared = overrides.get("architecture", container.architecture)
     if not declared:
         raise DamagedFileError(
@@ -283,6 +305,8 @@ def _architecture(container: Container, overrides: Mapping[str, Any]) -> Archite
             remedy="export the model again with its architecture",
         )
     architecture = find_architecture(str(declared))
+    if architecture is None and not must_run:
+        return not_run(str(declared))
     if architecture is None:
         known = ", ".join(architecture.name for architecture in all_architectures())
         raise UnsupportedError(

@@ -81,7 +81,7 @@ def _tables(own: Architecture, block_count: int) -> tuple[dict[str, str], frozen
     """(foreign stem -> GGUF stem, all GGUF stems). Llama's table fills what the architecture's own lacks,
     because `.apr` files give every architecture llama's Hugging Face names."""
     by_name = {name: arch for arch, name in gguf.MODEL_ARCH_NAMES.items()}
-    table = {} if own.gguf in by_name else _of_any_architecture(block_count)
+    table = {} if own.gguf in by_name and own.runs else _of_any_architecture(block_count)
     for architecture in ("llama", own.gguf):
         if architecture not in by_name:
             continue

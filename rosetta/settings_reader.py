@@ -53,7 +53,8 @@ class PerLayer(tuple[Any, ...]):
         return self[min(layer or 0, len(self) - 1)]
 
 
-def _float32(value: Any) -> Any:
+def float32(value: Any) -> Any:
+    """A float as float32 has it; anything else as it is."""
     return float(np.float32(value)) if isinstance(value, float) else value
 
 
@@ -160,14 +161,14 @@ class SettingsReader:
             values = (
                 self.overrides[key] if isinstance(self.overrides[key], PerLayer) else [self.overrides[key]]
             )
-        values = [_float32(value) for value in values]
+        values = [float32(value) for value in values]
         alike = all(value == values[0] for value in values)
         value = values[0] if alike and values else PerLayer(values)
         self.config[key] = Value(value, stated, "" if stated else note)
 
     def fixed(self, key: str, value: Any, note: str) -> None:
         """Put a setting that the container's own loader takes so, whatever the file says."""
-        self.config[key] = Value(_float32(self.overrides.get(key, value)), None, note)
+        self.config[key] = Value(float32(self.overrides.get(key, value)), None, note)
 
     def activation(self, setting: Setting) -> None:
         """Put the activation that a setting names, by our name of it.

@@ -4,6 +4,7 @@ llama.cpp, and the pair of both is clean. llama.cpp runs 105 of the 123 recipes;
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from rosetta.compare.local_error import Sums, local_error
 from rosetta.compare.noise import RoundingOfPair
 from rosetta.errors import UnsupportedError
 from rosetta.model import Model, open_model
-from rosetta.ops.op import Step
+from rosetta.ops.op import NotComputable, Step
 from rosetta.settings_table import SETTINGS
 from rosetta.transformer import Transformer, inputs_of
 from rosetta.weight_cache import WeightCache
@@ -32,15 +33,19 @@ IDS = [5, 9, 17, 33, 2, 8, 40, 100, 7, 31, 64, 12, 3, 3, 90, 21]
 EXACT = 2e-5  # of logits of about 5, both in float32
 GELU_TABLE = 2e-2  # llama.cpp looks GELU up in half precision, and every layer adds to it
 # What is known to be missing, by test; a strict expectation, so a name that begins to pass has to leave its list.
-BY_LENGTH = "phi3-longrope-long"  # the factors go by the length of what is run at once
-BEYOND_BOUND = "command-r-qknorm"  # a value of float32 is further off than its bound
-DEEP = "gemma3n"  # 25 layers add more rounding than the limit
+NO_TABLE = """
+    deepseek32 glm-dsa granite-swa mellum muse-glimmer sarvam-moe step35
+"""  # gguf-py has no table of their tensors, or the fixtures' GGUF writer none of what sets them apart
+BY_LENGTH = (
+    "phi3-longrope-long"  # its factors go by how many tokens there are so far: keys keep those of their time
+)
+DEEP = "gemma3n"  # after 25 layers transformers' own float32 is further than the limit from float64
 
 
-def every_recipe(unfinished: str = "") -> Any:
+def every_recipe(unfinished: str = "", raises: tuple[type[BaseException], ...] = (AssertionError,)) -> Any:
     """Every recipe, those of a list expected to miss what the test asserts."""
     assert set(unfinished.split()) <= set(RECIPES)
-    missing = pytest.mark.xfail(reason="see the lists above", raises=AssertionError, strict=True)
+    missing = pytest.mark.xfail(reason="see the lists above", raises=raises, strict=True)
     return pytest.mark.parametrize(
         "name",
         [pytest.param(name, marks=missing if name in unfinished.split() else ()) for name in sorted(RECIPES)],
@@ -74,25 +79,58 @@ def test_every_recipe_is_of_an_architecture_that_is_run(folder_of: Any) -> None:
     assert refused == {}
 
 
-@every_recipe(DEEP)
+@every_recipe()
 def test_folder_gives_transformers_logits(folder_of: Any, name: str) -> None:
     folder = folder_of(name)
     ours, theirs = Transformer(model_of(folder))(IDS).numpy(), transformers_logits(folder, IDS)
-    assert np.abs(ours - theirs).max() < EXACT * max(1.0, float(np.abs(theirs).max()))
+    limit = EXACT * max(1.0, float(np.abs(theirs).max()))
+    if name in DEEP.split():  # no further apart than two runs in float32 are that stray as far from float64
+        exact = Transformer(model_of(folder), dtype=torch.float64)(IDS).numpy()
+        limit = 2 * float(np.abs(theirs - exact).max())
+        assert limit < 1e-3 * np.abs(theirs).max()
+    assert np.abs(ours - theirs).max() < limit
     assert theirs.std() > 0.1, "logits hardly differ: the comparison would say nothing"
 
 
-@every_recipe(BY_LENGTH)
+@every_recipe()
 @pytest.mark.parametrize("chunks", [(1,), (5, 1, 3)])
 def test_tokens_one_by_one_give_what_all_at_once_give(
     folder_of: Any, name: str, chunks: tuple[int, ...]
 ) -> None:
     model = model_of(folder_of(name))
+    if name in BY_LENGTH.split():
+        ours, theirs = (
+            run(chunks) for run in (lambda c: Transformer(model, chunks=c)(IDS), cached(folder_of(name)))
+        )
+        assert (ours - theirs).abs().max() < EXACT * max(1.0, float(theirs.abs().max()))
+        return
     whole = Transformer(model, dtype=torch.float64)(IDS)
     assert (Transformer(model, dtype=torch.float64, chunks=chunks)(IDS) - whole).abs().max() < 1e-9
 
 
-@every_recipe()
+def cached(folder: Path) -> Callable[[tuple[int, ...]], Tensor]:
+    """Logits by transformers of chunks of the tokens, what is behind the last one one by one, with its own cache."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+
+    def run(chunks: tuple[int, ...]) -> Tensor:
+        cache, found, start = None, [], 0
+        while start < len(IDS):
+            size = chunks[min(len(found), len(chunks) - 1)]
+            with torch.no_grad():
+                given = {} if cache is None else {"past_key_values": cache}
+                output = model(torch.tensor([IDS[start : start + size]]), use_cache=True, **given)
+            cache, start = output.past_key_values, start + size
+            found.append(output.logits[0])
+        return torch.cat(found)
+
+    return run
+
+
+@every_recipe(NO_TABLE, (AssertionError, KeyError, ValueError, NotComputable))
 def test_canonical_form_is_what_llamacpp_runs(folder_of: Any, tmp_path: Path, name: str) -> None:
     pytest.importorskip("llama_cpp")
     recipe: Recipe = RECIPES[name]
@@ -129,7 +167,7 @@ class Watched(Step):
         return super().source(name)
 
 
-@every_recipe(BEYOND_BOUND)
+@every_recipe()
 def test_every_operation_declares_what_it_reads_and_bounds_its_rounding(folder_of: Any, name: str) -> None:
     model = model_of(folder_of(name))
     single, double = Transformer(model), Transformer(model, dtype=torch.float64)

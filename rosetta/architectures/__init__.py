@@ -7,6 +7,7 @@ import pkgutil
 from functools import cache
 
 from rosetta.architectures.architecture import INTERLEAVED, SPLIT_HALF, Activation, Architecture, Default
+from rosetta.architectures.not_run import not_run
 
 __all__ = [
     "INTERLEAVED",
@@ -16,6 +17,7 @@ __all__ = [
     "Default",
     "all_architectures",
     "find_architecture",
+    "not_run",
 ]
 
 

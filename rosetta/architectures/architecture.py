@@ -52,6 +52,7 @@ class Architecture:
         name: the name that model files declare, lower case.
         gguf: the name that GGUF files the architecture under.
         classes: transformers' class names.
+        runs: whether its forward pass is known; else no more than names and settings are compared.
         norm: RMSNorm (`rms`) or LayerNorm (`layer`).
         norm_epsilon: where the key is missing, by container.
         activation: of the feed-forward network.
@@ -80,6 +81,7 @@ class Architecture:
     name: str
     gguf: str
     classes: tuple[str, ...]
+    runs: bool = True
     norm: Literal["rms", "layer"] = "rms"
     norm_epsilon: Default = Default(apr=1e-5, gguf=1e-5, huggingface=1e-6)
     activation: Activation = "silu"

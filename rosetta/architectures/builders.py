@@ -240,6 +240,7 @@ def experts(
     act: Op | None = None,
     shared: Size | None = None,
     shared_gate: bool = False,
+    shared_act: Op | None = None,
     out_scale: str | None = None,
     weigh_inputs: bool = False,
     post_norm: Op | None = None,
@@ -253,6 +254,7 @@ def experts(
         gated, act: as of a feed-forward network.
         shared: width of an expert that serves all tokens; None: there is none.
         shared_gate: whether that one is weighed by a sigmoid of its own.
+        shared_act: its activation; None: that of the others.
         out_scale: config key of a factor of the sum of both; None: there is none.
         weigh_inputs: whether the router's weights go into the experts' inputs, and not onto their results.
         post_norm: of the result.
@@ -270,7 +272,7 @@ def experts(
         stages.append(Stage("ffn_act", act or Activation(), tuple(f"ffn_{part}" for part in parts)))
         summed: tuple[str, ...] = ("ffn_act", "ffn_router")
         if shared is not None:
-            stages += shared_expert(source, shared, gated, act, shared_gate)
+            stages += shared_expert(source, shared, gated, shared_act or act, shared_gate)
             summed = (*summed, "ffn_shared")
         total = ExpertSum("ffn_down_exps", router, rows=HIDDEN, columns=width, weighed=not weigh_inputs)
         stages.append(Stage("ffn_out", chain(total, None if out_scale is None else Scale(out_scale)), summed))

@@ -10,10 +10,14 @@ from rosetta.architectures.architecture import Architecture, Default
 def settings(read: Any) -> None:
     """The width of a folder's network, which no key states (modeling_codeshell.py)."""
     if read.container.kind == "huggingface":
-        read.take("feed_forward_length", "count", 4 * read.config["embedding_length"].value, ("n_inner",))
+        inner, four = read.spelled("n_inner"), 4 * read.config["embedding_length"].value
+        if "feed_forward_length" not in read.overrides:  # nor is intermediate_size
+            read.put("feed_forward_length", inner, four, "4 · embedding length")
         named = read.spelled("activation_function")  # hidden_act is none of its keys
-        if named is not None and "activation" not in read.overrides:
-            read.activation(named)
+        if "activation" not in read.overrides:
+            read.put("activation", None, read.architecture.activation, "default of modeling_codeshell.py")
+            if named is not None:
+                read.activation(named)
         read.take("attention.head_count_kv", "count", 8, ("num_query_groups",))
 
 

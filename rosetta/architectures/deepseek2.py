@@ -63,25 +63,25 @@ def v2_settings(read: Any) -> None:
         for key, value in (("count", 0), ("used_count", 0), ("best", 1)):
             read.put(f"expert_group_{key}", None, value, note)
     leading_dense(read, 0, "first_k_dense_replace")
-    _scales(read)
+    yarn_scales(read)
 
 
 def v3_settings(read: Any) -> None:
     """DeepSeek-V3: sigmoid of all scores, chosen by more than it is weighed by, from the best groups."""
     latent_settings(read, query_rank=1536, rank=512, own=128, value=128)
-    _sigmoid_experts(read, count=256, used=8, width=2048, scale=2.5)
+    sigmoid_experts(read, count=256, used=8, width=2048, scale=2.5, gating=_gguf_gating(read))
     expert_groups(read, of_folder(8), of_folder(4))
     leading_dense(read, of_folder(3), "first_k_dense_replace")
-    _scales(read)
+    yarn_scales(read)
 
 
 def glm_settings(read: Any) -> None:
     """GLM-4.7 Lite: V3 in other sizes."""
     latent_settings(read, query_rank=768, rank=512, own=192, value=256)
-    _sigmoid_experts(read, count=64, used=4, width=1536, scale=1.8)
+    sigmoid_experts(read, count=64, used=4, width=1536, scale=1.8, gating=_gguf_gating(read))
     expert_groups(read, of_folder(1), of_folder(1))
     leading_dense(read, of_folder(1))
-    _scales(read)
+    yarn_scales(read)
 
 
 def mistral4_settings(read: Any) -> None:
@@ -98,7 +98,7 @@ def mistral4_settings(read: Any) -> None:
     expert_groups(read, of_folder(1), of_folder(1))
     shared_expert(read, of_folder(1), "n_shared_experts")
     leading_dense(read, 0, "first_k_dense_replace")
-    _scales(read)
+    yarn_scales(read)
     beta = read.take(TEMPERATURE, "number", 0.0, ("rope_parameters.llama_4_scaling_beta",))
     if beta:
         original = read.raw("rope.scaling.original_context_length")
@@ -109,13 +109,22 @@ def mistral4_settings(read: Any) -> None:
         read.put("attention.temperature_length", None, 1, "no scale grows with it")
 
 
-def _sigmoid_experts(read: Any, count: int, used: int, width: int, scale: float) -> None:
+def sigmoid_experts(
+    read: Any, count: int, used: int, width: int, scale: float, gating: int | None = 1
+) -> None:
+    """Experts of DeepSeek-V3, beside a shared one.
+
+    Args:
+        read: the reader of the container's settings.
+        count, used, width, scale: see `expert_settings`, of a folder.
+        gating: the function of the scores where a GGUF names none; None: it must.
+    """
     expert_settings(
         read,
         count=of_folder(count),
         used=of_folder(used),
         width=of_folder(width, None),
-        gating=of_folder(2, _gguf_gating(read)),
+        gating=of_folder(2, gating),
         normalised=of_folder(True, False),
         scale=of_folder(scale, 1.0),
     )
@@ -131,7 +140,7 @@ def _gguf_gating(read: Any) -> int:
     return 2 if glm else 1
 
 
-def _scales(read: Any) -> None:
+def yarn_scales(read: Any) -> None:
     """The scale of the attention, of which YaRN's magnitude is a part, and the epsilon of the latents' norms."""
     folder = read.container.kind == "huggingface"
     key = read.architecture.epsilon_key

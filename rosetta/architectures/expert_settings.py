@@ -52,6 +52,7 @@ def expert_settings(
             "moe_routed_scaling_factor",
             "router_scaling_factor",
             "route_scale",
+            "moe_router_scaling_factor",
         )
         read.take("expert_weights_scale", "number", scale, stated)
         if not read.config["expert_weights_scale"].value and read.container.kind == "gguf":
@@ -170,6 +171,40 @@ def of_folder(value: Any, gguf: Any = 0) -> Default:
 def expert_layers(read: Any, sparse: Sequence[bool]) -> None:
     """Which layers have experts."""
     read.by_layer("expert_layers", sparse, "the layers with experts")
+
+
+def rotary_sections(read: Any, default: list[int]) -> None:
+    """Which rotary pairs turn by which of three positions (time, height, width), which are one and the same of a text.
+
+    Args:
+        read: the reader of the container's settings.
+        default: pairs of each, where the file does not say.
+    """
+    key = "rope.dimension_sections"
+    stated = read.raw(key) or read.spelled("rope_parameters.mrope_section", "rope_scaling.mrope_section")
+    sections = default if stated is None else stated.value
+    padded = (*sections, 0, 0, 0, 0)[:4] if isinstance(sections, list | tuple) else sections
+    read.by_layer(key, [padded], "default of transformers", stated.key if stated is not None else None)
+
+
+def rotated_layers(read: Any, default: Sequence[bool], pattern: Setting | None = None) -> None:
+    """Which layers are rotated, and with what base, where a folder lists a base for each layer (0: it is not).
+
+    Args:
+        read: the reader of the container's settings.
+        default: which are, where the file does not say.
+        pattern: what a GGUF says of it.
+    """
+    stated, layers = read.spelled("layer_rope_theta"), read.config["block_count"].value
+    turned, key = list(default), None if pattern is None else pattern.key
+    if pattern is not None and isinstance(pattern.value, list | tuple):
+        turned = [bool(value) for value in pattern.value][:layers]
+    if stated is not None and isinstance(stated.value, list) and read.container.kind != "gguf":
+        bases = stated.value[:layers]
+        turned, key = [bool(base) for base in bases], stated.key
+        first = next((base for base in bases if base), read.config["rope.freq_base"].value)
+        read.by_layer("rope.freq_base", [float(base or first) for base in bases], stated=stated.key)
+    read.by_layer("rope.layers", turned, "the layers that are turned", key)
 
 
 def latent_settings(

@@ -6,21 +6,26 @@ from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, sequential
+from rosetta.containers.container import Setting
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
+from rosetta.settings_reader import float32
 
 
-def settings(read: Any) -> None:
-    """A rotary base that a factor α has raised once and for all, whatever the length (transformers, and llama.cpp's
-    converter, which writes the raised base)."""
-    stated = read.raw("rope.scaling")
-    alpha = stated.value.get("alpha") if stated is not None and isinstance(stated.value, dict) else None
-    if read.container.kind == "gguf" or not isinstance(alpha, int | float) or not alpha > 0:
+def raised_base(read: Any) -> None:
+    """A rotary base that a factor α has raised once and for all, whatever the length, where a folder calls its scaling
+    dynamic and states one (transformers, compute_ntk_alpha_rope_parameters; llama.cpp's converter writes the raised
+    base)."""
+    table = read.raw("rope.scaling")
+    stated = table.value if table is not None and isinstance(table.value, dict) else {}
+    alpha, rule = stated.get("alpha"), stated.get("rope_type", stated.get("type"))
+    if read.container.kind == "gguf" or rule != "dynamic" or not isinstance(alpha, int | float) or alpha <= 0:
         return
-    dimensions, theta = read.config["rope.dimension_count"].value, read.config["rope.freq_base"]
-    raised = theta.value * alpha ** (dimensions / max(dimensions - 2, 1))
-    read.fixed("rope.freq_base", raised, "the base, raised by alpha")
+    size, theta = read.config["attention.key_length"].value, read.config["rope.freq_base"].value
+    if "rope.freq_base" not in read.overrides:
+        raised = float32(theta * alpha ** (size / max(size - 2, 1)))
+        read.put("rope.freq_base", Setting(raised, f"{table.key}.alpha"), None)
     read.fixed("rope.scaling", None, "the base is raised instead")
 
 
@@ -42,7 +47,7 @@ HUNYUAN_DENSE = Architecture(
     gguf="hunyuan-dense",
     classes=("HunYuanDenseV1ForCausalLM", "hunyuan_v1_dense"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
-    settings=settings,
+    settings=raised_base,
     layer=layer,
     names={
         "model.layers.{bid}.self_attn.query_layernorm": "blk.{bid}.attn_q_norm",

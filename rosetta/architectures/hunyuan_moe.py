@@ -6,8 +6,8 @@ from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.expert_settings import expert_settings, of_folder
+from rosetta.architectures.hunyuan_dense import raised_base
 from rosetta.architectures.mixtures import mixture_layer
-from rosetta.containers.container import Setting
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 
@@ -19,12 +19,7 @@ def settings(read: Any) -> None:
     dense = read.config["feed_forward_length"].value
     expert_settings(read, count=of_folder(1, None), used=of_folder(1, None), width=dense)
     read.take(SHARED, "count", dense)
-    table = read.raw("rope.scaling")
-    if read.container.kind == "huggingface" and table is not None and "rope.freq_base" not in read.overrides:
-        alpha, size = table.value.get("alpha"), read.config["attention.key_length"].value
-        if table.value.get("rope_type", table.value.get("type")) == "dynamic" and alpha:
-            base = read.config["rope.freq_base"].value * alpha ** (size / (size - 2))
-            read.put("rope.freq_base", Setting(float(base), f"{table.key}.alpha"), None)
+    raised_base(read)
 
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:

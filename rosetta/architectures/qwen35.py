@@ -7,6 +7,7 @@ from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import feed_forward, output_of, sequential
+from rosetta.architectures.expert_settings import rotary_sections
 from rosetta.architectures.qwen3next import delta_settings, gated_attention, gated_readings
 from rosetta.architectures.readings import Reading, Stored
 from rosetta.architectures.recurrent import RECURRENT, delta_net
@@ -15,16 +16,11 @@ from rosetta.ops.op import Settings
 from rosetta.ops.recurrent import GROUPS, INNER, RANK, STATE
 from rosetta.weight import GroupOrder, Order, WithinRows
 
-SECTIONS = "rope.dimension_sections"
-
 
 def settings(read: Any) -> None:
     """Delta nets, and the rotary sections of three kinds of positions, which are one and the same of a text."""
     delta_settings(read)
-    stated = read.raw(SECTIONS) or read.spelled("rope_parameters.mrope_section", "rope_scaling.mrope_section")
-    sections = [11, 11, 10] if stated is None else stated.value
-    padded = (*sections, 0, 0, 0, 0)[:4] if isinstance(sections, list | tuple) else sections
-    read.by_layer(SECTIONS, [padded], "default of transformers", stated.key if stated is not None else None)
+    rotary_sections(read, [11, 11, 10])
 
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:

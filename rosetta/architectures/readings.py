@@ -236,6 +236,30 @@ class Mapped:
         return torch.hypot(moved, self.function(values).abs() * 2.0**-24)
 
 
+@dataclass(frozen=True)
+class Centred:
+    """An edit that takes off a vector its mean.
+
+    Args:
+        count: of its values; a part of them is left as it is, for it does not tell the mean.
+    """
+
+    count: int
+
+    def touches(self, start: int, stop: int) -> bool:
+        """All of them."""
+        return True
+
+    def values(self, values: Tensor, start: int) -> Tensor:
+        """Canonical values."""
+        return values - values.mean() if values.numel() == self.count else values
+
+    def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
+        """Its own rounding, and that of the mean and the difference."""
+        mean = sigma.square().mean().sqrt() / self.count**0.5
+        return torch.hypot(torch.hypot(sigma, mean), values.abs().amax() * 2.0**-23)
+
+
 def _one_more(x: Tensor) -> Tensor:
     return 1 + x
 

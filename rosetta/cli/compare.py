@@ -19,6 +19,7 @@ from rosetta.cli.options import (
     PromptFile,
     Reference,
     Right,
+    RunAs,
     RuntimeOptions,
     Tokens,
     given_options,
@@ -90,6 +91,7 @@ def compare(
     ] = None,
     dtype: InPrecision = Precision.float32,
     runtime_option: RuntimeOptions = None,
+    run_as: RunAs = None,
     verbose: Annotated[
         int,
         typer.Option(
@@ -138,6 +140,7 @@ def compare(
         stop_at_first=stop_at_first,
         diagnose=not no_diagnose,
         runtime_options=given_runtime_options(runtime_option),
+        run_as=run_as,
     )
     view = View(-1 if quiet else verbose, layers=layer_ranges(layers), stage=stage)
     asked = Asked(options, detail.value, started, hashed)

@@ -61,6 +61,14 @@ RuntimeOptions = Annotated[
         "dtype=bfloat16.",
     ),
 ]
+RunAs = Annotated[
+    str | None,
+    typer.Option(
+        "--as",
+        metavar="ARCH",
+        help="Run a model that declares an architecture that rosetta does not run as this one.",
+    ),
+]
 InPrecision = Annotated[Precision, typer.Option(help="Precision to compute in.")]
 
 

@@ -41,6 +41,7 @@ class Options:
         right_device: where the right side computes.
         dtype: in what precision the torch runtime computes.
         runtime_options: of the runtimes that run an operand.
+        run_as: the architecture that a model is taken for which declares none that is run.
     """
 
     prompt: str = DEFAULT_PROMPT
@@ -54,3 +55,4 @@ class Options:
     right_device: Literal["cpu", "cuda"] = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
     runtime_options: Mapping[str, str] = field(default_factory=dict, hash=False)
+    run_as: str | None = None

@@ -48,7 +48,8 @@ def tokenize(left: Model, right: Model, options: Options) -> Tokenized:
     tokenizers, notes = _tokenizers(models, required=options.tokens is None and options.prompt != AUTO)
     if options.tokens is None and options.prompt == AUTO:
         run = shortest_ids(left, right)
-        run = run[: int(min(len(run), max(left.position_count, right.position_count)))]
+        positions = max(left.position_count, right.position_count)
+        run = run[: int(min(len(run), positions, left.dense_count, right.dense_count))]
         return Tokenized(tokens_diff(run, run), run, tokenizers, notes)
     if options.tokens is not None:
         ids: dict[Side, list[int]] = {side: list(options.tokens) for side in models}

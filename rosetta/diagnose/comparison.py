@@ -10,6 +10,7 @@ import torch
 
 from rosetta.compare.adequacy import beyond_context, hidden_from, shown_by_auto
 from rosetta.compare.all_weights import compare_all_weights, strangers
+from rosetta.compare.by_value import brought_together
 from rosetta.compare.listener import Listener
 from rosetta.compare.lockstep import Lockstep, LockstepResult
 from rosetta.compare.logits import compare_logits
@@ -35,6 +36,7 @@ from rosetta.compare.verdict import verdict
 from rosetta.diagnose.chat import chat_findings, chat_notes
 from rosetta.diagnose.engine import Engine
 from rosetta.diagnose.latent import latent_findings, shown_or_latent
+from rosetta.diagnose.not_run import check_run_as, check_was_taken, notes_on
 from rosetta.diagnose.operands import open_operands
 from rosetta.diagnose.tokenizers import tokenizer_findings
 from rosetta.diagnose.vocabulary_rows import lacking_rows
@@ -95,8 +97,13 @@ def compare_operands(
         from rosetta.diagnose.two_runtimes import compare_runs  # it gives what is defined here
 
         return compare_runs(operands, options, listener)
+    check_run_as(options.run_as)
     models = open_operands(operands, options, listener)
     options = _believing_a_recorded_run(models, options)
+    check_was_taken(options.run_as, models)
+    unnamed: list[str] = []
+    if not all(model.architecture.runs for model in models.values()):
+        models, unnamed = brought_together(models, options.reference)
     listener.working("tokenizing", 0, 0)
     tokenized = tokenize(models["left"], models["right"], options)
     runnable, padding = without_padding(models, tokenized)
@@ -114,6 +121,8 @@ def compare_operands(
 
     compared = _counted(tokenized, result, weights, config)
     word, reason = verdict(tokenized.diff, result, compared, all(model.weights for model in models.values()))
+    if word == "inconclusive" and (idle := [m for m in models.values() if not m.architecture.runs]):
+        reason = f"nothing was run: the architecture {idle[0].architecture.name!r} is none that rosetta runs"
     return Comparison(
         operands=operands,
         models=models,
@@ -134,6 +143,8 @@ def compare_operands(
             *tokenized.notes,
             *_auto(options, len(tokenized.run), config, findings),
             *padding,
+            *notes_on(models),
+            *unnamed,
             *(strangers(weights) if engine is None or engine.wrong_pair else ()),
             *_of_models(models, len(tokenized.run)),
         ],
@@ -243,7 +254,7 @@ def _notes(model: Model) -> list[str]:
         "save the unwrapped model, or take the prefix off"
         for wrapper, name in wrappers.items()
     ]
-    if model.unread:
+    if model.unread and model.architecture.runs:
         some = ", ".join(model.unread[:3]) + (" …" if len(model.unread) > 3 else "")
         notes.append(
             f"{path}: {len(model.unread)} tensors that {model.architecture.name} does not know: {some}"

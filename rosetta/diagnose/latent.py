@@ -90,6 +90,9 @@ def latent_findings(
             continue
         if has_no_place(own, believed, key):
             continue
+        idle = not (own.architecture.runs and believed.architecture.runs)
+        if idle and any(isinstance(value.value, list) or value.value == 0 for value in (mine, theirs)):
+            continue  # what differs from kind of layer to kind, or that there is none of, is said in other ways
         when = f"; it shows from {needed[key]} tokens on" if key in needed else ""
         yield Finding(
             kind=row.kind.id,
@@ -108,7 +111,8 @@ def latent_findings(
 def _contradictions(side: Side, model: Model, known: set[str]) -> Iterator[Finding]:
     """Where a file breaks a rule of its own container, though it can be read."""
     key = model.architecture.epsilon_key
-    if model.container.kind == "gguf" and model.config[key].defaulted and key not in known:
+    found = model.config.get(key)
+    if model.container.kind == "gguf" and found is not None and found.defaulted and key not in known:
         spelled = f"{model.container.architecture}.{key}"
         yield Finding(
             kind="config.norm_epsilon",

@@ -28,7 +28,7 @@ def open_operands(operands: dict[Side, str], options: Options, listener: Listene
         if operand.startswith(TRACE):
             recordings[side] = open_recording(Path(operand.removeprefix(TRACE)))
         elif live(operand) is None:
-            models[side] = open_model(operand)
+            models[side] = open_model(operand, run_as=options.run_as, must_run=False)
     runs = {side: run for side, operand in operands.items() if (run := live(operand)) is not None}
     if not models:
         raise UsageError("two traces have no model to run", remedy="compare a trace with a model file")

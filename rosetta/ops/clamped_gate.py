@@ -1,4 +1,5 @@
-"""The gated activation of gpt-oss: clamped, with a slope of its own and one added to the other factor."""
+"""Clamped gated activations: that of gpt-oss, with a slope of its own and one added to the other factor, and that of
+Step 3.5."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rosetta.ops.op import Op, Rounding, Spread, Step, unit_of
-from rosetta.ops.pointwise import activation_spread
+from rosetta.ops.pointwise import ACTIVATIONS, Activation, activation_spread
 
 
 @dataclass(frozen=True)
@@ -39,3 +40,26 @@ class ClampedGate(Op):
         cancelled = cancelled.nan_to_num(0.0, 0.0, 0.0)
         own = activation_spread(y, y.float().abs(), rounding)
         return Spread(own.explained, own.floor + unit_of(rounding) * cancelled)
+
+
+@dataclass(frozen=True)
+class ClampedActivation(Activation):
+    """act(gate) held below c, times up held between −c and c, of two inputs gate and up; c is 0 where nothing is held.
+
+    Args:
+        limit: config key of c.
+    """
+
+    limit: str = "swiglu_clamp_exp"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (*super().keys, self.limit)
+
+    def compute(self, s: Step, *inputs: Tensor) -> Tensor:
+        limit = float(s[self.limit])
+        if not limit:
+            return super().compute(s, *inputs)
+        gate, up = inputs
+        held: Tensor = ACTIVATIONS[s[self.key]](gate).clamp(max=limit) * up.clamp(-limit, limit)
+        return held

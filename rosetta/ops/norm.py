@@ -117,16 +117,47 @@ class Norm(Op):
         return Spread(explained, before.floor * scale + UNITS * unit_of(rounding) * magnitude)
 
     def _terms(self, s: Step, x: Tensor) -> Tensor:
-        """Sum of the sizes of what it adds up, float32 [T, H]: where mean or bias cancel, the rounding stays."""
+        """Sum of the sizes of what it adds up, float32 [T, H]: where mean or bias cancel, the rounding stays.
+
+        So does the mean's own: the sum of H values strays by as much as √H of them are rounded by, which is all there
+        is of an element where it and the mean are both next to nothing.
+        """
         x = x.float()
         weight = self._gain(s, x).float()
         bias = s.optional(f"{self.stem}.bias") if self.bias and self.stem is not None else None
         parts, epsilon = x.abs(), s[self.epsilon]
         if self._kind(s) == "layer":
             mean = x.mean(-1, keepdim=True)
-            parts, x = parts + mean.abs(), x - mean
+            stray = x.square().mean(-1, keepdim=True).sqrt() / x.shape[-1] ** 0.5
+            parts, x = parts + mean.abs() + stray, x - mean
         terms = parts * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon) * weight.abs()
         return terms if bias is None else terms + bias.float().abs()
+
+
+@dataclass(frozen=True)
+class FactorNorm(Norm):
+    """A norm whose gain is one number, unless the file has a weight for it, as converters write one full of it.
+
+    Args:
+        factor: config key of that number; None: it is 1.
+    """
+
+    factor: str | None = None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (*super().keys, *(() if self.factor is None else (self.factor,)))
+
+    def tensors(self, c: Settings) -> Tensors:
+        return Tensors({}, super().tensors(c).required)
+
+    def takes_part(self, s: Step) -> bool:
+        return True
+
+    def _gain(self, s: Step, like: Tensor) -> Tensor:
+        if s.has(f"{self.stem}.weight"):
+            return s.weight(f"{self.stem}.weight")
+        return like.new_tensor(1.0 if self.factor is None else float(s[self.factor]))
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,12 @@ def _believed(report: Report, label: dict[Side, str]) -> list[str]:
 def _meaning(report: Report, label: dict[Side, str]) -> list[str]:
     """What the verdict means, where its word does not say it all."""
     if report.verdict == "inconclusive":
-        return ["  Nothing comparable was compared. That is never a pass: --assert-match exits 3."]
+        what = (
+            "No stage was compared, only what the files hold"
+            if report.compared.weights
+            else "Nothing comparable was compared"
+        )
+        return [f"  {what}. That is never a pass: --assert-match exits 3."]
     if report.verdict == "drift":
         sides = "; ".join(f"{label[side]} {_dtypes(getattr(report, side))}" for side in SIDES)
         return [
@@ -196,7 +201,7 @@ def _weights(report: Report, label: dict[Side, str], view: View) -> list[str]:
     missing = {"left": weights.missing_left, "right": weights.missing_right}
     for side in SIDES:
         lines += [f"  Missing in {label[side]}: {name}" for name in _folded(missing[side])]
-    if view.verbosity > 0:
+    if view.verbosity > 0 or not report.compared.stages:  # then weights are all there is to see
         rows = [
             [
                 w.name,
@@ -272,7 +277,11 @@ def _recommendations(report: Report, found: Sequence[Cause]) -> list[str]:
         first = report.first_divergence
         where = place(first.layer, first.op) if first else "the stages"
         said = [f"look at {where} with -vv; without --no-diagnose the cause is looked for as well"]
-    if report.verdict == "inconclusive":
+    if report.verdict == "inconclusive" and report.compared.weights:
+        said.append(
+            "run the model as an architecture that is near its own, with --as; the notes say which are run"
+        )
+    elif report.verdict == "inconclusive":
         said.append("compare two files that hold the same model, with a prompt that both can run")
     return [f"Recommendation: {text}" for text in said]
 

@@ -78,7 +78,8 @@ def run_stages(
 
 
 def check_positions(ids: Sequence[int], *models: Model) -> None:
-    """Refuse more tokens than any of the models has positions for: a fault of the prompt, not of a file.
+    """Refuse more tokens than any of the models has positions for, or than one of them attends to: a fault of the
+    prompt, not of a file.
 
     Raises:
         UsageError: there are too many.
@@ -89,6 +90,14 @@ def check_positions(ids: Sequence[int], *models: Model) -> None:
             f"the prompt has {len(ids)} tokens, and the model positions for {most}",
             remedy="give a shorter one",
         )
+    for model in models:
+        if len(ids) > model.dense_count:
+            raise UsageError(
+                f"the prompt has {len(ids)} tokens, and each sees only {model.dense_count} of them, chosen by an "
+                "indexer that is not run",
+                file=model.container.path,
+                remedy=f"give one of {model.dense_count} or fewer, of which all are seen",
+            )
 
 
 def run_facts(

@@ -1,11 +1,13 @@
-"""Norms whose weight is each head's own, against torch's LayerNorm of that head."""
+"""Norms whose weight is each head's own, against torch's LayerNorm of that head; and how far LayerNorm may stray."""
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from fixtures.steps import HeldStep
-from rosetta.ops.norm import HeadNorms
+from rosetta.ops.norm import UNITS, HeadNorms, Norm
+from rosetta.ops.op import HALF_ULP
 
 HEADS, SIZE = 3, 8
 SETTINGS = {"attention.head_count": HEADS, "attention.layer_norm_epsilon": 1e-5}
@@ -30,3 +32,18 @@ def test_a_file_without_them_leaves_the_heads() -> None:
 
 def test_it_reads_a_tensor_a_head() -> None:
     assert NORM.tensors(SETTINGS).optional == {f"attn_q_norm.{head}.weight": (SIZE,) for head in range(HEADS)}
+
+
+@pytest.mark.parametrize("size", [64, 1024])
+def test_a_value_and_a_mean_next_to_nothing_stray_by_the_rounding_of_the_others(size: int) -> None:
+    norm = Norm("attn_norm", "attention.layer_norm_epsilon", width=(size,), kind="layer", bias=False)
+    x = torch.randn(400, size, generator=torch.Generator().manual_seed(5))
+    x -= x.mean(-1, keepdim=True)  # but for its rounding
+    x[:, 7] = 0
+    weight = {"attn_norm.weight": torch.ones(size)}
+    step = HeldStep(SETTINGS, weight)
+    exact = norm.compute(HeldStep(SETTINGS, {n: w.double() for n, w in weight.items()}), x.double())
+    error = (norm.compute(step, x).double() - exact).abs()[:, 7]
+    sigma = UNITS * HALF_ULP[torch.float32] * norm._terms(step, x)[:, 7]
+    assert (error / sigma).max() < 4
+    assert (error / sigma).square().mean().sqrt() > 0.1

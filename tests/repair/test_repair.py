@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import gguf
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from fixtures import Llama3Scaling, ModelSpec, build, faults, model_spec, pair
+from fixtures.architectures import RECIPES
 from fixtures.faults import Fault
+from fixtures.recipes import build_folder
 from rosetta.model import open_model
 from tests.repair.conftest import Repair, changed, tensors
 
@@ -319,3 +324,25 @@ def test_a_repair_that_would_be_a_copy_is_refused_with_its_share(repair: Repair,
 def test_a_repair_of_little_needs_no_permission(repair: Repair, tmp_path: Path) -> None:
     left, right = pair(tmp_path, "llama", "gguf:F16", "gguf:F16", faults.transposed("blk.0.attn_q.weight"))
     assert repair(left, right, copy=False).code == 0
+
+
+@pytest.mark.requires_transformers
+@pytest.mark.parametrize("fault", ["grouped otherwise", "a part scaled"])
+def test_parts_of_each_head_are_written_beside_each_other(repair: Repair, tmp_path: Path, fault: str) -> None:
+    """GPT-NeoX has q, k and v of each head beside each other in one tensor."""
+    pytest.importorskip("transformers")
+    sound, wrong = (build_folder(tmp_path / name, RECIPES["gptneox"]) for name in ("sound", "wrong"))
+    weights = load_file(wrong / "model.safetensors")
+    heads = json.loads((wrong / "config.json").read_text())["num_attention_heads"]
+    name = "gpt_neox.layers.1.attention.query_key_value.weight"
+    by_head = weights[name].view(heads, 3, -1, weights[name].shape[-1])  # [heads, q k v, head size, C]
+    if fault == "a part scaled":
+        by_head[:, 1] *= 2
+    else:
+        by_head = by_head.transpose(0, 1)
+    weights[name] = by_head.reshape(weights[name].shape).contiguous()
+    save_file(weights, wrong / "model.safetensors", metadata={"format": "pt"})
+    run = repair(wrong, sound, "--tokens", "5,9,17,33", fixed=tmp_path / "fixed")
+    assert run.code == 0, run.err
+    fixed, clean = (load_file(folder / "model.safetensors") for folder in (run.fixed, sound))
+    assert all(torch.equal(fixed[key], clean[key]) for key in clean)

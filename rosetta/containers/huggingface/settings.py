@@ -47,7 +47,7 @@ HUGGINGFACE_FACTS: tuple[Fact, ...] = (
 
 
 def huggingface_settings(path: Path, config: Mapping[str, Any]) -> dict[str, Setting]:
-    """The settings; those of a nested `text_config` come before the outer ones.
+    """The settings; those of a nested `text_config` come before the outer ones, but for whether the head is tied.
 
     Args:
         path: config.json, for messages.
@@ -62,6 +62,9 @@ def huggingface_settings(path: Path, config: Mapping[str, Any]) -> dict[str, Set
         for derived in (rope_settings, attention_scale, sliding_window):
             for key, setting in derived(path, source).items():
                 found.setdefault(key, setting)
+    tied = config.get("tie_word_embeddings")
+    if isinstance(tied, bool):  # transformers ties by what the model's own config says, not by that of a part
+        found["tied_embeddings"] = Setting(tied, "tie_word_embeddings")
     return found
 
 

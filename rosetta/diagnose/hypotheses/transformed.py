@@ -51,6 +51,11 @@ FUNCTIONS: Mapping[str, Function] = {
         "holds the logarithm of what is meant: −exp is left out", "as −exp of it", lambda x: -x.exp()
     ),
     "log(-x)": Function("is mapped twice by −exp", "once mapped", lambda x: (-x).log()),
+    "-log(-x)": Function(
+        "holds the size of what is meant, which is mapped by −exp once more",
+        "as its logarithm",
+        lambda x: -(-x).log(),
+    ),
     "exp": Function("holds the logarithm of what is meant", "as exp of it", torch.exp),
     "log": Function("is mapped by exp once too often", "as its logarithm", torch.log),
     "softplus": Function("holds what softplus has still to map", "as softplus of it", F.softplus),

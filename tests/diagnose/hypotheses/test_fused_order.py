@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from fixtures import faults
+from fixtures.architectures import RECIPES
 from fixtures.causes import Cause, assert_causes, assert_proven
-from fixtures.comparing import compared, tiny
+from fixtures.comparing import compared, compared_files, tiny
+from fixtures.recipes import build_folder
 
 KIND, ORDER = "layout.fused_order", "q, k, v"
 ORDERS = ["".join(order) for order in permutations("qkv") if order != ("q", "k", "v")]
@@ -54,4 +58,25 @@ def test_order_and_a_part_that_is_wrong_besides(tmp_path: Path) -> None:
         report,
         Cause(KIND, "blk.0.attn_qkv.weight", actual=parts("kqv")),
         Cause("value.scaled", "blk.1.ffn_up.weight", actual=2.0),
+    )
+
+
+@pytest.mark.requires_transformers
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_parts_each_whole_that_should_lie_head_by_head_are_found(tmp_path: Path, side: Any) -> None:
+    """GPT-NeoX has q, k and v of each head beside each other; the exporter has all of q, then of k and v."""
+    pytest.importorskip("transformers")
+    folder, broken = (build_folder(tmp_path / name, RECIPES["gptneox"]) for name in ("sound", "broken"))
+    weights = load_file(broken / "model.safetensors")
+    heads = json.loads((broken / "config.json").read_text())["num_attention_heads"]
+    fused = "gpt_neox.layers.1.attention.query_key_value.weight"
+    rows = weights[fused]
+    whole = rows.view(heads, 3, -1, rows.shape[-1]).transpose(0, 1)
+    weights[fused] = whole.reshape(rows.shape).contiguous()
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    operands, reference = ((broken, folder), "right") if side == "left" else ((folder, broken), "left")
+    report = compared_files(*operands, reference=reference)
+    wanted, found = f"{ORDER} of each of {heads} heads beside each other", f"{ORDER} each whole"
+    assert_proven(
+        report, "layers.1.q", Cause(KIND, "blk.1.attn_qkv.weight", side, declared=wanted, actual=found)
     )

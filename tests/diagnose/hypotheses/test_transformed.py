@@ -32,12 +32,13 @@ def damaged(folder: Path, path: Path, function: str) -> Path:
     write_canonical(path, open_model(folder))
     reader = gguf.GGUFReader(path, "r+")
     values = next(tensor for tensor in reader.tensors if tensor.name == TENSOR).data
-    values[...] = np.log(-values) if function == "log" else -np.exp(values)
+    damage = {"log": lambda a: np.log(-a), "twice": lambda a: -np.exp(a), "size": lambda a: -np.exp(-a)}
+    values[...] = damage[function](values)
     reader.data.flush()
     return path
 
 
-@pytest.mark.parametrize("function", ["log", "twice"])
+@pytest.mark.parametrize("function", ["log", "twice", "size"])
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_function_is_found_and_proven(folder: Path, tmp_path: Path, function: str, side: str) -> None:
     broken = damaged(folder, tmp_path / "model.gguf", function)

@@ -1,0 +1,73 @@
+"""Granite with windows: granite with a window in most layers, and a sink in each head of all of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
+from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of, sequential
+from rosetta.architectures.expert_settings import rotated_layers
+from rosetta.architectures.granite import GRANITE
+from rosetta.architectures.granite import settings as factors
+from rosetta.errors import UnsupportedError
+from rosetta.graph import Stage
+from rosetta.ops.op import Settings
+from rosetta.ops.rotary import Rotary
+from rosetta.settings_reader import NOT_RUN
+
+STEP = 4  # of so many layers the first sees all, where the file does not say
+
+
+def settings(read: Any) -> None:
+    """The factors, which layers have a window, which are rotated, and with what base."""
+    factors(read)
+    experts = read.raw("expert_count")
+    if experts is not None:
+        raise UnsupportedError(
+            f"{experts.key} is {experts.value}: experts beside sinks are not supported",
+            file=read.container.path,
+            remedy=NOT_RUN,
+        )
+    pattern, layers = "attention.sliding_window_pattern", range(read.config["block_count"].value)
+    if read.raw(pattern) is None and read.config["attention.sliding_window"].value:
+        read.by_layer(pattern, [n % STEP != 0 for n in layers], "the layers that slide")
+    rotated_layers(read, [True] * len(layers), read.raw("attention.rope_pattern"))
+
+
+def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
+    """Attention with sinks, then a gated network, what they add scaled."""
+    return sequential(
+        output_of(n - 1),
+        attention(
+            norm=a.norm_of("attn_norm"),
+            rope=Rotary(INTERLEAVED, where="rope.layers"),
+            scores=scores_of(c, sinks="attn_sinks"),
+        ),
+        feed_forward(norm=a.norm_of("ffn_norm")),
+        scale="residual_scale",
+    )
+
+
+GRANITE_SWA = replace(
+    GRANITE,
+    name="granite_swa",
+    gguf="granite_swa",
+    classes=("GraniteSWAForCausalLM",),
+    norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
+    full_attention_every=STEP,
+    settings=settings,
+    names={"model.layers.{bid}.self_attn.sinks": "blk.{bid}.attn_sinks.weight"},
+    layer=layer,
+    huggingface={  # transformers, GraniteSWAConfig
+        "block_count": 24,
+        "context_length": 8192,
+        "embedding_length": 2560,
+        "feed_forward_length": 8192,
+        "attention.head_count": 20,
+        "attention.head_count_kv": 4,
+        "attention.sliding_window": 128,
+        "vocab_size": 100352,
+        "tied_embeddings": True,
+    },
+)

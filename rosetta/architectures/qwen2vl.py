@@ -1,0 +1,49 @@
+"""The text part of Qwen2-VL and Qwen2.5-VL: qwen2, with rotary sections of three kinds of positions, which are one and
+the same of a text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from rosetta.architectures.architecture import Default
+from rosetta.architectures.expert_settings import rotary_sections
+from rosetta.architectures.qwen2 import QWEN2
+
+
+def settings(read: Any) -> None:
+    """The sections, and the norms' epsilon, which llama.cpp does not read of such a file (models/qwen2vl.cpp)."""
+    rotary_sections(read, [16, 24, 24])
+    if read.container.kind == "gguf":
+        key = read.architecture.epsilon_key
+        read.raw(key)
+        read.fixed(key, 0.0, "llama.cpp does not read it of this architecture and takes 0")
+
+
+QWEN2VL = replace(
+    QWEN2,
+    name="qwen2vl",
+    gguf="qwen2vl",
+    classes=("Qwen2VLForConditionalGeneration", "qwen2_vl", "qwen2_vl_text"),
+    norm_epsilon=Default(apr=1e-6, gguf=0.0, huggingface=1e-5),
+    rope_theta=Default(apr=1e6, gguf=10000.0, huggingface=1e6),
+    settings=settings,
+    huggingface={  # transformers, Qwen2VLTextConfig
+        "block_count": 80,
+        "context_length": 32768,
+        "embedding_length": 8192,
+        "feed_forward_length": 29568,
+        "attention.head_count": 64,
+        "attention.head_count_kv": 8,
+        "attention.sliding_window": 4096,
+        "use_sliding_window": False,
+        "max_window_layers": 80,
+        "vocab_size": 152064,
+        "tied_embeddings": False,
+    },
+)
+QWEN25VL = replace(
+    QWEN2VL,
+    name="qwen2_5_vl",
+    classes=("Qwen2_5_VLForConditionalGeneration", "qwen2_5_vl_text"),
+)

@@ -1,0 +1,37 @@
+"""The text part of Qwen3-VL: qwen3, with rotary sections of three kinds of positions, which are one and the same of a
+text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from rosetta.architectures.architecture import Default
+from rosetta.architectures.expert_settings import rotary_sections
+from rosetta.architectures.qwen3 import QWEN3
+
+
+def settings(read: Any) -> None:
+    """The sections."""
+    rotary_sections(read, [24, 20, 20])
+
+
+QWEN3VL = replace(
+    QWEN3,
+    name="qwen3vl",
+    gguf="qwen3vl",
+    classes=("Qwen3VLForConditionalGeneration", "qwen3_vl", "qwen3_vl_text"),
+    rope_theta=Default(apr=5e5, gguf=10000.0, huggingface=5e5),
+    settings=settings,
+    huggingface={  # transformers, Qwen3VLTextConfig
+        "block_count": 32,
+        "context_length": 128000,
+        "embedding_length": 4096,
+        "feed_forward_length": 22016,
+        "attention.head_count": 32,
+        "attention.head_count_kv": 32,
+        "attention.key_length": 128,
+        "vocab_size": 151936,
+        "tied_embeddings": False,
+    },
+)

@@ -1,0 +1,61 @@
+"""The text part of Qwen3-VL-MoE: qwen3moe, with rotary sections of three kinds of positions, which are one and the same
+of a text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from rosetta.architectures.architecture import Default
+from rosetta.architectures.expert_settings import rotary_sections, stepped_layers
+from rosetta.architectures.qwen3moe import QWEN3MOE
+from rosetta.architectures.readings import Reading, Stored, experts, standard_readings
+from rosetta.ops.op import Settings
+
+GATE_UP = ("ffn_gate_exps", "ffn_up_exps")
+
+
+def settings(read: Any) -> None:
+    """The experts, whose weights always sum to one, and the sections."""
+    read.take("expert_count", "count", Default(apr=60, gguf=None, huggingface=60))
+    read.take("expert_used_count", "count", Default(apr=4, gguf=None, huggingface=4))
+    read.take("expert_feed_forward_length", "count", Default(apr=1408, gguf=None, huggingface=1408))
+    read.raw("expert_weights_norm")  # transformers' router does not look at norm_topk_prob
+    read.fixed("expert_weights_norm", True, "the architecture's")
+    stepped_layers(read)
+    rotary_sections(read, [24, 20, 20])
+
+
+def readings(stored: Stored, c: Settings) -> list[Reading] | None:
+    """Folders of before transformers 5 store each expert's matrix `[in, out]`."""
+    if stored.foreign and len(stored.dims) == 3 and stored.stem in ("ffn_gate_up_exps", "ffn_down_exps"):
+        hidden, width = c["embedding_length"], c["expert_feed_forward_length"]
+        out, into = (2 * width, hidden) if stored.stem == "ffn_gate_up_exps" else (hidden, width)
+        turned = stored.dims[1:] == (into, out)
+        if turned and into == out:  # a square one does not tell
+            turned = str(stored.metadata.get("transformers_version", "")).startswith("4.")
+        stems = GATE_UP if stored.stem == "ffn_gate_up_exps" else None
+        return experts(stored, stems, transposed=turned)
+    found = standard_readings(stored, c)
+    return None if found is None else list(found)
+
+
+QWEN3VLMOE = replace(
+    QWEN3MOE,
+    name="qwen3vlmoe",
+    gguf="qwen3vlmoe",
+    classes=("Qwen3VLMoeForConditionalGeneration", "qwen3_vl_moe", "qwen3_vl_moe_text"),
+    rope_theta=Default(apr=5e5, gguf=10000.0, huggingface=5e5),
+    settings=settings,
+    readings=readings,
+    huggingface={  # transformers, Qwen3VLMoeTextConfig
+        "block_count": 24,
+        "context_length": 128000,
+        "embedding_length": 2048,
+        "feed_forward_length": 5632,
+        "attention.head_count": 16,
+        "attention.head_count_kv": 16,
+        "vocab_size": 151936,
+        "tied_embeddings": True,
+    },
+)

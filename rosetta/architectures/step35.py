@@ -1,0 +1,132 @@
+"""The text part of Step 3.5 and 3.7: heads and rotation by kind of layer, a gate for each head, clamped experts beside
+a shared one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rosetta.architectures.architecture import SPLIT_HALF, Architecture, Default
+from rosetta.architectures.builders import HEADS
+from rosetta.architectures.expert_settings import (
+    expert_layers,
+    expert_settings,
+    layers_with_router,
+    leading_dense,
+    of_folder,
+)
+from rosetta.architectures.mixtures import SHARED, mixture_layer
+from rosetta.architectures.readings import first_of, one_more_where, standard_readings
+from rosetta.graph import Stage
+from rosetta.ops.clamped_gate import ClampedActivation
+from rosetta.ops.op import Settings
+from rosetta.ops.pointwise import Gate
+from rosetta.ops.rotary import Rotary
+from rosetta.settings_reader import PerLayer
+
+PATTERN, DIMENSIONS = "attention.sliding_window_pattern", "rope.dimension_count"
+CLAMP, SHARED_CLAMP = "swiglu_clamp_exp", "swiglu_clamp_shexp"
+NORMS = ("attn_norm", "attn_q_norm", "attn_k_norm", "ffn_norm", "output_norm")
+
+
+def settings(read: Any) -> None:
+    """The experts and what holds them, heads and rotation by kind of layer."""
+    expert_settings(
+        read,
+        count=of_folder(288, None),
+        used=of_folder(8, None),
+        width=of_folder(1280, None),
+        gating=2,
+        normalised=of_folder(True, False),
+        scale=of_folder(1.0, 1.0),
+    )
+    read.take(SHARED, "count", of_folder(1280, None), ("share_expert_dim", "share_expert_dims"))
+    for key, spelling in ((CLAMP, "swiglu_limits"), (SHARED_CLAMP, "swiglu_limits_shared")):
+        _clamps(read, key, spelling)
+    _layers(read)
+    _rotation(read)
+
+
+def _clamps(read: Any, key: str, spelling: str) -> None:
+    """A limit for each layer, 0 where there is none."""
+    stated, layers = read.raw(key) or read.spelled(spelling), read.config["block_count"].value
+    if stated is None or not isinstance(stated.value, list | tuple):
+        read.take(key, "number", 0.0)
+        return
+    read.by_layer(key, [float(limit or 0.0) for limit in stated.value[:layers]], stated=stated.key)
+
+
+def _layers(read: Any) -> None:
+    """Which layers have a window, which have experts, and how many heads each has."""
+    layers = read.config["block_count"].value
+    if read.container.kind == "gguf":
+        layers_with_router(read)
+        return
+    listed = read.spelled("moe_layers_enum")
+    if read.spelled("mlp_layer_types") is None and listed is not None:
+        numbers = listed.value.split(",") if isinstance(listed.value, str) else listed.value
+        sparse = {int(number) for number in numbers if str(number).strip()}
+        expert_layers(read, [n in sparse for n in range(layers)])
+    else:
+        leading_dense(read, of_folder(3))
+    other = read.spelled("num_sliding_attention_heads", "attention_other_setting.num_attention_heads")
+    heads, slides = read.config["attention.head_count"].value, read.config[PATTERN].value
+    if other is not None and isinstance(slides, PerLayer) and not isinstance(heads, PerLayer):
+        by_kind = [other.value if slid else heads for slid in slides]
+        read.by_layer("attention.head_count", by_kind, stated=other.key)
+
+
+def _rotation(read: Any) -> None:
+    """Layers with a window are rotated whole and with a base of their own, the others by half
+    (llama.cpp, models/step35.cpp; a folder says it of each kind)."""
+    size = read.config["attention.key_length"].value
+    read.take("rope.freq_base_swa", "number", of_folder(10000.0, read.config["rope.freq_base"].value))
+    share = read.spelled("rope_parameters.sliding_attention.partial_rotary_factor")
+    read.take("rope.dimension_count_swa", "count", int(size * share.value) if share is not None else size)
+    if read.container.kind == "gguf":
+        whole = read.config[DIMENSIONS].value
+        read.fixed(DIMENSIONS, whole // 2, f"llama.cpp takes half of {whole}")
+
+
+def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
+    """Gated attention, then experts or a dense network."""
+    swa = Rotary(SPLIT_HALF, "rope.dimension_count_swa", "rope.freq_base_swa", scaling=None)
+    mixer = {"rope": swa if c.get(PATTERN) else Rotary(SPLIT_HALF), "gate": Gate(), "gate_rows": HEADS}
+    shared = ClampedActivation(limit=SHARED_CLAMP)  # which is that of a dense network, too
+    if not c.get("expert_layers", True):
+        return mixture_layer(a, c, n, mixer=mixer, act=shared)
+    return mixture_layer(a, c, n, mixer=mixer, act=ClampedActivation(limit=CLAMP), shared_act=shared)
+
+
+STEP35 = Architecture(
+    "step35",
+    gguf="step35",
+    classes=("Step3p7ForConditionalGeneration", "Step3p5ForCausalLM", "step3p5", "step3p7"),
+    norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
+    qk_norm=True,
+    full_attention_every=4,
+    settings=settings,
+    readings=first_of(one_more_where(*NORMS), standard_readings),
+    names={
+        "model.layers.{bid}.self_attn.g_proj": "blk.{bid}.attn_gate",
+        "model.layers.{bid}.moe.gate": "blk.{bid}.ffn_gate_inp",
+        "model.layers.{bid}.moe.router_bias": "blk.{bid}.exp_probs_b.bias",
+        **{
+            f"model.layers.{{bid}}.{module}.{part}_proj": f"blk.{{bid}}.ffn_{part}_{kind}"
+            for module, kind in (("moe", "exps"), ("share_expert", "shexp"))
+            for part in ("gate", "up", "down")
+        },
+    },
+    layer=layer,
+    huggingface={  # transformers, Step3p7TextConfig
+        "block_count": 45,
+        "context_length": 128000,
+        "embedding_length": 4096,
+        "feed_forward_length": 11264,
+        "attention.head_count": 64,
+        "attention.head_count_kv": 8,
+        "attention.key_length": 128,
+        "attention.sliding_window": 0,
+        "vocab_size": 128815,
+        "tied_embeddings": False,
+    },
+)
