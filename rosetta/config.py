@@ -98,8 +98,9 @@ def _as_stated(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> d
         if key == "activation":
             setting = ACTIVATIONS.get(str(setting), setting)
         if isinstance(setting, int | float | str | list):
-            whole = isinstance(setting, float) and setting.is_integer()
-            value = int(setting) if whole else float32(setting)
+            value = float32(setting)
+            if isinstance(value, float) and value.is_integer():  # 10000.0, where the other file has 10000
+                value = int(value)
             read.config[key] = Value(value, named.key)
     layers = [int(found[1]) + 1 for name in shapes if (found := re.match(r"blk\.(\d+)\.", name))]
     counted = {

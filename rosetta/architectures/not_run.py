@@ -39,7 +39,7 @@ def not_run(declared: str) -> Architecture:
 def _gguf_name(declared: str) -> str:
     """The name that gguf-py has for it: the same but for case and dashes, or of the class's name; else as declared."""
     bare = _bare(declared)
-    known = {_bare(name): name for name in gguf.MODEL_ARCH_NAMES.values()}
+    known: dict[str, str] = {_bare(name): name for name in gguf.MODEL_ARCH_NAMES.values()}
     return known.get(bare, known.get(bare.removesuffix("forcausallm"), declared[:LONGEST_NAME]))
 
 

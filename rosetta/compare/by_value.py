@@ -29,11 +29,14 @@ def brought_together(models: Mapping[Side, Model], reference: Side) -> tuple[dic
     subject = other_side(reference)
     believed, own = models[reference].weights, dict(models[subject].weights)
     renamed = dict(_same_values(own, believed))
-    for name, found in renamed.items():
-        own[found.name] = found
+    for name, called in renamed.items():
+        own[called.name] = called
         del own[name]
     notes = [f"{len(renamed)} weights are matched by equal values: {_some(renamed)}"] if renamed else []
-    ordered, turned, shaped, shifted = {}, {}, {}, {}
+    ordered: dict[str, Weight] = {}
+    turned: dict[str, Weight] = {}
+    shaped: dict[str, Weight] = {}
+    shifted: dict[str, Weight] = {}
     for name, weight in own.items():
         if name not in believed or weight.container is believed[name].container:
             continue

@@ -40,8 +40,8 @@ def notes_on(models: dict[Side, Model]) -> list[str]:
 
 def near_ones(model: Model) -> list[str]:
     """The architectures that are run and have just this model's tensors, in the sizes that its settings say."""
-    stems = {(found[2] if (found := LAYER.match(name)) else name) for name in model.weights}
-    found = []
+    stems = {LAYER.sub(r"\2", name) for name in model.weights}
+    found: list[str] = []
     for architecture in all_architectures():
         if not _may_have(architecture, {stem.rpartition(".")[0] for stem in stems}):
             continue
