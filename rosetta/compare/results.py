@@ -295,7 +295,9 @@ class Refuted(Result):
     before: Number | None
     """Local error as stored; null when the stage cannot be computed."""
     after: Number | None
-    """Local error with the repair."""
+    """Local error with the repair; null where it was not computed."""
+    why: str | None = None
+    """Why it proves nothing, where the weights say so already."""
 
 
 class TopToken(Result):

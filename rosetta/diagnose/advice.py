@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
+from rosetta.compare.settings import plain
 from rosetta.config import Value
 from rosetta.containers.apr.settings import APR_FACTS
 from rosetta.containers.container import Container
 from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS
+from rosetta.diagnose.stated_scaling import as_gguf, as_parameters
+from rosetta.errors import UnsupportedError
+from rosetta.model import Model
+from rosetta.rope_scaling import RopeScaling
 
 # Keys that are no simple fact of a JSON config, as today's writers spell them.
 JSON_SPELLINGS = {"rope.freq_base": "rope_theta", "rope.scaling": "rope_scaling"}
@@ -51,6 +59,65 @@ def write_setting(container: Container, key: str, own: Value | None, wanted: str
     if own.defaulted:
         return f"{advice}: without it, {own.note} is {said}"
     return f"{advice} instead of {_json(said, container)}"
+
+
+def write_value(model: Model, other: Container, key: str, own: Value | None, right: Any) -> str:
+    """Advice to state another value of a setting, in the keys and the form of the file at hand.
+
+    Args:
+        model: of the side that is wrong.
+        other: the file that is believed: how it states the setting.
+        key: canonical.
+        own: the side's value; None, or a default, where its file does not state it.
+        right: the right value.
+    """
+    if key == "rope.scaling":
+        return _write_scaling(model, other, right)
+    said = "none" if own is None else shown(own.value)
+    return write_setting(model.container, key, own, shown(right), said)
+
+
+def _write_scaling(model: Model, other: Container, right: RopeScaling | None) -> str:
+    """Rope scaling is compared as divisors, which nobody writes: a GGUF file has keys or a tensor for it, the others
+    an object."""
+    container = model.container
+    file = config_file(container)
+    try:
+        if container.kind == "gguf":
+            if right is None:
+                return f"take the keys {spelling(container, 'rope.scaling')}.* and rope_freqs.weight out of {file}"
+            stated = as_gguf(right, model, other)
+            keys = ", ".join(f"{spelling(container, name)} {value}" for name, value in stated.keys.items())
+            if not stated.factors:
+                return f"write {keys} into {file}"
+            low, high = min(stated.factors), max(stated.factors)
+            return (
+                f"write the tensor rope_freqs.weight into {file}: {len(stated.factors)} divisors of the rotary "
+                f"frequencies, {low:.6g} to {high:.6g}, F32, as the model's rope parameters give them"
+            )
+        modern = "rope_parameters" in container.metadata
+        name = "rope_parameters" if modern else "rope_scaling"
+        if right is None:
+            out = (
+                'write rope_type "default" into rope_parameters of' if modern else "take rope_scaling out of"
+            )
+            return f"{out} {file}"
+        return f"write {name} {json.dumps(as_parameters(right, model, other))} into {file}"
+    except UnsupportedError as error:
+        return error.remedy or f"state the original model's rope scaling in {file}"
+
+
+def shown(value: Any) -> str:
+    """A setting in words."""
+    if isinstance(value, RopeScaling):
+        factors = (
+            f"factors {min(value.factors):.6g} to {max(value.factors):.6g}" if value.factors else "no factors"
+        )
+        longer = f", others beyond {value.beyond} tokens" if value.beyond else ""
+        return factors + longer + (f", magnitude {value.magnitude:.6g}" if value.magnitude != 1 else "")
+    if value is None:
+        return "none"
+    return f"{plain(value):.8g}" if isinstance(value, float) else str(value)
 
 
 def _json(value: str, container: Container) -> str:

@@ -62,6 +62,7 @@ class Proposal:
         alternatives: other kinds that the same evidence fits.
         from_reference: what the repair takes from the other side.
         taken: of a damaged region, how many weights that is.
+        moves: whether it says where the values are; else only how far they were rounded.
     """
 
     kind: str
@@ -77,6 +78,7 @@ class Proposal:
     alternatives: tuple[str, ...] = ()
     from_reference: str | None = None
     taken: int = 0
+    moves: bool = True
 
 
 @dataclass(frozen=True)

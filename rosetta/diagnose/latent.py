@@ -11,10 +11,9 @@ from rosetta.compare.pairing import other_side
 from rosetta.compare.results import Finding, Side
 from rosetta.compare.settings import agree, has_no_place, plain
 from rosetta.compare.weights import compare_weights
-from rosetta.diagnose.advice import config_file, write_setting
+from rosetta.diagnose.advice import config_file, shown, write_setting, write_value
 from rosetta.diagnose.engine import Engine
 from rosetta.diagnose.hypothesis import Proposal
-from rosetta.diagnose.setting_proposals import shown
 from rosetta.model import Model
 from rosetta.settings_table import SETTINGS
 
@@ -102,7 +101,7 @@ def latent_findings(
             actual=plain(theirs.value),
             message=f"{key} is {shown(mine.value)}, the reference has {shown(theirs.value)}; "
             f"no stage of this run depends on it visibly{when}",
-            recommendation=write_setting(own.container, key, mine, shown(theirs.value), shown(mine.value)),
+            recommendation=write_value(own, believed.container, key, mine, theirs.value),
             status="suspected",
             latent=True,
         )

@@ -11,12 +11,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
+from rosetta.compare.lane import Lane
 from rosetta.compare.outcome import Outcome
 from rosetta.compare.pair import ModelPair
+from rosetta.compare.pairing import Role
 from rosetta.compare.results import Refuted
 from rosetta.diagnose.hypotheses import Hypothesis, all_hypotheses, in_turn
 from rosetta.diagnose.hypothesis import Fault, Proposal, looks_like
 from rosetta.diagnose.kinds import kind_named
+from rosetta.diagnose.proof import no_proof
 from rosetta.errors import RosettaError
 
 LAST_RESORT = "value.corrupted"  # it explains anything, by taking it from the reference
@@ -178,7 +181,44 @@ class Search:
         # What is wrong with the other tensor of an exchange besides is found at its own stage.
         names -= {proposal.partner for proposal in proposals if proposal.partner is not None}
         states = [pair.weight_pair(name) for name in names]
-        return bool(states) and all(state is not None and state.state != "differing" for state in states)
+        agreed = bool(states) and all(state is not None and state.state != "differing" for state in states)
+        return agreed and self._proves(proposals, pair)
+
+    def _proves(self, proposals: Sequence[Proposal], pair: ModelPair) -> bool:
+        """Whether what agrees with repairs in place was wrong without them; what is no proof is kept with the reason.
+
+        A repair that takes what it does from the other side makes no claim of where the values are, nor does one that
+        says how far they were rounded.
+        """
+        if any(proposal.from_reference is not None or not proposal.moves for proposal in proposals):
+            return True
+        for proposal in proposals:
+            before, after = (_side(p, proposal.role).model.weights for p in (self.fault.pair, pair))
+            truth = _side(pair, "reference" if proposal.role == "subject" else "subject").model.weights
+            for name in proposal.repair.patches:
+                if name not in before or name not in truth:
+                    continue
+                why = no_proof(before[name], after[name], truth[name])
+                if why is not None:
+                    self._refute(proposals, why)
+                    return False
+        return True
+
+    def _refute(self, proposals: Sequence[Proposal], why: str) -> None:
+        """Keep what a repair that proves nothing would have been, once."""
+        before = local_of(self.fault.outcome)
+        for p in proposals:
+            refuted = Refuted(
+                kind=p.kind,
+                tensor=p.tensor,
+                key=p.key,
+                stage=self.fault.stage,
+                before=before,
+                after=None,
+                why=why,
+            )
+            if refuted not in self.refuted:
+                self.refuted.append(refuted)
 
     def _repaired(self, proposals: Iterable[Proposal]) -> ModelPair | None:
         """The pair with repairs in place; None where they leave no model."""
@@ -205,6 +245,10 @@ class Search:
                 if fewer.confirmed:
                     trial = fewer
         return trial
+
+
+def _side(pair: ModelPair, role: Role) -> Lane:
+    return pair.subject if role == "subject" else pair.reference
 
 
 def rank(kind: str) -> int:

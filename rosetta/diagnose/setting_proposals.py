@@ -8,9 +8,8 @@ from typing import Any
 from rosetta.compare.pairing import Role
 from rosetta.compare.settings import plain
 from rosetta.config import Value
-from rosetta.diagnose.advice import write_setting
+from rosetta.diagnose.advice import shown, write_value
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
-from rosetta.rope_scaling import RopeScaling
 from rosetta.settings_table import SETTINGS, Shows
 
 
@@ -50,7 +49,7 @@ def setting_proposal(fault: Fault, key: str, own: Value, right: Any, role: Role 
     kind = SETTINGS[key].kind
     assert kind is not None
     said, wanted = shown(own.value), shown(right)
-    container = (fault.subject if role == "subject" else fault.reference).model.container
+    suspect = fault.subject if role == "subject" else fault.reference
     other = "the reference" if role == "subject" else "the other side"
     return Proposal(
         kind=kind.id,
@@ -60,18 +59,5 @@ def setting_proposal(fault: Fault, key: str, own: Value, right: Any, role: Role 
         declared=None if own.defaulted else plain(own.value),
         actual=plain(right),
         message=f"{key} is {said}{f' ({own.note})' if own.defaulted else ''}, {other} computes with {wanted}",
-        recommendation=write_setting(container, key, own, wanted, said),
+        recommendation=write_value(suspect.model, suspect.other.container, key, own, right),
     )
-
-
-def shown(value: Any) -> str:
-    """A setting in words."""
-    if isinstance(value, RopeScaling):
-        factors = (
-            f"factors {min(value.factors):.6g} to {max(value.factors):.6g}" if value.factors else "no factors"
-        )
-        longer = f", others beyond {value.beyond} tokens" if value.beyond else ""
-        return factors + longer + (f", magnitude {value.magnitude:.6g}" if value.magnitude != 1 else "")
-    if value is None:
-        return "none"
-    return f"{plain(value):.8g}" if isinstance(value, float) else str(value)

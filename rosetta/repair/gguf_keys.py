@@ -11,10 +11,10 @@ from gguf.constants import GGUFValueType
 
 from rosetta.containers.gguf.packing import packed_pair, packed_text
 from rosetta.diagnose.advice import NO_KEY
+from rosetta.diagnose.stated_scaling import as_gguf
 from rosetta.errors import UnsupportedError
 from rosetta.repair.changes import ABSENT, Change, said
 from rosetta.repair.fix import Fix
-from rosetta.repair.rope_scaling import as_gguf
 
 ARRAY = int(GGUFValueType.ARRAY)
 SCALING = ("rope.scaling.", "rope.scale_linear")

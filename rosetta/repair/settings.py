@@ -12,10 +12,10 @@ from rosetta.compare.settings import plain
 from rosetta.containers.apr.settings import APR_FACTS
 from rosetta.containers.container import Container
 from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS
+from rosetta.diagnose.stated_scaling import as_parameters
 from rosetta.errors import UnsupportedError
 from rosetta.model import Model
 from rosetta.repair.changes import ABSENT, Change, said
-from rosetta.repair.rope_scaling import as_parameters
 
 Table = dict[str, Any]
 APR_EPSILON = "attention.layer_norm_rms_epsilon"  # whose spellings an `.apr` uses for either norm

@@ -237,7 +237,7 @@ def _refuted(report: Report, view: View) -> list[str]:
             tried.tensor or tried.key or "-",
             stage_place(tried.stage),
             number(tried.before),
-            number(tried.after),
+            tried.why or number(tried.after),
         ]
         for tried in report.refuted
     ]

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from fixtures import Llama3Scaling, build, model_spec
+from rosetta.diagnose.stated_scaling import as_gguf, as_parameters
 from rosetta.model import Model, build_model, open_model
 from rosetta.repair.changes import Change, said
-from rosetta.repair.rope_scaling import as_gguf, as_parameters
 from rosetta.repair.settings import Settings
 from rosetta.rope_scaling import RopeScaling, scaling_from_gguf, scaling_from_parameters
 

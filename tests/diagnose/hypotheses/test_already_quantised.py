@@ -1,0 +1,101 @@
+"""Values on the lattice of a quantised format, stored as floats: told by their levels, and no other weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fixtures import faults
+from fixtures.comparing import compared, tiny
+from fixtures.dtypes import encode
+from fixtures.memory import MemoryContainer
+from rosetta.compare.weights import compare_weights
+from rosetta.diagnose.hypotheses.already_quantised import NF4, gaps_of_levels, lattice_of
+from rosetta.weight import Weight
+
+ROWS, COLUMNS = 128, 256
+
+
+def source() -> Tensor:
+    return torch.randn(ROWS, COLUMNS, generator=torch.Generator().manual_seed(1)) * 0.02
+
+
+def nf4(w: Tensor) -> Tensor:
+    """As bitsandbytes does it: the largest of 64 values is a scale, the others go to the nearest quantile."""
+    grouped, table = w.view(-1, 64), torch.tensor(NF4)
+    largest = grouped.abs().amax(1, keepdim=True)
+    return (table[((grouped / largest)[..., None] - table).abs().argmin(-1)] * largest).view_as(w)
+
+
+def gptq(w: Tensor) -> Tensor:
+    """Sixteen even steps in groups of 128, symmetric."""
+    grouped = w.view(-1, 128)
+    step = (grouped.abs().amax(1, keepdim=True) / 7).half().float()
+    return ((grouped / step).round().clamp(-8, 7) * step).view_as(w)
+
+
+def fp8(w: Tensor) -> Tensor:
+    """One scale for 128 × 128 weights."""
+    tiles = w.view(ROWS // 128, 128, COLUMNS // 128, 128)
+    scale = tiles.abs().amax((1, 3), keepdim=True) / 448
+    return ((tiles / scale).to(torch.float8_e4m3fn).float() * scale).view_as(w)
+
+
+MAKERS: dict[str, Callable[[Tensor], Tensor]] = {"NF4": nf4, "four-bit": gptq, "E4M3": fp8}
+
+
+def stored(values: Tensor, dtype: str) -> Weight:
+    raw: NDArray[np.uint8] = encode(values.numpy(), dtype).view(np.uint8).reshape(-1)
+    container: Any = MemoryContainer({}, {"blk.0.attn_q.weight": (dtype, (ROWS, COLUMNS), raw)})
+    entry = container.tensors["blk.0.attn_q.weight"]
+    return Weight("blk.0.attn_q.weight", container, entry, dtype, (ROWS, COLUMNS))
+
+
+@pytest.mark.parametrize("dtype", ["F16", "BF16"])
+@pytest.mark.parametrize("name", MAKERS)
+def test_lattice_is_named_and_its_rounding_explains_the_difference(name: str, dtype: str) -> None:
+    left, right = stored(MAKERS[name](source()), dtype), stored(source(), "BF16")
+    assert compare_weights(right, left).state == "differing"
+    found = lattice_of(left, right)
+    assert found is not None
+    edit, said = found
+    assert name in said
+    widened = Weight(left.name, left.container, left.entry, dtype, left.dims, values_edits=(edit,))
+    error = (left.values() - right.values()).square().mean().sqrt()
+    assert 0.5 < float(error / widened.sigma().square().mean().sqrt()) < 1.1
+    assert compare_weights(right, widened).state == "within_noise"
+
+
+@pytest.mark.parametrize("dtype", ["F16", "BF16", "F32"])
+def test_weights_of_no_lattice_have_none(dtype: str) -> None:
+    assert lattice_of(stored(source(), dtype), stored(source() * 1.1, "BF16")) is None
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_lattice_of_both_sides_is_no_difference(name: str) -> None:
+    """What is wrong between two copies of one quantised checkpoint is something else."""
+    values = MAKERS[name](source())
+    assert lattice_of(stored(values * 1.25, "F16"), stored(values, "F32")) is None
+
+
+def test_gap_is_that_between_the_levels_about_a_value() -> None:
+    levels = torch.tensor([[0.0, 1.0, 1.0, 2.0, 4.0, 4.0, 3.0, 0.0]])
+    assert gaps_of_levels(levels).allclose(torch.ones(1, 8))
+
+
+def test_tensor_of_a_quantised_checkpoint_is_found_and_proven(tmp_path: Path) -> None:
+    spec, name = tiny("llama", hidden=128, ffn=256), "blk.1.ffn_up.weight"
+    report = compared(tmp_path, spec, "hf:F16", "gguf:BF16", faults.requantised(name))
+    [finding] = report.findings
+    assert (finding.kind, finding.tensor, finding.status) == ("value.requantised", name, "confirmed")
+    assert "four-bit" in finding.message
+    assert finding.evidence is not None
+    assert finding.evidence.before == finding.evidence.after, "nothing is put right"
+    assert finding.evidence.ratio_after < 1 < finding.evidence.ratio_before
