@@ -16,29 +16,48 @@ STEPS, MORE_STEPS = 6, 14  # of bidiagonalisation; more where the first ones com
 NEAR = 0.97  # of √R + √C
 
 
-def beyond_noise(e: Tensor, w: Tensor, slope: Tensor, variance: Tensor) -> Tensor:
+def beyond_noise(z: Tensor, u: Tensor, inverse: Tensor, group: int) -> Tensor:
     """Errors as unlike noise as they can be made like it: each of unit variance, none a multiple of its weight.
 
-    What an encoder takes from the size of a column's or a row's weights is its way of rounding and no fault here;
-    of trained weights it would have their rank.
+    An encoder gives each block of a row a scale and a minimum of its own, fitted to what matters in it: the errors of a
+    block share an amount and a multiple of the weights, which is no fault and would pass for the rank of many small
+    ones. The same goes for what it takes from the size of columns and rows.
 
     Args:
-        e: differences, [R, C].
-        w: the finer copy, [R, C].
-        slope: Σ e·w / Σ w² of each column, [C].
-        variance: of each difference, as the dtypes explain it, [R, C].
+        z: differences over their predicted σ, [R, C].
+        u: the finer copy over that σ, [R, C].
+        inverse: 1 / σ, [R, C].
+        group: weights of a block.
     """
-    kept = (e == 0).sum(1) <= MOSTLY * e.shape[1]
-    e, w, variance = e[kept], w[kept], variance[kept]
-    z = e - slope * w
-    z -= (torch.linalg.vecdot(z, w) / torch.linalg.vecdot(w, w).clamp(min=1e-30))[:, None] * w
-    z *= variance.clamp(min=1e-30).rsqrt()
-    z[e == 0] = 0.0  # of a value taken from the other side there is no error, and hardly a variance
+    kept = (z == 0).sum(1) <= MOSTLY * z.shape[1]
+    z, u, equal = z[kept], u[kept], z[kept] == 0
+    z = without_block_fit(z, u, inverse[kept], group)
+    z = z - u * ((z * u).sum(0) / u.square().sum(0).clamp(min=1e-30))
+    z -= (torch.linalg.vecdot(z, u) / torch.linalg.vecdot(u, u).clamp(min=1e-30))[:, None] * u
+    z[equal] = 0.0  # of a value taken from the other side there is no error, and hardly a variance
     z -= z.mean(0)
     z /= z.square().mean(0).sqrt().clamp(min=1e-20)
     z /= torch.linalg.vector_norm(z, dim=1, keepdim=True).clamp(min=1e-20) / math.sqrt(z.shape[1])
     z.clamp_(-CLIPPED, CLIPPED)
     return z
+
+
+def without_block_fit(z: Tensor, u: Tensor, inverse: Tensor, group: int) -> Tensor:
+    """Errors less what an amount and a factor of each block explain by least squares, [R, C].
+
+    Args:
+        z, u, inverse, group: as for `beyond_noise`.
+    """
+    columns = z.shape[1]
+    if columns % group:
+        z, u, inverse = (torch.nn.functional.pad(x, (0, -columns % group)) for x in (z, u, inverse))
+    z, u, one = (x.reshape(len(x), -1, group) for x in (z, u, inverse))
+    one = one / torch.linalg.vector_norm(one, dim=-1, keepdim=True).clamp(min=1e-20)
+    u = u - torch.linalg.vecdot(u, one)[..., None] * one
+    u /= torch.linalg.vector_norm(u, dim=-1, keepdim=True).clamp(min=1e-20)
+    z = z - torch.linalg.vecdot(z, one)[..., None] * one
+    z -= torch.linalg.vecdot(z, u)[..., None] * u
+    return z.flatten(1)[:, :columns]
 
 
 def edge_of(rows: int, columns: int, variance: float) -> float:

@@ -17,6 +17,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from rosetta import blocks
+from rosetta.blocks.fields import SQRT12
 from rosetta.compare.spectrum import beyond_noise, largest_singular_value
 from rosetta.dtypes import FLOATS
 from rosetta.weight import Device, Weight, row_ranges
@@ -248,35 +250,51 @@ def _of_rows(rows: RowSums, columns: int, weighed: bool) -> list[Trait]:
 
 
 def _of_sample(coarse: Weight, fine: Weight, weighed: bool, kept: DecodedPair, device: Device) -> list[Trait]:
-    """What columns have, and the rank, by some of the rows."""
+    """What columns have, and the rank, by some of the rows: each error in units of its σ, so that no row, however
+    large, speaks for all."""
     ranges = row_ranges(coarse)
     some = ranges[:: max(1, -(-len(ranges) // SAMPLED))]
     w = torch.cat([kept.values(fine, *r, device) for r in some])
     e = torch.cat([kept.values(coarse, *r, device) - kept.values(fine, *r, device) for r in some])
-    size, error = w.square().sum(0), e.square().sum(0)
-    slope = (e * w).sum(0) / size.clamp(min=1e-30)
-    found = []
-    coherent = slope.square() * size / error.clamp(min=1e-30)
-    coarser = COARSER if float(error.sum() / size.sum()) > COARSE else 1.0
-    if coarser == 1.0 and float(coherent.mean()) > COHERENT_ALL:
-        found.append(Trait("column_factors", float(coherent.mean()), COHERENT_ALL))
-    elif not weighed:
-        deviations = (e * w).sum(0).abs() / (e * w).square().sum(0).sqrt().clamp(min=1e-30)
+    coarser = COARSER if float(e.square().sum() / w.square().sum()) > COARSE else 1.0
+    inverse = torch.cat([kept.variance(coarse, fine, *r, device) for r in some]).clamp_(min=1e-30).rsqrt_()
+    z, u = e.mul_(inverse), w * inverse
+    found = _of_columns(z, u, weighed, coarser)
+    if found or coarse.name in TABLES or any(map(_depends_on_other, (coarse, fine))):
+        return found
+    if int((z == 0).sum()) > EQUAL * z.numel():
+        return found
+    group = min(blocks.group_of(weight.dtype) for weight in (coarse, fine))
+    largest = largest_singular_value(beyond_noise(z, u, inverse, group))
+    limit = rank_limit(len(z), z.shape[1])
+    return [Trait("rank", largest, limit)] if largest > limit else []
+
+
+def _of_columns(z: Tensor, u: Tensor, weighed: bool, coarser: float) -> list[Trait]:
+    """What single columns have, and all of them.
+
+    An error has nothing to do with its weight where the weight is more than a step: a smaller one may be rounded to
+    nought, and is then off by all of itself.
+    """
+    wide = u.abs() >= SQRT12  # a step, in units of σ
+    both = torch.where(wide, z * u, 0.0)
+    size, error = (torch.where(wide, x.square(), 0.0).sum(0) for x in (u, z))
+    product, enough = both.sum(0), wide.sum(0) >= LEAST
+    coherent = torch.where(enough, product.square() / (size * error).clamp(min=1e-30), 0.0)
+    mean_coherent = float(coherent.sum() / enough.sum().clamp(min=1))
+    if coarser == 1.0 and int(enough.sum()) >= LEAST and mean_coherent > COHERENT_ALL:
+        return [Trait("column_factors", mean_coherent, COHERENT_ALL)]
+    found: list[Trait] = []
+    if not weighed:
+        deviations = product.abs() / both.square().sum(0).sqrt().clamp(min=1e-30)
         beyond = (coherent > COHERENT * coarser) & (deviations > ROW_DEVIATIONS)
         if bool(beyond.any()):
             found.append(Trait("column_factors", float(coherent[beyond].max()), COHERENT * coarser))
-        mean = (e.sum(0) / (error * len(e)).sqrt().clamp(min=1e-30)).abs()
+        mean = (z.sum(0) / (z.square().sum(0) * len(z)).sqrt().clamp(min=1e-30)).abs()
         worst = float(mean.max())
-        if worst > min(0.95, COLUMN_MEAN * coarser) and worst * math.sqrt(len(e)) > ROW_DEVIATIONS:
+        if worst > min(0.95, COLUMN_MEAN * coarser) and worst * math.sqrt(len(z)) > ROW_DEVIATIONS:
             found.append(Trait("column_offsets", worst, min(0.95, COLUMN_MEAN * coarser)))
-    if found or coarse.name in TABLES or any(map(_depends_on_other, (coarse, fine))):
-        return found
-    if int((e == 0).sum()) > EQUAL * e.numel():
-        return found
-    variance = torch.cat([kept.variance(coarse, fine, *r, device) for r in some])
-    largest = largest_singular_value(beyond_noise(e, w, slope, variance))
-    limit = rank_limit(len(e), e.shape[1], weighed) + (RANK_COARSE if weighed and coarser > 1 else 0.0)
-    return [Trait("rank", largest, limit)] if largest > limit else []
+    return found
 
 
 def _depends_on_other(weight: Weight) -> bool:
@@ -284,14 +302,12 @@ def _depends_on_other(weight: Weight) -> bool:
     return any(getattr(edit, "fitted", False) for edit in weight.values_edits)
 
 
-# Of √R + √C, above what a matrix of independent errors has as its largest singular value.
-RANK, RANK_WEIGHED = 0.02, 0.06
-RANK_COARSE = 0.15  # more, of three bits and less that were weighed: nine salient channels gave 1.10
+RANK = 0.02  # of √R + √C, above what a matrix of independent errors has as its largest singular value
 
 
-def rank_limit(rows: int, columns: int, weighed: bool) -> float:
+def rank_limit(rows: int, columns: int) -> float:
     """The largest singular value of clean errors in units of √R + √C: 1 (Geman 1980), and what small matrices
     fluctuate by (Johnstone 2001, eq. 1.2: the largest squared one by (√R + √C)(1/√R + 1/√C)^⅓)."""
     edge = math.sqrt(rows) + math.sqrt(columns)
     fluctuation = edge * (1 / math.sqrt(rows) + 1 / math.sqrt(columns)) ** (1 / 3)
-    return math.sqrt(1 + 5 * fluctuation / edge**2) + (RANK_WEIGHED if weighed else RANK)
+    return math.sqrt(1 + 5 * fluctuation / edge**2) + RANK

@@ -108,4 +108,4 @@ def test_limit_of_rank_is_above_what_random_matrices_have() -> None:
     for seed in range(20):
         z = torch.randn(64, 96, generator=torch.Generator().manual_seed(seed))
         exact = float(torch.linalg.matrix_norm(z, 2)) / edge_of(64, 96, 1.0)
-        assert exact < rank_limit(64, 96, weighed=False)
+        assert exact < rank_limit(64, 96)
