@@ -33,9 +33,9 @@ SHARED = 0.25
 # Of the block columns of a matrix; 0.33 was seen (Q5_0, six channels of 576). Faults of every block, such as nibbles in
 # another order, have columns that stay right as well, and more block columns than that.
 MOST_COLUMNS = 0.4
-# Over the rows that do not suffer, the salient channel's squared error over that of the block's middle column, at
-# most; of plain encoders none of 64 rows and more falls below 0.6 by chance.
-KEPT_RIGHT, LEAST_ROWS = 0.5, 64
+# Over the rows that do not suffer, a column's squared error is that of rounding: evenly spread, its square has a
+# variance of 4/5 about its mean. The standard deviations by which a salient one's mean over them falls short.
+KEPT_RIGHT, ROUNDING_VARIANCE = 6.0, 0.8
 # Of a block, in units of the finer copy's weights; 2.4 was seen (IQ3_S).
 LARGEST_ERROR = 3.0
 
@@ -120,19 +120,65 @@ def salient_blocks(
     right_by_itself = steps / steps.new_tensor(count)[:, None] < _limits(count, ITSELF, steps)
     right_among_others = shares / shares.mean(-1, keepdim=True) < _limits(count, AMONG_OTHERS, steps)
     shared = shares.median(-1, keepdim=True).values > SHARED * shares.mean(-1, keepdim=True)
-    spared = (right_among_others & (right_by_itself | shared)).any(-1)
     # Importance is the same in every row: where few rows suffer, the others say which channel was kept right. The few
     # themselves do not: in one damaged block some weight is always the least wrong.
     of_others = torch.stack([part[3] for part in parts]).sum(0)
-    kept_right = of_others.min(-1).values < KEPT_RIGHT * of_others.median(-1).values
-    quiet = (~elevated & bounded).sum(0) >= LEAST_ROWS
-    spared |= kept_right & quiet
-    found = _with_their_superblocks(spared, columns, size, left, right)
+    quiet = (~elevated & bounded).sum(0).clamp(min=1)[:, None]
+    limit = 1 - KEPT_RIGHT * (ROUNDING_VARIANCE / quiet.double()).sqrt()
+    kept_right = of_others < limit * of_others.median(-1, keepdim=True).values
+    salient = (right_among_others & (right_by_itself | shared)) | kept_right
+    found = _with_their_superblocks(salient.any(-1), columns, size, left, right)
     if not bool(found.any()):
         return None
-    columns = columns[found]
-    excess = torch.where(bounded[:, found], ratios[:, columns].square(), 1.0).clamp(min=1.0)
+    columns, salient = columns[found], salient[found]
+    wrong = _wrong_where_it_matters(left, right, finer, columns, salient, size, kept, device)
+    excess = torch.where(bounded[:, found] & ~wrong.to(bounded), ratios[:, columns].square(), 1.0).clamp(
+        min=1.0
+    )
     return SalientBlocks(columns.cpu(), excess.cpu(), size)
+
+
+def _wrong_where_it_matters(
+    left: Weight,
+    right: Weight,
+    finer: Weight,
+    columns: Tensor,
+    salient: Tensor,
+    size: int,
+    kept: DecodedPair,
+    device: Device,
+) -> Tensor:
+    """Blocks that no encoder leaves that weighs errors so, bool [R, n].
+
+    A plain encoding was one of its choices, and is off by half a step at most: whatever the importance of the salient
+    weights, what it chose instead is not worse in all of them. A plain encoding's step is a part of the largest weight
+    of its block, the same part in all blocks of a dtype; twice that half is allowed, for blocks with a minimum.
+
+    Args:
+        left, right, finer: the copies, and which of them is the finer one.
+        columns: block columns, int64 [n].
+        salient: their columns that an encoder had regard for, bool [n, g].
+        size, kept, device: as for `salient_blocks`.
+    """
+    counts = salient.any(-1)  # a neighbour in a superblock has no salient column of its own
+
+    def measured(rows: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+        a, b = (kept.values(weight, *rows, device) for weight in (left, right))
+        explained = kept.variance(left, right, *rows, device)
+        whole = a.shape[1] // size * size
+        x = (a if finer is left else b)[:, :whole].view(len(a), -1, size)
+        largest = x.abs().amax(-1)
+        part = (
+            explained[:, :whole].view(len(a), -1, size).mean(-1) / largest.square().clamp(min=1e-30)
+        ).sqrt()
+        error = (_blocks(a, columns, size) - _blocks(b, columns, size)).square()
+        least = error.masked_fill(~salient.to(error.device), math.inf).amin(-1)
+        return least.cpu(), largest[:, columns.to(largest.device)].cpu(), part.flatten().cpu()
+
+    parts = spread(measured, row_ranges(left))
+    error, largest, part = (torch.cat([p[i] for p in parts]) for i in range(3))
+    step = math.sqrt(12) * float(part.median())
+    return (error > (step * largest).square()) & counts.cpu()
 
 
 def _suspected(left: Weight, right: Weight, ratios: Tensor) -> Tensor:

@@ -25,7 +25,9 @@ from rosetta.weight import Device, Weight, row_ranges
 from rosetta.weight_cache import DecodedPair
 
 LEAST = 32  # rows and columns: fewer are no sample of anything
-SAMPLED = 4  # ranges of rows, about a million weights each, that columns and rank are judged by
+# Of a matrix, what its columns and its rank are judged by: all of a small one; of a large one so many rows, and of
+# these so many columns. A matrix of low rank is spread over all of it, and shows in a part of that size.
+SAMPLED, SIDE = 1 << 20, 512
 
 # Shrinkage κ: an encoder's error is −κ·D of the weight, D = |e|² / |w|². Rounding to the nearest step has κ = 0, a
 # scale of least squares κ = 1, clipping what does not matter more than that; no encoder makes weights larger.
@@ -252,12 +254,13 @@ def _of_rows(rows: RowSums, columns: int, weighed: bool) -> list[Trait]:
 def _of_sample(coarse: Weight, fine: Weight, weighed: bool, kept: DecodedPair, device: Device) -> list[Trait]:
     """What columns have, and the rank, by some of the rows: each error in units of its σ, so that no row, however
     large, speaks for all."""
-    ranges = row_ranges(coarse)
-    some = ranges[:: max(1, -(-len(ranges) // SAMPLED))]
-    w = torch.cat([kept.values(fine, *r, device) for r in some])
-    e = torch.cat([kept.values(coarse, *r, device) - kept.values(fine, *r, device) for r in some])
+    rows = _sampled_rows(coarse)
+    parts = [(part, part_rows - part[0]) for part, part_rows in rows]
+    w = torch.cat([kept.values(fine, *part, device)[local] for part, local in parts])
+    e = torch.cat([kept.values(coarse, *part, device)[local] for part, local in parts]) - w
     coarser = COARSER if float(e.square().sum() / w.square().sum()) > COARSE else 1.0
-    inverse = torch.cat([kept.variance(coarse, fine, *r, device) for r in some]).clamp_(min=1e-30).rsqrt_()
+    inverse = torch.cat([kept.variance(coarse, fine, *part, device)[local] for part, local in parts])
+    inverse = inverse.clamp(min=1e-30).rsqrt_()
     z, u = e.mul_(inverse), w * inverse
     found = _of_columns(z, u, weighed, coarser)
     if found or coarse.name in TABLES or any(map(_depends_on_other, (coarse, fine))):
@@ -265,9 +268,31 @@ def _of_sample(coarse: Weight, fine: Weight, weighed: bool, kept: DecodedPair, d
     if int((z == 0).sum()) > EQUAL * z.numel():
         return found
     group = min(blocks.group_of(weight.dtype) for weight in (coarse, fine))
+    if len(z) < coarse.dims[0]:
+        z, u, inverse = (_sampled_columns(x) for x in (z, u, inverse))
     largest = largest_singular_value(beyond_noise(z, u, inverse, group))
     limit = rank_limit(len(z), z.shape[1])
     return [Trait("rank", largest, limit)] if largest > limit else []
+
+
+def _sampled_rows(weight: Weight) -> list[tuple[tuple[int, int], Tensor]]:
+    """Some of the rows from all over a matrix, by the ranges that they are decoded in; all rows of a small one."""
+    total = weight.dims[0]
+    count = (
+        total if weight.count <= SAMPLED else min(total, max(SIDE // 2, min(SIDE, SAMPLED // weight.dims[1])))
+    )
+    chosen = torch.linspace(0, total - 1, count, dtype=torch.float64).round().long()
+    found = [(part, chosen[(chosen >= part[0]) & (chosen < part[1])]) for part in row_ranges(weight)]
+    return [(part, rows) for part, rows in found if len(rows)]
+
+
+def _sampled_columns(x: Tensor) -> Tensor:
+    """Columns in runs of whole superblocks from all over a matrix; all of them where it has no more than is needed."""
+    if x.shape[1] < 2 * SIDE:
+        return x
+    runs = x.shape[1] // 256
+    wanted = torch.linspace(0, runs - 1, SIDE // 256, dtype=torch.float64).round().long().tolist()
+    return torch.cat([x[:, run * 256 : (run + 1) * 256] for run in wanted], dim=1)
 
 
 def _of_columns(z: Tensor, u: Tensor, weighed: bool, coarser: float) -> list[Trait]:

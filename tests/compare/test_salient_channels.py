@@ -115,6 +115,21 @@ def test_a_damaged_block_is_a_fault_there_and_elsewhere(dtype: str, where: str) 
     assert found.worst_block[1] // block == (CHANNEL // block if where.startswith("there") else 1)
 
 
+@pytest.mark.parametrize("dtype", ["Q4_0", "Q5_0", "IQ4_NL"])
+def test_block_that_is_wrong_where_it_matters_is_a_fault_however_small_it_is(dtype: str) -> None:
+    """A plain encoding was one of the choices, and is off by half a step where the largest weight is off by half."""
+    block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[dtype]]
+    raw = weighed(dtype).reshape(ROWS, -1, size).copy()
+    row = int(np.abs(matrix()[:, CHANNEL]).argmax())
+    scale = slice(208, 210) if dtype == "Q6_K" else slice(0, 2)
+    hit = raw[row, CHANNEL // block]
+    hit[scale] = (hit[scale].view(np.float16) * np.float16(1.5)).view(np.uint8)
+    found = compare_weights(weight(dtype, raw.reshape(-1)), truth())
+    assert found.state == "differing"
+    assert found.worst_block is not None
+    assert found.worst_block[0] == row
+
+
 @pytest.mark.parametrize("places", [16, 6])
 def test_damaged_columns_are_a_fault_where_none_is_spared(places: int) -> None:
     """Quants of some columns of one block column turned upside down, in sixty rows."""

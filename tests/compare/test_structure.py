@@ -70,6 +70,17 @@ def test_adapter_beneath_the_noise_is_seen_as_rank(dtype: str, rank: int, size: 
     assert {trait.kind for trait in found.traits} >= ({"rank"} if found.traits else set())
 
 
+def test_adapter_is_seen_in_a_part_of_a_large_matrix() -> None:
+    random = np.random.default_rng(7)
+    values = gaussian(random, 1024, 1536)
+    adapter = random.standard_normal((1024, 16)) @ random.standard_normal((16, 1536))
+    adapter *= 0.03 * np.linalg.norm(values) / np.linalg.norm(adapter)
+    clean = compare_weights(weight(values, "F16"), weight(values, "Q4_0"))
+    assert (clean.state, clean.traits) == ("within_noise", ())
+    found = compare_weights(weight(values + adapter, "F16"), weight(values, "Q4_0"))
+    assert [trait.kind for trait in found.traits] == ["rank"]
+
+
 @pytest.mark.parametrize("factor", [0.97, 1.02, 1.05])
 @pytest.mark.parametrize("dtype", ["Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q8_0"])
 def test_factor_beneath_the_noise_is_seen(dtype: str, factor: float) -> None:
