@@ -340,35 +340,52 @@ def _weights(
         found = LAYER.match(name)
         layer = int(found[1]) if found else None
         c = of_layers[min(layer, len(of_layers) - 1)] if layer is not None else size
-        turned = _stored_in_out(container, architecture, name, entry)
-        weight = Weight(name, container, entry, entry.dtype, entry.dims, turned)
-        stem, suffix = _split(found[2] if found else name)
-        foreign = entry.name != name
-        stored = Stored(stem, suffix, entry.dims, container.kind, layer, foreign, container.metadata)
-        readings = architecture.readings(stored, c)
-        if readings is None:
-            weights[name] = _ordered(weight, architecture, c)
-            continue
-        prefix = f"blk.{layer}." if found else ""
-        for reading in readings:
-            read = replace(
-                weight,
-                name=prefix + reading.name,
-                stored_dims=weight.stored_dims if reading.dims is None else reading.dims,
-                transposed=turned if reading.transposed is None else reading.transposed,
-                slot=reading.slot,
-                part=reading.part,
-                order=reading.order,
-                columns=reading.columns,
-                fused=None if reading.slot is None and reading.part is None else name,
-                values_edits=() if reading.edit is None else (reading.edit,),
-            )
-            weights[read.name] = _ordered(read, architecture, c) if read.order is None else read
+        weights |= {weight.name: weight for weight in read_tensor(container, architecture, c, name, entry)}
     embedding = weights.get("token_embd.weight")
     # transformers alone leaves a missing head random where the config does not tie it; a stored one is always used.
     may_tie = container.kind != "huggingface" or size["tied_embeddings"]
     if embedding is not None and may_tie and "output.weight" not in weights:
         weights["output.weight"] = replace(embedding, name="output.weight")
+    return weights
+
+
+def read_tensor(
+    container: Container, architecture: Architecture, c: Settings, name: str, entry: TensorEntry
+) -> list[Weight]:
+    """The canonical weights that a stored tensor is read as. Reads no data: a writer asks it, too, what a reader will
+    make of a tensor that is not written yet.
+
+    Args:
+        container: whose tensor it is.
+        architecture: of the model.
+        c: settings of the tensor's layer, in the order of rotary rows that the container keeps.
+        name: canonical name of the tensor as a whole.
+        entry: as the file declares it.
+    """
+    found = LAYER.match(name)
+    turned = _stored_in_out(container, architecture, name, entry)
+    weight = Weight(name, container, entry, entry.dtype, entry.dims, turned)
+    stem, suffix = _split(found[2] if found else name)
+    layer = int(found[1]) if found else None
+    stored = Stored(stem, suffix, entry.dims, container.kind, layer, entry.name != name, container.metadata)
+    readings = architecture.readings(stored, c)
+    if readings is None:
+        return [_ordered(weight, architecture, c)]
+    prefix, weights = f"blk.{layer}." if found else "", []
+    for reading in readings:
+        read = replace(
+            weight,
+            name=prefix + reading.name,
+            stored_dims=weight.stored_dims if reading.dims is None else reading.dims,
+            transposed=turned if reading.transposed is None else reading.transposed,
+            slot=reading.slot,
+            part=reading.part,
+            order=reading.order,
+            columns=reading.columns,
+            fused=None if reading.slot is None and reading.part is None else name,
+            values_edits=() if reading.edit is None else (reading.edit,),
+        )
+        weights.append(_ordered(read, architecture, c) if read.order is None else read)
     return weights
 
 

@@ -48,7 +48,8 @@ def canonical_name(name: str, architecture: Architecture, block_count: int) -> s
     stem, dot, suffix = name.rpartition(".")
     if suffix not in ("weight", "bias"):
         stem, dot, suffix = name, "", ""  # a parameter of a module itself: A_log
-        if name.endswith(OWN_BIAS) and not any(prefix + name in table for prefix in PREFIXES):
+        own = name.replace("language_model.", "", 1)
+        if name.endswith(OWN_BIAS) and not any(prefix + own in table for prefix in PREFIXES):
             stem, dot, suffix = name.removesuffix(OWN_BIAS), ".", "bias"
     if stem in known:
         return name

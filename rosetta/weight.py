@@ -280,6 +280,27 @@ class Weight:
         stored = self._read(low * row_bytes, (high - low) * row_bytes)
         return stored.reshape(-1, row_bytes)[wanted - low]
 
+    def place(self, stored: NDArray[np.uint8], rows: NDArray[np.uint8], start: int = 0) -> None:
+        """Put canonical rows where `raw` reads them from: its inverse, for a tensor that is being made.
+
+        Args:
+            stored: all bytes of the stored matrix, in file order.
+            rows: uint8 [rows, bytes a row], in the weight's dtype; of a float dtype where columns are reordered or
+                the matrix is turned.
+            start: the first of them.
+        """
+        wanted = self._source_rows(start, start + len(rows))
+        if self.columns is not None:
+            values = rows.view(f"u{FLOATS[self.dtype].type_size}")
+            turned = np.empty_like(values)
+            turned[:, self.columns.index(values.shape[1])] = values
+            rows = turned.view(np.uint8)
+        if self.transposed:
+            element = np.dtype(f"u{FLOATS[self.dtype].type_size}")
+            stored.view(element).reshape(self.stored_dims[0], -1)[:, wanted] = rows.view(element).T
+        else:
+            stored.reshape(-1, rows.shape[1])[wanted] = rows
+
     def _source_rows(self, start: int, stop: int | None) -> slice | NDArray[np.int64]:
         """Which rows of the whole tensor, turned where it is to be turned, the canonical rows start … stop are."""
         whole = self.stored_dims[::-1] if self.transposed else self.stored_dims

@@ -17,11 +17,10 @@ from rosetta.architectures.expert_settings import (
 )
 from rosetta.architectures.mixtures import network
 from rosetta.architectures.readings import (
-    Mapped,
+    MINUS_EXP,
     Reading,
     Stored,
     latent_keys_values,
-    minus_exp,
     standard_readings,
 )
 from rosetta.architectures.recurrent import RECURRENT, RECURRENT_KINDS, recurrent_without_heads, state_sizes
@@ -131,7 +130,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 def readings(stored: Stored, c: Settings) -> list[Reading] | None:
     """A folder has the logarithm of A; other dims of one are written here and there."""
     if stored.stem == "ssm_a":
-        edit = Mapped(minus_exp) if stored.foreign else None
+        edit = MINUS_EXP if stored.foreign else None
         return [Reading("ssm_a", dims=(math.prod(stored.dims), 1), edit=edit)]
     if stored.stem.startswith("ssm_conv1d_") and stored.dims:
         taps = stored.dims[-1]

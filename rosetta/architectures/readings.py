@@ -207,7 +207,7 @@ def one_more_where(*stems: str) -> Readings:
     def read(stored: Stored, c: Settings) -> Sequence[Reading] | None:
         if not stored.foreign or stored.stem not in stems or stored.suffix != "weight":
             return None
-        return [Reading(f"{stored.stem}.{stored.suffix}", edit=Mapped(_one_more))]
+        return [Reading(f"{stored.stem}.{stored.suffix}", edit=ONE_MORE)]
 
     return read
 
@@ -218,9 +218,11 @@ class Mapped:
 
     Args:
         function: stored -> canonical values.
+        inverse: canonical -> stored values, up to the rounding of float32.
     """
 
     function: Callable[[Tensor], Tensor]
+    inverse: Callable[[Tensor], Tensor]
 
     def touches(self, start: int, stop: int) -> bool:
         """All of them."""
@@ -229,6 +231,17 @@ class Mapped:
     def values(self, values: Tensor, start: int) -> Tensor:
         """Canonical values."""
         return self.function(values)
+
+    def stored(self, values: Tensor) -> Tensor:
+        """Stored values that canonical ones are made of: where float32 has any that give these very values, those."""
+        found = self.inverse(values)
+        up = down = found
+        for _ in range(NEIGHBOURS):  # the inverse of a rounded function may round to a neighbour
+            up, down = torch.nextafter(up, UP), torch.nextafter(down, DOWN)
+            for near in (up, down):
+                better = (self.function(found) != values) & (self.function(near) == values)
+                found = torch.where(better, near, found)
+        return found
 
     def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
         """To first order: what a step of its size changes, and the rounding of the result."""
@@ -264,6 +277,21 @@ def _one_more(x: Tensor) -> Tensor:
     return 1 + x
 
 
-def minus_exp(x: Tensor) -> Tensor:
-    """−exp(x): A of A_log."""
+def _one_less(x: Tensor) -> Tensor:
+    return x - 1
+
+
+def _minus_exp(x: Tensor) -> Tensor:
     return -x.exp()
+
+
+def _log_of_minus(x: Tensor) -> Tensor:
+    return (-x).log()
+
+
+NEIGHBOURS = 4
+UP, DOWN = torch.tensor(torch.inf), torch.tensor(-torch.inf)
+ONE_MORE = Mapped(_one_more, _one_less)
+"""1 + w of a norm's w."""
+MINUS_EXP = Mapped(_minus_exp, _log_of_minus)
+"""A of A_log: −exp(x)."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from rosetta.architectures.builders import HIDDEN, Block
-from rosetta.architectures.readings import Mapped, Reading, Stored, minus_exp
+from rosetta.architectures.readings import MINUS_EXP, Reading, Stored
 from rosetta.containers.values import WRONG_VALUE
 from rosetta.errors import DamagedFileError
 from rosetta.graph import Stage
@@ -320,7 +320,7 @@ def state_readings(stored: Stored, c: Settings, per_head: bool = False) -> list[
         return None
     if stored.stem in ("ssm_a", "ssm_d"):
         dims = (*stored.dims, 1) if per_head and len(stored.dims) == 1 else None
-        return [Reading(name, dims=dims, edit=Mapped(minus_exp) if stored.stem == "ssm_a" else None)]
+        return [Reading(name, dims=dims, edit=MINUS_EXP if stored.stem == "ssm_a" else None)]
     if stored.suffix == "weight" and len(stored.dims) == 3 and "conv" in stored.stem:
         return [Reading(name, dims=(stored.dims[0], stored.dims[2]))]
     return None

@@ -64,13 +64,57 @@ def write_gguf(
                 raise error
         size = split_max_tensors or max(1, len(spool.tensors))
         shards = [spool.tensors[start : start + size] for start in range(0, len(spool.tensors), size)] or [[]]
-        names = _names(path, len(shards))
-        for number, (name, shard) in enumerate(zip(names, shards, strict=True)):
-            held = [*(pairs if number == 0 else _alignment(order, alignment)), *_split(order, number, shards)]
-            pack_gguf(folder / name, held, shard, order=order, alignment=alignment)
-        for name in names:
-            os.replace(folder / name, path.parent / name)
-    return tuple(path.parent / name for name in names)
+        written = pack_shards(folder, path, pairs, shards, order=order, alignment=alignment)
+        for place in written:
+            os.replace(place, path.parent / place.name)
+    return tuple(path.parent / place.name for place in written)
+
+
+def pack_shards(
+    folder: Path,
+    path: Path,
+    pairs: Sequence[bytes],
+    shards: Sequence[Sequence[TensorSource]],
+    *,
+    order: str = "<",
+    alignment: int = DEFAULT_ALIGNMENT,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Write a model in one file, or in several that name each other as gguf-split has them.
+
+    Args:
+        folder: where unfinished files may lie.
+        path: what the model will be called; shards are named `STEM-00001-of-0000N.gguf` after it.
+        pairs: each key with its value, as they stand in the first file.
+        shards: the tensors of each file.
+        order, alignment, progress: see `pack_gguf`.
+
+    Returns:
+        The files written, under the names that they are to have.
+    """
+    places = [folder / name for name in shard_names(path, len(shards))]
+    for number, (place, shard) in enumerate(zip(places, shards, strict=True)):
+        held = [*(pairs if number == 0 else _alignment(order, alignment)), *_split(order, number, shards)]
+        pack_gguf(place, held, shard, order=order, alignment=alignment, progress=progress)
+    return places
+
+
+def shards_of(tensors: Sequence[TensorSource], most: int) -> list[list[TensorSource]]:
+    """Tensors cut into files of at most so many bytes of data, in their order, as llama.cpp's converter does.
+
+    Args:
+        tensors: all of them.
+        most: bytes; 0 for one file. A tensor that is larger has a file of its own.
+    """
+    shards: list[list[TensorSource]] = [[]]
+    held = 0
+    for tensor in tensors:
+        if most and shards[-1] and held + tensor.entry.nbytes > most:
+            shards.append([])
+            held = 0
+        shards[-1].append(tensor)
+        held += tensor.entry.nbytes
+    return shards
 
 
 def pack_gguf(
@@ -135,7 +179,7 @@ def _packed(path: Path, order: str, key: str, value: Any) -> list[bytes]:
         raise UnsupportedError(message, file=path, where=f"key {key!r}", remedy="leave it out") from error
 
 
-def _names(path: Path, count: int) -> list[str]:
+def shard_names(path: Path, count: int) -> list[str]:
     """The file's own name; of shards llama.cpp's (llama_split_path)."""
     if count == 1:
         return [path.name]

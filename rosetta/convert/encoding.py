@@ -1,0 +1,134 @@
+"""The bytes of a placed tensor: the stored ones wherever they can stay, else values encoded as asked.
+
+Letters: R = rows, C = columns of a canonical weight, row-major.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import gguf
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rosetta import blocks
+from rosetta.containers.container import TensorEntry
+from rosetta.containers.spool import Chunk, TensorSource, copied
+from rosetta.convert.placing import Piece, Placed, same_place
+from rosetta.dtypes import DTYPES, FLOATS, flat_bytes
+from rosetta.errors import UnsupportedError
+from rosetta.weight import Weight
+
+WEIGHTS_AT_ONCE = 1 << 22  # decoded beside each other: 16 MiB of float32
+
+
+def tensor_source(placed: Placed, dtype: str) -> TensorSource:
+    """A tensor to be written.
+
+    Args:
+        placed: where its weights are and go.
+        dtype: what it will be declared as.
+    """
+    entry = TensorEntry(placed.name, dtype, placed.dims, flat_bytes(dtype, placed.dims))
+    first = placed.pieces[0].source
+    whole = len(placed.pieces) == 1 and same_place(placed.pieces[0]) and first.entry.nbytes == entry.nbytes
+    if whole and first.dtype == dtype:
+        return TensorSource(entry, copied(first.container, first.entry.name).chunks)
+    return TensorSource(entry, lambda: _chunks(placed, entry))
+
+
+def keeps_bytes(placed: Placed) -> bool:
+    """Whether the stored bytes of all weights of a tensor can be laid out anew without being decoded."""
+    dtypes = {piece.source.dtype for piece in placed.pieces}
+    return len(dtypes) == 1 and all(_keeps(piece) for piece in placed.pieces)
+
+
+def encodable(dtype: str) -> bool:
+    """Whether values can be encoded as a dtype."""
+    if dtype in blocks.TORCH_FLOATS:
+        return True
+    kind = gguf.GGMLQuantizationType.__members__.get(dtype)
+    try:
+        return kind is not None and gguf.quantize(np.zeros((1, DTYPES[dtype].block_size), np.float32), kind) is not None
+    except NotImplementedError:
+        return False
+
+
+def _keeps(piece: Piece) -> bool:
+    source, target = piece.source, piece.target
+    if source.values_edits != target.values_edits:
+        return False
+    if source.dtype in FLOATS:
+        return True
+    stays = target.columns is None and not target.transposed
+    return stays and replace(source, values_edits=()).raw(0, min(1, source.dims[0])) is not None
+
+
+def _chunks(placed: Placed, entry: TensorEntry) -> Iterator[Chunk]:
+    """The tensor's bytes, one stacked matrix after another."""
+    pieces = list(placed.pieces)
+    while pieces:
+        slot = pieces[0].target.slot
+        matrix = [piece for piece in pieces if piece.target.slot == slot]
+        pieces = [piece for piece in pieces if piece.target.slot != slot]
+        if len(matrix) == 1 and _is_straight(matrix[0].target):
+            for start, stop in _ranges(matrix[0].source):
+                yield _encoded_rows(matrix[0], entry.dtype, start, stop).reshape(-1).data
+            continue
+        size = entry.nbytes if slot is None else entry.nbytes // slot[1]
+        stored = np.zeros(size, np.uint8)
+        for piece in matrix:
+            for start, stop in _ranges(piece.source):
+                rows = _encoded_rows(piece, entry.dtype, start, stop)
+                replace(piece.target, dtype=entry.dtype).place(stored, rows, start)
+        yield stored.data
+
+
+def _is_straight(target: Weight) -> bool:
+    """Whether canonical rows are the stored ones, in their order."""
+    return target.part is None and target.order is None and target.columns is None and not target.transposed
+
+
+def _ranges(weight: Weight) -> list[tuple[int, int]]:
+    total = weight.dims[0] if weight.dims else 1
+    step = max(1, WEIGHTS_AT_ONCE // max(1, weight.count // max(1, total)))
+    if weight.transposed or weight.dtype not in FLOATS and replace(weight, values_edits=()).raw(0, 1) is None:
+        step = max(1, total)  # each range would read and decode the whole
+    return [(start, min(start + step, total)) for start in range(0, total, step)]
+
+
+def _encoded_rows(piece: Piece, dtype: str, start: int, stop: int) -> NDArray[np.uint8]:
+    """Canonical rows start … stop as they are to be stored, uint8 [rows, bytes a row]."""
+    source, target = piece.source, piece.target
+    if source.values_edits == target.values_edits:
+        source = replace(source, values_edits=())
+        if source.dtype == dtype:
+            raw = source.raw(start, stop)
+            if raw is not None:
+                return raw
+        return encoded(source.values(start, stop), dtype)
+    values = source.values(start, stop)
+    for edit in target.values_edits:
+        values = edit.stored(values)  # type: ignore[attr-defined]
+    return encoded(values, dtype)
+
+
+def encoded(values: Tensor, dtype: str) -> NDArray[np.uint8]:
+    """Values [R, C] as bytes [R, bytes a row] of a dtype.
+
+    Raises:
+        UnsupportedError: nothing encodes that dtype.
+    """
+    rows = values.shape[0] if values.dim() else 1
+    if dtype in blocks.TORCH_FLOATS:
+        stored = values.to(blocks.TORCH_FLOATS[dtype]).contiguous()
+        data: NDArray[np.uint8] = stored.reshape(rows, -1).view(torch.uint8).numpy()
+        return data
+    try:
+        packed = gguf.quantize(values.contiguous().numpy(), gguf.GGMLQuantizationType[dtype])
+    except (KeyError, NotImplementedError) as error:
+        raise UnsupportedError(f"nothing here encodes {dtype}", remedy="ask for F32, F16, BF16 or Q8_0") from error
+    return np.ascontiguousarray(packed).view(np.uint8).reshape(rows, -1)

@@ -1,0 +1,394 @@
+"""The keys in which a GGUF file states a model's settings: canonical ones as they are, others that stand for them.
+
+A draft with the keys is read by the architecture's own declarations, and what does not come out as it went in is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from rosetta.compare.settings import agree, plain
+from rosetta.config import Config, Value, read_config, rope_scaling_from_tensors
+from rosetta.containers.container import Setting, TensorEntry, TensorInput
+from rosetta.convert.draft import Draft
+from rosetta.errors import RosettaError
+from rosetta.model import Model
+from rosetta.ops.experts import LARGEST_GATING
+from rosetta.ops.latent import NOPE
+from rosetta.repair.rope_scaling import PARAMETERS, PREFIX
+from rosetta.rope_scaling import RopeScaling, scaling_from_gguf
+from rosetta.settings_reader import PerLayer
+
+# Keys that llama.cpp knows (llama-arch.cpp, LLM_KV_NAMES) and that are settings of ours, in its order.
+KEYS = (
+    "vocab_size", "context_length", "block_count", "embedding_length", "feed_forward_length",
+    "attention.head_count", "attention.head_count_kv", "attention.key_length", "attention.value_length",
+    "attention.layer_norm_epsilon", "attention.layer_norm_rms_epsilon", "attention.group_norm_epsilon",
+    "attention.q_lora_rank", "attention.kv_lora_rank", "attention.shared_kv_layers",
+    "attention.sliding_window", "attention.sliding_window_pattern", "attention.clamp_kqv",
+    "attention.max_alibi_bias", "attention.scale", "attention.output_scale", "attention.value_scale",
+    "attention.temperature_length", "attention.temperature_scale", "attention.recurrent_layers",
+    "rope.dimension_count", "rope.dimension_count_swa", "rope.dimension_sections", "rope.freq_base",
+    "rope.freq_base_swa", "expert_count", "expert_used_count", "expert_feed_forward_length",
+    "expert_shared_feed_forward_length", "expert_weights_scale", "expert_weights_norm", "expert_gating_func",
+    "expert_group_count", "expert_group_used_count", "expert_group_scale", "moe_every_n_layers",
+    "moe_latent_size", "logit_scale", "residual_scale", "embedding_scale", "attn_logit_softcapping",
+    "router_logit_softcapping", "final_logit_softcapping", "use_parallel_residual",
+    "embedding_length_per_layer_input", "activation_sparsity_scale", "altup.active_idx", "altup.num_inputs",
+    "swiglu_clamp_exp", "swiglu_clamp_shexp", "ssm.conv_kernel", "ssm.inner_size", "ssm.state_size",
+    "ssm.time_step_rank", "ssm.group_count", "ssm.dt_b_c_rms", "kda.head_dim", "shortconv.l_cache", "rope.scaling.finetuned",
+)  # fmt: skip
+# Stated without the architecture (conversion/, ApertusModel).
+BARE_KEYS = ("xielu.alpha_n", "xielu.alpha_p", "xielu.beta", "xielu.eps")
+# Left out where a reader comes to the same without them and the source does not state them itself.
+DERIVABLE = (
+    "embedding_scale", "residual_scale", "logit_scale", "rope.freq_base_swa", "attention.max_alibi_bias",
+)  # fmt: skip
+# Left out where a reader comes to the same without them, whoever states them: llama.cpp has them fixed where it does not
+# read them, and a list of layers where it reads a number stops it.
+REDUNDANT = (
+    "attention.scale", "attention.temperature_length", "attention.temperature_scale",
+    "attention.sliding_window_pattern", "attention.recurrent_layers",
+)  # fmt: skip
+# Stated even where they say 0 or false: some loaders insist on them (src/models/*.cpp).
+NEUTRAL_TOO = ("use_parallel_residual", "rope.scaling.finetuned", "altup.active_idx")
+
+
+# What llama.cpp's loaders ask for, and neither the forward pass nor a folder's config says (src/models/*.cpp).
+ASKED_FOR: Mapping[str, Mapping[str, Callable[[Config], Any]]] = {
+    "mamba": {"attention.head_count": lambda c: 0, "feed_forward_length": lambda c: 0},
+    "mamba2": {"attention.head_count": lambda c: 0, "feed_forward_length": lambda c: 0},
+    **dict.fromkeys(
+        ("nemotron_h", "nemotron_h_moe"),
+        {
+            "attention.layer_norm_epsilon": lambda c: c["attention.layer_norm_rms_epsilon"].value,
+            "rope.dimension_count": lambda c: c["embedding_length"].value // _listed(c, "attention.head_count")[0],
+            "rope.scaling.finetuned": lambda c: False,
+        },
+    ),
+    "ernie4_5-moe": {"interleave_moe_layer_step": lambda c: 1},
+    "llama4": {"interleave_moe_layer_step": lambda c: _step(c)},
+    "bailingmoe": {"leading_dense_block_count": lambda c: 0},
+    "laguna": {"attention.head_count": lambda c: _listed(c, "attention.head_count")},
+    "gemma3n": {"feed_forward_length": lambda c: _listed(c, "feed_forward_length")},
+}
+# Settings that say nothing of the forward pass, or that a GGUF implies by its architecture and tensors.
+IMPLIED = frozenset(
+    {"architecture", "norm_type", "activation", "tied_embeddings", "rope.type", "bos_token_id", "eos_token_id"}
+)
+
+
+@dataclass
+class Stated:
+    """How a GGUF file states the settings.
+
+    Args:
+        keys: in full, in order.
+        factors: tensors that hold rope scaling.
+        unsaid: canonical settings that a reader of the file will not find as they are: what it will have instead.
+    """
+
+    keys: dict[str, Any]
+    factors: list[TensorInput] = field(default_factory=list)
+    unsaid: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+
+
+class Asking(dict[str, Setting]):
+    """Settings that remember which of them were asked for."""
+
+    def __init__(self, settings: Mapping[str, Setting]) -> None:
+        super().__init__(settings)
+        self.asked: set[str] = set()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """See `dict.get`."""
+        self.asked.add(key)
+        return super().get(key, default)
+
+
+def gguf_settings(model: Model, tensors: Mapping[str, TensorEntry]) -> Stated:
+    """State a model's settings.
+
+    Args:
+        model: from any container.
+        tensors: those of the file to be written, by name.
+    """
+    wanted = _wanted(model)
+    stated = {key: _plain(wanted[key].value) for key in KEYS if _is_stated(key, wanted.get(key))}
+    reader, asked_for = _Reader(model, tensors), ASKED_FOR.get(model.architecture.gguf, {})
+    _take_latent(wanted, stated, reader)
+    _take_sizes_by_kind(wanted, stated, reader)
+    stated |= {key: _listed(wanted, key) for key in BARE_KEYS if key in wanted}
+    for key, value in asked_for.items():
+        stated[key] = value(wanted)
+    _take_derived(wanted, stated, reader)
+    factors = _take_scaling(model, wanted, stated, reader)
+    _put_right(wanted, stated, reader, factors)
+    for key in list(stated):
+        neutral = key not in NEUTRAL_TOO and _is_neutral(stated[key]) and key not in asked_for
+        derived = key in DERIVABLE and wanted[key].defaulted
+        if neutral or derived or key in REDUNDANT:
+            _leave_out(key, wanted, stated, reader, factors)
+    reader.read(stated, factors)  # or say what it is that cannot be read
+    prefix = f"{model.architecture.gguf}."
+    keys = {key if key in BARE_KEYS else prefix + key: value for key, value in stated.items()}
+    return Stated(keys, factors, reader.differing(wanted, stated, factors))
+
+
+class _Reader:
+    """Reads drafts of the file to be written."""
+
+    def __init__(self, model: Model, tensors: Mapping[str, TensorEntry]) -> None:
+        self.model, self.tensors = model, tensors
+        self.shapes = {name: entry.dims for name, entry in tensors.items()}
+        self.asked: set[str] = set()
+
+    def read(self, stated: Mapping[str, Any], factors: list[TensorInput]) -> Config:
+        """What a reader makes of the keys."""
+        prefix = f"{self.model.architecture.gguf}."
+        settings = Asking({key: Setting(value, prefix + key) for key, value in stated.items()})
+        held = {**self.tensors, **{f.name: TensorEntry(f.name, f.dtype, f.dims, f.data.nbytes) for f in factors}}
+        metadata = {key if key in BARE_KEYS else prefix + key: value for key, value in stated.items()}
+        draft = Draft(self.model.container.path, "gguf", metadata, settings, held, self.model.architecture.gguf)
+        self.asked = settings.asked
+        config, _ = read_config(draft, self.model.architecture, self.shapes, {})
+        if self.model.architecture.rope is not None:
+            pairs = config["rope.dimension_count"].value // 2
+            values = {f.name: f.data.view(np.float32).tolist() for f in factors if f.dims[0] == pairs}
+            found = rope_scaling_from_tensors(values, settings, pairs, config["context_length"].value)
+            if found is not None:
+                config["rope.scaling"] = Value(found, next(iter(values)))
+        return config
+
+    def differing(
+        self, wanted: Config, stated: Mapping[str, Any], factors: list[TensorInput]
+    ) -> dict[str, tuple[Any, Any]]:
+        """Settings that do not come out as they went in: what is wanted, and what is read."""
+        try:
+            config = self.read(stated, factors)
+        except RosettaError:
+            return {key: (value.value, None) for key, value in wanted.items() if key not in IMPLIED}
+        return {
+            key: (value.value, config[key].value if key in config else None)
+            for key, value in wanted.items()
+            if key not in IMPLIED and not (key in config and agree(key, config[key].value, value.value))
+            and not (key not in config and not value.value)
+        }  # fmt: skip
+
+
+def _wanted(model: Model) -> Config:
+    return {key: value for key, value in model.config.items() if key not in IMPLIED}
+
+
+def _is_stated(key: str, found: Value | None) -> bool:
+    if found is None or found.value is None or isinstance(found.value, RopeScaling):
+        return False
+    return key != "expert_gating_func" or found.value <= LARGEST_GATING  # beyond it are ours
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _listed(config: Config, key: str) -> list[Any]:
+    value = config[key].value
+    return list(value) if isinstance(value, PerLayer) else [value] * config["block_count"].value
+
+
+def _take_latent(wanted: Config, stated: dict[str, Any], reader: _Reader) -> None:
+    """Latent attention: GGUF counts heads as those of the latent, of which there is one, and calls each head's own
+    sizes so (conversion/deepseek.py)."""
+    if NOPE not in wanted:
+        return
+    _read_quietly(reader, stated)
+    if "attention.key_length_mla" not in reader.asked or reader.model.architecture.gguf in WITHOUT_ABSORPTION:
+        return
+    latent, rotated = stated["attention.kv_lora_rank"], stated["rope.dimension_count"]
+    for name in ("key_length", "value_length"):
+        stated[f"attention.{name}_mla"] = stated[f"attention.{name}"]
+    stated["attention.key_length"], stated["attention.value_length"] = latent + rotated, latent
+    heads = wanted["attention.head_count_kv"].value
+    kept = [1 if count else 0 for count in heads] if isinstance(heads, PerLayer) else 1
+    stated["attention.head_count_kv"] = kept
+
+
+WITHOUT_ABSORPTION = ("minicpm3", "plm")
+
+
+def _take_sizes_by_kind(wanted: Config, stated: dict[str, Any], reader: _Reader) -> None:
+    """Sizes of heads that differ between layers with a window and those that see all: a key for each kind."""
+    sizes = ("attention.key_length", "attention.value_length")
+    _read_quietly(reader, {**stated, **{key: 2 for key in sizes if key in stated}})
+    pattern = wanted.get("attention.sliding_window_pattern")
+    slides = _listed(wanted, "attention.sliding_window_pattern") if pattern is not None else []
+    for key in ("attention.key_length", "attention.value_length"):
+        if f"{key}_swa" not in reader.asked or key not in wanted:
+            continue
+        sizes = _listed(wanted, key)
+        whole = [size for size, slid in zip(sizes, slides, strict=False) if not slid]
+        part = [size for size, slid in zip(sizes, slides, strict=False) if slid]
+        stated[key] = (whole or sizes)[0]
+        stated[f"{key}_swa"] = (part or sizes)[0]
+
+
+def _take_derived(wanted: Config, stated: dict[str, Any], reader: _Reader) -> None:
+    """Keys that the architecture asks of a GGUF for settings that are ours by another name."""
+    shared = "expert_shared_feed_forward_length"
+    _read_quietly(reader, {key: value for key, value in stated.items() if key != shared})
+    asked = set(reader.asked)
+    _read_quietly(reader, stated)
+    for key, derive in DERIVED.items():
+        if key in asked | reader.asked and key not in stated:
+            value = derive(wanted)
+            if value is not None:
+                stated[key] = value
+
+
+def _read_quietly(reader: _Reader, stated: Mapping[str, Any]) -> None:
+    """Find out what is asked for, of keys that may not be complete."""
+    try:
+        reader.read(stated, [])
+    except RosettaError:
+        return
+
+
+def _is_neutral(value: Any) -> bool:
+    """Whether a value says that there is none of something."""
+    return not any(value) if isinstance(value, list) else not value
+
+
+def _leave_out(
+    key: str, wanted: Config, stated: dict[str, Any], reader: _Reader, factors: list[TensorInput]
+) -> None:
+    """Drop a key where a reader comes to no other settings without it."""
+    without = {name: value for name, value in stated.items() if name != key}
+    before = reader.differing(wanted, stated, factors)
+    if reader.differing(wanted, without, factors).keys() <= before.keys():
+        del stated[key]
+
+
+def _put_right(
+    wanted: Config, stated: dict[str, Any], reader: _Reader, factors: list[TensorInput]
+) -> None:
+    """Numbers that a reader halves or the like are stated so that it comes to the right one."""
+    for key, (value, read) in reader.differing(wanted, stated, factors).items():
+        numbers = isinstance(value, int | float) and isinstance(read, int | float)
+        if key not in stated or not numbers or not read or isinstance(value, bool):
+            continue
+        other = value * value / read
+        tried = {**stated, key: int(other) if isinstance(value, int) and other == int(other) else other}
+        if key not in reader.differing(wanted, tried, factors):
+            stated[key] = tried[key]
+
+
+def _leading(config: Config) -> int | None:
+    found = config.get("expert_layers")
+    if found is None:
+        return None
+    sparse = _listed(config, "expert_layers")
+    return sparse.index(True) if True in sparse else len(sparse)
+
+
+def _shared(config: Config) -> int | None:
+    """How many experts of the others' width the shared one is."""
+    shared, each = (config.get(f"expert_{part}feed_forward_length") for part in ("shared_", ""))
+    if shared is None or each is None:
+        return None
+    width = max(each.value) if isinstance(each.value, PerLayer) else each.value
+    total = max(shared.value) if isinstance(shared.value, PerLayer) else shared.value
+    return int(total // width) if width and total % width == 0 else None
+
+
+def _step(config: Config) -> int | None:
+    """Every how many layers one has experts."""
+    if "expert_layers" not in config:
+        return None
+    sparse = _listed(config, "expert_layers")
+    steps = range(1, len(sparse) + 1)
+    return next((s for s in steps if all((n + 1) % s == 0 for n, on in enumerate(sparse) if on)
+                 and all(sparse[n] for n in range(len(sparse)) if (n + 1) % s == 0)), None)  # fmt: skip
+
+
+def _interval(config: Config) -> int | None:
+    """Every how many layers one has attention."""
+    recurrent = _listed(config, "attention.recurrent_layers")
+    every = range(1, len(recurrent) + 2)
+    return next((e for e in every if all(on == ((n + 1) % e != 0) for n, on in enumerate(recurrent))), None)
+
+
+DERIVED: Mapping[str, Callable[[Config], Any]] = {
+    "leading_dense_block_count": _leading,
+    "expert_shared_count": _shared,
+    "interleave_moe_layer_step": _step,
+    "full_attention_interval": _interval,
+}
+
+
+def _take_scaling(
+    model: Model, wanted: Config, stated: dict[str, Any], reader: _Reader
+) -> list[TensorInput]:
+    """State rope scaling: as the rule that the source names where GGUF has it, else as a tensor of divisors; returns
+    such tensors."""
+    found = wanted.get("rope.scaling")
+    if found is None or not isinstance(found.value, RopeScaling):
+        return []
+    without = {key: value for key, value in stated.items() if key != "attention.scale"}
+    nearest: tuple[int, dict[str, Any], list[TensorInput]] | None = None
+    for keys, factors in _scaling_forms(model, found.value):
+        missed = len(reader.differing(wanted, {**without, **keys}, factors))
+        if nearest is None or missed < nearest[0]:
+            nearest = missed, keys, factors
+    if nearest is None:
+        return []
+    stated |= nearest[1]
+    return nearest[2]
+
+
+def _scaling_forms(model: Model, scaling: RopeScaling) -> Iterator[tuple[dict[str, Any], list[TensorInput]]]:
+    """Keys and tensors that may say it; of those that say it equally well the first is taken."""
+    if scaling.long:
+        keys = {PREFIX + "original_context_length": scaling.beyond, PREFIX + "attn_factor": scaling.magnitude}
+        parts = {"rope_factors_long.weight": scaling.long, "rope_factors_short.weight": scaling.factors}
+        yield keys, [_factors(name, values) for name, values in parts.items()]
+        return
+    own = {key: found.value for key, found in model.container.settings.items() if key.startswith(PREFIX)}
+    if own:
+        yield own, []
+    stated = model.container.settings.get("rope.scaling")
+    table = dict(stated.value) if stated is not None and isinstance(stated.value, Mapping) else {}
+    table.setdefault("rope_type", table.get("type"))
+    if table["rope_type"] in ("linear", "yarn") and table.get("factor") is not None:
+        rule = {key: table[name] for key, name in PARAMETERS.items() if table.get(name) is not None}
+        every = table.get("mscale_all_dim") or table.get("mscale")
+        multipliers = [0.1 * every, every] if isinstance(every, int | float) and every else []
+        for more in (*multipliers, None):
+            for factor in (None, *_own_magnitude(model, scaling, rule)):
+                said = {PREFIX + "yarn_log_multiplier": more, PREFIX + "attn_factor": factor}
+                yield {**rule, **{key: value for key, value in said.items() if value is not None}}, []
+    if len(set(scaling.factors)) == 1 and scaling.magnitude == 1 and not scaling.beyond:
+        yield {PREFIX + "type": "linear", PREFIX + "factor": plain(scaling.factors[0])}, []
+    if scaling.magnitude == 1 and not scaling.beyond:
+        yield {}, [_factors("rope_freqs.weight", scaling.factors)]
+
+
+def _own_magnitude(model: Model, scaling: RopeScaling, rule: Mapping[str, Any]) -> list[float]:
+    """What a reader multiplies the rule's own magnitude with, where the source states another one."""
+    try:
+        read = scaling_from_gguf(rule, len(scaling.factors), model["rope.freq_base"], model["context_length"])
+    except (KeyError, ValueError, ZeroDivisionError):
+        return []
+    return [] if read is None or read.magnitude == scaling.magnitude else [scaling.magnitude / read.magnitude]
+
+
+def _factors(name: str, values: tuple[float, ...]) -> TensorInput:
+    return TensorInput(name, "F32", (len(values),), np.array(values, np.float32).view(np.uint8))
+
+
+def unsaid_words(unsaid: Mapping[str, tuple[Any, Any]]) -> Iterator[str]:
+    """What a GGUF file does not hold, one sentence each."""
+    for key, (value, read) in unsaid.items():
+        yield f"{key} is {value}, for which the file has no place: its reader will take {read}"

@@ -1,0 +1,133 @@
+"""What a conversion is asked to do, and which dtype each tensor of the new file gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from rosetta.containers.container import TensorEntry
+from rosetta.containers.spool import Progress, TensorSource
+from rosetta.convert.encoding import encodable, keeps_bytes, tensor_source
+from rosetta.convert.gguf_tensors import always_float32
+from rosetta.convert.placing import Piece, Placed
+from rosetta.dtypes import DTYPES, whole_rows
+from rosetta.errors import UsageError
+from rosetta.model import Model
+from rosetta.weight import Weight
+
+Kind = Literal["apr", "gguf", "huggingface"]
+Refuses = Callable[[TensorEntry], Exception | None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be written.
+
+    Args:
+        model: the source.
+        target: the file or folder.
+        dtype: what matrices are to be encoded as; None: they stay as they are.
+        split_bytes: most bytes of tensor data in one file; 0 for one file.
+        progress: hears how far the writing has come.
+    """
+
+    model: Model
+    target: Path
+    dtype: str | None
+    split_bytes: int
+    progress: Progress
+
+
+@dataclass
+class Done:
+    """What was written.
+
+    Args:
+        files: all of them, under their names.
+        copied, moved, encoded: how many tensors are the source's bytes as they lay; the same bytes in another order;
+            decoded and encoded anew.
+        notes: what is to be known, one sentence each.
+        lost: what the file has no place for, one sentence each.
+    """
+
+    files: tuple[Path, ...] = ()
+    copied: int = 0
+    moved: int = 0
+    encoded: int = 0
+    notes: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+
+
+def check_dtype(dtype: str | None) -> None:
+    """Refuse a dtype that nothing encodes.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if dtype is not None and (dtype not in DTYPES or not encodable(dtype)):
+        able = [name for name in DTYPES if encodable(name)]
+        raise UsageError(f"nothing here encodes {dtype!r:.40}", remedy=f"--dtype takes {', '.join(able)}")
+
+
+def as_stored(model: Model) -> list[Placed]:
+    """All tensors of a source whose names the new file keeps, each as it is."""
+    placed = []
+    for name, entry in model.container.tensors.items():
+        weight = Weight(name, model.container, entry, entry.dtype, entry.dims)
+        placed.append(Placed(name, name, entry.dims, (Piece(weight, weight),)))
+    return placed
+
+
+def with_dtypes(
+    request: Request, placed: list[Placed], canonical: dict[str, str], refuses: Refuses, done: Done
+) -> list[TensorSource]:
+    """The tensors to be written, each with a dtype that the file holds.
+
+    Args:
+        request: what is asked for.
+        placed: the tensors.
+        canonical: the canonical name of each.
+        refuses: why the file does not hold a tensor; None where it does.
+        done: where it is noted what becomes of them.
+    """
+    sources, unfit, widened = [], [], []
+    for tensor in placed:
+        stored = {piece.source.dtype for piece in tensor.pieces}
+        kept = stored.copy().pop() if len(stored) == 1 and keeps_bytes(tensor) else None
+        flat = always_float32(canonical.get(tensor.name, tensor.name), tensor.dims)
+        asked = None if flat else request.dtype
+        dtype = asked or kept or "F32"
+        if asked and not whole_rows(asked, tensor.dims):
+            dtype = "F16"  # as llama.cpp's converter falls back
+            unfit.append(tensor.name)
+        named_alike = tensor.name == tensor.pieces[0].source.entry.name
+        if flat and not (named_alike and kept):
+            dtype = "F32"
+        if refuses(_entry(tensor, dtype)) is not None:
+            widened.append(tensor.name)
+            dtype = "F32"
+        source = tensor_source(tensor, dtype)
+        if kept != dtype:
+            done.encoded += 1
+        elif source.chunks.__qualname__.startswith("copied"):
+            done.copied += 1
+        else:
+            done.moved += 1
+        sources.append(source)
+    if unfit:
+        done.notes.append(f"{_some(unfit)} as F16: rows are no whole blocks of {request.dtype}")
+    if widened:
+        done.notes.append(f"{_some(widened)} as F32: the file holds no such dtype, and nothing is rounded again")
+    return sources
+
+
+def _entry(tensor: Placed, dtype: str) -> TensorEntry:
+    from rosetta.dtypes import flat_bytes
+
+    return TensorEntry(tensor.name, dtype, tensor.dims, flat_bytes(dtype, tensor.dims))
+
+
+def _some(names: list[str]) -> str:
+    return f"{len(names)} tensors ({names[0]}{', …' if len(names) > 1 else ''})" if len(names) > 1 else names[0]

@@ -1,0 +1,200 @@
+"""A model's tokenizer under GGUF's keys: tokens padded to the rows of the embedding, the pre-tokenizer by its cuts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from rosetta.containers.container import Container
+from rosetta.errors import DamagedFileError
+from rosetta.model import Model
+from rosetta.tokenizer import Tokenizer, load_tokenizer
+from rosetta.tokenizer.chat_template import GGUF_KEY, chat_template
+from rosetta.tokenizer.check_hashes import CHECK_TEXT, PRE_BY_HASH
+from rosetta.tokenizer.encoders import encoder_of
+from rosetta.tokenizer.folder_files import json_file
+from rosetta.tokenizer.pre_tokenizers import PRE_TOKENIZERS
+from rosetta.tokenizer.vocabulary import TokenType, Vocabulary
+
+PREFIX = "tokenizer.ggml."
+# Ours -> GGUF's keys of the tokens that have a role (gguf-py, Keys.Tokenizer).
+ROLES = {
+    "bos": "bos", "eos": "eos", "eot": "eot", "eom": "eom", "unknown": "unknown", "separator": "seperator",
+    "padding": "padding", "mask": "mask", "cls": "cls", "fim_pre": "fim_pre", "fim_suf": "fim_suf",
+    "fim_mid": "fim_mid", "fim_pad": "fim_pad", "fim_rep": "fim_rep", "fim_sep": "fim_sep",
+}  # fmt: skip
+OF_CONFIG = {"bos": "bos", "eos": "eos", "pad": "padding", "sep": "separator"}
+NO_SCORE = -10000.0  # of a row that no token has (conversion/base.py)
+# Tokens that look like control tokens though their tokenizer does not say so (conversion/base.py, facts of four models).
+LOOK_SPECIAL = ("<pad>", "<mask>", "<2mass>", "[@BOS@]")
+# Names of one behaviour: which is tried first where the cuts alone must tell.
+PREFERRED = ("gpt-2", "llama-bpe", "qwen2", "qwen35", "smollm", "gpt-4o", "tekken", "deepseek-v3", "deepseek-llm", "default")
+
+
+@dataclass
+class Written:
+    """A tokenizer in a file's own form.
+
+    Args:
+        keys: in full; none where the source has no tokenizer.
+        notes: what is to be known, one sentence each.
+        findings: what the file cannot say.
+    """
+
+    keys: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
+
+
+def gguf_vocabulary_keys(model: Model) -> Written:
+    """The tokenizer of a model as a GGUF file states it.
+
+    Args:
+        model: from any container.
+    """
+    container, rows = model.container, model["vocab_size"]
+    if container.kind == "gguf":
+        return Written({k: v for k, v in container.metadata.items() if k.startswith("tokenizer.")})
+    tokenizer = load_tokenizer(container)
+    if tokenizer is None:
+        return Written({PREFIX + "model": "none"}, ["the source has no tokenizer, and so has the file"])
+    written, facts = Written(), tokenizer.facts
+    kind = "llama" if facts.kind == "spm" or (facts.kind == "huggingface" and facts.spelling == "plain") else "gpt2"
+    if facts.kind == "unigram" or facts.model in ("Unigram", "WordPiece", "WordLevel"):
+        said = f"its tokenizer is a {facts.model}, which is not written: the file has none"
+        return Written({PREFIX + "model": "none"}, [], [said])
+    tokens, types = _padded(facts, rows)
+    keys: dict[str, Any] = {PREFIX + "model": kind, PREFIX + "pre": "default"}
+    if kind == "gpt2":
+        pre, reason = pre_tokenizer_of(tokenizer)
+        if pre is None:
+            written.findings.append(reason)
+        keys[PREFIX + "pre"] = pre or "default"
+    keys[PREFIX + "tokens"] = tokens
+    if kind == "llama":
+        keys[PREFIX + "scores"] = _scores(facts, types)
+    keys[PREFIX + "token_type"] = np.array(types, np.int32)
+    if kind == "gpt2":
+        keys[PREFIX + "merges"] = _merges(facts)
+    for role, id in _special_ids(container, facts).items():
+        if role in ROLES and 0 <= id < len(tokens):
+            keys[f"{PREFIX}{ROLES[role]}_token_id"] = id
+    keys[PREFIX + "add_bos_token"], keys[PREFIX + "add_eos_token"] = facts.add_bos, facts.add_eos
+    if kind == "llama":
+        keys[PREFIX + "add_space_prefix"] = _writes_space_before(tokenizer)
+    template = chat_template(container)
+    if template:
+        keys[GGUF_KEY] = template
+    if len(facts.tokens) < rows:
+        missing = rows - len(facts.tokens)
+        written.notes.append(f"{missing} rows of the embedding have no token and are called [PAD{len(facts.tokens)}]…")
+    written.keys = {key: value for key, value in keys.items() if not (isinstance(value, list) and not value)}
+    return written
+
+
+def pre_tokenizer_of(tokenizer: Tokenizer) -> tuple[str | None, str]:
+    """llama.cpp's name of the pre-tokenizer that a byte-level tokenizer cuts by, and how it was told.
+
+    By the hash of what llama.cpp's check text becomes, then by the expressions of its tokenizer.json, then by trying
+    which of llama.cpp's ways gives the same ids; None where none does.
+    """
+    facts = tokenizer.facts
+    if facts.declared_pre in PRE_TOKENIZERS:
+        return facts.declared_pre, "the source names it"
+    ids = tokenizer.encode(CHECK_TEXT)
+    name = PRE_BY_HASH.get(hashlib.sha256(str(ids).encode()).hexdigest())
+    if name in PRE_TOKENIZERS:
+        return name, "its check text has a known hash"
+    if facts.pre in PRE_TOKENIZERS:
+        return facts.pre, "it cuts by a known expression"
+    bare = tokenizer.encode(CHECK_TEXT, special=False)
+    tried: dict[Any, bool] = {}
+    for name in dict.fromkeys([*PREFERRED, *PRE_TOKENIZERS]):
+        way = PRE_TOKENIZERS[name]
+        if not way.byte_level:
+            continue
+        if way not in tried:
+            as_gguf = replace(facts, kind="bpe", spelling="bytes", pre=name, merges=_merges(facts))
+            tried[way] = encoder_of(as_gguf).ids(CHECK_TEXT, True) == bare
+        if tried[way]:
+            return name, "it cuts the check text alike"
+    return None, "its pre-tokenizer is none that llama.cpp has: the file says 'default', and prompts may be cut otherwise"
+
+
+def _merges(facts: Vocabulary) -> list[str]:
+    return list(facts.merges)
+
+
+def _padded(facts: Vocabulary, rows: int) -> tuple[list[str], list[int]]:
+    """Tokens and their types, as many as the embedding has rows, each another: what no token has is padding.
+
+    Raises:
+        DamagedFileError: there are more tokens than rows.
+    """
+    if len(facts.tokens) > rows:
+        over = [id for id in range(rows, len(facts.tokens)) if facts.types[id] != TokenType.UNUSED]
+        if over:
+            raise DamagedFileError(
+                f"the tokenizer has {len(facts.tokens):,} tokens, the embedding {rows:,} rows",
+                remedy="save the model with an embedding of as many rows as there are tokens",
+            )
+    tokens: list[str] = []
+    types: list[int] = []
+    seen: set[str] = set()
+    for id in range(rows):
+        token = facts.tokens[id] if id < len(facts.tokens) else ""
+        kind = int(facts.types[id]) if id < len(facts.types) else int(TokenType.UNUSED)
+        if not token or token in seen:
+            token, kind = f"[PAD{id}]", int(TokenType.UNUSED)
+        elif kind == TokenType.USER_DEFINED:
+            if _looks_special(token):
+                kind = int(TokenType.CONTROL)
+            else:
+                token = token.replace("▁", " ")
+        seen.add(token)
+        tokens.append(token)
+        types.append(kind)
+    return tokens, types
+
+
+def _looks_special(token: str) -> bool:
+    framed = (("<|", "|>"), ("<｜", "｜>"), ("<unused", ">"))
+    return token in LOOK_SPECIAL or any(token.startswith(a) and token.endswith(b) for a, b in framed)
+
+
+def _scores(facts: Vocabulary, types: list[int]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Scores by which pairs are merged: the source's, or as the ids fall, best first (gguf-py, LlamaHfVocab)."""
+    count = len(types)
+    scores = -np.arange(count, dtype=np.float32)
+    if len(facts.scores) and bool(np.any(facts.scores)):
+        scores[: len(facts.scores)] = facts.scores[:count]
+    scores[np.array(types) == TokenType.UNUSED] = NO_SCORE
+    return scores
+
+
+def _special_ids(container: Container, facts: Vocabulary) -> dict[str, int]:
+    """The tokenizer's own, then what config.json says."""
+    found = dict(facts.special_ids)
+    if container.kind == "huggingface":
+        config = json_file(container.path / "config.json")
+        nested = config.get("text_config")
+        for key, role in OF_CONFIG.items():
+            for table in (config, nested if isinstance(nested, Mapping) else {}):
+                value = table.get(f"{key}_token_id")
+                if role not in found and type(value) is int:
+                    found[role] = value
+    return found
+
+
+def _writes_space_before(tokenizer: Tokenizer) -> bool:
+    """Whether a text is read as if a space stood before it."""
+    if tokenizer.facts.kind == "spm":
+        return tokenizer.facts.add_space_prefix
+    ids = tokenizer.encode("a", special=False)
+    return bool(ids) and tokenizer.facts.tokens[ids[0]].startswith("▁")
+
+
