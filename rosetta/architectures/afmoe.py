@@ -71,9 +71,13 @@ AFMOE = Architecture(
     settings=settings,
     names={
         "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
-        "model.layers.{bid}.pre_mlp_layernorm": "blk.{bid}.ffn_norm",
         "model.layers.{bid}.post_mlp_layernorm": "blk.{bid}.post_ffw_norm",
+        "model.layers.{bid}.pre_mlp_layernorm": "blk.{bid}.ffn_norm",
         "model.layers.{bid}.self_attn.gate_proj": "blk.{bid}.attn_gate",
+        "model.layers.{bid}.mlp.router.gate": "blk.{bid}.ffn_gate_inp",
+        "model.layers.{bid}.mlp.shared_experts.down_proj": "blk.{bid}.ffn_down_shexp",
+        "model.layers.{bid}.mlp.shared_experts.gate_proj": "blk.{bid}.ffn_gate_shexp",
+        "model.layers.{bid}.mlp.shared_experts.up_proj": "blk.{bid}.ffn_up_shexp",
     },
     before=lambda a, c: embedding(Scale("embedding_scale")),
     layer=layer,
@@ -87,5 +91,8 @@ AFMOE = Architecture(
         "attention.sliding_window": 1024,
         "vocab_size": 200192,
         "tied_embeddings": False,
+    },
+    parameters={
+        "model.layers.{bid}.mlp.expert_bias": "blk.{bid}.exp_probs_b",
     },
 )

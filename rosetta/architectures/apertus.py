@@ -76,7 +76,6 @@ APERTUS = Architecture(
     names={
         "model.layers.{bid}.attention_layernorm": "blk.{bid}.attn_norm",
         "model.layers.{bid}.feedforward_layernorm": "blk.{bid}.ffn_norm",
-        **{f"model.layers.{{bid}}.mlp.act_fn.{key.partition('.')[2]}": f"blk.{{bid}}.{key}" for key in KEYS},
     },
     huggingface={  # transformers, ApertusConfig
         "block_count": 32,
@@ -87,5 +86,11 @@ APERTUS = Architecture(
         "attention.head_count_kv": 32,
         "vocab_size": 131072,
         "tied_embeddings": False,
+    },
+    parameters={
+        "model.layers.{bid}.mlp.act_fn.alpha_n": "blk.{bid}.xielu.alpha_n",
+        "model.layers.{bid}.mlp.act_fn.alpha_p": "blk.{bid}.xielu.alpha_p",
+        "model.layers.{bid}.mlp.act_fn.beta": "blk.{bid}.xielu.beta",
+        "model.layers.{bid}.mlp.act_fn.eps": "blk.{bid}.xielu.eps",
     },
 )

@@ -71,8 +71,12 @@ class Architecture:
             (under its own where GGUF has none).
         settings: reads the settings that not every architecture has, with the `SettingsReader` that it is given.
         readings: how stored tensors are read, see `readings.Readings`.
-        names: Hugging Face name of a tensor, less `.weight`, with `{bid}` for the layer -> canonical one, where
-            gguf-py's tables say otherwise or nothing.
+        names: Hugging Face name of a module, with `{bid}` for the layer and `{eid}` for an expert -> canonical stem of
+            its weight and bias. Where gguf-py's tables say otherwise or nothing it is read so; where several names
+            mean one tensor, folders are written with the first of these, with llama's where there is none.
+        parameters: the same of tensors that are no module's weight or bias, by their whole names.
+        model_type: what config.json calls it; empty where that is its name.
+        spellings: keys of config.json that its class has of its own -> by canonical keys; elsewhere the usual ones.
         variant: a container's metadata -> the architecture that it really holds, where several go by one name.
         before, layer, after: the stages before the layers with the settings outside them, of layer n with its
             settings, after so many layers.
@@ -99,6 +103,9 @@ class Architecture:
     settings: Callable[[Any], None] = lambda read: None
     readings: Readings = standard_readings
     names: Mapping[str, str] = field(default_factory=dict, hash=False)
+    parameters: Mapping[str, str] = field(default_factory=dict, hash=False)
+    model_type: str = ""
+    spellings: Mapping[str, str] = field(default_factory=dict, hash=False)
     variant: Callable[[Mapping[str, Any]], Architecture | None] = lambda metadata: None
     before: Callable[[Architecture, Settings], list[Stage]] = lambda a, c: embedding(
         positions=a.learned_positions

@@ -44,7 +44,9 @@ BAICHUAN = Architecture(
     rope=INTERLEAVED,
     settings=settings,
     layer=layer,
-    names={"model.layers.{bid}.self_attn.W_pack": "blk.{bid}.attn_qkv"},
+    names={
+        "model.layers.{bid}.self_attn.W_pack": "blk.{bid}.attn_qkv",
+    },
     huggingface={  # configuration_baichuan.py of baichuan-inc/Baichuan2-7B-Base
         "block_count": 32,
         "context_length": 4096,

@@ -60,7 +60,14 @@ BAILINGMOE = Architecture(
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope=INTERLEAVED,
     settings=settings,
-    names={"model.layers.{bid}.attention.query_key_value": "blk.{bid}.attn_qkv"},
+    names={
+        "model.layers.{bid}.attention.dense": "blk.{bid}.attn_output",
+        "model.layers.{bid}.attention.query_key_value": "blk.{bid}.attn_qkv",
+        "model.layers.{bid}.mlp.shared_experts.down_proj": "blk.{bid}.ffn_down_shexp",
+        "model.layers.{bid}.mlp.shared_experts.gate_proj": "blk.{bid}.ffn_gate_shexp",
+        "model.layers.{bid}.mlp.shared_experts.up_proj": "blk.{bid}.ffn_up_shexp",
+        "model.word_embeddings": "token_embd",
+    },
     layer=mixture_layer,
     huggingface={  # the published configuration_bailing_moe.py; transformers has none
         "block_count": 28,
@@ -82,4 +89,17 @@ BAILINGMOE2 = Architecture(
     settings=v2_settings,
     layer=mixture_layer,
     huggingface=BAILINGMOE.huggingface,
+    parameters={
+        "model.layers.{bid}.mlp.gate.expert_bias": "blk.{bid}.exp_probs_b",
+    },
+    names={
+        "model.layers.{bid}.attention.dense": "blk.{bid}.attn_output",
+        "model.layers.{bid}.attention.key_layernorm": "blk.{bid}.attn_k_norm",
+        "model.layers.{bid}.attention.query_key_value": "blk.{bid}.attn_qkv",
+        "model.layers.{bid}.attention.query_layernorm": "blk.{bid}.attn_q_norm",
+        "model.layers.{bid}.mlp.shared_experts.down_proj": "blk.{bid}.ffn_down_shexp",
+        "model.layers.{bid}.mlp.shared_experts.gate_proj": "blk.{bid}.ffn_gate_shexp",
+        "model.layers.{bid}.mlp.shared_experts.up_proj": "blk.{bid}.ffn_up_shexp",
+        "model.word_embeddings": "token_embd",
+    },
 )

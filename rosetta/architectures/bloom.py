@@ -57,4 +57,19 @@ BLOOM = Architecture(
         "tied_embeddings": True,
         "context_length": 2048,
     },
+    names={
+        "transformer.h.{bid}.input_layernorm": "blk.{bid}.attn_norm",
+        "transformer.h.{bid}.mlp.dense_4h_to_h": "blk.{bid}.ffn_down",
+        "transformer.h.{bid}.mlp.dense_h_to_4h": "blk.{bid}.ffn_up",
+        "transformer.h.{bid}.post_attention_layernorm": "blk.{bid}.ffn_norm",
+        "transformer.h.{bid}.self_attention.dense": "blk.{bid}.attn_output",
+        "transformer.h.{bid}.self_attention.query_key_value": "blk.{bid}.attn_qkv",
+        "transformer.ln_f": "output_norm",
+        "transformer.word_embeddings": "token_embd",
+        "transformer.word_embeddings_layernorm": "token_embd_norm",
+    },
+    spellings={
+        "block_count": "n_layer",
+        "attention.head_count": "n_head",
+    },
 )

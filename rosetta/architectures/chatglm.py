@@ -38,4 +38,19 @@ CHATGLM = Architecture(
         "vocab_size": 65024,
         "tied_embeddings": False,
     },
+    names={
+        "transformer.embedding.word_embeddings": "token_embd",
+        "transformer.encoder.final_layernorm": "output_norm",
+        "transformer.encoder.layers.{bid}.input_layernorm": "blk.{bid}.attn_norm",
+        "transformer.encoder.layers.{bid}.mlp.dense_4h_to_h": "blk.{bid}.ffn_down",
+        "transformer.encoder.layers.{bid}.mlp.dense_h_to_4h": "blk.{bid}.ffn_up",
+        "transformer.encoder.layers.{bid}.post_attention_layernorm": "blk.{bid}.ffn_norm",
+        "transformer.encoder.layers.{bid}.self_attention.dense": "blk.{bid}.attn_output",
+        "transformer.encoder.layers.{bid}.self_attention.query_key_value": "blk.{bid}.attn_qkv",
+        "transformer.output_layer": "output",
+    },
+    spellings={
+        "attention.key_length": "kv_channels",
+        "attention.value_length": "kv_channels",
+    },
 )

@@ -39,4 +39,17 @@ CODESHELL = Architecture(
         "vocab_size": 70144,
         "tied_embeddings": False,
     },
+    names={
+        "transformer.h.{bid}.attn.c_attn": "blk.{bid}.attn_qkv",
+        "transformer.h.{bid}.attn.c_proj": "blk.{bid}.attn_output",
+        "transformer.h.{bid}.ln_1": "blk.{bid}.attn_norm",
+        "transformer.h.{bid}.ln_2": "blk.{bid}.ffn_norm",
+        "transformer.h.{bid}.mlp.c_fc": "blk.{bid}.ffn_up",
+        "transformer.h.{bid}.mlp.c_proj": "blk.{bid}.ffn_down",
+        "transformer.ln_f": "output_norm",
+        "transformer.wte": "token_embd",
+    },
+    spellings={
+        "block_count": "n_layer",
+    },
 )

@@ -56,4 +56,8 @@ COHERE2 = Architecture(
         "vocab_size": 256000,
         "tied_embeddings": True,
     },
+    spellings={
+        "attention.layer_norm_epsilon": "layer_norm_eps",
+        "logit_scale": "logit_scale",
+    },
 )

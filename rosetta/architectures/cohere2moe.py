@@ -86,4 +86,14 @@ COHERE2MOE = Architecture(
         "vocab_size": 256000,
         "tied_embeddings": True,
     },
+    names={
+        "model.layers.{bid}.mlp.shared_experts.down_proj": "blk.{bid}.ffn_down_shexp",
+        "model.layers.{bid}.mlp.shared_experts.gate_proj": "blk.{bid}.ffn_gate_shexp",
+        "model.layers.{bid}.mlp.shared_experts.up_proj": "blk.{bid}.ffn_up_shexp",
+    },
+    model_type="cohere2_moe",
+    spellings={
+        "attention.layer_norm_epsilon": "layer_norm_eps",
+        "logit_scale": "logit_scale",
+    },
 )

@@ -53,4 +53,9 @@ COMMAND_R = Architecture(
         "vocab_size": 256000,
         "tied_embeddings": True,
     },
+    model_type="cohere",
+    spellings={
+        "attention.layer_norm_epsilon": "layer_norm_eps",
+        "logit_scale": "logit_scale",
+    },
 )

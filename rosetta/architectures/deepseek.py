@@ -38,4 +38,12 @@ DEEPSEEK = Architecture(
         "vocab_size": 102400,
         "tied_embeddings": False,
     },
+    names={
+        "model.layers.{bid}.mlp.shared_experts.down_proj": "blk.{bid}.ffn_down_shexp",
+        "model.layers.{bid}.mlp.shared_experts.gate_proj": "blk.{bid}.ffn_gate_shexp",
+        "model.layers.{bid}.mlp.shared_experts.up_proj": "blk.{bid}.ffn_up_shexp",
+    },
+    spellings={
+        "expert_count": "n_routed_experts",
+    },
 )

@@ -225,6 +225,22 @@ DEEPSEEK2 = Architecture(
         "vocab_size": 32000,
         "tied_embeddings": False,
     },
+    names={
+        "model.layers.{bid}.self_attn.kv_a_layernorm": "blk.{bid}.attn_kv_a_norm",
+        "model.layers.{bid}.self_attn.kv_a_proj_with_mqa": "blk.{bid}.attn_kv_a_mqa",
+        "model.layers.{bid}.self_attn.kv_b_proj": "blk.{bid}.attn_kv_b",
+        "model.layers.{bid}.self_attn.q_a_layernorm": "blk.{bid}.attn_q_a_norm",
+        "model.layers.{bid}.self_attn.q_a_proj": "blk.{bid}.attn_q_a",
+        "model.layers.{bid}.self_attn.q_b_proj": "blk.{bid}.attn_q_b",
+        "model.layers.{bid}.mlp.shared_experts.down_proj": "blk.{bid}.ffn_down_shexp",
+        "model.layers.{bid}.mlp.shared_experts.gate_proj": "blk.{bid}.ffn_gate_shexp",
+        "model.layers.{bid}.mlp.shared_experts.up_proj": "blk.{bid}.ffn_up_shexp",
+    },
+    model_type="deepseek_v2",
+    spellings={
+        "rope.dimension_count": "qk_rope_head_dim",
+        "expert_count": "n_routed_experts",
+    },
 )
 DEEPSEEK_V3 = replace(
     DEEPSEEK2,
@@ -241,6 +257,25 @@ DEEPSEEK_V3 = replace(
         "rope.dimension_count": 64,
         "vocab_size": 129280,
         "tied_embeddings": False,
+    },
+    parameters={
+        "model.layers.{bid}.mlp.gate.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
+    },
+    names={
+        "model.layers.{bid}.self_attn.kv_a_layernorm": "blk.{bid}.attn_kv_a_norm",
+        "model.layers.{bid}.self_attn.kv_a_proj_with_mqa": "blk.{bid}.attn_kv_a_mqa",
+        "model.layers.{bid}.self_attn.kv_b_proj": "blk.{bid}.attn_kv_b",
+        "model.layers.{bid}.self_attn.q_a_layernorm": "blk.{bid}.attn_q_a_norm",
+        "model.layers.{bid}.self_attn.q_a_proj": "blk.{bid}.attn_q_a",
+        "model.layers.{bid}.self_attn.q_b_proj": "blk.{bid}.attn_q_b",
+        "model.layers.{bid}.mlp.shared_experts.down_proj": "blk.{bid}.ffn_down_shexp",
+        "model.layers.{bid}.mlp.shared_experts.gate_proj": "blk.{bid}.ffn_gate_shexp",
+        "model.layers.{bid}.mlp.shared_experts.up_proj": "blk.{bid}.ffn_up_shexp",
+    },
+    model_type="",
+    spellings={
+        "rope.dimension_count": "qk_rope_head_dim",
+        "expert_count": "n_routed_experts",
     },
 )
 GLM4_MOE_LITE = replace(
@@ -260,6 +295,25 @@ GLM4_MOE_LITE = replace(
         "vocab_size": 154880,
         "tied_embeddings": False,
     },
+    parameters={
+        "model.layers.{bid}.mlp.gate.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
+    },
+    names={
+        "model.layers.{bid}.self_attn.kv_a_layernorm": "blk.{bid}.attn_kv_a_norm",
+        "model.layers.{bid}.self_attn.kv_a_proj_with_mqa": "blk.{bid}.attn_kv_a_mqa",
+        "model.layers.{bid}.self_attn.kv_b_proj": "blk.{bid}.attn_kv_b",
+        "model.layers.{bid}.self_attn.q_a_layernorm": "blk.{bid}.attn_q_a_norm",
+        "model.layers.{bid}.self_attn.q_a_proj": "blk.{bid}.attn_q_a",
+        "model.layers.{bid}.self_attn.q_b_proj": "blk.{bid}.attn_q_b",
+        "model.layers.{bid}.mlp.shared_experts.down_proj": "blk.{bid}.ffn_down_shexp",
+        "model.layers.{bid}.mlp.shared_experts.gate_proj": "blk.{bid}.ffn_gate_shexp",
+        "model.layers.{bid}.mlp.shared_experts.up_proj": "blk.{bid}.ffn_up_shexp",
+    },
+    model_type="",
+    spellings={
+        "rope.dimension_count": "qk_rope_head_dim",
+        "expert_count": "n_routed_experts",
+    },
 )
 MISTRAL4 = replace(
     DEEPSEEK2,
@@ -277,5 +331,25 @@ MISTRAL4 = replace(
         "rope.dimension_count": 64,
         "vocab_size": 131072,
         "tied_embeddings": False,
+    },
+    parameters={
+        "model.layers.{bid}.mlp.experts.down_proj": "blk.{bid}.ffn_down_exps",
+        "model.layers.{bid}.mlp.experts.gate_up_proj": "blk.{bid}.ffn_gate_up_exps",
+    },
+    names={
+        "model.layers.{bid}.self_attn.kv_a_layernorm": "blk.{bid}.attn_kv_a_norm",
+        "model.layers.{bid}.self_attn.kv_a_proj_with_mqa": "blk.{bid}.attn_kv_a_mqa",
+        "model.layers.{bid}.self_attn.kv_b_proj": "blk.{bid}.attn_kv_b",
+        "model.layers.{bid}.self_attn.q_a_layernorm": "blk.{bid}.attn_q_a_norm",
+        "model.layers.{bid}.self_attn.q_a_proj": "blk.{bid}.attn_q_a",
+        "model.layers.{bid}.self_attn.q_b_proj": "blk.{bid}.attn_q_b",
+        "model.layers.{bid}.mlp.shared_experts.down_proj": "blk.{bid}.ffn_down_shexp",
+        "model.layers.{bid}.mlp.shared_experts.gate_proj": "blk.{bid}.ffn_gate_shexp",
+        "model.layers.{bid}.mlp.shared_experts.up_proj": "blk.{bid}.ffn_up_shexp",
+    },
+    model_type="",
+    spellings={
+        "rope.dimension_count": "qk_rope_head_dim",
+        "expert_count": "n_routed_experts",
     },
 )

@@ -53,4 +53,13 @@ ERNIE4_5_MOE = Architecture(
         "vocab_size": 103424,
         "tied_embeddings": True,
     },
+    parameters={
+        "model.layers.{bid}.mlp.moe_statics.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
+    },
+    names={
+        "model.layers.{bid}.mlp.shared_experts.down_proj": "blk.{bid}.ffn_down_shexp",
+        "model.layers.{bid}.mlp.shared_experts.gate_proj": "blk.{bid}.ffn_gate_shexp",
+        "model.layers.{bid}.mlp.shared_experts.up_proj": "blk.{bid}.ffn_up_shexp",
+    },
+    model_type="ernie4_5_moe",
 )

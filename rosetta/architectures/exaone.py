@@ -18,4 +18,17 @@ EXAONE = Architecture(
         "vocab_size": 102400,
         "tied_embeddings": False,
     },
+    names={
+        "transformer.h.{bid}.attn.attention.k_proj": "blk.{bid}.attn_k",
+        "transformer.h.{bid}.attn.attention.out_proj": "blk.{bid}.attn_output",
+        "transformer.h.{bid}.attn.attention.q_proj": "blk.{bid}.attn_q",
+        "transformer.h.{bid}.attn.attention.v_proj": "blk.{bid}.attn_v",
+        "transformer.h.{bid}.ln_1": "blk.{bid}.attn_norm",
+        "transformer.h.{bid}.ln_2": "blk.{bid}.ffn_norm",
+        "transformer.h.{bid}.mlp.c_fc_0": "blk.{bid}.ffn_gate",
+        "transformer.h.{bid}.mlp.c_fc_1": "blk.{bid}.ffn_up",
+        "transformer.h.{bid}.mlp.c_proj": "blk.{bid}.ffn_down",
+        "transformer.ln_f": "output_norm",
+        "transformer.wte": "token_embd",
+    },
 )

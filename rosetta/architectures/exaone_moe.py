@@ -60,4 +60,13 @@ EXAONE_MOE = Architecture(
         "vocab_size": 102400,
         "tied_embeddings": False,
     },
+    parameters={
+        "model.layers.{bid}.mlp.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
+    },
+    names={
+        "model.layers.{bid}.mlp.shared_experts.down_proj": "blk.{bid}.ffn_down_shexp",
+        "model.layers.{bid}.mlp.shared_experts.gate_proj": "blk.{bid}.ffn_gate_shexp",
+        "model.layers.{bid}.mlp.shared_experts.up_proj": "blk.{bid}.ffn_up_shexp",
+    },
+    model_type="exaone_moe",
 )

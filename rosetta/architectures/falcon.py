@@ -62,6 +62,13 @@ FALCON = Architecture(
     names={
         "transformer.h.{bid}.ln_attn": "blk.{bid}.attn_norm_2",
         "transformer.h.{bid}.ln_mlp": "blk.{bid}.attn_norm",
+        "transformer.h.{bid}.mlp.dense_4h_to_h": "blk.{bid}.ffn_down",
+        "transformer.h.{bid}.mlp.dense_h_to_4h": "blk.{bid}.ffn_up",
+        "transformer.h.{bid}.self_attention.dense": "blk.{bid}.attn_output",
+        "transformer.h.{bid}.self_attention.query_key_value": "blk.{bid}.attn_qkv",
+        "transformer.ln_f": "output_norm",
+        "transformer.word_embeddings": "token_embd",
+        "transformer.h.{bid}.input_layernorm": "blk.{bid}.attn_norm",
     },
     huggingface={  # transformers, FalconConfig
         "block_count": 32,
@@ -71,5 +78,9 @@ FALCON = Architecture(
         "attention.head_count_kv": 71,
         "vocab_size": 65024,
         "tied_embeddings": True,
+    },
+    spellings={
+        "attention.head_count_kv": "num_kv_heads",
+        "feed_forward_length": "ffn_hidden_size",
     },
 )

@@ -166,7 +166,17 @@ FALCON_H1 = Architecture(
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     settings=settings,
     readings=readings,
-    names={"model.layers.{bid}.mamba.dt_bias": "blk.{bid}.ssm_dt.bias"},
+    names={
+        "model.final_layernorm": "output_norm",
+        "model.layers.{bid}.feed_forward.down_proj": "blk.{bid}.ffn_down",
+        "model.layers.{bid}.feed_forward.gate_proj": "blk.{bid}.ffn_gate",
+        "model.layers.{bid}.feed_forward.up_proj": "blk.{bid}.ffn_up",
+        "model.layers.{bid}.mamba.conv1d": "blk.{bid}.ssm_conv1d",
+        "model.layers.{bid}.mamba.in_proj": "blk.{bid}.ssm_in",
+        "model.layers.{bid}.mamba.out_proj": "blk.{bid}.ssm_out",
+        "model.layers.{bid}.pre_ff_layernorm": "blk.{bid}.ffn_norm",
+        "model.layers.{bid}.mamba.norm": "blk.{bid}.ssm_norm",
+    },
     layer=layer,
     huggingface={  # transformers, FalconH1Config
         "block_count": 32,
@@ -178,4 +188,10 @@ FALCON_H1 = Architecture(
         "vocab_size": 128000,
         "tied_embeddings": False,
     },
+    parameters={
+        "model.layers.{bid}.mamba.A_log": "blk.{bid}.ssm_a",
+        "model.layers.{bid}.mamba.D": "blk.{bid}.ssm_d",
+        "model.layers.{bid}.mamba.dt_bias": "blk.{bid}.ssm_dt.bias",
+    },
+    model_type="falcon_h1",
 )

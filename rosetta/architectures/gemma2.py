@@ -70,8 +70,8 @@ GEMMA2 = Architecture(
     readings=first_of(one_more_where(*NORMS), standard_readings),
     names={
         "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
-        "model.layers.{bid}.pre_feedforward_layernorm": "blk.{bid}.ffn_norm",
         "model.layers.{bid}.post_feedforward_layernorm": "blk.{bid}.post_ffw_norm",
+        "model.layers.{bid}.pre_feedforward_layernorm": "blk.{bid}.ffn_norm",
     },
     before=lambda a, c: embedding(Scale("embedding_scale")),
     layer=layer,
@@ -89,5 +89,8 @@ GEMMA2 = Architecture(
         "attention.sliding_window": 4096,
         "vocab_size": 256000,
         "tied_embeddings": True,
+    },
+    spellings={
+        "activation": "hidden_activation",
     },
 )

@@ -80,8 +80,8 @@ GEMMA3 = Architecture(
     readings=first_of(one_more_where(*NORMS), standard_readings),
     names={
         "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
-        "model.layers.{bid}.pre_feedforward_layernorm": "blk.{bid}.ffn_norm",
         "model.layers.{bid}.post_feedforward_layernorm": "blk.{bid}.post_ffw_norm",
+        "model.layers.{bid}.pre_feedforward_layernorm": "blk.{bid}.ffn_norm",
     },
     before=lambda a, c: embedding(Scale("embedding_scale")),
     layer=layer,
@@ -99,5 +99,9 @@ GEMMA3 = Architecture(
         "attention.sliding_window": 4096,
         "vocab_size": 262208,
         "tied_embeddings": True,
+    },
+    model_type="gemma3_text",
+    spellings={
+        "activation": "hidden_activation",
     },
 )

@@ -24,4 +24,7 @@ GLM = Architecture(
         "tied_embeddings": False,
         "rope.partial_rotary_factor": 0.5,
     },
+    names={
+        "model.layers.{bid}.mlp.gate_up_proj": "blk.{bid}.ffn_up",
+    },
 )

@@ -34,9 +34,10 @@ GLM4 = Architecture(
     readings=first_of(gate_beside_up, standard_readings),
     layer=layer,
     names={
+        "model.layers.{bid}.mlp.gate_up_proj": "blk.{bid}.ffn_up",
+        "model.layers.{bid}.post_mlp_layernorm": "blk.{bid}.post_ffw_norm",
         "model.layers.{bid}.post_self_attn_layernorm": "blk.{bid}.post_attention_norm",
         "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.ffn_norm",
-        "model.layers.{bid}.post_mlp_layernorm": "blk.{bid}.post_ffw_norm",
     },
     huggingface={  # transformers, Glm4Config
         "block_count": 40,

@@ -68,6 +68,19 @@ GLM4_MOE = Architecture(
         "tied_embeddings": False,
         "rope.partial_rotary_factor": 0.5,
     },
+    parameters={
+        "model.layers.{bid}.mlp.gate.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
+    },
+    names={
+        "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
+        "model.layers.{bid}.mlp.shared_experts.down_proj": "blk.{bid}.ffn_down_shexp",
+        "model.layers.{bid}.mlp.shared_experts.gate_proj": "blk.{bid}.ffn_gate_shexp",
+        "model.layers.{bid}.mlp.shared_experts.up_proj": "blk.{bid}.ffn_up_shexp",
+    },
+    model_type="glm4_moe",
+    spellings={
+        "expert_count": "n_routed_experts",
+    },
 )
 SOLAR_OPEN = replace(
     GLM4_MOE,
@@ -86,5 +99,18 @@ SOLAR_OPEN = replace(
         "attention.key_length": 128,
         "vocab_size": 196608,
         "tied_embeddings": False,
+    },
+    parameters={
+        "model.layers.{bid}.mlp.gate.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
+    },
+    names={
+        "model.layers.{bid}.mlp.shared_experts.down_proj": "blk.{bid}.ffn_down_shexp",
+        "model.layers.{bid}.mlp.shared_experts.gate_proj": "blk.{bid}.ffn_gate_shexp",
+        "model.layers.{bid}.mlp.shared_experts.up_proj": "blk.{bid}.ffn_up_shexp",
+        "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
+    },
+    model_type="",
+    spellings={
+        "expert_count": "n_routed_experts",
     },
 )

@@ -58,7 +58,10 @@ GPT_OSS = Architecture(
     full_attention_every=2,
     settings=settings,
     readings=readings,
-    names={"model.layers.{bid}.self_attn.sinks": "blk.{bid}.attn_sinks.weight"},
+    names={
+        "model.layers.{bid}.mlp.router": "blk.{bid}.ffn_gate_inp",
+        "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
+    },
     layer=layer,
     huggingface={  # transformers, GptOssConfig
         "block_count": 36,
@@ -71,5 +74,16 @@ GPT_OSS = Architecture(
         "attention.sliding_window": 128,
         "vocab_size": 201088,
         "tied_embeddings": False,
+    },
+    parameters={
+        "model.layers.{bid}.mlp.experts.down_proj": "blk.{bid}.ffn_down_exps",
+        "model.layers.{bid}.mlp.experts.down_proj_bias": "blk.{bid}.ffn_down_exps.bias",
+        "model.layers.{bid}.mlp.experts.gate_up_proj": "blk.{bid}.ffn_gate_up_exps",
+        "model.layers.{bid}.mlp.experts.gate_up_proj_bias": "blk.{bid}.ffn_gate_up_exps.bias",
+        "model.layers.{bid}.self_attn.sinks": "blk.{bid}.attn_sinks.weight",
+    },
+    model_type="gpt_oss",
+    spellings={
+        "expert_count": "num_local_experts",
     },
 )

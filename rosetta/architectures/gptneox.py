@@ -57,4 +57,19 @@ GPTNEOX = Architecture(
         "tied_embeddings": False,
         "rope.partial_rotary_factor": 0.25,
     },
+    names={
+        "embed_out": "output",
+        "gpt_neox.embed_in": "token_embd",
+        "gpt_neox.final_layer_norm": "output_norm",
+        "gpt_neox.layers.{bid}.attention.dense": "blk.{bid}.attn_output",
+        "gpt_neox.layers.{bid}.attention.query_key_value": "blk.{bid}.attn_qkv",
+        "gpt_neox.layers.{bid}.input_layernorm": "blk.{bid}.attn_norm",
+        "gpt_neox.layers.{bid}.mlp.dense_4h_to_h": "blk.{bid}.ffn_down",
+        "gpt_neox.layers.{bid}.mlp.dense_h_to_4h": "blk.{bid}.ffn_up",
+        "gpt_neox.layers.{bid}.post_attention_layernorm": "blk.{bid}.ffn_norm",
+    },
+    model_type="gpt_neox",
+    spellings={
+        "attention.layer_norm_epsilon": "layer_norm_eps",
+    },
 )

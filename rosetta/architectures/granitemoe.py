@@ -53,6 +53,7 @@ GRANITE_MOE = Architecture(
     names={
         "model.layers.{bid}.block_sparse_moe.input_linear": "blk.{bid}.ffn_gate_up_exps",
         "model.layers.{bid}.block_sparse_moe.output_linear": "blk.{bid}.ffn_down_exps",
+        "model.layers.{bid}.block_sparse_moe.router.layer": "blk.{bid}.ffn_gate_inp",
         "model.layers.{bid}.shared_mlp.input_linear": "blk.{bid}.ffn_gate_up_shexp",
         "model.layers.{bid}.shared_mlp.output_linear": "blk.{bid}.ffn_down_shexp",
     },
@@ -70,5 +71,23 @@ GRANITE_MOE = Architecture(
         "vocab_size": 32000,
         "tied_embeddings": False,
     },
+    spellings={
+        "expert_count": "num_local_experts",
+    },
 )
-GRANITE_MOE_SHARED = replace(GRANITE_MOE, name="granitemoeshared", classes=("GraniteMoeSharedForCausalLM",))
+GRANITE_MOE_SHARED = replace(
+    GRANITE_MOE,
+    name="granitemoeshared",
+    classes=("GraniteMoeSharedForCausalLM",),
+    names={
+        "model.layers.{bid}.block_sparse_moe.input_linear": "blk.{bid}.ffn_gate_up_exps",
+        "model.layers.{bid}.block_sparse_moe.output_linear": "blk.{bid}.ffn_down_exps",
+        "model.layers.{bid}.block_sparse_moe.router.layer": "blk.{bid}.ffn_gate_inp",
+        "model.layers.{bid}.shared_mlp.input_linear": "blk.{bid}.ffn_gate_up_shexp",
+        "model.layers.{bid}.shared_mlp.output_linear": "blk.{bid}.ffn_down_shexp",
+    },
+    model_type="",
+    spellings={
+        "expert_count": "num_local_experts",
+    },
+)

@@ -50,8 +50,8 @@ HUNYUAN_DENSE = Architecture(
     settings=raised_base,
     layer=layer,
     names={
-        "model.layers.{bid}.self_attn.query_layernorm": "blk.{bid}.attn_q_norm",
         "model.layers.{bid}.self_attn.key_layernorm": "blk.{bid}.attn_k_norm",
+        "model.layers.{bid}.self_attn.query_layernorm": "blk.{bid}.attn_q_norm",
     },
     huggingface={  # transformers, HunYuanDenseV1Config
         "block_count": 32,
@@ -63,4 +63,5 @@ HUNYUAN_DENSE = Architecture(
         "vocab_size": 290943,
         "tied_embeddings": False,
     },
+    model_type="hunyuan_v1_dense",
 )

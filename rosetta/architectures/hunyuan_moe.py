@@ -46,4 +46,13 @@ HUNYUAN_MOE = Architecture(
         "vocab_size": 290943,
         "tied_embeddings": False,
     },
+    names={
+        "model.layers.{bid}.mlp.gate.wg": "blk.{bid}.ffn_gate_inp",
+        "model.layers.{bid}.mlp.shared_mlp.down_proj": "blk.{bid}.ffn_down_shexp",
+        "model.layers.{bid}.mlp.shared_mlp.gate_proj": "blk.{bid}.ffn_gate_shexp",
+        "model.layers.{bid}.mlp.shared_mlp.up_proj": "blk.{bid}.ffn_up_shexp",
+        "model.layers.{bid}.self_attn.key_layernorm": "blk.{bid}.attn_k_norm",
+        "model.layers.{bid}.self_attn.query_layernorm": "blk.{bid}.attn_q_norm",
+    },
+    model_type="hunyuan_v1_moe",
 )

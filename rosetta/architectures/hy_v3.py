@@ -53,4 +53,13 @@ HY_V3 = Architecture(
         "vocab_size": 120832,
         "tied_embeddings": False,
     },
+    parameters={
+        "model.layers.{bid}.mlp.expert_bias": "blk.{bid}.exp_probs_b",
+    },
+    names={
+        "model.layers.{bid}.mlp.router.gate": "blk.{bid}.ffn_gate_inp",
+        "model.layers.{bid}.mlp.shared_mlp.down_proj": "blk.{bid}.ffn_down_shexp",
+        "model.layers.{bid}.mlp.shared_mlp.gate_proj": "blk.{bid}.ffn_gate_shexp",
+        "model.layers.{bid}.mlp.shared_mlp.up_proj": "blk.{bid}.ffn_up_shexp",
+    },
 )

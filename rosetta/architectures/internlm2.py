@@ -12,7 +12,17 @@ INTERNLM2 = Architecture(
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-6),
     rope=INTERLEAVED,
     readings=readings_by_key_group,
-    names={"model.layers.{bid}.attention.wqkv": "blk.{bid}.attn_qkv"},
+    names={
+        "model.layers.{bid}.attention.wo": "blk.{bid}.attn_output",
+        "model.layers.{bid}.attention.wqkv": "blk.{bid}.attn_qkv",
+        "model.layers.{bid}.attention_norm": "blk.{bid}.attn_norm",
+        "model.layers.{bid}.feed_forward.w1": "blk.{bid}.ffn_gate",
+        "model.layers.{bid}.feed_forward.w2": "blk.{bid}.ffn_down",
+        "model.layers.{bid}.feed_forward.w3": "blk.{bid}.ffn_up",
+        "model.layers.{bid}.ffn_norm": "blk.{bid}.ffn_norm",
+        "model.tok_embeddings": "token_embd",
+        "output": "output",
+    },
     huggingface={  # configuration_internlm2.py of internlm/internlm2-7b
         "block_count": 32,
         "context_length": 2048,

@@ -20,4 +20,7 @@ JAIS2 = Architecture(
         "vocab_size": 150272,
         "tied_embeddings": False,
     },
+    spellings={
+        "attention.layer_norm_epsilon": "layer_norm_eps",
+    },
 )

@@ -88,8 +88,11 @@ LAGUNA = Architecture(
     full_attention_every=STEP,
     settings=settings,
     names={
-        "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.ffn_norm",
         "model.layers.{bid}.self_attn.g_proj": "blk.{bid}.attn_gate",
+        "model.layers.{bid}.mlp.shared_expert.down_proj": "blk.{bid}.ffn_down_shexp",
+        "model.layers.{bid}.mlp.shared_expert.gate_proj": "blk.{bid}.ffn_gate_shexp",
+        "model.layers.{bid}.mlp.shared_expert.up_proj": "blk.{bid}.ffn_up_shexp",
+        "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.ffn_norm",
         "model.layers.{bid}.mlp.experts.e_score_correction": "blk.{bid}.exp_probs_b",
     },
     layer=layer,
@@ -104,5 +107,8 @@ LAGUNA = Architecture(
         "attention.sliding_window": 512,
         "vocab_size": 100352,
         "tied_embeddings": False,
+    },
+    parameters={
+        "model.layers.{bid}.mlp.experts.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
     },
 )

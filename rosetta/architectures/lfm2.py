@@ -117,4 +117,21 @@ LFM2 = Architecture(
         "vocab_size": 65536,
         "tied_embeddings": True,
     },
+    names={
+        "model.embedding_norm": "token_embd_norm",
+        "model.layers.{bid}.conv.conv": "blk.{bid}.shortconv.conv",
+        "model.layers.{bid}.conv.in_proj": "blk.{bid}.shortconv.in_proj",
+        "model.layers.{bid}.conv.out_proj": "blk.{bid}.shortconv.out_proj",
+        "model.layers.{bid}.feed_forward.w1": "blk.{bid}.ffn_gate",
+        "model.layers.{bid}.feed_forward.w2": "blk.{bid}.ffn_down",
+        "model.layers.{bid}.feed_forward.w3": "blk.{bid}.ffn_up",
+        "model.layers.{bid}.ffn_norm": "blk.{bid}.ffn_norm",
+        "model.layers.{bid}.operator_norm": "blk.{bid}.attn_norm",
+        "model.layers.{bid}.self_attn.k_layernorm": "blk.{bid}.attn_k_norm",
+        "model.layers.{bid}.self_attn.out_proj": "blk.{bid}.attn_output",
+        "model.layers.{bid}.self_attn.q_layernorm": "blk.{bid}.attn_q_norm",
+    },
+    spellings={
+        "attention.layer_norm_epsilon": "norm_eps",
+    },
 )

@@ -60,4 +60,14 @@ MIXTRAL = replace(
         "vocab_size": 32000,
         "tied_embeddings": False,
     },
+    names={
+        "model.layers.{bid}.block_sparse_moe.experts.{eid}.w1": "blk.{bid}.ffn_gate_exps.{eid}",
+        "model.layers.{bid}.block_sparse_moe.experts.{eid}.w2": "blk.{bid}.ffn_down_exps.{eid}",
+        "model.layers.{bid}.block_sparse_moe.experts.{eid}.w3": "blk.{bid}.ffn_up_exps.{eid}",
+        "model.layers.{bid}.block_sparse_moe.gate": "blk.{bid}.ffn_gate_inp",
+    },
+    model_type="",
+    spellings={
+        "expert_count": "num_local_experts",
+    },
 )

@@ -119,14 +119,13 @@ LLAMA4 = Architecture(
     settings=settings,
     readings=readings,
     names={
+        "model.layers.{bid}.feed_forward.down_proj": "blk.{bid}.ffn_down",
+        "model.layers.{bid}.feed_forward.gate_proj": "blk.{bid}.ffn_gate",
+        "model.layers.{bid}.feed_forward.up_proj": "blk.{bid}.ffn_up",
         "model.layers.{bid}.feed_forward.router": "blk.{bid}.ffn_gate_inp",
-        "model.layers.{bid}.feed_forward.experts.gate_up_proj": "blk.{bid}.ffn_gate_up_exps",
-        "model.layers.{bid}.feed_forward.experts.down_proj": "blk.{bid}.ffn_down_exps",
-        **{
-            f"model.layers.{{bid}}.feed_forward.{module}{part}_proj": f"blk.{{bid}}.ffn_{part}{suffix}"
-            for module, suffix in (("", ""), ("shared_expert.", "_shexp"))
-            for part in ("gate", "up", "down")
-        },
+        "model.layers.{bid}.feed_forward.shared_expert.down_proj": "blk.{bid}.ffn_down_shexp",
+        "model.layers.{bid}.feed_forward.shared_expert.gate_proj": "blk.{bid}.ffn_gate_shexp",
+        "model.layers.{bid}.feed_forward.shared_expert.up_proj": "blk.{bid}.ffn_up_shexp",
     },
     layer=layer,
     huggingface={  # transformers, Llama4TextConfig
@@ -139,5 +138,13 @@ LLAMA4 = Architecture(
         "attention.key_length": 128,
         "vocab_size": 202048,
         "tied_embeddings": False,
+    },
+    parameters={
+        "model.layers.{bid}.feed_forward.experts.down_proj": "blk.{bid}.ffn_down_exps",
+        "model.layers.{bid}.feed_forward.experts.gate_up_proj": "blk.{bid}.ffn_gate_up_exps",
+    },
+    model_type="llama4_text",
+    spellings={
+        "expert_count": "num_local_experts",
     },
 )

@@ -70,4 +70,18 @@ MAMBA = Architecture(
         "vocab_size": 50280,
         "tied_embeddings": True,
     },
+    parameters={
+        "backbone.layers.{bid}.mixer.A_log": "blk.{bid}.ssm_a",
+        "backbone.layers.{bid}.mixer.D": "blk.{bid}.ssm_d",
+    },
+    names={
+        "backbone.embeddings": "token_embd",
+        "backbone.layers.{bid}.mixer.conv1d": "blk.{bid}.ssm_conv1d",
+        "backbone.layers.{bid}.mixer.dt_proj": "blk.{bid}.ssm_dt",
+        "backbone.layers.{bid}.mixer.in_proj": "blk.{bid}.ssm_in",
+        "backbone.layers.{bid}.mixer.out_proj": "blk.{bid}.ssm_out",
+        "backbone.layers.{bid}.mixer.x_proj": "blk.{bid}.ssm_x",
+        "backbone.layers.{bid}.norm": "blk.{bid}.attn_norm",
+        "backbone.norm_f": "output_norm",
+    },
 )

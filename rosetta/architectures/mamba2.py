@@ -58,7 +58,15 @@ MAMBA2 = Architecture(
     feed_forward=False,
     settings=settings,
     readings=lambda stored, c: state_readings(stored, c, per_head=True),
-    names={"backbone.layers.{bid}.mixer.dt_bias": "blk.{bid}.ssm_dt.bias"},
+    names={
+        "backbone.embeddings": "token_embd",
+        "backbone.layers.{bid}.mixer.conv1d": "blk.{bid}.ssm_conv1d",
+        "backbone.layers.{bid}.mixer.in_proj": "blk.{bid}.ssm_in",
+        "backbone.layers.{bid}.mixer.norm": "blk.{bid}.ssm_norm",
+        "backbone.layers.{bid}.mixer.out_proj": "blk.{bid}.ssm_out",
+        "backbone.layers.{bid}.norm": "blk.{bid}.attn_norm",
+        "backbone.norm_f": "output_norm",
+    },
     layer=layer,
     huggingface={  # transformers, Mamba2Config
         "block_count": 64,
@@ -66,5 +74,13 @@ MAMBA2 = Architecture(
         "embedding_length": 4096,
         "vocab_size": 32768,
         "tied_embeddings": False,
+    },
+    parameters={
+        "backbone.layers.{bid}.mixer.A_log": "blk.{bid}.ssm_a",
+        "backbone.layers.{bid}.mixer.D": "blk.{bid}.ssm_d",
+        "backbone.layers.{bid}.mixer.dt_bias": "blk.{bid}.ssm_dt.bias",
+    },
+    spellings={
+        "attention.head_count": "num_heads",
     },
 )

@@ -101,7 +101,6 @@ MIMO2 = Architecture(
     settings=settings,
     names={
         "model.layers.{bid}.self_attn.sinks": "blk.{bid}.attn_sinks.weight",
-        "model.layers.{bid}.self_attn.attention_sink_bias": "blk.{bid}.attn_sinks.weight",
     },
     layer=layer,
     huggingface={  # transformers, MiMoV2FlashConfig
@@ -116,5 +115,13 @@ MIMO2 = Architecture(
         "rope.partial_rotary_factor": 0.334,
         "vocab_size": 152576,
         "tied_embeddings": False,
+    },
+    parameters={
+        "model.layers.{bid}.mlp.gate.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
+        "model.layers.{bid}.self_attn.attention_sink_bias": "blk.{bid}.attn_sinks.weight",
+    },
+    model_type="mimo_v2_flash",
+    spellings={
+        "expert_count": "n_routed_experts",
     },
 )

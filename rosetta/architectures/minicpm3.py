@@ -84,4 +84,15 @@ MINICPM3 = Architecture(
         "vocab_size": 73448,
         "tied_embeddings": True,
     },
+    names={
+        "model.layers.{bid}.self_attn.kv_a_layernorm": "blk.{bid}.attn_kv_a_norm",
+        "model.layers.{bid}.self_attn.kv_a_proj_with_mqa": "blk.{bid}.attn_kv_a_mqa",
+        "model.layers.{bid}.self_attn.kv_b_proj": "blk.{bid}.attn_kv_b",
+        "model.layers.{bid}.self_attn.q_a_layernorm": "blk.{bid}.attn_q_a_norm",
+        "model.layers.{bid}.self_attn.q_a_proj": "blk.{bid}.attn_q_a",
+        "model.layers.{bid}.self_attn.q_b_proj": "blk.{bid}.attn_q_b",
+    },
+    spellings={
+        "rope.dimension_count": "qk_rope_head_dim",
+    },
 )

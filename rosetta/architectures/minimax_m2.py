@@ -47,4 +47,17 @@ MINIMAX_M2 = Architecture(
         "vocab_size": 200064,
         "tied_embeddings": False,
     },
+    parameters={
+        "model.layers.{bid}.block_sparse_moe.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
+    },
+    names={
+        "model.layers.{bid}.block_sparse_moe.experts.{eid}.w1": "blk.{bid}.ffn_gate_exps.{eid}",
+        "model.layers.{bid}.block_sparse_moe.experts.{eid}.w2": "blk.{bid}.ffn_down_exps.{eid}",
+        "model.layers.{bid}.block_sparse_moe.experts.{eid}.w3": "blk.{bid}.ffn_up_exps.{eid}",
+        "model.layers.{bid}.block_sparse_moe.gate": "blk.{bid}.ffn_gate_inp",
+    },
+    model_type="minimax_m2",
+    spellings={
+        "expert_count": "num_local_experts",
+    },
 )

@@ -61,4 +61,5 @@ MISTRAL3 = Architecture(
         "vocab_size": 131072,
         "tied_embeddings": False,
     },
+    model_type="ministral3",
 )

@@ -61,4 +61,20 @@ MPT = Architecture(
         "vocab_size": 50368,
         "tied_embeddings": True,
     },
+    names={
+        "transformer.blocks.{bid}.attn.Wqkv": "blk.{bid}.attn_qkv",
+        "transformer.blocks.{bid}.attn.out_proj": "blk.{bid}.attn_output",
+        "transformer.blocks.{bid}.ffn.down_proj": "blk.{bid}.ffn_down",
+        "transformer.blocks.{bid}.ffn.up_proj": "blk.{bid}.ffn_up",
+        "transformer.blocks.{bid}.norm_1": "blk.{bid}.attn_norm",
+        "transformer.blocks.{bid}.norm_2": "blk.{bid}.ffn_norm",
+        "transformer.norm_f": "output_norm",
+        "transformer.wte": "token_embd",
+    },
+    spellings={
+        "embedding_length": "d_model",
+        "block_count": "n_layers",
+        "attention.head_count": "n_heads",
+        "context_length": "max_seq_len",
+    },
 )

@@ -23,4 +23,7 @@ NEMOTRON = Architecture(
         "tied_embeddings": False,
         "rope.partial_rotary_factor": 0.5,
     },
+    spellings={
+        "attention.layer_norm_epsilon": "norm_eps",
+    },
 )

@@ -71,7 +71,10 @@ OLMO2 = Architecture(
     full_attention_every=4,
     settings=settings,
     layer=layer,
-    names=NAMES,
+    names={
+        "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
+        "model.layers.{bid}.post_feedforward_layernorm": "blk.{bid}.post_ffw_norm",
+    },
     huggingface={  # transformers, Olmo2Config
         "block_count": 32,
         "context_length": 2048,

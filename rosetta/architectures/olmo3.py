@@ -1,7 +1,7 @@
 """OLMo 3: OLMo 2 with a window in three of four layers, and rope scaling in the others; GGUF files it under `olmo2`."""
 
 from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.olmo2 import NAMES, layer, settings
+from rosetta.architectures.olmo2 import layer, settings
 
 OLMO3 = Architecture(
     "olmo3",
@@ -12,7 +12,10 @@ OLMO3 = Architecture(
     full_attention_every=4,
     settings=settings,
     layer=layer,
-    names=NAMES,
+    names={
+        "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
+        "model.layers.{bid}.post_feedforward_layernorm": "blk.{bid}.post_ffw_norm",
+    },
     huggingface={  # transformers, Olmo3Config
         "block_count": 32,
         "context_length": 2048,

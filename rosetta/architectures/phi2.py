@@ -39,4 +39,14 @@ PHI2 = Architecture(
         "tied_embeddings": False,
         "rope.partial_rotary_factor": 0.5,
     },
+    names={
+        "model.final_layernorm": "output_norm",
+        "model.layers.{bid}.mlp.fc1": "blk.{bid}.ffn_up",
+        "model.layers.{bid}.mlp.fc2": "blk.{bid}.ffn_down",
+        "model.layers.{bid}.self_attn.dense": "blk.{bid}.attn_output",
+    },
+    model_type="phi",
+    spellings={
+        "attention.layer_norm_epsilon": "layer_norm_eps",
+    },
 )

@@ -32,4 +32,8 @@ PHI3 = Architecture(
         "vocab_size": 32064,
         "tied_embeddings": False,
     },
+    names={
+        "model.layers.{bid}.mlp.gate_up_proj": "blk.{bid}.ffn_up",
+        "model.layers.{bid}.self_attn.qkv_proj": "blk.{bid}.attn_qkv",
+    },
 )

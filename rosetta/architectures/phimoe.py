@@ -51,4 +51,13 @@ PHIMOE = Architecture(
         "vocab_size": 32064,
         "tied_embeddings": False,
     },
+    names={
+        "model.layers.{bid}.block_sparse_moe.experts.{eid}.w1": "blk.{bid}.ffn_gate_exps.{eid}",
+        "model.layers.{bid}.block_sparse_moe.experts.{eid}.w2": "blk.{bid}.ffn_down_exps.{eid}",
+        "model.layers.{bid}.block_sparse_moe.experts.{eid}.w3": "blk.{bid}.ffn_up_exps.{eid}",
+        "model.layers.{bid}.block_sparse_moe.gate": "blk.{bid}.ffn_gate_inp",
+    },
+    spellings={
+        "expert_count": "num_local_experts",
+    },
 )

@@ -55,4 +55,12 @@ PLM = Architecture(
         "vocab_size": 151936,
         "tied_embeddings": True,
     },
+    names={
+        "model.layers.{bid}.self_attn.kv_a_layernorm": "blk.{bid}.attn_kv_a_norm",
+        "model.layers.{bid}.self_attn.kv_a_proj_with_mqa": "blk.{bid}.attn_kv_a_mqa",
+        "model.layers.{bid}.self_attn.kv_b_proj": "blk.{bid}.attn_kv_b",
+    },
+    spellings={
+        "rope.dimension_count": "qk_rope_head_dim",
+    },
 )

@@ -31,4 +31,19 @@ QWEN = Architecture(
         "vocab_size": 151936,
         "tied_embeddings": False,
     },
+    names={
+        "transformer.h.{bid}.attn.c_attn": "blk.{bid}.attn_qkv",
+        "transformer.h.{bid}.attn.c_proj": "blk.{bid}.attn_output",
+        "transformer.h.{bid}.ln_1": "blk.{bid}.attn_norm",
+        "transformer.h.{bid}.ln_2": "blk.{bid}.ffn_norm",
+        "transformer.h.{bid}.mlp.c_proj": "blk.{bid}.ffn_down",
+        "transformer.h.{bid}.mlp.w1": "blk.{bid}.ffn_up",
+        "transformer.h.{bid}.mlp.w2": "blk.{bid}.ffn_gate",
+        "transformer.ln_f": "output_norm",
+        "transformer.wte": "token_embd",
+    },
+    spellings={
+        "attention.key_length": "kv_channels",
+        "attention.value_length": "kv_channels",
+    },
 )

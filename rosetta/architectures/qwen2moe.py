@@ -51,4 +51,11 @@ QWEN2MOE = Architecture(
         "vocab_size": 151936,
         "tied_embeddings": False,
     },
+    names={
+        "model.layers.{bid}.mlp.shared_expert.down_proj": "blk.{bid}.ffn_down_shexp",
+        "model.layers.{bid}.mlp.shared_expert.gate_proj": "blk.{bid}.ffn_gate_shexp",
+        "model.layers.{bid}.mlp.shared_expert.up_proj": "blk.{bid}.ffn_up_shexp",
+        "model.layers.{bid}.mlp.shared_expert_gate": "blk.{bid}.ffn_gate_inp_shexp",
+    },
+    model_type="qwen2_moe",
 )

@@ -59,7 +59,16 @@ QWEN35 = Architecture(
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     settings=settings,
     readings=readings,
-    names={"model.layers.{bid}.linear_attn.dt_bias": "blk.{bid}.ssm_dt.bias"},
+    names={
+        "model.layers.{bid}.linear_attn.conv1d": "blk.{bid}.ssm_conv1d",
+        "model.layers.{bid}.linear_attn.in_proj_a": "blk.{bid}.ssm_alpha",
+        "model.layers.{bid}.linear_attn.in_proj_b": "blk.{bid}.ssm_beta",
+        "model.layers.{bid}.linear_attn.in_proj_qkv": "blk.{bid}.attn_qkv",
+        "model.layers.{bid}.linear_attn.in_proj_z": "blk.{bid}.attn_gate",
+        "model.layers.{bid}.linear_attn.norm": "blk.{bid}.ssm_norm",
+        "model.layers.{bid}.linear_attn.out_proj": "blk.{bid}.ssm_out",
+        "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
+    },
     layer=layer,
     huggingface={  # transformers, Qwen3_5TextConfig
         "block_count": 32,
@@ -73,4 +82,9 @@ QWEN35 = Architecture(
         "tied_embeddings": False,
         "rope.partial_rotary_factor": 0.25,
     },
+    parameters={
+        "model.layers.{bid}.linear_attn.A_log": "blk.{bid}.ssm_a",
+        "model.layers.{bid}.linear_attn.dt_bias": "blk.{bid}.ssm_dt.bias",
+    },
+    model_type="qwen3_5_text",
 )

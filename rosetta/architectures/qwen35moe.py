@@ -38,7 +38,20 @@ QWEN35MOE = Architecture(
     feed_forward=False,
     settings=settings,
     readings=qwen35.readings,
-    names=qwen35.QWEN35.names,
+    names={
+        "model.layers.{bid}.linear_attn.conv1d": "blk.{bid}.ssm_conv1d",
+        "model.layers.{bid}.linear_attn.in_proj_a": "blk.{bid}.ssm_alpha",
+        "model.layers.{bid}.linear_attn.in_proj_b": "blk.{bid}.ssm_beta",
+        "model.layers.{bid}.linear_attn.in_proj_qkv": "blk.{bid}.attn_qkv",
+        "model.layers.{bid}.linear_attn.in_proj_z": "blk.{bid}.attn_gate",
+        "model.layers.{bid}.linear_attn.norm": "blk.{bid}.ssm_norm",
+        "model.layers.{bid}.linear_attn.out_proj": "blk.{bid}.ssm_out",
+        "model.layers.{bid}.mlp.shared_expert.down_proj": "blk.{bid}.ffn_down_shexp",
+        "model.layers.{bid}.mlp.shared_expert.gate_proj": "blk.{bid}.ffn_gate_shexp",
+        "model.layers.{bid}.mlp.shared_expert.up_proj": "blk.{bid}.ffn_up_shexp",
+        "model.layers.{bid}.mlp.shared_expert_gate": "blk.{bid}.ffn_gate_inp_shexp",
+        "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
+    },
     layer=layer,
     huggingface={  # transformers, Qwen3_5MoeTextConfig
         "block_count": 40,
@@ -51,4 +64,9 @@ QWEN35MOE = Architecture(
         "tied_embeddings": False,
         "rope.partial_rotary_factor": 0.25,
     },
+    parameters={
+        "model.layers.{bid}.linear_attn.A_log": "blk.{bid}.ssm_a",
+        "model.layers.{bid}.linear_attn.dt_bias": "blk.{bid}.ssm_dt.bias",
+    },
+    model_type="qwen3_5_moe_text",
 )

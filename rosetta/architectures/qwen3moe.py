@@ -49,4 +49,8 @@ QWEN3MOE = Architecture(
         "vocab_size": 151936,
         "tied_embeddings": False,
     },
+    model_type="qwen3_moe",
+    spellings={
+        "expert_count": "num_local_experts",
+    },
 )

@@ -152,7 +152,18 @@ QWEN3NEXT = Architecture(
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     settings=settings,
     readings=readings,
-    names={"model.layers.{bid}.linear_attn.dt_bias": "blk.{bid}.ssm_dt.bias"},
+    names={
+        "model.layers.{bid}.linear_attn.conv1d": "blk.{bid}.ssm_conv1d",
+        "model.layers.{bid}.linear_attn.in_proj_ba": "blk.{bid}.ssm_ba",
+        "model.layers.{bid}.linear_attn.in_proj_qkvz": "blk.{bid}.ssm_in",
+        "model.layers.{bid}.linear_attn.norm": "blk.{bid}.ssm_norm",
+        "model.layers.{bid}.linear_attn.out_proj": "blk.{bid}.ssm_out",
+        "model.layers.{bid}.mlp.shared_expert.down_proj": "blk.{bid}.ffn_down_shexp",
+        "model.layers.{bid}.mlp.shared_expert.gate_proj": "blk.{bid}.ffn_gate_shexp",
+        "model.layers.{bid}.mlp.shared_expert.up_proj": "blk.{bid}.ffn_up_shexp",
+        "model.layers.{bid}.mlp.shared_expert_gate": "blk.{bid}.ffn_gate_inp_shexp",
+        "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
+    },
     layer=layer,
     huggingface={  # transformers, Qwen3NextConfig
         "block_count": 48,
@@ -166,4 +177,9 @@ QWEN3NEXT = Architecture(
         "tied_embeddings": False,
         "rope.partial_rotary_factor": 0.25,
     },
+    parameters={
+        "model.layers.{bid}.linear_attn.A_log": "blk.{bid}.ssm_a",
+        "model.layers.{bid}.linear_attn.dt_bias": "blk.{bid}.ssm_dt.bias",
+    },
+    model_type="qwen3_next",
 )

@@ -60,9 +60,15 @@ REFACT = Architecture(
     readings=readings,
     layer=layer,
     names={
-        "transformer.h.{bid}.attn.q": "blk.{bid}.attn_q",
+        "transformer.h.{bid}.attn.c_proj": "blk.{bid}.attn_output",
         "transformer.h.{bid}.attn.kv": "blk.{bid}.attn_kv",
+        "transformer.h.{bid}.attn.q": "blk.{bid}.attn_q",
+        "transformer.h.{bid}.ln_1": "blk.{bid}.attn_norm",
+        "transformer.h.{bid}.ln_2": "blk.{bid}.ffn_norm",
+        "transformer.h.{bid}.mlp.c_proj": "blk.{bid}.ffn_down",
         "transformer.h.{bid}.mlp.gate_up_proj": "blk.{bid}.ffn_up",
+        "transformer.ln_f": "output_norm",
+        "transformer.wte": "token_embd",
     },
     huggingface={  # configuration_gpt_refact.py of smallcloudai/Refact-1_6B-fim
         "block_count": 32,
@@ -71,5 +77,8 @@ REFACT = Architecture(
         "attention.head_count": 32,
         "vocab_size": 49216,
         "tied_embeddings": False,
+    },
+    spellings={
+        "block_count": "n_layer",
     },
 )

@@ -19,7 +19,9 @@ SEED_OSS = Architecture(
     classes=("SeedOssForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     layer=layer,
-    names={"model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm"},
+    names={
+        "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
+    },
     huggingface={  # transformers, SeedOssConfig
         "block_count": 64,
         "context_length": 524288,

@@ -21,4 +21,11 @@ STARCODER2 = Architecture(
         "tied_embeddings": True,
         "attention.sliding_window": 0,
     },
+    names={
+        "model.layers.{bid}.mlp.c_fc": "blk.{bid}.ffn_up",
+        "model.layers.{bid}.mlp.c_proj": "blk.{bid}.ffn_down",
+    },
+    spellings={
+        "attention.layer_norm_epsilon": "norm_epsilon",
+    },
 )

@@ -47,7 +47,9 @@ def convert(
     ] = None,
     split_max_size: Annotated[
         str | None,
-        typer.Option(metavar="N(M|G)", help="Split into files of at most so many bytes of tensors: 500M, 2G."),
+        typer.Option(
+            metavar="N(M|G)", help="Split into files of at most so many bytes of tensors: 500M, 2G."
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace DST where it exists.")] = False,
     verify: Annotated[
@@ -89,7 +91,9 @@ def convert(
     )
     size = _bytes(split_max_size)
     refuse_unreadable(source)
-    from rosetta.convert import convert as converted  # imports torch: not before there is something to compute
+    from rosetta.convert import (
+        convert as converted,  # imports torch: not before there is something to compute
+    )
     from rosetta.convert.text import render
     from rosetta.report.build import build_report
     from rosetta.report.summary import verdict_line
@@ -123,4 +127,3 @@ def _bytes(text: str | None) -> int:
     if found is None:
         raise UsageError(f"--split-max-size is a number of M or G, such as 500M or 2G, not {text!r:.40}")
     return int(found[1]) * UNITS[found[2]]
-

@@ -12,6 +12,7 @@ from rosetta.compare.listener import Listener
 from rosetta.compare.options import Options
 from rosetta.containers import open_container
 from rosetta.containers.unfinished import folder_beside, publish
+from rosetta.convert.folder import write_folder_model
 from rosetta.convert.gguf_file import write_gguf_model
 from rosetta.convert.plan import Done, Kind, Request, check_dtype
 from rosetta.diagnose import Comparison, compare_operands
@@ -20,7 +21,7 @@ from rosetta.model import Model, build_model
 from rosetta.tokenizer import load_tokenizer
 
 Writer = Callable[[Path, Request], tuple[list[Path], Done]]
-WRITERS: dict[str, Writer] = {"gguf": write_gguf_model}
+WRITERS: dict[str, Writer] = {"gguf": write_gguf_model, "huggingface": write_folder_model}
 FORCE = "name another, or say --force"
 TOKENS = 8  # that are run where neither side has a tokenizer
 
@@ -90,7 +91,9 @@ def convert(
     done.files = tuple(target.parent / place.name for place in places)
     comparison = None
     if verify:
-        comparison = compare_operands(str(done.files[0]), source, _with_tokens(options, model), _Progress(listener))
+        comparison = compare_operands(
+            str(done.files[0]), source, _with_tokens(options, model), _Progress(listener)
+        )
     return Conversion(model, done, comparison)
 
 
@@ -109,7 +112,9 @@ def _check_target(target: Path, source: Path, force: bool) -> None:
     if target.exists() and source.exists() and os.path.samefile(target, source):
         raise UsageError("is the source, which is never touched", file=target, remedy="name another file")
     if source.is_dir() and source.resolve() in target.resolve().parents:
-        raise UsageError(f"lies inside the source {source}, which is never touched", file=target, remedy=FORCE)
+        raise UsageError(
+            f"lies inside the source {source}, which is never touched", file=target, remedy=FORCE
+        )
     if os.path.lexists(target) and not force:
         raise UsageError("exists already, and nothing is overwritten", file=target, remedy=FORCE)
     if target.is_dir() != (kind_of(target) == "huggingface") and os.path.lexists(target):

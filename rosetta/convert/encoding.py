@@ -52,7 +52,10 @@ def encodable(dtype: str) -> bool:
         return True
     kind = gguf.GGMLQuantizationType.__members__.get(dtype)
     try:
-        return kind is not None and gguf.quantize(np.zeros((1, DTYPES[dtype].block_size), np.float32), kind) is not None
+        return (
+            kind is not None
+            and gguf.quantize(np.zeros((1, DTYPES[dtype].block_size), np.float32), kind) is not None
+        )
     except NotImplementedError:
         return False
 
@@ -95,7 +98,9 @@ def _is_straight(target: Weight) -> bool:
 def _ranges(weight: Weight) -> list[tuple[int, int]]:
     total = weight.dims[0] if weight.dims else 1
     step = max(1, WEIGHTS_AT_ONCE // max(1, weight.count // max(1, total)))
-    if weight.transposed or weight.dtype not in FLOATS and replace(weight, values_edits=()).raw(0, 1) is None:
+    if weight.transposed or (
+        weight.dtype not in FLOATS and replace(weight, values_edits=()).raw(0, 1) is None
+    ):
         step = max(1, total)  # each range would read and decode the whole
     return [(start, min(start + step, total)) for start in range(0, total, step)]
 
@@ -130,5 +135,7 @@ def encoded(values: Tensor, dtype: str) -> NDArray[np.uint8]:
     try:
         packed = gguf.quantize(values.contiguous().numpy(), gguf.GGMLQuantizationType[dtype])
     except (KeyError, NotImplementedError) as error:
-        raise UnsupportedError(f"nothing here encodes {dtype}", remedy="ask for F32, F16, BF16 or Q8_0") from error
+        raise UnsupportedError(
+            f"nothing here encodes {dtype}", remedy="ask for F32, F16, BF16 or Q8_0"
+        ) from error
     return np.ascontiguousarray(packed).view(np.uint8).reshape(rows, -1)

@@ -67,7 +67,7 @@ def write_gguf_model(folder: Path, request: Request) -> tuple[list[Path], Done]:
         keys, more = _keys(model, sources, done)
         sources = [*more, *sources]
         pairs = [packed_pair(order, key, value) for key, value in keys.items()]
-        _note_left_out(model, done)
+        note_left_out(model, done)
     shards = shards_of(sources, request.split_bytes)
     return pack_shards(
         folder, request.target, pairs, shards, order=order, alignment=alignment, progress=request.progress
@@ -94,7 +94,7 @@ def _is_setting(model: Model, name: str) -> bool:
     return (found[2] if found else name).removesuffix(".weight") in model.config
 
 
-def _note_left_out(model: Model, done: Done) -> None:
+def note_left_out(model: Model, done: Done) -> None:
     behind = [n for n in model.weights if (found := LAYER.match(n)) and int(found[1]) >= model.block_count]
     if behind:
         done.notes.append(f"{len(behind)} weights that predict further tokens are left out: they are not run")
@@ -149,7 +149,9 @@ def file_type(sources: list[TensorSource]) -> int:
     return FILE_TYPES.get(most[0][0], 0) if most else 0
 
 
-def _own_pairs(container: GgufContainer, sources: list[TensorSource], order: str, request: Request) -> list[bytes]:
+def _own_pairs(
+    container: GgufContainer, sources: list[TensorSource], order: str, request: Request
+) -> list[bytes]:
     """The keys of a GGUF file as they stand, but for its shards and its type."""
     pairs = {key: pair for key, pair in container.pairs().items() if key not in SPLIT_KEYS}
     if request.dtype is not None:

@@ -40,7 +40,8 @@ KEYS = (
     "router_logit_softcapping", "final_logit_softcapping", "use_parallel_residual",
     "embedding_length_per_layer_input", "activation_sparsity_scale", "altup.active_idx", "altup.num_inputs",
     "swiglu_clamp_exp", "swiglu_clamp_shexp", "ssm.conv_kernel", "ssm.inner_size", "ssm.state_size",
-    "ssm.time_step_rank", "ssm.group_count", "ssm.dt_b_c_rms", "kda.head_dim", "shortconv.l_cache", "rope.scaling.finetuned",
+    "ssm.time_step_rank", "ssm.group_count", "ssm.dt_b_c_rms", "kda.head_dim", "shortconv.l_cache",
+    "rope.scaling.finetuned",
 )  # fmt: skip
 # Stated without the architecture (conversion/, ApertusModel).
 BARE_KEYS = ("xielu.alpha_n", "xielu.alpha_p", "xielu.beta", "xielu.eps")
@@ -48,8 +49,8 @@ BARE_KEYS = ("xielu.alpha_n", "xielu.alpha_p", "xielu.beta", "xielu.eps")
 DERIVABLE = (
     "embedding_scale", "residual_scale", "logit_scale", "rope.freq_base_swa", "attention.max_alibi_bias",
 )  # fmt: skip
-# Left out where a reader comes to the same without them, whoever states them: llama.cpp has them fixed where it does not
-# read them, and a list of layers where it reads a number stops it.
+# Left out where a reader comes to the same without them, whoever states them: llama.cpp has them fixed where it does
+# not read them, and a list of layers where it reads a number stops it.
 REDUNDANT = (
     "attention.scale", "attention.temperature_length", "attention.temperature_scale",
     "attention.sliding_window_pattern", "attention.recurrent_layers",
@@ -62,23 +63,36 @@ NEUTRAL_TOO = ("use_parallel_residual", "rope.scaling.finetuned", "altup.active_
 ASKED_FOR: Mapping[str, Mapping[str, Callable[[Config], Any]]] = {
     "mamba": {"attention.head_count": lambda c: 0, "feed_forward_length": lambda c: 0},
     "mamba2": {"attention.head_count": lambda c: 0, "feed_forward_length": lambda c: 0},
-    **dict.fromkeys(
-        ("nemotron_h", "nemotron_h_moe"),
-        {
+    **{
+        name: {
             "attention.layer_norm_epsilon": lambda c: c["attention.layer_norm_rms_epsilon"].value,
-            "rope.dimension_count": lambda c: c["embedding_length"].value // _listed(c, "attention.head_count")[0],
+            "rope.dimension_count": lambda c: _heads_apart(c),
             "rope.scaling.finetuned": lambda c: False,
-        },
-    ),
+        }
+        for name in ("nemotron_h", "nemotron_h_moe")
+    },
+    **{
+        name: {"attention.sliding_window_pattern": lambda c: listed(c, "attention.sliding_window_pattern")}
+        for name in ("gemma4", "mimo2")
+    },
+    "cohere2moe": {"leading_dense_block_count": lambda c: leading_dense(c)},
     "ernie4_5-moe": {"interleave_moe_layer_step": lambda c: 1},
-    "llama4": {"interleave_moe_layer_step": lambda c: _step(c)},
+    "llama4": {"interleave_moe_layer_step": lambda c: sparse_step(c)},
     "bailingmoe": {"leading_dense_block_count": lambda c: 0},
-    "laguna": {"attention.head_count": lambda c: _listed(c, "attention.head_count")},
-    "gemma3n": {"feed_forward_length": lambda c: _listed(c, "feed_forward_length")},
+    "laguna": {"attention.head_count": lambda c: listed(c, "attention.head_count")},
+    "gemma3n": {"feed_forward_length": lambda c: listed(c, "feed_forward_length")},
 }
 # Settings that say nothing of the forward pass, or that a GGUF implies by its architecture and tensors.
 IMPLIED = frozenset(
-    {"architecture", "norm_type", "activation", "tied_embeddings", "rope.type", "bos_token_id", "eos_token_id"}
+    {
+        "architecture",
+        "norm_type",
+        "activation",
+        "tied_embeddings",
+        "rope.type",
+        "bos_token_id",
+        "eos_token_id",
+    }
 )
 
 
@@ -122,7 +136,7 @@ def gguf_settings(model: Model, tensors: Mapping[str, TensorEntry]) -> Stated:
     reader, asked_for = _Reader(model, tensors), ASKED_FOR.get(model.architecture.gguf, {})
     _take_latent(wanted, stated, reader)
     _take_sizes_by_kind(wanted, stated, reader)
-    stated |= {key: _listed(wanted, key) for key in BARE_KEYS if key in wanted}
+    stated |= {key: listed(wanted, key) for key in BARE_KEYS if key in wanted}
     for key, value in asked_for.items():
         stated[key] = value(wanted)
     _take_derived(wanted, stated, reader)
@@ -131,7 +145,7 @@ def gguf_settings(model: Model, tensors: Mapping[str, TensorEntry]) -> Stated:
     for key in list(stated):
         neutral = key not in NEUTRAL_TOO and _is_neutral(stated[key]) and key not in asked_for
         derived = key in DERIVABLE and wanted[key].defaulted
-        if neutral or derived or key in REDUNDANT:
+        if neutral or derived or (key in REDUNDANT and key not in asked_for):
             _leave_out(key, wanted, stated, reader, factors)
     reader.read(stated, factors)  # or say what it is that cannot be read
     prefix = f"{model.architecture.gguf}."
@@ -151,9 +165,14 @@ class _Reader:
         """What a reader makes of the keys."""
         prefix = f"{self.model.architecture.gguf}."
         settings = Asking({key: Setting(value, prefix + key) for key, value in stated.items()})
-        held = {**self.tensors, **{f.name: TensorEntry(f.name, f.dtype, f.dims, f.data.nbytes) for f in factors}}
+        held = {
+            **self.tensors,
+            **{f.name: TensorEntry(f.name, f.dtype, f.dims, f.data.nbytes) for f in factors},
+        }
         metadata = {key if key in BARE_KEYS else prefix + key: value for key, value in stated.items()}
-        draft = Draft(self.model.container.path, "gguf", metadata, settings, held, self.model.architecture.gguf)
+        draft = Draft(
+            self.model.container.path, "gguf", metadata, settings, held, self.model.architecture.gguf
+        )
         self.asked = settings.asked
         config, _ = read_config(draft, self.model.architecture, self.shapes, {})
         if self.model.architecture.rope is not None:
@@ -194,7 +213,7 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _listed(config: Config, key: str) -> list[Any]:
+def listed(config: Config, key: str) -> list[Any]:
     value = config[key].value
     return list(value) if isinstance(value, PerLayer) else [value] * config["block_count"].value
 
@@ -224,11 +243,11 @@ def _take_sizes_by_kind(wanted: Config, stated: dict[str, Any], reader: _Reader)
     sizes = ("attention.key_length", "attention.value_length")
     _read_quietly(reader, {**stated, **{key: 2 for key in sizes if key in stated}})
     pattern = wanted.get("attention.sliding_window_pattern")
-    slides = _listed(wanted, "attention.sliding_window_pattern") if pattern is not None else []
+    slides = listed(wanted, "attention.sliding_window_pattern") if pattern is not None else []
     for key in ("attention.key_length", "attention.value_length"):
         if f"{key}_swa" not in reader.asked or key not in wanted:
             continue
-        sizes = _listed(wanted, key)
+        sizes = listed(wanted, key)
         whole = [size for size, slid in zip(sizes, slides, strict=False) if not slid]
         part = [size for size, slid in zip(sizes, slides, strict=False) if slid]
         stated[key] = (whole or sizes)[0]
@@ -271,9 +290,7 @@ def _leave_out(
         del stated[key]
 
 
-def _put_right(
-    wanted: Config, stated: dict[str, Any], reader: _Reader, factors: list[TensorInput]
-) -> None:
+def _put_right(wanted: Config, stated: dict[str, Any], reader: _Reader, factors: list[TensorInput]) -> None:
     """Numbers that a reader halves or the like are stated so that it comes to the right one."""
     for key, (value, read) in reader.differing(wanted, stated, factors).items():
         numbers = isinstance(value, int | float) and isinstance(read, int | float)
@@ -285,15 +302,20 @@ def _put_right(
             stated[key] = tried[key]
 
 
-def _leading(config: Config) -> int | None:
+def _heads_apart(config: Config) -> int:
+    """The embedding length for each head, whatever the heads' own size is."""
+    return int(config["embedding_length"].value // max(listed(config, "attention.head_count")))
+
+
+def leading_dense(config: Config) -> int | None:
     found = config.get("expert_layers")
     if found is None:
         return None
-    sparse = _listed(config, "expert_layers")
+    sparse = listed(config, "expert_layers")
     return sparse.index(True) if True in sparse else len(sparse)
 
 
-def _shared(config: Config) -> int | None:
+def shared_experts(config: Config) -> int | None:
     """How many experts of the others' width the shared one is."""
     shared, each = (config.get(f"expert_{part}feed_forward_length") for part in ("shared_", ""))
     if shared is None or each is None:
@@ -303,11 +325,11 @@ def _shared(config: Config) -> int | None:
     return int(total // width) if width and total % width == 0 else None
 
 
-def _step(config: Config) -> int | None:
+def sparse_step(config: Config) -> int | None:
     """Every how many layers one has experts."""
     if "expert_layers" not in config:
         return None
-    sparse = _listed(config, "expert_layers")
+    sparse = listed(config, "expert_layers")
     steps = range(1, len(sparse) + 1)
     return next((s for s in steps if all((n + 1) % s == 0 for n, on in enumerate(sparse) if on)
                  and all(sparse[n] for n in range(len(sparse)) if (n + 1) % s == 0)), None)  # fmt: skip
@@ -315,22 +337,20 @@ def _step(config: Config) -> int | None:
 
 def _interval(config: Config) -> int | None:
     """Every how many layers one has attention."""
-    recurrent = _listed(config, "attention.recurrent_layers")
+    recurrent = listed(config, "attention.recurrent_layers")
     every = range(1, len(recurrent) + 2)
     return next((e for e in every if all(on == ((n + 1) % e != 0) for n, on in enumerate(recurrent))), None)
 
 
 DERIVED: Mapping[str, Callable[[Config], Any]] = {
-    "leading_dense_block_count": _leading,
-    "expert_shared_count": _shared,
-    "interleave_moe_layer_step": _step,
+    "leading_dense_block_count": leading_dense,
+    "expert_shared_count": shared_experts,
+    "interleave_moe_layer_step": sparse_step,
     "full_attention_interval": _interval,
 }
 
 
-def _take_scaling(
-    model: Model, wanted: Config, stated: dict[str, Any], reader: _Reader
-) -> list[TensorInput]:
+def _take_scaling(model: Model, wanted: Config, stated: dict[str, Any], reader: _Reader) -> list[TensorInput]:
     """State rope scaling: as the rule that the source names where GGUF has it, else as a tensor of divisors; returns
     such tensors."""
     found = wanted.get("rope.scaling")

@@ -45,7 +45,12 @@ def gguf_candidates(model: Model, weights: Mapping[str, Weight]) -> Iterator[Can
         first += [name for name in kept if known is None or _stem(name) in known]
         plain = [name for name in whole if known is None or _stem(name) in known or prefix + name in FACTORS]
         rest = sorted(known or ())
-        other = [f"{stem}.{suffix}" for stem in rest for suffix in ("weight", "bias") if f"{stem}.{suffix}" not in whole]
+        other = [
+            f"{stem}.{suffix}"
+            for stem in rest
+            for suffix in ("weight", "bias")
+            if f"{stem}.{suffix}" not in whole
+        ]
         last = [name for name in whole if name not in plain]
         for name in dict.fromkeys([*first, *plain, *other, *last]):
             yield Candidate(prefix + name, prefix + name)
@@ -76,4 +81,6 @@ def _stems(architecture: str) -> frozenset[str] | None:
     found = {name: arch for arch, name in gguf.MODEL_ARCH_NAMES.items()}.get(architecture)
     if found is None:
         return None
-    return frozenset(gguf.TENSOR_NAMES[tensor].removeprefix("blk.{bid}.") for tensor in gguf.MODEL_TENSORS[found])
+    return frozenset(
+        gguf.TENSOR_NAMES[tensor].removeprefix("blk.{bid}.") for tensor in gguf.MODEL_TENSORS[found]
+    )

@@ -175,7 +175,9 @@ def _possible_dims(model: Model, sources: list[Weight], foreign: bool) -> Iterat
         plain += [(stacked, each, *columns), *([(stacked, columns[0], each)] if columns else [])]
     heads = model.settings_of(None).get("attention.head_count")
     if len(first) == 2 and isinstance(heads, int) and heads and rows % heads == 0 and rows > heads:
-        plain.insert(0, (heads, rows // heads, columns[0]))  # taken only where a reading flattens it: attn_v_b
+        plain.insert(
+            0, (heads, rows // heads, columns[0])
+        )  # taken only where a reading flattens it: attn_v_b
     yield from dict.fromkeys([*other, *plain] if foreign else [*plain, *other])
 
 
@@ -191,4 +193,3 @@ def same_place(piece: Piece) -> bool:
         repaired=source.repaired,
     )
     return alike == source and source.bytes_edit is None
-

@@ -119,7 +119,9 @@ def with_dtypes(
     if unfit:
         done.notes.append(f"{_some(unfit)} as F16: rows are no whole blocks of {request.dtype}")
     if widened:
-        done.notes.append(f"{_some(widened)} as F32: the file holds no such dtype, and nothing is rounded again")
+        done.notes.append(
+            f"{_some(widened)} as F32: the file holds no such dtype, and nothing is rounded again"
+        )
     return sources
 
 
@@ -130,4 +132,6 @@ def _entry(tensor: Placed, dtype: str) -> TensorEntry:
 
 
 def _some(names: list[str]) -> str:
-    return f"{len(names)} tensors ({names[0]}{', …' if len(names) > 1 else ''})" if len(names) > 1 else names[0]
+    return (
+        f"{len(names)} tensors ({names[0]}{', …' if len(names) > 1 else ''})" if len(names) > 1 else names[0]
+    )

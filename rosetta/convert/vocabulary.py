@@ -29,10 +29,21 @@ ROLES = {
 }  # fmt: skip
 OF_CONFIG = {"bos": "bos", "eos": "eos", "pad": "padding", "sep": "separator"}
 NO_SCORE = -10000.0  # of a row that no token has (conversion/base.py)
-# Tokens that look like control tokens though their tokenizer does not say so (conversion/base.py, facts of four models).
+# Tokens that look like control tokens though their tokenizer does not say so (conversion/base.py).
 LOOK_SPECIAL = ("<pad>", "<mask>", "<2mass>", "[@BOS@]")
 # Names of one behaviour: which is tried first where the cuts alone must tell.
-PREFERRED = ("gpt-2", "llama-bpe", "qwen2", "qwen35", "smollm", "gpt-4o", "tekken", "deepseek-v3", "deepseek-llm", "default")
+PREFERRED = (
+    "gpt-2",
+    "llama-bpe",
+    "qwen2",
+    "qwen35",
+    "smollm",
+    "gpt-4o",
+    "tekken",
+    "deepseek-v3",
+    "deepseek-llm",
+    "default",
+)
 
 
 @dataclass
@@ -63,7 +74,11 @@ def gguf_vocabulary_keys(model: Model) -> Written:
     if tokenizer is None:
         return Written({PREFIX + "model": "none"}, ["the source has no tokenizer, and so has the file"])
     written, facts = Written(), tokenizer.facts
-    kind = "llama" if facts.kind == "spm" or (facts.kind == "huggingface" and facts.spelling == "plain") else "gpt2"
+    kind = (
+        "llama"
+        if facts.kind == "spm" or (facts.kind == "huggingface" and facts.spelling == "plain")
+        else "gpt2"
+    )
     if facts.kind == "unigram" or facts.model in ("Unigram", "WordPiece", "WordLevel"):
         said = f"its tokenizer is a {facts.model}, which is not written: the file has none"
         return Written({PREFIX + "model": "none"}, [], [said])
@@ -91,7 +106,9 @@ def gguf_vocabulary_keys(model: Model) -> Written:
         keys[GGUF_KEY] = template
     if len(facts.tokens) < rows:
         missing = rows - len(facts.tokens)
-        written.notes.append(f"{missing} rows of the embedding have no token and are called [PAD{len(facts.tokens)}]…")
+        written.notes.append(
+            f"{missing} rows of the embedding have no token and are called [PAD{len(facts.tokens)}]…"
+        )
     written.keys = {key: value for key, value in keys.items() if not (isinstance(value, list) and not value)}
     return written
 
@@ -122,7 +139,10 @@ def pre_tokenizer_of(tokenizer: Tokenizer) -> tuple[str | None, str]:
             tried[way] = encoder_of(as_gguf).ids(CHECK_TEXT, True) == bare
         if tried[way]:
             return name, "it cuts the check text alike"
-    return None, "its pre-tokenizer is none that llama.cpp has: the file says 'default', and prompts may be cut otherwise"
+    return (
+        None,
+        "its pre-tokenizer is none that llama.cpp has: the file says 'default', which may cut otherwise",
+    )
 
 
 def _merges(facts: Vocabulary) -> list[str]:
@@ -196,5 +216,3 @@ def _writes_space_before(tokenizer: Tokenizer) -> bool:
         return tokenizer.facts.add_space_prefix
     ids = tokenizer.encode("a", special=False)
     return bool(ids) and tokenizer.facts.tokens[ids[0]].startswith("▁")
-
-

@@ -54,6 +54,11 @@ _EOS_CLASSES = ("T5Tokenizer", "T5TokenizerFast")  # add EOS though no key says 
 _NO_CLASS = (None, "PreTrainedTokenizerFast", "TokenizersBackend")
 
 
+def expression_of(pre: str) -> str | None:
+    """The expression that published tokenizers write where GGUF names this pre-tokenizer; None where there is none."""
+    return next((expression for expression, name in _PRE_BY_EXPRESSION.items() if name == pre), None)
+
+
 class LibraryCodec:
     """Text to ids and back by the `tokenizers` library.
 

@@ -1,0 +1,136 @@
+"""Writes a model of any container as a Hugging Face folder."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from rosetta.containers.container import TensorEntry
+from rosetta.containers.gguf.writer import shards_of
+from rosetta.containers.huggingface.writer import (
+    CONFIG,
+    INDEX,
+    WEIGHTS,
+    Part,
+    WeightFile,
+    pack_folder,
+    packed_index,
+    packed_json,
+)
+from rosetta.containers.spool import TensorSource
+from rosetta.convert.folder_settings import folder_config, torch_dtype, unsaid_words
+from rosetta.convert.folder_tensors import folder_candidates
+from rosetta.convert.folder_tokenizer import tokenizer_files
+from rosetta.convert.gguf_file import note_left_out, written_weights
+from rosetta.convert.placing import Placed, place_weights
+from rosetta.convert.plan import Done, Request, as_stored, with_dtypes
+from rosetta.dtypes import FLOATS
+from rosetta.errors import UnsupportedError
+from rosetta.model import Model
+from rosetta.names import canonical_name
+
+BESIDE = (".json", ".model", ".txt", ".jinja", ".py", ".tiktoken", ".md")
+NO_WEIGHTS_INDEX = ".index.json"
+
+
+def write_folder_model(folder: Path, request: Request) -> tuple[list[Path], Done]:
+    """Write a model as a Hugging Face folder.
+
+    Args:
+        folder: where an unfinished folder may lie.
+        request: what is to be written.
+
+    Returns:
+        The unfinished folder under its name, and what was done.
+
+    Raises:
+        UnsupportedError: a weight whose name in a folder of the architecture is not known.
+    """
+    model, done = request.model, Done()
+    parts: dict[str, Part] = {}
+    placed = as_stored(model) if _has_folder_names(model) else _placed(model)
+    sources = with_dtypes(request, placed, {t.name: t.canonical for t in placed}, _refusal, done)
+    if model.container.kind == "huggingface":
+        for path in sorted(model.container.path.iterdir()):
+            if path.is_file() and path.suffix in BESIDE and not path.name.endswith(NO_WEIGHTS_INDEX):
+                parts[path.name] = path
+        if request.dtype is not None:
+            parts[CONFIG] = packed_json(_with_dtype(dict(model.container.metadata), _most(sources)))
+    else:
+        entries = {source.entry.name: source.entry for source in sources}
+        shapes = {tensor.canonical: tensor.dims for tensor in placed}
+        config, unsaid = folder_config(model, entries, shapes, _most(sources))
+        done.lost += unsaid_words(unsaid, request.target)
+        parts[CONFIG] = packed_json(config)
+        files = tokenizer_files(model)
+        parts |= files.files
+        done.notes += files.notes
+        done.lost += files.findings
+        note_left_out(model, done)
+    shards = shards_of(sources, request.split_bytes)
+    names = [WEIGHTS] if len(shards) == 1 else [
+        f"model-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)
+    ]  # fmt: skip
+    for name, shard in zip(names, shards, strict=True):
+        parts[name] = WeightFile(shard, {"format": "pt"})
+    if len(shards) > 1:
+        held = {name: [source.entry for source in shard] for name, shard in zip(names, shards, strict=True)}
+        parts[INDEX] = packed_index(held, {"metadata": {"total_size": 0}, "weight_map": {}})
+    place = folder / request.target.name
+    pack_folder(place, parts, request.progress)
+    return [place], done
+
+
+def _has_folder_names(model: Model) -> bool:
+    """Whether the source's tensors have the names that a folder's have."""
+    container = model.container
+    if container.kind != "apr":
+        return container.kind == "huggingface"
+    return not any(name.startswith("blk.") for name in container.tensors)
+
+
+def _placed(model: Model) -> list[Placed]:
+    weights = written_weights(model)
+    placed, left = place_weights(model, weights, "huggingface", folder_candidates(model, weights))
+    left = [name for name in left if name in model.graph.dims]
+    if left:
+        raise UnsupportedError(
+            f"how a folder of {model.architecture.name} calls it is not known",
+            file=model.container.path,
+            where=f"tensor {weights[left[0]].entry.name!r}",
+            remedy="convert to .apr, which keeps the names",
+        )
+    for tensor in placed:  # a name that would be read as another tensor is a fault of the table of names
+        read = canonical_name(tensor.name, model.architecture, model.block_count)
+        if read != tensor.canonical:
+            raise UnsupportedError(
+                f"would be read as {read}, not as {tensor.canonical}",
+                file=model.container.path,
+                where=f"tensor {tensor.name!r}",
+                remedy="convert to .apr, which keeps the names",
+            )
+    return placed
+
+
+def _refusal(entry: TensorEntry) -> UnsupportedError | None:
+    if entry.dtype in FLOATS or entry.dtype in ("I8", "I32", "I64", "U8", "BOOL"):
+        return None
+    return UnsupportedError(f"safetensors holds no {entry.dtype}", where=f"tensor {entry.name!r}")
+
+
+def _most(sources: list[TensorSource]) -> str:
+    """torch's name of what most bytes of the matrices are."""
+    bytes_of: Counter[str] = Counter()
+    for source in sources:
+        if len(source.entry.dims) > 1:
+            bytes_of[source.entry.dtype] += source.entry.nbytes
+    most = bytes_of.most_common(1)
+    return torch_dtype(most[0][0] if most else "F32")
+
+
+def _with_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:
+    config = json.loads(json.dumps(config))
+    keys = [key for key in ("dtype", "torch_dtype") if key in config] or ["torch_dtype"]
+    return {**config, **dict.fromkeys(keys, dtype)}

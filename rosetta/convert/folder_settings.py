@@ -1,0 +1,288 @@
+"""config.json of a model: each setting under the key by which its architecture reads it, found by reading a draft."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rosetta.compare.settings import agree, plain
+from rosetta.config import Config, read_config
+from rosetta.containers.container import TensorEntry
+from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS, huggingface_settings
+from rosetta.convert.draft import Draft
+from rosetta.convert.gguf_settings import IMPLIED, Asking, leading_dense, listed, shared_experts, sparse_step
+from rosetta.errors import RosettaError, UnsupportedError
+from rosetta.model import Model
+from rosetta.ops.latent import NOPE
+from rosetta.ops.recurrent import GROUPS, INNER, KERNEL, RANK, STATE
+from rosetta.repair.rope_scaling import as_parameters
+from rosetta.rope_scaling import RopeScaling
+from rosetta.settings_reader import ACTIVATIONS, PerLayer
+
+SPELLINGS = {fact.key: fact.spellings for fact in HUGGINGFACE_FACTS}
+# Stated only where a reader comes to something else without them: classes that lack them may refuse them.
+WHERE_NEEDED = (
+    "attention.key_length", "attention.value_length", "attention.scale", "rope.dimension_count", "activation",
+    "attention.head_count_kv", "feed_forward_length", "rope.freq_base",
+)  # fmt: skip
+GATING_WORDS = {1: "softmax", 2: "sigmoid", 4: "sqrtsoftplus"}
+RECURRENT = "attention.recurrent_layers"
+PATTERN = "attention.sliding_window_pattern"
+
+
+def _layer_types(config: Config) -> list[str] | None:
+    """What each layer is: a window or none, recurrent or not."""
+    if RECURRENT in config:
+        return ["linear_attention" if on else "full_attention" for on in listed(config, RECURRENT)]
+    if PATTERN in config or (
+        config.get("attention.sliding_window") and config["attention.sliding_window"].value
+    ):
+        slides = listed(config, PATTERN) if PATTERN in config else [True] * config["block_count"].value
+        return ["sliding_attention" if on else "full_attention" for on in slides]
+    return None
+
+
+def _of(key: str) -> Callable[[Config], Any]:
+    return lambda c: plain(c[key].value) if key in c else None
+
+
+def _sparse(config: Config) -> list[bool]:
+    return listed(config, "expert_layers") if "expert_layers" in config else []
+
+
+# Keys of config.json that say a setting in another form -> what they say.
+OTHER_FORMS: Mapping[str, Callable[[Config], Any]] = {
+    **dict.fromkeys(("first_k_dense_replace", "num_dense_layers", "moe_layer_start_index"), lambda c: leading_dense(c)),
+    **dict.fromkeys(
+        ("n_shared_experts", "num_shared_experts", "num_shared_expert", "moe_num_shared_experts"),
+        lambda c: shared_experts(c),
+    ),
+    **dict.fromkeys(
+        ("scoring_func", "score_func", "score_function", "moe_router_activation_func"),
+        lambda c: GATING_WORDS.get(c["expert_gating_func"].value) if "expert_gating_func" in c else None,
+    ),
+    "layer_types": _layer_types,
+    "mlp_layer_types": lambda c: ["sparse" if on else "dense" for on in _sparse(c)] or None,
+    "mlp_only_layers": lambda c: [n for n, on in enumerate(_sparse(c)) if not on],
+    "decoder_sparse_step": lambda c: 1,
+    "interleave_moe_layer_step": lambda c: sparse_step(c),
+    "moe_layers": lambda c: [n for n, on in enumerate(_sparse(c)) if on] or None,
+    "no_rope_layers": lambda c: [int(on) for on in listed(c, "rope.layers")] if "rope.layers" in c else None,
+    "qk_nope_head_dim": _of(NOPE),
+    "qk_rope_head_dim": _of("rope.dimension_count"),
+    "v_head_dim": _of("attention.value_length"),
+    "linear_conv_kernel_dim": _of(KERNEL),
+    "linear_key_head_dim": _of(STATE),
+    "linear_num_key_heads": _of(GROUPS),
+    "linear_num_value_heads": _of(RANK),
+    "linear_value_head_dim": lambda c: c[INNER].value // c[RANK].value if INNER in c else None,
+    "rope_local_base_freq": _of("rope.freq_base_swa"),
+    "alibi": lambda c: True if c.get("attention.max_alibi_bias") and c["attention.max_alibi_bias"].value else None,
+}  # fmt: skip
+
+
+class _Events(dict[str, Any]):
+    """config.json that notes which of its keys are asked for, and after which setting."""
+
+    def __init__(self, values: Mapping[str, Any], asked: list[tuple[str, str]]) -> None:
+        super().__init__(values)
+        self.asked = asked
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """See `dict.get`."""
+        self.asked.append(("key", key))
+        return super().get(key, default)
+
+    def __contains__(self, key: object) -> bool:
+        self.asked.append(("key", str(key)))
+        return super().__contains__(key)
+
+
+class _Settings(Asking):
+    def __init__(self, settings: Mapping[str, Any], asked: list[tuple[str, str]]) -> None:
+        super().__init__(settings)
+        self.events = asked
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """See `dict.get`."""
+        self.events.append(("setting", key))
+        return super().get(key, default)
+
+
+class _Reader:
+    """Reads drafts of config.json."""
+
+    def __init__(
+        self, model: Model, tensors: Mapping[str, TensorEntry], shapes: Mapping[str, tuple[int, ...]]
+    ) -> None:
+        self.model, self.tensors, self.shapes = model, tensors, shapes
+
+    def read(self, config: Mapping[str, Any], events: list[tuple[str, str]] | None = None) -> Config:
+        """What a reader makes of it."""
+        asked: list[tuple[str, str]] = [] if events is None else events
+        settings = _Settings(huggingface_settings(self.model.container.path, config), asked)
+        draft = Draft(
+            self.model.container.path,
+            "huggingface",
+            _Events(config, asked),
+            settings,
+            self.tensors,
+            config["model_type"],
+        )
+        found, _ = read_config(draft, self.model.architecture, self.shapes, {})
+        return found
+
+    def differing(self, wanted: Config, config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """Settings that do not come out as they went in."""
+        try:
+            found = self.read(config)
+        except RosettaError:
+            return {key: (value.value, None) for key, value in wanted.items()}
+        return {
+            key: (value.value, found[key].value if key in found else None)
+            for key, value in wanted.items()
+            if not (agree(key, found[key].value, value.value) if key in found else not value.value)
+        }
+
+
+def folder_config(
+    model: Model, tensors: Mapping[str, TensorEntry], shapes: Mapping[str, tuple[int, ...]], dtype: str
+) -> tuple[dict[str, Any], dict[str, tuple[Any, Any]]]:
+    """config.json.
+
+    Args:
+        model: from any container.
+        tensors: of the folder, by name.
+        shapes: stored dims by canonical name.
+        dtype: torch's name of what most weights are.
+
+    Returns:
+        The object, and the settings that a reader will not find as they are: what it will have instead.
+    """
+    architecture = model.architecture
+    wanted = {
+        key: value
+        for key, value in model.config.items()
+        if key not in IMPLIED - {"activation", "tied_embeddings"}
+    }
+    config: dict[str, Any] = {
+        "architectures": [architecture.classes[0]] if architecture.classes else [],
+        "model_type": architecture.model_type or architecture.name,
+        "torch_dtype": dtype,
+        "tie_word_embeddings": wanted["tied_embeddings"].value,
+    }
+    for key in ("bos_token_id", "eos_token_id"):
+        if key in model.config:
+            config[key] = model.config[key].value
+    for key, value in wanted.items():
+        usual = key in SPELLINGS and key not in (*WHERE_NEEDED, "tied_embeddings", "norm.type")
+        if usual and not isinstance(value.value, PerLayer) and not _is_none(value.value):
+            config[spelling(model, key)] = plain(value.value)
+    reader = _Reader(model, tensors, shapes)
+    _take_rope(model, wanted, config)
+    if wanted.get("attention.sliding_window") and wanted["attention.sliding_window"].value:
+        config["sliding_window"] = wanted["attention.sliding_window"].value
+        if "use_sliding_window" in architecture.huggingface:
+            config["use_sliding_window"] = True
+    _take_asked(wanted, config, reader)
+    for key in [*WHERE_NEEDED, *wanted]:
+        if key in reader.differing(wanted, config):
+            for name, value in _ways(model, wanted, key):
+                tried = {**config, name: value}
+                if reader.differing(wanted, tried).keys() < reader.differing(wanted, config).keys():
+                    config = tried
+                    break
+    reader.read(config)  # or say what it is that cannot be read
+    return config, reader.differing(wanted, config)
+
+
+def _is_none(value: Any) -> bool:
+    """Whether a value says that there is none of something: a config leaves that out, or says null."""
+    return value is None or (not isinstance(value, bool) and value in (0, ""))
+
+
+def spelling(model: Model, key: str) -> str:
+    """What the architecture's config.json calls a setting."""
+    return model.architecture.spellings.get(key, SPELLINGS[key][0])
+
+
+def _ways(model: Model, wanted: Config, key: str) -> Iterator[tuple[str, Any]]:
+    """Keys that may say a setting."""
+    value = wanted[key].value if key in wanted else None
+    if value is None:
+        return
+    if _is_none(value):
+        names = [spelling(model, key), *SPELLINGS[key]] if key in SPELLINGS else [key.rpartition(".")[2]]
+        yield from ((name, None) for name in dict.fromkeys(names))
+    if key == "activation":
+        for name, ours in ACTIVATIONS.items():
+            if ours == value:
+                yield spelling(model, key), name
+    elif key == "attention.scale":
+        scalar = value**-2
+        yield "query_pre_attn_scalar", round(scalar) if abs(scalar - round(scalar)) < 1e-3 else scalar
+        yield "attention_multiplier", plain(value)
+    elif key == "rope.dimension_count" and "attention.key_length" in wanted:
+        whole = wanted["attention.key_length"].value
+        whole = max(whole) if isinstance(whole, PerLayer) else whole
+        yield "partial_rotary_factor", value / whole
+        yield "rotary_dim", value
+    elif key in SPELLINGS:
+        stated = list(value) if isinstance(value, PerLayer) else plain(value)
+        for name in dict.fromkeys([spelling(model, key), *SPELLINGS[key]]):
+            yield name, stated
+    elif isinstance(value, int | float | str):
+        yield key.rpartition(".")[2], plain(value)
+
+
+def _take_rope(model: Model, wanted: Config, config: dict[str, Any]) -> None:
+    """Base and scaling of the rotation, in the form that transformers 4 and 5 read."""
+    if "rope.freq_base" not in wanted:
+        return
+    config["rope_theta"] = plain(wanted["rope.freq_base"].value)
+    scaling = wanted["rope.scaling"].value if "rope.scaling" in wanted else None
+    if isinstance(scaling, RopeScaling):
+        if scaling.long:
+            pairs = {"short_factor": scaling.factors, "long_factor": scaling.long}
+            factors = {name: [plain(f) for f in values] for name, values in pairs.items()}
+            config["rope_scaling"] = {"rope_type": "longrope", **factors}
+            config["rope_scaling"]["attention_factor"] = plain(scaling.magnitude)
+            config["original_max_position_embeddings"] = scaling.beyond
+            return
+        try:
+            config["rope_scaling"] = as_parameters(scaling, model, model.container)
+        except UnsupportedError:
+            return
+
+
+def _take_asked(wanted: Config, config: dict[str, Any], reader: _Reader) -> None:
+    """State what the architecture's own reading asks for: a setting under the first key that it looks under."""
+    events: list[tuple[str, str]] = []
+    with contextlib.suppress(RosettaError):  # what is missing is among what was asked for
+        reader.read(config, events)
+    setting = ""
+    for what, name in events:
+        if what == "setting":
+            setting = name
+        elif name in OTHER_FORMS:
+            value = OTHER_FORMS[name](wanted)
+            if value is not None:
+                config.setdefault(name, value)
+        elif setting in wanted and setting not in SPELLINGS and "." not in name:
+            value = wanted[setting].value
+            if not isinstance(value, PerLayer | RopeScaling) and not _is_none(value):
+                config.setdefault(name, plain(value))
+            setting = ""  # the first of its spellings says it
+
+
+def torch_dtype(dtype: str) -> str:
+    """torch's name of a dtype."""
+    return {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}.get(dtype, "float32")
+
+
+def unsaid_words(unsaid: Mapping[str, tuple[Any, Any]], path: Path) -> Iterator[str]:
+    """What a folder does not hold, one sentence each."""
+    for key, (value, read) in unsaid.items():
+        yield f"{key} is {value}, for which config.json has no place: transformers will take {read}"

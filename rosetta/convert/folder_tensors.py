@@ -1,0 +1,60 @@
+"""The tensors that a Hugging Face folder of an architecture has, under the names by which it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from rosetta.convert.placing import Candidate
+from rosetta.model import LAYER, Model
+from rosetta.weight import Weight
+
+LAYERS = "model.layers.{bid}."
+# What transformers' llama calls its modules, and every architecture that does not say otherwise.
+USUAL = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+    LAYERS + "input_layernorm": "blk.{bid}.attn_norm",
+    LAYERS + "self_attn.q_proj": "blk.{bid}.attn_q",
+    LAYERS + "self_attn.k_proj": "blk.{bid}.attn_k",
+    LAYERS + "self_attn.v_proj": "blk.{bid}.attn_v",
+    LAYERS + "self_attn.o_proj": "blk.{bid}.attn_output",
+    LAYERS + "self_attn.q_norm": "blk.{bid}.attn_q_norm",
+    LAYERS + "self_attn.k_norm": "blk.{bid}.attn_k_norm",
+    LAYERS + "post_attention_layernorm": "blk.{bid}.ffn_norm",
+    LAYERS + "mlp.gate_proj": "blk.{bid}.ffn_gate",
+    LAYERS + "mlp.up_proj": "blk.{bid}.ffn_up",
+    LAYERS + "mlp.down_proj": "blk.{bid}.ffn_down",
+    LAYERS + "mlp.gate": "blk.{bid}.ffn_gate_inp",
+    LAYERS + "mlp.experts.{eid}.gate_proj": "blk.{bid}.ffn_gate_exps.{eid}",
+    LAYERS + "mlp.experts.{eid}.up_proj": "blk.{bid}.ffn_up_exps.{eid}",
+    LAYERS + "mlp.experts.{eid}.down_proj": "blk.{bid}.ffn_down_exps.{eid}",
+}
+
+
+def folder_candidates(model: Model, weights: Mapping[str, Weight]) -> Iterator[Candidate]:
+    """Tensors that a folder may keep the weights in, those that are preferred first.
+
+    Args:
+        model: whose weights they are.
+        weights: those to be written, by canonical name.
+    """
+    architecture = model.architecture
+    modules = {**architecture.names, **{n: c for n, c in USUAL.items() if n not in architecture.names}}
+    layers = sorted({int(found[1]) for name in weights if (found := LAYER.match(name))})
+    for template, canonical in architecture.parameters.items():
+        for name, whole in _each(model, template, canonical, layers):
+            yield Candidate(name, whole)
+    for template, canonical in modules.items():
+        for name, whole in _each(model, template, canonical, layers):
+            for suffix in (".weight", ".bias"):
+                yield Candidate(name + suffix, whole + suffix)
+            yield Candidate(name, whole)
+
+
+def _each(model: Model, name: str, canonical: str, layers: list[int]) -> Iterator[tuple[str, str]]:
+    """A name in all layers, and for all experts."""
+    for layer in layers if "{bid}" in name else [0]:
+        count = model.settings_of(layer).get("expert_count") or 0
+        for expert in range(count) if "{eid}" in name else [0]:
+            yield name.format(bid=layer, eid=expert), canonical.format(bid=layer, eid=expert)
