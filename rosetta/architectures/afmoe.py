@@ -92,6 +92,7 @@ AFMOE = Architecture(
         "vocab_size": 200192,
         "tied_embeddings": False,
     },
+    spellings={"expert_weights_scale": "route_scale"},
     parameters={
         "model.layers.{bid}.mlp.expert_bias": "blk.{bid}.exp_probs_b",
     },

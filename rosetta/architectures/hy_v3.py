@@ -53,6 +53,7 @@ HY_V3 = Architecture(
         "vocab_size": 120832,
         "tied_embeddings": False,
     },
+    spellings={"expert_weights_scale": "router_scaling_factor"},
     parameters={
         "model.layers.{bid}.mlp.expert_bias": "blk.{bid}.exp_probs_b",
     },

@@ -190,6 +190,7 @@ KIMI_LINEAR = Architecture(
     },
     model_type="kimi_linear",
     spellings={
+        "expert_group_count": "num_expert_group",
         "rope.dimension_count": "qk_rope_head_dim",
         "expert_used_count": "num_experts_per_token",
     },

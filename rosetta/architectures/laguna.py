@@ -108,6 +108,7 @@ LAGUNA = Architecture(
         "vocab_size": 100352,
         "tied_embeddings": False,
     },
+    spellings={"expert_weights_scale": "moe_routed_scaling_factor"},
     parameters={
         "model.layers.{bid}.mlp.experts.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
     },

@@ -12,6 +12,7 @@ from rosetta.compare.listener import Listener
 from rosetta.compare.options import Options
 from rosetta.containers import open_container
 from rosetta.containers.unfinished import folder_beside, publish
+from rosetta.convert.apr_file import write_apr_model
 from rosetta.convert.folder import write_folder_model
 from rosetta.convert.gguf_file import write_gguf_model
 from rosetta.convert.plan import Done, Kind, Request, check_dtype
@@ -21,7 +22,11 @@ from rosetta.model import Model, build_model
 from rosetta.tokenizer import load_tokenizer
 
 Writer = Callable[[Path, Request], tuple[list[Path], Done]]
-WRITERS: dict[str, Writer] = {"gguf": write_gguf_model, "huggingface": write_folder_model}
+WRITERS: dict[str, Writer] = {
+    "apr": write_apr_model,
+    "gguf": write_gguf_model,
+    "huggingface": write_folder_model,
+}
 FORCE = "name another, or say --force"
 TOKENS = 8  # that are run where neither side has a tokenizer
 

@@ -35,7 +35,8 @@ PATTERN = "attention.sliding_window_pattern"
 def _layer_types(config: Config) -> list[str] | None:
     """What each layer is: a window or none, recurrent or not."""
     if RECURRENT in config:
-        return ["linear_attention" if on else "full_attention" for on in listed(config, RECURRENT)]
+        kind = "conv" if "shortconv.l_cache" in config else "linear_attention"
+        return [kind if on else "full_attention" for on in listed(config, RECURRENT)]
     if PATTERN in config or (
         config.get("attention.sliding_window") and config["attention.sliding_window"].value
     ):
@@ -46,6 +47,10 @@ def _layer_types(config: Config) -> list[str] | None:
 
 def _of(key: str) -> Callable[[Config], Any]:
     return lambda c: plain(c[key].value) if key in c else None
+
+
+def _share(config: Config, whole: str, of: str) -> int | None:
+    return int(config[whole].value // config[of].value) if whole in config and of in config else None
 
 
 def _sparse(config: Config) -> list[bool]:
@@ -73,11 +78,30 @@ OTHER_FORMS: Mapping[str, Callable[[Config], Any]] = {
     "qk_nope_head_dim": _of(NOPE),
     "qk_rope_head_dim": _of("rope.dimension_count"),
     "v_head_dim": _of("attention.value_length"),
-    "linear_conv_kernel_dim": _of(KERNEL),
-    "linear_key_head_dim": _of(STATE),
-    "linear_num_key_heads": _of(GROUPS),
-    "linear_num_value_heads": _of(RANK),
-    "linear_value_head_dim": lambda c: c[INNER].value // c[RANK].value if INNER in c else None,
+    **dict.fromkeys(("linear_conv_kernel_dim", "conv_kernel", "mamba_d_conv"), _of(KERNEL)),
+    **dict.fromkeys(("linear_key_head_dim", "state_size", "ssm_state_size", "mamba_d_state"), _of(STATE)),
+    **dict.fromkeys(("linear_num_key_heads", "n_groups", "mamba_n_groups"), _of(GROUPS)),
+    **dict.fromkeys(
+        ("linear_num_value_heads", "num_heads", "mamba_num_heads", "mamba_n_heads", "time_step_rank", "mamba_dt_rank"),
+        _of(RANK),
+    ),
+    **dict.fromkeys(("linear_value_head_dim", "mamba_head_dim", "mamba_d_head"), lambda c: _share(c, INNER, RANK)),
+    **dict.fromkeys(("expand", "mamba_expand"), lambda c: _share(c, INNER, "embedding_length")),
+    "mamba_d_ssm": _of(INNER),
+    "attn_layer_indices": lambda c: [n for n, on in enumerate(listed(c, RECURRENT)) if not on],
+    "position_embedding_type": lambda c: (
+        None if "rope.scaling.finetuned" not in c else "rope" if c["rope.scaling.finetuned"].value else "nope"
+    ),
+    "mup_enabled": lambda c: "embedding_scale" in c and c["embedding_scale"].value != 1,
+    "vocab_size_per_layer_input": _of("per_layer_vocab_size"),
+    "attention_k_eq_v": lambda c: any(listed(c, "attention.keys_are_values")),
+    "enable_moe_block": lambda c: bool(c["expert_count"].value),
+    "global_head_dim": lambda c: max(listed(c, "attention.key_length")),
+    "num_global_key_value_heads": lambda c: min(listed(c, "attention.head_count_kv")),
+    "use_double_wide_mlp": lambda c: len(set(listed(c, "feed_forward_length"))) > 1,
+    "intermediate_size_mlp": _of("feed_forward_length"),
+    "hybrid_layer_pattern": lambda c: [int(on) for on in listed(c, PATTERN)] if PATTERN in c else None,
+    "moe_layer_freq": lambda c: [int(on) for on in _sparse(c)] or None,
     "rope_local_base_freq": _of("rope.freq_base_swa"),
     "alibi": lambda c: True if c.get("attention.max_alibi_bias") and c["attention.max_alibi_bias"].value else None,
 }  # fmt: skip
@@ -234,7 +258,8 @@ def _ways(model: Model, wanted: Config, key: str) -> Iterator[tuple[str, Any]]:
         for name in dict.fromkeys([spelling(model, key), *SPELLINGS[key]]):
             yield name, stated
     elif isinstance(value, int | float | str):
-        yield key.rpartition(".")[2], plain(value)
+        own = model.architecture.spellings.get(key)
+        yield from ((name, plain(value)) for name in (own, key.rpartition(".")[2]) if name)
 
 
 def _take_rope(model: Model, wanted: Config, config: dict[str, Any]) -> None:
@@ -266,6 +291,8 @@ def _take_asked(wanted: Config, config: dict[str, Any], reader: _Reader) -> None
     for what, name in events:
         if what == "setting":
             setting = name
+        elif name == "text_config":  # looked into before the key itself
+            continue
         elif name in OTHER_FORMS:
             value = OTHER_FORMS[name](wanted)
             if value is not None:
@@ -273,7 +300,7 @@ def _take_asked(wanted: Config, config: dict[str, Any], reader: _Reader) -> None
         elif setting in wanted and setting not in SPELLINGS and "." not in name:
             value = wanted[setting].value
             if not isinstance(value, PerLayer | RopeScaling) and not _is_none(value):
-                config.setdefault(name, plain(value))
+                config.setdefault(reader.model.architecture.spellings.get(setting, name), plain(value))
             setting = ""  # the first of its spellings says it
 
 

@@ -71,9 +71,11 @@ ASKED_FOR: Mapping[str, Mapping[str, Callable[[Config], Any]]] = {
         }
         for name in ("nemotron_h", "nemotron_h_moe")
     },
-    **{
-        name: {"attention.sliding_window_pattern": lambda c: listed(c, "attention.sliding_window_pattern")}
-        for name in ("gemma4", "mimo2")
+    "mimo2": {"attention.sliding_window_pattern": lambda c: listed(c, "attention.sliding_window_pattern")},
+    "gemma4": {
+        "attention.sliding_window_pattern": lambda c: listed(c, "attention.sliding_window_pattern"),
+        "attention.shared_kv_layers": lambda c: c["attention.shared_kv_layers"].value,
+        "embedding_length_per_layer_input": lambda c: c["embedding_length_per_layer_input"].value,
     },
     "cohere2moe": {"leading_dense_block_count": lambda c: leading_dense(c)},
     "ernie4_5-moe": {"interleave_moe_layer_step": lambda c: 1},

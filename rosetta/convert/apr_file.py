@@ -1,0 +1,180 @@
+"""Writes a model of any container as `.apr`: tensors under the source's names, as they lie there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rosetta.compare.settings import agree, plain
+from rosetta.config import Config, read_config
+from rosetta.containers.apr import layout
+from rosetta.containers.apr.keys import CANONICAL_SPELLING, LICENCE_KEYS
+from rosetta.containers.apr.reader import AprContainer
+from rosetta.containers.apr.settings import APR_FACTS, apr_settings
+from rosetta.containers.apr.writer import check_name, pack_apr, refusal
+from rosetta.containers.container import TensorEntry
+from rosetta.convert.draft import Draft
+from rosetta.convert.folder_settings import OTHER_FORMS
+from rosetta.convert.gguf_settings import IMPLIED
+from rosetta.convert.plan import Done, Request, as_stored, with_dtypes
+from rosetta.convert.vocabulary import PREFIX, gguf_vocabulary_keys
+from rosetta.dtypes import DTYPES
+from rosetta.errors import RosettaError, UsageError
+from rosetta.model import Model
+from rosetta.names import canonical_names
+from rosetta.tokenizer.chat_template import GGUF_KEY
+
+SPELLINGS = {fact.key: fact.spellings[0] for fact in APR_FACTS}
+# GGUF's keys of a tokenizer -> an `.apr`'s (aprender, converter/write.rs).
+TOKENIZER = {"tokens": "vocabulary", "pre": "pre_type", "model": "model_type"}
+
+
+def write_apr_model(folder: Path, request: Request) -> tuple[list[Path], Done]:
+    """Write a model as `.apr`.
+
+    Args:
+        folder: where an unfinished file may lie.
+        request: what is to be written.
+
+    Returns:
+        The unfinished file under its name, and what was done.
+
+    Raises:
+        UsageError: several files are asked for, which no loader of `.apr` reads.
+    """
+    model, done = request.model, Done()
+    if request.split_bytes:
+        raise UsageError(
+            "no loader reads an .apr of several files",
+            file=request.target,
+            remedy="leave out --split-max-size",
+        )
+    stored = as_stored(model)
+    canonical = canonical_names(model.container.tensors, model.architecture, model.block_count + 1)
+    names = {own: name or own for own, name in canonical.items()}
+    sources = with_dtypes(request, stored, names, lambda entry: refusal(entry, "all", request.target), done)
+    for source in sources:
+        check_name(source.entry.name, request.target)
+    entries = {source.entry.name: source.entry for source in sources}
+    if isinstance(model.container, AprContainer):
+        text, codes = model.container.metadata_text(), {}
+        metadata: Mapping[str, Any] = model.container.metadata
+    else:
+        metadata = _metadata(model, entries, done)
+        text, codes = json.dumps(metadata, ensure_ascii=False, separators=(",", ":")).encode(), {}
+    flags = layout.HAS_VOCAB if "tokenizer.vocabulary" in metadata else 0
+    if any(DTYPES[entry.dtype].block_size != 1 for entry in entries.values()):
+        flags |= layout.QUANTIZED
+    place = folder / request.target.name
+    ordered = sorted(sources, key=lambda source: source.entry.name.encode())
+    pack_apr(place, text, ordered, flags=flags, codes=codes, progress=request.progress)
+    return [place], done
+
+
+def _metadata(model: Model, tensors: Mapping[str, TensorEntry], done: Done) -> dict[str, Any]:
+    """All that the file states: the format's own keys, and config.json's for what it has no key for."""
+    architecture, container = model.architecture, model.container
+    stated: dict[str, Any] = {
+        "model_type": architecture.name,
+        "architecture": architecture.name,
+        "hf_architecture": architecture.classes[0] if architecture.classes else None,
+        "hf_model_type": architecture.model_type or architecture.name,
+        "original_format": "gguf" if container.kind == "gguf" else "safetensors",
+    }
+    wanted = {key: value for key, value in model.config.items() if key not in IMPLIED}
+    if container.kind == "huggingface":  # its own words, where they are none of the format's
+        nested = container.metadata.get("text_config")
+        words = {**container.metadata, **(nested if isinstance(nested, Mapping) else {})}
+        words = {
+            k: v
+            for k, v in words.items()
+            if v is not None and k not in (*stated, "architectures", "text_config")
+        }
+        stated |= {key: value for key, value in words.items() if key not in CANONICAL_SPELLING}
+    for key, value in wanted.items():
+        single = not isinstance(value.value, tuple) and value.value is not None
+        if key in SPELLINGS and single:
+            stated[SPELLINGS[key]] = plain(value.value)
+    epsilon = architecture.epsilon_key
+    if epsilon in wanted:
+        stated["rms_norm_eps"] = plain(wanted[epsilon].value)
+    if "rope.freq_base" in wanted:
+        stated["rope_theta"] = plain(wanted["rope.freq_base"].value)
+    if architecture.rope is not None and "rope.type" in model.config:
+        stated["rope_type"] = model.config["rope.type"].value
+    stated["tie_word_embeddings"] = model.config["tied_embeddings"].value
+    stated["hidden_act"] = model.config["activation"].value
+    stated |= _tokenizer(model, done)
+    _take_more(model, wanted, stated, tensors)
+    stated = {key: value for key, value in stated.items() if value is not None}
+    done.lost += [
+        f"{key} is {value}, for which .apr has no place: its reader will take {read}"
+        for key, (value, read) in _differing(model, wanted, stated, tensors).items()
+    ]
+    return {**stated, **dict.fromkeys(LICENCE_KEYS)}
+
+
+def _take_more(
+    model: Model, wanted: Config, stated: dict[str, Any], tensors: Mapping[str, TensorEntry]
+) -> None:
+    """Keys of config.json for what the format has none for, where a reader comes to something else without them."""
+    for key in _differing(model, wanted, stated, tensors):
+        value = wanted[key].value
+        single = [] if isinstance(value, tuple) else [(key.rpartition(".")[2], plain(value))]
+        own = model.architecture.spellings.get(key)
+        ways = [*([(own, plain(value))] if own and single else []), *single]
+        ways += [(name, form(wanted)) for name, form in OTHER_FORMS.items() if _applies(form, wanted)]
+        for name, said in ways:
+            tried = {**stated, name: said}
+            if (
+                _differing(model, wanted, tried, tensors).keys()
+                < _differing(model, wanted, stated, tensors).keys()
+            ):
+                stated[name] = said
+                break
+
+
+def _applies(form: Any, wanted: Config) -> bool:
+    try:
+        return form(wanted) is not None
+    except (KeyError, ZeroDivisionError):
+        return False
+
+
+def _differing(
+    model: Model, wanted: Config, stated: Mapping[str, Any], tensors: Mapping[str, TensorEntry]
+) -> dict[str, tuple[Any, Any]]:
+    """Settings that a reader of the file will not find as they are: what is wanted, and what it will have."""
+    shapes = {name: weight.entry.dims for name, weight in model.weights.items()}
+    try:
+        settings = apr_settings(model.container.path, stated, lambda note: None)
+        draft = Draft(model.container.path, "apr", stated, settings, tensors, model.architecture.name)
+        found, _ = read_config(draft, model.architecture, shapes, {})
+    except RosettaError:
+        return {key: (value.value, None) for key, value in wanted.items()}
+    return {
+        key: (value.value, found[key].value if key in found else None)
+        for key, value in wanted.items()
+        if key != "rope.scaling" or "rope_freqs.weight" not in tensors
+        if not (agree(key, found[key].value, value.value) if key in found else not value.value)
+    }
+
+
+def _tokenizer(model: Model, done: Done) -> dict[str, Any]:
+    written = gguf_vocabulary_keys(model)
+    done.notes += written.notes
+    done.lost += written.findings
+    keys: dict[str, Any] = {}
+    if written.keys.get(PREFIX + "model") in (None, "none"):
+        return keys
+    for key, value in written.keys.items():
+        if key == GGUF_KEY:
+            keys["chat_template"] = value
+        elif key.startswith(PREFIX):
+            name = key.removeprefix(PREFIX)
+            own = "tokenizer." + TOKENIZER.get(name, name)
+            plain_value = value.tolist() if hasattr(value, "tolist") else value
+            keys[own] = list(plain_value) if isinstance(plain_value, tuple) else plain_value
+    return keys
