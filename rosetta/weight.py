@@ -174,6 +174,14 @@ class ValuesEdit(Protocol):
         ...
 
 
+class Reversible(ValuesEdit, Protocol):
+    """An edit that a reading makes, and that a writer undoes."""
+
+    def stored(self, values: Tensor, start: int) -> Tensor:
+        """Stored values that canonical ones of the rows from `start` on are made of."""
+        ...
+
+
 @dataclass(frozen=True)
 class Weight:
     """A tensor of a model under its canonical name; decoded when asked for, never kept.

@@ -71,6 +71,14 @@ class Factors:
                 y[rows] = y[rows] * number
         return y
 
+    def stored(self, values: Tensor, start: int) -> Tensor:
+        """Quotients."""
+        y = values.clone()
+        for rows, numbers in self._pieces(start, len(values)):
+            for number in reversed(numbers):
+                y[rows] = y[rows] / number
+        return y
+
     def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
         """Likewise, and the rounding of each product."""
         rounded = self.values(values, start).abs() * 2.0**-24

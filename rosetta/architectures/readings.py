@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rosetta.ops.latent import NOPE
 from rosetta.ops.op import Settings
-from rosetta.weight import Order, Part, ValuesEdit
+from rosetta.weight import Order, Part, Reversible
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Reading:
     columns: Order | None = None
     transposed: bool | None = None
     dims: tuple[int, ...] | None = None
-    edit: ValuesEdit | None = None
+    edit: Reversible | None = None
 
 
 Readings = Callable[[Stored, Settings], Sequence[Reading] | None]
@@ -232,7 +232,7 @@ class Mapped:
         """Canonical values."""
         return self.function(values)
 
-    def stored(self, values: Tensor) -> Tensor:
+    def stored(self, values: Tensor, start: int) -> Tensor:
         """Stored values that canonical ones are made of: where float32 has any that give these very values, those."""
         found = self.inverse(values)
         up = down = found

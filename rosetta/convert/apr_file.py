@@ -24,6 +24,7 @@ from rosetta.dtypes import DTYPES
 from rosetta.errors import RosettaError, UsageError
 from rosetta.model import Model
 from rosetta.names import canonical_names
+from rosetta.settings_reader import ACTIVATIONS
 from rosetta.tokenizer.chat_template import GGUF_KEY
 
 SPELLINGS = {fact.key: fact.spellings[0] for fact in APR_FACTS}
@@ -46,11 +47,8 @@ def write_apr_model(folder: Path, request: Request) -> tuple[list[Path], Done]:
     """
     model, done = request.model, Done()
     if request.split_bytes:
-        raise UsageError(
-            "no loader reads an .apr of several files",
-            file=request.target,
-            remedy="leave out --split-max-size",
-        )
+        remedy = "leave out --split-max-size"
+        raise UsageError("no loader reads an .apr of several files", file=request.target, remedy=remedy)
     stored = as_stored(model)
     canonical = canonical_names(model.container.tensors, model.architecture, model.block_count + 1)
     names = {own: name or own for own, name in canonical.items()}
@@ -59,17 +57,17 @@ def write_apr_model(folder: Path, request: Request) -> tuple[list[Path], Done]:
         check_name(source.entry.name, request.target)
     entries = {source.entry.name: source.entry for source in sources}
     if isinstance(model.container, AprContainer):
-        text, codes = model.container.metadata_text(), {}
+        text = model.container.metadata_text()
         metadata: Mapping[str, Any] = model.container.metadata
     else:
         metadata = _metadata(model, entries, done)
-        text, codes = json.dumps(metadata, ensure_ascii=False, separators=(",", ":")).encode(), {}
+        text = json.dumps(metadata, ensure_ascii=False, separators=(",", ":")).encode()
     flags = layout.HAS_VOCAB if "tokenizer.vocabulary" in metadata else 0
     if any(DTYPES[entry.dtype].block_size != 1 for entry in entries.values()):
         flags |= layout.QUANTIZED
     place = folder / request.target.name
     ordered = sorted(sources, key=lambda source: source.entry.name.encode())
-    pack_apr(place, text, ordered, flags=flags, codes=codes, progress=request.progress)
+    pack_apr(place, text, ordered, flags=flags, progress=request.progress)
     return [place], done
 
 
@@ -105,7 +103,8 @@ def _metadata(model: Model, tensors: Mapping[str, TensorEntry], done: Done) -> d
     if architecture.rope is not None and "rope.type" in model.config:
         stated["rope_type"] = model.config["rope.type"].value
     stated["tie_word_embeddings"] = model.config["tied_embeddings"].value
-    stated["hidden_act"] = model.config["activation"].value
+    ours = model.config["activation"].value
+    stated["hidden_act"] = next((word for word, name in ACTIVATIONS.items() if name == ours), None)
     stated |= _tokenizer(model, done)
     _take_more(model, wanted, stated, tensors)
     stated = {key: value for key, value in stated.items() if value is not None}

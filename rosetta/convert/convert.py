@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rosetta.compare.listener import Listener
@@ -145,8 +145,6 @@ def _put(place: Path, target: Path, force: bool) -> None:
 
 def _with_tokens(options: Options, model: Model) -> Options:
     """Ids to run where there is no tokenizer to make them of a prompt."""
-    from dataclasses import replace
-
     if options.tokens is not None or load_tokenizer(model.container) is not None:
         return options
     return replace(options, tokens=tuple(range(min(TOKENS, model["vocab_size"]))))

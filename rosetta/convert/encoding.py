@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import cast
 
 import gguf
 import numpy as np
@@ -20,7 +21,7 @@ from rosetta.containers.spool import Chunk, TensorSource, copied
 from rosetta.convert.placing import Piece, Placed, same_place
 from rosetta.dtypes import DTYPES, FLOATS, flat_bytes
 from rosetta.errors import UnsupportedError
-from rosetta.weight import Weight
+from rosetta.weight import Reversible, Weight
 
 WEIGHTS_AT_ONCE = 1 << 22  # decoded beside each other: 16 MiB of float32
 
@@ -117,7 +118,7 @@ def _encoded_rows(piece: Piece, dtype: str, start: int, stop: int) -> NDArray[np
         return encoded(source.values(start, stop), dtype)
     values = source.values(start, stop)
     for edit in target.values_edits:
-        values = edit.stored(values)  # type: ignore[attr-defined]
+        values = cast(Reversible, edit).stored(values, start)  # a reading's own
     return encoded(values, dtype)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rosetta.architectures import Architecture, all_architectures
 from rosetta.containers.container import TensorEntry
 from rosetta.containers.gguf.writer import shards_of
 from rosetta.containers.huggingface.writer import (
@@ -26,12 +28,14 @@ from rosetta.convert.folder_tokenizer import tokenizer_files
 from rosetta.convert.gguf_file import note_left_out, written_weights
 from rosetta.convert.placing import Placed, place_weights
 from rosetta.convert.plan import Done, Request, as_stored, with_dtypes
-from rosetta.dtypes import FLOATS
-from rosetta.errors import UnsupportedError
-from rosetta.model import Model
+from rosetta.dtypes import FLOATS, flat_bytes
+from rosetta.errors import RosettaError, UnsupportedError
+from rosetta.model import FACTORS, Model
 from rosetta.names import canonical_name
 
 BESIDE = (".json", ".model", ".txt", ".jinja", ".py", ".tiktoken", ".md")
+# Architectures whose code lies beside their weights: transformers has others that GGUF files under the same name.
+WITHOUT_CLASS = ("chatglm",)
 NO_WEIGHTS_INDEX = ".index.json"
 
 
@@ -48,7 +52,7 @@ def write_folder_model(folder: Path, request: Request) -> tuple[list[Path], Done
     Raises:
         UnsupportedError: a weight whose name in a folder of the architecture is not known.
     """
-    model, done = request.model, Done()
+    model, done = replace(request.model, architecture=of_folder(request.model)), Done()
     parts: dict[str, Part] = {}
     placed = as_stored(model) if _has_folder_names(model) else _placed(model)
     sources = with_dtypes(request, placed, {t.name: t.canonical for t in placed}, _refusal, done)
@@ -83,6 +87,32 @@ def write_folder_model(folder: Path, request: Request) -> tuple[list[Path], Done
     return [place], done
 
 
+def of_folder(model: Model) -> Architecture:
+    """As which architecture a folder is written: GGUF files several under one name, and what a file holds tells them
+    apart; of those that fit one that transformers has, the file's own before others."""
+    if model.container.kind != "gguf":
+        return model.architecture
+    alike = [a for a in all_architectures() if a.gguf == model.architecture.gguf and a.classes]
+    alike.sort(key=lambda a: (a.name in WITHOUT_CLASS, a.name != model.architecture.name))
+    nearest: tuple[int, Architecture] | None = None
+    for architecture in alike:
+        tried = replace(model, architecture=architecture)
+        weights = {name: weight for name, weight in written_weights(tried).items() if name not in FACTORS}
+        placed, left = place_weights(tried, weights, "huggingface", folder_candidates(tried, weights))
+        if any(name in model.graph.dims for name in left):
+            continue
+        entries = {t.name: TensorEntry(t.name, "F32", t.dims, flat_bytes("F32", t.dims)) for t in placed}
+        try:
+            _, unsaid = folder_config(tried, entries, {t.canonical: t.dims for t in placed}, "float32")
+        except RosettaError:
+            continue
+        if nearest is None or len(unsaid) < nearest[0]:
+            nearest = len(unsaid), architecture
+        if not unsaid:
+            break
+    return model.architecture if nearest is None else nearest[1]
+
+
 def _has_folder_names(model: Model) -> bool:
     """Whether the source's tensors have the names that a folder's have."""
     container = model.container
@@ -92,7 +122,7 @@ def _has_folder_names(model: Model) -> bool:
 
 
 def _placed(model: Model) -> list[Placed]:
-    weights = written_weights(model)
+    weights = {name: weight for name, weight in written_weights(model).items() if name not in FACTORS}
     placed, left = place_weights(model, weights, "huggingface", folder_candidates(model, weights))
     left = [name for name in left if name in model.graph.dims]
     if left:

@@ -25,8 +25,11 @@ SPELLINGS = {fact.key: fact.spellings for fact in HUGGINGFACE_FACTS}
 # Stated only where a reader comes to something else without them: classes that lack them may refuse them.
 WHERE_NEEDED = (
     "attention.key_length", "attention.value_length", "attention.scale", "rope.dimension_count", "activation",
-    "attention.head_count_kv", "feed_forward_length", "rope.freq_base",
+    "attention.head_count_kv", "feed_forward_length", "rope.freq_base", "expert_shared_feed_forward_length",
+    "embedding_scale", "residual_scale", "logit_scale", "attn_logit_softcapping", "final_logit_softcapping",
+    "use_parallel_residual", "expert_weights_norm",
 )  # fmt: skip
+LISTS = ("time_step_limit", "sliding_window_pattern")  # keys that hold no single number
 GATING_WORDS = {1: "softmax", 2: "sigmoid", 4: "sqrtsoftplus"}
 RECURRENT = "attention.recurrent_layers"
 PATTERN = "attention.sliding_window_pattern"
@@ -100,6 +103,10 @@ OTHER_FORMS: Mapping[str, Callable[[Config], Any]] = {
     "num_global_key_value_heads": lambda c: min(listed(c, "attention.head_count_kv")),
     "use_double_wide_mlp": lambda c: len(set(listed(c, "feed_forward_length"))) > 1,
     "intermediate_size_mlp": _of("feed_forward_length"),
+    "new_decoder_architecture": lambda c: "parallel_norms" in c and c["parallel_norms"].value == 2,
+    "num_ln_in_parallel_attn": _of("parallel_norms"),
+    "multi_query": lambda c: c["attention.head_count_kv"].value == 1,
+    "parallel_attn": lambda c: True,
     "hybrid_layer_pattern": lambda c: [int(on) for on in listed(c, PATTERN)] if PATTERN in c else None,
     "moe_layer_freq": lambda c: [int(on) for on in _sparse(c)] or None,
     "rope_local_base_freq": _of("rope.freq_base_swa"),
@@ -186,16 +193,13 @@ def folder_config(
         The object, and the settings that a reader will not find as they are: what it will have instead.
     """
     architecture = model.architecture
-    wanted = {
-        key: value
-        for key, value in model.config.items()
-        if key not in IMPLIED - {"activation", "tied_embeddings"}
-    }
+    wanted = {key: value for key, value in model.config.items() if key not in IMPLIED - {"tied_embeddings"}}
     config: dict[str, Any] = {
         "architectures": [architecture.classes[0]] if architecture.classes else [],
         "model_type": architecture.model_type or architecture.name,
         "torch_dtype": dtype,
         "tie_word_embeddings": wanted["tied_embeddings"].value,
+        "pad_token_id": None,  # some classes have one of their own, which may lie behind the vocabulary
     }
     for key in ("bos_token_id", "eos_token_id"):
         if key in model.config:
@@ -257,7 +261,7 @@ def _ways(model: Model, wanted: Config, key: str) -> Iterator[tuple[str, Any]]:
         stated = list(value) if isinstance(value, PerLayer) else plain(value)
         for name in dict.fromkeys([spelling(model, key), *SPELLINGS[key]]):
             yield name, stated
-    elif isinstance(value, int | float | str):
+    elif isinstance(value, int | float | str) and key != PATTERN:
         own = model.architecture.spellings.get(key)
         yield from ((name, plain(value)) for name in (own, key.rpartition(".")[2]) if name)
 
@@ -297,7 +301,7 @@ def _take_asked(wanted: Config, config: dict[str, Any], reader: _Reader) -> None
             value = OTHER_FORMS[name](wanted)
             if value is not None:
                 config.setdefault(name, value)
-        elif setting in wanted and setting not in SPELLINGS and "." not in name:
+        elif setting in wanted and setting not in SPELLINGS and "." not in name and name not in LISTS:
             value = wanted[setting].value
             if not isinstance(value, PerLayer | RopeScaling) and not _is_none(value):
                 config.setdefault(reader.model.architecture.spellings.get(setting, name), plain(value))

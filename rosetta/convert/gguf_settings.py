@@ -89,7 +89,6 @@ IMPLIED = frozenset(
     {
         "architecture",
         "norm_type",
-        "activation",
         "tied_embeddings",
         "rope.type",
         "bos_token_id",
@@ -149,6 +148,8 @@ def gguf_settings(model: Model, tensors: Mapping[str, TensorEntry]) -> Stated:
         derived = key in DERIVABLE and wanted[key].defaulted
         if neutral or derived or (key in REDUNDANT and key not in asked_for):
             _leave_out(key, wanted, stated, reader, factors)
+    if "attention.temperature_scale" in stated:  # llama.cpp divides by the length
+        stated["attention.temperature_length"] = wanted["attention.temperature_length"].value
     reader.read(stated, factors)  # or say what it is that cannot be read
     prefix = f"{model.architecture.gguf}."
     keys = {key if key in BARE_KEYS else prefix + key: value for key, value in stated.items()}
@@ -242,11 +243,11 @@ WITHOUT_ABSORPTION = ("minicpm3", "plm")
 
 def _take_sizes_by_kind(wanted: Config, stated: dict[str, Any], reader: _Reader) -> None:
     """Sizes of heads that differ between layers with a window and those that see all: a key for each kind."""
-    sizes = ("attention.key_length", "attention.value_length")
-    _read_quietly(reader, {**stated, **{key: 2 for key in sizes if key in stated}})
+    both = ("attention.key_length", "attention.value_length")
+    _read_quietly(reader, {**stated, **{key: 2 for key in both if key in stated}})
     pattern = wanted.get("attention.sliding_window_pattern")
     slides = listed(wanted, "attention.sliding_window_pattern") if pattern is not None else []
-    for key in ("attention.key_length", "attention.value_length"):
+    for key in both:
         if f"{key}_swa" not in reader.asked or key not in wanted:
             continue
         sizes = listed(wanted, key)

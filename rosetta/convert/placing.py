@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from rosetta.containers.container import TensorEntry
 from rosetta.convert.draft import Draft
@@ -142,7 +143,7 @@ def _probes(model: Model, candidate: Candidate, left: Mapping[str, Weight]) -> I
     c = model.settings_of(int(found[1]) if found else None)
     stem, _, suffix = candidate.canonical.rpartition(".")
     numbered = re.compile(rf"{re.escape(stem)}\.\d+\.{suffix}")
-    counts = [sum(numbered.fullmatch(name) is not None for name in left)]
+    counts: list[Any] = [sum(numbered.fullmatch(name) is not None for name in left)]
     counts += [c.get("expert_count"), c.get("attention.head_count")]
     for count in dict.fromkeys(counts):
         if isinstance(count, int) and count:
@@ -164,9 +165,9 @@ def _possible_dims(model: Model, sources: list[Weight], foreign: bool) -> Iterat
     if len(first) == 2:
         plain += [(columns[0], rows)]
         plain += [(columns[0],)] if rows == 1 else []
-        other += [(rows, 1, columns[0]), (rows * columns[0],)]
+        other += [(rows, 1, columns[0]), *([(rows * columns[0],)] if rows > 1 else [])]
     if len(first) == 1:
-        other += [(1, 1, rows), (1, rows), (rows, 1)]
+        plain += [(1, 1, rows), (1, rows), (rows, 1)]
     if len(first) == 3:
         other += [(rows * columns[0], columns[1]), (1, rows, *columns)]
     stacked = len({weight.name.rpartition(".")[0].rpartition(".")[2] for weight in sources})

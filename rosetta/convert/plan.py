@@ -12,7 +12,7 @@ from rosetta.containers.spool import Progress, TensorSource
 from rosetta.convert.encoding import encodable, keeps_bytes, tensor_source
 from rosetta.convert.gguf_tensors import always_float32
 from rosetta.convert.placing import Piece, Placed
-from rosetta.dtypes import DTYPES, whole_rows
+from rosetta.dtypes import DTYPES, flat_bytes, whole_rows
 from rosetta.errors import UsageError
 from rosetta.model import Model
 from rosetta.weight import Weight
@@ -126,8 +126,6 @@ def with_dtypes(
 
 
 def _entry(tensor: Placed, dtype: str) -> TensorEntry:
-    from rosetta.dtypes import flat_bytes
-
     return TensorEntry(tensor.name, dtype, tensor.dims, flat_bytes(dtype, tensor.dims))
 
 

@@ -21,11 +21,14 @@ def render(conversion: Conversion, source: str, target: str, verdict: str | None
     kinds = [(done.copied, "copied as they are"), (done.moved, "the same bytes in another order"),
              (done.encoded, "encoded anew")]  # fmt: skip
     counted = ", ".join(f"{count} {what}" for count, what in kinds if count)
-    files = done.files if len(done.files) > 1 else (target,)
     lines = [
         f"[ROSETTA] {source} ({model.container.label}, {model.architecture.name}) -> {target}",
         f"  {sum(count for count, _ in kinds)} tensors: {counted}",
-        *([f"  {len(files)} files: {files[0]} … {files[-1].name}"] if len(done.files) > 1 else []),
+        *(
+            [f"  {len(done.files)} files: {done.files[0]} … {done.files[-1].name}"]
+            if len(done.files) > 1
+            else []
+        ),
         *(f"  Note: {note}" for note in done.notes),
         *(f"  NOT CARRIED: {lost}" for lost in done.lost),
     ]

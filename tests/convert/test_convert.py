@@ -1,0 +1,183 @@
+"""Models in other containers: what was written is run by llama.cpp and loaded by transformers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from fixtures import Llama3Scaling, build, model_spec
+from fixtures.oracles import llamacpp_logits, transformers_logits
+from rosetta.compare.options import Options
+from rosetta.convert import Conversion, convert
+from rosetta.errors import RosettaError, UsageError
+
+IDS = [17, 10, 17, 28, 99, 3, 200, 41]
+SPECS: list[tuple[str, Any]] = [
+    ("llama", model_spec("llama")),
+    ("llama 3.1", model_spec("llama", rope_scaling=Llama3Scaling())),
+    ("qwen2 tied", model_spec("qwen2", tied=True)),
+    ("gpt2", model_spec("gpt2")),
+]
+NAMES = [name for name, _ in SPECS]
+
+
+def run(source: Path, target: Path, **more: Any) -> Conversion:
+    """A conversion whose comparison passes."""
+    done = convert(str(source), target, Options(diagnose=False), **more)
+    assert done.comparison is not None
+    assert done.comparison.verdict in ("match", "drift"), done.comparison.reason
+    assert not done.done.lost
+    return done
+
+
+def tensors_of(path: Path) -> dict[str, bytes]:
+    """Every tensor of a GGUF file, by gguf-py: its dtype, dims and bytes."""
+    return {
+        tensor.name: f"{tensor.tensor_type.name} {tensor.shape.tolist()}".encode() + tensor.data.tobytes()
+        for tensor in gguf.GGUFReader(path).tensors
+    }
+
+
+@pytest.mark.requires_llamacpp
+@pytest.mark.parametrize("spec", [spec for _, spec in SPECS], ids=NAMES)
+def test_llamacpp_runs_a_converted_folder_as_the_file_made_for_it(tmp_path: Path, spec: Any) -> None:
+    pytest.importorskip("llama_cpp")
+    folder = build(tmp_path / "a", spec, "hf:F32")
+    run(folder, tmp_path / "out.gguf")
+    made = build(tmp_path / "b", spec, "gguf:F32")
+    np.testing.assert_array_equal(llamacpp_logits(tmp_path / "out.gguf", IDS), llamacpp_logits(made, IDS))
+    assert tensors_of(tmp_path / "out.gguf") == tensors_of(made)
+
+
+@pytest.mark.requires_transformers
+@pytest.mark.parametrize("spec", [spec for _, spec in SPECS], ids=NAMES)
+def test_transformers_loads_a_folder_made_of_a_gguf_file(tmp_path: Path, spec: Any) -> None:
+    pytest.importorskip("transformers")
+    folder = build(tmp_path / "a", spec, "hf:F32")
+    made = build(tmp_path / "b", spec, "gguf:F32")
+    run(made, tmp_path / "out")
+    got, want = transformers_logits(tmp_path / "out", IDS), transformers_logits(folder, IDS)
+    assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max()
+    ours, theirs = load_file(tmp_path / "out" / "model.safetensors"), load_file(folder / "model.safetensors")
+    assert ours.keys() == theirs.keys()
+    for name in theirs:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", ["F16", "Q4_K", "Q8_0"])
+def test_quantised_and_half_bytes_pass_through_an_apr_and_back(tmp_path: Path, dtype: str) -> None:
+    spec = model_spec("qwen2")
+    source = build(tmp_path / "a", spec, f"gguf:{dtype}")
+    done = run(source, tmp_path / "out.apr")
+    assert done.done.encoded == 0
+    run(tmp_path / "out.apr", tmp_path / "back.gguf")
+    assert tensors_of(tmp_path / "back.gguf") == tensors_of(source)
+
+
+@pytest.mark.parametrize("spec", [spec for _, spec in SPECS], ids=NAMES)
+def test_a_folder_comes_back_through_gguf_byte_by_byte(tmp_path: Path, spec: Any) -> None:
+    source = build(tmp_path / "a", spec, "hf:F32")
+    run(source, tmp_path / "out.gguf")
+    run(tmp_path / "out.gguf", tmp_path / "back")
+    ours, theirs = load_file(tmp_path / "back" / "model.safetensors"), load_file(source / "model.safetensors")
+    assert ours.keys() == theirs.keys()
+    assert all(ours[name].tobytes() == theirs[name].tobytes() for name in theirs)
+
+
+def test_asked_for_a_dtype_matrices_are_encoded_as_gguf_py_does_and_vectors_stay(tmp_path: Path) -> None:
+    source = build(tmp_path / "a", model_spec("qwen2"), "hf:F32")
+    run(source, tmp_path / "out.gguf", dtype="Q8_0")
+    run(source, tmp_path / "plain.gguf")
+    plain = {tensor.name: tensor for tensor in gguf.GGUFReader(tmp_path / "plain.gguf").tensors}
+    for tensor in gguf.GGUFReader(tmp_path / "out.gguf").tensors:
+        if len(tensor.shape) > 1:
+            assert tensor.tensor_type == gguf.GGMLQuantizationType.Q8_0, tensor.name
+            wanted = gguf.quantize(plain[tensor.name].data, gguf.GGMLQuantizationType.Q8_0)
+            np.testing.assert_array_equal(np.asarray(tensor.data).reshape(-1), wanted.reshape(-1))
+        else:
+            assert tensor.tensor_type == gguf.GGMLQuantizationType.F32, tensor.name
+            np.testing.assert_array_equal(tensor.data, plain[tensor.name].data)
+    assert gguf.GGUFReader(tmp_path / "out.gguf").fields["general.file_type"].contents() == 7
+
+
+def test_shards_hold_all_tensors_and_each_at_most_as_many_bytes(tmp_path: Path) -> None:
+    source = build(tmp_path / "a", model_spec("qwen2"), "hf:F32")
+    run(source, tmp_path / "whole.gguf")
+    done = run(source, tmp_path / "out.gguf", split_bytes=400_000)
+    assert len(done.done.files) > 1
+    held: dict[str, bytes] = {}
+    for file in done.done.files:
+        data = sum(tensor.n_bytes for tensor in gguf.GGUFReader(file).tensors)
+        assert data <= 400_000 or len(gguf.GGUFReader(file).tensors) == 1
+        held |= tensors_of(file)
+    assert held == tensors_of(tmp_path / "whole.gguf")
+    again = run(done.done.files[0], tmp_path / "joined.gguf")
+    assert again.done.files == (tmp_path / "joined.gguf",)
+    assert tensors_of(tmp_path / "joined.gguf") == held
+
+
+def test_a_split_folder_has_an_index_that_transformers_reads(tmp_path: Path) -> None:
+    source = build(tmp_path / "a", model_spec("llama"), "gguf:F32")
+    run(source, tmp_path / "out", split_bytes=400_000)
+    index = json.loads((tmp_path / "out" / "model.safetensors.index.json").read_text())
+    stored = {
+        name: file.name for file in (tmp_path / "out").glob("*.safetensors") for name in load_file(file)
+    }
+    assert index["weight_map"] == stored
+    assert len(set(stored.values())) > 1
+
+
+def test_nothing_is_overwritten_unless_forced(tmp_path: Path) -> None:
+    source = build(tmp_path / "a", model_spec("qwen2"), "hf:F16")
+    target = tmp_path / "out.gguf"
+    target.write_bytes(b"mine")
+    with pytest.raises(UsageError, match="exists already"):
+        convert(str(source), target, Options())
+    assert target.read_bytes() == b"mine"
+    run(source, target, force=True)
+    assert target.read_bytes()[:4] == b"GGUF"
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_failure_half_way_leaves_nothing(tmp_path: Path) -> None:
+    source = build(tmp_path / "a", model_spec("qwen2"), "hf:F16")
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1 << 40}))
+    with pytest.raises(RosettaError):
+        convert(str(source), tmp_path / "out.gguf", Options())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
+
+
+def test_the_source_is_never_the_target(tmp_path: Path) -> None:
+    source = build(tmp_path / "a", model_spec("qwen2"), "gguf:F16")
+    with pytest.raises(UsageError, match="is the source"):
+        convert(str(source), source, Options(), force=True)
+
+
+def test_a_dtype_that_nothing_encodes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="IQ1_S"):
+        convert(str(tmp_path), tmp_path / "out.gguf", Options(), dtype="IQ1_S")
+
+
+def test_rows_without_a_token_are_padding_each_of_its_own_name(tmp_path: Path) -> None:
+    source = build(tmp_path / "a", model_spec("qwen2"), "hf:F16")
+    table = json.loads((source / "tokenizer.json").read_text())
+    longest = max(table["model"]["vocab"].values())
+    dropped = [token for token, id in table["model"]["vocab"].items() if id > longest - 3]
+    table["model"]["vocab"] = {t: i for t, i in table["model"]["vocab"].items() if t not in dropped}
+    table["model"]["merges"] = [
+        m for m in table["model"]["merges"] if "".join(m).replace(" ", "") not in dropped
+    ]
+    table["added_tokens"] = [a for a in table["added_tokens"] if a["id"] <= longest - 3]
+    (source / "tokenizer.json").write_text(json.dumps(table))
+    convert(str(source), tmp_path / "out.gguf", Options(diagnose=False), verify=False)
+    fields = gguf.GGUFReader(tmp_path / "out.gguf").fields
+    tokens = fields["tokenizer.ggml.tokens"].contents()
+    assert len(tokens) == len(set(tokens)) == fields["qwen2.vocab_size"].contents()
+    assert "[PAD" in tokens[-1] or "[PAD" in tokens[longest]
