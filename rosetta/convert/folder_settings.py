@@ -14,10 +14,10 @@ from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS, huggingfa
 from rosetta.convert.draft import Draft
 from rosetta.convert.gguf_settings import IMPLIED, Asking, leading_dense, listed, shared_experts, sparse_step
 from rosetta.errors import RosettaError, UnsupportedError
-from rosetta.model import Model
+from rosetta.model import LAYER, Model
 from rosetta.ops.latent import NOPE
 from rosetta.ops.recurrent import GROUPS, INNER, KERNEL, RANK, STATE
-from rosetta.repair.rope_scaling import as_parameters
+from rosetta.repair.rope_scaling import PARAMETERS, PREFIX, as_parameters
 from rosetta.rope_scaling import RopeScaling
 from rosetta.settings_reader import ACTIVATIONS, PerLayer
 
@@ -209,12 +209,16 @@ def folder_config(
         if usual and not isinstance(value.value, PerLayer) and not _is_none(value.value):
             config[spelling(model, key)] = plain(value.value)
     reader = _Reader(model, tensors, shapes)
-    _take_rope(model, wanted, config)
     if wanted.get("attention.sliding_window") and wanted["attention.sliding_window"].value:
         config["sliding_window"] = wanted["attention.sliding_window"].value
         if "use_sliding_window" in architecture.huggingface:
             config["use_sliding_window"] = True
     _take_asked(wanted, config, reader)
+    config |= _flags(model)
+    for key, own in architecture.spellings.items():
+        if key in wanted and not isinstance(wanted[key].value, PerLayer) and not _is_none(wanted[key].value):
+            config.setdefault(own, plain(wanted[key].value))
+    _take_rope(model, wanted, config, reader)
     for key in [*WHERE_NEEDED, *wanted]:
         if key in reader.differing(wanted, config):
             for name, value in _ways(model, wanted, key):
@@ -224,6 +228,19 @@ def folder_config(
                     break
     reader.read(config)  # or say what it is that cannot be read
     return config, reader.differing(wanted, config)
+
+
+def _flags(model: Model) -> dict[str, bool]:
+    """What tensors there are, which classes ask their config: biases and norms of heads."""
+    ends = {name.split(".", 2)[2] for name in model.weights if LAYER.match(name)}
+    return {
+        "attention_bias": "attn_q.bias" in ends,
+        "attention_out_bias": "attn_output.bias" in ends,
+        "mlp_bias": "ffn_up.bias" in ends,
+        "use_qkv_bias": "attn_q.bias" in ends,
+        "use_bias": "ffn_up.bias" in ends,
+        "use_qk_norm": "attn_q_norm.weight" in ends,
+    }
 
 
 def _is_none(value: Any) -> bool:
@@ -266,7 +283,7 @@ def _ways(model: Model, wanted: Config, key: str) -> Iterator[tuple[str, Any]]:
         yield from ((name, plain(value)) for name in (own, key.rpartition(".")[2]) if name)
 
 
-def _take_rope(model: Model, wanted: Config, config: dict[str, Any]) -> None:
+def _take_rope(model: Model, wanted: Config, config: dict[str, Any], reader: _Reader) -> None:
     """Base and scaling of the rotation, in the form that transformers 4 and 5 read."""
     if "rope.freq_base" not in wanted:
         return
@@ -280,10 +297,27 @@ def _take_rope(model: Model, wanted: Config, config: dict[str, Any]) -> None:
             config["rope_scaling"]["attention_factor"] = plain(scaling.magnitude)
             config["original_max_position_embeddings"] = scaling.beyond
             return
-        try:
-            config["rope_scaling"] = as_parameters(scaling, model, model.container)
-        except UnsupportedError:
-            return
+        forms = list(_scaling_forms(model, scaling))
+        if forms:
+            tried = [{**config, "rope_scaling": form} for form in forms]
+            config["rope_scaling"] = min(tried, key=lambda t: len(reader.differing(wanted, t)))[
+                "rope_scaling"
+            ]
+
+
+def _scaling_forms(model: Model, scaling: RopeScaling) -> Iterator[dict[str, Any]]:
+    """Objects that may say a rope scaling; of those that say it equally well the first is taken."""
+    with contextlib.suppress(UnsupportedError):
+        yield as_parameters(scaling, model, model.container)
+    settings = model.container.settings
+    rule = {name: settings[key].value for key, name in PARAMETERS.items() if key in settings}
+    if rule.get("factor") is not None:
+        rule = {"rope_type": "linear", **rule}
+        multiplier = settings.get(PREFIX + "yarn_log_multiplier")
+        scales = [] if multiplier is None else [plain(multiplier.value * times) for times in (10, 1)]
+        for scale in scales:
+            yield {**rule, "mscale": scale, "mscale_all_dim": scale}
+        yield {**rule, "attention_factor": plain(scaling.magnitude)}
 
 
 def _take_asked(wanted: Config, config: dict[str, Any], reader: _Reader) -> None:
