@@ -13,11 +13,11 @@ from rosetta.containers.container import TensorEntry
 from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS, huggingface_settings
 from rosetta.convert.draft import Draft
 from rosetta.convert.gguf_settings import IMPLIED, Asking, leading_dense, listed, shared_experts, sparse_step
+from rosetta.diagnose.stated_scaling import PARAMETERS, PREFIX, as_parameters
 from rosetta.errors import RosettaError, UnsupportedError
 from rosetta.model import LAYER, Model
 from rosetta.ops.latent import NOPE
 from rosetta.ops.recurrent import GROUPS, INNER, KERNEL, RANK, STATE
-from rosetta.repair.rope_scaling import PARAMETERS, PREFIX, as_parameters
 from rosetta.rope_scaling import RopeScaling
 from rosetta.settings_reader import ACTIVATIONS, PerLayer
 

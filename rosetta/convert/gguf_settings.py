@@ -15,11 +15,11 @@ from rosetta.compare.settings import agree, plain
 from rosetta.config import Config, Value, read_config, rope_scaling_from_tensors
 from rosetta.containers.container import Setting, TensorEntry, TensorInput
 from rosetta.convert.draft import Draft
+from rosetta.diagnose.stated_scaling import PARAMETERS, PREFIX
 from rosetta.errors import RosettaError
 from rosetta.model import Model
 from rosetta.ops.experts import LARGEST_GATING
 from rosetta.ops.latent import NOPE
-from rosetta.repair.rope_scaling import PARAMETERS, PREFIX
 from rosetta.rope_scaling import RopeScaling, scaling_from_gguf
 from rosetta.settings_reader import PerLayer
 
