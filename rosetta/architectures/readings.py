@@ -267,6 +267,10 @@ class Centred:
         """Canonical values."""
         return values - values.mean() if values.numel() == self.count else values
 
+    def stored(self, values: Tensor, start: int) -> Tensor:
+        """The same: the mean that was taken off changes nothing, and is not known."""
+        return values
+
     def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
         """Its own rounding, and that of the mean and the difference."""
         mean = sigma.square().mean().sqrt() / self.count**0.5

@@ -119,7 +119,8 @@ def _one_more(weight: Weight, other: Weight) -> Weight | None:
     """The norm's weight with one added or taken off, where it is the other one then."""
     if weight.dims != other.dims or len(weight.dims) != 1 or _equal(weight, other):
         return None
-    ways = (replace(weight, values_edits=(*weight.values_edits, Mapped(by))) for by in (_more, _less))
+    edits = (Mapped(_more, _less), Mapped(_less, _more))
+    ways = (replace(weight, values_edits=(*weight.values_edits, edit)) for edit in edits)
     return next((way for way in ways if _equal(way, other)), None)
 
 
