@@ -58,6 +58,10 @@ class Transformer:
         """Whether the model has the stage."""
         return stage in self.graph
 
+    def imitations(self, node: Node, model: Model) -> tuple[()]:
+        """None: it computes as it is told to."""
+        return ()
+
     def settled(self, node: Node, value: Tensor, other: Tensor) -> Tensor:
         """The value as it is: nothing about it was chosen freely."""
         return value

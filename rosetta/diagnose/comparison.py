@@ -36,6 +36,7 @@ from rosetta.diagnose.chat import chat_findings, chat_notes
 from rosetta.diagnose.engine import Engine
 from rosetta.diagnose.latent import latent_findings, shown_or_latent
 from rosetta.diagnose.operands import open_operands
+from rosetta.diagnose.precision import precision_findings
 from rosetta.diagnose.tokenizers import tokenizer_findings
 from rosetta.diagnose.vocabulary_rows import lacking_rows
 from rosetta.errors import UsageError
@@ -111,6 +112,9 @@ def compare_operands(
     head = pair.weight_pair("output.weight")
     config = compare_config(models["left"], models["right"], head is not None and head.state != "differing")
     findings = _diagnosed(engine, lockstep, models, repaired, tokenized) if engine else []
+    if engine is not None and pair.observed is not None:
+        runtime = str(pair.observed.model.container.metadata.get("runtime", "its runtime"))
+        findings += precision_findings(result, pair.reference_side, runtime)
 
     compared = _counted(tokenized, result, weights, config)
     word, reason = verdict(tokenized.diff, result, compared, all(model.weights for model in models.values()))

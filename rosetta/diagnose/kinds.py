@@ -64,6 +64,13 @@ KINDS = (
         title="a cache that forgets",
     ),
     FindingKind(
+        "runtime.precision",
+        means="A runtime rounds more coarsely than float32 does, as it is meant to: no fault of the file, and no bug.",
+        why="What is multiplied by quantised weights is quantised to 8 bits, GELU is read from a table of halves, keys "
+        "and values are kept in halves.",
+        repair="The stage is computed in that arithmetic, and agrees. Nothing is to be mended.",
+    ),
+    FindingKind(
         "runtime.crash",
         means="A runtime's process ends while it loads or computes the file.",
         why="An assertion of the runtime fails: a setting that it has no code for, dims that it does not expect.",

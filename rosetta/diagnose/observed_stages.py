@@ -17,7 +17,7 @@ from rosetta.compare.pairing import Pairing
 from rosetta.compare.results import LocalError, NonFinite, StageDetail, StageDiff, Status
 from rosetta.runtimes.live import Rotation
 from rosetta.runtimes.observed.capture import layer_of
-from rosetta.runtimes.observed.experts_order import by_expert, expert_weights
+from rosetta.runtimes.observed.experts_order import OF_EXPERTS, by_expert, expert_weights
 from rosetta.runtimes.trace import Recording
 
 FLOOR = 1e-6  # rel_l2 of one float32 stage of two runtimes; 3.2e-7 was the most in sixteen architectures
@@ -25,7 +25,6 @@ TABLE = 1e-3  # of an activation that is read from a table of half precision (gg
 PEAK = 20.0  # the largest of a stage's differences over their root mean square
 CERTAIN = 2.0  # beyond so many times the prediction lies a fault
 WITHOUT_WEIGHTS = frozenset({"q_rope", "k_rope", "attn_scores", "attn_residual", "residual"})
-OF_EXPERTS = frozenset({"ffn_gate", "ffn_up", "ffn_act"})
 
 
 @dataclass(frozen=True)

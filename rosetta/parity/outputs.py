@@ -58,8 +58,8 @@ def marks(said: Said) -> list[Mark]:
 
 def _cached_limit(said: Said, speech: Speech, options: ParityOptions) -> float:
     """What the arithmetic may make of tokens one by one against all at once: another order of sums, rounded as
-    coarsely as the runtime computes, and no finer than the threshold. What is multiplied by weights in blocks is rounded
-    to 8 bits: the last bit of a sum may move a value by a whole step."""
+    coarsely as the runtime computes, and no finer than the threshold. What is multiplied by weights in blocks is
+    rounded to 8 bits: the last bit of a sum may move a value by a whole step."""
     facts = said.facts
     precision = str(facts.options.get("dtype", "float32")) if facts is not None else "float32"
     relative = max(options.threshold, UNITS * UNIT[precision])

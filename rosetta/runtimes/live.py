@@ -61,10 +61,11 @@ class Rotation:
     dimensions: int | None = None
 
     def turned(self, run: Capture) -> Iterator[tuple[str, Tensor]]:
-        """Stages as tensors, q and k in that order."""
+        """Stages as tensors, q and k in that order. Where nothing is rotated, transformers has its folder's order."""
         for stage, value in run:
-            tensor = torch.from_numpy(value)
-            yield stage, self.forth(stage, tensor) if run.facts.rope == "split_half" else tensor
+            tensor, rope = torch.from_numpy(value), run.facts.rope
+            halves = rope == "split_half" or (rope is None and run.facts.runtime == "transformers")
+            yield stage, self.forth(stage, tensor) if halves else tensor
 
     def forth(self, stage: str, x: Tensor) -> Tensor:
         """A stage of the runtime in the order of the comparison."""
@@ -156,6 +157,7 @@ def record(
         file = Path(folder) / "run.safetensors"
         told = run_facts(model, str(path), request.prompt, request.ids, "float32") if model else {}
         facts = {**told, "tokens": list(request.ids), "prompt": request.prompt, "runtime": request.runtime}
+        facts["runtime_options"] = {key: str(value) for key, value in run.facts.options.items()}
         count = write_trace(file, rotation.turned(run), facts)
         failure = run.facts.failure
         if failure is not None or count == 0:

@@ -16,7 +16,7 @@ WIDTH = 8
 
 
 class Counting:
-    """A decoder whose likeliest token is one more than the last; `spoilt` changes logits of tokens that it remembers."""
+    """A decoder whose likeliest token is one more than the last; `spoilt` changes logits once it remembers tokens."""
 
     def __init__(self, spoilt: Callable[[Any, int], None] = lambda row, position: None) -> None:
         self.facts, self.spoilt, self.position = Facts("torch"), spoilt, 0

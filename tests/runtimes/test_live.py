@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 from fixtures import build, faults, model_spec
+from fixtures.architectures import RECIPES
 from fixtures.builders import gguf_contents
+from fixtures.canonical_gguf import write_canonical
+from fixtures.recipes import build_folder
 from fixtures.writing import write
+from rosetta.model import open_model
 from tests.conftest import Compare
 
 
@@ -100,3 +104,17 @@ def test_a_missing_file_is_said_before_anything_runs(tmp_path: Path, compare: Co
     run = compare(f"llamacpp:{tmp_path / 'none.gguf'}", build(tmp_path, "qwen2", "gguf:F32"))
     assert run.exit_code == 2
     assert "none.gguf" in run.stderr
+
+
+@pytest.mark.requires_llamacpp
+@pytest.mark.requires_transformers
+@pytest.mark.parametrize("name", ["qwen3moe", "lfm2moe", "granitehybrid"])
+def test_experts_recurrence_and_settings_of_each_layer_match_in_the_runtimes(
+    tmp_path: Path, compare: Compare, name: str
+) -> None:
+    folder = build_folder(tmp_path / "hf", RECIPES[name])
+    path = write_canonical(tmp_path / "model.gguf", open_model(folder), {})
+    for left, right in ((path, f"llamacpp:{path}"), (path, f"transformers:{folder}")):
+        run = compare(left, right, "--tokens", "5,17,9,33,101,7,250", "--assert-match", "--strict")
+        assert run.exit_code == 0, run.stdout
+        assert (run.report["verdict"], run.report["findings"]) == ("match", [])
