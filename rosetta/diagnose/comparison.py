@@ -33,6 +33,7 @@ from rosetta.compare.results import (
 from rosetta.compare.settings import compare_config
 from rosetta.compare.verdict import verdict
 from rosetta.diagnose.chat import chat_findings, chat_notes
+from rosetta.diagnose.crash import crash_findings
 from rosetta.diagnose.engine import Engine
 from rosetta.diagnose.latent import latent_findings, shown_or_latent
 from rosetta.diagnose.operands import open_operands
@@ -118,6 +119,12 @@ def compare_operands(
 
     compared = _counted(tokenized, result, weights, config)
     word, reason = verdict(tokenized.diff, result, compared, all(model.weights for model in models.values()))
+    crashes = list(crash_findings(models))
+    if crashes:
+        word, reason, findings = "divergent", crashes[0].message, [*crashes, *findings]
+    elif word == "drift" and any(finding.kind == "runtime.precision" for finding in findings):
+        reason = f"{result.over_threshold[0]} and later stages differ by no more than rounding explains"
+    logits = None if crashes else compare_logits(result.logits, tokenized, pair.reference_side)
     return Comparison(
         operands=operands,
         models=models,
@@ -132,7 +139,7 @@ def compare_operands(
         stages=[_tokens_stage(tokenized.diff), *result.stages],
         findings=findings,
         refuted=engine.refuted if engine else [],
-        logits=compare_logits(result.logits, tokenized, pair.reference_side),
+        logits=logits,
         compared=compared,
         notes=[
             *tokenized.notes,

@@ -1,7 +1,7 @@
 """How a runtime computes otherwise than in float32, imitated on our side: what it legitimately rounds is no fault.
 
-A runtime that has such ways has a module `arithmetic` in its package, whose `imitations(node, model, facts)` lists those
-that concern a stage.
+A runtime that has such ways has a module `arithmetic` in its package, whose `imitations(node, model, facts)` lists
+those that concern a stage.
 """
 
 from __future__ import annotations

@@ -148,7 +148,8 @@ def record(
 
     Raises:
         UsageError: the runtime is not installed, or has no such option.
-        UnsupportedError: the runtime does not run the model; it says why.
+        UnsupportedError: the runtime does not run the model; it says why. One whose process dies is recorded as far as
+            it came, and the recording's facts say how it died.
     """
     path = request.path
     run = capture(request, overwrite)
@@ -160,7 +161,8 @@ def record(
         facts["runtime_options"] = {key: str(value) for key, value in run.facts.options.items()}
         count = write_trace(file, rotation.turned(run), facts)
         failure = run.facts.failure
-        if failure is not None or count == 0:
+        crashed = failure is not None and failure.kind == "crash"
+        if not crashed and (failure is not None or count == 0):
             raise UnsupportedError(
                 f"{request.runtime} does not run it: {failure.message if failure else 'it computed no stage'}",
                 file=path,
@@ -168,6 +170,8 @@ def record(
             )
         recording = open_recording(file)  # the file is gone from its folder, and stays open
     learned = {**recording.facts, "architecture": recording.architecture or run.facts.architecture}
+    if crashed and failure is not None:
+        learned["failure"] = {"message": failure.message, "printed": failure.printed}
     named = replace(
         recording, facts=learned, path=path, label=LABELS[request.runtime], notes=notes(run.facts)
     )

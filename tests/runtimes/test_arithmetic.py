@@ -1,4 +1,4 @@
-"""What a runtime rounds as it is meant to is drift and no fault: it is imitated, and what is left is float32's noise."""
+"""What a runtime rounds as it is meant to is drift and no fault: imitated, it leaves float32's noise."""
 
 from __future__ import annotations
 

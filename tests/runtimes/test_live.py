@@ -88,16 +88,25 @@ def test_a_wrong_option_is_one_sentence(tmp_path: Path, compare: Compare, option
 
 
 @pytest.mark.requires_llamacpp
-def test_a_file_on_which_llama_cpp_aborts_ends_in_one_sentence(tmp_path: Path, compare: Compare) -> None:
+@pytest.mark.parametrize("other", ["ours", "llamacpp"])
+def test_a_file_on_which_llama_cpp_aborts_is_a_finding_of_that_side(
+    tmp_path: Path, compare: Compare, other: str
+) -> None:
     contents = gguf_contents(model_spec("qwen2"))
     metadata = {key.replace("qwen2.", "qwen2vl."): value for key, value in contents.metadata.items()}
     metadata |= {"general.architecture": "qwen2vl", "qwen2vl.rope.dimension_sections": [64, 64, 64, 0]}
     path = tmp_path / "wide.gguf"
     write(replace(contents, metadata=metadata), path)
-    run = compare(build(tmp_path, "qwen2", "gguf:F32"), f"llamacpp:{path}")
-    assert run.exit_code == 2
-    assert "llamacpp does not run it: llama.cpp ended with SIGABRT: ops.cpp" in run.stderr
-    assert "GGML_ASSERT(sect_dims" in run.stderr
+    sound = build(tmp_path, "qwen2", "gguf:F32")
+    run = compare(sound if other == "ours" else f"llamacpp:{sound}", f"llamacpp:{path}", "--assert-match")
+    assert run.exit_code == 1
+    assert run.report["verdict"] == "divergent"
+    (finding,) = run.report["findings"]
+    assert (finding["kind"], finding["side"], finding["status"]) == ("runtime.crash", "right", "confirmed")
+    assert "llama.cpp ended with SIGABRT: ops.cpp" in finding["message"]
+    assert "GGML_ASSERT(sect_dims" in finding["actual"]
+    assert "GGML_ASSERT(sect_dims" in run.stdout
+    assert run.report["right"]["runtime"] == "llamacpp"
 
 
 def test_a_missing_file_is_said_before_anything_runs(tmp_path: Path, compare: Compare) -> None:

@@ -1,4 +1,4 @@
-"""What llama.cpp's CPU kernels round that float32 does not: activations beside quantised weights, GELU, keys and values.
+"""What llama.cpp's CPU kernels round that float32 does not: activations beside quantised weights, GELU, cached halves.
 
 Letters: T = tokens, C = inputs of a matrix.
 """
