@@ -246,11 +246,7 @@ class RecordedRun:
 
     def settled(self, node: Node, value: Tensor, other: Tensor) -> Tensor:
         """Recorded logits are known but for a constant, see `without_gauge`; heads may be recorded side by side."""
-        if (
-            value.shape != other.shape
-            and value.shape[:1] == other.shape[:1]
-            and value.numel() == other.numel()
-        ):
+        if value.ndim == 2 and other.ndim == 3 and value.shape == other.flatten(1).shape:
             value = value.reshape(other.shape)  # [T, H·P] for [T, H, P]
         return without_gauge(value, other) if node.name == "logits" else value
 

@@ -136,7 +136,8 @@ def test_what_a_runtime_does_otherwise_is_named_and_the_runtime_accused(
     assert {(f["kind"], f["side"], f["status"]) for f in found} == {(kind, "right", "confirmed")}
     assert all("transformers" in f["message"] for f in found)
     if actual is not None:
-        assert found[0]["actual"] == pytest.approx(actual, rel=1e-3) if isinstance(actual, float) else actual
+        expected = pytest.approx(actual, rel=1e-3) if isinstance(actual, float) else actual
+        assert found[0]["actual"] == expected
 
 
 def test_a_runtime_that_is_not_patched_is_accused_of_nothing(
