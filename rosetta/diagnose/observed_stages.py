@@ -34,7 +34,7 @@ class Judge:
     Args:
         runs: both recordings.
         rotations: how q and k of each come into one order.
-        local: the subject's run with the reference's values in the place of every stage.
+        local: the subject's run with the reference's values in the place of every stage; None where a runtime died.
         rounding: relative, of the weights of both files together.
         tables: whether a side reads activations from tables.
         threshold: largest allowed difference, times the larger of 1 and the reference's rms.
@@ -42,7 +42,7 @@ class Judge:
 
     runs: Pairing[Recording]
     rotations: Pairing[Rotation]
-    local: Recording
+    local: Recording | None
     rounding: float
     tables: bool
     threshold: float
@@ -81,7 +81,7 @@ class Judge:
 
     def _local(self, name: str, a: Tensor) -> LocalError | None:
         """The subject's stage from the reference's inputs, against the reference's own."""
-        value = values_of(self.local, name, self.rotations.subject)
+        value = None if self.local is None else values_of(self.local, name, self.rotations.subject)
         if value is None or value.shape != a.shape or count_nonfinite(a) or count_nonfinite(value):
             return None
         size, gap = rms(a), (value - a).abs()
