@@ -122,7 +122,7 @@ def test_experts_recurrence_and_settings_of_each_layer_match_in_the_runtimes(
     tmp_path: Path, compare: Compare, name: str
 ) -> None:
     folder = build_folder(tmp_path / "hf", RECIPES[name])
-    path = write_canonical(tmp_path / "model.gguf", open_model(folder), {})
+    path = write_canonical(tmp_path / "model.gguf", open_model(folder))
     for left, right in ((path, f"llamacpp:{path}"), (path, f"transformers:{folder}")):
         run = compare(left, right, "--tokens", "5,17,9,33,101,7,250", "--assert-match", "--strict")
         assert run.exit_code == 0, run.stdout
