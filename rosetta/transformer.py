@@ -28,6 +28,7 @@ class Transformer:
         kept: rows that need not be decoded, shared with the transformer of the other side.
         chunks: how many tokens are computed at a time, one number a chunk: prefill and then token by token, say. The
             last one repeats. None: all at once.
+        cache: of decoded weights; None: one for the stage at hand, on that device and in that precision.
     """
 
     def __init__(
@@ -37,9 +38,10 @@ class Transformer:
         dtype: torch.dtype = torch.float32,
         kept: DecodedPair | None = None,
         chunks: Sequence[int] | None = None,
+        cache: WeightCache | None = None,
     ) -> None:
         self.model, self.chunks = model, chunks
-        self.cache = WeightCache(device, dtype, kept)
+        self.cache = cache or WeightCache(device, dtype, kept)
         self._hooks: list[Hook] = []
 
     @property
@@ -55,6 +57,10 @@ class Transformer:
     def offers(self, stage: str) -> bool:
         """Whether the model has the stage."""
         return stage in self.graph
+
+    def imitations(self, node: Node, model: Model) -> tuple[()]:
+        """None: it computes as it is told to."""
+        return ()
 
     def settled(self, node: Node, value: Tensor, other: Tensor) -> Tensor:
         """The value as it is: nothing about it was chosen freely."""
@@ -80,12 +86,20 @@ class Transformer:
         Raises:
             NotComputable: a weight is missing or of the wrong dims, the layer is absent, inputs do not fit.
         """
+        return self.computed(node, inputs, WHOLE if self.chunks is None else None)
+
+    def computed(self, node: Node, inputs: Sequence[Tensor], chunk: Chunk | None) -> Tensor:
+        """A stage of the tokens of one chunk; None: of all tokens, in this transformer's own chunks.
+
+        Raises:
+            NotComputable: see `compute`.
+        """
         if node.layer is not None and node.layer >= self.model.block_count:
             raise NotComputable(f"the file has {self.model.block_count} layers")
         try:
-            if self.chunks is None:
-                return node.op.compute(self.step(node), *inputs).contiguous()
-            return self._in_chunks(node, inputs, self.chunks)
+            if chunk is not None:
+                return node.op.compute(self.step(node, chunk), *inputs).contiguous()
+            return self._in_chunks(node, inputs, self.chunks or ())
         except (RuntimeError, IndexError) as error:  # torch: inputs that do not fit the config or each other
             if isinstance(error, torch.cuda.OutOfMemoryError):
                 raise
@@ -120,15 +134,50 @@ class Transformer:
         for node in self.graph:
             values[node.name] = self.compute(node, inputs_of(node, values))
             self.cache.clear()
-            for hook in self._hooks:
-                hook(node.name, values[node.name])
+            self.tell(node.name, values[node.name])
             yield node.name, values[node.name]
             forget(values, node, self.graph)
+
+    def tell(self, stage: str, value: Tensor) -> None:
+        """Hand a stage to the hooks."""
+        for hook in self._hooks:
+            hook(stage, value)
 
     def __call__(self, tokens: Sequence[int]) -> Tensor:
         """Logits of every position, [T, V]."""
         *_, (_, logits) = self.stages(tokens)
         return logits
+
+
+class Decoding:
+    """One text, computed as its tokens come: every operation is left with what it carries on, and no token is computed
+    twice.
+
+    Args:
+        transformer: whose hooks hear the stages of the tokens at hand; its own chunks count for nothing.
+    """
+
+    def __init__(self, transformer: Transformer) -> None:
+        self.transformer, self.position = transformer, 0
+        self._states: dict[str, dict[str, Tensor]] = {}
+
+    @torch.inference_mode()
+    def feed(self, tokens: Sequence[int]) -> Tensor:
+        """Logits of the next tokens, [T, V].
+
+        Raises:
+            NotComputable: see `Transformer.compute`.
+        """
+        transformer, graph = self.transformer, self.transformer.graph
+        values: dict[str, Tensor] = {TOKENS: torch.tensor(list(tokens), dtype=torch.int64)}
+        for node in graph:
+            chunk = Chunk(self.position, self._states.setdefault(node.name, {}))
+            values[node.name] = transformer.computed(node, inputs_of(node, values), chunk)
+            transformer.cache.clear()
+            transformer.tell(node.name, values[node.name])
+            forget(values, node, graph)
+        self.position += len(tokens)
+        return values["logits"]
 
 
 def inputs_of(node: Node, values: Mapping[str, Tensor]) -> list[Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from rosetta.weight import Device, Weight
 
 ROOM = 1 << 30  # bytes for what is kept of two copies; the matrices of a layer of 8 billion weights fit
+LASTING_ROOM = 8 << 30  # bytes; two billion weights in float32
 
 
 class DecodedPair:
@@ -100,3 +101,36 @@ class WeightCache:
     def clear(self) -> None:
         self._values.clear()
         self.kept.clear()
+
+
+class LastingCache(WeightCache):
+    """Decoded weights that stay from one token to the next, as many as have room; the others are decoded each time.
+
+    Args:
+        device, dtype: of the arithmetic.
+        room: bytes of what is kept.
+    """
+
+    def __init__(
+        self, device: str = "cpu", dtype: torch.dtype = torch.float32, room: int = LASTING_ROOM
+    ) -> None:
+        super().__init__(device, dtype)
+        self.room = room
+        self._lasting: dict[tuple[Weight, int, int | None], Tensor] = {}
+
+    def values(self, weight: Weight) -> Tensor:
+        return self._kept(weight, 0, None)
+
+    def rows(self, weight: Weight, start: int, stop: int) -> Tensor:
+        return self._kept(weight, start, stop)
+
+    def _kept(self, weight: Weight, start: int, stop: int | None) -> Tensor:
+        key = (weight, start, stop)
+        found = self._lasting.get(key)
+        if found is None:
+            found = self.moved(weight.values(start, stop, self.device))
+            size = found.numel() * found.element_size()
+            if size <= self.room:
+                self.room -= size
+                self._lasting[key] = found
+        return found

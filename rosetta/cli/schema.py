@@ -16,6 +16,7 @@ class Document(StrEnum):
     report = "report"
     check = "check"
     inspect = "inspect"
+    parity = "parity"
 
 
 def command(app: typer.Typer) -> None:
@@ -25,7 +26,7 @@ def command(app: typer.Typer) -> None:
 
 def schema(
     name: Annotated[
-        Document, typer.Argument(help="Of a comparison's report, of a check, of an inspection.")
+        Document, typer.Argument(help="Of a comparison's report, of a check, an inspection, a parity run.")
     ] = Document.report,
 ) -> None:
     """Print the JSON Schema (2020-12) of the report that --json writes, or of what
@@ -46,5 +47,9 @@ def schema(
         from rosetta.inspection.facts import Inspection
 
         deliver(schema_text(Inspection), STDOUT)
+    elif name is Document.parity:
+        from rosetta.parity.results import Parity
+
+        deliver(schema_text(Parity), STDOUT)
     else:
         deliver(schema_text(Report), STDOUT)

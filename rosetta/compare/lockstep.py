@@ -14,10 +14,10 @@ from torch import Tensor
 from rosetta.compare.in_parts import InParts, Value
 from rosetta.compare.listener import Listener
 from rosetta.compare.metrics import Metrics, difference, ends, in_figures, largest_gap, rms
-from rosetta.compare.outcome import Outcome
+from rosetta.compare.outcome import Explained, Outcome
 from rosetta.compare.pair import ModelPair, Twin
 from rosetta.compare.pairing import Role
-from rosetta.compare.results import NonFinite, Side, StageDetail, StageDiff, Status
+from rosetta.compare.results import LocalError, NonFinite, Side, StageDetail, StageDiff, Status
 from rosetta.graph import Node
 from rosetta.model import Model
 from rosetta.ops.op import NotComputable
@@ -34,6 +34,22 @@ class Diagnoser(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class ExplainedStage:
+    """A stage that an arithmetic explains.
+
+    Args:
+        name, layer: of the stage.
+        explained: the arithmetic, and the local error without it.
+        after: the local error with it.
+    """
+
+    name: str
+    layer: int | None
+    explained: Explained
+    after: LocalError
+
+
 @dataclass
 class LockstepResult:
     """What a run found.
@@ -43,6 +59,7 @@ class LockstepResult:
         over_threshold: names of the stages over the threshold or not comparable.
         faulty_over: names of the faulty stages whose local error is over the threshold or not computable.
         brought_back: stages over the threshold as stored that the repairs bring back.
+        explained: stages that a runtime legitimately computes otherwise, with what explains each and its local error.
         logits: (reference's, subject's) logits of all positions, where computed.
         stopped: whether the run ended early, at the first divergent stage.
     """
@@ -51,6 +68,7 @@ class LockstepResult:
     over_threshold: list[str] = field(default_factory=list)
     faulty_over: list[str] = field(default_factory=list)
     brought_back: list[str] = field(default_factory=list)
+    explained: list[ExplainedStage] = field(default_factory=list)
     logits: tuple[Tensor | None, Tensor | None] = (None, None)
     stopped: bool = False
 
@@ -116,6 +134,9 @@ class Lockstep:
         outcome = self.stored.run(node.name)
         fixed = self._repaired_outcome(node, outcome)
         stage, over = self._judge(node, outcome)
+        if outcome.explained is not None and outcome.local is not None:
+            found = ExplainedStage(node.name, node.layer, outcome.explained, outcome.local)
+            self.result.explained.append(found)
         if stage.status == "faulty":
             self._fault_seen = True
             if outcome.local is None or self._exceeds(outcome.local.max_diff, outcome.reference):

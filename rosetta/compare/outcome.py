@@ -17,6 +17,19 @@ from rosetta.ops.op import NotComputable
 
 
 @dataclass(frozen=True)
+class Explained:
+    """An arithmetic that explains a stage.
+
+    Args:
+        words: what it is, as the end of "it is computed …".
+        before: the local error without it.
+    """
+
+    words: str
+    before: LocalError
+
+
+@dataclass(frozen=True)
 class Outcome:
     """One stage of both sides.
 
@@ -28,6 +41,8 @@ class Outcome:
         differing: weights in use of which a block differs by more than its dtypes explain.
         absent: whether neither side has the layer at all.
         unrecorded: whether the reference is a recording that lacks the stage: there is nothing to compare.
+        explained: what the reference's runtime legitimately computes otherwise, where that alone brings the local
+            error back to its noise; `sums` are then those of its imitation.
     """
 
     reference: Value | None
@@ -38,6 +53,7 @@ class Outcome:
     differing: tuple[str, ...] = ()
     absent: bool = False
     unrecorded: bool = False
+    explained: Explained | None = None
 
     @cached_property
     def local(self) -> LocalError | None:

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from rosetta.compare.in_parts import InParts, Value, computed_in_parts, seen_by
 from rosetta.compare.lane import Lane, tensors
-from rosetta.compare.local_error import Sums
+from rosetta.compare.local_error import Sums, local_error
 from rosetta.compare.metrics import count_nonfinite
 from rosetta.compare.noise import RoundingOfObserved, RoundingOfPair, local_parts
-from rosetta.compare.outcome import Computed, Outcome, folded, side_by_side
+from rosetta.compare.outcome import Computed, Explained, Outcome, folded, side_by_side
 from rosetta.compare.pairing import Pairing, Role
 from rosetta.compare.results import Side
 from rosetta.compare.weights import WeightPair, compare_weights
@@ -142,7 +142,23 @@ class ModelPair:
             whole = [one for found in known_sums for one in found] if len(known_sums) == len(sums) else None
             return self._judged(side_by_side(parts), pairs, whole)
         both = self._both(node, other, pairs)
-        return self._judged(both, pairs, self._sums(node, both, pairs))
+        outcome = self._judged(both, pairs, self._sums(node, both, pairs))
+        return outcome if self.observed is None else self._explained(node, other, outcome, both.reference)
+
+    def _explained(self, node: Node, other: Node, outcome: Outcome, a: Tensor | None) -> Outcome:
+        """The outcome of an observed stage, judged by what its runtime legitimately rounds where that explains it."""
+        if not outcome.faulty or outcome.local is None or a is None or not outcome.comparable:
+            return outcome
+        inputs, runtime = tensors(self._for_subject(), other.inputs), self.subject.runtime
+        for way in self.reference.runtime.imitations(other, self.subject.model):
+            try:
+                imitated = way.compute(lambda given: runtime.compute(other, given), inputs)
+            except NotComputable:
+                continue
+            sums = self._local(node, a, imitated, {})
+            if sums is not None and local_error(sums).worst_ratio <= 1:
+                return replace(outcome, sums=sums, explained=Explained(way.words, outcome.local))
+        return outcome
 
     def _from_twin(self, twin: Twin, node: Node, other: Node) -> Outcome | None:
         """The outcome, where both sides make of the reference's inputs what they made in the twin: the local error is

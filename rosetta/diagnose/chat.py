@@ -17,6 +17,7 @@ from rosetta.tokenizer.chat_template import (
     GGUF_KEY,
     chat_template,
     generation_settings,
+    named_tokens,
     rendered,
 )
 
@@ -70,7 +71,7 @@ def _templates(
     if texts[0] is None or texts[1] is None or texts[0] == texts[1]:
         return
     pairs = [
-        (rendered(texts[0], talk, _named(mine)), rendered(texts[1], talk, _named(theirs)))
+        (rendered(texts[0], talk, named_tokens(mine)), rendered(texts[1], talk, named_tokens(theirs)))
         for talk in CONVERSATIONS
     ]
     unlike = [(number, a, b) for number, (a, b) in enumerate(pairs, 1) if a != b]
@@ -80,7 +81,8 @@ def _templates(
     at = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
     shown = (f"{text[max(0, at - 12) : at + 24]!r}" for text in (a, b))
     after = sum(
-        rendered(texts[1], talk, _named(mine)) != b for talk, (_, b) in zip(CONVERSATIONS, pairs, strict=True)
+        rendered(texts[1], talk, named_tokens(mine)) != b
+        for talk, (_, b) in zip(CONVERSATIONS, pairs, strict=True)
     )
     where = "chat_template" if own.container.kind != "gguf" else GGUF_KEY
     file = (
@@ -108,16 +110,6 @@ def _template(model: Model) -> str | None:
         return chat_template(model.container)
     except RosettaError:
         return None
-
-
-def _named(tokenizer: Tokenizer | None) -> dict[str, str]:
-    """The special tokens that templates write by name."""
-    if tokenizer is None:
-        return {}
-    ids = {f"{role}_token": tokenizer.facts.special_ids.get(role) for role in ("bos", "eos")}
-    return {
-        name: tokenizer.vocabulary[id] for name, id in ids.items() if id is not None and id < tokenizer.size
-    }
 
 
 def chat_notes(models: Mapping[Side, Model]) -> Iterator[str]:

@@ -34,10 +34,12 @@ from rosetta.compare.results import (
 from rosetta.compare.settings import compare_config
 from rosetta.compare.verdict import verdict
 from rosetta.diagnose.chat import chat_findings, chat_notes
+from rosetta.diagnose.crash import crash_findings
 from rosetta.diagnose.engine import Engine
 from rosetta.diagnose.latent import latent_findings, shown_or_latent
 from rosetta.diagnose.not_run import check_run_as, check_was_taken, notes_on
 from rosetta.diagnose.operands import open_operands
+from rosetta.diagnose.precision import precision_findings
 from rosetta.diagnose.tokenizers import tokenizer_findings
 from rosetta.diagnose.vocabulary_rows import lacking_rows
 from rosetta.errors import UsageError
@@ -118,11 +120,20 @@ def compare_operands(
     head = pair.weight_pair("output.weight")
     config = compare_config(models["left"], models["right"], head is not None and head.state != "differing")
     findings = _diagnosed(engine, lockstep, models, repaired, tokenized) if engine else []
+    if engine is not None and pair.observed is not None:
+        runtime = str(pair.observed.model.container.metadata.get("runtime", "its runtime"))
+        findings += precision_findings(result, pair.reference_side, runtime)
 
     compared = _counted(tokenized, result, weights, config)
     word, reason = verdict(tokenized.diff, result, compared, all(model.weights for model in models.values()))
-    if word == "inconclusive" and (idle := [m for m in models.values() if not m.architecture.runs]):
+    crashes = list(crash_findings(models))
+    if crashes:
+        word, reason, findings = "divergent", crashes[0].message, [*crashes, *findings]
+    elif word == "inconclusive" and (idle := [m for m in models.values() if not m.architecture.runs]):
         reason = f"nothing was run: the architecture {idle[0].architecture.name!r} is none that rosetta runs"
+    elif word == "drift" and any(finding.kind == "runtime.precision" for finding in findings):
+        reason = f"{result.over_threshold[0]} and later stages differ by no more than rounding explains"
+    logits = None if crashes else compare_logits(result.logits, tokenized, pair.reference_side)
     return Comparison(
         operands=operands,
         models=models,
@@ -137,7 +148,7 @@ def compare_operands(
         stages=[_tokens_stage(tokenized.diff), *result.stages],
         findings=findings,
         refuted=engine.refuted if engine else [],
-        logits=compare_logits(result.logits, tokenized, pair.reference_side),
+        logits=logits,
         compared=compared,
         notes=[
             *tokenized.notes,

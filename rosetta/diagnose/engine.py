@@ -9,6 +9,7 @@ from rosetta.compare.outcome import Outcome
 from rosetta.compare.pair import ModelPair
 from rosetta.compare.results import Evidence, Finding, Refuted
 from rosetta.diagnose.hypothesis import Fault, Proposal
+from rosetta.diagnose.runtime_at_fault import in_its_words, runtime_at_fault
 from rosetta.diagnose.search import Search, Trial, local_of
 from rosetta.diagnose.suspicion import suspicion
 from rosetta.diagnose.wrong_pair import CAUSELESS, likeness, two_models
@@ -141,9 +142,13 @@ def _finding(fault: Fault, trial: Trial, proposal: Proposal) -> Finding:
     after = 0.0 if local is None else local.worst_ratio
     agree = bool(fault.outcome.differing) and not trial.outcome.differing  # weights that differed by a block
     dropped = agree or before is None or after <= REAL_DROP * before
+    runtime = runtime_at_fault(fault, proposal)
+    message, recommendation = proposal.message, proposal.recommendation
+    if runtime is not None:
+        message, recommendation = in_its_words(runtime, proposal)
     return Finding(
         kind=proposal.kind,
-        side=fault.side(proposal.role),
+        side=fault.side(proposal.role if runtime is None else "reference"),
         layer=fault.layer if proposal.tensor else None,
         tensor=proposal.tensor,
         key=proposal.key,
@@ -152,8 +157,8 @@ def _finding(fault: Fault, trial: Trial, proposal: Proposal) -> Finding:
         **_own_names(fault, proposal.tensor),
         declared=proposal.declared,
         actual=proposal.actual,
-        message=proposal.message,
-        recommendation=proposal.recommendation,
+        message=message,
+        recommendation=recommendation,
         # One that takes all from the reference proves nothing.
         status="confirmed" if dropped and proposal.kind != OTHER_WEIGHTS else "suspected",
         evidence=Evidence(

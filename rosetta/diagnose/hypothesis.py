@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rosetta.compare.options import LIVE
 from rosetta.compare.outcome import Outcome
 from rosetta.compare.pair import ModelPair
 from rosetta.compare.pairing import Role
@@ -160,8 +161,12 @@ class Fault:
 
     @property
     def settings_unknown(self) -> bool:
-        """Whether the reference is a recorded run that does not say with which settings it was computed."""
-        return self._recording is not None and not self._recording.recording.facts.get("config")
+        """Whether the reference is a recorded run that does not say with which settings it was computed; a runtime of
+        somebody else's says what its file does, and may compute with others."""
+        if self._recording is None:
+            return False
+        facts = self._recording.recording.facts
+        return not facts.get("config") or facts.get("runtime") in LIVE
 
     def input(self, index: int = 0) -> Tensor | None:
         """What the reference computes the stage from; None where that is not there, or not held whole."""

@@ -56,6 +56,28 @@ KINDS = (
         repair="The conversations are rendered with the reference's template. Embed that one.",
     ),
     FindingKind(
+        "runtime.cache",
+        means="A runtime says something else token by token than it says of the same tokens at once.",
+        why="Keys, values or a recurrent state are written to the wrong place or lost, positions restart, or a window "
+        "is cut elsewhere once there is a cache.",
+        repair="None is known here: the file is not at fault. Run the text whole, or mend the runtime's cache.",
+        title="a cache that forgets",
+    ),
+    FindingKind(
+        "runtime.precision",
+        means="A runtime rounds more coarsely than float32 does, as it is meant to: no fault of the file, and no bug.",
+        why="What is multiplied by quantised weights is quantised to 8 bits, GELU is read from a table of halves, keys "
+        "and values are kept in halves.",
+        repair="The stage is computed in that arithmetic, and agrees. Nothing is to be mended.",
+    ),
+    FindingKind(
+        "runtime.crash",
+        means="A runtime's process ends while it loads or computes the file.",
+        why="An assertion of the runtime fails: a setting that it has no code for, dims that it does not expect.",
+        repair="None is known here. The report has what it printed: send that, with the file, to its makers.",
+        title="the runtime crashed",
+    ),
+    FindingKind(
         "unexplained",
         means="The difference is located, and no cause of it is proven.",
         why="No hypothesis knows the cause, or several lie so close together that no repair of some brings the stage "

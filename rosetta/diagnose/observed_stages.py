@@ -17,7 +17,7 @@ from rosetta.compare.pairing import Pairing
 from rosetta.compare.results import LocalError, NonFinite, StageDetail, StageDiff, Status
 from rosetta.runtimes.live import Rotation
 from rosetta.runtimes.observed.capture import layer_of
-from rosetta.runtimes.observed.experts_order import by_expert, expert_weights
+from rosetta.runtimes.observed.experts_order import OF_EXPERTS, by_expert, expert_weights
 from rosetta.runtimes.trace import Recording
 
 FLOOR = 1e-6  # rel_l2 of one float32 stage of two runtimes; 3.2e-7 was the most in sixteen architectures
@@ -25,7 +25,6 @@ TABLE = 1e-3  # of an activation that is read from a table of half precision (gg
 PEAK = 20.0  # the largest of a stage's differences over their root mean square
 CERTAIN = 2.0  # beyond so many times the prediction lies a fault
 WITHOUT_WEIGHTS = frozenset({"q_rope", "k_rope", "attn_scores", "attn_residual", "residual"})
-OF_EXPERTS = frozenset({"ffn_gate", "ffn_up", "ffn_act"})
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Judge:
     Args:
         runs: both recordings.
         rotations: how q and k of each come into one order.
-        local: the subject's run with the reference's values in the place of every stage.
+        local: the subject's run with the reference's values in the place of every stage; None where a runtime died.
         rounding: relative, of the weights of both files together.
         tables: whether a side reads activations from tables.
         threshold: largest allowed difference, times the larger of 1 and the reference's rms.
@@ -43,7 +42,7 @@ class Judge:
 
     runs: Pairing[Recording]
     rotations: Pairing[Rotation]
-    local: Recording
+    local: Recording | None
     rounding: float
     tables: bool
     threshold: float
@@ -82,7 +81,7 @@ class Judge:
 
     def _local(self, name: str, a: Tensor) -> LocalError | None:
         """The subject's stage from the reference's inputs, against the reference's own."""
-        value = values_of(self.local, name, self.rotations.subject)
+        value = None if self.local is None else values_of(self.local, name, self.rotations.subject)
         if value is None or value.shape != a.shape or count_nonfinite(a) or count_nonfinite(value):
             return None
         size, gap = rms(a), (value - a).abs()

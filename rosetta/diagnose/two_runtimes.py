@@ -25,6 +25,7 @@ from rosetta.compare.prompt import Tokenized, tokens_diff
 from rosetta.compare.results import Compared, Evidence, Finding, Side, StageDiff, WeightsDiff
 from rosetta.compare.verdict import verdict
 from rosetta.diagnose.comparison import Comparison
+from rosetta.diagnose.crash import crash_findings
 from rosetta.diagnose.observed_stages import Judge, values_of
 from rosetta.diagnose.operands import refuse_unknown
 from rosetta.model import Model
@@ -54,7 +55,10 @@ def compare_runs(operands: dict[Side, str], options: Options, listener: Listener
     rotations = rotations_of(recordings, facts)
     loaded = time.perf_counter()
     listener.working(f"running {requests.subject.runtime} with the other's values", 0, 0)
-    local, _ = record(requests.subject, overwrite=_Values(recordings.reference, rotations))
+    alive = not any("failure" in run.facts for run in (recordings.reference, recordings.subject))
+    local = None
+    if alive:
+        local, _ = record(requests.subject, overwrite=_Values(recordings.reference, rotations))
     coarse = [relative_rounding(request.path) for request in (requests.reference, requests.subject)]
     tables = "llamacpp" in (requests.reference.runtime, requests.subject.runtime)
     judge = Judge(recordings, rotations, local, math.hypot(*coarse), tables, options.threshold)
@@ -65,6 +69,10 @@ def compare_runs(operands: dict[Side, str], options: Options, listener: Listener
     )
     word, reason = verdict(tokens, result, compared, both_have_weights=False)
     models = recordings.each(_model).by_side()
+    findings = _findings(result.stages, recordings, result.faulty_over) if options.diagnose else []
+    crashes = list(crash_findings(models))
+    if crashes:
+        word, reason, findings = "divergent", crashes[0].message, [*crashes, *findings]
     return Comparison(
         operands=operands,
         models=models,
@@ -77,7 +85,7 @@ def compare_runs(operands: dict[Side, str], options: Options, listener: Listener
         config=[],
         weights=WeightsDiff(),
         stages=result.stages,
-        findings=_findings(result.stages, recordings, result.faulty_over) if options.diagnose else [],
+        findings=findings,
         refuted=[],
         logits=compare_logits(result.logits, tokenized, options.reference),
         compared=compared,

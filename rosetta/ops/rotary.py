@@ -61,12 +61,12 @@ class Rotary(Op):
             return x
         angles, magnitude = self._angles(s, len(x))
         cos, sin = ((f(angles) * magnitude).to(x)[:, None, :] for f in (torch.cos, torch.sin))  # [T, 1, R]
-        first, second = self._halves(s, x.shape[-1])
+        first, second = self.halves(s, x.shape[-1])
         y, a, b = x.clone(), x[..., first], x[..., second]
         y[..., first], y[..., second] = a * cos - b * sin, b * cos + a * sin
         return y
 
-    def _halves(self, s: Step, head_size: int) -> tuple[slice, slice]:
+    def halves(self, s: Step, head_size: int) -> tuple[slice, slice]:
         """Where the first and the second of each pair lie in a head."""
         pairs = s[self.dimensions] // 2
         start = max(head_size - 2 * pairs, 0) if self.last else 0
@@ -96,14 +96,14 @@ class Rotary(Op):
         # position × inverse frequency × 2⁻²³: what rounding the angle to float32 turns the pair by.
         turn = torch.zeros(len(x), 1, x.shape[-1])
         angles = 2 * self._angles(s, len(x))[0].float()[:, None, :]  # [T, 1, R]
-        for half in self._halves(s, x.shape[-1]):
+        for half in self.halves(s, x.shape[-1]):
             turn[..., half] = angles
         turned = UNITS * unit + turn.to(x.device) * self._angle_unit(rounding, unit)
         floor = turned * x.abs().amax(-1, keepdim=True)
         if before is None:
             return Spread(torch.zeros((), device=x.device), floor)
         explained, earlier = before.explained.expand_as(x).clone(), before.floor.expand_as(x).clone()
-        first, second = self._halves(s, x.shape[-1])
+        first, second = self.halves(s, x.shape[-1])
         # a' = a cos − b sin, b' = b cos + a sin: whatever the angle, neither is off by more than both together.
         explained[..., first] = explained[..., second] = explained[..., first] + explained[..., second]
         earlier[..., first] = earlier[..., second] = torch.hypot(earlier[..., first], earlier[..., second])

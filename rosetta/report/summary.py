@@ -129,9 +129,14 @@ def _meaning(report: Report, label: dict[Side, str]) -> list[str]:
         )
         return [f"  {what}. That is never a pass: --assert-match exits 3."]
     if report.verdict == "drift":
-        sides = "; ".join(f"{label[side]} {_dtypes(getattr(report, side))}" for side in SIDES)
+        sides = "; ".join(f"{label[side]} {_dtypes(getattr(report, side))}".rstrip() for side in SIDES)
+        rounds = "rounding the weights to the declared dtypes does"
+        if any(finding.kind == "runtime.precision" for finding in report.findings):
+            rounds = (
+                "rounding does, of the weights to the declared dtypes and in the runtime's own arithmetic"
+            )
         return [
-            f"  Drift is what rounding the weights to the declared dtypes does, and no more ({sides}).",
+            f"  Drift is what {rounds}, and no more ({sides}).",
             "  It passes --assert-match; --fail-on drift, or a --threshold on the command line, makes it fail.",
         ]
     faulty = sum(stage.status == "faulty" for stage in report.stages)

@@ -61,10 +61,11 @@ class Rotation:
     dimensions: int | None = None
 
     def turned(self, run: Capture) -> Iterator[tuple[str, Tensor]]:
-        """Stages as tensors, q and k in that order."""
+        """Stages as tensors, q and k in that order. Where nothing is rotated, transformers has its folder's order."""
         for stage, value in run:
-            tensor = torch.from_numpy(value)
-            yield stage, self.forth(stage, tensor) if run.facts.rope == "split_half" else tensor
+            tensor, rope = torch.from_numpy(value), run.facts.rope
+            halves = rope == "split_half" or (rope is None and run.facts.runtime == "transformers")
+            yield stage, self.forth(stage, tensor) if halves else tensor
 
     def forth(self, stage: str, x: Tensor) -> Tensor:
         """A stage of the runtime in the order of the comparison."""
@@ -147,7 +148,8 @@ def record(
 
     Raises:
         UsageError: the runtime is not installed, or has no such option.
-        UnsupportedError: the runtime does not run the model; it says why.
+        UnsupportedError: the runtime does not run the model; it says why. One whose process dies is recorded as far as
+            it came, and the recording's facts say how it died.
     """
     path = request.path
     run = capture(request, overwrite)
@@ -156,9 +158,11 @@ def record(
         file = Path(folder) / "run.safetensors"
         told = run_facts(model, str(path), request.prompt, request.ids, "float32") if model else {}
         facts = {**told, "tokens": list(request.ids), "prompt": request.prompt, "runtime": request.runtime}
+        facts["runtime_options"] = {key: str(value) for key, value in run.facts.options.items()}
         count = write_trace(file, rotation.turned(run), facts)
         failure = run.facts.failure
-        if failure is not None or count == 0:
+        crashed = failure is not None and failure.kind == "crash"
+        if not crashed and (failure is not None or count == 0):
             raise UnsupportedError(
                 f"{request.runtime} does not run it: {failure.message if failure else 'it computed no stage'}",
                 file=path,
@@ -166,6 +170,8 @@ def record(
             )
         recording = open_recording(file)  # the file is gone from its folder, and stays open
     learned = {**recording.facts, "architecture": recording.architecture or run.facts.architecture}
+    if crashed and failure is not None:
+        learned["failure"] = {"message": failure.message, "printed": failure.printed}
     named = replace(
         recording, facts=learned, path=path, label=LABELS[request.runtime], notes=notes(run.facts)
     )

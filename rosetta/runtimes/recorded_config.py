@@ -13,7 +13,7 @@ from rosetta.config import Config, Value
 from rosetta.errors import DamagedFileError
 from rosetta.model import Model
 from rosetta.rope_scaling import RopeScaling
-from rosetta.settings_reader import LARGEST_BLOCK_COUNT, LARGEST_COUNT, LARGEST_NUMBER
+from rosetta.settings_reader import LARGEST_BLOCK_COUNT, LARGEST_COUNT, LARGEST_NUMBER, PerLayer
 
 LAYER_STAGE = re.compile(r"layers\.(\d{1,4})\.")
 
@@ -55,10 +55,20 @@ def _sizes(stages: Mapping[str, tuple[int, ...]], like: Model) -> dict[str, Valu
 
 
 def _sane(path: Path, key: str, value: Any, like: Config) -> Any:
-    """A recorded setting as the config holds it, of the kind that the other model's has."""
-    other = like[key].value if key in like else value
+    """A recorded setting as the config holds it, of the kind that the other model's has, or one a layer."""
+    other = like[key].value if key in like else None
     if key == "rope.scaling":
         return _scaling(path, value)
+    first = next(iter(other), None) if isinstance(other, PerLayer) else other
+    if not isinstance(value, list) or isinstance(other, list):
+        return _of_kind(path, key, value, value if key not in like else first)
+    if len(value) > LARGEST_BLOCK_COUNT:
+        raise _damaged(path, key, value, f"one of at most {LARGEST_BLOCK_COUNT} layers")
+    return PerLayer(_of_kind(path, key, one, one if first is None else first) for one in value)
+
+
+def _of_kind(path: Path, key: str, value: Any, other: Any) -> Any:
+    """One value, of the kind that another is."""
     if isinstance(other, bool) or other is None or isinstance(other, str | list):
         kind, sane = "of its kind", type(value) is type(other) or key.endswith("_token_id")
     elif isinstance(other, int):

@@ -14,6 +14,7 @@ from torch import Tensor
 from rosetta.graph import Node
 from rosetta.model import Model
 from rosetta.ops.op import Step
+from rosetta.runtimes.arithmetic import Imitation
 from rosetta.weight_cache import WeightCache
 
 
@@ -49,6 +50,15 @@ class Runtime(Protocol):
 
         Raises:
             NotComputable: it has none.
+        """
+        ...
+
+    def imitations(self, node: Node, model: Model) -> Sequence[Imitation]:
+        """How an observed side legitimately computes a stage otherwise than in float32; none where it computes here.
+
+        Args:
+            node: the stage.
+            model: the other side's, for its settings.
         """
         ...
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,12 +13,15 @@ from torch import Tensor
 from rosetta import __version__
 from rosetta.containers.container import Container
 from rosetta.errors import DamagedFileError, UsageError
-from rosetta.model import Model
+from rosetta.model import Model, open_model
 from rosetta.ops.op import NotComputable
 from rosetta.rope_scaling import RopeScaling
+from rosetta.runtimes.decoding import RuntimeFailed
+from rosetta.runtimes.observed.capture import Facts, Failure, Float32
 from rosetta.tokenizer import load_tokenizer
-from rosetta.transformer import Transformer
+from rosetta.transformer import Decoding, Transformer
 from rosetta.weight import Weight, row_ranges
+from rosetta.weight_cache import LastingCache
 from rosetta.workers import one_thread_each, spread
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
@@ -132,3 +136,46 @@ def _plain(value: Any) -> Any:
     if isinstance(value, RopeScaling):
         return {name: list(v) if isinstance(v, tuple) else v for name, v in value.stated.items()}
     return value
+
+
+class TorchDecoder:
+    """A model that our transformer goes on with, token by token; see `runtimes.decoding.Decoder`.
+
+    Args:
+        path: a file or folder.
+        tokens: how many there may be.
+        options: none.
+
+    Raises:
+        RosettaError: see `open_model`.
+        UsageError: the model has fewer positions.
+    """
+
+    def __init__(self, path: Path, tokens: int, options: Mapping[str, Any] | None = None) -> None:
+        self.model = open_model(path)
+        check_positions([0] * tokens, self.model)
+        self.transformer = Transformer(self.model, cache=LastingCache())
+        self.facts = Facts("torch", __version__, {"device": "cpu", "dtype": "float32"})
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the tokens so far."""
+        self._decoding = Decoding(self.transformer)
+
+    @one_thread_each()
+    def feed(self, ids: Sequence[int], last: int = 1) -> Float32:
+        """Compute the next tokens; logits of the last of them, [last, V]."""
+        try:
+            logits: Float32 = self._decoding.feed(ids)[-last:].float().cpu().numpy()
+        except NotComputable as reason:
+            raise RuntimeFailed(
+                Failure("run", f"it cannot be computed as its file says: {reason}")
+            ) from reason
+        return logits
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.model.container.close()
+
+
+decoder = TorchDecoder

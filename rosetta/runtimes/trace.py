@@ -27,6 +27,8 @@ from rosetta.errors import DamagedFileError, UnsupportedError, UsageError
 from rosetta.graph import Node
 from rosetta.model import Model
 from rosetta.ops.op import NotComputable, Step
+from rosetta.runtimes.arithmetic import Imitation, imitations
+from rosetta.runtimes.observed.experts_order import OF_EXPERTS, by_weight, expert_weights
 from rosetta.runtimes.recorded_config import recorded_config
 from rosetta.weight_cache import WeightCache
 
@@ -215,16 +217,37 @@ class RecordedRun:
         return value
 
     def stage(self, name: str) -> Tensor | None:
-        """A recorded stage, or None."""
+        """A recorded stage, or None; what a runtime routed as number and weight of each chosen expert, as ours is."""
         value = self.recording.stage(name)
-        return None if value is None else self.cache.moved(value)
+        if value is None:
+            return None
+        return self.cache.moved(self._routed(name, value))
+
+    def _routed(self, name: str, value: Tensor) -> Tensor:
+        prefix, _, stage = name.rpartition(".")
+        if stage != "ffn_router" and stage not in OF_EXPERTS:
+            return value
+        routing = self.recording.stage(f"{prefix}.ffn_router")
+        if routing is None or routing.ndim != 3:  # ours: the weight of each expert
+            return value
+        most = max(int(self.model.config["expert_count"].value), int(routing[..., 0].max()) + 1)
+        weights = expert_weights(routing, most)
+        if stage == "ffn_router":
+            return weights
+        return by_weight(value, routing, weights) if value.ndim == 3 else value
+
+    def imitations(self, node: Node, model: Model) -> Sequence[Imitation]:
+        """The ways of the runtime that was recorded."""
+        return imitations(str(self.recording.facts.get("runtime", "")), node, model, self.recording.facts)
 
     def step(self, node: Node) -> Step:
         """The recorded settings; there are no weights."""
         return Step(self.model, node.layer, self.cache)
 
     def settled(self, node: Node, value: Tensor, other: Tensor) -> Tensor:
-        """Recorded logits are known but for a constant; see `without_gauge`."""
+        """Recorded logits are known but for a constant, see `without_gauge`; heads may be recorded side by side."""
+        if value.ndim == 2 and other.ndim == 3 and value.shape == other.flatten(1).shape:
+            value = value.reshape(other.shape)  # [T, H·P] for [T, H, P]
         return without_gauge(value, other) if node.name == "logits" else value
 
     def rounding(self, name: str, values: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 from rosetta.containers.container import Container
 from rosetta.errors import RosettaError
 from rosetta.tokenizer.folder_files import file_contents, json_file
+from rosetta.tokenizer.tokenizer import Tokenizer
 
 Conversation = Sequence[Mapping[str, str]]
 CONVERSATIONS: tuple[Conversation, ...] = (
@@ -93,6 +94,16 @@ def rendered(template: str, conversation: Conversation, named: Mapping[str, str]
         )
     except Exception as error:  # a template is a program of somebody else
         return f"(cannot be rendered: {type(error).__name__}: {error})"
+
+
+def named_tokens(tokenizer: Tokenizer | None) -> dict[str, str]:
+    """The special tokens that templates write by name."""
+    if tokenizer is None:
+        return {}
+    ids = {f"{role}_token": tokenizer.facts.special_ids.get(role) for role in ("bos", "eos")}
+    return {
+        name: tokenizer.vocabulary[id] for name, id in ids.items() if id is not None and id < tokenizer.size
+    }
 
 
 def _to_json(value: Any, indent: int | None = None) -> str:

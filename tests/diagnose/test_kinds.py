@@ -44,9 +44,13 @@ def given_as_kind(tree: ast.AST) -> Iterator[str]:
 def found_by_code() -> set[str]:
     """Every kind that code names to say that it was found."""
     found: set[str] = set()
-    for file in (*PACKAGE.glob("diagnose/**/*.py"), *PACKAGE.glob("tokenizer/*.py")):
+    for file in (
+        *PACKAGE.glob("diagnose/**/*.py"),
+        *PACKAGE.glob("tokenizer/*.py"),
+        *PACKAGE.glob("parity/*.py"),
+    ):
         tree = ast.parse(file.read_text("utf-8"))
-        about_tokenizers = file.parent.name == "tokenizer" or file.name == "tokenizers.py"
+        about_tokenizers = file.parent.name in ("tokenizer", "parity") or file.name == "tokenizers.py"
         found |= set(given_as_kind(tree) if about_tokenizers else names_in(tree))
         if file.relative_to(PACKAGE) == Path("tokenizer/comparison.py"):
             found |= set(names_in(tree))

@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 from fixtures import build, faults, model_spec
+from fixtures.architectures import RECIPES
 from fixtures.builders import gguf_contents
+from fixtures.canonical_gguf import write_canonical
+from fixtures.recipes import build_folder
 from fixtures.writing import write
+from rosetta.model import open_model
 from tests.conftest import Compare
 
 
@@ -84,19 +88,42 @@ def test_a_wrong_option_is_one_sentence(tmp_path: Path, compare: Compare, option
 
 
 @pytest.mark.requires_llamacpp
-def test_a_file_on_which_llama_cpp_aborts_ends_in_one_sentence(tmp_path: Path, compare: Compare) -> None:
+@pytest.mark.parametrize("other", ["ours", "llamacpp"])
+def test_a_file_on_which_llama_cpp_aborts_is_a_finding_of_that_side(
+    tmp_path: Path, compare: Compare, other: str
+) -> None:
     contents = gguf_contents(model_spec("qwen2"))
     metadata = {key.replace("qwen2.", "qwen2vl."): value for key, value in contents.metadata.items()}
     metadata |= {"general.architecture": "qwen2vl", "qwen2vl.rope.dimension_sections": [64, 64, 64, 0]}
     path = tmp_path / "wide.gguf"
     write(replace(contents, metadata=metadata), path)
-    run = compare(build(tmp_path, "qwen2", "gguf:F32"), f"llamacpp:{path}")
-    assert run.exit_code == 2
-    assert "llamacpp does not run it: llama.cpp ended with SIGABRT: ops.cpp" in run.stderr
-    assert "GGML_ASSERT(sect_dims" in run.stderr
+    sound = build(tmp_path, "qwen2", "gguf:F32")
+    run = compare(sound if other == "ours" else f"llamacpp:{sound}", f"llamacpp:{path}", "--assert-match")
+    assert run.exit_code == 1
+    assert run.report["verdict"] == "divergent"
+    (finding,) = run.report["findings"]
+    assert (finding["kind"], finding["side"], finding["status"]) == ("runtime.crash", "right", "confirmed")
+    assert "llama.cpp ended with SIGABRT: ops.cpp" in finding["message"]
+    assert "GGML_ASSERT(sect_dims" in finding["actual"]
+    assert "GGML_ASSERT(sect_dims" in run.stdout
+    assert run.report["right"]["runtime"] == "llamacpp"
 
 
 def test_a_missing_file_is_said_before_anything_runs(tmp_path: Path, compare: Compare) -> None:
     run = compare(f"llamacpp:{tmp_path / 'none.gguf'}", build(tmp_path, "qwen2", "gguf:F32"))
     assert run.exit_code == 2
     assert "none.gguf" in run.stderr
+
+
+@pytest.mark.requires_llamacpp
+@pytest.mark.requires_transformers
+@pytest.mark.parametrize("name", ["qwen3moe", "lfm2moe", "granitehybrid"])
+def test_experts_recurrence_and_settings_of_each_layer_match_in_the_runtimes(
+    tmp_path: Path, compare: Compare, name: str
+) -> None:
+    folder = build_folder(tmp_path / "hf", RECIPES[name])
+    path = write_canonical(tmp_path / "model.gguf", open_model(folder))
+    for left, right in ((path, f"llamacpp:{path}"), (path, f"transformers:{folder}")):
+        run = compare(left, right, "--tokens", "5,17,9,33,101,7,250", "--assert-match", "--strict")
+        assert run.exit_code == 0, run.stdout
+        assert (run.report["verdict"], run.report["findings"]) == ("match", [])

@@ -7,21 +7,17 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import signal
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from rosetta.errors import UsageError
-from rosetta.runtimes.llamacpp.frames import receive, send
+from rosetta.runtimes.decoding import RuntimeFailed
 from rosetta.runtimes.llamacpp.options import DEFAULTS, checked
-from rosetta.runtimes.observed.capture import Facts, Failure, Overwrite, Stage, by_layer
+from rosetta.runtimes.llamacpp.process import Process
+from rosetta.runtimes.observed.capture import Facts, Failure, Float32, Overwrite, Stage, by_layer
 
 OPTIONS = frozenset(DEFAULTS)
-TAIL = 4000  # characters of what it printed
 
 
 class LlamaCppCapture:
@@ -44,59 +40,37 @@ class LlamaCppCapture:
         options: Mapping[str, Any] | None = None,
         overwrite: Overwrite | None = None,
     ) -> None:
-        if importlib.util.find_spec("llama_cpp") is None:
-            raise UsageError("llama.cpp is not installed", remedy="pip install 'rosetta-trace[llamacpp]'")
+        refuse_missing()
         self.path, self.ids = Path(path), [int(i) for i in ids]
         self.options, self.overwrite = checked(options or {}), overwrite or {}
         self.facts = Facts("llamacpp", options=dict(self.options))
 
     def __iter__(self) -> Iterator[Stage]:
         """Stages in order; a run that fails ends early, and `facts.failure` says why."""
-        with tempfile.TemporaryFile() as printed:
-            environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-            child = subprocess.Popen(
-                [sys.executable, "-m", "rosetta.runtimes.llamacpp.child"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=printed,
-                env=environment,
-            )
+        with Process("rosetta.runtimes.llamacpp.child") as child:
             try:
-                yield from self._stages(child, printed)
-            finally:
-                child.kill()
-                child.wait()
-                for pipe in (child.stdin, child.stdout):
-                    if pipe is not None:
-                        pipe.close()
-
-    def _stages(self, child: subprocess.Popen[bytes], printed: IO[bytes]) -> Iterator[Stage]:
-        assert child.stdin is not None
-        assert child.stdout is not None
-        request = {
-            "path": os.fspath(self.path),
-            "ids": self.ids,
-            "options": self.options,
-            "overwrite": list(self.overwrite),
-        }
-        try:
-            send(child.stdin, request)
-            frame = receive(child.stdout)
-            if frame is not None and "expected" in frame[0]:
-                yield from by_layer(self._frames(child), frame[0]["expected"])
-            elif frame is not None:
-                self._learn(frame[0])
-        except BrokenPipeError:
-            pass  # it is dead, and says why below
-        if not self.complete:
-            self._crashed(child, printed)
+                child.send(
+                    {
+                        "path": os.fspath(self.path),
+                        "ids": self.ids,
+                        "options": self.options,
+                        "overwrite": list(self.overwrite),
+                    }
+                )
+                frame = child.receive()
+                if frame is not None and "expected" in frame[0]:
+                    yield from by_layer(self._frames(child), frame[0]["expected"])
+                elif frame is not None:
+                    self._learn(frame[0])
+            except BrokenPipeError:
+                pass  # it is dead, and says why below
+            if not self.complete:
+                self.facts.failure = child.crashed()
 
     complete = False
 
-    def _frames(self, child: subprocess.Popen[bytes]) -> Iterator[Stage]:
-        assert child.stdin is not None
-        assert child.stdout is not None
-        while (frame := receive(child.stdout)) is not None:
+    def _frames(self, child: Process) -> Iterator[Stage]:
+        while (frame := child.receive()) is not None:
             header, values = frame
             if "facts" in header:
                 self._learn(header)
@@ -104,7 +78,7 @@ class LlamaCppCapture:
             stage = header["stage"]
             assert values is not None
             if stage in self.overwrite:
-                send(child.stdin, {}, self.overwrite[stage])
+                child.send({}, self.overwrite[stage])
             yield stage, values
 
     def _learn(self, header: dict[str, Any]) -> None:
@@ -114,20 +88,67 @@ class LlamaCppCapture:
         self.facts.failure = Failure(**failure) if failure else None
         self.complete = True
 
-    def _crashed(self, child: subprocess.Popen[bytes], printed: IO[bytes]) -> None:
-        code = child.wait()
-        printed.seek(0)
-        said = printed.read().decode(errors="replace")[-TAIL:]
-        lines = [line.strip() for line in said.splitlines() if line.strip()]
-        reason = next(
-            (line for line in reversed(lines) if "GGML_ASSERT" in line or "error" in line.lower()), ""
-        )
-        path, colon, said_there = reason.partition(": ")
-        reason = path.rpartition("/")[2] + colon + said_there  # of its source's path, the file
-        name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        self.facts.failure = Failure(
-            "crash", f"llama.cpp ended with {name}{': ' + reason if reason else ''}", said
-        )
+
+class LlamaCppDecoder:
+    """A file that llama.cpp goes on with, token by token; see `runtimes.decoding.Decoder`.
+
+    Args:
+        path: a GGUF file.
+        tokens: how many there may be.
+        options: see `options.py`.
+
+    Raises:
+        UsageError: llama-cpp-python is not installed, or an option is unknown.
+        RuntimeFailed: llama.cpp does not take the file, or aborts on it.
+    """
+
+    def __init__(self, path: Path, tokens: int, options: Mapping[str, Any] | None = None) -> None:
+        refuse_missing()
+        self.facts = Facts("llamacpp", options=dict(checked(options or {})))
+        self.process = Process("rosetta.runtimes.llamacpp.decoding_child")
+        self._start = 0
+        asked = {"path": os.fspath(path), "tokens": tokens, "options": self.facts.options}
+        try:
+            header, _ = self._answer(asked)
+        except RuntimeFailed:
+            self.close()
+            raise
+        self.facts = Facts(**header["facts"])
+
+    def restart(self) -> None:
+        """Forget the tokens so far."""
+        self._start = 0
+
+    def feed(self, ids: Sequence[int], last: int = 1) -> Float32:
+        """Compute the next tokens; logits of the last of them, [last, V]."""
+        _, logits = self._answer({"ids": [int(i) for i in ids], "start": self._start, "wanted": last})
+        self._start += len(ids)
+        assert logits is not None
+        return logits
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.end()
+
+    def _answer(self, asked: dict[str, Any]) -> tuple[dict[str, Any], Float32 | None]:
+        try:
+            self.process.send(asked)
+            answer = self.process.receive()
+        except BrokenPipeError:
+            answer = None
+        if answer is None:
+            raise RuntimeFailed(self.process.crashed())
+        if "failure" in answer[0]:
+            raise RuntimeFailed(Failure(**answer[0]["failure"]))
+        return answer
 
 
-capture = LlamaCppCapture
+def refuse_missing() -> None:
+    """Raises:
+    UsageError: llama-cpp-python is not installed.
+    """
+    if importlib.util.find_spec("llama_cpp") is None:
+        raise UsageError("llama.cpp is not installed", remedy="pip install 'rosetta-trace[llamacpp]'")
+
+
+capture, decoder = LlamaCppCapture, LlamaCppDecoder

@@ -31,7 +31,8 @@ def serve(request: dict[str, Any], source: BinaryIO, out: BinaryIO) -> None:
         source: where their values come from, each when it is asked for.
         out: where the stages go.
     """
-    from rosetta.runtimes.llamacpp.session import LoadError, Session
+    from rosetta.runtimes.llamacpp.context import LoadError
+    from rosetta.runtimes.llamacpp.session import Session
 
     facts = Facts("llamacpp")
     replaced = set(request["overwrite"])

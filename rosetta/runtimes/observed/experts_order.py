@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from rosetta.ops.experts import chosen_of
+
+OF_EXPERTS = frozenset({"ffn_gate", "ffn_up", "ffn_act"})
+"""Stages that each chosen expert has a value of."""
+
 
 def by_expert(x: Tensor, routing: Tensor) -> Tensor:
     """What the chosen experts computed, by ascending number of the expert.
@@ -29,3 +34,16 @@ def expert_weights(routing: Tensor, experts: int) -> Tensor:
     """
     out = routing.new_zeros(len(routing), experts)
     return out.scatter(1, routing[..., 0].long(), routing[..., 1])
+
+
+def by_weight(x: Tensor, routing: Tensor, weights: Tensor) -> Tensor:
+    """What the chosen experts computed, in the order of what they count for: our own.
+
+    Args:
+        x: [T, chosen, F].
+        routing: number and weight of the chosen experts, [T, chosen, 2].
+        weights: of all experts, see `expert_weights`.
+    """
+    wanted = chosen_of(weights, routing.shape[1])  # [T, chosen]
+    order = (routing[:, None, :, 0] == wanted[..., None]).int().argmax(-1)
+    return x.gather(1, order[..., None].expand(-1, -1, x.shape[-1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from rosetta.errors import UsageError
+from rosetta.runtimes.decoding import RuntimeFailed
 from rosetta.runtimes.observed.capture import Facts, Failure, Float32, Overwrite, Stage, by_layer
 
 OPTIONS = {"dtype": ("float32", "float64", "bfloat16", "float16")}
@@ -38,24 +40,9 @@ class TransformersCapture:
         options: Mapping[str, Any] | None = None,
         overwrite: Overwrite | None = None,
     ) -> None:
-        if importlib.util.find_spec("transformers") is None:
-            raise UsageError(
-                "transformers is not installed", remedy="pip install 'rosetta-trace[transformers]'"
-            )
+        refuse_missing()
         self.path, self.ids = Path(path), list(ids)
-        self.options, self.overwrite = dict(options or {}), overwrite or {}
-        unknown = sorted(set(self.options) - set(OPTIONS))
-        if unknown:
-            raise UsageError(
-                f"transformers has no runtime option '{unknown[0]}'",
-                remedy=f"give one of {', '.join(OPTIONS)}",
-            )
-        for name, value in self.options.items():
-            if value not in OPTIONS[name]:
-                raise UsageError(
-                    f"the runtime option {name} is '{value}'",
-                    remedy=f"give one of {', '.join(OPTIONS[name])}",
-                )
+        self.options, self.overwrite = checked(options or {}), overwrite or {}
         self.facts = Facts("transformers")
 
     def __iter__(self) -> Iterator[Stage]:
@@ -109,4 +96,88 @@ class _Stopped(Exception):
     """Nobody asks for more stages."""
 
 
-capture = TransformersCapture
+class TransformersDecoder:
+    """A model that transformers goes on with, token by token; see `runtimes.decoding.Decoder`.
+
+    Args:
+        path: a model folder, or a GGUF file that transformers' own loader reads.
+        tokens: how many there may be.
+        options: see `OPTIONS`.
+
+    Raises:
+        UsageError: transformers is not installed, or has no such option.
+        RuntimeFailed: it does not load the model.
+    """
+
+    def __init__(self, path: Path, tokens: int, options: Mapping[str, Any] | None = None) -> None:
+        refuse_missing()
+        self.facts, given = Facts("transformers"), checked(options or {})
+        from rosetta.runtimes.transformers.session import load_failure, loaded, quiet
+
+        with quiet():
+            try:
+                self.model = loaded(path, given, self.facts)
+            except Exception as error:  # whatever a foreign model's code may raise is a fact about it
+                raise RuntimeFailed(load_failure(error)) from error
+        taken = inspect.signature(self.model.forward).parameters
+        self._argument = next((name for name in CACHES if name in taken), CACHES[0])
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the tokens so far."""
+        self._cache: Any = None
+
+    def feed(self, ids: Sequence[int], last: int = 1) -> Float32:
+        """Compute the next tokens; logits of the last of them, [last, V]."""
+        import torch
+
+        from rosetta.runtimes.transformers.session import quiet
+
+        given = {} if self._cache is None else {self._argument: self._cache}
+        try:
+            with quiet(), torch.no_grad():
+                output = self.model(input_ids=torch.tensor([list(ids)]), use_cache=True, **given)
+        except Exception as error:
+            raise RuntimeFailed(Failure("run", f"{type(error).__name__}: {error}"[:500])) from error
+        self._cache = next(
+            (found for name in CACHES if (found := getattr(output, name, None)) is not None), None
+        )
+        logits: Float32 = output.logits[0, -last:].float().numpy()
+        return logits
+
+    def close(self) -> None:
+        """Let go of the model."""
+        self.model, self._cache = None, None
+
+
+CACHES = ("cache", "past_key_values", "cache_params")
+"""What models call what they remember, as an argument and in their output; in 5.24 the first, before it the others."""
+
+
+def refuse_missing() -> None:
+    """Raises:
+    UsageError: transformers is not installed.
+    """
+    if importlib.util.find_spec("transformers") is None:
+        raise UsageError("transformers is not installed", remedy="pip install 'rosetta-trace[transformers]'")
+
+
+def checked(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that there are, with values that they have.
+
+    Raises:
+        UsageError: one is none.
+    """
+    for name, value in options.items():
+        if name not in OPTIONS:
+            raise UsageError(
+                f"transformers has no runtime option '{name}'", remedy=f"give one of {', '.join(OPTIONS)}"
+            )
+        if value not in OPTIONS[name]:
+            raise UsageError(
+                f"the runtime option {name} is '{value}'", remedy=f"give one of {', '.join(OPTIONS[name])}"
+            )
+    return dict(options)
+
+
+capture, decoder = TransformersCapture, TransformersDecoder

@@ -35,14 +35,7 @@ class Session:
     """
 
     def __init__(self, path: Path, options: Mapping[str, Any], facts: Facts) -> None:
-        import transformers
-
-        facts.version = transformers.__version__
-        dtype = str(options.get("dtype", "float32"))
-        facts.options = {"attention": "eager", "experts": "eager", "dtype": dtype, "device": "cpu"}
-        transformers.logging.set_verbosity_error()
-        transformers.logging.disable_progress_bar()
-        self.model = _load(path, getattr(torch, dtype)).eval()
+        self.model = loaded(path, options, facts)
         config = self.model.config.get_text_config()
         facts.architecture = str(config.model_type)
         facts.config = {key: value for key, value in config.to_dict().items() if not key.startswith("_")}
@@ -138,6 +131,18 @@ def calls_by_place(graph: Graph) -> dict[Key, list[list[Node]]]:
             path, name, count, _ = node.key
             found.setdefault((path, name), {}).setdefault(count, []).append(node)
     return {place_: list(calls.values()) for place_, calls in found.items()}
+
+
+def loaded(path: Path, options: Mapping[str, Any], facts: Facts) -> Any:
+    """The model, ready to run; version and options are written into the facts."""
+    import transformers
+
+    facts.version = transformers.__version__
+    dtype = str(options.get("dtype", "float32"))
+    facts.options = {"attention": "eager", "experts": "eager", "dtype": dtype, "device": "cpu"}
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    return _load(path, getattr(torch, dtype)).eval()
 
 
 def _load(path: Path, dtype: torch.dtype) -> Any:

@@ -1,0 +1,53 @@
+"""Whose a cause is that was found against an observed run: the file's, or the runtime's that ran it otherwise.
+
+The repair is imitated on our side either way. Where both files agree on what it changes, the runtime is accused.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from rosetta.compare.options import LIVE
+from rosetta.compare.settings import agree
+from rosetta.compare.weights import compare_weights
+from rosetta.diagnose.hypothesis import Fault, Proposal
+from rosetta.model import Model
+from rosetta.runtimes.live import known_model
+
+
+def runtime_at_fault(fault: Fault, proposal: Proposal) -> str | None:
+    """The runtime that computes otherwise than its file says; None where the file is otherwise itself."""
+    container = fault.reference.model.container
+    runtime = container.metadata.get("runtime") if fault.recorded else None
+    if runtime not in LIVE or proposal.role != "subject":
+        return None
+    if proposal.key is not None:
+        mine, theirs = (side.model.config.get(proposal.key) for side in (fault.subject, fault.reference))
+        same = mine is not None and theirs is not None and agree(proposal.key, mine.value, theirs.value)
+        return str(runtime) if same else None
+    model = _model_of(container.path)
+    stored = fault.subject.model.container.path == container.path
+    return str(runtime) if stored or (model is not None and _alike(fault, model, proposal.tensor)) else None
+
+
+@lru_cache(maxsize=1)
+def _model_of(path: Path) -> Model | None:
+    return known_model(path)
+
+
+def _alike(fault: Fault, model: Model, tensor: str | None) -> bool:
+    """Whether the runtime's file holds what the accused one does, as far as their dtypes tell."""
+    mine, theirs = fault.subject.model.weights.get(tensor or ""), model.weights.get(tensor or "")
+    if mine is None or theirs is None or mine.dims != theirs.dims:
+        return False
+    return compare_weights(mine, theirs).state in ("identical", "within_noise")
+
+
+def in_its_words(runtime: str, proposal: Proposal) -> tuple[str, str]:
+    """Message and recommendation of a cause that is the runtime's."""
+    if proposal.key is not None and proposal.actual is not None:
+        said = f"{proposal.key} is otherwise in {runtime} than in its file: it computes as with {proposal.actual}"
+    else:
+        said = f"{runtime} computes otherwise than its file says, as undone by this: {proposal.message}"
+    return said, f"mend it in {runtime}, where it runs this architecture: the file is not at fault"

@@ -1,0 +1,125 @@
+"""What llama.cpp's CPU kernels round that float32 does not: activations beside quantised weights, GELU, cached halves.
+
+Letters: T = tokens, C = inputs of a matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rosetta.dtypes import FLOATS
+from rosetta.graph import Node
+from rosetta.model import Model
+from rosetta.ops.pointwise import Activation
+from rosetta.runtimes.arithmetic import Compute, Imitation
+
+TABLE_ENDS = 10.0  # beyond it GELU is 0, or x  # ggml-cpu, ggml_vec_gelu_f32
+TABLED = ("gelu_tanh",)  # GELU by the error function is computed
+SMALL_BLOCKS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "MXFP4", "NVFP4", "Q1_0")
+"""Dtypes in blocks of 32, beside which activations are Q8_0; beside superblocks they are Q8_K."""  # vec_dot_type
+
+
+def imitations(node: Node, model: Model, facts: Mapping[str, Any]) -> list[Imitation]:
+    """See `runtimes.arithmetic`."""
+    return [*_products(node, facts), *_activation(node, model), *_cache(node, facts)]
+
+
+def _products(node: Node, facts: Mapping[str, Any]) -> Iterator[Imitation]:
+    """Products with weights that are no float32: what is multiplied is brought to a dtype of their kind."""
+    recorded = facts.get("weights")
+    recorded = recorded if isinstance(recorded, dict) else {}
+    dtypes = [
+        str(found["dtype"])
+        for name, dims in node.required.items()
+        if len(dims) > 1 and isinstance(found := recorded.get(name), dict) and "dtype" in found
+    ]
+    for dtype in dict.fromkeys(dtypes):
+        if dtype == "F32":
+            continue
+        if dtype in FLOATS:
+            rounded: Callable[[Tensor], Tensor] = half if dtype == "F16" else brain_half
+            words = f"with what is multiplied by {dtype} weights rounded to {dtype}"
+        else:
+            rounded = q8_0 if dtype in SMALL_BLOCKS else q8_k
+            name = "Q8_0" if dtype in SMALL_BLOCKS else "Q8_K"
+            words = f"with what is multiplied by {dtype} weights quantised to {name}"
+        yield Imitation(words, _of_inputs(rounded))
+
+
+def _activation(node: Node, model: Model) -> Iterator[Imitation]:
+    if isinstance(node.op, Activation) and model.settings_of(node.layer)[node.op.key] in TABLED:
+        yield Imitation("with GELU read from a table of halves", _tabled)
+
+
+def _cache(node: Node, facts: Mapping[str, Any]) -> Iterator[Imitation]:
+    """Keys and values that are kept in halves, and what is multiplied by them."""
+    options = facts.get("runtime_options")
+    kind = options.get("kv") if isinstance(options, dict) else None
+    if kind in ("f16", "bf16") and node.stage in ("attn_scores", "attn_context"):
+        rounded = half if kind == "f16" else brain_half
+        yield Imitation(f"with keys and values kept in {kind.upper()}", _of_inputs(rounded))
+
+
+def _of_inputs(rounded: Callable[[Tensor], Tensor]) -> Callable[[Compute, Sequence[Tensor]], Tensor]:
+    """A stage computed from rounded inputs."""
+
+    def compute(plain: Compute, inputs: Sequence[Tensor]) -> Tensor:
+        return plain([rounded(x) if x.is_floating_point() else x for x in inputs])
+
+    return compute
+
+
+def _tabled(plain: Compute, inputs: Sequence[Tensor]) -> Tensor:
+    """act(gate) · up, or act(up), the activation by its table."""
+    gate, *up = inputs
+    y = half(plain([half(gate), *map(torch.ones_like, up)]))
+    y = torch.where(gate <= -TABLE_ENDS, torch.zeros_like(y), torch.where(gate >= TABLE_ENDS, gate, y))
+    return y * up[0] if up else y
+
+
+def half(x: Tensor) -> Tensor:
+    """Rounded to F16."""
+    return x.half().to(x.dtype)
+
+
+def brain_half(x: Tensor) -> Tensor:
+    """Rounded to BF16."""
+    return x.bfloat16().to(x.dtype)
+
+
+def q8_0(x: Tensor) -> Tensor:
+    """Quantised and back: blocks of 32 of a row, a step of the largest over 127, itself rounded to F16.
+
+    Source: ggml-quants.c, quantize_row_q8_0_ref.
+    """
+    blocks = _blocks(x, 32)
+    step = blocks.abs().amax(-1, keepdim=True) / 127
+    scaled = _over(blocks, step)
+    steps = torch.sign(scaled) * (scaled.abs() + 0.5).floor()  # roundf: halves away from zero
+    return (steps * half(step)).reshape(x.shape)
+
+
+def q8_k(x: Tensor) -> Tensor:
+    """Quantised and back: superblocks of 256, a step of the value that is largest in size over −127.
+
+    Source: ggml-quants.c, quantize_row_q8_K_ref.
+    """
+    blocks = _blocks(x, 256)
+    largest = blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True))
+    step = largest / -127
+    return (_over(blocks, step).round().clamp(max=127) * step).reshape(x.shape)
+
+
+def _blocks(x: Tensor, size: int) -> Tensor:
+    """[blocks, size] of the rows; a stage whose rows are no whole blocks is one block a row."""
+    width = x[0].numel() if len(x) else size
+    return x.reshape(-1, size if width % size == 0 else width)
+
+
+def _over(blocks: Tensor, step: Tensor) -> Tensor:
+    """Values in steps; of a block of zeros 0."""
+    return blocks * torch.where(step == 0, torch.zeros_like(step), 1 / step)

@@ -1,0 +1,90 @@
+"""What a runtime rounds as it is meant to is drift and no fault: imitated, it leaves float32's noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+import torch
+
+from fixtures import build, faults, pair
+from rosetta.runtimes.llamacpp.arithmetic import q8_0, q8_k
+from tests.conftest import Compare
+
+
+def test_q8_0_is_gguf_pys_own() -> None:
+    x = torch.randn(5, 64, generator=torch.Generator().manual_seed(0))
+    raw = gguf.quantize(x.numpy(), gguf.GGMLQuantizationType.Q8_0)
+    theirs = gguf.dequantize(raw, gguf.GGMLQuantizationType.Q8_0)
+    assert np.array_equal(q8_0(x).numpy(), theirs)
+    assert np.array_equal(q8_0(torch.zeros(1, 32)).numpy(), np.zeros((1, 32), np.float32))
+
+
+def test_q8_k_steps_are_of_the_value_that_is_largest_in_size() -> None:
+    x = torch.randn(3, 256, generator=torch.Generator().manual_seed(0))
+    x[0, 7], x[1, 7] = 9.0, -9.0
+    quantised = q8_k(x)
+    step = x.abs().amax(-1, keepdim=True) / 127
+    assert ((quantised - x).abs() <= step * 0.5000001).all()
+    steps = quantised / step
+    assert torch.allclose(steps, steps.round(), atol=1e-4)
+    assert quantised[0, 7] == pytest.approx(9.0)
+    assert quantised[1, 7] == pytest.approx(-9.0)
+
+
+@pytest.mark.requires_llamacpp
+@pytest.mark.parametrize(
+    ("architecture", "left", "right", "options", "words", "stages"),
+    [
+        ("gpt2", "gguf:F32", "gguf:F32", (), "GELU read from a table of halves", {"ffn_act"}),
+        ("llama", "gguf:F32", "gguf:F32", ("kv=f16",), "keys and values kept in F16", {"attn_scores", "attn_context"}),
+        ("qwen2", "hf:F32", "gguf:Q8_0", (), "multiplied by Q8_0 weights quantised to Q8_0", {"ffn_out"}),
+    ],
+    ids=["gelu", "kv", "activations"],
+)  # fmt: skip
+def test_arithmetic_over_the_threshold_is_drift_and_named(
+    tmp_path: Path,
+    compare: Compare,
+    architecture: str,
+    left: str,
+    right: str,
+    options: tuple[str, ...],
+    words: str,
+    stages: set[str],
+) -> None:
+    a, b = pair(tmp_path, architecture, left, right)
+    given = [part for option in options for part in ("--runtime-option", option)]
+    run = compare(a, f"llamacpp:{b}", "--tokens", "5,17,9,33,101,7,250", "--assert-match", *given)
+    assert run.exit_code == 0, run.stdout
+    assert run.report["verdict"] == "drift"
+    found = run.report["findings"]
+    assert found
+    assert {(f["kind"], f["side"], f["status"], f["latent"]) for f in found} == {
+        ("runtime.precision", "right", "confirmed", False)
+    }
+    assert all(words in f["message"] for f in found)
+    assert {f["evidence"]["stage"].rpartition(".")[2] for f in found} <= stages
+    assert all(f["evidence"]["ratio_before"] > 1 > f["evidence"]["ratio_after"] for f in found)
+    assert not [stage for stage in run.report["stages"] if stage["status"] == "faulty"]
+
+
+@pytest.mark.requires_llamacpp
+def test_arithmetic_is_no_excuse_for_a_fault(tmp_path: Path, compare: Compare) -> None:
+    left, right = pair(
+        tmp_path, "gpt2", "hf:F32", "gguf:F32", faults.scaled("blk.0.ffn_up.weight", 1.01), side="left"
+    )
+    run = compare(left, f"llamacpp:{right}", "--assert-match")
+    assert run.exit_code == 1
+    assert run.report["first_divergence"]["name"] == "layers.0.ffn_up"
+    kinds = [finding["kind"] for finding in run.report["findings"]]
+    assert kinds[0] == "value.scaled"
+    assert set(kinds[1:]) <= {"runtime.precision"}
+
+
+@pytest.mark.requires_llamacpp
+def test_below_the_threshold_it_is_not_spoken_of(tmp_path: Path, compare: Compare) -> None:
+    path = build(tmp_path, "gpt2", "gguf:F32")
+    run = compare(path, f"llamacpp:{path}", "--threshold", "0.1", "--assert-match")
+    assert (run.exit_code, run.report["verdict"], run.report["findings"]) == (0, "match", [])

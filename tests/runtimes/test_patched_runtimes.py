@@ -1,0 +1,148 @@
+"""transformers, patched to compute otherwise than its folder says: each cause is named, and the runtime accused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fixtures.architectures import RECIPES
+from fixtures.recipes import build_folder
+from tests.conftest import Compare
+
+pytestmark = pytest.mark.requires_transformers
+TOKENS = ",".join(map(str, (5, 17, 9, 33, 101, 7, 250, 12, 13, 44, 3, 8)))
+Change = Callable[[Any], None]
+
+
+@pytest.fixture(scope="session")
+def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    built: dict[str, Path] = {}
+
+    def folder(name: str) -> Path:
+        if name not in built:
+            built[name] = build_folder(tmp_path_factory.mktemp("patched") / name, RECIPES[name])
+        return built[name]
+
+    return folder
+
+
+@pytest.fixture
+def patched(monkeypatch: pytest.MonkeyPatch) -> Callable[[Change], None]:
+    """Change every model that transformers loads from now on."""
+    from rosetta.runtimes.transformers import session
+
+    own = session._load
+
+    def patch(change: Change) -> None:
+        def load(path: Path, dtype: torch.dtype) -> Any:
+            model = own(path, dtype)
+            change(model)
+            return model
+
+        monkeypatch.setattr(session, "_load", load)
+
+    return patch
+
+
+def epsilon(model: Any) -> None:
+    for module in model.modules():
+        if hasattr(module, "variance_epsilon"):
+            module.variance_epsilon = 1e-3
+
+
+def theta(model: Any) -> None:
+    rotary = model.model.rotary_emb
+    pairs = rotary.inv_freq.numel()
+    rotary.inv_freq = 500.0 ** (-torch.arange(pairs) / pairs)
+
+
+def activation(model: Any) -> None:
+    for layer in model.model.layers:
+        layer.mlp.act_fn = torch.nn.GELU(approximate="tanh")
+
+
+def scale(model: Any) -> None:
+    for layer in model.model.layers:
+        layer.self_attn.scaling *= 1.25
+
+
+def softcap(model: Any) -> None:
+    model.config.final_logit_softcapping = 5.0
+
+
+def window(model: Any) -> None:
+    model.config.sliding_window += 1
+
+
+def one_plus(model: Any) -> None:
+    for norm in model.modules():
+        if type(norm).__name__.endswith("RMSNorm"):
+
+            def forward(x: torch.Tensor, norm: Any = norm) -> torch.Tensor:
+                size = x.pow(2).mean(-1, keepdim=True) + norm.variance_epsilon
+                return (1.0 + norm.weight) * (x * torch.rsqrt(size))
+
+            norm.forward = forward
+
+
+def not_normalised(model: Any) -> None:
+    for layer in model.model.layers:
+        layer.mlp.gate.norm_topk_prob = False
+
+
+def larger_embedding(model: Any) -> None:
+    embedding = model.model.embed_tokens
+    own = embedding.forward
+    embedding.forward = lambda ids: own(ids) * 8.0
+
+
+@pytest.mark.parametrize(
+    ("recipe", "change", "kind", "stage", "actual"),
+    [
+        ("llama", epsilon, "config.norm_epsilon", "layers.0.attn_norm", 1e-3),
+        ("llama", theta, "config.rope_theta", "layers.0.q_rope", 500.0),
+        ("llama", activation, "config.activation", "layers.0.ffn_act", "gelu_tanh"),
+        ("llama", scale, "config.attention_scale", "layers.0.attn_scores", None),
+        ("gemma2", softcap, "config.softcap", "logits", 5.0),
+        ("mistral-window", window, "config.sliding_window", "layers.0.attn_scores", 9),
+        ("llama", one_plus, "value.offset", "layers.0.attn_norm", -1.0),
+        ("qwen3moe", not_normalised, "config.expert_weights", "layers.0.ffn_router", False),
+        ("llama", larger_embedding, "value.scaled", "embedding", 0.125),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_what_a_runtime_does_otherwise_is_named_and_the_runtime_accused(
+    folder_of: Callable[[str], Path],
+    patched: Callable[[Change], None],
+    compare: Compare,
+    recipe: str,
+    change: Change,
+    kind: str,
+    stage: str,
+    actual: Any,
+) -> None:
+    if recipe not in RECIPES:
+        pytest.skip(f"no recipe {recipe}")
+    folder = folder_of(recipe)
+    patched(change)
+    run = compare(folder, f"transformers:{folder}", "--tokens", TOKENS, "--assert-match")
+    assert run.exit_code == 1
+    assert run.report["first_divergence"]["name"] == stage
+    found = run.report["findings"]
+    assert {(f["kind"], f["side"], f["status"]) for f in found} == {(kind, "right", "confirmed")}
+    assert all("transformers" in f["message"] for f in found)
+    if actual is not None:
+        expected = pytest.approx(actual, rel=1e-3) if isinstance(actual, float) else actual
+        assert found[0]["actual"] == expected
+
+
+def test_a_runtime_that_is_not_patched_is_accused_of_nothing(
+    folder_of: Callable[[str], Path], compare: Compare
+) -> None:
+    folder = folder_of("llama")
+    run = compare(folder, f"transformers:{folder}", "--tokens", TOKENS, "--assert-match", "--strict")
+    assert (run.exit_code, run.report["findings"]) == (0, [])
