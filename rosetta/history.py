@@ -129,6 +129,10 @@ def opened(path: str | Path, *, make: bool = False) -> Iterator[sqlite3.Connecti
                 raise UsageError(
                     "may not be written", file=path, remedy="let its owner make it writable"
                 ) from error
+            if "locked" in str(error):
+                raise UsageError(
+                    f"another process has been writing it for {WAIT:g} s", file=path, remedy="try again"
+                ) from error
             raise DamagedFileError(f"is no history that can be read: {error}", file=path) from error
 
 

@@ -155,10 +155,10 @@ def test_the_libraries_are_those_of_the_lock_file_with_their_licences() -> None:
 def browser() -> Iterator[Any]:
     """Headless Chromium."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip)")
-    program = chromium()
-    if program is None:
-        pytest.skip("Chromium is not installed")
     with playwright.sync_playwright() as driver:
+        program = chromium(driver)
+        if program is None:
+            pytest.skip("Chromium is not installed")
         running = driver.chromium.launch(executable_path=program, args=list(FLAGS))
         yield running
         running.close()
