@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rosetta.containers import open_container
 from rosetta.containers.container import TensorInput
 from rosetta.containers.gguf.writer import write_gguf
-from rosetta.errors import UsageError
+from rosetta.errors import RosettaError, UsageError
 from rosetta.tokenizer.byte_alphabet import spelt
 
 LAYERS, WIDTH, HEADS, KV_HEADS, FEED_FORWARD = 4, 64, 4, 2, 160
 SEED = 1
+NAME, MODEL = "rosetta demo", "model.gguf"
 MERGES = ("Ġ t", "h e", "Ġt he", "i n", "r e")
 
 Weights = dict[str, NDArray[np.float32]]
@@ -79,20 +81,30 @@ def write_demo(folder: Path, fault: str = "transposed") -> tuple[Path, Path]:
         The whole file and the broken one.
 
     Raises:
-        UsageError: there is no such fault, or the folder cannot be made.
+        UsageError: there is no such fault, or the folder cannot be made or holds something else.
     """
     if fault not in FAULTS:
         raise UsageError(f"there is no demo of {fault!r:.40}", remedy=f"there are {', '.join(FAULTS)}")
+    if folder.is_dir() and any(folder.iterdir()) and not _is_ours(folder / MODEL):
+        raise UsageError("is not empty, and no demo", file=folder, remedy="name a new folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError("the folder cannot be made", file=folder, remedy="name another one") from error
-    whole, broken = folder / "model.gguf", folder / "broken.gguf"
+    whole, broken = folder / MODEL, folder / "broken.gguf"
     weights, settings = _weights(), _settings()
     write_gguf(whole, settings, _encoded(weights))
     FAULTS[fault].plant(weights, settings)
     write_gguf(broken, settings, _encoded(weights))
     return whole, broken
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a demo wrote a file, so that another may replace it."""
+    try:
+        return open_container(path).metadata.get("general.name") == NAME
+    except RosettaError:
+        return False
 
 
 def _settings() -> Settings:
@@ -101,7 +113,7 @@ def _settings() -> Settings:
     tokens = [*alphabet, *(merge.replace(" ", "") for merge in MERGES), "<|end|>"]
     return {
         "general.architecture": "llama",
-        "general.name": "rosetta demo",
+        "general.name": NAME,
         "llama.block_count": LAYERS,
         "llama.context_length": 512,
         "llama.embedding_length": WIDTH,

@@ -38,6 +38,16 @@ def test_another_name_is_refused(tmp_path: Path) -> None:
         write_demo(tmp_path / "file" / "folder")
 
 
+def test_a_demo_replaces_a_demo_and_nothing_else(tmp_path: Path) -> None:
+    write_demo(tmp_path / "demo")
+    write_demo(tmp_path / "demo", "scaled")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "model.gguf").write_bytes(b"mine")
+    with pytest.raises(RosettaError, match="is not empty, and no demo"):
+        write_demo(tmp_path / "mine")
+    assert (tmp_path / "mine" / "model.gguf").read_bytes() == b"mine"
+
+
 def test_the_command_shows_the_diagnosis_and_leaves_a_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
