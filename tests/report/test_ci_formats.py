@@ -177,6 +177,7 @@ def test_an_error_is_an_execution_that_did_not_succeed() -> None:
 
 def test_several_reports_are_one_run_and_an_alert_of_both_stands_there_once() -> None:
     both = {"a": reports.dims_swapped(), "b": reports.dims_swapped(prompt="other"), "c": folder_of_hf()}
+    check_sarif(json.loads(sarif.render_all(both)))
     (run,) = json.loads(sarif.render_all(both))["runs"]
     assert [result["ruleId"] for result in run["results"]] == ["layout.dims_swapped", "config.rope_theta"]
     assert len(run["invocations"]) == 3

@@ -119,6 +119,7 @@ def test_the_page_loads_nothing() -> None:
     "report",
     [
         reports.report(prompt=EVIL, left=reports.side(operand=EVIL), notes=[EVIL]),
+        reports.report(config=[ConfigDiff(key=EVIL, left=EVIL, status="differs", note=EVIL)]),
         reports.dims_swapped(findings=[reports.finding(message=EVIL, recommendation=EVIL, tensor=EVIL)]),
         reports.report(verdict="error", reason=EVIL, error=EVIL, stages=[], logits=None),
     ],
