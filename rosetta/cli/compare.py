@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from rosetta.cli.github import Github
 from rosetta.cli.options import (
     Believed,
     Device,
@@ -26,9 +27,9 @@ from rosetta.cli.options import (
     given_runtime_options,
     refuse_unreadable,
 )
-from rosetta.cli.outputs import Targets, takes_stdout, with_outputs
+from rosetta.cli.outputs import Targets, deliver_report, takes_stdout, with_outputs
 from rosetta.cli.run_facts import run_facts, started_now
-from rosetta.cli.terminal import Terminal, deliver, show, width
+from rosetta.cli.terminal import Terminal, show, width
 from rosetta.compare.options import DEFAULT_THRESHOLD, Options
 from rosetta.errors import UsageError
 from rosetta.report.exit_code import assertion, failures
@@ -107,6 +108,7 @@ def compare(
         Detail, typer.Option(help="What the report says of stages: nothing, each, each token of each.")
     ] = Detail.stages,
     hashed: Annotated[bool, typer.Option("--hash", help="SHA-256 of both operands in the report.")] = False,
+    github: Github = None,
     targets: Targets,
 ) -> None:
     """Compare two models stage by stage; where they differ, find out why and prove it.
@@ -153,8 +155,7 @@ def compare(
 
     to_stderr = takes_stdout(targets)
     show(render(report, replace(view, width=width(to_stderr=to_stderr))), to_stderr=to_stderr)
-    for output, target in targets.items():
-        deliver(output.render(report), target)
+    deliver_report(targets, report, github)
     raise typer.Exit(result.exit_code)
 
 

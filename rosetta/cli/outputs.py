@@ -1,19 +1,24 @@
-"""One option `--NAME FILE|-` for each output of the report package, so that an output is one file there."""
+"""One option `--NAME FILE|-` for each output of the report package, so that an output is one file there; `--github`."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rosetta.cli.github import annotate, under_actions
 from rosetta.cli.program import in_one_sentence
 from rosetta.cli.run_facts import run_facts, started_now
 from rosetta.cli.terminal import STDOUT, check_target, deliver
 from rosetta.errors import UsageError
 from rosetta.report import Output, outputs
+
+if TYPE_CHECKING:
+    from rosetta.report.report import Report
 
 Targets = Mapping[Output, str]
 """Where each wanted output goes: a file, or `-` for stdout."""
@@ -32,7 +37,8 @@ def with_outputs(command: Callable[..., None]) -> Callable[..., None]:
         except typer.Exit:
             raise
         except Exception as error:
-            deliver_error(targets, error, str(arguments["left"]), str(arguments["right"]))
+            left, right = (str(arguments.get(side, "")) for side in ("left", "right"))
+            deliver_error(targets, error, left, right, arguments.get("github"))
             raise
 
     signature = inspect.signature(command, eval_str=True)
@@ -43,22 +49,64 @@ def with_outputs(command: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
-def deliver_error(targets: Targets, error: Exception, left: str = "", right: str = "") -> None:
+def deliver_report(targets: Targets, report: Report, github: bool | None = None) -> None:
+    """Write a report in every form that was asked for.
+
+    Args:
+        targets: where each goes.
+        report: what was found.
+        github: whether GitHub Actions is told as well; None: where it runs this.
+    """
+    for output, target in targets.items():
+        deliver(output.render(report), target)
+    if under_actions(github):
+        annotate([report], to_stderr=takes_stdout(targets))
+
+
+def deliver_reports(targets: Targets, reports: Mapping[str, Report]) -> None:
+    """Write several reports in every form that was asked for, each form one file (with what belongs beside it).
+
+    Args:
+        targets: where each goes.
+        reports: by name.
+
+    Raises:
+        UsageError: a form holds one report alone, or has files beside it that stdout has no place for.
+    """
+    for output, target in targets.items():
+        if output.render_all is None:
+            raise UsageError(f"--{output.name} holds one report, and {len(reports)} are given")
+        if output.beside is not None and target == STDOUT:
+            raise UsageError(
+                f"--{output.name} of several reports is several files", remedy="name a file for the first"
+            )
+    for output, target in targets.items():
+        assert output.render_all is not None
+        for path, text in (output.beside(reports) if output.beside else {}).items():
+            place = Path(target).parent / path
+            place.parent.mkdir(exist_ok=True)
+            deliver(text, str(place))
+        deliver(output.render_all(reports), target)
+
+
+def deliver_error(
+    targets: Targets, error: Exception, left: str = "", right: str = "", github: bool | None = None
+) -> None:
     """Write every report that was asked for, saying why there is none: yesterday's must not stand there.
 
     Args:
         targets: of the reports; one that cannot be written is left.
         error: why.
         left, right: the operands, where they are known.
+        github: see `deliver_report`.
     """
     writable = {output: target for output, target in targets.items() if _is_writable(target)}
-    if not writable:
+    if not writable and not under_actions(github):
         return
     from rosetta.report.build import error_report  # imports torch: not at the program's start
 
     report = error_report({"left": left, "right": right}, in_one_sentence(error), run_facts(started_now()))
-    for output, target in writable.items():
-        deliver(output.render(report), target)
+    deliver_report(writable, report, github)
 
 
 def named_targets(arguments: Sequence[str]) -> Targets:

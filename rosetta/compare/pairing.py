@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
-from rosetta.compare.results import Side
+if TYPE_CHECKING:
+    from rosetta.compare.results import Side  # pydantic's: help does without
 
 Role = Literal["reference", "subject"]
 T = TypeVar("T")

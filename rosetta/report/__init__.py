@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rosetta.report.report import Report
 
 
-MADE_OF = ("build", "report")
+MADE_OF = ("build", "page_data", "report", "stored")
 """What a report is and comes from: no outputs, and too slow for the program's start (torch, pydantic)."""
 
 
@@ -24,11 +24,15 @@ class Output:
         name: of the option (`json` is `--json`).
         help: the option's help text.
         render: a report -> the file's text.
+        render_all: several reports by name -> one file's text; None where it holds one report alone.
+        beside: several reports by name -> what else is written for them, by its path beside the file.
     """
 
     name: str
     help: str
     render: Callable[[Report], str]
+    render_all: Callable[[Mapping[str, Report]], str] | None = None
+    beside: Callable[[Mapping[str, Report]], dict[str, str]] | None = None
 
 
 def outputs() -> list[Output]:
@@ -39,5 +43,6 @@ def outputs() -> list[Output]:
             continue
         imported = importlib.import_module(f"{__name__}.{module.name}")
         if hasattr(imported, "OPTION"):
-            found.append(Output(module.name, imported.OPTION, imported.render))
+            several = (getattr(imported, name, None) for name in ("render_all", "beside"))
+            found.append(Output(module.name, imported.OPTION, imported.render, *several))
     return found

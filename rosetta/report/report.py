@@ -212,6 +212,18 @@ class Report(Result):
         """The report as strict JSON (RFC 8259), with a final line break; NaN and Inf are strings."""
         return json_text(self._detailed())
 
+    def table(self, name: Literal["stages", "findings", "config", "weights", "refuted", "tokens"]) -> Any:
+        """A part of the report as a pandas DataFrame, a row each, where pandas is installed."""
+        from rosetta.report.notebook import table  # it reads what is defined here
+
+        return table(self, name)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it."""
+        from rosetta.report.notebook import fragment  # it reads what is defined here
+
+        return fragment(self)
+
     def _detailed(self) -> dict[str, Any]:
         """The fields, with as much of the stages as was asked for; what is left out is empty or null."""
         fields, detail = self.model_dump(), self.options.detail if self.options else "tokens"

@@ -22,7 +22,8 @@ PROGRAM = [sys.executable, "-c", "from rosetta.cli import main; main()"]
 OPTIONS = (
     "--prompt", "--prompt-file", "--tokens", "--threshold", "--assert-match", "--strict", "--reference",
     "--stop-at-first", "--no-diagnose", "--device", "--left-device", "--right-device", "--dtype", "-v", "-q",
-    "--json", "--fail-on", "--layers", "--stage", "--detail", "--hash",
+    "--json", "--fail-on", "--layers", "--stage", "--detail", "--hash", "--html", "--junit", "--sarif",
+    "--codequality", "--openmetrics", "--github",
 )  # fmt: skip
 
 
@@ -127,7 +128,6 @@ def test_compare_has_exactly_its_options(rosetta: Run) -> None:
     found = {word.rstrip(",") for word in rosetta("compare", "--help").out.split() if word.startswith("-")}
     promised = {*OPTIONS, "-h", "--help"}
     assert promised <= found
-    assert not found & {"--html", "--junit", "--github"}, "options that nothing implements yet"
 
 
 def test_the_version_is_the_packages(rosetta: Run) -> None:

@@ -1,0 +1,31 @@
+"""`rosetta history`: reports go in, and how pairs fared comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fixtures import reports
+
+Run = Callable[..., Any]
+
+
+def test_reports_go_in_once_and_a_pair_says_how_it_stands(rosetta: Run, tmp_path: Path) -> None:
+    db = tmp_path / "history.db"
+    (tmp_path / "broken.json").write_text(reports.dims_swapped().to_json(), "utf-8")
+    (tmp_path / "clean.json").write_text(reports.report().to_json(), "utf-8")
+    assert rosetta("history", "add", tmp_path / "clean.json", "--db", db).out == f"{db}: 1 run added\n"
+    again = rosetta("history", "add", tmp_path / "clean.json", tmp_path / "broken.json", "--db", db)
+    assert again.out == f"{db}: 1 run added, 1 already there\n"
+    (line, *rows) = rosetta("history", "show", "--db", db, "-v").out.splitlines()
+    assert line.startswith("model.apr and model.gguf, prompt '2+2=': divergent since ")
+    assert "(1 of 2 runs), first at Layer 0 k; match before" in line
+    assert "layout.dims_swapped" in rows[-1]
+    assert rosetta("history", "show", "nothing", "--db", db).out == "No run is kept of such a pair.\n"
+
+
+def test_without_a_history_it_says_so(rosetta: Run, tmp_path: Path) -> None:
+    result = rosetta("history", "show", "--db", tmp_path / "none.db")
+    assert result.code == 2
+    assert "rosetta history add writes one" in result.err
