@@ -19,7 +19,7 @@ FILE_TYPES: dict[int, str] = {
 }  # fmt: skip
 
 # llama-quant.cpp: what a row that is no whole superblock falls back to.
-_FALLBACK = {"Q4_0", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "F16"}
+_FALLBACK = {"Q4_0", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL"}
 _FAMILIES = {
     "Q2_K": {"Q2_K", "Q3_K", "Q4_K", "IQ3_XXS"},
     "Q3_K": {"Q3_K", "Q2_K", "Q4_K", "Q5_K"},

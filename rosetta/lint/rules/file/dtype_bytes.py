@@ -32,23 +32,24 @@ def faults(subject: Subject) -> Iterator[Fault]:
         taken = {flat_bytes(entry.dtype, entry.dims)}
         if subject.apr is not None:
             taken.add(rowwise_bytes(entry.dtype, entry.dims))
-        if held in taken or (entry.room is not None and not _likely(tensor, held)):
+        if held in taken or (entry.room is not None and not dtypes_filling(tensor, held)):
             continue
-        names = _likely(tensor, held)
+        names = dtypes_filling(tensor, held)
         which = f", as many as {' or '.join(names)} takes" if names else ""
         yield subject.at_tensor(
             tensor, f"is declared {entry.dtype} ({max(taken):,} bytes) and has {held:,}{which}"
         )
 
 
-def _likely(tensor: StoredTensor, held: int) -> list[str]:
+def dtypes_filling(tensor: StoredTensor, held: int) -> list[str]:
     """The dtypes whose bytes fill the room exactly, but for padding."""
     dims = tensor.dims
     padding = 0 if tensor.entry.room is None else 31
     return [
         name
-        for name in DTYPES
-        if name != tensor.entry.dtype
+        for name, dtype in DTYPES.items()
+        if (dtype.block_size > 1 or dtype.mantissa_bits is not None)  # weights are no integers
+        and name != tensor.entry.dtype
         and whole_rows(name, dims)
         and 0 <= held - flat_bytes(name, dims) <= padding
     ][:3]

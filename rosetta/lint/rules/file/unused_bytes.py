@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from rosetta.lint.rule import Fault, Rule
+from rosetta.lint.rules.file.dtype_bytes import dtypes_filling
 from rosetta.lint.subject import StoredTensor, Subject
 
 RULE = Rule(
@@ -32,7 +33,7 @@ def faults(subject: Subject) -> Iterator[Fault]:
         end = tensors[-1].file.stat().st_size - (APR_FOOTER if subject.apr is not None else 0)
         for tensor, following in zip(tensors, [*(t.start for t in tensors[1:]), end], strict=True):
             gap = following - tensor.start - tensor.entry.nbytes
-            if gap >= alignment:
+            if gap >= alignment and not dtypes_filling(tensor, tensor.entry.room or 0):  # else F119 says it
                 yield subject.at_tensor(
                     tensor,
                     f"takes {tensor.entry.nbytes:,} bytes, and {gap:,} more follow before the next one begins"
