@@ -48,7 +48,9 @@ def test_no_architecture_breaks_a_rule(tmp_path: Path, architecture: str, operan
 
 @pytest.mark.sweep
 @pytest.mark.requires_transformers
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    "name", [name for name in RECIPES if not name.startswith("mistral4")]
+)  # no class of its own
 def test_no_folder_of_transformers_breaks_a_rule(tmp_path: Path, name: str) -> None:
     assert said(build_folder(tmp_path / "hf", RECIPES[name])) == []
 

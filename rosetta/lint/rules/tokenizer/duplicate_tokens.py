@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.subject import Subject
-from rosetta.tokenizer.vocabulary import ids_of
 
 RULE = Rule(
     "T302",
@@ -23,14 +22,15 @@ def faults(subject: Subject) -> Iterator[Fault]:
     if subject.vocabulary is None:
         return
     tokens = [token for token in subject.vocabulary.tokens if token]
+    if len(set(tokens)) == len(tokens):
+        return
     repeated = [token for token, count in Counter(tokens).items() if count > 1]
-    if repeated:
-        first = ids_of(subject.vocabulary.tokens)[repeated[0]]
-        again = subject.vocabulary.tokens.index(repeated[0], first + 1)
-        more = f"; {len(tokens) - len(set(tokens)):,} ids repeat a token" if len(repeated) > 1 else ""
-        yield subject.at_file_key(
-            tokens_key(subject), f"ids {first} and {again} are both {repeated[0]!r:.60}{more}"
-        )
+    first = subject.vocabulary.tokens.index(repeated[0])
+    again = subject.vocabulary.tokens.index(repeated[0], first + 1)
+    more = f"; {len(tokens) - len(set(tokens)):,} ids repeat a token" if len(repeated) > 1 else ""
+    yield subject.at_file_key(
+        tokens_key(subject), f"ids {first} and {again} are both {repeated[0]!r:.60}{more}"
+    )
 
 
 def tokens_key(subject: Subject) -> str:

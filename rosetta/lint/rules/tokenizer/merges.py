@@ -1,10 +1,9 @@
 """T307: merges are missing, or join what are no tokens."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence, Set
 
 from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.subject import Subject
-from rosetta.tokenizer.vocabulary import ids_of
 
 RULE = Rule(
     "T307",
@@ -25,14 +24,21 @@ def faults(subject: Subject) -> Iterator[Fault]:
     for finding in vocabulary.findings:
         if finding.kind == "tokenizer.merges":
             yield Fault("is missing; llama.cpp refuses the file", key=finding.key)
-    ids = ids_of(vocabulary.tokens)
-    wrong = [merge for merge in vocabulary.merges if not _is_done(merge, ids)]
+    wrong = _undone(vocabulary.merges, set(vocabulary.tokens))
     if wrong:
         key = "tokenizer.ggml.merges" if subject.gguf is not None else "tokenizer.merges"
         yield subject.at_file_key(key, f"{wrong[0]!r:.60} joins what are no tokens; {len(wrong):,} merges do")
 
 
-def _is_done(merge: str, ids: Mapping[str, int]) -> bool:
+def _undone(merges: Sequence[str], tokens: set[str]) -> list[str]:
+    """The merges whose parts or whose sum are no tokens."""
+    parts = set(" ".join(merges).split(" "))  # of 300,000 merges at once: one by one they take half a second
+    if not merges or (parts <= tokens and {merge.replace(" ", "", 1) for merge in merges} <= tokens):
+        return []
+    return [merge for merge in merges if not _is_done(merge, tokens)]
+
+
+def _is_done(merge: str, ids: Set[str]) -> bool:
     """Whether both parts of a merge and their sum are tokens; a part may be a space itself."""
     left, _, right = merge.partition(" ")
     if left in ids and right in ids and left + right in ids:
