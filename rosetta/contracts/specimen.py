@@ -297,9 +297,8 @@ def _input(specimen: Specimen, name: str, own: str, dtype: str) -> TensorInput:
     kept = "F32" if values.ndim == 1 else dtype
     data = gguf.quants.quantize(values, gguf.GGMLQuantizationType[kept])
     dims = values.shape[::-1] if name in specimen.turned else values.shape
-    return TensorInput(
-        own, specimen.labels.get(name, kept), dims, np.ascontiguousarray(data).reshape(-1).view(np.uint8)
-    )
+    raw = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
+    return TensorInput(own, specimen.labels.get(name, kept), dims, raw)
 
 
 def _split_half(rows: Values) -> Values:

@@ -59,9 +59,8 @@ class Ground:
     def _existing(self, named: str) -> Path:
         path = self.home / named
         if not path.exists():
-            raise UsageError(
-                "no such file or directory", file=path, remedy="paths are counted from the contract's folder"
-            )
+            remedy = "paths are counted from the contract's folder"
+            raise UsageError("no such file or directory", file=path, remedy=remedy)
         return path
 
 
