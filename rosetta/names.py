@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import gguf
 from gguf.tensor_mapping import TensorNameMap
 
-from rosetta.architectures import Architecture
+if TYPE_CHECKING:
+    from rosetta.architectures import Architecture  # imports torch, which a look at names needs not
 
 # Spellings of `.apr` writers that gguf-py's tables lack (aprender, tensor_expectation.rs).
 ALIASES = {

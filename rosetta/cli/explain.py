@@ -1,4 +1,4 @@
-"""`rosetta explain KIND`: what a kind of finding means, why it happens, how it is repaired."""
+"""`rosetta explain NAME`: what a kind of finding or a lint rule means, why it happens, how it is repaired."""
 
 from __future__ import annotations
 
@@ -13,23 +13,34 @@ from rosetta.errors import UsageError
 
 def command(app: typer.Typer) -> None:
     """Add the command to the program."""
-    app.command("explain", short_help="Say what a kind of finding means and why it happens.")(explain)
+    app.command("explain", short_help="Say what a kind of finding, or a lint rule, means.")(explain)
 
 
 def explain(
     kind: Annotated[
         str | None,
-        typer.Argument(metavar="[KIND]", help="Of a finding, such as value.offset; all are listed without."),
+        typer.Argument(
+            metavar="[KIND]",
+            help="Such as value.offset, or a rule such as F101; all kinds are listed without.",
+        ),
     ] = None,
 ) -> None:
-    """Say what a kind of finding means, why it happens and how it is repaired. Without
-    a kind, list all there are.
+    """Say what a kind of finding, or a rule of rosetta lint, means, why it happens and
+    how it is repaired. Without one, list all kinds of findings.
 
     \b
     Examples:
       rosetta explain
       rosetta explain config.rope_theta
+      rosetta explain F101
     """
+    if kind is not None:
+        from rosetta.lint.text import explained as explained_rule
+        from rosetta.lint.text import rule_named
+
+        if (rule := rule_named(kind)) is not None:
+            show(explained_rule(rule))
+            return
     from rosetta.diagnose.kinds import all_kinds  # reads every hypothesis: not at the program's start
     from rosetta.report.kinds import explained, listed
 

@@ -13,21 +13,21 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol, cast
 
-from rosetta.containers.container import Container, Setting, TensorEntry, TensorInput
+from rosetta.containers.container import Container, Setting, StoredContainer, TensorEntry, TensorInput
 from rosetta.containers.file_bytes import FileBytes
 from rosetta.containers.foreign import refusal_of_file, refusal_of_folder, refusal_of_missing
 
-__all__ = ["Container", "Setting", "TensorEntry", "TensorInput", "open_container"]
+__all__ = ["Container", "Setting", "StoredContainer", "TensorEntry", "TensorInput", "open_container"]
 
 _HEAD = 64  # bytes that a container may judge by
 
 
 class _Opener(Protocol):
     def recognises(self, path: Path, head: bytes) -> bool: ...
-    def open(self, path: Path) -> Container: ...
+    def open(self, path: Path) -> StoredContainer: ...
 
 
-def open_container(path: str | Path) -> Container:
+def open_container(path: str | Path) -> StoredContainer:
     """Open a model lazily: metadata and tensor index are read, tensor data when it is asked for.
 
     Args:

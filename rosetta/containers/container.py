@@ -104,6 +104,14 @@ class Container(Protocol):
         ...
 
 
+class StoredContainer(Container, Protocol):
+    """A container whose tensors lie in files as they are."""
+
+    def place(self, name: str) -> tuple[Path, int]:
+        """The file that holds a tensor's data, and the byte of it where they begin."""
+        ...
+
+
 @dataclass(frozen=True)
 class TensorInput:
     """A tensor to be written: raw bytes already encoded as `dtype`, dims row-major."""

@@ -15,10 +15,11 @@ import torch
 from rosetta import __version__
 from rosetta.compare.listener import ANY, loaded_tensors
 from rosetta.compare.results import Number, Result
-from rosetta.containers import Container, open_container
+from rosetta.containers import Container, StoredContainer, open_container
 from rosetta.errors import RosettaError
 from rosetta.inspection.statistics import TensorStatistics, tensor_statistics, untrained
 from rosetta.inspection.through_llamacpp import is_installed, through_llamacpp
+from rosetta.lint.engine import found_in, selected_rules
 from rosetta.model import Model, build_model
 from rosetta.report.report import Tool, json_text
 from rosetta.runtimes.torch import run_stages
@@ -35,6 +36,8 @@ REPEATED = 0.75  # of them that only repeat what stood one, two or three tokens 
 LARGEST_CYCLE = 3
 AGREEMENT = 0.05  # nats a token between two runtimes; quantised activations make less
 Part = Literal["header", "tokenizer", "values", "forward", "llamacpp"]
+RULES_OF: dict[str, Part] = {"F": "header", "C": "header", "T": "tokenizer", "V": "values"}
+"""The part of a check in which rules are told whose ids begin so."""
 Progress = Callable[[str, int, int], None]
 
 
@@ -129,11 +132,12 @@ def check(path: str | Path, progress: Progress | None = None) -> Check:
     checker = _Checker(progress)
     try:
         checker.notes += container.notes
+        _rules(container, checker)
         model = _model(container, checker)
         if model is not None:
             _header(model, checker)
         tokenizer = _tokenizer(container, checker)
-        _values(container, model, checker)
+        _trained(container, checker)
         if model is not None and tokenizer is not None:
             other = container.kind == "gguf" and is_installed()
             runs = _forward(model, tokenizer, checker, continued=not other)
@@ -166,12 +170,31 @@ def _model(container: Container, checker: _Checker) -> Model | None:
         return None
 
 
+def _rules(container: StoredContainer, checker: _Checker) -> None:
+    """What the rules of `rosetta lint` find in headers, tokenizer and values."""
+    rules = selected_rules()
+    for found in found_in(container, rules=rules, values=True, progress=checker.progress):
+        name = found.fault.tensor or found.fault.key
+        subject = "" if name is None else f"{name}: "
+        checker.findings.append(
+            CheckFinding(
+                part=RULES_OF[found.rule.id[0]],
+                severity=found.rule.severity,
+                message=f"{subject}{found.fault.message} ({found.rule.id})",
+                tensor=found.fault.tensor,
+            )
+        )
+
+
 def _header(model: Model, checker: _Checker) -> None:
     """Tensors that the config denies, that are missing, or that the architecture does not know."""
+    said = {found.tensor for found in checker.findings}
     for tensor in loaded_tensors(model):
         want, got = tensor.expected, tensor.dims
-        if want is None or (
-            len(want) == len(got) and all(a in (ANY, b) for a, b in zip(want, got, strict=True))
+        if (
+            tensor.source_name in said
+            or want is None
+            or (len(want) == len(got) and all(a in (ANY, b) for a, b in zip(want, got, strict=True)))
         ):
             continue
         checker.error(
@@ -191,13 +214,12 @@ def _tokenizer(container: Container, checker: _Checker) -> Tokenizer | None:
     try:
         tokenizer = load_tokenizer(container)
     except RosettaError as error:
-        checker.error("tokenizer", f"the tokenizer cannot be read: {error.message}")
+        if not any(found.part == "tokenizer" for found in checker.findings):
+            checker.error("tokenizer", f"the tokenizer cannot be read: {error.message}")
         return None
     if tokenizer is None:
         checker.notes.append("there is no tokenizer, so nothing was run")
         return None
-    for finding in tokenizer.findings:
-        checker.error("tokenizer", f"{finding.message}: {finding.recommendation}")
     checker.notes += tokenizer.notes
     for prompt in PROMPTS:
         ids = tokenizer.encode(prompt, special=False)
@@ -206,23 +228,12 @@ def _tokenizer(container: Container, checker: _Checker) -> Tokenizer | None:
     return tokenizer
 
 
-def _values(container: Container, model: Model | None, checker: _Checker) -> None:
-    """Tensors whose values no trained model has."""
-    names = {} if model is None else {t.source_name: t.name for t in loaded_tensors(model)}
+def _trained(container: Container, checker: _Checker) -> None:
+    """Whether anything was ever trained."""
     found: list[tuple[Sequence[int], TensorStatistics | None]] = []
     for done, entry in enumerate(container.tensors.values()):
         checker.progress(f"reading {entry.name}", done, len(container.tensors))
-        values = tensor_statistics(container, entry, names.get(entry.name))
-        found.append((entry.dims, values))
-        if values is None:
-            continue
-        count = math.prod(entry.dims)
-        if values.nan or values.inf:
-            checker.error("values", f"{entry.name}: {values.mark}", entry.name)
-        elif len(entry.dims) > 1 and values.zeros == count:
-            checker.error("values", f"{entry.name}: all its {count:,} values are zero", entry.name)
-        elif values.mark is not None:
-            checker.warning("values", f"{entry.name}: {values.mark}", entry.name)
+        found.append((entry.dims, tensor_statistics(container, entry)))
     if (never := untrained(found)) is not None:
         checker.warning("values", never)
 

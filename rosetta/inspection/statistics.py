@@ -6,7 +6,6 @@ Letters: n = weights of a piece.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,23 +15,16 @@ import torch
 from rosetta import blocks
 from rosetta.compare.results import Number, Result
 from rosetta.containers.container import Container, TensorEntry
+from rosetta.lint.bounds import suspicious
 
 PIECE = 1 << 22  # weights: 16 MiB as float32
 FIRST = 4  # values shown
 
-# Outside these a weight is suspicious: a shifted, mislabelled or zeroed tensor nearly always is. SmolLM2-135M has an
-# embedding of std 0.14, norms of rms 0.04 to 1.8 with single weights down to 1e-5 and 61 of them; the bounds lie a
-# factor of 20 and more outside. Norms of other families are larger by design (Gemma 2: some tens).
-EMBEDDING_STD = (0.005, 0.5)
-NORM_RMS = (0.002, 100.0)
 # Trained matrices have heavier tails than the random numbers that they began with: SmolLM2-135M's 210 have a kurtosis
 # of 3.12 to 26, normal ones of n values 3 ± √(24 / n), uniform ones 1.8.
 NORMAL, UNIFORM, SPREAD = 3.0, 1.8, 4.0
 ROUNDED = 0.02  # what quantising adds to a kurtosis
 LEAST_VALUES = 10_000  # below these the spread of a kurtosis is wider than its distance from a trained one's
-# GGUF's names, and those of Hugging Face's llama and GPT-2 families.
-EMBEDDING = re.compile(r"(^|[._])(token_embd|position_embd|embed_tokens|embed_positions|wte|wpe)(\.weight)?$")
-NORM = re.compile(r"(norm|\bln_\w+)\.weight$")
 
 
 class TensorStatistics(Result):
@@ -180,13 +172,7 @@ def _mark(name: str, moments: _Moments, nonfinite: int) -> str | None:
         return f"{nonfinite} values are NaN or Inf"
     if not moments.count:
         return None
-    low, high = EMBEDDING_STD
-    if EMBEDDING.search(name) and not low <= moments.std <= high:
-        return f"an embedding's std is {low} to {high}, this is {moments.std:.4g}"
-    low, high = NORM_RMS
-    if NORM.search(name) and not low <= moments.rms <= high:
-        return f"a norm's rms is {low} to {high:g}, this is {moments.rms:.4g}"
-    return None
+    return suspicious(name, moments.std, moments.rms)
 
 
 def untrained(tensors: Iterable[tuple[Sequence[int], TensorStatistics | None]]) -> str | None:

@@ -63,6 +63,28 @@ def _of_folder(folder: Path) -> str | None:
     return None
 
 
+def syntax_error(template: str) -> str | None:
+    """Why a template is no Jinja that parses, with its line; None where it is."""
+    from jinja2 import Environment, TemplateSyntaxError, nodes
+    from jinja2.ext import Extension
+    from jinja2.parser import Parser
+
+    class Generation(Extension):
+        """transformers' block around what the model is trained to say."""
+
+        tags = {"generation"}  # noqa: RUF012 (jinja2 declares it so)
+
+        def parse(self, parser: Parser) -> list[nodes.Node]:
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+    try:
+        Environment(extensions=["jinja2.ext.loopcontrols", Generation]).parse(template)
+    except TemplateSyntaxError as error:
+        return f"{error.message} (line {error.lineno})"
+    return None
+
+
 def rendered(template: str, conversation: Conversation, named: Mapping[str, str]) -> str:
     """What a template makes of a conversation, or why it makes nothing of it.
 

@@ -32,9 +32,21 @@ def test_a_trained_model_is_right(smollm2: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "part", "said"),
     [
-        (nonfinite("blk.0.ffn_up.weight"), "values", "blk.0.ffn_up.weight: 1 values are NaN or Inf"),
-        (zeroed("blk.1.attn_k.weight"), "values", "blk.1.attn_k.weight: all its 32,768 values are zero"),
-        (dims_swapped("blk.0.attn_k.weight"), "header", "has dims [256, 128], the config says [128, 256]"),
+        (
+            nonfinite("blk.0.ffn_up.weight"),
+            "values",
+            "blk.0.ffn_up.weight: 1 of 131,072 values are NaN or Inf (V401)",
+        ),
+        (
+            zeroed("blk.1.attn_k.weight"),
+            "values",
+            "blk.1.attn_k.weight: all its 32,768 values are zero (V402)",
+        ),
+        (
+            dims_swapped("blk.0.attn_k.weight"),
+            "header",
+            "has dims [256, 128], and the config says [128, 256] (C220)",
+        ),
     ],
 )
 def test_a_broken_file_is_wrong_by_its_own_word(

@@ -127,11 +127,11 @@ def test_a_placeholder_has_no_statistics() -> None:
     [
         ("token_embd.weight", 0.02, False),
         ("token_embd.weight", 0.004, True),
-        ("token_embd.weight", 0.6, True),
-        ("model.embed_tokens.weight", 0.6, True),
-        ("transformer.wpe.weight", 0.6, True),
+        ("token_embd.weight", 6.0, True),
+        ("model.embed_tokens.weight", 6.0, True),
+        ("transformer.wpe.weight", 6.0, True),
         ("position_embd.weight", 0.0, True),
-        ("blk.0.attn_q.weight", 0.6, False),
+        ("blk.0.attn_q.weight", 6.0, False),
     ],
 )
 def test_an_embedding_of_unlikely_spread_is_marked(name: str, std: float, marked: bool) -> None:

@@ -83,6 +83,10 @@ class AprContainer:
         offset, size = slice_of(self.tensors[name], start, nbytes)
         return self._file.array(self._data_at + self._places[name] + offset, size)
 
+    def place(self, name: str) -> tuple[Path, int]:
+        """See `StoredContainer.place`."""
+        return self.path, self._data_at + self._places[name]
+
     def metadata_text(self) -> bytes:
         """The metadata as it stands."""
         return self._file.bytes(self.header.metadata_at, self.header.metadata_size)

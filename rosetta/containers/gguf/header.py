@@ -32,6 +32,7 @@ class GgufHeader:
         entries: tensors in file order.
         places: for each tensor the byte of the file where its data begins.
         alignment: of each tensor's data, in bytes.
+        key_places: for each key the byte of the file where it begins, and the code of its value's type.
         notes: irregularities that were tolerated.
     """
 
@@ -41,6 +42,7 @@ class GgufHeader:
     entries: dict[str, TensorEntry]
     places: dict[str, int]
     alignment: int
+    key_places: dict[str, tuple[int, int]]
     notes: tuple[str, ...]
 
 
@@ -60,14 +62,15 @@ def read_header(file: FileBytes) -> GgufHeader:
             f"the header counts {tensor_count:,} tensors and {key_count:,} keys, {cursor.left:,} bytes follow"
         )
         raise DamagedFileError(message, file=file.path, where="byte 8", remedy=_REMEDY)
-    values = read_values(cursor, order, key_count)
+    key_places: dict[str, tuple[int, int]] = {}
+    values = read_values(cursor, order, key_count, key_places)
     metadata = LazyMetadata(file, order, values)
     infos = [_read_info(cursor, order) for _ in range(tensor_count)]
     alignment = _alignment(file, values)
     data_at = -(-cursor.position // alignment) * alignment
     notes: list[str] = []
     entries, places = _placed(file, infos, data_at, alignment, notes.append)
-    return GgufHeader(version, order, metadata, entries, places, alignment, tuple(notes))
+    return GgufHeader(version, order, metadata, entries, places, alignment, key_places, tuple(notes))
 
 
 def read_pairs(file: FileBytes, order: str) -> dict[str, bytes]:

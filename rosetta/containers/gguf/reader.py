@@ -102,6 +102,16 @@ class GgufContainer:
         swap_in_place(entry.dtype, data)
         return data[start - first : start - first + size]
 
+    def place(self, name: str) -> tuple[Path, int]:
+        """See `StoredContainer.place`."""
+        file, header = self._shards[self._holder[name]]
+        return file.path, header.places[name]
+
+    @property
+    def key_places(self) -> Mapping[str, tuple[int, int]]:
+        """For each key of the (first) file the byte where it begins, and the code of its value's type."""
+        return self.header.key_places
+
     def close(self) -> None:
         for file, _ in self._shards:
             file.close()

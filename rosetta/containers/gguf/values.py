@@ -94,8 +94,13 @@ class LazyMetadata(Mapping[str, Any]):
             ) from error
 
 
-def read_values(cursor: Cursor, order: str, count: int) -> dict[str, Any]:
+def read_values(
+    cursor: Cursor, order: str, count: int, places: dict[str, tuple[int, int]] | None = None
+) -> dict[str, Any]:
     """The next `count` keys and values; what is long is stepped over and stands as a LazyValue.
+
+    Args:
+        places: is given for each key the byte where it begins, and the code of its value's type.
 
     Raises:
         DamagedFileError: a key twice or nameless, a type that GGUF does not define, or the end of the file.
@@ -109,6 +114,8 @@ def read_values(cursor: Cursor, order: str, count: int) -> dict[str, Any]:
             raise DamagedFileError(problem, file=cursor.file.path, where=f"byte {at:,}", remedy=_REMEDY)
         (kind,) = struct.unpack(f"{order}I", cursor.take(4))
         values[key] = _value(cursor, order, key, kind)
+        if places is not None:
+            places[key] = at, kind
     return values
 
 

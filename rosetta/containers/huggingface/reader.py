@@ -87,6 +87,11 @@ class HuggingFaceContainer:
         file, place = self._places[name]
         return file.array(place + start, size)
 
+    def place(self, name: str) -> tuple[Path, int]:
+        """See `StoredContainer.place`."""
+        file, start = self._places[name]
+        return file.path, start
+
     def close(self) -> None:
         for file in self._files:
             file.close()

@@ -1,0 +1,135 @@
+"""What a contract file must say, and the sentences for what it does not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rosetta.errors import UsageError, unreadable
+
+PARTS = ("metadata", "equations", "proof_obligations", "falsification_tests")
+FALSIFIER = ("id", "prediction", "if_fails")
+_LARGEST = 1 << 20  # bytes of a contract
+
+Contract = Mapping[str, Any]
+
+
+def load_contract(path: Path) -> tuple[Contract, list[str]]:
+    """A contract, and what is wrong with its form, one sentence each.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    try:
+        text = path.read_bytes()[: _LARGEST + 1]
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if len(text) > _LARGEST:
+        return {}, [f"it has more than {_LARGEST:,} bytes"]
+    try:
+        contract = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return {}, [f"it is no YAML: {' '.join(str(error).split())}"]
+    problems = list(form_problems(path.stem, contract))
+    return (contract if isinstance(contract, Mapping) else {}), problems
+
+
+def contracts_below(paths: list[Path]) -> list[Path]:
+    """The contract files that paths name: themselves, or all YAML files of a folder.
+
+    Raises:
+        UsageError: there is nothing at a path.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found += sorted(file for file in path.rglob("*") if file.suffix in (".yaml", ".yml"))
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise UsageError("no such file or directory", file=path, remedy="check the path")
+    return list(dict.fromkeys(found))
+
+
+def form_problems(name: str, contract: Any) -> Iterator[str]:
+    """What is wrong with a contract's form.
+
+    Args:
+        name: of its file, without the ending.
+        contract: what the file holds.
+    """
+    if not isinstance(contract, Mapping):
+        yield "it is no mapping"
+        return
+    kinds = {
+        "metadata": Mapping,
+        "equations": Mapping,
+        "proof_obligations": list,
+        "falsification_tests": list,
+    }
+    missing = [part for part in PARTS if not contract.get(part)]
+    wrong = [part for part in PARTS if part not in missing and not isinstance(contract[part], kinds[part])]
+    yield from (f"it has no {part}" for part in missing)
+    yield from (f"its {part} are no {'list' if kinds[part] is list else 'mapping'}" for part in wrong)
+    if missing or wrong:
+        return
+    yield from _metadata(name, contract["metadata"])
+    for key, equation in contract["equations"].items():
+        if not isinstance(equation, Mapping) or not equation.get("formula"):
+            yield f"equation {key} has no formula"
+    tests = [test if isinstance(test, Mapping) else {} for test in contract["falsification_tests"]]
+    ids = [test.get("id") for test in tests]
+    yield from (f"{id} stands twice" for id in sorted({str(id) for id in ids if ids.count(id) > 1}))
+    for test in tests:
+        yield from _falsifier(test)
+    yield from _obligations(contract["proof_obligations"], ids)
+
+
+def _metadata(name: str, metadata: Mapping[str, Any]) -> Iterator[str]:
+    if metadata.get("id") != name:
+        yield f"its id is {metadata.get('id')}, its file's name {name}"
+    if not re.fullmatch(r"\d+\.\d+\.\d+", str(metadata.get("version"))):
+        yield "its version is none"
+    references = metadata.get("references")
+    if not isinstance(references, list) or not references or not all(map(_is_text, references)):
+        yield "it has no references"
+
+
+def _falsifier(test: Mapping[str, Any]) -> Iterator[str]:
+    name = test.get("id")
+    yield from (f"{name} has no {part}" for part in FALSIFIER if not _is_text(test.get(part)))
+    run = test.get("run")
+    if not isinstance(run, Mapping) or not isinstance(run.get("measure"), str):
+        yield f"{name} has no run with a measure"
+        return
+    if not isinstance(test.get("expect"), Mapping) or not test["expect"]:
+        yield f"{name} expects nothing"
+    control = test.get("control")
+    if not isinstance(control, Mapping) or not control:
+        yield f"{name} has no control: nothing would show that it can fail"
+    elif unknown := [key for key in control if key not in run]:
+        yield f"the control of {name} changes {unknown[0]}, which its run does not have"
+
+
+def _obligations(obligations: list[Any], ids: list[Any]) -> Iterator[str]:
+    serving: set[Any] = set()
+    for obligation in obligations:
+        stated = obligation if isinstance(obligation, Mapping) else {}
+        name = stated.get("id")
+        if not (_is_text(name) and _is_text(stated.get("statement"))):
+            yield f"obligation {name} has no id or no statement"
+        falsifiers = stated.get("falsified_by")
+        falsifiers = falsifiers if isinstance(falsifiers, list) else []
+        if not falsifiers:
+            yield f"nothing falsifies {name}"
+        yield from (f"{name} names {id}, which is no test" for id in falsifiers if id not in ids)
+        serving.update(map(str, falsifiers))
+    yield from (f"{id} serves no obligation" for id in ids if str(id) not in serving)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())

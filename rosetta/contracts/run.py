@@ -1,0 +1,182 @@
+"""Runs contracts: each falsifier, then its positive control, which has to come out otherwise.
+
+A falsifier that cannot fail proves nothing: where the control, the same run with something broken on purpose, meets
+the expectation as well, the verdict is unknown and says so.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rosetta import __version__
+from rosetta.contracts.form import Contract, contracts_below, load_contract
+from rosetta.contracts.measures import Facts, Ground, all_measures
+from rosetta.errors import RosettaError, one_line
+
+Verdict = Literal["pass", "fail", "unknown", "malformed"]
+Progress = Callable[[str, int, int], None]
+WORST: tuple[Verdict, ...] = ("malformed", "fail", "unknown", "pass")
+
+
+@dataclass(frozen=True)
+class FalsifierResult:
+    """What came of one falsifier.
+
+    Args:
+        id: its own.
+        verdict: `pass`: the prediction held, and its control failed as it must.
+        reason: of any other verdict.
+        facts: what was measured; empty where nothing could be.
+        control: what its control measured.
+    """
+
+    id: str
+    verdict: Verdict
+    reason: str
+    facts: Mapping[str, Any]
+    control: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ContractResult:
+    """What came of one contract."""
+
+    path: Path
+    id: str
+    verdict: Verdict
+    problems: tuple[str, ...]
+    falsifiers: tuple[FalsifierResult, ...]
+
+
+@dataclass(frozen=True)
+class ContractsReport:
+    """What came of all of them."""
+
+    contracts: tuple[ContractResult, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of all; of none at all, unknown: an empty set is no pass."""
+        found = {contract.verdict for contract in self.contracts}
+        return next((verdict for verdict in WORST if verdict in found), "unknown")
+
+    def to_json(self) -> str:
+        """This as strict JSON, with a final line break."""
+        contracts = [{**asdict(contract), "path": str(contract.path)} for contract in self.contracts]
+        table = {
+            "schema_version": "1.0",
+            "tool": {"name": "rosetta", "version": __version__},
+            "verdict": self.verdict,
+            "contracts": contracts,
+        }
+        return json.dumps(table, indent=1, ensure_ascii=False, default=str) + "\n"
+
+
+def run_contracts(paths: Sequence[str | Path], progress: Progress | None = None) -> ContractsReport:
+    """Validate and run contracts.
+
+    Args:
+        paths: files, or folders of them.
+        progress: hears which falsifier is run.
+
+    Raises:
+        UsageError: there is nothing at a path.
+    """
+    files = contracts_below([Path(path) for path in paths])
+    loaded = [(file, *load_contract(file)) for file in files]
+    total = sum(0 if problems else len(contract["falsification_tests"]) for _, contract, problems in loaded)
+    done, results = 0, []
+    for file, contract, problems in loaded:
+        name = _id_of(contract, file)
+        if problems:
+            results.append(ContractResult(file, name, "malformed", tuple(problems), ()))
+            continue
+        found = []
+        for test in contract["falsification_tests"]:
+            if progress is not None:
+                progress(test["id"], done, total)
+            found.append(run_falsifier(test, file.parent))
+            done += 1
+        verdicts = {one.verdict for one in found}
+        worst = next(verdict for verdict in WORST if verdict in verdicts)
+        results.append(ContractResult(file, name, worst, (), tuple(found)))
+    return ContractsReport(tuple(results))
+
+
+def _id_of(contract: Contract, file: Path) -> str:
+    metadata = contract.get("metadata")
+    name = metadata.get("id") if isinstance(metadata, Mapping) else None
+    return name if isinstance(name, str) else file.stem
+
+
+def run_falsifier(test: Mapping[str, Any], home: Path) -> FalsifierResult:
+    """Run one falsifier and its control.
+
+    Args:
+        test: of a form that has been found sound.
+        home: the contract's folder.
+    """
+    name, run, expected = test["id"], test["run"], test["expect"]
+    if run["measure"] not in all_measures():
+        known = ", ".join(all_measures())
+        return FalsifierResult(
+            name, "malformed", f"no measure is called {run['measure']!r}; there are {known}", {}, {}
+        )
+    facts = _measured(run, home)
+    if isinstance(facts, str):
+        return FalsifierResult(name, "unknown", facts, {}, {})
+    if unknown := [key for key in expected if key not in facts]:
+        reason = f"{run['measure']} measures no {unknown[0]}; it measures {', '.join(facts)}"
+        return FalsifierResult(name, "malformed", reason, facts, {})
+    if wrong := _unmet(facts, expected):
+        return FalsifierResult(name, "fail", f"{wrong}: {test['if_fails']}", facts, {})
+    control = _measured({**run, **test["control"]}, home)
+    if isinstance(control, str):
+        return FalsifierResult(name, "unknown", f"its control cannot be run: {control}", facts, {})
+    if not _unmet(control, expected):
+        reason = "its control, which is broken on purpose, comes out the same: it sees nothing"
+        return FalsifierResult(name, "unknown", reason, facts, control)
+    return FalsifierResult(name, "pass", "", facts, control)
+
+
+def _measured(run: Mapping[str, Any], home: Path) -> Facts | str:
+    """What a run measures, or why it cannot be run."""
+    with tempfile.TemporaryDirectory(prefix="rosetta-contract-") as scratch:
+        try:
+            return all_measures()[run["measure"]](run, Ground(home, Path(scratch)))
+        except RosettaError as error:
+            return one_line(str(error))
+        except KeyError as error:
+            return f"its run has no {error.args[0]}"
+
+
+def _unmet(facts: Facts, expected: Mapping[str, Any]) -> str | None:
+    """The first expectation that is not met, in words; None where all are."""
+    for key, wanted in expected.items():
+        got = facts[key]
+        if isinstance(got, list):
+            met = sorted(wanted) == got if isinstance(wanted, list) else wanted in got
+        elif (
+            isinstance(got, float) and isinstance(wanted, int | float | str) and not isinstance(wanted, bool)
+        ):
+            met = _as_float32(wanted) == got
+        else:
+            met = got in wanted if isinstance(wanted, list) else got == wanted
+        if not met:
+            return f"{key} is {got!r}, and {wanted!r} is expected"
+    return None
+
+
+def _as_float32(number: float | str) -> float:
+    """A number as float32 holds it; YAML takes 1e-6 without a point for a text."""
+    import numpy as np
+
+    try:
+        return float(np.float32(number))
+    except ValueError:
+        return float("nan")

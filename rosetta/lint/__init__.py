@@ -1,0 +1,1 @@
+"""Is what a model file says sound? One file a rule, no model is run, headers alone unless values are asked for."""

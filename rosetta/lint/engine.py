@@ -1,0 +1,157 @@
+"""Runs the rules over files: what is to be looked at, which rules, and what they found."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from rosetta.containers import StoredContainer, open_container
+from rosetta.errors import DamagedFileError, RosettaError, UnsupportedError, UsageError
+from rosetta.lint.rule import Fault, Found, LoadedRule, Rule
+from rosetta.lint.rules import all_rules
+from rosetta.lint.subject import Subject
+
+Progress = Callable[[str, int, int], None]
+MODEL_SUFFIXES = (".gguf", ".apr")
+_LATER_SHARD = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")  # all shards are opened by the first
+
+_TENSOR_FIRST = re.compile(r"tensor '(.+?)' (ends at .*)", re.DOTALL)
+_END_OF_FILE = re.compile(r"after the end of the file \(([\d,]+)\)")
+
+
+def linted(
+    path: str | Path, *, rules: Sequence[LoadedRule], values: bool = False, progress: Progress | None = None
+) -> Iterator[Found]:
+    """What is wrong with one file or folder.
+
+    Args:
+        path: a file, or the folder of a Hugging Face model.
+        rules: those to look for; a file that no reader opens breaks the rule that its refusal tells of.
+        values: whether to read all values, too.
+        progress: hears how far the reading of values is.
+
+    Raises:
+        UsageError: there is nothing at the path, or it is none of a model.
+    """
+    path = Path(path)
+    try:
+        container = open_container(path)
+    except RosettaError as error:
+        found = refused(path, error)
+        if found is None:
+            raise
+        if any(found.rule is loaded.rule for loaded in rules):
+            yield found
+        return
+    try:
+        yield from found_in(container, rules=rules, values=values, progress=progress)
+    finally:
+        container.close()
+
+
+def found_in(
+    container: StoredContainer,
+    *,
+    rules: Sequence[LoadedRule],
+    values: bool = False,
+    progress: Progress | None = None,
+) -> Iterator[Found]:
+    """What is wrong with an open file or folder; the arguments are `linted`'s."""
+    subject, path = Subject(container), container.path
+    for loaded in rules:
+        if loaded.faults is not None and (values or not loaded.rule.reads_values):
+            yield from (Found(loaded.rule, fault, path) for fault in loaded.faults(subject))
+    looking = [loaded for loaded in rules if loaded.value_faults is not None]
+    if not values or not looking:
+        return
+    from rosetta.lint.value_facts import seen_tensors
+
+    for seen in seen_tensors(subject, progress):
+        for loaded in looking:
+            assert loaded.value_faults is not None
+            yield from (Found(loaded.rule, fault, path) for fault in loaded.value_faults(seen))
+
+
+def refused(path: Path, error: RosettaError) -> Found | None:
+    """The fault of a file that its reader refuses; None where the command line is at fault."""
+    said = f"{error.where or ''} {error.message}"
+    told = next((one.rule for one in all_rules() if any(re.search(p, said) for p in one.rule.refusals)), None)
+    if told is None and not isinstance(error, DamagedFileError | UnsupportedError):
+        return None
+    rule = told or _fallback(error)
+    tensor, key, byte = (_within(error.where, what) for what in ("tensor", "key", "byte"))
+    file = None if error.file is None or Path(error.file) == path else Path(error.file)
+    where = error.where if error.where is not None and tensor is key is byte is None else None
+    message = f"{where}: {error.message}" if where else error.message
+    named = _TENSOR_FIRST.fullmatch(message)
+    if named is not None:
+        tensor, message = named.groups()
+    end = byte or next(iter(_END_OF_FILE.findall(message)), None)
+    at = None if end is None else int(end.replace(",", ""))
+    return Found(rule, Fault(message, tensor, key, at, file), path)
+
+
+def _fallback(error: RosettaError) -> Rule:
+    wanted = "F103" if isinstance(error, UnsupportedError) else "F102"
+    return next(loaded.rule for loaded in all_rules() if loaded.rule.id == wanted)
+
+
+def _within(where: str | None, what: str) -> str | None:
+    """What a place names: `a.weight` of `tensor 'a.weight'`, `12` of `byte 12`."""
+    found = re.fullmatch(rf"{what} '?(.+?)'?", where or "")
+    return None if found is None else found[1]
+
+
+def selected_rules(select: Sequence[str] = (), ignore: Sequence[str] = ()) -> list[LoadedRule]:
+    """The rules that are asked for.
+
+    Args:
+        select, ignore: ids, their beginnings (`F`, `C2`), names, or patterns of them (`*dtype*`); without any, all.
+
+    Raises:
+        UsageError: one of them names no rule.
+    """
+    rules = all_rules()
+    wanted = [
+        loaded for loaded in rules if not select or any(_is_named(loaded.rule, name) for name in select)
+    ]
+    left = [loaded for loaded in wanted if not any(_is_named(loaded.rule, name) for name in ignore)]
+    for name in (*select, *ignore):
+        if not any(_is_named(loaded.rule, name) for loaded in rules):
+            known = [known for loaded in rules for known in (loaded.rule.id, loaded.rule.name)]
+            [nearest] = get_close_matches(name, known, n=1, cutoff=0)
+            raise UsageError(
+                f"no rule is called {name!r}",
+                remedy=f"did you mean {nearest}? rosetta lint --rules lists all",
+            )
+    return left
+
+
+def _is_named(rule: Rule, name: str) -> bool:
+    if any(sign in name for sign in "*?["):
+        return fnmatch.fnmatchcase(rule.id, name) or fnmatch.fnmatchcase(rule.name, name)
+    return rule.name == name or (
+        rule.id.startswith(name) and (name == rule.id or name[1:].isdigit() or len(name) == 1)
+    )
+
+
+def models_below(path: str | Path) -> list[Path]:
+    """The models that a path names: itself, or all below a folder that is none."""
+    path = Path(path)
+    if not path.is_dir() or (path / "config.json").is_file():
+        return [path]
+    found: list[Path] = []
+    for folder, folders, files in os.walk(path):
+        folders.sort()
+        if "config.json" in files:
+            found.append(Path(folder))
+        found += [
+            Path(folder) / name
+            for name in sorted(files)
+            if name.endswith(MODEL_SUFFIXES) and not _LATER_SHARD.search(name)
+        ]
+    return found or [path]  # said of it where it is opened

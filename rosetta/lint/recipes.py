@@ -1,0 +1,43 @@
+"""What people call a quantised file, and the tensor dtypes that such a file holds.
+
+A recipe is no dtype: Q4_K_M files hold Q6_K too, and rows that are no whole superblocks fall back to other types.
+"""
+
+NAME_OF_RECIPE = (
+    r"(?i)(?:^|[-_.])(IQ[1-4]_(?:XXS|XS|S|M|NL)|Q[2-8]_K(?:_(?:XS|S|M|L|XL))?|Q[458]_[01]|TQ[12]_0|MXFP4(?:_MOE)?|"
+    r"F16|FP16|BF16|F32|FP32)(?=$|[-_.])"
+)
+"""The end of a name like `Model-7B-Q4_K_M`."""
+
+# llama.h, enum llama_ftype
+FILE_TYPES: dict[int, str] = {
+    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S",
+    12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K", 19: "IQ2_XXS",
+    20: "IQ2_XS", 21: "Q2_K_S", 22: "IQ3_XS", 23: "IQ3_XXS", 24: "IQ1_S", 25: "IQ4_NL", 26: "IQ3_S", 27: "IQ3_M",
+    28: "IQ2_S", 29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16", 36: "TQ1_0", 37: "TQ2_0", 38: "MXFP4_MOE",
+    39: "NVFP4", 40: "Q1_0", 41: "Q2_0",
+}  # fmt: skip
+
+# llama-quant.cpp: what a row that is no whole superblock falls back to.
+_FALLBACK = {"Q4_0", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL"}
+_FAMILIES = {
+    "Q2_K": {"Q2_K", "Q3_K", "Q4_K", "IQ3_XXS"},
+    "Q3_K": {"Q3_K", "Q2_K", "Q4_K", "Q5_K"},
+    "Q4_K": {"Q4_K", "Q5_K", "Q6_K"},
+    "Q5_K": {"Q5_K", "Q6_K"},
+    "Q6_K": {"Q6_K", "Q8_0"},
+    "Q8_K": {"Q8_0", "Q8_K"},
+    "IQ1": {"IQ1_S", "IQ1_M", "IQ2_XXS", "Q2_K"},
+    "IQ2": {"IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_S", "IQ3_XXS", "Q2_K"},
+    "IQ3": {"IQ3_XXS", "IQ3_S", "Q3_K", "IQ4_XS", "Q4_K"},
+    "IQ4": {"IQ4_NL", "IQ4_XS", "Q4_K", "Q5_K"},
+}
+
+
+def dtypes_of(recipe: str) -> set[str]:
+    """The dtypes of which a file of a recipe holds at least one."""
+    plain = {"FP16": "F16", "FP32": "F32", "MXFP4_MOE": "MXFP4"}.get(recipe, recipe)
+    for family, dtypes in _FAMILIES.items():
+        if plain.startswith(family):
+            return dtypes | _FALLBACK
+    return {plain}

@@ -1,0 +1,98 @@
+"""What a lint of several files found, and it as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rosetta import __version__
+from rosetta.lint.engine import Progress, linted, models_below, selected_rules
+from rosetta.lint.health import Health, tokenizer_health
+from rosetta.lint.rule import Found
+
+SCHEMA_VERSION = "1.0"
+"""Fields are only ever added within major version 1."""
+
+
+@dataclass(frozen=True)
+class LintReport:
+    """What was found.
+
+    Args:
+        paths: the models that were looked at.
+        found: every fault, file by file in the order of the rules.
+        health: of the tokenizers, where a text was given.
+        values: whether values were read.
+    """
+
+    paths: tuple[Path, ...]
+    found: tuple[Found, ...]
+    health: tuple[tuple[Path, Health], ...]
+    values: bool
+
+    def to_json(self) -> str:
+        """This as strict JSON, with a final line break."""
+        return json.dumps(self._plain(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def _plain(self) -> dict[str, Any]:
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "tool": {"name": "rosetta", "version": __version__},
+            "paths": [str(path) for path in self.paths],
+            "values": self.values,
+            "faults": [
+                {
+                    "rule": found.rule.id,
+                    "name": found.rule.name,
+                    "severity": found.rule.severity,
+                    "path": str(found.path),
+                    "file": str(found.file),
+                    "tensor": found.fault.tensor,
+                    "key": found.fault.key,
+                    "byte": found.fault.byte,
+                    "message": found.fault.message,
+                }
+                for found in self.found
+            ],
+            "tokenizers": [{"path": str(path), **asdict(health)} for path, health in self.health],
+        }
+
+
+def lint_report(
+    paths: Sequence[str | Path],
+    *,
+    select: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    values: bool = False,
+    text: str | Path | None = None,
+    progress: Progress | None = None,
+) -> LintReport:
+    """Lint files and folders.
+
+    Args:
+        paths: files, folders of a model, folders of many.
+        select, ignore: see `selected_rules`.
+        values: whether to read all values, too.
+        text: a file to be encoded by each tokenizer; None for none.
+        progress: hears how far the reading of values is.
+
+    Raises:
+        UsageError: a path or a rule that is none.
+    """
+    rules = selected_rules(select, ignore)
+    models = tuple(dict.fromkeys(model for path in paths for model in models_below(path)))
+    found = [one for model in models for one in linted(model, rules=rules, values=values, progress=progress)]
+    health = []
+    if text is not None:
+        for model in models:
+            measured = tokenizer_health(model, Path(text))
+            if measured is None:
+                continue
+            health.append((model, measured))
+            for loaded in rules:
+                if loaded.health_faults is not None:
+                    found += [Found(loaded.rule, fault, model) for fault in loaded.health_faults(measured)]
+    return LintReport(models, tuple(found), tuple(health), values)

@@ -1,0 +1,1 @@
+"""Rules on what the file says of the model."""

@@ -1,0 +1,32 @@
+"""C209: the numbers of experts contradict the tensors, or each other."""
+
+from collections.abc import Iterator
+
+from rosetta.lint.rule import Fault, Rule
+from rosetta.lint.subject import Subject
+
+RULE = Rule(
+    "C209",
+    "experts",
+    "error",
+    what="The number of experts is not that of the tensors, or more are used than there are.",
+    why="num_experts_per_tok or num_experts was left out or copied from another size of the model; llama.cpp stops at "
+    "an expert_used_count of 0 or above expert_count.",
+    fix="Write expert_count and expert_used_count as the model's config has them.",
+)
+
+
+def faults(subject: Subject) -> Iterator[Fault]:
+    """Counts that cannot be, and stacked matrices of another number."""
+    count, used = subject.count("expert_count"), subject.setting("expert_used_count")
+    most = max(used, default=0) if isinstance(used, list) else used
+    if count and subject.gguf is not None and not most:
+        yield Fault(
+            f"is missing, and there are {count} experts", key=f"{subject.architecture}.expert_used_count"
+        )
+    elif count and isinstance(most, int) and most > count:
+        yield subject.at_key("expert_used_count", f"is {most}, and there are {count} experts")
+    for tensor in subject.by_stem("ffn_down_exps.weight"):
+        if count and len(tensor.dims) == 3 and tensor.dims[0] != count:
+            yield subject.at_tensor(tensor, f"holds {tensor.dims[0]} experts, and the config says {count}")
+            return

@@ -1,0 +1,43 @@
+"""C206: the width of the feed-forward network contradicts the tensors."""
+
+from collections.abc import Iterator
+
+from rosetta.lint.rule import Fault, Rule
+from rosetta.lint.subject import Subject
+
+RULE = Rule(
+    "C206",
+    "feed-forward",
+    "error",
+    what="The width of the feed-forward network is not that of its matrices.",
+    why="It was read from the wrong axis of a matrix, or a multiple of the hidden size was assumed.",
+    fix="Write feed_forward_length (intermediate_size) as the matrices have it.",
+)
+# What the config's width is multiplied with: Qwen 1 counts both halves of its gated network, Gemma 3n and 4 double
+# it in layers that share keys.
+_FACTORS = {
+    "qwen": (0.5,),
+    "gemma4": (1, 2),
+    "gemma3n": (1, 2),
+    "gemma4_text": (1, 2),
+    "gemma3n_text": (1, 2),
+}
+_WORKED_OUT = (
+    "gpt_refact",
+    "refact",
+    "codeshell",
+)  # folders whose class takes four times the hidden size instead
+
+
+def faults(subject: Subject) -> Iterator[Fault]:
+    """The first matrix with another width."""
+    if subject.folder is not None and subject.architecture in _WORKED_OUT:
+        return
+    factors = _FACTORS.get(subject.architecture, (1,))
+    for tensor in subject.by_stem("ffn_down.weight"):
+        width = subject.count("feed_forward_length", tensor.layer)
+        if width and len(tensor.dims) == 2 and not {width * factor for factor in factors} & set(tensor.dims):
+            yield subject.at_tensor(
+                tensor, f"has dims {list(tensor.dims)}, and the config says a width of {width:,}"
+            )
+            return

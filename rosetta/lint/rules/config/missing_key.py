@@ -1,0 +1,55 @@
+"""C202: a key that the architecture's loader asks for is missing."""
+
+from collections.abc import Iterator
+
+from rosetta.lint.gguf_keys import ALWAYS, LAYER, REQUIRED, RMS
+from rosetta.lint.rule import Fault, Rule
+from rosetta.lint.subject import Subject
+
+RULE = Rule(
+    "C202",
+    "missing-key",
+    "error",
+    what="A key is missing without which the architecture's own loader refuses the file or guesses.",
+    why="One list of keys was used for all architectures (GPT-2 has layer_norm_epsilon where Llama has "
+    "layer_norm_rms_epsilon), or a setting of the source was dropped.",
+    fix="Write the key, with the value of the model's own config.",
+)
+_OF_OTHERS = ("block_count", "embedding_length")  # of .apr: GGUFConfig::from_apr has no default for them
+
+
+def faults(subject: Subject) -> Iterator[Fault]:
+    """Each missing key."""
+    if not subject.tensors or not subject.architecture:
+        return
+    if subject.gguf is not None:
+        prefix = f"{subject.architecture}."
+        for key in dict.fromkeys(
+            (*ALWAYS, *REQUIRED.get(subject.architecture, ()), *_asked_by_tensors(subject))
+        ):
+            if subject.setting(key) is None:
+                other = {RMS: LAYER, LAYER: RMS}.get(key)
+                hint = f"; it has {prefix}{other}" if other and subject.setting(other) is not None else ""
+                yield Fault(f"is missing, and llama.cpp asks for it{hint}", key=prefix + key)
+    elif subject.apr is not None:
+        for key in (*_OF_OTHERS, *_asked_by_tensors(subject)):
+            if subject.setting(key) is None:
+                yield Fault(
+                    "is missing, and its readers have no default for it", key=_APR_NAMES.get(key, key)
+                )
+
+
+_APR_NAMES = {
+    "block_count": "num_layers",
+    "embedding_length": "hidden_size",
+    "attention.head_count": "num_heads",
+    "feed_forward_length": "intermediate_size",
+}
+
+
+def _asked_by_tensors(subject: Subject) -> Iterator[str]:
+    """Sizes without which tensors of the file have no dims."""
+    if any(next(subject.by_stem(f"{stem}.weight"), None) for stem in ("attn_q", "attn_qkv")):
+        yield "attention.head_count"
+    if next(subject.by_stem("ffn_down.weight"), None):
+        yield "feed_forward_length"

@@ -1,0 +1,33 @@
+"""C204: a key's value is of another type than its readers ask for."""
+
+from collections.abc import Iterator
+
+from rosetta.lint.gguf_keys import ARRAY, KEY_TYPES, TYPE_NAMES, WHOLE_KEY_TYPES
+from rosetta.lint.rule import Fault, Rule
+from rosetta.lint.subject import Subject
+
+RULE = Rule(
+    "C204",
+    "wrong-type",
+    "error",
+    what="A key holds a value of another type than its readers ask for.",
+    why="A writer chose the type by the value at hand (1000000 as a whole number where rope.freq_base is a float32) or "
+    "wrote everything as text. llama.cpp compares types before it reads, and refuses the file.",
+    fix="Write the key with the type that gguf-py's writer gives it.",
+    refusals=(
+        r"^key .*, and must be ",
+        r"^key .*(is no text but|is no whole|is no list|is no number|must hold)",
+    ),
+)
+
+
+def faults(subject: Subject) -> Iterator[Fault]:
+    """Each key of another type."""
+    for name, (_, kind) in subject.key_places.items():
+        wanted = WHOLE_KEY_TYPES.get(name, KEY_TYPES.get(name.removeprefix(f"{subject.architecture}.")))
+        if wanted is None or kind in (wanted, ARRAY):
+            continue
+        if kind < len(TYPE_NAMES):
+            yield subject.at_file_key(
+                name, f"is of type {TYPE_NAMES[kind]}, llama.cpp asks for {TYPE_NAMES[wanted]}"
+            )

@@ -1,0 +1,1 @@
+"""Rules on bytes, tensors and their names."""

@@ -1,0 +1,36 @@
+"""F110: a file's name promises another type than the content has."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from math import prod
+
+from rosetta.lint.recipes import NAME_OF_RECIPE, dtypes_of
+from rosetta.lint.rule import Fault, Rule
+from rosetta.lint.subject import Subject
+
+RULE = Rule(
+    "F110",
+    "name-promises",
+    "warning",
+    what="The file's name promises another type than its tensors have.",
+    why="The file was renamed, a default name was kept, or the quantisation that was asked for did not take place: a "
+    "30 GB file called fp16 that holds F32.",
+    fix="Name the file after what it holds, or write it again in the type that it promises.",
+    refusals=("holds safetensors, although its name says",),
+)
+
+
+def faults(subject: Subject) -> Iterator[Fault]:
+    """A name that ends in a type of which no matrix is."""
+    named = re.search(NAME_OF_RECIPE, subject.path.stem)
+    if subject.folder is not None or named is None:
+        return
+    wanted = dtypes_of(named[1].upper())
+    weights = Counter[str]()
+    for tensor in subject.tensors:
+        if len(tensor.dims) > 1:
+            weights[tensor.entry.dtype] += prod(tensor.dims)
+    if weights and not wanted & weights.keys():
+        most = weights.most_common(1)[0][0]
+        yield Fault(f"its name says {named[1]}, and its matrices are {most}")

@@ -1,0 +1,1 @@
+"""Rules on the vocabulary, its special tokens and the chat template."""

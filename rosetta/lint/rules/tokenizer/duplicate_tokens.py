@@ -1,0 +1,39 @@
+"""T302: two ids have one token."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from rosetta.lint.rule import Fault, Rule
+from rosetta.lint.subject import Subject
+
+RULE = Rule(
+    "T302",
+    "duplicate-tokens",
+    "error",
+    what="Two ids have the same token: the vocabulary is not one to one.",
+    why="Padding was written as one and the same text over and over, or an added token repeats one of the vocabulary. "
+    "llama.cpp stops at such a list, or encodes with the last id where others take the first.",
+    fix="Give each id a text of its own; llama.cpp's converter pads with [PAD151646], [PAD151647], …",
+)
+
+
+def faults(subject: Subject) -> Iterator[Fault]:
+    """The first token that stands twice, and how many do."""
+    if subject.vocabulary is None:
+        return
+    tokens = [token for token in subject.vocabulary.tokens if token]
+    if len(set(tokens)) == len(tokens):
+        return
+    repeated = [token for token, count in Counter(tokens).items() if count > 1]
+    first = subject.vocabulary.tokens.index(repeated[0])
+    again = subject.vocabulary.tokens.index(repeated[0], first + 1)
+    more = f"; {len(tokens) - len(set(tokens)):,} ids repeat a token" if len(repeated) > 1 else ""
+    yield subject.at_file_key(
+        tokens_key(subject), f"ids {first} and {again} are both {repeated[0]!r:.60}{more}"
+    )
+
+
+def tokens_key(subject: Subject) -> str:
+    """Where the container keeps its tokens."""
+    keys = {"gguf": "tokenizer.ggml.tokens", "apr": "tokenizer.vocabulary", "huggingface": "vocab"}
+    return keys[subject.kind]

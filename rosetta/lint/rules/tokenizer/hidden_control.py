@@ -1,0 +1,41 @@
+"""T308: a control token is typed as an ordinary one."""
+
+import re
+from collections.abc import Iterator
+
+from rosetta.lint.rule import Fault, Rule
+from rosetta.lint.subject import Subject
+from rosetta.tokenizer.vocabulary import TokenType
+
+RULE = Rule(
+    "T308",
+    "hidden-control",
+    "warning",
+    what="A token that chat templates and generation rely on is typed as an ordinary one.",
+    why="token_type was written as 1 for every token, or added tokens were not marked. <|im_start|> of a rendered "
+    "template is then cut into six tokens that the model has never seen together.",
+    fix="Type it CONTROL (3), or USER_DEFINED (4) where users may write it.",
+)
+# What models that chat mark turns and ends with; llama-vocab.cpp mends some of them by itself, and says so.
+_CONTROL = re.compile(
+    r"<\|(im_start|im_end|eot_id|start_header_id|end_header_id|begin_of_text|end_of_text|endoftext|user|assistant|"
+    r"system|end)\|>|<(start|end)_of_turn>"
+)
+
+
+def faults(subject: Subject) -> Iterator[Fault]:
+    """The first such token, and how many there are."""
+    vocabulary = subject.vocabulary
+    if vocabulary is None or subject.folder is not None:
+        return
+    key = "tokenizer.ggml.token_type" if subject.gguf is not None else "tokenizer.token_type"
+    if key not in subject.container.metadata:
+        return
+    hidden = [
+        id
+        for id, token in enumerate(vocabulary.tokens)
+        if token[:1] == "<" and vocabulary.types[id] == TokenType.NORMAL and _CONTROL.fullmatch(token)
+    ]
+    if hidden:
+        more = f", and {len(hidden) - 1} more" if len(hidden) > 1 else ""
+        yield subject.at_file_key(key, f"{vocabulary.tokens[hidden[0]]!r} (id {hidden[0]}) is NORMAL{more}")

@@ -1,0 +1,28 @@
+"""T303: ids without a token."""
+
+from collections.abc import Iterator
+
+from rosetta.lint.rule import Fault, Rule
+from rosetta.lint.rules.tokenizer.duplicate_tokens import tokens_key
+from rosetta.lint.subject import Subject
+
+RULE = Rule(
+    "T303",
+    "token-holes",
+    "warning",
+    what="There are ids without a token between those that have one.",
+    why="Added tokens were given ids beyond the vocabulary's end, or padding was written as empty texts.",
+    fix="Fill the ids up with unused tokens of a text of their own.",
+)
+
+
+def faults(subject: Subject) -> Iterator[Fault]:
+    """The first id without a token, and how many there are."""
+    if subject.container.kind == "gguf":
+        tokens = subject.container.metadata.get("tokenizer.ggml.tokens") or ()
+    else:
+        tokens = () if subject.vocabulary is None else subject.vocabulary.tokens
+    empty = [id for id, token in enumerate(tokens) if not token]
+    if empty:
+        more = f"; {len(empty):,} ids have none" if len(empty) > 1 else ""
+        yield subject.at_file_key(tokens_key(subject), f"id {empty[0]} has no token{more}")

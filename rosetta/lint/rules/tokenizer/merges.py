@@ -1,0 +1,49 @@
+"""T307: merges are missing, or join what are no tokens."""
+
+from collections.abc import Iterator, Sequence, Set
+
+from rosetta.lint.rule import Fault, Rule
+from rosetta.lint.subject import Subject
+
+RULE = Rule(
+    "T307",
+    "merges",
+    "error",
+    what="The merges of a byte-pair vocabulary are missing, or join parts that are no tokens, or to none.",
+    why="Merges of another vocabulary were written, or joined by a character that tokens hold themselves. Texts are "
+    "then cut into single letters where the model has whole words.",
+    fix="Write the merges that belong to the tokens: both parts and their sum are tokens.",
+)
+
+
+def faults(subject: Subject) -> Iterator[Fault]:
+    """The first merge that cannot be done, and how many cannot."""
+    vocabulary = subject.vocabulary
+    if vocabulary is None or vocabulary.kind not in ("bpe", "hex"):
+        return
+    for finding in vocabulary.findings:
+        if finding.kind == "tokenizer.merges":
+            yield Fault("is missing; llama.cpp refuses the file", key=finding.key)
+    wrong = _undone(vocabulary.merges, set(vocabulary.tokens))
+    if wrong:
+        key = "tokenizer.ggml.merges" if subject.gguf is not None else "tokenizer.merges"
+        yield subject.at_file_key(key, f"{wrong[0]!r:.60} joins what are no tokens; {len(wrong):,} merges do")
+
+
+def _undone(merges: Sequence[str], tokens: set[str]) -> list[str]:
+    """The merges whose parts or whose sum are no tokens."""
+    parts = set(" ".join(merges).split(" "))  # of 300,000 merges at once: one by one they take half a second
+    if not merges or (parts <= tokens and {merge.replace(" ", "", 1) for merge in merges} <= tokens):
+        return []
+    return [merge for merge in merges if not _is_done(merge, tokens)]
+
+
+def _is_done(merge: str, ids: Set[str]) -> bool:
+    """Whether both parts of a merge and their sum are tokens; a part may be a space itself."""
+    left, _, right = merge.partition(" ")
+    if left in ids and right in ids and left + right in ids:
+        return True
+    cuts = (at for at, sign in enumerate(merge) if sign == " ")
+    return any(
+        merge[:at] in ids and merge[at + 1 :] in ids and merge[:at] + merge[at + 1 :] in ids for at in cuts
+    )

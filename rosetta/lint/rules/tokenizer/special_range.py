@@ -1,0 +1,47 @@
+"""T305: the id of a special token is beyond the vocabulary."""
+
+from collections.abc import Iterator
+
+from rosetta.lint.rule import Fault, Rule
+from rosetta.lint.subject import Subject
+
+RULE = Rule(
+    "T305",
+    "special-id-range",
+    "error",
+    what="The id of a special token is that of no token.",
+    why="The id was taken from another model's config, or the vocabulary was cut after it was written. Generation "
+    "never sees its end, or the runtime reads beyond its tables.",
+    fix="Write the ids that the model's own tokenizer_config.json and generation_config.json name.",
+)
+_ROLES = ("bos", "eos", "eot", "eom", "unknown", "seperator", "padding", "mask")
+
+
+def faults(subject: Subject) -> Iterator[Fault]:
+    """Each id out of range."""
+    vocabulary = subject.vocabulary
+    if vocabulary is None:
+        return
+    size = len(vocabulary.tokens)
+    for key, token in special_ids(subject):
+        if not 0 <= token < size and not _is_of_the_rows(subject, token):
+            yield subject.at_file_key(key, f"is {token:,}, and there are {size:,} tokens")
+
+
+def special_ids(subject: Subject) -> Iterator[tuple[str, int]]:
+    """Each key that names a special token's id, and the id; a folder may list several."""
+    prefix = {"gguf": "tokenizer.ggml.", "apr": "tokenizer.", "huggingface": ""}[subject.kind]
+    for role in _ROLES:
+        for spelled in (role, "pad") if role == "padding" else (role,):
+            key = f"{prefix}{spelled}_token_id"
+            value = subject.container.metadata.get(key)
+            for token in value if isinstance(value, list) else [value]:
+                if isinstance(token, int) and not isinstance(token, bool):
+                    yield key, token
+
+
+def _is_of_the_rows(subject: Subject, token: int) -> bool:
+    """Whether a folder's embedding has a row for an id that its tokenizer has no text for: a random test model, or
+    one whose tokenizer was swapped for a smaller one; both run."""
+    rows = subject.count("vocab_size") or 0
+    return subject.folder is not None and (token == -1 or 0 <= token < rows)

@@ -1,0 +1,1 @@
+"""Rules on what the tensors hold; they take a walk over all of the file."""

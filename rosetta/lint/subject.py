@@ -1,0 +1,173 @@
+"""What the rules look at: one opened file or folder, each part worked out when a rule first asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import gguf
+
+from rosetta.containers import StoredContainer, TensorEntry
+from rosetta.containers.apr.reader import AprContainer
+from rosetta.containers.gguf.reader import GgufContainer
+from rosetta.containers.huggingface.reader import HuggingFaceContainer
+from rosetta.errors import RosettaError
+from rosetta.lint.gguf_keys import REQUIRED
+from rosetta.lint.rule import Fault
+from rosetta.lint.tensor_names import meaning
+from rosetta.tokenizer.embedded import apr_vocabulary, gguf_vocabulary
+from rosetta.tokenizer.huggingface import load_folder
+from rosetta.tokenizer.vocabulary import Vocabulary
+
+GGUF_ARCHITECTURES = frozenset(gguf.MODEL_ARCH_NAMES.values()) | REQUIRED.keys()
+"""All that gguf-py or llama.cpp has a name for; the one lags behind the other."""
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor of the file.
+
+    Args:
+        entry: as declared.
+        file, start: where its data lies.
+        stem: what it is: `attn_q.weight`; None where its name says nothing.
+        layer: of which layer; None outside of them.
+    """
+
+    entry: TensorEntry
+    file: Path
+    start: int
+    stem: str | None
+    layer: int | None
+
+    @property
+    def name(self) -> str:
+        return self.entry.name
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        return self.entry.dims
+
+
+class Subject:
+    """An open file or folder.
+
+    Args:
+        container: open as long as rules look at it.
+    """
+
+    def __init__(self, container: StoredContainer) -> None:
+        self.container, self.path, self.kind = container, container.path, container.kind
+
+    @property
+    def gguf(self) -> GgufContainer | None:
+        """The file, where it is a GGUF."""
+        return self.container if isinstance(self.container, GgufContainer) else None
+
+    @property
+    def apr(self) -> AprContainer | None:
+        """The file, where it is an `.apr`."""
+        return self.container if isinstance(self.container, AprContainer) else None
+
+    @property
+    def folder(self) -> HuggingFaceContainer | None:
+        """The folder, where it is a Hugging Face one."""
+        return self.container if isinstance(self.container, HuggingFaceContainer) else None
+
+    @property
+    def architecture(self) -> str:
+        """As declared; empty where the file does not say."""
+        return self.container.architecture or ""
+
+    @cached_property
+    def tensors(self) -> tuple[StoredTensor, ...]:
+        """In file order."""
+        found = []
+        for name, entry in self.container.tensors.items():
+            file, start = self.container.place(name)
+            found.append(StoredTensor(entry, file, start, *meaning(name)))
+        return tuple(found)
+
+    def by_stem(self, stem: str) -> Iterator[StoredTensor]:
+        """The tensors of one kind, those without data left out: `attn_q.weight` of every layer."""
+        return (tensor for tensor in self.tensors if tensor.stem == stem and tensor.entry.nbytes)
+
+    @cached_property
+    def layers(self) -> frozenset[int]:
+        """The layers that tensors speak of."""
+        return frozenset(tensor.layer for tensor in self.tensors if tensor.layer is not None)
+
+    # --- settings ---------------------------------------------------------------------------------------------
+
+    def setting(self, key: str, layer: int | None = None) -> Any:
+        """What the file declares under a GGUF key without the architecture, of one layer where it lists them; None
+        where it declares nothing."""
+        found = self.container.settings.get(key)
+        if found is None:
+            return None
+        value = found.value
+        if isinstance(value, list) and layer is not None:
+            return value[layer] if layer < len(value) else None
+        return value
+
+    def count(self, key: str, layer: int | None = None) -> int | None:
+        """The same, where it is a whole number."""
+        value = self.setting(key, layer)
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+    def number(self, key: str) -> float | None:
+        """The same, where it is a number."""
+        value = self.setting(key)
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+    def at_key(self, key: str, message: str) -> Fault:
+        """A fault of a setting, with the file's spelling of its key and where it stands."""
+        found = self.container.settings.get(key)
+        return self.at_file_key(key if found is None else found.key, message)
+
+    def at_file_key(self, key: str, message: str) -> Fault:
+        """A fault of a key as the file spells it."""
+        file = self.path / "config.json" if self.kind == "huggingface" else None
+        place = self.key_places.get(key)
+        return Fault(message, key=key, byte=None if place is None else place[0], file=file)
+
+    def at_tensor(self, tensor: StoredTensor, message: str, byte: int | None = None) -> Fault:
+        """A fault of a tensor; `byte` is counted from the start of its data."""
+        file = None if tensor.file == self.path else tensor.file
+        return Fault(message, tensor=tensor.name, byte=tensor.start + (byte or 0), file=file)
+
+    @cached_property
+    def key_places(self) -> Mapping[str, tuple[int, int]]:
+        """Where a GGUF's keys stand and of which type their values are; empty elsewhere."""
+        return {} if self.gguf is None else self.gguf.key_places
+
+    # --- tokenizer --------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _vocabulary(self) -> tuple[Vocabulary | None, RosettaError | None]:
+        try:
+            if self.folder is not None:
+                tokenizer = load_folder(self.path, self.architecture)
+                return (None if tokenizer is None else tokenizer.facts), None
+            read = apr_vocabulary if self.kind == "apr" else gguf_vocabulary
+            return read(self.container), None
+        except RosettaError as error:
+            return None, error
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The embedded vocabulary; None where there is none that can be read."""
+        return self._vocabulary[0]
+
+    @property
+    def vocabulary_refusal(self) -> RosettaError | None:
+        """Why the vocabulary cannot be read."""
+        return self._vocabulary[1]
+
+    @property
+    def embedding(self) -> StoredTensor | None:
+        """The table of token embeddings."""
+        return next(self.by_stem("token_embd.weight"), None)

@@ -1,0 +1,369 @@
+"""Every rule is seen to fire on the fault that it is for, at the tensor or key concerned, and on nothing else."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fixtures.plain_models import (
+    HIDDEN,
+    PlainModel,
+    PlainTensor,
+    bf16,
+    f16,
+    f32,
+    gguf_bytes,
+    plain_apr,
+    plain_folder,
+    plain_gguf,
+    safetensors_bytes,
+    values,
+    written,
+)
+from fixtures.raw_gguf import ARRAY, F32, TEXT, U32
+from rosetta.lint.engine import linted, selected_rules
+from rosetta.lint.rule import Found
+from rosetta.lint.rules import all_rules
+
+BASES = {"model.gguf": plain_gguf, "model.apr": plain_apr, "model-hf": plain_folder}
+Edit = Callable[[PlainModel], object]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A fault and what is said of it.
+
+    Args:
+        rule: the id.
+        name: of the file; its ending says the container.
+        edit: breaks the model before it is written.
+        said: a part of the line.
+        broken: what is done to the written file.
+    """
+
+    rule: str
+    name: str
+    edit: Edit = lambda model: None
+    said: str = ""
+    broken: Callable[[Path], object] = lambda path: None
+
+    @property
+    def label(self) -> str:
+        return f"{self.rule}-{self.name}-{self.said[:24]}"
+
+
+def put(key: str, value: object) -> Edit:
+    """Set a key."""
+    return lambda model: model.keys.update({key: value})
+
+
+def drop(key: str) -> Edit:
+    """Remove a key."""
+    return lambda model: model.keys.pop(key)
+
+
+def tensor(name: str, change: Callable[[PlainTensor], PlainTensor]) -> Edit:
+    """Change a tensor."""
+
+    def edit(model: PlainModel) -> None:
+        model.tensors[name] = change(model.tensors[name])
+
+    return edit
+
+
+def both(*edits: Edit) -> Edit:
+    """Several edits."""
+    return lambda model: [edit(model) for edit in edits]
+
+
+def cut(nbytes: int) -> Callable[[Path], object]:
+    """Take bytes away from the end."""
+    return lambda path: path.write_bytes(path.read_bytes()[:-nbytes])
+
+
+def flipped(at: int) -> Callable[[Path], object]:
+    """Change one byte."""
+
+    def broken(path: Path) -> None:
+        data = bytearray(path.read_bytes())
+        data[at] ^= 0xFF
+        path.write_bytes(data)
+
+    return broken
+
+
+def in_folder(name: str, content: bytes) -> Callable[[Path], object]:
+    """Put a file into the folder."""
+    return lambda path: (path / name).write_bytes(content)
+
+
+def listed(key: str, change: Callable[[list], object]) -> Edit:  # type: ignore[type-arg]
+    """Change a list among a GGUF's keys."""
+
+    def edit(model: PlainModel) -> None:
+        change(model.keys[key][1][1])
+
+    return edit
+
+
+def renamed(old: str, new: str) -> Edit:
+    """Give a tensor another name, in its place."""
+
+    def edit(model: PlainModel) -> None:
+        model.tensors = {new if name == old else name: t for name, t in model.tensors.items()}
+
+    return edit
+
+
+def added(name: str, new: PlainTensor) -> Edit:
+    """One tensor more."""
+    return lambda model: model.tensors.update({name: new})
+
+
+def misplaced(name: str, by: int) -> Edit:
+    """Say that a tensor of a GGUF begins so many bytes later than it does."""
+
+    def edit(model: PlainModel) -> None:
+        before = list(model.tensors)[: list(model.tensors).index(name)]
+        model.offsets[name] = by + sum(-(-len(model.tensors[other].data) // 32) * 32 for other in before)
+
+    return edit
+
+
+TOKENS, MERGES = "tokenizer.ggml.tokens", "tokenizer.ggml.merges"
+Q, K, NORM, DOWN = (
+    *(f"blk.0.{stem}.weight" for stem in ("attn_q", "attn_k", "attn_norm")), "blk.1.ffn_down.weight",
+)  # fmt: skip
+BIG = values(64, 256, std=0.02)  # enough values for what is told by counting
+
+
+def ranked(value: float, at: int = 3) -> Callable[[PlainTensor], PlainTensor]:
+    """Put a value into an F16 tensor."""
+
+    def change(old: PlainTensor) -> PlainTensor:
+        array = np.frombuffer(old.data, np.float16).copy()
+        array[at] = value
+        return PlainTensor(old.dtype, old.dims, array.tobytes())
+
+    return change
+
+
+def quantised(scale: int) -> PlainTensor:
+    """A Q4_K matrix `[2, 256]` whose second block has the scale of this pattern."""
+    blocks = np.random.default_rng(0).integers(0, 255, (2, 144), np.uint8)
+    blocks[:, :4] = np.frombuffer(struct.pack("<HH", 0x1C00, 0x1C00), np.uint8)
+    blocks[1, :2] = np.frombuffer(struct.pack("<H", scale), np.uint8)
+    return PlainTensor("Q4_K", (2, 256), blocks.tobytes())
+
+
+def flushed(array: np.ndarray) -> PlainTensor:  # type: ignore[type-arg]
+    """F16 without what lies below its smallest normal number."""
+    half = array.astype(np.float16)
+    half[np.abs(half) < 2.0**-14] = 0
+    return f16(half)
+
+
+CASES = [
+    Case("F101", "model.gguf", said="tensor 'blk.1.ffn_down.weight': ends at byte", broken=cut(100)),
+    Case("F101", "model.gguf", said="counts 264 texts", broken=lambda p: p.write_bytes(p.read_bytes()[:900])),
+    Case("F101", "model.gguf", said="is empty", broken=lambda p: p.write_bytes(b"")),
+    Case("F101", "model.apr", said="ends at byte", broken=cut(400)),
+    Case("F101", "model-hf", said="ends at byte", broken=lambda p: cut(100)(p / "model.safetensors")),
+    Case("F102", "model.gguf", said="the header counts", broken=flipped(15)),
+    Case("F102", "model-hf", said="is no JSON", broken=in_folder("config.json", b"{")),
+    Case("F103", "model.gguf", said="is GGUF version 1", edit=lambda m: m.options.update(version=1)),
+    Case("F103", "model.gguf", said="is a pickle", broken=lambda p: p.write_bytes(b"\x80\x02}q\x00.")),
+    Case("F104", "model.gguf", lambda m: m.offsets.update({Q: 0}), "shares"),
+    Case("F104", "model.apr", lambda m: m.offsets.update({"model.norm.weight": 0}), "shares"),
+    Case("F105", "model.gguf", misplaced(DOWN, 2), "no multiple of 32", broken=lambda p: p.write_bytes(
+        p.read_bytes() + bytes(2))),
+    Case("F105", "model.apr", lambda m: m.options.update(align=4), "no multiple of 64"),
+    Case("F107", "model.gguf", said="is the last one, and 64 bytes follow it",
+         broken=lambda p: p.write_bytes(p.read_bytes() + bytes(64))),
+    Case("F107", "model-hf", said="the file at",
+         broken=lambda p: (p / "model.safetensors").write_bytes((p / "model.safetensors").read_bytes() + b"x")),
+    Case("F108", "model.apr", said="the header's checksum is", broken=flipped(45)),
+    Case("F108", "model.apr", lambda m: m.options.update(checksum=0), "the header has no checksum"),
+    Case("F109", "model.apr", said="all others give", broken=flipped(-200)),
+    Case("F110", "model-Q4_K_M.gguf", said="its name says Q4_K_M, and its matrices are F16"),
+    Case("F110", "model.gguf", said="although its name says",
+         broken=lambda p: p.write_bytes(safetensors_bytes({"a": f32(values(4))}))),
+    Case("F111", "model.gguf", put("general.file_type", (U32, 15)), "is 15 (Q4_K_M), and the tensors are F16, F32"),
+    Case("F111", "model.gguf", put("general.file_type", (U32, 99)), "is 99, which llama.cpp does not define"),
+    Case("F112", "a-00001-of-00002.gguf", both(put("split.count", (2, 2)), put("split.no", (2, 0))), "is missing"),
+    Case("F112", "model-hf", said="is missing, which", broken=lambda p: (
+        (p / "model.safetensors").unlink(),
+        (p / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "gone.safetensors"}})),
+    )),
+    Case("F113", "model-hf", said="is not in", broken=lambda p: (
+        (p / "model.safetensors").rename(p / "other.safetensors"),
+        (p / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "other.safetensors"}})),
+    )),
+    Case("F114", "model-hf", said="names it", broken=in_folder("model-00001-of-00002.safetensors", b"")),
+    Case("F115", "model.apr", added("blk.0.attn_q.weight", f16(values(HIDDEN, HIDDEN))), "is the same weight as"),
+    Case("F116", "model-hf", renamed("model.norm.weight", "_orig_mod.model.norm.weight"), "'_orig_mod.'"),
+    Case("F117", "model-hf", tensor("model.norm.weight", lambda t: PlainTensor("F32", (0,), b"")), "has dims [0]"),
+    Case("F118", "model-hf", added("model.layers.0.self_attn.q_proj.lora_A.weight", f16(values(8, HIDDEN))), "adapter"),
+    Case("F118", "model-hf", added("optimizer.state.exp_avg", f16(values(8, HIDDEN))), "an optimiser's state"),
+    Case("F118", "model.gguf", added("blk.0.no_such_thing.weight", f16(values(8, HIDDEN))), "no architecture of GGUF"),
+    Case("F119", "model.gguf", tensor(Q, lambda t: PlainTensor("F16", t.dims, t.data * 2)), "as many as F32"),
+    Case("F120", "model.apr", lambda m: m.options.update(flags=0x0800), "COLUMN_MAJOR"),
+    Case("C201", "model.gguf", drop("general.architecture"), "names no architecture"),
+    Case("C201", "model.gguf", put("general.architecture", (TEXT, "qwen9")), "is no architecture of GGUF"),
+    Case("C202", "model.gguf", drop("llama.attention.layer_norm_rms_epsilon"), "layer_norm_rms_epsilon': is missing"),
+    Case("C202", "model.gguf", both(drop("llama.attention.layer_norm_rms_epsilon"),
+         put("llama.attention.layer_norm_epsilon", (F32, 1e-5))), "it has llama.attention.layer_norm_epsilon"),
+    Case("C202", "model.gguf", drop("llama.attention.head_count"), "'llama.attention.head_count': is missing"),
+    Case("C202", "model.apr", drop("num_heads"), "'num_heads': is missing"),
+    Case("C203", "model.gguf", put("qwen2.block_count", (U32, 2)), "is a key of qwen2"),
+    Case("C204", "model.gguf", put("llama.rope.freq_base", (U32, 10000)), "is of type uint32, llama.cpp asks"),
+    Case("C204", "model.gguf", put("llama.context_length", (TEXT, "128")), "must be a whole number"),
+    Case("C205", "model.gguf", put("llama.attention.head_count_kv", (U32, 4)), "has 16 rows"),
+    Case("C205", "model.gguf", put("llama.attention.key_length", (U32, 16)), "has 32 rows"),
+    Case("C205", "model-hf", put("num_key_value_heads", 3), "does not divide the 4 heads"),
+    Case("C206", "model.gguf", put("llama.feed_forward_length", (U32, 96)), "a width of 96"),
+    Case("C207", "model.gguf", listed(TOKENS, lambda t: t.append("<pad>")), "and 265 tokens"),
+    Case("C207", "model-hf", put("vocab_size", 300), "vocab_size says 300"),
+    Case("C208", "model.gguf", put("llama.block_count", (U32, 1)), "is of layer 1, and 1 layers"),
+    Case("C208", "model.gguf", put("llama.block_count", (U32, 3)), "no tensor is of layer 2"),
+    Case("C209", "model.gguf", put("llama.expert_count", (U32, 4)), "expert_used_count': is missing"),
+    Case("C209", "model.gguf", both(put("llama.expert_count", (U32, 4)), put("llama.expert_used_count", (U32, 8))),
+         "is 8, and there are 4 experts"),
+    Case("C209", "model.gguf", both(put("llama.expert_count", (U32, 4)), put("llama.expert_used_count", (U32, 2)),
+         added("blk.0.ffn_down_exps.weight", f16(values(3, HIDDEN, 8)))), "holds 3 experts"),
+    Case("C210", "model.apr", put("hidden_size", 48), "and the config says 48"),
+    Case("C211", "model.gguf", put("llama.attention.layer_norm_rms_epsilon", (F32, 0.0)), "is 0; models have"),
+    Case("C211", "model-hf", put("rms_norm_eps", 1.0), "is 1; models have"),
+    Case("C212", "model.gguf", put("llama.rope.freq_base", (F32, 1.0)), "is 1; models have"),
+    Case("C213", "model.gguf", put("llama.rope.dimension_count", (U32, 7)), "an odd number"),
+    Case("C213", "model.gguf", put("llama.rope.dimension_count", (U32, 4)), "llama.cpp wants the 8 of a head"),
+    Case("C214", "model.gguf", put("llama.context_length", (U32, 0)), "is 0; models have"),
+    Case("C215", "model.gguf", put("llama.attention.sliding_window", (U32, 1)), "only itself"),
+    Case("C216", "model.gguf", put("llama.rope.scaling.type", (TEXT, "linear")), "there is no llama.rope.scaling.fac"),
+    Case("C216", "model.gguf", added("rope_factors_long.weight", f32(np.ones(4))), "its other half"),
+    Case("C216", "model-hf", both(put("rope_scaling", {"rope_type": "linear", "factor": 2.0}),
+         put("rope_parameters", {"rope_type": "yarn", "factor": 2.0})), "is stated twice, and differs"),
+    Case("C216", "model-hf", put("rope_scaling", {"rope_type": "llama3", "factor": 8.0}), "has no low_freq_factor"),
+    Case("C217", "model-hf", put("dtype", "bfloat16"), "is bfloat16, and the weights are F16, F32"),
+    Case("C218", "model-hf", put("tie_word_embeddings", False), "there is no head"),
+    Case("C219", "model.apr", put("n_layers", 2), "states again what num_layers states"),
+    Case("C220", "model.gguf", tensor(K, lambda t: PlainTensor(t.dtype, t.dims[::-1], t.data)),
+         "has dims [32, 16], and the config says [16, 32]"),
+    Case("T301", "model.gguf", listed("tokenizer.ggml.token_type", lambda t: t.pop()), "has 263 entries for 264"),
+    Case("T302", "model.gguf", listed(TOKENS, lambda t: t.__setitem__(5, t[4])), "ids 4 and 5 are both"),
+    Case("T303", "model.gguf", listed(TOKENS, lambda t: t.__setitem__(260, "")), "id 260 has no token"),
+    Case("T304", "model.gguf", put("tokenizer.ggml.pre", (TEXT, "gpt2")), "likely 'gpt-2'"),
+    Case("T304", "model.gguf", drop("tokenizer.ggml.pre"), "'tokenizer.ggml.pre': is missing"),
+    Case("T305", "model.gguf", put("tokenizer.ggml.eos_token_id", (U32, 9999)), "is 9,999, and there are 264 tokens"),
+    Case("T306", "model.gguf", put("tokenizer.ggml.eos_token_id", (U32, 65)), "is 65, the ordinary token 'A'"),
+    Case("T307", "model.gguf", listed(MERGES, lambda m: m.append("zz q")), "'zz q' joins what are no tokens"),
+    Case("T307", "model.gguf", drop(MERGES), "is missing; llama.cpp refuses"),
+    Case("T308", "model.gguf", listed("tokenizer.ggml.token_type", lambda t: t.__setitem__(262, 1)), "is NORMAL"),
+    Case("T309", "model-hf", lambda m: m.files["tokenizer.json"]["added_tokens"].append(
+        m.files["tokenizer.json"]["added_tokens"][0] | {"id": 264, "content": "<new>"}), "'<new>' has none"),
+    Case("T310", "model.gguf", put("tokenizer.chat_template", (TEXT, "{% for m in messages %}")), "does not parse"),
+    Case("T311", "model.gguf", put("tokenizer.chat_template", (TEXT, "<|user|>{{ messages }}")), "writes <|user|>"),
+    Case("T312", "model.gguf", lambda m: m.keys[TOKENS][1][1].__setitem__(
+        slice(0, 256), [f"{byte:02x}" for byte in range(256)]), "holds 256 of the 256 bytes in hex"),
+    Case("V401", "model.gguf", tensor(Q, ranked(float("nan"))), "1 of 1,024 values are NaN or Inf"),
+    Case("V401", "model.gguf", tensor(DOWN, lambda t: quantised(0x7C00)), "the scales of 1 of 2 blocks are NaN or Inf"),
+    Case("V402", "model.gguf", tensor(Q, lambda t: PlainTensor(t.dtype, t.dims, bytes(len(t.data)))), "all its 1,024"),
+    Case("V402", "model.gguf", tensor(Q, lambda t: PlainTensor(t.dtype, t.dims, t.data[:-128] + bytes(128))),
+         "2 of its rows are all zero, the first is row 30"),
+    Case("V403", "model.gguf", tensor(Q, lambda t: PlainTensor(t.dtype, t.dims, t.data[:-64] + b"\0\x3c" * 32)),
+         "1 of its rows hold one value each, the first is row 31"),
+    Case("V404", "model.gguf", tensor(NORM, lambda t: f32(np.full(HIDDEN, 5000.0))), "a norm's rms is"),
+    Case("V405", "model.gguf", added("blk.0.attn_q_norm.weight",
+         PlainTensor("F16", BIG.shape, bf16(BIG).data)), "its exponents are those of BF16"),
+    Case("V405", "model-hf", added("x.weight", PlainTensor("BF16", BIG.shape, f16(BIG).data)), "are those of F16"),
+    Case("V406", "model-hf", added("x.weight", PlainTensor("F32", BIG.shape, BIG.byteswap().tobytes())), "turned"),
+    Case("V406", "model-hf", added("x.weight", PlainTensor("F16", BIG.shape,
+         BIG.astype(np.float16).byteswap().tobytes())), "turned round"),
+    Case("V407", "model.gguf", tensor(Q, ranked(65504.0)), "1 values are exactly ±65,504"),
+    Case("V408", "model-hf", added("x.weight", flushed(values(512, 256, std=0.02))), "no value lies below 2⁻¹⁴"),
+    Case("V409", "model-hf", added("x.weight", bf16(values(512, 512), cut=True)), "cutting 1"),
+    Case("V410", "model-hf", lambda m: m.tensors.update({"lm_head.weight": f16(values(264, HIDDEN, seed=9))}),
+         "is said to be 'model.embed_tokens.weight', and differs"),
+]  # fmt: skip
+# What one fault entails is no surprise: a shape that contradicts one key contradicts others that are worked out of it.
+ENTAILED = {
+    "F104": {"F106", "F107", "V404"}, "F105": {"F107"}, "F107": {"F109"}, "F108": {"F109"},
+    "F120": {"F108"}, "C201": {"C203", "C202"}, "C204": {"C212"}, "C205": {"C213"}, "C207": {"T301", "T309", "C220"},
+    "C208": {"C205"}, "C210": {"C205", "C213", "C220"}, "C220": {"C205"}, "T303": {"T307", "T302"},
+    "T302": {"T307"}, "T312": {"T307"}, "V401": {"C206", "C220", "V403"}, "V405": {"F118", "V406"},
+    "V406": {"V401", "V405", "V408"},
+    "F115": {"C207"}, "F117": {"V404"}, "T301": {"C207"}, "V407": {"V405"},
+}  # fmt: skip
+
+
+def found_in(path: Path, *, values: bool = True) -> list[Found]:
+    """Everything that the rules say of a file."""
+    return list(linted(path, rules=selected_rules(), values=values))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.label)
+def test_a_fault_is_found_by_its_rule(tmp_path: Path, case: Case) -> None:
+    suffix = Path(case.name).suffix
+    model = next(base for name, base in BASES.items() if Path(name).suffix == suffix)()
+    case.edit(model)
+    path = written(model, tmp_path / case.name)
+    case.broken(path)
+    found = found_in(path)
+    lines = [one.line() for one in found]
+    assert any(one.rule.id == case.rule and case.said in one.line() for one in found), lines
+    others = {one.rule.id for one in found} - {case.rule} - ENTAILED.get(case.rule, set())
+    assert not others, lines
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_a_sound_model_breaks_no_rule(tmp_path: Path, name: str) -> None:
+    assert [one.line() for one in found_in(written(BASES[name](), tmp_path / name))] == []
+
+
+def test_every_rule_is_seen_to_fire() -> None:
+    by_text = {"T313", "T314"}  # see test_health.py
+    made_elsewhere = {"F106"}  # below: the base writer sorts
+    assert {case.rule for case in CASES} | by_text | made_elsewhere == {
+        loaded.rule.id for loaded in all_rules()
+    }
+
+
+def test_an_index_that_is_not_sorted_is_found(tmp_path: Path) -> None:
+    model = plain_gguf()
+    first, second = list(model.tensors)[:2]
+    sizes = [len(model.tensors[name].data) for name in (first, second)]
+    model.offsets = {first: -(-sizes[1] // 32) * 32, second: 0}
+    path = tmp_path / "model.gguf"
+    path.write_bytes(gguf_bytes(model))
+    assert any(one.rule.id == "F106" and one.fault.tensor == second for one in found_in(path))
+
+
+def test_a_fault_says_the_byte_where_it_lies(tmp_path: Path) -> None:
+    model = plain_gguf()
+    tensor(Q, ranked(float("inf"), at=5))(model)
+    path = written(model, tmp_path / "model.gguf")
+    (found,) = found_in(path)
+    assert found.fault.byte is not None
+    assert path.read_bytes()[found.fault.byte : found.fault.byte + 2] == np.float16(np.inf).tobytes()
+    put("llama.rope.freq_base", (U32, 10000))(model)
+    (typed, *_) = (one for one in found_in(written(model, path)) if one.rule.id == "C204")
+    assert path.read_bytes()[typed.fault.byte or 0 :][8:28] == b"llama.rope.freq_base"
+
+
+def test_values_are_read_only_where_they_are_asked_for(tmp_path: Path) -> None:
+    model = plain_gguf()
+    tensor(Q, ranked(float("nan")))(model)
+    assert found_in(written(model, tmp_path / "model.gguf"), values=False) == []
+
+
+def test_array_types_have_rules_of_their_own(tmp_path: Path) -> None:
+    model = plain_gguf()
+    put("llama.attention.head_count_kv", (ARRAY, (U32, [2, 2])))(model)
+    put("llama.feed_forward_length", (ARRAY, (U32, [64, 64])))(model)
+    assert [one.line() for one in found_in(written(model, tmp_path / "model.gguf"))] == []
