@@ -30,15 +30,16 @@ def config_of(architecture: str, **changes: Any) -> dict[str, Any]:
 
 
 # llama.cpp has them, the published gguf-py not yet; transformers 5 has no class of the others, their checkpoints had.
-NEWER_THAN_GGUF_PY = {"cohere2moe", "hy_v3", "laguna"}
+NEWER_THAN_GGUF_PY = {"cohere2moe", "deepseek32", "granite_swa", "hy_v3", "laguna", "mellum", "muse-glimmer"}
 OF_ANOTHER_CLASS = {
     "exaone",
     "internlm3",
     "nemotron_h_moe",
-}  # saved as llama's, or told apart by what they hold
+    "sarvam_moe",
+}  # saved as llama's or another's class, or told apart by what they hold
 FORMER = {  # of published checkpoints, under a name that transformers does not know, or knows no more
     "ExaoneForCausalLM", "InternLM3ForCausalLM", "KimiK2ForCausalLM", "Ernie4_5_ForCausalLM", "RWForCausalLM",
-    "LFM2ForCausalLM", "MiMoV2ForCausalLM", "MPTForCausalLM", "PhiMoEForCausalLM", "StableLMEpochForCausalLM",
+    "LFM2ForCausalLM", "SarvamMoEForCausalLM", "Step3p5ForCausalLM", "MiMoV2ForCausalLM", "MPTForCausalLM", "PhiMoEForCausalLM", "StableLMEpochForCausalLM",
     "kimi_k2", "mimo_v2", "stablelm_epoch",
 }  # fmt: skip
 NOT_IN_TRANSFORMERS = {
@@ -132,4 +133,6 @@ def test_default_is_told_by_container() -> None:
 @every_architecture
 def test_epsilons_are_positive_and_known_to_float32(own: Architecture) -> None:
     for kind in ("apr", "gguf", "huggingface"):
-        assert 0 < np.float32(own.norm_epsilon.of(kind)) <= 1e-5
+        # llama.cpp does not read the key of these, and takes 0.
+        none = own.gguf == "qwen2vl" and kind == "gguf"
+        assert (0 if none else 1e-13) <= np.float32(own.norm_epsilon.of(kind)) <= (0 if none else 1e-5)
