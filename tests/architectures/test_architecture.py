@@ -39,7 +39,8 @@ OF_ANOTHER_CLASS = {
 }  # saved as llama's or another's class, or told apart by what they hold
 FORMER = {  # of published checkpoints, under a name that transformers does not know, or knows no more
     "ExaoneForCausalLM", "InternLM3ForCausalLM", "KimiK2ForCausalLM", "Ernie4_5_ForCausalLM", "RWForCausalLM",
-    "LFM2ForCausalLM", "SarvamMoEForCausalLM", "Step3p5ForCausalLM", "MiMoV2ForCausalLM", "MPTForCausalLM", "PhiMoEForCausalLM", "StableLMEpochForCausalLM",
+    "LFM2ForCausalLM", "SarvamMoEForCausalLM", "Step3p5ForCausalLM",
+    "MiMoV2ForCausalLM", "MPTForCausalLM", "PhiMoEForCausalLM", "StableLMEpochForCausalLM",
     "kimi_k2", "mimo_v2", "stablelm_epoch",
 }  # fmt: skip
 NOT_IN_TRANSFORMERS = {
