@@ -20,7 +20,7 @@ from torch import Tensor
 from rosetta import blocks
 from rosetta.blocks.fields import SQRT12
 from rosetta.compare.spectrum import beyond_noise, largest_singular_value
-from rosetta.dtypes import FLOATS
+from rosetta.dtypes import FLOATS, of_scheme
 from rosetta.weight import Device, Weight, row_ranges
 from rosetta.weight_cache import DecodedPair
 
@@ -44,6 +44,7 @@ LARGEST_SHRINKAGE = {
 }
 OTHER_SHRINKAGE = 2.8
 # Their encoders search scale and codeword by turns and may leave a block larger: by half of D was seen (IQ3_S).
+# So may the schemes of folders: they keep a group's two ends as they are, and the next levels stand for less.
 CODEBOOKS = ("IQ3_S", "IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_S", "IQ1_M")
 DEVIATIONS = 6.0  # of the mean of so many independent errors
 # Of one row or column, in standard deviations, and of all of them by their root mean square.
@@ -184,7 +185,7 @@ def traits(
 def _is_coarser(left: Weight, right: Weight) -> bool:
     """Whether the left copy is the coarser one, by the bytes that it takes and the bits of its mantissa."""
     mantissa = {"F64": 52, "F32": 23, "F16": 10, "BF16": 7}
-    sizes = [(mantissa.get(w.dtype, 0), w.entry.nbytes / max(1, w.count)) for w in (left, right)]
+    sizes = [(mantissa.get(w.dtype, 0), w.entry.file_bytes / max(1, w.count)) for w in (left, right)]
     return sizes[0] <= sizes[1]
 
 
@@ -199,7 +200,8 @@ def slope_limits(coarse: Weight, fine: Weight, distance: float) -> tuple[float, 
         return (-1.1 * math.sqrt(distance), 0.0 if fine.dtype == "F32" else distance)
     low = -LARGEST_SHRINKAGE.get(coarse.dtype, OTHER_SHRINKAGE) * distance
     low -= SCALE_ROUNDING
-    grown = SCALE_ROUNDING + (distance if coarse.dtype in CODEBOOKS else 0.0)
+    searched_or_ends_kept = coarse.dtype in CODEBOOKS or of_scheme(coarse.dtype)
+    grown = SCALE_ROUNDING + (distance if searched_or_ends_kept else 0.0)
     if fine.dtype in FLOATS:
         return low, grown
     high = (

@@ -1,0 +1,56 @@
+"""What the schemes of integer codes share: (code − zero point) · scale, of groups of columns.
+
+Letters: R = rows, C = columns, G = groups.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rosetta.blocks.fields import SQRT12, unit
+from rosetta.blocks.schemes.packed import Way
+
+
+def affine(
+    q: Tensor, zero: Tensor | None, scale: Tensor, group: Tensor, *, reach: int, exact_scale: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Values, rounded to the scales' dtype as the libraries do, and the standard deviation of their rounding.
+
+    Args:
+        q: codes, integers [R, C].
+        zero: zero points, [R, G] or [1, G]; None: 0.
+        scale: [R, G] or [1, G], of a float dtype.
+        group: of each column, int64 [C].
+        reach: the largest distance of a code from its zero point: by so much the scale's own rounding is multiplied.
+        exact_scale: whether the codes were made with the scale as it is stored, so that its rounding is none of them.
+    """
+    dtype, step = scale.dtype, scale.float().abs()
+    if not exact_scale and dtype != torch.float32:
+        step = torch.hypot(step, unit(scale, dtype) * reach)
+    whole = q.float() if zero is None else q.float() - zero.float().index_select(-1, group)
+    values = (whole * scale.float().index_select(-1, group)).to(dtype).float()
+    sigma = step.index_select(-1, group).expand_as(values)
+    if dtype != torch.float32:
+        sigma = torch.hypot(sigma, unit(values, dtype))
+    return values, sigma / SQRT12
+
+
+def read_scales(scale: Tensor, way: Way, rows: slice) -> Tensor:
+    """The scales of some rows, as a way of reading has them.
+
+    Args:
+        scale: all of them, [R, G].
+        way: how they are read.
+        rows: which.
+    """
+    if way.scales == "transposed":
+        scale = scale.reshape(scale.shape[1], scale.shape[0]).T
+    return applied(scale[rows], way)
+
+
+def applied(scale: Tensor, way: Way) -> Tensor:
+    """Scales as they are multiplied with: as stored, one, or their inverse."""
+    if way.scales == "ignored":
+        return torch.ones_like(scale)
+    return (1 / scale.float()).to(scale.dtype) if way.scales == "divided by" else scale

@@ -1,0 +1,118 @@
+"""GPTQ: codes packed along the inputs, `qweight` [C · bits / 32, R] of int32; scales and zero points by group of
+columns, in turn or as `g_idx` says.
+
+Version 1 stores each zero point less one, version 2 as it is (`checkpoint_format`: `gptq`, `gptq_v2`).
+Arithmetic: GPTQModel, qlinear/torch.py: scales[g_idx] · (q − zeros[g_idx]), in the scales' dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from rosetta.blocks.schemes.affine import affine, read_scales
+from rosetta.blocks.schemes.packed import Folder, Packed, Packing, Parts, Way, codes, exchanged, in_turn
+
+METHODS = ("gptq",)
+FORMATS = ("gptq", "gptq_v2")
+RUN = 32  # codes that fill whole words of 32 bits, whatever their width
+
+
+@dataclass(frozen=True)
+class GptqWeight(Packed):
+    """One weight.
+
+    Args:
+        bits: of a code.
+        stored_less: what is subtracted from a zero point when it is stored.
+    """
+
+    bits: int = 4
+    stored_less: int = 1
+
+    @property
+    def dtype(self) -> str:
+        """See `Packed`."""
+        return f"GPTQ:INT{self.bits}"
+
+    @property
+    def ways(self) -> Sequence[Way]:
+        """See `Packed`."""
+        found = [Way(zero_shift=-1), Way(zero_shift=1), Way(scales="transposed")]
+        if 32 % self.bits == 0 and self.bits < 8:
+            found.append(Way(swapped=True))
+        return [*found, Way(in_order=True)] if "index" in self.parts else found
+
+    def numbers(self, parts: Parts, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """See `Packed`."""
+        q = self._unpacked(parts.columns(self.parts["codes"], start, stop).T)[:, : self.columns]
+        scale = read_scales(self._scales(parts, start, stop), self.way, self._held(start, stop))
+        zero = self._zeros(parts, start, stop)
+        return affine(q, zero, scale, self._groups(parts, scale.shape[1]), reach=(1 << self.bits) - 1)
+
+    def _held(self, start: int, stop: int) -> slice:
+        """Where the rows are in what `_scales` gives."""
+        return slice(start, stop) if self.way.scales == "transposed" else slice(0, stop - start)
+
+    def _scales(self, parts: Parts, start: int, stop: int) -> Tensor:
+        """Of the rows, or of all where they are read across: [rows, G]."""
+        name = self.parts["scales"]
+        return (parts.rows(name) if self.way.scales == "transposed" else parts.columns(name, start, stop)).T
+
+    def _zeros(self, parts: Parts, start: int, stop: int) -> Tensor:
+        """Zero points of the rows, [rows, G]: packed along the rows, so that whole runs of them are read."""
+        first, last = start // RUN, -(-stop // RUN)
+        words = self.bits * RUN // 32
+        width = -(-self.rows * self.bits // 32)
+        packed = parts.columns(self.parts["zeros"], first * words, min(last * words, width))
+        stored = self._unpacked(packed)[:, start - first * RUN : stop - first * RUN]
+        zero = (stored.int() + self.stored_less) & ((1 << self.bits) - 1)
+        return (zero + self.way.zero_shift).T
+
+    def _unpacked(self, words: Tensor) -> Tensor:
+        found = codes(words, self.bits)
+        return exchanged(found, 8 // self.bits) if self.way.swapped else found
+
+    def _groups(self, parts: Parts, count: int) -> Tensor:
+        if "index" in self.parts and not self.way.in_order:
+            return parts.rows(self.parts["index"]).long()
+        return in_turn(self.columns, -(-self.columns // count))
+
+
+def packing(folder: Folder) -> Packing:
+    """See `rosetta.blocks.schemes`."""
+    bits = folder.stated("bits", None, 2, 3, 4, 8)
+    form = folder.stated("checkpoint_format", "gptq", *FORMATS)
+    size = folder.config.get("group_size", -1)
+    less = 1 if form == "gptq" else 0
+    endings = {"codes": ".qweight", "scales": ".scales", "zeros": ".qzeros", "index": ".g_idx"}
+    found = []
+    for stem in folder.stems(".qweight"):
+        parts = folder.parts(stem, **endings)
+        dims = _dims(folder, stem, bits)
+        weight = GptqWeight(f"{stem}.weight", dims, parts, bits=bits, stored_less=less)
+        found.append(weight)
+    turned = ", columns in order of activation" if folder.config.get("desc_act") else ""
+    groups = f"groups of {size}" if isinstance(size, int) and size > 0 else "one group a row"
+    return Packing(
+        f"GPTQ, {bits} bits, {groups}, zero points of {'version 1' if less else 'version 2'}{turned}",
+        tuple(found),
+    )
+
+
+def _dims(folder: Folder, stem: str, bits: int) -> tuple[int, int]:
+    """(R, C) of a weight, whose tensors are held to each other."""
+    words, rows = folder.matrix(f"{stem}.qweight")
+    columns = words * 32 // bits
+    groups, width = folder.matrix(f"{stem}.scales")
+    if width != rows or not 0 < groups <= max(1, columns):
+        raise folder.misfit(f"{stem}.scales", f"a row for each group and {rows} columns")
+    folder.hold(f"{stem}.qzeros", (groups, -(-rows * bits // 32)))
+    if f"{stem}.g_idx" in folder.tensors:
+        (columns,) = folder.dims(f"{stem}.g_idx") if len(folder.dims(f"{stem}.g_idx")) == 1 else (columns,)
+        folder.hold(f"{stem}.g_idx", (columns,))
+    if -(-columns * bits // 32) != words:
+        raise folder.misfit(f"{stem}.qweight", f"{-(-columns * bits // 32)} rows")
+    return rows, columns
