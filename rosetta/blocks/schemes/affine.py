@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rosetta.blocks.fields import SQRT12, unit
-from rosetta.blocks.schemes.packed import Way
+from rosetta.blocks.schemes.packed import Parts, Way
 
 
 def affine(
@@ -34,6 +34,14 @@ def affine(
     if dtype != torch.float32:
         sigma = torch.hypot(sigma, unit(values, dtype))
     return values, sigma / SQRT12
+
+
+def scales_by_group(parts: Parts, name: str, way: Way, start: int, stop: int) -> Tensor:
+    """The scales of some rows, [rows, G], of a tensor that has them by group and row, [G, R]."""
+    if way.scales == "transposed":
+        stored = parts.rows(name)
+        return stored.reshape(stored.shape[1], stored.shape[0])[start:stop]
+    return applied(parts.columns(name, start, stop).T, way)
 
 
 def read_scales(scale: Tensor, way: Way, rows: slice) -> Tensor:

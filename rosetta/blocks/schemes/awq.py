@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rosetta.blocks.schemes.affine import affine, read_scales
+from rosetta.blocks.schemes.affine import affine, scales_by_group
 from rosetta.blocks.schemes.packed import Folder, Packed, Packing, Parts, Way, codes, in_runs, in_turn
 
 METHODS = ("awq",)
@@ -47,10 +47,7 @@ class AwqWeight(Packed):
         """See `Packed`."""
         q = self._unpacked(parts, "codes", start, stop)  # [rows, C]
         zero = self._unpacked(parts, "zeros", start, stop).int() + self.way.zero_shift  # [rows, G]
-        if self.way.scales == "transposed":
-            scale = read_scales(parts.rows(self.parts["scales"]).T, self.way, slice(start, stop))
-        else:
-            scale = read_scales(parts.columns(self.parts["scales"], start, stop).T, self.way, slice(None))
+        scale = scales_by_group(parts, self.parts["scales"], self.way, start, stop)
         group = in_turn(self.columns, -(-self.columns // scale.shape[1]))
         return affine(q, zero, scale, group, reach=15)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rosetta.blocks.schemes.affine import affine, read_scales
+from rosetta.blocks.schemes.affine import affine, scales_by_group
 from rosetta.blocks.schemes.packed import Folder, Packed, Packing, Parts, Way, codes, exchanged, in_turn
 
 METHODS = ("gptq",)
@@ -48,18 +48,9 @@ class GptqWeight(Packed):
     def numbers(self, parts: Parts, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """See `Packed`."""
         q = self._unpacked(parts.columns(self.parts["codes"], start, stop).T)[:, : self.columns]
-        scale = read_scales(self._scales(parts, start, stop), self.way, self._held(start, stop))
+        scale = scales_by_group(parts, self.parts["scales"], self.way, start, stop)
         zero = self._zeros(parts, start, stop)
         return affine(q, zero, scale, self._groups(parts, scale.shape[1]), reach=(1 << self.bits) - 1)
-
-    def _held(self, start: int, stop: int) -> slice:
-        """Where the rows are in what `_scales` gives."""
-        return slice(start, stop) if self.way.scales == "transposed" else slice(0, stop - start)
-
-    def _scales(self, parts: Parts, start: int, stop: int) -> Tensor:
-        """Of the rows, or of all where they are read across: [rows, G]."""
-        name = self.parts["scales"]
-        return (parts.rows(name) if self.way.scales == "transposed" else parts.columns(name, start, stop)).T
 
     def _zeros(self, parts: Parts, start: int, stop: int) -> Tensor:
         """Zero points of the rows, [rows, G]: packed along the rows, so that whole runs of them are read."""

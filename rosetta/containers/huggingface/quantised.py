@@ -7,7 +7,8 @@ Letters: R = rows, C = columns.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from math import prod
 from types import MappingProxyType
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rosetta.blocks.schemes import Folder, Packed, packing_of
+from rosetta.blocks.schemes import Folder, Packed, Way, packing_of
 from rosetta.containers.container import Setting, TensorEntry
 from rosetta.containers.huggingface.reader import HuggingFaceContainer
 from rosetta.containers.span import slice_of
@@ -88,6 +89,7 @@ class QuantisedContainer:
     """
 
     kind = "huggingface"
+    label = "HF"
 
     def __init__(self, stored: HuggingFaceContainer, config: Mapping[str, Any]) -> None:
         self.stored, self.path, self.metadata = stored, stored.path, stored.metadata
@@ -97,7 +99,6 @@ class QuantisedContainer:
         folder = Folder(stored.path, config, stored.tensors, self._parts)
         packing = packing_of(folder)
         self.scheme = packing.words
-        self.label = f"HF, {packing.words.partition(',')[0]}" if packing.weights else "HF"
         self.packed: Mapping[str, Packed] = MappingProxyType(
             {weight.name: weight for weight in packing.weights}
         )
@@ -136,11 +137,7 @@ class QuantisedContainer:
         weight = self.packed.get(name)
         if weight is None:
             return self.stored.read(name, start, nbytes)
-        return self.read_as(weight, start, nbytes)
-
-    def read_as(self, weight: Packed, start: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
-        """The bytes of a packed weight that is read in some way of its own."""
-        start, size = slice_of(self.tensors[weight.name], start, nbytes)
+        start, size = slice_of(self.tensors[name], start, nbytes)
         if not size:
             return np.empty(0, np.uint8)
         row_bytes = weight.columns * PAIR
@@ -148,6 +145,13 @@ class QuantisedContainer:
         pairs = torch.stack(weight.numbers(self._parts, first, last), dim=-1)
         data: NDArray[np.uint8] = pairs.contiguous().numpy().reshape(-1).view(np.uint8)
         return data[start - first * row_bytes :][:size]
+
+    def read_otherwise(self, name: str, way: Way) -> QuantisedContainer:
+        """The same folder, one packed weight of which is read in another way."""
+        other = copy(self)
+        weight = replace(self.packed[name], way=way)
+        other.packed = MappingProxyType({**self.packed, name: weight})
+        return other
 
     def close(self) -> None:
         """Release the files."""
