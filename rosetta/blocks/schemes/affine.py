@@ -5,6 +5,8 @@ Letters: R = rows, C = columns, G = groups.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -28,12 +30,32 @@ def affine(
     dtype, step = scale.dtype, scale.float().abs()
     if not exact_scale and dtype != torch.float32:
         step = torch.hypot(step, unit(scale, dtype) * reach)
-    whole = q.float() if zero is None else q.float() - zero.float().index_select(-1, group)
-    values = (whole * scale.float().index_select(-1, group)).to(dtype).float()
-    sigma = step.index_select(-1, group).expand_as(values)
+    spread = _spread(group, scale.shape[-1])
+    values = q.float()
+    if zero is not None:
+        values = values - spread(zero.float())
+    values = (values * spread(scale.float())).to(dtype).float()
+    sigma = spread(step / SQRT12).expand_as(values)
     if dtype != torch.float32:
-        sigma = torch.hypot(sigma, unit(values, dtype))
-    return values, sigma / SQRT12
+        sigma = added(sigma, unit(values, dtype))
+    return values, sigma
+
+
+def added(sigma: Tensor, step: Tensor) -> Tensor:
+    """A standard deviation, and that of a rounding to steps, which is written over."""
+    return step.square_().mul_(1 / 12).addcmul_(sigma, sigma).sqrt_()
+
+
+def _spread(group: Tensor, count: int) -> Callable[[Tensor], Tensor]:
+    """What makes numbers by group, [R, G], into numbers by column, [R, C]."""
+    columns = len(group)
+    size = columns // count
+    in_turn = size * count == columns and bool(
+        (group.view(count, size) == torch.arange(count)[:, None]).all()
+    )
+    if in_turn:  # several times faster than looking each column's group up
+        return lambda numbers: numbers.repeat_interleave(size, dim=-1)
+    return lambda numbers: numbers.index_select(-1, group)
 
 
 def scales_by_group(parts: Parts, name: str, way: Way, start: int, stop: int) -> Tensor:

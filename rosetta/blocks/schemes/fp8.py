@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rosetta.blocks.fields import SQRT12, spacing, unit
-from rosetta.blocks.schemes.affine import applied
+from rosetta.blocks.schemes.affine import added, applied
 from rosetta.blocks.schemes.packed import Folder, Packed, Packing, Parts, Way
 
 METHODS = ("fp8", "fbgemm_fp8")
@@ -67,7 +67,7 @@ class Fp8Weight(Packed):
         values = code * scale.float()
         if self.rounded and scale.dtype != torch.float32:
             values = values.to(scale.dtype).float()
-            sigma = torch.hypot(sigma, unit(values, scale.dtype) / SQRT12)
+            sigma = added(sigma, unit(values, scale.dtype))
         return values, sigma
 
     def _scales(self, parts: Parts, start: int, stop: int) -> Tensor:

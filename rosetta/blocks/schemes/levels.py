@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rosetta.blocks.fields import SQRT12, unit
 from rosetta.blocks.four_bit import E2M1
+from rosetta.blocks.schemes.affine import added
 
 FLOAT4 = tuple(level / 2 for level in E2M1)  # OCP Microscaling Formats v1.0, E2M1
 
@@ -37,13 +38,13 @@ def at_levels(
         scale_step: what the scale itself was rounded to, float32 of its shape; None: it is exact.
         rounded: dtype of the product.
     """
-    index = code.int()
-    level = torch.tensor(levels, dtype=torch.float32)[index]
-    gap = torch.tensor(gaps, dtype=torch.float32)[index]
+    index = code.flatten().int()
+    level = torch.tensor(levels, dtype=torch.float32).index_select(0, index).view(code.shape)
+    gap = torch.tensor(gaps, dtype=torch.float32).div_(SQRT12).index_select(0, index).view(code.shape)
     values, sigma = level * scale, gap.mul_(scale.abs())
     if scale_step is not None:
-        sigma = torch.hypot(sigma, level * scale_step)
+        sigma = added(sigma, level.mul_(scale_step))
     if rounded != torch.float32:
         values = values.to(rounded).float()
-        sigma = torch.hypot(sigma, unit(values, rounded))
-    return values, sigma / SQRT12
+        sigma = added(sigma, unit(values, rounded))
+    return values, sigma

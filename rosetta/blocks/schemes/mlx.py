@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from rosetta.blocks.fields import SQRT12, unit
-from rosetta.blocks.schemes.affine import read_scales
-from rosetta.blocks.schemes.packed import Folder, Packed, Packing, Parts, Way, codes, exchanged, in_turn
+from rosetta.blocks.schemes.affine import added, read_scales
+from rosetta.blocks.schemes.packed import Folder, Packed, Packing, Parts, Way, codes, exchanged
 
 METHODS = ("mlx",)
 BITS = (2, 3, 4, 5, 6, 8)
@@ -53,17 +53,17 @@ class MlxWeight(Packed):
         rows = slice(start, stop) if across else slice(None)
         scale = read_scales(parts.rows(self.parts["scales"], *held), self.way, rows)
         bias = read_scales(parts.rows(self.parts["biases"], *held), self.way, rows)
-        dtype, index = scale.dtype, in_turn(self.columns, self.group)
-        step = scale.float().abs()
+        dtype = scale.dtype
+        scale, bias, step = scale.float(), bias.float(), scale.float().abs()
         if dtype != torch.float32:  # both were rounded after the codes had been made
             step = torch.hypot(step, unit(scale, dtype) * ((1 << self.bits) - 1))
             step = torch.hypot(step, unit(bias, dtype))
-        product = (q.float() - self.way.zero_shift) * scale.float()[:, index]
-        values = (product.to(dtype).float() + bias.float()[:, index]).to(dtype).float()
-        sigma = step[:, index]
+        scale, bias, step = (x.repeat_interleave(self.group, dim=1) for x in (scale, bias, step / SQRT12))
+        product = (q.float() - self.way.zero_shift).mul_(scale)
+        values = (product.to(dtype).float() + bias).to(dtype).float()
         if dtype != torch.float32:
-            sigma = torch.hypot(torch.hypot(sigma, unit(values, dtype)), unit(product, dtype))
-        return values, sigma / SQRT12
+            step = added(added(step, unit(product, dtype)), unit(values, dtype))
+        return values, step
 
 
 def packing(folder: Folder) -> Packing:

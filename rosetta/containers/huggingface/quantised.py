@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from math import prod
+from threading import local
 from types import MappingProxyType
 from typing import Any
 
@@ -95,7 +96,7 @@ class QuantisedContainer:
         self.stored, self.path, self.metadata = stored, stored.path, stored.metadata
         self.architecture, self.file_bytes = stored.architecture, stored.file_bytes
         self.settings: Mapping[str, Setting] = stored.settings
-        self._parts = StoredParts(stored)
+        self._parts, self._kept = StoredParts(stored), local()
         folder = Folder(stored.path, config, stored.tensors, self._parts)
         packing = packing_of(folder)
         self.scheme = packing.words
@@ -142,9 +143,18 @@ class QuantisedContainer:
             return np.empty(0, np.uint8)
         row_bytes = weight.columns * PAIR
         first, last = start // row_bytes, -(-(start + size) // row_bytes)
-        pairs = torch.stack(weight.numbers(self._parts, first, last), dim=-1)
-        data: NDArray[np.uint8] = pairs.contiguous().numpy().reshape(-1).view(np.uint8)
-        return data[start - first * row_bytes :][:size]
+        data = self._pairs(weight, first, last)[start - first * row_bytes :][:size]
+        return data.copy()
+
+    def _pairs(self, weight: Packed, first: int, last: int) -> NDArray[np.uint8]:
+        """Values and rounding of some rows. The last ones of a thread are kept: whoever wants the values of rows mostly
+        wants their rounding next, and both are worked out at once."""
+        wanted = (weight, first, last)
+        if getattr(self._kept, "wanted", None) != wanted:
+            pairs = torch.stack(weight.numbers(self._parts, first, last), dim=-1)
+            self._kept.wanted, self._kept.pairs = wanted, pairs.numpy().reshape(-1).view(np.uint8)
+        kept: NDArray[np.uint8] = self._kept.pairs
+        return kept
 
     def read_otherwise(self, name: str, way: Way) -> QuantisedContainer:
         """The same folder, one packed weight of which is read in another way."""

@@ -51,6 +51,27 @@ def test_so_does_a_gguf_file_of_its_source(tmp_path: Path, plain: Path, converte
     assert_clean(compared_files(folder, converted))
 
 
+@pytest.mark.parametrize("bits", [3, 4, 8])
+@pytest.mark.parametrize(("spread", "sorted_columns"), [(0.0, False), (0.5, False), (1.0, True)])
+def test_errors_that_make_others_good_are_no_fault(
+    tmp_path: Path, plain: Path, bits: int, spread: float, sorted_columns: bool
+) -> None:
+    scheme = packing.compensated_gptq(bits, 64, spread, sorted_columns)
+    report = compared_files(packing.quantised(plain, tmp_path / "quantised", scheme), plain)
+    assert_clean(report)
+    assert report.weights.differing_tensors == []
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [faults.zero_points_shifted(OWN, ".qzeros", 1), faults.scales_by_the_other_axis(OWN, ".scales")],
+    ids=["zero points", "scales"],
+)
+def test_and_a_fault_behind_such_errors_is_found(tmp_path: Path, plain: Path, fault: packing.Change) -> None:
+    folder = packing.quantised(plain, tmp_path / "quantised", packing.compensated_gptq(group=32), fault)
+    assert_proven(compared_files(folder, plain), STAGE, Cause(QUANTISATION, NAME))
+
+
 STORED = {
     "gptq zero points": ("gptq", faults.zero_points_shifted(OWN, ".qzeros", 1), "one too high"),
     "gptq v2 zero points": ("gptq v2", faults.zero_points_shifted(OWN, ".qzeros", -1), "one too low"),
