@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rosetta.blocks.schemes.affine import affine, scales_by_group
-from rosetta.blocks.schemes.packed import Folder, Packed, Packing, Parts, Way, codes, in_runs, in_turn
+from rosetta.blocks.schemes.packed import FLOATS, Folder, Packed, Packing, Parts, Way, codes, in_runs, in_turn
 
 METHODS = ("awq",)
 BITS, RUN = 4, 8
@@ -68,6 +68,9 @@ def packing(folder: Folder) -> Packing:
     size = folder.config.get("group_size", 128)
     weights = []
     for stem in folder.stems(".qweight"):
+        for part in (".qweight", ".qzeros"):
+            folder.hold_dtype(stem + part, "I32")
+        folder.hold_dtype(f"{stem}.scales", *FLOATS)
         columns, words = folder.matrix(f"{stem}.qweight")
         groups, rows = folder.matrix(f"{stem}.scales")
         if rows != words * RUN or not groups or columns % groups:

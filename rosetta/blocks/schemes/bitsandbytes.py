@@ -19,7 +19,7 @@ from rosetta.blocks.fields import SQRT12
 from rosetta.blocks.four_bit import gaps_of
 from rosetta.blocks.schemes.affine import applied
 from rosetta.blocks.schemes.levels import at_levels, nibbles
-from rosetta.blocks.schemes.packed import Folder, Packed, Packing, Parts, Way
+from rosetta.blocks.schemes.packed import FLOATS, Folder, Packed, Packing, Parts, Way
 
 METHODS = ("bitsandbytes",)
 STATE = ".quant_state.bitsandbytes__"
@@ -109,6 +109,8 @@ def packing(folder: Folder) -> Packing:
         weights += [_blocked(folder, stem, kind) for stem in folder.stems(STATE + kind)]
     for stem in folder.stems(".SCB"):
         rows, columns = folder.matrix(f"{stem}.weight")
+        folder.hold_dtype(f"{stem}.weight", "I8")
+        folder.hold_dtype(f"{stem}.SCB", *FLOATS)
         folder.hold(f"{stem}.SCB", (rows,), (rows, 1), (1, rows))
         parts = folder.parts(stem, codes=".weight", scales=".SCB", form=".weight_format")
         weights.append(RowWeight(f"{stem}.weight", (rows, columns), parts))
@@ -123,6 +125,9 @@ def _blocked(folder: Folder, name: str, kind: str) -> BlockWeight:
     weight = _described(folder, name, kind)
     count = weight.rows * weight.columns
     blocks = -(-count // weight.block)
+    folder.hold_dtype(name, "U8", "I8")
+    folder.hold_dtype(f"{name}.absmax", *(("U8",) if weight.nested else FLOATS))
+    folder.hold_dtype(f"{name}.quant_map", *FLOATS)
     if folder.tensors[name].nbytes != -(-count // 2):
         raise folder.misfit(name, f"{-(-count // 2)} bytes for {list(weight.dims)}")
     folder.hold(f"{name}.absmax", (blocks,))
@@ -130,6 +135,8 @@ def _blocked(folder: Folder, name: str, kind: str) -> BlockWeight:
     if weight.nested:
         folder.hold(f"{name}.nested_absmax", (-(-blocks // weight.nested),))
         folder.hold(f"{name}.nested_quant_map", (256,))
+        folder.hold_dtype(f"{name}.nested_quant_map", *FLOATS)
+        folder.hold_dtype(f"{name}.nested_absmax", *FLOATS)
     return weight
 
 

@@ -19,7 +19,17 @@ from rosetta.blocks.four_bit import gaps_of
 from rosetta.blocks.schemes.affine import affine, applied, read_scales
 from rosetta.blocks.schemes.fp8 import CODES, fp8_weight
 from rosetta.blocks.schemes.levels import FLOAT4, at_levels, nibbles
-from rosetta.blocks.schemes.packed import Folder, Packed, Packing, Parts, Way, codes, exchanged, in_turn
+from rosetta.blocks.schemes.packed import (
+    FLOATS,
+    Folder,
+    Packed,
+    Packing,
+    Parts,
+    Way,
+    codes,
+    exchanged,
+    in_turn,
+)
 
 METHODS = ("compressed-tensors", "compressed_tensors")
 FORMATS = (
@@ -184,6 +194,7 @@ def _weight(folder: Folder, name: str, groups: Sequence[Mapping[str, Any]]) -> P
 
 
 def _packed_int(folder: Folder, stem: str, groups: Sequence[Mapping[str, Any]]) -> IntWeight:
+    folder.hold_dtype(f"{stem}_packed", "I32")
     rows, words = folder.matrix(f"{stem}_packed")
     shape = folder.numbers(f"{stem}_shape")
     if len(shape) != 2 or shape[0] != rows:
@@ -202,6 +213,7 @@ def _packed_int(folder: Folder, stem: str, groups: Sequence[Mapping[str, Any]]) 
 
 def _float4(folder: Folder, stem: str) -> Float4Weight:
     rows, half = folder.matrix(f"{stem}_packed")
+    folder.hold_dtype(f"{stem}_scale", "F8_E4M3", "U8", "F8_E8M0")
     group = 16 if f"{stem}_global_scale" in folder.tensors else 32
     folder.hold(f"{stem}_scale", (rows, 2 * half // group))
     parts = folder.parts(stem, codes="_packed", scales="_scale", all="_global_scale")
@@ -210,6 +222,7 @@ def _float4(folder: Folder, stem: str) -> Float4Weight:
 
 def _hold_scales(folder: Folder, name: str, dims: tuple[int, int]) -> None:
     """Refuse scales that are neither of the tensor, nor of each row, nor of groups of columns."""
+    folder.hold_dtype(name, *FLOATS)
     held, (rows, columns) = folder.dims(name), dims
     groups = held[1] if len(held) == 2 else 1
     if held not in ((), (1,), (1, 1), (rows,), (rows, groups)) or not groups or groups > columns:

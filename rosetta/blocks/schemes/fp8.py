@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rosetta.blocks.fields import SQRT12, spacing, unit
 from rosetta.blocks.schemes.affine import added, applied
-from rosetta.blocks.schemes.packed import Folder, Packed, Packing, Parts, Way
+from rosetta.blocks.schemes.packed import FLOATS, Folder, Packed, Packing, Parts, Way
 
 METHODS = ("fp8", "fbgemm_fp8")
 CODES = {
@@ -121,6 +121,7 @@ def fp8_weight(
         parts.setdefault("scales", parts.pop("scale"))
     if "scales" not in parts:
         folder.dims(f"{name}_scale")
+    folder.hold_dtype(parts["scales"], *FLOATS, "U8", "F8_E8M0")
     dims, held = folder.dims(name), folder.dims(parts["scales"])
     block = _block(dims, held, size)
     if block is None:

@@ -9,13 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 from torch import Tensor
 
 from rosetta.blocks.schemes.affine import affine, scales_by_group
-from rosetta.blocks.schemes.packed import Folder, Packed, Packing, Parts, Way, codes, exchanged, in_turn
+from rosetta.blocks.schemes.packed import (
+    FLOATS,
+    Folder,
+    Packed,
+    Packing,
+    Parts,
+    Way,
+    codes,
+    exchanged,
+    in_turn,
+)
 
 METHODS = ("gptq",)
+BITS = (2, 3, 4, 8)
 FORMATS = ("gptq", "gptq_v2")
 RUN = 32  # codes that fill whole words of 32 bits, whatever their width
 
@@ -74,7 +86,7 @@ class GptqWeight(Packed):
 
 def packing(folder: Folder) -> Packing:
     """See `rosetta.blocks.schemes`."""
-    bits = folder.stated("bits", None, 2, 3, 4, 8)
+    bits = folder.stated("bits", None, *BITS)
     form = folder.stated("checkpoint_format", "gptq", *FORMATS)
     size = folder.config.get("group_size", -1)
     less = 1 if form == "gptq" else 0
@@ -82,9 +94,9 @@ def packing(folder: Folder) -> Packing:
     found = []
     for stem in folder.stems(".qweight"):
         parts = folder.parts(stem, **endings)
-        dims = _dims(folder, stem, bits)
-        weight = GptqWeight(f"{stem}.weight", dims, parts, bits=bits, stored_less=less)
-        found.append(weight)
+        own = _bits(folder, stem, bits)
+        dims = _dims(folder, stem, own)
+        found.append(GptqWeight(f"{stem}.weight", dims, parts, bits=own, stored_less=less))
     turned = ", columns in order of activation" if folder.config.get("desc_act") else ""
     groups = f"groups of {size}" if isinstance(size, int) and size > 0 else "one group a row"
     return Packing(
@@ -93,8 +105,19 @@ def packing(folder: Folder) -> Packing:
     )
 
 
+def _bits(folder: Folder, stem: str, stated: int) -> int:
+    """Bits of a weight: `dynamic` may give modules others than the rest has, and the group index counts the columns."""
+    if f"{stem}.g_idx" not in folder.tensors:
+        return stated
+    columns, words = prod(folder.dims(f"{stem}.g_idx")), folder.matrix(f"{stem}.qweight")[0]
+    return next((bits for bits in BITS if columns and -(-columns * bits // 32) == words), stated)
+
+
 def _dims(folder: Folder, stem: str, bits: int) -> tuple[int, int]:
     """(R, C) of a weight, whose tensors are held to each other."""
+    for part in (".qweight", ".qzeros", *([".g_idx"] if f"{stem}.g_idx" in folder.tensors else [])):
+        folder.hold_dtype(stem + part, "I32")
+    folder.hold_dtype(f"{stem}.scales", *FLOATS)
     words, rows = folder.matrix(f"{stem}.qweight")
     columns = words * 32 // bits
     groups, width = folder.matrix(f"{stem}.scales")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rosetta.blocks.fields import SQRT12, unit
 from rosetta.blocks.schemes.affine import added, read_scales
-from rosetta.blocks.schemes.packed import Folder, Packed, Packing, Parts, Way, codes, exchanged
+from rosetta.blocks.schemes.packed import FLOATS, Folder, Packed, Packing, Parts, Way, codes, exchanged
 
 METHODS = ("mlx",)
 BITS = (2, 3, 4, 5, 6, 8)
@@ -83,6 +83,9 @@ def packing(folder: Folder) -> Packing:
         rows, columns = held[:-1], held[-1] * group
         folder.hold(f"{stem}.weight", (*rows, columns * bits // 32))
         folder.hold(f"{stem}.biases", held)
+        folder.hold_dtype(f"{stem}.weight", "U32")
+        folder.hold_dtype(f"{stem}.scales", *FLOATS)
+        folder.hold_dtype(f"{stem}.biases", folder.tensors[f"{stem}.scales"].dtype)
         parts = folder.parts(stem, codes=".weight", scales=".scales", biases=".biases")
         weights.append(MlxWeight(f"{stem}.weight", (*rows, columns), parts, bits=bits, group=group))
     kinds = dict.fromkeys(f"{weight.bits} bits in groups of {weight.group}" for weight in weights)

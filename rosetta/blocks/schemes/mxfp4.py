@@ -62,6 +62,8 @@ def packing(folder: Folder) -> Packing:
         dims = folder.dims(f"{stem}_blocks")
         if len(dims) != 4 or dims[-1] != BYTES:
             raise folder.misfit(f"{stem}_blocks", f"four dims, the last one {BYTES}")
+        folder.hold_dtype(f"{stem}_blocks", "U8")
+        folder.hold_dtype(f"{stem}_scales", "U8", "F8_E8M0")
         folder.hold(f"{stem}_scales", dims[:-1])
         shape = (*dims[:2], prod(dims[2:]) * 2)
         weights.append(Mxfp4Weight(stem, shape, folder.parts(stem, codes="_blocks", scales="_scales")))

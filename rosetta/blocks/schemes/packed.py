@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rosetta.errors import DamagedFileError, UnsupportedError
 
+FLOATS = ("F16", "BF16", "F32")  # of scales
 LARGEST_NOTE = 1 << 16  # bytes of a tensor that says how others are read
 READ_AGAIN = "download the folder again, or quantise the model again"
 INSTEAD = (
@@ -180,12 +181,20 @@ class Folder:
         if self.dims(name) not in allowed:
             raise self.misfit(name, " or ".join(str(list(dims)) for dims in allowed))
 
+    def hold_dtype(self, name: str, *allowed: str) -> None:
+        """Refuse by name a tensor whose numbers are none that the scheme keeps there."""
+        self.dims(name)
+        if self.tensors[name].dtype not in allowed:
+            raise self.unsupported(f"keeps {name} as {self.tensors[name].dtype}")
+
     def numbers(self, name: str) -> list[int]:
         """The integers of a small tensor."""
+        self.hold_dtype(name, "I32", "I64")
         return [int(number) for number in self._small(name).flatten().tolist()]
 
     def text(self, name: str) -> bytes:
         """The bytes of a small tensor."""
+        self.hold_dtype(name, "U8")
         return bytes(self._small(name).flatten().tolist())
 
     def _small(self, name: str) -> Tensor:

@@ -255,6 +255,40 @@ def test_scales_that_are_missing_or_of_other_dims_are_an_error(tmp_path: Path) -
         open_container(folder(tmp_path / "b", {**tensors, ".scales": scales[:, :-8]}, dict(scheme.config)))
 
 
+def refusal(path: Path) -> str | None:
+    """Why a folder is not decoded; None where all of it is."""
+    try:
+        container = open_container(path)
+    except DamagedFileError as error:
+        return str(error)
+    for name in container.tensors:
+        container.read(name)
+    said = getattr(container, "refusal", None)
+    return None if said is None else str(said)
+
+
+@pytest.mark.parametrize("scheme", packing.SCHEMES.values(), ids=packing.SCHEMES)
+def test_parts_of_other_dtypes_or_dims_are_refused_in_a_sentence(
+    tmp_path: Path, scheme: packing.Scheme
+) -> None:
+    tensors, said = scheme.pack(drawn()), []
+    for ending, part in tensors.items():
+        for which, held in enumerate((part.to(torch.float64), part[None, None], None)):
+            rest = {name: x for name, x in tensors.items() if name != ending}
+            broken = rest if held is None else {**rest, ending: held}
+            said.append(refusal(folder(tmp_path / f"{ending}{which}", broken, dict(scheme.config))))
+    assert all(text is None or STEM in text for text in said)
+    assert sum(text is not None for text in said) >= 2, said
+
+
+def test_a_module_of_other_bits_is_read_with_its_own(tmp_path: Path) -> None:
+    scheme = packing.gptq(8)
+    config = {**scheme.config, "bits": 4, "dynamic": {"+:.*up_proj": {"bits": 8}}}
+    container = open_container(folder(tmp_path, scheme.pack(drawn()), config))
+    assert container.tensors[f"{STEM}.weight"].dtype == "GPTQ:INT8"
+    assert float((decoded(container) - drawn()).abs().max()) < 0.002
+
+
 def test_a_packed_module_that_the_config_excludes_is_noted(tmp_path: Path) -> None:
     scheme = packing.fp8()
     config = {**scheme.config, "modules_to_not_convert": ["mlp.up_proj"]}
