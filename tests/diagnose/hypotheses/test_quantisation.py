@@ -13,8 +13,12 @@ from safetensors.torch import load_file, save_file
 from fixtures import packing
 from fixtures.causes import Cause, assert_clean, assert_proven
 from fixtures.comparing import compared_files, tiny
+from fixtures.contents import FileContents
+from fixtures.dtypes import encode
 from fixtures.faults import packing as faults
 from fixtures.pairs import build
+from rosetta.dtypes import of_scheme
+from rosetta.model import open_model
 from rosetta.report.report import Report
 
 OWN, NAME, STAGE = "model.layers.1.mlp.up_proj.weight", "blk.1.ffn_up.weight", "layers.1.ffn_up"
@@ -51,8 +55,38 @@ def test_so_does_a_gguf_file_of_its_source(tmp_path: Path, plain: Path, converte
     assert_clean(compared_files(folder, converted))
 
 
-@pytest.mark.parametrize("bits", [3, 4, 8])
-@pytest.mark.parametrize(("spread", "sorted_columns"), [(0.0, False), (0.5, False), (1.0, True)])
+CONVERTED = {
+    "gptq Q4_K_M": (packing.gptq(), "Q4_K_M"),
+    "compensated gptq Q4_K_M": (packing.compensated_gptq(), "Q4_K_M"),
+    "ct int4 Q4_0": (packing.packed_int(), "Q4_0"),
+    "bnb nf4 Q4_0": (packing.bitsandbytes(), "Q4_0"),
+    "bnb nf4 Q8_0": (packing.bitsandbytes(), "Q8_0"),
+    "fp8 F16": (packing.fp8(), "F16"),
+}
+
+
+@pytest.mark.parametrize(("scheme", "dtype"), CONVERTED.values(), ids=CONVERTED)
+def test_what_is_converted_from_a_quantised_folder_is_clean_beside_it(
+    tmp_path: Path, scheme: packing.Scheme, dtype: str
+) -> None:
+    spec = tiny("llama", hidden=256, ffn=512, tied=False)
+    plain = build(tmp_path, spec, "hf:BF16")
+    folder = packing.quantised(plain, tmp_path / "quantised", scheme)
+    model = open_model(folder)
+
+    def converted(file: FileContents) -> FileContents:
+        for name, weight in model.weights.items():
+            if of_scheme(weight.dtype):
+                data = encode(weight.values().numpy(), file.tensor(name).dtype)
+                file = file.with_tensor(name, data=data)
+        return file
+
+    assert_clean(compared_files(build(tmp_path, spec, f"gguf:{dtype}", converted), folder))
+
+
+@pytest.mark.parametrize(
+    ("bits", "spread", "sorted_columns"), [(3, 0.5, False), (4, 0.0, False), (4, 1.0, True), (8, 0.5, True)]
+)
 def test_errors_that_make_others_good_are_no_fault(
     tmp_path: Path, plain: Path, bits: int, spread: float, sorted_columns: bool
 ) -> None:
