@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from math import prod
+from pathlib import Path
 from threading import local
 from types import MappingProxyType
 from typing import Any
@@ -162,6 +163,11 @@ class QuantisedContainer:
         weight = replace(self.packed[name], way=way)
         other.packed = MappingProxyType({**self.packed, name: weight})
         return other
+
+    def place(self, name: str) -> tuple[Path, int]:
+        """The file that holds a tensor, and where; of a packed weight, where its codes are."""
+        weight = self.packed.get(name)
+        return self.stored.place(name if weight is None else weight.parts["codes"])
 
     def close(self) -> None:
         """Release the files."""

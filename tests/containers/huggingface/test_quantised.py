@@ -14,12 +14,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fixtures import packing
+from fixtures.comparing import tiny
+from fixtures.pairs import build
 from rosetta import blocks
 from rosetta.containers import open_container
 from rosetta.containers.container import Container
 from rosetta.containers.huggingface.quantised import QuantisedContainer
 from rosetta.errors import DamagedFileError, UnsupportedError
 from rosetta.inspection.facts import inspection
+from rosetta.lint.rules.file import overlapping, unused_bytes
+from rosetta.lint.subject import Subject
 from rosetta.model import build_model
 
 STEM = "model.layers.0.mlp.up_proj"
@@ -299,3 +303,10 @@ def test_a_packed_module_that_the_config_excludes_is_noted(tmp_path: Path) -> No
 def test_a_folder_that_was_dequantised_and_says_so_no_longer_is_plain(tmp_path: Path) -> None:
     path = folder(tmp_path, {".weight": drawn()}, {"quant_method": "aqlm"})
     assert torch.equal(decoded(open_container(path)), drawn())
+
+
+def test_packed_weights_have_a_place_and_share_no_bytes(tmp_path: Path) -> None:
+    plain = build(tmp_path, tiny("llama", hidden=128, ffn=192), "hf:BF16")
+    path = packing.quantised(plain, tmp_path / "quantised", packing.gptq())
+    assert [fault.message for fault in overlapping.faults(Subject(open_container(path)))] == []
+    assert [fault.message for fault in unused_bytes.faults(Subject(open_container(path)))] == []
