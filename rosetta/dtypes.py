@@ -1,6 +1,8 @@
 """The dtypes that a file may hold: one table of their sizes and codes. Nothing here decodes a value.
 
-Names are gguf-py's (`Q4_K`), safetensors' where GGML has none (`U8`, `F8_E4M3`), and `APR_Q4`, `APR_Q8`.
+Names are gguf-py's (`Q4_K`), safetensors' where GGML has none (`U8`, `F8_E4M3`), and `APR_Q4`, `APR_Q8`. A name with a
+colon (`GPTQ:INT4`) is that of a quantisation scheme which keeps a weight in several tensors of a folder: rows of it are
+handed over as pairs of float32, a value and the standard deviation of its rounding, and it needs no row here.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
+PAIR = 8  # bytes of a value and its rounding
 Field = tuple[int, int, int]
 """A stretch of a block that holds numbers wider than a byte: its first byte, the numbers' width, how many."""
 
@@ -42,11 +45,23 @@ def _number(
     return Dtype(name, code, 1, size, ((0, size, 1),) if size > 1 else (), number, mantissa_bits)
 
 
+def of_scheme(name: str) -> bool:
+    """Whether a dtype is that of a scheme which keeps a weight in several tensors."""
+    return ":" in name
+
+
+class _Table(dict[str, Dtype]):
+    def __missing__(self, name: str) -> Dtype:
+        if of_scheme(name):
+            return Dtype(name, None, 1, PAIR)
+        raise KeyError(name)
+
+
 # Block sizes and fields: ggml-common.h. Where it declares bytes that ggml-quants.c reads and writes as one integer
 # (IQ1_M, IQ2_XXS, IQ3_XXS), the integer is the field. gguf-py's table has 40 bytes for Q8_1, of before its floats
 # were halved.
-DTYPES: dict[str, Dtype] = {
-    dtype.name: dtype
+DTYPES: dict[str, Dtype] = _Table(
+    (dtype.name, dtype)
     for dtype in (
         #       name     code bytes  number   mantissa
         _number("F32",       0, 4, "float32",  23),
@@ -101,7 +116,7 @@ DTYPES: dict[str, Dtype] = {
         Dtype("APR_Q4",  None,  32,  18),
         Dtype("APR_Q8",  None,   0,   4),
     )
-}  # fmt: skip
+)  # fmt: skip
 
 BY_CODE: dict[int, Dtype] = {dtype.code: dtype for dtype in DTYPES.values() if dtype.code is not None}
 """GGML's dtypes by their code."""

@@ -21,7 +21,7 @@ from rosetta.architectures.readings import Stored
 from rosetta.config import LARGEST_BLOCK_COUNT, Config, Value, read_config, rope_scaling_from_tensors
 from rosetta.containers import open_container
 from rosetta.containers.container import Container, Setting, TensorEntry
-from rosetta.containers.foreign import refusal_of_quantised
+from rosetta.dtypes import of_scheme
 from rosetta.errors import DamagedFileError, UnsupportedError
 from rosetta.graph import Graph
 from rosetta.names import canonical_names
@@ -201,9 +201,9 @@ def build_model(
             file=container.path,
             remedy="give the file that holds the weights; rosetta tokenize reads a vocabulary alone",
         )
-    packed = refusal_of_quantised(container.path, container.metadata, container.tensors)
-    if packed is not None:
-        raise packed
+    refusal: UnsupportedError | None = getattr(container, "refusal", None)
+    if refusal is not None:
+        raise refusal
     if all(0 in entry.dims for entry in container.tensors.values()):
         raise DamagedFileError(
             f"all {len(container.tensors)} tensors are empty (dims [0])",
@@ -367,7 +367,8 @@ def read_tensor(
     weight = Weight(name, container, entry, entry.dtype, entry.dims, turned)
     stem, suffix = _split(found[2] if found else name)
     layer = int(found[1]) if found else None
-    stored = Stored(stem, suffix, entry.dims, container.kind, layer, entry.name != name, container.metadata)
+    foreign, packed = entry.name != name, of_scheme(entry.dtype)
+    stored = Stored(stem, suffix, entry.dims, container.kind, layer, foreign, container.metadata, packed)
     readings = architecture.readings(stored, c)
     if readings is None:
         return [_ordered(weight, architecture, c)]
@@ -397,10 +398,10 @@ def _split(name: str) -> tuple[str, str]:
 
 def _check_dtype(container: Container, entry: TensorEntry) -> None:
     """Refuse a weight whose dtype holds no real numbers, or is not decoded, by name."""
-    known = blocks.FORMATS.get(entry.dtype)
-    if known is None or known.write_sigma is None:
+    known = blocks.decodes(entry.dtype)
+    if not known or blocks.block_format(entry.dtype).write_sigma is None:
         raise UnsupportedError(
-            f"its dtype {entry.dtype} " + ("is not decoded" if known is None else "cannot hold weights"),
+            f"its dtype {entry.dtype} " + ("cannot hold weights" if known else "is not decoded"),
             file=container.path,
             where=f"tensor {entry.name!r}",
             remedy="convert it to a float or a quantised dtype",
@@ -409,7 +410,7 @@ def _check_dtype(container: Container, entry: TensorEntry) -> None:
 
 def _stored_in_out(container: Container, architecture: Architecture, name: str, entry: TensorEntry) -> bool:
     """Whether the file says of this matrix that it is stored `[in, out]`."""
-    if len(entry.dims) != 2:
+    if len(entry.dims) != 2 or of_scheme(entry.dtype):  # packed by rows of outputs, whatever the module
         return False
     if container.kind == "huggingface":
         return name.endswith(".weight") and name.rsplit(".", 2)[-2] in architecture.conv1d

@@ -39,12 +39,13 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 
 def readings(stored: Stored, c: Settings) -> list[Reading] | None:
-    """A folder stores each expert's matrix `[in, out]`, the columns of gate and up by turns."""
+    """A folder stores each expert's matrix `[in, out]`, a packed one `[out, in]`; outputs of gate and up by turns."""
+    turned = not stored.packed
     if stored.foreign and stored.stem == "ffn_gate_up_exps":
-        width = stored.dims[-1] // 2 if stored.dims else 0
-        return experts(stored, GATE_UP, groups=width, transposed=True)
+        outputs = stored.dims[1:][-1 if turned else 0] if len(stored.dims) > 1 else 0
+        return experts(stored, GATE_UP, groups=outputs // 2, transposed=turned)
     if stored.foreign and stored.stem == "ffn_down_exps":
-        return experts(stored, transposed=True)
+        return experts(stored, transposed=turned)
     found = standard_readings(stored, c)
     return None if found is None else list(found)
 

@@ -28,6 +28,7 @@ class Stored:
         layer: whose it is; None outside the layers.
         foreign: whether it has a Hugging Face name: an `.apr` may hold tensors of either.
         metadata: all that the file states, where how a tensor is read hangs on what is no setting.
+        packed: whether a scheme quantised it: by rows of outputs, also where plain weights lie the other way.
     """
 
     stem: str
@@ -37,6 +38,7 @@ class Stored:
     layer: int | None
     foreign: bool
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False, compare=False)
+    packed: bool = False
 
 
 @dataclass(frozen=True)

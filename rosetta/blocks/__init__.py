@@ -14,7 +14,8 @@ import torch
 
 from rosetta.blocks.floats import TORCH_FLOATS
 from rosetta.blocks.format import BlockFormat, Writer
-from rosetta.dtypes import flat_bytes, rowwise_bytes
+from rosetta.blocks.pairs import pair_format
+from rosetta.dtypes import flat_bytes, of_scheme, rowwise_bytes
 from rosetta.errors import DamagedFileError, UnsupportedError
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Decoder",
     "block_format",
     "decode",
+    "decodes",
     "fits",
     "group_of",
     "nbytes",
@@ -48,6 +50,8 @@ def block_format(dtype: str) -> BlockFormat:
     Raises:
         UnsupportedError: rosetta cannot decode it.
     """
+    if of_scheme(dtype):
+        return pair_format(dtype)
     try:
         return FORMATS[dtype]
     except KeyError:
@@ -55,6 +59,11 @@ def block_format(dtype: str) -> BlockFormat:
             f"dtype {dtype} cannot be decoded",
             remedy="convert the tensor to F32, F16, BF16 or a GGML quantisation such as Q8_0",
         ) from None
+
+
+def decodes(dtype: str) -> bool:
+    """Whether `decode` knows a dtype."""
+    return of_scheme(dtype) or dtype in FORMATS
 
 
 def group_of(dtype: str) -> int:

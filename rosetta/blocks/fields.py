@@ -65,3 +65,17 @@ def bits(packed: torch.Tensor) -> torch.Tensor:
     """The bits of each byte, lowest first: uint8 `[n, w]` -> uint8 `[n, 8·w]` of 0 and 1."""
     shifts = torch.arange(8, dtype=torch.uint8, device=packed.device)
     return (packed[:, :, None] >> shifts).bitwise_and_(1).flatten(1)
+
+
+MANTISSA = {torch.float32: 23, torch.float16: 10, torch.bfloat16: 7}
+FLOOR = {torch.float32: 2.0**-149 * SQRT12, torch.float16: HALF_FLOOR, torch.bfloat16: 2.0**-133}
+
+
+def unit(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Unit in the last place that numbers have in a float dtype, float32; see `spacing`.
+
+    Args:
+        x: any float dtype and shape; left as it is.
+        dtype: of `MANTISSA`.
+    """
+    return spacing(x.float().clone(), MANTISSA[dtype], FLOOR[dtype])

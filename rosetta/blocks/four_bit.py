@@ -18,13 +18,13 @@ from rosetta.blocks.format import BlockFormat, Writer
 # ggml-common.h, kvalues_iq4nl
 _IQ4 = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 # OCP Microscaling Formats v1.0, E2M1, doubled; code 8 is a second zero
-_E2M1 = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)
+E2M1 = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)
 
 Scales = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 """From the blocks, the scales `[n, g]` and the step to which each was rounded, float32."""
 
 
-def _gaps(levels: Sequence[float], beyond: float = 0.0) -> tuple[float, ...]:
+def gaps_of(levels: Sequence[float], beyond: float = 0.0) -> tuple[float, ...]:
     """For each level, the even gap whose rounding error has the same variance.
 
     The values that a level stands for reach half-way to both neighbours, a below and b above it; spread
@@ -78,9 +78,9 @@ def _four_bit_format(
         runs: stretches of the block that are stored as low nibbles, then high nibbles.
         levels: the sixteen.
         scales: how the scales are unpacked.
-        beyond: as in `_gaps`.
+        beyond: as in `gaps_of`.
     """
-    gaps, reach = _gaps(levels, beyond), max(map(abs, levels))
+    gaps, reach = gaps_of(levels, beyond), max(map(abs, levels))
 
     def write(blocks: torch.Tensor, table: Sequence[float], out: torch.Tensor) -> None:
         packed = blocks[:, codes].view(len(out), runs, -1)
@@ -141,6 +141,6 @@ FORMATS = (
     _four_bit_format("IQ4_NL", 32, slice(2, 18), 1, _IQ4, _iq4_nl_scales),
     _four_bit_format("IQ4_XS", 32, slice(8, 136), 8, _IQ4, _iq4_xs_scales),
     # the scale is a power of two: the largest magnitude of a block is anywhere in 8 … 16, four above 12
-    _four_bit_format("MXFP4", 32, slice(1, 17), 1, _E2M1, _mxfp4_scales, beyond=4.0),
-    _four_bit_format("NVFP4", 16, slice(4, 36), 4, _E2M1, _nvfp4_scales),
+    _four_bit_format("MXFP4", 32, slice(1, 17), 1, E2M1, _mxfp4_scales, beyond=4.0),
+    _four_bit_format("NVFP4", 16, slice(4, 36), 4, E2M1, _nvfp4_scales),
 )

@@ -61,6 +61,6 @@ def plain_limit(left: Weight, right: Weight) -> float:
 
 def _cuts(left: Weight, right: Weight) -> tuple[float, float, float]:
     coarser = min(
-        (left, right), key=lambda weight: weight.entry.nbytes / max(1, math.prod(weight.entry.dims))
+        (left, right), key=lambda weight: weight.entry.file_bytes / max(1, math.prod(weight.entry.dims))
     )
     return BLOCK_CUTS.get(coarser.dtype, OTHER_CUTS)

@@ -47,7 +47,9 @@ class RoundingOfPair:
         """See `Rounding`."""
         copies = self.reference.weights[name], self.subject.weights[name]
         explained = cache.kept.variance(*copies, start, stop, cache.device)
-        salient = self.pairs[name].salient
+        salient, widening = self.pairs[name].salient, self.pairs[name].widening
+        if widening != 1.0:
+            explained = explained * widening
         return explained if salient is None else salient.widened(explained, start)
 
     def row_variance(self, name: str, rows: Sequence[int]) -> list[Tensor]:

@@ -88,7 +88,7 @@ def salient_blocks(
     columns = columns[columns < left.dims[-1] // size]  # a short last block has too few columns to tell
     if not len(columns):
         return None
-    finer = max(left, right, key=lambda weight: weight.entry.nbytes)
+    finer = max(left, right, key=lambda weight: weight.entry.file_bytes)
     elevated = ratios[:, columns] > plain_limit(left, right)  # where the channel's neighbours suffer
 
     def measured(rows: tuple[int, int]) -> tuple[Tensor, ...]:

@@ -20,7 +20,7 @@ from torch import Tensor
 from rosetta import blocks
 from rosetta.blocks.fields import SQRT12
 from rosetta.compare.spectrum import beyond_noise, largest_singular_value
-from rosetta.dtypes import FLOATS
+from rosetta.dtypes import FLOATS, of_scheme
 from rosetta.weight import Device, Weight, row_ranges
 from rosetta.weight_cache import DecodedPair
 
@@ -44,6 +44,7 @@ LARGEST_SHRINKAGE = {
 }
 OTHER_SHRINKAGE = 2.8
 # Their encoders search scale and codeword by turns and may leave a block larger: by half of D was seen (IQ3_S).
+# So may the schemes of folders: they keep a group's two ends as they are, and the next levels stand for less.
 CODEBOOKS = ("IQ3_S", "IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_S", "IQ1_M")
 DEVIATIONS = 6.0  # of the mean of so many independent errors
 # Of one row or column, in standard deviations, and of all of them by their root mean square.
@@ -59,18 +60,41 @@ COARSE, COARSER = (
 MEAN, ROW_MEAN, COLUMN_MEAN = 0.12, 0.45, 0.7
 ROW_LIKENESS = 0.4  # slope of one row on its counterpart: in two bits and less a clean one keeps half
 
+# GPTQ (Frantar et al. 2022) moves each weight by the errors of those before it: no nearest code is what counts, but
+# what the inputs make of all errors together. These schemes' errors are larger than their steps say, by 1.5 to 3 times
+# as measured, and hang together between columns; within a group of neighbours they still have neither a common sign nor
+# anything of the weights in them: root mean square over all groups, of what chance has, 0.91 to 1.13.
+COMPENSATING = ("GPTQ:", "CT:INT")
+COMPENSATED = 4.0  # times the predicted error
+NEIGHBOURS, NEIGHBOURS_ALIKE = 32, 1.5
+# What was converted from a quantised folder and not from its source is off by less than both roundings: up to 0.71 of
+# them was measured, of the source's nearest codes 0.79 and more. A group has few values then, each off by the same
+# wherever it stands, and such errors have means and factors that are no fault.
+SMALLER = 0.75
+
 # Rows of a table may be equal, of tokens that no text had, and so are their errors: rank says nothing there.
 TABLES = ("token_embd.weight", "output.weight", "position_embd.weight")
 EQUAL = 0.05  # of the values: what is equal on both sides is no sample of errors (a region taken by a repair)
 SCALE_ROUNDING = 2e-3  # of a block's scale, a float16 or six bits of one: of equal rows all the same
 
 Kind = Literal[
-    "factor", "row_factors", "column_factors", "offset", "row_offsets", "column_offsets", "rows", "rank"
+    "factor",
+    "row_factors",
+    "column_factors",
+    "group_factors",
+    "offset",
+    "row_offsets",
+    "column_offsets",
+    "group_offsets",
+    "rows",
+    "rank",
 ]
 SAID: dict[Kind, str] = {
     "factor": "the coarser copy is {value:.5g} times the finer one, which is outside what its encoder does",
     "row_factors": "rows differ by factors of their own: {value:.3g} standard deviations, {limit:.3g} are noise",
     "column_factors": "columns differ by factors of their own: {value:.2g} of a column's error is a multiple of it",
+    "group_factors": "neighbours in a row have errors that are multiples of them: {value:.3g} of what chance has",
+    "group_offsets": "neighbours in a row have errors of one sign: their mean is {value:.3g} of what chance has",
     "offset": "the errors have a mean of {value:.3g} times their size",
     "row_offsets": "the errors of a row have a mean of {value:.3g} times their size",
     "column_offsets": "the errors of a column have a mean of {value:.3g} times their size",
@@ -171,6 +195,9 @@ def traits(
         return ()
     if {left.dtype, right.dtype} <= {"F32", "F64"}:
         return ()  # nothing is rounded but in arithmetic, one way or another
+    of_schemes = of_scheme(left.dtype) or of_scheme(right.dtype)
+    if of_schemes and float(rows.error.sum()) < SMALLER**2 * float(rows.explained.sum()):
+        return ()
     coarse_is_left = _is_coarser(left, right)
     if not coarse_is_left:
         rows = rows.turned()
@@ -181,10 +208,16 @@ def traits(
     return tuple(_of_sample(coarse, fine, weighed, kept, device))
 
 
+def compensates(left: Weight, right: Weight) -> bool:
+    """Whether the coarser of two copies may be of an encoder that made good the errors of some weights by others."""
+    coarse = left if _is_coarser(left, right) else right
+    return coarse.dtype.startswith(COMPENSATING)
+
+
 def _is_coarser(left: Weight, right: Weight) -> bool:
     """Whether the left copy is the coarser one, by the bytes that it takes and the bits of its mantissa."""
     mantissa = {"F64": 52, "F32": 23, "F16": 10, "BF16": 7}
-    sizes = [(mantissa.get(w.dtype, 0), w.entry.nbytes / max(1, w.count)) for w in (left, right)]
+    sizes = [(mantissa.get(w.dtype, 0), w.entry.file_bytes / max(1, w.count)) for w in (left, right)]
     return sizes[0] <= sizes[1]
 
 
@@ -199,7 +232,8 @@ def slope_limits(coarse: Weight, fine: Weight, distance: float) -> tuple[float, 
         return (-1.1 * math.sqrt(distance), 0.0 if fine.dtype == "F32" else distance)
     low = -LARGEST_SHRINKAGE.get(coarse.dtype, OTHER_SHRINKAGE) * distance
     low -= SCALE_ROUNDING
-    grown = SCALE_ROUNDING + (distance if coarse.dtype in CODEBOOKS else 0.0)
+    searched_or_ends_kept = coarse.dtype in CODEBOOKS or of_scheme(coarse.dtype)
+    grown = SCALE_ROUNDING + (distance if searched_or_ends_kept else 0.0)
     if fine.dtype in FLOATS:
         return low, grown
     high = (
@@ -263,6 +297,8 @@ def _of_sample(coarse: Weight, fine: Weight, weighed: bool, kept: DecodedPair, d
     inverse = inverse.clamp(min=1e-30).rsqrt_()
     z, u = e.mul_(inverse), w * inverse
     found = _of_columns(z, u, weighed, coarser)
+    if compensates(coarse, fine):
+        return [*found, *_of_neighbours(z, u)]
     if found or coarse.name in TABLES or any(map(_depends_on_other, (coarse, fine))):
         return found
     if int((z == 0).sum()) > EQUAL * z.numel():
@@ -319,6 +355,23 @@ def _of_columns(z: Tensor, u: Tensor, weighed: bool, coarser: float) -> list[Tra
         worst = float(mean.max())
         if worst > min(0.95, COLUMN_MEAN * coarser) and worst * math.sqrt(len(z)) > ROW_DEVIATIONS:
             found.append(Trait("column_offsets", worst, min(0.95, COLUMN_MEAN * coarser)))
+    return found
+
+
+def _of_neighbours(e: Tensor, w: Tensor) -> list[Trait]:
+    """What errors have in common with each other and with the weights in groups of neighbours, both in units of σ."""
+    columns = e.shape[1] // NEIGHBOURS * NEIGHBOURS
+    e, w = (x[:, :columns].reshape(-1, NEIGHBOURS) for x in (e, w))
+    size = e.norm(dim=1)
+    used = (size > 0) & (w.norm(dim=1) > 0)
+    if int(used.sum()) < LEAST:
+        return []
+    e, w, size = e[used], w[used], size[used]
+    signs = float((e.sum(1) / size).square().mean().sqrt())
+    likeness = float(((e * w).sum(1) * NEIGHBOURS**0.5 / (size * w.norm(dim=1))).square().mean().sqrt())
+    found = [Trait("group_offsets", signs, NEIGHBOURS_ALIKE)] if signs > NEIGHBOURS_ALIKE else []
+    if likeness > NEIGHBOURS_ALIKE:
+        found.append(Trait("group_factors", likeness, NEIGHBOURS_ALIKE))
     return found
 
 

@@ -17,7 +17,7 @@ from rosetta import blocks
 from rosetta.compare.block_cuts import block_cut, common_ratio, plain_limit
 from rosetta.compare.results import WeightDiff
 from rosetta.compare.salient_channels import SalientBlocks, salient_blocks
-from rosetta.compare.structure import RowSums, Trait, row_sums, traits
+from rosetta.compare.structure import COMPENSATED, RowSums, Trait, compensates, row_sums, traits
 from rosetta.dtypes import FLOATS
 from rosetta.weight import Device, Weight, row_ranges, same_bytes, same_stored_rows
 from rosetta.weight_cache import DecodedPair
@@ -45,6 +45,7 @@ class WeightPair:
         cosine: of the two copies.
         salient: blocks that an encoder sacrificed: their error is no fault, and is part of what is predicted.
         traits: what a difference within the noise has that rounding has not.
+        widening: of the variance that the dtypes explain, where an encoder made errors larger to make others good.
     """
 
     state: State
@@ -57,6 +58,7 @@ class WeightPair:
     cosine: float | None = None
     salient: SalientBlocks | None = field(default=None, compare=False)
     traits: tuple[Trait, ...] = ()
+    widening: float = 1.0
 
 
 def compare_weights(
@@ -188,7 +190,9 @@ def _judged(
     if salient is not None:
         ratios = ratios.masked_fill(salient.blocks(ratios), 0.0)
         errors[salient.columns], allowed[salient.columns] = 0.0, 0.0
-    whole = float(errors.sum()) > FAULTY_TENSOR_RATIO**2 * float(allowed.sum())
+    compensated = compensates(reference, other)
+    largest = COMPENSATED if compensated else FAULTY_TENSOR_RATIO
+    whole = float(errors.sum()) > largest**2 * float(allowed.sum())
     place = int(ratios.argmax())
     worst, (row, column) = float(ratios.flatten()[place]), divmod(place, ratios.shape[1])
     size_reference, size_other = sum(p.norm_reference for p in parts), sum(p.norm_other for p in parts)
@@ -210,6 +214,9 @@ def _judged(
         cosine=dot / (norm_reference * norm_other) if norm_reference and norm_other else 0.0,
         salient=salient,
         traits=beneath,
+        widening=max(1.0, squares / expected)
+        if compensated and expected and not faulty and not beneath
+        else 1.0,
     )
 
 

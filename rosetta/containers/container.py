@@ -26,6 +26,8 @@ class TensorEntry:
             says it beside dtype and dims, and may contradict them.
         room: bytes up to the next tensor's data, where they are not those that dtype and dims take (GGUF);
             they may be read, too.
+        held: bytes that the file spends on it, where they are not those of its data as it is read: a packed weight
+            with its scales is read as numbers.
     """
 
     name: str
@@ -33,6 +35,12 @@ class TensorEntry:
     dims: tuple[int, ...]
     nbytes: int
     room: int | None = None
+    held: int | None = None
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes that the file spends on it."""
+        return self.nbytes if self.held is None else self.held
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,7 @@ import json
 import os
 import re
 import struct
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from rosetta.errors import DamagedFileError, RosettaError, UnsupportedError, UsageError, unreadable
 
@@ -20,8 +18,6 @@ _SCHEME = re.compile(r"(\w+):/+(.*)")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _BLOB = re.compile(r"sha256[-:][0-9a-f]+")
 _MANIFEST = 1 << 20  # bytes
-# What GPTQ, AWQ, bitsandbytes, compressed-tensors and FP8 folders keep beside or in place of a weight.
-_PACKED = (".qweight", ".qzeros", ".absmax", ".SCB", ".weight_packed", ".weight_scale", ".weight_scale_inv")
 _GIT_LFS = b"version https://git-lfs"
 
 SAFE = "open it with transformers and save it with save_pretrained, which writes safetensors"
@@ -99,29 +95,6 @@ def refusal_of_missing(path: Path) -> RosettaError:
         message = "no such file or folder; it looks like a model of the Hugging Face hub"
         return UsageError(message, file=path, remedy=f"download it: {_hub_command(text)}")
     return UsageError("no such file or directory", file=path, remedy="check the path")
-
-
-def refusal_of_quantised(path: Path, config: Mapping[str, Any], names: Iterable[str]) -> RosettaError | None:
-    """The error for a folder whose weights are packed by a quantisation scheme of its own; None where they are not.
-
-    Args:
-        path: the folder.
-        config: its config.json.
-        names: its tensors.
-    """
-    scheme = config.get("quantization_config")
-    if not isinstance(scheme, Mapping) or not any(name.endswith(_PACKED) for name in names):
-        return None
-    method = str(scheme.get("quant_method", "an unnamed scheme"))
-    bits = scheme.get("bits")
-    if bits is None:
-        bits = next((n for n in (4, 8) if scheme.get(f"load_in_{n}bit")), 8 if method == "fp8" else None)
-    said = f"is quantised with {method}" + (f", {bits} bits" if bits else "")
-    return UnsupportedError(
-        f"{said}, and its packed weights are not read",
-        file=path,
-        remedy="compare the folder that it was quantised from, or dequantise it with transformers and save_pretrained",
-    )
 
 
 def _download(address: str) -> str:

@@ -214,7 +214,7 @@ def _tensors(
             canonical=canonical,
             dtype=entry.dtype,
             dims=list(entry.dims),
-            nbytes=entry.nbytes,
+            nbytes=entry.file_bytes,
             statistics=tensor_statistics(container, entry, canonical) if statistics else None,
         )
 

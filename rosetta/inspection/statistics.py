@@ -117,7 +117,7 @@ def tensor_statistics(
     Returns:
         None where the dtype is none that can be decoded, or the file holds no bytes of the tensor.
     """
-    if entry.dtype not in blocks.FORMATS or not entry.nbytes:
+    if not blocks.decodes(entry.dtype) or not entry.nbytes:
         return None
     moments, zeros, nan, inf = _Moments(), 0, 0, 0
     first: list[float] = []

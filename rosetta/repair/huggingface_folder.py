@@ -9,6 +9,7 @@ from typing import Any
 
 from rosetta.containers.container import TensorInput
 from rosetta.containers.foreign import PICKLE_SUFFIXES
+from rosetta.containers.huggingface.quantised import QuantisedContainer
 from rosetta.containers.huggingface.reader import HuggingFaceContainer
 from rosetta.containers.huggingface.writer import (
     CONFIG,
@@ -22,6 +23,7 @@ from rosetta.containers.huggingface.writer import (
 from rosetta.containers.spool import Progress, Spool, TensorSource, copied
 from rosetta.containers.unfinished import unfinished
 from rosetta.dtypes import FLOATS, flat_bytes
+from rosetta.errors import UnsupportedError
 from rosetta.model import FOREIGN_LAYER
 from rosetta.repair.changes import Change
 from rosetta.repair.fix import Fix, Written, remade
@@ -52,8 +54,7 @@ def write_huggingface_copy(path: Path, fix: Fix, progress: Progress) -> Written:
     Raises:
         UsageError: it cannot be written there.
     """
-    container = fix.base.container
-    assert isinstance(container, HuggingFaceContainer)
+    container = _as_it_is(fix)
     written = Written()
     settings = Settings(container, fix.repaired, fix.other)
     written.unsaid = settings.write(fix.settings)
@@ -64,13 +65,44 @@ def write_huggingface_copy(path: Path, fix: Fix, progress: Progress) -> Written:
             parts[CONFIG] = packed_json(settings.metadata)
         _take_tokenizer(fix, parts, written)
         made = {tensor.entry.name: tensor for tensor in spool.tensors}
-        placed = _placed(container, fix, made)
+        placed = _placed(container, _dropped(fix), made)
         for source, names in placed.items():
             parts[source.name] = _weights(source, names, container, made)
         if (container.path / INDEX).is_file() and INDEX not in parts:
             parts[INDEX] = _index(container, placed, made)
         pack_folder(place, parts, progress)
     return written
+
+
+def _as_it_is(fix: Fix) -> HuggingFaceContainer:
+    """The folder to be repaired, packed weights and all.
+
+    Raises:
+        UnsupportedError: a packed weight would have to be written otherwise than it is.
+    """
+    container = fix.base.container
+    if isinstance(container, HuggingFaceContainer):
+        return container
+    assert isinstance(container, QuantisedContainer)
+    remade = [p.name for p in fix.layout.tensors if not p.is_copied and p.name in container.packed]
+    if remade:
+        raise UnsupportedError(
+            f"is packed as {container.tensors[remade[0]].dtype}, which rosetta does not write",
+            file=container.path,
+            where=f"tensor {remade[0]!r}",
+            remedy="quantise the model again from its source",
+        )
+    return container.stored
+
+
+def _dropped(fix: Fix) -> frozenset[str]:
+    """The folder's tensors that the repaired one has no place for: of a packed weight all that it is made of."""
+    packed = getattr(fix.base.container, "packed", {})
+    return frozenset(
+        part
+        for own in fix.layout.dropped
+        for part in (packed[own].parts.values() if own in packed else (own,))
+    )
 
 
 def _holder(fix: Fix) -> Any:
@@ -115,11 +147,11 @@ def _take_tokenizer(fix: Fix, parts: dict[str, Part], written: Written) -> None:
             written.changes.append(Change(name, "its own", f"that of {other.path}"))
 
 
-def _placed(container: HuggingFaceContainer, fix: Fix, made: Iterable[str]) -> dict[Path, list[str]]:
+def _placed(
+    container: HuggingFaceContainer, dropped: frozenset[str], made: Iterable[str]
+) -> dict[Path, list[str]]:
     """The tensors of each weight file; one that is added goes where its layer is."""
-    placed = {
-        path: [n for n in names if n not in fix.layout.dropped] for path, names in container.files.items()
-    }
+    placed = {path: [n for n in names if n not in dropped] for path, names in container.files.items()}
     for name in made:
         if name in container.tensors:
             continue

@@ -5,18 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import save_file
 
 from fixtures import pair
 from rosetta.compare.options import Options
 from rosetta.containers import open_container
 from rosetta.diagnose import compare_operands
-from rosetta.errors import RosettaError, UnsupportedError, UsageError
-from rosetta.model import open_model
+from rosetta.errors import RosettaError, UsageError
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 988097824\n"
 
@@ -86,22 +82,6 @@ def test_what_ollama_keeps_beside_its_models_is_named(tmp_path: Path) -> None:
         open_container(tmp_path / "latest")
     with pytest.raises(UsageError, match="Ollama blob that holds a text"):
         open_container(tmp_path / "sha256-12ab")
-
-
-@pytest.mark.parametrize(
-    ("scheme", "said"),
-    [
-        ({"quant_method": "gptq", "bits": 4}, "is quantised with gptq, 4 bits"),
-        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "is quantised with bitsandbytes, 8 bits"),
-        ({"quant_method": "fp8"}, "is quantised with fp8, 8 bits"),
-    ],
-)
-def test_a_quantised_folder_is_named_by_its_scheme(tmp_path: Path, scheme: dict[str, Any], said: str) -> None:
-    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "quantization_config": scheme}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    save_file({"model.layers.0.mlp.up_proj.qweight": torch.zeros(2, 2)}, tmp_path / "model.safetensors")
-    with pytest.raises(UnsupportedError, match=said):
-        open_model(tmp_path)
 
 
 def test_a_path_will_do_where_a_text_does(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ class HuggingFaceContainer:
                 entries[name], self._places[name] = entry, (file, places[name])
         self.tensors: Mapping[str, TensorEntry] = MappingProxyType(entries)
         self.notes: tuple[str, ...] = ()
+        self.refusal: UnsupportedError | None = None  # why it is no model that could be run
 
     @property
     def files(self) -> Mapping[Path, tuple[str, ...]]:
@@ -103,7 +104,7 @@ def recognises(path: Path, head: bytes) -> bool:
 
 
 def open(path: Path) -> HuggingFaceContainer:
-    """Open a Hugging Face folder: config, index and the headers of its weight files.
+    """Open a Hugging Face folder as it is, packed weights and all: config, index and the headers of its weight files.
 
     Raises:
         UsageError: the weights, or some of their files, are missing.

@@ -78,6 +78,16 @@ def huggingface_architecture(config: Mapping[str, Any]) -> str | None:
     return None
 
 
+def huggingface_quantisation(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What the config says of how weights are packed; None where it says nothing. MLX calls it `quantization`."""
+    for source in _sources(config):
+        for key in ("quantization_config", "quantization"):
+            found = source.values.get(key)
+            if isinstance(found, dict) and found:
+                return found
+    return None
+
+
 def _sources(config: Mapping[str, Any]) -> tuple[Source, ...]:
     nested = config.get("text_config")
     return (Source(nested, "text_config."), Source(config)) if isinstance(nested, dict) else (Source(config),)

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from rosetta import blocks
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, looks_like
+from rosetta.diagnose.packed_weights import NIBBLES as SWAPPED
+from rosetta.diagnose.packed_weights import other_readings, stored_words
 from rosetta.diagnose.patches import for_all_names, reading
 from rosetta.finding_kind import FindingKind
 
@@ -71,7 +73,8 @@ class Reordered:
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
-    """Both reorderings of each accused weight whose dtype packs nibbles."""
+    """Both reorderings of each accused weight whose dtype packs nibbles, and the other order of a scheme's codes."""
+    yield from _of_schemes(fault)
     for suspect, weight in fault.accused_weights():
         other = suspect.counterpart(weight)
         if weight.dtype not in NIBBLES:
@@ -91,4 +94,24 @@ def propose(fault: Fault) -> Iterator[Proposal]:
                 actual=found,
                 message=f"{weight.name} is {weight.dtype} with its nibbles in {found}",
                 recommendation=f"pack the nibbles of {weight.entry.name} as {weight.dtype} does, in {wanted}",
+            )
+
+
+def _of_schemes(fault: Fault) -> Iterator[Proposal]:
+    """The codes of a quantised folder's weights in the other order within a byte."""
+    for suspect, weight in fault.accused_weights():
+        other = suspect.counterpart(weight)
+        for way, candidate in other_readings(weight):
+            if way != SWAPPED or (other is not None and not looks_like(candidate, other)):
+                continue
+            patch = reading(container=candidate.container)
+            yield Proposal(
+                kind="dtype.block_order",
+                role=suspect.role,
+                repair=Repair(patches=for_all_names(suspect.model, weight, patch)),
+                tensor=weight.name,
+                declared=weight.entry.dtype,
+                actual=stored_words(way),
+                message=f"{weight.name} is packed as {weight.entry.dtype}, and {stored_words(way)}",
+                recommendation=f"pack the codes of {weight.entry.name} in the order that its scheme has",
             )

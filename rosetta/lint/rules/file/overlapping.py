@@ -21,7 +21,8 @@ def faults(subject: Subject) -> Iterator[Fault]:
     """Each tensor that begins before the one that lies in front of it has ended."""
     end, before = 0, None
     for tensor in sorted(
-        (tensor for tensor in subject.tensors if tensor.entry.nbytes), key=lambda t: (str(t.file), t.start)
+        (t for t in subject.tensors if t.entry.nbytes and t.entry.held is None),
+        key=lambda t: (str(t.file), t.start),
     ):
         if before is not None and before.file == tensor.file and tensor.start < end:
             shared = min(end, tensor.start + tensor.entry.nbytes) - tensor.start

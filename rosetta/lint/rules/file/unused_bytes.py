@@ -21,7 +21,7 @@ APR_FOOTER = 4  # bytes: the checksum of the whole file
 
 def faults(subject: Subject) -> Iterator[Fault]:
     """Gaps wider than padding, and what follows the last tensor."""
-    if subject.folder is not None:  # its reader allows none
+    if subject.container.kind == "huggingface":  # its reader allows none
         return
     alignment = 64 if subject.gguf is None else subject.gguf.header.alignment
     by_file: dict[object, list[StoredTensor]] = {}

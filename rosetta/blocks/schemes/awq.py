@@ -1,0 +1,81 @@
+"""AWQ: four-bit codes packed along the outputs, `qweight` [C, R / 8] of int32, eight of them interleaved in a word;
+scales and zero points by group of columns.
+
+Arithmetic: AutoAWQ, utils/packing_utils.py: (q − zeros) · scales, in the scales' dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rosetta.blocks.schemes.affine import affine, scales_by_group
+from rosetta.blocks.schemes.packed import FLOATS, Folder, Packed, Packing, Parts, Way, codes, in_runs, in_turn
+
+METHODS = ("awq",)
+BITS, RUN = 4, 8
+PLACES = (
+    0,
+    4,
+    1,
+    5,
+    2,
+    6,
+    3,
+    7,
+)  # the nibble of a word in which each of eight rows lies; AutoAWQ, AWQ_REVERSE_ORDER
+
+
+@dataclass(frozen=True)
+class AwqWeight(Packed):
+    """One weight."""
+
+    @property
+    def dtype(self) -> str:
+        """See `Packed`."""
+        return "AWQ:INT4"
+
+    @property
+    def ways(self) -> Sequence[Way]:
+        """See `Packed`."""
+        return [Way(zero_shift=-1), Way(zero_shift=1), Way(scales="transposed"), Way(swapped=True)]
+
+    def numbers(self, parts: Parts, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """See `Packed`."""
+        q = self._unpacked(parts, "codes", start, stop)  # [rows, C]
+        zero = self._unpacked(parts, "zeros", start, stop).int() + self.way.zero_shift  # [rows, G]
+        scale = scales_by_group(parts, self.parts["scales"], self.way, start, stop)
+        group = in_turn(self.columns, -(-self.columns // scale.shape[1]))
+        return affine(q, zero, scale, group, reach=15)
+
+    def _unpacked(self, parts: Parts, part: str, start: int, stop: int) -> Tensor:
+        """Codes of the rows, uint8 [rows, …]: a word holds eight rows, or nibbles in turn where it is read so."""
+        first, last = start // RUN, -(-stop // RUN)
+        held = in_runs(codes(parts.columns(self.parts[part], first, last), BITS), RUN)
+        if not self.way.swapped:
+            held = held[..., torch.tensor(PLACES)]
+        return held.flatten(-2)[:, start - first * RUN : stop - first * RUN].T
+
+
+def packing(folder: Folder) -> Packing:
+    """See `rosetta.blocks.schemes`."""
+    folder.stated("bits", 4, 4)
+    folder.stated("version", "gemm", "gemm", "GEMM")
+    folder.stated("zero_point", True, True)
+    size = folder.config.get("group_size", 128)
+    weights = []
+    for stem in folder.stems(".qweight"):
+        for part in (".qweight", ".qzeros"):
+            folder.hold_dtype(stem + part, "I32")
+        folder.hold_dtype(f"{stem}.scales", *FLOATS)
+        columns, words = folder.matrix(f"{stem}.qweight")
+        groups, rows = folder.matrix(f"{stem}.scales")
+        if rows != words * RUN or not groups or columns % groups:
+            raise folder.misfit(f"{stem}.scales", f"a row for each group and {words * RUN} columns")
+        folder.hold(f"{stem}.qzeros", (groups, words))
+        parts = folder.parts(stem, codes=".qweight", scales=".scales", zeros=".qzeros")
+        weights.append(AwqWeight(f"{stem}.weight", (rows, columns), parts))
+    return Packing(f"AWQ, 4 bits, groups of {size}", tuple(weights))

@@ -1,0 +1,274 @@
+"""What a scheme is given and what it gives back: a folder's tensors by name, and the weights that they are parts of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from rosetta.errors import DamagedFileError, UnsupportedError
+
+FLOATS = ("F16", "BF16", "F32")  # of scales
+LARGEST_NOTE = 1 << 16  # bytes of a tensor that says how others are read
+READ_AGAIN = "download the folder again, or quantise the model again"
+INSTEAD = (
+    "compare the folder that it was quantised from, or dequantise it with transformers and save_pretrained"
+)
+
+
+class Entry(Protocol):
+    """A tensor as its file declares it."""
+
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def dims(self) -> tuple[int, ...]: ...
+    @property
+    def nbytes(self) -> int: ...
+
+
+class Parts(Protocol):
+    """Tensors as the folder holds them, read when asked for; each number is of the dtype that the file declares."""
+
+    def rows(self, name: str, start: int = 0, stop: int | None = None) -> Tensor:
+        """Rows start … stop, all dims but the last one counted as rows, [rows, C]; of a vector its numbers, [rows]."""
+        ...
+
+    def columns(self, name: str, start: int, stop: int) -> Tensor:
+        """Columns start … stop of a matrix, [R, columns]."""
+        ...
+
+
+Scales = Literal["as stored", "ignored", "divided by", "transposed"]
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a packed weight is read; the defaults are the scheme's own rules, and the rest what goes wrong in practice.
+
+    Args:
+        zero_shift: added to every zero point.
+        swapped: the codes of a byte (or word) in the other order.
+        scales: what is done with them.
+        in_order: columns are taken to belong to groups in turn, whatever the group index says.
+    """
+
+    zero_shift: int = 0
+    swapped: bool = False
+    scales: Scales = "as stored"
+    in_order: bool = False
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A weight that several tensors hold.
+
+    Args:
+        name: the weight's own name, as a folder that is not quantised would have it.
+        dims: its dims, row-major.
+        parts: the tensors that belong to it, by what they are for.
+        way: how they are read.
+    """
+
+    name: str
+    dims: tuple[int, ...]
+    parts: Mapping[str, str] = field(hash=False)
+    way: Way = Way()
+
+    @property
+    def dtype(self) -> str:
+        """The scheme, a colon, and what a code is: `GPTQ:INT4`."""
+        raise NotImplementedError
+
+    @property
+    def ways(self) -> Sequence[Way]:
+        """How such a weight is wrongly written or read in practice."""
+        raise NotImplementedError
+
+    def numbers(self, parts: Parts, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Values and the standard deviation of their rounding, float32 [rows, C] each.
+
+        Args:
+            parts: where the tensors are read.
+            start, stop: the rows, all dims but the last one counted as rows.
+        """
+        raise NotImplementedError
+
+    @property
+    def columns(self) -> int:
+        """C."""
+        return self.dims[-1]
+
+    @property
+    def rows(self) -> int:
+        """R, all dims but the last."""
+        return prod(self.dims[:-1])
+
+
+@dataclass(frozen=True)
+class Packing:
+    """All packed weights of a folder.
+
+    Args:
+        words: what people call the scheme: `GPTQ, 4 bits, groups of 128`.
+        weights: in the order of the folder.
+    """
+
+    words: str
+    weights: tuple[Packed, ...]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A quantised folder, before anything of it is read.
+
+    Args:
+        path: for messages.
+        config: its `quantization_config`.
+        tensors: by name.
+        read: what its tensors hold, for those that say how the others are read.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    tensors: Mapping[str, Entry]
+    read: Parts
+
+    @property
+    def method(self) -> str:
+        """`quant_method`; MLX names none, and calls its codes affine."""
+        stated = self.config.get("quant_method")
+        if stated is None and "group_size" in self.config:
+            return "mlx"
+        return str(stated)
+
+    def stems(self, ending: str) -> Iterator[str]:
+        """What stands before an ending in the names that have it."""
+        for name in self.tensors:
+            if name.endswith(ending):
+                yield name.removesuffix(ending)
+
+    def parts(self, stem: str, **endings: str) -> dict[str, str]:
+        """The tensors beside a stem that are there, by what they are for."""
+        return {part: stem + end for part, end in endings.items() if stem + end in self.tensors}
+
+    def dims(self, name: str) -> tuple[int, ...]:
+        """Dims of a tensor that must be there."""
+        if name not in self.tensors:
+            raise DamagedFileError(
+                "is missing, without which the codes beside it mean nothing",
+                file=self.path,
+                where=f"tensor {name!r}",
+                remedy=READ_AGAIN,
+            )
+        return self.tensors[name].dims
+
+    def matrix(self, name: str) -> tuple[int, int]:
+        """Dims of a tensor that must be a matrix."""
+        dims = self.dims(name)
+        if len(dims) != 2:
+            raise self.misfit(name, "a matrix")
+        return dims[0], dims[1]
+
+    def hold(self, name: str, *allowed: tuple[int, ...]) -> None:
+        """Refuse a tensor that has none of the dims that its weight demands."""
+        if self.dims(name) not in allowed:
+            raise self.misfit(name, " or ".join(str(list(dims)) for dims in allowed))
+
+    def hold_dtype(self, name: str, *allowed: str) -> None:
+        """Refuse by name a tensor whose numbers are none that the scheme keeps there."""
+        self.dims(name)
+        if self.tensors[name].dtype not in allowed:
+            raise self.unsupported(f"keeps {name} as {self.tensors[name].dtype}")
+
+    def numbers(self, name: str) -> list[int]:
+        """The integers of a small tensor."""
+        self.hold_dtype(name, "I32", "I64")
+        return [int(number) for number in self._small(name).flatten().tolist()]
+
+    def text(self, name: str) -> bytes:
+        """The bytes of a small tensor."""
+        self.hold_dtype(name, "U8")
+        return bytes(self._small(name).flatten().tolist())
+
+    def _small(self, name: str) -> Tensor:
+        self.dims(name)
+        if self.tensors[name].nbytes > LARGEST_NOTE:
+            raise self.misfit(name, f"{LARGEST_NOTE:,} bytes at most")
+        return self.read.rows(name)
+
+    def misfit(self, name: str, wanted: str) -> DamagedFileError:
+        """The error for a tensor whose dims do not go with its weight."""
+        return DamagedFileError(
+            f"is {list(self.dims(name))}, and its weight needs {wanted}",
+            file=self.path,
+            where=f"tensor {name!r}",
+            remedy=READ_AGAIN,
+        )
+
+    def unsupported(self, message: str) -> UnsupportedError:
+        """The error for a scheme, or a field of one, that is not decoded."""
+        return UnsupportedError(f"{message}, which rosetta does not decode", file=self.path, remedy=INSTEAD)
+
+    def stated(self, key: str, default: Any, *known: Any) -> Any:
+        """A field of the config that must be one of the known values."""
+        value = self.config.get(key, default)
+        if value not in known:
+            raise self.unsupported(f"states {key} {value!r:.60} for {self.method}")
+        return value
+
+    @cached_property
+    def excluded(self) -> tuple[str, ...]:
+        """Modules that the config says are not quantised: `modules_to_not_convert`, `ignore` and their like."""
+        keys = (
+            "modules_to_not_convert",
+            "ignore",
+            "ignored_layers",
+            "llm_int8_skip_modules",
+            "exclude_modules",
+        )
+        lists = (self.config.get(key) for key in keys)
+        return tuple(str(name) for names in lists if isinstance(names, list) for name in names)
+
+
+def codes(words: Tensor, bits: int) -> Tensor:
+    """Codes that lie in rows of words one after another, the lowest bits first, as uint8.
+
+    Args:
+        words: integers of any width, contiguous [R, words], little-endian.
+        bits: of a code, 8 at most.
+
+    Returns:
+        uint8 [R, codes that the words have room for].
+    """
+    data = words.contiguous().view(torch.uint8)
+    if bits == 8:
+        return data
+    if 8 % bits == 0:
+        shifts = torch.arange(0, 8, bits, dtype=torch.uint8)
+        return ((data[..., None] >> shifts) & ((1 << bits) - 1)).flatten(-2)
+    single = ((data[..., None] >> torch.arange(8, dtype=torch.uint8)) & 1).flatten(-2)
+    whole = single.shape[-1] // bits * bits
+    powers = 2 ** torch.arange(bits, dtype=torch.uint8)
+    return (in_runs(single[..., :whole], bits) * powers).sum(-1, dtype=torch.uint8)
+
+
+def exchanged(values: Tensor, run: int) -> Tensor:
+    """Codes in the reverse order within each run of `run` along the last dim, which it must divide."""
+    return in_runs(values, run).flip(-1).flatten(-2)
+
+
+def in_runs(values: Tensor, run: int) -> Tensor:
+    """The last dim cut into runs: [..., C] -> [..., C / run, run]."""
+    return values.reshape(*values.shape[:-1], -1, run)
+
+
+def in_turn(columns: int, group: int) -> Tensor:
+    """The group of each column where they lie one after another, int64 [C]."""
+    return torch.arange(columns) // group

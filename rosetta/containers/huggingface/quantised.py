@@ -1,0 +1,201 @@
+"""A quantised Hugging Face folder as it would be were it not: each packed weight one tensor under its own name, decoded
+row by row as its scheme says; the tensors that it is made of are none of their own.
+
+Letters: R = rows, C = columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+from threading import local
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rosetta.blocks.schemes import Folder, Packed, Way, packing_of
+from rosetta.containers.container import Setting, TensorEntry
+from rosetta.containers.huggingface.reader import HuggingFaceContainer
+from rosetta.containers.span import slice_of
+from rosetta.dtypes import DTYPES, FLOATS, PAIR
+from rosetta.errors import UnsupportedError
+
+READ_AT_ONCE = 1 << 22  # bytes of a tensor of which some columns are wanted
+# torch's types of what safetensors holds and DTYPES has no torch name for
+TYPES = {
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "F8_E4M3FNUZ": torch.float8_e4m3fnuz,
+    "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
+    "F8_E8M0": torch.uint8,
+    "U32": torch.int32,  # torch has few operations on unsigned words, and codes are bits
+    "U16": torch.int16,
+}
+
+
+@dataclass(frozen=True)
+class StoredParts:
+    """The tensors of a folder, as a scheme reads them; see `rosetta.blocks.schemes.Parts`."""
+
+    stored: HuggingFaceContainer
+
+    def rows(self, name: str, start: int = 0, stop: int | None = None) -> Tensor:
+        """Rows of a tensor, [rows, C]; the numbers of a vector, [rows]; those of a scalar, [1]."""
+        entry = self.stored.tensors[name]
+        width = entry.dims[-1] if len(entry.dims) > 1 else 1
+        count = prod(entry.dims[:-1]) if len(entry.dims) > 1 else prod(entry.dims)
+        if len(entry.dims) > 1 and width == 1:  # [n, 1], as bitsandbytes keeps its bytes
+            return self._numbers(entry, start, count if stop is None else min(stop, count))
+        stop = count if stop is None else min(stop, count)
+        numbers = self._numbers(entry, start * width, max(start, stop) * width)
+        return numbers.view(-1, width) if len(entry.dims) > 1 else numbers
+
+    def columns(self, name: str, start: int, stop: int) -> Tensor:
+        """Columns of a matrix, [R, columns], of which a few megabytes are read at a time."""
+        entry = self.stored.tensors[name]
+        rows, width = entry.dims
+        stop, step = min(stop, width), max(1, READ_AT_ONCE // max(1, width * DTYPES[entry.dtype].type_size))
+        pieces = [
+            self.rows(name, first, min(first + step, rows)).view(-1, width)[:, start:stop]
+            for first in range(0, rows, step)
+        ]
+        return torch.cat(pieces) if pieces else torch.empty((0, stop - start), dtype=_type(entry))
+
+    def _numbers(self, entry: TensorEntry, first: int, last: int) -> Tensor:
+        size = DTYPES[entry.dtype].type_size
+        data = self.stored.read(entry.name, first * size, (last - first) * size)
+        return torch.from_numpy(data).view(_type(entry))
+
+
+def _type(entry: TensorEntry) -> torch.dtype:
+    return TYPES.get(entry.dtype) or getattr(torch, str(DTYPES[entry.dtype].number))
+
+
+class QuantisedContainer:
+    """An open folder whose weights are packed by a scheme.
+
+    Args:
+        stored: the folder as it is.
+        config: its `quantization_config`.
+
+    Raises:
+        UnsupportedError: the scheme, or a field of it, is none that rosetta decodes.
+        DamagedFileError: the tensors of a weight contradict each other.
+    """
+
+    kind = "huggingface"
+    label = "HF"
+
+    def __init__(self, stored: HuggingFaceContainer, config: Mapping[str, Any]) -> None:
+        self.stored, self.path, self.metadata = stored, stored.path, stored.metadata
+        self.architecture, self.file_bytes = stored.architecture, stored.file_bytes
+        self.settings: Mapping[str, Setting] = stored.settings
+        self._parts, self._kept = StoredParts(stored), local()
+        folder = Folder(stored.path, config, stored.tensors, self._parts)
+        packing = packing_of(folder)
+        self.scheme = packing.words
+        self.packed: Mapping[str, Packed] = MappingProxyType(
+            {weight.name: weight for weight in packing.weights}
+        )
+        self.tensors: Mapping[str, TensorEntry] = MappingProxyType(self._entries())
+        self.notes: tuple[str, ...] = (
+            *stored.notes,
+            f"{len(self.packed)} of {len(self.tensors)} tensors are quantised: {packing.words}",
+            *self._excluded(folder),
+        )
+
+    def _entries(self) -> dict[str, TensorEntry]:
+        """Packed weights where the first of their tensors lies, and what is no part of any."""
+        owner = {part: weight for weight in self.packed.values() for part in weight.parts.values()}
+        entries: dict[str, TensorEntry] = {}
+        for name, entry in self.stored.tensors.items():
+            weight = owner.get(name)
+            if weight is None:
+                entries[name] = entry
+            elif weight.name not in entries:
+                held = sum(self.stored.tensors[part].nbytes for part in weight.parts.values())
+                count = prod(weight.dims)
+                entries[weight.name] = TensorEntry(
+                    weight.name, weight.dtype, weight.dims, count * PAIR, held=held
+                )
+        return entries
+
+    def _excluded(self, folder: Folder) -> list[str]:
+        """A note of each list that says a module is not quantised which is."""
+        wrong = [name for name in self.packed if excludes(folder.excluded, name.removesuffix(".weight"))]
+        if not wrong:
+            return []
+        return [f"the config says that {wrong[0].removesuffix('.weight')} is not quantised, and it is packed"]
+
+    def read(self, name: str, start: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
+        """See `Container.read`; of a packed weight pairs of float32, its values and their rounding."""
+        weight = self.packed.get(name)
+        if weight is None:
+            return self.stored.read(name, start, nbytes)
+        start, size = slice_of(self.tensors[name], start, nbytes)
+        if not size:
+            return np.empty(0, np.uint8)
+        row_bytes = weight.columns * PAIR
+        first, last = start // row_bytes, -(-(start + size) // row_bytes)
+        data = self._pairs(weight, first, last)[start - first * row_bytes :][:size]
+        return data.copy()
+
+    def _pairs(self, weight: Packed, first: int, last: int) -> NDArray[np.uint8]:
+        """Values and rounding of some rows. The last ones of a thread are kept: whoever wants the values of rows mostly
+        wants their rounding next, and both are worked out at once."""
+        wanted = (weight, first, last)
+        if getattr(self._kept, "wanted", None) != wanted:
+            pairs = torch.stack(weight.numbers(self._parts, first, last), dim=-1)
+            self._kept.wanted, self._kept.pairs = wanted, pairs.numpy().reshape(-1).view(np.uint8)
+        kept: NDArray[np.uint8] = self._kept.pairs
+        return kept
+
+    def read_otherwise(self, name: str, way: Way) -> QuantisedContainer:
+        """The same folder, one packed weight of which is read in another way."""
+        other = copy(self)
+        weight = replace(self.packed[name], way=way)
+        other.packed = MappingProxyType({**self.packed, name: weight})
+        return other
+
+    def place(self, name: str) -> tuple[Path, int]:
+        """The file that holds a tensor, and where; of a packed weight, where its codes are."""
+        weight = self.packed.get(name)
+        return self.stored.place(name if weight is None else weight.parts["codes"])
+
+    def close(self) -> None:
+        """Release the files."""
+        self.stored.close()
+
+
+def excludes(listed: tuple[str, ...], module: str) -> bool:
+    """Whether a list of modules that are not quantised names one: whole, by its last parts, or by those above it."""
+    parts = module.split(".")
+    ways = {".".join(parts[i:j]) for i in range(len(parts)) for j in range(i + 1, len(parts) + 1)}
+    return any(name in ways for name in listed)
+
+
+def as_if_plain(
+    stored: HuggingFaceContainer, config: Mapping[str, Any]
+) -> HuggingFaceContainer | QuantisedContainer:
+    """The folder with its packed weights decoded. Where rosetta does not decode them it is opened as it is, for
+    inspection, and says in `refusal` why it cannot be run.
+
+    Raises:
+        DamagedFileError: the tensors of a weight contradict each other.
+    """
+    try:
+        return QuantisedContainer(stored, config)
+    except UnsupportedError as error:
+        if any(entry.dtype not in FLOATS for entry in stored.tensors.values()):
+            stored.refusal = error
+        return stored
+    except BaseException:
+        stored.close()
+        raise

@@ -1,0 +1,100 @@
+"""A packed weight of a quantised folder, read in the ways in which such a weight is wrongly written or read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from rosetta.blocks.schemes import Way
+from rosetta.containers.huggingface.quantised import QuantisedContainer
+from rosetta.weight import Weight
+
+NIBBLES = Way(swapped=True)
+
+
+def other_readings(weight: Weight) -> Iterator[tuple[Way, Weight]]:
+    """The weight as each wrong way of its scheme reads it; nothing of one that no scheme packed."""
+    container = weight.container
+    if not isinstance(container, QuantisedContainer) or weight.entry.name not in container.packed:
+        return
+    packed = container.packed[weight.entry.name]
+    if packed.way == Way():  # else a repair reads it already in a way of its own
+        for way in packed.ways:
+            yield way, replace(weight, container=container.read_otherwise(packed.name, way))
+
+
+def is_packed(weight: Weight) -> bool:
+    """Whether a scheme packed it."""
+    return next(other_readings(weight), None) is not None
+
+
+def stored_words(way: Way) -> str:
+    """What is wrong with a folder whose weight is right when it is read so."""
+    if way.swapped:
+        return "its codes lie in the other order within a byte"
+    if way.zero_shift:
+        return f"its zero points are stored one too {'high' if way.zero_shift < 0 else 'low'}"
+    if way.in_order:
+        return "its columns lie in groups one after another, and its group index says otherwise"
+    return {
+        "ignored": "its codes are the values already, and scales beside them would change them",
+        "divided by": "its scales are the inverse of what its codes are multiplied with",
+        "transposed": "its scales lie by column and row where its scheme has them by row and column",
+        "as stored": "it is stored as its scheme says",
+    }[way.scales]
+
+
+def decoded_words(way: Way) -> str:
+    """What somebody did wrong who decoded a folder so."""
+    if way.swapped:
+        return "with the codes of a byte in the other order"
+    if way.zero_shift:
+        return f"with zero points one too {'low' if way.zero_shift < 0 else 'high'}"
+    if way.in_order:
+        return "with columns in groups one after another, whatever the group index says"
+    return {
+        "ignored": "without its scales",
+        "divided by": "divided by its scales instead of multiplied",
+        "transposed": "with scales of the wrong axis",
+        "as stored": "as its scheme says",
+    }[way.scales]
+
+
+@dataclass(frozen=True)
+class DecodedAnew:
+    """Values that were decoded in a wrong way from a packed weight, brought to what they should be.
+
+    Args:
+        right, wrong: the packed weight as its scheme reads it, and as it was read.
+        proportional: whether the two are multiples of each other.
+    """
+
+    right: Weight
+    wrong: Weight
+    proportional: bool
+
+    def touches(self, start: int, stop: int) -> bool:
+        """All of them."""
+        return True
+
+    def values(self, values: Tensor, start: int) -> Tensor:
+        """What the right way gives, with the rounding of what was stored."""
+        right, wrong = self._read(values, start)
+        return values * _ratio(right, wrong) if self.proportional else values + (right - wrong)
+
+    def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
+        """The rounding of what was stored, in the units of the right values, and of the arithmetic."""
+        right, wrong = self._read(values, start)
+        scaled = sigma * _ratio(right, wrong).abs() if self.proportional else sigma
+        return torch.hypot(scaled, (values.abs() + right.abs() + wrong.abs()) * 2.0**-23)
+
+    def _read(self, values: Tensor, start: int) -> tuple[Tensor, Tensor]:
+        rows = start, start + len(values), values.device
+        return self.right.values(*rows), self.wrong.values(*rows)
+
+
+def _ratio(right: Tensor, wrong: Tensor) -> Tensor:
+    return torch.where(wrong == 0, 1.0, right / wrong)

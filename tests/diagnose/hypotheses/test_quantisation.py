@@ -1,0 +1,225 @@
+"""Zero points, scales and groups of packed weights that are stored otherwise than their scheme has them, or were
+decoded otherwise by a converter, are found and proven; quantised folders that are right raise no alarm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from fixtures import packing
+from fixtures.causes import Cause, assert_clean, assert_proven
+from fixtures.comparing import compared_files, tiny
+from fixtures.contents import FileContents
+from fixtures.dtypes import encode
+from fixtures.faults import packing as faults
+from fixtures.pairs import build
+from rosetta.dtypes import of_scheme
+from rosetta.model import open_model
+from rosetta.report.report import Report
+
+OWN, NAME, STAGE = "model.layers.1.mlp.up_proj.weight", "blk.1.ffn_up.weight", "layers.1.ffn_up"
+QUANTISATION, ORDER = "config.quantization", "dtype.block_order"
+SPEC = tiny("llama", hidden=128, ffn=192, tied=False)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the others are quantised from."""
+    return build(tmp_path_factory.mktemp("plain"), SPEC, "hf:BF16")
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GGUF file of it."""
+    return build(tmp_path_factory.mktemp("gguf"), SPEC, "gguf:Q8_0")
+
+
+@pytest.mark.parametrize("scheme", packing.SCHEMES.values(), ids=packing.SCHEMES)
+def test_a_quantised_folder_differs_from_its_source_by_no_more_than_its_rounding(
+    tmp_path: Path, plain: Path, scheme: packing.Scheme
+) -> None:
+    report = compared_files(packing.quantised(plain, tmp_path / "quantised", scheme), plain)
+    assert_clean(report)
+    assert report.verdict == "drift"
+    assert report.weights.compared == 21
+    assert report.weights.differing_tensors == []
+
+
+@pytest.mark.parametrize("name", ["fp8 blocks", "gptq by activation", "awq", "bnb nf4 nested", "mlx 4 bits"])
+def test_so_does_a_gguf_file_of_its_source(tmp_path: Path, plain: Path, converted: Path, name: str) -> None:
+    folder = packing.quantised(plain, tmp_path / "quantised", packing.SCHEMES[name])
+    assert_clean(compared_files(folder, converted))
+
+
+CONVERTED = {
+    "gptq Q4_K_M": (packing.gptq(), "Q4_K_M"),
+    "compensated gptq Q4_K_M": (packing.compensated_gptq(), "Q4_K_M"),
+    "ct int4 Q4_0": (packing.packed_int(), "Q4_0"),
+    "bnb nf4 Q4_0": (packing.bitsandbytes(), "Q4_0"),
+    "bnb nf4 Q8_0": (packing.bitsandbytes(), "Q8_0"),
+    "fp8 F16": (packing.fp8(), "F16"),
+}
+
+
+@pytest.mark.parametrize(("scheme", "dtype"), CONVERTED.values(), ids=CONVERTED)
+def test_what_is_converted_from_a_quantised_folder_is_clean_beside_it(
+    tmp_path: Path, scheme: packing.Scheme, dtype: str
+) -> None:
+    spec = tiny("llama", hidden=256, ffn=512, tied=False)
+    plain = build(tmp_path, spec, "hf:BF16")
+    folder = packing.quantised(plain, tmp_path / "quantised", scheme)
+    model = open_model(folder)
+
+    def converted(file: FileContents) -> FileContents:
+        for name, weight in model.weights.items():
+            if of_scheme(weight.dtype):
+                data = encode(weight.values().numpy(), file.tensor(name).dtype)
+                file = file.with_tensor(name, data=data)
+        return file
+
+    assert_clean(compared_files(build(tmp_path, spec, f"gguf:{dtype}", converted), folder))
+
+
+@pytest.mark.parametrize(
+    ("bits", "spread", "sorted_columns"), [(3, 0.5, False), (4, 0.0, False), (4, 1.0, True), (8, 0.5, True)]
+)
+def test_errors_that_make_others_good_are_no_fault(
+    tmp_path: Path, plain: Path, bits: int, spread: float, sorted_columns: bool
+) -> None:
+    scheme = packing.compensated_gptq(bits, 64, spread, sorted_columns)
+    report = compared_files(packing.quantised(plain, tmp_path / "quantised", scheme), plain)
+    assert_clean(report)
+    assert report.weights.differing_tensors == []
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [faults.zero_points_shifted(OWN, ".qzeros", 1), faults.scales_by_the_other_axis(OWN, ".scales")],
+    ids=["zero points", "scales"],
+)
+def test_and_a_fault_behind_such_errors_is_found(tmp_path: Path, plain: Path, fault: packing.Change) -> None:
+    folder = packing.quantised(plain, tmp_path / "quantised", packing.compensated_gptq(group=32), fault)
+    assert_proven(compared_files(folder, plain), STAGE, Cause(QUANTISATION, NAME))
+
+
+STORED = {
+    "gptq zero points": ("gptq", faults.zero_points_shifted(OWN, ".qzeros", 1), "one too high"),
+    "gptq v2 zero points": ("gptq v2", faults.zero_points_shifted(OWN, ".qzeros", -1), "one too low"),
+    "awq zero points": ("awq", faults.zero_points_shifted(OWN, ".qzeros", 1), "one too high"),
+    "ct zero points": (
+        "ct int4 zero points",
+        faults.zero_points_shifted(OWN, ".weight_zero_point", 1),
+        "one too high",
+    ),
+    "gptq group index": ("gptq", faults.group_index_replaced(OWN), "its group index says otherwise"),
+    "gptq scales": ("gptq", faults.scales_by_the_other_axis(OWN, ".scales"), "by column and row"),
+    "awq scales": ("awq", faults.scales_by_the_other_axis(OWN, ".scales"), "by column and row"),
+    "fp8 scales": (
+        "fp8 blocks",
+        faults.scales_by_the_other_axis(OWN, ".weight_scale_inv"),
+        "by column and row",
+    ),
+    "ct mxfp4 scales": (
+        "ct mxfp4",
+        faults.scales_by_the_other_axis(OWN, ".weight_scale"),
+        "by column and row",
+    ),
+    "mlx scales": (
+        "mlx 4 bits",
+        lambda name, t: faults.scales_by_the_other_axis(OWN, ".scales")(
+            name, faults.scales_by_the_other_axis(OWN, ".biases")(name, t)
+        ),
+        "by column and row",
+    ),
+    "fp8 inverted": ("fp8 blocks", faults.scales_inverted(OWN, ".weight_scale_inv"), "the inverse"),
+    "ct nvfp4 inverted": ("ct nvfp4", faults.scales_inverted(OWN, ".weight_global_scale"), "the inverse"),
+    "fp8 applied": ("fp8 rows", faults.scales_applied_already(OWN, ".weight_scale"), "the values already"),
+}
+
+
+@pytest.mark.parametrize("case", STORED.values(), ids=STORED)
+def test_what_is_stored_otherwise_is_found_and_proven(tmp_path: Path, plain: Path, case: Any) -> None:
+    name, fault, said = case
+    folder = packing.quantised(plain, tmp_path / "quantised", packing.SCHEMES[name], fault)
+    report = compared_files(folder, plain)
+    assert_proven(report, STAGE, Cause(QUANTISATION, NAME))
+    assert said in report.findings[0].message
+
+
+@pytest.mark.parametrize(
+    ("name", "endings"),
+    [
+        ("gptq", (".qweight", ".qzeros")),
+        ("ct int4", (".weight_packed",)),
+        ("ct nvfp4", (".weight_packed",)),
+        ("bnb nf4", (".weight",)),
+        ("mlx 4 bits", (".weight",)),
+    ],
+)
+def test_codes_in_the_other_order_are_found_and_proven(
+    tmp_path: Path, plain: Path, name: str, endings: tuple[str, ...]
+) -> None:
+    fault = faults.nibbles_exchanged(OWN, *endings)
+    folder = packing.quantised(plain, tmp_path / "quantised", packing.SCHEMES[name], fault)
+    assert_proven(compared_files(folder, plain), STAGE, Cause(ORDER, NAME))
+
+
+def converted_with(folder: Path, plain: Path, target: Path, values: torch.Tensor) -> Report:
+    """The report of a plain copy of a quantised folder, one weight of which a converter decoded wrongly."""
+    target.mkdir()
+    (target / "config.json").write_bytes((plain / "config.json").read_bytes())
+    tensors = load_file(plain / "model.safetensors")
+    save_file({**tensors, OWN: values.to(torch.bfloat16).contiguous()}, target / "model.safetensors")
+    return compared_files(target, folder)
+
+
+def gptq_values(parts: dict[str, torch.Tensor], group: torch.Tensor, stored_less: int) -> torch.Tensor:
+    """What GPTQ's four bits are with a group of each column, and so much less than them in the zero points."""
+
+    def nibbles(words: torch.Tensor) -> torch.Tensor:
+        return torch.stack([words >> shift & 15 for shift in range(0, 32, 4)], dim=-1).flatten(1)
+
+    q = nibbles(parts["qweight"].T.contiguous())  # [R, C]
+    zero = nibbles(parts["qzeros"])[:, : q.shape[0]] + stored_less
+    return ((q.T - zero[group]) * parts["scales"].float()[group]).T
+
+
+@pytest.mark.parametrize("wrong", ["group index", "zero points"])
+def test_a_converter_that_decodes_gptq_wrongly_is_found_out(tmp_path: Path, plain: Path, wrong: str) -> None:
+    scheme = packing.gptq(by_activation=True)
+    folder = packing.quantised(plain, tmp_path / "quantised", scheme)
+    stem = OWN.removesuffix("weight")
+    parts = {
+        name.removeprefix(stem): tensor
+        for name, tensor in load_file(folder / "model.safetensors").items()
+        if name.startswith(stem)
+    }
+    index = parts["g_idx"].long()
+    group, less = (torch.arange(len(index)) // 32, 1) if wrong == "group index" else (index, 0)
+    report = converted_with(folder, plain, tmp_path / "plain", gptq_values(parts, group, less))
+    assert_proven(report, STAGE, Cause(QUANTISATION, NAME))
+    assert ("group index" if wrong == "group index" else "one too low") in report.findings[0].message
+
+
+def test_a_converter_that_leaves_the_scales_out_is_found_out(tmp_path: Path, plain: Path) -> None:
+    folder = packing.quantised(plain, tmp_path / "quantised", packing.fp8())
+    codes = load_file(folder / "model.safetensors")[OWN].float()
+    report = converted_with(folder, plain, tmp_path / "plain", codes)
+    assert_proven(report, STAGE, Cause(QUANTISATION, NAME))
+    assert "without its scales" in report.findings[0].message
+
+
+def test_a_fault_of_the_values_is_not_called_one_of_the_scheme(tmp_path: Path, plain: Path) -> None:
+    scheme = packing.fp8()
+
+    def fault(name: str, tensors: packing.Tensors) -> packing.Tensors:
+        if name != OWN:
+            return tensors
+        return {**tensors, ".weight_scale_inv": 3 * tensors[".weight_scale_inv"]}
+
+    report = compared_files(packing.quantised(plain, tmp_path / "quantised", scheme, fault), plain)
+    assert_proven(report, STAGE, Cause("value.scaled", NAME))
