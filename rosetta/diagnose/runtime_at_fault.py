@@ -18,9 +18,11 @@ from rosetta.runtimes.live import known_model
 
 def runtime_at_fault(fault: Fault, proposal: Proposal) -> str | None:
     """The runtime that computes otherwise than its file says; None where the file is otherwise itself."""
+    if not fault.recorded or proposal.role != "subject":
+        return None
     container = fault.reference.model.container
-    runtime = container.metadata.get("runtime") if fault.recorded else None
-    if runtime not in LIVE or proposal.role != "subject":
+    runtime = container.metadata.get("runtime")
+    if runtime not in LIVE:
         return None
     if proposal.key is not None:
         mine, theirs = (side.model.config.get(proposal.key) for side in (fault.subject, fault.reference))
