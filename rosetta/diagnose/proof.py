@@ -23,6 +23,7 @@ DEVIATIONS = 4.0
 VARIANCE = math.pi**2 / 4
 FARTHEST = 10.0  # of a logarithm: equal in all that float16 holds
 SAMPLED = 4  # ranges of rows, about a million weights each
+UNCHANGED = "it changes no value"
 
 
 def no_proof(stored: Weight, mended: Weight, truth: Weight) -> str | None:
@@ -46,7 +47,7 @@ def no_proof(stored: Weight, mended: Weight, truth: Weight) -> str | None:
         squares += float(each.square().sum())
         changed += float((g != h).sum())
     if not changed:
-        return "it changes no value"
+        return UNCHANGED
     if nearer < DEVIATIONS * math.sqrt(min(squares, VARIANCE * changed)):
         return "as many of the values it changes are farther from the other side's as are nearer"
     return None

@@ -19,7 +19,7 @@ from rosetta.compare.results import Refuted
 from rosetta.diagnose.hypotheses import Hypothesis, all_hypotheses, in_turn
 from rosetta.diagnose.hypothesis import Fault, Proposal, looks_like
 from rosetta.diagnose.kinds import kind_named
-from rosetta.diagnose.proof import no_proof
+from rosetta.diagnose.proof import UNCHANGED, no_proof
 from rosetta.errors import RosettaError
 
 LAST_RESORT = "value.corrupted"  # it explains anything, by taking it from the reference
@@ -195,13 +195,14 @@ class Search:
         for proposal in proposals:
             before, after = (_side(p, proposal.role).model.weights for p in (self.fault.pair, pair))
             truth = _side(pair, "reference" if proposal.role == "subject" else "subject").model.weights
-            for name in proposal.repair.patches:
-                if name not in before or name not in truth:
-                    continue
-                why = no_proof(before[name], after[name], truth[name])
-                if why is not None:
-                    self._refute(proposals, why)
-                    return False
+            names = [name for name in proposal.repair.patches if name in before and name in truth]
+            said = [no_proof(before[name], after[name], truth[name]) for name in names]
+            # A weight that is left as it was, such as the part of a fused tensor that lay right, says nothing, unless
+            # all of them are.
+            told = [why for why in said if why != UNCHANGED] or said[:1]
+            if why := next(filter(None, told), None):
+                self._refute(proposals, why)
+                return False
         return True
 
     def _refute(self, proposals: Sequence[Proposal], why: str) -> None:
