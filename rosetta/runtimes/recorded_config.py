@@ -16,6 +16,7 @@ from rosetta.rope_scaling import RopeScaling
 from rosetta.settings_reader import LARGEST_BLOCK_COUNT, LARGEST_COUNT, LARGEST_NUMBER, PerLayer
 
 LAYER_STAGE = re.compile(r"layers\.(\d{1,4})\.")
+OF_THE_MODEL = ("block_count", "context_length", "embedding_length", "vocab_size")  # no layer has its own
 
 
 def recorded_config(
@@ -62,6 +63,8 @@ def _sane(path: Path, key: str, value: Any, like: Config) -> Any:
     first = next(iter(other), None) if isinstance(other, PerLayer) else other
     if not isinstance(value, list) or isinstance(other, list):
         return _of_kind(path, key, value, value if key not in like else first)
+    if key in OF_THE_MODEL:
+        raise _damaged(path, key, value, "one value for all layers")
     if len(value) > LARGEST_BLOCK_COUNT:
         raise _damaged(path, key, value, f"one of at most {LARGEST_BLOCK_COUNT} layers")
     return PerLayer(_of_kind(path, key, one, one if first is None else first) for one in value)

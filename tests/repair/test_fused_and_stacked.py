@@ -40,7 +40,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path
     def make(name: str, kind: str) -> Path:
         if kind == "hf":
             return build_folder(place / name, RECIPES[name])
-        return write_canonical(place / f"{name}.gguf", open_model(make(name, "hf")), {})
+        return write_canonical(place / f"{name}.gguf", open_model(make(name, "hf")))
 
     return make
 
