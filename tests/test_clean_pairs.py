@@ -9,6 +9,8 @@ import pytest
 
 from fixtures import Llama3Scaling, ModelSpec, faults, model_spec, pair
 
+pytestmark = pytest.mark.sweep
+
 LLAMA, QWEN2, GPT2 = model_spec("llama"), model_spec("qwen2"), model_spec("gpt2")
 LLAMA31 = model_spec("llama", rope_scaling=Llama3Scaling())
 MISTRAL, QWEN3 = model_spec("mistral"), model_spec("qwen3")

@@ -21,7 +21,7 @@ from rosetta.model import open_model
 from rosetta.tokenizer import load_tokenizer
 from rosetta.transformer import Transformer
 
-pytestmark = [pytest.mark.requires_llamacpp, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.sweep, pytest.mark.requires_llamacpp, pytest.mark.timeout(600)]
 FTYPES = {"Q4_0": 2, "Q4_K_M": 15, "Q6_K": 18, "IQ3_XXS": 23, "IQ4_XS": 30}  # llama.h, enum llama_ftype
 PROMPT = "def fib(n):\n    return n if n < 2 else fib(n-1) + fib(n-2)\n\nThe capital of France, in 1969, was"
 CALIBRATION = (

@@ -21,6 +21,7 @@ TINY = "llama"
 
 
 @pytest.mark.timeout(400)  # it reads and runs 135 M weights three times
+@pytest.mark.sweep
 def test_a_trained_model_is_right(smollm2: Path) -> None:
     found = check(smollm2)
     assert (found.verdict, found.findings) == ("right", [])

@@ -194,6 +194,7 @@ def test_matrices_spread_as_random_numbers_are_are_told_from_trained_ones(draw: 
     assert (untrained([((256, 256), found)]) is not None) == random
 
 
+@pytest.mark.sweep
 def test_a_trained_model_is_not_suspicious(smollm2: Path) -> None:
     container = open_container(smollm2)
     found = {name: tensor_statistics(container, entry) for name, entry in container.tensors.items()}

@@ -19,6 +19,8 @@ from fixtures.recipes import build_folder
 from rosetta.model import open_model
 from tests.repair.conftest import Repair, changed, tensors
 
+pytestmark = pytest.mark.sweep
+
 LLAMA, QWEN2, GPT2, MISTRAL = (model_spec(name) for name in ("llama", "qwen2", "gpt2", "mistral"))
 QWEN3_SMALL = model_spec("qwen3", layers=1)
 LLAMA31 = model_spec("llama", rope_scaling=Llama3Scaling())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -56,22 +56,20 @@ def test_llama_cpps_own_files_are_read_as_gguf_py_reads_them(samples: Path, mode
     held_to_gguf_py(samples / "models" / model / f"model-{quant}.gguf")
 
 
-def test_a_real_vocabulary_opens_at_once_and_is_decoded_when_asked_for(samples: Path) -> None:
-    """gguf-py's reader takes seconds for it; the bound is ten times what is measured on a busy machine."""
+def test_a_real_vocabulary_is_decoded_only_when_asked_for(samples: Path) -> None:
+    """Its 151,936 tokens and 151,387 merges are some 30 MB of Python strings."""
     path = samples / "vocabs" / "ggml-vocab-qwen2.gguf"
-    best = min(timed_opening(path) for _ in range(3))
-    assert best < 0.3, f"opening took {best:.2f} s"
+    open_container(path).close()  # whatever is imported for it
+    tracemalloc.start()
     container = open_container(path)
-    tokens = container.metadata["tokenizer.ggml.tokens"]
+    opened = tracemalloc.get_traced_memory()[1]
+    tokens = list(container.metadata["tokenizer.ggml.tokens"])
+    decoded = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert opened < 2 << 20 < 8 << 20 < decoded
     assert len(tokens) == container.settings["vocab_size"].value == 151936
     assert tokens[:3] == ["!", '"', "#"]
     assert container.metadata["tokenizer.ggml.merges"][0] == "Ġ Ġ"
-
-
-def timed_opening(path: Path) -> float:
-    start = time.perf_counter()
-    open_container(path).close()
-    return time.perf_counter() - start
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
