@@ -152,7 +152,7 @@ class ModelPair:
         inputs, runtime = tensors(self._for_subject(), other.inputs), self.subject.runtime
         for way in self.reference.runtime.imitations(other, self.subject.model):
             try:
-                imitated = way.compute(lambda given: runtime.compute(other, given), inputs)
+                imitated = way.nearest(a, lambda given: runtime.compute(other, given), inputs)
             except NotComputable:
                 continue
             sums = self._local(node, a, imitated, {})

@@ -243,9 +243,12 @@ class Activation(Op):
         return (self.key,)
 
     def compute(self, s: Step, *inputs: Tensor) -> Tensor:
-        first, *up = inputs
-        y = ACTIVATIONS[s[self.key]](first)
-        return y * up[0] if up else y
+        y, up = ACTIVATIONS[s[self.key]](inputs[0]), self.factor(*inputs)
+        return y if up is None else y * up
+
+    def factor(self, *inputs: Tensor) -> Tensor | None:
+        """What the activation is multiplied by; None where there is nothing."""
+        return inputs[1] if len(inputs) > 1 else None
 
     def spread(
         self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None
@@ -263,12 +266,6 @@ class LayerGate(Activation):
 
     layer: int = 0
 
-    def compute(self, s: Step, *inputs: Tensor) -> Tensor:
-        gate, table = inputs
-        return super().compute(s, gate, table[:, self.layer])
-
-    def spread(
-        self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None
-    ) -> Spread:
-        gate, table = inputs
-        return super().spread(s, rounding, y, gate, table[:, self.layer], before=before)
+    def factor(self, *inputs: Tensor) -> Tensor:
+        """The layer's part."""
+        return inputs[1][:, self.layer]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from rosetta.graph import Node
@@ -28,10 +29,25 @@ class Imitation:
     Args:
         words: what it does, as the end of "it is computed …".
         compute: the stage from its inputs in that way, given how we compute it.
+        otherwise: the same with every rounding that may go either way gone the other way; None: there are none.
     """
 
     words: str
     compute: Callable[[Compute, Sequence[Tensor]], Tensor]
+    otherwise: Callable[[Compute, Sequence[Tensor]], Tensor] | None = None
+
+    def nearest(self, seen: Tensor, plain: Compute, inputs: Sequence[Tensor]) -> Tensor:
+        """What the way makes of the inputs: what was seen, as far as it lies within where roundings may go.
+
+        Args:
+            seen: what the runtime gave.
+            plain, inputs: see `compute`.
+        """
+        y = self.compute(plain, inputs)
+        if self.otherwise is None or y.shape != seen.shape:
+            return y
+        other = self.otherwise(plain, inputs)
+        return seen.clamp(torch.minimum(y, other), torch.maximum(y, other))
 
 
 def imitations(runtime: str, node: Node, model: Model, facts: Mapping[str, Any]) -> Sequence[Imitation]:

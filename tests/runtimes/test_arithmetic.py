@@ -8,9 +8,12 @@ import gguf
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from fixtures import build, faults, pair
-from rosetta.runtimes.llamacpp.arithmetic import q8_0, q8_k
+from rosetta.ops.pointwise import Activation, LayerGate
+from rosetta.runtimes.arithmetic import Imitation
+from rosetta.runtimes.llamacpp.arithmetic import _tabled, q8_0, q8_k
 from tests.conftest import Compare
 
 
@@ -32,6 +35,35 @@ def test_q8_k_steps_are_of_the_value_that_is_largest_in_size() -> None:
     assert torch.allclose(steps, steps.round(), atol=1e-4)
     assert quantised[0, 7] == pytest.approx(9.0)
     assert quantised[1, 7] == pytest.approx(-9.0)
+
+
+def test_an_entry_of_the_table_between_two_halves_may_be_either() -> None:
+    op = Activation()
+    below, above = (_tabled(op, below=way) for way in (True, False))
+    way = Imitation("any", below, above)
+    x = torch.linspace(-3, 3, 20001).half().float()
+    low, high = below(fail, [x]), above(fail, [x])
+    either = low != high
+    assert 0 < either.sum() < 0.2 * len(x)
+    assert torch.equal(way.nearest(high, fail, [x]), high)
+    assert torch.equal(way.nearest(low, fail, [x]), low)
+    seen = high + high.abs() * 2.0**-10  # a half further on
+    assert torch.equal(way.nearest(seen, fail, [x]), torch.maximum(low, high))
+    exact = F.gelu(x.double(), approximate="tanh")
+    assert ((low.double() - exact).abs() <= exact.abs() * 2.0**-11 + 3 * x.abs() * 2.0**-24 + 2.0**-24).all()
+
+
+def test_the_table_is_of_the_gate_alone() -> None:
+    gate, embeddings = torch.randn(3, 4), torch.randn(3, 2, 4)
+    table = _tabled(Activation(), below=True)(fail, [gate])
+    assert torch.equal(
+        _tabled(LayerGate(layer=1), below=True)(fail, [gate, embeddings]), table * embeddings[:, 1]
+    )
+
+
+def fail(_: object) -> torch.Tensor:
+    """How we compute the stage, which a table is not asked."""
+    raise AssertionError
 
 
 @pytest.mark.requires_llamacpp

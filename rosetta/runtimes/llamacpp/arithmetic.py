@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from rosetta.dtypes import FLOATS
@@ -18,7 +19,11 @@ from rosetta.ops.pointwise import Activation
 from rosetta.runtimes.arithmetic import Compute, Imitation
 
 TABLE_ENDS = 10.0  # beyond it GELU is 0, or x  # ggml-cpu, ggml_vec_gelu_f32
-TABLED = ("gelu_tanh",)  # GELU by the error function is computed
+TABLED = (
+    "gelu",
+    "gelu_tanh",
+)  # llm_graph_context::build_ffn has one GELU for both  # ggml-cpu, ggml_gelu_f32
+HALF_UNIT = 2.0**-24  # of float32, in which the table is filled
 SMALL_BLOCKS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "MXFP4", "NVFP4", "Q1_0")
 """Dtypes in blocks of 32, beside which activations are Q8_0; beside superblocks they are Q8_K."""  # vec_dot_type
 
@@ -51,8 +56,11 @@ def _products(node: Node, facts: Mapping[str, Any]) -> Iterator[Imitation]:
 
 
 def _activation(node: Node, model: Model) -> Iterator[Imitation]:
-    if isinstance(node.op, Activation) and model.settings_of(node.layer)[node.op.key] in TABLED:
-        yield Imitation("with GELU read from a table of halves", _tabled)
+    op = node.op
+    if isinstance(op, Activation) and (name := model.settings_of(node.layer)[op.key]) in TABLED:
+        by = " by its tanh approximation," if name == "gelu" else ""
+        words = f"with GELU{by} read from a table of halves"
+        yield Imitation(words, _tabled(op, below=True), _tabled(op, below=False))
 
 
 def _cache(node: Node, facts: Mapping[str, Any]) -> Iterator[Imitation]:
@@ -73,12 +81,27 @@ def _of_inputs(rounded: Callable[[Tensor], Tensor]) -> Callable[[Compute, Sequen
     return compute
 
 
-def _tabled(plain: Compute, inputs: Sequence[Tensor]) -> Tensor:
-    """act(gate) · up, or act(up), the activation by its table."""
-    gate, *up = inputs
-    y = half(plain([half(gate), *map(torch.ones_like, up)]))
-    y = torch.where(gate <= -TABLE_ENDS, torch.zeros_like(y), torch.where(gate >= TABLE_ENDS, gate, y))
-    return y * up[0] if up else y
+def _tabled(op: Activation, *, below: bool) -> Callable[[Compute, Sequence[Tensor]], Tensor]:
+    """act(gate) · up, or act(up), the activation by its table.
+
+    An entry that lies between two halves is the one or the other: which, the runtime's tanhf decides, that is exact to
+    a unit or two of 1, to which a unit may be much of 1 + tanh.
+
+    Args:
+        op: of the stage.
+        below: whether such an entry is the half below.
+    """
+
+    def compute(_: Compute, inputs: Sequence[Tensor]) -> Tensor:
+        gate, up = inputs[0], op.factor(*inputs)
+        exact = half(gate).double()
+        y = F.gelu(exact, approximate="tanh")
+        stray = HALF_UNIT * (2 * exact.abs() + 4 * y.abs())
+        y = (y - stray if below else y + stray).half().to(gate.dtype)
+        y = torch.where(gate <= -TABLE_ENDS, torch.zeros_like(y), torch.where(gate >= TABLE_ENDS, gate, y))
+        return y if up is None else y * up
+
+    return compute
 
 
 def half(x: Tensor) -> Tensor:
