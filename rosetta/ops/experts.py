@@ -281,6 +281,7 @@ class ExpertSum(Op):
     Args:
         stem, router, rows, columns: see `ExpertLinear`.
         weighed: whether the products are weighed; not where the router's weights went into the experts' inputs.
+        scale: name of a learned factor of each expert's product, [E], where the file has one; None: there is none.
     """
 
     stem: str
@@ -288,23 +289,29 @@ class ExpertSum(Op):
     rows: Size
     columns: Size
     weighed: bool = True
+    scale: str | None = None
 
     @property
     def _product(self) -> ExpertLinear:
         return ExpertLinear(self.stem, self.router, self.rows, self.columns)
 
     def tensors(self, c: Settings) -> Tensors:
-        return self._product.tensors(c)
+        found = self._product.tensors(c)
+        return (
+            found if self.scale is None else found + Tensors({}, {self.scale: (size(c, self.router.count),)})
+        )
 
-    def _shares(self, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    def _shares(self, s: Step, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """The chosen experts and what each counts, [T, k]."""
         chosen = chosen_of(weights, x.shape[1])
         shares = weights.gather(1, chosen)
-        return chosen, shares if self.weighed else torch.ones_like(shares)
+        shares = shares if self.weighed else torch.ones_like(shares)
+        factors = None if self.scale is None else s.optional(self.scale)
+        return chosen, shares if factors is None else shares * factors[chosen]
 
     def compute(self, s: Step, *inputs: Tensor) -> Tensor:
         x, weights, *shared = inputs
-        chosen, shares = self._shares(x, weights)
+        chosen, shares = self._shares(s, x, weights)
         y = (self._product.products(s, x, chosen) * shares[..., None]).sum(1)
         return y + shared[0] if shared else y
 
@@ -312,10 +319,20 @@ class ExpertSum(Op):
         self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None
     ) -> Spread:
         x, weights, *shared = inputs
-        chosen, shares = self._shares(x, weights)
+        chosen, shares = self._shares(s, x, weights)
         found = self._product.products_spread(s, rounding, x, chosen)
         squares = shares.float().square()[..., None]
         floor = (found.floor.square() * squares).sum(1).sqrt() + 2 * unit_of(rounding) * y.float().abs()
         if shared:
             floor = floor + unit_of(rounding) * shared[0].float().abs()
-        return Spread((found.explained * squares).sum(1) if found.explained.numel() else nothing(y), floor)
+        explained = (found.explained * squares).sum(1) if found.explained.numel() else nothing(y)
+        return Spread(explained + self._of_scale(s, rounding, x, weights, y), floor)
+
+    def _of_scale(self, s: Step, rounding: Rounding, x: Tensor, weights: Tensor, y: Tensor) -> Tensor:
+        """The variance that the dtypes of the experts' own factors explain."""
+        if self.scale is None or not rounding.explains(s.full_name(self.scale)):
+            return nothing(y)
+        chosen = chosen_of(weights, x.shape[1])
+        variance = rounding.variance(s.full_name(self.scale), s.cache).flatten()[chosen]
+        unscaled = self._product.products(s, x, chosen) * weights.gather(1, chosen)[..., None]
+        return (unscaled.float().square() * variance[..., None]).sum(1)

@@ -191,3 +191,22 @@ def test_the_routing_that_is_given_is_followed() -> None:
     expected = up.compute(step(expert_used_count=2), x, given)
     torch.testing.assert_close(hidden, expected)
     assert down.compute(step(), hidden, given).shape == (TOKENS, INPUTS)
+
+
+def test_each_experts_own_factor_counts_beside_its_weight_and_not_for_the_order() -> None:
+    router, x = (
+        Router(),
+        torch.randn(TOKENS, USED, WIDTH, generator=torch.Generator().manual_seed(7)).double(),
+    )
+    scale = torch.linspace(-3, 3, EXPERTS).double()
+    s = HeldStep(SETTINGS, tensors() | {"ffn_down_exps.scale": scale})
+    weights = router.compute(s, inputs())
+    plain = ExpertSum("ffn_down_exps", router, rows=INPUTS, columns="width")
+    scaled = ExpertSum("ffn_down_exps", router, rows=INPUTS, columns="width", scale="ffn_down_exps.scale")
+    expected = torch.zeros(TOKENS, INPUTS).double()
+    for token, row in enumerate(weights):
+        for place, expert in enumerate(row.argsort(descending=True)[:USED].tolist()):
+            matrix = tensors()[f"ffn_down_exps.{expert}.weight"]
+            expected[token] += scale[expert] * row[expert] * (matrix @ x[token, place])
+    assert torch.allclose(scaled.compute(s, x, weights), expected)
+    assert torch.equal(scaled.compute(step(), x, weights), plain.compute(step(), x, weights))

@@ -26,6 +26,7 @@ class Operand:
         rotated: whether a rotation lies between them.
         interleaved: whether adjacent values are rotated together; None where that cannot be told.
         repeated: whether keys are repeated for the queries of their group before they are rotated.
+        gathered: the dimensions of a head whose adjacent pairs come out of the rotation as two halves; None: none do.
     """
 
     used: int
@@ -33,6 +34,7 @@ class Operand:
     rotated: bool
     interleaved: bool | None = None
     repeated: bool = False
+    gathered: range | None = None
 
 
 @dataclass(frozen=True)
@@ -132,8 +134,11 @@ def operand(graph: Graph, i: int) -> Operand:
                 return Operand(used, later.before, True, later.interleaved)
     if not rotated:
         return Operand(used, used, False)
+    gathered = _gathered(graph, used, region)
+    if gathered is not None:
+        interleaved = True
     if len(frontier) != 1:
-        return Operand(used, None, True, interleaved)
+        return Operand(used, None, True, interleaved, gathered=gathered)
     (start,) = frontier
     pure = {start}
     for j in sorted(region):
@@ -141,7 +146,20 @@ def operand(graph: Graph, i: int) -> Operand:
             pure.add(j)
     repeated = any(graph[j].kind == "repeat" for j in region)
     same = [j for j in sorted(pure) if graph[j].count == graph[used].count and not repeated]
-    return Operand(used, same[0] if same else None, True, interleaved, repeated)
+    return Operand(used, same[0] if same else None, True, interleaved, repeated, gathered)
+
+
+def _gathered(graph: Graph, used: int, region: set[int]) -> range | None:
+    """Which dimensions of a head a rotation takes every other value of, and leaves as two halves."""
+    turned = [j for j in region if graph[j].kind == "rope"]
+    stepped = any(graph[j].kind == "slice" and graph[j].interleaved for j in region)
+    if not stepped or any(graph[j].interleaved for j in turned):
+        return None
+    width, count = graph[used].dims[-1], sum(graph[j].dims[-1] for j in turned)
+    joins = [j for j in sorted(region) if graph[j].kind == "join" and graph[j].dims[-1] == width]
+    first = graph[joins[-1]].inputs[0] if joins else used
+    passed_first = count < width and not any(graph.depends(first, j) for j in turned)
+    return range(width - count, width) if passed_first else range(count)
 
 
 def _used(graph: Graph, i: int) -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from rosetta.runtimes.observed.graph import Graph
+from rosetta.runtimes.observed.graph import Graph, weight_stem
 from rosetta.runtimes.observed.stage_table import EXPERTS_IN
 from rosetta.runtimes.observed.taps import Tap
 
@@ -30,7 +30,12 @@ def expert_taps(graph: Graph, layer: int) -> Iterator[Tap]:
             yield Tap(prefix + "ffn_router", (chosen, weights), "routing", 1)
     shared = graph.consuming(layer, "ffn_down_shexp") if router(graph, layer) else []
     if shared:
-        yield Tap(prefix + "ffn_shared", (_gated(graph, layer, max(shared)),))
+        out, gates = max(shared), graph.consuming(layer, "ffn_gate_inp_shexp")
+        gated = _gated(graph, out, gates)
+        yield Tap(prefix + "ffn_shared", (gated,))
+        if gated != out:
+            yield Tap(prefix + "ffn_down_shexp", (out,))
+            yield Tap(prefix + "ffn_gate_inp_shexp", (max(gates),))
 
 
 def _gate_and_up(graph: Graph, layer: int, width: int) -> Iterator[Tap]:
@@ -56,13 +61,21 @@ def _expert_weights(graph: Graph, down: int) -> int | None:
             continue
         others = [graph.bare(k) for k in graph.live_inputs(i) if not graph.depends(k, down)]
         if len(others) == 1 and not graph[others[0]].weights:
-            return others[0]
+            return _unscaled(graph, others[0])
     return None
 
 
-def _gated(graph: Graph, layer: int, out: int) -> int:
+def _unscaled(graph: Graph, weights: int) -> int:
+    """The router's weights before the experts' own factors, which llama.cpp multiplies the experts' outputs by."""
+    if graph[weights].kind != "mul":
+        return weights
+    live = [graph.bare(j) for j in graph.live_inputs(weights)]
+    own = [j for j in live if any(weight_stem(name) == "ffn_down_exps" for name in graph[j].weights)]
+    return next(j for j in live if j not in own) if len(live) == 2 and len(own) == 1 else weights
+
+
+def _gated(graph: Graph, out: int, gates: Sequence[int]) -> int:
     """The shared expert after its own gate, where it has one."""
-    gates = graph.consuming(layer, "ffn_gate_inp_shexp")
     for j in graph.downstream(out, frozenset({"view"})) if gates else ():
         if graph[j].kind == "mul" and graph.depends(j, gates[0]):
             return j

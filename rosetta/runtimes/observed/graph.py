@@ -51,7 +51,8 @@ class Node:
         key: what the runtime finds it by in the next run.
         name: what the runtime calls it.
         integer: whether it holds indices.
-        interleaved: of a rotation, whether adjacent values are a pair; None where that cannot be told.
+        interleaved: of a rotation, whether adjacent values are a pair; None where that cannot be told. Of a slice,
+            whether it takes every other value.
     """
 
     kind: Kind

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from rosetta.runtimes.observed.attention import Attention, Operand, context_of, norm_source
 from rosetta.runtimes.observed.experts import expert_taps, router
 from rosetta.runtimes.observed.graph import Graph, weight_layer, weight_stem
+from rosetta.runtimes.observed.order import adjacent_order
 from rosetta.runtimes.observed.parts import entrance, is_norm, last_consumer, normed
 from rosetta.runtimes.observed.recurrence import recurrent_taps
-from rosetta.runtimes.observed.stage_table import STAGE_OF
+from rosetta.runtimes.observed.stage_table import ENTERING, STAGE_OF
 from rosetta.runtimes.observed.taps import Tap
 
 
@@ -36,6 +37,7 @@ class Layer:
             self.placed.update(tap.nodes)
             yield tap
         yield from self._by_table()
+        yield from self._by_what_follows()
 
     def _by_place(self) -> Iterator[Tap]:
         yield from self._before_attention()
@@ -101,9 +103,10 @@ class Layer:
         else:
             yield self._tap(op, operand.before, form="heads", width=width, interleaved=operand.interleaved)
         if operand.rotated:
-            yield self._tap(
-                f"{op}_rope", operand.used, form="heads", width=width, interleaved=operand.interleaved
-            )
+            form: dict[str, object] = {"form": "heads", "width": width, "interleaved": operand.interleaved}
+            if operand.gathered is not None:  # as pairs went in, they are compared
+                form["order"] = adjacent_order(width, operand.gathered)
+            yield self._tap(f"{op}_rope", operand.used, **form)
 
     def _feed_forward(self) -> Iterator[Tap]:
         graph, layer = self.graph, self.layer
@@ -114,7 +117,7 @@ class Layer:
         attended = self.attention is not None or entrance(graph, layer, False) is not None
         if attended and source != self.stream and graph.layers[source] == layer:
             yield self._tap("attn_residual", source)
-            yield from self._attention_post_norm(source)
+            yield from self._norm_before(source, self.stream, "attn_post_norm")
         if norm is not None and attended and source != self.stream:
             yield self._tap("ffn_norm", norm)
         elif norm is not None and attended:
@@ -128,24 +131,22 @@ class Layer:
         if first is not None and normed(self.graph, first)[0] != norm:
             yield self._tap("ffn_norm", norm)
 
-    def _attention_post_norm(self, residual: int) -> Iterator[Tap]:
-        """The norm between the attention's output and the sum with the stream."""
+    def _norm_before(self, residual: int, stream: int | None, op: str) -> Iterator[Tap]:
+        """The norm between a block's output and its sum with the stream."""
         graph = self.graph
         if graph[residual].kind != "add":
             return
         for j in graph.live_inputs(residual):
             while graph[j].kind in ("view", "scale"):
                 j = graph[j].inputs[0]
-            if j != self.stream and is_norm(graph, j) and norm_source(graph, j) is not None:
-                yield self._tap("attn_post_norm", j)
+            if j != stream and is_norm(graph, j) and norm_source(graph, j) is not None:
+                yield self._tap(op, j)
 
     def _dense(self) -> Iterator[Tap]:
         """A network without experts; where GGUF files it as a shared expert beside none, that one."""
         graph, layer = self.graph, self.layer
-        beside = last_consumer(graph, layer, "ffn_down") if router(graph, layer) else None
-        if beside is not None:
-            yield self._tap("ffn_dense", beside)
         if router(graph, layer):
+            yield from self._beside_experts()
             return
         suffix = "" if graph.consuming(layer, "ffn_down") else "_shexp"
         names = [f"ffn_{part}{suffix}" for part in ("gate", "up", "down")]
@@ -168,6 +169,37 @@ class Layer:
         if out is not None:
             yield self._tap("ffn_out", out)
         self.used.update(names)
+
+    def _beside_experts(self) -> Iterator[Tap]:
+        """A dense network beside experts, and what their router is a product of where it has a norm of its own."""
+        graph, layer = self.graph, self.layer
+        for op, stem in (
+            ("ffn_dense_gate", "ffn_gate"),
+            ("ffn_dense_up", "ffn_up"),
+            ("ffn_dense", "ffn_down"),
+        ):
+            node = last_consumer(graph, layer, stem)
+            if node is not None:
+                yield self._tap(op, node)
+        down = [i for i in graph.consuming(layer, "ffn_down") if graph[i].kind == "product"]
+        if down:
+            yield self._tap("ffn_dense_act", graph.bare(graph[down[0]].inputs[0]))
+        scored = [i for i in router(graph, layer) if graph[i].kind == "product"]
+        entering = graph.bare(graph[scored[0]].inputs[0]) if scored else None
+        if down and entering is not None and entering not in self.placed:
+            yield self._tap("ffn_router_norm", entering)
+
+    def _by_what_follows(self) -> Iterator[Tap]:
+        """Stages that no weight makes, by the weight that they are multiplied with."""
+        graph, layer = self.graph, self.layer
+        for stem, stage in ENTERING.items():
+            products = [i for i in graph.consuming(layer, stem) if graph[i].kind == "product"]
+            if len(products) != 1 or stem in self.used:
+                continue
+            entering = graph.bare(graph[products[0]].inputs[0])
+            yield self._tap(stage, entering)
+            if stage == "ffn_residual":
+                yield from self._norm_before(entering, None, "ffn_post_norm")
 
     def _by_table(self) -> Iterator[Tap]:
         """Every other weight: the stage of the table, or one of the tensor's own name."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -30,3 +34,18 @@ def split_halves(x: Tensor, rotated: int) -> Tensor:
     out = x.clone()
     out[..., :rotated] = pairs.transpose(-1, -2).flatten(-2)
     return out
+
+
+def adjacent_order(width: int, halves: range) -> NDArray[Any]:
+    """Which values of a head make adjacent pairs of two halves, [width].
+
+    Args:
+        width: of a head.
+        halves: the dimensions that are two halves.
+
+    >>> adjacent_order(6, range(2, 6)).tolist()
+    [0, 1, 2, 4, 3, 5]
+    """
+    order = np.arange(width)
+    order[halves] = np.asarray(halves).reshape(2, -1).T.reshape(-1)
+    return order

@@ -12,7 +12,7 @@ from rosetta.runtimes.observed.attention import attentions, norm_source
 from rosetta.runtimes.observed.capture import sort_key
 from rosetta.runtimes.observed.graph import Graph, weight_layer
 from rosetta.runtimes.observed.layer import Layer
-from rosetta.runtimes.observed.parts import entrance, is_norm, normed
+from rosetta.runtimes.observed.parts import entrance, is_norm, last_consumer, normed
 from rosetta.runtimes.observed.taps import Tap
 
 
@@ -106,5 +106,9 @@ def _sums(graph: Graph, layer: int, output: int, stream: int | None, taps: dict[
     source = norm_source(graph, added)
     if source is not None and is_norm(graph, added):
         yield Tap(prefix + "ffn_post_norm", (added,))
+        own = last_consumer(graph, layer, "post_ffw_norm_2")  # of experts, before the dense network is added
+        source = source if own is None else norm_source(graph, own)
+        if source is None:
+            return
         added = source
     yield Tap(prefix + "ffn_out", (added,))

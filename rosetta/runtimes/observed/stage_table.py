@@ -26,6 +26,13 @@ STAGE_OF: Mapping[str, str] = {
     "output_norm": "final_norm",
 }
 
+# stem of the canonical tensor name -> the stage that its product is computed from, where no other weight makes that one
+ENTERING: Mapping[str, str] = {
+    "ffn_down_shexp": "ffn_act_shexp",
+    "inp_gate": "ffn_residual",
+    "proj": "per_layer_gated",
+}
+
 # by what part of a layer it belongs to
 FEED_FORWARD = frozenset(
     {
@@ -42,8 +49,11 @@ DECOMPRESSION = frozenset({"attn_v_b", "attn_k_b"})  # MLA, absorbed: heads live
 ORDER = (
     "attn_norm", "q_a", "kv_a", "q", "k", "v", "q_rope", "k_rope", "attn_scores", "attn_context", "attn_gate",
     "ssm_in", "ssm_conv", "ssm_scan", "ssm_norm", "ssm_out", "attn_out", "attn_post_norm", "attn_residual", "ffn_norm",
-    "ffn_router", "ffn_gate", "ffn_up", "ffn_act", "ffn_shared", "ffn_dense", "ffn_out", "ffn_post_norm",
-    "per_layer_embedding", "layer_scale", "residual",
+    "ffn_dense_gate", "ffn_dense_up", "ffn_dense_act", "ffn_dense", "post_ffw_norm_1",
+    "ffn_router_norm", "ffn_router", "pre_ffw_norm_2", "ffn_gate", "ffn_up", "ffn_act",
+    "ffn_gate_shexp", "ffn_up_shexp", "ffn_act_shexp", "ffn_down_shexp", "ffn_gate_inp_shexp", "ffn_shared",
+    "ffn_out", "post_ffw_norm_2", "ffn_post_norm",
+    "ffn_residual", "inp_gate", "per_layer_gated", "proj", "post_norm", "layer_scale", "residual",
 )  # fmt: skip
 
 

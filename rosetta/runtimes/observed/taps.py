@@ -32,7 +32,7 @@ class Tap:
         width: of a head or of an expert's output.
         columns: the part of the last dimension that is meant; None: all of it.
         interleaved: of a rotated stage, whether adjacent values are a pair.
-        order: of features, which of the node's each is, where the GGUF file has them in another order.
+        order: of features, or of a head's values, which of the node's each is, where they are in another order.
     """
 
     stage: str
@@ -97,7 +97,8 @@ def canonical(tap: Tap, value: Array, probed: Sequence[int], probed_tokens: int,
         return value[:, tap.order]
     if not tap.width or value.size % (tokens * tap.width):
         raise NotPlaced(f"its dims are {list(value.shape)}, not a multiple of {tap.width}")
-    return value.reshape(tokens, -1, tap.width)
+    value = value.reshape(tokens, -1, tap.width)
+    return value if tap.order is None else value[..., tap.order]
 
 
 def overwritten(

@@ -20,6 +20,7 @@ from rosetta.runtimes.observed.graph import Graph, Node
 from rosetta.runtimes.observed.placing import place
 from rosetta.runtimes.observed.reading import Receive, StageReader, probe_length, rope_order
 from rosetta.runtimes.transformers.experts import ExpertRows, expert_modules
+from rosetta.runtimes.transformers.folded_factors import after_factors
 from rosetta.runtimes.transformers.value_heads import in_file_order
 from rosetta.runtimes.transformers.watch import Calls, Drawing, Key, Reading
 from rosetta.runtimes.transformers.weight_names import canonical_weight, gguf_architecture
@@ -69,7 +70,8 @@ class Session:
         self.probed = probe_length(len(ids))
         self.graph = self.draw(ids)
         self.dims = counterparts(self.graph, self.draw([ids[0]] * self.probed))
-        self.placement = in_file_order(place(self.graph, len(ids)), self.facts.config)
+        placement = after_factors(self.graph, place(self.graph, len(ids)), self.facts.config)
+        self.placement = in_file_order(placement, self.facts.config)
         self.facts.skipped.update(self.placement.skipped)
         self.facts.rope = rope_order(self.placement)
         return [tap.stage for tap in self.placement.taps]

@@ -135,7 +135,9 @@ class Drawing(Calls):
         elif name in MOVES:
             tensors = tensors[:1]  # of `type_as` and of an index, only what is moved
         kind = kind_of(name, tensors, result, args)
-        self.add(kind, name, tensors, result, key)
+        number = self.add(kind, name, tensors, result, key)
+        if kind == "slice":
+            self.nodes[number].interleaved = takes_every_other(name, args)
         return result
 
     def add(self, kind: Kind, name: str, tensors: list[Tensor], result: Tensor, key: Key) -> int:
@@ -205,6 +207,13 @@ class Drawing(Calls):
             if not node.weights:
                 rest.extend(j for j in node.inputs if self.live[j])
         return False
+
+
+def takes_every_other(name: str, args: tuple[Any, ...]) -> bool:
+    """Whether a call takes every other value of the last dimension."""
+    index = args[1] if name == "__getitem__" and len(args) > 1 else None
+    last = index[-1] if isinstance(index, tuple) and index else index
+    return isinstance(last, slice) and last.step == 2
 
 
 Reader = Callable[[Key, Tensor], Tensor]

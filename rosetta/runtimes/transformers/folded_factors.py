@@ -1,0 +1,43 @@
+"""Factors that transformers multiplies results by and a converter multiplies into the weights: the stage, which is of
+the GGUF file, is what comes after them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from rosetta.runtimes.observed.graph import Graph
+from rosetta.runtimes.observed.placing import Placement
+from rosetta.runtimes.observed.taps import Tap
+
+# model_type -> the stages behind whose product a factor of the config stands that GGUF has in the weight
+FOLDED: Mapping[str, frozenset[str]] = {
+    "falcon_h1": frozenset({"k", "attn_out", "ssm_in", "ssm_out", "ffn_gate", "ffn_out"}),
+}
+
+
+def after_factors(graph: Graph, placement: Placement, config: Mapping[str, Any]) -> Placement:
+    """The placement with those stages behind their factors.
+
+    Args:
+        graph: of the run.
+        placement: its stages.
+        config: as transformers sees it.
+    """
+    folded = FOLDED.get(str(config.get("model_type")), frozenset())
+    return replace(
+        placement,
+        taps=tuple(
+            _behind(graph, tap) if tap.stage.rpartition(".")[2] in folded else tap for tap in placement.taps
+        ),
+    )
+
+
+def _behind(graph: Graph, tap: Tap) -> Tap:
+    """A stage behind the factor that follows it; as it is where none does."""
+    (node,) = tap.nodes
+    for j in graph.downstream(node, frozenset({"view"})):
+        if graph[j].kind == "scale" or (graph[j].kind == "mul" and len(graph.live_inputs(j)) == 1):
+            return replace(tap, nodes=(j,))
+    return tap
