@@ -129,3 +129,30 @@ def test_experts_recurrence_and_settings_of_each_layer_match_in_the_runtimes(
         run = compare(left, right, "--tokens", "5,17,9,33,101,7,250", "--assert-match", "--strict")
         assert run.exit_code == 0, run.stdout
         assert (run.report["verdict"], run.report["findings"]) == ("match", [])
+
+
+@pytest.mark.requires_llamacpp
+@pytest.mark.requires_transformers
+@pytest.mark.parametrize(
+    ("name", "runtime"),
+    [
+        ("qwen2moe", "llamacpp"),  # the shared expert's gate is a stage of its own
+        ("gemma4", "llamacpp"),  # GELU by its table gates the embeddings of each layer
+        ("gemma4-moe", "llamacpp"),  # factors of the experts' results
+        ("gemma4-moe", "transformers"),  # factors of the router's weights
+        ("falcon-7b", "llamacpp"),  # GELU by its tanh approximation
+        ("deepseek2-v3", "transformers"),  # adjacent pairs go in, halves come out
+        ("falcon-h1", "transformers"),  # factors that a GGUF file has in its weights
+    ],
+)
+def test_what_a_runtime_computes_in_another_form_is_no_fault(
+    tmp_path: Path, compare: Compare, name: str, runtime: str
+) -> None:
+    path = build_folder(tmp_path / "hf", RECIPES[name])
+    if runtime == "llamacpp":
+        path = write_canonical(tmp_path / "model.gguf", open_model(path))
+    run = compare(path, f"{runtime}:{path}", "--tokens", "5,17,9,33,101,7,250", "--assert-match")
+    assert run.exit_code == 0, run.stdout
+    assert run.report["verdict"] in ("match", "drift")
+    assert {finding["kind"] for finding in run.report["findings"]} <= {"runtime.precision"}
+    assert not [stage for stage in run.report["stages"] if stage["status"] == "faulty"]
