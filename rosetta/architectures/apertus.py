@@ -93,4 +93,5 @@ APERTUS = Architecture(
         "model.layers.{bid}.mlp.act_fn.beta": "blk.{bid}.xielu.beta",
         "model.layers.{bid}.mlp.act_fn.eps": "blk.{bid}.xielu.eps",
     },
+    folder_dims={"xielu.alpha_n": (1,), "xielu.alpha_p": (1,), "xielu.beta": (), "xielu.eps": ()},
 )

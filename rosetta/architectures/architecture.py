@@ -75,6 +75,9 @@ class Architecture:
             its weight and bias. Where gguf-py's tables say otherwise or nothing it is read so; where several names
             mean one tensor, folders are written with the first of these, with llama's where there is none.
         parameters: the same of tensors that are no module's weight or bias, by their whole names.
+        only_beside: names of modules -> the canonical stem without which a folder has no module of that name.
+        folder_dims: stems, without the layer -> dims in which a folder keeps the tensor, where they are none that
+            follow from the weight (-1: as many as are left), and those of a setting that a folder keeps as a tensor.
         model_type: what config.json calls it; empty where that is its name.
         spellings: keys of config.json that its class has of its own -> by canonical keys; elsewhere the usual ones.
         variant: a container's metadata -> the architecture that it really holds, where several go by one name.
@@ -104,6 +107,8 @@ class Architecture:
     readings: Readings = standard_readings
     names: Mapping[str, str] = field(default_factory=dict, hash=False)
     parameters: Mapping[str, str] = field(default_factory=dict, hash=False)
+    only_beside: Mapping[str, str] = field(default_factory=dict, hash=False)
+    folder_dims: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)
     model_type: str = ""
     spellings: Mapping[str, str] = field(default_factory=dict, hash=False)
     variant: Callable[[Mapping[str, Any]], Architecture | None] = lambda metadata: None

@@ -61,5 +61,10 @@ ERNIE4_5_MOE = Architecture(
         "model.layers.{bid}.mlp.shared_experts.gate_proj": "blk.{bid}.ffn_gate_shexp",
         "model.layers.{bid}.mlp.shared_experts.up_proj": "blk.{bid}.ffn_up_shexp",
     },
+    folder_dims={"exp_probs_b": (1, -1)},
     model_type="ernie4_5_moe",
+    spellings={
+        "expert_count": "moe_num_experts",
+        "expert_used_count": "moe_k",
+    },
 )

@@ -70,6 +70,7 @@ FALCON = Architecture(
         "transformer.word_embeddings": "token_embd",
         "transformer.h.{bid}.input_layernorm": "blk.{bid}.attn_norm",
     },
+    only_beside={"transformer.h.{bid}.ln_mlp": "blk.{bid}.attn_norm_2"},
     huggingface={  # transformers, FalconConfig
         "block_count": 32,
         "context_length": 2048,

@@ -21,13 +21,14 @@ LABELS = {"gguf": "GGUF", "huggingface": "HF", "apr": "APR"}
 
 @dataclass(frozen=True)
 class Draft:
-    """A container without data.
+    """A container without data, but for that of tensors that state settings.
 
     Args:
         path: what it will be called.
         kind: `apr`, `gguf` or `huggingface`.
         metadata, settings, tensors: as they will be read.
         architecture: as it will be declared.
+        data: of the tensors that state settings.
     """
 
     path: Path
@@ -38,6 +39,7 @@ class Draft:
     architecture: str | None = None
     file_bytes: int = 0
     notes: tuple[str, ...] = ()
+    data: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -45,11 +47,13 @@ class Draft:
         return LABELS[self.kind]
 
     def read(self, name: str, start: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
-        """There is nothing yet.
+        """The bytes of a tensor that states a setting.
 
         Raises:
-            NotImplementedError: always.
+            NotImplementedError: it is none of these: there is nothing yet.
         """
+        if name in self.data:
+            return self.data[name][start : None if nbytes is None else start + nbytes]
         raise NotImplementedError(f"{self.path} is not written yet")
 
     def close(self) -> None:

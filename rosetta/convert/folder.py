@@ -23,9 +23,9 @@ from rosetta.containers.huggingface.writer import (
 )
 from rosetta.containers.spool import TensorSource
 from rosetta.convert.folder_settings import folder_config, torch_dtype, unsaid_words
-from rosetta.convert.folder_tensors import folder_candidates
+from rosetta.convert.folder_tensors import folder_candidates, setting_tensors
 from rosetta.convert.folder_tokenizer import tokenizer_files
-from rosetta.convert.gguf_file import note_left_out, written_weights
+from rosetta.convert.gguf_file import held, note_left_out, written_weights
 from rosetta.convert.placing import Placed, place_weights
 from rosetta.convert.plan import Done, Request, as_stored, with_dtypes
 from rosetta.dtypes import FLOATS, flat_bytes
@@ -63,6 +63,7 @@ def write_folder_model(folder: Path, request: Request) -> tuple[list[Path], Done
         if request.dtype is not None:
             parts[CONFIG] = packed_json(_with_dtype(dict(model.container.metadata), _most(sources)))
     else:
+        sources += [held(tensor) for tensor in setting_tensors(model)]
         entries = {source.entry.name: source.entry for source in sources}
         shapes = {tensor.canonical: tensor.dims for tensor in placed}
         config, unsaid = folder_config(model, entries, shapes, _most(sources))
@@ -80,8 +81,10 @@ def write_folder_model(folder: Path, request: Request) -> tuple[list[Path], Done
     for name, shard in zip(names, shards, strict=True):
         parts[name] = WeightFile(shard, {"format": "pt"})
     if len(shards) > 1:
-        held = {name: [source.entry for source in shard] for name, shard in zip(names, shards, strict=True)}
-        parts[INDEX] = packed_index(held, {"metadata": {"total_size": 0}, "weight_map": {}})
+        listing = {
+            name: [source.entry for source in shard] for name, shard in zip(names, shards, strict=True)
+        }
+        parts[INDEX] = packed_index(listing, {"metadata": {"total_size": 0}, "weight_map": {}})
     place = folder / request.target.name
     pack_folder(place, parts, request.progress)
     return [place], done

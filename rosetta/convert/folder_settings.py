@@ -11,7 +11,9 @@ from rosetta.compare.settings import agree, plain
 from rosetta.config import Config, read_config
 from rosetta.containers.container import TensorEntry
 from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS, huggingface_settings
+from rosetta.containers.spool import declared
 from rosetta.convert.draft import Draft
+from rosetta.convert.folder_tensors import setting_tensors
 from rosetta.convert.gguf_settings import IMPLIED, Asking, leading_dense, listed, shared_experts, sparse_step
 from rosetta.diagnose.stated_scaling import PARAMETERS, PREFIX, as_parameters
 from rosetta.errors import RosettaError, UnsupportedError
@@ -29,7 +31,7 @@ WHERE_NEEDED = (
     "embedding_scale", "residual_scale", "logit_scale", "attn_logit_softcapping", "final_logit_softcapping",
     "use_parallel_residual", "expert_weights_norm",
 )  # fmt: skip
-LISTS = ("time_step_limit", "sliding_window_pattern")  # keys that hold no single number
+NO_NUMBERS = ("time_step_limit", "sliding_window_pattern", "mamba_rms_norm")  # keys that hold something else
 GATING_WORDS = {1: "softmax", 2: "sigmoid", 4: "sqrtsoftplus"}
 RECURRENT = "attention.recurrent_layers"
 PATTERN = "attention.sliding_window_pattern"
@@ -91,6 +93,7 @@ OTHER_FORMS: Mapping[str, Callable[[Config], Any]] = {
     **dict.fromkeys(("linear_value_head_dim", "mamba_head_dim", "mamba_d_head"), lambda c: _share(c, INNER, RANK)),
     **dict.fromkeys(("expand", "mamba_expand"), lambda c: _share(c, INNER, "embedding_length")),
     "mamba_d_ssm": _of(INNER),
+    "mamba_norm_before_gate": _of("ssm.norm_before_gate"),
     "attn_layer_indices": lambda c: [n for n, on in enumerate(listed(c, RECURRENT)) if not on],
     "position_embedding_type": lambda c: (
         None if "rope.scaling.finetuned" not in c else "rope" if c["rope.scaling.finetuned"].value else "nope"
@@ -148,7 +151,10 @@ class _Reader:
     def __init__(
         self, model: Model, tensors: Mapping[str, TensorEntry], shapes: Mapping[str, tuple[int, ...]]
     ) -> None:
-        self.model, self.tensors, self.shapes = model, tensors, shapes
+        made = {tensor.name: tensor for tensor in setting_tensors(model)}
+        self.model, self.shapes = model, shapes
+        self.tensors = {**tensors, **{name: declared(tensor) for name, tensor in made.items()}}
+        self.data = {name: tensor.data for name, tensor in made.items()}
 
     def read(self, config: Mapping[str, Any], events: list[tuple[str, str]] | None = None) -> Config:
         """What a reader makes of it."""
@@ -161,6 +167,7 @@ class _Reader:
             settings,
             self.tensors,
             config["model_type"],
+            data=self.data,
         )
         found, _ = read_config(draft, self.model.architecture, self.shapes, {})
         return found
@@ -205,7 +212,9 @@ def folder_config(
         if key in model.config:
             config[key] = model.config[key].value
     for key, value in wanted.items():
-        usual = key in SPELLINGS and key not in (*WHERE_NEEDED, "tied_embeddings", "norm.type")
+        own_default = key in architecture.huggingface  # the class knows the key, and would take its own
+        usual = key in SPELLINGS and key not in ("tied_embeddings", "norm.type")
+        usual = usual and (own_default or key not in WHERE_NEEDED)
         if usual and not isinstance(value.value, PerLayer) and not _is_none(value.value):
             config[spelling(model, key)] = plain(value.value)
     reader = _Reader(model, tensors, shapes)
@@ -226,6 +235,13 @@ def folder_config(
                 if reader.differing(wanted, tried).keys() < reader.differing(wanted, config).keys():
                     config = tried
                     break
+    if config.get("sliding_window", 0) is None and PATTERN in wanted:
+        config["layer_types"] = _layer_types(wanted)  # else Exaone4Config divides by a pattern of 0
+    one_rotation = "rope_scaling" not in config and "rope.freq_base_swa" not in wanted
+    if "partial_rotary_factor" in config and one_rotation:
+        # Twice, for the two versions of transformers: BambaConfig of the fifth heeds it nowhere but here.
+        shared = {key: config[key] for key in ("rope_theta", "partial_rotary_factor")}
+        config["rope_parameters"] = {"rope_type": "default", **shared}
     reader.read(config)  # or say what it is that cannot be read
     return config, reader.differing(wanted, config)
 
@@ -240,6 +256,7 @@ def _flags(model: Model) -> dict[str, bool]:
         "use_qkv_bias": "attn_q.bias" in ends,
         "use_bias": "ffn_up.bias" in ends,
         "use_qk_norm": "attn_q_norm.weight" in ends,
+        "mamba_rms_norm": "ssm_norm.weight" in ends,
     }
 
 
@@ -258,6 +275,8 @@ def _ways(model: Model, wanted: Config, key: str) -> Iterator[tuple[str, Any]]:
     value = wanted[key].value if key in wanted else None
     if value is None:
         return
+    if key == PATTERN and not wanted["attention.sliding_window"].value:
+        yield "sliding_window", None
     if _is_none(value):
         names = [spelling(model, key), *SPELLINGS[key]] if key in SPELLINGS else [key.rpartition(".")[2]]
         yield from ((name, None) for name in dict.fromkeys(names))
@@ -275,12 +294,27 @@ def _ways(model: Model, wanted: Config, key: str) -> Iterator[tuple[str, Any]]:
         yield "partial_rotary_factor", value / whole
         yield "rotary_dim", value
     elif key in SPELLINGS:
-        stated = list(value) if isinstance(value, PerLayer) else plain(value)
+        # One number where the layers differ: of those that have any, or that of the layers another key tells apart.
+        stated = dict.fromkeys(
+            [value, *sorted(filter(None, value))] if isinstance(value, PerLayer) else [value]
+        )
         for name in dict.fromkeys([spelling(model, key), *SPELLINGS[key]]):
-            yield name, stated
+            for said in stated:
+                yield name, list(said) if isinstance(said, PerLayer) else plain(said)
     elif isinstance(value, int | float | str) and key != PATTERN:
         own = model.architecture.spellings.get(key)
         yield from ((name, plain(value)) for name in (own, key.rpartition(".")[2]) if name)
+    yield from _other_forms(wanted)
+
+
+def _other_forms(wanted: Config) -> Iterator[tuple[str, Any]]:
+    """What other keys of any class would say."""
+    for name, form in OTHER_FORMS.items():
+        # Suppressed: what speaks of something that the model has not.
+        with contextlib.suppress(KeyError, TypeError, ZeroDivisionError):
+            value = form(wanted)
+            if value is not None:
+                yield name, value
 
 
 def _take_rope(model: Model, wanted: Config, config: dict[str, Any], reader: _Reader) -> None:
@@ -335,7 +369,7 @@ def _take_asked(wanted: Config, config: dict[str, Any], reader: _Reader) -> None
             value = OTHER_FORMS[name](wanted)
             if value is not None:
                 config.setdefault(name, value)
-        elif setting in wanted and setting not in SPELLINGS and "." not in name and name not in LISTS:
+        elif setting in wanted and setting not in SPELLINGS and "." not in name and name not in NO_NUMBERS:
             value = wanted[setting].value
             if not isinstance(value, PerLayer | RopeScaling) and not _is_none(value):
                 config.setdefault(reader.model.architecture.spellings.get(setting, name), plain(value))

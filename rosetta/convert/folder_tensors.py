@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from rosetta.convert.placing import Candidate
+import numpy as np
+
+from rosetta.containers.container import TensorInput
+from rosetta.convert.gguf_settings import listed
+from rosetta.convert.placing import Candidate, stem_of
 from rosetta.model import LAYER, Model
 from rosetta.weight import Weight
 
@@ -46,10 +50,30 @@ def folder_candidates(model: Model, weights: Mapping[str, Weight]) -> Iterator[C
         for name, whole in _each(model, template, canonical, layers):
             yield Candidate(name, whole)
     for template, canonical in modules.items():
+        beside = architecture.only_beside.get(template)
+        if beside is not None and beside.format(bid=0) + ".weight" not in weights:
+            continue
         for name, whole in _each(model, template, canonical, layers):
             for suffix in (".weight", ".bias"):
                 yield Candidate(name + suffix, whole + suffix)
             yield Candidate(name, whole)
+
+
+def setting_tensors(model: Model) -> Iterator[TensorInput]:
+    """The settings that a folder of the architecture keeps as tensors, one number a layer.
+
+    Args:
+        model: whose; a GGUF file states them as keys, others have the tensors already.
+    """
+    architecture = model.architecture
+    if model.container.kind != "gguf":
+        return
+    for template, canonical in architecture.parameters.items():
+        key = stem_of(canonical.format(bid=0))
+        if key in model.config and key in architecture.folder_dims:
+            for layer, value in enumerate(listed(model.config, key)):
+                data = np.array([value], np.float32).view(np.uint8)
+                yield TensorInput(template.format(bid=layer), "F32", architecture.folder_dims[key], data)
 
 
 def _each(model: Model, name: str, canonical: str, layers: list[int]) -> Iterator[tuple[str, str]]:

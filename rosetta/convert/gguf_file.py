@@ -121,10 +121,11 @@ def _keys(model: Model, sources: list[TensorSource], done: Done) -> tuple[dict[s
         "general.quantization_version": gguf.GGML_QUANT_VERSION,
         **vocabulary.keys,
     }
-    return keys, [_held(tensor) for tensor in stated.factors]
+    return keys, [held(tensor) for tensor in stated.factors]
 
 
-def _held(tensor: TensorInput) -> TensorSource:
+def held(tensor: TensorInput) -> TensorSource:
+    """A tensor that is made, not read."""
     data = np.ascontiguousarray(tensor.data).reshape(-1).view(np.uint8)
     return TensorSource(declared(tensor), lambda: [data.data])
 

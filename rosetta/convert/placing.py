@@ -101,7 +101,7 @@ def _placed(model: Model, left: Mapping[str, Weight], kind: str, candidate: Cand
             continue
         asked.add(names)
         sources = [left[name] for name in names]
-        for dims in _possible_dims(model, sources, candidate.name != candidate.canonical):
+        for dims in _possible_dims(model, sources, candidate):
             read = _read(model, kind, candidate, dims)
             if tuple(weight.name for weight in read) != names:
                 continue
@@ -151,9 +151,15 @@ def _probes(model: Model, candidate: Candidate, left: Mapping[str, Weight]) -> I
     yield from ((4, 4), (4,))
 
 
-def _possible_dims(model: Model, sources: list[Weight], foreign: bool) -> Iterator[Dims]:
+def _possible_dims(model: Model, sources: list[Weight], candidate: Candidate) -> Iterator[Dims]:
     """Dims of a tensor that holds these weights: those that a file under GGUF's names would have first, or those in
     which other files differ from them."""
+    foreign = candidate.name != candidate.canonical
+    declared = model.architecture.folder_dims.get(stem_of(candidate.canonical)) if foreign else None
+    if declared is not None:
+        left = sources[0].count // math.prod(size for size in declared if size >= 0)
+        yield tuple(left if size < 0 else size for size in declared)
+        return
     first = sources[0].dims
     if not first:
         yield from ((), (1,))
@@ -180,6 +186,13 @@ def _possible_dims(model: Model, sources: list[Weight], foreign: bool) -> Iterat
             0, (heads, rows // heads, columns[0])
         )  # taken only where a reading flattens it: attn_v_b
     yield from dict.fromkeys([*other, *plain] if foreign else [*plain, *other])
+
+
+def stem_of(canonical: str) -> str:
+    """A canonical name without its layer, and without `weight` or `bias`."""
+    found = LAYER.match(canonical)
+    stem, _, suffix = (found[2] if found else canonical).rpartition(".")
+    return stem if suffix in ("weight", "bias") else (found[2] if found else canonical)
 
 
 def same_place(piece: Piece) -> bool:
