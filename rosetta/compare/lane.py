@@ -14,6 +14,10 @@ from rosetta.ops.op import NotComputable
 from rosetta.runtimes.runtime import Runtime
 
 
+class InputMissing(NotComputable):
+    """A stage that neither side can compute because of an earlier one, which has said why: no fault of its own."""
+
+
 @dataclass
 class Lane:
     """One side of a run.
@@ -56,7 +60,7 @@ class Lane:
         missing = next((name for name in node.inputs if name not in values), None)
         if missing is not None:
             said = missing if node.layer is None else missing.removeprefix(f"layers.{node.layer}.")
-            raise NotComputable(f"its input {said} could not be computed on either side")
+            raise InputMissing(f"its input {said} could not be computed on either side")
         return self.runtime.compute(node, tensors(values, node.inputs))
 
     def moved(self, value: Value) -> Value:

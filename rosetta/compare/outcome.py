@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rosetta.compare.in_parts import Value
+from rosetta.compare.lane import InputMissing
 from rosetta.compare.local_error import Sums, local_error
 from rosetta.compare.pairing import Role
 from rosetta.compare.results import LocalError
@@ -67,9 +68,15 @@ class Outcome:
         return a is not None and b is not None and a.shape == b.shape and self.nonfinite == (0, 0)
 
     @property
+    def without_inputs(self) -> bool:
+        """Whether there is nothing to compute the stage from; where a side lacks a weight besides, that is a fault."""
+        reasons = self.reasons.values()
+        return bool(reasons) and all(isinstance(reason, InputMissing) for reason in reasons)
+
+    @property
     def faulty(self) -> bool:
         """Whether the fault is in this stage itself."""
-        if self.absent or self.unrecorded:
+        if self.absent or self.unrecorded or self.without_inputs:
             return False
         if self.reasons or self.differing or bool(self.nonfinite[0]) != bool(self.nonfinite[1]):
             return True

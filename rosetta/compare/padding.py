@@ -14,8 +14,8 @@ def without_padding(models: dict[Side, Model], tokenized: Tokenized) -> tuple[di
     """Both models with as many rows of embedding and head as they have in common, where the rest is padding.
 
     A row is padding where no tokenizer has a token of its number. Where one of them has, the rows that both models
-    have are compared all the same, and `lacking_rows` says what the smaller one lacks. Where both have, the models
-    stay as they are, and the stages say that their dims differ.
+    have are compared all the same, and `lacking_rows` says what the smaller one lacks. Where both have, or the run asks
+    for such a row, the models stay as they are, and the stages say that their dims differ.
     """
     if not all(model.weights for model in models.values()):
         return models, []
@@ -27,7 +27,8 @@ def without_padding(models: dict[Side, Model], tokenized: Tokenized) -> tuple[di
     rows = {side: model["vocab_size"] for side, model in models.items()}
     common = min(rows.values())
     tokens = [len(t.vocabulary) for t in tokenized.tokenizers.values() if t is not None]
-    if len(set(rows.values())) == 1 or (tokens and min(tokens) > common):
+    asked_for = max(tokenized.run, default=0) >= common  # cut off, the side that has it would be accused
+    if len(set(rows.values())) == 1 or asked_for or (tokens and min(tokens) > common):
         return models, []
     larger: Side = "left" if rows["left"] > common else "right"
 

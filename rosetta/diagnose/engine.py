@@ -78,14 +78,16 @@ class Engine:
         return self.wrong_pair
 
     def _leave_unexplained(self, fault: Fault) -> tuple[Model, Model] | None:
-        """Say where a fault is of which no cause was proven; once for a setting that all layers share.
+        """Say where a fault is of which no cause was proven; once for a setting that all layers share, or a table
+        that embedding and head share.
 
         Returns:
             The models to go on with, where a size of the config is wrong that no tensor has.
         """
         suspected = suspicion(fault)
         what = suspected.tensor or suspected.key or fault.stage
-        mark = ("key" if suspected.key else fault.stage, what)
+        place = "key" if suspected.key else "rows" if suspected.remedy else fault.stage
+        mark = (place, what)
         if mark in self._unexplained:
             return None
         self._unexplained.add(mark)
@@ -93,15 +95,20 @@ class Engine:
         self.findings.append(
             Finding(
                 kind=suspected.kind,
-                side=fault.side("reference" if "reference" in fault.outcome.reasons else "subject"),
+                side=fault.side(
+                    suspected.role or ("reference" if "reference" in fault.outcome.reasons else "subject")
+                ),
                 layer=None if suspected.key else fault.layer,
                 tensor=suspected.tensor,
                 key=suspected.key,
                 **_own_names(fault, suspected.tensor),
                 message=suspected.why if suspected.why.startswith(what) else f"{what}: {suspected.why}",
-                recommendation=f"compare how both files were written at {what}"
-                if suspected.right is None
-                else f"write {what} {suspected.right}",
+                recommendation=suspected.remedy
+                or (
+                    f"compare how both files were written at {what}"
+                    if suspected.right is None
+                    else f"write {what} {suspected.right}"
+                ),
                 status="suspected",
                 evidence=Evidence(stage=fault.stage, before=local_of(fault.outcome), after=None),
             )

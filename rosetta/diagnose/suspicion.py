@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from rosetta.compare.pairing import Role
 from rosetta.diagnose.hypotheses.missing import lacks_layer
 from rosetta.diagnose.hypothesis import Fault, impossible
+from rosetta.diagnose.vocabulary_rows import export_resized, lacks, rows_lacking
 from rosetta.settings_table import SETTINGS, Shows
 
 SIZES = {
@@ -23,6 +25,8 @@ class Suspicion:
         why: a sentence.
         tensor, key: what is suspected.
         right: the value of the key to go on with: what is derived from a wrong size is accused of nothing.
+        role: which side is accused; None where the stage does not say.
+        remedy: what to do, where more is known than that something is wrong.
     """
 
     kind: str
@@ -30,11 +34,13 @@ class Suspicion:
     tensor: str | None = None
     key: str | None = None
     right: Any = None
+    role: Role | None = None
+    remedy: str | None = None
 
 
 def suspicion(fault: Fault) -> Suspicion:
     """What the files say of a fault of which no cause was proven."""
-    found = _by_contents(fault) if fault.recorded else _by_dims(fault)
+    found = _by_contents(fault) if fault.recorded else _by_rows(fault) or _by_dims(fault)
     if found is not None:
         return found
     reasons = list(fault.outcome.reasons.values())
@@ -47,6 +53,22 @@ def suspicion(fault: Fault) -> Suspicion:
     changed = fault.changed_settings()
     key = next((key for key in fault.keys if key in changed), None)
     return Suspicion("unexplained", why, key=key)
+
+
+def _by_rows(fault: Fault) -> Suspicion | None:
+    """Rows of the embedding or the head that one side lacks: tokens were added to the other."""
+    for suspect in (fault.subject, fault.reference):
+        for name in fault.names():
+            rows = rows_lacking(suspect.model, suspect.other, name)
+            if rows is None:
+                continue
+            weights = suspect.model.weights
+            tied = weights[name].entry is weights["token_embd.weight"].entry  # one table is said once
+            said = "token_embd.weight" if tied else name
+            return Suspicion(
+                "value.missing", lacks(said, rows), said, role=suspect.role, remedy=export_resized(said)
+            )
+    return None
 
 
 def _by_dims(fault: Fault) -> Suspicion | None:

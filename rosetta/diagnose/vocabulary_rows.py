@@ -23,29 +23,54 @@ def lacking_rows(models: dict[Side, Model], tokenized: Tokenized) -> Iterator[Fi
         return
     counts = {side: len(t.vocabulary) for side, t in tokenized.tokenizers.items() if t is not None}
     for name in TABLES:
-        weights = {side: model.weights.get(name) for side, model in models.items()}
-        rows = {side: w.dims[0] for side, w in weights.items() if w is not None and len(w.dims) == 2}
-        if len(rows) < 2 or rows["left"] == rows["right"]:
+        side = _smaller(models, name)
+        if side is None:
             continue
-        side: Side = "left" if rows["left"] < rows["right"] else "right"
-        other = other_side(side)
+        own, other = models[side], models[other_side(side)]
+        lacking = rows_lacking(own, other, name)
+        assert lacking is not None
         tied = all(m.weights[name].entry is m.weights["token_embd.weight"].entry for m in models.values())
-        if max(counts.values(), default=0) <= rows[side] or (name != TABLES[0] and tied):
+        if max(counts.values(), default=0) <= lacking.start or (name != TABLES[0] and tied):
             continue
         named = ", ".join(f"the {which} tokenizer has {count}" for which, count in counts.items())
-        first, last = rows[side], rows[other] - 1
         yield Finding(
             kind="value.missing",
             side=side,
             tensor=name,
             left_name=_own_name(models["left"], name),
             right_name=_own_name(models["right"], name),
-            message=f"{name} has no rows {first} to {last}, the {other} side has: {named} tokens",
-            recommendation=f"export {name} again with the tokens that were added to the {other} side, after "
-            "its embedding was resized",
+            message=f"{lacks(name, lacking)}: {named} tokens",
+            recommendation=export_resized(name),
             status="suspected",
             latent=True,
         )
+
+
+def rows_lacking(model: Model, other: Model, name: str) -> range | None:
+    """The rows of a table that only the other model has; None where it has no more, or another width."""
+    own, theirs = model.weights.get(name), other.weights.get(name)
+    if name not in TABLES or own is None or theirs is None or not len(own.dims) == len(theirs.dims) == 2:
+        return None
+    fits = own.dims[1] == theirs.dims[1] and own.dims[0] < theirs.dims[0]
+    return range(own.dims[0], theirs.dims[0]) if fits else None
+
+
+def lacks(name: str, rows: range) -> str:
+    """That a table lacks rows, as the start of a sentence."""
+    which = f"row {rows.start}" if len(rows) == 1 else f"rows {rows.start} to {rows.stop - 1}"
+    return f"{name} has no {which}, the other side has"
+
+
+def export_resized(name: str) -> str:
+    """What to do about rows that a table lacks."""
+    return f"export {name} again from the model whose embedding was resized for the added tokens"
+
+
+def _smaller(models: dict[Side, Model], name: str) -> Side | None:
+    """The side whose table lacks rows; None where neither does."""
+    sides: tuple[Side, Side] = ("left", "right")
+    found = (side for side in sides if rows_lacking(models[side], models[other_side(side)], name) is not None)
+    return next(found, None)
 
 
 def _own_name(model: Model, name: str) -> str:

@@ -46,8 +46,12 @@ class GgufHeader:
     notes: tuple[str, ...]
 
 
-def read_header(file: FileBytes) -> GgufHeader:
+def read_header(file: FileBytes, alignment: int | None = None) -> GgufHeader:
     """Read and check the header of a GGUF file.
+
+    Args:
+        file: the file.
+        alignment: what to take in place of the one that it states.
 
     Raises:
         UnsupportedError: a version, value type or tensor type that rosetta does not know.
@@ -66,7 +70,7 @@ def read_header(file: FileBytes) -> GgufHeader:
     values = read_values(cursor, order, key_count, key_places)
     metadata = LazyMetadata(file, order, values)
     infos = [_read_info(cursor, order) for _ in range(tensor_count)]
-    alignment = _alignment(file, values)
+    alignment = alignment or _alignment(file, values)
     data_at = -(-cursor.position // alignment) * alignment
     notes: list[str] = []
     entries, places = _placed(file, infos, data_at, alignment, notes.append)
