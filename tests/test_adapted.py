@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from fixtures import build
 from fixtures.adapters import WRAPPED, merge, write_adapter
-from fixtures.comparing import tiny
+from fixtures.comparing import compared_files, tiny
 from rosetta.containers import open_container
 from rosetta.errors import RosettaError
 from rosetta.inspection.facts import inspection
@@ -160,6 +160,28 @@ def test_inspect_says_what_is_merged(tmp_path: Path) -> None:
         f"{adapter} is merged in memory: LoRA of 8 modules, scale 1.5"
         in inspection(f"peft:{base}+{adapter}").notes
     )
+
+
+@pytest.mark.parametrize(
+    ("times", "layers", "said", "where"),
+    [
+        (0, None, "not merged in the left file", {0, 1}),
+        (2, None, "merged twice in the left file", {0, 1}),
+        (2 / 3, None, "merged with the scale 1 (1, without alpha/r) in place of 1.5", {0, 1}),
+        (2, [], "", set()),
+        (1, [0], "not merged in the left file", {1}),
+    ],
+)
+def test_how_often_an_adapter_is_merged_is_said_of_each_layer(
+    tmp_path: Path, times: float, layers: list[int] | None, said: str, where: set[int]
+) -> None:
+    base, adapter = folders(tmp_path)
+    operand = f"peft:{base}+{adapter}"
+    left = operand if layers == [] else merge(tmp_path / "m", base, adapter, times=times, layers=layers)
+    report = compared_files(left, operand)
+    assert {finding.kind for finding in report.findings} == ({"value.low_rank"} if where else set())
+    assert all(said in finding.message and finding.status == "confirmed" for finding in report.findings)
+    assert {finding.layer for finding in report.findings} == where
 
 
 @pytest.mark.requires_transformers
