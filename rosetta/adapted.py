@@ -112,7 +112,8 @@ class Merged:
     def _stretch(self, merged: Tensor, start: int) -> Tensor:
         assert self.lengths is not None
         lengths = self.lengths.values(start, start + len(merged), merged.device)
-        return lengths / merged.norm(dim=1, keepdim=True)
+        stretch: Tensor = lengths / merged.norm(dim=1, keepdim=True)
+        return stretch
 
 
 @dataclass(frozen=True)

@@ -149,8 +149,7 @@ def test_what_writes_files_says_that_it_takes_no_adapter(tmp_path: Path) -> None
 
 def test_paths_may_have_a_plus_sign(tmp_path: Path) -> None:
     base, adapter = folders(tmp_path)
-    moved = shutil.move(adapter, tmp_path / "a+b")
-    base = shutil.move(base, tmp_path / "c+d")
+    moved, base = adapter.rename(tmp_path / "a+b"), base.rename(tmp_path / "c+d")
     assert open_model(f"peft:{base}+{moved}").container.label == "HF+LoRA"
 
 
