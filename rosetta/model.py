@@ -16,15 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from rosetta import blocks
+from rosetta.adapted import adapted
 from rosetta.architectures import Architecture, all_architectures, find_architecture, not_run
 from rosetta.architectures.readings import Stored
 from rosetta.config import LARGEST_BLOCK_COUNT, Config, Value, read_config, rope_scaling_from_tensors
-from rosetta.containers import open_container
+from rosetta.containers import open_operand
+from rosetta.containers.adapter import AdaptedContainer
 from rosetta.containers.container import Container, Setting, TensorEntry
 from rosetta.dtypes import of_scheme
 from rosetta.errors import DamagedFileError, UnsupportedError
 from rosetta.graph import Graph
-from rosetta.names import canonical_names
+from rosetta.names import canonical_name, canonical_names
 from rosetta.ops.op import Settings
 from rosetta.settings_reader import PerLayer
 from rosetta.weight import RowOrder, Weight
@@ -171,7 +173,7 @@ def open_model(path: str | Path, *, run_as: str | None = None, must_run: bool = 
     """Open a file or folder and bring what it holds into canonical form.
 
     Args:
-        path: the file or folder.
+        path: the file or folder; or `peft:BASE+ADAPTER`.
         run_as: the architecture that it is taken for where it declares none that rosetta runs.
         must_run: whether one that rosetta does not run is refused; else it has no stages.
 
@@ -179,7 +181,7 @@ def open_model(path: str | Path, *, run_as: str | None = None, must_run: bool = 
         DamagedFileError: the file contradicts its format, or its configuration is incomplete.
         UnsupportedError: the container or the architecture is none that rosetta runs.
     """
-    container = open_container(path)
+    container = open_operand(path)
     unknown = bool(container.architecture) and find_architecture(str(container.architecture)) is None
     if unknown and run_as is not None:
         return build_model(container, {"architecture": run_as})
@@ -231,6 +233,8 @@ def build_model(
     weights = _weights(
         container, architecture, config, {n: e for n, e in entries.items() if n not in placeholders}
     )
+    if isinstance(container, AdaptedContainer):
+        weights = _adapted(container, architecture, config, weights)
     if architecture.rope is not None and "rope.scaling" not in overrides:
         _scaling_from_tensors(container, config, weights)
     if overrides.get("tied_embeddings") is True and "token_embd.weight" in weights:
@@ -347,6 +351,26 @@ def _weights(
     if embedding is not None and may_tie and "output.weight" not in weights:
         weights["output.weight"] = replace(embedding, name="output.weight")
     return weights
+
+
+def _adapted(
+    container: AdaptedContainer, architecture: Architecture, config: Config, weights: Mapping[str, Weight]
+) -> dict[str, Weight]:
+    """The weights with the adapter merged into them, which has transformers' names and order of rows."""
+    layers = min(settings_of(config, None)["block_count"], LARGEST_BLOCK_COUNT)
+
+    def canonical(name: str) -> str | None:
+        return canonical_name(name, architecture, layers)
+
+    def read(stored: Container, name: str, entry: TensorEntry) -> list[Weight]:
+        known = canonical(name) or name
+        found = LAYER.match(known)
+        c = settings_of(config, int(found[1]) if found else None)
+        if architecture.rope is not None:
+            c = {**c, "rope.type": architecture.folder_rope}
+        return read_tensor(stored, architecture, c, known, entry)
+
+    return adapted(container, weights, canonical, read)
 
 
 def read_tensor(

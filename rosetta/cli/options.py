@@ -103,7 +103,7 @@ def given_options(
 
 def refuse_unreadable(*operands: str) -> None:
     """Open each file or folder and close it again: what cannot be read is refused before torch takes its second."""
-    from rosetta.containers import open_container
+    from rosetta.containers import open_container, open_operand
 
     for operand in operands:
         if operand.startswith(TRACE):
@@ -120,7 +120,7 @@ def refuse_unreadable(*operands: str) -> None:
                 file=operand,
                 remedy=f"give {', '.join(others)} or {last}",
             )
-        open_container(operand).close()
+        open_operand(operand).close()
 
 
 def given_runtime_options(given: list[str] | None) -> dict[str, str]:

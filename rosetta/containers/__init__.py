@@ -13,11 +13,20 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol, cast
 
+from rosetta.containers.adapter import open_adapted
 from rosetta.containers.container import Container, Setting, StoredContainer, TensorEntry, TensorInput
 from rosetta.containers.file_bytes import FileBytes
-from rosetta.containers.foreign import refusal_of_file, refusal_of_folder, refusal_of_missing
+from rosetta.containers.foreign import PEFT, refusal_of_file, refusal_of_folder, refusal_of_missing
 
-__all__ = ["Container", "Setting", "StoredContainer", "TensorEntry", "TensorInput", "open_container"]
+__all__ = [
+    "Container",
+    "Setting",
+    "StoredContainer",
+    "TensorEntry",
+    "TensorInput",
+    "open_container",
+    "open_operand",
+]
 
 _HEAD = 64  # bytes that a container may judge by
 
@@ -25,6 +34,16 @@ _HEAD = 64  # bytes that a container may judge by
 class _Opener(Protocol):
     def recognises(self, path: Path, head: bytes) -> bool: ...
     def open(self, path: Path) -> StoredContainer: ...
+
+
+def open_operand(operand: str | Path) -> StoredContainer:
+    """Open what a command may be given where no file is written: a model, or `peft:BASE+ADAPTER`.
+
+    Raises:
+        RosettaError: see `open_container` and `open_adapted`.
+    """
+    text = str(operand)
+    return open_adapted(text, open_container) if text.startswith(PEFT) else open_container(operand)
 
 
 def open_container(path: str | Path) -> StoredContainer:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rosetta.errors import DamagedFileError, RosettaError, UnsupportedError, UsageError, unreadable
 
+PEFT = "peft:"  # before BASE+ADAPTER: see `open_operand`
 _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _ZIP = b"PK\x03\x04"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
@@ -87,6 +88,9 @@ def refusal_of_folder(path: Path) -> RosettaError:
 def refusal_of_missing(path: Path) -> RosettaError:
     """The error for a path at which there is nothing: often it is the name of a model somewhere else."""
     text = path.as_posix()
+    if text.startswith(PEFT):
+        message = "is a base and an adapter that are merged in memory, no file of its own"
+        return UsageError(message, file=path, remedy="compare, trace and inspect take it; else " + _MERGE)
     scheme = _SCHEME.match(text)
     if scheme and scheme[1] in ("http", "https"):
         message = "is an address, and rosetta opens what lies on this machine"
@@ -141,7 +145,7 @@ def _refusal_of_adapter(path: Path) -> RosettaError:
     return UsageError(
         f"holds an adapter{f' for {base}' if base else ''}, not a model",
         file=path,
-        remedy="merge it into its base (peft: merge_and_unload, then save_pretrained), and give that folder",
+        remedy=f"give {PEFT}BASE+{path}, which merges it in memory",
     )
 
 
@@ -165,6 +169,9 @@ def _refusal_of_ollama(path: Path) -> RosettaError | None:
 
 
 _WANTED = "give an .apr file, a GGUF file or a Hugging Face folder"
+
+
+_MERGE = "merge it with peft (merge_and_unload, then save_pretrained), and give that folder"
 
 
 def is_pointer(head: bytes) -> bool:

@@ -10,7 +10,7 @@ from rosetta import __version__
 from rosetta.compare.listener import loaded_tensors
 from rosetta.compare.results import Result
 from rosetta.compare.settings import plain as plain_setting
-from rosetta.containers import Container, open_container
+from rosetta.containers import Container, open_operand
 from rosetta.errors import RosettaError
 from rosetta.inspection.statistics import TensorStatistics, tensor_statistics, untrained
 from rosetta.model import Model, build_model
@@ -123,7 +123,7 @@ def inspection(path: str | Path, *, statistics: bool = False, progress: Progress
     Raises:
         RosettaError: it is none that can be opened.
     """
-    container = open_container(path)
+    container = open_operand(path)
     try:
         notes = list(container.notes)
         model = _model(container, notes)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rosetta.compare.options import TRACE, live
-from rosetta.containers import Container, open_container
+from rosetta.containers import Container, open_container, open_operand
 from rosetta.errors import UsageError
 from rosetta.parity.prompts import Prompt
 from rosetta.runtimes.decoding import Decoder, decoder
@@ -122,6 +122,6 @@ def _open(operand: str, options: Mapping[str, str]) -> Side:
     if operand.startswith(TRACE):
         raise UsageError("a recorded run says nothing new", file=operand, remedy="name a model")
     runtime, path = live(operand) or (OURS, operand)
-    container = open_container(path)
+    container = open_operand(path) if runtime == OURS else open_container(path)
     own = options_of(runtime, options) if runtime != OURS else {}
     return Side(operand, runtime, Path(path), container, load_tokenizer(container), None, own)

@@ -10,6 +10,7 @@ from rosetta.compare.listener import Listener
 from rosetta.compare.options import Options
 from rosetta.compare.pairing import other_side
 from rosetta.compare.results import Finding, Side
+from rosetta.containers.adapter import AdaptedContainer
 from rosetta.containers.spool import Progress
 from rosetta.diagnose import Comparison, compare_operands
 from rosetta.errors import UsageError
@@ -81,6 +82,9 @@ def repair_operands(
     if side is None:
         return RepairOutcome(before)
     fix = replace(planned_fix(before, side), allow_copy=allow_copy)
+    if isinstance(fix.base.container, AdaptedContainer):
+        remedy = "repair the other side, or give the merged folder"
+        raise UsageError("is merged in memory, no file to repair", file=before.operands[side], remedy=remedy)
     writer = WRITERS.get(fix.base.container.kind)
     if writer is None:
         raise UsageError("is a recorded run, which cannot be repaired", file=before.operands[side])

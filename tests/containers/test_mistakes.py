@@ -59,7 +59,7 @@ def checkpoint(folder: Path) -> None:
     ("make", "said", "remedy"),
     [
         (cache, "a folder of the Hugging Face cache", "snapshots/bbb"),
-        (adapter, "holds an adapter for Qwen/Qwen2.5-0.5B", "merge_and_unload"),
+        (adapter, "holds an adapter for Qwen/Qwen2.5-0.5B", "peft:BASE+"),
         (pointer, "is a Git LFS pointer", "run git lfs pull"),
         (checkpoint, "as a pickle only (pytorch_model.bin)", "save_pretrained"),
     ],

@@ -1,0 +1,195 @@
+"""A base with an adapter merged in memory: held to merged folders, to peft where it is installed, and to its errors."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from fixtures import build
+from fixtures.adapters import WRAPPED, merge, write_adapter
+from fixtures.comparing import compared_files, tiny
+from rosetta.containers import open_container
+from rosetta.errors import RosettaError
+from rosetta.inspection.facts import inspection
+from rosetta.model import Model, open_model
+
+SPEC = tiny("llama")  # whose GGUF files have the rotary rows in another order than a folder
+LAYERS = 2
+UP = "model.layers.1.mlp.up_proj"
+
+
+def farthest(a: Model, b: Model) -> float:
+    """The largest difference between two models' weights."""
+    assert a.weights.keys() == b.weights.keys()
+    return max(float((a.weights[name].values() - b.weights[name].values()).abs().max()) for name in a.weights)
+
+
+def folders(tmp_path: Path, **config: Any) -> tuple[Path, Path]:
+    base = build(tmp_path / "base", SPEC, "hf:F32")
+    return base, write_adapter(tmp_path / "adapter", base, LAYERS, **config)
+
+
+@pytest.mark.parametrize("container", ["hf:F32", "gguf:F32", "apr:F32"])
+@pytest.mark.parametrize("config", [{}, {"use_rslora": True}, {"use_dora": True}], ids=str)
+def test_any_base_with_its_adapter_is_the_merged_folder(
+    tmp_path: Path, container: str, config: dict[str, Any]
+) -> None:
+    base, adapter = folders(tmp_path, **config)
+    merged = open_model(merge(tmp_path / "merged", base, adapter))
+    own = build(tmp_path / "own", SPEC, container)
+    assert farthest(open_model(own), merged) > 0.01
+    assert farthest(open_model(f"peft:{own}+{adapter}"), merged) < 1e-6
+
+
+def test_rank_and_alpha_are_those_of_the_first_pattern_that_a_module_ends_with(tmp_path: Path) -> None:
+    base, adapter = folders(tmp_path, alpha_pattern={"layers.1.mlp.up_proj": 18, "up_proj": 3})
+    once, own = open_model(base).weights, open_model(f"peft:{base}+{adapter}").weights
+    plain = open_model(merge(tmp_path / "merged", base, adapter)).weights
+    for name, times in (
+        ("blk.1.ffn_up.weight", 3.0),
+        ("blk.0.ffn_up.weight", 0.5),
+        ("blk.0.attn_q.weight", 1.0),
+    ):
+        added, wanted = (weights[name].values() - once[name].values() for weights in (own, plain))
+        torch.testing.assert_close(added, times * wanted, atol=1e-6, rtol=0)
+
+
+def test_a_part_of_the_rows_is_merged_as_all_of_them_are(tmp_path: Path) -> None:
+    base, adapter = folders(tmp_path, use_dora=True)
+    weight = open_model(f"peft:{base}+{adapter}").weights["blk.0.attn_q.weight"]
+    torch.testing.assert_close(weight.values(5, 23), weight.values()[5:23], atol=1e-6, rtol=0)
+    torch.testing.assert_close(weight.rows([7, 2]), weight.values()[[7, 2]], atol=1e-6, rtol=0)
+
+
+def test_a_tensor_that_was_trained_as_a_whole_stands_for_the_bases(tmp_path: Path) -> None:
+    base, adapter = folders(tmp_path)
+    trained = np.full(open_model(base).weights["output_norm.weight"].dims, 0.75, np.float32)
+    edit_weights(adapter, lambda tensors: tensors.update({f"{WRAPPED}model.norm.weight": trained}))
+    found = open_model(f"peft:{base}+{adapter}").weights["output_norm.weight"].values()
+    assert found.tolist() == trained.tolist()
+
+
+def edit_weights(adapter: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    change(tensors)
+    save_file(tensors, adapter / "adapter_model.safetensors")
+
+
+def edit_config(adapter: Path, **changes: Any) -> None:
+    path = adapter / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def renamed(tensors: dict[str, Any]) -> None:
+    for letter in "AB":
+        tensors[f"{WRAPPED}model.layers.1.mlp.oops.lora_{letter}.weight"] = tensors.pop(
+            f"{WRAPPED}{UP}.lora_{letter}.weight"
+        )
+
+
+def narrowed(tensors: dict[str, Any]) -> None:
+    name = f"{WRAPPED}{UP}.lora_A.weight"
+    tensors[name] = np.ascontiguousarray(tensors[name][:, :-8])
+
+
+def halved(tensors: dict[str, Any]) -> None:
+    del tensors[f"{WRAPPED}{UP}.lora_B.weight"]
+
+
+def pickled(adapter: Path) -> None:
+    (adapter / "adapter_model.safetensors").unlink()
+    (adapter / "adapter_model.bin").write_bytes(b"PK\x03\x04")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda a: edit_weights(a, renamed), "'model.layers.1.mlp.oops.weight': the base"),
+        (lambda a: edit_weights(a, narrowed), "is [96, 56] in the adapter and [96, 64] in the base"),
+        (lambda a: edit_weights(a, halved), f"module '{UP}': has no lora_B"),
+        (lambda a: edit_config(a, r=8), "lora_A has rank 4, lora_B 4, and adapter_config.json says 8"),
+        (lambda a: edit_config(a, peft_type="IA3"), "peft_type 'IA3' is not merged here"),
+        (lambda a: edit_config(a, target_parameters=["x"]), "target_parameters is not merged here"),
+        (lambda a: edit_config(a, init_lora_weights="pissa"), "'pissa' changes the base itself"),
+        (lambda a: edit_config(a, use_dora=True), "has no lora_magnitude_vector"),
+        (lambda a: edit_config(a, rank_pattern={"(": 2}), "is no regular expression"),
+        (pickled, "as a pickle only (adapter_model.bin), which rosetta never opens"),
+        (shutil.rmtree, "no such folder"),
+    ],
+)
+def test_an_adapters_error_is_one_sentence(tmp_path: Path, damage: Callable[[Path], None], said: str) -> None:
+    base, adapter = folders(tmp_path)
+    damage(adapter)
+    with pytest.raises(RosettaError) as caught:
+        open_model(f"peft:{base}+{adapter}")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_base_and_a_missing_plus_are_said(tmp_path: Path) -> None:
+    base, adapter = folders(tmp_path)
+    with pytest.raises(RosettaError, match="nowhere: no such file or directory"):
+        open_model(f"peft:{tmp_path / 'nowhere'}+{adapter}")
+    with pytest.raises(RosettaError, match=r"does not name a base and an adapter.*peft:BASE\+ADAPTER"):
+        open_model(f"peft:{base}")
+
+
+def test_what_writes_files_says_that_it_takes_no_adapter(tmp_path: Path) -> None:
+    with pytest.raises(RosettaError, match="merged in memory, no file of its own"):
+        open_container("peft:base+adapter")
+
+
+def test_paths_may_have_a_plus_sign(tmp_path: Path) -> None:
+    base, adapter = folders(tmp_path)
+    moved, base = adapter.rename(tmp_path / "a+b"), base.rename(tmp_path / "c+d")
+    assert open_model(f"peft:{base}+{moved}").container.label == "HF+LoRA"
+
+
+def test_inspect_says_what_is_merged(tmp_path: Path) -> None:
+    base, adapter = folders(tmp_path)
+    assert (
+        f"{adapter} is merged in memory: LoRA of 8 modules, scale 1.5"
+        in inspection(f"peft:{base}+{adapter}").notes
+    )
+
+
+@pytest.mark.parametrize(
+    ("times", "layers", "said", "where"),
+    [
+        (0, None, "not merged in the left file", {0, 1}),
+        (2, None, "merged twice in the left file", {0, 1}),
+        (2 / 3, None, "merged with the scale 1 (1, without alpha/r) in place of 1.5", {0, 1}),
+        (2, [], "", set()),
+        (1, [0], "not merged in the left file", {1}),
+    ],
+)
+def test_how_often_an_adapter_is_merged_is_said_of_each_layer(
+    tmp_path: Path, times: float, layers: list[int] | None, said: str, where: set[int]
+) -> None:
+    base, adapter = folders(tmp_path)
+    operand = f"peft:{base}+{adapter}"
+    left = operand if layers == [] else merge(tmp_path / "m", base, adapter, times=times, layers=layers)
+    report = compared_files(left, operand)
+    assert {finding.kind for finding in report.findings} == ({"value.low_rank"} if where else set())
+    assert all(said in finding.message and finding.status == "confirmed" for finding in report.findings)
+    assert {finding.layer for finding in report.findings} == where
+
+
+@pytest.mark.requires_transformers
+@pytest.mark.parametrize("config", [{}, {"use_rslora": True}, {"use_dora": True}], ids=str)
+def test_the_folder_that_peft_merges_is_the_same(tmp_path: Path, config: dict[str, Any]) -> None:
+    peft = pytest.importorskip("peft")
+    transformers = pytest.importorskip("transformers")
+    base, adapter = folders(tmp_path, **config)
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    merged = peft.PeftModel.from_pretrained(loaded, adapter).merge_and_unload()
+    merged.save_pretrained(tmp_path / "merged")
+    assert farthest(open_model(f"peft:{base}+{adapter}"), open_model(tmp_path / "merged")) < 1e-6
