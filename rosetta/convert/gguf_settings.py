@@ -31,6 +31,7 @@ KEYS = (
     "attention.q_lora_rank", "attention.kv_lora_rank", "attention.shared_kv_layers",
     "attention.sliding_window", "attention.sliding_window_pattern", "attention.clamp_kqv",
     "attention.max_alibi_bias", "attention.scale", "attention.output_scale", "attention.value_scale",
+    "attention.indexer.top_k",
     "attention.temperature_length", "attention.temperature_scale", "attention.recurrent_layers",
     "rope.dimension_count", "rope.dimension_count_swa", "rope.dimension_sections", "rope.freq_base",
     "rope.freq_base_swa", "expert_count", "expert_used_count", "expert_feed_forward_length",
