@@ -33,7 +33,8 @@ def bytes_are_untouched(folder: Path) -> None:
     source = build(folder / "a", model_spec("qwen2"), "gguf:Q4_K")
     convert(str(source), folder / "out.apr", Options(diagnose=False), verify=False)
     convert(str(folder / "out.apr"), folder / "back.gguf", Options(diagnose=False), verify=False)
-    assert tensors_of(folder / "back.gguf") == tensors_of(source), "bytes were touched"
+    same = tensors_of(folder / "back.gguf") == tensors_of(source)
+    assert same, "bytes were touched"  # of the bytes themselves pytest would draw a comparison for minutes
 
 
 def keys_are_the_architectures(folder: Path) -> None:

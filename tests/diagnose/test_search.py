@@ -5,13 +5,16 @@ from __future__ import annotations
 import pytest
 
 from rosetta.diagnose.hypotheses import all_hypotheses, in_turn
-from rosetta.diagnose.kinds import all_kinds
 from rosetta.diagnose.search import rank
+from rosetta.finding_kind import FAMILIES
 
 
 def test_what_takes_least_from_the_reference_is_tried_first() -> None:
-    families = {kind.family: kind.rank for kind in all_kinds().values() if kind.family != "value"}
-    assert families["config"] < families["dtype"] < families["layout"] < rank("value.swapped")
+    settings, dtypes, layouts = (FAMILIES[family][0] for family in ("config", "dtype", "layout"))
+    assert settings < dtypes < layouts < rank("value.swapped")
+    assert (
+        dtypes < rank("config.quantization") < layouts
+    )  # how packed weights are read, which is more than a setting
     values = ["swapped", "offset", "scaled", "zeroed", "nonfinite", "missing", "corrupted"]
     ranks = [rank(f"value.{name}") for name in values]
     assert ranks == sorted(set(ranks)), "no two kinds of values stand at one place"
