@@ -145,9 +145,17 @@ def test_canonical_form_is_what_llamacpp_runs(folder_of: Any, tmp_path: Path, na
     assert (report.verdict, [f.kind for f in report.findings]) == ("match", [])
 
 
+NOT_HELD = {
+    "bamba-partial", "deepseek2-glm4lite-eps", "deepseek2-v3-nofunc", "exaone4-hybrid", "gemma2-scalar",
+    "gemma3n", "gemma4-nosoftcap", "glm-eps", "gpt-oss-untruncated", "granite-swa-bases", "granitehybrid-rope",
+    "laguna-pattern", "llama-rope-dynamic", "llama4-chunk", "mellum-bases", "minicpm3-base", "mistral-window",
+    "mistral4-beta", "phimoe", "qwen25vl", "qwen2vl", "qwen3moe-unnormalised",
+}  # fmt: skip
+
+
 def test_few_recipes_are_not_held_to_llamacpp() -> None:
-    """Those that say what keeps GGUF or llama.cpp from running the same model."""
-    assert (len(RECIPES), sum(recipe.gguf is not None for recipe in RECIPES.values())) == (123, 18)
+    """Those whose recipe says what keeps GGUF, our writer of it or llama.cpp from running the same model."""
+    assert {name for name, recipe in RECIPES.items() if recipe.gguf is not None} == NOT_HELD
 
 
 class Watched(Step):
