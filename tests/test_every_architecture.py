@@ -154,7 +154,7 @@ NOT_HELD = {
 
 
 def test_few_recipes_are_not_held_to_llamacpp() -> None:
-    """Those whose recipe says what keeps GGUF, our writer of it or llama.cpp from running the same model."""
+    """Those whose recipe says what keeps GGUF or llama.cpp from running the same model."""
     assert {name for name, recipe in RECIPES.items() if recipe.gguf is not None} == NOT_HELD
 
 
