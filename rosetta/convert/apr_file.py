@@ -15,6 +15,7 @@ from rosetta.containers.apr.reader import AprContainer
 from rosetta.containers.apr.settings import APR_FACTS, apr_settings
 from rosetta.containers.apr.writer import check_name, pack_apr, refusal
 from rosetta.containers.container import TensorEntry
+from rosetta.containers.huggingface.settings import without_quantisation
 from rosetta.convert.draft import Draft
 from rosetta.convert.folder_settings import OTHER_FORMS
 from rosetta.convert.gguf_settings import IMPLIED
@@ -83,8 +84,9 @@ def _metadata(model: Model, tensors: Mapping[str, TensorEntry], done: Done) -> d
     }
     wanted = {key: value for key, value in model.config.items() if key not in IMPLIED}
     if container.kind == "huggingface":  # its own words, where they are none of the format's
-        nested = container.metadata.get("text_config")
-        words = {**container.metadata, **(nested if isinstance(nested, Mapping) else {})}
+        config = without_quantisation(container.metadata)  # what was packed is plain in the file
+        nested = config.get("text_config")
+        words = {**config, **(nested if isinstance(nested, Mapping) else {})}
         words = {
             k: v
             for k, v in words.items()

@@ -137,7 +137,11 @@ def _put(place: Path, target: Path, force: bool) -> None:
     elif target.is_dir():
         old = place.parent / f"{target.name}.old"
         os.rename(target, old)
-        publish(place, target)
+        try:
+            publish(place, target)
+        except BaseException:
+            os.rename(old, target)
+            raise
         shutil.rmtree(old)
     else:
         os.replace(place, target)

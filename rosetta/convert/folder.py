@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 from rosetta.architectures import Architecture, all_architectures
 from rosetta.containers.container import TensorEntry
 from rosetta.containers.gguf.writer import shards_of
+from rosetta.containers.huggingface.quantised import QuantisedContainer
+from rosetta.containers.huggingface.settings import without_quantisation
 from rosetta.containers.huggingface.writer import (
     CONFIG,
     INDEX,
@@ -60,8 +61,9 @@ def write_folder_model(folder: Path, request: Request) -> tuple[list[Path], Done
         for path in sorted(model.container.path.iterdir()):
             if path.is_file() and path.suffix in BESIDE and not path.name.endswith(NO_WEIGHTS_INDEX):
                 parts[path.name] = path
-        if request.dtype is not None:
-            parts[CONFIG] = packed_json(_with_dtype(dict(model.container.metadata), _most(sources)))
+        if request.dtype is not None or isinstance(model.container, QuantisedContainer):
+            config = without_quantisation(model.container.metadata)  # what was packed is plain now
+            parts[CONFIG] = packed_json(_with_dtype(config, _most(sources)))
     else:
         sources += [held(tensor) for tensor in setting_tensors(model)]
         entries = {source.entry.name: source.entry for source in sources}
@@ -164,6 +166,5 @@ def _most(sources: list[TensorSource]) -> str:
 
 
 def _with_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:
-    config = json.loads(json.dumps(config))
     keys = [key for key in ("dtype", "torch_dtype") if key in config] or ["torch_dtype"]
     return {**config, **dict.fromkeys(keys, dtype)}

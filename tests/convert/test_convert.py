@@ -9,11 +9,14 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from fixtures import Llama3Scaling, build, model_spec
+from fixtures import Llama3Scaling, build, model_spec, packing
+from fixtures.comparing import tiny
 from fixtures.oracles import llamacpp_logits, transformers_logits
 from rosetta.compare.options import Options
+from rosetta.containers import open_container
 from rosetta.convert import Conversion, convert
 from rosetta.errors import RosettaError, UsageError
 
@@ -104,6 +107,24 @@ def test_asked_for_a_dtype_matrices_are_encoded_as_gguf_py_does_and_vectors_stay
             assert tensor.tensor_type == gguf.GGMLQuantizationType.F32, tensor.name
             np.testing.assert_array_equal(tensor.data, plain[tensor.name].data)
     assert gguf.GGUFReader(tmp_path / "out.gguf").fields["general.file_type"].contents() == 7
+
+
+@pytest.mark.parametrize("scheme", ["gptq", "fp8 blocks"])
+@pytest.mark.parametrize("dtype", [None, "BF16"])
+def test_a_folder_of_packed_weights_is_written_plain_and_says_so(
+    tmp_path: Path, scheme: str, dtype: str | None
+) -> None:
+    plain = build(tmp_path / "a", tiny("llama", hidden=128, ffn=192, tied=False), "hf:BF16")
+    source = packing.quantised(plain, tmp_path / "quantised", packing.SCHEMES[scheme])
+    run(source, tmp_path / "out", dtype=dtype)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert "quantization_config" not in config
+    stored = "float32" if dtype is None else "bfloat16"
+    assert config["dtype"] == stored
+    with safe_open(tmp_path / "out" / "model.safetensors", "pt") as file:
+        assert str(file.get_tensor("model.layers.0.mlp.up_proj.weight").dtype) == f"torch.{stored}"
+    run(source, tmp_path / "out.apr")
+    assert "quantization_config" not in open_container(tmp_path / "out.apr").metadata
 
 
 def test_shards_hold_all_tensors_and_each_at_most_as_many_bytes(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from rosetta.containers.settings import (
 )
 from rosetta.containers.values import COUNT, COUNTS, NUMBER
 
+QUANTISATION = ("quantization_config", "quantization")  # keys that say how weights are packed
 HUGGINGFACE_FACTS: tuple[Fact, ...] = (
     Fact("embedding_length", COUNT, ("hidden_size", "n_embd", "d_model", "dim")),
     Fact("block_count", COUNT, ("num_hidden_layers", "n_layer", "n_layers", "num_layers")),
@@ -81,11 +82,18 @@ def huggingface_architecture(config: Mapping[str, Any]) -> str | None:
 def huggingface_quantisation(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """What the config says of how weights are packed; None where it says nothing. MLX calls it `quantization`."""
     for source in _sources(config):
-        for key in ("quantization_config", "quantization"):
+        for key in QUANTISATION:
             found = source.values.get(key)
             if isinstance(found, dict) and found:
                 return found
     return None
+
+
+def without_quantisation(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of the same folder with plain weights."""
+    found = {key: value for key, value in config.items() if key not in QUANTISATION}
+    nested = found.get("text_config")
+    return {**found, "text_config": without_quantisation(nested)} if isinstance(nested, dict) else found
 
 
 def _sources(config: Mapping[str, Any]) -> tuple[Source, ...]:
