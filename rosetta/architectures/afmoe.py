@@ -9,6 +9,7 @@ from typing import Any
 from rosetta.architectures.architecture import SPLIT_HALF, Architecture, Default
 from rosetta.architectures.builders import embedding
 from rosetta.architectures.expert_settings import expert_settings, leading_dense, of_folder, shared_expert
+from rosetta.architectures.folder_names import gated
 from rosetta.architectures.mixtures import mixture_layer
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
@@ -70,14 +71,12 @@ AFMOE = Architecture(
     full_attention_every=4,
     settings=settings,
     names={
+        **gated("mlp.shared_experts", "_shexp"),
         "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
         "model.layers.{bid}.post_mlp_layernorm": "blk.{bid}.post_ffw_norm",
         "model.layers.{bid}.pre_mlp_layernorm": "blk.{bid}.ffn_norm",
         "model.layers.{bid}.self_attn.gate_proj": "blk.{bid}.attn_gate",
         "model.layers.{bid}.mlp.router.gate": "blk.{bid}.ffn_gate_inp",
-        "model.layers.{bid}.mlp.shared_experts.down_proj": "blk.{bid}.ffn_down_shexp",
-        "model.layers.{bid}.mlp.shared_experts.gate_proj": "blk.{bid}.ffn_gate_shexp",
-        "model.layers.{bid}.mlp.shared_experts.up_proj": "blk.{bid}.ffn_up_shexp",
     },
     before=lambda a, c: embedding(Scale("embedding_scale")),
     layer=layer,

@@ -12,6 +12,7 @@ from rosetta.architectures.expert_settings import (
     of_folder,
     shared_expert,
 )
+from rosetta.architectures.folder_names import gated
 from rosetta.architectures.mixtures import mixture_layer
 from rosetta.containers.container import Setting
 
@@ -61,11 +62,9 @@ BAILINGMOE = Architecture(
     rope=INTERLEAVED,
     settings=settings,
     names={
+        **gated("mlp.shared_experts", "_shexp"),
         "model.layers.{bid}.attention.dense": "blk.{bid}.attn_output",
         "model.layers.{bid}.attention.query_key_value": "blk.{bid}.attn_qkv",
-        "model.layers.{bid}.mlp.shared_experts.down_proj": "blk.{bid}.ffn_down_shexp",
-        "model.layers.{bid}.mlp.shared_experts.gate_proj": "blk.{bid}.ffn_gate_shexp",
-        "model.layers.{bid}.mlp.shared_experts.up_proj": "blk.{bid}.ffn_up_shexp",
         "model.word_embeddings": "token_embd",
     },
     layer=mixture_layer,
@@ -93,13 +92,8 @@ BAILINGMOE2 = Architecture(
         "model.layers.{bid}.mlp.gate.expert_bias": "blk.{bid}.exp_probs_b",
     },
     names={
-        "model.layers.{bid}.attention.dense": "blk.{bid}.attn_output",
+        **BAILINGMOE.names,
         "model.layers.{bid}.attention.key_layernorm": "blk.{bid}.attn_k_norm",
-        "model.layers.{bid}.attention.query_key_value": "blk.{bid}.attn_qkv",
         "model.layers.{bid}.attention.query_layernorm": "blk.{bid}.attn_q_norm",
-        "model.layers.{bid}.mlp.shared_experts.down_proj": "blk.{bid}.ffn_down_shexp",
-        "model.layers.{bid}.mlp.shared_experts.gate_proj": "blk.{bid}.ffn_gate_shexp",
-        "model.layers.{bid}.mlp.shared_experts.up_proj": "blk.{bid}.ffn_up_shexp",
-        "model.word_embeddings": "token_embd",
     },
 )

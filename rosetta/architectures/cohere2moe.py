@@ -7,6 +7,7 @@ from typing import Any
 from rosetta.architectures.architecture import INTERLEAVED, SPLIT_HALF, Architecture, Default
 from rosetta.architectures.builders import attention, head, output_of, parallel, scores_of
 from rosetta.architectures.expert_settings import expert_settings, leading_dense, of_folder, shared_expert
+from rosetta.architectures.folder_names import gated
 from rosetta.architectures.mixtures import network
 from rosetta.containers.container import Setting
 from rosetta.graph import Stage
@@ -86,11 +87,7 @@ COHERE2MOE = Architecture(
         "vocab_size": 256000,
         "tied_embeddings": True,
     },
-    names={
-        "model.layers.{bid}.mlp.shared_experts.down_proj": "blk.{bid}.ffn_down_shexp",
-        "model.layers.{bid}.mlp.shared_experts.gate_proj": "blk.{bid}.ffn_gate_shexp",
-        "model.layers.{bid}.mlp.shared_experts.up_proj": "blk.{bid}.ffn_up_shexp",
-    },
+    names=gated("mlp.shared_experts", "_shexp"),
     model_type="cohere2_moe",
     spellings={
         "attention.layer_norm_epsilon": "layer_norm_eps",

@@ -6,6 +6,7 @@ from typing import Any
 
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.expert_settings import expert_settings, leading_dense, shared_expert
+from rosetta.architectures.folder_names import gated
 from rosetta.architectures.mixtures import mixture_layer
 
 
@@ -38,11 +39,7 @@ DEEPSEEK = Architecture(
         "vocab_size": 102400,
         "tied_embeddings": False,
     },
-    names={
-        "model.layers.{bid}.mlp.shared_experts.down_proj": "blk.{bid}.ffn_down_shexp",
-        "model.layers.{bid}.mlp.shared_experts.gate_proj": "blk.{bid}.ffn_gate_shexp",
-        "model.layers.{bid}.mlp.shared_experts.up_proj": "blk.{bid}.ffn_up_shexp",
-    },
+    names=gated("mlp.shared_experts", "_shexp"),
     spellings={
         "expert_count": "n_routed_experts",
     },

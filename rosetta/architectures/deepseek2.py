@@ -23,6 +23,7 @@ from rosetta.architectures.expert_settings import (
     of_folder,
     shared_expert,
 )
+from rosetta.architectures.folder_names import LATENT_KEYS, LATENT_QUERIES, SCORE_CORRECTION, gated
 from rosetta.architectures.mixtures import network
 from rosetta.architectures.readings import Reading, Stored, latent_keys_values, standard_readings
 from rosetta.graph import Stage
@@ -226,15 +227,9 @@ DEEPSEEK2 = Architecture(
         "tied_embeddings": False,
     },
     names={
-        "model.layers.{bid}.self_attn.kv_a_layernorm": "blk.{bid}.attn_kv_a_norm",
-        "model.layers.{bid}.self_attn.kv_a_proj_with_mqa": "blk.{bid}.attn_kv_a_mqa",
-        "model.layers.{bid}.self_attn.kv_b_proj": "blk.{bid}.attn_kv_b",
-        "model.layers.{bid}.self_attn.q_a_layernorm": "blk.{bid}.attn_q_a_norm",
-        "model.layers.{bid}.self_attn.q_a_proj": "blk.{bid}.attn_q_a",
-        "model.layers.{bid}.self_attn.q_b_proj": "blk.{bid}.attn_q_b",
-        "model.layers.{bid}.mlp.shared_experts.down_proj": "blk.{bid}.ffn_down_shexp",
-        "model.layers.{bid}.mlp.shared_experts.gate_proj": "blk.{bid}.ffn_gate_shexp",
-        "model.layers.{bid}.mlp.shared_experts.up_proj": "blk.{bid}.ffn_up_shexp",
+        **LATENT_KEYS,
+        **LATENT_QUERIES,
+        **gated("mlp.shared_experts", "_shexp"),
     },
     model_type="deepseek_v2",
     spellings={
@@ -258,25 +253,8 @@ DEEPSEEK_V3 = replace(
         "vocab_size": 129280,
         "tied_embeddings": False,
     },
-    parameters={
-        "model.layers.{bid}.mlp.gate.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
-    },
-    names={
-        "model.layers.{bid}.self_attn.kv_a_layernorm": "blk.{bid}.attn_kv_a_norm",
-        "model.layers.{bid}.self_attn.kv_a_proj_with_mqa": "blk.{bid}.attn_kv_a_mqa",
-        "model.layers.{bid}.self_attn.kv_b_proj": "blk.{bid}.attn_kv_b",
-        "model.layers.{bid}.self_attn.q_a_layernorm": "blk.{bid}.attn_q_a_norm",
-        "model.layers.{bid}.self_attn.q_a_proj": "blk.{bid}.attn_q_a",
-        "model.layers.{bid}.self_attn.q_b_proj": "blk.{bid}.attn_q_b",
-        "model.layers.{bid}.mlp.shared_experts.down_proj": "blk.{bid}.ffn_down_shexp",
-        "model.layers.{bid}.mlp.shared_experts.gate_proj": "blk.{bid}.ffn_gate_shexp",
-        "model.layers.{bid}.mlp.shared_experts.up_proj": "blk.{bid}.ffn_up_shexp",
-    },
+    parameters=SCORE_CORRECTION,
     model_type="",
-    spellings={
-        "rope.dimension_count": "qk_rope_head_dim",
-        "expert_count": "n_routed_experts",
-    },
 )
 GLM4_MOE_LITE = replace(
     DEEPSEEK2,
@@ -295,25 +273,8 @@ GLM4_MOE_LITE = replace(
         "vocab_size": 154880,
         "tied_embeddings": False,
     },
-    parameters={
-        "model.layers.{bid}.mlp.gate.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
-    },
-    names={
-        "model.layers.{bid}.self_attn.kv_a_layernorm": "blk.{bid}.attn_kv_a_norm",
-        "model.layers.{bid}.self_attn.kv_a_proj_with_mqa": "blk.{bid}.attn_kv_a_mqa",
-        "model.layers.{bid}.self_attn.kv_b_proj": "blk.{bid}.attn_kv_b",
-        "model.layers.{bid}.self_attn.q_a_layernorm": "blk.{bid}.attn_q_a_norm",
-        "model.layers.{bid}.self_attn.q_a_proj": "blk.{bid}.attn_q_a",
-        "model.layers.{bid}.self_attn.q_b_proj": "blk.{bid}.attn_q_b",
-        "model.layers.{bid}.mlp.shared_experts.down_proj": "blk.{bid}.ffn_down_shexp",
-        "model.layers.{bid}.mlp.shared_experts.gate_proj": "blk.{bid}.ffn_gate_shexp",
-        "model.layers.{bid}.mlp.shared_experts.up_proj": "blk.{bid}.ffn_up_shexp",
-    },
+    parameters=SCORE_CORRECTION,
     model_type="",
-    spellings={
-        "rope.dimension_count": "qk_rope_head_dim",
-        "expert_count": "n_routed_experts",
-    },
 )
 MISTRAL4 = replace(
     DEEPSEEK2,
@@ -336,20 +297,5 @@ MISTRAL4 = replace(
         "model.layers.{bid}.mlp.experts.down_proj": "blk.{bid}.ffn_down_exps",
         "model.layers.{bid}.mlp.experts.gate_up_proj": "blk.{bid}.ffn_gate_up_exps",
     },
-    names={
-        "model.layers.{bid}.self_attn.kv_a_layernorm": "blk.{bid}.attn_kv_a_norm",
-        "model.layers.{bid}.self_attn.kv_a_proj_with_mqa": "blk.{bid}.attn_kv_a_mqa",
-        "model.layers.{bid}.self_attn.kv_b_proj": "blk.{bid}.attn_kv_b",
-        "model.layers.{bid}.self_attn.q_a_layernorm": "blk.{bid}.attn_q_a_norm",
-        "model.layers.{bid}.self_attn.q_a_proj": "blk.{bid}.attn_q_a",
-        "model.layers.{bid}.self_attn.q_b_proj": "blk.{bid}.attn_q_b",
-        "model.layers.{bid}.mlp.shared_experts.down_proj": "blk.{bid}.ffn_down_shexp",
-        "model.layers.{bid}.mlp.shared_experts.gate_proj": "blk.{bid}.ffn_gate_shexp",
-        "model.layers.{bid}.mlp.shared_experts.up_proj": "blk.{bid}.ffn_up_shexp",
-    },
     model_type="",
-    spellings={
-        "rope.dimension_count": "qk_rope_head_dim",
-        "expert_count": "n_routed_experts",
-    },
 )

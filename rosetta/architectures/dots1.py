@@ -12,6 +12,7 @@ from rosetta.architectures.expert_settings import (
     of_folder,
     shared_expert,
 )
+from rosetta.architectures.folder_names import SCORE_CORRECTION, gated
 from rosetta.architectures.mixtures import mixture_layer
 
 
@@ -49,14 +50,8 @@ DOTS1 = Architecture(
         "vocab_size": 152064,
         "tied_embeddings": False,
     },
-    parameters={
-        "model.layers.{bid}.mlp.gate.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
-    },
-    names={
-        "model.layers.{bid}.mlp.shared_experts.down_proj": "blk.{bid}.ffn_down_shexp",
-        "model.layers.{bid}.mlp.shared_experts.gate_proj": "blk.{bid}.ffn_gate_shexp",
-        "model.layers.{bid}.mlp.shared_experts.up_proj": "blk.{bid}.ffn_up_shexp",
-    },
+    parameters=SCORE_CORRECTION,
+    names=gated("mlp.shared_experts", "_shexp"),
     spellings={
         "expert_count": "n_routed_experts",
     },

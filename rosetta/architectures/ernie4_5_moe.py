@@ -6,6 +6,7 @@ from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.expert_settings import expert_layers, expert_settings, of_folder, shared_expert
+from rosetta.architectures.folder_names import gated
 from rosetta.architectures.mixtures import mixture_layer
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
@@ -56,11 +57,7 @@ ERNIE4_5_MOE = Architecture(
     parameters={
         "model.layers.{bid}.mlp.moe_statics.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
     },
-    names={
-        "model.layers.{bid}.mlp.shared_experts.down_proj": "blk.{bid}.ffn_down_shexp",
-        "model.layers.{bid}.mlp.shared_experts.gate_proj": "blk.{bid}.ffn_gate_shexp",
-        "model.layers.{bid}.mlp.shared_experts.up_proj": "blk.{bid}.ffn_up_shexp",
-    },
+    names=gated("mlp.shared_experts", "_shexp"),
     folder_dims={"exp_probs_b": (1, -1)},
     model_type="ernie4_5_moe",
     spellings={

@@ -7,6 +7,7 @@ from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of, sequential
+from rosetta.architectures.folder_names import POST_NORMS
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
@@ -56,10 +57,7 @@ EXAONE4 = Architecture(
     full_attention_every=4,
     settings=settings,
     layer=layer,
-    names={
-        "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
-        "model.layers.{bid}.post_feedforward_layernorm": "blk.{bid}.post_ffw_norm",
-    },
+    names=POST_NORMS,
     huggingface={  # transformers, Exaone4Config
         "block_count": 32,
         "context_length": 2048,

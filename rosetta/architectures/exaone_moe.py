@@ -12,6 +12,7 @@ from rosetta.architectures.expert_settings import (
     of_folder,
     shared_expert,
 )
+from rosetta.architectures.folder_names import gated
 from rosetta.architectures.mixtures import mixture_layer
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
@@ -63,10 +64,6 @@ EXAONE_MOE = Architecture(
     parameters={
         "model.layers.{bid}.mlp.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
     },
-    names={
-        "model.layers.{bid}.mlp.shared_experts.down_proj": "blk.{bid}.ffn_down_shexp",
-        "model.layers.{bid}.mlp.shared_experts.gate_proj": "blk.{bid}.ffn_gate_shexp",
-        "model.layers.{bid}.mlp.shared_experts.up_proj": "blk.{bid}.ffn_up_shexp",
-    },
+    names=gated("mlp.shared_experts", "_shexp"),
     model_type="exaone_moe",
 )

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of
+from rosetta.architectures.folder_names import MAMBA_NAMES, MAMBA_PARAMETERS, gated
 from rosetta.architectures.readings import Reading, Stored, standard_readings
 from rosetta.architectures.recurrent import mamba2, state_readings, state_sizes, time_step_limits
 from rosetta.graph import Stage
@@ -175,13 +176,9 @@ FALCON_H1 = Architecture(
     settings=settings,
     readings=readings,
     names={
+        **MAMBA_NAMES,
+        **gated("feed_forward"),
         "model.final_layernorm": "output_norm",
-        "model.layers.{bid}.feed_forward.down_proj": "blk.{bid}.ffn_down",
-        "model.layers.{bid}.feed_forward.gate_proj": "blk.{bid}.ffn_gate",
-        "model.layers.{bid}.feed_forward.up_proj": "blk.{bid}.ffn_up",
-        "model.layers.{bid}.mamba.conv1d": "blk.{bid}.ssm_conv1d",
-        "model.layers.{bid}.mamba.in_proj": "blk.{bid}.ssm_in",
-        "model.layers.{bid}.mamba.out_proj": "blk.{bid}.ssm_out",
         "model.layers.{bid}.pre_ff_layernorm": "blk.{bid}.ffn_norm",
         "model.layers.{bid}.mamba.norm": "blk.{bid}.ssm_norm",
     },
@@ -196,10 +193,6 @@ FALCON_H1 = Architecture(
         "vocab_size": 128000,
         "tied_embeddings": False,
     },
-    parameters={
-        "model.layers.{bid}.mamba.A_log": "blk.{bid}.ssm_a",
-        "model.layers.{bid}.mamba.D": "blk.{bid}.ssm_d",
-        "model.layers.{bid}.mamba.dt_bias": "blk.{bid}.ssm_dt.bias",
-    },
+    parameters=MAMBA_PARAMETERS,
     model_type="falcon_h1",
 )

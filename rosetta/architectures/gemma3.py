@@ -17,6 +17,7 @@ from rosetta.architectures.builders import (
     sequential,
     windowed_rope,
 )
+from rosetta.architectures.folder_names import NORMS_AROUND
 from rosetta.architectures.readings import first_of, one_more_where, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
@@ -78,11 +79,7 @@ GEMMA3 = Architecture(
     full_attention_every=6,
     settings=settings,
     readings=first_of(one_more_where(*NORMS), standard_readings),
-    names={
-        "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
-        "model.layers.{bid}.post_feedforward_layernorm": "blk.{bid}.post_ffw_norm",
-        "model.layers.{bid}.pre_feedforward_layernorm": "blk.{bid}.ffn_norm",
-    },
+    names=NORMS_AROUND,
     before=lambda a, c: embedding(Scale("embedding_scale")),
     layer=layer,
     after=lambda a, layers: head(

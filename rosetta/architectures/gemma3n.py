@@ -21,7 +21,9 @@ from rosetta.architectures.builders import (
     scores_of,
     windowed_rope,
 )
+from rosetta.architectures.folder_names import NORMS_AROUND
 from rosetta.architectures.per_layer import (
+    PER_LAYER_NAMES,
     per_layer_block,
     per_layer_embedding,
     per_layer_settings,
@@ -192,7 +194,6 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
     return None if found is None else list(found)
 
 
-BLOCK = "model.layers.{bid}."
 GEMMA3N = Architecture(
     "gemma3n",
     gguf="gemma3n",
@@ -204,13 +205,13 @@ GEMMA3N = Architecture(
     settings=settings,
     readings=readings,
     names={
-        "model.altup_projections.0": "altup_proj.0",
-        "model.altup_projections.1": "altup_proj.1",
-        "model.altup_projections.2": "altup_proj.2",
-        "model.altup_unembed_projections.0": "altup_unembd_proj.0",
-        "model.altup_unembed_projections.1": "altup_unembd_proj.1",
-        "model.altup_unembed_projections.2": "altup_unembd_proj.2",
-        "model.embed_tokens_per_layer": "per_layer_token_embd",
+        **{
+            f"model.{module}.{number}": f"{stem}.{number}"
+            for module, stem in STREAMS.items()
+            for number in range(MOST_STREAMS)
+        },
+        **NORMS_AROUND,
+        **PER_LAYER_NAMES,
         "model.layers.{bid}.altup.correction_coefs": "blk.{bid}.altup_correct_coef",
         "model.layers.{bid}.altup.modality_router": "blk.{bid}.altup_router",
         "model.layers.{bid}.altup.prediction_coefs": "blk.{bid}.altup_predict_coef",
@@ -218,40 +219,6 @@ GEMMA3N = Architecture(
         "model.layers.{bid}.laurel.linear_left": "blk.{bid}.laurel_l",
         "model.layers.{bid}.laurel.linear_right": "blk.{bid}.laurel_r",
         "model.layers.{bid}.laurel.post_laurel_norm": "blk.{bid}.laurel_post_norm",
-        "model.layers.{bid}.per_layer_input_gate": "blk.{bid}.inp_gate",
-        "model.layers.{bid}.per_layer_projection": "blk.{bid}.proj",
-        "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
-        "model.layers.{bid}.post_feedforward_layernorm": "blk.{bid}.post_ffw_norm",
-        "model.layers.{bid}.post_per_layer_input_norm": "blk.{bid}.post_norm",
-        "model.layers.{bid}.pre_feedforward_layernorm": "blk.{bid}.ffn_norm",
-        "model.per_layer_model_projection": "per_layer_model_proj",
-        "model.per_layer_projection_norm": "per_layer_proj_norm",
-        "model.altup_projections.3": "altup_proj.3",
-        "model.altup_projections.4": "altup_proj.4",
-        "model.altup_projections.5": "altup_proj.5",
-        "model.altup_projections.6": "altup_proj.6",
-        "model.altup_projections.7": "altup_proj.7",
-        "model.altup_projections.8": "altup_proj.8",
-        "model.altup_projections.9": "altup_proj.9",
-        "model.altup_projections.10": "altup_proj.10",
-        "model.altup_projections.11": "altup_proj.11",
-        "model.altup_projections.12": "altup_proj.12",
-        "model.altup_projections.13": "altup_proj.13",
-        "model.altup_projections.14": "altup_proj.14",
-        "model.altup_projections.15": "altup_proj.15",
-        "model.altup_unembed_projections.3": "altup_unembd_proj.3",
-        "model.altup_unembed_projections.4": "altup_unembd_proj.4",
-        "model.altup_unembed_projections.5": "altup_unembd_proj.5",
-        "model.altup_unembed_projections.6": "altup_unembd_proj.6",
-        "model.altup_unembed_projections.7": "altup_unembd_proj.7",
-        "model.altup_unembed_projections.8": "altup_unembd_proj.8",
-        "model.altup_unembed_projections.9": "altup_unembd_proj.9",
-        "model.altup_unembed_projections.10": "altup_unembd_proj.10",
-        "model.altup_unembed_projections.11": "altup_unembd_proj.11",
-        "model.altup_unembed_projections.12": "altup_unembd_proj.12",
-        "model.altup_unembed_projections.13": "altup_unembd_proj.13",
-        "model.altup_unembed_projections.14": "altup_unembd_proj.14",
-        "model.altup_unembed_projections.15": "altup_unembd_proj.15",
     },
     before=before,
     layer=layer,

@@ -21,7 +21,9 @@ from rosetta.architectures.builders import (
     scores_of,
     slides,
 )
+from rosetta.architectures.folder_names import NORMS_AROUND
 from rosetta.architectures.per_layer import (
+    PER_LAYER_NAMES,
     WIDTH,
     per_layer_block,
     per_layer_embedding,
@@ -241,7 +243,6 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
     return None if found is None else list(found)
 
 
-BLOCK = "model.layers.{bid}."
 GEMMA4 = Architecture(
     "gemma4",
     gguf="gemma4",
@@ -253,15 +254,8 @@ GEMMA4 = Architecture(
     settings=settings,
     readings=readings,
     names={
-        "model.embed_tokens_per_layer": "per_layer_token_embd",
-        "model.layers.{bid}.per_layer_input_gate": "blk.{bid}.inp_gate",
-        "model.layers.{bid}.per_layer_projection": "blk.{bid}.proj",
-        "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
-        "model.layers.{bid}.post_feedforward_layernorm": "blk.{bid}.post_ffw_norm",
-        "model.layers.{bid}.post_per_layer_input_norm": "blk.{bid}.post_norm",
-        "model.layers.{bid}.pre_feedforward_layernorm": "blk.{bid}.ffn_norm",
-        "model.per_layer_model_projection": "per_layer_model_proj",
-        "model.per_layer_projection_norm": "per_layer_proj_norm",
+        **NORMS_AROUND,
+        **PER_LAYER_NAMES,
         "model.layers.{bid}.post_feedforward_layernorm_1": "blk.{bid}.post_ffw_norm_1",
         "model.layers.{bid}.post_feedforward_layernorm_2": "blk.{bid}.post_ffw_norm_2",
         "model.layers.{bid}.pre_feedforward_layernorm_2": "blk.{bid}.pre_ffw_norm_2",

@@ -13,6 +13,7 @@ from rosetta.architectures.expert_settings import (
     of_folder,
     shared_expert,
 )
+from rosetta.architectures.folder_names import SCORE_CORRECTION, gated
 from rosetta.architectures.mixtures import mixture_layer
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
@@ -68,14 +69,10 @@ GLM4_MOE = Architecture(
         "tied_embeddings": False,
         "rope.partial_rotary_factor": 0.5,
     },
-    parameters={
-        "model.layers.{bid}.mlp.gate.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
-    },
+    parameters=SCORE_CORRECTION,
     names={
+        **gated("mlp.shared_experts", "_shexp"),
         "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
-        "model.layers.{bid}.mlp.shared_experts.down_proj": "blk.{bid}.ffn_down_shexp",
-        "model.layers.{bid}.mlp.shared_experts.gate_proj": "blk.{bid}.ffn_gate_shexp",
-        "model.layers.{bid}.mlp.shared_experts.up_proj": "blk.{bid}.ffn_up_shexp",
     },
     model_type="glm4_moe",
     spellings={
@@ -100,17 +97,5 @@ SOLAR_OPEN = replace(
         "vocab_size": 196608,
         "tied_embeddings": False,
     },
-    parameters={
-        "model.layers.{bid}.mlp.gate.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
-    },
-    names={
-        "model.layers.{bid}.mlp.shared_experts.down_proj": "blk.{bid}.ffn_down_shexp",
-        "model.layers.{bid}.mlp.shared_experts.gate_proj": "blk.{bid}.ffn_gate_shexp",
-        "model.layers.{bid}.mlp.shared_experts.up_proj": "blk.{bid}.ffn_up_shexp",
-        "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
-    },
     model_type="",
-    spellings={
-        "expert_count": "n_routed_experts",
-    },
 )

@@ -16,6 +16,8 @@ from rosetta.architectures.builders import (
     scores_of,
     sequential,
 )
+from rosetta.architectures.folder_names import MAMBA_NAMES, MAMBA_PARAMETERS, gated
+from rosetta.architectures.granitemoe import GRANITE_MOE
 from rosetta.architectures.readings import Reading, Stored, fused, standard_readings
 from rosetta.architectures.recurrent import (
     RECURRENT,
@@ -133,15 +135,9 @@ GRANITE_HYBRID = Architecture(
     settings=settings,
     readings=readings,
     names={
-        "model.layers.{bid}.block_sparse_moe.input_linear": "blk.{bid}.ffn_gate_up_exps",
-        "model.layers.{bid}.block_sparse_moe.output_linear": "blk.{bid}.ffn_down_exps",
-        "model.layers.{bid}.block_sparse_moe.router.layer": "blk.{bid}.ffn_gate_inp",
-        "model.layers.{bid}.mamba.conv1d": "blk.{bid}.ssm_conv1d",
-        "model.layers.{bid}.mamba.in_proj": "blk.{bid}.ssm_in",
+        **MAMBA_NAMES,
+        **GRANITE_MOE.names,
         "model.layers.{bid}.mamba.norm": "blk.{bid}.ssm_norm",
-        "model.layers.{bid}.mamba.out_proj": "blk.{bid}.ssm_out",
-        "model.layers.{bid}.shared_mlp.input_linear": "blk.{bid}.ffn_gate_up_shexp",
-        "model.layers.{bid}.shared_mlp.output_linear": "blk.{bid}.ffn_down_shexp",
     },
     before=lambda a, c: embedding(Scale("embedding_scale")),
     layer=layer,
@@ -157,11 +153,7 @@ GRANITE_HYBRID = Architecture(
         "vocab_size": 32000,
         "tied_embeddings": False,
     },
-    parameters={
-        "model.layers.{bid}.mamba.A_log": "blk.{bid}.ssm_a",
-        "model.layers.{bid}.mamba.D": "blk.{bid}.ssm_d",
-        "model.layers.{bid}.mamba.dt_bias": "blk.{bid}.ssm_dt.bias",
-    },
+    parameters=MAMBA_PARAMETERS,
     model_type="granitemoehybrid",
     spellings={
         "expert_count": "num_local_experts",
@@ -176,14 +168,10 @@ BAMBA = Architecture(
     settings=bamba_settings,
     readings=readings,
     names={
+        **MAMBA_NAMES,
+        **gated("feed_forward"),
         "model.final_layernorm": "output_norm",
-        "model.layers.{bid}.feed_forward.down_proj": "blk.{bid}.ffn_down",
-        "model.layers.{bid}.feed_forward.gate_proj": "blk.{bid}.ffn_gate",
-        "model.layers.{bid}.feed_forward.up_proj": "blk.{bid}.ffn_up",
-        "model.layers.{bid}.mamba.conv1d": "blk.{bid}.ssm_conv1d",
-        "model.layers.{bid}.mamba.in_proj": "blk.{bid}.ssm_in",
         "model.layers.{bid}.mamba.norm": "blk.{bid}.ssm_norm",
-        "model.layers.{bid}.mamba.out_proj": "blk.{bid}.ssm_out",
         "model.layers.{bid}.pre_ff_layernorm": "blk.{bid}.ffn_norm",
     },
     before=GRANITE_HYBRID.before,
@@ -200,9 +188,5 @@ BAMBA = Architecture(
         "tied_embeddings": False,
         "rope.partial_rotary_factor": 0.5,
     },
-    parameters={
-        "model.layers.{bid}.mamba.A_log": "blk.{bid}.ssm_a",
-        "model.layers.{bid}.mamba.D": "blk.{bid}.ssm_d",
-        "model.layers.{bid}.mamba.dt_bias": "blk.{bid}.ssm_dt.bias",
-    },
+    parameters=MAMBA_PARAMETERS,
 )

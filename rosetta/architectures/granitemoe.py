@@ -75,19 +75,4 @@ GRANITE_MOE = Architecture(
         "expert_count": "num_local_experts",
     },
 )
-GRANITE_MOE_SHARED = replace(
-    GRANITE_MOE,
-    name="granitemoeshared",
-    classes=("GraniteMoeSharedForCausalLM",),
-    names={
-        "model.layers.{bid}.block_sparse_moe.input_linear": "blk.{bid}.ffn_gate_up_exps",
-        "model.layers.{bid}.block_sparse_moe.output_linear": "blk.{bid}.ffn_down_exps",
-        "model.layers.{bid}.block_sparse_moe.router.layer": "blk.{bid}.ffn_gate_inp",
-        "model.layers.{bid}.shared_mlp.input_linear": "blk.{bid}.ffn_gate_up_shexp",
-        "model.layers.{bid}.shared_mlp.output_linear": "blk.{bid}.ffn_down_shexp",
-    },
-    model_type="",
-    spellings={
-        "expert_count": "num_local_experts",
-    },
-)
+GRANITE_MOE_SHARED = replace(GRANITE_MOE, name="granitemoeshared", classes=("GraniteMoeSharedForCausalLM",))

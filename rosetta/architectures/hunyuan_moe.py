@@ -6,6 +6,7 @@ from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.expert_settings import expert_settings, of_folder
+from rosetta.architectures.folder_names import gated
 from rosetta.architectures.hunyuan_dense import raised_base
 from rosetta.architectures.mixtures import mixture_layer
 from rosetta.graph import Stage
@@ -47,10 +48,8 @@ HUNYUAN_MOE = Architecture(
         "tied_embeddings": False,
     },
     names={
+        **gated("mlp.shared_mlp", "_shexp"),
         "model.layers.{bid}.mlp.gate.wg": "blk.{bid}.ffn_gate_inp",
-        "model.layers.{bid}.mlp.shared_mlp.down_proj": "blk.{bid}.ffn_down_shexp",
-        "model.layers.{bid}.mlp.shared_mlp.gate_proj": "blk.{bid}.ffn_gate_shexp",
-        "model.layers.{bid}.mlp.shared_mlp.up_proj": "blk.{bid}.ffn_up_shexp",
         "model.layers.{bid}.self_attn.key_layernorm": "blk.{bid}.attn_k_norm",
         "model.layers.{bid}.self_attn.query_layernorm": "blk.{bid}.attn_q_norm",
     },

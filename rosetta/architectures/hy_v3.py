@@ -12,6 +12,7 @@ from rosetta.architectures.expert_settings import (
     of_folder,
     shared_expert,
 )
+from rosetta.architectures.folder_names import gated
 from rosetta.architectures.mixtures import mixture_layer
 
 
@@ -58,9 +59,7 @@ HY_V3 = Architecture(
         "model.layers.{bid}.mlp.expert_bias": "blk.{bid}.exp_probs_b",
     },
     names={
+        **gated("mlp.shared_mlp", "_shexp"),
         "model.layers.{bid}.mlp.router.gate": "blk.{bid}.ffn_gate_inp",
-        "model.layers.{bid}.mlp.shared_mlp.down_proj": "blk.{bid}.ffn_down_shexp",
-        "model.layers.{bid}.mlp.shared_mlp.gate_proj": "blk.{bid}.ffn_gate_shexp",
-        "model.layers.{bid}.mlp.shared_mlp.up_proj": "blk.{bid}.ffn_up_shexp",
     },
 )

@@ -8,6 +8,7 @@ from typing import Any
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, experts, feed_forward, output_of, sequential
 from rosetta.architectures.expert_settings import expert_layers
+from rosetta.architectures.folder_names import MAMBA_NAMES, gated
 from rosetta.architectures.mamba import rank_of_time_steps
 from rosetta.architectures.readings import first_of, standard_readings
 from rosetta.architectures.recurrent import (
@@ -98,17 +99,13 @@ JAMBA = Architecture(
         "model.layers.{bid}.mamba.D": "blk.{bid}.ssm_d",
     },
     names={
+        **MAMBA_NAMES,
+        **gated("feed_forward"),
         "model.final_layernorm": "output_norm",
-        "model.layers.{bid}.feed_forward.down_proj": "blk.{bid}.ffn_down",
-        "model.layers.{bid}.feed_forward.gate_proj": "blk.{bid}.ffn_gate",
-        "model.layers.{bid}.feed_forward.up_proj": "blk.{bid}.ffn_up",
         "model.layers.{bid}.mamba.b_layernorm": "blk.{bid}.ssm_b_norm",
         "model.layers.{bid}.mamba.c_layernorm": "blk.{bid}.ssm_c_norm",
-        "model.layers.{bid}.mamba.conv1d": "blk.{bid}.ssm_conv1d",
         "model.layers.{bid}.mamba.dt_layernorm": "blk.{bid}.ssm_dt_norm",
         "model.layers.{bid}.mamba.dt_proj": "blk.{bid}.ssm_dt",
-        "model.layers.{bid}.mamba.in_proj": "blk.{bid}.ssm_in",
-        "model.layers.{bid}.mamba.out_proj": "blk.{bid}.ssm_out",
         "model.layers.{bid}.mamba.x_proj": "blk.{bid}.ssm_x",
         "model.layers.{bid}.pre_ff_layernorm": "blk.{bid}.ffn_norm",
         "model.layers.{bid}.feed_forward.experts.{eid}.down_proj": "blk.{bid}.ffn_down_exps.{eid}",

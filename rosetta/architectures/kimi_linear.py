@@ -15,6 +15,7 @@ from rosetta.architectures.expert_settings import (
     of_folder,
     shared_expert,
 )
+from rosetta.architectures.folder_names import BLOCK_SPARSE, LATENT_KEYS
 from rosetta.architectures.mixtures import network
 from rosetta.architectures.readings import (
     MINUS_EXP,
@@ -149,6 +150,8 @@ KIMI_LINEAR = Architecture(
     settings=settings,
     readings=readings,
     names={
+        **LATENT_KEYS,
+        **BLOCK_SPARSE,
         "model.layers.{bid}.block_sparse_moe.down_proj": "blk.{bid}.ffn_down",
         "model.layers.{bid}.block_sparse_moe.gate_proj": "blk.{bid}.ffn_gate",
         "model.layers.{bid}.block_sparse_moe.up_proj": "blk.{bid}.ffn_up",
@@ -161,16 +164,9 @@ KIMI_LINEAR = Architecture(
         "model.layers.{bid}.self_attn.o_norm": "blk.{bid}.ssm_norm",
         "model.layers.{bid}.self_attn.q_conv1d": "blk.{bid}.ssm_conv1d_q",
         "model.layers.{bid}.self_attn.v_conv1d": "blk.{bid}.ssm_conv1d_v",
-        "model.layers.{bid}.block_sparse_moe.experts.{eid}.w1": "blk.{bid}.ffn_gate_exps.{eid}",
-        "model.layers.{bid}.block_sparse_moe.experts.{eid}.w2": "blk.{bid}.ffn_down_exps.{eid}",
-        "model.layers.{bid}.block_sparse_moe.experts.{eid}.w3": "blk.{bid}.ffn_up_exps.{eid}",
-        "model.layers.{bid}.block_sparse_moe.gate": "blk.{bid}.ffn_gate_inp",
         "model.layers.{bid}.block_sparse_moe.shared_experts.down_proj": "blk.{bid}.ffn_down_shexp",
         "model.layers.{bid}.block_sparse_moe.shared_experts.gate_proj": "blk.{bid}.ffn_gate_shexp",
         "model.layers.{bid}.block_sparse_moe.shared_experts.up_proj": "blk.{bid}.ffn_up_shexp",
-        "model.layers.{bid}.self_attn.kv_a_layernorm": "blk.{bid}.attn_kv_a_norm",
-        "model.layers.{bid}.self_attn.kv_a_proj_with_mqa": "blk.{bid}.attn_kv_a_mqa",
-        "model.layers.{bid}.self_attn.kv_b_proj": "blk.{bid}.attn_kv_b",
     },
     layer=layer,
     huggingface={  # transformers, KimiLinearConfig

@@ -7,6 +7,7 @@ from typing import Any
 from rosetta.architectures.architecture import SPLIT_HALF, Architecture, Default
 from rosetta.architectures.builders import HEADS, VALUE
 from rosetta.architectures.expert_settings import expert_settings, leading_dense, of_folder
+from rosetta.architectures.folder_names import gated
 from rosetta.architectures.mixtures import mixture_layer, router_of
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
@@ -88,10 +89,8 @@ LAGUNA = Architecture(
     full_attention_every=STEP,
     settings=settings,
     names={
+        **gated("mlp.shared_expert", "_shexp"),
         "model.layers.{bid}.self_attn.g_proj": "blk.{bid}.attn_gate",
-        "model.layers.{bid}.mlp.shared_expert.down_proj": "blk.{bid}.ffn_down_shexp",
-        "model.layers.{bid}.mlp.shared_expert.gate_proj": "blk.{bid}.ffn_gate_shexp",
-        "model.layers.{bid}.mlp.shared_expert.up_proj": "blk.{bid}.ffn_up_shexp",
         "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.ffn_norm",
         "model.layers.{bid}.mlp.experts.e_score_correction": "blk.{bid}.exp_probs_b",
     },

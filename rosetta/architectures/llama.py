@@ -10,6 +10,7 @@ from typing import Any
 
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.expert_settings import expert_settings
+from rosetta.architectures.folder_names import BLOCK_SPARSE
 from rosetta.architectures.mixtures import mixture_layer
 
 
@@ -60,12 +61,7 @@ MIXTRAL = replace(
         "vocab_size": 32000,
         "tied_embeddings": False,
     },
-    names={
-        "model.layers.{bid}.block_sparse_moe.experts.{eid}.w1": "blk.{bid}.ffn_gate_exps.{eid}",
-        "model.layers.{bid}.block_sparse_moe.experts.{eid}.w2": "blk.{bid}.ffn_down_exps.{eid}",
-        "model.layers.{bid}.block_sparse_moe.experts.{eid}.w3": "blk.{bid}.ffn_up_exps.{eid}",
-        "model.layers.{bid}.block_sparse_moe.gate": "blk.{bid}.ffn_gate_inp",
-    },
+    names=BLOCK_SPARSE,
     model_type="",
     spellings={
         "expert_count": "num_local_experts",

@@ -13,6 +13,7 @@ from rosetta.architectures.expert_settings import (
     layers_with_router,
     of_folder,
 )
+from rosetta.architectures.folder_names import gated
 from rosetta.architectures.mixtures import mixture_layer, router_of
 from rosetta.architectures.readings import Reading, Stored, experts, standard_readings
 from rosetta.graph import Stage
@@ -119,13 +120,9 @@ LLAMA4 = Architecture(
     settings=settings,
     readings=readings,
     names={
-        "model.layers.{bid}.feed_forward.down_proj": "blk.{bid}.ffn_down",
-        "model.layers.{bid}.feed_forward.gate_proj": "blk.{bid}.ffn_gate",
-        "model.layers.{bid}.feed_forward.up_proj": "blk.{bid}.ffn_up",
+        **gated("feed_forward"),
+        **gated("feed_forward.shared_expert", "_shexp"),
         "model.layers.{bid}.feed_forward.router": "blk.{bid}.ffn_gate_inp",
-        "model.layers.{bid}.feed_forward.shared_expert.down_proj": "blk.{bid}.ffn_down_shexp",
-        "model.layers.{bid}.feed_forward.shared_expert.gate_proj": "blk.{bid}.ffn_gate_shexp",
-        "model.layers.{bid}.feed_forward.shared_expert.up_proj": "blk.{bid}.ffn_up_shexp",
     },
     layer=layer,
     huggingface={  # transformers, Llama4TextConfig

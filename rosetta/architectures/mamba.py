@@ -6,6 +6,7 @@ from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import output_of, single
+from rosetta.architectures.folder_names import MIXER_NAMES, MIXER_PARAMETERS
 from rosetta.architectures.recurrent import mamba, rms_epsilon, state_readings, state_sizes, without_attention
 from rosetta.graph import Stage
 from rosetta.ops.norm import Norm
@@ -70,18 +71,10 @@ MAMBA = Architecture(
         "vocab_size": 50280,
         "tied_embeddings": True,
     },
-    parameters={
-        "backbone.layers.{bid}.mixer.A_log": "blk.{bid}.ssm_a",
-        "backbone.layers.{bid}.mixer.D": "blk.{bid}.ssm_d",
-    },
+    parameters=MIXER_PARAMETERS,
     names={
-        "backbone.embeddings": "token_embd",
-        "backbone.layers.{bid}.mixer.conv1d": "blk.{bid}.ssm_conv1d",
+        **MIXER_NAMES,
         "backbone.layers.{bid}.mixer.dt_proj": "blk.{bid}.ssm_dt",
-        "backbone.layers.{bid}.mixer.in_proj": "blk.{bid}.ssm_in",
-        "backbone.layers.{bid}.mixer.out_proj": "blk.{bid}.ssm_out",
         "backbone.layers.{bid}.mixer.x_proj": "blk.{bid}.ssm_x",
-        "backbone.layers.{bid}.norm": "blk.{bid}.attn_norm",
-        "backbone.norm_f": "output_norm",
     },
 )

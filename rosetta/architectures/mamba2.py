@@ -6,6 +6,7 @@ from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import output_of, single
+from rosetta.architectures.folder_names import MIXER_NAMES, MIXER_PARAMETERS
 from rosetta.architectures.recurrent import (
     mamba2,
     rms_epsilon,
@@ -59,13 +60,8 @@ MAMBA2 = Architecture(
     settings=settings,
     readings=lambda stored, c: state_readings(stored, c, per_head=True),
     names={
-        "backbone.embeddings": "token_embd",
-        "backbone.layers.{bid}.mixer.conv1d": "blk.{bid}.ssm_conv1d",
-        "backbone.layers.{bid}.mixer.in_proj": "blk.{bid}.ssm_in",
+        **MIXER_NAMES,
         "backbone.layers.{bid}.mixer.norm": "blk.{bid}.ssm_norm",
-        "backbone.layers.{bid}.mixer.out_proj": "blk.{bid}.ssm_out",
-        "backbone.layers.{bid}.norm": "blk.{bid}.attn_norm",
-        "backbone.norm_f": "output_norm",
     },
     layer=layer,
     huggingface={  # transformers, Mamba2Config
@@ -76,8 +72,7 @@ MAMBA2 = Architecture(
         "tied_embeddings": False,
     },
     parameters={
-        "backbone.layers.{bid}.mixer.A_log": "blk.{bid}.ssm_a",
-        "backbone.layers.{bid}.mixer.D": "blk.{bid}.ssm_d",
+        **MIXER_PARAMETERS,
         "backbone.layers.{bid}.mixer.dt_bias": "blk.{bid}.ssm_dt.bias",
     },
     spellings={

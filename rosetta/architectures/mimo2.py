@@ -15,6 +15,7 @@ from rosetta.architectures.expert_settings import (
     leading_dense,
     of_folder,
 )
+from rosetta.architectures.folder_names import SCORE_CORRECTION
 from rosetta.architectures.mixtures import mixture_layer
 from rosetta.containers.container import Setting
 from rosetta.graph import Stage
@@ -117,7 +118,7 @@ MIMO2 = Architecture(
         "tied_embeddings": False,
     },
     parameters={
-        "model.layers.{bid}.mlp.gate.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
+        **SCORE_CORRECTION,
         "model.layers.{bid}.self_attn.attention_sink_bias": "blk.{bid}.attn_sinks.weight",
     },
     model_type="mimo_v2_flash",

@@ -15,6 +15,7 @@ from rosetta.architectures.builders import (
     sequential,
 )
 from rosetta.architectures.expert_settings import latent_settings
+from rosetta.architectures.folder_names import LATENT_KEYS, LATENT_QUERIES
 from rosetta.architectures.readings import first_of, latent_keys_values, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.latent import LATENT_EPSILON, latent_norm
@@ -85,12 +86,8 @@ MINICPM3 = Architecture(
         "tied_embeddings": True,
     },
     names={
-        "model.layers.{bid}.self_attn.kv_a_layernorm": "blk.{bid}.attn_kv_a_norm",
-        "model.layers.{bid}.self_attn.kv_a_proj_with_mqa": "blk.{bid}.attn_kv_a_mqa",
-        "model.layers.{bid}.self_attn.kv_b_proj": "blk.{bid}.attn_kv_b",
-        "model.layers.{bid}.self_attn.q_a_layernorm": "blk.{bid}.attn_q_a_norm",
-        "model.layers.{bid}.self_attn.q_a_proj": "blk.{bid}.attn_q_a",
-        "model.layers.{bid}.self_attn.q_b_proj": "blk.{bid}.attn_q_b",
+        **LATENT_KEYS,
+        **LATENT_QUERIES,
     },
     spellings={
         "rope.dimension_count": "qk_rope_head_dim",

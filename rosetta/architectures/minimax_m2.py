@@ -6,6 +6,7 @@ from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.expert_settings import expert_settings, of_folder
+from rosetta.architectures.folder_names import BLOCK_SPARSE
 from rosetta.architectures.mixtures import mixture_layer, normed_whole
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
@@ -50,12 +51,7 @@ MINIMAX_M2 = Architecture(
     parameters={
         "model.layers.{bid}.block_sparse_moe.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
     },
-    names={
-        "model.layers.{bid}.block_sparse_moe.experts.{eid}.w1": "blk.{bid}.ffn_gate_exps.{eid}",
-        "model.layers.{bid}.block_sparse_moe.experts.{eid}.w2": "blk.{bid}.ffn_down_exps.{eid}",
-        "model.layers.{bid}.block_sparse_moe.experts.{eid}.w3": "blk.{bid}.ffn_up_exps.{eid}",
-        "model.layers.{bid}.block_sparse_moe.gate": "blk.{bid}.ffn_gate_inp",
-    },
+    names=BLOCK_SPARSE,
     model_type="minimax_m2",
     spellings={
         "expert_count": "num_local_experts",

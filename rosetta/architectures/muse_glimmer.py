@@ -21,6 +21,7 @@ from rosetta.architectures.builders import (
     sequential,
 )
 from rosetta.architectures.expert_settings import of_folder, rotated_layers
+from rosetta.architectures.folder_names import NORMS_AROUND
 from rosetta.architectures.readings import first_of, one_more_where, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.linear import Linear
@@ -93,9 +94,7 @@ MUSE_GLIMMER = Architecture(
     settings=settings,
     readings=first_of(one_more_where(*NORMS), standard_readings),
     names={
-        "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
-        "model.layers.{bid}.pre_feedforward_layernorm": "blk.{bid}.ffn_norm",
-        "model.layers.{bid}.post_feedforward_layernorm": "blk.{bid}.post_ffw_norm",
+        **NORMS_AROUND,
         "model.layers.{bid}.self_attn.gate_proj": "blk.{bid}.attn_gate",
     },
     before=lambda a, c: embedding(Norm(None, a.epsilon_key, kind="rms")),

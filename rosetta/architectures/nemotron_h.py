@@ -18,6 +18,7 @@ from rosetta.architectures.builders import (
     single,
 )
 from rosetta.architectures.expert_settings import expert_groups, expert_layers, expert_settings
+from rosetta.architectures.folder_names import MIXER_NAMES, MIXER_PARAMETERS
 from rosetta.architectures.mixtures import router_of
 from rosetta.architectures.readings import Reading, Stored, standard_readings
 from rosetta.architectures.recurrent import (
@@ -186,6 +187,16 @@ def _with_experts(metadata: Mapping[str, Any]) -> Architecture | None:
     return NEMOTRON_H_MOE if "E" in kinds or "moe" in kinds else None
 
 
+NAMES = {
+    **MIXER_NAMES,
+    "backbone.layers.{bid}.mixer.norm": "blk.{bid}.ssm_norm",
+    "backbone.layers.{bid}.mixer.k_proj": "blk.{bid}.attn_k",
+    "backbone.layers.{bid}.mixer.o_proj": "blk.{bid}.attn_output",
+    "backbone.layers.{bid}.mixer.q_proj": "blk.{bid}.attn_q",
+    "backbone.layers.{bid}.mixer.v_proj": "blk.{bid}.attn_v",
+    "backbone.layers.{bid}.mixer.experts.up_proj": "blk.{bid}.ffn_up_exps",
+    "backbone.layers.{bid}.mixer.experts.down_proj": "blk.{bid}.ffn_down_exps",
+}
 NEMOTRON_H = Architecture(
     "nemotron_h",
     gguf="nemotron_h",
@@ -198,22 +209,10 @@ NEMOTRON_H = Architecture(
     readings=readings,
     variant=_with_experts,
     names={
-        "backbone.embeddings": "token_embd",
-        "backbone.layers.{bid}.mixer.conv1d": "blk.{bid}.ssm_conv1d",
-        "backbone.layers.{bid}.mixer.in_proj": "blk.{bid}.ssm_in",
-        "backbone.layers.{bid}.mixer.norm": "blk.{bid}.ssm_norm",
-        "backbone.layers.{bid}.mixer.out_proj": "blk.{bid}.ssm_out",
-        "backbone.layers.{bid}.norm": "blk.{bid}.attn_norm",
+        **NAMES,
         "backbone.layers.{bid}.mixer.down_proj": "blk.{bid}.ffn_down",
         "backbone.layers.{bid}.mixer.up_proj": "blk.{bid}.ffn_up",
-        "backbone.layers.{bid}.mixer.k_proj": "blk.{bid}.attn_k",
-        "backbone.layers.{bid}.mixer.o_proj": "blk.{bid}.attn_output",
-        "backbone.layers.{bid}.mixer.q_proj": "blk.{bid}.attn_q",
-        "backbone.layers.{bid}.mixer.v_proj": "blk.{bid}.attn_v",
-        "backbone.norm_f": "output_norm",
         "backbone.layers.{bid}.mixer.gate.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
-        "backbone.layers.{bid}.mixer.experts.up_proj": "blk.{bid}.ffn_up_exps",
-        "backbone.layers.{bid}.mixer.experts.down_proj": "blk.{bid}.ffn_down_exps",
     },
     layer=layer,
     huggingface={  # transformers, NemotronHConfig
@@ -228,8 +227,7 @@ NEMOTRON_H = Architecture(
         "tied_embeddings": False,
     },
     parameters={
-        "backbone.layers.{bid}.mixer.A_log": "blk.{bid}.ssm_a",
-        "backbone.layers.{bid}.mixer.D": "blk.{bid}.ssm_d",
+        **MIXER_PARAMETERS,
         "backbone.layers.{bid}.mixer.dt_bias": "blk.{bid}.ssm_dt.bias",
     },
     spellings={
@@ -244,35 +242,18 @@ NEMOTRON_H_MOE = replace(
     settings=mixture_settings,
     variant=lambda metadata: None,
     parameters={
-        "backbone.layers.{bid}.mixer.A_log": "blk.{bid}.ssm_a",
-        "backbone.layers.{bid}.mixer.D": "blk.{bid}.ssm_d",
-        "backbone.layers.{bid}.mixer.dt_bias": "blk.{bid}.ssm_dt.bias",
+        **NEMOTRON_H.parameters,
         "backbone.layers.{bid}.mixer.gate.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
     },
     names={
-        "backbone.embeddings": "token_embd",
-        "backbone.layers.{bid}.mixer.conv1d": "blk.{bid}.ssm_conv1d",
-        "backbone.layers.{bid}.mixer.in_proj": "blk.{bid}.ssm_in",
-        "backbone.layers.{bid}.mixer.norm": "blk.{bid}.ssm_norm",
-        "backbone.layers.{bid}.mixer.out_proj": "blk.{bid}.ssm_out",
-        "backbone.layers.{bid}.norm": "blk.{bid}.attn_norm",
+        **NAMES,
         "backbone.layers.{bid}.mixer.experts.{eid}.down_proj": "blk.{bid}.ffn_down_exps.{eid}",
         "backbone.layers.{bid}.mixer.experts.{eid}.up_proj": "blk.{bid}.ffn_up_exps.{eid}",
         "backbone.layers.{bid}.mixer.gate": "blk.{bid}.ffn_gate_inp",
         "backbone.layers.{bid}.mixer.shared_experts.down_proj": "blk.{bid}.ffn_down_shexp",
         "backbone.layers.{bid}.mixer.shared_experts.up_proj": "blk.{bid}.ffn_up_shexp",
-        "backbone.layers.{bid}.mixer.k_proj": "blk.{bid}.attn_k",
-        "backbone.layers.{bid}.mixer.o_proj": "blk.{bid}.attn_output",
-        "backbone.layers.{bid}.mixer.q_proj": "blk.{bid}.attn_q",
-        "backbone.layers.{bid}.mixer.v_proj": "blk.{bid}.attn_v",
-        "backbone.norm_f": "output_norm",
         "backbone.layers.{bid}.mixer.fc1_latent_proj": "blk.{bid}.ffn_latent_down",
         "backbone.layers.{bid}.mixer.fc2_latent_proj": "blk.{bid}.ffn_latent_up",
-        "backbone.layers.{bid}.mixer.experts.up_proj": "blk.{bid}.ffn_up_exps",
-        "backbone.layers.{bid}.mixer.experts.down_proj": "blk.{bid}.ffn_down_exps",
     },
     model_type="nemotron_h",
-    spellings={
-        "expert_count": "n_routed_experts",
-    },
 )

@@ -18,6 +18,7 @@ from rosetta.architectures.builders import (
     sequential,
     windowed_rope,
 )
+from rosetta.architectures.folder_names import POST_NORMS
 from rosetta.graph import Stage
 from rosetta.ops.linear import Linear
 from rosetta.ops.norm import Norm
@@ -59,10 +60,6 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     )
 
 
-NAMES = {
-    "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
-    "model.layers.{bid}.post_feedforward_layernorm": "blk.{bid}.post_ffw_norm",
-}
 OLMO2 = Architecture(
     "olmo2",
     gguf="olmo2",
@@ -71,10 +68,7 @@ OLMO2 = Architecture(
     full_attention_every=4,
     settings=settings,
     layer=layer,
-    names={
-        "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
-        "model.layers.{bid}.post_feedforward_layernorm": "blk.{bid}.post_ffw_norm",
-    },
+    names=POST_NORMS,
     huggingface={  # transformers, Olmo2Config
         "block_count": 32,
         "context_length": 2048,

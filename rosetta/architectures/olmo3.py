@@ -1,6 +1,7 @@
 """OLMo 3: OLMo 2 with a window in three of four layers, and rope scaling in the others; GGUF files it under `olmo2`."""
 
 from rosetta.architectures.architecture import Architecture, Default
+from rosetta.architectures.folder_names import POST_NORMS
 from rosetta.architectures.olmo2 import layer, settings
 
 OLMO3 = Architecture(
@@ -12,10 +13,7 @@ OLMO3 = Architecture(
     full_attention_every=4,
     settings=settings,
     layer=layer,
-    names={
-        "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
-        "model.layers.{bid}.post_feedforward_layernorm": "blk.{bid}.post_ffw_norm",
-    },
+    names=POST_NORMS,
     huggingface={  # transformers, Olmo3Config
         "block_count": 32,
         "context_length": 2048,

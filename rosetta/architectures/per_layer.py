@@ -21,6 +21,15 @@ WIDTH, LAYERS, HIDDEN = "embedding_length_per_layer_input", "block_count", "embe
 ROWS_SCALE, PROJECTION_SCALE, SUM_SCALE = (
     f"per_layer_embedding.{of}_scale" for of in ("rows", "projection", "sum")
 )
+PER_LAYER_NAMES = {
+    "model.embed_tokens_per_layer": "per_layer_token_embd",
+    "model.layers.{bid}.per_layer_input_gate": "blk.{bid}.inp_gate",
+    "model.layers.{bid}.per_layer_projection": "blk.{bid}.proj",
+    "model.layers.{bid}.post_per_layer_input_norm": "blk.{bid}.post_norm",
+    "model.per_layer_model_projection": "per_layer_model_proj",
+    "model.per_layer_projection_norm": "per_layer_proj_norm",
+}
+"""Names of modules in a folder."""
 
 
 def per_layer_settings(read: Any, default: int | Default) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.expert_settings import expert_settings, of_folder
+from rosetta.architectures.folder_names import BLOCK_SPARSE
 from rosetta.architectures.mixtures import mixture_layer, router_of
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
@@ -51,12 +52,7 @@ PHIMOE = Architecture(
         "vocab_size": 32064,
         "tied_embeddings": False,
     },
-    names={
-        "model.layers.{bid}.block_sparse_moe.experts.{eid}.w1": "blk.{bid}.ffn_gate_exps.{eid}",
-        "model.layers.{bid}.block_sparse_moe.experts.{eid}.w2": "blk.{bid}.ffn_down_exps.{eid}",
-        "model.layers.{bid}.block_sparse_moe.experts.{eid}.w3": "blk.{bid}.ffn_up_exps.{eid}",
-        "model.layers.{bid}.block_sparse_moe.gate": "blk.{bid}.ffn_gate_inp",
-    },
+    names=BLOCK_SPARSE,
     spellings={
         "expert_count": "num_local_experts",
     },

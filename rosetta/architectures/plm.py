@@ -8,6 +8,7 @@ from typing import Any
 from rosetta.architectures.architecture import INTERLEAVED, SPLIT_HALF, Architecture, Default
 from rosetta.architectures.builders import feed_forward, latent_attention, output_of, sequential
 from rosetta.architectures.expert_settings import latent_settings
+from rosetta.architectures.folder_names import LATENT_KEYS
 from rosetta.architectures.readings import first_of, latent_keys_values, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.latent import LATENT_EPSILON, latent_norm
@@ -55,11 +56,7 @@ PLM = Architecture(
         "vocab_size": 151936,
         "tied_embeddings": True,
     },
-    names={
-        "model.layers.{bid}.self_attn.kv_a_layernorm": "blk.{bid}.attn_kv_a_norm",
-        "model.layers.{bid}.self_attn.kv_a_proj_with_mqa": "blk.{bid}.attn_kv_a_mqa",
-        "model.layers.{bid}.self_attn.kv_b_proj": "blk.{bid}.attn_kv_b",
-    },
+    names=LATENT_KEYS,
     spellings={
         "rope.dimension_count": "qk_rope_head_dim",
     },

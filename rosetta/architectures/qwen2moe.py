@@ -6,6 +6,7 @@ from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.expert_settings import expert_settings, of_folder, stepped_layers
+from rosetta.architectures.folder_names import gated
 from rosetta.architectures.mixtures import mixture_layer
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
@@ -52,9 +53,7 @@ QWEN2MOE = Architecture(
         "tied_embeddings": False,
     },
     names={
-        "model.layers.{bid}.mlp.shared_expert.down_proj": "blk.{bid}.ffn_down_shexp",
-        "model.layers.{bid}.mlp.shared_expert.gate_proj": "blk.{bid}.ffn_gate_shexp",
-        "model.layers.{bid}.mlp.shared_expert.up_proj": "blk.{bid}.ffn_up_shexp",
+        **gated("mlp.shared_expert", "_shexp"),
         "model.layers.{bid}.mlp.shared_expert_gate": "blk.{bid}.ffn_gate_inp_shexp",
     },
     model_type="qwen2_moe",

@@ -7,6 +7,7 @@ from typing import Any
 from rosetta.architectures import qwen35
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import output_of, sequential
+from rosetta.architectures.folder_names import gated
 from rosetta.architectures.qwen3next import gated_attention, mixture, mixture_settings
 from rosetta.architectures.recurrent import RECURRENT, delta_net
 from rosetta.graph import Stage
@@ -39,6 +40,7 @@ QWEN35MOE = Architecture(
     settings=settings,
     readings=qwen35.readings,
     names={
+        **gated("mlp.shared_expert", "_shexp"),
         "model.layers.{bid}.linear_attn.conv1d": "blk.{bid}.ssm_conv1d",
         "model.layers.{bid}.linear_attn.in_proj_a": "blk.{bid}.ssm_alpha",
         "model.layers.{bid}.linear_attn.in_proj_b": "blk.{bid}.ssm_beta",
@@ -46,9 +48,6 @@ QWEN35MOE = Architecture(
         "model.layers.{bid}.linear_attn.in_proj_z": "blk.{bid}.attn_gate",
         "model.layers.{bid}.linear_attn.norm": "blk.{bid}.ssm_norm",
         "model.layers.{bid}.linear_attn.out_proj": "blk.{bid}.ssm_out",
-        "model.layers.{bid}.mlp.shared_expert.down_proj": "blk.{bid}.ffn_down_shexp",
-        "model.layers.{bid}.mlp.shared_expert.gate_proj": "blk.{bid}.ffn_gate_shexp",
-        "model.layers.{bid}.mlp.shared_expert.up_proj": "blk.{bid}.ffn_up_shexp",
         "model.layers.{bid}.mlp.shared_expert_gate": "blk.{bid}.ffn_gate_inp_shexp",
         "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
     },

@@ -16,6 +16,7 @@ from rosetta.architectures.builders import (
     sequential,
 )
 from rosetta.architectures.expert_settings import expert_settings, stepped_layers
+from rosetta.architectures.folder_names import gated
 from rosetta.architectures.readings import (
     Reading,
     Stored,
@@ -153,14 +154,12 @@ QWEN3NEXT = Architecture(
     settings=settings,
     readings=readings,
     names={
+        **gated("mlp.shared_expert", "_shexp"),
         "model.layers.{bid}.linear_attn.conv1d": "blk.{bid}.ssm_conv1d",
         "model.layers.{bid}.linear_attn.in_proj_ba": "blk.{bid}.ssm_ba",
         "model.layers.{bid}.linear_attn.in_proj_qkvz": "blk.{bid}.ssm_in",
         "model.layers.{bid}.linear_attn.norm": "blk.{bid}.ssm_norm",
         "model.layers.{bid}.linear_attn.out_proj": "blk.{bid}.ssm_out",
-        "model.layers.{bid}.mlp.shared_expert.down_proj": "blk.{bid}.ffn_down_shexp",
-        "model.layers.{bid}.mlp.shared_expert.gate_proj": "blk.{bid}.ffn_gate_shexp",
-        "model.layers.{bid}.mlp.shared_expert.up_proj": "blk.{bid}.ffn_up_shexp",
         "model.layers.{bid}.mlp.shared_expert_gate": "blk.{bid}.ffn_gate_inp_shexp",
         "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
     },

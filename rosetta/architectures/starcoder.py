@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rosetta.architectures.architecture import Architecture, Default
+from rosetta.architectures.gpt2 import GPT2
 from rosetta.architectures.readings import readings_by_key_group
 
 STARCODER = Architecture(
@@ -25,23 +26,7 @@ STARCODER = Architecture(
         "vocab_size": 50257,
         "tied_embeddings": True,
     },
-    names={
-        "transformer.h.{bid}.attn.c_attn": "blk.{bid}.attn_qkv",
-        "transformer.h.{bid}.attn.c_proj": "blk.{bid}.attn_output",
-        "transformer.h.{bid}.ln_1": "blk.{bid}.attn_norm",
-        "transformer.h.{bid}.ln_2": "blk.{bid}.ffn_norm",
-        "transformer.h.{bid}.mlp.c_fc": "blk.{bid}.ffn_up",
-        "transformer.h.{bid}.mlp.c_proj": "blk.{bid}.ffn_down",
-        "transformer.ln_f": "output_norm",
-        "transformer.wpe": "position_embd",
-        "transformer.wte": "token_embd",
-    },
+    names=GPT2.names,
     model_type="gpt_bigcode",
-    spellings={
-        "embedding_length": "n_embd",
-        "block_count": "n_layer",
-        "attention.head_count": "n_head",
-        "context_length": "n_positions",
-        "activation": "activation_function",
-    },
+    spellings=GPT2.spellings,
 )

@@ -14,6 +14,7 @@ from rosetta.architectures.expert_settings import (
     leading_dense,
     of_folder,
 )
+from rosetta.architectures.folder_names import gated
 from rosetta.architectures.mixtures import SHARED, mixture_layer
 from rosetta.architectures.readings import first_of, one_more_where, standard_readings
 from rosetta.graph import Stage
@@ -110,11 +111,8 @@ STEP35 = Architecture(
         "model.layers.{bid}.self_attn.g_proj": "blk.{bid}.attn_gate",
         "model.layers.{bid}.moe.gate": "blk.{bid}.ffn_gate_inp",
         "model.layers.{bid}.moe.router_bias": "blk.{bid}.exp_probs_b.bias",
-        **{
-            f"model.layers.{{bid}}.{module}.{part}_proj": f"blk.{{bid}}.ffn_{part}_{kind}"
-            for module, kind in (("moe", "exps"), ("share_expert", "shexp"))
-            for part in ("gate", "up", "down")
-        },
+        **gated("moe", "_exps"),
+        **gated("share_expert", "_shexp"),
     },
     layer=layer,
     huggingface={  # transformers, Step3p7TextConfig
