@@ -59,6 +59,14 @@ def float32(value: Any) -> Any:
 
 
 Config = Mapping[str, Value]
+
+
+def listed(config: Config, key: str) -> list[Any]:
+    """A setting's value in each layer."""
+    value = config[key].value
+    return list(value) if isinstance(value, PerLayer) else [value] * config["block_count"].value
+
+
 Kind = Literal["count", "number", "flag", "text"]
 REAL: Mapping[Kind, tuple[str, Callable[[Any], bool]]] = {
     "count": ("a count", lambda x: type(x) is int and 0 <= x <= LARGEST_COUNT),

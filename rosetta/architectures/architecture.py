@@ -78,6 +78,9 @@ class Architecture:
         only_beside: names of modules -> the canonical stem without which a folder has no module of that name.
         folder_dims: stems, without the layer -> dims in which a folder keeps the tensor, where they are none that
             follow from the weight (-1: as many as are left), and those of a setting that a folder keeps as a tensor.
+        gguf_keys: keys that llama.cpp's loader asks for, and neither the forward pass nor a folder's config says ->
+            what they say, of the canonical settings.
+        gguf_bare: stems of a layer's tensors that llama.cpp asks for without a suffix.
         model_type: what config.json calls it; empty where that is its name.
         spellings: keys of config.json that its class has of its own -> by canonical keys; elsewhere the usual ones.
         variant: a container's metadata -> the architecture that it really holds, where several go by one name.
@@ -109,6 +112,8 @@ class Architecture:
     parameters: Mapping[str, str] = field(default_factory=dict, hash=False)
     only_beside: Mapping[str, str] = field(default_factory=dict, hash=False)
     folder_dims: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)
+    gguf_keys: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict, hash=False)
+    gguf_bare: tuple[str, ...] = ()
     model_type: str = ""
     spellings: Mapping[str, str] = field(default_factory=dict, hash=False)
     variant: Callable[[Mapping[str, Any]], Architecture | None] = lambda metadata: None

@@ -77,6 +77,7 @@ BAILINGMOE = Architecture(
         "vocab_size": 126464,
         "tied_embeddings": False,
     },
+    gguf_keys={"leading_dense_block_count": lambda c: 0},
 )
 BAILINGMOE2 = Architecture(
     "bailingmoe2",

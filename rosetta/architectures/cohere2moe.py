@@ -6,7 +6,13 @@ from typing import Any
 
 from rosetta.architectures.architecture import INTERLEAVED, SPLIT_HALF, Architecture, Default
 from rosetta.architectures.builders import attention, head, output_of, parallel, scores_of
-from rosetta.architectures.expert_settings import expert_settings, leading_dense, of_folder, shared_expert
+from rosetta.architectures.expert_settings import (
+    expert_settings,
+    leading_dense,
+    leading_dense_count,
+    of_folder,
+    shared_expert,
+)
 from rosetta.architectures.folder_names import gated
 from rosetta.architectures.mixtures import network
 from rosetta.containers.container import Setting
@@ -93,4 +99,5 @@ COHERE2MOE = Architecture(
         "attention.layer_norm_epsilon": "layer_norm_eps",
         "logit_scale": "logit_scale",
     },
+    gguf_keys={"leading_dense_block_count": leading_dense_count},
 )

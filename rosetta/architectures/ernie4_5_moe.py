@@ -64,4 +64,5 @@ ERNIE4_5_MOE = Architecture(
         "expert_count": "moe_num_experts",
         "expert_used_count": "moe_k",
     },
+    gguf_keys={"interleave_moe_layer_step": lambda c: 1},
 )

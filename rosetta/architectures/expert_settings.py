@@ -11,7 +11,7 @@ from rosetta.containers.container import Setting
 from rosetta.errors import UnsupportedError
 from rosetta.ops.experts import LARGEST_GATING, SIGMOID, SOFTMAX, SQRT_SOFTPLUS
 from rosetta.ops.latent import NOPE
-from rosetta.settings_reader import NOT_RUN, PerLayer
+from rosetta.settings_reader import NOT_RUN, Config, PerLayer, listed
 
 SPARSE, DENSE = "sparse", "dense"
 
@@ -143,6 +143,33 @@ def leading_dense(read: Any, default: int | Default, *spellings: str) -> None:
     dense = default.of(read.container.kind) if isinstance(default, Default) else default
     first = stated.value if stated is not None else dense
     expert_layers(read, [layer >= first for layer in range(layers)])
+
+
+def leading_dense_count(config: Config) -> int | None:
+    """How many of the first layers have no experts."""
+    if "expert_layers" not in config:
+        return None
+    sparse = listed(config, "expert_layers")
+    return sparse.index(True) if True in sparse else len(sparse)
+
+
+def shared_expert_count(config: Config) -> int | None:
+    """How many experts of the others' width the shared one is."""
+    shared, each = (config.get(f"expert_{part}feed_forward_length") for part in ("shared_", ""))
+    if shared is None or each is None:
+        return None
+    width = max(each.value) if isinstance(each.value, PerLayer) else each.value
+    total = max(shared.value) if isinstance(shared.value, PerLayer) else shared.value
+    return int(total // width) if width and total % width == 0 else None
+
+
+def expert_step(config: Config) -> int | None:
+    """Every how many layers one has experts."""
+    if "expert_layers" not in config:
+        return None
+    sparse = listed(config, "expert_layers")
+    steps = range(1, len(sparse) + 1)
+    return next((s for s in steps if all(on == ((n + 1) % s == 0) for n, on in enumerate(sparse))), None)
 
 
 def layers_with_router(read: Any) -> None:

@@ -195,4 +195,5 @@ FALCON_H1 = Architecture(
     },
     parameters=MAMBA_PARAMETERS,
     model_type="falcon_h1",
+    gguf_bare=("ffn_norm",),
 )

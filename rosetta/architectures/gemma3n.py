@@ -49,6 +49,7 @@ from rosetta.ops.norm import Norm
 from rosetta.ops.op import Op, Settings, chain
 from rosetta.ops.pointwise import Add, Scale, Softcap
 from rosetta.ops.rotary import SPLIT_HALF
+from rosetta.settings_reader import listed
 
 PATTERN = "attention.sliding_window_pattern"
 # llama.cpp, models/gemma3n.cpp and models.h: fixed there, whatever the file says.
@@ -242,4 +243,5 @@ GEMMA3N = Architecture(
     spellings={
         "activation": "hidden_activation",
     },
+    gguf_keys={"feed_forward_length": lambda c: listed(c, "feed_forward_length")},
 )

@@ -40,6 +40,7 @@ from rosetta.ops.op import Op, Settings, chain
 from rosetta.ops.pointwise import Activation, Add, Scale, Softcap
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
 from rosetta.rope_scaling import scaling_from_parameters
+from rosetta.settings_reader import listed
 
 PATTERN, DERIVED = "attention.sliding_window_pattern", "worked out from other keys"
 GLOBAL_HEAD, GLOBAL_ROPE = (
@@ -288,5 +289,10 @@ GEMMA4 = Architecture(
     model_type="gemma4_text",
     spellings={
         "activation": "hidden_activation",
+    },
+    gguf_keys={
+        PATTERN: lambda c: listed(c, PATTERN),
+        "attention.shared_kv_layers": lambda c: c["attention.shared_kv_layers"].value,
+        "embedding_length_per_layer_input": lambda c: c["embedding_length_per_layer_input"].value,
     },
 )

@@ -62,4 +62,5 @@ HY_V3 = Architecture(
         **gated("mlp.shared_mlp", "_shexp"),
         "model.layers.{bid}.mlp.router.gate": "blk.{bid}.ffn_gate_inp",
     },
+    gguf_bare=("exp_probs_b",),
 )

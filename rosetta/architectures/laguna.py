@@ -13,6 +13,7 @@ from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Gate
 from rosetta.ops.rotary import Rotary
+from rosetta.settings_reader import listed
 
 PATTERN = "attention.sliding_window_pattern"
 STEP = 4  # of so many layers the first sees all, where a GGUF does not say
@@ -111,4 +112,5 @@ LAGUNA = Architecture(
     parameters={
         "model.layers.{bid}.mlp.experts.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
     },
+    gguf_keys={HEADS: lambda c: listed(c, HEADS)},
 )

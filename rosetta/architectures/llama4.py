@@ -10,6 +10,7 @@ from rosetta.architectures.builders import HEADS, HIDDEN, KEY
 from rosetta.architectures.expert_settings import (
     expert_layers,
     expert_settings,
+    expert_step,
     layers_with_router,
     of_folder,
 )
@@ -144,4 +145,5 @@ LLAMA4 = Architecture(
     spellings={
         "expert_count": "num_local_experts",
     },
+    gguf_keys={"interleave_moe_layer_step": expert_step},
 )

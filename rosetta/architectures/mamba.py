@@ -77,4 +77,5 @@ MAMBA = Architecture(
         "backbone.layers.{bid}.mixer.dt_proj": "blk.{bid}.ssm_dt",
         "backbone.layers.{bid}.mixer.x_proj": "blk.{bid}.ssm_x",
     },
+    gguf_keys={"attention.head_count": lambda c: 0, "feed_forward_length": lambda c: 0},
 )

@@ -78,4 +78,5 @@ MAMBA2 = Architecture(
     spellings={
         "attention.head_count": "num_heads",
     },
+    gguf_keys={"attention.head_count": lambda c: 0, "feed_forward_length": lambda c: 0},
 )

@@ -23,7 +23,7 @@ from rosetta.ops.linear import Linear
 from rosetta.ops.op import Settings, chain
 from rosetta.ops.pointwise import Scale
 from rosetta.ops.rotary import Rotary
-from rosetta.settings_reader import PerLayer
+from rosetta.settings_reader import PerLayer, listed
 
 VALUES = "attention.value_scale"
 PATTERN = "attention.sliding_window_pattern"
@@ -125,4 +125,5 @@ MIMO2 = Architecture(
     spellings={
         "expert_count": "n_routed_experts",
     },
+    gguf_keys={PATTERN: lambda c: listed(c, PATTERN)},
 )

@@ -37,6 +37,7 @@ from rosetta.ops.linear import Linear
 from rosetta.ops.op import Op, Settings
 from rosetta.ops.pointwise import Activation, Add
 from rosetta.ops.recurrent import GROUPS, INNER, KERNEL, RANK, STATE
+from rosetta.settings_reader import listed
 from rosetta.weight import SPLIT_HALF, RowOrder
 
 FFN, KV_HEADS, WIDTH = "feed_forward_length", "attention.head_count_kv", "expert_feed_forward_length"
@@ -232,6 +233,11 @@ NEMOTRON_H = Architecture(
     },
     spellings={
         "expert_count": "n_routed_experts",
+    },
+    gguf_keys={
+        "attention.layer_norm_epsilon": lambda c: c["attention.layer_norm_rms_epsilon"].value,
+        "rope.dimension_count": lambda c: c[HIDDEN].value // max(listed(c, "attention.head_count")),
+        "rope.scaling.finetuned": lambda c: False,
     },
 )
 NEMOTRON_H_MOE = replace(

@@ -7,21 +7,22 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from rosetta.architectures.expert_settings import expert_step, leading_dense_count, shared_expert_count
 from rosetta.compare.settings import agree, plain
 from rosetta.config import Config, read_config
-from rosetta.containers.container import TensorEntry
+from rosetta.containers.container import Setting, TensorEntry
 from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS, huggingface_settings
 from rosetta.containers.spool import declared
 from rosetta.convert.draft import Draft
 from rosetta.convert.folder_tensors import setting_tensors
-from rosetta.convert.gguf_settings import IMPLIED, Asking, leading_dense, listed, shared_experts, sparse_step
+from rosetta.convert.gguf_settings import IMPLIED
 from rosetta.diagnose.stated_scaling import PARAMETERS, PREFIX, as_parameters
 from rosetta.errors import RosettaError, UnsupportedError
 from rosetta.model import LAYER, Model
 from rosetta.ops.latent import NOPE
 from rosetta.ops.recurrent import GROUPS, INNER, KERNEL, RANK, STATE
 from rosetta.rope_scaling import RopeScaling
-from rosetta.settings_reader import ACTIVATIONS, PerLayer
+from rosetta.settings_reader import ACTIVATIONS, PerLayer, listed
 
 SPELLINGS = {fact.key: fact.spellings for fact in HUGGINGFACE_FACTS}
 # Stated only where a reader comes to something else without them: classes that lack them may refuse them.
@@ -64,10 +65,10 @@ def _sparse(config: Config) -> list[bool]:
 
 # Keys of config.json that say a setting in another form -> what they say.
 OTHER_FORMS: Mapping[str, Callable[[Config], Any]] = {
-    **dict.fromkeys(("first_k_dense_replace", "num_dense_layers", "moe_layer_start_index"), lambda c: leading_dense(c)),
+    **dict.fromkeys(("first_k_dense_replace", "num_dense_layers", "moe_layer_start_index"), leading_dense_count),
     **dict.fromkeys(
         ("n_shared_experts", "num_shared_experts", "num_shared_expert", "moe_num_shared_experts"),
-        lambda c: shared_experts(c),
+        shared_expert_count,
     ),
     **dict.fromkeys(
         ("scoring_func", "score_func", "score_function", "moe_router_activation_func"),
@@ -77,7 +78,7 @@ OTHER_FORMS: Mapping[str, Callable[[Config], Any]] = {
     "mlp_layer_types": lambda c: ["sparse" if on else "dense" for on in _sparse(c)] or None,
     "mlp_only_layers": lambda c: [n for n, on in enumerate(_sparse(c)) if not on],
     "decoder_sparse_step": lambda c: 1,
-    "interleave_moe_layer_step": lambda c: sparse_step(c),
+    "interleave_moe_layer_step": expert_step,
     "moe_layers": lambda c: [n for n, on in enumerate(_sparse(c)) if on] or None,
     "no_rope_layers": lambda c: [int(on) for on in listed(c, "rope.layers")] if "rope.layers" in c else None,
     "qk_nope_head_dim": _of(NOPE),
@@ -134,14 +135,16 @@ class _Events(dict[str, Any]):
         return super().__contains__(key)
 
 
-class _Settings(Asking):
-    def __init__(self, settings: Mapping[str, Any], asked: list[tuple[str, str]]) -> None:
+class _Settings(dict[str, Setting]):
+    """Settings that note which of them are asked for."""
+
+    def __init__(self, settings: Mapping[str, Setting], asked: list[tuple[str, str]]) -> None:
         super().__init__(settings)
-        self.events = asked
+        self.asked = asked
 
     def get(self, key: str, default: Any = None) -> Any:
         """See `dict.get`."""
-        self.events.append(("setting", key))
+        self.asked.append(("setting", key))
         return super().get(key, default)
 
 

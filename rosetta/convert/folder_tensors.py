@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from rosetta.containers.container import TensorInput
-from rosetta.convert.gguf_settings import listed
 from rosetta.convert.placing import Candidate, stem_of
 from rosetta.model import LAYER, Model
+from rosetta.settings_reader import listed
 from rosetta.weight import Weight
 
 LAYERS = "model.layers.{bid}."

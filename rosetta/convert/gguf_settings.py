@@ -11,17 +11,19 @@ from typing import Any
 
 import numpy as np
 
+from rosetta.architectures.expert_settings import expert_step, leading_dense_count, shared_expert_count
 from rosetta.compare.settings import agree, plain
 from rosetta.config import Config, Value, read_config, rope_scaling_from_tensors
 from rosetta.containers.container import Setting, TensorEntry, TensorInput
 from rosetta.convert.draft import Draft
+from rosetta.convert.gguf_tensors import has_tensor
 from rosetta.diagnose.stated_scaling import PARAMETERS, PREFIX
 from rosetta.errors import RosettaError
 from rosetta.model import Model
 from rosetta.ops.experts import LARGEST_GATING
 from rosetta.ops.latent import NOPE
 from rosetta.rope_scaling import RopeScaling, scaling_from_gguf
-from rosetta.settings_reader import PerLayer
+from rosetta.settings_reader import PerLayer, listed
 
 # Keys that llama.cpp knows (llama-arch.cpp, LLM_KV_NAMES) and that are settings of ours, in its order.
 KEYS = (
@@ -59,32 +61,6 @@ REDUNDANT = (
 # Stated even where they say 0 or false: some loaders insist on them (src/models/*.cpp).
 NEUTRAL_TOO = ("use_parallel_residual", "rope.scaling.finetuned", "altup.active_idx")
 
-
-# What llama.cpp's loaders ask for, and neither the forward pass nor a folder's config says (src/models/*.cpp).
-ASKED_FOR: Mapping[str, Mapping[str, Callable[[Config], Any]]] = {
-    "mamba": {"attention.head_count": lambda c: 0, "feed_forward_length": lambda c: 0},
-    "mamba2": {"attention.head_count": lambda c: 0, "feed_forward_length": lambda c: 0},
-    **{
-        name: {
-            "attention.layer_norm_epsilon": lambda c: c["attention.layer_norm_rms_epsilon"].value,
-            "rope.dimension_count": lambda c: _heads_apart(c),
-            "rope.scaling.finetuned": lambda c: False,
-        }
-        for name in ("nemotron_h", "nemotron_h_moe")
-    },
-    "mimo2": {"attention.sliding_window_pattern": lambda c: listed(c, "attention.sliding_window_pattern")},
-    "gemma4": {
-        "attention.sliding_window_pattern": lambda c: listed(c, "attention.sliding_window_pattern"),
-        "attention.shared_kv_layers": lambda c: c["attention.shared_kv_layers"].value,
-        "embedding_length_per_layer_input": lambda c: c["embedding_length_per_layer_input"].value,
-    },
-    "cohere2moe": {"leading_dense_block_count": lambda c: leading_dense(c)},
-    "ernie4_5-moe": {"interleave_moe_layer_step": lambda c: 1},
-    "llama4": {"interleave_moe_layer_step": lambda c: sparse_step(c)},
-    "bailingmoe": {"leading_dense_block_count": lambda c: 0},
-    "laguna": {"attention.head_count": lambda c: listed(c, "attention.head_count")},
-    "gemma3n": {"feed_forward_length": lambda c: listed(c, "feed_forward_length")},
-}
 # Settings that say nothing of the forward pass, or that a GGUF implies by its architecture and tensors.
 IMPLIED = frozenset(
     {
@@ -135,7 +111,7 @@ def gguf_settings(model: Model, tensors: Mapping[str, TensorEntry]) -> Stated:
     """
     wanted = _wanted(model)
     stated = {key: _plain(wanted[key].value) for key in KEYS if _is_stated(key, wanted.get(key))}
-    reader, asked_for = _Reader(model, tensors), ASKED_FOR.get(model.architecture.gguf, {})
+    reader, asked_for = _Reader(model, tensors), model.architecture.gguf_keys
     _take_latent(wanted, stated, reader)
     _take_sizes_by_kind(wanted, stated, reader)
     stated |= {key: listed(wanted, key) for key in BARE_KEYS if key in wanted}
@@ -217,18 +193,15 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def listed(config: Config, key: str) -> list[Any]:
-    value = config[key].value
-    return list(value) if isinstance(value, PerLayer) else [value] * config["block_count"].value
-
-
 def _take_latent(wanted: Config, stated: dict[str, Any], reader: _Reader) -> None:
     """Latent attention: GGUF counts heads as those of the latent, of which there is one, and calls each head's own
     sizes so (conversion/deepseek.py)."""
     if NOPE not in wanted:
         return
     _read_quietly(reader, stated)
-    if "attention.key_length_mla" not in reader.asked or reader.model.architecture.gguf in WITHOUT_ABSORPTION:
+    if "attention.key_length_mla" not in reader.asked or not has_tensor(
+        reader.model.architecture, "attn_k_b"
+    ):
         return
     latent, rotated = stated["attention.kv_lora_rank"], stated["rope.dimension_count"]
     for name in ("key_length", "value_length"):
@@ -237,9 +210,6 @@ def _take_latent(wanted: Config, stated: dict[str, Any], reader: _Reader) -> Non
     heads = wanted["attention.head_count_kv"].value
     kept = [1 if count else 0 for count in heads] if isinstance(heads, PerLayer) else 1
     stated["attention.head_count_kv"] = kept
-
-
-WITHOUT_ABSORPTION = ("minicpm3", "plm")
 
 
 def _take_sizes_by_kind(wanted: Config, stated: dict[str, Any], reader: _Reader) -> None:
@@ -306,39 +276,6 @@ def _put_right(wanted: Config, stated: dict[str, Any], reader: _Reader, factors:
             stated[key] = tried[key]
 
 
-def _heads_apart(config: Config) -> int:
-    """The embedding length for each head, whatever the heads' own size is."""
-    return int(config["embedding_length"].value // max(listed(config, "attention.head_count")))
-
-
-def leading_dense(config: Config) -> int | None:
-    found = config.get("expert_layers")
-    if found is None:
-        return None
-    sparse = listed(config, "expert_layers")
-    return sparse.index(True) if True in sparse else len(sparse)
-
-
-def shared_experts(config: Config) -> int | None:
-    """How many experts of the others' width the shared one is."""
-    shared, each = (config.get(f"expert_{part}feed_forward_length") for part in ("shared_", ""))
-    if shared is None or each is None:
-        return None
-    width = max(each.value) if isinstance(each.value, PerLayer) else each.value
-    total = max(shared.value) if isinstance(shared.value, PerLayer) else shared.value
-    return int(total // width) if width and total % width == 0 else None
-
-
-def sparse_step(config: Config) -> int | None:
-    """Every how many layers one has experts."""
-    if "expert_layers" not in config:
-        return None
-    sparse = listed(config, "expert_layers")
-    steps = range(1, len(sparse) + 1)
-    return next((s for s in steps if all((n + 1) % s == 0 for n, on in enumerate(sparse) if on)
-                 and all(sparse[n] for n in range(len(sparse)) if (n + 1) % s == 0)), None)  # fmt: skip
-
-
 def _interval(config: Config) -> int | None:
     """Every how many layers one has attention."""
     recurrent = listed(config, "attention.recurrent_layers")
@@ -347,9 +284,9 @@ def _interval(config: Config) -> int | None:
 
 
 DERIVED: Mapping[str, Callable[[Config], Any]] = {
-    "leading_dense_block_count": leading_dense,
-    "expert_shared_count": shared_experts,
-    "interleave_moe_layer_step": sparse_step,
+    "leading_dense_block_count": leading_dense_count,
+    "expert_shared_count": shared_expert_count,
+    "interleave_moe_layer_step": expert_step,
     "full_attention_interval": _interval,
 }
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import gguf
 
+from rosetta.architectures import Architecture
 from rosetta.convert.placing import Candidate
 from rosetta.model import FACTORS, LAYER, Model
 from rosetta.weight import Weight
@@ -20,8 +21,6 @@ ALWAYS_FLOAT32 = frozenset(
 # Tensors that keep the form in which the source has them where an architecture's table has both: llama.cpp's graphs
 # read either.
 EITHER_WAY = ("attn_qkv.weight", "attn_qkv.bias", "ffn_gate_up_exps.weight")
-# Tensors that llama.cpp asks for without a suffix (src/models, falcon-h1.cpp and hy-v3.cpp).
-BARE = {"falcon-h1": ("ffn_norm",), "hy_v3": ("exp_probs_b",)}
 
 
 def gguf_candidates(model: Model, weights: Mapping[str, Weight]) -> Iterator[Candidate]:
@@ -41,7 +40,7 @@ def gguf_candidates(model: Model, weights: Mapping[str, Weight]) -> Iterator[Can
         held = {(weights[prefix + name].fused or "").removesuffix(".weight") for name in names}
         kept = [name for name in EITHER_WAY if prefix + name.removesuffix(".weight") in held]
         whole = dict.fromkeys(_whole(name) for name in names)
-        first = list(BARE.get(model.architecture.gguf, ())) if prefix else []
+        first = list(model.architecture.gguf_bare) if prefix else []
         first += [name for name in kept if known is None or _stem(name) in known]
         plain = [name for name in whole if known is None or _stem(name) in known or prefix + name in FACTORS]
         rest = sorted(known or ())
@@ -54,6 +53,12 @@ def gguf_candidates(model: Model, weights: Mapping[str, Weight]) -> Iterator[Can
         last = [name for name in whole if name not in plain]
         for name in dict.fromkeys([*first, *plain, *other, *last]):
             yield Candidate(prefix + name, prefix + name)
+
+
+def has_tensor(architecture: Architecture, stem: str) -> bool:
+    """Whether GGUF files of an architecture may have a tensor of that stem: any where gguf-py has no table of it."""
+    known = _stems(architecture.gguf)
+    return known is None or stem in known
 
 
 def always_float32(name: str, dims: tuple[int, ...]) -> bool:
