@@ -22,7 +22,6 @@ UNITS = 64.0  # that cached and whole passes may be apart, of half a unit in the
 def output_of(said: Said, options: ParityOptions) -> Output:
     speech = said.speech
     ids = [] if speech is None else speech.ids
-    worst = None if speech is None or not speech.cached_error else max(speech.cached_error)
     return Output(
         prompt=said.prompt.id,
         side=said.side.operand,
@@ -32,7 +31,7 @@ def output_of(said: Said, options: ParityOptions) -> Output:
         text=said.side.text_of(ids),
         ended="failed" if speech is None else speech.ended,
         marks=marks(said),
-        cached_error=worst,
+        cached_error=None if speech is None else speech.worst_error,
         cached_limit=None if speech is None else _cached_limit(said, speech, options),
         cached_first_mismatch=None if speech is None else _cached_mismatch(speech),
     )
@@ -83,7 +82,7 @@ def cache_causes(outputs: Sequence[Output]) -> Iterator[Cause]:
     """Sides that say otherwise token by token than all at once: once a side, where it is worst."""
     wrong = [out for out in outputs if cached_wrong(out)]
     for side in dict.fromkeys(out.side for out in wrong):
-        worst = max((out for out in wrong if out.side == side), key=lambda out: out.cached_error or math.inf)
+        worst = max((out for out in wrong if out.side == side), key=_error)
         yield Cause(
             kind="runtime.cache",
             side=side,
@@ -94,6 +93,12 @@ def cache_causes(outputs: Sequence[Output]) -> Iterator[Cause]:
             recommendation="compare how it keeps keys, values and state from token to token",
             status="confirmed",
         )
+
+
+def _error(output: Output) -> float:
+    """How wrong a side's cached decoding is; NaN is worst."""
+    error = output.cached_error
+    return math.inf if error is None or math.isnan(error) else error
 
 
 def cached_wrong(output: Output) -> bool:

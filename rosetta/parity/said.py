@@ -41,7 +41,7 @@ class Said:
 def all_said(side: Side, prompts: Sequence[Prompt], options: ParityOptions, listener: Listener) -> list[Said]:
     """What one side says to all prompts; its model is held only meanwhile."""
     column = [_asked(side, prompt, options) for prompt in prompts]
-    room = max(len(one.ids) for one in column) + options.generate + 1
+    room = max(len(one.ids) for one in column) + options.generate - 1  # the last token said is not fed
     opened = None
     for done, one in enumerate(column):
         listener.working(f"{side.operand} goes on with {one.prompt.id}", done, len(column))

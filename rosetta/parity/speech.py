@@ -45,6 +45,11 @@ class Speech:
         """Rows before the one that chose the first token."""
         return len(self.logits) - max(1, len(self.cached_error))
 
+    @property
+    def worst_error(self) -> float:
+        """The largest `cached_error`; NaN where one is."""
+        return float(np.max(self.cached_error))
+
     def row(self, i: int) -> Float32:
         """Logits that chose token i, [V]."""
         found: Float32 = self.logits[self.prompt_rows + i]

@@ -12,6 +12,7 @@ from fixtures import build, faults, model_spec, pair
 from fixtures.builders import gguf_contents
 from fixtures.writing import write
 from rosetta.errors import UnsupportedError, UsageError
+from rosetta.model import open_model
 from rosetta.parity.engine import parity
 from rosetta.parity.options import ParityOptions
 from rosetta.parity.prompts import BUILT_IN, Prompt
@@ -156,3 +157,16 @@ def test_options_of_no_runtime_at_hand_are_refused(tmp_path: Path) -> None:
         run(path, options=replace(FEW, runtime_options={"kv": "f16"}))
     with pytest.raises(UsageError, match="named twice"):
         run(path, path)
+
+
+def test_a_run_may_take_all_positions_that_a_model_has(tmp_path: Path) -> None:
+    path = build(tmp_path, "gpt2", "gguf:F32")
+    most = int(open_model(path).position_count)
+    ids = tuple(i % 7 for i in range(most - 2))
+    for count, asked in ((3, ids), (4, ids[:-1])):  # of which the last is said, and not fed
+        [output] = run(
+            path, prompts=(Prompt("long", None, asked),), options=replace(FEW, generate=count)
+        ).outputs
+        assert len(output.ids) == count
+    with pytest.raises(UsageError, match="positions"):
+        run(path, prompts=(Prompt("long", None, ids),), options=replace(FEW, generate=4))

@@ -71,6 +71,7 @@ def test_logits_that_are_no_numbers_end_it() -> None:
 
     speech = speak(Counting(breaks), [1, 2], 9, ())
     assert (speech.ids, speech.ended) == ([3, 4], "nonfinite")
+    assert np.isnan(speech.worst_error), "it remembers what is no number, and all at once there is none such"
 
 
 @pytest.mark.parametrize(
