@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rosetta.compare.adequacy import shortest_ids
@@ -95,9 +96,18 @@ def _as_recorded(side: Side, recording: Recording, models: dict[Side, Model], op
 
 def tokens_diff(left: list[int], right: list[int]) -> TokensDiff:
     """The ids of both sides, and where they first differ."""
-    longest = max(len(left), len(right))
-    first = next((i for i in range(longest) if left[i : i + 1] != right[i : i + 1]), None)
+    first = first_difference(left, right)
     return TokensDiff(left=left, right=right, match=first is None, first_mismatch=first)
+
+
+def first_difference(a: Sequence[object], b: Sequence[object]) -> int | None:
+    """The first place at which two sequences differ, the end of the shorter one included; None where they do not.
+
+    >>> first_difference([1, 2], [1, 2]), first_difference([1, 2], [1, 3]), first_difference("a", "ab")
+    (None, 1, 1)
+    """
+    unlike = (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
+    return next(unlike, None if len(a) == len(b) else min(len(a), len(b)))
 
 
 def _tokenizers(models: dict[Side, Model], required: bool) -> tuple[dict[Side, Tokenizer | None], list[str]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rosetta.compare.pairing import other_side
+from rosetta.compare.prompt import first_difference
 from rosetta.compare.results import Evidence, Finding, Side
 from rosetta.compare.settings import agree, plain
 from rosetta.diagnose.advice import config_file, spelling
@@ -22,6 +23,7 @@ from rosetta.tokenizer.chat_template import (
 )
 
 SPECIAL_IDS = ("bos_token_id", "eos_token_id")
+AROUND = (12, 24)  # characters before and after the place where two texts part
 
 
 def chat_findings(
@@ -78,8 +80,6 @@ def _templates(
     if not unlike:
         return
     number, a, b = unlike[0]
-    at = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-    shown = (f"{text[max(0, at - 12) : at + 24]!r}" for text in (a, b))
     after = sum(
         rendered(texts[1], talk, named_tokens(mine)) != b
         for talk, (_, b) in zip(CONVERSATIONS, pairs, strict=True)
@@ -94,8 +94,8 @@ def _templates(
         kind="tokenizer.chat_template",
         side=side,
         key=GGUF_KEY,
-        message=f"{GGUF_KEY} writes {len(unlike)} of {len(pairs)} conversations otherwise: number {number} from "
-        f"character {at} on, {' for '.join(shown)}",
+        message=f"{GGUF_KEY} writes {len(unlike)} of {len(pairs)} conversations otherwise: number {number} "
+        f"{parted(a, b)}",
         recommendation=f"write {where} into {file} as {believed.container.path} has it",
         status="confirmed" if after < len(unlike) else "suspected",
         latent=True,
@@ -103,6 +103,17 @@ def _templates(
             stage="tokens", metric="mismatched_conversations", before=len(unlike), after=after, predicted=0
         ),
     )
+
+
+def parted(a: str, b: str) -> str:
+    """Where two texts part, in words.
+
+    >>> parted("<user>hi", "<user> hi")
+    "from character 6 on '<user>hi' for '<user> hi'"
+    """
+    at, (before, after) = first_difference(a, b) or 0, AROUND
+    shown = (repr(text[max(0, at - before) : at + after]) for text in (a, b))
+    return f"from character {at} on {' for '.join(shown)}"
 
 
 def _template(model: Model) -> str | None:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from rosetta import __version__
 from rosetta.compare.listener import Listener
+from rosetta.compare.options import live
+from rosetta.diagnose.operands import refuse_unknown
 from rosetta.errors import UsageError
 from rosetta.parity.judging import judged, judged_by_oracle
 from rosetta.parity.options import ParityOptions
@@ -21,7 +23,6 @@ from rosetta.parity.templates import template_causes
 from rosetta.report.exit_code import USAGE
 from rosetta.report.fingerprint import header_sha256
 from rosetta.report.report import Assertion, Tool
-from rosetta.runtimes.live import known_options
 from rosetta.runtimes.observed.capture import Facts
 
 
@@ -90,16 +91,8 @@ def refused(message: str, options: ParityOptions) -> Parity:
 def _refuse(operands: Sequence[str], options: ParityOptions) -> None:
     if len(set(operands)) < len(operands):
         raise UsageError("an operand is named twice", remedy="name each once")
-    runtimes = {operand.partition(":")[0] for operand in operands}
-    known = {name for runtime in runtimes & {"llamacpp", "transformers"} for name in known_options(runtime)}
-    for name in options.runtime_options:
-        if name not in known:
-            remedy = (
-                f"give one of {', '.join(sorted(known))}"
-                if known
-                else "give an operand such as llamacpp:FILE.gguf"
-            )
-            raise UsageError(f"no runtime at hand has an option '{name}'", remedy=remedy)
+    runs = [run for operand in operands if (run := live(operand)) is not None]
+    refuse_unknown([runtime for runtime, _ in runs], options.runtime_options)
 
 
 def _cells(

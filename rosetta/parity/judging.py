@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rosetta.compare.options import Options, live
+from rosetta.compare.prompt import first_difference
 from rosetta.compare.results import Finding, StageDiff
 from rosetta.diagnose import compare_operands
 from rosetta.diagnose.comparison import Comparison
 from rosetta.parity.options import ParityOptions
-from rosetta.parity.parting import Parting, first_difference, parting
+from rosetta.parity.parting import Parting, parting
 from rosetta.parity.results import Candidate, Cause, Cell, Class, Mark
 from rosetta.parity.said import Said
 from rosetta.runtimes.live import known_options
@@ -206,20 +207,8 @@ def _compared(subject: Said, believed: Said, ids: list[int], options: ParityOpti
 
 
 def _faulty(comparison: Comparison) -> StageDiff | None:
-    """The first stage at fault that no arithmetic explains."""
-    explained = {
-        finding.evidence.stage
-        for finding in comparison.findings
-        if finding.kind == PRECISION and finding.evidence is not None
-    }
-    return next(
-        (
-            stage
-            for stage in comparison.stages
-            if stage.status == "faulty" and stage.name not in explained and stage.name != "tokens"
-        ),
-        None,
-    )
+    """The first stage at fault; one that an arithmetic explains is none."""
+    return next((stage for stage in comparison.stages if stage.status == "faulty"), None)
 
 
 def _causes(

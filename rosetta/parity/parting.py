@@ -5,11 +5,11 @@ Letters: V = tokens of the vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from rosetta.compare.prompt import first_difference
 from rosetta.parity.speech import Speech
 
 
@@ -50,14 +50,3 @@ def parting(subject: Speech, believed: Speech) -> Parting:
             margin = float(row[candidates[1]] - row[candidates[0]])
             gaps[-1, candidates] = 0.0
     return Parting(at, margin, float(gaps.max()) if gaps.size else 0.0)
-
-
-def first_difference(a: Sequence[int], b: Sequence[int]) -> int | None:
-    """The first place at which two sequences differ, the end of the shorter one included; None where they do not.
-
-    >>> first_difference([1, 2], [1, 2]), first_difference([1, 2], [1, 3]), first_difference([1], [1, 3])
-    (None, 1, 1)
-    """
-    if list(a) == list(b):
-        return None
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from rosetta.diagnose.chat import parted
 from rosetta.parity.prompts import Prompt
 from rosetta.parity.results import Cause
 from rosetta.parity.sides import Side
-
-AROUND = (12, 24)  # characters before and after the place where two texts part
 
 
 def template_causes(sides: Sequence[Side], prompts: Sequence[Prompt], believes_left: bool) -> Iterator[Cause]:
@@ -34,15 +33,3 @@ def template_causes(sides: Sequence[Side], prompts: Sequence[Prompt], believes_l
             recommendation=f"embed the template of {believed.operand}",
             status="confirmed",
         )
-
-
-def parted(a: str, b: str) -> str:
-    """Where two texts part, in words.
-
-    >>> parted("<user>hi", "<user> hi")
-    "from character 6 on 'hi' for ' hi'"
-    """
-    at = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-    before, after = AROUND
-    start = at if at < before else at - before
-    return f"from character {at} on {a[start : at + after]!r} for {b[start : at + after]!r}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rosetta.errors import one_line
+from rosetta.parity.outputs import cached_wrong
 from rosetta.parity.results import Candidate, Cell, Output, Parity
 from rosetta.parity.sides import OURS
 from rosetta.report.table import table
@@ -73,11 +74,10 @@ def _outputs(outputs: list[Output]) -> Iterator[str]:
         marks = "".join(f" ({MARKS[mark]})" for mark in one.marks)
         yield f"  {'all' if len(group) == len(outputs) > 1 else ', '.join(o.side for o in group)}: {said}{marks}"
     for output in outputs:
-        error, limit = output.cached_error, output.cached_limit
-        if error is not None and limit is not None and not error <= limit:
+        if cached_wrong(output):
             yield (
-                f"  {output.side}: token by token its logits are {error:.2e} from those of all tokens at once, "
-                f"where {limit:.2e} is explained ✗"
+                f"  {output.side}: token by token its logits are {output.cached_error:.2e} from those of all tokens "
+                f"at once, where {output.cached_limit:.2e} is explained ✗"
             )
 
 
