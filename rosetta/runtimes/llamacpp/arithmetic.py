@@ -25,7 +25,8 @@ TABLED = (
 )  # llm_graph_context::build_ffn has one GELU for both  # ggml-cpu, ggml_gelu_f32
 HALF_UNIT = 2.0**-24  # of float32, in which the table is filled
 SMALL_BLOCKS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "MXFP4", "NVFP4", "Q1_0")
-"""Dtypes in blocks of 32, beside which activations are Q8_0; beside superblocks they are Q8_K."""  # vec_dot_type
+"""Dtypes beside which activations are Q8_0 (or Q8_1, the same with a sum); beside superblocks they are Q8_K."""
+# ggml-cpu.c, vec_dot_type
 
 
 def imitations(node: Node, model: Model, facts: Mapping[str, Any]) -> list[Imitation]:
@@ -43,16 +44,13 @@ def _products(node: Node, facts: Mapping[str, Any]) -> Iterator[Imitation]:
         if len(dims) > 1 and isinstance(found := recorded.get(name), dict) and "dtype" in found
     ]
     for dtype in dict.fromkeys(dtypes):
-        if dtype == "F32":
-            continue
-        if dtype in FLOATS:
-            rounded: Callable[[Tensor], Tensor] = half if dtype == "F16" else brain_half
-            words = f"with what is multiplied by {dtype} weights rounded to {dtype}"
-        else:
-            rounded = q8_0 if dtype in SMALL_BLOCKS else q8_k
-            name = "Q8_0" if dtype in SMALL_BLOCKS else "Q8_K"
-            words = f"with what is multiplied by {dtype} weights quantised to {name}"
-        yield Imitation(words, _of_inputs(rounded))
+        by = f"with what is multiplied by {dtype} weights"
+        if dtype in HALVES:
+            yield Imitation(f"{by} rounded to {dtype}", _of_inputs(HALVES[dtype]))
+        elif dtype in SMALL_BLOCKS:
+            yield Imitation(f"{by} quantised to Q8_0", _of_inputs(q8_0))
+        elif dtype not in FLOATS:
+            yield Imitation(f"{by} quantised to Q8_K", _of_inputs(q8_k))
 
 
 def _activation(node: Node, model: Model) -> Iterator[Imitation]:
@@ -66,10 +64,9 @@ def _activation(node: Node, model: Model) -> Iterator[Imitation]:
 def _cache(node: Node, facts: Mapping[str, Any]) -> Iterator[Imitation]:
     """Keys and values that are kept in halves, and what is multiplied by them."""
     options = facts.get("runtime_options")
-    kind = options.get("kv") if isinstance(options, dict) else None
-    if kind in ("f16", "bf16") and node.stage in ("attn_scores", "attn_context"):
-        rounded = half if kind == "f16" else brain_half
-        yield Imitation(f"with keys and values kept in {kind.upper()}", _of_inputs(rounded))
+    kind = str(options.get("kv")).upper() if isinstance(options, dict) else ""
+    if kind in HALVES and node.stage in ("attn_scores", "attn_context"):
+        yield Imitation(f"with keys and values kept in {kind}", _of_inputs(HALVES[kind]))
 
 
 def _of_inputs(rounded: Callable[[Tensor], Tensor]) -> Callable[[Compute, Sequence[Tensor]], Tensor]:
@@ -112,6 +109,9 @@ def half(x: Tensor) -> Tensor:
 def brain_half(x: Tensor) -> Tensor:
     """Rounded to BF16."""
     return x.bfloat16().to(x.dtype)
+
+
+HALVES: Mapping[str, Callable[[Tensor], Tensor]] = {"F16": half, "BF16": brain_half}
 
 
 def q8_0(x: Tensor) -> Tensor:
