@@ -5,9 +5,6 @@ The repair is imitated on our side either way. Where both files agree on what it
 
 from __future__ import annotations
 
-from functools import lru_cache
-from pathlib import Path
-
 from rosetta.compare.options import LIVE
 from rosetta.compare.settings import agree
 from rosetta.compare.weights import compare_weights
@@ -28,14 +25,10 @@ def runtime_at_fault(fault: Fault, proposal: Proposal) -> str | None:
         mine, theirs = (side.model.config.get(proposal.key) for side in (fault.subject, fault.reference))
         same = mine is not None and theirs is not None and agree(proposal.key, mine.value, theirs.value)
         return str(runtime) if same else None
-    model = _model_of(container.path)
-    stored = fault.subject.model.container.path == container.path
-    return str(runtime) if stored or (model is not None and _alike(fault, model, proposal.tensor)) else None
-
-
-@lru_cache(maxsize=1)
-def _model_of(path: Path) -> Model | None:
-    return known_model(path)
+    if fault.subject.model.container.path == container.path:
+        return str(runtime)
+    model = known_model(container.path)
+    return str(runtime) if model is not None and _alike(fault, model, proposal.tensor) else None
 
 
 def _alike(fault: Fault, model: Model, tensor: str | None) -> bool:
