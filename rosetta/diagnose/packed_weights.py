@@ -18,7 +18,7 @@ NIBBLES = Way(swapped=True)
 def other_readings(weight: Weight) -> Iterator[tuple[Way, Weight]]:
     """The weight as each wrong way of its scheme reads it; nothing of one that no scheme packed."""
     container = weight.container
-    if not isinstance(container, QuantisedContainer) or weight.entry.name not in container.packed:
+    if not isinstance(container, QuantisedContainer) or not is_packed(weight):
         return
     packed = container.packed[weight.entry.name]
     if packed.way == Way():  # else a repair reads it already in a way of its own
@@ -28,7 +28,7 @@ def other_readings(weight: Weight) -> Iterator[tuple[Way, Weight]]:
 
 def is_packed(weight: Weight) -> bool:
     """Whether a scheme packed it."""
-    return next(other_readings(weight), None) is not None
+    return isinstance(weight.container, QuantisedContainer) and weight.entry.name in weight.container.packed
 
 
 def stored_words(way: Way) -> str:
