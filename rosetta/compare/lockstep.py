@@ -244,7 +244,7 @@ class Lockstep:
     def _skip(self, node: Node, role: Role) -> None:
         """A stage that one architecture lacks: the side that has it goes on by itself."""
         pair = self.stored
-        lane = pair.reference if role == "reference" else pair.subject
+        lane = pair.lanes.of_role(role)
         dims: list[int] | None = None
         if role == "reference" and lane.has_inputs(node):
             with suppress(NotComputable):  # what needs it will say so

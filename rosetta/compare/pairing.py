@@ -41,6 +41,10 @@ class Pairing(Generic[T]):
         """Which side a role is."""
         return self.reference_side if role == "reference" else other_side(self.reference_side)
 
+    def of_role(self, role: Role) -> T:
+        """What the side of a role has."""
+        return self.reference if role == "reference" else self.subject
+
     def with_both(self, reference: U, subject: U) -> Pairing[U]:
         """Something else of the same two sides."""
         return Pairing(reference, subject, self.reference_side)
@@ -48,6 +52,11 @@ class Pairing(Generic[T]):
     def each(self, make: Callable[[T], U]) -> Pairing[U]:
         """What a function makes of each."""
         return self.with_both(make(self.reference), make(self.subject))
+
+
+def other_role(role: Role) -> Role:
+    """Subject for reference, reference for subject."""
+    return "subject" if role == "reference" else "reference"
 
 
 def other_side(side: Side) -> Side:

@@ -46,12 +46,11 @@ from rosetta.errors import UsageError
 from rosetta.model import Model
 from rosetta.names import wrapper_of
 from rosetta.runtimes.runtime import Runtime
+from rosetta.runtimes.torch import PRECISIONS
 from rosetta.runtimes.trace import RecordedRun, Recording
 from rosetta.transformer import Transformer
 from rosetta.weight_cache import DecodedPair
 from rosetta.workers import one_thread_each
-
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -191,9 +190,9 @@ def _pair(models: dict[Side, Model], options: Options) -> ModelPair:
     kept = DecodedPair()
     for side, model in models.items():
         if isinstance(model.container, Recording):
-            sides[side] = RecordedRun(model.container, model, devices[side], DTYPES[options.dtype])
+            sides[side] = RecordedRun(model.container, model, devices[side], PRECISIONS[options.dtype])
         else:
-            sides[side] = Transformer(model, devices[side], DTYPES[options.dtype], kept)
+            sides[side] = Transformer(model, devices[side], PRECISIONS[options.dtype], kept)
     return ModelPair(Pairing.of(sides, options.reference))
 
 

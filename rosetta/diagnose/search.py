@@ -11,10 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from rosetta.compare.lane import Lane
 from rosetta.compare.outcome import Outcome
 from rosetta.compare.pair import ModelPair
-from rosetta.compare.pairing import Role
+from rosetta.compare.pairing import other_role
 from rosetta.compare.results import Refuted
 from rosetta.diagnose.hypotheses import Hypothesis, all_hypotheses, in_turn
 from rosetta.diagnose.hypothesis import Fault, Proposal, looks_like
@@ -193,8 +192,8 @@ class Search:
         if any(proposal.from_reference is not None or not proposal.moves for proposal in proposals):
             return True
         for proposal in proposals:
-            before, after = (_side(p, proposal.role).model.weights for p in (self.fault.pair, pair))
-            truth = _side(pair, "reference" if proposal.role == "subject" else "subject").model.weights
+            before, after = (p.lanes.of_role(proposal.role).model.weights for p in (self.fault.pair, pair))
+            truth = pair.lanes.of_role(other_role(proposal.role)).model.weights
             names = [name for name in proposal.repair.patches if name in before and name in truth]
             said = [no_proof(before[name], after[name], truth[name]) for name in names]
             # A weight that is left as it was, such as the part of a fused tensor that lay right, says nothing, unless
@@ -248,10 +247,6 @@ class Search:
         return trial
 
 
-def _side(pair: ModelPair, role: Role) -> Lane:
-    return pair.subject if role == "subject" else pair.reference
-
-
 def rank(kind: str) -> int:
     """The place of a kind among those that confirm: what takes least from the reference comes first, and wins."""
     return kind_named(kind).rank
@@ -296,9 +291,7 @@ def _taken_by(damage: Proposal | None, first: Proposal, pair: ModelPair) -> int:
     be compared at all."""
     if damage is not None:
         return damage.taken
-    return (
-        (pair.subject if first.role == "subject" else pair.reference).model.weights[first.tensor or ""].count
-    )
+    return pair.lanes.of_role(first.role).model.weights[first.tensor or ""].count
 
 
 def _with_alternatives(proposal: Proposal, kinds: Iterable[str]) -> Proposal:

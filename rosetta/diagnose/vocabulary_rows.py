@@ -23,12 +23,10 @@ def lacking_rows(models: dict[Side, Model], tokenized: Tokenized) -> Iterator[Fi
         return
     counts = {side: len(t.vocabulary) for side, t in tokenized.tokenizers.items() if t is not None}
     for name in TABLES:
-        side = _smaller(models, name)
-        if side is None:
+        found = _smaller(models, name)
+        if found is None:
             continue
-        own, other = models[side], models[other_side(side)]
-        lacking = rows_lacking(own, other, name)
-        assert lacking is not None
+        side, lacking = found
         tied = all(m.weights[name].entry is m.weights["token_embd.weight"].entry for m in models.values())
         if max(counts.values(), default=0) <= lacking.start or (name != TABLES[0] and tied):
             continue
@@ -66,11 +64,10 @@ def export_resized(name: str) -> str:
     return f"export {name} again from the model whose embedding was resized for the added tokens"
 
 
-def _smaller(models: dict[Side, Model], name: str) -> Side | None:
-    """The side whose table lacks rows; None where neither does."""
-    sides: tuple[Side, Side] = ("left", "right")
-    found = (side for side in sides if rows_lacking(models[side], models[other_side(side)], name) is not None)
-    return next(found, None)
+def _smaller(models: dict[Side, Model], name: str) -> tuple[Side, range] | None:
+    """The side whose table lacks rows, and which; None where neither does."""
+    found = ((side, rows_lacking(model, models[other_side(side)], name)) for side, model in models.items())
+    return next(((side, rows) for side, rows in found if rows is not None), None)
 
 
 def _own_name(model: Model, name: str) -> str:

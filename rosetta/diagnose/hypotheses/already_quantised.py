@@ -42,16 +42,8 @@ NF4 = (  # Dettmers et al. 2023, QLoRA, appendix E: quantiles of the normal dist
     -1.0, -0.6961928, -0.52507305, -0.3949175, -0.28444138, -0.18477343, -0.09105004, 0.0,
     0.0795803, 0.1609302, 0.24611230, 0.33791524, 0.44070983, 0.56261700, 0.72295684, 1.0,
 )  # fmt: skip
-FP4 = (
-    0.0,
-    0.0625 / 12,
-    2 / 12,
-    3 / 12,
-    4 / 12,
-    6 / 12,
-    8 / 12,
-    1.0,
-)  # bitsandbytes' E2M1 with its odd subnormal
+# bitsandbytes' E2M1 with its odd subnormal
+FP4 = (0.0, 0.0625 / 12, 2 / 12, 3 / 12, 4 / 12, 6 / 12, 8 / 12, 1.0)
 E2M1 = (0.0, 0.5 / 6, 1 / 6, 1.5 / 6, 2 / 6, 3 / 6, 4 / 6, 1.0)  # OCP Microscaling, 5.3.3
 TABLES = {
     "NF4": NF4,
@@ -95,10 +87,7 @@ def gaps_of_levels(grouped: Tensor) -> Tensor:
     step = ordered.diff(dim=1)
     infinite = torch.full_like(ordered, torch.inf)
     above, below = infinite.clone(), infinite.clone()
-    above[:, :-1], below[:, 1:] = (
-        step.masked_fill(step == 0, torch.inf),
-        step.masked_fill(step == 0, torch.inf),
-    )
+    above[:, :-1] = below[:, 1:] = step.masked_fill(step == 0, torch.inf)
     # Of equal values only the last has the next level above it: the others take it from there.
     ranks = torch.cat([torch.zeros_like(step[:, :1]), (step != 0).to(step.dtype)], dim=1).cumsum(1).long()
     above, below = (infinite.scatter_reduce(1, ranks, x, "amin").gather(1, ranks) for x in (above, below))

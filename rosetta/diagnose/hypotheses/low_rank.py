@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rosetta.adapted import Merged, merge_of, without_merge
-from rosetta.compare.pairing import Role
+from rosetta.compare.pairing import other_role
 from rosetta.compare.spectrum import edge_of, largest_singular_value
 from rosetta.diagnose.hypothesis import Fault, Proposal, Suspect
 from rosetta.diagnose.patches import changed
@@ -39,7 +39,6 @@ SPREAD = (
 )
 CERTAIN = 6  # standard errors
 CLOSE = 0.01  # of being merged once, or twice, or by another rule
-OTHER_ROLE: dict[Role, Role] = {"subject": "reference", "reference": "subject"}
 FEW = 0.5  # of the numbers that the weight has, those of the matrix of low rank: more would explain anything
 
 
@@ -138,7 +137,7 @@ def _of_adapter(
     if abs(times - 1) <= max(CERTAIN * error, CLOSE):
         return
     amount = 1 - times if plain is weight else times - 1
-    where = fault.side(suspect.role if plain is weight else OTHER_ROLE[suspect.role])
+    where = fault.side(suspect.role if plain is weight else other_role(suspect.role))
     yield Proposal(
         kind="value.low_rank",
         role=suspect.role,
