@@ -3,8 +3,9 @@ tells: a tensor of another name, a matrix turned, rows of q and k in the other r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ from rosetta.model import LAYER, Model
 from rosetta.weight import INTERLEAVED, SPLIT_HALF, RowOrder, Weight
 
 ROTARY = ("attn_q", "attn_k")
+Form = Callable[[Weight, Weight], Weight | None]
+"""A weight in another form, where it is the other side's then."""
 
 
 def brought_together(models: Mapping[Side, Model], reference: Side) -> tuple[dict[Side, Model], list[str]]:
@@ -33,28 +36,21 @@ def brought_together(models: Mapping[Side, Model], reference: Side) -> tuple[dic
         own[called.name] = called
         del own[name]
     notes = [f"{len(renamed)} weights are matched by equal values: {_some(renamed)}"] if renamed else []
-    ordered: dict[str, Weight] = {}
-    turned: dict[str, Weight] = {}
-    shaped: dict[str, Weight] = {}
-    shifted: dict[str, Weight] = {}
+    forms: dict[str, Form] = {
+        "stored turned": _turned,
+        "of other dims and the same values": _reshaped,
+        "with rows in the other rotary order": partial(_reordered, models[subject]),
+        "of which one side has 1 + w": _one_more,
+    }
+    formed: dict[str, dict[str, Weight]] = {what: {} for what in forms}
     for name, weight in own.items():
         if name not in believed or weight.container is believed[name].container:
             continue
-        head = _head_size(models[subject], weight)
-        if (found := _turned(weight, believed[name])) is not None:
-            turned[name] = found
-        elif (found := _reshaped(weight, believed[name])) is not None:
-            shaped[name] = found
-        elif head and (found := _reordered(weight, believed[name], head)) is not None:
-            ordered[name] = found
-        elif (found := _one_more(weight, believed[name])) is not None:
-            shifted[name] = found
-    for what, group in (
-        ("stored turned", turned),
-        ("of other dims and the same values", shaped),
-        ("with rows in the other rotary order", ordered),
-        ("of which one side has 1 + w", shifted),
-    ):
+        for what, form in forms.items():
+            if (found := form(weight, believed[name])) is not None:
+                formed[what][name] = found
+                break
+    for what, group in formed.items():
         own |= group
         if group:
             notes.append(f"{len(group)} weights {what} ({subject}) are brought to one form: {_some(group)}")
@@ -76,13 +72,16 @@ def _same_values(own: Mapping[str, Weight], believed: Mapping[str, Weight]) -> I
             continue
         for other in list(free):
             called = replace(weight, name=other)
-            forms = (_turned, _reshaped, _one_more)
-            found = called if _equal(called, free[other]) else None
-            found = found or next((form for way in forms if (form := way(called, free[other]))), None)
+            ways = (_as_it_is, _turned, _reshaped, _one_more)
+            found = next((found for way in ways if (found := way(called, free[other]))), None)
             if found is not None:
                 del free[other]
                 yield name, found
                 break
+
+
+def _as_it_is(weight: Weight, other: Weight) -> Weight | None:
+    return weight if _equal(weight, other) else None
 
 
 def _turned(weight: Weight, other: Weight) -> Weight | None:
@@ -124,9 +123,10 @@ def _one_more(weight: Weight, other: Weight) -> Weight | None:
     return next((way for way in ways if _equal(way, other)), None)
 
 
-def _reordered(weight: Weight, other: Weight, head: int) -> Weight | None:
+def _reordered(model: Model, weight: Weight, other: Weight) -> Weight | None:
     """The weight with the rows of each head in the other rotary order, where it is the other one then."""
-    if weight.dims != other.dims or weight.order is not None or _equal(weight, other):
+    head = _head_size(model, weight)
+    if not head or weight.dims != other.dims or weight.order is not None or _equal(weight, other):
         return None
     for source in (INTERLEAVED, SPLIT_HALF):
         ordered = replace(weight, order=RowOrder(head, head, source))

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from numpy.typing import NDArray
 
+from rosetta.runtimes.llamacpp.context import LoadError
 from rosetta.runtimes.llamacpp.frames import receive, send
 from rosetta.runtimes.observed.capture import Facts, Float32
 
+Serve = Callable[[dict[str, Any], BinaryIO, BinaryIO], None]
+"""Of the first request, of where more may come from and of where answers go, all that is wanted."""
 
-def main() -> None:
-    """Serve one request, and end."""
+
+def main(serve: Serve) -> None:
+    """Serve one request, and what it leads to, and end."""
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a library that prints must not print into the frames
     asked = receive(sys.stdin.buffer)
@@ -31,7 +36,6 @@ def serve(request: dict[str, Any], source: BinaryIO, out: BinaryIO) -> None:
         source: where their values come from, each when it is asked for.
         out: where the stages go.
     """
-    from rosetta.runtimes.llamacpp.context import LoadError
     from rosetta.runtimes.llamacpp.session import Session
 
     facts = Facts("llamacpp")
@@ -50,12 +54,17 @@ def serve(request: dict[str, Any], source: BinaryIO, out: BinaryIO) -> None:
         expected = session.prepare(request["ids"])
         send(out, {"expected": expected})
         session.run(request["ids"], hand_on)
-    except LoadError as error:
-        failure = {"kind": "load", "message": str(error)}
     except Exception as error:  # whatever it is, the parent is told in words
-        failure = {"kind": "run", "message": f"{type(error).__name__}: {error}"}
+        failure = failure_of(error)
     send(out, {"facts": asdict(facts) | {"failure": failure}})
 
 
+def failure_of(error: Exception) -> dict[str, str]:
+    """What the parent is told of an exception: the fields of a `Failure`."""
+    if isinstance(error, LoadError):
+        return {"kind": "load", "message": str(error)}
+    return {"kind": "run", "message": f"{type(error).__name__}: {error}"}
+
+
 if __name__ == "__main__":
-    main()
+    main(serve)
