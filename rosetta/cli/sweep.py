@@ -27,6 +27,7 @@ NOT_GIVEN = {
     "quiet",
     "layers",
     "stage",
+    "github",
     "targets",
 }
 """What a manifest says otherwise, or what is of a screen that nobody sees."""

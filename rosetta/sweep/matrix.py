@@ -114,7 +114,7 @@ def _cell(job: Job, folder: Path) -> Cell:
         verdict=report["verdict"],
         exit_code=USAGE if report["verdict"] == "error" else code if code in WORST_FIRST else PASSED,
         kinds=list(dict.fromkeys(str(finding.get("kind")) for finding in findings)),
-        first=_dict(report.get("first_divergence")).get("stage"),
+        first=_dict(report.get("first_divergence")).get("name"),
         reason=str(report.get("reason", "")),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ def test_a_sweep_goes_on_where_it_was(rosetta: Rosetta, tmp_path: Path) -> None:
     assert "absent.gguf: no such file or directory: check the path" in result.out
     matrix = json.loads((tmp_path / "matrix.json").read_text())
     assert [cell["verdict"] for cell in matrix["cells"]] == ["divergent", "match", "error"]
+    assert [cell["first"] for cell in matrix["cells"]] == ["layers.0.k", None, None]
     reports = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     assert len(reports) == 3
 
@@ -56,7 +58,8 @@ def test_a_sweep_goes_on_where_it_was(rosetta: Rosetta, tmp_path: Path) -> None:
 def test_which_options_a_manifest_may_give() -> None:
     names = option_names()
     assert {"assert-match", "fail-on", "runtime-option", "left-device", "hash", "threshold"} <= names
-    assert not {"prompt", "v", "q", "json", "left", "targets"} & names
+    assert not {"prompt", "v", "q", "json", "left", "targets", "github"} & names
+    assert all(re.fullmatch(r"[a-z-]+", name) for name in names)
 
 
 @pytest.mark.parametrize("text", ["", "G", "0", "-1G", "8X", "1.5G", "9" * 20])

@@ -31,7 +31,7 @@ def report(verdict: str, code: int, *kinds: str) -> dict[str, Any]:
         "reason": f"the reason of {verdict}",
         "assertion": {"exit_code": code},
         "findings": findings,
-        "first_divergence": {"stage": "layers.0.k"} if verdict == "divergent" else None,
+        "first_divergence": {"name": "layers.0.k"} if verdict == "divergent" else None,
     }
 
 
