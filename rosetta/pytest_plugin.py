@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -79,26 +78,19 @@ def assert_models_match(
 
     Raises:
         ModelsDifferError: they differ, or nothing could be compared.
-        RosettaError: one of them cannot be read.
+        RosettaError: one of them cannot be read, or the call asks for the impossible.
     """
-    from rosetta.compare.options import Options
-    from rosetta.diagnose import compare_operands
-    from rosetta.report.build import build_report
+    from rosetta.api import compare
+    from rosetta.compare.options import DEFAULT_PROMPT
     from rosetta.report.exit_code import ALWAYS, FAILURES, assertion
     from rosetta.report.text import render
     from rosetta.report.view import View
 
-    options = Options()
-    if prompt is not None:
-        options = replace(options, prompt=prompt)
-    if tokens is not None:
-        options = replace(options, tokens=tuple(tokens))
-    if threshold is not None:
-        options = replace(options, threshold=threshold, threshold_is_explicit=True)
-    report = build_report(compare_operands(str(left), str(right), options))
+    asked = DEFAULT_PROMPT if prompt is None else prompt
+    report = compare(left, right, prompt=asked, tokens=tokens, threshold=threshold)
     failing = FAILURES if strict else ALWAYS
     result = assertion(
-        report, assert_match=True, fail_on=failing, threshold_is_explicit=options.threshold_is_explicit
+        report, assert_match=True, fail_on=failing, threshold_is_explicit=threshold is not None
     )
     report = report.model_copy(update={"assertion": result})
     if artifact is not None:

@@ -11,12 +11,14 @@ import sys
 import tomllib
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fixtures import build, pair
 from fixtures.faults import scaled
 from rosetta import cli
+from rosetta.errors import UsageError
 from rosetta.pytest_plugin import ModelsDifferError, assert_models_match
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -112,6 +114,13 @@ def test_strict_fails_on_drift_that_otherwise_passes(tmp_path: Path) -> None:
     assert found.value.report.assertion.exit_code == 1
     with pytest.raises(ModelsDifferError):
         assert_models_match(left, right, tokens=[3, 4, 5], threshold=1e-3)
+
+
+@pytest.mark.parametrize("asked", [{"tokens": []}, {"threshold": float("nan")}, {"threshold": -1.0}])
+def test_what_asserts_nothing_is_refused(tmp_path: Path, asked: dict[str, Any]) -> None:
+    left, right = pair(tmp_path, "llama", "gguf:F16", "gguf:F32")
+    with pytest.raises(UsageError):
+        assert_models_match(left, right, **asked)
 
 
 def test_the_entry_point_is_the_plugin() -> None:

@@ -6,7 +6,6 @@ the expectation as well, the verdict is unknown and says so.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from rosetta import __version__
 from rosetta.contracts.form import Contract, contracts_below, load_contract
 from rosetta.contracts.measures import Facts, Ground, all_measures
 from rosetta.errors import RosettaError, one_line
+from rosetta.strict_json import json_text
 
 Verdict = Literal["pass", "fail", "unknown", "malformed"]
 Progress = Callable[[str, int, int], None]
@@ -67,14 +67,14 @@ class ContractsReport:
 
     def to_json(self) -> str:
         """This as strict JSON, with a final line break."""
-        contracts = [{**asdict(contract), "path": str(contract.path)} for contract in self.contracts]
+        contracts = [asdict(contract) for contract in self.contracts]
         table = {
             "schema_version": "1.0",
             "tool": {"name": "rosetta", "version": __version__},
             "verdict": self.verdict,
             "contracts": contracts,
         }
-        return json.dumps(table, indent=1, ensure_ascii=False, default=str) + "\n"
+        return json_text(table)
 
 
 def run_contracts(paths: Sequence[str | Path], progress: Progress | None = None) -> ContractsReport:

@@ -21,8 +21,9 @@ from rosetta.inspection.statistics import TensorStatistics, tensor_statistics, u
 from rosetta.inspection.through_llamacpp import is_installed, through_llamacpp
 from rosetta.lint.engine import found_in, selected_rules
 from rosetta.model import Model, build_model
-from rosetta.report.report import Tool, json_text
+from rosetta.report.report import Tool
 from rosetta.runtimes.torch import run_stages
+from rosetta.strict_json import json_text
 from rosetta.tokenizer import Tokenizer, load_tokenizer
 
 PROMPTS = (

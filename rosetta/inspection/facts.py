@@ -14,7 +14,8 @@ from rosetta.containers import Container, open_operand
 from rosetta.errors import RosettaError
 from rosetta.inspection.statistics import TensorStatistics, tensor_statistics, untrained
 from rosetta.model import Model, build_model
-from rosetta.report.report import Tool, json_text
+from rosetta.report.report import Tool
+from rosetta.strict_json import json_text
 from rosetta.tokenizer import load_tokenizer
 
 

@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rosetta.errors import UsageError, unreadable
+from rosetta.tokenizer.byte_alphabet import ALPHABET
 from rosetta.tokenizer.embedded import has_hex_bytes
 from rosetta.tokenizer.loading import open_tokenizer
 from rosetta.tokenizer.tokenizer import Tokenizer
 
 MOST_BYTES = 1 << 22  # of a text: 4 MiB take the slowest encoder some seconds
-_BYTE_ALPHABET = frozenset(chr(c) for c in (*range(33, 127), *range(161, 173), *range(174, 256))) | frozenset(
-    chr(256 + c) for c in range(68)
-)  # GPT-2, bytes_to_unicode
 
 
 @dataclass(frozen=True)
@@ -134,7 +132,7 @@ def _spelling(tokenizer: Tokenizer) -> tuple[str, int]:
     tokens = set(tokenizer.vocabulary)
     hexed = len(tokens & {f"{byte:02x}" for byte in range(256)})
     fallback = len(tokens & {f"<0x{byte:02X}>" for byte in range(256)})
-    letters = len(tokens & _BYTE_ALPHABET)
+    letters = len(tokens & ALPHABET)
     if has_hex_bytes(tokens):
         return "hex", hexed
     if fallback >= 200:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from rosetta import __version__
 from rosetta.lint.engine import Progress, linted, models_below, selected_rules
 from rosetta.lint.health import Health, tokenizer_health
 from rosetta.lint.rule import Found
+from rosetta.strict_json import json_text
 
 SCHEMA_VERSION = "1.0"
 """Fields are only ever added within major version 1."""
@@ -35,7 +35,7 @@ class LintReport:
 
     def to_json(self) -> str:
         """This as strict JSON, with a final line break."""
-        return json.dumps(self._plain(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        return json_text(self._plain())
 
     def _plain(self) -> dict[str, Any]:
         return {

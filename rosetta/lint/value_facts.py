@@ -26,23 +26,30 @@ Counts = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 # ggml-common.h: the fields of a block that are F16 scales; in the others a scale is of another type, or packed.
 _F16_SCALED = frozenset(
-    {
-        *("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q8_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K"),
-        *(
-            "Q6_K",
-            "IQ2_XXS",
-            "IQ2_XS",
-            "IQ2_S",
-            "IQ3_XXS",
-            "IQ3_S",
-            "IQ1_S",
-            "IQ4_NL",
-            "IQ4_XS",
-            "TQ1_0",
-            "TQ2_0",
-            "Q1_0",
-        ),
-    }
+    [
+        "Q4_0",
+        "Q4_1",
+        "Q5_0",
+        "Q5_1",
+        "Q8_0",
+        "Q8_1",
+        "Q2_K",
+        "Q3_K",
+        "Q4_K",
+        "Q5_K",
+        "Q6_K",
+        "IQ2_XXS",
+        "IQ2_XS",
+        "IQ2_S",
+        "IQ3_XXS",
+        "IQ3_S",
+        "IQ1_S",
+        "IQ4_NL",
+        "IQ4_XS",
+        "TQ1_0",
+        "TQ2_0",
+        "Q1_0",
+    ]
 )
 _FLOATS = {"F16": 16, "BF16": 16, "F32": 32, "F64": 64}
 
@@ -93,10 +100,6 @@ class SeenTensor:
     def rms(self) -> float | None:
         """Root of the mean square of the finite values."""
         return None if self.mean is None or self.std is None else sqrt(self.mean**2 + self.std**2)
-
-    def fault_place(self, byte: int | None = None) -> int:
-        """A byte of the tensor as one of the file."""
-        return self.tensor.start + (byte or 0)
 
 
 Progress = Callable[[str, int, int], None]
@@ -280,11 +283,7 @@ def _decode(seen: SeenTensor) -> None:
 
     dtype = DTYPES[seen.dtype]
     step = max((PIECE >> 3) // dtype.type_size, 1) * dtype.type_size
-    count = 0
     for _, raw in _pieces(seen, step):
         weights = len(raw) // dtype.type_size * dtype.block_size
         _add_moments(seen, blocks.decode(seen.dtype, torch.from_numpy(raw), [weights]).numpy())
-        count += weights
-    mean, square = seen._sums[0] / count, seen._sums[1] / count
-    if np.isfinite(mean) and np.isfinite(square):
-        seen.mean, seen.std = mean, sqrt(max(square - mean * mean, 0.0))
+    _finish_moments(seen)

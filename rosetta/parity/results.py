@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, WithJsonSchema
 
 from rosetta.compare.results import Number, Result
-from rosetta.report.report import VERSION_PATTERN, Assertion, RunFacts, Tool, json_text
+from rosetta.report.report import VERSION_PATTERN, Assertion, RunFacts, Tool
+from rosetta.strict_json import json_text
 
 Class = Literal["match", "near_tie", "fault"]
 Verdict = Literal["match", "near_tie", "fault", "inconclusive", "error"]

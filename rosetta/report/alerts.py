@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from rosetta.errors import one_line
 from rosetta.report.causes import Cause, causes, diagnosis, proof, subject
 from rosetta.report.words import labels, stage_place
+from rosetta.sarif import identity
 
 if TYPE_CHECKING:
     from rosetta.compare.results import Finding, Side
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 Level = Literal["error", "warning", "note"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 """Gravest first."""
-IDENTITY = 32  # hexadecimal digits: 128 bits tell alerts apart
 
 
 @dataclass(frozen=True)
@@ -82,8 +81,7 @@ class Alert:
     @property
     def identity(self) -> str:
         """The same for the same fault in every run: of what it is and where, never of the figures."""
-        told = "\0".join((self.rule, self.file, self.subject))
-        return hashlib.sha256(told.encode("utf-8", "replace")).hexdigest()[:IDENTITY]
+        return identity(self.rule, self.file, self.subject)
 
 
 def alerts(report: Report, *, folded: bool = False) -> list[Alert]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from rosetta.report.report import plain
 from rosetta.report.words import labels, setting
+from rosetta.strict_json import plain
 
 if TYPE_CHECKING:
     from rosetta.compare.results import StageDiff, WeightsDiff

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
-from rosetta.report.alerts import Alert, alerts, rule_named
+from rosetta.report.alerts import LEVELS, Alert, alerts, rule_named
+from rosetta.sarif import log, result, rule, uri
 
 if TYPE_CHECKING:
     from rosetta.report.report import Report
 
 OPTION = "Write the findings as SARIF 2.1.0."
-SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 SHOWN = 5000
 """Results that GitHub shows of a run, the gravest first (docs.github.com, "SARIF support for code scanning")."""
 
@@ -31,40 +28,14 @@ def render_all(reports: Mapping[str, Report]) -> str:
         reports: by name; the names are not needed here.
     """
     told = {alert.identity: alert for report in reports.values() for alert in alerts(report)}
-    shown = sorted(told.values(), key=lambda alert: ("error", "warning", "note").index(alert.level))[:SHOWN]
-    rules = sorted({alert.rule for alert in shown})
-    first = next(iter(reports.values()))
-    run = {
-        "tool": {
-            "driver": {
-                "name": first.tool.name,
-                "version": first.tool.version,
-                "semanticVersion": first.tool.version,
-                "rules": [_rule(name) for name in rules],
-            }
-        },
-        "automationDetails": {"id": _category(list(reports.values()))},
-        "invocations": [_invocation(report, len(told) - len(shown)) for report in reports.values()],
-        "columnKind": "unicodeCodePoints",
-        "results": [_result(alert, rules) for alert in shown],
-    }
-    return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=1) + "\n"
-
-
-def uri(path: str) -> str:
-    """A path as a URI reference: relative ones stay so, and are of the folder that the program ran in.
-
-    >>> uri("models/my model.gguf")
-    'models/my%20model.gguf'
-    >>> uri("/data/model.gguf")
-    'file:///data/model.gguf'
-    """
-    path = path.encode("utf-8", "replace").decode("utf-8")
-    if path.startswith("/"):
-        return "file://" + quote(str(PurePosixPath(path)))
-    if PureWindowsPath(path).drive:
-        return "file:///" + quote(path.replace("\\", "/"), safe="/:")
-    return quote(path.removeprefix("./"), safe="/")
+    shown = sorted(told.values(), key=lambda alert: LEVELS.index(alert.level))[:SHOWN]
+    return log(
+        next(iter(reports.values())).tool.version,
+        [_rule(name) for name in sorted({alert.rule for alert in shown})],
+        [_result(alert) for alert in shown],
+        automationDetails={"id": _category(list(reports.values()))},
+        invocations=[_invocation(report, len(told) - len(shown)) for report in reports.values()],
+    )
 
 
 def _category(reports: Sequence[Report]) -> str:
@@ -76,40 +47,27 @@ def _category(reports: Sequence[Report]) -> str:
 
 
 def _rule(name: str) -> dict[str, Any]:
-    rule = rule_named(name)
-    text = " ".join(part for part in (rule.means, rule.why, rule.repair) if part)
-    parts = (("What it means", rule.means), ("Why it happens", rule.why), ("How it is repaired", rule.repair))
-    return {
-        "id": rule.id,
-        "name": "".join(part.capitalize() for part in rule.id.replace(".", "_").split("_")),
-        "shortDescription": {"text": rule.title if rule.title.endswith(".") else f"{rule.title}."},
-        "fullDescription": {"text": rule.means},
-        "help": {"text": text, "markdown": "\n\n".join(f"**{head}** {said}" for head, said in parts if said)},
-        "defaultConfiguration": {"level": "error"},
-        "properties": {"tags": ["model", rule.id.partition(".")[0]]},
+    stated = rule_named(name)
+    sections = {
+        "What it means": stated.means,
+        "Why it happens": stated.why,
+        "How it is repaired": stated.repair,
     }
+    return rule(
+        stated.id,
+        "".join(part.capitalize() for part in stated.id.replace(".", "_").split("_")),
+        stated.title if stated.title.endswith(".") else f"{stated.title}.",
+        stated.means,
+        sections,
+        "error",
+        ["model", stated.id.partition(".")[0]],
+    )
 
 
-def _result(alert: Alert, rules: Sequence[str]) -> dict[str, Any]:
-    location: dict[str, Any] = {}
-    if alert.file:  # an artifact of no name would be the folder itself
-        where = {"artifactLocation": {"uri": uri(alert.file)}, "region": {"startLine": 1}}
-        location["physicalLocation"] = where
-    if alert.subject:
-        location["logicalLocations"] = [{"fullyQualifiedName": alert.subject, "kind": "member"}]
-    return {
-        "ruleId": alert.rule,
-        "ruleIndex": rules.index(alert.rule),
-        "level": alert.level,
-        "message": {"text": f"{alert.message} {alert.advice}".strip()},
-        "locations": [location] if location else [],
-        # GitHub follows an alert by the second; without it, it would hash lines of a binary file.
-        "partialFingerprints": {
-            "rosettaFinding/v1": alert.identity,
-            "primaryLocationLineHash": f"{alert.identity[:16]}:1",
-        },
-        "properties": {key: value for key, value in alert.facts.items() if value is not None},
-    }
+def _result(alert: Alert) -> dict[str, Any]:
+    message = f"{alert.message} {alert.advice}".strip()
+    found = result(alert.rule, alert.level, message, alert.identity, file=alert.file, member=alert.subject)
+    return {**found, "properties": {key: value for key, value in alert.facts.items() if value is not None}}
 
 
 def _invocation(report: Report, left_out: int) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -62,6 +61,8 @@ class Matrix:
 
     def to_json(self) -> str:
         """Strict JSON, with a final line break."""
+        from rosetta.strict_json import json_text  # imports numpy: not at the program's start
+
         counts = Counter(cell.verdict for cell in self.cells)
         found = {
             "schema_version": SCHEMA_VERSION,
@@ -69,7 +70,7 @@ class Matrix:
             "counts": {verdict: counts[verdict] for verdict in MARKS},
             "cells": [asdict(cell) for cell in self.cells],
         }
-        return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+        return json_text(found)
 
     def to_text(self, width: int | None = None) -> str:
         """A row a pair, a column a prompt; then each that did not pass, in a sentence.

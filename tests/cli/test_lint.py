@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from fixtures.ci_formats import check_sarif
 from fixtures.plain_models import plain_gguf, written
 from rosetta.lint.rules import all_rules
 
@@ -107,9 +109,24 @@ def test_json_has_every_fault_with_its_place(rosetta: Rosetta, broken: Path, tmp
     assert broken.read_bytes()[fault["byte"] + 8 :].startswith(fault["key"].encode())
 
 
+def test_a_file_of_any_name_is_written_of(rosetta: Rosetta, broken: Path) -> None:
+    path = broken.rename(os.fsdecode(os.fsencode(broken.parent) + b"/my \xff.gguf"))
+    result = rosetta(
+        "lint", path, "--json", broken.parent / "lint.json", "--sarif", broken.parent / "lint.sarif"
+    )
+    assert (result.code, result.err) == (1, "")
+    assert json.loads((broken.parent / "lint.json").read_text("utf-8"))["paths"] == [
+        f"{broken.parent}/my ?.gguf"
+    ]
+    (run,) = json.loads((broken.parent / "lint.sarif").read_text("utf-8"))["runs"]
+    place = run["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]
+    assert place["uri"] == f"{broken.parent.as_uri()}/my%20%3F.gguf"
+
+
 def test_sarif_names_rule_file_and_byte(rosetta: Rosetta, broken: Path) -> None:
     result = rosetta("lint", broken, "--sarif", "-")
     log = json.loads(result.out)
+    check_sarif(log)
     (run,) = log["runs"]
     rules = run["tool"]["driver"]["rules"]
     assert log["version"] == "2.1.0"
@@ -117,7 +134,7 @@ def test_sarif_names_rule_file_and_byte(rosetta: Rosetta, broken: Path) -> None:
     for found in run["results"]:
         assert rules[found["ruleIndex"]]["id"] == found["ruleId"]
         place = found["locations"][0]["physicalLocation"]
-        assert place["artifactLocation"]["uri"] == broken.as_posix()
+        assert place["artifactLocation"]["uri"] == broken.as_uri()
         assert place["region"]["byteOffset"] > 0
 
 

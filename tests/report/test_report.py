@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from fixtures import reports
 from rosetta.compare.results import ConfigDiff, Worst
 from rosetta.report import outputs
-from rosetta.report.report import json_text, plain, report_schema
+from rosetta.report.report import report_schema
+from rosetta.strict_json import json_text, plain
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = json.loads(report_schema())
