@@ -10,14 +10,11 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from fixtures import reports
 from rosetta.compare.results import ConfigDiff, Worst
 from rosetta.report import outputs
 from rosetta.report.report import report_schema
-from rosetta.strict_json import json_text, plain
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = json.loads(report_schema())
@@ -98,23 +95,6 @@ def test_numbers_that_are_not_finite_are_strings_wherever_they_stand(value: floa
 def test_text_that_no_utf8_holds_is_replaced() -> None:
     document = strictly(reports.report(prompt="a\ud800b").to_json().encode("utf-8").decode("utf-8"))
     assert document["prompt"] == "a?b"
-
-
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()) | st.binary(),
-        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner),
-        max_leaves=20,
-    )
-)
-def test_any_metadata_becomes_strict_json(value: Any) -> None:
-    text = json_text(value)
-    assert strictly(text.encode("utf-8").decode("utf-8")) == json.loads(json.dumps(plain(value)))
-
-
-def test_arrays_keep_their_values() -> None:
-    value = {"a": np.array([1, 2], np.uint8), "b": np.float32(0.5), "c": {3}, "d": np.bool_(True), 4: b"x"}
-    assert strictly(json_text(value)) == {"a": [1, 2], "b": 0.5, "c": [3], "d": True, "4": "x"}
 
 
 def test_the_outputs_are_found_by_listing_the_package() -> None:
