@@ -26,6 +26,23 @@ settings.register_profile("rosetta", deadline=None, suppress_health_check=[Healt
 settings.load_profile("rosetta")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave all but an even sample of a function's cases to the sweep, where it is marked `sample(number)`."""
+    cases: dict[tuple[Path, str], list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("sample"):
+            function, _, _ = item.name.partition("[")
+            cases.setdefault((item.path, function), []).append(item)
+    for group in cases.values():
+        mark = group[0].get_closest_marker("sample")
+        (number,) = mark.args if mark else (len(group),)
+        kept = {place * len(group) // number for place in range(number)}
+        for place, item in enumerate(group):
+            if place not in kept:
+                item.add_marker("sweep")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what this machine has not, and say what would be needed."""
     needs = {mark.name for mark in item.iter_markers()}

@@ -59,6 +59,7 @@ def test_gguf_knows_the_architecture_by_its_name(own: Architecture) -> None:
     assert own.gguf in gguf.MODEL_ARCH_NAMES.values() or own.gguf in NEWER_THAN_GGUF_PY
 
 
+@pytest.mark.sample(54)
 @pytest.mark.requires_transformers
 @every_architecture
 def test_a_folder_that_transformers_saved_finds_it(own: Architecture) -> None:

@@ -135,6 +135,7 @@ def test_a_smaller_scale_of_a_sub_block_means_a_smaller_sigma() -> None:
         assert float(sigma[0, :32].mean()) < 0.6 * float(sigma[0, 32:].mean()), dtype
 
 
+@pytest.mark.sample(15)
 @pytest.mark.parametrize("dtype", WEIGHT_DTYPES)
 @settings(max_examples=30)
 @given(data=st.data())

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 
+@pytest.mark.sweep
 def test_a_tiny_pair_is_written_compared_and_timed(rosetta: Any, tmp_path: Path) -> None:
     target, folder = tmp_path / "speed.json", tmp_path / "pair"
     arguments = ("--shape", "tiny", "--runs", 1, "--no-peers", "--unquantised", "--json", target)

@@ -40,6 +40,7 @@ def test_the_command_may_be_named_or_not_and_options_stand_anywhere(
     assert comparison.calls == [("a", "b", Options(diagnose=line == "-- a b"))]
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
@@ -77,6 +78,7 @@ def test_a_prompt_file_is_read_without_its_last_line_break(
     assert comparison.options.prompt == prompt
 
 
+@pytest.mark.sample(9)
 @pytest.mark.parametrize(
     ("line", "said"),
     [

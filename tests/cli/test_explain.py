@@ -19,6 +19,7 @@ def test_all_kinds_are_listed_a_line_each(rosetta: Rosetta) -> None:
     assert lines == [[kind.id, kind.means] for kind in all_kinds().values()]
 
 
+@pytest.mark.sample(7)
 @pytest.mark.parametrize("kind", all_kinds().values(), ids=lambda kind: kind.id)
 def test_a_kind_is_explained_in_full(rosetta: Rosetta, kind: Any) -> None:
     result = rosetta("explain", kind.id)

@@ -96,7 +96,7 @@ def test_rules_are_listed_and_explained(rosetta: Rosetta) -> None:
         words = " ".join(explained.out.split())
         assert explained.code == 0
         assert all(" ".join(text.split()) in words for text in (rule.what, rule.why, rule.fix))
-        assert rosetta("explain", rule.name).out == explained.out
+    assert rosetta("explain", rule.name).out == explained.out
 
 
 def test_json_has_every_fault_with_its_place(rosetta: Rosetta, broken: Path, tmp_path: Path) -> None:

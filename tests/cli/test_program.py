@@ -76,6 +76,7 @@ def test_a_file_that_is_called_like_a_command_is_an_operand(
     assert "did you mean" not in rosetta("inspct", "none").err
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("shell", "words", "offered"),
     [

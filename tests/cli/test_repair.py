@@ -76,6 +76,7 @@ def test_an_explicit_threshold_is_a_hard_limit(rosetta: Run, tmp_path: Path) -> 
     assert (tmp_path / "b.apr").read_bytes() == (tmp_path / "a.apr").read_bytes()
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("reference", ["left", "right"])
 @pytest.mark.parametrize("fault", [faults.norm_epsilon(1e-2), faults.transposed("blk.0.attn_k.weight"), ()])
 def test_a_recorded_run_is_what_a_file_is_repaired_by(

@@ -56,6 +56,7 @@ def test_the_pretended_device_does_not_mix_with_the_cpu() -> None:
                 mixed()
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("architecture", "devices"),
     [(name, ON) for name in ARCHITECTURES]
@@ -82,6 +83,7 @@ def test_attention_scores_in_parts_give_the_report_of_the_cpu(
         assert told(compared_files(*files, **devices)) == told(expected)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_found_and_proven_there(tmp_path: Path, name: str) -> None:
     files = pair(tmp_path, tiny("qwen2"), "gguf:Q8_0", "apr:F32", FAULTS[name])
@@ -100,6 +102,7 @@ def test_a_recorded_run_is_a_reference_there(tmp_path: Path) -> None:
         assert told(compared_files(*operands, **ON)) == told(expected)
 
 
+@pytest.mark.sample(15)
 @pytest.mark.parametrize("dtype", sorted(blocks.FORMATS))
 def test_every_dtype_is_decoded_there(dtype: str) -> None:
     raw = torch.randint(0, 100, (blocks.nbytes(dtype, (2, 512)),), dtype=torch.uint8)

@@ -94,6 +94,7 @@ def assert_same(found: Comparison, expected: Comparison) -> None:
         )
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("heads", [1, 2])
 @pytest.mark.parametrize(
     ("name", "fault"), [(n, f) for n, _, f in CASES], ids=[f"{n} {w}" for n, w, _ in CASES]
@@ -176,6 +177,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scores]:
         yield scores
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("heads", [1, 2])
 @pytest.mark.parametrize("what", ["clean", "scale", "window", "q scaled"])
 def test_no_more_scores_are_held_than_of_the_heads_at_hand(

@@ -36,6 +36,7 @@ def measured(stages: list[StageDiff]) -> Iterator[tuple[str, float]]:
             yield stage.name, stage.local.rel_l2 / (stage.local.predicted_rel_l2 / STAGE_RMS)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_noise_of_every_dtype_is_what_is_predicted(tmp_path: Path, dtype: str) -> None:
     report = compared(tmp_path, model_spec("llama", layers=1), "hf:F32", f"gguf:{dtype}")
@@ -50,6 +51,7 @@ def test_noise_of_every_dtype_is_what_is_predicted(tmp_path: Path, dtype: str) -
         assert stage.local.max_diff <= stage.local.predicted_max_diff, stage.name
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("left", "right"), [("hf:BF16", "gguf:Q8_0"), ("apr:F16", "hf:BF16")])
 def test_noise_of_two_coarse_sides_adds_up(tmp_path: Path, name: str, left: str, right: str) -> None:
@@ -111,6 +113,7 @@ def test_floor_bounds_what_float32_loses_against_float64(tmp_path: Path, name: s
 # A single wrong block, and faults that noise must not hide
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("dtype", "factor"), [("Q8_0", 1.25), ("Q6_K", 2.0), ("Q5_0", 2.0), ("Q4_0", -1.0), ("IQ4_NL", -1.0)]
 )

@@ -33,6 +33,7 @@ def unassisted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ModelPair, "_from_twin", lambda *_: None)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("operands", [("gguf:F16", "apr:F16"), ("hf:BF16", "gguf:Q8_0")])
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("fault", FAULTS)

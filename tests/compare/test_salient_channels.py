@@ -44,6 +44,7 @@ def truth() -> Weight:
     return weight("F32", matrix().view(np.uint8).reshape(-1))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_channel_that_matters_most_is_no_fault(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = weight(dtype, weighed(dtype).reshape(-1))
@@ -58,6 +59,7 @@ def test_a_channel_that_matters_most_is_no_fault(dtype: str, monkeypatch: pytest
     assert compare_weights(copy, truth()).state == "differing", "otherwise nothing need be forgiven"
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_their_real_error_is_what_is_predicted(dtype: str) -> None:
     copy, clean = weight(dtype, weighed(dtype).reshape(-1)), truth()
@@ -101,6 +103,7 @@ def damaged(name: str, raw: NDArray[np.uint8], dtype: str) -> NDArray[np.uint8]:
     return bytes_of.reshape(-1)
 
 
+@pytest.mark.sample(9)
 @pytest.mark.parametrize("dtype", ["Q4_0", "Q5_0", "Q6_K", "IQ4_NL"])
 @pytest.mark.parametrize(
     "where", ["there, zeroed", "there, overscaled", "elsewhere, zeroed", "elsewhere, overscaled"]

@@ -49,6 +49,7 @@ def source(seed: int = 0, draw: Callable[..., Floats] = gaussian) -> Floats:
     return draw(np.random.default_rng(seed), ROWS, COLUMNS)
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("draw", [gaussian, heavy_tailed], ids=["gaussian", "heavy-tailed"])
 @pytest.mark.parametrize("dtype", [*QUANTISED, "F16"])
 def test_rounding_has_no_structure(dtype: str, draw: Callable[..., Floats]) -> None:

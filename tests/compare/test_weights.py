@@ -96,6 +96,7 @@ MILDLY_WEIGHED = [
 ]  # fmt: skip
 
 
+@pytest.mark.sample(3)
 @pytest.mark.requires_llamacpp
 @pytest.mark.parametrize(("dtype", "spread"), MILDLY_WEIGHED)
 def test_a_mildly_skewed_importance_matrix_is_no_fault(dtype: str, spread: float) -> None:

@@ -117,6 +117,7 @@ def test_the_undamaged_files_are_sound(tmp_path: Path, kind: str) -> None:
     assert opened_in_bounds(written(tmp_path, kind, FORMATS[kind]), kind) == "sound"
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_file_truncated_anywhere_is_refused(tmp_path: Path, kind: str) -> None:
     data = FORMATS[kind]
@@ -129,6 +130,7 @@ def test_a_file_truncated_anywhere_is_refused(tmp_path: Path, kind: str) -> None
         )
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("kind", FORMATS)
 def test_every_byte_may_have_any_value(tmp_path: Path, kind: str) -> None:
     data = FORMATS[kind]
@@ -143,6 +145,7 @@ def test_every_byte_may_have_any_value(tmp_path: Path, kind: str) -> None:
     assert len(outcomes) > 10, "the damage was not seen"
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.usefixtures("measured_memory")
 def test_every_word_may_be_absurd(tmp_path: Path, kind: str) -> None:

@@ -77,6 +77,7 @@ def test_no_falsifier_has_the_id_of_another_contracts() -> None:
     assert len(ids) == len(set(ids))
 
 
+@pytest.mark.sample(20)
 @pytest.mark.parametrize("name", falsifiers())
 def test_a_falsifier_holds_and_its_control_does_not(name: str) -> None:
     path, test = falsifiers()[name]

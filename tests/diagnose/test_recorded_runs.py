@@ -33,6 +33,7 @@ def against_a_run(
     return compared_files(*operands[:: 1 if traced == "right" else -1], tokens=None)
 
 
+@pytest.mark.sample(20)
 @pytest.mark.parametrize("name", SPECS)
 @pytest.mark.parametrize(
     ("run", "operand"), [("gguf:F32", "apr:F16"), ("hf:F16", "gguf:Q8_0"), ("gguf:Q4_0", "hf:F32")]
@@ -153,6 +154,7 @@ SETTINGS = [
 ]  # fmt: skip
 
 
+@pytest.mark.sample(18)
 @pytest.mark.parametrize("without", [(), CONFIG], ids=["config recorded", "config unknown"])
 @pytest.mark.parametrize("case", WEIGHTS + SETTINGS, ids=lambda case: f"{case[0]} {case[2]} {case[5].kind}")
 def test_cause_is_proven_from_activations_alone(tmp_path: Path, case: Any, without: Any) -> None:

@@ -89,6 +89,7 @@ CASES: list[tuple[Any, str, str, str, list[Planted]]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: " + ".join(cause.kind for _, cause in case[4]))
 def test_all_faults_are_found_and_nothing_else(tmp_path: Path, case: Any, side: Any) -> None:

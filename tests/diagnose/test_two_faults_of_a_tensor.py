@@ -25,6 +25,7 @@ WHOLE = [
 REGION = [(DAMAGED, "value.corrupted", 256), (NAN, "value.nonfinite", 1), (EMPTY, "value.zeroed", 256)]
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("operands", [("apr:F32", "gguf:F16"), ("gguf:F16", "hf:F32")])
 @pytest.mark.parametrize(("region", "region_kind", "lost"), REGION, ids=lambda value: str(value)[:15])
 @pytest.mark.parametrize(("whole", "kind"), WHOLE, ids=lambda value: str(value)[:15])

@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.requires_llamacpp, pytest.mark.requires_transformers]
 TOKENS = ("--tokens", "5,17,9,33,101,7,250")
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("architecture", ["llama", "mistral", "qwen2", "qwen3", "gpt2"])
 @pytest.mark.parametrize("swapped", [False, True])
 def test_two_runtimes_of_one_model_are_told_to_compute_the_same(
@@ -45,6 +46,7 @@ def test_experts_windows_softcaps_and_parallel_blocks(tmp_path: Path, compare: C
     assert [s["name"] for s in run.report["stages"] if s["status"] == "skipped"] == []
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("fault", "stages"),
     [

@@ -41,6 +41,7 @@ GGUF: list[tuple[str, Any, str, str, Any]] = [
 ]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.requires_llamacpp
 @pytest.mark.parametrize(("spec", "left", "right", "fault"), [c[1:] for c in GGUF], ids=[c[0] for c in GGUF])
 def test_llamacpp_gives_the_clean_files_logits(

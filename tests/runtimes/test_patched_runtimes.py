@@ -100,6 +100,7 @@ def larger_embedding(model: Any) -> None:
     embedding.forward = lambda ids: own(ids) * 8.0
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(
     ("recipe", "change", "kind", "stage", "actual"),
     [

@@ -103,6 +103,7 @@ def check(pair: Pair, text: str) -> None:
         assert ids == expected, f"special={special}: {text!r}"
 
 
+@pytest.mark.sample(39)
 @pytest.mark.parametrize("pre", [name for name, pre in PRE_TOKENIZERS.items() if pre.byte_level])
 def test_every_pre_tokenizer_cuts_as_llamacpp_does(opened: Opened, pre: str) -> None:
     pair = opened(byte_level(pre))

@@ -15,6 +15,7 @@ KIND, KEY = "config.attention_scale", "attention.scale"
 OPERANDS = ["apr:F16", "apr-gguf:F16", "gguf:Q8_0", "hf:BF16"]
 
 
+@pytest.mark.sample(16)
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize(
     ("name", "broken"),

@@ -30,6 +30,7 @@ CASES = [
 ]
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: " ".join((case[0].architecture, *case[1:4])))
 def test_nibbles_in_the_other_order_are_found_and_proven(tmp_path: Path, case: Any, side: Any) -> None:

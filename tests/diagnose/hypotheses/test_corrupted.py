@@ -27,6 +27,7 @@ CASES = [
 ]
 
 
+@pytest.mark.sample(7)
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: " ".join((case[0].architecture, *case[1:4])))
 def test_other_values_in_some_rows_are_found_with_their_place(tmp_path: Path, case: Any, side: Any) -> None:

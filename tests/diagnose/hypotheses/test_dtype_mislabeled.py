@@ -46,6 +46,7 @@ def case_name(case: Case) -> str:
     return f"{spec.architecture} {left} as {declared} {right} {tensor}"
 
 
+@pytest.mark.sample(11)
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("case", CASES, ids=map(case_name, CASES))
 def test_mislabeled_bytes_are_named_with_their_dtype(tmp_path: Path, case: Case, side: Any) -> None:

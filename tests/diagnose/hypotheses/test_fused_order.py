@@ -24,6 +24,7 @@ def parts(order: str) -> str:
     return ", ".join(order)
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize(

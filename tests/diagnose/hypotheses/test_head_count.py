@@ -32,6 +32,7 @@ CASES = [
 ]
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: " ".join(map(str, case)))
 def test_other_number_of_heads_is_one_finding(tmp_path: Path, case: Any, side: Any) -> None:
@@ -48,6 +49,7 @@ def test_other_number_of_heads_is_one_finding(tmp_path: Path, case: Any, side: A
     assert_proven(report, "layers.0.q", *causes)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(("said", "stated"), [(8, 4), (2, 1)])
 @pytest.mark.parametrize(("broken", "other"), [("apr:F16", "gguf:F16"), ("hf:F16", "gguf:Q8_0")])
 def test_sizes_that_fit_each_other_are_one_finding_for_each_key(

@@ -14,6 +14,7 @@ from fixtures.comparing import compared, tiny
 KIND, KEY = "config.head_count_kv", "attention.head_count_kv"
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize(
     ("name", "broken", "other", "said"),

@@ -14,6 +14,7 @@ from fixtures.comparing import compared, tiny
 KIND, KEY, VALUE = "config.head_dim", "attention.key_length", "attention.value_length"
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("said", [8, 32])
 @pytest.mark.parametrize(

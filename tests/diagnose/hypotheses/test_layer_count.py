@@ -21,6 +21,7 @@ def report_of(folder: Path, operands: tuple[str, str], fault: Any, side: Any, na
     return compared(folder, spec, *sides, fault, side, reference=reference)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("operands", OPERANDS)
 @pytest.mark.parametrize(
@@ -35,6 +36,7 @@ def test_config_that_miscounts_is_found_at_the_first_layer_too_many_or_too_few(
     assert report.findings[0].evidence.from_reference is None, "all layers are in the file"
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("operands", OPERANDS)
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_absent_layer_that_is_counted_is_taken_from_the_reference(
@@ -45,6 +47,7 @@ def test_absent_layer_that_is_counted_is_taken_from_the_reference(
     assert report.findings[0].evidence.from_reference == f"layer {layer}"
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 @pytest.mark.parametrize("operands", OPERANDS)
 @pytest.mark.parametrize("layer", [0, 1, 2])

@@ -33,6 +33,7 @@ CASES = [
 ]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(("side", "reference"), [("left", "right"), ("right", "right")])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: " ".join(map(str, case[1:6])))
 def test_weight_that_is_no_number_is_found(tmp_path: Path, case: Any, side: Any, reference: Any) -> None:

@@ -20,6 +20,7 @@ PAIRS = [
 CONTEXT = {"ffn": 128}  # blocks of 32 divide it
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize(("broken", "other"), PAIRS)

@@ -14,6 +14,7 @@ from fixtures.comparing import compared, tiny
 KIND, KEY = "config.rope_dimensions", "rope.dimension_count"
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize(
     ("name", "broken", "other", "said"),

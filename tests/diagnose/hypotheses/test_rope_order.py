@@ -30,6 +30,7 @@ def all_rows(layers: int = 2) -> list[str]:
     return [f"blk.{layer}.attn_{part}.weight" for layer in range(layers) for part in "qk"]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: " ".join(case[:4]))
 def test_one_tensor_in_the_other_order_is_found(tmp_path: Path, case: Any, side: Any) -> None:
@@ -42,6 +43,7 @@ def test_one_tensor_in_the_other_order_is_found(tmp_path: Path, case: Any, side:
     assert_proven(report, f"layers.{layer}.{stem.removeprefix('attn_')}", cause)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize(
     ("name", "broken", "true"),

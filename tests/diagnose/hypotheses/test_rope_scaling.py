@@ -21,6 +21,7 @@ PAIRS = [
 ]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize(("broken", "other"), PAIRS)
 @pytest.mark.parametrize(

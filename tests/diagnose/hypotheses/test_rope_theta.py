@@ -14,6 +14,7 @@ from fixtures.comparing import compared, tiny
 KIND, KEY = "config.rope_theta", "rope.freq_base"
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize(
     ("name", "broken", "other", "said"),

@@ -31,6 +31,7 @@ CASES = [
 ]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize(
     "case", CASES, ids=lambda case: " ".join(map(str, (case[0].architecture, *case[1:5])))
@@ -44,6 +45,7 @@ def test_factor_is_found_and_proven(tmp_path: Path, case: Any, side: Any) -> Non
     assert report.findings[0].evidence.from_reference is None
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("factor", [-1.0, 2.0])
 @pytest.mark.parametrize(("spec", "dtype"), [(LLAMA, "Q4_0"), (LLAMA, "APR_Q4"), (WIDE, "Q4_K")])
 def test_factor_of_a_four_bit_copy_is_found_about(

@@ -37,6 +37,7 @@ CASES = [
 ]
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize(
     "case", CASES, ids=lambda case: " ".join(map(str, (case[0].architecture, *case[1:5])))

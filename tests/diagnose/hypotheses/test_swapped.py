@@ -29,6 +29,7 @@ CASES = [
 ]  # fmt: skip
 
 
+@pytest.mark.sample(9)
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: " ".join((case[0].architecture, *case[1:5])))
 def test_exchanged_tensors_are_one_finding(tmp_path: Path, case: Any, side: Any) -> None:

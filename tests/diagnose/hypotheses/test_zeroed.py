@@ -29,6 +29,7 @@ CASES = [
 ]
 
 
+@pytest.mark.sample(11)
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize(
     "case", CASES, ids=lambda case: " ".join(map(str, (case[0].architecture, *case[1:5])))
