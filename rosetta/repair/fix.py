@@ -10,15 +10,14 @@ from typing import Any
 
 from rosetta.compare.results import Finding
 from rosetta.containers.container import TensorEntry, TensorInput
-from rosetta.errors import UsageError
 from rosetta.model import Model
 from rosetta.repair.changes import ABSENT, Change
+from rosetta.repair.copying import LARGEST_SHARE, refusal
 from rosetta.repair.encode import Holds, encoded
 from rosetta.repair.layout import Layout
 from rosetta.repair.names import fused
 from rosetta.repair.planned import Planned
 
-LARGEST_SHARE = 0.1  # of a repaired file that may come from the other one
 EXPERT = re.compile(r"(.+_exps)\.\d+\.(weight|bias)$")
 TAKEN = re.compile(r"(?:all )?(\d+) (?:of|weights|numbers|values)\b")  # how evidence begins: what was taken
 
@@ -99,12 +98,10 @@ def remade(fix: Fix, holds: Holds, written: Written) -> Iterator[TensorInput]:
         yield found.tensor
     for own in fix.layout.dropped:
         written.changes.append(Change(own, shape(fix.base.container.tensors[own]), ABSENT))
-    if taken > LARGEST_SHARE * total and not fix.allow_copy:
-        raise UsageError(
-            f"{taken / total:.0%} of the tensors' bytes would come from {source}: that is a copy of it, not a repair",
-            file=fix.base.container.path,
-            remedy="compare two files of one model, or say --allow-copy",
-        )
+    if taken > LARGEST_SHARE * total and fix.allow_copy:
+        written.notes.append(f"{taken / total:.0%} of the tensors' bytes are a copy of {source}")
+    elif taken > LARGEST_SHARE * total:
+        raise refusal(taken / total, fix.base, source)
 
 
 def _share_taken(planned: Planned, findings: Sequence[Finding], source: Path) -> float:

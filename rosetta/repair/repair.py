@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from rosetta.compare.listener import Listener
@@ -15,6 +15,14 @@ from rosetta.containers.spool import Progress
 from rosetta.diagnose import Comparison, compare_operands
 from rosetta.errors import UsageError
 from rosetta.repair.apr_file import write_apr_copy
+from rosetta.repair.copying import (
+    LARGEST_SHARE,
+    check_sizes,
+    refusal,
+    strange_share,
+    strange_side,
+    with_copies,
+)
 from rosetta.repair.fix import Fix, Written
 from rosetta.repair.gguf_file import write_gguf_copy
 from rosetta.repair.huggingface_folder import write_huggingface_copy
@@ -79,9 +87,13 @@ def repair_operands(
     check_target(target, [Path(left), Path(right)])
     before = compare_operands(left, right, options, listener)
     side = accused_side(before)
+    if side is None and not allow_copy:
+        _refuse_a_copy(before)
+    if side is None and allow_copy:
+        side = strange_side(before)
     if side is None:
         return RepairOutcome(before)
-    fix = replace(planned_fix(before, side), allow_copy=allow_copy)
+    fix = planned_fix(before, side, allow_copy=allow_copy)
     if isinstance(fix.base.container, AdaptedContainer):
         remedy = "repair the other side, or give the merged folder"
         raise UsageError("is merged in memory, no file to repair", file=before.operands[side], remedy=remedy)
@@ -112,13 +124,32 @@ def accused_side(comparison: Comparison) -> Side | None:
     return subject if subject in sides else next(iter(sides), None)
 
 
-def planned_fix(comparison: Comparison, side: Side) -> Fix:
+def _refuse_a_copy(comparison: Comparison) -> None:
+    """Refuse two models of which one could only become the other."""
+    side = strange_side(comparison)
+    if side is None:
+        return
+    check_sizes(comparison, side)
+    share = strange_share(comparison, side)
+    if share > LARGEST_SHARE:
+        source = comparison.models[other_side(side)].container.path
+        raise refusal(share, comparison.models[side], source)
+
+
+def planned_fix(comparison: Comparison, side: Side, *, allow_copy: bool = False) -> Fix:
     """What the repaired file of a side is to hold.
+
+    Args:
+        comparison: of the operands.
+        side: the one to be repaired.
+        allow_copy: whether weights of another model are copied too.
 
     Raises:
         UnsupportedError: a tensor is missing, and how the file would call it cannot be told.
+        UsageError: weights of a model of another size were to be copied.
     """
-    base, repaired = comparison.models[side], comparison.repaired[side]
+    base = comparison.models[side]
+    repaired = with_copies(comparison, side) if allow_copy else comparison.repaired[side]
     other = comparison.repaired[other_side(side)]
     findings = [f for f in comparison.findings if f.status == "confirmed" and f.side == side]
     accused = {finding.key for finding in findings}  # padding that was left out is no repair
@@ -131,4 +162,5 @@ def planned_fix(comparison: Comparison, side: Side) -> Fix:
         layout=repaired_layout(base, with_padding(base, repaired), settings),
         findings=findings,
         vocabulary=repaired_vocabulary(findings, base, other),
+        allow_copy=allow_copy,
     )

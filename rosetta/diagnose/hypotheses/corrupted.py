@@ -28,7 +28,8 @@ KINDS = (
         means="A weight, or every weight, differs from the other side's everywhere.",
         why="The files are two models: a base and its fine-tune, two fine-tunes, two revisions; or one tensor comes "
         "from another checkpoint.",
-        repair="None: a repair would take all of it from the reference. Compare files that were made from one model.",
+        repair="None: a repair would take all of it from the reference, which `rosetta repair` does under --allow-copy "
+        "alone. Compare files that were made from one model.",
         order=95,
         title="other weights",
     ),
