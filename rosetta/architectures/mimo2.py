@@ -3,10 +3,11 @@ experts."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from rosetta.architectures.architecture import SPLIT_HALF, Architecture, Default
-from rosetta.architectures.builders import HEADS, HIDDEN, VALUE, scores_of
+from rosetta.architectures.builders import scores_of
 from rosetta.architectures.expert_settings import (
     expert_groups,
     expert_layers,
@@ -19,9 +20,8 @@ from rosetta.architectures.folder_names import SCORE_CORRECTION
 from rosetta.architectures.mixtures import mixture_layer
 from rosetta.containers.container import Setting
 from rosetta.graph import Stage
-from rosetta.ops.linear import Linear
-from rosetta.ops.op import Settings, chain
-from rosetta.ops.pointwise import Scale
+from rosetta.ops.op import Settings
+from rosetta.ops.pointwise import Add
 from rosetta.ops.rotary import Rotary
 from rosetta.settings_reader import PerLayer, listed
 
@@ -83,13 +83,12 @@ def _layers(read: Any) -> None:
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     """Attention, with sinks where it has a window, then experts or a dense network."""
     slides = bool(c[PATTERN])
-    out = chain(Linear("attn_output", rows=HIDDEN, columns=(HEADS, VALUE)), Scale(VALUES))
     mixer = {
         "rope": Rotary(SPLIT_HALF, base="rope.freq_base_swa" if slides else "rope.freq_base"),
         "scores": scores_of(c, sinks="attn_sinks" if slides else None),
-        "out": out,
     }
-    return mixture_layer(a, c, n, mixer=mixer)
+    stages = mixture_layer(a, c, n, mixer=mixer)
+    return [replace(stage, op=Add(VALUES)) if stage.name == "attn_residual" else stage for stage in stages]
 
 
 MIMO2 = Architecture(

@@ -16,13 +16,16 @@ import torch
 from torch import Tensor
 
 from rosetta.architectures import INTERLEAVED
+from rosetta.architectures.readings import Stored
 from rosetta.containers import open_container
 from rosetta.errors import RosettaError, UnsupportedError
 from rosetta.model import Model, open_model
 from rosetta.runtimes.observed.capture import Facts, Overwrite, Stage
+from rosetta.runtimes.observed.graph import weight_layer, weight_stem
 from rosetta.runtimes.observed.order import adjacent_pairs, split_halves
 from rosetta.runtimes.torch import prompt_ids, run_facts
 from rosetta.runtimes.trace import Recording, open_recording, write_trace
+from rosetta.weight import RowOrder
 
 LABELS = {"llamacpp": "LLAMA.CPP", "transformers": "TRANSFORMERS"}
 ROTATED = ("q", "k", "q_rope", "k_rope")
@@ -35,9 +38,22 @@ def is_rotated(stage: str) -> bool:
 
 def as_gguf_has_them(model: Model | None) -> Rotation:
     """The order of rotary rows in the GGUF file of a model."""
-    if model is None or model.architecture.rope != INTERLEAVED:
+    if model is None:
         return NOT_TURNED
-    return Rotation(True, int(model["rope.dimension_count"]))
+    if model.architecture.rope == INTERLEAVED:
+        return Rotation(True, int(model["rope.dimension_count"]))
+    return Rotation(True) if _turned_by_converter(model) else NOT_TURNED
+
+
+def _turned_by_converter(model: Model) -> bool:
+    """Whether a folder's queries are read in another order of rows, though nothing rotates them."""
+    for name, weight in model.weights.items():
+        layer = weight_layer(name)
+        if weight_stem(name) == "attn_q" and layer is not None:
+            stored = Stored("attn_q", "weight", tuple(weight.dims), "huggingface", layer, True)
+            found = model.architecture.readings(stored, model.settings_of(layer)) or ()
+            return any(isinstance(reading.order, RowOrder) for reading in found)
+    return False
 
 
 class Capture(Protocol):

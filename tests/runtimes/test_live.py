@@ -143,6 +143,15 @@ def test_experts_recurrence_and_settings_of_each_layer_match_in_the_runtimes(
         ("falcon-7b", "llamacpp"),  # GELU by its tanh approximation
         ("deepseek2-v3", "transformers"),  # adjacent pairs go in, halves come out
         ("falcon-h1", "transformers"),  # factors that a GGUF file has in its weights
+        ("granite-swa", "transformers"),  # what a sink takes is taken from the context, not in the softmax
+        ("laguna", "transformers"),  # the experts' sum is scaled, not their weights
+        ("mimo2", "transformers"),  # values are scaled, not what the attention adds
+        ("mimo2", "llamacpp"),  # that is scaled
+        ("minicpm3", "transformers"),  # the final norm is scaled, not the logits
+        ("mistral3", "transformers"),  # queries are scaled by position behind their rotation
+        ("llama4-chunk", "transformers"),  # and where nothing is rotated
+        ("nemotron_h", "transformers"),  # a converter turns rows that nothing rotates
+        ("muse-glimmer", "transformers"),  # normed queries are scaled before their rotation
     ],
 )
 def test_what_a_runtime_computes_in_another_form_is_no_fault(
@@ -156,3 +165,19 @@ def test_what_a_runtime_computes_in_another_form_is_no_fault(
     assert run.report["verdict"] in ("match", "drift")
     assert {finding["kind"] for finding in run.report["findings"]} <= {"runtime.precision"}
     assert not [stage for stage in run.report["stages"] if stage["status"] == "faulty"]
+
+
+@pytest.mark.requires_llamacpp
+@pytest.mark.requires_transformers
+def test_queries_keys_and_values_convolved_each_by_itself_are_no_fault(
+    tmp_path: Path, compare: Compare
+) -> None:
+    recipe = RECIPES["kimi-linear"]
+    one_epsilon = {**recipe.arguments, "rms_norm_eps": 1e-6}  # llama.cpp knows no other for latent norms
+    folder = build_folder(tmp_path / "hf", replace(recipe, arguments=one_epsilon))
+    path = write_canonical(tmp_path / "model.gguf", open_model(folder))
+    run = compare(path, f"llamacpp:{path}", "--tokens", "5,17,9,33,101,7,250", "--assert-match")
+    assert (run.exit_code, run.report["findings"]) == (0, []), run.stdout
+    status = {stage["name"]: stage["status"] for stage in run.report["stages"]}
+    seen = ("q", "ssm_conv1d_q", "ssm_conv1d_k", "ssm_conv1d_v", "ssm_scan", "ssm_norm", "attn_out")
+    assert {status[f"layers.0.{op}"] for op in seen} == {"ok"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+import struct
 from typing import Any
 
 from rosetta.runtimes.llamacpp.library import Ggml, dims
@@ -89,6 +90,9 @@ class Drawing:
         if kind == "rope":
             node.interleaved = t.op_params[ROPE_MODE] == 0
             self.rotary_dimensions = int(t.op_params[ROPE_DIMENSIONS])
+        if operation == "SCALE":
+            scale, offset = struct.unpack("2f", bytes(t.op_params)[:8])
+            node.factor = scale if offset == 0 else None
         self.numbers[address] = len(self.nodes)
         self.nodes.append(node)
         if weights and not inputs and kind in ("view", "slice", "repeat", "scale"):

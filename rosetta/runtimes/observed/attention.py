@@ -47,6 +47,9 @@ class Attention:
         scores: the node after softmax; None where the runtime computes all in one operation.
         product: the node of the context.
         heads: how many there are.
+        sink: the node of what a sink leaves of the softmax, where the context is multiplied by that; None: it is part
+            of the softmax, or there is none.
+        value_factor: the number that values are multiplied with before they are weighted.
     """
 
     layer: int
@@ -56,6 +59,8 @@ class Attention:
     scores: int | None
     product: int
     heads: int
+    sink: int | None = None
+    value_factor: float = 1.0
 
 
 def attentions(graph: Graph) -> Iterator[Attention]:
@@ -95,7 +100,35 @@ def _around_softmax(graph: Graph, softmax: int, layer: int) -> Iterator[Attentio
     for length in dims[:-2]:
         heads *= length
     layer = max(layer, graph.layers[context] or 0)
-    yield Attention(layer, q, k, operand(graph, values), scores, context, heads)
+    v = operand(graph, values)
+    factor = _factor_between(graph, values, v.used)
+    drained = _drained(graph, context, scores_product)
+    if drained is None:
+        yield Attention(layer, q, k, v, scores, context, heads, value_factor=factor)
+    else:
+        yield Attention(layer, q, k, v, scores, drained[0], heads, drained[1], factor)
+
+
+def _drained(graph: Graph, context: int, scores: int) -> tuple[int, int] | None:
+    """(the context times what a sink leaves of it, the node of that): a factor of each head and token, computed from
+    the same products as the softmax is."""
+    for j in graph.downstream(context, PURE):
+        if graph[j].kind != "mul" or graph[j].weights:
+            continue
+        others = [k for k in graph.live_inputs(j) if not graph.depends(k, context)]
+        if len(others) == 1 and graph[others[0]].dims[-1] == 1 and graph.depends(others[0], scores):
+            return j, others[0]
+    return None
+
+
+def _factor_between(graph: Graph, i: int, used: int) -> float:
+    """The product of the numbers that lie between an operand and the node that it is read at."""
+    factor = 1.0
+    while i != used:
+        if graph[i].kind == "scale":
+            factor *= graph[i].factor or 1.0
+        i = graph.live_inputs(i)[0]
+    return factor
 
 
 def _products_above(graph: Graph, softmax: int) -> set[int]:
@@ -139,7 +172,7 @@ def operand(graph: Graph, i: int) -> Operand:
         interleaved = True
     if len(frontier) != 1:
         return Operand(used, None, True, interleaved, gathered=gathered)
-    (start,) = frontier
+    start = _sized(graph, next(iter(frontier)), region)
     pure = {start}
     for j in sorted(region):
         if graph[j].kind in PURE and graph[j].inputs and graph[j].inputs[0] in pure:
@@ -147,6 +180,16 @@ def operand(graph: Graph, i: int) -> Operand:
     repeated = any(graph[j].kind == "repeat" for j in region)
     same = [j for j in sorted(pure) if graph[j].count == graph[used].count and not repeated]
     return Operand(used, same[0] if same else None, True, interleaved, repeated, gathered)
+
+
+def _sized(graph: Graph, start: int, region: set[int]) -> int:
+    """The node behind the number that a norm's result is multiplied with at once; `start` where there is none."""
+    if norm_source(graph, start) is None:
+        return start
+    for j in graph.downstream(start, frozenset({"view"})):
+        if j in region and graph[j].kind == "scale":
+            return j
+    return start
 
 
 def _gathered(graph: Graph, used: int, region: set[int]) -> range | None:
@@ -163,12 +206,15 @@ def _gathered(graph: Graph, used: int, region: set[int]) -> range | None:
 
 
 def _used(graph: Graph, i: int) -> int:
-    """The node before other dims, repetition, and factors that are no weights."""
+    """The node before other dims, repetition, and a factor that is one number; one by position is of the stage."""
     while True:
         node = graph[i]
         live = graph.live_inputs(i)
-        if len(live) != 1 or node.weights or node.kind not in ("view", "repeat", "scale", "mul"):
+        one = node.kind == "mul" and all(graph[j].count == 1 for j in node.inputs if j not in live)
+        if len(live) != 1 or node.weights or (node.kind not in ("view", "repeat", "scale") and not one):
             return i
+        if node.kind == "scale" and norm_source(graph, graph.bare(live[0])) is not None:
+            return i  # what is normed to another size than 1
         i = live[0]
 
 

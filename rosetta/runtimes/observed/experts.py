@@ -27,7 +27,8 @@ def expert_taps(graph: Graph, layer: int) -> Iterator[Tap]:
         yield from _gate_and_up(graph, layer, width)
         weights = _expert_weights(graph, down[0])
         if weights is not None and graph[chosen].integer:
-            yield Tap(prefix + "ffn_router", (chosen, weights), "routing", 1)
+            factor = _sum_factor(graph, layer, down[0])
+            yield Tap(prefix + "ffn_router", (chosen, weights), "routing", 1, factor=factor)
     shared = graph.consuming(layer, "ffn_down_shexp") if router(graph, layer) else []
     if shared:
         out, gates = max(shared), graph.consuming(layer, "ffn_gate_inp_shexp")
@@ -63,6 +64,18 @@ def _expert_weights(graph: Graph, down: int) -> int | None:
         if len(others) == 1 and not graph[others[0]].weights:
             return _unscaled(graph, others[0])
     return None
+
+
+def _sum_factor(graph: Graph, layer: int, down: int) -> float:
+    """The number that the sum of the chosen experts is multiplied with before a shared one is added: as well each
+    weight may be."""
+    shared = graph.consuming(layer, "ffn_down_shexp")
+    for j in graph.downstream(down, frozenset({"view", "add", "mul", "experts", "slice"})) if shared else ():
+        if graph[j].kind == "scale" and graph[j].factor:
+            sums = [k for k in graph.downstream(j, frozenset({"view"})) if graph[k].kind == "add"]
+            if any(graph.depends(k, max(shared)) for k in sums):
+                return graph[j].factor or 1.0
+    return 1.0
 
 
 def _unscaled(graph: Graph, weights: int) -> int:

@@ -53,6 +53,7 @@ class Node:
         integer: whether it holds indices.
         interleaved: of a rotation, whether adjacent values are a pair; None where that cannot be told. Of a slice,
             whether it takes every other value.
+        factor: of a scale, the number; None where that cannot be told.
     """
 
     kind: Kind
@@ -63,6 +64,7 @@ class Node:
     name: str
     integer: bool = False
     interleaved: bool | None = None
+    factor: float | None = None
 
     @property
     def count(self) -> int:

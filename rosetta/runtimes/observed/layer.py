@@ -79,8 +79,9 @@ class Layer:
         if a.scores is None:
             self._skip("attn_scores", "attention is one operation (flash attention)")
         else:
-            yield self._tap("attn_scores", a.scores, form="scores")
-        yield self._tap("attn_context", context)
+            both = (a.scores,) if a.sink is None else (a.scores, a.sink)
+            yield Tap(f"layers.{self.layer}.attn_scores", both, form="scores")
+        yield self._tap("attn_context", context, factor=1 / a.value_factor)
         if gated is not None:
             yield self._tap("attn_gate", gated)
         if projection is not None:
@@ -88,7 +89,8 @@ class Layer:
             out = last_consumer(graph, self.layer, *stems)
             if out is not None:
                 self.used.update(stems)
-                yield self._tap("attn_out", out)
+                plain = out == projection  # a bias is multiplied by nothing
+                yield self._tap("attn_out", out, factor=1 / a.value_factor if plain else 1.0)
 
     def _width(self, node: int, heads: int) -> int:
         return self.graph[node].count // (self.tokens * heads)
@@ -244,7 +246,7 @@ _OF_OTHERS = frozenset(
         "attn_norm", "attn_norm_2", "ffn_norm", "post_attention_norm", "post_ffw_norm", "layer_output_norm",
         "attn_q", "attn_k", "attn_v", "attn_qkv", "attn_q_b", "attn_kv_b", "attn_k_b", "attn_v_b", "attn_q_norm",
         "attn_k_norm", "attn_sinks", "ffn_gate_inp", "exp_probs_b", "rope_freqs", "ssm_a", "ssm_d", "ssm_dt",
-        "ssm_conv1d", "shortconv.conv", "ssm_norm", "attn_gate", "attn_sub_norm", "ffn_sub_norm",
+        "ssm_conv1d", "shortconv.conv", "ssm_norm", "attn_sub_norm", "ffn_sub_norm",
         "ffn_gate_inp_shexp", "ffn_down_shexp",
     }
 )  # fmt: skip

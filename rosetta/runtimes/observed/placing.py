@@ -69,7 +69,10 @@ def _final_norm(graph: Graph) -> int | None:
         i for i, node in enumerate(graph.nodes) if node.kind == "product" and node.weights and node.inputs
     ]
     heads = [i for i in heads if graph.depends(graph.output, i) and weight_layer(graph[i].weights[0]) is None]
-    return graph.bare(graph[heads[-1]].inputs[0]) if heads else None
+    if not heads:
+        return None
+    norm, source = normed(graph, heads[-1])  # a factor between the two is the logits' own
+    return source if norm is None else norm
 
 
 def _stream(graph: Graph, layer: int) -> int | None:

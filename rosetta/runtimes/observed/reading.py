@@ -70,21 +70,28 @@ class StageReader:
                 continue
             try:
                 stage = float32(canonical(tap, value, dims, self.probed, self.tokens))
-                new = self._give(tap.stage, stage)
+                new = self._give(tap.stage, stage if tap.factor == 1 else float32(stage * tap.factor))
                 if new is not None:
+                    new = new if tap.factor == 1 else new / tap.factor
                     value = changed = overwritten(tap, value, new, dims, self.probed, self.tokens)
             except NotPlaced as reason:
                 self.facts.skipped[tap.stage] = str(reason)
         return changed
 
     def _part(self, tap: Tap, key: Hashable, value: NDArray[Any]) -> None:
-        """A routing: experts and weights are two nodes, and one stage."""
+        """Two nodes that are one stage: experts and their weights, or a softmax and what a sink leaves of it."""
         parts = self.parts.setdefault(tap.stage, {})
-        parts[key] = np.asarray(value, dtype=np.float32).reshape(self.tokens, -1)
-        if len(parts) == len(tap.nodes):
-            experts, weights = (parts[self.graph[node].key] for node in tap.nodes)
-            if experts.shape == weights.shape:
-                self._give(tap.stage, float32(np.stack([experts, weights], -1)))
+        parts[key] = np.array(value, dtype=np.float32)
+        if len(parts) < len(tap.nodes):
+            return
+        first, second = (parts[self.graph[node].key] for node in tap.nodes)
+        if tap.form == "scores":
+            value = canonical(tap, first * second, first.shape, self.tokens, self.tokens)
+            self._give(tap.stage, float32(value))
+            return
+        experts, weights = first.reshape(self.tokens, -1), second.reshape(self.tokens, -1) * tap.factor
+        if experts.shape == weights.shape:
+            self._give(tap.stage, float32(np.stack([experts, weights], -1)))
 
     def _give(self, stage: str, value: Float32) -> NDArray[Any] | None:
         self.given.add(stage)

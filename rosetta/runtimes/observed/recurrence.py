@@ -13,18 +13,26 @@ from rosetta.runtimes.observed.taps import Tap
 def recurrent_taps(graph: Graph, layer: int) -> Iterator[Tap]:
     """Stages of a layer with a convolution or a state; none where it has neither."""
     prefix = f"layers.{layer}."
+    parted = [stem for stem in graph.stems(layer) if stem.startswith("ssm_conv1d_")]
+    for stem in parted:  # queries, keys and values each by itself
+        yield Tap(prefix + stem, (_activated(graph, graph.consuming(layer, stem)[-1]),))
+    for stem in ("attn_q", "attn_k", "attn_v") if parted else ():
+        found = [i for i in graph.consuming(layer, stem) if graph[i].kind == "product"]
+        if len(found) == 1:
+            yield Tap(prefix + stem.removeprefix("attn_"), (found[0],))
     convolutions = graph.consuming(layer, *CONVOLUTION)[-1:]
     for i in convolutions:
         yield Tap(prefix + "ssm_conv", (_activated(graph, i),))
     entering = [i for i in graph.consuming(layer, "attn_qkv") if graph[i].kind == "product"]
     if convolutions and len(entering) == 1:
         yield Tap(prefix + "ssm_in", (max(graph.consuming(layer, "attn_qkv")),))
-    out = [i for i in graph.consuming(layer, *RECURRENT_OUT) if graph[i].kind == "product"]
+    leaving = ("attn_output",) if parted else RECURRENT_OUT
+    out = [i for i in graph.consuming(layer, *leaving) if graph[i].kind == "product"]
     if len(out) != 1:
         return
     gated = graph.bare(graph[out[0]].inputs[0])
     yield Tap(prefix + "ssm_norm", (gated,))
-    yield Tap(prefix + "ssm_out", (max(graph.consuming(layer, *RECURRENT_OUT)),))
+    yield Tap(prefix + ("attn_out" if parted else "ssm_out"), (max(graph.consuming(layer, *leaving)),))
     scanned = _before_norm_and_gate(graph, gated)
     if scanned != gated:
         yield Tap(prefix + "ssm_scan", (scanned,))

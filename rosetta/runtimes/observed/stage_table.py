@@ -12,6 +12,7 @@ from collections.abc import Mapping
 # stem of the canonical tensor name -> the stage that its last consumer (weight, bias, scale) is
 STAGE_OF: Mapping[str, str] = {
     "attn_output": "attn_out",
+    "attn_gate": "attn_gate_in",
     "attn_q_a_norm": "q_a",
     "attn_kv_a_norm": "kv_a",
     "ffn_gate": "ffn_gate",
@@ -47,7 +48,8 @@ RECURRENT_OUT = ("ssm_out", "shortconv.out_proj")
 DECOMPRESSION = frozenset({"attn_v_b", "attn_k_b"})  # MLA, absorbed: heads live in the latent space
 
 ORDER = (
-    "attn_norm", "q_a", "kv_a", "q", "k", "v", "q_rope", "k_rope", "attn_scores", "attn_context", "attn_gate",
+    "attn_norm", "q_a", "kv_a", "q", "k", "v", "q_rope", "k_rope", "attn_scores", "attn_context", "attn_gate_in",
+    "attn_gate",
     "ssm_in", "ssm_conv", "ssm_scan", "ssm_norm", "ssm_out", "attn_out", "attn_post_norm", "attn_residual", "ffn_norm",
     "ffn_dense_gate", "ffn_dense_up", "ffn_dense_act", "ffn_dense", "post_ffw_norm_1",
     "ffn_router_norm", "ffn_router", "pre_ffw_norm_2", "ffn_gate", "ffn_up", "ffn_act",

@@ -26,13 +26,16 @@ class Tap:
 
     Args:
         stage: its full name.
-        nodes: the nodes that hold it: one, or of a routing the chosen experts and their weights.
+        nodes: the nodes that hold it: one, of a routing the chosen experts and their weights, of scores perhaps the
+            softmax and what a sink leaves of it.
         form: `features` [T, …], `heads` [T, N, width], `scores` [N, T, T], `experts` [T, chosen, width],
             `routing` [T, chosen, 2].
         width: of a head or of an expert's output.
         columns: the part of the last dimension that is meant; None: all of it.
         interleaved: of a rotated stage, whether adjacent values are a pair.
         order: of features, or of a head's values, which of the node's each is, where they are in another order.
+        factor: what the node's values (of a routing, the weights) are times to be the stage's: a number that the
+            runtime multiplies at another place.
     """
 
     stage: str
@@ -42,6 +45,7 @@ class Tap:
     columns: slice | None = None
     interleaved: bool | None = None
     order: Array | None = None
+    factor: float = 1.0
 
 
 def token_axis(

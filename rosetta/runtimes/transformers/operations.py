@@ -68,6 +68,26 @@ def kind_of(name: str, tensors: list[Tensor], output: Tensor, args: tuple[Any, .
     return kind
 
 
+def factor_of(name: str, args: tuple[Any, ...]) -> float | None:
+    """The number that a call multiplies a tensor with, where it is one.
+
+    >>> factor_of("__truediv__", (torch.ones(2), 4.0))
+    0.25
+    """
+    plain = name.strip("_")
+    if plain in ("neg", "negative"):
+        return -1.0
+    numbers = [x for x in args[:2] if isinstance(x, int | float) or (isinstance(x, Tensor) and x.ndim == 0)]
+    if len(numbers) != 1 or plain not in (*MULTIPLIES, *DIVIDES) or (plain in DIVIDES and numbers[0] is args[0]):
+        return None
+    number = float(numbers[0])
+    return number if plain in MULTIPLIES else 1 / number if number else None
+
+
+MULTIPLIES = ("mul", "rmul", "imul", "multiply")
+DIVIDES = ("div", "truediv", "itruediv", "divide", "true_divide")
+
+
 def _scalar(tensors: list[Tensor]) -> bool:
     """Whether one of two factors is a single number that no weight is."""
     return any(t.numel() == 1 and not isinstance(t, torch.nn.Parameter) and t.ndim == 0 for t in tensors[:2])

@@ -34,6 +34,7 @@ def in_file_order(placement: Placement, config: Mapping[str, Any]) -> Placement:
     mixed = np.concatenate([np.arange(before), before + features])
     orders = {
         "ssm_alpha": heads, "ssm_beta": heads, "ssm_scan": features, "ssm_norm": features,
+        "attn_gate_in": features,
         "ssm_in": mixed, "ssm_conv": mixed,
     }  # fmt: skip
     taps = [replace(tap, order=orders.get(tap.stage.rpartition(".")[2])) for tap in placement.taps]

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from rosetta.runtimes.observed.graph import Kind, Node
-from rosetta.runtimes.transformers.operations import MOVES, function_name, kind_of
+from rosetta.runtimes.transformers.operations import MOVES, factor_of, function_name, kind_of
 
 MARK = "_rosetta_node"
 IN_PLACE = frozenset({"__setitem__", "__iadd__", "__imul__", "__isub__", "__itruediv__"})
@@ -138,6 +138,8 @@ class Drawing(Calls):
         number = self.add(kind, name, tensors, result, key)
         if kind == "slice":
             self.nodes[number].interleaved = takes_every_other(name, args)
+        if kind == "scale":
+            self.nodes[number].factor = factor_of(name, args)
         return result
 
     def add(self, kind: Kind, name: str, tensors: list[Tensor], result: Tensor, key: Key) -> int:
