@@ -54,6 +54,11 @@ class Transformer:
         """Yes: see `runtimes.runtime.Runtime`, of which this is one kind."""
         return True
 
+    @property
+    def noted(self) -> tuple[()]:
+        """Nothing: it chooses nothing freely."""
+        return ()
+
     def offers(self, stage: str) -> bool:
         """Whether the model has the stage."""
         return stage in self.graph

@@ -66,8 +66,9 @@ def _top(logits: Tensor, tokenizer: Tokenizer | None) -> list[TopToken]:
 
 
 def _likelihood(logits: Tensor, tokens: list[int]) -> float | None:
-    """Mean negative log-likelihood of the tokens' own successors, in nats; None for a single token."""
-    if len(tokens) < 2:
+    """Mean negative log-likelihood of the tokens' own successors, in nats; None for a single token, or where not all
+    of them have logits."""
+    if len(tokens) < 2 or len(logits) < len(tokens):
         return None
     known = torch.tensor(tokens[1:], device=logits.device)
     if int(known.max()) >= logits.shape[-1]:

@@ -105,7 +105,13 @@ def stated_alike(key: str, a: Model, b: Model) -> bool:
 
 
 def local_parts(
-    node: Node, step: Step, rounding: Rounding, inputs: Sequence[Tensor], a: Tensor, b: Tensor
+    node: Node,
+    step: Step,
+    rounding: Rounding,
+    inputs: Sequence[Tensor],
+    a: Tensor,
+    b: Tensor,
+    doubt: Tensor | None = None,
 ) -> list[Sums]:
     """A stage's local error beside its prediction, in parts; see `local_error`.
 
@@ -116,12 +122,15 @@ def local_parts(
         inputs: the reference's.
         a: the reference's value of the stage.
         b: the subject's from the same inputs, of the same shape and device.
+        doubt: standard deviation of the stage because of inputs that were not observed, see `doubt`; None: all were.
     """
     if not a.numel():
         return []
 
     def judged(part: Part) -> Sums:
-        x, y = part.of(a), part.of(b)
-        return Sums.of((y - x).float(), part.sigma(), x)
+        x, y, sigma = part.of(a), part.of(b), part.sigma()
+        if doubt is not None:
+            sigma = torch.hypot(sigma.expand_as(x).float(), part.of(doubt))
+        return Sums.of((y - x).float(), sigma, x)
 
     return spread(judged, node.op.parts(step, rounding, a, *inputs))

@@ -6,7 +6,7 @@ files differ by exactly zero.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rosetta.compare.doubt import Doubt
 from rosetta.compare.in_parts import InParts, Value, computed_in_parts, seen_by
 from rosetta.compare.lane import Lane, tensors
 from rosetta.compare.local_error import Sums, local_error
@@ -48,6 +49,7 @@ class ModelPair:
         self.lanes.reference.private = graphs.reference - graphs.subject
         self.lanes.subject.private = graphs.subject - graphs.reference
         self.compared: Pairs = {} if compared is None else compared
+        self.doubt = Doubt()
 
     @property
     def reference(self) -> Lane:
@@ -74,6 +76,7 @@ class ModelPair:
         ids = torch.tensor(tokens, dtype=torch.int64)
         for lane in (self.reference, self.subject):
             lane.values = {TOKENS: ids}
+        self.doubt = Doubt()
 
     def with_models(self, reference: Model, subject: Model) -> ModelPair:
         """The same run, from the same stages on, by other (repaired) models."""
@@ -85,6 +88,7 @@ class ModelPair:
         pair = ModelPair(runtimes, self.compared)
         for lane, own in ((pair.reference, self.reference), (pair.subject, self.subject)):
             lane.values, lane.handed_on = dict(own.values), own.handed_on
+        pair.doubt = self.doubt.copied()
         return pair
 
     def weight_pair(self, full: str) -> WeightPair | None:
@@ -126,7 +130,8 @@ class ModelPair:
             return Outcome(None, None, None, absent=True)
         node, other = nodes
         known = None if twin is None else self._from_twin(twin, node, other)
-        if known is not None:
+        if known is not None and twin is not None:
+            self.doubt.adopt(twin.pair.doubt, stage)
             return known
         if not self.reference.runtime.offers(stage) and self.observed is not None:
             return self._run_unobserved(other)
@@ -318,6 +323,11 @@ class ModelPair:
         a = _computed(self.subject, other, self._for_subject(), reasons, "subject")
         b = _computed(self.subject, other, self.subject.values, reasons, "subject")
         device = self.reference.runtime.cache.device
+        if a is not None:
+            step = Step(self.subject.model, other.layer, self.reference.runtime.cache)
+            inputs = tensors(self.reference.values, other.inputs)
+            rounding = self._rounding({})
+            self.doubt.learn(other, step, rounding, a.to(device), inputs, self._by_subject(other))
         return Outcome(None if a is None else a.to(device), b, [], unrecorded=True)
 
     def advance(self, stage: str, outcome: Outcome) -> None:
@@ -347,6 +357,7 @@ class ModelPair:
         ]
         self.reference.forget(done)
         self.subject.forget(done)
+        self.doubt.forget(done)
 
     def _weight_pairs(self, node: Node, other: Node) -> dict[str, WeightPair | None]:
         """Comparisons of all weights that either side uses in a stage, by full name; None: on one side only."""
@@ -380,9 +391,21 @@ class ModelPair:
         if self.observed is not None:  # it has no weights
             believed = self.subject
         inputs = tensors(self.reference.values, node.inputs)
+        doubt = (
+            self.doubt.carried(node, inputs, self._by_subject(node)) if self.observed is not None else None
+        )
         with torch.inference_mode():
             step = Step(believed.model, node.layer, cache)
-            return local_parts(node, step, rounding, inputs, a, b.to(cache.device))
+            return local_parts(node, step, rounding, inputs, a, b.to(cache.device), doubt)
+
+    def _by_subject(self, node: Node) -> Callable[[Sequence[Tensor]], Tensor]:
+        """A stage as the subject computes it, from values on the reference's device."""
+        runtime, device = self.subject.runtime, self.reference.runtime.cache.device
+
+        def compute(inputs: Sequence[Tensor]) -> Tensor:
+            return runtime.compute(node, [x.to(runtime.cache.device) for x in inputs]).to(device)
+
+        return compute
 
     def _rounding(self, pairs: Mapping[str, WeightPair | None]) -> Rounding:
         """What is known of the rounding of both sides."""

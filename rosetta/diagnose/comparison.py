@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from rosetta.compare.adequacy import beyond_context, hidden_from, shown_by_auto
 from rosetta.compare.all_weights import compare_all_weights, strangers
@@ -132,7 +133,8 @@ def compare_operands(
         reason = f"nothing was run: the architecture {idle[0].architecture.name!r} is none that rosetta runs"
     elif word == "drift" and any(finding.kind == "runtime.precision" for finding in findings):
         reason = f"{result.over_threshold[0]} and later stages differ by no more than rounding explains"
-    logits = None if crashes else compare_logits(result.logits, tokenized, pair.reference_side)
+    seen = _as_recorded(result.logits, models)
+    logits = None if crashes else compare_logits(seen, tokenized, pair.reference_side)
     return Comparison(
         operands=operands,
         models=models,
@@ -157,11 +159,24 @@ def compare_operands(
             *unnamed,
             *(strangers(weights) if engine is None or engine.wrong_pair else ()),
             *_of_models(models, len(tokenized.run)),
+            *pair.reference.runtime.noted,
         ],
         load_s=loaded - started,
         diagnose_s=engine.seconds if engine else 0.0,
         total_s=time.perf_counter() - started,
     )
+
+
+def _as_recorded(
+    logits: tuple[Tensor | None, Tensor | None], models: dict[Side, Model]
+) -> tuple[Tensor | None, Tensor | None]:
+    """The logits of the tokens that both sides have some of: a recording may hold the last one's alone."""
+    for model in models.values():
+        entry = model.container.stages.get("logits") if isinstance(model.container, Recording) else None
+        if entry is not None and len(entry.dims) > 1:
+            believed, other = (None if x is None else x[-entry.dims[0] :] for x in logits)
+            return believed, other
+    return logits
 
 
 def _auto(options: Options, count: int, config: list[ConfigDiff], findings: list[Finding]) -> list[str]:

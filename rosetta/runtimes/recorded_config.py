@@ -48,8 +48,10 @@ def _sizes(stages: Mapping[str, tuple[int, ...]], like: Model) -> dict[str, Valu
     layers = [int(found[1]) + 1 for name in stages if (found := LAYER_STAGE.match(name))]
     sizes = {"block_count": min(LARGEST_BLOCK_COUNT, max([like.block_count, *layers]))}
     for node in like.graph:
-        last = dims.get(node.stage, ())[-len(node.op.shape) :] if node.op.shape else ()
-        for key, dim in zip(node.op.shape, last, strict=False):
+        last = dims.get(node.stage, ())[1:]  # [T, …]
+        if len(last) != len(node.op.shape):  # heads recorded side by side tell no number of heads
+            continue
+        for key, dim in zip(node.op.shape, last, strict=True):
             if isinstance(key, str):
                 sizes.setdefault(key, dim)
     return {key: Value(size, key) for key, size in sizes.items()}

@@ -41,6 +41,11 @@ class Runtime(Protocol):
         """How many tokens it computes at a time; None: all at once, or as it was observed."""
         ...
 
+    @property
+    def noted(self) -> Sequence[str]:
+        """What was found of an observed side's free choices while it was compared, one sentence each."""
+        ...
+
     def offers(self, stage: str) -> bool:
         """Whether it has a value of a stage, by full name."""
         ...

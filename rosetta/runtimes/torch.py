@@ -20,7 +20,7 @@ from rosetta.runtimes.decoding import RuntimeFailed
 from rosetta.runtimes.observed.capture import Facts, Failure, Float32
 from rosetta.tokenizer import load_tokenizer
 from rosetta.transformer import Decoding, Transformer
-from rosetta.weight import Weight, row_ranges
+from rosetta.weight import INTERLEAVED, SPLIT_HALF, Weight, row_ranges
 from rosetta.weight_cache import LastingCache
 from rosetta.workers import one_thread_each, spread
 
@@ -118,10 +118,18 @@ def run_facts(
         "architecture": model.architecture.gguf,
         "prompt": prompt,
         "tokens": list(ids),
+        **_rope_order(model),
         "stages": [node.name for node in model.graph],
         "weights": {name: _rounding(weight) for name, weight in model.weights.items()},
         "config": {key: _plain(value.value) for key, value in model.config.items()},
     }
+
+
+def _rope_order(model: Model) -> dict[str, str]:
+    """In which order the rows of queries and keys lie within a head."""
+    names = {INTERLEAVED: "interleaved", SPLIT_HALF: "split_half"}
+    order = model.architecture.rope
+    return {} if order is None else {"rope_order": names[order]}
 
 
 def _rounding(weight: Weight) -> dict[str, Any]:

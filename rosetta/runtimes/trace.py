@@ -6,8 +6,9 @@ Written by `rosetta trace`, and read back as the side of a comparison whose weig
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +61,29 @@ def _bytes(x: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """A stage that is not in the file as it is compared.
+
+    Args:
+        source: the recorded stage that it is read from.
+        make: what is made of that one's values.
+    """
+
+    source: str
+    make: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
 class Recording:
     """A recorded run, opened: its facts, and its stages on demand. A `Container` without weights.
 
     Args:
         path: the file.
         facts: what the run was, as `rosetta trace` writes it.
-        stages: the recorded stages by name.
+        stages: the recorded stages by name, those that are read from another among them.
+        readings: stages that are not in the file as they are compared: what a recording may choose freely, see
+            `gauges`.
+        sources: the files that it was made of, where it is somebody else's dump, and where the data begins in each.
     """
 
     path: Path
@@ -74,6 +91,8 @@ class Recording:
     stages: Mapping[str, TensorEntry]
     file: FileBytes = field(repr=False)
     places: Mapping[str, int] = field(repr=False)
+    readings: Mapping[str, Reading] = field(default_factory=dict, repr=False)
+    sources: Mapping[Path, int] = field(default_factory=dict, repr=False)
     kind: str = "trace"
     label: str = "TRACE"
     notes: tuple[str, ...] = ()
@@ -99,11 +118,11 @@ class Recording:
     @property
     def data_starts(self) -> Mapping[Path, int]:
         """Where the stages' data begins."""
-        return {self.path: min(self.places.values(), default=self.file.size)}
+        return self.sources or {self.path: min(self.places.values(), default=self.file.size)}
 
     @property
     def file_bytes(self) -> int:
-        return self.file.size
+        return sum(path.stat().st_size for path in self.sources) or self.file.size
 
     @property
     def tokens(self) -> list[int]:
@@ -117,10 +136,35 @@ class Recording:
 
     def stage(self, name: str) -> Tensor | None:
         """A recorded stage as float32, or None where it was not recorded."""
-        entry = self.stages.get(name)
+        reading = self.readings.get(name)
+        entry = self.stages.get(name if reading is None else reading.source)
         if entry is None:
             return None
-        return blocks.decode(entry.dtype, torch.from_numpy(self.read(name)), entry.dims)
+        value = blocks.decode(entry.dtype, torch.from_numpy(self.read(entry.name)), entry.dims)
+        return value if reading is None else reading.make(value)
+
+    def with_readings(self, made: Mapping[str, tuple[Reading, tuple[int, ...]]], note: str) -> Recording:
+        """The same recording with stages read in another way.
+
+        Args:
+            made: how, and the dims that come of it, by the name of the stage.
+            note: what a reader should know of it.
+        """
+        entries = {name: TensorEntry(name, "F32", dims, 4 * prod(dims)) for name, (_, dims) in made.items()}
+        readings = {name: self._after(name, reading) for name, (reading, _) in made.items()}
+        return replace(
+            self,
+            stages={**self.stages, **entries},
+            readings={**self.readings, **readings},
+            notes=(*self.notes, note),
+        )
+
+    def _after(self, name: str, reading: Reading) -> Reading:
+        """A reading of a stage that is itself read from another one."""
+        before = self.readings.get(reading.source)
+        if before is None:
+            return reading
+        return Reading(before.source, lambda value: reading.make(before.make(value)))
 
     def close(self) -> None:
         self.file.close()
@@ -134,6 +178,13 @@ def open_recording(path: Path) -> Recording:
         DamagedFileError: it is no sound safetensors file, or its facts are not what `rosetta trace` writes.
         UnsupportedError: it is a safetensors file, and no trace.
     """
+    if path.is_dir():
+        raise UsageError(
+            "holds no run that rosetta reads",
+            file=path,
+            remedy="give a file of rosetta trace, a folder of aprender's stage files, or a tree of transformers' "
+            "model_addition_debugger",
+        )
     file = FileBytes(path)
     stages, places = read_header(file)
     text = read_metadata(file).get(METADATA_KEY)
@@ -179,6 +230,8 @@ class RecordedRun:
         recording: the trace.
         model: the recorded model, as far as it is known.
         device, dtype: where and in which precision its stages are compared.
+
+    A stage of one row, where there are more tokens, is the last token's: the other rows are the other side's.
     """
 
     def __init__(
@@ -186,6 +239,8 @@ class RecordedRun:
     ) -> None:
         self.recording, self.model = recording, model
         self.cache = WeightCache(device, dtype)
+        self._noted: dict[str, str] = {}
+        self._of_last: list[str] = []
 
     @property
     def computes(self) -> bool:
@@ -248,7 +303,28 @@ class RecordedRun:
         """Recorded logits are known but for a constant, see `without_gauge`; heads may be recorded side by side."""
         if value.ndim == 2 and other.ndim == 3 and value.shape == other.flatten(1).shape:
             value = value.reshape(other.shape)  # [T, H·P] for [T, H, P]
-        return without_gauge(value, other) if node.name == "logits" else value
+        if len(value) == 1 < len(other) and value.shape[1:].numel() == other.shape[1:].numel():
+            self._of_last.append(node.name)
+            value = torch.cat([other[:-1], value.reshape(1, *other.shape[1:])])
+        if node.name != "logits":
+            return value
+        moved = without_gauge(value, other)
+        if moved is not value:
+            self._noted["logits"] = (
+                "its logits are compared up to a constant for each token, which changes no probability"
+            )
+        return moved
+
+    @property
+    def noted(self) -> list[str]:
+        """See `Runtime`."""
+        said = list(self._noted.values())
+        if self._of_last:
+            stages = dict.fromkeys(name.rpartition(".")[2] for name in self._of_last)
+            said.append(
+                f"its {', '.join(stages)} are of the last token only: at the others they are not compared"
+            )
+        return [f"{self.recording.path}: {words}" for words in said]
 
     def rounding(self, name: str, values: Tensor) -> Tensor:
         """See `Runtime`.

@@ -260,6 +260,7 @@ def test_logits_are_compared_up_to_a_constant_for_each_token(tmp_path: Path) -> 
     constants = torch.linspace(-40, 25, 12)
     report = against_a_run(tmp_path, "llama", "gguf:F16", "gguf:F16", edit=moved("logits", constants))
     assert_clean(report)
+    assert sum("up to a constant" in note for note in report.notes) == 1
 
 
 def test_no_other_stage_is_compared_up_to_a_constant(tmp_path: Path) -> None:

@@ -1,0 +1,90 @@
+"""How well a stage is known that an observed run does not show.
+
+Our side computes it in the run's place, and the run itself may have had it otherwise by as much as dtypes and
+arithmetic explain. What is computed from it is then known no better: the doubt is carried on by computing each stage
+from inputs that stray by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from rosetta.graph import Node
+from rosetta.ops.op import NotComputable, Rounding, Step
+
+DRAWS = 4
+"""Of random signs. A row of a stage has dozens of elements, so that its mean of squares is known to some percent."""
+
+
+class Doubt:
+    """The standard deviations of the stages that the observed run does not show, by full name."""
+
+    def __init__(self, sigmas: Mapping[str, Tensor] | None = None) -> None:
+        self.sigmas = dict(sigmas or {})
+
+    def copied(self) -> Doubt:
+        """The same, to go on from."""
+        return Doubt(self.sigmas)
+
+    def adopt(self, other: Doubt, stage: str) -> None:
+        """Take over what another run knows of a stage."""
+        if stage in other.sigmas:
+            self.sigmas[stage] = other.sigmas[stage]
+
+    def forget(self, names: Sequence[str]) -> None:
+        """Drop stages that nothing is computed from any more."""
+        for name in names:
+            self.sigmas.pop(name, None)
+
+    def learn(
+        self,
+        node: Node,
+        step: Step,
+        rounding: Rounding,
+        value: Tensor,
+        inputs: Sequence[Tensor],
+        compute: Callable[[Sequence[Tensor]], Tensor],
+    ) -> None:
+        """Take note of a stage that was computed in the run's place.
+
+        Args:
+            node: the stage.
+            step, rounding: of both sides, see `Op.spread`.
+            value: of the stage.
+            inputs: that it was computed from.
+            compute: the stage from its inputs.
+        """
+        with torch.inference_mode():
+            own = node.op.spread(step, rounding, value, *inputs).sigma.expand_as(value)
+        carried = self.carried(node, inputs, compute)
+        self.sigmas[node.name] = own if carried is None else torch.hypot(own, carried)
+
+    def carried(
+        self, node: Node, inputs: Sequence[Tensor], compute: Callable[[Sequence[Tensor]], Tensor]
+    ) -> Tensor | None:
+        """By how much a stage may stray because its inputs may, shaped as the stage; None where they are known."""
+        sigmas = [self.sigmas.get(name) for name in node.inputs]
+        if all(sigma is None for sigma in sigmas):
+            return None
+        draw = torch.Generator().manual_seed(0)
+        try:
+            still = compute(inputs).double()
+            total = torch.zeros_like(still)
+            for _ in range(DRAWS):
+                moved = [
+                    x if sigma is None else x + sigma.to(x) * _signs(x, draw)
+                    for x, sigma in zip(inputs, sigmas, strict=True)
+                ]
+                total += (compute(moved).double() - still).square()
+        except NotComputable:
+            return None
+        variance = total / DRAWS
+        return torch.maximum(variance, variance.mean(-1, keepdim=True)).sqrt().float()
+
+
+def _signs(like: Tensor, draw: torch.Generator) -> Tensor:
+    """±1 at random."""
+    return torch.randint(0, 2, like.shape, generator=draw).to(like) * 2 - 1
