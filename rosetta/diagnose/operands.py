@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from rosetta.compare.listener import Listener, loaded_tensors
@@ -10,6 +11,8 @@ from rosetta.compare.options import AUTO, TRACE, Options, live
 from rosetta.compare.results import Side
 from rosetta.errors import UsageError
 from rosetta.model import Model, open_model
+from rosetta.runtimes.dumps import Dump, open_dump, recorded_dump
+from rosetta.runtimes.gauges import settled
 from rosetta.runtimes.live import as_gguf_has_them, known_options, record, requested
 from rosetta.runtimes.trace import Recording, open_recording, recorded_model
 
@@ -23,19 +26,28 @@ def open_operands(operands: dict[Side, str], options: Options, listener: Listene
     """
     models: dict[Side, Model] = {}
     recordings: dict[Side, Recording] = {}
+    dumps: dict[Side, Dump] = {}
     for side, operand in operands.items():
         listener.working(f"opening {operand}", 0, 0)
         if operand.startswith(TRACE):
-            recordings[side] = open_recording(Path(operand.removeprefix(TRACE)))
+            place = Path(operand.removeprefix(TRACE))
+            dump = open_dump(place)
+            if dump is None:
+                recordings[side] = open_recording(place)
+            else:
+                dumps[side] = dump
         elif live(operand) is None:
             models[side] = open_model(operand, run_as=options.run_as, must_run=False)
     runs = {side: run for side, operand in operands.items() if (run := live(operand)) is not None}
     if not models:
         raise UsageError("two traces have no model to run", remedy="compare a trace with a model file")
-    if runs and options.tokens is None and options.prompt == AUTO:
+    if (runs or dumps) and options.tokens is None and options.prompt == AUTO:
         raise UsageError(
-            "--prompt auto compares two configs, and a runtime tells none", remedy="give a prompt"
+            "--prompt auto compares two configs, and a runtime or a dump tells none", remedy="give a prompt"
         )
+    for side, dump in dumps.items():
+        like = next(iter(models.values()))
+        recordings[side] = recorded_dump(dump, like, options.prompt, options.tokens)
     refuse_unknown([runtime for runtime, _ in runs.values()], options.runtime_options)
     for side, (runtime, path) in runs.items():
         listener.working(f"running {operands[side]}", 0, 0)
@@ -44,8 +56,11 @@ def open_operands(operands: dict[Side, str], options: Options, listener: Listene
         recordings[side], _ = record(request, order)
     for model in models.values():
         listener.loaded(model.container.label, loaded_tensors(model))
+    like = next(iter(models.values()))
     for side, recording in recordings.items():
-        models[side] = recorded_model(recording, next(iter(models.values())))
+        models[side] = recorded_model(recording, like)
+        if side not in runs and like.architecture.runs:  # a runtime that is run here says what it chose
+            models[side] = replace(models[side], container=settled(recording, models[side], like))
     return {side: models[side] for side in operands}
 
 
