@@ -67,10 +67,15 @@ ROW_LIKENESS = 0.4  # slope of one row on its counterpart: in two bits and less 
 COMPENSATING = ("GPTQ:", "CT:INT")
 COMPENSATED = 4.0  # times the predicted error
 NEIGHBOURS, NEIGHBOURS_ALIKE = 32, 1.5
-# What was converted from a quantised folder and not from its source is off by less than both roundings: up to 0.71 of
-# them was measured, of the source's nearest codes 0.79 and more. A group has few values then, each off by the same
-# wherever it stands, and such errors have means and factors that are no fault.
+# What was made from a quantised copy and not from its source is off by less than both roundings: up to 0.71 of them was
+# measured, of the source's nearest codes 0.79 and more. A group has few values then, each off by the same wherever it
+# stands, and such errors have means, factors and ranks that are no fault.
 SMALLER = 0.75
+
+# Of neighbours in a run sorted by size, how many are equal: of 32 levels a block (Q5_0) a fifth, of 64 (Q6_K) a tenth,
+# of BF16's own 2 %. Of equal weights, how many an encoder gives equal codes: all, as it rounds each by itself.
+RUN, LEVELS, ALIKE = 16, 0.08, 0.995
+LEVELS_SLOPE = 0.03  # the largest factor that an encoder makes of such weights; 0.021 was seen
 
 # Rows of a table may be equal, of tokens that no text had, and so are their errors: rank says nothing there.
 TABLES = ("token_embd.weight", "output.weight", "position_embd.weight")
@@ -195,17 +200,20 @@ def traits(
         return ()
     if {left.dtype, right.dtype} <= {"F32", "F64"}:
         return ()  # nothing is rounded but in arithmetic, one way or another
-    of_schemes = of_scheme(left.dtype) or of_scheme(right.dtype)
-    if of_schemes and float(rows.error.sum()) < SMALLER**2 * float(rows.explained.sum()):
+    if float(rows.error.sum()) < SMALLER**2 * float(rows.explained.sum()):
         return ()
     coarse_is_left = _is_coarser(left, right)
     if not coarse_is_left:
         rows = rows.turned()
     coarse, fine = (left, right) if coarse_is_left else (right, left)
     found = [*_of_whole(coarse, fine, rows, columns), *_of_rows(rows, columns, weighed)]
-    if found:  # what a factor explains is not looked at further: its repair is
-        return tuple(found)
-    return tuple(_of_sample(coarse, fine, weighed, kept, device))
+    if not found:  # what a factor explains is not looked at further: its repair is
+        found = _of_sample(coarse, fine, weighed, kept, device)
+    if found and _follows_levels(coarse, fine, kept, device):
+        return tuple(
+            trait for trait in found if trait.kind == "factor" and abs(trait.value - 1) > LEVELS_SLOPE
+        )
+    return tuple(found)
 
 
 def compensates(left: Weight, right: Weight) -> bool:
@@ -309,6 +317,24 @@ def _of_sample(coarse: Weight, fine: Weight, weighed: bool, kept: DecodedPair, d
     largest = largest_singular_value(beyond_noise(z, u, inverse, group))
     limit = rank_limit(len(z), z.shape[1])
     return [Trait("rank", largest, limit)] if largest > limit else []
+
+
+def _follows_levels(coarse: Weight, fine: Weight, kept: DecodedPair, device: Device) -> bool:
+    """Whether the finer copy has few values a block, and the coarser one is a function of them: it was encoded from
+    what is quantised already, and its errors are not independent of the weights."""
+    equal = alike = total = 0
+    for part, rows in _sampled_rows(coarse):
+        few = rows[:: max(1, len(rows) // LEAST)] - part[0]
+        w, c = (kept.values(weight, *part, device)[few] for weight in (fine, coarse))
+        columns = w.shape[1] // RUN * RUN
+        w, c = (x[:, :columns].reshape(-1, RUN) for x in (w, c))
+        w, order = w.sort(dim=1)
+        c = c.gather(1, order)
+        same = (w[:, 1:] == w[:, :-1]) & (w[:, 1:] != 0)  # zeros may be pruned weights
+        equal, total = equal + int(same.sum()), total + same.numel()
+        alike += int((same & (c[:, 1:] == c[:, :-1])).sum())
+    by_vectors = coarse.dtype in CODEBOOKS  # which encode eight weights at once, and equal ones otherwise
+    return equal > LEVELS * total and (by_vectors or alike >= ALIKE * equal)
 
 
 def _sampled_rows(weight: Weight) -> list[tuple[tuple[int, int], Tensor]]:

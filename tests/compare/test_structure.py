@@ -59,6 +59,39 @@ def test_rounding_has_no_structure(dtype: str, draw: Callable[..., Floats]) -> N
         assert (found.state, found.traits) == ("within_noise", ())
 
 
+def again(values: Floats, first: str, second: str) -> tuple[Weight, Weight]:
+    """A copy in the first dtype as a BF16 file holds it, and one encoded from that in the second."""
+    once = weight(values, first)
+    held = torch.from_numpy(once.values(0, ROWS, "cpu").numpy()).bfloat16()
+    raw = held.view(torch.int16).numpy().reshape(-1).view(np.uint8)
+    plain = Weight(
+        once.name, Held(raw), TensorEntry(once.name, "BF16", once.dims, raw.size), "BF16", once.dims
+    )  # type: ignore[arg-type]
+    return plain, weight(held.float().numpy(), second)
+
+
+@pytest.mark.sample(6)
+@pytest.mark.parametrize("first", QUANTISED)
+@pytest.mark.parametrize("second", QUANTISED)
+def test_what_is_quantised_again_has_no_structure(first: str, second: str) -> None:
+    """A block of few values is rounded alike wherever they stand, which has means, factors and ranks of its own."""
+    values = source()
+    values[:, 7] *= 20  # a massive column makes the steps of its block the same in all rows
+    plain, quantised = again(values, first, second)
+    for pair in ((plain, quantised), (weight(values, first), quantised)):
+        assert compare_weights(*pair).traits == ()
+
+
+@pytest.mark.parametrize(("first", "second"), [("Q4_0", "Q8_0"), ("Q4_1", "Q5_0"), ("Q5_0", "Q4_K")])
+def test_an_adapter_that_what_is_quantised_again_lacks_is_seen(first: str, second: str) -> None:
+    random = np.random.default_rng(5)
+    adapter = random.standard_normal((ROWS, 16)) @ random.standard_normal((16, COLUMNS))
+    plain, _ = again(source(), first, second)
+    values = plain.values(0, ROWS, "cpu").numpy()
+    adapter *= 0.03 * np.linalg.norm(values) / np.linalg.norm(adapter)
+    assert compare_weights(plain, weight(values + adapter, second)).state == "differing"
+
+
 @pytest.mark.parametrize("dtype", ["Q4_0", "Q4_K", "Q6_K"])
 @pytest.mark.parametrize(("rank", "size"), [(1, 0.03), (8, 0.03), (16, 0.06), (64, 0.12)])
 def test_adapter_beneath_the_noise_is_seen_as_rank(dtype: str, rank: int, size: float) -> None:
