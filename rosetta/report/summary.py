@@ -45,9 +45,11 @@ def _verdict(report: Report) -> str:
         case "drift":
             over = [stage for stage in report.stages if stage.status in ("drift", "carried")]
             first = f", first at {place(over[0].layer, over[0].op)}" if over else ""
+            faulty = _faulty(report)
+            explained = f"all but {counted(faulty, 'stage')} within the threshold" if faulty else "it"
             return (
                 f"DRIFT: {len(over)} of {compared} over the threshold {limit}{first}{_worst(report.stages)}; "
-                "the declared dtypes explain it"
+                f"the declared dtypes explain {explained}"
             )
         case "match":
             return f"MATCHED: {compared} within the threshold {limit}{_worst(report.stages)}"
@@ -137,12 +139,21 @@ def _meaning(report: Report, label: dict[Side, str]) -> list[str]:
             )
         return [
             f"  Drift is what {rounds}, and no more ({sides}).",
+            *_within_threshold(report),
             "  It passes --assert-match; --fail-on drift, or a --threshold on the command line, makes it fail.",
         ]
-    faulty = sum(stage.status == "faulty" for stage in report.stages)
-    if report.verdict == "match" and faulty:
-        return [f"  {counted(faulty, 'stage')} beyond the predicted noise, though within the threshold."]
-    return []
+    return _within_threshold(report) if report.verdict == "match" else []
+
+
+def _within_threshold(report: Report) -> list[str]:
+    faulty = _faulty(report)
+    return [f"  {counted(faulty, 'stage')} beyond the predicted noise, though within the threshold."] * bool(
+        faulty
+    )
+
+
+def _faulty(report: Report) -> int:
+    return sum(stage.status == "faulty" for stage in report.stages)
 
 
 def _dtypes(facts: SideFacts) -> str:

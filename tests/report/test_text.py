@@ -202,6 +202,16 @@ def test_a_fault_within_the_threshold_is_no_divergence() -> None:
     assert "1 stage beyond the predicted noise, though within the threshold" in text
 
 
+def test_the_dtypes_explain_no_fault_within_the_threshold() -> None:
+    k = reports.stage("layers.1.k", "faulty", 1e-5, local=reports.local(1e-5, 1e-7))
+    drifting = reports.drift()
+    stages = [k if stage.name == "layers.1.k" else stage for stage in drifting.stages]
+    text = render(drifting.model_copy(update={"stages": stages}))
+    assert "the declared dtypes explain all but 1 stage within the threshold\n" in text
+    assert "1 stage beyond the predicted noise, though within the threshold" in text
+    assert "the declared dtypes explain it\n" in render(drifting)
+
+
 def test_tokens_that_differ_come_first() -> None:
     tokens = TokensDiff(left=[1, 2, 3], right=[1, 9, 3], match=False, first_mismatch=1)
     first = FirstDivergence(name="tokens", layer=None, op="tokens", token=1, index=None)
