@@ -1,4 +1,5 @@
-# make demo: a clean pair and a broken one compared; make test: the tests; make lint: style, types, imports.
+# make demo: a clean pair and a broken one compared; make test: the tests; make lint: style, types, imports;
+# make docs: the documentation as a site, build/site/index.html.
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -6,7 +7,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.rosetta-installed
 DEMO   := demo
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test lint docs clean
 
 install: $(READY)
 
@@ -35,6 +36,11 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# A link or an anchor that leads nowhere fails the build.
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m fixtures.site
 
 clean:
 	rm -rf $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage

@@ -19,7 +19,7 @@ from rosetta.diagnose.kinds import all_kinds, declared_kinds, headline
 from rosetta.settings_table import KEYS
 
 PACKAGE = Path(rosetta.__file__).parent
-README = PACKAGE.parent / "README.md"
+TABLE = PACKAGE.parent / "docs" / "reading.md"
 NAME = re.compile(r"(config|dtype|layout|value|tokenizer|adapter|runtime)\.[a-z_]+|unexplained")
 KINDS_OF_SETTINGS = {row.kind.id for row in KEYS if row.kind is not None}
 
@@ -99,8 +99,8 @@ def test_no_two_entries_share_a_name() -> None:
     assert not set(names) & KINDS_OF_SETTINGS
 
 
-def test_readme_names_every_kind_and_no_other() -> None:
-    table = README.read_text("utf-8").partition("| kind | what is wrong")[2].partition("\n\n")[0]
+def test_the_table_of_kinds_names_every_kind_and_no_other() -> None:
+    table = TABLE.read_text("utf-8").partition("| kind | what is wrong")[2].partition("\n\n")[0]
     named = set(re.findall(r"`([a-z_]+(?:\.(?:[a-z_]+|\*))?)`", table))
     families = {name.removesuffix(".*") for name in named if name.endswith(".*")}
     assert {kind.id for kind in all_kinds().values() if kind.family not in families} <= named
