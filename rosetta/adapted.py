@@ -12,19 +12,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from rosetta.containers.adapter import AGAIN, MERGE, WEIGHTS, Adapted, AdaptedContainer, Adapter, is_base
 from rosetta.containers.container import Container, Setting, TensorEntry
 from rosetta.containers.span import slice_of
 from rosetta.dtypes import PAIR
 from rosetta.errors import DamagedFileError, UnsupportedError, UsageError
+from rosetta.lazily import torch
 from rosetta.weight import ValuesEdit, Weight
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DTYPE = "LORA:F32"  # a scheme's: values and their rounding, worked out from several tensors
 

@@ -8,17 +8,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from rosetta import blocks
 from rosetta.containers.container import Container, TensorEntry
 from rosetta.dtypes import FLOATS
+from rosetta.lazily import torch
 from rosetta.workers import spread
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 INTERLEAVED, SPLIT_HALF = 0, 2
 """Orders of the rotary rows of Q and K, as `.apr` numbers them after ggml's GGML_ROPE_TYPE_*."""
@@ -152,7 +154,7 @@ class WithinRows:
         return index
 
 
-Device = str | torch.device
+Device: TypeAlias = "str | torch.device"
 
 BytesEdit = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 """All stored bytes of a tensor -> as many repaired ones."""

@@ -5,10 +5,13 @@ Letters: R = rows, C = columns of a canonical matrix.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
+from rosetta.lazily import torch
 from rosetta.weight import Device, Weight
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ROOM = 1 << 30  # bytes for what is kept of two copies; the matrices of a layer of 8 billion weights fit
 LASTING_ROOM = 8 << 30  # bytes; two billion weights in float32
@@ -74,9 +77,9 @@ class WeightCache:
     """
 
     def __init__(
-        self, device: str = "cpu", dtype: torch.dtype = torch.float32, kept: DecodedPair | None = None
+        self, device: str = "cpu", dtype: torch.dtype | None = None, kept: DecodedPair | None = None
     ) -> None:
-        self.device, self.dtype = device, dtype
+        self.device, self.dtype = device, dtype or torch.float32
         self.kept = kept or DecodedPair()
         self._values: dict[Weight, Tensor] = {}
 
@@ -112,7 +115,7 @@ class LastingCache(WeightCache):
     """
 
     def __init__(
-        self, device: str = "cpu", dtype: torch.dtype = torch.float32, room: int = LASTING_ROOM
+        self, device: str = "cpu", dtype: torch.dtype | None = None, room: int = LASTING_ROOM
     ) -> None:
         super().__init__(device, dtype)
         self.room = room

@@ -13,10 +13,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import torch
-from torch import Tensor
+from rosetta.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 NAME = "rosetta-worker"
 VALUES_AT_ONCE = 1 << 20  # that are summed at a time, whatever the length of the prompt: 8 MiB in float64

@@ -24,16 +24,28 @@ __all__ = [
 @cache
 def all_architectures() -> tuple[Architecture, ...]:
     """Every architecture, by name."""
-    found = []
-    for module in pkgutil.iter_modules(__path__):
-        loaded = importlib.import_module(f"{__name__}.{module.name}")
-        found += [value for value in vars(loaded).values() if isinstance(value, Architecture)]
+    found = [one for module in pkgutil.iter_modules(__path__) for one in _of_module(module.name)]
     return tuple(sorted(set(found), key=lambda architecture: architecture.name))
 
 
 def find_architecture(declared: str) -> Architecture | None:
     """The architecture that a file calls `declared` (a slug or a class name), or None."""
-    for architecture in all_architectures():
-        if declared.lower() == architecture.name or declared in architecture.classes:
-            return architecture
+    for architectures in (
+        lambda: _called_like(declared),
+        all_architectures,
+    ):  # all of them take a moment to import
+        for architecture in architectures():
+            if declared.lower() == architecture.name or declared in architecture.classes:
+                return architecture
     return None
+
+
+def _called_like(declared: str) -> list[Architecture]:
+    """The architectures of the module that has the name of a slug or a class; none where there is no such module."""
+    slug = declared.lower().removesuffix("forcausallm").replace("-", "_")
+    return _of_module(slug) if any(module.name == slug for module in pkgutil.iter_modules(__path__)) else []
+
+
+def _of_module(name: str) -> list[Architecture]:
+    loaded = importlib.import_module(f"{__name__}.{name}")
+    return [value for value in vars(loaded).values() if isinstance(value, Architecture)]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
-
 from rosetta import blocks
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, sequential
 from rosetta.containers.container import Container
 from rosetta.graph import Stage
+from rosetta.lazily import torch
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
 from rosetta.ops.xielu import KEYS, Xielu

@@ -6,10 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of
@@ -17,10 +14,14 @@ from rosetta.architectures.folder_names import MAMBA_NAMES, MAMBA_PARAMETERS, ga
 from rosetta.architectures.readings import Reading, Stored, standard_readings
 from rosetta.architectures.recurrent import mamba2, state_readings, state_sizes, time_step_limits
 from rosetta.graph import Stage
+from rosetta.lazily import torch
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Add
 from rosetta.ops.recurrent import GROUPS, INNER, KERNEL, RANK, STATE
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SPELLINGS = {
     KERNEL: ("mamba_d_conv",),

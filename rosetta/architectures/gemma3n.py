@@ -7,8 +7,6 @@ import math
 from functools import partial
 from typing import Any
 
-import torch
-
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import (
     HIDDEN,
@@ -31,6 +29,7 @@ from rosetta.architectures.per_layer import (
 )
 from rosetta.architectures.readings import Reading, Stored, experts, standard_readings
 from rosetta.graph import Stage
+from rosetta.lazily import torch
 from rosetta.ops.altup import (
     ACTIVE,
     COUNT,

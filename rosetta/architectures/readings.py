@@ -6,14 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
+from rosetta.lazily import torch
 from rosetta.ops.latent import NOPE
 from rosetta.ops.op import Settings
 from rosetta.weight import Order, Part, Reversible
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -237,9 +238,9 @@ class Mapped:
     def stored(self, values: Tensor, start: int) -> Tensor:
         """Stored values that canonical ones are made of: where float32 has any that give these very values, those."""
         found = self.inverse(values)
-        up = down = found
+        up, down, above = found, found, torch.tensor(torch.inf)
         for _ in range(NEIGHBOURS):  # the inverse of a rounded function may round to a neighbour
-            up, down = torch.nextafter(up, UP), torch.nextafter(down, DOWN)
+            up, down = torch.nextafter(up, above), torch.nextafter(down, -above)
             for near in (up, down):
                 better = (self.function(found) != values) & (self.function(near) == values)
                 found = torch.where(better, near, found)
@@ -296,7 +297,6 @@ def _log_of_minus(x: Tensor) -> Tensor:
 
 
 NEIGHBOURS = 4
-UP, DOWN = torch.tensor(torch.inf), torch.tensor(-torch.inf)
 ONE_MORE = Mapped(_one_more, _one_less)
 """1 + w of a norm's w."""
 MINUS_EXP = Mapped(_minus_exp, _log_of_minus)

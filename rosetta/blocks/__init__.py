@@ -10,13 +10,12 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pkgutil import iter_modules
 
-import torch
-
 from rosetta.blocks.floats import TORCH_FLOATS
 from rosetta.blocks.format import BlockFormat, Writer
 from rosetta.blocks.pairs import pair_format
 from rosetta.dtypes import flat_bytes, of_scheme, rowwise_bytes
 from rosetta.errors import DamagedFileError, UnsupportedError
+from rosetta.lazily import torch
 
 __all__ = [
     "FORMATS",
@@ -32,7 +31,7 @@ __all__ = [
     "sigma",
 ]
 
-Decoder = Callable[[str, torch.Tensor, Sequence[int]], torch.Tensor]
+Decoder = Callable[[str, "torch.Tensor", Sequence[int]], "torch.Tensor"]
 """`decode` or `sigma`."""
 
 _SLAB = {"cpu": 1 << 21, "cuda": 1 << 26}  # weights worked on at a time: a CPU's cache, a GPU's launch

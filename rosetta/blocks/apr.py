@@ -6,10 +6,9 @@ not finite is decoded as it is stored, so that it is seen (some readers of the f
 
 from __future__ import annotations
 
-import torch
-
 from rosetta.blocks.fields import SQRT12, aligned, half, half_step
 from rosetta.blocks.format import BlockFormat
+from rosetta.lazily import torch
 
 
 def _apr_q4(blocks: torch.Tensor, out: torch.Tensor) -> None:

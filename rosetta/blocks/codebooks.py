@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from functools import cache
 
-import torch
 from gguf import quants
 
 from rosetta.blocks.fields import aligned, bits, half
 from rosetta.blocks.format import BlockFormat
 from rosetta.blocks.superblock import Levels, Scales, superblock_format
+from rosetta.lazily import torch
 
 _DELTA = 0.125  # ggml-common.h, IQ1S_DELTA: the three levels of IQ1 are all shifted up or down by it
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-import torch
+from rosetta.lazily import ByDtype, torch
 
 SQRT12 = math.sqrt(12.0)  # a value rounded to steps of 1 is off by 1/√12 in the root mean square
 HALF_FLOOR = 2.0**-24  # the smallest step of float16
@@ -67,8 +67,8 @@ def bits(packed: torch.Tensor) -> torch.Tensor:
     return (packed[:, :, None] >> shifts).bitwise_and_(1).flatten(1)
 
 
-MANTISSA = {torch.float32: 23, torch.float16: 10, torch.bfloat16: 7}
-FLOOR = {torch.float32: 2.0**-149 * SQRT12, torch.float16: HALF_FLOOR, torch.bfloat16: 2.0**-133}
+MANTISSA = ByDtype(float32=23, float16=10, bfloat16=7)
+FLOOR = ByDtype(float32=2.0**-149 * SQRT12, float16=HALF_FLOOR, bfloat16=2.0**-133)
 
 
 def unit(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

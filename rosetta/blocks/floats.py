@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-
 from rosetta.blocks.fields import HALF_FLOOR, SQRT12, spacing
 from rosetta.blocks.format import BlockFormat, Writer
 from rosetta.dtypes import FLOATS
+from rosetta.lazily import TorchDtypes, torch
 
-TORCH_FLOATS: dict[str, torch.dtype] = {
-    name: getattr(torch, str(dtype.number)) for name, dtype in FLOATS.items()
-}
+TORCH_FLOATS = TorchDtypes({name: str(dtype.number) for name, dtype in FLOATS.items()})
 
 # IEEE 754: the step of the subnormal numbers. F32's would become zero in float32 when divided by √12.
 _FLOORS = {"F32": 2.0**-149 * SQRT12, "F16": HALF_FLOOR, "BF16": 2.0**-133}
@@ -18,11 +15,11 @@ _FLOORS = {"F32": 2.0**-149 * SQRT12, "F16": HALF_FLOOR, "BF16": 2.0**-133}
 
 def _float_format(name: str) -> BlockFormat:
     """F64 is decoded to float32, and that is the rounding that counts."""
-    dtype, rounded = TORCH_FLOATS[name], "F32" if name == "F64" else name
+    rounded = "F32" if name == "F64" else name
     mantissa_bits, floor = int(FLOATS[rounded].mantissa_bits or 0), _FLOORS[rounded]
 
     def write_values(blocks: torch.Tensor, out: torch.Tensor) -> None:
-        out.copy_(blocks.view(dtype))
+        out.copy_(blocks.view(TORCH_FLOATS[name]))
 
     def write_sigma(blocks: torch.Tensor, out: torch.Tensor) -> None:
         write_values(blocks, out)

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-
 from rosetta.dtypes import DTYPES
+from rosetta.lazily import torch
 
-Writer = Callable[[torch.Tensor, torch.Tensor], None]
+Writer = Callable[["torch.Tensor", "torch.Tensor"], None]
 """From uint8 `[n, S]`, fills a float32 `[n, B]` on the same device."""
 
 

@@ -10,17 +10,16 @@ import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-import torch
-
 from rosetta.blocks.fields import HALF_FLOOR, SQRT12, half, half_step, spacing
 from rosetta.blocks.format import BlockFormat, Writer
+from rosetta.lazily import torch
 
 # ggml-common.h, kvalues_iq4nl
 _IQ4 = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 # OCP Microscaling Formats v1.0, E2M1, doubled; code 8 is a second zero
 E2M1 = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)
 
-Scales = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+Scales = Callable[["torch.Tensor"], "tuple[torch.Tensor, torch.Tensor]"]
 """From the blocks, the scales `[n, g]` and the step to which each was rounded, float32."""
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import torch
-
 from rosetta.blocks.format import BlockFormat
 from rosetta.dtypes import DTYPES, FLOATS, Dtype
+from rosetta.lazily import torch
 
 
 def _integer_format(dtype: Dtype) -> BlockFormat:
-    number = getattr(torch, str(dtype.number))
-
     def write_values(blocks: torch.Tensor, out: torch.Tensor) -> None:
-        out.copy_(blocks.view(number))
+        out.copy_(blocks.view(getattr(torch, str(dtype.number))))
 
     return BlockFormat(dtype.name, 32, write_values, None)
 

@@ -5,10 +5,9 @@ Layouts: ggml-common.h, block_q2_K … block_q6_K. Letters: n = superblocks.
 
 from __future__ import annotations
 
-import torch
-
 from rosetta.blocks.fields import half, write_nibbles
 from rosetta.blocks.superblock import superblock_format
+from rosetta.lazily import torch
 
 
 def _two_bit_planes(packed: torch.Tensor) -> torch.Tensor:

@@ -5,10 +5,9 @@ Layouts: ggml-common.h, block_q4_0 … block_q8_0. Low nibble k is weight k, hig
 
 from __future__ import annotations
 
-import torch
-
 from rosetta.blocks.fields import HALF_FLOOR, SQRT12, bits, half, half_step, spacing, write_nibbles
 from rosetta.blocks.format import BlockFormat, Writer
+from rosetta.lazily import torch
 
 
 def _q4_0(blocks: torch.Tensor, out: torch.Tensor) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 
-import torch
-
 from rosetta.blocks.format import BlockFormat
+from rosetta.lazily import torch
 
 
 @cache

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-
 from rosetta.blocks.fields import SQRT12, half_step
 from rosetta.blocks.format import BlockFormat, Writer
+from rosetta.lazily import torch
 
-Levels = Callable[[torch.Tensor, torch.Tensor], None]
+Levels = Callable[["torch.Tensor", "torch.Tensor"], None]
 """From the blocks, writes q into float32 `[n, 256]`."""
-Scales = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+Scales = Callable[["torch.Tensor"], "tuple[torch.Tensor, torch.Tensor]"]
 """From the blocks, d `[n, 1]` and s `[n, g]`, float32; or dmin and m."""
 
 

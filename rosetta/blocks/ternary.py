@@ -5,10 +5,9 @@ Layouts: ggml-common.h, block_tq1_0, block_tq2_0. Letters: n = blocks.
 
 from __future__ import annotations
 
-import torch
-
 from rosetta.blocks.fields import SQRT12, half, half_step
 from rosetta.blocks.format import BlockFormat
+from rosetta.lazily import torch
 
 
 def _tq1_0(blocks: torch.Tensor, out: torch.Tensor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import os
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -14,7 +15,13 @@ import typer
 from rosetta import __version__
 from rosetta.cli.memory import keep_freed_memory
 from rosetta.cli.outputs import deliver_error, named_targets
-from rosetta.cli.program import USAGE_ERROR, DefaultCompare, in_one_sentence, with_fitting_help
+from rosetta.cli.program import (
+    DEFAULT_COMMAND,
+    USAGE_ERROR,
+    DefaultCompare,
+    in_one_sentence,
+    with_fitting_help,
+)
 from rosetta.errors import RosettaError
 
 HELP = """Say whether two files that claim to be one language model compute the same, where they
@@ -53,7 +60,7 @@ def run(arguments: Sequence[str]) -> int:
         The exit code; every error has been said on stderr.
     """
     try:
-        program = with_fitting_help(typer.main.get_command(_app()))
+        program = with_fitting_help(typer.main.get_command(_app(wanted_module(arguments))))
         code = program(args=list(arguments), prog_name="rosetta", standalone_mode=False)
         return _interrupted() if code == INTERRUPTED else code or PASSED
     except (KeyboardInterrupt, typer.Abort):
@@ -66,8 +73,25 @@ def run(arguments: Sequence[str]) -> int:
         return _said(in_one_sentence(error))
 
 
-def _app() -> typer.Typer:
-    """The program with all its commands: the modules of this package that have a function `command`."""
+def wanted_module(arguments: Sequence[str]) -> str | None:
+    """The module of the one command that a command line needs: the others take a third of a second to import.
+
+    Returns:
+        None where it takes all of them: for help, options of the program, and words that may be a command misspelt.
+    """
+    first = arguments[0] if arguments else "-"
+    if first in (module.name for module in pkgutil.iter_modules(__path__)):
+        return first if hasattr(importlib.import_module(f"{__name__}.{first}"), "command") else None
+    unclear = first.startswith("-") or (first.isidentifier() and not os.path.lexists(first))
+    return None if unclear else DEFAULT_COMMAND
+
+
+def _app(only: str | None = None) -> typer.Typer:
+    """The program with its commands: the modules of this package that have a function `command`.
+
+    Args:
+        only: the module of the one command that is going to run; None for all.
+    """
     app = typer.Typer(
         cls=DefaultCompare,
         help=HELP,
@@ -76,8 +100,9 @@ def _app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_program)
-    for module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
-        imported = importlib.import_module(f"{__name__}.{module.name}")
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__)) if only is None else [only]
+    for name in names:
+        imported = importlib.import_module(f"{__name__}.{name}")
         if hasattr(imported, "command"):
             imported.command(app)
     return app

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import uuid
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -48,6 +47,8 @@ def run_facts(started: str) -> RunFacts:
 
 def _versions() -> dict[str, str]:
     """Of the libraries that are there."""
+    from importlib.metadata import PackageNotFoundError, version  # imports mail's parser: not at the start
+
     found = {}
     for name in LIBRARIES:
         try:

@@ -16,7 +16,7 @@ from rosetta.inspection.statistics import TensorStatistics, tensor_statistics, u
 from rosetta.model import Model, build_model
 from rosetta.report.report import Tool
 from rosetta.strict_json import json_text
-from rosetta.tokenizer import load_tokenizer
+from rosetta.tokenizer import load_vocabulary
 
 
 class SettingFacts(Result):
@@ -180,13 +180,12 @@ def _declared(container: Container) -> list[SettingFacts]:
 
 def _tokenizer(container: Container, notes: list[str]) -> TokenizerFacts | None:
     try:
-        tokenizer = load_tokenizer(container)
+        vocabulary = load_vocabulary(container)
     except RosettaError as error:
         notes.append(f"the tokenizer cannot be read: {error}")
         return None
-    if tokenizer is None:
+    if vocabulary is None:
         return None
-    vocabulary = tokenizer.facts
     return TokenizerFacts(
         kind=vocabulary.kind,
         model=vocabulary.model,

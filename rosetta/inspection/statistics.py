@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from rosetta import blocks
 from rosetta.compare.results import Number, Result
 from rosetta.containers.container import Container, TensorEntry
+from rosetta.lazily import torch
 from rosetta.lint.bounds import suspicious
 
 PIECE = 1 << 22  # weights: 16 MiB as float32

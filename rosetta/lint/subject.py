@@ -162,6 +162,11 @@ class Subject:
         """The embedded vocabulary; None where there is none that can be read."""
         return self._vocabulary[0]
 
+    @cached_property
+    def token_set(self) -> frozenset[str]:
+        """The texts of the vocabulary's tokens; empty where there is none that can be read."""
+        return frozenset(() if self.vocabulary is None else self.vocabulary.tokens)
+
     @property
     def vocabulary_refusal(self) -> RosettaError | None:
         """Why the vocabulary cannot be read."""

@@ -7,10 +7,9 @@ Letters: T = tokens, A = streams, H = embedding length.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from rosetta.lazily import torch
 from rosetta.ops.linear import Linear
 from rosetta.ops.op import (
     ELEMENTWISE_UNITS,
@@ -25,6 +24,9 @@ from rosetta.ops.op import (
     unit_of,
 )
 from rosetta.ops.pointwise import Activation, Elementwise
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 COUNT, ACTIVE, HIDDEN = "altup.num_inputs", "altup.active_idx", "embedding_length"
 SMALLEST = 1e-5  # transformers, modeling_gemma3n: least mean square that is divided by

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor
-
+from rosetta.lazily import torch
 from rosetta.ops.linear import UNITS
 from rosetta.ops.op import Op, Part, Rounding, Settings, Spread, Step, Tensors, nothing, size, unit_of
 from rosetta.workers import spread
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SCORES_AT_ONCE = 1 << 24  # that a comparison holds of each side: 64 MiB
 SCORES_OF_A_CORE = 1 << 20  # beyond which each head is a core's own work

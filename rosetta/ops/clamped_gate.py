@@ -4,12 +4,14 @@ Step 3.5."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from rosetta.lazily import torch
 from rosetta.ops.op import Op, Rounding, Spread, Step, unit_of
 from rosetta.ops.pointwise import ACTIVATIONS, Activation, activation_spread
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
+from rosetta.lazily import functional as F
+from rosetta.lazily import torch
 from rosetta.ops.linear import Linear, product_unit
 from rosetta.ops.op import Op, Rounding, Settings, Size, Spread, Step, Tensors, nothing, size, unit_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SOFTMAX, SIGMOID, SOFTMAX_OF_CHOSEN, SQRT_SOFTPLUS = 1, 2, 3, 4
 """Gating functions as GGUF numbers them (llama.cpp, llama_expert_gating_func_type)."""

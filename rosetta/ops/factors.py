@@ -6,10 +6,9 @@ Letters: T = tokens, H = features.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from rosetta.lazily import torch
 from rosetta.ops.op import (
     ELEMENTWISE_UNITS,
     Op,
@@ -22,6 +21,9 @@ from rosetta.ops.op import (
     size,
     unit_of,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

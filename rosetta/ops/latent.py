@@ -7,13 +7,15 @@ U = of a head's part that is not, D = U + P.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from rosetta.lazily import torch
 from rosetta.ops.linear import product_unit
 from rosetta.ops.norm import Norm
 from rosetta.ops.op import Op, Rounding, Settings, Size, Spread, Step, Tensors, size
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NOPE = "attention.key_length_nope"
 """Config key of U."""

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
+from rosetta.lazily import functional as F
+from rosetta.lazily import torch
 from rosetta.ops.op import HALF_ULP, Op, Part, Rounding, Settings, Size, Spread, Step, Tensors, size
 from rosetta.weight import row_ranges
 from rosetta.workers import spread
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Float32 floor in units of half a unit in the last place, measured with torch on CPU (docs/noise.md, "floor").
 UNITS, UNITS_ONE_TOKEN = 5.0, 0.16  # the latter grows with √C: one token runs another kernel

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from rosetta.lazily import torch
 from rosetta.ops.op import Dims, Op, Rounding, Settings, Size, Spread, Step, Tensors, size, unit_of
 from rosetta.ops.pointwise import ADD_UNITS
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ Letters: T = tokens, H = features, N = heads, D = head size.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
-
+from rosetta.lazily import torch
 from rosetta.ops.op import Op, Rounding, Settings, Size, Spread, Step, Tensors, size, unit_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 UNITS = 3.4  # float32 floor, see `linear.UNITS`
 TYPE = "norm_type"

@@ -9,15 +9,16 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-import torch
-from torch import Tensor
-
+from rosetta.lazily import ByDtype, torch
 from rosetta.weight import Weight
 from rosetta.weight_cache import WeightCache
 
-HALF_ULP = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
+if TYPE_CHECKING:
+    from torch import Tensor
+
+HALF_ULP = ByDtype(float32=2.0**-24, float64=2.0**-53)
 """Half a unit in the last place of the arithmetic: what one operation rounds by at most, relative."""
 
 ELEMENTWISE_UNITS = 4.0

@@ -8,21 +8,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
+from rosetta.lazily import functional as F
+from rosetta.lazily import torch
 from rosetta.ops.op import ELEMENTWISE_UNITS, Op, Rounding, Size, Spread, Step, nothing, unit_of
 from rosetta.workers import sum_of_squares
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ADD_UNITS, ACTIVATION_UNITS = 1.0, 7.0  # float32 floors, see `linear.UNITS`
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "silu": F.silu,
-    "gelu": F.gelu,
+    "silu": lambda x: F.silu(x),
+    "gelu": lambda x: F.gelu(x),
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "relu": F.relu,
+    "relu": lambda x: F.relu(x),
     "relu_squared": lambda x: F.relu(x).square(),
 }
 
@@ -199,9 +201,9 @@ class Heads(Elementwise):
 
 
 GATES: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "sigmoid": torch.sigmoid,
-    "silu": F.silu,
-    "softplus": F.softplus,
+    "sigmoid": lambda x: torch.sigmoid(x),
+    "silu": lambda x: F.silu(x),
+    "softplus": lambda x: F.softplus(x),
 }
 
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
+from rosetta.lazily import functional as F
+from rosetta.lazily import torch
 from rosetta.ops.norm import normalised
 from rosetta.ops.op import (
     Op,
@@ -30,6 +28,9 @@ from rosetta.ops.op import (
     size,
 )
 from rosetta.ops.pointwise import Elementwise
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Floors in units of half a unit in the last place, see `linear.UNITS`, of values that stray at random (`op.measured`).
 CONVOLUTION_UNITS, SCAN_UNITS, GATE_UNITS = 2.0, 4.0, 4.0
@@ -307,8 +308,8 @@ class ChannelDelta(Measured):
 
 
 OPENED: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "silu": F.silu,
-    "sigmoid": torch.sigmoid,
+    "silu": lambda gate: F.silu(gate),
+    "sigmoid": lambda gate: torch.sigmoid(gate),
     "identity": lambda gate: gate,
 }
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from rosetta.lazily import torch
 from rosetta.ops.op import HALF_ULP, Op, Rounding, Settings, Spread, Step, Tensors, nothing, size, unit_of
 from rosetta.rope_scaling import RopeScaling
 from rosetta.weight import INTERLEAVED, SPLIT_HALF
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["INTERLEAVED", "SPLIT_HALF", "Rotary"]
 

@@ -6,12 +6,14 @@ Letters: T = tokens, E = experts.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from rosetta.lazily import torch
 from rosetta.ops.experts import Router
 from rosetta.ops.op import Step
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SPARSE_MIXER = 101
 """Number of this gating function; GGUF has none for it."""

@@ -6,12 +6,14 @@ Letters: T = tokens, N = heads, D = head size.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from rosetta.lazily import torch
 from rosetta.ops.op import ELEMENTWISE_UNITS, Rounding, Spread, Step, nothing, unit_of
 from rosetta.ops.pointwise import Elementwise
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

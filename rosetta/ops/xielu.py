@@ -6,13 +6,15 @@ Letters: T = tokens, H = features.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
+from rosetta.lazily import functional as F
+from rosetta.lazily import torch
 from rosetta.ops.op import Op, Rounding, Settings, Spread, Step, Tensors
 from rosetta.ops.pointwise import activation_spread
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ALPHA_P, ALPHA_N, BETA, EPSILON = KEYS = ("xielu.alpha_p", "xielu.alpha_n", "xielu.beta", "xielu.eps")
 """Config keys; the two α as they are stored, before their softplus."""

@@ -1,7 +1,7 @@
 """What a container embeds -> a tokenizer that gives the ids of the container's own runtime."""
 
 from rosetta.tokenizer.comparison import VocabularyDifference, compare_vocabularies
-from rosetta.tokenizer.loading import load_tokenizer, open_tokenizer
+from rosetta.tokenizer.loading import load_tokenizer, load_vocabulary, open_tokenizer
 from rosetta.tokenizer.tokenizer import Tokenizer
 from rosetta.tokenizer.vocabulary import TokenizerFinding, TokenType, Vocabulary
 
@@ -13,5 +13,6 @@ __all__ = [
     "VocabularyDifference",
     "compare_vocabularies",
     "load_tokenizer",
+    "load_vocabulary",
     "open_tokenizer",
 ]

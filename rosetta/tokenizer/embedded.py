@@ -75,7 +75,8 @@ def gguf_vocabulary(container: Container) -> Vocabulary | None:
     if model is None or not tokens:
         missing = "tokenizer.ggml.model" if model is None else "tokenizer.ggml.tokens"
         raise facts.damaged(missing, "is missing or empty, though the file has other tokenizer keys")
-    tokens = [token or f"[EMPTY_{index}]" for index, token in enumerate(tokens)]
+    if not all(tokens):
+        tokens = [token or f"[EMPTY_{index}]" for index, token in enumerate(tokens)]
     types = facts.numbers("tokenizer.ggml.token_type", np.int32)
     if types is None:
         types = np.full(len(tokens), TokenType.NORMAL, np.int32)
@@ -194,10 +195,9 @@ def _completed(
             notes.append(f"{prefix}{role}_token_id is {token}, beyond the {size:,} tokens, and is ignored")
     if kind == "hex" and "unknown" not in special and "<unk>" in vocabulary.tokens:
         special["unknown"] = vocabulary.tokens.index("<unk>")
-    if len(set(vocabulary.tokens)) < size:
-        notes.append(
-            f"{size - len(set(vocabulary.tokens)):,} tokens stand twice: the first id of each is used"
-        )
+    repeated = size - len(set(vocabulary.tokens))
+    if repeated:
+        notes.append(f"{repeated:,} tokens stand twice: the first id of each is used")
     return replace(
         vocabulary,
         pre=pre,

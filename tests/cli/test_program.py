@@ -14,7 +14,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from rosetta import __version__
+from fixtures import build
+from rosetta import __version__, cli
 from rosetta.report.report import report_schema
 
 Run = Callable[..., Any]
@@ -171,6 +172,33 @@ def test_help_imports_nothing_that_computes() -> None:
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("command", ["lint", "inspect"])
+@pytest.mark.parametrize("operand", ["gguf:Q4_K_M", "apr:F16", "hf:BF16"])
+def test_what_only_reads_headers_does_without_torch(tmp_path: Path, command: str, operand: str) -> None:
+    path = build(tmp_path, "qwen2", operand)
+    code = (
+        f"import sys; from rosetta import cli; cli.run([{command!r}, {str(path)!r}]); "
+        "print('torch' in sys.modules)"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize(
+    ("line", "module"),
+    [
+        (["lint", "a.gguf"], "lint"),
+        (["a.apr", "b.gguf"], "compare"),
+        (["llamacpp:a.gguf", "b.gguf"], "compare"),
+        (["outputs", "b.gguf"], None),  # a module that is no command
+        (["--tokens", "1", "a.apr", "b.gguf"], None),
+        ([], None),
+    ],
+)
+def test_only_the_command_that_runs_is_imported(line: list[str], module: str | None) -> None:
+    assert cli.wanted_module(line) == module
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:

@@ -6,12 +6,14 @@ Letters: R = rows, C = columns, G = groups.
 from __future__ import annotations
 
 from collections.abc import Callable
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from rosetta.blocks.fields import SQRT12, unit
 from rosetta.blocks.schemes.packed import Parts, Way
+from rosetta.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def affine(

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from rosetta.blocks.schemes.affine import affine, scales_by_group
 from rosetta.blocks.schemes.packed import FLOATS, Folder, Packed, Packing, Parts, Way, codes, in_runs, in_turn
+from rosetta.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 METHODS = ("awq",)
 BITS, RUN = 4, 8

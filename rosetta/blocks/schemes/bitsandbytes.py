@@ -11,20 +11,22 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from rosetta.blocks.fields import SQRT12
 from rosetta.blocks.four_bit import gaps_of
 from rosetta.blocks.schemes.affine import applied
 from rosetta.blocks.schemes.levels import at_levels, nibbles
 from rosetta.blocks.schemes.packed import FLOATS, Folder, Packed, Packing, Parts, Way
+from rosetta.lazily import TorchDtypes, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 METHODS = ("bitsandbytes",)
 STATE = ".quant_state.bitsandbytes__"
 INVERSE_127 = 7.874015718698502e-3  # bitsandbytes, int8_vectorwise_dequant
-TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+TYPES = TorchDtypes({name: name for name in ("float32", "float16", "bfloat16")})
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from rosetta.blocks.fields import spacing
 from rosetta.blocks.four_bit import gaps_of
@@ -30,6 +27,10 @@ from rosetta.blocks.schemes.packed import (
     exchanged,
     in_turn,
 )
+from rosetta.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 METHODS = ("compressed-tensors", "compressed_tensors")
 FORMATS = (

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from rosetta.blocks.fields import SQRT12, spacing, unit
 from rosetta.blocks.schemes.affine import added, applied
 from rosetta.blocks.schemes.packed import FLOATS, Folder, Packed, Packing, Parts, Way
+from rosetta.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 METHODS = ("fp8", "fbgemm_fp8")
 CODES = {

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from rosetta.blocks.schemes.affine import affine, scales_by_group
 from rosetta.blocks.schemes.packed import (
@@ -25,6 +24,9 @@ from rosetta.blocks.schemes.packed import (
     exchanged,
     in_turn,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 METHODS = ("gptq",)
 BITS = (2, 3, 4, 8)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from rosetta.blocks.fields import SQRT12, unit
 from rosetta.blocks.four_bit import E2M1
 from rosetta.blocks.schemes.affine import added
+from rosetta.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FLOAT4 = tuple(level / 2 for level in E2M1)  # OCP Microscaling Formats v1.0, E2M1
 
@@ -26,7 +28,7 @@ def at_levels(
     gaps: Sequence[float],
     scale: Tensor,
     scale_step: Tensor | None,
-    rounded: torch.dtype = torch.float32,
+    rounded: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Values and the standard deviation of their rounding.
 
@@ -36,7 +38,7 @@ def at_levels(
         gaps: the even gap of each level whose rounding error is the same.
         scale: float32 that goes with the codes' shape.
         scale_step: what the scale itself was rounded to, float32 of its shape; None: it is exact.
-        rounded: dtype of the product.
+        rounded: dtype of the product; None: float32.
     """
     index = code.flatten().int()
     level = torch.tensor(levels, dtype=torch.float32).index_select(0, index).view(code.shape)
@@ -44,7 +46,7 @@ def at_levels(
     values, sigma = level * scale, gap.mul_(scale.abs())
     if scale_step is not None:
         sigma = added(sigma, level.mul_(scale_step))
-    if rounded != torch.float32:
+    if rounded not in (None, torch.float32):
         values = values.to(rounded).float()
         sigma = added(sigma, unit(values, rounded))
     return values, sigma

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from rosetta.blocks.fields import SQRT12, unit
 from rosetta.blocks.schemes.affine import added, read_scales
 from rosetta.blocks.schemes.packed import FLOATS, Folder, Packed, Packing, Parts, Way, codes, exchanged
+from rosetta.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 METHODS = ("mlx",)
 BITS = (2, 3, 4, 5, 6, 8)

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from rosetta.blocks.four_bit import gaps_of
 from rosetta.blocks.schemes.levels import FLOAT4, at_levels, nibbles
 from rosetta.blocks.schemes.packed import Folder, Packed, Packing, Parts, Way
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 METHODS = ("mxfp4",)
 GROUP, BYTES = 32, 16

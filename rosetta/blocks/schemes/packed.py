@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 from pathlib import Path
-from typing import Any, Literal, Protocol
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from rosetta.errors import DamagedFileError, UnsupportedError
+from rosetta.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FLOATS = ("F16", "BF16", "F32")  # of scales
 LARGEST_NOTE = 1 << 16  # bytes of a tensor that says how others are read

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from rosetta.containers.file_bytes import Cursor, FileBytes
+from rosetta.containers.gguf.strings import skip_strings, strings
 from rosetta.errors import DamagedFileError
 
 SCALARS: dict[int, str] = {
@@ -85,7 +86,7 @@ class LazyMetadata(Mapping[str, Any]):
         if value.count is None:
             return data.decode(errors="replace")
         try:
-            decode = _strings if value.kind == _STRING else partial(_numbers, kind=value.kind)
+            decode = strings if value.kind == _STRING else partial(_numbers, kind=value.kind)
             return decode(data, self._order, value.count)
         except (struct.error, OverflowError) as error:
             remedy = "do not change it while it is read"
@@ -159,34 +160,10 @@ def _array(cursor: Cursor, order: str, key: str, kind: int, count: int) -> Any:
         if count > _MAX_STRINGS or count * 8 > cursor.left:
             message = f"counts {count:,} texts, {cursor.left:,} bytes follow"
             raise DamagedFileError(message, file=cursor.file.path, where=f"key {key!r}", remedy=_REMEDY)
-        _skip_strings(cursor, order, count)
+        skip_strings(cursor, order, count)
     else:
         raise _unknown_kind(cursor, key, kind)
     return LazyValue(kind, count, start, cursor.position - start)
-
-
-def _skip_strings(cursor: Cursor, order: str, count: int) -> None:
-    """Step over `count` strings: a length, then its bytes."""
-    unpack = struct.Struct(f"{order}Q").unpack_from
-    while count:
-        window, at = cursor.window()
-        start, last = at, len(window) - 8
-        while count and at <= last:
-            at += 8 + unpack(window, at)[0]
-            count -= 1
-        cursor.skip(at - start)
-        if count and at == start:
-            cursor.take(8)  # the part ends inside a length: says so
-
-
-def _strings(data: bytes, order: str, count: int) -> list[str]:
-    unpack = struct.Struct(f"{order}Q").unpack_from
-    at, items = 0, []
-    for _ in range(count):
-        start = at + 8
-        at = start + unpack(data, at)[0]
-        items.append(data[start:at].decode(errors="replace"))
-    return items
 
 
 def _numbers(data: bytes, order: str, count: int, kind: int) -> list[Any] | bytes:

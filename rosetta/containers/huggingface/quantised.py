@@ -13,12 +13,10 @@ from math import prod
 from pathlib import Path
 from threading import local
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from rosetta.blocks.schemes import Folder, Packed, Way, packing_of
 from rosetta.containers.container import Setting, TensorEntry
@@ -26,18 +24,24 @@ from rosetta.containers.huggingface.reader import HuggingFaceContainer
 from rosetta.containers.span import slice_of
 from rosetta.dtypes import DTYPES, FLOATS, PAIR
 from rosetta.errors import UnsupportedError
+from rosetta.lazily import TorchDtypes, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 READ_AT_ONCE = 1 << 22  # bytes of a tensor of which some columns are wanted
 # torch's types of what safetensors holds and DTYPES has no torch name for
-TYPES = {
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "F8_E4M3FNUZ": torch.float8_e4m3fnuz,
-    "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
-    "F8_E8M0": torch.uint8,
-    "U32": torch.int32,  # torch has few operations on unsigned words, and codes are bits
-    "U16": torch.int16,
-}
+TYPES = TorchDtypes(
+    {
+        "F8_E4M3": "float8_e4m3fn",
+        "F8_E5M2": "float8_e5m2",
+        "F8_E4M3FNUZ": "float8_e4m3fnuz",
+        "F8_E5M2FNUZ": "float8_e5m2fnuz",
+        "F8_E8M0": "uint8",
+        "U32": "int32",  # torch has few operations on unsigned words, and codes are bits
+        "U16": "int16",
+    }
+)
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,11 @@ def factor_of(name: str, args: tuple[Any, ...]) -> float | None:
     if plain in ("neg", "negative"):
         return -1.0
     numbers = [x for x in args[:2] if isinstance(x, int | float) or (isinstance(x, Tensor) and x.ndim == 0)]
-    if len(numbers) != 1 or plain not in (*MULTIPLIES, *DIVIDES) or (plain in DIVIDES and numbers[0] is args[0]):
+    if (
+        len(numbers) != 1
+        or plain not in (*MULTIPLIES, *DIVIDES)
+        or (plain in DIVIDES and numbers[0] is args[0])
+    ):
         return None
     number = float(numbers[0])
     return number if plain in MULTIPLIES else 1 / number if number else None

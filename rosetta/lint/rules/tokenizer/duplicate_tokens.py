@@ -19,7 +19,7 @@ RULE = Rule(
 
 def faults(subject: Subject) -> Iterator[Fault]:
     """The first token that stands twice, and how many do."""
-    if subject.vocabulary is None:
+    if subject.vocabulary is None or len(subject.token_set) == len(subject.vocabulary.tokens):
         return
     tokens = [token for token in subject.vocabulary.tokens if token]
     if len(set(tokens)) == len(tokens):

@@ -1,6 +1,5 @@
 """T308: a control token is typed as an ordinary one."""
 
-import re
 from collections.abc import Iterator
 
 from rosetta.lint.rule import Fault, Rule
@@ -17,10 +16,11 @@ RULE = Rule(
     fix="Type it CONTROL (3), or USER_DEFINED (4) where users may write it.",
 )
 # What models that chat mark turns and ends with; llama-vocab.cpp mends some of them by itself, and says so.
-_CONTROL = re.compile(
-    r"<\|(im_start|im_end|eot_id|start_header_id|end_header_id|begin_of_text|end_of_text|endoftext|user|assistant|"
-    r"system|end)\|>|<(start|end)_of_turn>"
+_MARKS = (
+    *("im_start", "im_end", "eot_id", "start_header_id", "end_header_id", "begin_of_text", "end_of_text"),
+    *("endoftext", "user", "assistant", "system", "end"),
 )
+_CONTROL = frozenset((*(f"<|{mark}|>" for mark in _MARKS), "<start_of_turn>", "<end_of_turn>"))
 
 
 def faults(subject: Subject) -> Iterator[Fault]:
@@ -31,10 +31,12 @@ def faults(subject: Subject) -> Iterator[Fault]:
     key = "tokenizer.ggml.token_type" if subject.gguf is not None else "tokenizer.token_type"
     if key not in subject.container.metadata:
         return
+    if _CONTROL.isdisjoint(subject.token_set):
+        return
     hidden = [
         id
         for id, token in enumerate(vocabulary.tokens)
-        if token[:1] == "<" and vocabulary.types[id] == TokenType.NORMAL and _CONTROL.fullmatch(token)
+        if token in _CONTROL and vocabulary.types[id] == TokenType.NORMAL
     ]
     if hidden:
         more = f", and {len(hidden) - 1} more" if len(hidden) > 1 else ""

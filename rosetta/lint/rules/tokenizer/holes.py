@@ -22,7 +22,7 @@ def faults(subject: Subject) -> Iterator[Fault]:
         tokens = subject.container.metadata.get("tokenizer.ggml.tokens") or ()
     else:
         tokens = () if subject.vocabulary is None else subject.vocabulary.tokens
-    empty = [id for id, token in enumerate(tokens) if not token]
+    empty = [] if all(tokens) else [id for id, token in enumerate(tokens) if not token]
     if empty:
         more = f"; {len(empty):,} ids have none" if len(empty) > 1 else ""
         yield subject.at_file_key(tokens_key(subject), f"id {empty[0]} has no token{more}")

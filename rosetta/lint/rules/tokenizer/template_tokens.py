@@ -26,8 +26,7 @@ def faults(subject: Subject) -> Iterator[Fault]:
     template, vocabulary = chat_template(subject.container), subject.vocabulary
     if template is None or vocabulary is None:
         return
-    tokens = set(vocabulary.tokens)
-    missing = [mark for mark in dict.fromkeys(_MARK.findall(template)) if mark not in tokens]
+    missing = [mark for mark in dict.fromkeys(_MARK.findall(template)) if mark not in subject.token_set]
     if missing:
         some = ", ".join(missing[:4]) + (" …" if len(missing) > 4 else "")
         yield subject.at_file_key(template_key(subject), f"writes {some}, and no token is spelled so")
