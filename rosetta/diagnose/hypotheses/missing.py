@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rosetta.diagnose.hypotheses.norm_factor import numbers
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.diagnose.patches import instead
 from rosetta.finding_kind import FindingKind
@@ -32,6 +33,8 @@ def propose(fault: Fault) -> Iterator[Proposal]:
             other = suspect.other.weights.get(name)
             if name in suspect.model.weights or other is None or lacks_layer(suspect, name):
                 continue
+            if suspect.role == "reference" and name in numbers(fault):
+                continue  # it has a setting instead
             own, empty = other.entry.name, _empty(suspect, name)
             lacks = "is missing" if empty is None else f"is empty, {empty} has dims [0] and no values"
             yield Proposal(
