@@ -27,6 +27,7 @@ from rosetta.dtypes import of_scheme
 from rosetta.errors import DamagedFileError, UnsupportedError
 from rosetta.graph import Graph
 from rosetta.names import canonical_name, canonical_names
+from rosetta.ops.indexer import TOP_K
 from rosetta.ops.op import Settings
 from rosetta.settings_reader import PerLayer
 from rosetta.weight import RowOrder, Weight
@@ -35,8 +36,6 @@ Patch = Callable[[Weight | None], Weight | None]
 """What a repair makes of a weight; it is given None where there is none of that name, and may leave it so."""
 FACTORS = ("rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight")
 """Tensors that hold rope scaling."""
-SPARSE_KEY = "attention.indexer.top_k"
-"""Setting: how many of the tokens before it each token sees."""
 LAYER = re.compile(r"^blk\.(\d+)\.(.+)$")
 FOREIGN_LAYER = re.compile(r"(?:^|\.)(?:blk|layers|h|blocks)\.(\d+)\.")
 
@@ -81,7 +80,7 @@ class Model:
     @property
     def dense_count(self) -> float:
         """Tokens up to which sparse attention sees all, which is how it is run; infinite where it is not sparse."""
-        sparse = self.config.get(SPARSE_KEY)
+        sparse = self.config.get(TOP_K)
         return math.inf if sparse is None else sparse.value
 
     def settings_of(self, layer: int | None) -> Settings:

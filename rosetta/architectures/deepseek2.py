@@ -27,6 +27,7 @@ from rosetta.architectures.folder_names import LATENT_KEYS, LATENT_QUERIES, SCOR
 from rosetta.architectures.mixtures import network
 from rosetta.architectures.readings import Reading, Stored, latent_keys_values, standard_readings
 from rosetta.graph import Stage
+from rosetta.ops.indexer import TOP_K, IndexedScores
 from rosetta.ops.latent import LATENT_EPSILON, latent_norm
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import INTERLEAVED, SPLIT_HALF, Rotary
@@ -197,6 +198,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
         latent_norm=latent_norm,
         low_rank_queries=c["attention.q_lora_rank"] > 0,
         after_rope=Temperature() if TEMPERATURE in c else None,
+        scores=IndexedScores(window=None) if TOP_K in c else None,
     )
     return sequential(output_of(n - 1), mixer, network(a, c, norm=a.norm_of("ffn_norm")))
 

@@ -11,8 +11,7 @@ from typing import Any
 from rosetta.architectures.architecture import Default
 from rosetta.architectures.deepseek2 import DEEPSEEK_V3, sigmoid_experts, yarn_scales
 from rosetta.architectures.expert_settings import expert_groups, latent_settings, leading_dense, of_folder
-
-TOP_K = "attention.indexer.top_k"
+from rosetta.ops.indexer import TOP_K
 
 
 def v32_settings(read: Any) -> None:
