@@ -81,6 +81,7 @@ class Architecture:
         gguf_keys: keys that llama.cpp's loader asks for, and neither the forward pass nor a folder's config says ->
             what they say, of the canonical settings.
         gguf_bare: stems of a layer's tensors that llama.cpp asks for without a suffix.
+        gguf_padded: stems of a layer's matrices that llama.cpp asks for with a dim of one between rows and columns.
         model_type: what config.json calls it; empty where that is its name.
         spellings: keys of config.json that its class has of its own -> by canonical keys; elsewhere the usual ones.
         variant: a container's metadata -> the architecture that it really holds, where several go by one name.
@@ -114,6 +115,7 @@ class Architecture:
     folder_dims: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)
     gguf_keys: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict, hash=False)
     gguf_bare: tuple[str, ...] = ()
+    gguf_padded: tuple[str, ...] = ()
     model_type: str = ""
     spellings: Mapping[str, str] = field(default_factory=dict, hash=False)
     variant: Callable[[Mapping[str, Any]], Architecture | None] = lambda metadata: None

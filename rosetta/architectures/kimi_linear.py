@@ -97,7 +97,7 @@ def delta_attention(a: Architecture) -> Block:
             stages.append(Stage(part, Linear(f"attn_{part}", rows=INNER, columns=HIDDEN), ("attn_norm",)))
         for part in "qkv":
             stem = f"ssm_conv1d_{part}"
-            stages.append(Stage(stem, Convolution(stem, channels=INNER, padded=True), (part,)))
+            stages.append(Stage(stem, Convolution(stem, channels=INNER), (part,)))
         for part in "fg":  # what is forgotten, and the gate
             first, second = (f"ssm_{part}_{place}" for place in "ab")
             stages.append(Stage(first, Linear(first, rows=WIDTH, columns=HIDDEN), ("attn_norm",)))
@@ -135,7 +135,7 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
         return [Reading("ssm_a", dims=(math.prod(stored.dims), 1), edit=edit)]
     if stored.stem.startswith("ssm_conv1d_") and stored.dims:
         taps = stored.dims[-1]
-        return [Reading(f"{stored.stem}.weight", dims=(math.prod(stored.dims[:-1]), 1, taps))]
+        return [Reading(f"{stored.stem}.weight", dims=(math.prod(stored.dims[:-1]), taps))]
     found = latent_keys_values(stored, c) or standard_readings(stored, c)
     return None if found is None else list(found)
 
@@ -144,6 +144,7 @@ MOE = "model.layers.{bid}.block_sparse_moe"
 KIMI_LINEAR = Architecture(
     "kimi-linear",
     gguf="kimi-linear",
+    gguf_padded=("ssm_conv1d_q", "ssm_conv1d_k", "ssm_conv1d_v"),
     classes=("KimiLinearForCausalLM", "KimiLinearModel", "kimi_linear"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope=None,

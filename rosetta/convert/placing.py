@@ -166,6 +166,8 @@ def _possible_dims(model: Model, sources: list[Weight], candidate: Candidate) ->
         return
     columns = first[1:]
     rows = sum(weight.dims[0] for weight in sources)
+    if not foreign and stem_of(candidate.canonical) in model.architecture.gguf_padded:
+        yield (rows, 1, *columns)
     plain: list[Dims] = [(rows, *columns)]
     other: list[Dims] = []
     if len(first) == 2:

@@ -98,7 +98,6 @@ class Convolution(Measured):
         first: column of the input where the channels begin.
         activated: whether a SiLU follows.
         gate: column of the input where what the channels are multiplied with begins; None: nothing is.
-        padded: whether the weight is stored [C, 1, K].
     """
 
     stem: str = "ssm_conv1d"
@@ -107,7 +106,6 @@ class Convolution(Measured):
     first: Size = 0
     activated: bool = True
     gate: Size | None = None
-    padded: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -123,8 +121,7 @@ class Convolution(Measured):
 
     def tensors(self, c: Settings) -> Tensors:
         channels, taps = size(c, self.channels), size(c, self.kernel)
-        dims = (channels, 1, taps) if self.padded else (channels, taps)
-        return Tensors({f"{self.stem}.weight": dims}, {f"{self.stem}.bias": (channels,)})
+        return Tensors({f"{self.stem}.weight": (channels, taps)}, {f"{self.stem}.bias": (channels,)})
 
     def compute(self, s: Step, *inputs: Tensor) -> Tensor:
         channels, taps = size(s.settings, self.channels), int(s[self.kernel])
@@ -134,7 +131,7 @@ class Convolution(Measured):
         before = s.state(self.stem, x.new_zeros(taps - 1, channels))
         seen = torch.cat([before, x])
         s.leave(self.stem, seen[len(seen) - (taps - 1) :])
-        y = convolved(seen, s.weight(f"{self.stem}.weight").view(channels, taps))
+        y = convolved(seen, s.weight(f"{self.stem}.weight"))
         bias = s.optional(f"{self.stem}.bias")
         y = s.rounded(y if bias is None else y + bias)
         return F.silu(y) if self.activated else y
