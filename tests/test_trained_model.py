@@ -14,9 +14,11 @@ import torch
 from fixtures.bench.speed_pair import unquantised
 from fixtures.comparing import compared_files
 from fixtures.oracles import llamacpp_ids, llamacpp_logits
+from rosetta.compare.options import Options
 from rosetta.containers import open_container
 from rosetta.containers.container import TensorInput
 from rosetta.containers.gguf.writer import write_gguf
+from rosetta.convert.convert import convert
 from rosetta.model import open_model
 from rosetta.tokenizer import load_tokenizer
 from rosetta.transformer import Transformer
@@ -94,6 +96,17 @@ def test_quantisation_is_drift(
     report = compared_files(original, copy, tokens=None, prompt=PROMPT)
     assert (report.verdict, report.findings) == ("drift", [])
     assert max(stage.local.worst_ratio for stage in report.stages if stage.local is not None) < 0.9
+
+
+@pytest.mark.requires_transformers
+def test_what_llamacpp_rounds_is_drift_beside_transformers_too(tmp_path: Path, original: Path) -> None:
+    """Beside massive channels, activations in eight bits are off by more than a share of a stage's size tells."""
+    copy, folder = quantised(original, tmp_path / "q8.gguf", 7, {}), tmp_path / "hf"
+    convert(str(original), folder, Options(), verify=False)
+    short = "The capital of France is Paris, and"
+    report = compared_files(f"transformers:{folder}", f"llamacpp:{copy}", tokens=None, prompt=short)
+    assert report.verdict == "drift"
+    assert {finding.kind for finding in report.findings} <= {"runtime.precision"}
 
 
 def test_fault_beneath_an_importance_matrix_is_found(

@@ -17,17 +17,19 @@ from numpy.typing import NDArray
 
 from rosetta.architectures import Architecture, find_architecture
 from rosetta.compare.listener import Listener
+from rosetta.compare.lockstep import LockstepResult
 from rosetta.compare.logits import compare_logits
 from rosetta.compare.metrics import rms
 from rosetta.compare.options import Options, live
 from rosetta.compare.pairing import Pairing
 from rosetta.compare.prompt import Tokenized, tokens_diff
-from rosetta.compare.results import Compared, Evidence, Finding, Side, StageDiff, WeightsDiff
+from rosetta.compare.results import Compared, Evidence, Finding, Side, WeightsDiff
 from rosetta.compare.verdict import verdict
 from rosetta.diagnose.comparison import Comparison
 from rosetta.diagnose.crash import crash_findings
 from rosetta.diagnose.observed_stages import Judge, values_of
 from rosetta.diagnose.operands import refuse_unknown
+from rosetta.diagnose.split import Split, split
 from rosetta.model import Model
 from rosetta.runtimes.live import Request, Rotation, record, requested
 from rosetta.runtimes.observed.capture import Facts, sort_key
@@ -63,13 +65,16 @@ def compare_runs(operands: dict[Side, str], options: Options, listener: Listener
     tables = "llamacpp" in (requests.reference.runtime, requests.subject.runtime)
     judge = Judge(recordings, rotations, local, math.hypot(*coarse), tables, options.threshold)
     result = judge.result(sorted({*recordings.reference.stages, *recordings.subject.stages}, key=sort_key))
+    divided = split(operands, run, options) if any(row.status == "faulty" for row in result.stages) else None
+    if divided is not None:
+        result = divided.judged(result)
     tokenized = Tokenized(tokens, run, {"left": None, "right": None}, [])
     compared = Compared(
         stages=sum(stage.max_diff is not None for stage in result.stages), tokens=len(tokens.left)
     )
     word, reason = verdict(tokens, result, compared, both_have_weights=False)
     models = recordings.each(_model).by_side()
-    findings = _findings(result.stages, recordings, result.faulty_over) if options.diagnose else []
+    findings = _findings(result, recordings, divided) if options.diagnose else []
     crashes = list(crash_findings(models))
     if crashes:
         word, reason, findings = "divergent", crashes[0].message, [*crashes, *findings]
@@ -89,7 +94,10 @@ def compare_runs(operands: dict[Side, str], options: Options, listener: Listener
         refuted=[],
         logits=compare_logits(result.logits, tokenized, options.reference),
         compared=compared,
-        notes=[f"{x.path}: {note}" for x in (recordings.reference, recordings.subject) for note in x.notes],
+        notes=[
+            *(f"{x.path}: {note}" for x in (recordings.reference, recordings.subject) for note in x.notes),
+            *([] if divided is None else [f"the difference is split: {divided.note}"]),
+        ],
         load_s=loaded - started,
         diagnose_s=0.0,
         total_s=time.perf_counter() - started,
@@ -168,10 +176,14 @@ def _model(recording: Recording) -> Model:
     return Model(recording, known or Architecture(name, gguf=name, classes=()), {}, {})
 
 
-def _findings(stages: list[StageDiff], runs: Pairing[Recording], over: list[str]) -> list[Finding]:
-    """Each stage that differs by more than its inputs and dtypes explain, in order."""
+def _findings(result: LockstepResult, runs: Pairing[Recording], divided: Split | None) -> list[Finding]:
+    """The causes that files and runtimes have by themselves; where they have none, each stage that differs by more than
+    its inputs and dtypes explain, in order."""
+    found = [] if divided is None else divided.findings()
+    if any(not finding.latent for finding in found):
+        return found
     subject = runs.side("subject")
-    return [
+    return found + [
         Finding(
             kind="unexplained",
             side=subject,
@@ -179,7 +191,7 @@ def _findings(stages: list[StageDiff], runs: Pairing[Recording], over: list[str]
             message=f"{stage.name} differs by more than its inputs and the dtypes explain",
             recommendation=f"compare how both runtimes compute {stage.name}",
             status="suspected",
-            latent=stage.name not in over,
+            latent=stage.name not in result.faulty_over,
             evidence=Evidence(
                 stage=stage.name,
                 before=stage.local.max_diff if stage.local else None,
@@ -187,6 +199,6 @@ def _findings(stages: list[StageDiff], runs: Pairing[Recording], over: list[str]
                 predicted=stage.local.predicted_max_diff if stage.local else None,
             ),
         )
-        for stage in stages
+        for stage in result.stages
         if stage.status == "faulty"
     ]

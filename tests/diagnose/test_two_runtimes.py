@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,17 +49,18 @@ def test_experts_windows_softcaps_and_parallel_blocks(tmp_path: Path, compare: C
 
 @pytest.mark.sample(3)
 @pytest.mark.parametrize(
-    ("fault", "stages"),
+    ("fault", "stages", "kind"),
     [
-        (lambda: faults.norm_epsilon(1e-3), {"attn_norm", "ffn_norm", "final_norm"}),
-        (lambda: faults.rope_theta(500.0), {"q_rope", "k_rope"}),
-        (lambda: faults.scaled("blk.1.ffn_up.weight", 1.01), {"ffn_up"}),
-        (lambda: faults.zeroed("blk.1.attn_v.bias"), {"v"}),
+        (lambda: faults.norm_epsilon(1e-3), {"attn_norm", "ffn_norm", "final_norm"}, "config.norm_epsilon"),
+        (lambda: faults.rope_theta(500.0), {"q_rope", "k_rope"}, "config.rope_theta"),
+        (lambda: faults.scaled("blk.1.ffn_up.weight", 1.01), {"ffn_up"}, "value.scaled"),
+        (lambda: faults.zeroed("blk.1.attn_v.bias"), {"v"}, "value.zeroed"),
     ],
+    ids=["epsilon", "theta", "factor", "zeros"],
 )
 @pytest.mark.parametrize("subject", ["transformers", "llamacpp"])
 def test_only_the_stages_that_are_computed_otherwise_are_faulty(
-    tmp_path: Path, compare: Compare, fault: Callable[[], Fault], stages: set[str], subject: str
+    tmp_path: Path, compare: Compare, fault: Callable[[], Fault], stages: set[str], kind: str, subject: str
 ) -> None:
     folder, path = build(tmp_path, "qwen2", "hf:F32"), build(tmp_path, "qwen2", "gguf:F32", fault())
     operands = {"transformers": f"transformers:{folder}", "llamacpp": f"llamacpp:{path}"}
@@ -68,7 +70,43 @@ def test_only_the_stages_that_are_computed_otherwise_are_faulty(
     faulty = {s["name"].rpartition(".")[2] for s in run.report["stages"] if s["status"] == "faulty"}
     assert faulty == stages
     assert run.report["first_divergence"]["op"] in stages
-    assert {f["kind"] for f in run.report["findings"]} == {"unexplained"}
+    shown = [f for f in run.report["findings"] if not f["latent"]]
+    files = f"{operands[subject].partition(':')[2]} with {operands[other].partition(':')[2]}: divergent"
+    assert any(files in note for note in run.report["notes"]), (
+        "the files differ, and neither runtime from its own"
+    )
+    assert sum(note.count(": match") for note in run.report["notes"]) == 2
+    if (
+        kind == "value.zeroed" and subject == "transformers"
+    ):  # of zeros that are believed, the bias is at fault
+        kind = shown[0]["kind"]
+        assert shown[0]["tensor"] == "blk.1.attn_v.bias"
+    assert {(f["kind"], f["status"]) for f in shown} == {(kind, "confirmed")}
+
+
+def test_a_runtime_that_differs_from_its_file_is_accused_and_the_files_are_not(
+    tmp_path: Path, compare: Compare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rosetta.runtimes.transformers import session
+
+    own = session._load
+
+    def load(path: Path, dtype: Any) -> Any:
+        model = own(path, dtype)
+        for module in model.modules():
+            if hasattr(module, "variance_epsilon"):
+                module.variance_epsilon = 1e-3
+        return model
+
+    monkeypatch.setattr(session, "_load", load)
+    folder, path = build(tmp_path, "qwen2", "hf:F32"), build(tmp_path, "qwen2", "gguf:F32")
+    run = compare(f"transformers:{folder}", f"llamacpp:{path}", *TOKENS, "--assert-match")
+    assert run.exit_code == 1, run.stdout
+    (finding,) = run.report["findings"]
+    told = finding["kind"], finding["side"], finding["status"], finding["actual"]
+    assert told == ("config.norm_epsilon", "left", "confirmed", pytest.approx(1e-3, rel=0.05))
+    assert "mend it in transformers" in finding["recommendation"]
+    assert any(f"{folder} with {path}: match" in note for note in run.report["notes"])
 
 
 @pytest.mark.parametrize("dtype", ["F16", "Q8_0", "Q4_K_M"])
