@@ -35,6 +35,7 @@ def compare(
     device: Device = "cpu",
     dtype: Precision = "float32",
     runtime_options: Mapping[str, str] | None = None,
+    witness: str | Path | None = None,
     listener: Listener | None = None,
 ) -> Report:
     """Compare two models stage by stage; where they differ, find out why and prove it.
@@ -52,6 +53,7 @@ def compare(
         device: where to compute.
         dtype: in what precision.
         runtime_options: of a runtime that runs an operand, such as `{"kv": "f16"}`.
+        witness: a third operand, which says with which side it agrees at each stage at fault.
         listener: hears how far it is.
 
     Returns:
@@ -79,6 +81,7 @@ def compare(
         right_device=device,
         dtype=dtype,
         runtime_options=dict(runtime_options or {}),
+        witness=None if witness is None else str(witness),
     )
     return build_report(compare_operands(str(left), str(right), options, listener))
 

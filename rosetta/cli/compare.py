@@ -91,6 +91,12 @@ def compare(
         Device | None, typer.Option(help="Where to compute the right side.  [default: --device]")
     ] = None,
     dtype: InPrecision = Precision.float32,
+    witness: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OPERAND", help="A third side, which says with whom it agrees at each stage at fault."
+        ),
+    ] = None,
     runtime_option: RuntimeOptions = None,
     run_as: RunAs = None,
     verbose: Annotated[
@@ -118,6 +124,7 @@ def compare(
       rosetta model.apr model.gguf
       rosetta compare model.apr model.gguf --prompt "2+2=" --assert-match
       rosetta model.gguf llamacpp:model.gguf --runtime-option kv=f16
+      rosetta model.apr model.gguf --witness hf-folder
       rosetta hf-folder model.gguf --tokens 17,10,17,28 -v --json report.json
     """
     if quiet and verbose:
@@ -143,6 +150,7 @@ def compare(
         diagnose=not no_diagnose,
         runtime_options=given_runtime_options(runtime_option),
         run_as=run_as,
+        witness=witness,
     )
     view = View(-1 if quiet else verbose, layers=layer_ranges(layers), stage=stage)
     asked = Asked(options, detail.value, started, hashed)
@@ -177,7 +185,7 @@ class Asked:
 
 
 def _report(left: str, right: str, asked: Asked, listener: Listener) -> Report:
-    refuse_unreadable(left, right)
+    refuse_unreadable(left, right, *([] if asked.options.witness is None else [asked.options.witness]))
     from rosetta.diagnose import compare_operands  # imports torch: not before there is something to compute
     from rosetta.report.build import build_report
 

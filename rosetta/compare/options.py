@@ -41,6 +41,7 @@ class Options:
         right_device: where the right side computes.
         dtype: in what precision the torch runtime computes.
         runtime_options: of the runtimes that run an operand.
+        witness: a third operand, which says with which side it agrees at each stage at fault; None: there is none.
         run_as: the architecture that a model is taken for which declares none that is run.
     """
 
@@ -55,4 +56,5 @@ class Options:
     right_device: Literal["cpu", "cuda"] = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
     runtime_options: Mapping[str, str] = field(default_factory=dict, hash=False)
+    witness: str | None = None
     run_as: str | None = None

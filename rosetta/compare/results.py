@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSche
 
 Side = Literal["left", "right"]
 Status = Literal["ok", "faulty", "drift", "carried", "skipped"]
+Agreement = Literal["left", "right", "both", "neither"]
 Verdict = Literal["match", "drift", "divergent", "inconclusive", "error"]
 
 
@@ -203,7 +204,33 @@ class StageDiff(Result):
     """The difference when both sides are given the reference's inputs: it says where a fault is."""
     nonfinite: NonFinite = NonFinite()
     """Counts of NaN and Inf."""
+    witness: Agreement | None = None
+    """Where the stage is at fault and a witness was named: the side that it agrees with, `both` where dtypes leave room
+    for that, or `neither`; null where it cannot say."""
     detail: StageDetail = Field(default=StageDetail(), exclude=True, repr=False)
+
+
+class Witnessed(Result):
+    """What a witness says of one stage at fault."""
+
+    stage: str
+    """The stage."""
+    agrees: Agreement | None
+    """The side that it agrees with; null where it, or one of the sides beside it, shows no such stage."""
+    left: Number | None
+    """By how many times what is allowed it differs from the left side there: its local error over the predicted noise,
+    or, of two observed runs, their difference over the threshold. Up to 1 it agrees."""
+    right: Number | None
+    """The same of the right side."""
+
+
+class Witness(Result):
+    """A third side, which accuses nobody."""
+
+    operand: str
+    """As given on the command line."""
+    stages: list[Witnessed]
+    """What it says of each stage at fault, in order; empty where none is."""
 
 
 class FirstDivergence(Result):

@@ -31,6 +31,7 @@ from rosetta.compare.results import (
     TokensDiff,
     Verdict,
     WeightsDiff,
+    Witness,
 )
 from rosetta.compare.settings import compare_config
 from rosetta.compare.verdict import verdict
@@ -81,6 +82,7 @@ class Comparison:
     load_s: float
     diagnose_s: float
     total_s: float
+    witness: Witness | None = None
 
 
 @one_thread_each()
@@ -92,9 +94,18 @@ def compare_operands(
     Raises:
         RosettaError: an operand is missing, damaged or unsupported, or the options ask for the impossible.
     """
-    started, listener = time.perf_counter(), listener or Listener()
+    listener = listener or Listener()
     _refuse_missing_device(options)
-    operands: dict[Side, str] = {"left": str(left), "right": str(right)}
+    comparison = _compared({"left": str(left), "right": str(right)}, options, listener)
+    if options.witness is None:
+        return comparison
+    from rosetta.diagnose.witness import witnessed  # it compares by what is defined here
+
+    return witnessed(comparison, options.witness, listener)
+
+
+def _compared(operands: dict[Side, str], options: Options, listener: Listener) -> Comparison:
+    started = time.perf_counter()
     if live(operands["left"]) and live(operands["right"]):
         from rosetta.diagnose.two_runtimes import compare_runs  # it gives what is defined here
 

@@ -62,6 +62,7 @@ def build_report(
         ),
         peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT,
         notes=c.notes,
+        witness=c.witness,
         options=Asked(
             threshold_is_explicit=options.threshold_is_explicit,
             stop_at_first=options.stop_at_first,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rosetta.errors import one_line
 from rosetta.report.causes import Cause, causes, diagnosis, explanation, proof
-from rosetta.report.summary import verdict_line
+from rosetta.report.summary import verdict_line, witness_lines
 from rosetta.report.words import counted, labels, number, ratio_over_noise, setting, stage_place
 
 if TYPE_CHECKING:
@@ -145,7 +145,11 @@ def _top(report: Report) -> Iterator[str]:
             f"<dd><code>{_text(facts.operand)}</code><br>{_text(about)}</dd></div>"
         )
     yield f"<div><dt>Prompt</dt><dd><code>{_text(_prompt(report))}</code></dd></div></dl>"
-    yield "".join(f'<p class="note">{_text(_sentence(note))}</p>' for note in report.notes) + "</header>"
+    yield "".join(f'<p class="note">{_text(_sentence(note))}</p>' for note in report.notes)
+    yield (
+        "".join(f'<p class="witness">{_text(line.strip())}</p>' for line in witness_lines(report, label))
+        + "</header>"
+    )
     found = causes(report.findings)
     yield '<section aria-labelledby="causes"><h2 id="causes">Cause and proof</h2>'
     if not found:

@@ -104,6 +104,7 @@ def _stage(stage: StageDiff, threshold: float, every: int, tokens: frozenset[str
         "noise": _short(local.worst_ratio) if local else None,
         "nonfinite": stage.nonfinite.model_dump() if stage.nonfinite.left or stage.nonfinite.right else None,
         "by_token": _by_token(stage, every) if stage.op in tokens else None,
+        "witness": stage.witness,
     }
     return {key: value for key, value in fields.items() if value is not None}
 

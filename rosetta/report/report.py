@@ -20,6 +20,7 @@ from rosetta.compare.results import (
     TokensDiff,
     Verdict,
     WeightsDiff,
+    Witness,
 )
 from rosetta.strict_json import json_text
 
@@ -198,6 +199,8 @@ class Report(Result):
     """What a reader should know of this run: a defaulted tokenizer, a tolerated oddity."""
     options: Asked | None = None
     """How it was compared; null in a report of an error."""
+    witness: Witness | None = None
+    """A third side, and with whom it agrees at each stage at fault; null where none was named."""
     assertion: Assertion = Assertion()
     """What was asserted, and what came of it."""
     run: RunFacts | None = None

@@ -14,6 +14,7 @@ from rosetta.report.words import (
     of_size,
     prediction,
     ratio_over_noise,
+    sided,
     stage_place,
     times,
     values,
@@ -113,7 +114,7 @@ class StageWriter:
             if turned is None or self.verbosity > 0:
                 lines.append(f"{self.label[side]} cannot compute it: {why}{mark}")
                 mark = ""
-        lines.extend(self._numbers(stage, mark))
+        lines.extend([*self._numbers(stage, mark), *self._witness(stage)])
         return lines + (self._details(stage) if self.verbosity > 0 else [])
 
     def _numbers(self, stage: StageDiff, mark: str) -> list[str]:
@@ -129,6 +130,12 @@ class StageWriter:
         if stage.worst is not None and stage.status == "faulty":
             lines.append(f"worst at {self._at(stage.worst)}")
         return lines + self._nonfinite(stage)
+
+    def _witness(self, stage: StageDiff) -> list[str]:
+        """With which side a witness agrees at a stage at fault."""
+        return (
+            [] if stage.witness is None else [f"the witness agrees with {sided(stage.witness, self.label)}"]
+        )
 
     def _decided(self, stage: StageDiff, local: LocalError | None) -> list[str]:
         """The figures that make a stage faulty, those below their prediction left out."""

@@ -18,6 +18,7 @@ from rosetta.report.words import (
     place,
     ratio_over_noise,
     setting,
+    sided,
     stage_place,
     worst_against_noise,
     worst_for_its_size,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from rosetta.report.view import View
 
 GIB = 2**30  # bytes
+SHOWN = 6  # stages that a line names
 
 
 def verdict_line(report: Report) -> str:
@@ -64,7 +66,7 @@ def summary_lines(report: Report, label: dict[Side, str], found: Sequence[Cause]
     shown = [cause for cause in found if not cause.first.latent]
     latent = [cause for cause in found if cause.first.latent]
     lines = ["=== Summary ===", verdict_line(report), *_meaning(report, label)]
-    lines += _believed(report, label) + _causes(shown, label, view)
+    lines += _believed(report, label) + _causes(shown, label, view) + witness_lines(report, label)
     lines += _config(report, label, view) + _next_token(report, label, view) + _weights(report, label, view)
     if view.verbosity > 0:
         lines += _refuted(report, view) + _timing(report)
@@ -174,6 +176,23 @@ def _causes(found: Sequence[Cause], label: dict[Side, str], view: View) -> list[
         for cause in found
     ]
     return table(["side", "tensor or key", "kind", "shows at", "status"], rows, view.width)
+
+
+def witness_lines(report: Report, label: dict[Side, str]) -> list[str]:
+    """What the witness says, a line for each side that it agrees with."""
+    if report.witness is None:
+        return []
+    who = f"  Witness {report.witness.operand}"
+    if not report.witness.stages:
+        return [f"{who}: has nothing to say, no stage is at fault."]
+    at: dict[str, list[str]] = {}
+    for word in report.witness.stages:
+        said = "cannot say" if word.agrees is None else f"agrees with {sided(word.agrees, label)}"
+        at.setdefault(said, []).append(stage_place(word.stage))
+    return [
+        f"{who} {said} at {', '.join(places[:SHOWN])}{' …' if len(places) > SHOWN else ''}"
+        for said, places in at.items()
+    ]
 
 
 def _config(report: Report, label: dict[Side, str], view: View) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from rosetta.compare.results import Side, StageDiff
+    from rosetta.compare.results import Agreement, Side, StageDiff
     from rosetta.report.report import Report
 
 SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
@@ -25,6 +25,13 @@ def labels(report: Report) -> dict[Side, str]:
         if left == right
         else {"left": left, "right": right}
     )
+
+
+def sided(agreement: Agreement, label: dict[Side, str]) -> str:
+    """Whom a witness agrees with: `GGUF (right)`, `both`, `neither`."""
+    if agreement == "left" or agreement == "right":
+        return f"{label[agreement]} ({agreement})"
+    return agreement
 
 
 def heading(layer: int | None, op: str) -> str:

@@ -244,6 +244,7 @@
     fact("local error", said(stage.local));
     fact("predicted noise", said(stage.predicted));
     fact("local / noise", said(stage.noise));
+    if (stage.witness) fact("witness agrees with", data.label[stage.witness] || stage.witness);
     if (stage.worst) {
       fact("worst position", `[${stage.worst.index.join(", ")}]`);
       fact(`${data.label.left} there`, said(stage.worst.left));
