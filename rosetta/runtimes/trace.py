@@ -6,7 +6,7 @@ Written by `rosetta trace`, and read back as the side of a comparison whose weig
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
@@ -30,6 +30,7 @@ from rosetta.model import Model
 from rosetta.ops.op import NotComputable, Step
 from rosetta.runtimes.arithmetic import Imitation, imitations
 from rosetta.runtimes.observed.experts_order import OF_EXPERTS, by_weight, expert_weights
+from rosetta.runtimes.recorded_chunks import Reading, joined
 from rosetta.runtimes.recorded_config import recorded_config
 from rosetta.weight_cache import WeightCache
 
@@ -61,19 +62,6 @@ def _bytes(x: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """A stage that is not in the file as it is compared.
-
-    Args:
-        source: the recorded stage that it is read from.
-        make: what is made of that one's values.
-    """
-
-    source: str
-    make: Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
 class Recording:
     """A recorded run, opened: its facts, and its stages on demand. A `Container` without weights.
 
@@ -81,6 +69,7 @@ class Recording:
         path: the file.
         facts: what the run was, as `rosetta trace` writes it.
         stages: the recorded stages by name, those that are read from another among them.
+        held, places: what lies in the file under which name, and where.
         readings: stages that are not in the file as they are compared: what a recording may choose freely, see
             `gauges`.
         sources: the files that it was made of, where it is somebody else's dump, and where the data begins in each.
@@ -90,6 +79,7 @@ class Recording:
     facts: Mapping[str, Any]
     stages: Mapping[str, TensorEntry]
     file: FileBytes = field(repr=False)
+    held: Mapping[str, TensorEntry] = field(repr=False)
     places: Mapping[str, int] = field(repr=False)
     readings: Mapping[str, Reading] = field(default_factory=dict, repr=False)
     sources: Mapping[Path, int] = field(default_factory=dict, repr=False)
@@ -131,27 +121,29 @@ class Recording:
 
     def read(self, name: str, start: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
         """Bytes of a recorded stage."""
-        size = self.stages[name].nbytes - start if nbytes is None else nbytes
+        size = self.held[name].nbytes - start if nbytes is None else nbytes
         return self.file.array(self.places[name] + start, size)
 
     def stage(self, name: str) -> Tensor | None:
         """A recorded stage as float32, or None where it was not recorded."""
         reading = self.readings.get(name)
-        entry = self.stages.get(name if reading is None else reading.source)
-        if entry is None:
-            return None
-        value = blocks.decode(entry.dtype, torch.from_numpy(self.read(entry.name)), entry.dims)
-        return value if reading is None else reading.make(value)
+        if reading is not None:
+            return reading.make(*map(self._stored, reading.sources))
+        return self._stored(name) if name in self.stages else None
+
+    def _stored(self, name: str) -> Tensor:
+        entry = self.held[name]
+        return blocks.decode(entry.dtype, torch.from_numpy(self.read(name)), entry.dims)
 
     def with_readings(self, made: Mapping[str, tuple[Reading, tuple[int, ...]]], note: str) -> Recording:
         """The same recording with stages read in another way.
 
         Args:
-            made: how, and the dims that come of it, by the name of the stage.
+            made: how, of one stage each, and the dims that come of it, by the name of the stage.
             note: what a reader should know of it.
         """
         entries = {name: TensorEntry(name, "F32", dims, 4 * prod(dims)) for name, (_, dims) in made.items()}
-        readings = {name: self._after(name, reading) for name, (reading, _) in made.items()}
+        readings = {name: self._after(reading) for name, (reading, _) in made.items()}
         return replace(
             self,
             stages={**self.stages, **entries},
@@ -159,12 +151,13 @@ class Recording:
             notes=(*self.notes, note),
         )
 
-    def _after(self, name: str, reading: Reading) -> Reading:
-        """A reading of a stage that is itself read from another one."""
-        before = self.readings.get(reading.source)
+    def _after(self, reading: Reading) -> Reading:
+        """A reading of a stage that is itself read from others."""
+        [source] = reading.sources
+        before = self.readings.get(source)
         if before is None:
             return reading
-        return Reading(before.source, lambda value: reading.make(before.make(value)))
+        return Reading(before.sources, lambda *values: reading.make(before.make(*values)))
 
     def close(self) -> None:
         self.file.close()
@@ -204,7 +197,8 @@ def open_recording(path: Path) -> Recording:
     tokens = facts.get("tokens") if isinstance(facts, dict) else None
     if not isinstance(tokens, list) or not tokens or not all(type(t) is int and t >= 0 for t in tokens):
         raise DamagedFileError("the facts of the run name no token ids", file=path, remedy="record it again")
-    return Recording(path, facts, stages, file, places)
+    whole, readings = joined(path, stages, len(tokens))
+    return Recording(path, facts, whole, file, stages, places, readings)
 
 
 def recorded_model(recording: Recording, like: Model) -> Model:

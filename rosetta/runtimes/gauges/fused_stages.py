@@ -19,7 +19,8 @@ from rosetta.graph import Node
 from rosetta.model import Model
 from rosetta.ops.linear import Linear
 from rosetta.ops.op import NotComputable, Op, Step, size
-from rosetta.runtimes.trace import Reading, Recording
+from rosetta.runtimes.recorded_chunks import Reading
+from rosetta.runtimes.trace import Recording
 from rosetta.transformer import Transformer
 from rosetta.weight_cache import WeightCache
 
@@ -46,7 +47,7 @@ def settled(recording: Recording, model: Model, like: Model) -> Recording:
                     left_out[node.stage] = None
                 elif node.name not in recording.stages:
                     cut, dims = _cuts(recording, like, source, nodes, grouped)[node.name]
-                    made[node.name] = (Reading(source, cut), dims)
+                    made[node.name] = (Reading((source,), cut), dims)
         how = ", by kv head" if grouped else ""
         note = f"its {fused} is compared as {' and '.join(parts)}, which it holds{how}"
         if left_out:

@@ -21,7 +21,8 @@ from rosetta.graph import Node
 from rosetta.model import Model
 from rosetta.ops.op import NotComputable, Step, size
 from rosetta.ops.rotary import INTERLEAVED, SPLIT_HALF, Rotary
-from rosetta.runtimes.trace import Reading, Recording
+from rosetta.runtimes.recorded_chunks import Reading
+from rosetta.runtimes.trace import Recording
 from rosetta.transformer import Transformer
 from rosetta.weight_cache import WeightCache
 
@@ -43,7 +44,9 @@ def settled(recording: Recording, model: Model, like: Model) -> Recording:
     turns = dict(_turns(recording, like))
     if not turns or not _is_turned(recording, model, like, turns):
         return recording
-    made = {name: (Reading(name, turn), tuple(recording.stages[name].dims)) for name, turn in turns.items()}
+    made = {
+        name: (Reading((name,), turn), tuple(recording.stages[name].dims)) for name, turn in turns.items()
+    }
     return recording.with_readings(
         made,
         "its queries and keys lie in the other rotary order, split halves for adjacent pairs or the reverse, in all "
