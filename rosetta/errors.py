@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+
+_ADDRESS = re.compile(r"\b(?!hf://)([A-Za-z][A-Za-z0-9+.-]*://)(?:[^/\s@'\"]*@)?([^\s?'\"]*)(\?[^\s#'\")]*)?")
+_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")  # the hub's
 
 
 class RosettaError(Exception):
@@ -24,10 +28,12 @@ class RosettaError(Exception):
         where: str | None = None,
         remedy: str | None = None,
     ) -> None:
-        self.message, self.file, self.where, self.remedy = message, file, where, remedy
+        self.message = message = without_secrets(message)
+        self.file = file = without_secrets(file) if isinstance(file, str) else file
+        self.where, self.remedy = where, remedy
         start = ": ".join(str(part) for part in (file, where) if part is not None)
         text = f"{start}: {message}" if start else message
-        super().__init__(one_line(f"{text}: {remedy}" if remedy else text))
+        super().__init__(without_secrets(one_line(f"{text}: {remedy}" if remedy else text)))
 
 
 class UsageError(RosettaError):
@@ -51,3 +57,14 @@ def unreadable(path: str | Path, error: OSError) -> UsageError:
 def one_line(text: str) -> str:
     """Text with line breaks and control characters made visible: names in a hostile file may hold any."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def without_secrets(text: str) -> str:
+    """Text without what addresses in it tell of their user: names, passwords, and queries, which may hold signatures.
+
+    >>> without_secrets("https://me:pw@example.org/a.gguf?X-Amz-Signature=1 is damaged")
+    'https://example.org/a.gguf is damaged'
+    """
+    if "://" in text:
+        text = _ADDRESS.sub(r"\1\2", text)
+    return _TOKEN.sub("hf_…", text)

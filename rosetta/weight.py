@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
@@ -26,6 +26,7 @@ INTERLEAVED, SPLIT_HALF = 0, 2
 """Orders of the rotary rows of Q and K, as `.apr` numbers them after ggml's GGML_ROPE_TYPE_*."""
 
 TURNED_AT_ONCE = 1 << 22  # bytes of a matrix that is turned, rows of which are read beside each other
+FAR_APART = 64  # rows in a file for each that is wanted, from which on each is read by itself
 WEIGHTS_AT_ONCE = 1 << 20  # of a matrix: what a core decodes and multiplies before it leaves its cache, 4 MiB
 
 
@@ -154,6 +155,21 @@ class WithinRows:
         return index
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """Some rows of all, for a weight that has no others.
+
+    Args:
+        rows: of the whole tensor.
+    """
+
+    rows: tuple[int, ...]
+
+    def index(self, rows: int) -> NDArray[np.int64]:
+        """For each row the file's row."""
+        return np.array(self.rows, dtype=np.int64)
+
+
 Device: TypeAlias = "str | torch.device"
 
 BytesEdit = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
@@ -232,6 +248,16 @@ class Weight:
         """Bytes of the stored matrix."""
         return self.entry.nbytes if self.slot is None else self.entry.nbytes // self.slot[1]
 
+    def only(self, rows: Sequence[int]) -> Weight:
+        """A matrix of some rows of this one, each once; itself where its layout or a repair keeps rows from being read
+        by themselves."""
+        chosen = tuple(sorted(set(rows)))
+        plain = not (self.transposed or self.bytes_edit or self.values_edits or self.part or self.order)
+        inside = bool(chosen) and len(self.dims) == 2 and chosen[0] >= 0 and chosen[-1] < self.dims[0]
+        if not plain or not inside or self._row_bytes() is None:
+            return self
+        return replace(self, part=Part(0, (len(chosen), self.dims[0] - len(chosen))), order=Chosen(chosen))
+
     def same_place(self, other: Weight) -> bool:
         """Whether two weights are read from the very same stored rows."""
         return self.entry is other.entry and self.slot == other.slot and self.part == other.part
@@ -285,8 +311,12 @@ class Weight:
             return self._read(begin, size).reshape(-1, row_bytes)
         if not wanted.size:
             return np.empty((0, row_bytes), np.uint8)
-        # From the first to the last of the stored rows they are.
         low, high = int(wanted.min()), int(wanted.max()) + 1
+        if high - low > FAR_APART * wanted.size:
+            return np.concatenate([self._read(int(row) * row_bytes, row_bytes) for row in wanted]).reshape(
+                -1, row_bytes
+            )
+        # From the first to the last of the stored rows they are.
         stored = self._read(low * row_bytes, (high - low) * row_bytes)
         return stored.reshape(-1, row_bytes)[wanted - low]
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from rosetta.compare.options import DEFAULT_PROMPT, DEFAULT_THRESHOLD, LIVE, TRACE, Options, live
+from rosetta.containers.foreign import PEFT
 from rosetta.errors import UsageError
 
 LARGEST_ID = 2**31 - 1  # llama.h, llama_token is an int32_t
@@ -104,13 +105,16 @@ def given_options(
 def refuse_unreadable(*operands: str) -> None:
     """Open each file or folder and close it again: what cannot be read is refused before torch takes its second."""
     from rosetta.containers import open_container, open_operand
+    from rosetta.sources import located_here, names_place
 
     for operand in operands:
         if operand.startswith(TRACE):
             continue
         run = live(operand)
         if run is not None:
-            open_container(run[1]).close()
+            open_container(located_here(run[1], run[0])).close()
+            continue
+        if names_place(operand.removeprefix(PEFT)):  # what is far away is opened once
             continue
         prefix, colon, path = operand.partition(":")
         if colon and prefix.isidentifier() and Path(path).exists() and not Path(operand).exists():

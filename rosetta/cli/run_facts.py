@@ -10,6 +10,8 @@ import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from rosetta.errors import without_secrets
+
 if TYPE_CHECKING:
     from rosetta.report.report import Git, RunFacts
 
@@ -33,7 +35,7 @@ def run_facts(started: str) -> RunFacts:
     return RunFacts(
         id=uuid.uuid4().hex,
         started=started,
-        argv=list(sys.argv),
+        argv=[without_secrets(argument) for argument in sys.argv],
         versions={"python": platform.python_version(), **_versions()},
         host=Host(
             name=platform.node(),

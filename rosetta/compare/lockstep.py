@@ -106,6 +106,7 @@ class Lockstep:
         pair.start(tokens)
         layers = max(pair.reference.model.block_count, pair.subject.model.block_count)
         last = None
+        pair.expect(next(iter(pair.reference.graph)))
         for node in pair.reference.graph:
             if node.layer != last:
                 what, done = (
@@ -113,6 +114,7 @@ class Lockstep:
                 )
                 self.listener.working(what, done, layers)
                 last = node.layer
+                pair.expect(node)
             if node.name not in pair.subject.graph:
                 self._skip(node, "reference")
                 continue

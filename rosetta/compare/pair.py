@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rosetta.compare.ahead import expect_stages, rows_in_use
 from rosetta.compare.doubt import Doubt
 from rosetta.compare.in_parts import InParts, Value, computed_in_parts, seen_by
 from rosetta.compare.lane import Lane, tensors
@@ -40,9 +41,13 @@ class ModelPair:
     Args:
         runtimes: the two sides.
         compared: comparisons of weights made so far, shared between pairs of the same files.
+        frugal: whether of a table only the rows in use are compared, for it is far away and the run may end early.
     """
 
-    def __init__(self, runtimes: Pairing[Runtime], compared: Pairs | None = None) -> None:
+    def __init__(
+        self, runtimes: Pairing[Runtime], compared: Pairs | None = None, *, frugal: bool = False
+    ) -> None:
+        self.frugal = frugal
         layers = max(runtimes.reference.model.block_count, runtimes.subject.model.block_count)
         self.lanes = runtimes.each(lambda runtime: Lane(runtime, runtime.model.graph_of(layers)))
         graphs = self.lanes.each(lambda lane: frozenset(node.name for node in lane.graph))
@@ -85,7 +90,7 @@ class ModelPair:
             self.reference.runtime.with_model(models.reference),
             self.subject.runtime.with_model(models.subject),
         )
-        pair = ModelPair(runtimes, self.compared)
+        pair = ModelPair(runtimes, self.compared, frugal=self.frugal)
         for lane, own in ((pair.reference, self.reference), (pair.subject, self.subject)):
             lane.values, lane.handed_on = dict(own.values), own.handed_on
         pair.doubt = self.doubt.copied()
@@ -106,6 +111,11 @@ class ModelPair:
         """Whether `weight_pair` has the answer already."""
         a, b = (lane.model.weights.get(full) for lane in (self.reference, self.subject))
         return a is not None and b is not None and (replace(a, name=""), replace(b, name="")) in self.compared
+
+    def expect(self, first: Node) -> None:
+        """Say which stages come next, for what of them is far away: this one and those of its layer behind it."""
+        for lane in (self.reference, self.subject):
+            expect_stages(lane, first)
 
     def forget(self) -> None:
         """Drop the weights that were decoded for the stage at hand."""
@@ -363,7 +373,21 @@ class ModelPair:
         """Comparisons of all weights that either side uses in a stage, by full name; None: on one side only."""
         names = dict.fromkeys([*node.tensors, *other.tensors])
         present = [n for n in names if n in self.reference.model.weights or n in self.subject.model.weights]
-        return {name: self.weight_pair(name) for name in present}
+        rows = rows_in_use(self.reference, node) if self.frugal else {}
+        return {
+            name: self._compared_rows(name, rows[name]) if name in rows else self.weight_pair(name)
+            for name in present
+        }
+
+    def _compared_rows(self, full: str, rows: Sequence[int]) -> WeightPair | None:
+        """The comparison of some rows of a table; of all where some cannot be read by themselves."""
+        a, b = (lane.model.weights.get(full) for lane in (self.reference, self.subject))
+        if a is None or b is None or a.dims != b.dims:
+            return self.weight_pair(full)
+        some = a.only(rows), b.only(rows)
+        if some[0] is a or some[1] is b:
+            return self.weight_pair(full)
+        return compare_weights(*some, self.reference.runtime.cache.device)
 
     def _same(self, node: Node, other: Node, pairs: Mapping[str, WeightPair | None]) -> bool:
         """Whether both sides would compute the same from the same inputs, on the same device."""

@@ -7,7 +7,6 @@ nothing else needs to know of it. Its `writer` is the only one that writes the f
 from __future__ import annotations
 
 import importlib
-import os
 import pkgutil
 from functools import cache
 from pathlib import Path
@@ -17,6 +16,8 @@ from rosetta.containers.adapter import open_adapted
 from rosetta.containers.container import Container, Setting, StoredContainer, TensorEntry, TensorInput
 from rosetta.containers.file_bytes import FileBytes
 from rosetta.containers.foreign import PEFT, refusal_of_file, refusal_of_folder, refusal_of_missing
+from rosetta.sources import RemotePath, located
+from rosetta.sources.places import is_folder, is_nowhere
 
 __all__ = [
     "Container",
@@ -42,7 +43,7 @@ def open_operand(operand: str | Path) -> StoredContainer:
     Raises:
         RosettaError: see `open_container` and `open_adapted`.
     """
-    text = str(operand)
+    text = "" if isinstance(operand, RemotePath) else str(operand)
     return open_adapted(text, open_container) if text.startswith(PEFT) else open_container(operand)
 
 
@@ -50,37 +51,26 @@ def open_container(path: str | Path) -> StoredContainer:
     """Open a model lazily: metadata and tensor index are read, tensor data when it is asked for.
 
     Args:
-        path: an `.apr` or GGUF file (any shard of a split one), or a Hugging Face folder.
+        path: an `.apr` or GGUF file (any shard of a split one), or a Hugging Face folder; as text also a place that
+            is resolved to one, see `rosetta.sources`.
 
     Raises:
         UsageError: there is no such file or folder, or it is given in the wrong form.
         UnsupportedError: something that rosetta does not read, named.
         DamagedFileError: the file contradicts its own format.
     """
-    path = Path(path)
-    is_folder = os.path.isdir(path)  # False, not an error, for a path that no system could have
-    head = b""
-    if not is_folder and _is_missing(path):
+    path = located(path)
+    folder, head = is_folder(path), b""
+    if not folder and is_nowhere(path):
         raise refusal_of_missing(path)
-    if not is_folder:
+    if not folder:
         file = FileBytes(path)
         head = file.bytes(0, min(_HEAD, file.size))
         file.close()
     for opener in _openers():
         if opener.recognises(path, head):
             return opener.open(path)
-    raise refusal_of_folder(path) if is_folder else refusal_of_file(path, head)
-
-
-def _is_missing(path: Path) -> bool:
-    """Whether nothing is at a path that could be one."""
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except (OSError, ValueError):  # said where the file is opened
-        return False
-    return False
+    raise refusal_of_folder(path) if folder else refusal_of_file(path, head)
 
 
 @cache

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from rosetta.containers.container import Setting, StoredContainer, TensorEntry
 from rosetta.containers.file_bytes import FileBytes
-from rosetta.containers.foreign import PEFT, PICKLE_SUFFIXES, SAFE, names_in
+from rosetta.containers.foreign import PEFT, PICKLE_SUFFIXES, SAFE
 from rosetta.containers.huggingface.reader import HuggingFaceContainer
 from rosetta.containers.json_text import json_object
 from rosetta.errors import DamagedFileError, UnsupportedError, UsageError
+from rosetta.sources.places import names_in
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 FORM = f"give {PEFT}BASE+ADAPTER, the model and the folder with {CONFIG}"

@@ -112,6 +112,7 @@ class Container(Protocol):
         ...
 
 
+@runtime_checkable
 class StoredContainer(Container, Protocol):
     """A container whose tensors lie in files as they are."""
 

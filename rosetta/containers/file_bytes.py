@@ -1,15 +1,22 @@
-"""A file read by position into fresh arrays: safe in threads, nothing mapped, every bound checked first."""
+"""A file read by position into fresh arrays: safe in threads, nothing mapped, every bound checked first.
+
+Of a file that is read from afar the bytes asked for are fetched first (`rosetta.sources.afar.store`)."""
 
 from __future__ import annotations
 
 import os
 import stat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rosetta.errors import DamagedFileError, UsageError, unreadable
+from rosetta.sources.remote_path import RemotePath
+
+if TYPE_CHECKING:
+    from rosetta.sources.afar.store import Distant
 
 _WINDOW = 1 << 18  # bytes that a cursor reads ahead
 
@@ -27,6 +34,11 @@ class FileBytes:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._descriptor: int | None = None
+        self._distant: Distant | None = None
+        if isinstance(path, RemotePath):
+            self._distant = path.store.opened(path.inside)
+            self._descriptor, self.size = self._distant.descriptor(), self._distant.size
+            return
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
@@ -47,6 +59,8 @@ class FileBytes:
         if self._descriptor is None:
             raise UsageError("was read after it was closed", file=self.path)
         self.require(start, nbytes, "the data")
+        if self._distant is not None:
+            self._distant.hold(start, start + nbytes)
         data = np.empty(nbytes, np.uint8)
         done = 0
         while done < nbytes:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import struct
 from pathlib import Path
 
-from rosetta.errors import DamagedFileError, RosettaError, UnsupportedError, UsageError, unreadable
+from rosetta.errors import DamagedFileError, RosettaError, UnsupportedError, UsageError
+from rosetta.sources import RemotePath
+from rosetta.sources.places import names_in
 
 PEFT = "peft:"  # before BASE+ADAPTER: see `open_operand`
 _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
@@ -87,6 +88,9 @@ def refusal_of_folder(path: Path) -> RosettaError:
 
 def refusal_of_missing(path: Path) -> RosettaError:
     """The error for a path at which there is nothing: often it is the name of a model somewhere else."""
+    if isinstance(path, RemotePath):
+        remedy = "check the address; of a folder it must be that of config.json's"
+        return UsageError("is an address at which there is no model", file=path, remedy=remedy)
     text = path.as_posix()
     if text.startswith(PEFT):
         message = "is a base and an adapter that are merged in memory, no file of its own"
@@ -94,7 +98,8 @@ def refusal_of_missing(path: Path) -> RosettaError:
     scheme = _SCHEME.match(text)
     if scheme and scheme[1] in ("http", "https"):
         message = "is an address, and rosetta opens what lies on this machine"
-        return UsageError(message, file=f"{scheme[1]}://{scheme[2]}", remedy=_download(scheme[2]))
+        remedy = f"{_download(scheme[2])}; or {_REMOTE}"
+        return UsageError(message, file=f"{scheme[1]}://{scheme[2]}", remedy=remedy)
     if _HUB_ID.fullmatch(text):
         message = "no such file or folder; it looks like a model of the Hugging Face hub"
         return UsageError(message, file=path, remedy=f"download it: {_hub_command(text)}")
@@ -111,18 +116,6 @@ def _download(address: str) -> str:
 
 def _hub_command(name: str) -> str:
     return f"hf download {name} --local-dir {name.rpartition('/')[2]}"
-
-
-def names_in(folder: Path) -> list[str]:
-    """The names of a folder's files, sorted.
-
-    Raises:
-        UsageError: the folder may not be read.
-    """
-    try:
-        return sorted(os.listdir(folder))
-    except OSError as error:
-        raise unreadable(folder, error) from error
 
 
 def _refusal_of_cache(path: Path) -> RosettaError:
@@ -171,6 +164,7 @@ def _refusal_of_ollama(path: Path) -> RosettaError | None:
 _WANTED = "give an .apr file, a GGUF file or a Hugging Face folder"
 
 
+_REMOTE = "pip install 'rosetta-trace[remote]', which reads of it what is needed"
 _MERGE = "merge it with peft (merge_and_unload, then save_pretrained), and give that folder"
 
 

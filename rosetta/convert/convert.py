@@ -19,6 +19,7 @@ from rosetta.convert.plan import Done, Kind, Request, check_dtype
 from rosetta.diagnose import Comparison, compare_operands
 from rosetta.errors import UsageError
 from rosetta.model import Model, build_model
+from rosetta.sources import located_here
 from rosetta.tokenizer import load_tokenizer
 
 Writer = Callable[[Path, Request], tuple[list[Path], Done]]
@@ -80,8 +81,9 @@ def convert(
     """
     listener = listener or Listener()
     check_dtype(dtype)
-    _check_target(target, Path(source), force)
-    model = build_model(open_container(source))
+    place = located_here(source, "a conversion")
+    _check_target(target, place, force)
+    model = build_model(open_container(place))
     request = Request(
         model,
         target,

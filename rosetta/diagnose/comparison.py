@@ -50,6 +50,7 @@ from rosetta.names import wrapper_of
 from rosetta.runtimes.runtime import Runtime
 from rosetta.runtimes.torch import PRECISIONS
 from rosetta.runtimes.trace import RecordedRun, Recording
+from rosetta.sources import RemotePath
 from rosetta.transformer import Transformer
 from rosetta.weight_cache import DecodedPair
 from rosetta.workers import one_thread_each
@@ -128,7 +129,8 @@ def _compared(operands: dict[Side, str], options: Options, listener: Listener) -
     result = lockstep.run(tokenized.run)
     repaired = _by_side(lockstep.repaired or pair)
     weights = compare_all_weights(pair, runnable, complete=not result.stopped)
-    head = pair.weight_pair("output.weight")
+    far = pair.frugal and result.stopped and not pair.has_compared("output.weight")
+    head = None if far else pair.weight_pair("output.weight")
     config = compare_config(models["left"], models["right"], head is not None and head.state != "differing")
     findings = _diagnosed(engine, lockstep, models, repaired, tokenized) if engine else []
     if engine is not None and pair.observed is not None:
@@ -219,7 +221,8 @@ def _pair(models: dict[Side, Model], options: Options) -> ModelPair:
             sides[side] = RecordedRun(model.container, model, devices[side], PRECISIONS[options.dtype])
         else:
             sides[side] = Transformer(model, devices[side], PRECISIONS[options.dtype], kept)
-    return ModelPair(Pairing.of(sides, options.reference))
+    far = any(isinstance(model.container.path, RemotePath) for model in models.values())
+    return ModelPair(Pairing.of(sides, options.reference), frugal=options.stop_at_first and far)
 
 
 def _by_side(pair: ModelPair) -> dict[Side, Model]:

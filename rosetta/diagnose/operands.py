@@ -15,6 +15,7 @@ from rosetta.runtimes.dumps import Dump, open_dump, recorded_dump
 from rosetta.runtimes.gauges import settled
 from rosetta.runtimes.live import as_gguf_has_them, known_options, record, requested
 from rosetta.runtimes.trace import Recording, open_recording, recorded_model
+from rosetta.sources import located_here
 
 
 def open_operands(operands: dict[Side, str], options: Options, listener: Listener) -> dict[Side, Model]:
@@ -51,7 +52,9 @@ def open_operands(operands: dict[Side, str], options: Options, listener: Listene
     refuse_unknown([runtime for runtime, _ in runs.values()], options.runtime_options)
     for side, (runtime, path) in runs.items():
         listener.working(f"running {operands[side]}", 0, 0)
-        request = requested(runtime, Path(path), options.prompt, options.tokens, options.runtime_options)
+        request = requested(
+            runtime, located_here(path, runtime), options.prompt, options.tokens, options.runtime_options
+        )
         order = as_gguf_has_them(next(iter(models.values())))
         recordings[side], _ = record(request, order)
     for model in models.values():

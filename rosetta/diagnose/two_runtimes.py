@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -35,6 +34,7 @@ from rosetta.runtimes.live import Request, Rotation, record, requested
 from rosetta.runtimes.observed.capture import Facts, sort_key
 from rosetta.runtimes.observed.rounding import relative_rounding
 from rosetta.runtimes.trace import Recording
+from rosetta.sources import located_here
 
 SAME = 1e-2  # of two orders of the same queries, the right one is far below it and the wrong one far above
 
@@ -109,7 +109,9 @@ def _requests(operands: dict[Side, str], options: Options) -> dict[Side, Request
     named = {side: run for side, run in runs.items() if run is not None}
     refuse_unknown([runtime for runtime, _ in named.values()], options.runtime_options)
     return {
-        side: requested(runtime, Path(path), options.prompt, options.tokens, options.runtime_options)
+        side: requested(
+            runtime, located_here(path, runtime), options.prompt, options.tokens, options.runtime_options
+        )
         for side, (runtime, path) in named.items()
     }
 

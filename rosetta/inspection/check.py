@@ -23,6 +23,7 @@ from rosetta.lint.engine import found_in, selected_rules
 from rosetta.model import Model, build_model
 from rosetta.report.report import Tool
 from rosetta.runtimes.torch import run_stages
+from rosetta.sources import RemotePath
 from rosetta.strict_json import json_text
 from rosetta.tokenizer import Tokenizer, load_tokenizer
 
@@ -140,10 +141,11 @@ def check(path: str | Path, progress: Progress | None = None) -> Check:
         tokenizer = _tokenizer(container, checker)
         _trained(container, checker)
         if model is not None and tokenizer is not None:
-            other = container.kind == "gguf" and is_installed()
+            here = not isinstance(container.path, RemotePath)
+            other = container.kind == "gguf" and here and is_installed()
             runs = _forward(model, tokenizer, checker, continued=not other)
-            if container.kind == "gguf":
-                _llamacpp(Path(path), runs, checker)
+            if container.kind == "gguf" and here:
+                _llamacpp(container.path, runs, checker)
         verdict, reason = _verdict(checker)
         return Check(
             tool=Tool(version=__version__),

@@ -14,6 +14,7 @@ from rosetta.errors import DamagedFileError, RosettaError, UnsupportedError, Usa
 from rosetta.lint.rule import Fault, Found, LoadedRule, Rule
 from rosetta.lint.rules import all_rules
 from rosetta.lint.subject import Subject
+from rosetta.sources import RemotePath, located
 
 Progress = Callable[[str, int, int], None]
 MODEL_SUFFIXES = (".gguf", ".apr")
@@ -37,7 +38,7 @@ def linted(
     Raises:
         UsageError: there is nothing at the path, or it is none of a model.
     """
-    path = Path(path)
+    path = located(path)
     try:
         container = open_container(path)
     except RosettaError as error:
@@ -141,8 +142,8 @@ def _is_named(rule: Rule, name: str) -> bool:
 
 def models_below(path: str | Path) -> list[Path]:
     """The models that a path names: itself, or all below a folder that is none."""
-    path = Path(path)
-    if not path.is_dir() or (path / "config.json").is_file():
+    path = located(path)
+    if isinstance(path, RemotePath) or not path.is_dir() or (path / "config.json").is_file():
         return [path]
     found: list[Path] = []
     for folder, folders, files in os.walk(path):

@@ -13,6 +13,7 @@ from rosetta.errors import UsageError
 from rosetta.parity.prompts import Prompt
 from rosetta.runtimes.decoding import Decoder, decoder
 from rosetta.runtimes.live import options_of
+from rosetta.sources import located, located_here
 from rosetta.tokenizer import Tokenizer, load_tokenizer
 from rosetta.tokenizer.chat_template import chat_template, named_tokens, rendered
 from rosetta.tokenizer.folder_files import json_file
@@ -122,6 +123,7 @@ def _open(operand: str, options: Mapping[str, str]) -> Side:
     if operand.startswith(TRACE):
         raise UsageError("a recorded run says nothing new", file=operand, remedy="name a model")
     runtime, path = live(operand) or (OURS, operand)
-    container = open_operand(path) if runtime == OURS else open_container(path)
+    place = located(path) if runtime == OURS else located_here(path, runtime)
+    container = open_operand(place) if runtime == OURS else open_container(place)
     own = options_of(runtime, options) if runtime != OURS else {}
-    return Side(operand, runtime, Path(path), container, load_tokenizer(container), None, own)
+    return Side(operand, runtime, place, container, load_tokenizer(container), None, own)

@@ -30,6 +30,7 @@ from rosetta.repair.layout import repaired_layout
 from rosetta.repair.padding import KEY, with_padding
 from rosetta.repair.target import check_target
 from rosetta.repair.vocabulary import repaired_vocabulary
+from rosetta.sources import RemotePath, located
 
 WRITERS: dict[str, Callable[[Path, Fix, Progress], Written]] = {
     "apr": write_apr_copy,
@@ -84,7 +85,7 @@ def repair_operands(
         RosettaError: an operand is missing, damaged or unsupported.
     """
     listener = listener or Listener()
-    check_target(target, [Path(left), Path(right)])
+    check_target(target, [located(operand) for operand in (left, right)])
     before = compare_operands(left, right, options, listener)
     side = accused_side(before)
     if side is None and not allow_copy:
@@ -97,6 +98,13 @@ def repair_operands(
     if isinstance(fix.base.container, AdaptedContainer):
         remedy = "repair the other side, or give the merged folder"
         raise UsageError("is merged in memory, no file to repair", file=before.operands[side], remedy=remedy)
+    if isinstance(fix.base.container.path, RemotePath):
+        remedy = "repair the other side, or download it"
+        raise UsageError(
+            "is read from afar, and a copy is written beside none",
+            file=fix.base.container.path,
+            remedy=remedy,
+        )
     writer = WRITERS.get(fix.base.container.kind)
     if writer is None:
         raise UsageError("is a recorded run, which cannot be repaired", file=before.operands[side])

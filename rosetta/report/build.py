@@ -12,12 +12,14 @@ from rosetta import __version__
 from rosetta.compare.options import DEFAULT_THRESHOLD, LIVE
 from rosetta.compare.results import Compared, Side, TokensDiff, WeightsDiff
 from rosetta.compare.verdict import first_divergence
-from rosetta.containers import open_container
+from rosetta.containers import Container, open_container
 from rosetta.diagnose.comparison import Comparison
+from rosetta.errors import without_secrets
 from rosetta.model import Model
 from rosetta.report.exit_code import USAGE
 from rosetta.report.fingerprint import header_sha256, whole_sha256
-from rosetta.report.report import Asked, Assertion, Report, RunFacts, SideFacts, Timing, Tool
+from rosetta.report.report import Asked, Assertion, RemoteFacts, Report, RunFacts, SideFacts, Timing, Tool
+from rosetta.sources import RemotePath
 
 Detail = Literal["summary", "stages", "tokens"]
 
@@ -86,8 +88,8 @@ def error_report(operands: Mapping[Side, str], message: str, run: RunFacts | Non
     """
     sides = {
         side: SideFacts(
-            operand=operand, path=operand, container="", runtime="", device="", architecture="",
-            parameters=0, dtypes={}, file_bytes=0,
+            operand=without_secrets(operand), path=without_secrets(operand), container="", runtime="",
+            device="", architecture="", parameters=0, dtypes={}, file_bytes=0,
         )
         for side, operand in operands.items()
     }  # fmt: skip
@@ -123,7 +125,7 @@ def _facts(c: Comparison, side: Side, hashed: bool) -> SideFacts:
     live = _runtime(model) in LIVE  # what was recorded of it is gone; what was run is what the facts are of
     held = open_container(model.container.path) if live else model.container
     facts = SideFacts(
-        operand=c.operands[side],
+        operand=without_secrets(c.operands[side]),
         path=str(model.container.path),
         container=model.container.kind,
         runtime=_runtime(model),
@@ -134,10 +136,24 @@ def _facts(c: Comparison, side: Side, hashed: bool) -> SideFacts:
         file_bytes=held.file_bytes,
         header_sha256=header_sha256(held),
         sha256=whole_sha256(held) if hashed else None,
+        remote=_remote(held),
     )
     if live:
         held.close()
     return facts
+
+
+def _remote(container: Container) -> RemoteFacts | None:
+    """What was fetched of a side; None where it lies on this machine."""
+    if not isinstance(container.path, RemotePath):
+        return None
+    store = container.path.store
+    return RemoteFacts(
+        fetched_bytes=store.fetched_bytes,
+        requests=store.files.requests,
+        revision=store.revision,
+        versions={} if store.revision else store.versions,
+    )
 
 
 def _runtime(model: Model) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rosetta.containers.file_bytes import FileBytes
+
 if TYPE_CHECKING:
     from rosetta.containers.container import Container
 
@@ -53,7 +55,10 @@ def _read(digest: hashlib._Hash, path: Path, nbytes: int) -> None:
 
 def _parts(path: Path, nbytes: int) -> Iterator[bytes]:
     """The first bytes of a file, a few at a time."""
-    with path.open("rb") as file:
-        while nbytes > 0 and (part := file.read(min(AT_ONCE, nbytes))):
-            nbytes -= len(part)
-            yield part
+    file = FileBytes(path)
+    try:
+        end = min(nbytes, file.size)
+        for start in range(0, end, AT_ONCE):
+            yield file.bytes(start, min(AT_ONCE, end - start))
+    finally:
+        file.close()

@@ -134,6 +134,9 @@ def _run(report: Report) -> dict[str, Any]:
         operand = getattr(report, side)
         facts[f"{side} header sha256"] = operand.header_sha256
         facts[f"{side} sha256"] = operand.sha256
+        if operand.remote is not None:
+            facts[f"{side} fetched"] = f"{operand.remote.fetched_bytes:,} of {operand.file_bytes:,} bytes"
+            facts[f"{side} revision"] = operand.remote.revision or ", ".join(operand.remote.versions.values())
     timing = report.timing
     facts["seconds"] = (
         f"load {timing.load_s:.2f}, compare {timing.compare_s:.2f}, diagnose {timing.diagnose_s:.2f}, "

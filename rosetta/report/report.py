@@ -38,6 +38,19 @@ class Tool(Result):
     """Its version."""
 
 
+class RemoteFacts(Result):
+    """How an operand was read that lies elsewhere."""
+
+    fetched_bytes: int
+    """Bytes of it that came over the network."""
+    requests: int
+    """Ranges that were asked for."""
+    revision: str | None
+    """The commit that all its files are of; null where the place has none."""
+    versions: dict[str, str]
+    """Where there is no commit: the version or ETag that each file was pinned to when it was opened."""
+
+
 class SideFacts(Result):
     """One operand of the comparison."""
 
@@ -63,6 +76,8 @@ class SideFacts(Result):
     """SHA-256 of all that is no tensor data: a GGUF file's keys and index, a folder's config.json and headers."""
     sha256: str | None = None
     """SHA-256 of the file, or of a folder's model files one after another by name; null unless it was asked for."""
+    remote: RemoteFacts | None = None
+    """How it was read; null where it lies on this machine."""
 
 
 class Asked(Result):

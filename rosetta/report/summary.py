@@ -68,9 +68,28 @@ def summary_lines(report: Report, label: dict[Side, str], found: Sequence[Cause]
     lines = ["=== Summary ===", verdict_line(report), *_meaning(report, label)]
     lines += _believed(report, label) + _causes(shown, label, view) + witness_lines(report, label)
     lines += _config(report, label, view) + _next_token(report, label, view) + _weights(report, label, view)
+    lines += fetched_lines(report, label)
     if view.verbosity > 0:
         lines += _refuted(report, view) + _timing(report)
     return lines + _warnings(report, label) + _recommendations(report, shown) + _latent(latent, label)
+
+
+def fetched_lines(report: Report, label: dict[Side, str]) -> list[str]:
+    """For each side that lies elsewhere, how much of it came over the network, and what it is pinned to."""
+    lines = []
+    for side in SIDES:
+        facts: SideFacts = getattr(report, side)
+        if (far := facts.remote) is None:
+            continue
+        pinned = f", commit {far.revision}" if far.revision else ""
+        if far.versions:
+            first, others = next(iter(far.versions.values())), len(far.versions) - 1
+            pinned = f", pinned to {first}" + (f" and {counted(others, 'other version')}" if others else "")
+        asked = counted(far.requests, "request")
+        lines.append(
+            f"  Fetched of {label[side]}: {far.fetched_bytes:,} of {facts.file_bytes:,} bytes in {asked}{pinned}"
+        )
+    return lines
 
 
 def _failure(report: Report) -> str:

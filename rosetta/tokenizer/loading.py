@@ -7,6 +7,7 @@ from pathlib import Path
 from rosetta.containers import open_container
 from rosetta.containers.container import Container
 from rosetta.errors import DamagedFileError, UsageError
+from rosetta.sources import located
 from rosetta.tokenizer.comparison import same_encoder
 from rosetta.tokenizer.embedded import apr_vocabulary, gguf_vocabulary
 from rosetta.tokenizer.encoders import Codec
@@ -69,10 +70,10 @@ def open_tokenizer(path: str | Path) -> Tokenizer:
         UsageError: there is no such file, or it embeds no tokenizer.
         DamagedFileError, UnsupportedError: see `load_tokenizer`, `open_container`.
     """
-    folder = Path(path)
+    folder = located(path)
     tokenizer = load_folder(folder, _architecture(folder)) if folder.is_dir() else None
     if tokenizer is None:
-        container = open_container(path)
+        container = open_container(folder)
         try:
             tokenizer = load_tokenizer(container)
         finally:

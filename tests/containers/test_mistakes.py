@@ -13,6 +13,7 @@ from rosetta.compare.options import Options
 from rosetta.containers import open_container
 from rosetta.diagnose import compare_operands
 from rosetta.errors import RosettaError, UsageError
+from rosetta.sources import hub, web
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 988097824\n"
 
@@ -26,7 +27,12 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 988097
         ("no/such/place/model.gguf", "no such file or directory", "check the path"),
     ],
 )  # fmt: skip
-def test_a_name_of_somewhere_else_is_told_from_a_missing_file(name: str, said: str, remedy: str) -> None:
+def test_a_name_of_somewhere_else_is_told_from_a_missing_file(
+    name: str, said: str, remedy: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    for source in (hub, web):  # what is so where the extra is missing
+        monkeypatch.setattr(source, "is_installed", lambda: False)
     with pytest.raises(UsageError) as caught:
         open_container(name)
     assert said in str(caught.value)

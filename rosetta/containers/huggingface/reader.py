@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -13,13 +12,14 @@ from numpy.typing import NDArray
 
 from rosetta.containers.container import Setting, TensorEntry
 from rosetta.containers.file_bytes import FileBytes
-from rosetta.containers.foreign import PICKLE_SUFFIXES, SAFE, names_in, refusal_of_file
+from rosetta.containers.foreign import PICKLE_SUFFIXES, SAFE, refusal_of_file
 from rosetta.containers.huggingface.settings import huggingface_architecture, huggingface_settings
 from rosetta.containers.huggingface.writer import CONFIG, INDEX, WEIGHTS
 from rosetta.containers.json_text import json_object
 from rosetta.containers.safetensors_file import METADATA, read_header, read_table
 from rosetta.containers.span import slice_of
 from rosetta.errors import DamagedFileError, UnsupportedError, UsageError
+from rosetta.sources.places import is_file, names_in
 
 _MAX_JSON = 100_000_000  # bytes, of config and index
 _AGAIN = "download the folder again"
@@ -100,7 +100,7 @@ class HuggingFaceContainer:
 
 def recognises(path: Path, head: bytes) -> bool:
     """Whether the path is a folder with a config.json."""
-    return os.path.isfile(path / CONFIG)
+    return is_file(path / CONFIG)
 
 
 def open(path: Path) -> HuggingFaceContainer:
@@ -116,7 +116,7 @@ def open(path: Path) -> HuggingFaceContainer:
     files: list[FileBytes] = []
     try:
         for name in dict.fromkeys(placed.values()) if placed is not None else [WEIGHTS]:
-            if not (path / name).is_file():
+            if not is_file(path / name):
                 message = f"{name} is missing, which {INDEX} names"
                 raise UsageError(message, file=path, remedy=_AGAIN)
             files.append(FileBytes(path / name))
@@ -124,7 +124,7 @@ def open(path: Path) -> HuggingFaceContainer:
         container = HuggingFaceContainer(path, metadata, files)
         if placed is not None:
             _hold_to_index(path, placed, container)
-        elif (path / INDEX).is_file():
+        elif is_file(path / INDEX):
             container.notes = (*container.notes, _STRAY)
         return container
     except BaseException:
@@ -135,9 +135,9 @@ def open(path: Path) -> HuggingFaceContainer:
 
 def _weight_map(path: Path) -> dict[str, str] | None:
     """Which file holds which tensor; None where all are in the one file."""
-    if (path / WEIGHTS).is_file():
+    if is_file(path / WEIGHTS):
         return None
-    if not (path / INDEX).is_file():
+    if not is_file(path / INDEX):
         raise _no_weights(path)
     placed = _object(path / INDEX, "the index").get("weight_map")
     if not isinstance(placed, dict) or not placed:

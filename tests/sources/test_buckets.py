@@ -1,0 +1,86 @@
+"""Models in buckets, of a server of Amazon's protocol on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rosetta
+from fixtures import build, faults
+from fixtures.spec import model_spec
+from rosetta.containers import open_container
+from rosetta.errors import DamagedFileError, UsageError
+
+boto3 = pytest.importorskip("boto3", reason="boto3 is not installed")
+pytest.importorskip("s3fs", reason="the extra remote is not installed")
+moto = pytest.importorskip("moto.server", reason="moto[server] is not installed")
+
+SPEC = model_spec("llama", layers=3)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bucket")
+    build(folder, SPEC, "gguf:F16")
+    build(folder, SPEC, "gguf:F16", faults.scaled("blk.0.attn_k.weight", 2.0), stem="broken")
+    build(folder / "hf", SPEC, "hf:F16")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bucket(models: Path) -> Iterator[Any]:
+    """A bucket with the models in it, as a client of it."""
+    server = moto.ThreadedMotoServer(port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="models")
+        for file in models.rglob("*"):
+            if file.is_file():
+                client.upload_file(str(file), "models", f"all/{file.relative_to(models)}")
+        yield client
+    server.stop()
+
+
+def test_a_file_and_a_folder_are_read_from_a_bucket(bucket: Any, models: Path) -> None:
+    folder = next(path for path in (models / "hf").rglob("config.json")).parent.relative_to(models)
+    for name in ("model.gguf", str(folder)):
+        report = rosetta.compare(f"s3://models/all/{name}", models / name)
+        assert (report.verdict, report.weights.differing) == ("match", 0)
+        assert report.left.remote is not None
+        assert report.left.remote.fetched_bytes > report.left.file_bytes / 2
+        assert report.left.remote.versions
+        assert "hunter2" not in report.to_json()
+
+
+def test_a_fault_in_the_first_layer_costs_that_layer(bucket: Any) -> None:
+    report = rosetta.compare("s3://models/all/broken.gguf", "s3://models/all/model.gguf", stop_at_first=True)
+    assert [found.kind for found in report.findings] == ["value.scaled"]
+    assert report.left.remote is not None
+    assert report.left.remote.fetched_bytes < 0.75 * report.left.file_bytes
+
+
+def test_an_object_that_is_replaced_midway_is_an_error(bucket: Any, models: Path) -> None:
+    bucket.upload_file(str(models / "model.gguf"), "models", "changing.gguf")
+    container = open_container("s3://models/changing.gguf")
+    bucket.upload_file(str(models / "broken.gguf"), "models", "changing.gguf")
+    with pytest.raises(DamagedFileError, match="has changed since it was opened"):
+        container.read(list(container.tensors)[-1])
+
+
+def test_a_missing_object_is_one_sentence(bucket: Any) -> None:
+    with pytest.raises(UsageError, match=r"s3://models/none\.gguf: is an address at which there is no model"):
+        open_container("s3://models/none.gguf")
+
+
+def test_a_bucket_must_be_named() -> None:
+    with pytest.raises(UsageError, match="names no bucket"):
+        open_container("s3://")
