@@ -62,7 +62,7 @@ def _chain(data: NDArray[np.uint8]) -> NDArray[np.int64]:
     last = np.flatnonzero(zero[:-1] & ~zero[1:])
     if not len(before) or before[0] or len(before) - len(last) not in (0, 1):
         return before[:0]
-    starts = before[: len(last)][last - before[: len(last)] == _LENGTH - 1]
+    starts: NDArray[np.int64] = before[: len(last)][last - before[: len(last)] == _LENGTH - 1]
     if not len(starts) or starts[0]:
         return starts[:0]
     broken = np.flatnonzero(starts[:-1] + _LENGTH + data[starts[:-1]] != starts[1:])
