@@ -92,7 +92,7 @@ def split(operands: dict[Side, str], run: Sequence[int], options: Options) -> Sp
     models = [known_model(Path(path)) for _, path in named.values()]
     if len(named) < len(SIDES) or not all(model is not None and model.architecture.runs for model in models):
         return None
-    given = replace(options, tokens=tuple(run), runtime_options={})
+    given = replace(options, tokens=tuple(run), runtime_options={}, witness=None)
     try:
         parts = [compare_operands(named["left"][1], named["right"][1], given)]
         for side, (runtime, path) in named.items():

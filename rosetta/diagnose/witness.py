@@ -12,11 +12,13 @@ from pathlib import Path
 
 from torch import Tensor
 
+from rosetta.architectures import find_architecture
 from rosetta.compare.listener import Listener
 from rosetta.compare.metrics import count_nonfinite, rms
 from rosetta.compare.options import TRACE, Options, live
 from rosetta.compare.results import Agreement, Side, StageDiff, Witness, Witnessed
 from rosetta.diagnose.comparison import Comparison, compare_operands
+from rosetta.runtimes.live import options_of
 from rosetta.runtimes.trace import Recording, open_recording
 
 SIDES: tuple[Side, Side] = ("left", "right")
@@ -61,12 +63,18 @@ def _held(comparison: Comparison, side: Side, operand: str) -> Comparison | None
     own = comparison.operands[side]
     if _is_observed(own) and _is_observed(operand) and not (live(own) and live(operand)):
         return None
-    return compare_operands(own, operand, _options(comparison))
+    return compare_operands(own, operand, _options(comparison, side, operand))
 
 
-def _options(comparison: Comparison) -> Options:
-    """What a side is held to the witness with: the same tokens, by whoever's prompt they came about."""
+def _options(comparison: Comparison, side: Side, operand: str) -> Options:
+    """What a side is held to the witness with: the same tokens, by whoever's prompt they came about, and the options
+    that concern the two."""
     options = comparison.options
+    runtimes = [run[0] for text in (comparison.operands[side], operand) if (run := live(text)) is not None]
+    concerned = {
+        key: value for name in runtimes for key, value in options_of(name, options.runtime_options).items()
+    }
+    unknown = find_architecture(str(comparison.models[side].container.architecture)) is None
     ids = comparison.tokens.left if options.reference == "left" else comparison.tokens.right
     return replace(
         options,
@@ -75,6 +83,8 @@ def _options(comparison: Comparison) -> Options:
         diagnose=False,
         stop_at_first=False,
         witness=None,
+        runtime_options=concerned,
+        run_as=options.run_as if unknown else None,
     )
 
 

@@ -23,6 +23,20 @@ def test_a_tiny_pair_is_written_compared_and_timed(rosetta: Any, tmp_path: Path)
     assert {path.name for path in folder.iterdir()} == {"tiny.apr", "tiny.gguf"}
 
 
+@pytest.mark.sweep
+@pytest.mark.requires_llamacpp
+@pytest.mark.requires_transformers
+def test_runtimes_are_timed_as_sides_and_beside(rosetta: Any, tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+    target = tmp_path / "speed.json"
+    done = rosetta("bench", "speed", "--shape", "tiny", "--runs", 1, "--json", target)
+    assert done.code == 0, done.err
+    rows = {row["name"]: row for row in json.loads(target.read_text())["rows"]}
+    for name in ("llama.cpp", "transformers", "gguf × llamacpp:", "transformers: × llamacpp:"):
+        assert [run["code"] for run in rows[name]["runs"]] == [0], name
+    assert "| gguf × llamacpp:" in done.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -102,6 +102,20 @@ def test_a_recorded_run_is_a_reference_there(tmp_path: Path) -> None:
         assert told(compared_files(*operands, **ON)) == told(expected)
 
 
+def test_stages_that_a_recorded_run_lacks_leave_the_same_doubt_there(tmp_path: Path) -> None:
+    source, own = pair(tmp_path, tiny("llama"), "hf:F32", "gguf:Q8_0")
+    lacking = ("q_rope", "attn_scores", "attn_out", "ffn_act")
+    trace = recorded(
+        tmp_path / "run.safetensors",
+        source,
+        edit=lambda stages: ((n, x) for n, x in stages if n.rpartition(".")[2] not in lacking),
+    )
+    expected = compared_files(own, f"trace:{trace}", tokens=None)
+    assert expected.verdict == "drift"
+    with pretended_cuda():
+        assert told(compared_files(own, f"trace:{trace}", tokens=None, **ON)) == told(expected)
+
+
 @pytest.mark.sample(15)
 @pytest.mark.parametrize("dtype", sorted(blocks.FORMATS))
 def test_every_dtype_is_decoded_there(dtype: str) -> None:

@@ -136,8 +136,9 @@ def test_two_runtimes_may_have_a_file_as_witness(tmp_path: Path) -> None:
     broken = build(tmp_path, SPEC, "gguf:F32", FAULT, stem="broken")
     folder = build(tmp_path, SPEC, "hf:F32", stem="folder")
     report = compared_files(
-        f"llamacpp:{broken}", f"transformers:{folder}", witness=made(tmp_path, "gguf:F16", stem="third")
-    )
+        f"llamacpp:{broken}", f"transformers:{folder}", witness=made(tmp_path, "gguf:F16", stem="third"),
+        runtime_options={"kv": "f32", "dtype": "float32"},
+    )  # fmt: skip
     assert report.witness is not None
     assert {word.stage: word.agrees for word in report.witness.stages}[STAGE] == "right"
 
