@@ -176,6 +176,32 @@ def schema_changed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("rosetta.report.report.report_schema", lambda: "{}")
 
 
+def no_epsilon_written(patch: pytest.MonkeyPatch) -> None:
+    """A conversion leaves out the key of the norm's epsilon."""
+    from rosetta.convert import gguf_settings
+
+    kept = tuple(key for key in gguf_settings.KEYS if key != "attention.layer_norm_rms_epsilon")
+    patch.setattr(gguf_settings, "KEYS", kept)
+
+
+def blocks_decoded(patch: pytest.MonkeyPatch) -> None:
+    """A conversion takes no stored bytes for such as can stay."""
+    patch.setattr("rosetta.convert.plan.keeps_bytes", lambda placed: False)
+
+
+def one_epsilon_for_all(patch: pytest.MonkeyPatch) -> None:
+    """A conversion states 1e-5 for whatever the source computes with."""
+    import rosetta.convert.gguf_file as module
+
+    state = module.gguf_settings
+
+    def stated(*given: Any) -> Any:
+        found = state(*given)
+        return replace(found, keys={k: 1e-5 if "epsilon" in k else v for k, v in found.keys.items()})
+
+    patch.setattr(module, "gguf_settings", stated)
+
+
 APR = "rosetta.containers.apr.settings"
 MUTATIONS: dict[str, tuple[Break, str]] = {
     "apr-import-config-fidelity-v1": (
@@ -191,6 +217,29 @@ MUTATIONS: dict[str, tuple[Break, str]] = {
     "cross-runtime-parity-v1": (norm_without_epsilon, "FALSIFY-CROSS-RUNTIME-PARITY-001"),
     "report-schema-v1": (schema_changed, "FALSIFY-REPORT-SCHEMA-003"),
 }  # fmt: skip
+
+# Further falsifiers, each with a break of the code that it alone is run on.
+CONVERSIONS: dict[str, Break] = {
+    "FALSIFY-GGUF-EXPORT-VALID-005": no_epsilon_written,
+    "FALSIFY-DTYPE-007": blocks_decoded,
+    "FALSIFY-APR-IMPORT-EPS-006": one_epsilon_for_all,
+}
+
+
+@pytest.mark.parametrize("name", CONVERSIONS)
+def test_a_conversion_that_is_broken_turns_its_falsifier_red(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, test = falsifiers()[name]
+    assert test["run"]["measure"] == "convert"
+    CONVERSIONS[name](monkeypatch)
+    assert run_falsifier(test, path.parent).verdict == "fail"
+
+
+def test_a_container_that_is_none_is_said(tmp_path: Path) -> None:
+    run = {"measure": "convert", "model": {"specimen": "gguf"}, "to": "onnx"}
+    found = judged(tmp_path, run=run, expect={"verdict": "match"}, control={"to": "apr"})
+    assert (found.verdict, "no container is called 'onnx'" in found.reason) == ("unknown", True)
 
 
 @pytest.mark.parametrize("contract", MUTATIONS)
