@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+# Of a dataclass that is a document, for the one that makes its JSON Schema (pydantic's ConfigDict).
+DESCRIBED = {"use_attribute_docstrings": True, "json_schema_serialization_defaults_required": True}
 INLINE = 100  # characters of an array or object that is one line
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Annotated
 
@@ -17,6 +18,9 @@ class Document(StrEnum):
     check = "check"
     inspect = "inspect"
     parity = "parity"
+    lint = "lint"
+    contracts = "contracts"
+    sweep = "sweep"
 
 
 def command(app: typer.Typer) -> None:
@@ -26,7 +30,7 @@ def command(app: typer.Typer) -> None:
 
 def schema(
     name: Annotated[
-        Document, typer.Argument(help="Of a comparison's report, of a check, an inspection, a parity run.")
+        Document, typer.Argument(help="Of a comparison's report, or of what that command writes with --json.")
     ] = Document.report,
 ) -> None:
     """Print the JSON Schema (2020-12) of the report that --json writes, or of what
@@ -37,19 +41,63 @@ def schema(
       rosetta schema
       rosetta schema check
     """
-    from rosetta.report.report import Report, schema_text  # imports pydantic: not at the program's start
+    deliver(SCHEMAS[name](), STDOUT)
 
-    if name is Document.check:
-        from rosetta.inspection.check import Check
 
-        deliver(schema_text(Check), STDOUT)
-    elif name is Document.inspect:
-        from rosetta.inspection.facts import Inspection
+def _report() -> str:
+    from rosetta.report.report import report_schema  # imports pydantic: not at the program's start
 
-        deliver(schema_text(Inspection), STDOUT)
-    elif name is Document.parity:
-        from rosetta.parity.results import Parity
+    return report_schema()
 
-        deliver(schema_text(Parity), STDOUT)
-    else:
-        deliver(schema_text(Report), STDOUT)
+
+def _check() -> str:
+    from rosetta.inspection.check import Check
+    from rosetta.report.report import schema_text
+
+    return schema_text(Check)
+
+
+def _inspect() -> str:
+    from rosetta.inspection.facts import Inspection
+    from rosetta.report.report import schema_text
+
+    return schema_text(Inspection)
+
+
+def _parity() -> str:
+    from rosetta.parity.results import Parity
+    from rosetta.report.report import schema_text
+
+    return schema_text(Parity)
+
+
+def _lint() -> str:
+    from rosetta.lint.report import LintDocument
+    from rosetta.report.report import document_schema
+
+    return document_schema(LintDocument)
+
+
+def _contracts() -> str:
+    from rosetta.contracts.run import ContractsDocument
+    from rosetta.report.report import document_schema
+
+    return document_schema(ContractsDocument)
+
+
+def _sweep() -> str:
+    from rosetta.report.report import document_schema
+    from rosetta.sweep.matrix import MatrixDocument
+
+    return document_schema(MatrixDocument)
+
+
+SCHEMAS: Mapping[Document, Callable[[], str]] = {
+    Document.report: _report,
+    Document.check: _check,
+    Document.inspect: _inspect,
+    Document.parity: _parity,
+    Document.lint: _lint,
+    Document.contracts: _contracts,
+    Document.sweep: _sweep,
+}

@@ -16,41 +16,61 @@ from rosetta import __version__
 from rosetta.contracts.form import Contract, contracts_below, load_contract
 from rosetta.contracts.measures import Facts, Ground, all_measures
 from rosetta.errors import RosettaError, one_line
-from rosetta.strict_json import json_text
+from rosetta.strict_json import DESCRIBED, json_text
 
 Verdict = Literal["pass", "fail", "unknown", "malformed"]
 Progress = Callable[[str, int, int], None]
+SCHEMA_VERSION = "1.0"
 WORST: tuple[Verdict, ...] = ("malformed", "fail", "unknown", "pass")
 
 
 @dataclass(frozen=True)
 class FalsifierResult:
-    """What came of one falsifier.
+    """What came of one falsifier."""
 
-    Args:
-        id: its own.
-        verdict: `pass`: the prediction held, and its control failed as it must.
-        reason: of any other verdict.
-        facts: what was measured; empty where nothing could be.
-        control: what its control measured.
-    """
-
+    __pydantic_config__ = DESCRIBED
     id: str
+    """Its own."""
     verdict: Verdict
+    """`pass`: the prediction held, and its control failed as it must."""
     reason: str
+    """Of any other verdict."""
     facts: Mapping[str, Any]
+    """What was measured; empty where nothing could be."""
     control: Mapping[str, Any]
+    """What its control measured."""
 
 
 @dataclass(frozen=True)
 class ContractResult:
     """What came of one contract."""
 
+    __pydantic_config__ = DESCRIBED
     path: Path
+    """The file."""
     id: str
+    """Of its metadata; its file's name where there is none."""
     verdict: Verdict
+    """The worst of its falsifiers'."""
     problems: tuple[str, ...]
+    """Why it is malformed."""
     falsifiers: tuple[FalsifierResult, ...]
+    """In the order of the file."""
+
+
+@dataclass(frozen=True)
+class ContractsDocument:
+    """What `rosetta contracts --json` writes."""
+
+    __pydantic_config__ = DESCRIBED
+    schema_version: str
+    """Fields are only ever added within a major version."""
+    tool: Mapping[str, str]
+    """Name and version of the program."""
+    verdict: Verdict
+    """The worst of all contracts'."""
+    contracts: tuple[ContractResult, ...]
+    """In the order of their paths."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +87,8 @@ class ContractsReport:
 
     def to_json(self) -> str:
         """This as strict JSON, with a final line break."""
-        contracts = [asdict(contract) for contract in self.contracts]
-        table = {
-            "schema_version": "1.0",
-            "tool": {"name": "rosetta", "version": __version__},
-            "verdict": self.verdict,
-            "contracts": contracts,
-        }
-        return json_text(table)
+        tool = {"name": "rosetta", "version": __version__}
+        return json_text(asdict(ContractsDocument(SCHEMA_VERSION, tool, self.verdict, self.contracts)))
 
 
 def run_contracts(paths: Sequence[str | Path], progress: Progress | None = None) -> ContractsReport:

@@ -5,16 +5,67 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from rosetta import __version__
 from rosetta.lint.engine import Progress, linted, models_below, selected_rules
 from rosetta.lint.health import Health, tokenizer_health
-from rosetta.lint.rule import Found
-from rosetta.strict_json import json_text
+from rosetta.lint.rule import Found, Severity
+from rosetta.strict_json import DESCRIBED, json_text
 
 SCHEMA_VERSION = "1.0"
 """Fields are only ever added within major version 1."""
+TOOL = {"name": "rosetta", "version": __version__}
+
+
+@dataclass(frozen=True)
+class LintFault:
+    """A rule that a model breaks."""
+
+    __pydantic_config__ = DESCRIBED
+    rule: str
+    """The rule's id: `C202`."""
+    name: str
+    """The rule's name."""
+    severity: Severity
+    """`error`: the file is wrong; `warning`: it may be."""
+    path: str
+    """The model as it was given."""
+    file: str
+    """The file of it that the fault is in."""
+    tensor: str | None
+    """The tensor as the file spells it; null where the fault is of none."""
+    key: str | None
+    """The key as the file spells it; null where the fault is of none."""
+    byte: int | None
+    """Where in the file, counted from 0; null where that means nothing."""
+    message: str
+    """What is wrong, in a sentence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HealthOf(Health):
+    """What a model's tokenizer made of the text that `--text` gives."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class LintDocument:
+    """What `rosetta lint --json` writes."""
+
+    __pydantic_config__ = DESCRIBED
+    schema_version: str
+    """Fields are only ever added within a major version."""
+    tool: dict[str, str]
+    """Name and version of the program."""
+    paths: list[str]
+    """The models that were looked at."""
+    values: bool
+    """Whether values were read."""
+    faults: list[LintFault]
+    """File by file, in the order of the rules."""
+    tokenizers: list[HealthOf]
+    """One a model, where a text was given."""
 
 
 @dataclass(frozen=True)
@@ -35,30 +86,28 @@ class LintReport:
 
     def to_json(self) -> str:
         """This as strict JSON, with a final line break."""
-        return json_text(self._plain())
+        return json_text(asdict(self.document()))
 
-    def _plain(self) -> dict[str, Any]:
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "tool": {"name": "rosetta", "version": __version__},
-            "paths": [str(path) for path in self.paths],
-            "values": self.values,
-            "faults": [
-                {
-                    "rule": found.rule.id,
-                    "name": found.rule.name,
-                    "severity": found.rule.severity,
-                    "path": str(found.path),
-                    "file": str(found.file),
-                    "tensor": found.fault.tensor,
-                    "key": found.fault.key,
-                    "byte": found.fault.byte,
-                    "message": found.fault.message,
-                }
-                for found in self.found
-            ],
-            "tokenizers": [{"path": str(path), **asdict(health)} for path, health in self.health],
-        }
+    def document(self) -> LintDocument:
+        """This as `--json` writes it."""
+        faults = [
+            LintFault(
+                rule=found.rule.id,
+                name=found.rule.name,
+                severity=found.rule.severity,
+                path=str(found.path),
+                file=str(found.file),
+                tensor=found.fault.tensor,
+                key=found.fault.key,
+                byte=found.fault.byte,
+                message=found.fault.message,
+            )
+            for found in self.found
+        ]
+        health = [HealthOf(**asdict(health), path=str(path)) for path, health in self.health]
+        return LintDocument(
+            SCHEMA_VERSION, TOOL, [str(path) for path in self.paths], self.values, faults, health
+        )
 
 
 def lint_report(

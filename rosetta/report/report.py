@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, WithJsonSchema
+from pydantic import Field, TypeAdapter, WithJsonSchema
 
 from rosetta.compare.results import (
     Compared,
@@ -260,9 +260,20 @@ def report_schema() -> str:
     return schema_text(Report)
 
 
+def document_schema(document: type) -> str:
+    """The JSON Schema (2020-12) of a dataclass that is written as a document of its own, as `asdict` gives it."""
+    schema = TypeAdapter(document).json_schema(mode="serialization")
+    schema["properties"]["schema_version"] = VERSION_PATTERN
+    return _schema_json(schema)
+
+
 def schema_text(model: type[Result]) -> str:
     """The JSON Schema (2020-12) of a result that is written as a document of its own."""
     schema = model.model_json_schema(mode="serialization")
     for definition in (schema, *schema["$defs"].values()):
         definition.pop("additionalProperties", None)  # a later 1.x may add fields, and stays valid
+    return _schema_json(schema)
+
+
+def _schema_json(schema: dict[str, Any]) -> str:
     return json.dumps({"$schema": SCHEMA_DIALECT, **schema}, indent=2, ensure_ascii=False) + "\n"

@@ -15,6 +15,8 @@ from rosetta.sweep.sweep import stored
 
 SCHEMA_VERSION = "1.0"
 MISSING = "missing"
+# What pydantic is to know of these classes when it makes their JSON Schema (ConfigDict).
+WRITTEN = {"use_attribute_docstrings": True, "json_schema_serialization_defaults_required": True}
 MARKS = {"match": "✓", "drift": "~", "divergent": "✗", "inconclusive": "?", "error": "!", MISSING: "·"}
 WORST_FIRST = (FAILED, USAGE, INCONCLUSIVE, PASSED)
 """What one job fails with is what the sweep fails with: a difference before an error, an error before a silence."""
@@ -22,29 +24,46 @@ WORST_FIRST = (FAILED, USAGE, INCONCLUSIVE, PASSED)
 
 @dataclass(frozen=True)
 class Cell:
-    """One job of the matrix.
+    """One job of the matrix."""
 
-    Args:
-        id, pair, left, right, prompt: of the job.
-        report: where its report lies.
-        verdict: of its report; `missing` where there is none.
-        exit_code: of its report.
-        kinds: of its findings that are no latent ones.
-        first: stage at which it first diverges.
-        reason: the verdict in a sentence.
-    """
-
+    __pydantic_config__ = WRITTEN
     id: str
+    """Of the job: the name of its report."""
     pair: str
+    """The row."""
     left: str
+    """The left operand."""
     right: str
+    """The right operand."""
     prompt: str
+    """The column."""
     report: str
+    """Where its report lies."""
     verdict: str
+    """Of its report; `missing` where there is none."""
     exit_code: int
+    """Of its report."""
     kinds: list[str] = field(default_factory=list)
+    """Of its findings that are no latent ones."""
     first: str | None = None
+    """The stage at which it first diverges."""
     reason: str = ""
+    """The verdict in a sentence."""
+
+
+@dataclass(frozen=True)
+class MatrixDocument:
+    """What `rosetta sweep --json` writes."""
+
+    __pydantic_config__ = WRITTEN
+    schema_version: str
+    """Fields are only ever added within a major version."""
+    exit_code: int
+    """Of the sweep."""
+    counts: dict[str, int]
+    """Jobs by their verdict."""
+    cells: list[Cell]
+    """In the order of the jobs."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +83,8 @@ class Matrix:
         from rosetta.strict_json import json_text  # imports numpy: not at the program's start
 
         counts = Counter(cell.verdict for cell in self.cells)
-        found = {
-            "schema_version": SCHEMA_VERSION,
-            "exit_code": self.exit_code,
-            "counts": {verdict: counts[verdict] for verdict in MARKS},
-            "cells": [asdict(cell) for cell in self.cells],
-        }
-        return json_text(found)
+        by_verdict = {verdict: counts[verdict] for verdict in MARKS}
+        return json_text(asdict(MatrixDocument(SCHEMA_VERSION, self.exit_code, by_verdict, self.cells)))
 
     def to_text(self, width: int | None = None) -> str:
         """A row a pair, a column a prompt; then each that did not pass, in a sentence.
