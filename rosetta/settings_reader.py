@@ -23,9 +23,9 @@ ACTIVATIONS = {
     "silu": "silu",
     "swish": "silu",
     "gelu": "gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",  # first: the one that most classes have by themselves
     "gelu_new": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
     "relu": "relu",
     "relu2": "relu_squared",
     "xielu": "xielu",

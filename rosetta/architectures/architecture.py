@@ -80,10 +80,16 @@ class Architecture:
             follow from the weight (-1: as many as are left), and those of a setting that a folder keeps as a tensor.
         gguf_keys: keys that llama.cpp's loader asks for, and neither the forward pass nor a folder's config says ->
             what they say, of the canonical settings.
+        gguf_vectors: stems of vectors that each layer has in a GGUF in place of a setting that has no key there ->
+            that setting's canonical key, and what they hold, of the canonical settings.
         gguf_bare: stems of a layer's tensors that llama.cpp asks for without a suffix.
         gguf_padded: stems of a layer's matrices that llama.cpp asks for with a dim of one between rows and columns.
+        text_part: the architecture that computes the same of a text, where this one is the part of a model that also
+            sees, and transformers has no class of it alone.
         model_type: what config.json calls it; empty where that is its name.
         spellings: keys of config.json that its class has of its own -> by canonical keys; elsewhere the usual ones.
+        folder_keys: keys of config.json that its class asks for, of which no canonical setting has the form -> what
+            they say, of the canonical settings (None: nothing). `rope_parameters.NAME` stands in the rotation's table.
         variant: a container's metadata -> the architecture that it really holds, where several go by one name.
         before, layer, after: the stages before the layers with the settings outside them, of layer n with its
             settings, after so many layers.
@@ -114,10 +120,15 @@ class Architecture:
     only_beside: Mapping[str, str] = field(default_factory=dict, hash=False)
     folder_dims: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)
     gguf_keys: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict, hash=False)
+    gguf_vectors: Mapping[str, tuple[str, Callable[[Any], list[float]]]] = field(
+        default_factory=dict, hash=False
+    )
     gguf_bare: tuple[str, ...] = ()
     gguf_padded: tuple[str, ...] = ()
+    text_part: str = ""
     model_type: str = ""
     spellings: Mapping[str, str] = field(default_factory=dict, hash=False)
+    folder_keys: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict, hash=False)
     variant: Callable[[Mapping[str, Any]], Architecture | None] = lambda metadata: None
     before: Callable[[Architecture, Settings], list[Stage]] = lambda a, c: embedding(
         positions=a.learned_positions

@@ -22,6 +22,7 @@ from rosetta.ops.pointwise import Scale
 from rosetta.ops.rotary import Rotary
 from rosetta.settings_reader import PerLayer
 
+PATTERN, STEP = "attention.sliding_window_pattern", 4
 AVERAGE = "expert_output_scale"
 
 
@@ -55,7 +56,9 @@ def settings(read: Any) -> None:
     read.take(AVERAGE, "number", 0.5 if averaged else 1.0, note="of the experts and the shared one")
     read.take("logit_scale", "number", of_folder(0.0625, None))
     layers = range(read.config["block_count"].value)
-    sliding = read.config["attention.sliding_window_pattern"].value
+    if read.container.kind == "gguf" and read.raw(PATTERN) is None:
+        read.by_layer(PATTERN, [n % STEP != 0 for n in layers], "the first of four sees all, in llama.cpp")
+    sliding = read.config[PATTERN].value
     sparse = read.config["expert_layers"].value
     by_layer = [
         value if isinstance(value, PerLayer) else [value] * len(layers) for value in (sliding, sparse)
@@ -78,7 +81,7 @@ COHERE2MOE = Architecture(
     norm="layer",
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope=SPLIT_HALF,  # no rows are reordered: pairs lie beside each other in every container
-    full_attention_every=4,
+    full_attention_every=STEP,
     settings=settings,
     layer=layer,
     after=lambda a, layers: head(output_of(layers - 1), Scale("logit_scale"), norm=a.norm_of("output_norm")),

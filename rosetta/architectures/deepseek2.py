@@ -24,6 +24,7 @@ from rosetta.architectures.expert_settings import (
     shared_expert,
 )
 from rosetta.architectures.folder_names import LATENT_KEYS, LATENT_QUERIES, SCORE_CORRECTION, gated
+from rosetta.architectures.mistral3 import GROWING_QUERIES
 from rosetta.architectures.mixtures import network
 from rosetta.architectures.readings import Reading, Stored, latent_keys_values, standard_readings
 from rosetta.graph import Stage
@@ -234,6 +235,7 @@ DEEPSEEK2 = Architecture(
         **gated("mlp.shared_experts", "_shexp"),
     },
     model_type="deepseek_v2",
+    folder_keys={"topk_method": lambda c: GROUP_LIMITED if c["expert_group_count"].value > 1 else "greedy"},
     spellings={
         "rope.dimension_count": "qk_rope_head_dim",
         "expert_count": "n_routed_experts",
@@ -257,6 +259,7 @@ DEEPSEEK_V3 = replace(
     },
     parameters=SCORE_CORRECTION,
     model_type="",
+    folder_keys={},
 )
 GLM4_MOE_LITE = replace(
     DEEPSEEK2,
@@ -277,6 +280,7 @@ GLM4_MOE_LITE = replace(
     },
     parameters=SCORE_CORRECTION,
     model_type="",
+    folder_keys={},
 )
 MISTRAL4 = replace(
     DEEPSEEK2,
@@ -300,4 +304,5 @@ MISTRAL4 = replace(
         "model.layers.{bid}.mlp.experts.gate_up_proj": "blk.{bid}.ffn_gate_up_exps",
     },
     model_type="",
+    folder_keys=GROWING_QUERIES,
 )

@@ -12,6 +12,10 @@ from rosetta.architectures.architecture import Default
 from rosetta.architectures.deepseek2 import DEEPSEEK_V3, sigmoid_experts, yarn_scales
 from rosetta.architectures.expert_settings import expert_groups, latent_settings, leading_dense, of_folder
 from rosetta.ops.indexer import TOP_K
+from rosetta.settings_reader import listed
+
+INDEX_HEADS, INDEX_SIZE = "attention.indexer.head_count", "attention.indexer.key_length"
+INDEXED = "attention.indexer.types"  # which layers choose anew, and do not see what the one before chose
 
 
 def v32_settings(read: Any) -> None:
@@ -19,7 +23,7 @@ def v32_settings(read: Any) -> None:
     latent_settings(read, query_rank=1536, rank=512, own=128, value=128)
     sigmoid_experts(read, count=256, used=8, width=2048, scale=2.5, gating=None)
     expert_groups(read, of_folder(8), of_folder(4))
-    _indexed(read)
+    _indexed(read, heads=64)
 
 
 def glm_settings(read: Any) -> None:
@@ -27,13 +31,20 @@ def glm_settings(read: Any) -> None:
     latent_settings(read, query_rank=2048, rank=512, own=192, value=256)
     sigmoid_experts(read, count=256, used=8, width=2048, scale=2.5, gating=2)
     expert_groups(read, of_folder(1), of_folder(1))
-    _indexed(read)
+    _indexed(read, heads=32)
+    stated, kinds = read.raw(INDEXED), read.spelled("indexer_types")
+    if kinds is not None:
+        read.by_layer(INDEXED, [kind == "full" for kind in kinds.value], stated=kinds.key)
+    elif stated is not None:
+        read.take(INDEXED, "flag")
 
 
-def _indexed(read: Any) -> None:
+def _indexed(read: Any, heads: int) -> None:
     leading_dense(read, of_folder(3), "first_k_dense_replace")
     yarn_scales(read)
     read.take(TOP_K, "count", of_folder(2048, None), ("index_topk",))
+    read.take(INDEX_HEADS, "count", of_folder(heads, None), ("index_n_heads",))
+    read.take(INDEX_SIZE, "count", of_folder(128, None), ("index_head_dim",))
 
 
 DEEPSEEK32 = replace(
@@ -54,6 +65,7 @@ DEEPSEEK32 = replace(
         "tied_embeddings": False,
     },
     names={
+        **DEEPSEEK_V3.names,
         "model.layers.{bid}.self_attn.indexer.wq_b": "blk.{bid}.indexer.attn_q_b",
         "model.layers.{bid}.self_attn.indexer.wk": "blk.{bid}.indexer.attn_k",
         "model.layers.{bid}.self_attn.indexer.k_norm": "blk.{bid}.indexer.k_norm",
@@ -78,4 +90,6 @@ GLM_DSA = replace(
         "vocab_size": 154880,
         "tied_embeddings": False,
     },
+    gguf_keys={INDEXED: lambda c: listed(c, INDEXED) if INDEXED in c else None},
+    folder_keys={"indexer_types": lambda c: ["full" if on else "shared" for on in listed(c, INDEXED)]},
 )

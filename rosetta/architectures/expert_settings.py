@@ -172,6 +172,14 @@ def expert_step(config: Config) -> int | None:
     return next((s for s in steps if all(on == ((n + 1) % s == 0) for n, on in enumerate(sparse))), None)
 
 
+def every_so_many(on: Sequence[bool]) -> tuple[int, int]:
+    """The period and offset that give these layers; of layers that no two numbers give, a period behind them all."""
+    layers = range(len(on))
+    pairs = ((period, offset) for period in range(1, len(on) + 1) for offset in range(period))
+    found = (pair for pair in pairs if all(on[n] == (n % pair[0] == pair[1]) for n in layers))
+    return next(found, (len(on) + 1, len(on)))
+
+
 def layers_with_router(read: Any) -> None:
     """Which layers have experts, where a GGUF does not say so: those with a matrix that scores them."""
     layers = range(read.config["block_count"].value)
@@ -212,6 +220,19 @@ def rotary_sections(read: Any, default: list[int]) -> None:
     sections = default if stated is None else stated.value
     padded = (*sections, 0, 0, 0, 0)[:4] if isinstance(sections, list | tuple) else sections
     read.by_layer(key, [padded], "default of transformers", stated.key if stated is not None else None)
+
+
+def stated_sections(config: Config) -> list[int]:
+    """The sections as config.json has them: none for what a model does not tell apart."""
+    sections = list(config["rope.dimension_sections"].value)
+    return sections[:3] if not any(sections[3:]) else sections
+
+
+INTERLEAVED_SECTIONS = {
+    "rope_parameters.mrope_section": stated_sections,
+    "rope_parameters.mrope_interleaved": lambda c: True,
+}
+"""Keys of config.json of sections whose pairs take turns."""
 
 
 def rotated_layers(read: Any, default: Sequence[bool], pattern: Setting | None = None) -> None:

@@ -108,6 +108,14 @@ def _above_mean(share: float) -> float:
     return float(quantile)
 
 
+def _share_shut(scale: float) -> float:
+    """What `_above_mean` is worked out from, to as many digits as float32 tells apart."""
+    if not scale:
+        return 0.0
+    share: torch.Tensor = torch.distributions.Normal(0.0, 1.0).cdf(torch.tensor(scale))  # type: ignore[no-untyped-call]
+    return round(float(share), 6)
+
+
 def routed(a: Architecture, *first: Op) -> Op:
     """How much each stream counts, of one of them: [T, A]."""
     norm = a.norm_of("altup_router_norm")
@@ -241,6 +249,14 @@ GEMMA3N = Architecture(
     model_type="gemma3n_text",
     spellings={
         "activation": "hidden_activation",
+    },
+    folder_keys={
+        "num_kv_shared_layers": lambda c: sum(
+            n != of for n, of in enumerate(listed(c, "attention.kv_layer"))
+        ),
+        "activation_sparsity_pattern": lambda c: [
+            _share_shut(z) for z in listed(c, "activation_sparsity_scale")
+        ],
     },
     gguf_keys={"feed_forward_length": lambda c: listed(c, "feed_forward_length")},
 )

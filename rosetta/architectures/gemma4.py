@@ -290,6 +290,7 @@ GEMMA4 = Architecture(
     spellings={
         "activation": "hidden_activation",
     },
+    folder_keys={"hidden_size_per_layer_input": lambda c: c["embedding_length_per_layer_input"].value},
     gguf_keys={
         PATTERN: lambda c: listed(c, PATTERN),
         "attention.shared_kv_layers": lambda c: c["attention.shared_kv_layers"].value,

@@ -52,6 +52,8 @@ GRANITE = Architecture(
     after=lambda a, layers: head(
         output_of(layers - 1), Scale("logit_scale", inverse=True), norm=a.norm_of("output_norm")
     ),
+    spellings={"attention.scale": "attention_multiplier"},
+    gguf_keys={"logit_scale": lambda c: c["logit_scale"].value},
     huggingface={  # transformers, GraniteConfig
         "block_count": 32,
         "context_length": 2048,

@@ -14,8 +14,9 @@ from rosetta.errors import UnsupportedError
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import Rotary
-from rosetta.settings_reader import NOT_RUN
+from rosetta.settings_reader import NOT_RUN, listed
 
+PATTERN = "attention.sliding_window_pattern"
 STEP = 4  # of so many layers the first sees all, where the file does not say
 
 
@@ -29,9 +30,9 @@ def settings(read: Any) -> None:
             file=read.container.path,
             remedy=NOT_RUN,
         )
-    pattern, layers = "attention.sliding_window_pattern", range(read.config["block_count"].value)
-    if read.raw(pattern) is None and read.config["attention.sliding_window"].value:
-        read.by_layer(pattern, [n % STEP != 0 for n in layers], "the layers that slide")
+    layers = range(read.config["block_count"].value)
+    if read.raw(PATTERN) is None and read.config["attention.sliding_window"].value:
+        read.by_layer(PATTERN, [n % STEP != 0 for n in layers], "the layers that slide")
     rotated_layers(read, [True] * len(layers), read.raw("attention.rope_pattern"))
 
 
@@ -56,6 +57,7 @@ GRANITE_SWA = replace(
     classes=("GraniteSWAForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     full_attention_every=STEP,
+    gguf_keys={**GRANITE.gguf_keys, PATTERN: lambda c: listed(c, PATTERN)},
     settings=settings,
     names={"model.layers.{bid}.self_attn.sinks": "blk.{bid}.attn_sinks.weight"},
     layer=layer,

@@ -156,6 +156,7 @@ GRANITE_HYBRID = Architecture(
     parameters=MAMBA_PARAMETERS,
     model_type="granitemoehybrid",
     spellings={
+        "attention.scale": "attention_multiplier",
         "expert_count": "num_local_experts",
     },
 )

@@ -62,6 +62,7 @@ GRANITE_MOE = Architecture(
     after=lambda a, layers: head(
         output_of(layers - 1), Scale("logit_scale", inverse=True), norm=a.norm_of("output_norm")
     ),
+    gguf_keys={"logit_scale": lambda c: c["logit_scale"].value},
     huggingface={  # transformers, GraniteMoeConfig
         "block_count": 32,
         "context_length": 2048,
@@ -72,6 +73,7 @@ GRANITE_MOE = Architecture(
         "tied_embeddings": False,
     },
     spellings={
+        "attention.scale": "attention_multiplier",
         "expert_count": "num_local_experts",
     },
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, experts, feed_forward, output_of, sequential
-from rosetta.architectures.expert_settings import expert_layers
+from rosetta.architectures.expert_settings import every_so_many, expert_layers
 from rosetta.architectures.folder_names import MAMBA_NAMES, gated
 from rosetta.architectures.mamba import rank_of_time_steps
 from rosetta.architectures.readings import first_of, standard_readings
@@ -24,6 +24,7 @@ from rosetta.ops.experts import Router
 from rosetta.ops.norm import Norm
 from rosetta.ops.op import Op, Settings
 from rosetta.ops.recurrent import INNER, KERNEL, RANK, STATE
+from rosetta.settings_reader import listed
 
 SPELLINGS = {KERNEL: ("mamba_d_conv",), STATE: ("mamba_d_state",), INNER: ("mamba_expand", "hidden_size")}
 DEFAULTS = {"mamba_d_conv": 4, "mamba_d_state": 16, "mamba_expand": 2, "hidden_size": 4096}
@@ -112,5 +113,14 @@ JAMBA = Architecture(
         "model.layers.{bid}.feed_forward.experts.{eid}.gate_proj": "blk.{bid}.ffn_gate_exps.{eid}",
         "model.layers.{bid}.feed_forward.experts.{eid}.up_proj": "blk.{bid}.ffn_up_exps.{eid}",
         "model.layers.{bid}.feed_forward.router": "blk.{bid}.ffn_gate_inp",
+    },
+    folder_keys={
+        "attn_layer_period": lambda c: every_so_many([not on for on in listed(c, RECURRENT)])[0],
+        "attn_layer_offset": lambda c: every_so_many([not on for on in listed(c, RECURRENT)])[1],
+        "expert_layer_period": lambda c: every_so_many(listed(c, "expert_layers"))[0],
+        "expert_layer_offset": lambda c: every_so_many(listed(c, "expert_layers"))[1],
+        "num_experts": lambda c: c["expert_count"].value or 1,  # one: a network
+        "num_experts_per_tok": lambda c: c["expert_used_count"].value or 1,
+        "num_key_value_heads": lambda c: max(listed(c, "attention.head_count_kv")),
     },
 )

@@ -132,6 +132,7 @@ LFM2 = Architecture(
         "model.layers.{bid}.self_attn.q_layernorm": "blk.{bid}.attn_q_norm",
     },
     spellings={
-        "attention.layer_norm_epsilon": "norm_eps",
+        "attention.layer_norm_rms_epsilon": "norm_eps",
     },
+    folder_keys={"block_auto_adjust_ff_dim": lambda c: False},  # the width is what the tensors have
 )

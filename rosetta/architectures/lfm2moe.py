@@ -81,6 +81,6 @@ LFM2MOE = Architecture(
     },
     model_type="lfm2_moe",
     spellings={
-        "attention.layer_norm_epsilon": "norm_eps",
+        "attention.layer_norm_rms_epsilon": "norm_eps",
     },
 )

@@ -8,10 +8,12 @@ from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import output_of, single
 from rosetta.architectures.folder_names import MIXER_NAMES, MIXER_PARAMETERS
 from rosetta.architectures.recurrent import (
+    head_size,
     mamba2,
     rms_epsilon,
     state_readings,
     state_sizes,
+    stated_limits,
     time_step_limits,
     without_attention,
 )
@@ -77,6 +79,11 @@ MAMBA2 = Architecture(
     },
     spellings={
         "attention.head_count": "num_heads",
+    },
+    folder_keys={
+        "num_heads": lambda c: c[RANK].value,
+        "head_dim": head_size,
+        "time_step_limit": stated_limits,
     },
     gguf_keys={"attention.head_count": lambda c: 0, "feed_forward_length": lambda c: 0},
 )

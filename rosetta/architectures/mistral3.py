@@ -11,6 +11,12 @@ from rosetta.ops.op import Settings
 from rosetta.ops.rotary import Rotary
 from rosetta.ops.temperature import Temperature
 
+GROWING_QUERIES = {
+    "rope_parameters.llama_4_scaling_beta": lambda c: c["attention.temperature_scale"].value,
+    "rope_parameters.original_max_position_embeddings": lambda c: c["attention.temperature_length"].value,
+}
+"""Keys of config.json of queries that grow with the logarithm of their position."""
+
 
 def settings(read: Any) -> None:
     """By how much queries grow, and after how many positions: those of the context before it was stretched."""
@@ -62,4 +68,5 @@ MISTRAL3 = Architecture(
         "tied_embeddings": False,
     },
     model_type="ministral3",
+    folder_keys=GROWING_QUERIES,
 )

@@ -23,11 +23,13 @@ from rosetta.architectures.mixtures import router_of
 from rosetta.architectures.readings import Reading, Stored, standard_readings
 from rosetta.architectures.recurrent import (
     RECURRENT,
+    head_size,
     layer_kinds,
     mamba2,
     rms_epsilon,
     state_readings,
     state_sizes,
+    stated_limits,
     time_step_limits,
 )
 from rosetta.graph import Stage
@@ -37,7 +39,7 @@ from rosetta.ops.linear import Linear
 from rosetta.ops.op import Op, Settings
 from rosetta.ops.pointwise import Activation, Add
 from rosetta.ops.recurrent import GROUPS, INNER, KERNEL, RANK, STATE
-from rosetta.settings_reader import listed
+from rosetta.settings_reader import Config, listed
 from rosetta.weight import SPLIT_HALF, RowOrder
 
 FFN, KV_HEADS, WIDTH = "feed_forward_length", "attention.head_count_kv", "expert_feed_forward_length"
@@ -91,6 +93,22 @@ def _kinds(read: Any) -> None:
     recurrent = [kind in ("mamba", "linear_attention") for kind in kinds]
     read.by_layer(RECURRENT, recurrent, stated=stated)
     expert_layers(read, [kind == "moe" for kind in kinds])
+
+
+def kinds_of(config: Config) -> list[str]:
+    """What config.json calls each layer."""
+    recurrent, sparse, widths = (listed(config, key) for key in (RECURRENT, "expert_layers", FFN))
+    kinds = zip(recurrent, sparse, widths, strict=True)
+    return [
+        "mamba" if state else "moe" if experts else "mlp" if width else "attention"
+        for state, experts, width in kinds
+    ]
+
+
+def width_of(config: Config, kind: str) -> int | None:
+    """The width of the networks of one kind; None where there is no layer of it."""
+    layers = zip(kinds_of(config), listed(config, FFN), strict=True)
+    return next((width for layer, width in layers if layer == kind), None)
 
 
 def of_gguf(read: Any) -> None:
@@ -195,8 +213,6 @@ NAMES = {
     "backbone.layers.{bid}.mixer.o_proj": "blk.{bid}.attn_output",
     "backbone.layers.{bid}.mixer.q_proj": "blk.{bid}.attn_q",
     "backbone.layers.{bid}.mixer.v_proj": "blk.{bid}.attn_v",
-    "backbone.layers.{bid}.mixer.experts.up_proj": "blk.{bid}.ffn_up_exps",
-    "backbone.layers.{bid}.mixer.experts.down_proj": "blk.{bid}.ffn_down_exps",
 }
 NEMOTRON_H = Architecture(
     "nemotron_h",
@@ -233,6 +249,15 @@ NEMOTRON_H = Architecture(
     },
     spellings={
         "expert_count": "n_routed_experts",
+        SHARED: "moe_shared_expert_intermediate_size",
+    },
+    folder_keys={
+        "layers_block_type": kinds_of,
+        "time_step_limit": stated_limits,
+        "mamba_head_dim": head_size,
+        "num_key_value_heads": lambda c: max(listed(c, KV_HEADS)),
+        "intermediate_size": lambda c: width_of(c, "mlp"),
+        "moe_intermediate_size": lambda c: width_of(c, "moe"),
     },
     gguf_keys={
         "attention.layer_norm_epsilon": lambda c: c["attention.layer_norm_rms_epsilon"].value,
@@ -249,6 +274,8 @@ NEMOTRON_H_MOE = replace(
     variant=lambda metadata: None,
     parameters={
         **NEMOTRON_H.parameters,
+        "backbone.layers.{bid}.mixer.experts.up_proj": "blk.{bid}.ffn_up_exps",
+        "backbone.layers.{bid}.mixer.experts.down_proj": "blk.{bid}.ffn_down_exps",
         "backbone.layers.{bid}.mixer.gate.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
     },
     names={

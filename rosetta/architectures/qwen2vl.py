@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from rosetta.architectures.architecture import Default
-from rosetta.architectures.expert_settings import rotary_sections
+from rosetta.architectures.expert_settings import rotary_sections, stated_sections
 from rosetta.architectures.qwen2 import QWEN2
 
 
@@ -28,6 +28,8 @@ QWEN2VL = replace(
     norm_epsilon=Default(apr=1e-6, gguf=0.0, huggingface=1e-5),
     rope_theta=Default(apr=1e6, gguf=10000.0, huggingface=1e6),
     settings=settings,
+    text_part="qwen2",
+    folder_keys={"rope_parameters.mrope_section": stated_sections},
     huggingface={  # transformers, Qwen2VLTextConfig
         "block_count": 80,
         "context_length": 32768,

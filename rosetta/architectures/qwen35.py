@@ -7,7 +7,7 @@ from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import feed_forward, output_of, sequential
-from rosetta.architectures.expert_settings import rotary_sections
+from rosetta.architectures.expert_settings import INTERLEAVED_SECTIONS, rotary_sections
 from rosetta.architectures.qwen3next import delta_settings, gated_attention, gated_readings
 from rosetta.architectures.readings import Reading, Stored
 from rosetta.architectures.recurrent import RECURRENT, delta_net
@@ -52,6 +52,11 @@ def _tiled(c: Settings, size: int) -> GroupOrder:
     return GroupOrder(c[GROUPS], c[RANK] // c[GROUPS], size)
 
 
+# Layers that attend have a gate and three matrices too, under other names.
+DELTA_NET_ALONE = {
+    "model.layers.{bid}.linear_attn.in_proj_qkv": "blk.{bid}.ssm_out",
+    "model.layers.{bid}.linear_attn.in_proj_z": "blk.{bid}.ssm_out",
+}
 QWEN35 = Architecture(
     "qwen35",
     gguf="qwen35",
@@ -87,4 +92,6 @@ QWEN35 = Architecture(
         "model.layers.{bid}.linear_attn.dt_bias": "blk.{bid}.ssm_dt.bias",
     },
     model_type="qwen3_5_text",
+    only_beside=DELTA_NET_ALONE,
+    folder_keys=INTERLEAVED_SECTIONS,
 )

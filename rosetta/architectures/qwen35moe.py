@@ -7,6 +7,7 @@ from typing import Any
 from rosetta.architectures import qwen35
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import output_of, sequential
+from rosetta.architectures.expert_settings import INTERLEAVED_SECTIONS
 from rosetta.architectures.folder_names import gated
 from rosetta.architectures.qwen3next import gated_attention, mixture, mixture_settings
 from rosetta.architectures.recurrent import RECURRENT, delta_net
@@ -68,4 +69,6 @@ QWEN35MOE = Architecture(
         "model.layers.{bid}.linear_attn.dt_bias": "blk.{bid}.ssm_dt.bias",
     },
     model_type="qwen3_5_moe_text",
+    only_beside=qwen35.DELTA_NET_ALONE,
+    folder_keys=INTERLEAVED_SECTIONS,
 )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from rosetta.architectures.architecture import Default
-from rosetta.architectures.expert_settings import rotary_sections
+from rosetta.architectures.expert_settings import INTERLEAVED_SECTIONS, rotary_sections
 from rosetta.architectures.qwen3 import QWEN3
 
 
@@ -23,6 +23,8 @@ QWEN3VL = replace(
     classes=("Qwen3VLForConditionalGeneration", "qwen3_vl", "qwen3_vl_text"),
     rope_theta=Default(apr=5e5, gguf=10000.0, huggingface=5e5),
     settings=settings,
+    text_part="qwen3",
+    folder_keys=INTERLEAVED_SECTIONS,
     huggingface={  # transformers, Qwen3VLTextConfig
         "block_count": 32,
         "context_length": 128000,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from rosetta.architectures.architecture import Default
-from rosetta.architectures.expert_settings import rotary_sections, stepped_layers
+from rosetta.architectures.expert_settings import INTERLEAVED_SECTIONS, rotary_sections, stepped_layers
 from rosetta.architectures.qwen3moe import QWEN3MOE
 from rosetta.architectures.readings import Reading, Stored, experts, standard_readings
 from rosetta.ops.op import Settings
@@ -47,6 +47,8 @@ QWEN3VLMOE = replace(
     classes=("Qwen3VLMoeForConditionalGeneration", "qwen3_vl_moe", "qwen3_vl_moe_text"),
     rope_theta=Default(apr=5e5, gguf=10000.0, huggingface=5e5),
     settings=settings,
+    text_part="qwen3moe",
+    folder_keys=INTERLEAVED_SECTIONS,
     readings=readings,
     huggingface={  # transformers, Qwen3VLMoeTextConfig
         "block_count": 24,

@@ -34,6 +34,7 @@ from rosetta.ops.recurrent import (
     SelectiveScan,
     StateSpace,
 )
+from rosetta.settings_reader import Config
 
 RECURRENT = "attention.recurrent_layers"
 RECURRENT_KINDS = ("linear_attention", "mamba", "conv", "mamba2", "recurrent")
@@ -284,6 +285,17 @@ def recurrent_without_heads(read: Any, recurrent: Sequence[bool], stated: str | 
     read.by_layer(RECURRENT, recurrent, stated=stated)
 
 
+def head_size(config: Config) -> int:
+    """Columns of the state's input that each of its heads has."""
+    return int(config[INNER].value // config[RANK].value)
+
+
+def stated_limits(config: Config) -> list[float] | None:
+    """Between what time steps are held, as config.json has it; None where nothing holds them."""
+    limits = [float(config[key].value) for key in (SMALLEST, LARGEST)]
+    return limits if any(limits) else None
+
+
 def layer_kinds(read: Any, default: Sequence[str]) -> tuple[list[str], str | None]:
     """What a folder's `layer_types` calls its layers, and under which key.
 
@@ -321,6 +333,6 @@ def state_readings(stored: Stored, c: Settings, per_head: bool = False) -> list[
     if stored.stem in ("ssm_a", "ssm_d"):
         dims = (*stored.dims, 1) if per_head and len(stored.dims) == 1 else None
         return [Reading(name, dims=dims, edit=MINUS_EXP if stored.stem == "ssm_a" else None)]
-    if stored.suffix == "weight" and len(stored.dims) == 3 and "conv" in stored.stem:
+    if stored.suffix == "weight" and len(stored.dims) == 3 and "conv" in stored.stem.rpartition(".")[2]:
         return [Reading(name, dims=(stored.dims[0], stored.dims[2]))]
     return None

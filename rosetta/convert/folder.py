@@ -31,7 +31,7 @@ from rosetta.convert.placing import Placed, place_weights
 from rosetta.convert.plan import Done, Request, as_stored, with_dtypes
 from rosetta.dtypes import FLOATS, flat_bytes
 from rosetta.errors import RosettaError, UnsupportedError
-from rosetta.model import FACTORS, Model
+from rosetta.model import FACTORS, Model, build_model
 from rosetta.names import canonical_name
 
 BESIDE = (".json", ".model", ".txt", ".jinja", ".py", ".tiktoken", ".md")
@@ -53,7 +53,9 @@ def write_folder_model(folder: Path, request: Request) -> tuple[list[Path], Done
     Raises:
         UnsupportedError: a weight whose name in a folder of the architecture is not known.
     """
-    model, done = replace(request.model, architecture=of_folder(request.model)), Done()
+    done = Done()
+    model = _text_part(request.model, done)
+    model = replace(model, architecture=of_folder(model))
     parts: dict[str, Part] = {}
     placed = as_stored(model) if _has_folder_names(model) else _placed(model)
     sources = with_dtypes(request, placed, {t.name: t.canonical for t in placed}, _refusal, done)
@@ -90,6 +92,16 @@ def write_folder_model(folder: Path, request: Request) -> tuple[list[Path], Done
     place = folder / request.target.name
     pack_folder(place, parts, request.progress)
     return [place], done
+
+
+def _text_part(model: Model, done: Done) -> Model:
+    """The model as the architecture that a folder of its text part is of; itself where it has a class of its own."""
+    name = model.architecture.text_part
+    if not name or _has_folder_names(model):
+        return model
+    whole = model.architecture.name
+    done.notes.append(f"the text part of a {whole} is written as {name}, which computes the same of a text")
+    return build_model(model.container, {"architecture": name})
 
 
 def of_folder(model: Model) -> Architecture:

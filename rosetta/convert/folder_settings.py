@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from rosetta.architectures import Architecture, find_architecture
 from rosetta.architectures.expert_settings import expert_step, leading_dense_count, shared_expert_count
 from rosetta.compare.settings import agree, plain
 from rosetta.config import Config, read_config
@@ -32,8 +33,11 @@ WHERE_NEEDED = (
     "embedding_scale", "residual_scale", "logit_scale", "attn_logit_softcapping", "final_logit_softcapping",
     "use_parallel_residual", "expert_weights_norm",
 )  # fmt: skip
-NO_NUMBERS = ("time_step_limit", "sliding_window_pattern", "mamba_rms_norm")  # keys that hold something else
+NO_NUMBERS = (  # keys that hold something else
+    "time_step_limit", "mamba_dt_limit", "sliding_window_pattern", "mamba_rms_norm", "rope_parameters", "rope_scaling",
+)  # fmt: skip
 GATING_WORDS = {1: "softmax", 2: "sigmoid", 4: "sqrtsoftplus"}
+ROTATION = "rope_parameters."  # what stands before a key of that table
 RECURRENT = "attention.recurrent_layers"
 PATTERN = "attention.sliding_window_pattern"
 
@@ -205,7 +209,7 @@ def folder_config(
     architecture = model.architecture
     wanted = {key: value for key, value in model.config.items() if key not in IMPLIED - {"tied_embeddings"}}
     config: dict[str, Any] = {
-        "architectures": [architecture.classes[0]] if architecture.classes else [],
+        "architectures": list(_classes(architecture)[:1]),
         "model_type": architecture.model_type or architecture.name,
         "torch_dtype": dtype,
         "tie_word_embeddings": wanted["tied_embeddings"].value,
@@ -214,6 +218,8 @@ def folder_config(
     for key in ("bos_token_id", "eos_token_id"):
         if key in model.config:
             config[key] = model.config[key].value
+    stated = _own_keys(model, wanted)
+    _state(config, stated)
     for key, value in wanted.items():
         own_default = key in architecture.huggingface  # the class knows the key, and would take its own
         usual = key in SPELLINGS and key not in ("tied_embeddings", "norm.type")
@@ -234,6 +240,8 @@ def folder_config(
     for key in [*WHERE_NEEDED, *wanted]:
         if key in reader.differing(wanted, config):
             for name, value in _ways(model, wanted, key):
+                if name in stated:
+                    continue
                 tried = {**config, name: value}
                 if reader.differing(wanted, tried).keys() < reader.differing(wanted, config).keys():
                     config = tried
@@ -245,8 +253,44 @@ def folder_config(
         # Twice, for the two versions of transformers: BambaConfig of the fifth heeds it nowhere but here.
         shared = {key: config[key] for key in ("rope_theta", "partial_rotary_factor")}
         config["rope_parameters"] = {"rope_type": "default", **shared}
+    _state(config, stated)
     reader.read(config)  # or say what it is that cannot be read
     return config, reader.differing(wanted, config)
+
+
+def _classes(architecture: Architecture) -> tuple[str, ...]:
+    """transformers' classes of an architecture, or of the one by whose name a folder of it goes."""
+    named = find_architecture(architecture.model_type) if not architecture.classes else None
+    return architecture.classes if named is None else named.classes
+
+
+def _own_keys(model: Model, wanted: Config) -> dict[str, Any]:
+    """What the architecture itself says of its config.json."""
+    said = {}
+    for name, form in model.architecture.folder_keys.items():
+        with contextlib.suppress(KeyError):  # it speaks of something that the model has not
+            said[name] = form(wanted)
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def _state(config: dict[str, Any], keys: Mapping[str, Any]) -> None:
+    """Put keys in place; those of the rotation's table into the one that is there."""
+    for name, value in keys.items():
+        inner = name.removeprefix(ROTATION)
+        if inner == name:
+            config[name] = value
+        elif isinstance(
+            config.get("rope_scaling"), dict
+        ):  # it comes first in the fifth version of transformers
+            config["rope_scaling"][inner] = value
+        else:
+            shared = {key: config[key] for key in ("rope_theta", "partial_rotary_factor") if key in config}
+            config["rope_parameters"] = {
+                "rope_type": "default",
+                **config.get("rope_parameters", {}),
+                **shared,
+                inner: value,
+            }
 
 
 def _flags(model: Model) -> dict[str, bool]:

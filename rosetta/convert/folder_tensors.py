@@ -51,9 +51,8 @@ def folder_candidates(model: Model, weights: Mapping[str, Weight]) -> Iterator[C
             yield Candidate(name, whole)
     for template, canonical in modules.items():
         beside = architecture.only_beside.get(template)
-        if beside is not None and beside.format(bid=0) + ".weight" not in weights:
-            continue
-        for name, whole in _each(model, template, canonical, layers):
+        there = [n for n in layers if beside is None or beside.format(bid=n) + ".weight" in weights]
+        for name, whole in _each(model, template, canonical, there):
             for suffix in (".weight", ".bias"):
                 yield Candidate(name + suffix, whole + suffix)
             yield Candidate(name, whole)

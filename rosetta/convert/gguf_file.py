@@ -29,6 +29,11 @@ FILE_TYPES = {
     "F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "Q2_K": 10, "Q3_K": 12, "Q4_K": 15,
     "Q5_K": 17, "Q6_K": 18, "IQ4_NL": 25, "IQ4_XS": 30, "BF16": 32, "TQ1_0": 36, "TQ2_0": 37, "MXFP4": 38,
 }  # fmt: skip
+OTHER_SENSES = (
+    "v.",
+    "a.",
+    "mm.",
+)  # what gguf-py calls tensors of the parts that see and hear, a file of their own
 SPLIT_KEYS = ("split.no", "split.count", "split.tensors.count")
 
 
@@ -83,7 +88,7 @@ def written_weights(model: Model) -> dict[str, Weight]:
         if layer is not None and int(layer[1]) >= model.block_count:
             continue  # predicts tokens further on, and is not run
         tied = name == "output.weight" and embedding is not None and weight.same_place(embedding)
-        if not tied:
+        if not tied and not name.startswith(OTHER_SENSES):
             weights[name] = weight
     return weights
 

@@ -33,7 +33,7 @@ KEYS = (
     "attention.q_lora_rank", "attention.kv_lora_rank", "attention.shared_kv_layers",
     "attention.sliding_window", "attention.sliding_window_pattern", "attention.clamp_kqv",
     "attention.max_alibi_bias", "attention.scale", "attention.output_scale", "attention.value_scale",
-    "attention.indexer.top_k",
+    "attention.indexer.head_count", "attention.indexer.key_length", "attention.indexer.top_k",
     "attention.temperature_length", "attention.temperature_scale", "attention.recurrent_layers",
     "rope.dimension_count", "rope.dimension_count_swa", "rope.dimension_sections", "rope.freq_base",
     "rope.freq_base_swa", "expert_count", "expert_used_count", "expert_feed_forward_length",
@@ -80,7 +80,7 @@ class Stated:
 
     Args:
         keys: in full, in order.
-        factors: tensors that hold rope scaling.
+        factors: tensors that hold rope scaling, and vectors that stand for a setting.
         unsaid: canonical settings that a reader of the file will not find as they are: what it will have instead.
     """
 
@@ -115,8 +115,8 @@ def gguf_settings(model: Model, tensors: Mapping[str, TensorEntry]) -> Stated:
     _take_latent(wanted, stated, reader)
     _take_sizes_by_kind(wanted, stated, reader)
     stated |= {key: listed(wanted, key) for key in BARE_KEYS if key in wanted}
-    for key, value in asked_for.items():
-        stated[key] = value(wanted)
+    said = {key: value(wanted) for key, value in asked_for.items()}
+    stated |= {key: value for key, value in said.items() if value is not None}
     _take_derived(wanted, stated, reader)
     factors = _take_scaling(model, wanted, stated, reader)
     _put_right(wanted, stated, reader, factors)
@@ -130,7 +130,20 @@ def gguf_settings(model: Model, tensors: Mapping[str, TensorEntry]) -> Stated:
     reader.read(stated, factors)  # or say what it is that cannot be read
     prefix = f"{model.architecture.gguf}."
     keys = {key if key in BARE_KEYS else prefix + key: value for key, value in stated.items()}
-    return Stated(keys, factors, reader.differing(wanted, stated, factors))
+    unsaid = reader.differing(wanted, stated, factors)
+    for vector, key in _vectors(model, wanted, tensors):
+        factors.append(vector)
+        unsaid.pop(key, None)
+    return Stated(keys, factors, unsaid)
+
+
+def _vectors(
+    model: Model, wanted: Config, tensors: Mapping[str, TensorEntry]
+) -> Iterator[tuple[TensorInput, str]]:
+    """Tensors that stand for settings, each with the setting's key; those that the model has anyway say it already."""
+    for stem, (key, values) in model.architecture.gguf_vectors.items():
+        names = [f"blk.{layer}.{stem}.weight" for layer in range(model.block_count)]
+        yield from ((_factors(name, tuple(values(wanted))), key) for name in names if name not in tensors)
 
 
 class _Reader:

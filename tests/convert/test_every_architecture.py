@@ -1,10 +1,11 @@
-"""Every architecture: what llama.cpp computes from a converted folder is what transformers computes from the folder."""
+"""Every architecture: what llama.cpp computes from a converted folder, and transformers from a folder made of that
+again, is what transformers computes from the folder."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+import gguf
 import numpy as np
 import pytest
 
@@ -18,28 +19,10 @@ pytestmark = [pytest.mark.sweep, pytest.mark.requires_transformers, pytest.mark.
 IDS = [5, 9, 17, 33, 2, 8, 40, 100, 7, 31, 64, 12, 3, 3, 90, 21]
 EXACT = 5e-5  # of logits of about 5, both in float32
 GELU_TABLE = 2e-2  # llama.cpp looks GELU up in half precision, and every layer adds to it
-NOT_YET = {
-    "deepseek32": "the sizes of the indexer, which llama.cpp asks for, are no settings of ours",
-    "glm-dsa": "the sizes of the indexer, which llama.cpp asks for, are no settings of ours",
-    "granite-swa": "llama.cpp asks for a key that is not written",
-    "muse-glimmer": "its factor of queries is not carried",
-    "cohere2moe": "llama.cpp gives other logits than transformers from the second token on",
-}
 SAID = {name: recipe for name, recipe in RECIPES.items() if recipe.gguf is None}
 
 
-def recipe_names() -> list[Any]:
-    """All, those that are known to fail marked."""
-    wrong = (AssertionError, ValueError)
-    return [
-        pytest.param(name, marks=pytest.mark.xfail(strict=True, raises=wrong, reason=NOT_YET[name]))
-        if name in NOT_YET
-        else name
-        for name in SAID
-    ]
-
-
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", SAID)
 def test_llamacpp_computes_what_transformers_does(tmp_path: Path, name: str) -> None:
     pytest.importorskip("llama_cpp")
     recipe: Recipe = SAID[name]
@@ -51,3 +34,26 @@ def test_llamacpp_computes_what_transformers_does(tmp_path: Path, name: str) -> 
     assert np.abs(got - want).max() <= (GELU_TABLE if recipe.gelu else EXACT) * max(
         1.0, np.abs(want).max() / 5
     )
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_transformers_computes_the_same_of_the_folder_that_comes_back(tmp_path: Path, name: str) -> None:
+    folder, back = build_folder(tmp_path / "hf", SAID[name]), tmp_path / "back"
+    convert(str(folder), tmp_path / "out.gguf", Options(), verify=False)
+    convert(str(tmp_path / "out.gguf"), back, Options(), verify=False)
+    got, want = transformers_logits(back, IDS), transformers_logits(folder, IDS)
+    assert np.abs(got - want).max() <= EXACT * max(1.0, np.abs(want).max() / 5)
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_way_over_apr_gives_the_same_gguf_tensors(tmp_path: Path, name: str) -> None:
+    folder = build_folder(tmp_path / "hf", SAID[name])
+    convert(str(folder), tmp_path / "straight.gguf", Options(), verify=False)
+    convert(str(folder), tmp_path / "between.apr", Options(), verify=False)
+    convert(str(tmp_path / "between.apr"), tmp_path / "over.gguf", Options(), verify=False)
+    straight, over = (
+        {t.name: (t.tensor_type, tuple(t.shape), t.data.tobytes()) for t in gguf.GGUFReader(path).tensors}
+        for path in (tmp_path / "straight.gguf", tmp_path / "over.gguf")
+    )
+    assert over.keys() == straight.keys()
+    assert [name for name in straight if over[name] != straight[name]] == []
