@@ -52,6 +52,7 @@ DEEPSEEK32 = replace(
     name="deepseek32",
     gguf="deepseek32",
     classes=("DeepseekV32ForCausalLM", "deepseek_v32"),
+    model_type="deepseek_v32",
     settings=v32_settings,
     huggingface={  # transformers, DeepseekV32Config
         "block_count": 61,
@@ -77,6 +78,7 @@ GLM_DSA = replace(
     name="glm-dsa",
     gguf="glm-dsa",
     classes=("GlmMoeDsaForCausalLM", "glm_moe_dsa"),
+    model_type="glm_moe_dsa",
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     settings=glm_settings,
     huggingface={  # transformers, GlmMoeDsaConfig

@@ -117,6 +117,7 @@ MUSE_GLIMMER = Architecture(
         "vocab_size": 202048,
         "tied_embeddings": False,
     },
+    model_type="muse_glimmer",
     gguf_vectors={  # llama.cpp's graph norms with weights (conversion/muse_glimmer.py)
         "attn_q_norm": (QUERIES, lambda c: [c[QUERIES].value] * c[KEY].value),
         "attn_k_norm": (QUERIES, lambda c: [1.0] * c[KEY].value),

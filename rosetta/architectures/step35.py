@@ -101,6 +101,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 STEP35 = Architecture(
     "step35",
     gguf="step35",
+    model_type="step3p7",
     classes=("Step3p7ForConditionalGeneration", "Step3p5ForCausalLM", "step3p5", "step3p7"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     qk_norm=True,
