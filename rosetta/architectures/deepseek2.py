@@ -304,5 +304,10 @@ MISTRAL4 = replace(
         "model.layers.{bid}.mlp.experts.gate_up_proj": "blk.{bid}.ffn_gate_up_exps",
     },
     model_type="",
-    folder_keys=GROWING_QUERIES,
+    folder_keys={
+        **GROWING_QUERIES,
+        "rope_parameters.partial_rotary_factor": lambda c: (
+            c["rope.dimension_count"].value / c["attention.key_length"].value
+        ),
+    },
 )

@@ -289,6 +289,7 @@ GEMMA4 = Architecture(
     model_type="gemma4_text",
     spellings={
         "activation": "hidden_activation",
+        "expert_used_count": "top_k_experts",
     },
     folder_keys={"hidden_size_per_layer_input": lambda c: c["embedding_length_per_layer_input"].value},
     gguf_keys={

@@ -27,6 +27,11 @@ def settings(read: Any) -> None:
         read.fixed("feed_forward_length", int(width), "expansion_ratio × the embedding length")
 
 
+def _whole(number: float) -> float:
+    """A count where it is one."""
+    return int(number) if number == int(number) else number
+
+
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     """Attention whose scores fall with distance, then a network without a gate."""
     return sequential(
@@ -44,7 +49,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 MPT = Architecture(
     "mpt",
     gguf="mpt",
-    classes=("MPTForCausalLM", "MptForCausalLM"),
+    classes=("MptForCausalLM", "MPTForCausalLM"),
     norm="layer",
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     activation="gelu",
@@ -76,5 +81,11 @@ MPT = Architecture(
         "block_count": "n_layers",
         "attention.head_count": "n_heads",
         "context_length": "max_seq_len",
+    },
+    folder_keys={
+        "attn_config.alibi": lambda c: bool(c[ALIBI].value),
+        "attn_config.alibi_bias_max": lambda c: int(c[ALIBI].value) or None,
+        "attn_config.clip_qkv": lambda c: c["attention.clamp_kqv"].value or None,
+        "expansion_ratio": lambda c: _whole(c["feed_forward_length"].value / c["embedding_length"].value),
     },
 )

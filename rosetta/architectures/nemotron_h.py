@@ -249,6 +249,7 @@ NEMOTRON_H = Architecture(
     },
     spellings={
         "expert_count": "n_routed_experts",
+        "attention.layer_norm_rms_epsilon": "layer_norm_epsilon",
         SHARED: "moe_shared_expert_intermediate_size",
     },
     folder_keys={

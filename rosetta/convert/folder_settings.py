@@ -37,7 +37,7 @@ NO_NUMBERS = (  # keys that hold something else
     "time_step_limit", "mamba_dt_limit", "sliding_window_pattern", "mamba_rms_norm", "rope_parameters", "rope_scaling",
 )  # fmt: skip
 GATING_WORDS = {1: "softmax", 2: "sigmoid", 4: "sqrtsoftplus"}
-ROTATION = "rope_parameters."  # what stands before a key of that table
+ROTATION = "rope_parameters"
 RECURRENT = "attention.recurrent_layers"
 PATTERN = "attention.sliding_window_pattern"
 
@@ -231,12 +231,13 @@ def folder_config(
         config["sliding_window"] = wanted["attention.sliding_window"].value
         if "use_sliding_window" in architecture.huggingface:
             config["use_sliding_window"] = True
-    _take_asked(wanted, config, reader)
+    _take_asked(wanted, config, reader, {name.partition(".")[0] for name in stated})
     config |= _flags(model)
     for key, own in architecture.spellings.items():
         if key in wanted and not isinstance(wanted[key].value, PerLayer) and not _is_none(wanted[key].value):
             config.setdefault(own, plain(wanted[key].value))
     _take_rope(model, wanted, config, reader)
+    _state(config, stated)
     for key in [*WHERE_NEEDED, *wanted]:
         if key in reader.differing(wanted, config):
             for name, value in _ways(model, wanted, key):
@@ -274,23 +275,21 @@ def _own_keys(model: Model, wanted: Config) -> dict[str, Any]:
 
 
 def _state(config: dict[str, Any], keys: Mapping[str, Any]) -> None:
-    """Put keys in place; those of the rotation's table into the one that is there."""
+    """Put keys in place, those of a table into it: the rotation's is the one that is there."""
     for name, value in keys.items():
-        inner = name.removeprefix(ROTATION)
-        if inner == name:
+        outer, dot, inner = name.partition(".")
+        if not dot:
             config[name] = value
+        elif outer != ROTATION:
+            config.setdefault(outer, {})[inner] = value
         elif isinstance(
             config.get("rope_scaling"), dict
         ):  # it comes first in the fifth version of transformers
             config["rope_scaling"][inner] = value
-        else:
+        elif "rope_theta" in config:  # else it is not yet known what else stands there
             shared = {key: config[key] for key in ("rope_theta", "partial_rotary_factor") if key in config}
-            config["rope_parameters"] = {
-                "rope_type": "default",
-                **config.get("rope_parameters", {}),
-                **shared,
-                inner: value,
-            }
+            table = {"rope_type": "default", **config.get(ROTATION, {}), **shared}
+            config[ROTATION] = {**table, inner: value}
 
 
 def _flags(model: Model) -> dict[str, bool]:
@@ -401,8 +400,9 @@ def _scaling_forms(model: Model, scaling: RopeScaling) -> Iterator[dict[str, Any
         yield {**rule, "attention_factor": plain(scaling.magnitude)}
 
 
-def _take_asked(wanted: Config, config: dict[str, Any], reader: _Reader) -> None:
-    """State what the architecture's own reading asks for: a setting under the first key that it looks under."""
+def _take_asked(wanted: Config, config: dict[str, Any], reader: _Reader, said: set[str]) -> None:
+    """State what the architecture's own reading asks for: a setting under the first key that it looks under, but for
+    keys and tables that are `said`."""
     events: list[tuple[str, str]] = []
     with contextlib.suppress(RosettaError):  # what is missing is among what was asked for
         reader.read(config, events)
@@ -410,7 +410,7 @@ def _take_asked(wanted: Config, config: dict[str, Any], reader: _Reader) -> None
     for what, name in events:
         if what == "setting":
             setting = name
-        elif name == "text_config":  # looked into before the key itself
+        elif name == "text_config" or name in said:  # the one is looked into before the key itself
             continue
         elif name in OTHER_FORMS:
             value = OTHER_FORMS[name](wanted)
