@@ -6,10 +6,10 @@ Which tensors exist, with which dims, and which operation reads them is asked of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
-from rosetta.ops.op import Op, Settings
+from rosetta.ops.op import Op, OpEdit, Settings
 
 TOKENS = "tokens"
 """The one stage that is given: the token ids, int64 [T]."""
@@ -84,6 +84,11 @@ class Graph:
 
     def __getitem__(self, name: str) -> Node:
         return self._by_name[name]
+
+    def edited(self, edit: OpEdit) -> Graph:
+        """These stages, some of them computed otherwise, from the same inputs and tensors."""
+        nodes = (replace(node, op=edit.of(node.op)) for node in self.nodes)
+        return Graph(nodes, self.settings_tensors)
 
     def get(self, name: str) -> Node | None:
         """The stage of a full name, or None."""

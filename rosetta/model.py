@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from rosetta.errors import DamagedFileError, UnsupportedError
 from rosetta.graph import Graph
 from rosetta.names import canonical_name, canonical_names
 from rosetta.ops.indexer import TOP_K
-from rosetta.ops.op import Settings
+from rosetta.ops.op import OpEdit, Settings
 from rosetta.settings_reader import PerLayer
 from rosetta.weight import RowOrder, Weight
 
@@ -53,6 +53,7 @@ class Model:
         overrides: settings that repairs put in place of the file's own.
         patches: what repairs make of weights, by canonical name.
         unheeded: settings that the file states and the architecture does not compute.
+        operations: what repairs compute otherwise than the architecture does, one after another.
     """
 
     container: Container
@@ -63,6 +64,7 @@ class Model:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     patches: Mapping[str, Patch] = field(default_factory=dict)
     unheeded: tuple[Setting, ...] = ()
+    operations: tuple[OpEdit, ...] = ()
 
     def __getitem__(self, key: str) -> Any:
         return self.config[key].value
@@ -106,7 +108,8 @@ class Model:
 
     def graph_of(self, layers: int) -> Graph:
         """The forward pass of as many layers, though the model may have fewer."""
-        return self.architecture.graph(self.settings_of, layers)
+        graph = self.architecture.graph(self.settings_of, layers)
+        return reduce(Graph.edited, self.operations, graph)
 
     @property
     def expected_dims(self) -> dict[str, tuple[int, ...]]:
@@ -142,9 +145,14 @@ class Model:
             name: both(self.patches[name], patch) if name in self.patches else patch
             for name, patch in (patches or {}).items()
         }
-        return build_model(
+        built = build_model(
             self.container, {**self.overrides, **(overrides or {})}, {**self.patches, **composed}
         )
+        return replace(built, operations=self.operations)
+
+    def computed_otherwise(self, *edits: OpEdit) -> Model:
+        """This model with some operations computed otherwise than its architecture says."""
+        return replace(self, operations=(*self.operations, *edits)) if edits else self
 
     def _patched(self, patches: Mapping[str, Patch]) -> Model:
         weights = dict(self.weights)

@@ -81,7 +81,7 @@ ROPE_SCALING = FindingKind(
     "config.rope_scaling",
     means="Rope scaling is lost, invented, or of other factors.",
     why="A converter does not know the rule (Llama 3.1's above all) and drops it, or leaves out the tensor of factors "
-    "(rope_freqs) in which GGUF keeps it.",
+    "(rope_freqs) in which GGUF keeps it. Or a runtime counts positions from another number than 0.",
     repair="The rotation is computed with the reference's factors. Write the scaling, or the tensor of its factors.",
 )
 ROPE_DIMENSIONS = FindingKind(

@@ -26,7 +26,7 @@ from rosetta.config import Value
 from rosetta.errors import RosettaError
 from rosetta.graph import Node
 from rosetta.model import Model, Patch
-from rosetta.ops.op import NotComputable
+from rosetta.ops.op import NotComputable, OpEdit
 from rosetta.runtimes.trace import RecordedRun
 from rosetta.weight import Weight, row_ranges
 from rosetta.workers import spread
@@ -38,13 +38,15 @@ ABSURD = 1e5  # no trained weight is that large; a misread exponent is
 
 @dataclass(frozen=True)
 class Repair:
-    """What undoes a cause in memory: settings put in place of the file's, weights read in another way."""
+    """What undoes a cause in memory: settings put in place of the file's, weights read in another way, operations
+    computed in another."""
 
     overrides: Mapping[str, Any] = field(default_factory=dict)
     patches: Mapping[str, Patch] = field(default_factory=dict)
+    operations: tuple[OpEdit, ...] = ()
 
     def applied(self, model: Model) -> Model:
-        return model.repaired(self.overrides, self.patches)
+        return model.repaired(self.overrides, self.patches).computed_otherwise(*self.operations)
 
 
 @dataclass(frozen=True)

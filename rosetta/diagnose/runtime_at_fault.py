@@ -23,8 +23,9 @@ def runtime_at_fault(fault: Fault, proposal: Proposal) -> str | None:
         return None
     if proposal.key is not None:
         mine, theirs = (side.model.config.get(proposal.key) for side in (fault.subject, fault.reference))
-        same = mine is not None and theirs is not None and agree(proposal.key, mine.value, theirs.value)
-        return str(runtime) if same else None
+        if mine is None or theirs is None:  # what no file says, the architecture does
+            return str(runtime) if mine is theirs else None
+        return str(runtime) if agree(proposal.key, mine.value, theirs.value) else None
     if fault.subject.model.container.path == container.path:
         return str(runtime)
     model = known_model(container.path)

@@ -39,13 +39,14 @@ class Router(Op):
         count, used: config keys of E and k.
         gating: config key of the function of the scores, see `SOFTMAX` and those beside it; or that function.
         normalised: config key of whether the weights of the chosen ones are made to sum to one; or whether they are.
-        scale: config key of what the weights are multiplied with; None: 1.
+        scale: config key of what the weights are multiplied with, or that; None: 1.
         selection_bias: stem of what is added to the scores for choosing only; None: nothing is.
         groups, groups_used: config keys: experts are in groups, of which only the best may be chosen from.
         group_best: config key of how many of its experts a group is judged by, by the sum of what they are preferred
             by: two (DeepSeek-V3, and llama.cpp always), or the best one (V2).
         softcap: config key of c in c·tanh(x/c) of the scores; None: there is none.
         by_scores: whether experts are chosen by their scores, which a sigmoid of large ones can no longer tell apart.
+        biased: whether the weights, too, have added what is added for choosing: no published model's have.
     """
 
     stem: str = "ffn_gate_inp"
@@ -53,13 +54,14 @@ class Router(Op):
     used: str = "expert_used_count"
     gating: str | int = SOFTMAX
     normalised: str | bool = True
-    scale: str | None = None
+    scale: str | float | None = None
     selection_bias: str | None = None
     groups: str | None = None
     groups_used: str | None = None
     group_best: str = "expert_group_best"
     softcap: str | None = None
     by_scores: bool = False
+    biased: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -128,13 +130,13 @@ class Router(Op):
     def _weighed(self, s: Step, scores: Tensor) -> Tensor:
         probabilities = self._probabilities(s, scores)
         chosen = self._preferences(s, scores, probabilities).topk(int(s[self.used]), dim=-1).indices
-        weights = probabilities.gather(1, chosen)
+        weights = (self._biased(s, scores, probabilities) if self.biased else probabilities).gather(1, chosen)
         if self._of(s, self.gating) == SOFTMAX_OF_CHOSEN:
             weights = weights.softmax(-1)
         elif self._of(s, self.normalised):
             weights = weights / weights.sum(-1, keepdim=True).clamp_min(EPSILON)
         if self.scale is not None:
-            weights = weights * s[self.scale]
+            weights = weights * (s[self.scale] if isinstance(self.scale, str) else self.scale)
         return torch.zeros_like(scores).scatter_(1, chosen, weights)
 
     def spread(

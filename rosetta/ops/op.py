@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from rosetta.lazily import ByDtype, torch
@@ -462,3 +462,31 @@ def chain(*ops: Op | None) -> Op:
     """The operations one after another; those that are None are left out."""
     present = tuple(op for op in ops if op is not None)
     return present[0] if len(present) == 1 else Chain(present)
+
+
+@dataclass(frozen=True)
+class OpEdit:
+    """An operation computed otherwise than its architecture says.
+
+    Args:
+        kind: the class of the operations that it concerns.
+        fields: those that are otherwise, with their values.
+    """
+
+    kind: type[Op]
+    fields: tuple[tuple[str, Any], ...]
+
+    def of(self, op: Op) -> Op:
+        """The operation with those fields; one of another class as it is.
+
+        >>> from rosetta.ops.pointwise import Add
+        >>> OpEdit(Add, (("scale", "residual_scale"),)).of(Add())
+        Add(scale='residual_scale')
+        """
+        if isinstance(op, Chain):
+            return replace(op, ops=tuple(self.of(one) for one in op.ops))
+        if type(op) is not self.kind:
+            return op
+        own: Any = op  # every operation is a frozen dataclass
+        edited: Op = replace(own, **dict(self.fields))
+        return edited

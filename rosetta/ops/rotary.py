@@ -34,6 +34,9 @@ class Rotary(Op):
         last: whether the last dimensions are turned.
         where: config key of whether any are, in this layer; None: they are. So a layer that turns none has the same
             stages as one that does, and the two can be compared.
+        first: position of the first token of a text.
+        regrouped: whether adjacent pairs are brought into halves before they are turned, and back behind it: what a
+            runtime does to a folder's rows, which lie in halves, and turns as pairs.
     """
 
     order: int
@@ -42,6 +45,8 @@ class Rotary(Op):
     scaling: str | None = "rope.scaling"
     last: bool = False
     where: str | None = None
+    first: int = 0
+    regrouped: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -64,8 +69,19 @@ class Rotary(Op):
         angles, magnitude = self._angles(s, len(x))
         cos, sin = ((f(angles) * magnitude).to(x)[:, None, :] for f in (torch.cos, torch.sin))  # [T, 1, R]
         first, second = self.halves(s, x.shape[-1])
+        if self.regrouped:
+            return self._regrouped(s, x, cos, sin)
         y, a, b = x.clone(), x[..., first], x[..., second]
         y[..., first], y[..., second] = a * cos - b * sin, b * cos + a * sin
+        return y
+
+    def _regrouped(self, s: Step, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Adjacent values turned of rows whose pairs lie in halves, which are adjacent in x."""
+        first, second = self.halves(s, x.shape[-1])
+        y, rows = x.clone(), torch.cat([x[..., first], x[..., second]], -1)
+        a, b = rows[..., ::2], rows[..., 1::2]
+        turned = torch.stack([a * cos - b * sin, b * cos + a * sin], -1).flatten(-2)
+        y[..., first], y[..., second] = turned.chunk(2, -1)
         return y
 
     def halves(self, s: Step, head_size: int) -> tuple[slice, slice]:
@@ -86,7 +102,7 @@ class Rotary(Op):
         )
         if scaling is not None:
             frequency = frequency / torch.tensor(scaling.at(places.stop), dtype=torch.float64)
-        position = torch.arange(places.start, places.stop, dtype=torch.float64)
+        position = torch.arange(places.start, places.stop, dtype=torch.float64) + self.first
         return torch.outer(position, frequency), scaling.magnitude if scaling else 1.0
 
     def spread(

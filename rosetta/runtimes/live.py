@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from rosetta.architectures import INTERLEAVED
+from rosetta.architectures import INTERLEAVED, SPLIT_HALF
 from rosetta.architectures.readings import Stored
 from rosetta.containers import open_container
 from rosetta.errors import RosettaError, UnsupportedError
@@ -41,7 +41,8 @@ def as_gguf_has_them(model: Model | None) -> Rotation:
     if model is None:
         return NOT_TURNED
     if model.architecture.rope == INTERLEAVED:
-        return Rotation(True, int(model["rope.dimension_count"]))
+        halves = model.architecture.folder_rope == SPLIT_HALF
+        return Rotation(True, int(model["rope.dimension_count"]), halves)
     return Rotation(True) if _turned_by_converter(model) else NOT_TURNED
 
 
@@ -71,16 +72,22 @@ class Rotation:
     Args:
         pairs: whether split halves are brought into adjacent pairs.
         dimensions: how many of a head are rotated; None: all.
+        folder_halves: whether the rows of a folder, which transformers runs, lie in split halves, whichever of them it
+            then turns together; None: as it turns them.
     """
 
     pairs: bool = False
     dimensions: int | None = None
+    folder_halves: bool | None = None
 
     def turned(self, run: Capture) -> Iterator[tuple[str, Tensor]]:
         """Stages as tensors, q and k in that order. Where nothing is rotated, transformers has its folder's order."""
         for stage, value in run:
             tensor, rope = torch.from_numpy(value), run.facts.rope
-            halves = rope == "split_half" or (rope is None and run.facts.runtime == "transformers")
+            of_folder = run.facts.runtime == "transformers"
+            halves = rope == "split_half" or (rope is None and of_folder)
+            if of_folder and self.folder_halves is not None:
+                halves = self.folder_halves
             yield stage, self.forth(stage, tensor) if halves else tensor
 
     def forth(self, stage: str, x: Tensor) -> Tensor:

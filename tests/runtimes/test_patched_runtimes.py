@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,11 @@ def not_normalised(model: Any) -> None:
         layer.mlp.gate.norm_topk_prob = False
 
 
+def not_normalised_anywhere(model: Any) -> None:
+    for router in routers(model):
+        router.norm_topk_prob = False
+
+
 def larger_embedding(model: Any) -> None:
     embedding = model.model.embed_tokens
     own = embedding.forward
@@ -101,6 +107,89 @@ def larger_embedding(model: Any) -> None:
 
 
 @pytest.mark.sample(6)
+def routers(model: Any) -> list[Any]:
+    return [module for module in model.modules() if type(module).__name__.lower().endswith("topkrouter")]
+
+
+def rerouted(model: Any, forward: Callable[[Any, torch.Tensor], Any]) -> None:
+    for router in routers(model):
+        router.forward = partial(forward, router)
+
+
+def sigmoid_for_softmax(model: Any) -> None:
+    def forward(router: Any, x: torch.Tensor) -> Any:
+        scores = torch.nn.functional.linear(x.reshape(-1, router.hidden_dim), router.weight)
+        weights, chosen = scores.sigmoid().topk(router.top_k, dim=-1)
+        return scores, weights / weights.sum(-1, keepdim=True), chosen
+
+    rerouted(model, forward)
+
+
+def softmax_for_sigmoid(model: Any) -> None:
+    def forward(router: Any, x: torch.Tensor) -> Any:
+        own = torch.Tensor.sigmoid
+        torch.Tensor.sigmoid = lambda scores: scores.softmax(-1)  # type: ignore[method-assign]
+        try:
+            return type(router).forward(router, x)
+        finally:
+            torch.Tensor.sigmoid = own  # type: ignore[method-assign]
+
+    rerouted(model, forward)
+
+
+def bias_in_weights(model: Any) -> None:
+    def forward(router: Any, x: torch.Tensor) -> Any:
+        scores, _, chosen = type(router).forward(router, x)
+        weights = (scores.sigmoid() + router.e_score_correction_bias).gather(1, chosen)
+        return scores, weights / weights.sum(-1, keepdim=True) * router.routed_scaling_factor, chosen
+
+    rerouted(model, forward)
+
+
+def heavier_experts(model: Any) -> None:
+    def forward(router: Any, x: torch.Tensor) -> Any:
+        scores, weights, chosen = type(router).forward(router, x)
+        return scores, weights * 1.7, chosen
+
+    rerouted(model, forward)
+
+
+def positions_from_one(model: Any) -> None:
+    own = model.forward
+
+    def forward(input_ids: torch.Tensor, **options: Any) -> Any:
+        positions = torch.arange(1, input_ids.shape[1] + 1)[None]
+        return own(input_ids=input_ids, position_ids=positions, **options)
+
+    model.forward = forward
+
+
+def adjacent_pairs(model: Any) -> None:
+    import sys
+
+    module: Any = sys.modules[type(model).__module__]
+
+    def turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        first, second = x[..., ::2], x[..., 1::2]
+        cos, sin = cos[..., : first.shape[-1]], sin[..., : first.shape[-1]]
+        return torch.stack([first * cos - second * sin, second * cos + first * sin], -1).flatten(-2)
+
+    def rotary(q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, **_: Any) -> Any:
+        return turned(q, cos[:, None], sin[:, None]), turned(k, cos[:, None], sin[:, None])
+
+    own = type(model.model.layers[0].self_attn).forward
+
+    def forward(attention: Any, *given: Any, **options: Any) -> Any:
+        before, module.apply_rotary_pos_emb = module.apply_rotary_pos_emb, rotary
+        try:
+            return own(attention, *given, **options)
+        finally:
+            module.apply_rotary_pos_emb = before
+
+    for layer in model.model.layers:
+        layer.self_attn.forward = partial(forward, layer.self_attn)
+
+
 @pytest.mark.parametrize(
     ("recipe", "change", "kind", "stage", "actual"),
     [
@@ -113,6 +202,15 @@ def larger_embedding(model: Any) -> None:
         ("llama", one_plus, "value.offset", "layers.0.attn_norm", -1.0),
         ("qwen3moe", not_normalised, "config.expert_weights", "layers.0.ffn_router", False),
         ("llama", larger_embedding, "value.scaled", "embedding", 0.125),
+        ("llama", positions_from_one, "config.rope_scaling", "layers.0.q_rope", 1),
+        ("llama", adjacent_pairs, "config.rope_type", "layers.0.q_rope", None),
+        ("qwen3", adjacent_pairs, "config.rope_type", "layers.0.q_rope", None),
+        ("qwen3moe", sigmoid_for_softmax, "config.expert_gating", "layers.0.ffn_router", 2),
+        ("qwen3moe", heavier_experts, "config.expert_weights", "layers.0.ffn_router", 1.7),
+        ("deepseek2-v3", softmax_for_sigmoid, "config.expert_gating", "layers.1.ffn_router", 1),
+        ("deepseek2-v3", bias_in_weights, "config.expert_weights", "layers.1.ffn_router", True),
+        ("deepseek2-v3", heavier_experts, "config.expert_weights", "layers.1.ffn_router", 4.25),
+        ("deepseek2-v3", not_normalised_anywhere, "config.expert_weights", "layers.1.ffn_router", False),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )

@@ -196,7 +196,8 @@ def _gathered(graph: Graph, used: int, region: set[int]) -> range | None:
     """Which dimensions of a head a rotation takes every other value of, and leaves as two halves."""
     turned = [j for j in region if graph[j].kind == "rope"]
     stepped = any(graph[j].kind == "slice" and graph[j].interleaved for j in region)
-    if not stepped or any(graph[j].interleaved for j in turned):
+    again = any(graph[j].name == "stack" for j in region)  # pairs come out as they went in
+    if not stepped or again or any(graph[j].interleaved for j in turned):
         return None
     width, count = graph[used].dims[-1], sum(graph[j].dims[-1] for j in turned)
     joins = [j for j in sorted(region) if graph[j].kind == "join" and graph[j].dims[-1] == width]

@@ -1,0 +1,90 @@
+"""What a runtime does otherwise than the architecture, where no setting says how: its routing of experts, the order and
+the start of its rotation. Imitated by computing the operation so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
+from rosetta.ops.experts import LARGEST_GATING, SOFTMAX, Router
+from rosetta.ops.op import Op, OpEdit
+from rosetta.ops.rotary import INTERLEAVED, SPLIT_HALF, Rotary
+
+POSITIONS = (1, 2, -1)
+"""Where runtimes begin to count: at 1, or at 2 where padding has a position of its own (RoBERTa), or behind by one."""
+EVEN = 1e-3  # of a factor that all weights have alike, how far they stray from it
+DIGITS = 4  # significant ones that a factor is published with
+
+
+def propose(fault: Fault) -> Iterator[Proposal]:
+    """Each way in which an operation may be computed otherwise than the architecture has it."""
+    if not fault.settings_unknown:
+        return
+    for op in (fault.node.op, *getattr(fault.node.op, "ops", ())):
+        if isinstance(op, Router):
+            yield from _of_router(fault, op)
+        elif isinstance(op, Rotary):
+            yield from _of_rotary(op)
+
+
+def _of_router(fault: Fault, op: Router) -> Iterator[Proposal]:
+    if not isinstance(op.gating, str):
+        for gating in range(SOFTMAX, LARGEST_GATING + 1):
+            if gating != op.gating:
+                yield _proposal(
+                    op, "config.expert_gating", "expert_gating_func", op.gating, gating, gating=gating
+                )
+    if not isinstance(op.normalised, str):
+        now = not op.normalised
+        yield _proposal(op, "config.expert_weights", "expert_weights_norm", not now, now, normalised=now)
+    if op.selection_bias is not None:
+        yield _proposal(
+            op,
+            "config.expert_weights",
+            "expert_weights_biased",
+            op.biased,
+            not op.biased,
+            biased=not op.biased,
+        )
+    if (factor := _factor(fault)) is not None:
+        settings = fault.subject.model.settings_of(fault.layer)
+        own = float(settings[op.scale] if isinstance(op.scale, str) else op.scale or 1.0)
+        scale = float(f"{own * factor:.{DIGITS}g}")
+        yield _proposal(op, "config.expert_weights", "expert_weights_scale", own, scale, scale=scale)
+
+
+def _factor(fault: Fault) -> float | None:
+    """What all of the recorded weights are times our own; None where that is no one number, or 1."""
+    own, truth = fault.computed(), fault.recorded_value
+    if own is None or truth is None or own.shape != truth.shape or not bool(((own > 0) == (truth > 0)).all()):
+        return None
+    ratios = truth[own > 0].double() / own[own > 0].double()
+    factor = float(ratios.median()) if len(ratios) else 1.0
+    even = bool(((ratios / factor - 1).abs() < EVEN).all()) if factor else False
+    return factor if even and abs(factor - 1) > EVEN else None
+
+
+def _of_rotary(op: Rotary) -> Iterator[Proposal]:
+    names = {INTERLEAVED: "interleaved", SPLIT_HALF: "split-half"}
+    other = SPLIT_HALF if op.order == INTERLEAVED else INTERLEAVED
+    ways: list[dict[str, Any]] = [{"order": other}]
+    if op.order == INTERLEAVED:
+        ways.append({"regrouped": True})
+    for way in ways:
+        yield _proposal(op, "config.rope_type", "rope.order", names[op.order], names[other], **way)
+    for first in POSITIONS:
+        yield _proposal(op, "config.rope_scaling", "rope.first_position", op.first, first, first=first)
+
+
+def _proposal(op: Op, kind: str, key: str, own: Any, other: Any, **fields: Any) -> Proposal:
+    return Proposal(
+        kind=kind,
+        role="subject",
+        repair=Repair(operations=(OpEdit(type(op), tuple(fields.items())),)),
+        message=f"{key} is {own}, what was recorded was computed with {other}",
+        recommendation=f"compute with {key} {other}, or mend what was recorded",
+        key=key,
+        declared=own,
+        actual=other,
+    )
