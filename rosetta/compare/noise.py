@@ -68,15 +68,12 @@ class RoundingOfObserved:
     Args:
         observed: the reference.
         subject: the model beside it.
+        dtype: of the arithmetic that was observed: recordings hold float32, whatever the subject is computed in.
     """
 
     observed: Runtime
     subject: Model
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of what was observed: recordings hold float32, whatever the subject is computed in."""
-        return torch.float32
+    dtype: torch.dtype = torch.float32
 
     def explains(self, name: str) -> bool:
         """See `Rounding`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -166,11 +167,14 @@ class ModelPair:
             return outcome
         inputs, runtime = tensors(self._for_subject(), other.inputs), self.subject.runtime
         for way in self.reference.runtime.imitations(other, self.subject.model):
+            if not way.fits(a):
+                continue
+            computing = runtime.with_model(way.model(runtime.model, other))
             try:
-                imitated = way.nearest(a, lambda given: runtime.compute(other, given), inputs)
+                imitated = way.nearest(a, partial(computing.compute, other), inputs)
             except NotComputable:
                 continue
-            sums = self._local(node, a, imitated, {})
+            sums = self._local(node, a, imitated, {}, way.result)
             if sums is not None and local_error(sums).worst_ratio <= 1:
                 return replace(outcome, sums=sums, explained=Explained(way.words, outcome.local))
         return outcome
@@ -406,12 +410,17 @@ class ModelPair:
         )
 
     def _local(
-        self, node: Node, a: Tensor | None, b: Tensor | None, pairs: Mapping[str, WeightPair | None]
+        self,
+        node: Node,
+        a: Tensor | None,
+        b: Tensor | None,
+        pairs: Mapping[str, WeightPair | None],
+        arithmetic: torch.dtype | None = None,
     ) -> Sequence[Sums] | None:
         if a is None or b is None or a.shape != b.shape or count_nonfinite(a) or count_nonfinite(b):
             return None
         cache = self.reference.runtime.cache
-        believed, rounding = self.reference, self._rounding(pairs)
+        believed, rounding = self.reference, self._rounding(pairs, arithmetic)
         if self.observed is not None:  # it has no weights
             believed = self.subject
         inputs = tensors(self.reference.values, node.inputs)
@@ -431,10 +440,12 @@ class ModelPair:
 
         return compute
 
-    def _rounding(self, pairs: Mapping[str, WeightPair | None]) -> Rounding:
-        """What is known of the rounding of both sides."""
+    def _rounding(
+        self, pairs: Mapping[str, WeightPair | None], arithmetic: torch.dtype | None = None
+    ) -> Rounding:
+        """What is known of the rounding of both sides, an observed one's steps perhaps in a coarser arithmetic."""
         if self.observed is not None:
-            return RoundingOfObserved(self.observed, self.subject.model)
+            return RoundingOfObserved(self.observed, self.subject.model, arithmetic or torch.float32)
         known = {name: pair for name, pair in pairs.items() if pair is not None}
         dtype = self.reference.runtime.cache.dtype
         return RoundingOfPair(self.reference.model, self.subject.model, known, dtype)

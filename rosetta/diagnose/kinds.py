@@ -67,7 +67,7 @@ KINDS = (
         "runtime.precision",
         means="A runtime rounds more coarsely than float32 does, as it is meant to: no fault of the file, and no bug.",
         why="What is multiplied by quantised weights is quantised to 8 bits, GELU is read from a table of halves, keys "
-        "and values are kept in halves.",
+        "and values are kept in halves, or weights and activations are in BF16.",
         repair="The stage is computed in that arithmetic, and agrees. Nothing is to be mended.",
     ),
     FindingKind(

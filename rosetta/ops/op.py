@@ -18,7 +18,7 @@ from rosetta.weight_cache import WeightCache
 if TYPE_CHECKING:
     from torch import Tensor
 
-HALF_ULP = ByDtype(float32=2.0**-24, float64=2.0**-53)
+HALF_ULP = ByDtype(float32=2.0**-24, float64=2.0**-53, float16=2.0**-11, bfloat16=2.0**-8)
 """Half a unit in the last place of the arithmetic: what one operation rounds by at most, relative."""
 
 ELEMENTWISE_UNITS = 4.0

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rosetta.graph import Node
 from rosetta.model import Model
+from rosetta.weight import Weight
 
 Compute = Callable[[Sequence[Tensor]], Tensor]
 """A stage from its inputs, as our transformer computes it."""
@@ -30,11 +31,26 @@ class Imitation:
         words: what it does, as the end of "it is computed …".
         compute: the stage from its inputs in that way, given how we compute it.
         otherwise: the same with every rounding that may go either way gone the other way; None: there are none.
+        weights: what the stage's weights are rounded to first; None: they are as the file has them.
+        result: what every step of it is rounded to: what was seen is such numbers alone; None: float32.
     """
 
     words: str
     compute: Callable[[Compute, Sequence[Tensor]], Tensor]
     otherwise: Callable[[Compute, Sequence[Tensor]], Tensor] | None = None
+    weights: torch.dtype | None = None
+    result: torch.dtype | None = None
+
+    def fits(self, seen: Tensor) -> bool:
+        """Whether what was seen can have been computed so."""
+        return self.result is None or bool((seen == rounded(seen, self.result)).all())
+
+    def model(self, model: Model, node: Node) -> Model:
+        """The model with the stage's weights as the way has them."""
+        if self.weights is None:
+            return model
+        edit = RoundedTo(self.weights)
+        return model.repaired(patches=dict.fromkeys(node.tensors, edit.patch))
 
     def nearest(self, seen: Tensor, plain: Compute, inputs: Sequence[Tensor]) -> Tensor:
         """What the way makes of the inputs: what was seen, as far as it lies within where roundings may go.
@@ -50,15 +66,68 @@ class Imitation:
         return seen.clamp(torch.minimum(y, other), torch.maximum(y, other))
 
 
+@dataclass(frozen=True)
+class RoundedTo:
+    """The edit that rounds a weight to another float; see `weight.ValuesEdit`.
+
+    Args:
+        dtype: that float.
+    """
+
+    dtype: torch.dtype
+
+    def patch(self, found: Weight | None) -> Weight | None:
+        """The weight, rounded."""
+        return None if found is None else replace(found, values_edits=(*found.values_edits, self))
+
+    def touches(self, start: int, stop: int) -> bool:
+        """All rows."""
+        return True
+
+    def values(self, values: Tensor, start: int) -> Tensor:
+        """Rounded rows."""
+        return rounded(values, self.dtype)
+
+    def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
+        """What their own dtype explains: how they are rounded is known."""
+        return sigma
+
+
+def rounded(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """The nearest numbers of a coarser float, in the dtype of x; integers as they are."""
+    return x.to(dtype).to(x.dtype) if x.is_floating_point() else x
+
+
+def in_halves(node: Node) -> Iterator[Imitation]:
+    """A stage in one of the halves: of its weights, of what it is computed from, of both, of every step."""
+    for dtype, name in ((torch.bfloat16, "BF16"), (torch.float16, "F16")):
+
+        def of_inputs(plain: Compute, inputs: Sequence[Tensor], dtype: torch.dtype = dtype) -> Tensor:
+            return plain([rounded(x, dtype) for x in inputs])
+
+        if node.required:
+            words = f"with its weights rounded to {name}"
+            yield Imitation(words, lambda plain, inputs: plain(inputs), weights=dtype)
+            words = f"with its weights, and what is multiplied by them, rounded to {name}"
+            yield Imitation(words, of_inputs, weights=dtype)
+        yield Imitation(f"with what it is computed from rounded to {name}", of_inputs)
+        yield Imitation(f"in {name}", lambda plain, inputs: plain(inputs), result=dtype)
+
+
 def imitations(runtime: str, node: Node, model: Model, facts: Mapping[str, Any]) -> Sequence[Imitation]:
     """The ways of a runtime at one stage.
 
     Args:
-        runtime: `llamacpp`, `transformers`; any other has none.
+        runtime: `llamacpp`, `transformers`; any other has those that all have, the halves.
         node: the stage.
         model: what is computed, for its settings.
         facts: of the run: its weights' dtypes, the runtime's options.
     """
+    return [*_own(runtime, node, model, facts), *in_halves(node)]
+
+
+def _own(runtime: str, node: Node, model: Model, facts: Mapping[str, Any]) -> Sequence[Imitation]:
+    """The ways that a runtime's package declares."""
     name = f"rosetta.runtimes.{runtime}.arithmetic"
     if not runtime.isidentifier() or importlib.util.find_spec(f"rosetta.runtimes.{runtime}") is None:
         return ()

@@ -239,6 +239,74 @@ def test_what_a_runtime_does_otherwise_is_named_and_the_runtime_accused(
         assert found[0]["actual"] == expected
 
 
+def weights_in_bf16(model: Any) -> None:
+    for parameter in model.parameters():
+        parameter.data = parameter.data.bfloat16().float()
+
+
+def products_in_bf16(model: Any) -> None:
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+
+            def forward(x: torch.Tensor, module: Any = module) -> torch.Tensor:
+                return torch.nn.functional.linear(x.bfloat16(), module.weight.bfloat16()).float()
+
+            module.forward = forward  # type: ignore[method-assign]
+
+
+def inputs_in_f16(model: Any) -> None:
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+
+            def forward(x: torch.Tensor, module: Any = module) -> torch.Tensor:
+                return torch.nn.functional.linear(x.half().float(), module.weight)
+
+            module.forward = forward  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(
+    ("change", "stage", "words"),
+    [
+        (weights_in_bf16, "embedding", "with its weights rounded to BF16"),
+        (products_in_bf16, "layers.0.q", "in BF16"),
+        (inputs_in_f16, "layers.0.q", "with what it is computed from rounded to F16"),
+    ],
+)
+def test_a_coarser_float_is_drift_and_named(
+    folder_of: Callable[[str], Path],
+    patched: Callable[[Change], None],
+    compare: Compare,
+    change: Change,
+    stage: str,
+    words: str,
+) -> None:
+    folder = folder_of("llama")
+    patched(change)
+    run = compare(folder, f"transformers:{folder}", "--tokens", TOKENS, "--threshold", "1e-6")
+    assert run.report["verdict"] == "drift"
+    found = run.report["findings"]
+    assert {(f["kind"], f["side"], f["status"]) for f in found} == {
+        ("runtime.precision", "right", "confirmed")
+    }
+    assert found[0]["evidence"]["stage"] == stage
+    assert found[0]["message"].startswith(f"{stage} is computed by transformers {words}")
+    assert not [row for row in run.report["stages"] if row["status"] == "faulty"]
+
+
+def test_a_model_in_bf16_hides_no_wrong_setting(
+    folder_of: Callable[[str], Path], patched: Callable[[Change], None], compare: Compare
+) -> None:
+    def change(model: Any) -> None:
+        products_in_bf16(model)
+        theta(model)
+
+    folder = folder_of("llama")
+    patched(change)
+    run = compare(folder, f"transformers:{folder}", "--tokens", TOKENS)
+    assert run.report["verdict"] == "divergent"
+    assert "config.rope_theta" in {f["kind"] for f in run.report["findings"]}
+
+
 def test_a_runtime_that_is_not_patched_is_accused_of_nothing(
     folder_of: Callable[[str], Path], compare: Compare
 ) -> None:
