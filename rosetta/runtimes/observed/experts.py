@@ -71,7 +71,8 @@ def _sum_factor(graph: Graph, layer: int, down: int) -> float:
     weight may be."""
     shared = graph.consuming(layer, "ffn_down_shexp")
     for j in graph.downstream(down, frozenset({"view", "add", "mul", "experts", "slice"})) if shared else ():
-        if graph[j].kind == "scale" and graph[j].factor:
+        before_shared = not graph.depends(j, max(shared))  # one behind it is of the residual
+        if graph[j].kind == "scale" and graph[j].factor and before_shared:
             sums = [k for k in graph.downstream(j, frozenset({"view"})) if graph[k].kind == "add"]
             if any(graph.depends(k, max(shared)) for k in sums):
                 return graph[j].factor or 1.0
