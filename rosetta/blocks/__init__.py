@@ -12,6 +12,7 @@ from pkgutil import iter_modules
 
 from rosetta.blocks.floats import TORCH_FLOATS
 from rosetta.blocks.format import BlockFormat, Writer
+from rosetta.blocks.ggml import writer_of
 from rosetta.blocks.pairs import pair_format
 from rosetta.dtypes import flat_bytes, of_scheme, rowwise_bytes
 from rosetta.errors import DamagedFileError, UnsupportedError
@@ -104,7 +105,7 @@ def decode(
         DamagedFileError: the number of bytes fits neither layout.
     """
     block = block_format(dtype)
-    return _filled(block, block.write_values, raw, dims, out)
+    return _filled(block, writer_of(block), raw, dims, out)
 
 
 def sigma(

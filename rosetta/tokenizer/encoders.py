@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Protocol
 
 from rosetta.tokenizer.byte_alphabet import spelt
@@ -30,16 +31,28 @@ class Codec:
 
     Args:
         vocabulary: the facts; V tokens.
-        encoder: for the text between special tokens; by default the one of the vocabulary's kind.
+        encoder: for the text between special tokens, or another codec whose it is; by default the one of the
+            vocabulary's kind.
 
     Raises:
         DamagedFileError: the vocabulary contradicts itself.
     """
 
-    def __init__(self, vocabulary: Vocabulary, encoder: Encoder | None = None) -> None:
+    def __init__(self, vocabulary: Vocabulary, encoder: Encoder | Codec | None = None) -> None:
         self._facts = vocabulary
         self._special = SpecialTokens(vocabulary)
-        self.encoder = encoder or encoder_of(vocabulary)
+        self._encoder = encoder
+        if vocabulary.kind == "unigram":  # whose encoder alone may find a contradiction
+            self._encoder = encoder or encoder_of(vocabulary)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """Made when a text is first encoded: of 150,000 tokens it takes half a second."""
+        return (
+            self._encoder.encoder
+            if isinstance(self._encoder, Codec)
+            else self._encoder or encoder_of(self._facts)
+        )
 
     def encode(self, text: str, special: bool) -> list[int]:
         """See `Tokenizer.encode`."""

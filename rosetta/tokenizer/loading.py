@@ -39,7 +39,7 @@ def load_tokenizer(container: Container, like: Tokenizer | None = None) -> Token
         return None
     try:
         if like is not None and isinstance(like.codec, Codec) and same_encoder(vocabulary, like.facts):
-            return Tokenizer(vocabulary, Codec(vocabulary, like.codec.encoder))
+            return Tokenizer(vocabulary, Codec(vocabulary, like.codec))
         return Tokenizer(vocabulary)
     except DamagedFileError as error:
         if error.file is not None:

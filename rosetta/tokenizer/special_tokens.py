@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from rosetta.tokenizer.vocabulary import TokenType, Vocabulary, ids_of
+from rosetta.tokenizer.vocabulary import TokenType, Vocabulary
 
 _SPACES = " \t\n\v\f\r"  # isspace in the C locale
 
@@ -38,6 +38,15 @@ _ALWAYS_MATCHED = ("<|channel|>", "<|message|>", "<|start|>", "<|constrain|>")
 _END_IS_NO_END = (("<|return|>", "<|call|>"), ("<|return|>", "<|calls|>"), ("<|call|>", "<|flush|>"),
                   ("<|calls|>", "<|flush|>"))  # fmt: skip
 _S_IS_NO_END = ("<|tool_response>", "<|plamo:eos|>")
+_NAMED = frozenset(
+    (
+        *_END_OF_GENERATION,
+        *_ALWAYS_MATCHED,
+        *_S_IS_NO_END,
+        *(text for texts in _INFILL.values() for text in texts),
+    )
+)
+_UNSTRIPPED = frozenset(("<mask>", "[MASK]", "<unk>", "<s>", "<|endoftext|>"))
 
 
 class SpecialTokens:
@@ -97,7 +106,7 @@ def _special_ids(vocabulary: Vocabulary) -> dict[int, bool]:
     hidden = np.flatnonzero((types == TokenType.CONTROL) | (types == TokenType.UNKNOWN)).tolist()
     special = dict.fromkeys(hidden, True)
     special |= dict.fromkeys(np.flatnonzero(types == TokenType.USER_DEFINED).tolist(), False)
-    ids = ids_of(vocabulary.tokens)
+    ids = _ids(vocabulary, _NAMED)
     for role, spellings in _INFILL.items():
         if role not in vocabulary.special_ids:
             special |= dict.fromkeys(sorted(ids[s] for s in spellings if s in ids)[:1], True)
@@ -110,9 +119,14 @@ def _special_ids(vocabulary: Vocabulary) -> dict[int, bool]:
     return special
 
 
+def _ids(vocabulary: Vocabulary, texts: frozenset[str]) -> dict[str, int]:
+    """Those of some texts that are tokens, and their ids; of a token that stands twice, the first id."""
+    return {text: vocabulary.tokens.index(text) for text in texts.intersection(vocabulary.tokens)}
+
+
 def _stripping(vocabulary: Vocabulary, special: dict[int, bool]) -> tuple[set[int], set[int]]:
     """Ids that swallow the spaces on their left, and those that do on their right; a few models have them."""
-    ids = ids_of(vocabulary.tokens)
+    ids = _ids(vocabulary, _UNSTRIPPED)
     pre, name = vocabulary.declared_pre or "", vocabulary.name.lower()
     if any(part in pre for part in ("jina-v2-de", "jina-v2-es", "jina-v2-code")) or any(
         part in vocabulary.architecture for part in ("nomic-bert-moe", "jina-bert-v3")

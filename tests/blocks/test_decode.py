@@ -27,6 +27,12 @@ SLOW_TO_QUANTISE = ("IQ1_S", "IQ1_M", "IQ2_S", "IQ2_XS")
 """ggml takes seconds to set up the search of these codebooks."""
 
 
+@pytest.fixture(autouse=True)
+def without_ggml(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our own decoders, also where ggml's are there to be used; `test_ggml.py` holds those to these."""
+    monkeypatch.setattr(blocks, "writer_of", lambda block: block.write_values)
+
+
 def decodable_by_gguf() -> list[str]:
     """The dtypes for which gguf-py has a decoder, asked of gguf-py itself."""
     names = ["F32", "F16"]

@@ -1,0 +1,97 @@
+"""ggml's own decoders, out of the library that llama-cpp-python brings: three times as fast as ours, which need several
+passes over memory. One is used for a dtype once it has given the same bits as ours on random blocks, and never else."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from rosetta.blocks.format import BlockFormat, Writer
+from rosetta.dtypes import DTYPES, FLOATS
+from rosetta.lazily import torch
+
+TRIED = 256  # random blocks; of any two bits of a block about a hundred of them have each value that both can have
+SEED = 0
+
+
+class _TypeTraits(ctypes.Structure):
+    """ggml.h, struct ggml_type_traits."""
+
+    _fields_ = (
+        ("type_name", ctypes.c_char_p),
+        ("block_size", ctypes.c_int64),
+        ("block_size_interleaved", ctypes.c_int64),
+        ("type_size", ctypes.c_size_t),
+        ("is_quantized", ctypes.c_bool),
+        ("to_float", ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)),
+    )
+
+
+@cache
+def writer_of(block: BlockFormat) -> Writer:
+    """What decodes a format: ggml's decoder on the CPU where it is there and agrees, else our own."""
+    theirs = _decoder(block)
+    if theirs is None:
+        return block.write_values
+
+    def write(blocks: torch.Tensor, out: torch.Tensor) -> None:
+        direct = (
+            blocks.device.type == out.device.type == "cpu" and blocks.is_contiguous() and out.is_contiguous()
+        )
+        (theirs if direct else block.write_values)(blocks, out)
+
+    return write
+
+
+def agrees(theirs: Writer, block: BlockFormat) -> bool:
+    """Whether a decoder gives the bits of ours on random blocks; NaN is any NaN."""
+    rng = torch.Generator().manual_seed(SEED)
+    blocks = torch.randint(0, 256, (TRIED, block.type_size), dtype=torch.uint8, generator=rng)
+    own, other = (torch.empty(TRIED, block.block_size, dtype=torch.float32) for _ in range(2))
+    block.write_values(blocks, own)
+    theirs(blocks, other)
+    nan = own.isnan()
+    same = own.view(torch.int32).masked_fill(nan, 0) == other.view(torch.int32).masked_fill(nan, 0)
+    return bool(torch.equal(nan, other.isnan()) and same.all())
+
+
+def _decoder(block: BlockFormat) -> Writer | None:
+    to_float = _to_float(block)
+    if to_float is None:
+        return None
+
+    def write(blocks: torch.Tensor, out: torch.Tensor) -> None:
+        to_float(blocks.data_ptr(), out.data_ptr(), out.numel())  # lets go of Python's lock meanwhile
+
+    return write if agrees(write, block) else None
+
+
+def _to_float(block: BlockFormat) -> Callable[[int, int, int], None] | None:
+    """ggml's function of a quantised dtype, where the library has one for blocks of this size."""
+    code, library = DTYPES[block.name].code, _library()
+    if library is None or code is None or block.name in FLOATS or block.write_sigma is None:
+        return None
+    traits = library.ggml_get_type_traits(code)[0]
+    sizes = traits.block_size, traits.type_size, traits.type_name or b""
+    if sizes[:2] != (block.block_size, block.type_size) or sizes[2].decode().upper() != block.name:
+        return None  # another version of the library numbers or packs it otherwise
+    return traits.to_float or None
+
+
+@cache
+def _library() -> Any:
+    """ggml's library without llama.cpp around it; None where it is not installed or cannot be loaded."""
+    package = find_spec("llama_cpp")
+    for folder in (package and package.submodule_search_locations) or ():
+        for path in sorted(Path(folder, "lib").glob("*ggml-base*")):
+            try:
+                library = ctypes.CDLL(str(path))
+                library.ggml_get_type_traits.restype = ctypes.POINTER(_TypeTraits)
+            except (OSError, AttributeError):
+                continue
+            return library
+    return None
