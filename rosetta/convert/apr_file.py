@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from rosetta.compare.settings import agree, plain
 from rosetta.config import Config, read_config
@@ -151,7 +155,10 @@ def _differing(
     shapes = {name: weight.entry.dims for name, weight in model.weights.items()}
     try:
         settings = apr_settings(model.container.path, stated, lambda note: None)
-        draft = Draft(model.container.path, "apr", stated, settings, tensors, model.architecture.name)
+        numbers = _numbers(model, tensors)
+        draft = Draft(
+            model.container.path, "apr", stated, settings, tensors, model.architecture.name, data=numbers
+        )
         found, _ = read_config(draft, model.architecture, shapes, {})
     except RosettaError:
         return {key: (value.value, None) for key, value in wanted.items()}
@@ -160,6 +167,16 @@ def _differing(
         for key, value in wanted.items()
         if key != "rope.scaling" or "rope_freqs.weight" not in tensors
         if not (agree(key, found[key].value, value.value) if key in found else not value.value)
+    }
+
+
+def _numbers(model: Model, tensors: Mapping[str, TensorEntry]) -> dict[str, NDArray[np.uint8]]:
+    """The tensors of one number that are copied: some architectures state settings by them."""
+    source = model.container
+    return {
+        name: source.read(name)
+        for name, entry in tensors.items()
+        if math.prod(entry.dims) == 1 and name in source.tensors and source.tensors[name].dtype == entry.dtype
     }
 
 

@@ -39,7 +39,6 @@ NOT_BACK = {
     "step35": "transformers has it as a part of a model that sees",
 }
 NOT_OVER_APR = {
-    "apertus": "its numbers that GGUF has for keys are read from tensors that are not written yet",
     "gpt2": "fused tensors come back in parts",
     "laguna": "an .apr has no lists of heads",
     "step35": "an .apr has no lists of heads",
