@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from rosetta.compare.options import DEFAULT_PROMPT, DEFAULT_THRESHOLD, LIVE, TRACE, Options, live
-from rosetta.containers.foreign import PEFT
 from rosetta.errors import UsageError
 
 LARGEST_ID = 2**31 - 1  # llama.h, llama_token is an int32_t
@@ -105,6 +104,7 @@ def given_options(
 def refuse_unreadable(*operands: str) -> None:
     """Open each file or folder and close it again: what cannot be read is refused before torch takes its second."""
     from rosetta.containers import open_container, open_operand
+    from rosetta.containers.foreign import PEFT
     from rosetta.sources import located_here, names_place
 
     for operand in operands:

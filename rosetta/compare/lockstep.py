@@ -106,8 +106,9 @@ class Lockstep:
         pair.start(tokens)
         layers = max(pair.reference.model.block_count, pair.subject.model.block_count)
         last = None
-        pair.expect(next(iter(pair.reference.graph)))
-        for node in pair.reference.graph:
+        for place, node in enumerate(pair.reference.graph):
+            if place == 0:
+                pair.expect(node)
             if node.layer != last:
                 what, done = (
                     ("the head", layers) if node.layer is None else (f"layer {node.layer}", node.layer)

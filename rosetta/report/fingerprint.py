@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rosetta.containers.file_bytes import FileBytes
-
 if TYPE_CHECKING:
     from rosetta.containers.container import Container
 
@@ -55,6 +53,8 @@ def _read(digest: hashlib._Hash, path: Path, nbytes: int) -> None:
 
 def _parts(path: Path, nbytes: int) -> Iterator[bytes]:
     """The first bytes of a file, a few at a time."""
+    from rosetta.containers.file_bytes import FileBytes  # numpy's: help does without
+
     file = FileBytes(path)
     try:
         end = min(nbytes, file.size)

@@ -46,7 +46,8 @@ def with_norms(plain: Path, target: Path, factor: float) -> Path:
             kind, array = field.types[0], field.types[0] == gguf.GGUFValueType.ARRAY
             writer.add_key_value(key, field.contents(), kind, field.types[-1] if array else None)
     for tensor in reader.tensors:
-        writer.add_tensor(tensor.name, tensor.data)
+        if not tensor.name.endswith(("attn_q_norm.weight", "attn_k_norm.weight")):
+            writer.add_tensor(tensor.name, tensor.data)
     size, layers = (
         reader.fields[f"muse-glimmer.{key}"].contents() for key in ("attention.key_length", "block_count")
     )
