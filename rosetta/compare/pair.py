@@ -335,6 +335,11 @@ class ModelPair:
         """A stage that the observed side lacks: the subject's own, from the observed stages before it."""
         reasons: dict[Role, NotComputable] = {}
         a = _computed(self.subject, other, self._for_subject(), reasons, "subject")
+        ways = () if a is None else self.reference.runtime.imitations(other, self.subject.model)
+        for way in (way for way in ways if way.certain):
+            a = way.compute(
+                partial(self.subject.runtime.compute, other), tensors(self._for_subject(), other.inputs)
+            )
         b = _computed(self.subject, other, self.subject.values, reasons, "subject")
         device = self.reference.runtime.cache.device
         if a is not None:

@@ -33,6 +33,7 @@ class Imitation:
         otherwise: the same with every rounding that may go either way gone the other way; None: there are none.
         weights: what the stage's weights are rounded to first; None: they are as the file has them.
         result: what every step of it is rounded to: what was seen is such numbers alone; None: float32.
+        certain: whether the run says that it computes so, and need not be seen to.
     """
 
     words: str
@@ -40,6 +41,7 @@ class Imitation:
     otherwise: Callable[[Compute, Sequence[Tensor]], Tensor] | None = None
     weights: torch.dtype | None = None
     result: torch.dtype | None = None
+    certain: bool = False
 
     def fits(self, seen: Tensor) -> bool:
         """Whether what was seen can have been computed so."""

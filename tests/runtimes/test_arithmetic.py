@@ -120,3 +120,35 @@ def test_below_the_threshold_it_is_not_spoken_of(tmp_path: Path, compare: Compar
     path = build(tmp_path, "gpt2", "gguf:F32")
     run = compare(path, f"llamacpp:{path}", "--threshold", "0.1", "--assert-match")
     assert (run.exit_code, run.report["verdict"], run.report["findings"]) == (0, "match", [])
+
+
+@pytest.mark.requires_llamacpp
+@pytest.mark.parametrize("tokens", [9, 70], ids=["a key after another", "in tiles"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gpt2"])
+def test_flash_attention_over_halves_is_drift_and_a_fault_beneath_it_is_not(
+    tmp_path: Path, compare: Compare, architecture: str, tokens: int
+) -> None:
+    path = build(tmp_path, architecture, "gguf:F32")
+    ids = ",".join(str(5 + 7 * n % 90) for n in range(tokens))
+    options = (
+        "--tokens",
+        ids,
+        "--runtime-option",
+        "flash_attn=on",
+        "--runtime-option",
+        "kv=f16",
+        "--assert-match",
+    )
+    run = compare(path, f"llamacpp:{path}", *options)
+    assert run.exit_code == 0, run.stdout
+    assert {found["kind"] for found in run.report["findings"]} <= {"runtime.precision"}
+
+
+@pytest.mark.requires_llamacpp
+def test_a_wrong_scale_is_found_beneath_flash_attention_over_halves(tmp_path: Path, compare: Compare) -> None:
+    sound = build(tmp_path, "llama", "gguf:F32")
+    broken = build(tmp_path, "llama", "gguf:F32", faults.attention_scale(0.2), stem="broken")
+    options = ("--runtime-option", "flash_attn=on", "--runtime-option", "kv=f16", "--assert-match")
+    run = compare(broken, f"llamacpp:{sound}", "--tokens", "5,17,9,33,101,7", *options)
+    assert run.exit_code == 1, run.stdout
+    assert run.report["first_divergence"]["op"] == "attn_context"

@@ -23,6 +23,13 @@ TABLED = (
     "gelu",
     "gelu_tanh",
 )  # llm_graph_context::build_ffn has one GELU for both  # ggml-cpu, ggml_gelu_f32
+QUERY_TILE = (
+    64  # queries from which on flash attention works on tiles, in float32  # ggml-cpu, GGML_FA_TILE_Q
+)
+TINY = 2.0**-126  # of float32's normal numbers
+HALF_ROUNDINGS = (
+    4.0  # half units of a sum in halves: two roundings that went the other way; one was seen of 5,000
+)
 HALF_UNIT = 2.0**-24  # of float32, in which the table is filled
 SMALL_BLOCKS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "MXFP4", "NVFP4", "Q1_0")
 """Dtypes beside which activations are Q8_0 (or Q8_1, the same with a sum); beside superblocks they are Q8_K."""
@@ -64,9 +71,72 @@ def _activation(node: Node, model: Model) -> Iterator[Imitation]:
 def _cache(node: Node, facts: Mapping[str, Any]) -> Iterator[Imitation]:
     """Keys and values that are kept in halves, and what is multiplied by them."""
     options = facts.get("runtime_options")
-    kind = str(options.get("kv")).upper() if isinstance(options, dict) else ""
-    if kind in HALVES and node.stage in ("attn_scores", "attn_context"):
-        yield Imitation(f"with keys and values kept in {kind}", _of_inputs(HALVES[kind]))
+    options = options if isinstance(options, dict) else {}
+    kind = str(options.get("kv")).upper()
+    if kind not in HALVES or node.stage not in ("attn_scores", "attn_context"):
+        return
+    by, rounding = f"with keys and values kept in {kind}", HALVES[kind]
+    if options.get("flash_attn") != "on":
+        yield Imitation(by, _of_inputs(rounding), certain=True)
+    elif node.stage == "attn_scores":
+        yield Imitation(by, _flash_scores(rounding), certain=True)
+    else:
+        yield Imitation(by, _of_second(rounding))
+        if kind == "F16":
+            words = f"{by}, and summed in it"
+            yield Imitation(words, _flash_context(below=True), _flash_context(below=False))
+
+
+def _flash_scores(rounded: Callable[[Tensor], Tensor]) -> Callable[[Compute, Sequence[Tensor]], Tensor]:
+    """Scores as flash attention has them: keys are halves, and so are queries unless there is a tile of them."""
+
+    def compute(plain: Compute, inputs: Sequence[Tensor]) -> Tensor:
+        return (_of_second if len(inputs[0]) >= QUERY_TILE else _of_inputs)(rounded)(plain, inputs)
+
+    return compute
+
+
+def _of_second(rounded: Callable[[Tensor], Tensor]) -> Callable[[Compute, Sequence[Tensor]], Tensor]:
+    """A stage computed from its second input rounded."""
+
+    def compute(plain: Compute, inputs: Sequence[Tensor]) -> Tensor:
+        first, second, *more = inputs
+        return plain([first, rounded(second), *more])
+
+    return compute
+
+
+def _flash_context(*, below: bool) -> Callable[[Compute, Sequence[Tensor]], Tensor]:
+    """Values summed in halves, key after key, each weighted beside the largest score so far.
+
+    Source: ggml-cpu, ggml_compute_forward_flash_attn_ext_f16_one_chunk. The runtime's expf is exact to a unit or two,
+    and a sum that lies between two halves is the one or the other.
+
+    Args:
+        below: whether such a sum is less by what that makes.
+    """
+
+    def compute(_: Compute, inputs: Sequence[Tensor]) -> Tensor:
+        scores, v = inputs  # [N, T, T or more], [T, K, D]
+        shares = scores[..., : len(v)]
+        values = half(v).repeat_interleave(len(scores) // v.shape[1], dim=1)  # [T, N, D]
+        largest = torch.zeros_like(shares[..., 0])
+        total = torch.zeros(*shares.shape[:2], v.shape[2]).to(v)
+        size = torch.zeros_like(total)
+        for key in range(len(v)):
+            share = shares[..., key]
+            new = torch.maximum(largest, share)
+            shrunk = torch.where(new > 0, largest / new.clamp(min=TINY), torch.ones_like(new))
+            weight = torch.where(new > 0, share / new.clamp(min=TINY), torch.zeros_like(new))
+            total = half(total * shrunk[..., None])
+            total = half(total + weight[..., None] * values[key][:, None])
+            size = torch.maximum(size * shrunk[..., None], total.abs())
+            largest = new
+        stray = HALF_ROUNDINGS * torch.finfo(torch.float16).eps / 2 * size
+        y = (total - stray if below else total + stray) * largest[..., None]
+        return y.transpose(0, 1).flatten(1)
+
+    return compute
 
 
 def _of_inputs(rounded: Callable[[Tensor], Tensor]) -> Callable[[Compute, Sequence[Tensor]], Tensor]:
