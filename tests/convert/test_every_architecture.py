@@ -38,6 +38,8 @@ NOT_BACK = {
     "stablelm-parallel": "norms of single heads have other names",
     "step35": "transformers has it as a part of a model that sees",
 }
+# Their classes build a text part of its full default size where the config has none.
+HUGE = frozenset({"muse-glimmer", "step35"})
 NOT_OVER_APR = {
     "gpt2": "fused tensors come back in parts",
     "laguna": "an .apr has no lists of heads",
@@ -60,17 +62,17 @@ def test_llamacpp_computes_what_transformers_does(tmp_path: Path, name: str) -> 
     )
 
 
-def known(missing: dict[str, str]) -> list[Any]:
-    """All recipes, with what is known to be missing expected to fail, for its reason."""
+def known(missing: dict[str, str], never: frozenset[str] = frozenset()) -> list[Any]:
+    """All recipes, with what is known to be missing expected to fail, for its reason; some are not even run."""
     return [
-        pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=missing[name]))
+        pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=missing[name], run=name not in never))
         if name in missing
         else name
         for name in SAID
     ]
 
 
-@pytest.mark.parametrize("name", known(NOT_BACK))
+@pytest.mark.parametrize("name", known(NOT_BACK, HUGE))
 def test_transformers_computes_the_same_of_the_folder_that_comes_back(tmp_path: Path, name: str) -> None:
     folder, back = build_folder(tmp_path / "hf", SAID[name]), tmp_path / "back"
     convert(str(folder), tmp_path / "out.gguf", Options(), verify=False)
