@@ -26,6 +26,7 @@ from rosetta.containers.container import Container, Setting, TensorEntry
 from rosetta.dtypes import of_scheme
 from rosetta.errors import DamagedFileError, UnsupportedError
 from rosetta.graph import Graph
+from rosetta.index_entries import hold_to_index
 from rosetta.names import canonical_name, canonical_names
 from rosetta.ops.indexer import TOP_K
 from rosetta.ops.op import OpEdit, Settings
@@ -250,7 +251,10 @@ def build_model(
         weights.pop("output.weight", None)
     put_patches(weights, patches)
     unknown = tuple(source for source, name in names.items() if name is None)
-    return Model(container, architecture, config, weights, unknown, overrides, patches, unheeded)
+    model = Model(container, architecture, config, weights, unknown, overrides, patches, unheeded)
+    if getattr(container, "absent", None):
+        hold_to_index(container, architecture, model.graph, weights, _layers_named(container))
+    return model
 
 
 def _scaling_from_tensors(

@@ -224,6 +224,7 @@ class AdaptedContainer:
             *base.notes,
             f"{adapter.path} is merged in memory: {adapter.words}",
         )
+        self.absent: Mapping[str, str] = getattr(base, "absent", {})
         self.refusal = getattr(base, "refusal", None)
         self.transposed_linears = bool(getattr(base, "transposed_linears", False))
 

@@ -49,7 +49,7 @@ def refusal_of_file(path: Path, head: bytes) -> RosettaError:
         remedy = "convert the model again with a current llama.cpp"
         return UnsupportedError("is a GGML file from before GGUF", file=path, remedy=remedy)
     if head.startswith(_GIT_LFS):
-        return DamagedFileError("is a Git LFS pointer, not the model", file=path, remedy="run git lfs pull")
+        return pointer_instead_of("the model", path)
     if _is_text(head):
         if (ollama := _refusal_of_ollama(path)) is not None:
             return ollama
@@ -171,6 +171,11 @@ _MERGE = "merge it with peft (merge_and_unload, then save_pretrained), and give 
 def is_pointer(head: bytes) -> bool:
     """Whether a file stands for one that Git LFS has not fetched."""
     return head.startswith(_GIT_LFS)
+
+
+def pointer_instead_of(what: str, path: Path) -> DamagedFileError:
+    """The error for such a file, which should be `what`: `the weights`."""
+    return DamagedFileError(f"is a Git LFS pointer, not {what}", file=path, remedy="run git lfs pull")
 
 
 def is_safetensors(head: bytes) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from rosetta.containers.foreign import is_pointer, pointer_instead_of
 from rosetta.errors import DamagedFileError
 
 _Pairs = list[tuple[str, Any]]
@@ -62,6 +63,10 @@ def json_value(
                 seen.add(key)
         return table
 
+    if is_pointer(text):
+        raise pointer_instead_of(what, path)
+    if not text:
+        raise DamagedFileError(f"{what} is empty", file=path, remedy="copy the file again")
     try:
         constant = None if lenient else _refused
         return json.loads(text.decode("utf-8-sig"), object_pairs_hook=unique, parse_constant=constant)

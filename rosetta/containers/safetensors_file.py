@@ -11,7 +11,7 @@ from typing import Any
 
 from rosetta.containers.container import TensorEntry
 from rosetta.containers.file_bytes import FileBytes
-from rosetta.containers.foreign import is_pointer
+from rosetta.containers.foreign import is_pointer, pointer_instead_of
 from rosetta.containers.json_text import json_object
 from rosetta.containers.spool import TensorSource
 from rosetta.containers.values import COUNT
@@ -47,9 +47,7 @@ def read_header(file: FileBytes) -> tuple[dict[str, TensorEntry], dict[str, int]
             f"has {file.size} bytes, no safetensors header", file=file.path, remedy=_REMEDY
         )
     if is_pointer(file.bytes(0, min(file.size, 64))):
-        raise DamagedFileError(
-            "is a Git LFS pointer, not the weights", file=file.path, remedy="run git lfs pull"
-        )
+        raise pointer_instead_of("the weights", file.path)
     (length,) = struct.unpack("<Q", file.bytes(0, 8))
     if length > _MAX_HEADER:
         message = f"the header is said to have {length:,} bytes, the format allows {_MAX_HEADER:,}"

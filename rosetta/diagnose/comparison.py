@@ -45,6 +45,7 @@ from rosetta.diagnose.precision import precision_findings
 from rosetta.diagnose.tokenizers import tokenizer_findings
 from rosetta.diagnose.vocabulary_rows import lacking_rows
 from rosetta.errors import UsageError
+from rosetta.index_entries import needless_entries
 from rosetta.model import Model
 from rosetta.names import wrapper_of
 from rosetta.runtimes.runtime import Runtime
@@ -284,7 +285,7 @@ def _of_models(models: dict[Side, Model], tokens: int) -> list[str]:
 
 def _notes(model: Model) -> list[str]:
     path = model.container.path
-    notes = [f"{path}: {note}" for note in model.container.notes]
+    notes = [f"{path}: {note}" for note in (*model.container.notes, *needless_entries(model.container))]
     wrappers = {
         wrapper: name for name in model.container.tensors if (wrapper := wrapper_of(name)) is not None
     }

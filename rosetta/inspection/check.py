@@ -17,6 +17,7 @@ from rosetta.compare.listener import ANY, loaded_tensors
 from rosetta.compare.results import Number, Result
 from rosetta.containers import Container, StoredContainer, open_container
 from rosetta.errors import RosettaError
+from rosetta.index_entries import needless_entries
 from rosetta.inspection.statistics import TensorStatistics, tensor_statistics, untrained
 from rosetta.inspection.through_llamacpp import is_installed, through_llamacpp
 from rosetta.lint.engine import found_in, selected_rules
@@ -165,12 +166,14 @@ def check(path: str | Path, progress: Progress | None = None) -> Check:
 def _model(container: Container, checker: _Checker) -> Model | None:
     """The model in canonical form; None, and why, where it cannot be run."""
     try:
-        return build_model(container)
+        model = build_model(container)
     except RosettaError as error:
         checker.notes.append(
             f"cannot be run: {error.message}" + (f": {error.remedy}" if error.remedy else "")
         )
         return None
+    checker.notes += needless_entries(container)
+    return model
 
 
 def _rules(container: StoredContainer, checker: _Checker) -> None:

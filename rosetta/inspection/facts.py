@@ -12,6 +12,7 @@ from rosetta.compare.results import Result
 from rosetta.compare.settings import plain as plain_setting
 from rosetta.containers import Container, open_operand
 from rosetta.errors import RosettaError
+from rosetta.index_entries import needless_entries
 from rosetta.inspection.statistics import TensorStatistics, tensor_statistics, untrained
 from rosetta.model import Model, build_model
 from rosetta.report.report import Tool
@@ -156,10 +157,12 @@ def inspection(path: str | Path, *, statistics: bool = False, progress: Progress
 def _model(container: Container, notes: list[str]) -> Model | None:
     """The model in canonical form; None, and a note, where rosetta does not run it."""
     try:
-        return build_model(container)
+        model = build_model(container)
     except RosettaError as error:
         notes.append(f"cannot be run: {error.message}" + (f" ({error.remedy})" if error.remedy else ""))
         return None
+    notes += needless_entries(container)
+    return model
 
 
 def _canonical(model: Model) -> list[SettingFacts]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tokenizers import AddedToken
 
+from rosetta.containers.foreign import is_pointer, pointer_instead_of
 from rosetta.containers.json_text import json_object
 from rosetta.errors import DamagedFileError, unreadable
 
@@ -60,16 +61,19 @@ def file_contents(file: Path) -> bytes:
     """A file's bytes.
 
     Raises:
-        DamagedFileError: it is larger than any tokenizer.
+        DamagedFileError: it is larger than any tokenizer, or a Git LFS pointer.
         UsageError: the operating system does not open it.
     """
     try:
         size = file.stat().st_size
         if size > _LARGEST_FILE:
             raise damaged_file(file, f"has {size:,} bytes, more than any tokenizer")
-        return file.read_bytes()
+        found = file.read_bytes()
     except OSError as error:
         raise unreadable(file, error) from error
+    if is_pointer(found):
+        raise pointer_instead_of("the tokenizer's file", file)
+    return found
 
 
 def damaged_file(file: Path, message: str) -> DamagedFileError:

@@ -80,6 +80,14 @@ def test_a_folder_that_is_no_model_is_named(
     assert remedy in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_a_git_lfs_pointer_in_place_of_any_file_of_a_folder_is_named(tmp_path: Path, name: str) -> None:
+    folder, _ = pair(tmp_path, "llama", "hf:F16", "gguf:F16")
+    (folder / name).write_text(POINTER)
+    with pytest.raises(RosettaError, match=rf"{name}: is a Git LFS pointer, not .*run git lfs pull"):
+        compare_operands(folder, folder, Options(prompt="2+2="))
+
+
 def test_what_ollama_keeps_beside_its_models_is_named(tmp_path: Path) -> None:
     layers = [{"mediaType": "application/vnd.ollama.image.model", "digest": "sha256:abcd"}]
     (tmp_path / "latest").write_text(json.dumps({"schemaVersion": 2, "layers": layers}))

@@ -109,6 +109,7 @@ class QuantisedContainer:
             {weight.name: weight for weight in packing.weights}
         )
         self.tensors: Mapping[str, TensorEntry] = MappingProxyType(self._entries())
+        self.absent = stored.absent
         self.notes: tuple[str, ...] = (
             *stored.notes,
             f"{len(self.packed)} of {len(self.tensors)} tensors are quantised: {packing.words}",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rosetta.containers.container import Setting, TensorEntry
+from rosetta.containers.container import Container, Setting, TensorEntry
 from rosetta.containers.file_bytes import FileBytes
 from rosetta.containers.foreign import PICKLE_SUFFIXES, SAFE, refusal_of_file
 from rosetta.containers.huggingface.settings import huggingface_architecture, huggingface_settings
@@ -60,6 +60,9 @@ class HuggingFaceContainer:
                 entries[name], self._places[name] = entry, (file, places[name])
         self.tensors: Mapping[str, TensorEntry] = MappingProxyType(entries)
         self.notes: tuple[str, ...] = ()
+        self.absent: Mapping[str, str] = MappingProxyType(
+            {}
+        )  # tensors that the index places in a file without them
         self.refusal: UnsupportedError | None = None  # why it is no model that could be run
 
     @property
@@ -163,15 +166,26 @@ def _is_file_name(name: str) -> bool:
 
 
 def _hold_to_index(path: Path, placed: dict[str, str], container: HuggingFaceContainer) -> None:
-    for tensor, name in placed.items():
-        if tensor not in container.tensors and tensor.endswith(_NEVER_READ):
-            container.notes = (
-                *container.notes,
-                f"{INDEX} names {tensor}, which is in no file and is not needed",
+    absent = {tensor: name for tensor, name in placed.items() if tensor not in container.tensors}
+    for file, held in container.files.items():
+        wanted = sum(name == file.name for name in placed.values())
+        if not held:
+            message = f"holds no tensor, and {INDEX} places {wanted} in it: it was not written to its end"
+            raise DamagedFileError(
+                message, file=file, remedy="download this file again, or save the model again"
             )
-        elif tensor not in container.tensors:
-            message = f"is not in {name}, where the index has it"
-            raise DamagedFileError(message, file=path / INDEX, where=f"tensor {tensor!r}", remedy=_AGAIN)
+    computed = [tensor for tensor in absent if tensor.endswith(_NEVER_READ)]
+    container.absent = MappingProxyType({t: name for t, name in absent.items() if t not in computed})
+    container.notes = (
+        *container.notes,
+        *(f"{INDEX} names {tensor}, which is in no file and is not needed" for tensor in computed),
+    )
+
+
+def not_where_placed(container: Container, tensor: str, file: str) -> DamagedFileError:
+    """The error for a tensor that the index of a folder places in a file that lacks it."""
+    message = f"is not in {file}, where the index has it"
+    return DamagedFileError(message, file=container.path / INDEX, where=f"tensor {tensor!r}", remedy=_AGAIN)
 
 
 def _no_weights(path: Path) -> UsageError | UnsupportedError:

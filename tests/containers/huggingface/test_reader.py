@@ -16,6 +16,7 @@ from safetensors.numpy import save, save_file
 
 from rosetta.containers import open_container
 from rosetta.containers.container import Container
+from rosetta.containers.huggingface.reader import HuggingFaceContainer, not_where_placed
 from rosetta.containers.huggingface.settings import huggingface_settings
 from rosetta.errors import DamagedFileError, RosettaError, UnsupportedError, UsageError
 
@@ -106,8 +107,20 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
 
 
 def test_a_tensor_that_the_index_alone_knows_is_named(tmp_path: Path) -> None:
+    container = open_container(sharded(tmp_path, gone="model-00001-of-00002.safetensors"))
+    assert isinstance(container, HuggingFaceContainer)
+    assert container.absent == {"gone": "model-00001-of-00002.safetensors"}
     with pytest.raises(DamagedFileError, match=r"'gone'.*model-00001"):
-        open_container(sharded(tmp_path, gone="model-00001-of-00002.safetensors"))
+        raise not_where_placed(container, *next(iter(container.absent.items())))
+
+
+def test_a_shard_without_tensors_is_named(tmp_path: Path) -> None:
+    shard = sharded(tmp_path) / "model-00002-of-00002.safetensors"
+    save_file({}, shard)
+    with pytest.raises(
+        DamagedFileError, match=r"model-00002\S+: holds no tensor, .* places 1 in it.*download"
+    ):
+        open_container(tmp_path)
 
 
 def test_a_tensor_in_two_shards_is_named(tmp_path: Path) -> None:

@@ -1,6 +1,11 @@
 """F113: the shards are not those of one model."""
 
-from rosetta.lint.rule import Rule
+from collections.abc import Iterator
+
+from rosetta.containers.huggingface.reader import not_where_placed
+from rosetta.containers.huggingface.writer import INDEX
+from rosetta.lint.rule import Fault, Rule
+from rosetta.lint.subject import Subject
 
 RULE = Rule(
     "F113",
@@ -13,8 +18,17 @@ RULE = Rule(
         r"says it is shard \S+ of \S+",
         r"its shards hold \d+ tensors, \d+ were written",
         "does not begin as a GGUF file does",
-        r"is not in \S+, where the index has it",
+        "holds no tensor, and .* places",
         "is no file of the folder",
         "has no weight_map",
     ),
 )
+
+
+def faults(subject: Subject) -> Iterator[Fault]:
+    """Each tensor that the index places in a file that lacks it."""
+    if subject.folder is None:
+        return
+    for tensor, name in subject.folder.absent.items():
+        said = not_where_placed(subject.folder, tensor, name)
+        yield Fault(said.message, tensor=tensor, file=subject.path / INDEX)
