@@ -8,6 +8,8 @@ vocabulary, which are spelt out when the merging is done.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import tokenizers
 from tokenizers import models
@@ -17,7 +19,27 @@ from rosetta.tokenizer.pre_tokenizers import PreTokenizer
 from rosetta.tokenizer.splitting import words
 from rosetta.tokenizer.vocabulary import ids_of
 
+TEXTS_BY_PARTS = 8  # of so many texts each finds its own merges; then making all of them pays
+PARTS_AT_MOST = 1 << 18  # of the words of a text, counted as if each began and ended anywhere
 BYTE_TOKENS = tuple(f"<0x{byte:02X}>" for byte in range(256))
+
+
+@dataclass(frozen=True)
+class _Merger:
+    """Byte pairs of the `tokenizers` library, and what they may give beyond the vocabulary.
+
+    Args:
+        pairs: the library's model.
+        spellings: ids that stand for pieces which are no tokens -> ids of tokens that spell them.
+    """
+
+    pairs: tokenizers.Tokenizer
+    spellings: dict[int, list[int]]
+
+    def ids(self, words: Sequence[str]) -> list[int]:
+        """The ids of words, each merged by itself."""
+        found: list[int] = self.pairs.encode(words, is_pretokenized=True, add_special_tokens=False).ids
+        return [piece for each in found for piece in self.spellings.get(each, (each,))]
 
 
 class BytePairs:
@@ -25,7 +47,7 @@ class BytePairs:
 
     Args:
         tokens: `[V]`, in the byte alphabet where the pre-tokenizer says so.
-        merges: pairs, best first, see `merge_pairs`.
+        merges: `left right`, best first, see `merge_pairs`.
         pre: how text is cut into words and spelt.
         unknown: the id of a byte that has no token; None: such bytes are left out, as llama.cpp does.
     """
@@ -33,29 +55,20 @@ class BytePairs:
     def __init__(
         self,
         tokens: Sequence[str],
-        merges: Sequence[tuple[str, str]],
+        merges: Sequence[str],
         pre: PreTokenizer,
         unknown: int | None = None,
     ) -> None:
-        ids = ids_of(tokens)
-        single = ALPHABET if pre.byte_level else frozenset(BYTE_TOKENS)
-        beyond = _pieces(merges, single) - ids.keys()
+        self._ids, self._lines = ids_of(tokens), merges
         self._size = len(tokens)
-        self._beyond = dict(enumerate(sorted(beyond), self._size))
-        spell = _spell_alphabet if pre.byte_level else _spell_utf8
-        self._spellings = {piece: spell(text, ids, unknown) for piece, text in self._beyond.items()}
-        model = models.BPE(
-            ids | {text: piece for piece, text in self._beyond.items()},
-            list(merges),
-            byte_fallback=not pre.byte_level,
-        )
-        self._merges = tokenizers.Tokenizer(model)
-        self._pre = pre
+        self._pre, self._unknown = pre, unknown
+        self._left = TEXTS_BY_PARTS
+        self._met_before = set[str](), self._made((), {})
         self._whole: dict[str, int] = {}
         if pre.ignore_merges:
-            self._whole = ids
+            self._whole = self._ids
         elif pre.whole_newlines:
-            self._whole = {text: piece for text, piece in ids.items() if text and not text.strip("\n")}
+            self._whole = {text: piece for text, piece in self._ids.items() if text and not text.strip("\n")}
 
     def ids(self, text: str, first: bool) -> list[int]:
         """The ids of a text; `first` (it follows the start or a special token) changes nothing here."""
@@ -65,24 +78,52 @@ class BytePairs:
         if self._pre.byte_level:
             cut = (spelt(word.encode()) for word in cut)
         found: list[int] = []
+        todo = list(cut)
         waiting: list[str] = []
-        for word in cut:
+        merger = self._merger_of({word for word in todo if word not in self._whole})
+        for word in todo:
             whole = self._whole.get(word)
             if whole is None:
                 waiting.append(word)
                 continue
-            found += self._merged(waiting)
+            found += merger.ids(waiting)
             found.append(whole)
             waiting = []
-        return found + self._merged(waiting)
+        return found + merger.ids(waiting)
 
-    def _merged(self, waiting: list[str]) -> list[int]:
-        if not waiting:
-            return []
-        found = self._merges.encode(waiting, is_pretokenized=True, add_special_tokens=False).ids
-        if not self._spellings or max(found, default=0) < self._size:
-            return found
-        return [piece for each in found for piece in self._spellings.get(each, (each,))]
+    def _merger_of(self, words: set[str]) -> _Merger:
+        """What merges these words: of the first texts made of what they can meet, since of 150,000 merges a prompt
+        meets some hundreds, and all of them take a second and 100 MB."""
+        if words <= self._met_before[0]:
+            return self._met_before[1]
+        if not self._left or sum(len(word) ** 2 for word in words) > PARTS_AT_MOST:
+            return self._complete
+        self._left -= 1
+        parts = {word[a:b] for word in words for a in range(len(word)) for b in range(a + 1, len(word) + 1)}
+        met = [line for line in self._lines if line.replace(" ", "", 1) in parts]
+        ids = {part: self._ids[part] for part in parts | self._single if part in self._ids}
+        self._met_before = words, self._made(met, ids)
+        return self._met_before[1]
+
+    @cached_property
+    def _complete(self) -> _Merger:
+        return self._made(self._lines, self._ids)
+
+    @property
+    def _single(self) -> frozenset[str]:
+        return ALPHABET if self._pre.byte_level else frozenset(BYTE_TOKENS)
+
+    def _made(self, lines: Sequence[str], ids: dict[str, int]) -> _Merger:
+        merges = merge_pairs(lines)
+        beyond = dict(enumerate(sorted(_pieces(merges, self._single) - ids.keys()), self._size))
+        model = models.BPE(
+            ids | {text: piece for piece, text in beyond.items()},
+            merges,
+            byte_fallback=not self._pre.byte_level,
+        )
+        spell = _spell_alphabet if self._pre.byte_level else _spell_utf8
+        spellings = {piece: spell(text, self._ids, self._unknown) for piece, text in beyond.items()}
+        return _Merger(tokenizers.Tokenizer(model), spellings)
 
 
 def merge_pairs(merges: Sequence[str]) -> list[tuple[str, str]]:

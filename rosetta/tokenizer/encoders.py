@@ -103,7 +103,7 @@ def encoder_of(vocabulary: Vocabulary) -> Encoder:
     if vocabulary.kind == "hex":
         return _hex_pairs(vocabulary)
     pre = PRE_TOKENIZERS[vocabulary.pre or "default"]
-    pairs = BytePairs(vocabulary.tokens, merge_pairs(vocabulary.merges), pre)
+    pairs = BytePairs(vocabulary.tokens, vocabulary.merges, pre)
     return _WithoutSpaces(pairs, vocabulary.lowercase) if vocabulary.kind == "whitespace" else pairs
 
 
@@ -113,7 +113,7 @@ def _hex_pairs(vocabulary: Vocabulary) -> BytePairs:
     pre = PRE_TOKENIZERS[vocabulary.pre] if vocabulary.pre else PreTokenizer(())
     tokens = [spelt(data) if (data := from_hex(token)) else token for token in vocabulary.tokens]
     merges = [
-        (spelt(first), spelt(second))
+        f"{spelt(first)} {spelt(second)}"
         for left, right in merge_pairs(vocabulary.merges)
         if (first := from_hex(left)) and (second := from_hex(right))
     ]
