@@ -1,23 +1,24 @@
 """A LoRA adapter merged into canonical weights, row by row when they are asked for: nothing merged is kept.
 
-An adapter speaks of modules by transformers' names and order. It is read as if it were a folder whose tensors are the
-products of its factors, so that names, fused tensors and the order of rotary rows become canonical by the same rules as
-a folder's, whatever the base is stored in.
+An adapter speaks of tensors by the names and in the order of a folder, or of a GGUF file. It is read as if it were one
+whose tensors are the products of its factors, so that names, fused and stacked tensors and the order of rotary rows
+become canonical by the same rules, whatever the base is stored in.
 
-Letters: R = rows, C = columns of a module's matrix, r = rank.
+Letters: R = rows, C = columns of a module's matrix, r = rank, E = experts.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rosetta.containers.adapter import AGAIN, MERGE, WEIGHTS, Adapted, AdaptedContainer, Adapter, is_base
+from rosetta.containers.adapters import AdaptedContainer, Adapter, Factor, Module
+from rosetta.containers.adapters.peft import is_base
 from rosetta.containers.container import Container, Setting, TensorEntry
 from rosetta.containers.span import slice_of
 from rosetta.dtypes import PAIR
@@ -31,21 +32,20 @@ if TYPE_CHECKING:
 DTYPE = "LORA:F32"  # a scheme's: values and their rounding, worked out from several tensors
 
 Read = Callable[[Container, str, TensorEntry], list[Weight]]
-"""The canonical weights of a tensor that a folder holds, by its container, its name there and its entry."""
+"""The canonical weights of an adapter's tensor, by its container, the name of the base's tensor and its entry."""
 
 
 class Product:
-    """What an adapter says of one matrix, as a folder of that one tensor: each row worked out when it is read.
+    """What an adapter says of one tensor, as a container of that one: each row worked out when it is read.
 
     Args:
         adapter: whose tensors these are.
-        name: of the matrix, in a folder.
-        metadata: of the base's folder; empty where it is none.
+        name: of the tensor, as the adapter's `kind` calls it.
+        metadata: of the base, where it is of that kind; else empty.
         numbers: values and their rounding of rows start … stop, float32 [rows, C] each.
-        dims: R, C.
+        dims: R, C; of experts E, R, C, whose rows are counted through.
     """
 
-    kind = "huggingface"
     label = "LoRA"
     architecture: str | None = None
     settings: Mapping[str, Setting] = {}
@@ -58,17 +58,17 @@ class Product:
         name: str,
         metadata: Mapping[str, Any],
         numbers: Callable[[int, int], tuple[Tensor, Tensor]],
-        dims: tuple[int, int],
+        dims: tuple[int, ...],
     ) -> None:
-        self.path: Path = adapter.path
+        self.kind, self.path = adapter.kind, adapter.path
         self.metadata, self._numbers = metadata, numbers
-        self.entry = TensorEntry(name, DTYPE, dims, dims[0] * dims[1] * PAIR)
+        self.entry = TensorEntry(name, DTYPE, dims, math.prod(dims) * PAIR)
         self.tensors: Mapping[str, TensorEntry] = {name: self.entry}
 
     def read(self, name: str, start: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
         """See `Container.read`: pairs of float32."""
         start, size = slice_of(self.entry, start, nbytes)
-        row = self.entry.dims[1] * PAIR
+        row = self.entry.dims[-1] * PAIR
         if not size:
             return np.empty(0, np.uint8)
         first, last = start // row, -(-(start + size) // row)
@@ -89,7 +89,7 @@ class Merged:
         lengths: DoRA's lengths of the rows, [R, 1]; None without DoRA.
     """
 
-    module: Adapted
+    module: Module
     added: Weight
     lengths: Weight | None = None
 
@@ -148,33 +148,50 @@ class _Factors:
     Args:
         adapter: whose they are.
         of: the module.
+        turned: whether the base's tensor is the product's transpose.
     """
 
     adapter: Adapter = field(hash=False, compare=False)
-    of: Adapted
+    of: Module
+    turned: bool = False
 
     @property
-    def dims(self) -> tuple[int, int]:
-        """R, C."""
-        left, right = (self.adapter.stored.tensors[name].dims for name in (self.of.left, self.of.right))
-        return (left[1], right[0]) if self.of.is_embedding else (left[0], right[1])
+    def dims(self) -> tuple[int, ...]:
+        """R, C; of experts E, R, C."""
+        rows, columns = self.of.left.dims[-2], self.of.right.dims[-1]
+        return (*self.of.left.dims[:-2], *((columns, rows) if self.turned else (rows, columns)))
 
     def numbers(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """s·B·A of some rows, and what the rounding of both factors makes of it."""
-        left, right = _tensor(self.adapter, self.of.left), _tensor(self.adapter, self.of.right)
-        if self.of.is_embedding:
-            a, a_sigma = left.values()[:, start:stop].T, left.sigma()[:, start:stop].T
-            b, b_sigma = right.values().T, right.sigma().T
-        else:
-            a, a_sigma = left.values(start, stop), left.sigma(start, stop)
-            b, b_sigma = right.values(), right.sigma()
-        variance = a_sigma.square() @ b.square() + a.square() @ b_sigma.square()
-        return self.of.scale * (a @ b), abs(self.of.scale) * variance.sqrt()
+        """s·B·A of some rows, those of experts counted through, and what the rounding of both factors makes of it."""
+        left, right = self._read(self.of.left), self._read(self.of.right)
+        if self.turned:
+            left, right = ([x.mT for x in factor] for factor in (right, left))
+        height, parts = self.dims[-2], []
+        for e in range(start // height, -(-stop // height)):
+            rows = slice(max(start - e * height, 0), min(stop - e * height, height))
+            a, a_sigma = (x[e, rows] for x in left)
+            b, b_sigma = (x[e] for x in right)
+            variance = a_sigma.square() @ b.square() + a.square() @ b_sigma.square()
+            parts.append((self.of.scale * (a @ b), abs(self.of.scale) * variance.sqrt()))
+        values, sigma = zip(*parts, strict=True)
+        return torch.cat(values), torch.cat(sigma)
 
     def lengths(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """DoRA's lengths of some rows, [rows, 1]."""
         held = _tensor(self.adapter, str(self.of.magnitude))
         return held.values(start, stop).view(-1, 1), held.sigma(start, stop).view(-1, 1)
+
+    def _read(self, factor: Factor) -> list[Tensor]:
+        """Values of a factor and their rounding, [E, R, r] or [E, r, C] each; E is 1 where there are no experts."""
+        held = _tensor(self.adapter, factor.name)
+        dims = (factor.dims[0] if len(factor.dims) == 3 else 1, *factor.dims[-2:])
+
+        def meant(stored: Tensor) -> Tensor:
+            if factor.interleaved:
+                return stored.view(dims[1], dims[2], dims[0]).permute(2, 0, 1)
+            return stored.T[None] if factor.turned else stored.reshape(dims)
+
+        return [meant(held.values()), meant(held.sigma())]
 
 
 def adapted(
@@ -188,7 +205,7 @@ def adapted(
     Args:
         container: both.
         weights: the base's, canonical.
-        canonical: the canonical name of a folder's tensor.
+        canonical: the canonical name of one of the adapter's names of tensors.
         read: see `Read`.
 
     Raises:
@@ -197,69 +214,99 @@ def adapted(
     """
     found = dict(weights)
     adapter, base = container.adapter, container.base
-    metadata = base.metadata if base.kind == "huggingface" else {}
-    for source, (name, edit) in _edits(adapter, metadata, read):
-        if canonical(source) is None or name not in weights:
-            raise UsageError(
-                f"the base {base.path} has no such tensor",
-                file=adapter.path / WEIGHTS,
-                where=f"{source!r}",
-                remedy="give the model that the adapter was trained on" + _trained_on(adapter),
-            )
-        own, theirs = weights[name].dims, (edit.added if isinstance(edit, Merged) else edit.other).dims
-        if own != theirs:
-            raise UsageError(
-                f"is {list(theirs)} in the adapter and {list(own)} in the base {base.path}",
-                file=adapter.path / WEIGHTS,
-                where=f"{source!r}",
-                remedy="give the model that the adapter was trained on" + _trained_on(adapter),
-            )
-        same = [other for other, weight in weights.items() if weight.same_place(weights[name])]
-        if len(same) > 1 and isinstance(edit, Instead) and not is_base(edit.other.entry.name):
-            # Of a module to be saved peft trains a copy, which is tied to nothing.
-            raise UnsupportedError(
-                f"stands for one of {' and '.join(same)}, which the base {base.path} ties",
-                file=adapter.path / WEIGHTS,
-                where=f"{source!r}",
-                remedy=MERGE,
-            )
-        for other in same:  # what is added to one tensor is added to the tied head, too, as peft merges it
-            found[other] = replace(found[other], values_edits=(*found[other].values_edits, edit))
+    metadata = base.metadata if base.kind == adapter.kind else {}
+    for source, edits in _edits(adapter, metadata, read, weights):
+        for name, edit in edits:
+            if canonical(source) is None or name not in weights:
+                raise _of_another_model(container, source, f"the base {base.path} has no such tensor")
+            own, theirs = weights[name].dims, (edit.added if isinstance(edit, Merged) else edit.other).dims
+            if own != theirs:
+                message = f"is {list(theirs)} in the adapter and {list(own)} in the base {base.path}"
+                raise _of_another_model(container, source, message)
+            same = [other for other, weight in weights.items() if weight.same_place(weights[name])]
+            if len(same) > 1 and isinstance(edit, Instead) and not is_base(edit.other.entry.name):
+                # Of a module to be saved peft trains a copy, which is tied to nothing.
+                raise UnsupportedError(
+                    f"stands for one of {' and '.join(same)}, which the base {base.path} ties",
+                    file=adapter.weights,
+                    where=f"{source!r}",
+                    remedy=adapter.remedy,
+                )
+            for (
+                other
+            ) in same:  # what is added to one tensor is added to the tied head, too, as peft merges it
+                found[other] = replace(found[other], values_edits=(*found[other].values_edits, edit))
     return found
 
 
+def _of_another_model(container: AdaptedContainer, source: str, message: str) -> UsageError:
+    trained_on = container.adapter.base
+    remedy = "give the model that the adapter was trained on" + (f", {trained_on:.200}" if trained_on else "")
+    return UsageError(message, file=container.adapter.weights, where=f"{source!r}", remedy=remedy)
+
+
 def _edits(
-    adapter: Adapter, metadata: Mapping[str, Any], read: Read
-) -> Iterator[tuple[str, tuple[str, Merged | Instead]]]:
-    """(name in a folder, (canonical name, edit)) of all that the adapter holds: whole tensors before what is added."""
+    adapter: Adapter, metadata: Mapping[str, Any], read: Read, weights: Mapping[str, Weight]
+) -> Iterator[tuple[str, list[tuple[str, Merged | Instead]]]]:
+    """(name of a tensor, [(canonical name, edit)]) of all that the adapter holds: whole tensors first."""
     for name, stored in adapter.whole.items():
-        for weight in read(adapter.stored, name, adapter.stored.tensors[stored]):
-            yield name, (weight.name, Instead(weight))
+        read_as = read(adapter.stored, name, adapter.stored.tensors[stored])
+        yield name, [(weight.name, Instead(weight)) for weight in read_as]
     for module in adapter.modules:
-        name, factors = f"{module.module}.weight", _Factors(adapter, module)
+        yield _merged(adapter, module, metadata, read, weights)
+
+
+def _merged(
+    adapter: Adapter, module: Module, metadata: Mapping[str, Any], read: Read, weights: Mapping[str, Weight]
+) -> tuple[str, list[tuple[str, Merged | Instead]]]:
+    """What is added to which canonical weights: of the ways to read it the first whose dims are the base's, else the
+    first."""
+
+    def added(name: str, turned: bool) -> tuple[str, _Factors, list[Weight]]:
+        factors = _Factors(adapter, module, turned)
         product = Product(adapter, name, metadata, factors.numbers, factors.dims)
-        added = read(product, name, product.entry)
-        lengths: list[Weight | None] = [None] * len(added)
-        if module.magnitude is not None:
-            rows = adapter.stored.tensors[module.magnitude].dims
-            if rows != factors.dims[:1]:
-                raise DamagedFileError(
-                    f"lora_magnitude_vector is {list(rows)}, lora_B has {factors.dims[0]} rows",
-                    file=adapter.path / WEIGHTS,
-                    where=f"module {module.module!r}",
-                    remedy=AGAIN,
-                )
-            if any(weight.transposed or weight.columns is not None for weight in added):
-                raise UnsupportedError(
-                    "DoRA of a matrix that is read turned is not merged here",
-                    file=adapter.path / WEIGHTS,
-                    where=f"module {module.module!r}",
-                    remedy=MERGE,
-                )
-            column = Product(adapter, name, metadata, factors.lengths, (factors.dims[0], 1))
-            lengths = list(read(column, name, column.entry))
-        for weight, length in zip(added, lengths, strict=True):
-            yield name, (weight.name, Merged(module, weight, length))
+        return name, factors, read(product, name, product.entry)
+
+    def fits(read_as: list[Weight]) -> bool:
+        return all(weight.name in weights and weight.dims == weights[weight.name].dims for weight in read_as)
+
+    stacked = len(module.left.dims) == 3  # whose matrices some architectures keep turned in a folder
+    ways = [added(name, turned) for name in module.tensors for turned in (False, True)[: 1 + stacked]]
+    ways.sort(key=lambda way: any(weight.transposed for weight in way[2]) != way[1].turned)
+    name, factors, read_as = next((way for way in ways if fits(way[2])), ways[0])
+    lengths: list[Weight | None] = [None] * len(read_as)
+    if module.magnitude is not None:
+        lengths = [*_lengths(adapter, module, factors, name, metadata, read, read_as)]
+    edits = [
+        (weight.name, Merged(module, weight, length)) for weight, length in zip(read_as, lengths, strict=True)
+    ]
+    return name, [*edits]
+
+
+def _lengths(
+    adapter: Adapter,
+    module: Module,
+    factors: _Factors,
+    name: str,
+    metadata: Mapping[str, Any],
+    read: Read,
+    read_as: list[Weight],
+) -> list[Weight]:
+    """DoRA's lengths of the rows of each weight."""
+    where = f"module {module.name!r}"
+    rows = adapter.stored.tensors[str(module.magnitude)].dims
+    if rows != factors.dims[:1]:
+        raise DamagedFileError(
+            f"lora_magnitude_vector is {list(rows)}, lora_B has {factors.dims[0]} rows",
+            file=adapter.weights,
+            where=where,
+            remedy="save the adapter again",
+        )
+    if any(weight.transposed or weight.columns is not None for weight in read_as):
+        message = "DoRA of a matrix that is read turned is not merged here"
+        raise UnsupportedError(message, file=adapter.weights, where=where, remedy=adapter.remedy)
+    column = Product(adapter, name, metadata, factors.lengths, (factors.dims[0], 1))
+    return read(column, name, column.entry)
 
 
 def merge_of(weight: Weight) -> Merged | None:
@@ -277,8 +324,3 @@ def _tensor(adapter: Adapter, name: str) -> Weight:
     """A tensor of the adapter as it is."""
     entry = adapter.stored.tensors[name]
     return Weight(name, adapter.stored, entry, entry.dtype, entry.dims)
-
-
-def _trained_on(adapter: Adapter) -> str:
-    base = adapter.config.get("base_model_name_or_path")
-    return f", {base:.200}" if isinstance(base, str) and base else ""

@@ -21,10 +21,10 @@ from rosetta.architectures import Architecture, all_architectures, find_architec
 from rosetta.architectures.readings import Stored
 from rosetta.config import LARGEST_BLOCK_COUNT, Config, Value, read_config, rope_scaling_from_tensors
 from rosetta.containers import open_operand
-from rosetta.containers.adapter import AdaptedContainer
+from rosetta.containers.adapters import AdaptedContainer
 from rosetta.containers.container import Container, Setting, TensorEntry
 from rosetta.dtypes import of_scheme
-from rosetta.errors import DamagedFileError, UnsupportedError
+from rosetta.errors import DamagedFileError, RosettaError, UnsupportedError, UsageError
 from rosetta.graph import Graph
 from rosetta.index_entries import hold_to_index
 from rosetta.names import canonical_name, canonical_names
@@ -211,7 +211,7 @@ def build_model(
             file=container.path,
             remedy="give the file that holds the weights; rosetta tokenize reads a vocabulary alone",
         )
-    refusal: UnsupportedError | None = getattr(container, "refusal", None)
+    refusal: RosettaError | None = getattr(container, "refusal", None)
     if refusal is not None:
         raise refusal
     if all(0 in entry.dims for entry in container.tensors.values()):
@@ -367,8 +367,17 @@ def _weights(
 def _adapted(
     container: AdaptedContainer, architecture: Architecture, config: Config, weights: Mapping[str, Weight]
 ) -> dict[str, Weight]:
-    """The weights with the adapter merged into them, which has transformers' names and order of rows."""
+    """The weights with the adapter merged into them, which has the names and the order of rows of its own kind."""
+    adapter = container.adapter
+    of_base = container.architecture if container.kind == "gguf" else architecture.gguf
+    if adapter.architecture is not None and adapter.architecture != of_base:
+        raise UsageError(
+            f"is an adapter for {adapter.architecture:.40}, and the base {container.path} is {of_base}",
+            file=adapter.path,
+            remedy="give the model that the adapter was trained on",
+        )
     layers = min(settings_of(config, None)["block_count"], LARGEST_BLOCK_COUNT)
+    rope = architecture.rope if adapter.kind == "gguf" else architecture.folder_rope
 
     def canonical(name: str) -> str | None:
         return canonical_name(name, architecture, layers)
@@ -378,7 +387,7 @@ def _adapted(
         found = LAYER.match(known)
         c = settings_of(config, int(found[1]) if found else None)
         if architecture.rope is not None:
-            c = {**c, "rope.type": architecture.folder_rope}
+            c = {**c, "rope.type": rope}
         return read_tensor(stored, architecture, c, known, entry)
 
     return adapted(container, weights, canonical, read)

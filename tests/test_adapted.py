@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 from fixtures import build
 from fixtures.adapters import WRAPPED, merge, write_adapter
 from fixtures.comparing import compared_files, tiny
+from fixtures.recipes import Recipe, build_folder
 from rosetta.containers import open_container
 from rosetta.errors import RosettaError
 from rosetta.inspection.facts import inspection
@@ -24,6 +25,15 @@ from rosetta.model import Model, open_model
 SPEC = tiny("llama")  # whose GGUF files have the rotary rows in another order than a folder
 LAYERS = 2
 UP = "model.layers.1.mlp.up_proj"
+EXPERTS = {
+    "qwen3moe": Recipe(
+        "Qwen3MoeConfig", {"moe_intermediate_size": 32, "num_experts": 3, "num_experts_per_tok": 2}
+    ),
+    "gpt-oss": Recipe(
+        "GptOssConfig",
+        {"intermediate_size": 32, "num_local_experts": 3, "num_experts_per_tok": 2, "head_dim": 16},
+    ),
+}
 
 
 def farthest(a: Model, b: Model) -> float:
@@ -117,7 +127,8 @@ def pickled(adapter: Path) -> None:
         (lambda a: edit_weights(a, halved), f"module '{UP}': has no lora_B"),
         (lambda a: edit_config(a, r=8), "lora_A has rank 4, lora_B 4, and adapter_config.json says 8"),
         (lambda a: edit_config(a, peft_type="IA3"), "peft_type 'IA3' is not merged here"),
-        (lambda a: edit_config(a, target_parameters=["x"]), "target_parameters is not merged here"),
+        (lambda a: edit_config(a, layer_replication=[[0, 1]]), "layer_replication is not merged here"),
+        (lambda a: edit_config(a, target_parameters=["x.y"]), "has no tensors for 'x.y', which"),
         (lambda a: edit_config(a, init_lora_weights="pissa"), "'pissa' changes the base itself"),
         (lambda a: edit_config(a, use_dora=True), "has no lora_magnitude_vector"),
         (lambda a: edit_config(a, rank_pattern={"(": 2}), "is no regular expression"),
@@ -193,3 +204,52 @@ def test_the_folder_that_peft_merges_is_the_same(tmp_path: Path, config: dict[st
     merged = peft.PeftModel.from_pretrained(loaded, adapter).merge_and_unload()
     merged.save_pretrained(tmp_path / "merged")
     assert farthest(open_model(f"peft:{base}+{adapter}"), open_model(tmp_path / "merged")) < 1e-6
+
+
+@pytest.mark.requires_transformers
+@pytest.mark.parametrize("name", ["qwen3moe", "gpt-oss"])
+def test_experts_of_one_parameter_are_those_that_peft_merges(tmp_path: Path, name: str) -> None:
+    peft = pytest.importorskip("peft")
+    transformers = pytest.importorskip("transformers")
+    base = build_folder(tmp_path / "base", EXPERTS[name])
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    names = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
+    config = peft.LoraConfig(r=4, lora_alpha=6, target_modules=["q_proj"], target_parameters=names)
+    adapted = peft.get_peft_model(loaded, config)
+    for parameter in (tensor for key, tensor in adapted.named_parameters() if "lora_" in key):
+        parameter.data = 0.05 * torch.randn_like(parameter)
+    adapted.save_pretrained(tmp_path / "adapter")
+    adapted.merge_and_unload().save_pretrained(tmp_path / "merged")
+    found = open_model(f"peft:{base}+{tmp_path / 'adapter'}")
+    assert farthest(found, open_model(base)) > 0.01
+    assert farthest(found, open_model(tmp_path / "merged")) < 1e-6
+
+
+@pytest.mark.requires_transformers
+@pytest.mark.parametrize("name", ["qwen3moe", "gpt-oss"])
+def test_experts_of_one_parameter_are_added_to_each(tmp_path: Path, name: str) -> None:
+    base, draw, count, rank = build_folder(tmp_path / "base", EXPERTS[name]), np.random.default_rng(1), 3, 2
+    module = "base_model.model.model.layers.0.mlp.experts"
+    sizes = {".base_layer": (64, 64), "": (64, 32)}  # outputs and inputs: gate and up within, down around it
+    factors = {
+        at: (draw.standard_normal((count * rank, columns)), draw.standard_normal((rows, count * rank)))
+        for at, (rows, columns) in sizes.items()
+    }
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    stored = {
+        f"{module}{at}.lora_{letter}.weight": values.astype(np.float32)
+        for at, pair in factors.items()
+        for letter, values in zip("AB", pair, strict=True)
+    }
+    save_file(stored, folder / "adapter_model.safetensors")
+    names = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
+    stated = {"peft_type": "LORA", "r": rank, "lora_alpha": 3, "target_parameters": names}
+    (folder / "adapter_config.json").write_text(json.dumps(stated))
+    plain, found = open_model(base).weights, open_model(f"peft:{base}+{folder}").weights
+    a, b = factors[""]
+    for e in range(count):
+        weight = f"blk.0.ffn_down_exps.{e}.weight"
+        added = (found[weight].values() - plain[weight].values()).numpy()
+        wanted = 1.5 * b[:, e::count] @ a[e * rank : (e + 1) * rank]  # columns of B by turns
+        np.testing.assert_allclose(added, wanted, atol=1e-5)

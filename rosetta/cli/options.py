@@ -104,7 +104,7 @@ def given_options(
 def refuse_unreadable(*operands: str) -> None:
     """Open each file or folder and close it again: what cannot be read is refused before torch takes its second."""
     from rosetta.containers import open_container, open_operand
-    from rosetta.containers.foreign import PEFT
+    from rosetta.containers.adapters import base_of
     from rosetta.sources import located_here, names_place
 
     for operand in operands:
@@ -114,7 +114,7 @@ def refuse_unreadable(*operands: str) -> None:
         if run is not None:
             open_container(located_here(run[1], run[0])).close()
             continue
-        if names_place(operand.removeprefix(PEFT)):  # what is far away is opened once
+        if names_place(base_of(operand)):  # what is far away is opened once
             continue
         prefix, colon, path = operand.partition(":")
         if colon and prefix.isidentifier() and Path(path).exists() and not Path(operand).exists():

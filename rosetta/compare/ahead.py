@@ -8,7 +8,7 @@ from itertools import dropwhile, takewhile
 from torch import Tensor
 
 from rosetta.compare.lane import Lane
-from rosetta.containers.adapter import AdaptedContainer
+from rosetta.containers.adapters import AdaptedContainer
 from rosetta.containers.container import Container, StoredContainer
 from rosetta.containers.huggingface.quantised import QuantisedContainer
 from rosetta.graph import TOKENS, Node

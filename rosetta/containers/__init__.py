@@ -12,10 +12,15 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol, cast
 
-from rosetta.containers.adapter import open_adapted
+from rosetta.containers.adapters import names_adapter, open_adapted
 from rosetta.containers.container import Container, Setting, StoredContainer, TensorEntry, TensorInput
 from rosetta.containers.file_bytes import FileBytes
-from rosetta.containers.foreign import PEFT, refusal_of_file, refusal_of_folder, refusal_of_missing
+from rosetta.containers.foreign import (
+    refusal_of_adapted,
+    refusal_of_file,
+    refusal_of_folder,
+    refusal_of_missing,
+)
 from rosetta.sources import RemotePath, located
 from rosetta.sources.places import is_folder, is_nowhere
 
@@ -38,13 +43,13 @@ class _Opener(Protocol):
 
 
 def open_operand(operand: str | Path) -> StoredContainer:
-    """Open what a command may be given where no file is written: a model, or `peft:BASE+ADAPTER`.
+    """Open what a command may be given where no file is written: a model, or a base and an adapter.
 
     Raises:
         RosettaError: see `open_container` and `open_adapted`.
     """
     text = "" if isinstance(operand, RemotePath) else str(operand)
-    return open_adapted(text, open_container) if text.startswith(PEFT) else open_container(operand)
+    return open_adapted(text, open_container) if names_adapter(text) else open_container(operand)
 
 
 def open_container(path: str | Path) -> StoredContainer:
@@ -62,7 +67,7 @@ def open_container(path: str | Path) -> StoredContainer:
     path = located(path)
     folder, head = is_folder(path), b""
     if not folder and is_nowhere(path):
-        raise refusal_of_missing(path)
+        raise refusal_of_adapted(path) if names_adapter(path.as_posix()) else refusal_of_missing(path)
     if not folder:
         file = FileBytes(path)
         head = file.bytes(0, min(_HEAD, file.size))

@@ -92,9 +92,6 @@ def refusal_of_missing(path: Path) -> RosettaError:
         remedy = "check the address; of a folder it must be that of config.json's"
         return UsageError("is an address at which there is no model", file=path, remedy=remedy)
     text = path.as_posix()
-    if text.startswith(PEFT):
-        message = "is a base and an adapter that are merged in memory, no file of its own"
-        return UsageError(message, file=path, remedy="compare, trace and inspect take it; else " + _MERGE)
     scheme = _SCHEME.match(text)
     if scheme and scheme[1] in ("http", "https"):
         message = "is an address, and rosetta opens what lies on this machine"
@@ -104,6 +101,12 @@ def refusal_of_missing(path: Path) -> RosettaError:
         message = "no such file or folder; it looks like a model of the Hugging Face hub"
         return UsageError(message, file=path, remedy=f"download it: {_hub_command(text)}")
     return UsageError("no such file or directory", file=path, remedy="check the path")
+
+
+def refusal_of_adapted(path: Path) -> RosettaError:
+    """The error for a base and an adapter where a file is asked for."""
+    message = "is a base and an adapter that are merged in memory, no file of its own"
+    return UsageError(message, file=path, remedy="compare, trace and inspect take it; else " + _MERGE)
 
 
 def _download(address: str) -> str:

@@ -10,7 +10,7 @@ from rosetta.compare.listener import Listener
 from rosetta.compare.options import Options
 from rosetta.compare.pairing import other_side
 from rosetta.compare.results import Finding, Side
-from rosetta.containers.adapter import AdaptedContainer
+from rosetta.containers.adapters import AdaptedContainer
 from rosetta.containers.spool import Progress
 from rosetta.diagnose import Comparison, compare_operands
 from rosetta.errors import UsageError

@@ -53,11 +53,12 @@ def locate(operand: str) -> Path:
     """
     found = blobs(operand)
     if found.adapters:
-        both = "+".join(str(path) for path in (found.model, *found.adapters))
+        count = len(found.adapters)
+        remedy = f"give lora:{found.model}+{found.adapters[0]}, which merges it in memory"
         raise UnsupportedError(
-            "has an adapter beside its model",
+            f"has {'an adapter' if count == 1 else f'{count} adapters'} beside its model",
             file=operand,
-            remedy=f"give peft:{both}, which merges it in memory",
+            remedy=remedy if count == 1 else "merge them with llama.cpp's llama-export-lora",
         )
     return found.model
 

@@ -52,6 +52,7 @@ class GgufContainer:
         self.settings: Mapping[str, Setting] = MappingProxyType(
             _settings(path, shards[0][1].metadata, architecture)
         )
+        self.refusal = _refusal(path, self.metadata)
         self._holder: dict[str, int] = {}
         entries: dict[str, TensorEntry] = {}
         for number, (file, header) in enumerate(shards):
@@ -137,6 +138,14 @@ def _with_room(file: FileBytes, header: GgufHeader) -> dict[str, TensorEntry]:
         if room > 0 and not 0 <= padding < header.alignment and not (last and padding > 0):
             entries[name] = replace(entry, room=room)
     return entries
+
+
+def _refusal(path: Path, metadata: Mapping[str, Any]) -> UsageError | None:
+    """Why a sound file is no model that could be run."""
+    if metadata.get("general.type") != "adapter":
+        return None
+    remedy = f"give lora:BASE+{path}, which merges it in memory"
+    return UsageError("holds an adapter, not a model", file=path, remedy=remedy)
 
 
 _SHARDS = "the shards are not of one model; copy them again"

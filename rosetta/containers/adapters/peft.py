@@ -1,7 +1,6 @@
-"""A base with a LoRA adapter that peft saved, opened side by side: `peft:BASE+ADAPTER`.
+"""A LoRA as peft saves it: a folder beside its base, `peft:BASE+ADAPTER`; what it says is held to peft's rules.
 
-What the adapter's files say is read and held to peft's rules here; what it makes of the base's weights is worked out
-where these have their canonical names (`rosetta.adapted`).
+Letters: R = rows, C = columns of a matrix of the base, r = rank, E = experts.
 """
 
 from __future__ import annotations
@@ -9,15 +8,11 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from rosetta.containers.container import Setting, StoredContainer, TensorEntry
+from rosetta.containers.adapters.adapter import Factor, Module, scales_of
 from rosetta.containers.file_bytes import FileBytes
 from rosetta.containers.foreign import PEFT, PICKLE_SUFFIXES, SAFE
 from rosetta.containers.huggingface.reader import HuggingFaceContainer
@@ -25,6 +20,7 @@ from rosetta.containers.json_text import json_object
 from rosetta.errors import DamagedFileError, UnsupportedError, UsageError
 from rosetta.sources.places import names_in
 
+PREFIX = PEFT
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 FORM = f"give {PEFT}BASE+ADAPTER, the model and the folder with {CONFIG}"
 MERGE = "merge it with peft (merge_and_unload, then save_pretrained), and give that folder"
@@ -47,6 +43,7 @@ _HEEDED = frozenset(
         "use_rslora",
         "use_dora",
         "modules_to_save",
+        "target_parameters",
     ]
 )
 _WITHOUT_EFFECT = frozenset(
@@ -82,30 +79,7 @@ _CHANGE_THE_BASE = (
 )  # their A and B belong to another base
 
 
-@dataclass(frozen=True)
-class Adapted:
-    """What an adapter adds to one module.
-
-    Args:
-        module: as transformers names it: `model.layers.0.self_attn.q_proj`.
-        left, right: names of the factors: of [R, r] and of [r, C]; of an embedding of their transposes.
-        is_embedding: whether these are stored the other way round.
-        rank, alpha: what the config says of it.
-        scale: of their product.
-        magnitude: name of DoRA's lengths of the rows; None without DoRA.
-    """
-
-    module: str
-    left: str
-    right: str
-    is_embedding: bool
-    rank: float
-    alpha: float
-    scale: float
-    magnitude: str | None
-
-
-class Adapter:
+class PeftAdapter:
     """An open folder with an adapter.
 
     Args:
@@ -117,8 +91,14 @@ class Adapter:
         DamagedFileError: the tensors contradict the config.
     """
 
+    kind = "huggingface"
+    architecture: str | None = None
+    remedy = MERGE
+
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.weights = path, path / WEIGHTS
+        if not path.is_dir():
+            raise UsageError("no such folder", file=path, remedy=FORM)
         if not os.path.isfile(path / CONFIG):
             raise UsageError(f"holds no adapter: it has no {CONFIG}", file=path, remedy=FORM)
         self.config = _config(path / CONFIG)
@@ -134,6 +114,12 @@ class Adapter:
             raise
 
     @property
+    def base(self) -> str | None:
+        """The model that the config names."""
+        named = self.config.get("base_model_name_or_path")
+        return named if isinstance(named, str) else None
+
+    @property
     def whole(self) -> dict[str, str]:
         """Tensors in the place of the base's (modules_to_save, trained biases): their names there -> here."""
         return {
@@ -147,12 +133,10 @@ class Adapter:
         """What the adapter is: `LoRA of 14 modules, scale 2`."""
         kind = "rsLoRA" if self.config.get("use_rslora") else "LoRA"
         kind = "DoRA" if any(found.magnitude for found in self.modules) else kind
-        scales = sorted({found.scale for found in self.modules})
-        said = f", scale {' and '.join(f'{scale:g}' for scale in scales[:3])}" if scales else ""
         whole = f", {len(self.whole)} tensors in place of the base's" if self.whole else ""
-        return f"{kind} of {len(self.modules)} modules{said}{whole}"
+        return f"{kind} of {len(self.modules)} modules{scales_of(self.modules)}{whole}"
 
-    def _modules(self) -> Iterator[Adapted]:
+    def _modules(self) -> Iterator[Module]:
         parts: dict[str, dict[str, str]] = {}
         for name in self.stored.tensors:
             if (found := _LORA.fullmatch(name)) is not None:
@@ -160,129 +144,100 @@ class Adapter:
             elif ".lora_" in name:
                 raise UnsupportedError(
                     "is no tensor of LoRA or DoRA that is merged here",
-                    file=self.path / WEIGHTS,
+                    file=self.weights,
                     where=f"tensor {name!r}",
                     remedy=MERGE,
                 )
         for module, held in parts.items():
             yield self._module(module, held)
+        self._check_targets(parts)
 
-    def _module(self, module: str, held: Mapping[str, str]) -> Adapted:
+    def _module(self, module: str, held: Mapping[str, str]) -> Module:
         where = f"module {module!r}"
         is_embedding = "lora_embedding_A" in held or "lora_embedding_B" in held
         a, b = (held.get(f"lora_{'embedding_' * is_embedding}{letter}") for letter in "AB")
         if a is None or b is None:
             missing = "A" if a is None else "B"
-            raise DamagedFileError(
-                f"has no lora_{missing}", file=self.path / WEIGHTS, where=where, remedy=AGAIN
-            )
+            raise DamagedFileError(f"has no lora_{missing}", file=self.weights, where=where, remedy=AGAIN)
         magnitude = held.get("lora_magnitude_vector")
         if bool(self.config.get("use_dora")) != (magnitude is not None):
             said = "has no lora_magnitude_vector" if magnitude is None else "has a lora_magnitude_vector"
             message = f"{said}, and {CONFIG} says use_dora {magnitude is None}".lower()
-            raise DamagedFileError(message, file=self.path / WEIGHTS, where=where, remedy=AGAIN)
+            raise DamagedFileError(message, file=self.weights, where=where, remedy=AGAIN)
         if is_embedding and magnitude is not None:
             raise UnsupportedError(
                 "DoRA of an embedding is not merged here", file=self.path, where=where, remedy=MERGE
             )
-        rank = _number(self.path, self.config, "r", "rank_pattern", module)
-        alpha = _number(self.path, self.config, "lora_alpha", "alpha_pattern", module)
-        entries = self.stored.tensors[a], self.stored.tensors[b]
+        parameters = self._parameters(module)
+        named = parameters[0] if parameters else module
+        rank = _number(self.path, self.config, "r", "rank_pattern", named)
+        alpha = _number(self.path, self.config, "lora_alpha", "alpha_pattern", named)
+        left, right = self._factors((a, b), rank, is_embedding, where, bool(parameters))
+        scale = alpha / (math.sqrt(rank) if self.config.get("use_rslora") else rank)  # Kalajdzievski 2023
+        return Module(module, parameters or (f"{module}.weight",), left, right, rank, alpha, scale, magnitude)
+
+    def _factors(
+        self, names: tuple[str, str], rank: float, is_embedding: bool, where: str, of_parameter: bool
+    ) -> tuple[Factor, Factor]:
+        """What the tensors A [r, C] and B [R, r] mean; those of stacked experts hold all of them, [r·E, C] and
+        [R, r·E] (peft, ParamWrapper)."""
+        entries = [self.stored.tensors[name] for name in names]
         if any(len(entry.dims) != 2 for entry in entries):
             raise UnsupportedError(
                 f"lora_A of dims {list(entries[0].dims)} belongs to no matrix",
-                file=self.path / WEIGHTS,
+                file=self.weights,
                 where=where,
                 remedy=MERGE,
             )
-        ranks = entries[0].dims[0], entries[1].dims[1]
-        if ranks != (rank, rank):
-            message = f"lora_A has rank {ranks[0]}, lora_B {ranks[1]}, and {CONFIG} says {rank:g}"
-            raise DamagedFileError(message, file=self.path / WEIGHTS, where=where, remedy=AGAIN)
-        scale = alpha / (math.sqrt(rank) if self.config.get("use_rslora") else rank)  # Kalajdzievski 2023
-        left, right = (a, b) if is_embedding else (b, a)
-        return Adapted(module, left, right, is_embedding, rank, alpha, scale, magnitude)
+        (held, columns), (rows, other) = (entry.dims for entry in entries)
+        count = int(held // rank) if of_parameter and rank <= held else 1
+        if (held, other) != (count * rank, count * rank):
+            message = f"lora_A has rank {held}, lora_B {other}, and {CONFIG} says {rank:g}"
+            raise DamagedFileError(message, file=self.weights, where=where, remedy=AGAIN)
+        r = int(rank)
+        if count > 1:
+            left = Factor(names[1], (count, rows, r), interleaved=True)
+            return left, Factor(names[0], (count, r, columns))
+        if is_embedding:  # the product's transpose
+            return Factor(names[0], (columns, r), turned=True), Factor(names[1], (r, rows), turned=True)
+        return Factor(names[1], (rows, r)), Factor(names[0], (r, columns))
+
+    def _parameters(self, module: str) -> tuple[str, ...]:
+        """Names of the parameters that a module of peft may stand around, where it stands around one and no module:
+        with several of one module it does so in turns, and says not which is which."""
+        own = module.replace(_BASE_LAYER.rstrip("."), "")
+        found = []
+        for target in self._targets():
+            outer, _, parameter = target.rpartition(".")
+            if own == outer or own.endswith(f".{outer}"):
+                found.append(f"{own}.{parameter}")
+        return tuple(found)
+
+    def _targets(self) -> list[str]:
+        targets = self.config.get("target_parameters") or []
+        if not isinstance(targets, list) or not all(isinstance(target, str) for target in targets):
+            raise DamagedFileError(
+                "target_parameters is no list of names", file=self.path / CONFIG, remedy=AGAIN
+            )
+        return targets
+
+    def _check_targets(self, modules: Mapping[str, Any]) -> None:
+        """Each parameter that the config names has factors."""
+        held = {parameter for module in modules for parameter in self._parameters(module)}
+        for target in self._targets():
+            if not any(name == target or name.endswith(f".{target}") for name in held):
+                message = f"has no tensors for {target!r:.80}, which {CONFIG} lists in target_parameters"
+                raise DamagedFileError(message, file=self.weights, remedy=AGAIN)
 
 
-class AdaptedContainer:
-    """A base and an adapter: what the base's files hold, and what is to be made of it.
-
-    Args:
-        base: open.
-        adapter: open.
-    """
-
-    def __init__(self, base: StoredContainer, adapter: Adapter) -> None:
-        self.base, self.adapter = base, adapter
-        self.kind, self.path, self.architecture = base.kind, base.path, base.architecture
-        self.label = f"{base.label}+LoRA"
-        self.metadata: Mapping[str, Any] = base.metadata
-        self.settings: Mapping[str, Setting] = base.settings
-        self.tensors: Mapping[str, TensorEntry] = base.tensors
-        self.file_bytes = base.file_bytes + adapter.stored.file_bytes
-        self.notes: tuple[str, ...] = (
-            *base.notes,
-            f"{adapter.path} is merged in memory: {adapter.words}",
-        )
-        self.absent: Mapping[str, str] = getattr(base, "absent", {})
-        self.refusal = getattr(base, "refusal", None)
-        self.transposed_linears = bool(getattr(base, "transposed_linears", False))
-
-    @property
-    def data_starts(self) -> Mapping[Path, int]:
-        """Where tensor data begins in each file of both."""
-        starts: Mapping[Path, int] = getattr(self.base, "data_starts", {})
-        return {**starts, **self.adapter.stored.data_starts} if starts else {}
-
-    def read(self, name: str, start: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
-        """See `Container.read`: of the base."""
-        return self.base.read(name, start, nbytes)
-
-    def place(self, name: str) -> tuple[Path, int]:
-        """See `StoredContainer.place`: of the base."""
-        return self.base.place(name)
-
-    def close(self) -> None:
-        """Release the files of both."""
-        self.base.close()
-        self.adapter.stored.close()
-
-
-def open_adapted(operand: str, open_base: Callable[[str], StoredContainer]) -> AdaptedContainer:
-    """The base and the adapter of an operand `peft:BASE+ADAPTER`.
-
-    Args:
-        operand: the whole of it.
-        open_base: opens any container.
-
-    Raises:
-        RosettaError: either is missing, damaged or unsupported.
-    """
-    base, adapter = _parts(operand)
-    opened = Adapter(adapter)
-    try:
-        return AdaptedContainer(open_base(base), opened)
-    except BaseException:
-        opened.stored.close()
-        raise
+def open(path: Path) -> PeftAdapter:
+    """Open an adapter; see `PeftAdapter`."""
+    return PeftAdapter(path)
 
 
 def is_base(name: str) -> bool:
     """Whether a tensor of an adapter is a copy of the base's own, saved because its module is adapted, too."""
     return _BASE_LAYER in name
-
-
-def _parts(operand: str) -> tuple[str, Path]:
-    """(base, adapter): cut at the plus sign behind which there is a folder, for paths may have some, too."""
-    pieces = operand.removeprefix(PEFT).split("+")
-    cuts = [("+".join(pieces[:n]), "+".join(pieces[n:])) for n in range(1, len(pieces))]
-    cuts = [(base, adapter) for base, adapter in cuts if base and adapter]
-    if not cuts:
-        raise UsageError("does not name a base and an adapter", file=operand, remedy=FORM)
-    base, adapter = next((cut for cut in cuts if os.path.isdir(cut[1]) and os.path.exists(cut[0])), cuts[-1])
-    if not os.path.isdir(adapter):
-        raise UsageError("no such folder", file=adapter, remedy=FORM)
-    return base, Path(adapter)
 
 
 def _config(path: Path) -> dict[str, Any]:
