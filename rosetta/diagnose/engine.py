@@ -60,7 +60,7 @@ class Engine:
         causes = [] if trial is None else trial.proposals
         if self._right_pair or fault.recorded:
             return False
-        proven = [cause for cause in causes if cause.kind != OTHER_WEIGHTS]
+        proven = [cause for cause in causes if not _takes_all(cause)]
         if any(_is_matrix(fault, name) for cause in proven for name in cause.repair.patches):
             self._right_pair = True
             return False
@@ -118,6 +118,11 @@ class Engine:
         return fault.reference.model, fault.subject.model.repaired({suspected.key: suspected.right})
 
 
+def _takes_all(proposal: Proposal) -> bool:
+    """Whether a repair takes all from the reference, which proves nothing; that a weight is another one's copy does."""
+    return proposal.kind == OTHER_WEIGHTS and proposal.partner is None
+
+
 def _is_matrix(fault: Fault, name: str) -> bool:
     weight = fault.subject.model.weights.get(name)
     return weight is not None and len(weight.dims) > 1
@@ -166,8 +171,7 @@ def _finding(fault: Fault, trial: Trial, proposal: Proposal) -> Finding:
         actual=proposal.actual,
         message=message,
         recommendation=recommendation,
-        # One that takes all from the reference proves nothing.
-        status="confirmed" if dropped and proposal.kind != OTHER_WEIGHTS else "suspected",
+        status="confirmed" if dropped and not _takes_all(proposal) else "suspected",
         evidence=Evidence(
             stage=fault.stage,
             before=local_of(fault.outcome),

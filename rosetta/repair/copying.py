@@ -6,7 +6,7 @@ No repair makes one model of another. What may be asked for is a copy, and that 
 from __future__ import annotations
 
 from rosetta.compare.pairing import other_side
-from rosetta.compare.results import Side
+from rosetta.compare.results import Finding, Side
 from rosetta.diagnose import Comparison
 from rosetta.diagnose.engine import OTHER_WEIGHTS
 from rosetta.diagnose.patches import instead
@@ -16,14 +16,19 @@ from rosetta.model import Model
 LARGEST_SHARE = 0.1  # of a repaired file that may come from the other one
 
 
+def _strange(comparison: Comparison) -> list[Finding]:
+    """What says that weights are another model's; one that holds another's values is repaired like any other."""
+    return [f for f in comparison.findings if f.kind == OTHER_WEIGHTS and f.partner is None]
+
+
 def strange_side(comparison: Comparison) -> Side | None:
     """The side whose weights are another model's; None where no finding says so."""
-    return next((finding.side for finding in comparison.findings if finding.kind == OTHER_WEIGHTS), None)
+    return next((finding.side for finding in _strange(comparison)), None)
 
 
 def strange_weights(comparison: Comparison, side: Side) -> list[str]:
     """The weights of a side that are another model's, by canonical name: all that differ where the models do."""
-    found = [f for f in comparison.findings if f.kind == OTHER_WEIGHTS and f.side == side]
+    found = [finding for finding in _strange(comparison) if finding.side == side]
     if any(finding.tensor is None for finding in found):
         return [row.name for row in comparison.weights.differing_tensors]
     return list(dict.fromkeys(f.tensor for f in found if f.tensor is not None))

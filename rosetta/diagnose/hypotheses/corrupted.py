@@ -27,9 +27,10 @@ KINDS = (
         "value.other_weights",
         means="A weight, or every weight, differs from the other side's everywhere.",
         why="The files are two models: a base and its fine-tune, two fine-tunes, two revisions; or one tensor comes "
-        "from another checkpoint.",
-        repair="None: a repair would take all of it from the reference, which `rosetta repair` does under --allow-copy "
-        "alone. Compare files that were made from one model.",
+        "from another checkpoint, or is a copy of another tensor of this one.",
+        repair="Of a copy, its own values are taken from the reference. Else none: a repair would take all of it from "
+        "the reference, which `rosetta repair` does under --allow-copy alone. Compare files that were made from one "
+        "model.",
         order=95,
         title="other weights",
     ),

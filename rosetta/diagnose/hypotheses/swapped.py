@@ -28,7 +28,7 @@ LIKENESS = 0.4  # correlation of some rows; unrelated matrices have none, norms 
 def propose(fault: Fault) -> Iterator[Proposal]:
     """Each other tensor of the same dims whose content the accused one has, and the reverse."""
     for suspect, weight in fault.accused_weights():
-        for partner in _candidates(suspect, weight):
+        for partner in tensors_alike(suspect, weight):
             patches: dict[str, Patch] = {
                 weight.name: read_from(partner),
                 partner.name: read_from(weight),
@@ -54,7 +54,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
 def _exchanged(suspect: Suspect, weight: Weight, partner: Weight) -> bool:
     """Whether each of two weights is what the other side has under the other name; one of them may have another
     fault besides."""
-    here, there = _in_place_of(weight, partner), _in_place_of(partner, weight)
+    here, there = in_place_of(weight, partner), in_place_of(partner, weight)
     ours, theirs = suspect.other.weights.get(weight.name), suspect.other.weights.get(partner.name)
     if ours is None or theirs is None or resembles(ours, theirs):  # an exchange of copies is none
         return False
@@ -79,12 +79,12 @@ def read_from(source: Weight) -> Patch:
     """The patch that reads a weight from where another one is stored."""
 
     def patch(found: Weight | None) -> Weight | None:
-        return None if found is None else _in_place_of(found, source)
+        return None if found is None else in_place_of(found, source)
 
     return patch
 
 
-def _in_place_of(weight: Weight, source: Weight) -> Weight:
+def in_place_of(weight: Weight, source: Weight) -> Weight:
     """The weight read from where another one is stored, its rows ordered as its own name demands."""
     return replace(
         weight,
@@ -101,7 +101,7 @@ def _in_place_of(weight: Weight, source: Weight) -> Weight:
     )
 
 
-def _candidates(suspect: Suspect, weight: Weight) -> Iterator[Weight]:
+def tensors_alike(suspect: Suspect, weight: Weight) -> Iterator[Weight]:
     """Tensors of the same dims: those of the same layer first, then the same tensor of other layers."""
     found = LAYER.match(weight.name)
     expected = suspect.model.expected_dims.get(weight.name)

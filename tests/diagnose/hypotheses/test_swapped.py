@@ -63,7 +63,7 @@ def test_copy_in_another_place_is_no_exchange(tmp_path: Path) -> None:
     fault = faults.duplicated("blk.0.ffn_up.weight", "blk.0.ffn_gate.weight")
     report = compared(tmp_path, LLAMA, "gguf:F16", "hf:F16", fault)
     assert [(f.kind, f.tensor, f.status) for f in report.findings] == [
-        ("value.other_weights", "blk.0.ffn_up.weight", "suspected")  # all of it is the reference's: no proof
+        ("value.other_weights", "blk.0.ffn_up.weight", "confirmed")
     ]
     assert report.verdict == "divergent"
     assert report.first_divergence is not None
