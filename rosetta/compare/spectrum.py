@@ -12,6 +12,10 @@ from torch import Tensor
 
 MOSTLY = 0.1  # of a row: equal values, taken by a repair, leave too few errors to scale the row by
 CLIPPED = 4.0  # standard deviations: a single wild error is no rank
+# k columns of a block to which alone its scale and its minimum were fitted keep k − 2 of k parts of their squared
+# error, and their errors hang together: of unit variance each, they have k − 2 directions of k / (k − 2). What is no
+# larger than 1 + √(C/R) does not rise above independent errors (Baik, Ben Arous and Péché 2005): from six columns on.
+SPARED = 4 / 6
 STEPS, MORE_STEPS = 6, 14  # of bidiagonalisation; more where the first ones come near the edge
 NEAR = 0.97  # of √R + √C
 
@@ -21,7 +25,8 @@ def beyond_noise(z: Tensor, u: Tensor, inverse: Tensor, group: int) -> Tensor:
 
     An encoder gives each block of a row a scale and a minimum of its own, fitted to what matters in it: the errors of a
     block share an amount and a multiple of the weights, which is no fault and would pass for the rank of many small
-    ones. The same goes for what it takes from the size of columns and rows.
+    ones. The same goes for what it takes from the size of columns and rows. Columns that a block's scale was fitted to
+    alone, those of channels that matter most, are left out: two that share one scale are off together.
 
     Args:
         z: differences over their predicted σ, [R, C].
@@ -31,15 +36,24 @@ def beyond_noise(z: Tensor, u: Tensor, inverse: Tensor, group: int) -> Tensor:
     """
     kept = (z == 0).sum(1) <= MOSTLY * z.shape[1]
     z, u, equal = z[kept], u[kept], z[kept] == 0
+    independent = _independent(z, group)
     z = without_block_fit(z, u, inverse[kept], group)
     z = z - u * ((z * u).sum(0) / u.square().sum(0).clamp(min=1e-30))
     z -= (torch.linalg.vecdot(z, u) / torch.linalg.vecdot(u, u).clamp(min=1e-30))[:, None] * u
     z[equal] = 0.0  # of a value taken from the other side there is no error, and hardly a variance
+    z = z[:, independent]
     z -= z.mean(0)
     z /= z.square().mean(0).sqrt().clamp(min=1e-20)
     z /= torch.linalg.vector_norm(z, dim=1, keepdim=True).clamp(min=1e-20) / math.sqrt(z.shape[1])
     z.clamp_(-CLIPPED, CLIPPED)
     return z
+
+
+def _independent(z: Tensor, group: int) -> Tensor:
+    """The columns that no scale was fitted to alone, beside the others of their block, bool [C]."""
+    variance = z.square().mean(0)
+    of_block = torch.stack([part.median() for part in torch.split(variance, group)])
+    return variance >= SPARED * of_block.repeat_interleave(group)[: len(variance)]
 
 
 def without_block_fit(z: Tensor, u: Tensor, inverse: Tensor, group: int) -> Tensor:
@@ -98,3 +112,14 @@ def _orthogonal(x: Tensor, others: list[Tensor]) -> Tensor:
     for other in others:
         x = x - other * (other @ x)
     return x
+
+
+RANK = 0.02  # of √R + √C, above what a matrix of independent errors has as its largest singular value
+
+
+def rank_limit(rows: int, columns: int) -> float:
+    """The largest singular value of clean errors in units of √R + √C: 1 (Geman 1980), and what small matrices
+    fluctuate by (Johnstone 2001, eq. 1.2: the largest squared one by (√R + √C)(1/√R + 1/√C)^⅓)."""
+    edge = math.sqrt(rows) + math.sqrt(columns)
+    fluctuation = edge * (1 / math.sqrt(rows) + 1 / math.sqrt(columns)) ** (1 / 3)
+    return math.sqrt(1 + 5 * fluctuation / edge**2) + RANK

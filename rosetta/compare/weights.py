@@ -17,7 +17,8 @@ from rosetta import blocks
 from rosetta.compare.block_cuts import block_cut, common_ratio, plain_limit
 from rosetta.compare.results import WeightDiff
 from rosetta.compare.salient_channels import SalientBlocks, salient_blocks
-from rosetta.compare.structure import COMPENSATED, RowSums, Trait, compensates, row_sums, traits
+from rosetta.compare.structure import COMPENSATED, RowSums, compensates, row_sums, traits
+from rosetta.compare.trait import Trait
 from rosetta.dtypes import FLOATS
 from rosetta.weight import Device, Weight, row_ranges, same_bytes, same_stored_rows
 from rosetta.weight_cache import DecodedPair

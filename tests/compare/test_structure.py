@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from fixtures.noise import gaussian, heavy_tailed
 from fixtures.quantize import quantize
-from rosetta.compare.spectrum import edge_of, largest_singular_value
-from rosetta.compare.structure import rank_limit
+from rosetta.compare import spectrum
+from rosetta.compare.spectrum import beyond_noise, edge_of, largest_singular_value, rank_limit
 from rosetta.compare.weights import compare_weights
 from rosetta.containers.container import TensorEntry
 from rosetta.weight import Weight
@@ -154,3 +154,18 @@ def test_limit_of_rank_is_above_what_random_matrices_have() -> None:
         z = torch.randn(64, 96, generator=torch.Generator().manual_seed(seed))
         exact = float(torch.linalg.matrix_norm(z, 2)) / edge_of(64, 96, 1.0)
         assert exact < rank_limit(64, 96)
+
+
+def test_channels_that_share_the_scale_of_a_block_have_no_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One scale that is fitted to two columns alone cannot serve both: what is over in one is under in the other."""
+    random = torch.Generator().manual_seed(3)
+    z, u = (torch.randn(4096, 512, generator=random) for _ in range(2))
+    z[:, 40], z[:, 45] = z[:, 40] / 1.5, z[:, 45] / 20 - z[:, 40] / 1.5
+    limit = rank_limit(4096, 512)
+
+    def largest() -> float:
+        return largest_singular_value(beyond_noise(z.clone(), 5 * u, torch.ones_like(u), 32))
+
+    assert largest() < limit
+    monkeypatch.setattr(spectrum, "SPARED", 0.0)
+    assert largest() > limit

@@ -1,0 +1,60 @@
+"""One thing in which the difference of two copies is no rounding, and the limits that several tests share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+LEAST = 32  # rows and columns: fewer are no sample of anything
+# Of one row or column, in standard deviations.
+ROW_DEVIATIONS = 8.0
+COARSE, COARSER = (
+    0.015,
+    1.6,
+)  # D from which on, in three bits and less, rows and columns may be off by so much more
+# Their encoders take several weights for one code, and search scale and code by turns.
+CODEBOOKS = ("IQ3_S", "IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_S", "IQ1_M")
+
+Kind = Literal[
+    "factor",
+    "row_factors",
+    "column_factors",
+    "group_factors",
+    "offset",
+    "row_offsets",
+    "column_offsets",
+    "group_offsets",
+    "rows",
+    "rank",
+]
+SAID: dict[Kind, str] = {
+    "factor": "the coarser copy is {value:.5g} times the finer one, which is outside what its encoder does",
+    "row_factors": "rows differ by factors of their own: {value:.3g} standard deviations, {limit:.3g} are noise",
+    "column_factors": "columns differ by factors of their own: {value:.2g} of a column's error is a multiple of it",
+    "group_factors": "neighbours in a row have errors that are multiples of them: {value:.3g} of what chance has",
+    "group_offsets": "neighbours in a row have errors of one sign: their mean is {value:.3g} of what chance has",
+    "offset": "the errors have a mean of {value:.3g} times their size",
+    "row_offsets": "the errors of a row have a mean of {value:.3g} times their size",
+    "column_offsets": "the errors of a column have a mean of {value:.3g} times their size",
+    "rows": "a row has no more than {value:.2g} of its counterpart in it",
+    "rank": "the difference has a part of low rank: its largest singular value is {value:.3g} of what noise has",
+}
+
+
+@dataclass(frozen=True)
+class Trait:
+    """One thing in which a difference is no rounding.
+
+    Args:
+        kind: which test found it.
+        value: what was measured.
+        limit: what rounding stays within.
+    """
+
+    kind: Kind
+    value: float
+    limit: float
+
+    @property
+    def words(self) -> str:
+        return SAID[self.kind].format(value=self.value, limit=self.limit)
