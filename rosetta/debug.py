@@ -38,6 +38,7 @@ METRICS: dict[Metric, str] = {
     "over": "whole difference / threshold",
 }
 MARKS = {"ok": "✓", "faulty": "✗", "carried": "→", "drift": "~", "skipped": " "}
+MOST_PARTS = 8  # heads or experts of a stage that are named
 STYLES = {
     "ok": "green",
     "faulty": "bold white on red",
@@ -217,6 +218,7 @@ class Debugger(App[None]):
             yield f"  {ratio_over_noise(stage.local.worst_ratio)}"
         for side, why in stage.detail.not_computable.items():
             yield f"{label[side]}: {why}"
+        yield from self._parts(stage)
         for name, left, right in stage.detail.weight_dims:
             yield f"{name}: {dims(left)} and {dims(right)}"
         for worst, left_around, right_around in stage.detail.worst:
@@ -232,6 +234,17 @@ class Debugger(App[None]):
             for side in SIDES:
                 yield f"{label[side]}: " + ", ".join(f"{t.id} {t.token!r} {t.logit:.4g}" for t in tops[side])
 
+    def _parts(self, stage: StageDiff) -> Iterator[str]:
+        """The heads or experts that differ most, the worst first."""
+        if stage.by_head:
+            yield "heads: " + ", ".join(f"{i} {number(gap)}" for i, gap in _worst(stage.by_head))
+        if stage.by_expert is not None:
+            of, label = stage.by_expert, labels(self.report)
+            yield f"experts, with the tokens that {label['left']} and {label['right']} send:"
+            for i, gap in _worst(of.max_diff):
+                mark = "" if of.left[i] == of.right[i] else " ≠"
+                yield f"  {i}: {number(gap)}, {of.left[i]} and {of.right[i]}{mark}"
+
     def _cause(self, cause: Cause) -> Iterator[str]:
         yield f"{cause.first.kind} ({cause.first.status})"
         yield diagnosis(cause, labels(self.report))
@@ -241,3 +254,8 @@ class Debugger(App[None]):
         if proven is not None:
             yield f"proof: {proven}"
         yield f"Recommendation: {cause.said_of_all(cause.first.recommendation)}"
+
+
+def _worst(gaps: list[float]) -> list[tuple[int, float]]:
+    """The places of the largest differences, with these."""
+    return sorted(enumerate(gaps), key=lambda item: -item[1])[:MOST_PARTS]

@@ -13,6 +13,7 @@ import rosetta
 from fixtures import reports
 from rosetta.cli.debug import repaired
 from rosetta.compare.options import Options
+from rosetta.compare.results import ByExpert
 from rosetta.demo import write_demo
 from rosetta.report.report import Report
 
@@ -61,6 +62,19 @@ def test_the_figure_changes_and_the_cursor_stays() -> None:
         assert str(app.query_one("#map").get_cell_at((1, 1))) == "~ 0.45"
 
     drive(reports.drift(), steps)
+
+
+def test_heads_and_experts_are_said_the_worst_first() -> None:
+    sent = ByExpert(left=[3, 1], right=[2, 1], max_diff=[0.25, 0.5])
+    k = reports.stage("layers.0.k", "faulty", 0.5, by_head=[0.0, 0.5, 0.125])
+    router = reports.stage("layers.0.attn_out", "carried", 0.5, by_expert=sent)
+
+    async def steps(app: Any, pilot: Any) -> None:
+        assert "heads: 1 5.00e-01, 2 1.25e-01, 0 0.00e+00" in said(app, "stage")
+        await pilot.press("right", "right")
+        assert "send:\n  1: 5.00e-01, 1 and 1\n  0: 2.50e-01, 3 and 2 ≠" in said(app, "stage")
+
+    drive(reports.report(stages=reports.stages(layers_0_k=k, layers_0_attn_out=router)), steps)
 
 
 def test_a_finding_leads_to_its_stage() -> None:

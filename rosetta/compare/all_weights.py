@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from rosetta.compare.pair import ModelPair
 from rosetta.compare.results import Side, WeightsDiff
-from rosetta.compare.weights import WeightPair, describe
+from rosetta.compare.weight_measures import in_measures
+from rosetta.compare.weights import WeightPair, describe, readable
 from rosetta.model import Model
 from rosetta.weight import Weight
 
+MEASURED = 8  # weights, those that differ most, of which it is said how and where: each is decoded once more
 UNRELATED = 0.2  # |cosine| of two copies below which they share no more than chance does
 
 
@@ -33,6 +36,7 @@ def compare_all_weights(pair: ModelPair, models: Mapping[Side, Model], complete:
     found = {n: pair.weight_pair(n) for n in shared if complete or pair.has_compared(n)}
     pairs = {name: compared for name, compared in found.items() if compared is not None}
     differing = [name for name, compared in pairs.items() if compared.state == "differing"]
+    measured = _measured(pair, {name: pairs[name] for name in differing})
     return WeightsDiff(
         compared=sum(left[name].dims == right[name].dims for name in pairs),
         identical_bytes=sum(compared.identical_bytes for compared in pairs.values()),
@@ -47,10 +51,23 @@ def compare_all_weights(pair: ModelPair, models: Mapping[Side, Model], complete:
                 right[name],
                 pairs[name],
                 _difference_in_words(left[name], right[name], pairs[name]),
-            )
+            ).model_copy(update=measured.get(name, {}))
             for name in differing
         ],
     )
+
+
+def _measured(pair: ModelPair, differing: Mapping[str, WeightPair]) -> dict[str, dict[str, Any]]:
+    """Of the weights that differ most, the fields that say how and where."""
+    a, b = pair.reference.model.weights, pair.subject.model.weights
+    known = [name for name in differing if _measurable(a[name], b[name])]
+    most = sorted(known, key=lambda name: -(differing[name].rel_rmse or 0.0))
+    return {name: in_measures(a[name], b[name]) for name in most[:MEASURED]}
+
+
+def _measurable(a: Weight, b: Weight) -> bool:
+    """Whether both are matrices of the same dims whose bytes can be decoded."""
+    return a.dims == b.dims and len(a.dims) > 1 and min(a.dims) > 0 and readable(a) and readable(b)
 
 
 def _difference_in_words(left: Weight, right: Weight, pair: WeightPair) -> str:

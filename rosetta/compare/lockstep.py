@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -18,6 +18,7 @@ from rosetta.compare.outcome import Explained, Outcome
 from rosetta.compare.pair import ModelPair, Twin
 from rosetta.compare.pairing import Role
 from rosetta.compare.results import LocalError, NonFinite, Side, StageDetail, StageDiff, Status
+from rosetta.compare.stage_measures import SeenStage, in_measures
 from rosetta.graph import Node
 from rosetta.model import Model
 from rosetta.ops.op import NotComputable
@@ -192,9 +193,9 @@ class Lockstep:
         """The stage's row in the report, and whether it is over the threshold."""
         a, b = outcome.reference, outcome.subject
         metrics: Metrics | None = None
+        left_is_subject = self.stored.reference_side == "right"
         if outcome.comparable and a is not None and b is not None:
             b = self.stored.reference.moved(b)
-            left_is_subject = self.stored.reference_side == "right"
             metrics = difference(b, a, left_is_subject, token_axis=node.op.token_axis)
         over = metrics is None or metrics.max_diff > self._limit(metrics.size)
         status: Status = "ok"
@@ -204,6 +205,9 @@ class Lockstep:
             status = "faulty"
         elif over:
             status = "carried" if self._fault_seen else "drift"
+        measures: dict[str, Any] = {}
+        if metrics is not None and status != "ok" and a is not None and b is not None:
+            measures = in_measures(self._seen(node, a, b, status == "faulty"))
         values = self.stored.lanes.with_both(a, b).by_side()
         counts = self.stored.lanes.with_both(*outcome.nonfinite).by_side()
         left, right = values["left"], values["right"]
@@ -215,11 +219,28 @@ class Lockstep:
             left_dims=None if left is None else list(left.shape),
             right_dims=None if right is None else list(right.shape),
             **in_figures(metrics),
+            **measures,
             local=outcome.local,
             nonfinite=NonFinite(left=counts["left"], right=counts["right"]),
             detail=self._detail(node, outcome, left, right, metrics),
         )
         return stage, over
+
+    def _seen(self, node: Node, a: Value, b: Value, faulty: bool) -> SeenStage:
+        """What the measures of a stage that differs look at."""
+        lanes, settings = self.stored.lanes, self.stored.reference.model.settings_of(node.layer)
+        count = settings.get("attention.head_count")
+        values = lanes.with_both(a, b).by_side()
+        routers = lanes.each(lambda lane: lane.values.get(f"layers.{node.layer}.ffn_router")).by_side()
+        left, right = routers["left"], routers["right"]
+        return SeenStage(
+            op=node.stage,
+            left=values["left"],
+            right=values["right"],
+            faulty=faulty,
+            heads=count if isinstance(count, int) else None,
+            routing=(left, right) if isinstance(left, Tensor) and isinstance(right, Tensor) else None,
+        )
 
     def _detail(
         self, node: Node, outcome: Outcome, left: Value | None, right: Value | None, metrics: Metrics | None

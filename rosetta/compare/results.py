@@ -30,6 +30,10 @@ Number = Annotated[
 ]
 
 
+OF_THE_WORST = "of the worst stages"
+"""Marks a field of `StageDiff` that a report holds for the stages at fault and those that differ most alone."""
+
+
 class Result(BaseModel):
     """Base of all results: immutable, and no field that is not declared."""
 
@@ -69,6 +73,21 @@ class ConfigDiff(Result):
     """The spelling that each file uses, and which value is its container's default."""
 
 
+class BlockMap(Result):
+    """Where in a matrix its two copies differ."""
+
+    rows: int
+    """Rows of the matrix; of a weight with more than two dims, those of its first."""
+    columns: int
+    """Values of a row."""
+    row_step: int
+    """Rows that a region has; the last one may have fewer."""
+    column_step: int
+    """Columns that a region has; the last one may have fewer."""
+    values: list[list[Number]]
+    """Root mean square of the difference in each region, over that of the whole reference: rows of regions."""
+
+
 class WeightDiff(Result):
     """One tensor whose two copies differ by more than their dtypes explain (or whose dims differ)."""
 
@@ -94,6 +113,11 @@ class WeightDiff(Result):
     """Cosine similarity of the two copies."""
     note: str = ""
     """What else is known, such as the blocks that differ."""
+    spectrum: list[Number] | None = None
+    """Leading singular values of the difference, over the largest that errors without any structure would have: above 1
+    there is some, and a steep fall is a low rank. Null but for the weights that differ most."""
+    block_map: BlockMap | None = None
+    """In which region it differs how much; null but for the weights that differ most."""
 
 
 class WeightsDiff(Result):
@@ -166,6 +190,18 @@ class StageDetail(Result):
     """Why a side cannot compute the stage as its file says."""
 
 
+class ByExpert(Result):
+    """A stage of experts, a number an expert."""
+
+    left: list[int]
+    """Tokens that the left side sends to it."""
+    right: list[int]
+    """Tokens that the right side sends to it."""
+    max_diff: list[Number]
+    """Of the router's stage the largest absolute difference of its weight in a token's sum; of the experts' own stages
+    that of its values, over the tokens that both sides send to it."""
+
+
 class StageDiff(Result):
     """One stage of the forward pass on both sides; the numbers are null when it could not be compared."""
 
@@ -198,6 +234,12 @@ class StageDiff(Result):
     """`max_diff` over `scale`."""
     by_token: list[Number] | None = None
     """The largest absolute difference at each token."""
+    by_head: Annotated[list[Number] | None, OF_THE_WORST] = None
+    """The largest absolute difference of each attention head; null elsewhere, and but for the stages at fault and those
+    that differ most."""
+    by_expert: Annotated[ByExpert | None, OF_THE_WORST] = None
+    """Of the router's stage and those of experts, how tokens are sent to each and how far it is off; null elsewhere,
+    and as `by_head`."""
     worst: Worst | None = None
     """Where the largest difference is."""
     local: LocalError | None = None

@@ -15,6 +15,7 @@ from rosetta.compare.lockstep import LockstepResult
 from rosetta.compare.metrics import count_nonfinite, difference, ends, in_figures, rms
 from rosetta.compare.pairing import Pairing
 from rosetta.compare.results import LocalError, NonFinite, StageDetail, StageDiff, Status
+from rosetta.compare.stage_measures import SeenStage, in_measures
 from rosetta.runtimes.live import Rotation
 from rosetta.runtimes.observed.capture import layer_of
 from rosetta.runtimes.observed.experts_order import OF_EXPERTS, by_expert, expert_weights
@@ -112,10 +113,14 @@ class Judge:
         left, right = values["left"], values["right"]
         same = a is not None and b is not None and a.shape == b.shape
         bad = [0 if x is None else count_nonfinite(x) for x in (left, right)]
-        metrics = None
+        metrics, measures = None, {}
         if same and not any(bad):
             assert a is not None
             assert b is not None
+            if status != "ok":
+                assert left is not None
+                assert right is not None
+                measures = in_measures(SeenStage(name.split(".", 2)[-1], left, right, status == "faulty"))
             axis = 1 if name.endswith(".attn_scores") else 0
             metrics = difference(b, a, self.runs.reference_side == "right", token_axis=axis)
         return StageDiff(
@@ -126,6 +131,7 @@ class Judge:
             left_dims=None if left is None else list(left.shape),
             right_dims=None if right is None else list(right.shape),
             **in_figures(metrics),
+            **measures,
             local=local,
             nonfinite=NonFinite(left=bad[0], right=bad[1]),
             detail=StageDetail(

@@ -22,6 +22,7 @@ OPTION = "Write the report as a page for a browser."
 FOLDER = "reports"
 """Of the pages that a matrix links to, beside it."""
 LIBRARIES = ("vendor/d3.min.js", "vendor/plot.min.js")
+SCRIPTS = ("parts.js", "page.js")
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
 """What a page may load: nothing but what stands in it."""
 WORDS = {
@@ -45,7 +46,8 @@ def render(report: Report) -> str:
     # `<` is spelled, so that no text in the data can end the element that holds it
     data = json.dumps(page_data(report), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
     scripts = [f'<script type="application/json" id="data">{data}</script>']
-    scripts += [f"<script>{_asset(name)}</script>" for name in (*LIBRARIES, "page.js")]
+    scripts += [f"<script>{_asset(name)}</script>" for name in LIBRARIES]
+    scripts.append(f"<script>{''.join(map(_asset, SCRIPTS))}</script>")
     return _document(f"rosetta: {name}", body, "\n".join(scripts))
 
 

@@ -6,10 +6,11 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from rosetta.report.words import labels, setting
+from rosetta.report.worst_stages import worst_stages
 from rosetta.strict_json import plain
 
 if TYPE_CHECKING:
-    from rosetta.compare.results import StageDiff, WeightsDiff
+    from rosetta.compare.results import StageDiff, WeightDiff, WeightsDiff
     from rosetta.report.report import Report
 
 DIGITS = 4
@@ -20,6 +21,7 @@ TOKEN_VALUES = 60_000
 def page_data(report: Report) -> dict[str, Any]:
     """The report as the page's script reads it; plain JSON values, NaN and Inf as strings."""
     every, tokens = _tokens_shown(report.stages)
+    told = worst_stages(report.stages)
     asked = report.options.model_dump() if report.options else {}
     return dict(
         plain(
@@ -27,7 +29,10 @@ def page_data(report: Report) -> dict[str, Any]:
                 "label": labels(report),
                 "reference": report.reference,
                 "threshold": report.threshold,
-                "stages": [_stage(stage, report.threshold, every, tokens) for stage in report.stages],
+                "stages": [
+                    _stage(stage, report.threshold, every, tokens) | (_parts(stage) if stage.name in told else {})
+                    for stage in report.stages
+                ],
                 "token_step": every,
                 "first": report.first_divergence.name if report.first_divergence else None,
                 "at": {
@@ -41,6 +46,11 @@ def page_data(report: Report) -> dict[str, Any]:
                     for key in report.config
                 ],
                 "weights": _weights(report.weights),
+                "weights_measured": [
+                    _measured(weight)
+                    for weight in report.weights.differing_tensors
+                    if weight.spectrum is not None or weight.block_map is not None
+                ],
                 "weights_compared": report.weights.model_dump(
                     include={"compared", "identical_bytes", "within_noise", "differing"}
                 ),
@@ -67,6 +77,18 @@ def _weights(weights: WeightsDiff) -> list[list[Any]]:
     for left, right, names in ((None, "there", weights.missing_left), ("there", None, weights.missing_right)):
         rows += [[name, left, right, None, None, None, None, None, "missing"] for name in names]
     return rows
+
+
+def _measured(weight: WeightDiff) -> dict[str, Any]:
+    """How and where one weight differs."""
+    blocks = weight.block_map
+    return {
+        "name": weight.name,
+        "spectrum": None if weight.spectrum is None else [_short(value) for value in weight.spectrum],
+        "map": None
+        if blocks is None
+        else blocks.model_dump() | {"values": [[_short(value) for value in row] for row in blocks.values]},
+    }
 
 
 def _tokens_shown(stages: list[StageDiff]) -> tuple[int, frozenset[str]]:
@@ -107,6 +129,18 @@ def _stage(stage: StageDiff, threshold: float, every: int, tokens: frozenset[str
         "witness": stage.witness,
     }
     return {key: value for key, value in fields.items() if value is not None}
+
+
+def _parts(stage: StageDiff) -> dict[str, Any]:
+    """What is known of a stage's heads and experts."""
+    fields: dict[str, Any] = {}
+    if stage.by_head is not None:
+        fields["by_head"] = [_short(value) for value in stage.by_head]
+    if stage.by_expert is not None:
+        of = stage.by_expert
+        fields["by_expert"] = [_short(value) for value in of.max_diff]
+        fields["sent"] = {"left": of.left, "right": of.right}
+    return fields
 
 
 def _by_token(stage: StageDiff, every: int) -> list[float | None]:

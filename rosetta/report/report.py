@@ -22,6 +22,7 @@ from rosetta.compare.results import (
     WeightsDiff,
     Witness,
 )
+from rosetta.report.worst_stages import MEASURES, worst_stages
 from rosetta.strict_json import json_text
 
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -96,7 +97,8 @@ class Asked(Result):
     dtype: str
     """In what precision."""
     detail: Literal["summary", "stages", "tokens"]
-    """How much this report holds: no stages, the stages, the stages with each token's difference."""
+    """How much this report holds: no stages; the stages, the worst with their heads and experts; the stages, each with
+    the differences of its tokens, heads and experts."""
 
 
 class Assertion(Result):
@@ -244,15 +246,29 @@ class Report(Result):
         fields, detail = self.model_dump(), self.options.detail if self.options else "tokens"
         if detail == "summary":
             fields["stages"], fields["refuted"] = [], []
+            for weight in fields["weights"]["differing_tensors"]:
+                weight["spectrum"] = weight["block_map"] = None
+        told = worst_stages(self.stages)
         for stage in fields["stages"]:
-            token = stage["by_token"]
-            stage["by_token"] = None if detail != "tokens" or token is None else [_rounded(x) for x in token]
+            if detail != "tokens":
+                stage["by_token"] = None
+                stage |= {} if stage["name"] in told else dict.fromkeys(MEASURES)
+            stage |= {name: _rounded(stage[name]) for name in ("by_token", *MEASURES)}
+        for weight in fields["weights"]["differing_tensors"]:
+            weight |= {name: _rounded(weight[name]) for name in ("spectrum", "block_map")}
         return fields
 
 
-def _rounded(value: float) -> float:
-    """A difference in as many digits as are ever read of one."""
-    return float(f"{value:.4g}")
+def _rounded(value: Any) -> Any:
+    """Differences in as many digits as are ever read of one, however deep they stand."""
+    match value:
+        case float():
+            return float(f"{value:.4g}")
+        case list():
+            return [_rounded(item) for item in value]
+        case dict():
+            return {key: _rounded(item) for key, item in value.items()}
+    return value
 
 
 def report_schema() -> str:

@@ -13,7 +13,7 @@ import pytest
 
 from fixtures import reports
 from fixtures.browser import FLAGS, chromium, opened
-from rosetta.compare.results import ConfigDiff, Refuted, TopToken, WeightDiff, WeightsDiff
+from rosetta.compare.results import BlockMap, ByExpert, ConfigDiff, Refuted, TopToken, WeightDiff, WeightsDiff
 from rosetta.report import html
 from rosetta.report.page_data import TOKEN_VALUES, page_data
 from rosetta.report.report import Asked, Report
@@ -24,6 +24,7 @@ OPS = (
     "attn_norm", "q", "k", "v", "q_rope", "k_rope", "attn_scores", "attn_context", "attn_out", "attn_residual",
     "ffn_norm", "ffn_gate", "ffn_up", "ffn_act", "ffn_out", "residual",
 )  # fmt: skip
+OF_HEADS = OPS[1:8]
 WIDTHS = (390, 1280, 1920)
 EVIL = '</script><script>document.title="owned"</script><img src=x onerror=document.title="owned">'
 
@@ -36,8 +37,14 @@ def deep(layers: int = 32, tokens: int = 4) -> Report:
             status = "faulty" if (n, op) == (3, "k") else "carried" if n > 3 else "ok"
             difference = 1e-4 * (n + 1) if n < 3 else 0.3 * (n + 1)
             local = reports.local(2.0 if status == "faulty" else 1e-4, 2e-4)
+            heads = [difference / (i + 1) for i in range(32)] if n > 2 and op in OF_HEADS else None
             stage = reports.stage(
-                f"layers.{n}.{op}", status, difference, local=local, by_token=[difference] * tokens
+                f"layers.{n}.{op}",
+                status,
+                difference,
+                local=local,
+                by_token=[difference] * tokens,
+                by_head=heads,
             )
             stages.append(stage)
     stages += [reports.stage("final_norm", "carried", 1.0), reports.stage("logits", "carried", 1.0)]
@@ -49,12 +56,24 @@ def deep(layers: int = 32, tokens: int = 4) -> Report:
         name="blk.3.attn_k.weight", left_name="k", right_name="k", left_dtype="F16", right_dtype="F16",
         left_dims=[2, 4], right_dims=[4, 2],
     )  # fmt: skip
+    blocks = BlockMap(
+        rows=48, columns=64, row_step=2, column_step=2,
+        values=[[0.5 if (i, j) == (5, 7) else 0.0 for j in range(32)] for i in range(24)],
+    )  # fmt: skip
+    measured = [
+        weight.model_copy(
+            update={"name": f"blk.{n}.attn_v.weight", "spectrum": spectrum, "block_map": blocks}
+        )
+        for n, spectrum in enumerate([[5.0, 4.0, 3.0, *[0.01] * 21], [1.0 - i / 100 for i in range(24)]])
+    ]
     return reports.dims_swapped(
         stages=stages,
         findings=[reports.finding(layer=3)],
         first_divergence={"name": "layers.3.k", "layer": 3, "op": "k", "token": 0, "index": [0, 0]},
         config=config,
-        weights=WeightsDiff(compared=300, identical_bytes=299, differing=1, differing_tensors=[weight]),
+        weights=WeightsDiff(
+            compared=300, identical_bytes=299, differing=3, differing_tensors=[weight, *measured]
+        ),
         refuted=[
             Refuted(kind="value.scaled", tensor="blk.3.attn_k", stage="layers.3.k", before=None, after=3.0)
         ],
@@ -239,6 +258,66 @@ def test_a_link_in_a_finding_selects_its_stage(browser: Any, page: Path) -> None
     with opened(browser, page) as at:
         at.page.locator("a.stage").click()
         assert "layout.dims_swapped" in at.page.locator("#stage").inner_text()
+
+
+def test_heads_are_shown_of_the_stage_and_by_layer(browser: Any, page: Path) -> None:
+    with opened(browser, page, 390, "stage=layers.3.k") as at:
+        assert at.page.locator("#parts").input_value() == "k"  # where the first fault is
+        assert "The worst is head 0 of layer 31" in at.page.locator("#parts-means").inner_text()
+        assert at.page.locator('#parts-map svg[role="img"][aria-label*="each head of k"]').count() == 1
+        at.page.locator("#stage summary").focus()
+        at.page.keyboard.press("Enter")
+        rows = at.page.locator("#stage details tbody tr")
+        assert rows.count() == 32
+        assert rows.nth(1).inner_text().split() == ["1", "0.6"]
+        at.page.locator("#parts").select_option("attn_context")
+        at.page.reload()
+        assert at.page.locator("#parts").input_value() == "attn_context"
+        assert (at.trouble, at.requests) == ([], [])
+
+
+def test_experts_are_shown_with_the_tokens_sent_to_them(browser: Any, tmp_path: Path) -> None:
+    sent = ByExpert(left=[3, 1, 0], right=[2, 1, 1], max_diff=[0.5, 0.0, 0.25])
+    stage = reports.stage("layers.0.ffn_router", "faulty", 0.5, by_expert=sent)
+    (tmp_path / "page.html").write_text(html.render(reports.report(stages=[stage])), "utf-8")
+    with opened(browser, tmp_path / "page.html", hash_="stage=layers.0.ffn_router") as at:
+        said = at.page.locator("#parts-means").inner_text()
+        assert "The worst is expert 0 of layer 0, 0.5. ≠: the sides send it other numbers of tokens." in said
+        assert at.page.locator("#parts-map svg").last.inner_html().count("≠") == 2
+        rows = at.page.locator("#stage details[open] tbody tr").all()
+        assert [row.inner_text().split() for row in rows] == [
+            ["0", "0.5", "3", "2"], ["1", "0", "1", "1"], ["2", "0.25", "0", "1"],
+        ]  # fmt: skip
+        assert (at.trouble, at.requests) == ([], [])
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_weight_has_its_spectrum_and_its_map(browser: Any, page: Path, width: int) -> None:
+    with opened(browser, page, width) as at:
+        figures = at.page.locator("#measured > figure")
+        assert figures.count() == 2
+        assert (
+            "1 of 768 regions differ; most rows 10–11, columns 14–15, by 0.5" in figures.nth(0).inner_text()
+        )
+        assert "It falls steeply after 3: a difference of rank 3" in figures.nth(1).inner_text()
+        at.page.locator("#weight").select_option("blk.1.attn_v.weight")
+        assert "None is beyond what errors without any structure give." in figures.nth(1).inner_text()
+        assert "weight=blk.1.attn_v.weight" in at.page.evaluate("location.hash")
+        assert (
+            at.page.locator(
+                '#measured svg[role="img"][aria-label*="Spectrum of the difference of blk.1"]'
+            ).count()
+            == 1
+        )
+        assert at.page.evaluate("document.documentElement.scrollWidth") <= width
+        assert (at.trouble, at.requests) == ([], [])
+
+
+def test_what_nothing_is_said_of_is_not_there(browser: Any, tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(html.render(reports.report()), "utf-8")
+    with opened(browser, tmp_path / "page.html") as at:
+        assert not at.page.locator("#parts-section").is_visible()
+        assert not at.page.locator("#measured-controls").is_visible()
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@
     },
   };
   const MARKS = { faulty: "✗", carried: "→", drift: "~", ok: "", skipped: "" };
-  const DEFAULTS = { stage: "", metric: "noise", scale: "log", op: "" };
+  const DEFAULTS = { stage: "", metric: "noise", scale: "log", op: "", parts: "", weight: "" };
   const byName = new Map(data.stages.map((stage) => [stage.name, stage]));
   const inLayers = data.stages.filter((stage) => stage.layer !== undefined);
   const layers = [...new Set(inLayers.map((stage) => stage.layer))];
@@ -67,6 +67,8 @@
     return parts.length === 3 && parts[0] === "layers" ? `Layer ${parts[1]} ${parts[2]}` : name.replaceAll("_", " ");
   }
   const isDark = () => matchMedia("(prefers-color-scheme: dark)").matches;
+
+  const of = partsOf({ data, find, make, said, title, asNumber, isDark, legendTicks, layers });
 
   // ---- the map ----------------------------------------------------------------------------------------------
 
@@ -261,7 +263,7 @@
         marks: [Plot.barY(bars, { x: "token", y: "value", fill: "currentColor", fillOpacity: 0.6 }), Plot.ruleY([0])],
       }));
     }
-    place.replaceChildren(...parts);
+    place.replaceChildren(...parts, ...of.ofStage(stage));
   }
 
   // ---- along the depth, and token by token ------------------------------------------------------------------
@@ -434,14 +436,23 @@
     if (!METRICS[state.metric]) state.metric = DEFAULTS.metric;
     if (state.scale !== "linear") state.scale = "log";
     if (!ops.includes(state.op)) state.op = WORST;
+    if (!of.ops.includes(state.parts)) state.parts = "";
+    if (!of.weights.some((weight) => weight.name === state.weight)) state.weight = "";
     for (const input of find("map-controls").elements) if (input.name) input.checked = state[input.name] === input.value;
     find("op").value = state.op;
+    find("parts").value = state.parts || of.usual();
+    find("weight").value = state.weight || of.weights[0]?.name;
   }
-  function drawPlots() { drawMap(); drawDepth(); drawTokens(); }
+  function drawParts() { of.drawMap(state.parts || of.usual()); }
+  function drawPlots() { drawMap(); drawDepth(); drawTokens(); drawParts(); of.drawWeight(state.weight); }
   function drawAll() { recall(); drawPlots(); drawStage(); drawTables(); }
 
   find("op").append(make("option", { value: WORST }, "the worst of the layer"), ...ops.map((op) => make("option", { value: op }, op)));
   find("op").addEventListener("change", (event) => { state.op = event.target.value; remember(false); drawDepth(); drawTokens(); });
+  find("parts").append(...of.ops.map((op) => make("option", { value: op }, op)));
+  find("parts").addEventListener("change", (event) => { state.parts = event.target.value; remember(false); drawParts(); });
+  find("weight").append(...of.weights.map(({ name }) => make("option", { value: name }, name)));
+  find("weight").addEventListener("change", (event) => { state.weight = event.target.value; remember(false); of.drawWeight(state.weight); });
   find("map-controls").addEventListener("change", (event) => { state[event.target.name] = event.target.value; remember(false); drawMap(); });
   window.addEventListener("hashchange", drawAll);
   window.addEventListener("popstate", drawAll);
