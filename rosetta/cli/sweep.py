@@ -9,10 +9,12 @@ from typing import Annotated, get_args
 import typer
 
 from rosetta.cli.compare import compare
+from rosetta.cli.outputs import deliver_reports
 from rosetta.cli.terminal import STDOUT, Terminal, check_target, deliver, show, width
 from rosetta.errors import UsageError
 from rosetta.sweep.executors import Limits, Outcome, executor, names
 from rosetta.sweep.job import Job
+from rosetta.sweep.junit import junit_of
 from rosetta.sweep.manifest import read_manifest
 from rosetta.sweep.matrix import MARKS, matrix_of
 from rosetta.sweep.sweep import is_answered, run_jobs, shard_of, stored
@@ -67,6 +69,13 @@ def sweep(
     json: Annotated[
         str | None, typer.Option(metavar="FILE|-", help="Write the matrix as JSON. - is stdout.")
     ] = None,
+    html: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Write the matrix as a page, with a page of each report."),
+    ] = None,
+    junit: Annotated[
+        str | None, typer.Option(metavar="FILE|-", help="Write JUnit XML, a test case a job. - is stdout.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("-q", help="Only the last line.")] = False,
 ) -> None:
     """Make every comparison that a manifest asks for, each in a process of its
@@ -81,9 +90,9 @@ def sweep(
       rosetta sweep pairs.yaml --out reports
       rosetta sweep pairs.jsonl --shard 2/8 --memory 8G
       rosetta sweep pairs.yaml --collect --json matrix.json
+      rosetta sweep pairs.yaml --html index.html --junit junit.xml
     """
-    if json is not None:
-        check_target(json)
+    targets = _checked({"json": json, "html": html, "junit": junit})
     all_jobs = read_manifest(manifest, option_names())
     mine = all_jobs if shard is None else shard_of(shard).of(all_jobs)
     out.mkdir(parents=True, exist_ok=True)
@@ -96,12 +105,37 @@ def sweep(
                 waiting, out, manifest.parent, executor=executor(on), limits=limits, ended=progress.ended
             )
     found = matrix_of(mine, out)
-    if json != STDOUT:
+    if STDOUT not in targets.values():
         text = found.to_text(width())
         show(text.splitlines()[-1] + "\n" if quiet else text)
     if json is not None:
         deliver(found.to_json(), json)
+    if junit is not None:
+        deliver(junit_of(found), junit)
+    if html is not None:
+        _deliver_page(mine, out, html)
     raise typer.Exit(found.exit_code)
+
+
+def _checked(given: dict[str, str | None]) -> dict[str, str]:
+    """Where results go, by option, all of which can be written: asked before the work and not after it."""
+    targets = {option: target for option, target in given.items() if target is not None}
+    if targets.get("html") == STDOUT:
+        raise UsageError("--html of several reports is several files", remedy="name a file for the first")
+    for target in targets.values():
+        check_target(target)
+    if len(set(targets.values())) < len(targets):
+        raise UsageError("two results cannot go to one place", remedy="name a file for each")
+    return targets
+
+
+def _deliver_page(jobs: list[Job], folder: Path, target: str) -> None:
+    """The page of all reports, and what lies beside it."""
+    from rosetta.report import outputs
+    from rosetta.sweep.collected import collected  # imports torch and pydantic: not at the program's start
+
+    page = next(output for output in outputs() if output.name == "html")
+    deliver_reports({page: target}, collected(jobs, folder))
 
 
 class _Progress:

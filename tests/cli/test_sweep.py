@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -49,6 +50,21 @@ def test_a_sweep_goes_on_where_it_was(rosetta: Rosetta, tmp_path: Path) -> None:
     changed = [path.name for path, time in reports.items() if path.stat().st_mtime_ns != time]
     assert [name.startswith("absent") for name in changed] == [True]  # an error is no answer
 
+    pages, junit = tmp_path / "page" / "index.html", tmp_path / "junit.xml"
+    pages.parent.mkdir()
+    written = rosetta("sweep", manifest, "--out", out, "--collect", "--html", pages, "--junit", junit)
+    assert (written.code, written.out) == (again.code, again.out)
+    suite = ElementTree.parse(junit).getroot()
+    assert [case.attrib["classname"] for case in suite.iter("testcase")] == [
+        c["pair"] for c in matrix["cells"]
+    ]
+    assert [next(iter(case)).tag for case in suite.iter("testcase")] == ["failure", "system-out", "error"]
+    text = pages.read_text()
+    for cell in matrix["cells"]:
+        assert f"{cell['id']}.html" in text
+        assert "</html>" in next(pages.parent.rglob(f"{cell['id']}.html")).read_text()
+    assert "ids []" not in text
+
     shard = rosetta("sweep", manifest, "--out", out, "--collect", "--shard", "2/3", "-q")
     assert (shard.code, shard.out) == (0, "1 comparison: 1 match\n")
     elsewhere = rosetta("sweep", manifest, "--out", tmp_path / "other", "--collect", "-q")
@@ -67,3 +83,16 @@ def test_what_is_no_size(text: str) -> None:
     with pytest.raises(UsageError, match="--memory is a size"):
         given_bytes(text)
     assert given_bytes("512m") == 512 << 20
+
+
+def test_where_results_cannot_go_is_said_before_anything_runs(rosetta: Rosetta, tmp_path: Path) -> None:
+    manifest = tmp_path / "m.yaml"
+    manifest.write_text(MANIFEST)
+    for options, said in (
+        (("--html", "-"), "--html of several reports is several files"),
+        (("--junit", tmp_path / "none" / "j.xml"), "its folder does not exist"),
+        (("--junit", tmp_path / "one", "--json", tmp_path / "one"), "two results cannot go to one place"),
+    ):
+        result = rosetta("sweep", manifest, "--out", tmp_path / "reports", *options)
+        assert (result.code, said in result.err) == (2, True)
+        assert not (tmp_path / "reports").exists()
