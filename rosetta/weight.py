@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
@@ -367,14 +368,17 @@ class Weight:
             return self._stored()[begin:end].reshape(-1, row_bytes)
         return self._read(begin, end - begin).reshape(-1, row_bytes)
 
-    def values(self, start: int = 0, stop: int | None = None, device: Device = "cpu") -> Tensor:
+    def values(
+        self, start: int = 0, stop: int | None = None, device: Device = "cpu", out: Tensor | None = None
+    ) -> Tensor:
         """Canonical rows start … stop as float32, [rows, C] ([rows] of a vector).
 
         Args:
             start, stop: the rows; all of them by default.
             device: where they are decoded: the bytes are a fraction of what the values would be.
+            out: float32 memory on that device of at least as many weights, which is used where the layout allows.
         """
-        values = self._decoded(blocks.decode, start, stop, device)
+        values = self._decoded(partial(_decoded_into, out), start, stop, device)
         for edit in self.values_edits:
             values = edit.values(values, start)
         return values
@@ -425,6 +429,10 @@ class Weight:
             return decode(self, 0, None)[list(indices)]
         return torch.cat([decode(self, i, i + 1) for i in indices])
 
+    def decoded(self, raw: NDArray[np.uint8], device: Device = "cpu", out: Tensor | None = None) -> Tensor:
+        """The values of canonical rows of which `raw` gave the bytes, see `values`."""
+        return _decoded_into(out, self.dtype, _on(device, raw), (len(raw), *self.dims[1:]))
+
     def _decoded(self, decode: blocks.Decoder, start: int, stop: int | None, device: Device) -> Tensor:
         raw = self._raw(start, stop)
         if raw is not None:
@@ -470,6 +478,12 @@ class Weight:
         return row_bytes
 
 
+def _decoded_into(out: Tensor | None, dtype: str, raw: Tensor, dims: Sequence[int]) -> Tensor:
+    """`blocks.decode` into the beginning of some memory, where it is large enough."""
+    count = math.prod(dims)
+    return blocks.decode(dtype, raw, dims, None if out is None or out.numel() < count else out[:count])
+
+
 def row_ranges(weight: Weight) -> list[tuple[int, int]]:
     """A matrix cut into ranges of rows, (first, after the last), of about `WEIGHTS_AT_ONCE` weights each."""
     total = weight.dims[0] if weight.dims else 1
@@ -482,16 +496,28 @@ def _on(device: Device, data: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(data.reshape(-1)).to(device)
 
 
-def same_bytes(a: Weight, b: Weight, rows_at_once: int = 4096) -> bool:
-    """Whether two weights of one dtype and shape hold the same canonical bytes."""
+def same_bytes(
+    a: Weight, b: Weight, seen: Callable[[tuple[int, int], NDArray[np.uint8]], None] | None = None
+) -> bool:
+    """Whether two weights of one dtype and shape hold the same canonical bytes.
+
+    Args:
+        a, b: the weights.
+        seen: is given the rows of each range, (first, after the last), and the bytes that both have there.
+    """
     if a.dtype != b.dtype or a.dims != b.dims:
         return False
-    rows = a.dims[0] if a.dims else 1
-    ranges = [(start, min(start + rows_at_once, rows)) for start in range(0, rows, rows_at_once)]
+    ranges = row_ranges(a)
 
     def same(part: tuple[int, int]) -> bool:
-        stored = same_stored_rows(a, b, *part)
-        return bool(torch.equal(a.values(*part), b.values(*part))) if stored is None else stored
+        left, right = a.raw(*part), b.raw(*part)
+        if left is None or right is None:
+            return bool(torch.equal(a.values(*part), b.values(*part)))
+        if not _equal_bytes(left, right):
+            return False
+        if seen is not None:
+            seen(part, left)
+        return True
 
     if not all(same(part) for part in ranges[:1]):  # what differs mostly does so from its first rows on
         return False
@@ -506,6 +532,10 @@ def same_stored_rows(a: Weight, b: Weight, start: int, stop: int) -> bool | None
     left, right = a.raw(start, stop), b.raw(start, stop)
     if left is None or right is None:
         return None
+    return _equal_bytes(left, right)
+
+
+def _equal_bytes(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> bool:
     if left.size % 8 == 0 and left.size == right.size:  # eight bytes at a time
         return bool(np.array_equal(left.reshape(-1).view(np.uint64), right.reshape(-1).view(np.uint64)))
     return bool(np.array_equal(left, right))

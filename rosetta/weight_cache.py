@@ -5,20 +5,26 @@ Letters: R = rows, C = columns of a canonical matrix.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rosetta.lazily import torch
-from rosetta.weight import Device, Weight
+from rosetta.weight import WEIGHTS_AT_ONCE, Device, Weight
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+STORED_ROOM = 1 << 26  # bytes of a matrix as it is stored; the largest of a layer of 8 billion weights fits
 ROOM = 1 << 30  # bytes for what is kept of two copies; the matrices of a layer of 8 billion weights fit
 LASTING_ROOM = 8 << 30  # bytes; two billion weights in float32
 
 
 class DecodedPair:
-    """What the last comparison of two copies of a matrix decoded, left for the stage that computes with them.
+    """What the last comparison of two copies of a matrix read or decoded, left for the stage that computes with them.
 
     Matrices that have no room are decoded again by everyone who needs them. What is kept may not be written to.
     """
@@ -26,6 +32,17 @@ class DecodedPair:
     def __init__(self) -> None:
         self._copies: tuple[Weight, ...] = ()
         self._rows: dict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = {}
+        self._stored: dict[tuple[int, int], NDArray[np.uint8]] = {}
+
+    def reads(
+        self, left: Weight, right: Weight
+    ) -> Callable[[tuple[int, int], NDArray[np.uint8]], None] | None:
+        """What takes the bytes that both copies have in some rows; None where the matrix has no room."""
+        self.clear()
+        if left.nbytes > STORED_ROOM or left.values_edits or right.values_edits:
+            return None
+        self._copies = left, right
+        return self._stored.__setitem__
 
     def start(self, left: Weight, right: Weight) -> None:
         """Forget the matrices before; keep these, where they have room."""
@@ -38,11 +55,16 @@ class DecodedPair:
         if self._copies:
             self._rows[rows] = left, right, variance
 
-    def values(self, weight: Weight, start: int, stop: int, device: Device = "cpu") -> Tensor:
-        """Rows start … stop of a matrix, float32 [rows, C]: as kept, or decoded."""
-        found = self._rows.get((start, stop)) if weight in self._copies else None
+    def values(
+        self, weight: Weight, start: int, stop: int, device: Device = "cpu", out: Tensor | None = None
+    ) -> Tensor:
+        """Rows start … stop of a matrix, float32 [rows, C]: as kept, or decoded, into `out` where that may be."""
+        held, rows = weight in self._copies, (start, stop)
+        if held and rows in self._stored:
+            return weight.decoded(self._stored[rows], device, out)
+        found = self._rows.get(rows) if held else None
         if found is None or found[0].device.type != torch.device(device).type:
-            return weight.values(start, stop, device)
+            return weight.values(start, stop, device, out)
         return found[self._copies.index(weight)]
 
     def variance(
@@ -59,6 +81,7 @@ class DecodedPair:
         """Keep nothing."""
         self._copies = ()
         self._rows.clear()
+        self._stored.clear()
 
 
 def variance(
@@ -81,6 +104,7 @@ class WeightCache:
     ) -> None:
         self.device, self.dtype = device, dtype or torch.float32
         self.kept = kept or DecodedPair()
+        self._passing = threading.local()
         self._values: dict[Weight, Tensor] = {}
 
     def values(self, weight: Weight) -> Tensor:
@@ -92,6 +116,16 @@ class WeightCache:
     def rows(self, weight: Weight, start: int, stop: int) -> Tensor:
         """Rows start … stop of a matrix, float32 [rows, C]."""
         return self.kept.values(weight, start, stop, self.device)
+
+    def passing(self, weight: Weight, start: int, stop: int) -> Tensor:
+        """Rows start … stop of a matrix in the dtype of the arithmetic, [rows, C], which hold until this thread asks
+        for others: fresh memory for each would cost as much as half of the decoding."""
+        if torch.device(self.device).type != "cpu":
+            return self.moved(self.rows(weight, start, stop))
+        memory = getattr(self._passing, "memory", None)
+        if memory is None:
+            memory = self._passing.memory = torch.empty(WEIGHTS_AT_ONCE)
+        return self.moved(self.kept.values(weight, start, stop, self.device, memory))
 
     def share(self, weight: Weight, same: Weight) -> None:
         """Let two weights of equal bytes be decoded once."""
@@ -125,6 +159,9 @@ class LastingCache(WeightCache):
         return self._kept(weight, 0, None)
 
     def rows(self, weight: Weight, start: int, stop: int) -> Tensor:
+        return self._kept(weight, start, stop)
+
+    def passing(self, weight: Weight, start: int, stop: int) -> Tensor:
         return self._kept(weight, start, stop)
 
     def _kept(self, weight: Weight, start: int, stop: int | None) -> Tensor:

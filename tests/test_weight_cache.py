@@ -14,7 +14,7 @@ from fixtures.comparing import compared_files, tiny
 from fixtures.memory import MemoryContainer, stored
 from fixtures.pairs import pair
 from rosetta.compare.weights import compare_weights
-from rosetta.weight import Weight, row_ranges
+from rosetta.weight import Weight, row_ranges, same_bytes
 from rosetta.weight_cache import DecodedPair, WeightCache, variance
 
 DIMS = (24, 256)
@@ -101,3 +101,31 @@ def test_matrices_of_two_dtypes_are_decoded_once_a_side_with_the_same_report(
     monkeypatch.setattr("rosetta.weight_cache.ROOM", 0)
     assert compared_files(*files).stages == once.stages
     assert most() > 1
+
+
+def test_equal_bytes_are_read_once_for_both_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rosetta.weight.WEIGHTS_AT_ONCE", 7 * 256)
+    left, right = copy("w", "Q8_0"), copy("w", "Q8_0")
+    kept = DecodedPair()
+    assert same_bytes(left, right, kept.reads(left, right))
+    expected = {rows: right.values(*rows) for rows in row_ranges(right)}
+    monkeypatch.setattr(Weight, "_read", None)  # nothing is read any more
+    for rows, values in expected.items():
+        for weight in (left, right):
+            assert torch.equal(kept.values(weight, *rows), values)
+
+
+def test_a_matrix_without_room_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    left, right = copy("w", "Q8_0"), copy("w", "Q8_0")
+    monkeypatch.setattr("rosetta.weight_cache.STORED_ROOM", left.nbytes - 1)
+    assert DecodedPair().reads(left, right) is None
+
+
+def test_rows_that_pass_are_those_of_the_weight_in_every_precision() -> None:
+    weight = copy("w", "Q8_0")
+    for dtype in (torch.float32, torch.float64):
+        cache = WeightCache(dtype=dtype)
+        for rows in ((0, 5), (5, 24), (1, 3)):
+            passing = cache.passing(weight, *rows)
+            assert passing.dtype == dtype
+            assert torch.equal(passing, weight.values(*rows).to(dtype))

@@ -62,7 +62,7 @@ class Linear(Op):
         y = x.new_empty(len(x), weight.dims[0])
 
         def multiply(rows: tuple[int, int]) -> None:
-            y[:, slice(*rows)] = F.linear(x, s.cache.moved(s.cache.rows(weight, *rows)))
+            y[:, slice(*rows)] = F.linear(x, s.cache.passing(weight, *rows))
 
         spread(multiply, ranges)
         bias = self._bias(s)
