@@ -82,6 +82,8 @@ class Architecture:
             what they say, of the canonical settings.
         gguf_vectors: stems of vectors that each layer has in a GGUF in place of a setting that has no key there ->
             that setting's canonical key, and what they hold, of the canonical settings.
+        gguf_unread: settings for which GGUF has a key, that llama.cpp does not read of this architecture: it computes
+            one way, whatever the model has (src/models/*.cpp).
         gguf_bare: stems of a layer's tensors that llama.cpp asks for without a suffix.
         gguf_padded: stems of a layer's matrices that llama.cpp asks for with a dim of one between rows and columns.
         text_part: the architecture that computes the same of a text, where this one is the part of a model that also
@@ -123,6 +125,7 @@ class Architecture:
     gguf_vectors: Mapping[str, tuple[str, Callable[[Any], list[float]]]] = field(
         default_factory=dict, hash=False
     )
+    gguf_unread: frozenset[str] = frozenset()
     gguf_bare: tuple[str, ...] = ()
     gguf_padded: tuple[str, ...] = ()
     text_part: str = ""

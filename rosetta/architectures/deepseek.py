@@ -25,6 +25,7 @@ def settings(read: Any) -> None:
 DEEPSEEK = Architecture(
     "deepseek",
     gguf="deepseek",
+    gguf_unread=frozenset({"expert_weights_norm"}),
     classes=("DeepseekForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope=INTERLEAVED,

@@ -129,6 +129,7 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
 GRANITE_HYBRID = Architecture(
     "granitehybrid",
     gguf="granitehybrid",
+    gguf_unread=frozenset({"expert_weights_norm"}),
     classes=("GraniteMoeHybridForCausalLM", "granitemoehybrid"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope=INTERLEAVED,
@@ -163,6 +164,7 @@ GRANITE_HYBRID = Architecture(
 BAMBA = Architecture(
     "bamba",
     gguf="granitehybrid",
+    gguf_unread=frozenset({"expert_weights_norm"}),
     classes=("BambaForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope=INTERLEAVED,

@@ -45,6 +45,7 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
 GRANITE_MOE = Architecture(
     "granitemoe",
     gguf="granitemoe",
+    gguf_unread=frozenset({"expert_weights_norm"}),
     classes=("GraniteMoeForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope=INTERLEAVED,

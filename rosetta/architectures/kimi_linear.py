@@ -144,6 +144,7 @@ MOE = "model.layers.{bid}.block_sparse_moe"
 KIMI_LINEAR = Architecture(
     "kimi-linear",
     gguf="kimi-linear",
+    gguf_unread=frozenset({"expert_weights_norm"}),
     gguf_padded=("ssm_conv1d_q", "ssm_conv1d_k", "ssm_conv1d_v"),
     classes=("KimiLinearForCausalLM", "KimiLinearModel", "kimi_linear"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

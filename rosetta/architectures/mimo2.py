@@ -94,6 +94,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 MIMO2 = Architecture(
     "mimo2",
     gguf="mimo2",
+    gguf_unread=frozenset({"expert_weights_norm"}),
     classes=("MiMoV2FlashForCausalLM", "MiMoV2ForCausalLM", "mimo_v2_flash", "mimo_v2"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope_theta=Default(apr=5e6, gguf=10000.0, huggingface=5e6),

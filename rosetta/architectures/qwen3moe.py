@@ -30,6 +30,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 QWEN3MOE = Architecture(
     "qwen3moe",
     gguf="qwen3moe",
+    gguf_unread=frozenset({"expert_weights_norm"}),
     classes=("Qwen3MoeForCausalLM", "qwen3_moe"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope_theta=Default(apr=1e6, gguf=10000.0, huggingface=10000.0),

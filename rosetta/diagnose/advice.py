@@ -10,6 +10,7 @@ from rosetta.config import Value
 from rosetta.containers.apr.settings import APR_FACTS
 from rosetta.containers.container import Container
 from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS
+from rosetta.diagnose.places import has_place
 from rosetta.diagnose.stated_scaling import as_gguf, as_parameters
 from rosetta.errors import UnsupportedError
 from rosetta.model import Model
@@ -61,20 +62,44 @@ def write_setting(container: Container, key: str, own: Value | None, wanted: str
     return f"{advice} instead of {_json(said, container)}"
 
 
-def write_value(model: Model, other: Container, key: str, own: Value | None, right: Any) -> str:
-    """Advice to state another value of a setting, in the keys and the form of the file at hand.
+def write_value(model: Model, other: Model, key: str, own: Value | None, right: Any) -> str:
+    """Advice to state another value of a setting, in the keys and the form of the file at hand; or that one of the two
+    files has no place for it.
 
     Args:
         model: of the side that is wrong.
-        other: the file that is believed: how it states the setting.
+        other: of the side that is believed.
         key: canonical.
         own: the side's value; None, or a default, where its file does not state it.
         right: the right value.
     """
-    if key == "rope.scaling":
-        return _write_scaling(model, other, right)
     said = "none" if own is None else shown(own.value)
-    return write_setting(model.container, key, own, shown(right), said)
+    if not has_place(model, key, right, other):
+        stated = _as_stated(other, key)
+        return f"nothing can be written: {_without_place(model, key, stated)}; run {other.container.path}"
+    if key == "rope.scaling":
+        advice = _write_scaling(model, other.container, right)
+    else:
+        advice = write_setting(model.container, key, own, shown(right), said)
+    if own is None or has_place(other, key, own.value, model):
+        return advice
+    return f"{_without_place(other, key, _as_stated(model, key))}; run {model.container.path}, or {advice}"
+
+
+def _as_stated(model: Model, key: str) -> str:
+    """What a file says of a setting, by its own key."""
+    found = model.config[key]
+    return f"{found.key or key} {_json(shown(found.value), model.container)}"
+
+
+def _without_place(model: Model, key: str, stated: str) -> str:
+    """That a file cannot say what the other one states, and what it is run with instead."""
+    found, container = model.config[key], model.container
+    why = f" ({found.note})" if found.note else ""
+    return (
+        f"{container.label} has no place for {stated}: a file of {container.architecture} is run with {key} "
+        f"{shown(found.value)}{why}, whatever the model has"
+    )
 
 
 def _write_scaling(model: Model, other: Container, right: RopeScaling | None) -> str:

@@ -101,7 +101,7 @@ def latent_findings(
             actual=plain(theirs.value),
             message=f"{key} is {shown(mine.value)}, the reference has {shown(theirs.value)}; "
             f"no stage of this run depends on it visibly{when}",
-            recommendation=write_value(own, believed.container, key, mine, theirs.value),
+            recommendation=write_value(own, believed, key, mine, theirs.value),
             status="suspected",
             latent=True,
         )

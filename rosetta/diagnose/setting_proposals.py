@@ -59,5 +59,5 @@ def setting_proposal(fault: Fault, key: str, own: Value, right: Any, role: Role 
         declared=None if own.defaulted else plain(own.value),
         actual=plain(right),
         message=f"{key} is {said}{f' ({own.note})' if own.defaulted else ''}, {other} computes with {wanted}",
-        recommendation=write_value(suspect.model, suspect.other.container, key, own, right),
+        recommendation=write_value(suspect.model, suspect.other, key, own, right),
     )

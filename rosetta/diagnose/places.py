@@ -1,0 +1,105 @@
+"""Settings that a GGUF file has no place for, whatever it says: found by stating them and reading the file again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rosetta.compare.settings import agree, plain
+from rosetta.containers.container import Container, Setting, TensorEntry
+from rosetta.diagnose.stated_scaling import as_gguf
+from rosetta.errors import RosettaError, UnsupportedError
+from rosetta.model import Model, build_model
+from rosetta.rope_scaling import RopeScaling
+from rosetta.settings_table import SETTINGS, Shows
+
+BY_OTHER_KEYS = frozenset(
+    {"expert_layers", "expert_shared_feed_forward_length", "attention.recurrent_layers"}
+)
+"""What GGUF says in keys that are none of ours: a number of dense layers, of shared experts, no key/value heads."""
+
+
+class Stating:
+    """A container that states some settings more; of its tensors there is what headers say."""
+
+    def __init__(self, container: Container, settings: Mapping[str, Setting]) -> None:
+        self._container = container
+        self.kind, self.label, self.path = container.kind, container.label, container.path
+        self.architecture, self.file_bytes, self.notes = container.architecture, container.file_bytes, ()
+        self.tensors: Mapping[str, TensorEntry] = container.tensors
+        self.settings: Mapping[str, Setting] = {**container.settings, **settings}
+        prefix = f"{container.architecture}."
+        self.metadata = {**container.metadata, **{prefix + key: said.value for key, said in settings.items()}}
+
+    def read(self, name: str, start: int = 0, nbytes: int | None = None) -> Any:
+        """See `Container.read`."""
+        return self._container.read(name, start, nbytes)
+
+    def close(self) -> None:
+        """The container that it stands for is closed by who opened it."""
+
+
+def has_place(model: Model, key: str, value: Any, other: Model) -> bool:
+    """Whether a file of the model's container and architecture can say a setting.
+
+    llama.cpp reads attention.scale of the Granite family alone (src/models/granite*.cpp), whose classes have a key of
+    their own for it.
+
+    Args:
+        model: of the file.
+        key: canonical.
+        value: what is to be said.
+        other: the model that has it: the setting may follow from its others.
+    """
+    row, own = SETTINGS.get(key), model.config.get(key)
+    if model.container.kind != "gguf" or row is None or own is None or not own.defaulted:
+        return True
+    if row.shows is Shows.IN_DIMS or key in BY_OTHER_KEYS or not model.architecture.runs:
+        return True
+    if key == "attention.scale":
+        return key in model.architecture.spellings
+    if key in model.architecture.gguf_unread:
+        return False
+    if key == "attention.sliding_window" and model.architecture.full_attention_every == 1 and not own.value:
+        return False  # a model all of whose layers have one, such as Mistral's
+    if isinstance(value, RopeScaling):
+        return _scaling_has_place(model, value, other)
+    alone = {key: value}
+    theirs = {
+        name: found.value for name, found in other.config.items() if not _same(model, name, found.value)
+    }
+    return any(_is_read(model, key, value, stated) for stated in (alone, {**theirs, **alone}))
+
+
+def _same(model: Model, key: str, value: Any) -> bool:
+    return key not in model.config or value is None or agree(key, model.config[key].value, value)
+
+
+def _scaling_has_place(model: Model, value: RopeScaling, other: Model) -> bool:
+    if value.growth:  # dynamic NTK, which is none of llama.cpp's rules (llama_rope_scaling_type)
+        return False
+    try:
+        as_gguf(value, model, other.container)
+    except UnsupportedError:
+        return False
+    return True
+
+
+def _is_read(model: Model, key: str, value: Any, stated: Mapping[str, Any]) -> bool:
+    """Whether the file, with these keys in it, is read as having the value."""
+    prefix = f"{model.container.architecture}."
+    settings = {
+        name: Setting(_as_list(said), prefix + name)
+        for name, said in stated.items()
+        if not isinstance(said, RopeScaling)
+    }
+    overrides = {name: said for name, said in model.overrides.items() if name not in settings}
+    try:
+        config = build_model(Stating(model.container, settings), overrides).config
+    except RosettaError:
+        return False
+    return key in config and agree(key, config[key].value, value)
+
+
+def _as_list(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else plain(value)

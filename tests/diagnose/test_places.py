@@ -1,0 +1,68 @@
+"""Whether GGUF can say a setting, and that the advice says so where it cannot."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fixtures import faults
+from fixtures.comparing import compared, tiny
+from fixtures.pairs import pair
+from rosetta.architectures import find_architecture
+from rosetta.diagnose.places import Stating, has_place
+from rosetta.model import Model, build_model, open_model
+
+NO_PLACE = "GGUF has no place for"
+
+
+def without(model: Model, key: str) -> Model:
+    """A model whose file does not state a key."""
+    stating = Stating(model.container, {})
+    stating.settings = {name: said for name, said in stating.settings.items() if name != key}
+    return build_model(stating)
+
+
+@pytest.mark.parametrize("believed", ["left", "right"])
+def test_a_window_of_all_layers_has_no_place(tmp_path: Path, believed: Any) -> None:
+    report = compared(
+        tmp_path, "mistral", "hf:F16", "gguf:F16", faults.sliding_window(6), "left", reference=believed
+    )
+    [found] = [found for found in report.findings if found.kind == "config.sliding_window"]
+    assert found.status == "confirmed"
+    assert f"{NO_PLACE} sliding_window 6" in found.recommendation
+    assert found.side != believed
+
+
+def test_a_base_that_the_file_lacks_has_a_place(tmp_path: Path) -> None:
+    folder, file = map(open_model, pair(tmp_path, tiny("qwen2", theta=5e5), "hf:F16", "gguf:F16"))
+    assert has_place(without(file, "rope.freq_base"), "rope.freq_base", 5e5, folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "read"), [("qwen3moe", False), ("mixtral", False), ("olmoe", False), ("glm4moe", True)]
+)
+def test_normalising_has_a_place_where_llama_cpp_reads_it(tmp_path: Path, name: str, read: bool) -> None:
+    """By src/models/*.cpp: who asks for LLM_KV_EXPERT_WEIGHTS_NORM."""
+    architecture = find_architecture(name)
+    assert architecture is not None
+    assert ("expert_weights_norm" not in architecture.gguf_unread) is read
+
+
+def test_a_key_that_is_not_read_has_no_place(tmp_path: Path) -> None:
+    folder, file = map(open_model, pair(tmp_path, tiny("qwen2", theta=5e5), "hf:F16", "gguf:F16"))
+    lacking = without(file, "rope.freq_base")
+    deaf = replace(
+        lacking, architecture=replace(file.architecture, gguf_unread=frozenset({"rope.freq_base"}))
+    )
+    assert not has_place(deaf, "rope.freq_base", 5e5, folder)
+
+
+def test_a_scale_of_the_scores_has_a_place_in_granite_alone(tmp_path: Path) -> None:
+    folder, file = map(open_model, pair(tmp_path, tiny("llama"), "hf:F16", "gguf:F16"))
+    assert not has_place(file, "attention.scale", 0.5, folder)
+    granite = find_architecture("granite")
+    assert granite is not None
+    assert has_place(replace(file, architecture=granite), "attention.scale", 0.5, folder)
