@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
 
 from rosetta import blocks
-from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, looks_like
+from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, looks_like
 from rosetta.diagnose.patches import for_all_names, reading
 from rosetta.finding_kind import FindingKind
-from rosetta.model import misfit
+from rosetta.model import Patch, misfit
 from rosetta.weight import Weight
 
 KINDS = (
@@ -26,6 +27,7 @@ KINDS = (
     ),
 )
 
+STACKED = re.compile(r"(blk\.\d+\.\w+)\.\d+\.weight$")
 SAMPLED_ROWS = 64
 LIKENESS = 0.8  # correlation of some rows with the other side's
 LARGEST_PADDING = 64  # bytes between two tensors of a GGUF file: its alignment is 32 by default
@@ -34,7 +36,11 @@ SAME_BUT_FOR_ORDER = frozenset({"Q4_0", "APR_Q4"})  # that is `dtype.block_order
 
 def propose(fault: Fault) -> Iterator[Proposal]:
     """The other dtypes that fit the byte count of each accused weight, those that resemble the other side first."""
+    seen: set[str] = set()
     for suspect, weight in fault.accused_weights(unreadable=True):
+        if weight.slot is not None and weight.entry.name in seen:
+            continue  # experts of one stored tensor, which has one dtype
+        seen.add(weight.entry.name)
         other = suspect.counterpart(weight)
         candidates = list(_other_dtypes(weight))
         if other is not None and other.dims == weight.dims:
@@ -48,22 +54,28 @@ def propose(fault: Fault) -> Iterator[Proposal]:
             ]
         for candidate in candidates:
             own, declared, actual = weight.entry.name, weight.entry.dtype, candidate.dtype
+            patches, tensor = _of_the_stored(suspect, weight, candidate)
             yield Proposal(
                 kind="dtype.mislabeled",
                 role=suspect.role,
-                repair=Repair(
-                    patches=for_all_names(
-                        suspect.model,
-                        weight,
-                        reading(dtype=candidate.dtype, entry=candidate.entry),
-                    )
-                ),
-                tensor=weight.name,
+                repair=Repair(patches=patches),
+                tensor=tensor,
                 declared=declared,
                 actual=actual,
-                message=f"{weight.name} is declared {declared}, and its bytes are {actual}",
+                message=f"{tensor} is declared {declared}, and its bytes are {actual}",
                 recommendation=f"write {own} with the dtype of its bytes, {actual}, or convert them to {declared}",
             )
+
+
+def _of_the_stored(suspect: Suspect, weight: Weight, candidate: Weight) -> tuple[dict[str, Patch], str]:
+    """The patches that read all of a stored tensor as the candidate's dtype, and what it is called: a dtype is that of
+    all experts stacked in it."""
+    patch = reading(dtype=candidate.dtype, entry=candidate.entry)
+    found = STACKED.match(weight.name)
+    if weight.slot is None or found is None:
+        return for_all_names(suspect.model, weight, patch), weight.name
+    stacked = [name for name, held in suspect.model.weights.items() if held.entry is weight.entry]
+    return dict.fromkeys(stacked, patch), f"{found[1]}.weight"
 
 
 def _other_dtypes(weight: Weight) -> Iterator[Weight]:
@@ -76,9 +88,9 @@ def _other_dtypes(weight: Weight) -> Iterator[Weight]:
         ):
             continue
         size, room = blocks.nbytes(dtype, weight.stored_dims), weight.entry.room
-        if room is None and size == weight.entry.nbytes:
+        if room is None and size == weight.nbytes:
             yield replace(weight, dtype=dtype)
-        elif room is not None and 0 <= room - size < LARGEST_PADDING:
+        elif room is not None and weight.slot is None and 0 <= room - size < LARGEST_PADDING:
             yield replace(weight, dtype=dtype, entry=replace(weight.entry, nbytes=size, room=None))
 
 

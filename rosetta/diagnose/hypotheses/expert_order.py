@@ -1,4 +1,4 @@
-"""Experts, or the router's rows, in another order (`layout.expert_order`)."""
+"""Experts, or what a router has of each, in another order (`layout.expert_order`); stacked heads likewise."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rosetta.diagnose.hypotheses.permuted import Rearranged, matched, sample_of_rows
 from rosetta.diagnose.hypotheses.swapped import read_from
@@ -29,28 +30,32 @@ KINDS = (
     ),
 )
 ROUTER = re.compile(r"blk\.\d+\.ffn_gate_inp\.weight$")
-EXPERT = re.compile(r"(blk\.\d+\.ffn_\w+_exps)\.(\d+)\.weight$")
+ROUTER_VECTOR = re.compile(r"blk\.\d+\.(ffn_gate_inp|exp_probs_b)\.bias$")
+STACKED = re.compile(r"(blk\.\d+\.(?:ffn_\w+_exps|attn_k_b))\.(\d+)\.weight$")
+FEWEST = 4  # numbers that are matched by their values alone
+EQUAL = 1e-2  # of the values' spread: what dtypes may round a number of a router's by
 SAMPLED_ROWS, SAMPLED_COLUMNS = 8, 64
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
-    """The order in which a router's rows, or the experts of one kind of matrix, resemble the other side's."""
+    """The order in which a router's rows or numbers, or stacked matrices of one kind, resemble the other side's."""
     if fault.recorded:
         return
     seen: set[str] = set()
     for suspect, weight in fault.accused_weights():
-        other, expert = suspect.counterpart(weight), EXPERT.match(weight.name)
+        other, stacked = suspect.counterpart(weight), STACKED.match(weight.name)
         if other is None or other.dims != weight.dims:
             continue
         if ROUTER.match(weight.name) and not weight.transposed:
-            yield from _router(suspect, weight, other)
-        elif expert is not None and expert[1] not in seen:
-            seen.add(expert[1])
-            yield from _experts(suspect, expert[1])
+            yield from _router(suspect, weight, matched(sample_of_rows(weight), sample_of_rows(other)))
+        elif ROUTER_VECTOR.match(weight.name):
+            yield from _router(suspect, weight, _places(weight.values(), other.values()))
+        elif stacked is not None and stacked[1] not in seen:
+            seen.add(stacked[1])
+            yield from _stacked(suspect, stacked[1])
 
 
-def _router(suspect: Suspect, weight: Weight, other: Weight) -> Iterator[Proposal]:
-    order = matched(sample_of_rows(weight), sample_of_rows(other))
+def _router(suspect: Suspect, weight: Weight, order: NDArray[np.int64] | None) -> Iterator[Proposal]:
     if order is None:
         return
     taken = Rearranged(0, 0, 0, tuple(order.tolist()), weight.order)
@@ -61,12 +66,31 @@ def _router(suspect: Suspect, weight: Weight, other: Weight) -> Iterator[Proposa
         repair=Repair(patches={weight.name: lambda w: None if w is None else replace(w, order=taken)}),
         tensor=weight.name,
         message=f"{weight.name} scores the experts in another order: {said}",
-        recommendation=f"write the rows of {weight.entry.name} in the order of the experts: {said}",
+        recommendation=f"write {weight.entry.name} in the order of the experts: {said}",
     )
 
 
-def _experts(suspect: Suspect, stem: str) -> Iterator[Proposal]:
-    """All experts' matrices of one stem, each read from the place of the one that it resembles."""
+def _places(own: Tensor, other: Tensor) -> NDArray[np.int64] | None:
+    """For each of the other side's numbers where it stands on this side; None where they are not the same ones, or all
+    are in place.
+
+    Args:
+        own, other: a number for each expert, [E].
+    """
+    own, other = own.double(), other.double()
+    if len(own) < FEWEST or not bool(own.isfinite().all() and other.isfinite().all()):
+        return None
+    close = EQUAL * float(other.std())
+    (low, mine), (high, theirs) = own.sort(), other.sort()
+    if bool(((low - high).abs() > close).any()) or not bool(((own - other).abs() > close).any()):
+        return None
+    order = torch.empty_like(mine)
+    order[theirs] = mine
+    return np.asarray(order.numpy())
+
+
+def _stacked(suspect: Suspect, stem: str) -> Iterator[Proposal]:
+    """All matrices of one stem, each read from the place of the one that it resembles."""
     own, theirs = _all_of(suspect.model.weights, stem), _all_of(suspect.other.weights, stem)
     if len(own) != len(theirs) or len(own) < 3:
         return
@@ -84,19 +108,20 @@ def _experts(suspect: Suspect, stem: str) -> Iterator[Proposal]:
         for weight, source in zip(own, order.tolist(), strict=True)
         if own[source] is not weight
     }
-    said = in_words(order)
+    said, of_experts = in_words(order), stem.endswith("_exps")
+    things, right = ("experts", "the router's rows") if of_experts else ("heads", "those of the queries")
     yield Proposal(
-        kind="layout.expert_order",
+        kind="layout.expert_order" if of_experts else "layout.permuted",
         role=suspect.role,
         repair=Repair(patches=patches),
         tensor=f"{stem}.weight",
-        message=f"{stem}.weight holds the experts in another order: {said}",
-        recommendation=f"write the experts of {own[0].entry.name} in the order of the router's rows: {said}",
+        message=f"{stem}.weight holds the {things} in another order: {said}",
+        recommendation=f"write the {things} of {own[0].entry.name} in the order of {right}: {said}",
     )
 
 
 def _all_of(weights: Mapping[str, Weight], stem: str) -> list[Weight]:
-    """The matrices of all experts, in order."""
+    """The matrices of all experts, or heads, in order."""
     found: list[Weight] = []
     while (weight := weights.get(f"{stem}.{len(found)}.weight")) is not None:
         found.append(weight)

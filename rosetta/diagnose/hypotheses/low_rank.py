@@ -13,6 +13,7 @@ from torch import Tensor
 from rosetta.adapted import Merged, merge_of, without_merge
 from rosetta.compare.pairing import other_role
 from rosetta.compare.spectrum import edge_of, largest_singular_value
+from rosetta.diagnose.edits import HALF_ULP
 from rosetta.diagnose.hypothesis import Fault, Proposal, Suspect
 from rosetta.diagnose.patches import changed
 from rosetta.finding_kind import FindingKind
@@ -39,6 +40,7 @@ SPREAD = (
 )
 CERTAIN = 6  # standard errors
 CLOSE = 0.01  # of being merged once, or twice, or by another rule
+EXACT = 2.0**-40  # of the energy: what is left of copies that float32 rounds, and no noise
 FEW = 0.5  # of the numbers that the weight has, those of the matrix of low rank: more would explain anything
 
 
@@ -63,7 +65,10 @@ class Added:
         return values - part
 
     def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
-        return sigma
+        """What float32 rounds in the sum that was stored and in what is taken off, beside the weight's own noise."""
+        rows = slice(start, start + len(values))
+        sizes = self.left[rows].abs().to(values.device) @ self.right.abs().to(values.device)
+        return torch.hypot(sigma, (values.abs() + sizes) * (2 * HALF_ULP))
 
 
 @dataclass(frozen=True)
@@ -220,9 +225,9 @@ def difference_of_low_rank(a: Weight, b: Weight) -> tuple[Tensor, Tensor, float]
 
 def _rank(z: Tensor, singular: Tensor) -> int:
     """How many singular values lie above what the rest has as noise; 0 where all that are known do."""
-    left = float(z.square().sum())
+    whole = left = float(z.double().square().sum())
     for rank, value in enumerate(singular.tolist()):
         if value <= OVER * edge_of(len(z), z.shape[1], left / z.numel()):
             return rank
-        left = max(left - value * value, 0.0)
+        left = max(left - value * value, EXACT * whole)
     return 0

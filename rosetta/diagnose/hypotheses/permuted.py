@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
@@ -32,6 +33,7 @@ LOOKED_AT = 256  # rows and columns by which columns and rows are told from each
 LEAST_LIKENESS = 0.5  # correlation of a row with its counterpart
 LARGEST = 20_000  # rows that are matched with each other
 ROTARY = ("attn_q", "attn_k")
+CONVOLUTION = re.compile(r"blk\.\d+\.(ssm_conv1d(_[qkv])?|shortconv\.conv)\.weight$")
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,8 @@ def _of_rows(suspect: Suspect, weight: Weight, other: Weight) -> Iterator[Propos
 def _of_columns(suspect: Suspect, weight: Weight, other: Weight) -> Iterator[Proposal]:
     samples = [sample_of_columns(w) for w in (weight, other)]
     order = matched(*samples)
-    if order is None:
-        return
+    if order is None or (CONVOLUTION.match(weight.name) and is_rolled(order)):
+        return  # the latter is what `shifted_taps` proposes
     said = permutation_in_words(order, 0, "columns")
     yield Proposal(
         kind="layout.permuted",
@@ -172,6 +174,8 @@ def permutation_in_words(order: NDArray[np.int64], head: int, things: str) -> st
         return "its two halves are exchanged"
     if bool((order == here[::-1]).all()):
         return f"its {things} run backwards"
+    if is_rolled(order):
+        return f"they begin with number {order[0]}, and those before it stand at the end"
     for n in (2, 3, 4, 8, 16, 32, 64, 128):
         if count % n == 0 and n < count:
             woven = here.reshape(n, -1).T.reshape(-1)
@@ -190,6 +194,11 @@ def permutation_in_words(order: NDArray[np.int64], head: int, things: str) -> st
             return f"the rotary rows of {size} lie in the order {_first(own)}"
     moved = int((order != here).sum())
     return f"{moved} of {count} {things} lie elsewhere: {_first(order)}"
+
+
+def is_rolled(order: NDArray[np.int64]) -> bool:
+    """Whether all stand as many places on, and those that this pushes off one end come in at the other."""
+    return bool((order == (np.arange(len(order)) + order[0]) % len(order)).all())
 
 
 def _first(order: NDArray[np.int64]) -> str:

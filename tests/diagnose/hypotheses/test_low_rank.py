@@ -59,3 +59,9 @@ def test_looking_for_it_leaves_the_random_numbers_of_others_alone(tmp_path: Path
     gap = a.values() - b.values()
     assert (left @ right - gap).norm() < 1e-2 * gap.norm()
     assert size == pytest.approx(float(gap.norm() / a.values().norm()), rel=1e-2)
+
+
+def test_copies_that_float32_alone_rounds_differ_by_a_low_rank_all_the_same(tmp_path: Path) -> None:
+    """Nothing is left beside it, and a sum less what it is made of may come out as nothing or less."""
+    report = compared(tmp_path, SPEC, "gguf:F32", "hf:F32", merged)
+    assert [(f.kind, f.actual, f.status) for f in report.findings] == [("value.low_rank", RANK, "confirmed")]

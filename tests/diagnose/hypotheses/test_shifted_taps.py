@@ -1,0 +1,60 @@
+"""A convolution whose taps stand some places too early or too late is one finding that says by how many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fixtures.architectures import RECIPES
+from fixtures.canonical_gguf import write_canonical
+from fixtures.causes import Cause, assert_proven
+from fixtures.comparing import compared_files
+from fixtures.planting import planted
+from fixtures.recipes import build_folder
+from rosetta.model import open_model
+
+pytestmark = pytest.mark.requires_transformers
+NAME = "blk.1.ssm_conv1d.weight"
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    pytest.importorskip("transformers")
+    place = tmp_path_factory.mktemp("mamba2")
+    folder = build_folder(place / "hf", RECIPES["mamba2"])
+    return folder, write_canonical(place / "model.gguf", open_model(folder))
+
+
+def round_the_end(taps: Any) -> Any:
+    return np.roll(taps, 1, -1)
+
+
+def off_the_end(taps: Any) -> Any:
+    return np.concatenate([0 * taps[..., :1], taps[..., :-1]], -1)
+
+
+def off_the_start(taps: Any) -> Any:
+    return np.concatenate([taps[..., 1:], 0 * taps[..., :1]], -1)
+
+
+@pytest.mark.parametrize(("change", "places"), [(round_the_end, 1), (off_the_end, 1), (off_the_start, -1)])
+def test_moved_taps_are_put_back(
+    sound: tuple[Path, Path], tmp_path: Path, change: Callable[[Any], Any], places: int
+) -> None:
+    broken = planted(sound[1], tmp_path / "model.gguf", blk__1__ssm_conv1d__weight=change)
+    report = compared_files(broken, sound[0])
+    assert_proven(report, "layers.1.ssm_conv", Cause("layout.shifted", NAME, actual=places))
+    [found] = report.findings
+    assert found.evidence is not None
+    assert (found.evidence.from_reference is None) == (change is round_the_end)
+
+
+def test_taps_in_the_reverse_order_are_not_called_moved(sound: tuple[Path, Path], tmp_path: Path) -> None:
+    broken = planted(
+        sound[1], tmp_path / "model.gguf", blk__1__ssm_conv1d__weight=lambda taps: taps[..., ::-1]
+    )
+    assert_proven(compared_files(broken, sound[0]), "layers.1.ssm_conv", Cause("layout.permuted", NAME))
