@@ -88,10 +88,16 @@ class Architecture:
         gguf_padded: stems of a layer's matrices that llama.cpp asks for with a dim of one between rows and columns.
         text_part: the architecture that computes the same of a text, where this one is the part of a model that also
             sees, and transformers has no class of it alone.
+        in_transformers: whether transformers has a class of it; else its code lies beside published weights.
         model_type: what config.json calls it; empty where that is its name.
         spellings: keys of config.json that its class has of its own -> by canonical keys; elsewhere the usual ones.
         folder_keys: keys of config.json that its class asks for, of which no canonical setting has the form -> what
             they say, of the canonical settings (None: nothing). `rope_parameters.NAME` stands in the rotation's table.
+        folder_flags: keys of config.json that say whether layers have a tensor -> its stem.
+        rotation_by_kind: whether config.json has a table of the rotation for each kind of layer.
+        senses: keys of config.json beside its `text_config`, where transformers has the architecture only as a part
+            of a model that also sees; what is written has no part that does. Empty: nothing is nested.
+        text_names: what then stands before names of the text part instead of `model.`.
         variant: a container's metadata -> the architecture that it really holds, where several go by one name.
         before, layer, after: the stages before the layers with the settings outside them, of layer n with its
             settings, after so many layers.
@@ -129,9 +135,14 @@ class Architecture:
     gguf_bare: tuple[str, ...] = ()
     gguf_padded: tuple[str, ...] = ()
     text_part: str = ""
+    in_transformers: bool = True
     model_type: str = ""
     spellings: Mapping[str, str] = field(default_factory=dict, hash=False)
     folder_keys: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict, hash=False)
+    folder_flags: Mapping[str, str] = field(default_factory=dict, hash=False)
+    rotation_by_kind: bool = False
+    senses: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    text_names: str = "model."
     variant: Callable[[Mapping[str, Any]], Architecture | None] = lambda metadata: None
     before: Callable[[Architecture, Settings], list[Stage]] = lambda a, c: embedding(
         positions=a.learned_positions

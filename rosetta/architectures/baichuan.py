@@ -40,6 +40,7 @@ BAICHUAN = Architecture(
     "baichuan",
     gguf="baichuan",
     classes=("BaichuanForCausalLM", "BaiChuanForCausalLM", "baichuan-13b"),
+    in_transformers=False,
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope=INTERLEAVED,
     settings=settings,

@@ -23,6 +23,7 @@ CHATGLM = Architecture(
     "chatglm",
     gguf="chatglm",
     classes=("ChatGLMModel", "ChatGLMForConditionalGeneration"),
+    in_transformers=False,
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope=INTERLEAVED,
     folder_rope=INTERLEAVED,

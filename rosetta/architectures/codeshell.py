@@ -25,6 +25,7 @@ CODESHELL = Architecture(
     "codeshell",
     gguf="codeshell",
     classes=("CodeShellForCausalLM",),
+    in_transformers=False,
     norm="layer",
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     activation="gelu_tanh",

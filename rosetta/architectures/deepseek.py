@@ -27,6 +27,7 @@ DEEPSEEK = Architecture(
     gguf="deepseek",
     gguf_unread=frozenset({"expert_weights_norm"}),
     classes=("DeepseekForCausalLM",),
+    in_transformers=False,
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope=INTERLEAVED,
     settings=settings,

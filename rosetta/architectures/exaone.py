@@ -6,6 +6,7 @@ EXAONE = Architecture(
     "exaone",
     gguf="exaone",
     classes=("ExaoneForCausalLM",),
+    in_transformers=False,
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope_theta=Default(apr=10000.0, gguf=10000.0, huggingface=5e5),
     huggingface={  # transformers, ExaoneConfig

@@ -17,7 +17,7 @@ from rosetta.architectures.builders import (
     sequential,
 )
 from rosetta.architectures.folder_names import MAMBA_NAMES, MAMBA_PARAMETERS, gated
-from rosetta.architectures.granitemoe import GRANITE_MOE
+from rosetta.architectures.granitemoe import GRANITE_MOE_SHARED
 from rosetta.architectures.readings import Reading, Stored, fused, standard_readings
 from rosetta.architectures.recurrent import (
     RECURRENT,
@@ -137,7 +137,7 @@ GRANITE_HYBRID = Architecture(
     readings=readings,
     names={
         **MAMBA_NAMES,
-        **GRANITE_MOE.names,
+        **GRANITE_MOE_SHARED.names,
         "model.layers.{bid}.mamba.norm": "blk.{bid}.ssm_norm",
     },
     before=lambda a, c: embedding(Scale("embedding_scale")),
@@ -159,7 +159,9 @@ GRANITE_HYBRID = Architecture(
     spellings={
         "attention.scale": "attention_multiplier",
         "expert_count": "num_local_experts",
+        SHARED: "shared_intermediate_size",
     },
+    folder_dims={"ssm_norm": (-1,)},
 )
 BAMBA = Architecture(
     "bamba",

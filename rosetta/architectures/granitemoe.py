@@ -8,6 +8,7 @@ from typing import Any
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.builders import embedding, head, output_of
 from rosetta.architectures.expert_settings import expert_settings, of_folder
+from rosetta.architectures.folder_names import in_layers
 from rosetta.architectures.mixtures import mixture_layer
 from rosetta.architectures.readings import GATE_UP, Reading, Stored, fused, standard_readings
 from rosetta.graph import Stage
@@ -19,6 +20,13 @@ SHARED = "expert_shared_feed_forward_length"
 
 def settings(read: Any) -> None:
     """The experts and the factors."""
+    shared_settings(read)
+    if read.container.kind == "huggingface":
+        read.fixed(SHARED, 0, "the class has none")
+
+
+def shared_settings(read: Any) -> None:
+    """Those of the class that has a shared expert."""
     expert_settings(read, count=of_folder(8), used=of_folder(2), like_dense=True)
     read.take(SHARED, "count", 0, ("shared_intermediate_size",))
     for key, gguf in (("embedding_scale", 1.0), ("residual_scale", 1.0), ("logit_scale", None)):
@@ -42,6 +50,16 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
     return None if found is None else list(found)
 
 
+NAMES = in_layers(
+    {
+        "block_sparse_moe.input_linear": "ffn_gate_up_exps",
+        "block_sparse_moe.output_linear": "ffn_down_exps",
+        "block_sparse_moe.router.layer": "ffn_gate_inp",
+    }
+)
+SHARED_NAMES = in_layers(
+    {"shared_mlp.input_linear": "ffn_gate_up_shexp", "shared_mlp.output_linear": "ffn_down_shexp"}
+)
 GRANITE_MOE = Architecture(
     "granitemoe",
     gguf="granitemoe",
@@ -51,13 +69,7 @@ GRANITE_MOE = Architecture(
     rope=INTERLEAVED,
     settings=settings,
     readings=readings,
-    names={
-        "model.layers.{bid}.block_sparse_moe.input_linear": "blk.{bid}.ffn_gate_up_exps",
-        "model.layers.{bid}.block_sparse_moe.output_linear": "blk.{bid}.ffn_down_exps",
-        "model.layers.{bid}.block_sparse_moe.router.layer": "blk.{bid}.ffn_gate_inp",
-        "model.layers.{bid}.shared_mlp.input_linear": "blk.{bid}.ffn_gate_up_shexp",
-        "model.layers.{bid}.shared_mlp.output_linear": "blk.{bid}.ffn_down_shexp",
-    },
+    names=NAMES,
     before=lambda a, c: embedding(Scale("embedding_scale")),
     layer=layer,
     after=lambda a, layers: head(
@@ -78,4 +90,11 @@ GRANITE_MOE = Architecture(
         "expert_count": "num_local_experts",
     },
 )
-GRANITE_MOE_SHARED = replace(GRANITE_MOE, name="granitemoeshared", classes=("GraniteMoeSharedForCausalLM",))
+GRANITE_MOE_SHARED = replace(
+    GRANITE_MOE,
+    name="granitemoeshared",
+    classes=("GraniteMoeSharedForCausalLM",),
+    settings=shared_settings,
+    names={**NAMES, **SHARED_NAMES},
+    spellings={**GRANITE_MOE.spellings, SHARED: "shared_intermediate_size"},
+)

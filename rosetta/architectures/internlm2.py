@@ -9,6 +9,7 @@ INTERNLM2 = Architecture(
     "internlm2",
     gguf="internlm2",
     classes=("InternLM2ForCausalLM",),
+    in_transformers=False,
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-6),
     rope=INTERLEAVED,
     readings=readings_by_key_group,

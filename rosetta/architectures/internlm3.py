@@ -6,6 +6,7 @@ INTERNLM3 = Architecture(
     "internlm3",
     gguf="llama",
     classes=("InternLM3ForCausalLM",),
+    in_transformers=False,
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope=INTERLEAVED,
     huggingface={  # transformers, InternLM3Config

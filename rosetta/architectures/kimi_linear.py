@@ -25,6 +25,7 @@ from rosetta.architectures.readings import (
     standard_readings,
 )
 from rosetta.architectures.recurrent import RECURRENT, RECURRENT_KINDS, recurrent_without_heads, state_sizes
+from rosetta.architectures.stated_kinds import recurrent_kinds
 from rosetta.graph import Stage
 from rosetta.ops.latent import LATENT_EPSILON, latent_norm
 from rosetta.ops.linear import Linear
@@ -187,7 +188,17 @@ KIMI_LINEAR = Architecture(
         "model.layers.{bid}.block_sparse_moe.gate.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
     },
     model_type="kimi_linear",
+    folder_dims={"ssm_a": (1, 1, -1, 1)},
+    folder_keys={
+        "layer_types": recurrent_kinds,
+        "linear_num_heads": lambda c: c[HEADS].value,
+        "linear_head_dim": lambda c: c[WIDTH].value,
+        "linear_conv_kernel_dim": lambda c: c[KERNEL].value,
+        "num_key_value_heads": lambda c: c[HEADS].value,
+    },
     spellings={
+        "context_length": "model_max_length",
+        "expert_weights_norm": "moe_renormalize",
         "expert_group_count": "num_expert_group",
         "rope.dimension_count": "qk_rope_head_dim",
         "expert_used_count": "num_experts_per_token",

@@ -9,6 +9,7 @@ from rosetta.architectures.builders import HEADS, VALUE
 from rosetta.architectures.expert_settings import expert_settings, leading_dense, of_folder
 from rosetta.architectures.folder_names import gated
 from rosetta.architectures.mixtures import mixture_layer, router_of
+from rosetta.architectures.stated_kinds import network_kinds, window_kinds
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Gate
@@ -108,7 +109,18 @@ LAGUNA = Architecture(
         "vocab_size": 100352,
         "tied_embeddings": False,
     },
-    spellings={"expert_weights_scale": "moe_routed_scaling_factor"},
+    spellings={
+        "expert_weights_scale": "moe_routed_scaling_factor",
+        "expert_softcap": "moe_router_logit_softcapping",
+    },
+    rotation_by_kind=True,
+    folder_keys={
+        "num_attention_heads": lambda c: listed(c, HEADS)[0],
+        "num_attention_heads_per_layer": lambda c: listed(c, HEADS),
+        "layer_types": window_kinds,
+        "mlp_layer_types": network_kinds,
+        "gating": lambda c: "per-head" if c["attention.gate_per_head"].value else "per-element",
+    },
     parameters={
         "model.layers.{bid}.mlp.experts.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
     },

@@ -24,6 +24,7 @@ from rosetta.ops.norm import Norm
 from rosetta.ops.op import Settings, chain
 from rosetta.ops.rotary import Rotary
 from rosetta.ops.temperature import Temperature
+from rosetta.settings_reader import listed
 
 STEP = 4  # of so many layers the last is not turned, where the file does not say
 CHUNK, TEMPERATURE, TEMPERATURE_LENGTH = 8192, 0.1, 8192  # which llama.cpp has fixed
@@ -48,9 +49,9 @@ def settings(read: Any) -> None:
     width = read.config["expert_feed_forward_length"].value
     read.take("expert_shared_feed_forward_length", "count", width)
     if folder:
-        listed, step = read.spelled("moe_layers"), read.spelled("interleave_moe_layer_step")
+        named, step = read.spelled("moe_layers"), read.spelled("interleave_moe_layer_step")
         every = step.value if step else 1
-        sparse = listed.value if listed else [n for n in layers if (n + 1) % every == 0]
+        sparse = named.value if named else [n for n in layers if (n + 1) % every == 0]
         expert_layers(read, [n in sparse for n in layers])
     else:
         layers_with_router(read)
@@ -145,6 +146,16 @@ LLAMA4 = Architecture(
     model_type="llama4_text",
     spellings={
         "expert_count": "num_local_experts",
+        "expert_feed_forward_length": "intermediate_size",
+        "feed_forward_length": "intermediate_size_mlp",
+        "attention.temperature_scale": "attn_scale",
+        "attention.temperature_length": "floor_scale",
+    },
+    folder_keys={
+        "attention_chunk_size": lambda c: max(listed(c, "attention.chunk_size")) or None,
+        "attn_temperature_tuning": lambda c: c["attention.temperature_scale"].value != 0,
+        "no_rope_layers": lambda c: [int(on) for on in listed(c, "rope.layers")],
+        "use_qk_norm": lambda c: c["attention.head_norm"].value,
     },
     gguf_keys={"interleave_moe_layer_step": expert_step},
 )

@@ -8,6 +8,7 @@ from rosetta.architectures.architecture import SPLIT_HALF, Architecture, Default
 from rosetta.architectures.builders import windowed_rope
 from rosetta.architectures.expert_settings import expert_settings, leading_dense, of_folder
 from rosetta.architectures.mixtures import mixture_layer
+from rosetta.architectures.stated_kinds import network_kinds, window_kinds
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 
@@ -62,4 +63,7 @@ MELLUM = Architecture(
         "vocab_size": 98304,
         "tied_embeddings": False,
     },
+    rotation_by_kind=True,
+    folder_keys={"layer_types": window_kinds, "mlp_layer_types": network_kinds},
+    spellings={"expert_count": "num_local_experts"},
 )

@@ -18,12 +18,13 @@ from rosetta.architectures.expert_settings import (
 )
 from rosetta.architectures.folder_names import SCORE_CORRECTION
 from rosetta.architectures.mixtures import mixture_layer
+from rosetta.architectures.stated_kinds import network_kinds, window_kinds
 from rosetta.containers.container import Setting
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Add
 from rosetta.ops.rotary import Rotary
-from rosetta.settings_reader import PerLayer, listed
+from rosetta.settings_reader import Config, PerLayer, listed
 
 VALUES = "attention.value_scale"
 PATTERN = "attention.sliding_window_pattern"
@@ -91,6 +92,12 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     return [replace(stage, op=Add(VALUES)) if stage.name == "attn_residual" else stage for stage in stages]
 
 
+def key_heads(c: Config) -> int:
+    """Key heads as config.json counts them: those of layers without a window, which have half as many as the others."""
+    both = list(zip(listed(c, "attention.head_count_kv"), listed(c, PATTERN), strict=True))
+    return int(next((heads for heads, slides in both if not slides), both[0][0] // 2))
+
+
 MIMO2 = Architecture(
     "mimo2",
     gguf="mimo2",
@@ -124,6 +131,13 @@ MIMO2 = Architecture(
     model_type="mimo_v2_flash",
     spellings={
         "expert_count": "n_routed_experts",
+        "expert_weights_scale": "routed_scaling_factor",
+    },
+    rotation_by_kind=True,
+    folder_keys={
+        "num_key_value_heads": key_heads,
+        "layer_types": window_kinds,
+        "mlp_layer_types": network_kinds,
     },
     gguf_keys={PATTERN: lambda c: listed(c, PATTERN)},
 )

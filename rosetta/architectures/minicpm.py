@@ -30,6 +30,7 @@ MINICPM = Architecture(
     "minicpm",
     gguf="minicpm",
     classes=("MiniCPMForCausalLM",),
+    in_transformers=False,
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-6),
     rope=INTERLEAVED,
     settings=settings,

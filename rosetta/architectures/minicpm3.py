@@ -81,6 +81,7 @@ MINICPM3 = Architecture(
         "embedding_length": 2560,
         "feed_forward_length": 6400,
         "attention.head_count": 40,
+        "attention.head_count_kv": 40,
         "rope.dimension_count": 32,
         "vocab_size": 73448,
         "tied_embeddings": True,
@@ -91,5 +92,10 @@ MINICPM3 = Architecture(
     },
     spellings={
         "rope.dimension_count": "qk_rope_head_dim",
+    },
+    folder_keys={
+        "scale_emb": lambda c: c["embedding_scale"].value,
+        "scale_depth": lambda c: c["residual_scale"].value * math.sqrt(c["block_count"].value),
+        "dim_model_base": lambda c: round(c["embedding_length"].value / c["logit_scale"].value),
     },
 )

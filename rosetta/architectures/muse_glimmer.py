@@ -23,13 +23,14 @@ from rosetta.architectures.builders import (
 from rosetta.architectures.expert_settings import of_folder, rotated_layers
 from rosetta.architectures.folder_names import NORMS_AROUND
 from rosetta.architectures.readings import first_of, one_more_where, standard_readings
+from rosetta.architectures.stated_kinds import window_kinds
 from rosetta.graph import Stage
 from rosetta.ops.linear import Linear
 from rosetta.ops.norm import FactorNorm, Norm
 from rosetta.ops.op import Op, Settings, chain
 from rosetta.ops.pointwise import Gate, Scale, Softcap
 from rosetta.ops.rotary import Rotary
-from rosetta.settings_reader import PerLayer
+from rosetta.settings_reader import PerLayer, listed
 
 STEP = 4  # of so many layers, counted from the last, one sees all and is not rotated
 PATTERN, QUERIES = "attention.sliding_window_pattern", "attention.query_scale"
@@ -118,6 +119,20 @@ MUSE_GLIMMER = Architecture(
         "tied_embeddings": False,
     },
     model_type="muse_glimmer",
+    senses={"vision_config": {"num_hidden_layers": 0}},
+    text_names="model.language_model.",
+    spellings={
+        "activation": "hidden_activation",
+        "logit_scale": "output_multiplier",
+        QUERIES: "qk_scale_factor",
+        POST_EPSILON: "post_norm_eps",
+    },
+    folder_keys={
+        "layer_rope_theta": lambda c: [
+            c["rope.freq_base"].value if on else 0 for on in listed(c, "rope.layers")
+        ],
+        "layer_types": window_kinds,
+    },
     gguf_vectors={  # llama.cpp's graph norms with weights (conversion/muse_glimmer.py)
         "attn_q_norm": (QUERIES, lambda c: [c[QUERIES].value] * c[KEY].value),
         "attn_k_norm": (QUERIES, lambda c: [1.0] * c[KEY].value),

@@ -6,6 +6,7 @@ ORION = Architecture(
     "orion",
     gguf="orion",
     classes=("OrionForCausalLM",),
+    in_transformers=False,
     norm="layer",
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     huggingface={  # configuration_orion.py of OrionStarAI/Orion-14B-Base

@@ -39,6 +39,7 @@ PLM = Architecture(
     "plm",
     gguf="plm",
     classes=("PLMForCausalLM",),
+    in_transformers=False,
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     activation="relu_squared",
     gated=False,

@@ -19,6 +19,7 @@ QWEN = Architecture(
     "qwen",
     gguf="qwen",
     classes=("QWenLMHeadModel",),
+    in_transformers=False,
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     settings=settings,
     huggingface={  # configuration_qwen.py of Qwen/Qwen-7B

@@ -54,6 +54,7 @@ REFACT = Architecture(
     "refact",
     gguf="refact",
     classes=("GPTRefactForCausalLM", "gpt_refact"),
+    in_transformers=False,
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope=None,
     settings=settings,

@@ -47,11 +47,14 @@ SARVAM_MOE = replace(
     BAILINGMOE2,
     name="sarvam_moe",
     classes=("SarvamMoEForCausalLM",),
+    in_transformers=True,
+    model_type="sarvam_moe",
+    spellings={"expert_count": "n_routed_experts"},
     rope_theta=Default(apr=8e6, gguf=10000.0, huggingface=8e6),
     settings=settings,
     readings=readings,
     names={
-        "model.layers.{bid}.attention.query_key_value": "blk.{bid}.attn_qkv",
+        **BAILINGMOE2.names,
         "model.layers.{bid}.mlp.gate.expert_bias": "blk.{bid}.exp_probs_b.bias",
     },
     huggingface={  # transformers, SarvamMoEConfig

@@ -87,6 +87,7 @@ STABLELM = Architecture(
         "tied_embeddings": False,
         "rope.partial_rotary_factor": 0.25,
     },
+    folder_flags={"qk_layernorm": "attn_q_norm"},
     spellings={
         "attention.layer_norm_epsilon": "layer_norm_eps",
     },

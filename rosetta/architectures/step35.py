@@ -17,12 +17,13 @@ from rosetta.architectures.expert_settings import (
 from rosetta.architectures.folder_names import gated
 from rosetta.architectures.mixtures import SHARED, mixture_layer
 from rosetta.architectures.readings import first_of, one_more_where, standard_readings
+from rosetta.architectures.stated_kinds import network_kinds, window_kinds
 from rosetta.graph import Stage
 from rosetta.ops.clamped_gate import ClampedActivation
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Gate
 from rosetta.ops.rotary import Rotary
-from rosetta.settings_reader import PerLayer
+from rosetta.settings_reader import Config, PerLayer, listed
 
 PATTERN, DIMENSIONS = "attention.sliding_window_pattern", "rope.dimension_count"
 CLAMP, SHARED_CLAMP = "swiglu_clamp_exp", "swiglu_clamp_shexp"
@@ -98,6 +99,17 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     return mixture_layer(a, c, n, mixer=mixer, act=ClampedActivation(limit=CLAMP), shared_act=shared)
 
 
+def heads_where(c: Config, slides: bool) -> int | None:
+    """Heads of the layers with a window, or of those without; None where there are none such."""
+    both = zip(listed(c, HEADS), listed(c, PATTERN), strict=True)
+    return next((heads for heads, slid in both if slid == slides), None)
+
+
+def limits(c: Config, key: str) -> list[float | None]:
+    """A limit for each layer as config.json lists them."""
+    return [limit or None for limit in listed(c, key)]
+
+
 STEP35 = Architecture(
     "step35",
     gguf="step35",
@@ -116,6 +128,22 @@ STEP35 = Architecture(
         **gated("share_expert", "_shexp"),
     },
     layer=layer,
+    rotation_by_kind=True,
+    senses={"vision_config": {"num_hidden_layers": 0}},
+    spellings={
+        "expert_count": "n_routed_experts",
+        "expert_weights_scale": "moe_router_scaling_factor",
+        SHARED: "share_expert_dim",
+    },
+    folder_keys={
+        "num_attention_heads": lambda c: heads_where(c, False) or heads_where(c, True),
+        "num_sliding_attention_heads": lambda c: heads_where(c, True),
+        "layer_types": window_kinds,
+        "mlp_layer_types": network_kinds,
+        "pad_token_id": lambda c: 0,  # which must be a number
+        "swiglu_limits": lambda c: limits(c, CLAMP),
+        "swiglu_limits_shared": lambda c: limits(c, SHARED_CLAMP),
+    },
     huggingface={  # transformers, Step3p7TextConfig
         "block_count": 45,
         "context_length": 128000,

@@ -6,6 +6,7 @@ XVERSE = Architecture(
     "xverse",
     gguf="xverse",
     classes=("XverseForCausalLM",),
+    in_transformers=False,
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope=INTERLEAVED,
     huggingface={  # configuration_xverse.py of xverse/XVERSE-7B

@@ -21,8 +21,8 @@ from rosetta.containers.apr.writer import check_name, pack_apr, refusal
 from rosetta.containers.container import TensorEntry
 from rosetta.containers.huggingface.settings import without_quantisation
 from rosetta.convert.draft import Draft
-from rosetta.convert.folder_settings import OTHER_FORMS
 from rosetta.convert.gguf_settings import IMPLIED
+from rosetta.convert.other_forms import OTHER_FORMS
 from rosetta.convert.plan import Done, Request, as_stored, with_dtypes
 from rosetta.convert.vocabulary import PREFIX, gguf_vocabulary_keys
 from rosetta.dtypes import DTYPES

@@ -26,6 +26,7 @@ from rosetta.containers.spool import TensorSource
 from rosetta.convert.folder_settings import folder_config, torch_dtype, unsaid_words
 from rosetta.convert.folder_tensors import folder_candidates, setting_tensors
 from rosetta.convert.folder_tokenizer import tokenizer_files
+from rosetta.convert.folder_vectors import without_vectors
 from rosetta.convert.gguf_file import held, note_left_out, written_weights
 from rosetta.convert.placing import Placed, place_weights
 from rosetta.convert.plan import Done, Request, as_stored, with_dtypes
@@ -35,8 +36,6 @@ from rosetta.model import FACTORS, Model, build_model
 from rosetta.names import canonical_name
 
 BESIDE = (".json", ".model", ".txt", ".jinja", ".py", ".tiktoken", ".md")
-# Architectures whose code lies beside their weights: transformers has others that GGUF files under the same name.
-WITHOUT_CLASS = ("chatglm",)
 NO_WEIGHTS_INDEX = ".index.json"
 
 
@@ -55,7 +54,7 @@ def write_folder_model(folder: Path, request: Request) -> tuple[list[Path], Done
     """
     done = Done()
     model = _text_part(request.model, done)
-    model = replace(model, architecture=of_folder(model))
+    model = replace(without_vectors(model), architecture=of_folder(model))
     parts: dict[str, Part] = {}
     placed = as_stored(model) if _has_folder_names(model) else _placed(model)
     sources = with_dtypes(request, placed, {t.name: t.canonical for t in placed}, _refusal, done)
@@ -78,6 +77,8 @@ def write_folder_model(folder: Path, request: Request) -> tuple[list[Path], Done
         done.notes += files.notes
         done.lost += files.findings
         note_left_out(model, done)
+        if model.architecture.senses:
+            done.notes.append("the folder has no weights of the part that sees: only texts make sense to it")
     shards = shards_of(sources, request.split_bytes)
     names = [WEIGHTS] if len(shards) == 1 else [
         f"model-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)
@@ -110,7 +111,7 @@ def of_folder(model: Model) -> Architecture:
     if model.container.kind != "gguf":
         return model.architecture
     alike = [a for a in all_architectures() if a.gguf == model.architecture.gguf and a.classes]
-    alike.sort(key=lambda a: (a.name in WITHOUT_CLASS, a.name != model.architecture.name))
+    alike.sort(key=lambda a: (not a.in_transformers, a.name != model.architecture.name))
     nearest: tuple[int, Architecture] | None = None
     for architecture in alike:
         tried = replace(model, architecture=architecture)

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from rosetta.architectures import Architecture, find_architecture
-from rosetta.architectures.expert_settings import expert_step, leading_dense_count, shared_expert_count
+from rosetta.architectures.stated_kinds import PATTERN
 from rosetta.compare.settings import agree, plain
 from rosetta.config import Config, read_config
 from rosetta.containers.container import Setting, TensorEntry
 from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS, huggingface_settings
 from rosetta.containers.spool import declared
 from rosetta.convert.draft import Draft
+from rosetta.convert.folder_rotation import ROTATION, SCALING, plain_table, take_plain_table, take_rotation
 from rosetta.convert.folder_tensors import setting_tensors
 from rosetta.convert.gguf_settings import IMPLIED
-from rosetta.diagnose.stated_scaling import PARAMETERS, PREFIX, as_parameters
-from rosetta.errors import RosettaError, UnsupportedError
+from rosetta.convert.other_forms import OTHER_FORMS, layer_types
+from rosetta.convert.placing import stem_of
+from rosetta.errors import RosettaError
 from rosetta.model import LAYER, Model
-from rosetta.ops.latent import NOPE
-from rosetta.ops.recurrent import GROUPS, INNER, KERNEL, RANK, STATE
 from rosetta.rope_scaling import RopeScaling
-from rosetta.settings_reader import ACTIVATIONS, PerLayer, listed
+from rosetta.settings_reader import ACTIVATIONS, PerLayer
 
 SPELLINGS = {fact.key: fact.spellings for fact in HUGGINGFACE_FACTS}
 # Stated only where a reader comes to something else without them: classes that lack them may refuse them.
@@ -35,91 +36,8 @@ WHERE_NEEDED = (
 )  # fmt: skip
 NO_NUMBERS = (  # keys that hold something else
     "time_step_limit", "mamba_dt_limit", "sliding_window_pattern", "mamba_rms_norm", "rope_parameters", "rope_scaling",
+    "linear_attn_config", "attention_other_setting",
 )  # fmt: skip
-GATING_WORDS = {1: "softmax", 2: "sigmoid", 4: "sqrtsoftplus"}
-ROTATION = "rope_parameters"
-RECURRENT = "attention.recurrent_layers"
-PATTERN = "attention.sliding_window_pattern"
-
-
-def _layer_types(config: Config) -> list[str] | None:
-    """What each layer is: a window or none, recurrent or not."""
-    if RECURRENT in config:
-        kind = "conv" if "shortconv.l_cache" in config else "linear_attention"
-        return [kind if on else "full_attention" for on in listed(config, RECURRENT)]
-    if PATTERN in config or (
-        config.get("attention.sliding_window") and config["attention.sliding_window"].value
-    ):
-        slides = listed(config, PATTERN) if PATTERN in config else [True] * config["block_count"].value
-        return ["sliding_attention" if on else "full_attention" for on in slides]
-    return None
-
-
-def _of(key: str) -> Callable[[Config], Any]:
-    return lambda c: plain(c[key].value) if key in c else None
-
-
-def _share(config: Config, whole: str, of: str) -> int | None:
-    return int(config[whole].value // config[of].value) if whole in config and of in config else None
-
-
-def _sparse(config: Config) -> list[bool]:
-    return listed(config, "expert_layers") if "expert_layers" in config else []
-
-
-# Keys of config.json that say a setting in another form -> what they say.
-OTHER_FORMS: Mapping[str, Callable[[Config], Any]] = {
-    **dict.fromkeys(("first_k_dense_replace", "num_dense_layers", "moe_layer_start_index"), leading_dense_count),
-    **dict.fromkeys(
-        ("n_shared_experts", "num_shared_experts", "num_shared_expert", "moe_num_shared_experts"),
-        shared_expert_count,
-    ),
-    **dict.fromkeys(
-        ("scoring_func", "score_func", "score_function", "moe_router_activation_func"),
-        lambda c: GATING_WORDS.get(c["expert_gating_func"].value) if "expert_gating_func" in c else None,
-    ),
-    "layer_types": _layer_types,
-    "mlp_layer_types": lambda c: ["sparse" if on else "dense" for on in _sparse(c)] or None,
-    "mlp_only_layers": lambda c: [n for n, on in enumerate(_sparse(c)) if not on],
-    "decoder_sparse_step": lambda c: 1,
-    "interleave_moe_layer_step": expert_step,
-    "moe_layers": lambda c: [n for n, on in enumerate(_sparse(c)) if on] or None,
-    "no_rope_layers": lambda c: [int(on) for on in listed(c, "rope.layers")] if "rope.layers" in c else None,
-    "qk_nope_head_dim": _of(NOPE),
-    "qk_rope_head_dim": _of("rope.dimension_count"),
-    "v_head_dim": _of("attention.value_length"),
-    **dict.fromkeys(("linear_conv_kernel_dim", "conv_kernel", "mamba_d_conv"), _of(KERNEL)),
-    **dict.fromkeys(("linear_key_head_dim", "state_size", "ssm_state_size", "mamba_d_state"), _of(STATE)),
-    **dict.fromkeys(("linear_num_key_heads", "n_groups", "mamba_n_groups"), _of(GROUPS)),
-    **dict.fromkeys(
-        ("linear_num_value_heads", "num_heads", "mamba_num_heads", "mamba_n_heads", "time_step_rank", "mamba_dt_rank"),
-        _of(RANK),
-    ),
-    **dict.fromkeys(("linear_value_head_dim", "mamba_head_dim", "mamba_d_head"), lambda c: _share(c, INNER, RANK)),
-    **dict.fromkeys(("expand", "mamba_expand"), lambda c: _share(c, INNER, "embedding_length")),
-    "mamba_d_ssm": _of(INNER),
-    "mamba_norm_before_gate": _of("ssm.norm_before_gate"),
-    "attn_layer_indices": lambda c: [n for n, on in enumerate(listed(c, RECURRENT)) if not on],
-    "position_embedding_type": lambda c: (
-        None if "rope.scaling.finetuned" not in c else "rope" if c["rope.scaling.finetuned"].value else "nope"
-    ),
-    "mup_enabled": lambda c: "embedding_scale" in c and c["embedding_scale"].value != 1,
-    "vocab_size_per_layer_input": _of("per_layer_vocab_size"),
-    "attention_k_eq_v": lambda c: any(listed(c, "attention.keys_are_values")),
-    "enable_moe_block": lambda c: bool(c["expert_count"].value),
-    "global_head_dim": lambda c: max(listed(c, "attention.key_length")),
-    "num_global_key_value_heads": lambda c: min(listed(c, "attention.head_count_kv")),
-    "use_double_wide_mlp": lambda c: len(set(listed(c, "feed_forward_length"))) > 1,
-    "intermediate_size_mlp": _of("feed_forward_length"),
-    "new_decoder_architecture": lambda c: "parallel_norms" in c and c["parallel_norms"].value == 2,
-    "num_ln_in_parallel_attn": _of("parallel_norms"),
-    "multi_query": lambda c: c["attention.head_count_kv"].value == 1,
-    "parallel_attn": lambda c: True,
-    "hybrid_layer_pattern": lambda c: [int(on) for on in listed(c, PATTERN)] if PATTERN in c else None,
-    "moe_layer_freq": lambda c: [int(on) for on in _sparse(c)] or None,
-    "rope_local_base_freq": _of("rope.freq_base_swa"),
-    "alibi": lambda c: True if c.get("attention.max_alibi_bias") and c["attention.max_alibi_bias"].value else None,
-}  # fmt: skip
 
 
 class _Events(dict[str, Any]):
@@ -236,7 +154,7 @@ def folder_config(
     for key, own in architecture.spellings.items():
         if key in wanted and not isinstance(wanted[key].value, PerLayer) and not _is_none(wanted[key].value):
             config.setdefault(own, plain(wanted[key].value))
-    _take_rope(model, wanted, config, reader)
+    take_rotation(model, wanted, config, lambda tried: len(reader.differing(wanted, tried)))
     _state(config, stated)
     for key in [*WHERE_NEEDED, *wanted]:
         if key in reader.differing(wanted, config):
@@ -248,13 +166,10 @@ def folder_config(
                     config = tried
                     break
     if config.get("sliding_window", 0) is None and PATTERN in wanted:
-        config["layer_types"] = _layer_types(wanted)  # else Exaone4Config divides by a pattern of 0
-    one_rotation = "rope_scaling" not in config and "rope.freq_base_swa" not in wanted
-    if "partial_rotary_factor" in config and one_rotation:
-        # Twice, for the two versions of transformers: BambaConfig of the fifth heeds it nowhere but here.
-        shared = {key: config[key] for key in ("rope_theta", "partial_rotary_factor")}
-        config["rope_parameters"] = {"rope_type": "default", **shared}
+        config["layer_types"] = layer_types(wanted)  # else Exaone4Config divides by a pattern of 0
+    take_plain_table(wanted, config)
     _state(config, stated)
+    config = _nested(architecture, config)
     reader.read(config)  # or say what it is that cannot be read
     return config, reader.differing(wanted, config)
 
@@ -270,8 +185,12 @@ def _own_keys(model: Model, wanted: Config) -> dict[str, Any]:
     said = {}
     for name, form in model.architecture.folder_keys.items():
         with contextlib.suppress(KeyError):  # it speaks of something that the model has not
-            said[name] = form(wanted)
+            said[name] = _plain(form(wanted))
     return {name: value for name, value in said.items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    return [plain(each) for each in value] if isinstance(value, list) else plain(value)
 
 
 def _state(config: dict[str, Any], keys: Mapping[str, Any]) -> None:
@@ -282,19 +201,26 @@ def _state(config: dict[str, Any], keys: Mapping[str, Any]) -> None:
             config[name] = value
         elif outer != ROTATION:
             config.setdefault(outer, {})[inner] = value
-        elif isinstance(
-            config.get("rope_scaling"), dict
-        ):  # it comes first in the fifth version of transformers
-            config["rope_scaling"][inner] = value
+        elif isinstance(config.get(SCALING), dict):  # it comes first in the fifth version of transformers
+            config[SCALING][inner] = value
         elif "rope_theta" in config:  # else it is not yet known what else stands there
-            shared = {key: config[key] for key in ("rope_theta", "partial_rotary_factor") if key in config}
-            table = {"rope_type": "default", **config.get(ROTATION, {}), **shared}
-            config[ROTATION] = {**table, inner: value}
+            config[ROTATION] = {**plain_table(config), inner: value}
+
+
+def _nested(architecture: Architecture, config: dict[str, Any]) -> dict[str, Any]:
+    """The same with the text's keys by themselves, where the class is that of a model that also sees."""
+    if not architecture.senses:
+        return config
+    outside = ("architectures", "model_type", "torch_dtype", "tie_word_embeddings")
+    text = {key: value for key, value in config.items() if key not in outside[:2]}
+    return {**{key: config[key] for key in outside}, "text_config": text, **architecture.senses}
 
 
 def _flags(model: Model) -> dict[str, bool]:
     """What tensors there are, which classes ask their config: biases and norms of heads."""
-    ends = {name.split(".", 2)[2] for name in model.weights if LAYER.match(name)}
+    ends = {found[2] for name in model.weights if (found := LAYER.match(name))}
+    stems = {re.sub(r"\.\d+$", "", stem_of(name)) for name in ends}  # those of all heads, or of all experts
+    own = {key: stem in stems for key, stem in model.architecture.folder_flags.items()}
     return {
         "attention_bias": "attn_q.bias" in ends,
         "attention_out_bias": "attn_output.bias" in ends,
@@ -303,6 +229,7 @@ def _flags(model: Model) -> dict[str, bool]:
         "use_bias": "ffn_up.bias" in ends,
         "use_qk_norm": "attn_q_norm.weight" in ends,
         "mamba_rms_norm": "ssm_norm.weight" in ends,
+        **own,
     }
 
 
@@ -363,59 +290,24 @@ def _other_forms(wanted: Config) -> Iterator[tuple[str, Any]]:
                 yield name, value
 
 
-def _take_rope(model: Model, wanted: Config, config: dict[str, Any], reader: _Reader) -> None:
-    """Base and scaling of the rotation, in the form that transformers 4 and 5 read."""
-    if "rope.freq_base" not in wanted:
-        return
-    config["rope_theta"] = plain(wanted["rope.freq_base"].value)
-    scaling = wanted["rope.scaling"].value if "rope.scaling" in wanted else None
-    if isinstance(scaling, RopeScaling):
-        if scaling.long:
-            pairs = {"short_factor": scaling.factors, "long_factor": scaling.long}
-            factors = {name: [plain(f) for f in values] for name, values in pairs.items()}
-            config["rope_scaling"] = {"rope_type": "longrope", **factors}
-            config["rope_scaling"]["attention_factor"] = plain(scaling.magnitude)
-            config["original_max_position_embeddings"] = scaling.beyond
-            return
-        forms = list(_scaling_forms(model, scaling))
-        if forms:
-            tried = [{**config, "rope_scaling": form} for form in forms]
-            config["rope_scaling"] = min(tried, key=lambda t: len(reader.differing(wanted, t)))[
-                "rope_scaling"
-            ]
-
-
-def _scaling_forms(model: Model, scaling: RopeScaling) -> Iterator[dict[str, Any]]:
-    """Objects that may say a rope scaling; of those that say it equally well the first is taken."""
-    with contextlib.suppress(UnsupportedError):
-        yield as_parameters(scaling, model, model.container)
-    settings = model.container.settings
-    rule = {name: settings[key].value for key, name in PARAMETERS.items() if key in settings}
-    if rule.get("factor") is not None:
-        rule = {"rope_type": "linear", **rule}
-        multiplier = settings.get(PREFIX + "yarn_log_multiplier")
-        scales = [] if multiplier is None else [plain(multiplier.value * times) for times in (10, 1)]
-        for scale in scales:
-            yield {**rule, "mscale": scale, "mscale_all_dim": scale}
-        yield {**rule, "attention_factor": plain(scaling.magnitude)}
-
-
 def _take_asked(wanted: Config, config: dict[str, Any], reader: _Reader, said: set[str]) -> None:
     """State what the architecture's own reading asks for: a setting under the first key that it looks under, but for
     keys and tables that are `said`."""
     events: list[tuple[str, str]] = []
     with contextlib.suppress(RosettaError):  # what is missing is among what was asked for
         reader.read(config, events)
-    setting = ""
+    setting, forms = "", set[Any]()
     for what, name in events:
         if what == "setting":
             setting = name
         elif name == "text_config" or name in said:  # the one is looked into before the key itself
             continue
         elif name in OTHER_FORMS:
-            value = OTHER_FORMS[name](wanted)
-            if value is not None:
-                config.setdefault(name, value)
+            form, own = OTHER_FORMS[name], reader.model.architecture.spellings.get(setting, name)
+            value = form(wanted)
+            if value is not None and form not in forms:  # the first of several names of one thing says it
+                config.setdefault(own if OTHER_FORMS.get(own) is form else name, value)
+                forms.add(form)
         elif setting in wanted and setting not in SPELLINGS and "." not in name and name not in NO_NUMBERS:
             value = wanted[setting].value
             if not isinstance(value, PerLayer | RopeScaling) and not _is_none(value):

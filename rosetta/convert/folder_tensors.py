@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -47,15 +48,14 @@ def folder_candidates(model: Model, weights: Mapping[str, Weight]) -> Iterator[C
     modules = {**architecture.names, **{n: c for n, c in USUAL.items() if n not in architecture.names}}
     layers = sorted({int(found[1]) for name in weights if (found := LAYER.match(name))})
     for template, canonical in architecture.parameters.items():
-        for name, whole in _each(model, template, canonical, layers):
-            yield Candidate(name, whole)
+        for name, whole, like in _each(model, template, canonical, layers):
+            yield Candidate(name, whole, like)
     for template, canonical in modules.items():
         beside = architecture.only_beside.get(template)
         there = [n for n in layers if beside is None or beside.format(bid=n) + ".weight" in weights]
-        for name, whole in _each(model, template, canonical, there):
-            for suffix in (".weight", ".bias"):
-                yield Candidate(name + suffix, whole + suffix)
-            yield Candidate(name, whole)
+        for name, whole, like in _each(model, template, canonical, there):
+            for suffix in (".weight", ".bias", ""):
+                yield Candidate(name + suffix, whole + suffix, like and like + suffix)
 
 
 def setting_tensors(model: Model) -> Iterator[TensorInput]:
@@ -75,9 +75,14 @@ def setting_tensors(model: Model) -> Iterator[TensorInput]:
                 yield TensorInput(template.format(bid=layer), "F32", architecture.folder_dims[key], data)
 
 
-def _each(model: Model, name: str, canonical: str, layers: list[int]) -> Iterator[tuple[str, str]]:
-    """A name in all layers, and for all experts."""
+def _each(
+    model: Model, name: str, canonical: str, layers: list[int]
+) -> Iterator[tuple[str, str, str | None]]:
+    """A name in all layers, and for all experts, whose names are alike."""
+    name = re.sub("^model\\.", model.architecture.text_names, name)
     for layer in layers if "{bid}" in name else [0]:
-        count = model.settings_of(layer).get("expert_count") or 0
-        for expert in range(count) if "{eid}" in name else [0]:
-            yield name.format(bid=layer, eid=expert), canonical.format(bid=layer, eid=expert)
+        each = "{eid}" in name
+        count = (model.settings_of(layer).get("expert_count") or 0) if each else 1
+        like = name.format(bid=layer, eid="") if each else None
+        for expert in range(count):
+            yield name.format(bid=layer, eid=expert), canonical.format(bid=layer, eid=expert), like

@@ -9,7 +9,7 @@ Letters: R = rows, C = columns of a canonical weight, row-major; S = matrices st
 from __future__ import annotations
 
 import math
-import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -60,10 +60,35 @@ class Candidate:
     Args:
         name: as that file spells it.
         canonical: its canonical name.
+        like: what it has in common with others (a matrix of each expert of a layer): where one of them keeps no
+            weights, none does.
     """
 
     name: str
     canonical: str
+    like: str | None = None
+
+
+class _Left(dict[str, Weight]):
+    """The weights that have no place yet, and how many there are of each matrix of which there is one an expert."""
+
+    def __init__(self, weights: Mapping[str, Weight]) -> None:
+        super().__init__(weights)
+        self.numbered = Counter(filter(None, map(_family, weights)))
+
+    def take(self, name: str) -> None:
+        """Leave one out."""
+        del self[name]
+        family = _family(name)
+        if family is not None:
+            self.numbered[family] -= 1
+
+
+def _family(name: str) -> str | None:
+    """`blk.0.ffn_up_exps.weight` of `blk.0.ffn_up_exps.7.weight`; None for what has no such number."""
+    stem, _, suffix = name.rpartition(".")
+    outer, _, number = stem.rpartition(".")
+    return f"{outer}.{suffix}" if number.isdecimal() and LAYER.match(name) else None
 
 
 def place_weights(
@@ -80,19 +105,23 @@ def place_weights(
     Returns:
         The tensors in the order of their first weight, and the canonical names that no tensor was found for.
     """
-    left, placed = dict(weights), []
+    left, placed, without = _Left(weights), [], set()
     for candidate in candidates:
+        if candidate.like in without:
+            continue
         found = _placed(model, left, kind, candidate)
         if found is not None:
             placed.append(found)
             for piece in found.pieces:
-                del left[piece.target.name]
+                left.take(piece.target.name)
+        elif candidate.like is not None:
+            without.add(candidate.like)
     order = {name: place for place, name in enumerate(weights)}
     placed.sort(key=lambda tensor: min(order[piece.target.name] for piece in tensor.pieces))
     return placed, list(left)
 
 
-def _placed(model: Model, left: Mapping[str, Weight], kind: str, candidate: Candidate) -> Placed | None:
+def _placed(model: Model, left: _Left, kind: str, candidate: Candidate) -> Placed | None:
     """The tensor, where every weight that a reader would find in it is at hand and has the dims that it would find."""
     asked: set[tuple[str, ...]] = set()
     for probe in _probes(model, candidate, left):
@@ -134,16 +163,14 @@ def settings_in(model: Model, kind: str, layer: int | None) -> Settings:
     return {**c, "rope.type": architecture.rope if kind == "gguf" else architecture.folder_rope}
 
 
-def _probes(model: Model, candidate: Candidate, left: Mapping[str, Weight]) -> Iterator[Dims]:
+def _probes(model: Model, candidate: Candidate, left: _Left) -> Iterator[Dims]:
     """Dims to find out with which weights a tensor would be read as: as many stacked as there are."""
     own = left.get(candidate.canonical)
     if own is not None:
         yield own.dims
     found = LAYER.match(candidate.canonical)
     c = model.settings_of(int(found[1]) if found else None)
-    stem, _, suffix = candidate.canonical.rpartition(".")
-    numbered = re.compile(rf"{re.escape(stem)}\.\d+\.{suffix}")
-    counts: list[Any] = [sum(numbered.fullmatch(name) is not None for name in left)]
+    counts: list[Any] = [left.numbered[candidate.canonical]]
     counts += [c.get("expert_count"), c.get("attention.head_count")]
     for count in dict.fromkeys(counts):
         if isinstance(count, int) and count:

@@ -1,0 +1,95 @@
+"""Keys of config.json that say a setting in another form than ours, and how they say it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rosetta.architectures.expert_settings import expert_step, leading_dense_count, shared_expert_count
+from rosetta.architectures.stated_kinds import PATTERN, network_kinds, recurrent_kinds, window_kinds
+from rosetta.compare.settings import plain
+from rosetta.config import Config, Value
+from rosetta.ops.latent import NOPE
+from rosetta.ops.recurrent import GROUPS, INNER, KERNEL, RANK, STATE
+from rosetta.settings_reader import listed
+
+GATING_WORDS = {1: "softmax", 2: "sigmoid", 4: "sqrtsoftplus"}
+RECURRENT = "attention.recurrent_layers"
+
+
+def layer_types(config: Config) -> list[str] | None:
+    """What each layer is: a window or none, recurrent or not."""
+    if RECURRENT in config:
+        return recurrent_kinds(config, "conv" if "shortconv.l_cache" in config else "linear_attention")
+    if PATTERN in config or (
+        config.get("attention.sliding_window") and config["attention.sliding_window"].value
+    ):
+        return window_kinds(config if PATTERN in config else {**config, PATTERN: Value(True)})
+    return None
+
+
+def _of(key: str) -> Callable[[Config], Any]:
+    return lambda c: plain(c[key].value) if key in c else None
+
+
+def _share(config: Config, whole: str, of: str) -> int | None:
+    return int(config[whole].value // config[of].value) if whole in config and of in config else None
+
+
+def _sparse(config: Config) -> list[bool]:
+    return listed(config, "expert_layers") if "expert_layers" in config else []
+
+
+# Keys of config.json that say a setting in another form -> what they say.
+OTHER_FORMS: Mapping[str, Callable[[Config], Any]] = {
+    **dict.fromkeys(("first_k_dense_replace", "num_dense_layers", "moe_layer_start_index"), leading_dense_count),
+    **dict.fromkeys(
+        ("n_shared_experts", "num_shared_experts", "num_shared_expert", "moe_num_shared_experts"),
+        shared_expert_count,
+    ),
+    **dict.fromkeys(
+        ("scoring_func", "score_func", "score_function", "moe_router_activation_func"),
+        lambda c: GATING_WORDS.get(c["expert_gating_func"].value) if "expert_gating_func" in c else None,
+    ),
+    "layer_types": layer_types,
+    "mlp_layer_types": lambda c: network_kinds(c) if "expert_layers" in c else None,
+    "mlp_only_layers": lambda c: [n for n, on in enumerate(_sparse(c)) if not on],
+    "decoder_sparse_step": lambda c: 1,
+    "interleave_moe_layer_step": expert_step,
+    "moe_layers": lambda c: [n for n, on in enumerate(_sparse(c)) if on] or None,
+    "no_rope_layers": lambda c: [int(on) for on in listed(c, "rope.layers")] if "rope.layers" in c else None,
+    "qk_nope_head_dim": _of(NOPE),
+    "qk_rope_head_dim": _of("rope.dimension_count"),
+    "v_head_dim": _of("attention.value_length"),
+    **dict.fromkeys(("linear_conv_kernel_dim", "conv_kernel", "mamba_d_conv"), _of(KERNEL)),
+    **dict.fromkeys(("linear_key_head_dim", "state_size", "ssm_state_size", "mamba_d_state"), _of(STATE)),
+    **dict.fromkeys(("linear_num_key_heads", "n_groups", "mamba_n_groups"), _of(GROUPS)),
+    **dict.fromkeys(
+        ("linear_num_value_heads", "num_heads", "mamba_num_heads", "mamba_n_heads", "time_step_rank", "mamba_dt_rank"),
+        _of(RANK),
+    ),
+    **dict.fromkeys(("linear_value_head_dim", "mamba_head_dim", "mamba_d_head"), lambda c: _share(c, INNER, RANK)),
+    **dict.fromkeys(("expand", "mamba_expand"), lambda c: _share(c, INNER, "embedding_length")),
+    "mamba_d_ssm": _of(INNER),
+    "mamba_norm_before_gate": _of("ssm.norm_before_gate"),
+    "attn_layer_indices": lambda c: [n for n, on in enumerate(listed(c, RECURRENT)) if not on],
+    "position_embedding_type": lambda c: (
+        None if "rope.scaling.finetuned" not in c else "rope" if c["rope.scaling.finetuned"].value else "nope"
+    ),
+    "mup_enabled": lambda c: "embedding_scale" in c and c["embedding_scale"].value != 1,
+    "vocab_size_per_layer_input": _of("per_layer_vocab_size"),
+    "attention_k_eq_v": lambda c: any(listed(c, "attention.keys_are_values")),
+    "enable_moe_block": lambda c: bool(c["expert_count"].value),
+    "global_head_dim": lambda c: max(listed(c, "attention.key_length")),
+    "num_global_key_value_heads": lambda c: min(listed(c, "attention.head_count_kv")),
+    "use_double_wide_mlp": lambda c: len(set(listed(c, "feed_forward_length"))) > 1,
+    "intermediate_size_mlp": _of("feed_forward_length"),
+    "new_decoder_architecture": lambda c: "parallel_norms" in c and c["parallel_norms"].value == 2,
+    "num_ln_in_parallel_attn": _of("parallel_norms"),
+    "multi_query": lambda c: c["attention.head_count_kv"].value == 1,
+    "parallel_attn": lambda c: True,
+    "hybrid_layer_pattern": lambda c: [int(on) for on in listed(c, PATTERN)] if PATTERN in c else None,
+    "moe_layer_freq": lambda c: [int(on) for on in _sparse(c)] or None,
+    "rope_local_base_freq": _of("rope.freq_base_swa"),
+    "alibi": lambda c: True if c.get("attention.max_alibi_bias") and c["attention.max_alibi_bias"].value else None,
+}  # fmt: skip

@@ -1,0 +1,39 @@
+"""Placing many experts: quick, because one expert that has no place speaks for all that are alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fixtures.architectures import RECIPES
+from fixtures.recipes import build_folder
+from rosetta.containers import open_container
+from rosetta.convert import placing
+from rosetta.convert.folder_tensors import folder_candidates
+from rosetta.convert.gguf_file import written_weights
+from rosetta.model import build_model
+
+
+@pytest.mark.requires_transformers
+def test_candidates_are_not_tried_for_each_expert_where_one_has_no_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+    placed_before = placing._placed
+
+    def counted(*given: object) -> object:
+        tried.append(given[3].name)  # type: ignore[attr-defined]
+        return placed_before(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(placing, "_placed", counted)
+    model = build_model(open_container(build_folder(tmp_path / "hf", RECIPES["qwen3moe"])))
+    weights = written_weights(model)
+    placed, left = placing.place_weights(model, weights, "huggingface", folder_candidates(model, weights))
+    assert left == []
+    experts = [name for name in tried if ".experts." in name]
+    kept = [tensor.name for tensor in placed if ".experts." in tensor.name]
+    assert len(kept) == 3 * model["expert_count"] * model.block_count
+    others = [name for name in experts if name not in kept]
+    assert others  # biases, of which there are none
+    assert all(".experts.0." in name for name in others)
