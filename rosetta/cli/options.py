@@ -117,7 +117,13 @@ def refuse_unreadable(*operands: str) -> None:
         if names_place(base_of(operand)):  # what is far away is opened once
             continue
         prefix, colon, path = operand.partition(":")
-        if colon and prefix.isidentifier() and Path(path).exists() and not Path(operand).exists():
+        if (
+            colon
+            and len(prefix) > 1
+            and prefix.isidentifier()
+            and Path(path).exists()
+            and not Path(operand).exists()
+        ):
             *others, last = (path, f"{TRACE}FILE", *(f"{name}:PATH" for name in LIVE))
             raise UsageError(
                 f"no runtime is called {prefix}",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from rosetta.errors import DamagedFileError, UsageError, unreadable
 from rosetta.sources.remote_path import RemotePath
+from rosetta.system import open_to_read, read_at
 
 if TYPE_CHECKING:
     from rosetta.sources.afar.store import Distant
@@ -40,7 +41,7 @@ class FileBytes:
             self._descriptor, self.size = self._distant.descriptor(), self._distant.size
             return
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            descriptor = open_to_read(path)
         except OSError as error:
             raise unreadable(path, error) from error
         status = os.fstat(descriptor)
@@ -64,7 +65,7 @@ class FileBytes:
         data = np.empty(nbytes, np.uint8)
         done = 0
         while done < nbytes:
-            count = os.preadv(self._descriptor, [data[done:].data], start + done)
+            count = read_at(self._descriptor, data[done:].data, start + done)
             if count == 0:
                 raise DamagedFileError(
                     f"ends at byte {start + done:,}, and had {self.size:,} when it was opened",

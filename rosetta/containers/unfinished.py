@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rosetta.errors import UsageError
+from rosetta.system import put_on_disk
 
 ANOTHER = "name a new file with -o"
 
@@ -57,11 +58,7 @@ def publish(finished: Path, target: Path) -> None:
         UsageError: something has taken the name meanwhile.
     """
     for path in [finished] if finished.is_file() else [*finished.iterdir(), finished]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        put_on_disk(path)
     refuse_existing(target)
     os.rename(finished, target)
 

@@ -60,7 +60,8 @@ def through_llamacpp(path: Path, prompts: Sequence[tuple[str, Sequence[int]]], m
             [sys.executable, "-m", __name__, str(path)],
             input=asked,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=SECONDS,
             check=False,
         )

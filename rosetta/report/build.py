@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from typing import Literal
@@ -20,10 +18,9 @@ from rosetta.report.exit_code import USAGE
 from rosetta.report.fingerprint import header_sha256, whole_sha256
 from rosetta.report.report import Asked, Assertion, RemoteFacts, Report, RunFacts, SideFacts, Timing, Tool
 from rosetta.sources import RemotePath
+from rosetta.system import peak_memory
 
 Detail = Literal["summary", "stages", "tokens"]
-
-MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes on macOS, KiB elsewhere
 
 
 def build_report(
@@ -62,7 +59,7 @@ def build_report(
             diagnose_s=c.diagnose_s,
             total_s=c.total_s,
         ),
-        peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT,
+        peak_rss_bytes=peak_memory(),
         notes=c.notes,
         witness=c.witness,
         options=Asked(
@@ -112,7 +109,7 @@ def error_report(operands: Mapping[Side, str], message: str, run: RunFacts | Non
         logits=None,
         compared=Compared(),
         timing=Timing(load_s=0.0, compare_s=0.0, diagnose_s=0.0, total_s=0.0),
-        peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT,
+        peak_rss_bytes=peak_memory(),
         assertion=Assertion(passed=None, exit_code=USAGE),
         run=run,
         error=message,

@@ -211,7 +211,7 @@ class Report(Result):
     timing: Timing
     """Where the time went."""
     peak_rss_bytes: int
-    """Peak resident memory, mapped file pages included."""
+    """Peak resident memory, mapped file pages included; 0 where the system does not say."""
     notes: list[str] = Field(default=[])
     """What a reader should know of this run: a defaulted tokenizer, a tolerated oddity."""
     options: Asked | None = None

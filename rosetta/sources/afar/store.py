@@ -16,6 +16,7 @@ from typing import IO, Protocol
 from fsspec.utils import merge_offset_ranges
 
 from rosetta.errors import DamagedFileError, UsageError
+from rosetta.system import read_at, write_at
 
 BLOCK = 1 << 16  # bytes
 PIECE = 4 << 20  # bytes of a range; several are fetched side by side
@@ -197,7 +198,10 @@ class Distant:
     def whole(self) -> bytes:
         """All bytes of a small file."""
         self.hold(0, self.size)
-        return os.pread(self._kept.fileno(), self.size, 0)
+        data, done = bytearray(self.size), 0
+        while done < self.size:
+            done += read_at(self._kept.fileno(), memoryview(data)[done:], done)
+        return bytes(data)
 
     def missing(self, span: Span) -> Iterator[int]:
         """Blocks of a span that are not held."""
@@ -226,7 +230,7 @@ class Distant:
     def _keep(self, start: int, data: bytes) -> None:
         done = 0
         while done < len(data):
-            done += os.pwrite(self._kept.fileno(), data[done:], start + done)
+            done += write_at(self._kept.fileno(), memoryview(data)[done:], start + done)
         for block in range(start // BLOCK, -(-(start + len(data)) // BLOCK)):
             self._held[block] = 1
 
