@@ -12,7 +12,7 @@ from rosetta.diagnose.hypothesis import Fault, Proposal
 from rosetta.diagnose.runtime_at_fault import in_its_words, runtime_at_fault
 from rosetta.diagnose.search import Search, Trial, local_of
 from rosetta.diagnose.suspicion import suspicion
-from rosetta.diagnose.wrong_pair import CAUSELESS, likeness, two_models
+from rosetta.diagnose.wrong_pair import CAUSELESS, Likeness, likeness, strangers_at_sight, two_models
 from rosetta.graph import Node
 from rosetta.model import Model
 
@@ -43,8 +43,8 @@ class Engine:
         started = time.perf_counter()
         fault = Fault(node, pair, outcome)
         self._first = self._first or Evidence(stage=fault.stage, before=local_of(outcome), after=None)
-        trial = Search(fault, self.refuted).run()
-        if self._is_wrong_pair(fault, trial):
+        trial = None if self._are_strangers(fault) else Search(fault, self.refuted).run()
+        if self.wrong_pair or self._is_wrong_pair(fault, trial):
             models = None
         elif trial is None:
             models = self._leave_unexplained(fault)
@@ -54,6 +54,15 @@ class Engine:
             self.proven += trial.proposals
         self.seconds += time.perf_counter() - started
         return models
+
+    def _are_strangers(self, fault: Fault) -> bool:
+        """Whether the sides are two models at sight, without a search for causes in a large matrix."""
+        if self._right_pair or fault.recorded:
+            return False
+        found = strangers_at_sight(fault.pair, fault.outcome.differing)
+        if found is not None:
+            self._conclude(fault, found)
+        return self.wrong_pair
 
     def _is_wrong_pair(self, fault: Fault, trial: Trial | None) -> bool:
         """Whether the sides are two models, which takes the place of all that was found so far."""
@@ -67,7 +76,11 @@ class Engine:
         self._causeless |= {name for name in fault.outcome.differing if _is_matrix(fault, name)}
         if len(self._causeless) < CAUSELESS:
             return False
-        found = likeness(fault.pair)
+        self._conclude(fault, likeness(fault.pair))
+        return self.wrong_pair
+
+    def _conclude(self, fault: Fault, found: Likeness) -> None:
+        """Let a sample of all matrices say whether the sides are two models."""
         self.wrong_pair, self._right_pair = found.of_two_models, not found.of_two_models
         if self.wrong_pair:
             self.findings, self.proven, self.refuted[:] = (
@@ -75,7 +88,6 @@ class Engine:
                 [None],
                 [],
             )
-        return self.wrong_pair
 
     def _leave_unexplained(self, fault: Fault) -> tuple[Model, Model] | None:
         """Say where a fault is of which no cause was proven; once for a setting that all layers share, or a table

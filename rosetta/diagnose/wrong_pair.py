@@ -1,12 +1,14 @@
 """Two models that are not one: a base and its fine-tune, two sizes, two revisions. One sentence instead of a flood.
 
 It is said only where the search has found no cause of two matrices, and a sample of all of them says that every one
-differs everywhere: a permutation, a shift or a lost scale of all tensors has a cause of its own.
+differs everywhere: a permutation, a shift or a lost scale of all tensors has a cause of its own. Of a large matrix that
+search takes minutes, and is left out where nothing of one model is in the other: neither do samples of matrices
+correlate nor do vectors, whose values are not even the same ones in another order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +27,10 @@ EVERYWHERE = 0.8  # of the matrices; a fine-tune may leave a few as they were
 BEYOND = 2.5  # rms of the difference in units of its predicted rms
 UNRELATED = 0.2  # correlation
 MOST_NAMED = 3
+LARGE = 1 << 26  # weights of a matrix; the search for its causes reads it some twenty times
+LEAST_VALUES = 256  # of a vector that tells; shorter ones correlate by chance
+STEPS = 4  # standard deviations of the rounding within which a value counts as another one
+FOUND_BY_CHANCE = 0.1  # of a vector's values; of two models' F32 vectors a few hundredths are
 CAUSELESS = 2  # matrices without a cause before a sample is taken
 
 
@@ -47,6 +53,12 @@ class Likeness:
         """Whether nearly every matrix differs in its sample."""
         total = self.compared + self.other_dims
         return total >= LEAST_MATRICES and len(self.correlations) + self.other_dims >= EVERYWHERE * total
+
+    @property
+    def of_strangers(self) -> bool:
+        """Whether these are two models of the same dims, of which most matrices have nothing in common."""
+        unrelated = sum(abs(value) < UNRELATED for value in self.correlations.values())
+        return self.of_two_models and not self.other_dims and unrelated >= EVERYWHERE * self.compared
 
     @property
     def words(self) -> str:
@@ -85,6 +97,42 @@ def likeness(pair: ModelPair) -> Likeness:
         if found is not None:
             correlations[name] = found
     return Likeness(correlations, compared, other_dims)
+
+
+def strangers_at_sight(pair: ModelPair, differing: Sequence[str]) -> Likeness | None:
+    """The sample of all matrices, where one of those that differ is large and nothing of one model is in the other."""
+    a, b = pair.reference.model.weights, pair.subject.model.weights
+    if not any(name in b and len(b[name].dims) == 2 and b[name].count >= LARGE for name in differing):
+        return None
+    told = [
+        unlike
+        for name, weight in a.items()
+        if len(weight.dims) == 1
+        and name in b
+        and b[name].dims == weight.dims
+        and readable(weight)
+        and readable(b[name])
+        and (unlike := _unlike(weight, b[name])) is not None
+    ]
+    if len(told) < LEAST_MATRICES or sum(told) < EVERYWHERE * len(told):
+        return None
+    found = likeness(pair)
+    return found if found.of_strangers else None
+
+
+def _unlike(weight: Weight, other: Weight) -> bool | None:
+    """Whether two vectors neither correlate nor have the same values in some order; None where they cannot tell."""
+    x, y = (w.values().double() for w in (weight, other))
+    if len(x) < LEAST_VALUES or not bool(x.isfinite().all() and y.isfinite().all()):
+        return None
+    if float(x.std()) == 0 or float(y.std()) == 0:
+        return None
+    near = STEPS * torch.hypot(weight.sigma().double(), other.sigma().double())
+    ordered = y.sort().values
+    low, high = (torch.searchsorted(ordered, end) for end in (x - near, x + near))
+    found = float((high > low).double().mean())
+    correlation = float(torch.corrcoef(torch.stack([x, y]))[0, 1])
+    return abs(correlation) < UNRELATED and found < FOUND_BY_CHANCE
 
 
 def _tied(*models: Model) -> bool:

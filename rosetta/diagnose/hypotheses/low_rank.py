@@ -41,6 +41,9 @@ SPREAD = (
 CERTAIN = 6  # standard errors
 CLOSE = 0.01  # of being merged once, or twice, or by another rule
 EXACT = 2.0**-40  # of the energy: what is left of copies that float32 rounds, and no noise
+PLACES, ROWS_AT_A_PLACE = 8, 64  # of a large matrix, before all of it is decomposed
+UNRELATED = 0.2  # correlation of these rows
+NEARLY_ALL = 0.8  # of the energy of their difference
 FEW = 0.5  # of the numbers that the weight has, those of the matrix of low rank: more would explain anything
 
 
@@ -197,6 +200,8 @@ def _how_often(times: float, close: float, merge: Merged) -> str:
 def difference_of_low_rank(a: Weight, b: Weight) -> tuple[Tensor, Tensor, float] | None:
     """The factors [R, r], [r, C] of what a − b is beyond noise, and its size relative to a; None where that is no
     low rank."""
+    if _shares_nothing(a, b):
+        return None
     ranges = row_ranges(a)
     gap = torch.cat(spread(lambda rows: a.values(*rows) - b.values(*rows), ranges))
     if not bool(gap.isfinite().all()) or min(gap.shape) < 8:
@@ -221,6 +226,23 @@ def difference_of_low_rank(a: Weight, b: Weight) -> tuple[Tensor, Tensor, float]
         return None  # a few wrong rows are of low rank, too
     size = torch.cat(spread(lambda rows: torch.linalg.vecdot(v := a.values(*rows), v), ranges))
     return left, right.contiguous(), float((left @ right).norm() / size.sum().sqrt())
+
+
+def _shares_nothing(a: Weight, b: Weight) -> bool:
+    """Whether some rows of a large matrix say that no matrix of low rank lies between two copies.
+
+    Where they do not correlate, what was added must outweigh what it was added to (‖L‖² > 24 ‖a‖² at a correlation of
+    0.2), which the difference does not hold: nearly all of it is of low rank then.
+    """
+    if a.dims[0] < 4 * PLACES * ROWS_AT_A_PLACE:
+        return False
+    starts = [place * (a.dims[0] - ROWS_AT_A_PLACE) // (PLACES - 1) for place in range(PLACES)]
+    x, y = (torch.cat([w.values(start, start + ROWS_AT_A_PLACE) for start in starts]) for w in (a, b))
+    size, gap = float(x.norm() * y.norm()), x - y
+    if not math.isfinite(size) or not abs(float((x * y).sum())) < UNRELATED * size:
+        return False
+    energies = torch.linalg.eigvalsh((gap @ gap.T).double())
+    return bool(energies[-LARGEST_RANK:].sum() < NEARLY_ALL * energies.sum())
 
 
 def _rank(z: Tensor, singular: Tensor) -> int:
