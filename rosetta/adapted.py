@@ -44,6 +44,7 @@ class Product:
         metadata: of the base, where it is of that kind; else empty.
         numbers: values and their rounding of rows start … stop, float32 [rows, C] each.
         dims: R, C; of experts E, R, C, whose rows are counted through.
+        misread: the same, of the factors read as they are not meant.
     """
 
     label = "LoRA"
@@ -59,9 +60,10 @@ class Product:
         metadata: Mapping[str, Any],
         numbers: Callable[[int, int], tuple[Tensor, Tensor]],
         dims: tuple[int, ...],
+        misread: Mapping[str, Callable[[int, int], tuple[Tensor, Tensor]]] | None = None,
     ) -> None:
-        self.kind, self.path = adapter.kind, adapter.path
-        self.metadata, self._numbers = metadata, numbers
+        self.kind, self.path, self.adapter = adapter.kind, adapter.path, adapter
+        self.metadata, self._numbers, self.misread = metadata, numbers, misread or {}
         self.entry = TensorEntry(name, DTYPE, dims, math.prod(dims) * PAIR)
         self.tensors: Mapping[str, TensorEntry] = {name: self.entry}
 
@@ -111,6 +113,17 @@ class Merged:
         merged = values + self.added.values(start, stop, values.device)
         return found * self._stretch(merged, start).abs()
 
+    def misread(self) -> Iterator[tuple[str, Merged]]:
+        """How else a merge may have read the factors, in words, and what it then merges; nothing of DoRA."""
+        product = self.added.container
+        if not isinstance(product, Product) or self.lengths is not None:
+            return
+        for words, numbers in product.misread.items():
+            other = Product(
+                product.adapter, product.entry.name, product.metadata, numbers, product.entry.dims
+            )
+            yield words, replace(self, added=replace(self.added, container=other))
+
     def _stretch(self, merged: Tensor, start: int) -> Tensor:
         assert self.lengths is not None
         lengths = self.lengths.values(start, start + len(merged), merged.device)
@@ -149,11 +162,13 @@ class _Factors:
         adapter: whose they are.
         of: the module.
         turned: whether the base's tensor is the product's transpose.
+        misread: factors whose numbers are taken in their order, and for those of the transpose.
     """
 
     adapter: Adapter = field(hash=False, compare=False)
     of: Module
     turned: bool = False
+    misread: tuple[Factor, ...] = ()
 
     @property
     def dims(self) -> tuple[int, ...]:
@@ -176,6 +191,19 @@ class _Factors:
         values, sigma = zip(*parts, strict=True)
         return torch.cat(values), torch.cat(sigma)
 
+    def otherwise(self) -> dict[str, Callable[[int, int], tuple[Tensor, Tensor]]]:
+        """`numbers` of factors that were taken for their transposes, by words."""
+        a, b, square = self.of.right, self.of.left, self.dims[-1] == self.dims[-2]
+        ways = (
+            {"with the product of its factors turned": replace(self, turned=not self.turned)}
+            if square
+            else {}
+        )
+        ways["with A read as its transpose"] = replace(self, misread=(a,))
+        ways["with B read as its transpose"] = replace(self, misread=(b,))
+        ways["with A and B read as their transposes"] = replace(self, misread=(a, b))
+        return {words: way.numbers for words, way in ways.items()}
+
     def lengths(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """DoRA's lengths of some rows, [rows, 1]."""
         held = _tensor(self.adapter, str(self.of.magnitude))
@@ -183,10 +211,12 @@ class _Factors:
 
     def _read(self, factor: Factor) -> list[Tensor]:
         """Values of a factor and their rounding, [E, R, r] or [E, r, C] each; E is 1 where there are no experts."""
-        held = _tensor(self.adapter, factor.name)
+        held, turned = _tensor(self.adapter, factor.name), factor in self.misread
         dims = (factor.dims[0] if len(factor.dims) == 3 else 1, *factor.dims[-2:])
 
         def meant(stored: Tensor) -> Tensor:
+            if turned:
+                stored = stored.reshape(*stored.shape[:-2], *stored.shape[:-3:-1]).mT
             if factor.interleaved:
                 return stored.view(dims[1], dims[2], dims[0]).permute(2, 0, 1)
             return stored.T[None] if factor.turned else stored.reshape(dims)
@@ -264,7 +294,7 @@ def _merged(
 
     def added(name: str, turned: bool) -> tuple[str, _Factors, list[Weight]]:
         factors = _Factors(adapter, module, turned)
-        product = Product(adapter, name, metadata, factors.numbers, factors.dims)
+        product = Product(adapter, name, metadata, factors.numbers, factors.dims, factors.otherwise())
         return name, factors, read(product, name, product.entry)
 
     def fits(read_as: list[Weight]) -> bool:

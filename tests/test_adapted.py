@@ -176,7 +176,7 @@ def test_inspect_says_what_is_merged(tmp_path: Path) -> None:
     ("times", "layers", "said", "where"),
     [
         (0, None, "not merged in the left file", {0, 1}),
-        (2, None, "merged twice in the left file", {0, 1}),
+        (2, None, "merged twice, or with the scale 3 (alpha/√r) in the left file", {0, 1}),
         (2 / 3, None, "merged with the scale 1 (1, without alpha/r) in place of 1.5", {0, 1}),
         (2, [], "", set()),
         (1, [0], "not merged in the left file", {1}),
@@ -192,6 +192,33 @@ def test_how_often_an_adapter_is_merged_is_said_of_each_layer(
     assert {finding.kind for finding in report.findings} == ({"value.low_rank"} if where else set())
     assert all(said in finding.message and finding.status == "confirmed" for finding in report.findings)
     assert {finding.layer for finding in report.findings} == where
+
+
+@pytest.mark.parametrize(
+    ("turned", "said", "tensors"),
+    [
+        ("A", "merged with A read as its transpose", 8),
+        ("B", "merged with B read as its transpose", 8),
+        ("AB", "merged with A and B read as their transposes", 8),
+        ("BA", "merged with the product of its factors turned", 2),  # queries are square
+    ],
+)
+def test_factors_that_were_turned_are_said(tmp_path: Path, turned: str, said: str, tensors: int) -> None:
+    base, adapter = folders(tmp_path)
+    broken = merge(tmp_path / "m", base, adapter, turned=turned)
+    report = compared_files(broken, f"peft:{base}+{adapter}", reference="right")
+    assert [finding.kind for finding in report.findings] == ["value.low_rank"] * tensors
+    for finding in report.findings:
+        assert f"the adapter is {said} in the left file" in finding.message
+        assert finding.status == "confirmed"
+
+
+def test_the_side_with_the_adapter_may_be_the_accused_one(tmp_path: Path) -> None:
+    base, adapter = folders(tmp_path)
+    broken = merge(tmp_path / "m", base, adapter, turned="A")
+    report = compared_files(f"peft:{base}+{adapter}", broken)
+    assert {finding.kind for finding in report.findings} == {"value.low_rank"}
+    assert all("read as its transpose in the right file" in finding.message for finding in report.findings)
 
 
 @pytest.mark.requires_transformers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -24,7 +24,8 @@ KINDS = (
     FindingKind(
         "value.low_rank",
         means="A weight differs by a matrix of low rank and by nothing else.",
-        why="A LoRA adapter was not merged before the file was written, or twice, or with another scale.",
+        why="A LoRA adapter was not merged before the file was written, or twice, or with another scale, or with its "
+        "factors turned.",
         repair="The matrix of low rank is taken off, and the proof says its rank. Merge the adapter once and export "
         "again.",
         order=80,
@@ -100,6 +101,30 @@ class Times:
         return sigma
 
 
+@dataclass(frozen=True)
+class Exchanged:
+    """Values with what one merge makes of the base taken off, and what another makes of it put there.
+
+    Args:
+        held, wanted: the same weight, merged in one way and in the other.
+    """
+
+    fitted: ClassVar[bool] = True  # to the other side's copy
+
+    held: Weight
+    wanted: Weight
+
+    def touches(self, start: int, stop: int) -> bool:
+        return True
+
+    def values(self, values: Tensor, start: int) -> Tensor:
+        rows = start, start + len(values), values.device
+        return values + (self.wanted.values(*rows) - self.held.values(*rows))
+
+    def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
+        return sigma
+
+
 def propose(fault: Fault) -> Iterator[Proposal]:
     """The known adapter, merged not once; else the matrix of low rank that is left when the noise is taken off the
     difference."""
@@ -141,6 +166,7 @@ def _of_adapter(
     ):  # adapters on both sides: neither tells how often the other should be merged
         return
     base = without_merge(merged)
+    yield from _misread(fault, suspect, sides, merge)
     times, error = times_merged(plain, merged, base)
     if abs(times - 1) <= max(CERTAIN * error, CLOSE):
         return
@@ -159,6 +185,32 @@ def _of_adapter(
         f"{merge.module.scale:.6g}, before it is quantised, and export again",
         from_reference="1 number: how many times the adapter is merged",
     )
+
+
+def _misread(
+    fault: Fault, suspect: Suspect, sides: tuple[Weight, Weight], merge: Merged
+) -> Iterator[Proposal]:
+    """The ways in which the side without the adapter may have read its factors, where what it holds is that."""
+    weight, other = sides
+    merged, plain = (weight, other) if merge_of(weight) is not None else (other, weight)
+    base = without_merge(merged)
+    where = fault.side(suspect.role if plain is weight else other_role(suspect.role))
+    for words, way in merge.misread():
+        edits = (way if edit is merge else edit for edit in merged.values_edits)
+        wrong = replace(merged, values_edits=tuple(edits))
+        times, error = times_merged(plain, wrong, base)
+        if CERTAIN * error > FEW or abs(times - 1) > max(CERTAIN * error, CLOSE):
+            continue
+        change = Exchanged(wrong, merged) if plain is weight else Exchanged(merged, wrong)
+        yield Proposal(
+            kind="value.low_rank",
+            role=suspect.role,
+            repair=changed(suspect.model, weight, change),
+            tensor=weight.name,
+            message=f"{weight.name}: the adapter is merged {words} in the {where} file",
+            recommendation=f"merge B·A, [out, r] times [r, in], into {weight.entry.name}, and export again",
+            from_reference="no number: what the adapter's own factors make when they are read so",
+        )
 
 
 def times_merged(plain: Weight, merged: Weight, base: Weight) -> tuple[float, float]:
@@ -180,9 +232,13 @@ def _how_often(times: float, close: float, merge: Merged) -> str:
     """`not merged`, `merged twice`, `merged with the scale 4 (alpha/√r) in place of 2`."""
     if abs(times) <= close:
         return "not merged"
-    if abs(times - 2) <= close:
-        return "merged twice"
     module = merge.module
+    if abs(times - 2) <= close:
+        is_root = (
+            merge.lengths is None
+            and abs(module.alpha / math.sqrt(module.rank) / module.scale / 2 - 1) <= close
+        )
+        return "merged twice" + (f", or with the scale {2 * module.scale:.4g} (alpha/√r)" if is_root else "")
     if merge.lengths is not None:
         return f"merged {times:.3g} times"
     rules = {
