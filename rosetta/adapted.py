@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 DTYPE = "LORA:F32"  # a scheme's: values and their rounding, worked out from several tensors
 
+VOCABULARY = ("token_embd.weight", "output.weight")  # have a row a token
+
 Read = Callable[[Container, str, TensorEntry], list[Weight]]
 """The canonical weights of an adapter's tensor, by its container, the name of the base's tensor and its entry."""
 
@@ -238,6 +240,8 @@ def adapted(
         canonical: the canonical name of one of the adapter's names of tensors.
         read: see `Read`.
 
+    An embedding and a head that have other rows than the base's take their place: tokens were added to the vocabulary.
+
     Raises:
         UsageError: the adapter is one of another model: it has modules or shapes that the base has not.
         UnsupportedError: it is none that is merged row by row.
@@ -250,6 +254,9 @@ def adapted(
             if canonical(source) is None or name not in weights:
                 raise _of_another_model(container, source, f"the base {base.path} has no such tensor")
             own, theirs = weights[name].dims, (edit.added if isinstance(edit, Merged) else edit.other).dims
+            if isinstance(edit, Instead) and name in VOCABULARY and own != theirs and own[1:] == theirs[1:]:
+                found[name] = replace(edit.other, name=name)  # tokens were added, and trained with it
+                continue
             if own != theirs:
                 message = f"is {list(theirs)} in the adapter and {list(own)} in the base {base.path}"
                 raise _of_another_model(container, source, message)

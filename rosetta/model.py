@@ -242,7 +242,12 @@ def build_model(
         container, architecture, config, {n: e for n, e in entries.items() if n not in placeholders}
     )
     if isinstance(container, AdaptedContainer):
+        own = weights.get("token_embd.weight")
         weights = _adapted(container, architecture, config, weights)
+        embedding = weights.get("token_embd.weight")
+        resized = own is not None and embedding is not None and own.dims != embedding.dims
+        if resized and embedding is not None and "vocab_size" not in overrides:
+            config["vocab_size"] = Value(embedding.dims[0], embedding.entry.name)
     if architecture.rope is not None and "rope.scaling" not in overrides:
         _scaling_from_tensors(container, config, weights)
     if overrides.get("tied_embeddings") is True and "token_embd.weight" in weights:

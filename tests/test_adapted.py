@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from fixtures import build
 from fixtures.adapters import WRAPPED, merge, write_adapter
-from fixtures.comparing import compared_files, tiny
+from fixtures.comparing import TOKENS, compared_files, tiny
 from fixtures.recipes import Recipe, build_folder
 from rosetta.containers import open_container
 from rosetta.errors import RosettaError
@@ -85,6 +85,29 @@ def test_a_tensor_that_was_trained_as_a_whole_stands_for_the_bases(tmp_path: Pat
     edit_weights(adapter, lambda tensors: tensors.update({f"{WRAPPED}model.norm.weight": trained}))
     found = open_model(f"peft:{base}+{adapter}").weights["output_norm.weight"].values()
     assert found.tolist() == trained.tolist()
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_an_embedding_that_was_resized_brings_its_tokens(tmp_path: Path, wrapped: bool) -> None:
+    base, adapter = folders(tmp_path)
+    names = ("model.embed_tokens.weight", "lm_head.weight")
+    own = load_file(base / "model.safetensors")
+    grown = {name: np.concatenate([own[name], own[name][:6] + 0.5]) for name in names}
+    stored = {f"{WRAPPED}{name}": values for name, values in grown.items()}
+    if wrapped:  # what peft adds where the embedding is trained as well: itself once more, and the base's
+        for copy, times in (("modules_to_save", 1), ("original_module", 0)):
+            stored[f"{WRAPPED}model.embed_tokens.{copy}.weight"] = times * grown[names[0]]
+    edit_weights(adapter, lambda tensors: tensors.update(stored))
+    merged = merge(tmp_path / "merged", base, adapter)
+    save_file({**load_file(merged / "model.safetensors"), **grown}, merged / "model.safetensors")
+    config = json.loads((merged / "config.json").read_text())
+    (merged / "config.json").write_text(json.dumps({**config, "vocab_size": config["vocab_size"] + 6}))
+    operand, last = f"peft:{base}+{adapter}", config["vocab_size"] + 5
+    assert compared_files(operand, merged, tokens=(*TOKENS[:4], last)).verdict == "match"
+    report = compared_files(
+        base, operand
+    )  # without the adapter: its rows are no fault of those that both have
+    assert {finding.kind for finding in report.findings} == {"value.low_rank"}
 
 
 def edit_weights(adapter: Path, change: Callable[[dict[str, Any]], None]) -> None:

@@ -29,6 +29,10 @@ AGAIN = "save the adapter again"
 _MAX_JSON = 10_000_000  # bytes
 _WRAPPED = "base_model.model."  # peft, PeftModel around its tuner around the model
 _BASE_LAYER = ".base_layer."  # peft, the module that a tuner's layer stands around
+_COPIES = (
+    ".modules_to_save.",
+    ".original_module.",
+)  # peft, ModulesToSaveWrapper: the trained one, the base's
 _LORA = re.compile(
     r"(.+)\.(lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)(?:\.weight)?"
 )
@@ -125,8 +129,13 @@ class PeftAdapter:
         return {
             name.removeprefix(_WRAPPED).replace(_BASE_LAYER, "."): name
             for name in self.stored.tensors
-            if _LORA.fullmatch(name) is None
+            if _LORA.fullmatch(name) is None and not self._is_second_copy(name)
         }
+
+    def _is_second_copy(self, name: str) -> bool:
+        """Whether peft saved a tensor once more, under the names of its wrapper: an embedding that was both trained and
+        resized."""
+        return any(copy in name and name.replace(copy, ".") in self.stored.tensors for copy in _COPIES)
 
     @property
     def words(self) -> str:
