@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from rosetta.ops.op import Op, OpEdit, Settings
+from rosetta.ops.op import Edit, Op, Settings
 
 TOKENS = "tokens"
 """The one stage that is given: the token ids, int64 [T]."""
@@ -85,9 +85,9 @@ class Graph:
     def __getitem__(self, name: str) -> Node:
         return self._by_name[name]
 
-    def edited(self, edit: OpEdit) -> Graph:
+    def edited(self, edit: Edit) -> Graph:
         """These stages, some of them computed otherwise, from the same inputs and tensors."""
-        nodes = (replace(node, op=edit.of(node.op)) for node in self.nodes)
+        nodes = (replace(node, op=edit.at(node.stage, node.op)) for node in self.nodes)
         return Graph(nodes, self.settings_tensors)
 
     def get(self, name: str) -> Node | None:

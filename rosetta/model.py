@@ -29,7 +29,7 @@ from rosetta.graph import Graph
 from rosetta.index_entries import hold_to_index
 from rosetta.names import canonical_name, canonical_names
 from rosetta.ops.indexer import TOP_K
-from rosetta.ops.op import OpEdit, Settings
+from rosetta.ops.op import Edit, Settings
 from rosetta.settings_reader import PerLayer
 from rosetta.weight import RowOrder, Weight
 
@@ -65,7 +65,7 @@ class Model:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     patches: Mapping[str, Patch] = field(default_factory=dict)
     unheeded: tuple[Setting, ...] = ()
-    operations: tuple[OpEdit, ...] = ()
+    operations: tuple[Edit, ...] = ()
 
     def __getitem__(self, key: str) -> Any:
         return self.config[key].value
@@ -151,7 +151,7 @@ class Model:
         )
         return replace(built, operations=self.operations)
 
-    def computed_otherwise(self, *edits: OpEdit) -> Model:
+    def computed_otherwise(self, *edits: Edit) -> Model:
         """This model with some operations computed otherwise than its architecture says."""
         return replace(self, operations=(*self.operations, *edits)) if edits else self
 

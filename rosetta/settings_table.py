@@ -223,6 +223,7 @@ EXPERT_GATING = FindingKind(
     why="transformers writes no scoring_func for a model whose class has but one, so that a converter leaves "
     "expert_gating_func out and llama.cpp falls back to the softmax of DeepSeek-V2.",
     repair="The experts are weighed by the reference's function. Write expert_gating_func.",
+    order=1,  # the softmax of the chosen is also what a softmax of all is once it is normalised
 )
 EXPERT_WEIGHTS = FindingKind(
     "config.expert_weights",

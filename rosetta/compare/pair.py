@@ -167,11 +167,12 @@ class ModelPair:
             return outcome
         inputs, runtime = tensors(self._for_subject(), other.inputs), self.subject.runtime
         for way in self.reference.runtime.imitations(other, self.subject.model):
-            if not way.fits(a):
+            if not way.fits(a, inputs):
                 continue
             computing = runtime.with_model(way.model(runtime.model, other))
+            edited = computing.model.graph.get(other.name) or other
             try:
-                imitated = way.nearest(a, partial(computing.compute, other), inputs)
+                imitated = way.nearest(a, partial(computing.compute, edited), inputs)
             except NotComputable:
                 continue
             sums = self._local(node, a, imitated, {}, way.result)

@@ -9,7 +9,7 @@ from rosetta.compare.outcome import Outcome
 from rosetta.compare.pair import ModelPair
 from rosetta.compare.results import Evidence, Finding, Refuted
 from rosetta.diagnose.hypothesis import Fault, Proposal
-from rosetta.diagnose.runtime_at_fault import in_its_words, runtime_at_fault
+from rosetta.diagnose.runtime_at_fault import in_its_words, runs_otherwise, runtime_at_fault
 from rosetta.diagnose.search import Search, Trial, local_of
 from rosetta.diagnose.suspicion import suspicion
 from rosetta.diagnose.wrong_pair import CAUSELESS, Likeness, likeness, strangers_at_sight, two_models
@@ -18,6 +18,7 @@ from rosetta.model import Model
 
 REAL_DROP = 0.9  # of the figure that decided: what falls by less has crossed a limit, and proves nothing
 OTHER_WEIGHTS = "value.other_weights"
+UNEXPLAINED = "unexplained"
 
 
 class Engine:
@@ -104,6 +105,10 @@ class Engine:
             return None
         self._unexplained.add(mark)
         self.proven.append(None)
+        runtime = runs_otherwise(fault) if suspected.kind == UNEXPLAINED else None
+        if runtime is not None:
+            self.findings.append(_of_runtime(fault, runtime))
+            return None
         self.findings.append(
             Finding(
                 kind=suspected.kind,
@@ -133,6 +138,19 @@ class Engine:
 def _takes_all(proposal: Proposal) -> bool:
     """Whether a repair takes all from the reference, which proves nothing; that a weight is another one's copy does."""
     return proposal.kind == OTHER_WEIGHTS and proposal.partner is None
+
+
+def _of_runtime(fault: Fault, runtime: str) -> Finding:
+    """What a runtime does otherwise than its file says, and nothing explains."""
+    return Finding(
+        kind=UNEXPLAINED,
+        side=fault.side("reference"),
+        layer=fault.layer,
+        message=f"{fault.stage}: {runtime} computes it otherwise than its file says, and no hypothesis explains how",
+        recommendation=f"look at how {runtime} computes {fault.node.stage}: the file is not at fault",
+        status="suspected",
+        evidence=Evidence(stage=fault.stage, before=local_of(fault.outcome), after=None),
+    )
 
 
 def _is_matrix(fault: Fault, name: str) -> bool:

@@ -26,7 +26,7 @@ from rosetta.config import Value
 from rosetta.errors import RosettaError
 from rosetta.graph import Node
 from rosetta.model import Model, Patch
-from rosetta.ops.op import NotComputable, OpEdit
+from rosetta.ops.op import Edit, NotComputable
 from rosetta.runtimes.trace import RecordedRun
 from rosetta.weight import Weight, row_ranges
 from rosetta.workers import spread
@@ -43,7 +43,7 @@ class Repair:
 
     overrides: Mapping[str, Any] = field(default_factory=dict)
     patches: Mapping[str, Patch] = field(default_factory=dict)
-    operations: tuple[OpEdit, ...] = ()
+    operations: tuple[Edit, ...] = ()
 
     def applied(self, model: Model) -> Model:
         return model.repaired(self.overrides, self.patches).computed_otherwise(*self.operations)

@@ -32,6 +32,17 @@ def runtime_at_fault(fault: Fault, proposal: Proposal) -> str | None:
     return str(runtime) if model is not None and _alike(fault, model, proposal.tensor) else None
 
 
+def runs_otherwise(fault: Fault) -> str | None:
+    """The runtime that was observed on the very file that we compute, so that no file is at fault; None where it was
+    not, or where we cannot compute the stage."""
+    if not fault.recorded or fault.outcome.reasons:
+        return None
+    container = fault.reference.model.container
+    runtime = container.metadata.get("runtime")
+    same = fault.subject.model.container.path == container.path
+    return str(runtime) if same and runtime in LIVE else None
+
+
 def _alike(fault: Fault, model: Model, tensor: str | None) -> bool:
     """Whether the runtime's file holds what the accused one does, as far as their dtypes tell."""
     mine, theirs = fault.subject.model.weights.get(tensor or ""), model.weights.get(tensor or "")

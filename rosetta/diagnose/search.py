@@ -63,7 +63,8 @@ class Search:
                 self.settings.append(proposal)
             else:
                 self.tensors.setdefault(proposal.tensor, []).append(proposal)
-        self.settings.sort(key=lambda proposal: proposal.kind)  # one order, whichever module proposes them
+        # one order, whichever module proposes them
+        self.settings.sort(key=lambda proposal: (rank(proposal.kind), proposal.kind))
 
     def run(self) -> Trial | None:
         """The first set that is confirmed, less what it does not need; None where none is."""

@@ -33,6 +33,7 @@ class Shaping:
         softcap: c of c·tanh(x/c); 0: there is none.
         slopes: of each head, ALiBi's price of a position's distance, [N].
         sinks: of each head, a product more that takes its share of the softmax and has no value, [N].
+        ahead: how many tokens behind its own a token sees; see `visible`.
     """
 
     scale: float
@@ -41,6 +42,7 @@ class Shaping:
     softcap: float = 0.0
     slopes: Tensor | None = None
     sinks: Tensor | None = None
+    ahead: int = 0
 
 
 def attention_scores(q: Tensor, k: Tensor, shaping: Shaping) -> Tensor:
@@ -53,7 +55,7 @@ def attention_scores(q: Tensor, k: Tensor, shaping: Shaping) -> Tensor:
     """
     tokens, total = len(q), len(k)
     q, k = q.transpose(0, 1), k.transpose(0, 1)  # [N, T, D], [K, S, D]
-    hidden = ~visible(tokens, shaping.window, q.device, total, shaping.chunk)
+    hidden = ~visible(tokens, shaping.window, q.device, total, shaping.chunk, shaping.ahead)
 
     def of(queries: Tensor, keys: Tensor, heads: slice) -> Tensor:
         grouped = queries.reshape(len(keys), -1, q.shape[-1])  # a group shares its key
@@ -82,13 +84,24 @@ def attention_scores(q: Tensor, k: Tensor, shaping: Shaping) -> Tensor:
 
 
 def visible(
-    tokens: int, window: int, device: torch.device, total: int | None = None, chunk: int = 0
+    tokens: int,
+    window: int,
+    device: torch.device,
+    total: int | None = None,
+    chunk: int = 0,
+    ahead: int = 0,
 ) -> Tensor:
     """Which positions each of the last tokens attends to, bool [T, S]: itself and those before, within the window
-    and the chunk if any; S is T where they are all there are."""
+    and the chunk if any; S is T where they are all there are.
+
+    Args:
+        ahead: so many behind it as well, which no published model does; −1: not itself, unless it is the first.
+    """
     total = tokens if total is None else total
     distance = distances(tokens, total).to(device)
-    seen: Tensor = (distance >= 0) & (distance < window) if window else distance >= 0
+    seen: Tensor = (distance >= -ahead) & (distance < window) if window else distance >= -ahead
+    if ahead < 0:
+        seen |= (distance == 0) & (torch.arange(total, device=device) == 0)
     if chunk:
         number = torch.arange(total, device=device) // chunk
         seen &= number[total - tokens :, None] == number[None, :]
@@ -161,6 +174,8 @@ class Scores(Op):
         softcap: config key of c in c·tanh(x/c); None: there is none.
         alibi: config key of ALiBi's largest exponent; None, or 0: positions cost nothing.
         sinks: stem of a product for each head that takes its share of the softmax; None: there are none.
+        ahead: see `visible`: 0 in every published model.
+        slopes: ALiBi's of each head, where they are none that an exponent gives.
     """
 
     scale: str = "attention.scale"
@@ -170,12 +185,14 @@ class Scores(Op):
     softcap: str | None = None
     alibi: str | None = None
     sinks: str | None = None
+    ahead: int = 0
+    slopes: tuple[float, ...] = ()
     token_axis: ClassVar[int] = 1
 
     @property
     def by_head(self) -> bool:
         """Unless heads are told apart by more than their queries and keys."""
-        return self.alibi is None and self.sinks is None
+        return self.alibi is None and self.sinks is None and not self.slopes
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -189,18 +206,25 @@ class Scores(Op):
 
     def compute(self, s: Step, *inputs: Tensor) -> Tensor:
         q, k = inputs
-        return attention_scores(q, s.carried("keys", k), self._shaping(s, q.shape[1]))
+        return attention_scores(q, s.carried("keys", k), self.shaping(s, q.shape[1]))
 
-    def _shaping(self, s: Step, heads: int) -> Shaping:
+    def shaping(self, s: Step, heads: int) -> Shaping:
+        """What becomes of the products of so many heads."""
         slides = self.window is not None and (self.pattern is None or s[self.pattern])
         return Shaping(
             s[self.scale],
             s[self.window] if slides and self.window is not None else 0,
             s[self.chunk] if self.chunk is not None else 0,
             s[self.softcap] if self.softcap is not None else 0.0,
-            alibi_slopes(heads, s[self.alibi]) if self.alibi is not None and s[self.alibi] else None,
+            self._slopes(s, heads),
             None if self.sinks is None else s.weight(f"{self.sinks}.weight"),
+            self.ahead,
         )
+
+    def _slopes(self, s: Step, heads: int) -> Tensor | None:
+        if self.slopes:
+            return torch.tensor(self.slopes)
+        return alibi_slopes(heads, s[self.alibi]) if self.alibi is not None and s[self.alibi] else None
 
     def spread(
         self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None

@@ -286,6 +286,7 @@ class ExpertSum(Op):
         stem, router, rows, columns: see `ExpertLinear`.
         weighed: whether the products are weighed; not where the router's weights went into the experts' inputs.
         scale: name of a learned factor of each expert's product, [E], where the file has one; None: there is none.
+        shared_by: what the shared expert's result is multiplied with: 1 in every published model.
     """
 
     stem: str
@@ -294,6 +295,7 @@ class ExpertSum(Op):
     columns: Size
     weighed: bool = True
     scale: str | None = None
+    shared_by: float = 1.0
 
     @property
     def _product(self) -> ExpertLinear:
@@ -317,7 +319,7 @@ class ExpertSum(Op):
         x, weights, *shared = inputs
         chosen, shares = self._shares(s, x, weights)
         y = (self._product.products(s, x, chosen) * shares[..., None]).sum(1)
-        return y + shared[0] if shared else y
+        return y + self.shared_by * shared[0] if shared else y
 
     def spread(
         self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None

@@ -31,6 +31,7 @@ class Linear(Op):
         rows, columns: R and C.
         heads: N, which the result is viewed as; None: it stays [T, R].
         bias: whether the file may have one.
+        multiplied_in: a coarser float that products are computed in, as torch does it; None: that of the inputs.
     """
 
     stem: str
@@ -38,6 +39,7 @@ class Linear(Op):
     columns: Size
     heads: str | None = None
     bias: bool = True
+    multiplied_in: torch.dtype | None = None
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -59,10 +61,15 @@ class Linear(Op):
         [x] = inputs
         weight = s.source(f"{self.stem}.weight")
         ranges = row_ranges(weight)
-        y = x.new_empty(len(x), weight.dims[0])
+        y, coarser = x.new_empty(len(x), weight.dims[0]), None
+        if self.multiplied_in is not None:
+            coarser = x.to(self.multiplied_in)
 
         def multiply(rows: tuple[int, int]) -> None:
-            y[:, slice(*rows)] = F.linear(x, s.cache.passing(weight, *rows))
+            some = s.cache.passing(weight, *rows)
+            y[:, slice(*rows)] = (
+                F.linear(x, some) if coarser is None else F.linear(coarser, some.to(coarser.dtype))
+            )
 
         spread(multiply, ranges)
         bias = self._bias(s)

@@ -476,6 +476,10 @@ class OpEdit:
     kind: type[Op]
     fields: tuple[tuple[str, Any], ...]
 
+    def at(self, stage: str, op: Op) -> Op:
+        """The operation of a stage, by the stage's name without its layer."""
+        return self.of(op)
+
     def of(self, op: Op) -> Op:
         """The operation with those fields; one of another class as it is.
 
@@ -490,3 +494,24 @@ class OpEdit:
         own: Any = op  # every operation is a frozen dataclass
         edited: Op = replace(own, **dict(self.fields))
         return edited
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A stage to which something is done that its architecture does not say.
+
+    Args:
+        stage: its name without the layer.
+        then: what is done to its result.
+    """
+
+    stage: str
+    then: Op
+
+    def at(self, stage: str, op: Op) -> Op:
+        """The operation of a stage, followed by the other where it is that stage."""
+        return chain(op, self.then) if stage == self.stage else op
+
+
+Edit = OpEdit | Followed
+"""How something is computed otherwise than its architecture says."""

@@ -121,6 +121,23 @@ class Scale(Elementwise):
 
 
 @dataclass(frozen=True)
+class Times(Elementwise):
+    """x times a number that no setting says.
+
+    Args:
+        factor: the number.
+    """
+
+    factor: float
+
+    def stretch(self, s: Step) -> float:
+        return abs(self.factor)
+
+    def compute(self, s: Step, *inputs: Tensor) -> Tensor:
+        return inputs[0] * self.factor
+
+
+@dataclass(frozen=True)
 class Softcap(Elementwise):
     """c·tanh(x/c); x where c is 0.
 

@@ -17,6 +17,9 @@ from torch import Tensor
 
 from rosetta.graph import Node
 from rosetta.model import Model
+from rosetta.ops.attention import Scores
+from rosetta.ops.linear import Linear
+from rosetta.ops.op import Chain, Edit, OpEdit
 from rosetta.weight import Weight
 
 Compute = Callable[[Sequence[Tensor]], Tensor]
@@ -33,6 +36,8 @@ class Imitation:
         otherwise: the same with every rounding that may go either way gone the other way; None: there are none.
         weights: what the stage's weights are rounded to first; None: they are as the file has them.
         result: what every step of it is rounded to: what was seen is such numbers alone; None: float32.
+        last_is_finer: whether the last step of it may not be rounded to that.
+        operations: what its operations do otherwise.
         certain: whether the run says that it computes so, and need not be seen to.
     """
 
@@ -41,14 +46,21 @@ class Imitation:
     otherwise: Callable[[Compute, Sequence[Tensor]], Tensor] | None = None
     weights: torch.dtype | None = None
     result: torch.dtype | None = None
+    last_is_finer: bool = False
+    operations: tuple[Edit, ...] = ()
     certain: bool = False
 
-    def fits(self, seen: Tensor) -> bool:
-        """Whether what was seen can have been computed so."""
-        return self.result is None or bool((seen == rounded(seen, self.result)).all())
+    def fits(self, seen: Tensor, inputs: Sequence[Tensor]) -> bool:
+        """Whether what was seen can have been computed so: where every step is rounded, it is such numbers alone, or
+        what it was computed from is, and the last step, a softmax, was not rounded."""
+        if self.result is None:
+            return True
+        found = [[seen], inputs] if self.last_is_finer else [[seen]]
+        return any(all(bool((x == rounded(x, self.result)).all()) for x in some) for some in found)
 
     def model(self, model: Model, node: Node) -> Model:
-        """The model with the stage's weights as the way has them."""
+        """The model with the stage's weights and operations as the way has them."""
+        model = model.computed_otherwise(*self.operations)
         if self.weights is None:
             return model
         edit = RoundedTo(self.weights)
@@ -79,8 +91,8 @@ class RoundedTo:
     dtype: torch.dtype
 
     def patch(self, found: Weight | None) -> Weight | None:
-        """The weight, rounded."""
-        return None if found is None else replace(found, values_edits=(*found.values_edits, self))
+        """The weight, rounded as its file has it: before the one is added that a folder's norms are less by."""
+        return None if found is None else replace(found, values_edits=(self, *found.values_edits))
 
     def touches(self, start: int, stop: int) -> bool:
         """All rows."""
@@ -102,6 +114,7 @@ def rounded(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 def in_halves(node: Node) -> Iterator[Imitation]:
     """A stage in one of the halves: of its weights, of what it is computed from, of both, of every step."""
+    scores = isinstance(node.op, Scores)
     for dtype, name in ((torch.bfloat16, "BF16"), (torch.float16, "F16")):
 
         def of_inputs(plain: Compute, inputs: Sequence[Tensor], dtype: torch.dtype = dtype) -> Tensor:
@@ -112,8 +125,12 @@ def in_halves(node: Node) -> Iterator[Imitation]:
             yield Imitation(words, lambda plain, inputs: plain(inputs), weights=dtype)
             words = f"with its weights, and what is multiplied by them, rounded to {name}"
             yield Imitation(words, of_inputs, weights=dtype)
+            if isinstance(node.op, Chain) and isinstance(node.op.ops[0], Linear):
+                product = OpEdit(Linear, (("multiplied_in", dtype),))
+                words = f"with its product in {name}"
+                yield Imitation(words, lambda plain, inputs: plain(inputs), operations=(product,))
         yield Imitation(f"with what it is computed from rounded to {name}", of_inputs)
-        yield Imitation(f"in {name}", lambda plain, inputs: plain(inputs), result=dtype)
+        yield Imitation(f"in {name}", lambda plain, inputs: plain(inputs), result=dtype, last_is_finer=scores)
 
 
 def imitations(runtime: str, node: Node, model: Model, facts: Mapping[str, Any]) -> Sequence[Imitation]:

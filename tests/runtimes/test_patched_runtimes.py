@@ -106,7 +106,6 @@ def larger_embedding(model: Any) -> None:
     embedding.forward = lambda ids: own(ids) * 8.0
 
 
-@pytest.mark.sample(6)
 def routers(model: Any) -> list[Any]:
     return [module for module in model.modules() if type(module).__name__.lower().endswith("topkrouter")]
 
@@ -190,6 +189,123 @@ def adjacent_pairs(model: Any) -> None:
         layer.self_attn.forward = partial(forward, layer.self_attn)
 
 
+def attending(model: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Change the mask that every layer's attention is given."""
+    for layer in model.model.layers:
+        own = layer.self_attn.forward
+
+        def forward(*given: Any, own: Any = own, **options: Any) -> Any:
+            options["attention_mask"] = change(options["attention_mask"].clone())
+            return own(*given, **options)
+
+        layer.self_attn.forward = forward
+
+
+def one_ahead(model: Any) -> None:
+    def change(mask: torch.Tensor) -> torch.Tensor:
+        places = torch.arange(mask.shape[-1] - 1)
+        mask[..., places, places + 1] = 0 if mask.is_floating_point() else True
+        return mask
+
+    attending(model, change)
+
+
+def not_itself(model: Any) -> None:
+    def change(mask: torch.Tensor) -> torch.Tensor:
+        places = torch.arange(1, mask.shape[-1])
+        hidden = torch.finfo(mask.dtype).min if mask.is_floating_point() else False
+        mask[..., places, places] = hidden
+        return mask
+
+    attending(model, change)
+
+
+def heads_exchanged(projection: str) -> Change:
+    def change(model: Any) -> None:
+        for layer in model.model.layers:
+            width = layer.self_attn.head_dim
+            module = getattr(layer.self_attn, projection)
+            own = module.forward
+
+            def forward(x: torch.Tensor, own: Any = own, width: int = width) -> torch.Tensor:
+                y: torch.Tensor = own(x)
+                first, second, *rest = y.split(width, dim=-1)
+                return torch.cat([second, first, *rest], -1)
+
+            module.forward = forward
+
+    change.__name__ = f"{projection}_heads_exchanged"
+    return change
+
+
+def keys_among_values(model: Any) -> None:
+    attention = model.model.layers[0].self_attn
+    keys, values = attention.k_proj.weight.data, attention.v_proj.weight.data
+    keys[: attention.head_dim], values[: attention.head_dim] = (
+        values[: attention.head_dim].clone(),
+        keys[: attention.head_dim].clone(),
+    )
+
+
+def slower(model: Any) -> None:
+    model.model.rotary_emb.inv_freq = model.model.rotary_emb.inv_freq / 4
+
+
+def no_residual_factor(model: Any) -> None:
+    for layer in model.model.layers:
+        layer.residual_multiplier = 1.0
+
+
+def larger_logits(model: Any) -> None:
+    model.config.logits_scaling = model.config.logits_scaling * 2
+
+
+def softcap_of_scores(model: Any) -> None:
+    for layer in model.model.layers:
+        layer.self_attn.attn_logit_softcapping = 20.0
+
+
+def no_shared_expert(model: Any) -> None:
+    for layer in model.model.layers:
+        shared = getattr(layer.mlp, "shared_expert", None) or getattr(layer.mlp, "shared_experts", None)
+        if shared is not None:
+            shared.forward = torch.zeros_like
+
+
+def no_sinks(model: Any) -> None:
+    for layer in model.model.layers:
+        layer.self_attn.sinks.data.fill_(-1e4)
+
+
+def normalised(model: Any) -> None:
+    for router in routers(model):
+        router.norm_topk_prob = True
+
+
+def layer_epsilon(model: Any) -> None:
+    for module in model.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.eps = 1e-3
+
+
+def steeper(model: Any) -> None:
+    import sys
+
+    module: Any = sys.modules[type(model).__module__]
+    own = model.forward
+
+    def forward(*given: Any, **options: Any) -> Any:
+        before = module._get_alibi_slopes
+        module._get_alibi_slopes = lambda *a: before(*a) * 0.5
+        try:
+            return own(*given, **options)
+        finally:
+            module._get_alibi_slopes = before
+
+    model.forward = forward
+
+
+@pytest.mark.sample(8)
 @pytest.mark.parametrize(
     ("recipe", "change", "kind", "stage", "actual"),
     [
@@ -210,6 +326,22 @@ def adjacent_pairs(model: Any) -> None:
         ("deepseek2-v3", softmax_for_sigmoid, "config.expert_gating", "layers.1.ffn_router", 1),
         ("deepseek2-v3", bias_in_weights, "config.expert_weights", "layers.1.ffn_router", True),
         ("deepseek2-v3", heavier_experts, "config.expert_weights", "layers.1.ffn_router", 4.25),
+        ("llama", one_ahead, "config.causal_mask", "layers.0.attn_scores", "tokens see 1 behind them"),
+        ("qwen3", not_itself, "config.causal_mask", "layers.0.attn_scores", "none but the first sees itself"),
+        ("llama", heads_exchanged("v_proj"), "layout.permuted", "layers.0.v", None),
+        ("llama", heads_exchanged("k_proj"), "layout.permuted", "layers.0.k_rope", None),
+        ("llama", keys_among_values, "layout.fused_order", "layers.0.k", None),
+        ("qwen2", slower, "config.rope_scaling", "layers.0.q_rope", None),
+        ("granite", no_residual_factor, "config.residual_scale", "layers.0.attn_residual", 1.0),
+        ("granite", larger_logits, "config.logit_scale", "logits", None),
+        ("gemma2", softcap_of_scores, "config.softcap", "layers.0.attn_scores", 20.0),
+        ("gemma2", scale, "config.attention_scale", "layers.0.attn_scores", None),
+        ("qwen2moe", no_shared_expert, "config.expert_weights", "layers.0.ffn_out", 0.0),
+        ("qwen2moe", normalised, "config.expert_weights", "layers.0.ffn_router", True),
+        ("deepseek2-v3", no_shared_expert, "config.expert_weights", "layers.1.ffn_out", 0.0),
+        ("gpt-oss", no_sinks, "value.missing", "layers.0.attn_scores", None),
+        ("gptneox", layer_epsilon, "config.norm_epsilon", "layers.0.attn_norm", 1e-3),
+        ("bloom", steeper, "config.alibi", "layers.0.attn_scores", None),
         ("deepseek2-v3", not_normalised_anywhere, "config.expert_weights", "layers.1.ffn_router", False),
     ],
     ids=lambda value: getattr(value, "__name__", None),
@@ -291,6 +423,41 @@ def test_a_coarser_float_is_drift_and_named(
     assert found[0]["evidence"]["stage"] == stage
     assert found[0]["message"].startswith(f"{stage} is computed by transformers {words}")
     assert not [row for row in run.report["stages"] if row["status"] == "faulty"]
+
+
+def all_in_bf16(model: Any) -> None:
+    model.to(torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "change"), [("qwen3", products_in_bf16), ("llama", all_in_bf16), ("gemma2", weights_in_bf16)]
+)
+def test_a_coarser_float_accuses_nobody_where_norms_and_softmax_are_finer(
+    folder_of: Callable[[str], Path],
+    patched: Callable[[Change], None],
+    compare: Compare,
+    recipe: str,
+    change: Change,
+) -> None:
+    folder = folder_of(recipe)
+    patched(change)
+    run = compare(folder, f"transformers:{folder}", "--tokens", TOKENS)
+    assert run.report["verdict"] == "drift"
+    assert {f["kind"] for f in run.report["findings"]} == {"runtime.precision"}
+
+
+def test_what_nothing_explains_is_the_runtimes_not_the_files(
+    folder_of: Callable[[str], Path], patched: Callable[[Change], None], compare: Compare
+) -> None:
+    def change(model: Any) -> None:
+        model.model.layers[1].mlp.act_fn = torch.nn.ELU()
+
+    folder = folder_of("llama")
+    patched(change)
+    run = compare(folder, f"transformers:{folder}", "--tokens", TOKENS)
+    assert [(f["kind"], f["side"], f["tensor"]) for f in run.report["findings"]] == [
+        ("unexplained", "right", None)
+    ]
 
 
 def test_a_model_in_bf16_hides_no_wrong_setting(

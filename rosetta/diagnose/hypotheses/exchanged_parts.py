@@ -8,7 +8,7 @@ of several ranks were joined one after another and cut in the middle. Repair: jo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rosetta.diagnose.hypotheses.permuted import matched, sample_of_rows
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
+from rosetta.diagnose.patches import edited
 from rosetta.model import LAYER, Patch
 from rosetta.weight import Weight
 
@@ -92,7 +93,7 @@ def _exchange(suspect: Suspect, weight: Weight, partner: Weight) -> Proposal | N
     patches: dict[str, Patch] = {}
     for target, rows in ((weight, order[:count]), (partner, order[count:])):
         which = (rows >= count).astype(np.int64)
-        patches[target.name] = _reading(target, RowsOf(sources, which, rows - count * which))
+        patches[target.name] = edited(RowsOf(sources, which, rows - count * which))
     moved = np.flatnonzero(order[:count] >= count)
     place = (
         f"rows {moved[0]} to {moved[-1]}" if len(moved) == moved[-1] - moved[0] + 1 else f"{len(moved)} rows"
@@ -109,12 +110,3 @@ def _exchange(suspect: Suspect, weight: Weight, partner: Weight) -> Proposal | N
         recommendation=f"join the parts of {weight.entry.name} and of {partner.entry.name} tensor by tensor, not rank "
         "after rank",
     )
-
-
-def _reading(target: Weight, edit: RowsOf) -> Patch:
-    """The target's own values, shape and order stay what they are; only which rows they are is changed."""
-
-    def patch(found: Weight | None) -> Weight | None:
-        return None if found is None else replace(found, values_edits=(*found.values_edits, edit))
-
-    return patch

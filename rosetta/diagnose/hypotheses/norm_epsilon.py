@@ -46,13 +46,15 @@ def _with_reach(proposal: Proposal, own: float | None = None) -> Proposal:
 def _fitting(fault: Fault, key: str) -> Iterator[float]:
     """The epsilon by which the recorded stage is smaller than without any, and the published one next to it.
 
-    For y = g·x / √(m + ε) and y₀ = g·x / √m, with m the mean square of x: ε = m·((y₀/y)² − 1).
+    For y = g·x / √(m + ε) and y₀ = g·x / √m, with m the mean square of x: ε = m·((y₀/y)² − 1). A bias is no part of y.
     """
     model, x, truth = fault.subject.model, fault.input(), fault.recorded_value
     weight = model.weights.get(next(fault.names()))
     if x is None or truth is None or truth.shape != x.shape or weight is None or weight.dims != x.shape[-1:]:
         return
-    gain = weight.values().to(x)
+    gain, bias = weight.values().to(x), model.weights.get(weight.name.removesuffix("weight") + "bias")
+    if bias is not None and bias.dims == weight.dims:
+        truth = truth - bias.values().to(truth)
     bare = (normalised(x, model["norm_type"], 0.0) * gain).double()
     ratio = (bare * bare).sum(-1) / (bare * truth.double()).sum(-1)  # [T]
     centred = x - x.mean(-1, keepdim=True) if model["norm_type"] == "layer" else x

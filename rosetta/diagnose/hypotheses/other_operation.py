@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
-from rosetta.ops.experts import LARGEST_GATING, SOFTMAX, Router
+from rosetta.ops.experts import LARGEST_GATING, SOFTMAX, SOFTMAX_OF_CHOSEN, Router
 from rosetta.ops.op import Op, OpEdit
 from rosetta.ops.rotary import INTERLEAVED, SPLIT_HALF, Rotary
 
 POSITIONS = (1, 2, -1)
 """Where runtimes begin to count: at 1, or at 2 where padding has a position of its own (RoBERTa), or behind by one."""
+ONE_WEIGHT = {SOFTMAX, SOFTMAX_OF_CHOSEN}
+"""The softmax of the chosen scores is the share of the chosen in the softmax of all: which of both is normalised."""
 EVEN = 1e-3  # of a factor that all weights have alike, how far they stray from it
 DIGITS = 4  # significant ones that a factor is published with
 
@@ -31,7 +33,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
 def _of_router(fault: Fault, op: Router) -> Iterator[Proposal]:
     if not isinstance(op.gating, str):
         for gating in range(SOFTMAX, LARGEST_GATING + 1):
-            if gating != op.gating:
+            if gating != op.gating and {gating, op.gating} != ONE_WEIGHT:
                 yield _proposal(
                     op, "config.expert_gating", "expert_gating_func", op.gating, gating, gating=gating
                 )

@@ -1,44 +1,90 @@
-"""Another base of the rotary frequencies (`config.rope_theta`), read off an observed run whose settings may be its own.
+"""Another base of the rotary frequencies (`config.rope_theta`), or other frequencies than any base gives
+(`config.rope_scaling`), read off an observed run whose settings may be its own.
 
 Letters: T = tokens, N = heads, R = rotary pairs.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from rosetta.diagnose.hypothesis import Fault, Proposal
 from rosetta.diagnose.setting_proposals import setting_proposal
+from rosetta.ops.op import Chain
 from rosetta.ops.rotary import Rotary
+from rosetta.rope_scaling import RopeScaling
 
 SLOWEST = 1e-4  # radians a token; below it a float32 angle says little
 DIGITS = 3  # significant ones that a base is published with
+FACTOR_DIGITS = 4  # and a factor
+STRAY = 1e-3  # of an angle that one base gives, relative: what is beyond it is of other frequencies
+EVEN = 1e-3  # of one factor for all pairs
+
+
+@dataclass(frozen=True)
+class Turned:
+    """How the pairs of a stage are turned.
+
+    Args:
+        angles: from one token to the next, float64 [R] in radians.
+        magnitude: how many times longer they come out.
+    """
+
+    angles: Tensor
+    magnitude: float
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
-    """The base whose frequencies turn the inputs into what was observed, and the round number beside it."""
-    op = fault.node.op
-    if not fault.settings_unknown or not isinstance(op, Rotary) or (base := _fitting(fault, op)) is None:
+    """The base whose frequencies turn the inputs into what was observed, and the round number beside it; where no base
+    does, the frequencies themselves."""
+    ops = fault.node.op.ops if isinstance(fault.node.op, Chain) else (fault.node.op,)
+    if not fault.settings_unknown or len(ops) > 1 or not isinstance(op := ops[0], Rotary):
+        return
+    turned = _turned(fault, op)
+    if turned is None:
         return
     own = fault.subject.model.config[op.base]
-    for value in dict.fromkeys((float(f"{base:.{DIGITS}g}"), float(torch.tensor(base)))):
-        if value != own.value:
-            yield setting_proposal(fault, op.base, own, value)
+    divisors = _divisors(fault, op, len(turned.angles))
+    base = _fitting(turned.angles * divisors)
+    if base is not None:
+        for value in dict.fromkeys((float(f"{base:.{DIGITS}g}"), float(torch.tensor(base)))):
+            if value != own.value:
+                yield setting_proposal(fault, op.base, own, value)
+    if op.scaling is not None and (base is None or not _of_base(turned.angles * divisors, base)):
+        yield from _scaled(fault, op, turned)
 
 
-def _fitting(fault: Fault, op: Rotary) -> float | None:
-    """The base b of the angles b^(−j/R) by which pair j is turned from the first token to the second."""
+def _turned(fault: Fault, op: Rotary) -> Turned | None:
+    """By how much each pair is turned, all heads and tokens together."""
     x, y = fault.input(), fault.recorded_value
     if x is None or y is None or x.shape != y.shape or len(x) < 2:
         return None
     first, second = op.halves(fault.pair.subject.runtime.step(fault.node), x.shape[-1])
     before, after = (
-        torch.complex(z[:2, :, first].double(), z[:2, :, second].double()) for z in (x, y)
-    )  # [2, N, R]
-    turned = (after * before.conj()).sum(1)  # of all heads together, [2, R]
-    angles = (turned[1] * turned[0].conj()).angle()
+        torch.complex(z[..., first].double(), z[..., second].double()) for z in (x, y)
+    )  # [T, N, R]
+    turned = (after * before.conj()).sum(1)  # of all heads together, [T, R]
+    angles = (turned[1:] * turned[:-1].conj()).sum(0).angle()
+    size = float(before.abs().square().sum().sqrt())
+    return Turned(angles, float(after.abs().square().sum().sqrt()) / size) if size else None
+
+
+def _divisors(fault: Fault, op: Rotary, pairs: int) -> Tensor:
+    """What the file's own scaling divides the frequencies by, [R]."""
+    x = fault.input()
+    tokens = 0 if x is None else len(x)
+    scaling = None if op.scaling is None else fault.subject.model.settings_of(fault.layer)[op.scaling]
+    factors = (1.0,) * pairs if scaling is None else scaling.at(tokens)
+    return torch.tensor(factors, dtype=torch.float64)
+
+
+def _fitting(angles: Tensor) -> float | None:
+    """The base b of the angles b^(−j/R) by which pair j is turned from one token to the next."""
     pairs = torch.arange(len(angles), dtype=torch.float64)
     seen = (angles > SLOWEST) & (pairs > 0)
     if not bool(seen.any()):
@@ -46,3 +92,27 @@ def _fitting(fault: Fault, op: Rotary) -> float | None:
     logs = -angles[seen].log() * len(angles) / pairs[seen]
     base = float(logs.median().exp())
     return base if base > 1 else None
+
+
+def _of_base(angles: Tensor, base: float) -> bool:
+    """Whether the angles are those of a base."""
+    expected = base ** (-torch.arange(len(angles), dtype=torch.float64) / len(angles))
+    return bool(((angles - expected).abs() <= STRAY * expected + SLOWEST).all())
+
+
+def _scaled(fault: Fault, op: Rotary, turned: Turned) -> Iterator[Proposal]:
+    """The file's base, its frequencies divided by what gives the angles; one number, where one does."""
+    assert op.scaling is not None
+    base = float(fault.subject.model.settings_of(fault.layer)[op.base])
+    expected = base ** (-torch.arange(len(turned.angles), dtype=torch.float64) / len(turned.angles))
+    if not bool((turned.angles > 0).all()):
+        return
+    factors, own = expected / turned.angles, fault.subject.model.config[op.scaling]
+    seen = factors[turned.angles > SLOWEST]
+    magnitude = float(f"{turned.magnitude:.{FACTOR_DIGITS}g}")
+    magnitude = magnitude if abs(magnitude - turned.magnitude) < STRAY / 100 else turned.magnitude
+    if len(seen) and float(seen.max() / seen.min()) - 1 < EVEN:
+        factor = float(f"{math.exp(float(seen.log().mean())):.{FACTOR_DIGITS}g}")
+        even = None if factor == 1 and magnitude == 1 else RopeScaling((factor,) * len(factors), magnitude)
+        yield setting_proposal(fault, op.scaling, own, even)
+    yield setting_proposal(fault, op.scaling, own, RopeScaling(tuple(factors.tolist()), magnitude))

@@ -61,7 +61,7 @@ def factor_from_stage(fault: Fault, weight: Weight) -> float | None:
         return None
     part, wanted = (whole - rest).double().flatten(), (truth - rest).double().flatten()
     dot, squares = float(part @ wanted), float(part @ part)
-    if not squares or not abs(dot) >= LEAST_CORRELATION * squares**0.5 * float(wanted.norm()):
+    if not squares or not dot or not abs(dot) >= LEAST_CORRELATION * squares**0.5 * float(wanted.norm()):
         return None
     factor = squares / dot
     return None if abs(factor - 1) < 1e-6 else factor

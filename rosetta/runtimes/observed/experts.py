@@ -33,8 +33,11 @@ def expert_taps(graph: Graph, layer: int) -> Iterator[Tap]:
     if shared:
         out, gates = max(shared), graph.consuming(layer, "ffn_gate_inp_shexp")
         gated = _gated(graph, out, gates)
-        yield Tap(prefix + "ffn_shared", (gated,))
-        if gated != out:
+        if not gates:
+            yield Tap(prefix + "ffn_shared", (out,))
+        else:
+            if gated is not None:
+                yield Tap(prefix + "ffn_shared", (gated,))
             yield Tap(prefix + "ffn_down_shexp", (out,))
             yield Tap(prefix + "ffn_gate_inp_shexp", (max(gates),))
 
@@ -88,9 +91,9 @@ def _unscaled(graph: Graph, weights: int) -> int:
     return next(j for j in live if j not in own) if len(live) == 2 and len(own) == 1 else weights
 
 
-def _gated(graph: Graph, out: int, gates: Sequence[int]) -> int:
-    """The shared expert after its own gate, where it has one."""
-    for j in graph.downstream(out, frozenset({"view"})) if gates else ():
+def _gated(graph: Graph, out: int, gates: Sequence[int]) -> int | None:
+    """The shared expert after its own gate; None where it has none, or is multiplied by none."""
+    for j in graph.downstream(out, frozenset({"view", "scale"})) if gates else ():
         if graph[j].kind == "mul" and graph.depends(j, gates[0]):
             return j
-    return out
+    return None

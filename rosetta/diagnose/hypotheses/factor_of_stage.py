@@ -1,0 +1,108 @@
+"""Another factor than the settings say, of a whole stage or of what a sum adds: a residual or an embedding factor that
+is lost, a shared expert left out (`config.residual_scale`, `config.logit_scale`, `config.expert_weights`, …), read off
+a recorded run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
+from rosetta.diagnose.setting_proposals import setting_proposal
+from rosetta.ops.experts import ExpertSum
+from rosetta.ops.op import Chain, Edit, Followed, Op, OpEdit
+from rosetta.ops.pointwise import Add, Scale, Times
+from rosetta.settings_table import SETTINGS
+
+DIGITS = 4  # significant ones that a factor is published with
+LEFT = 1e-2  # of what a factor is to explain: what it may leave, before the engine judges it by the noise
+SAME = 1e-6
+
+
+def propose(fault: Fault) -> Iterator[Proposal]:
+    """The factor that fits, where the stage has a setting for one, or is a shared expert's."""
+    own, truth = fault.computed(), fault.recorded_value
+    if not fault.settings_unknown or own is None or truth is None or own.shape != truth.shape:
+        return
+    ops = fault.node.op.ops if isinstance(fault.node.op, Chain) else (fault.node.op,)
+    yield from _of_setting(fault, ops[-1], own, truth)
+    if isinstance(ops[0], Add) and ops[0].scale is not None and len(ops) == 1:
+        yield from _of_summand(fault, ops[0].scale, own, truth)
+    if isinstance(ops[0], ExpertSum) and len(fault.node.inputs) > 2:
+        yield from _of_shared(fault, ops, own, truth)
+    elif _is_shared(fault) and (factor := multiple(truth, own)) is not None:
+        yield _shared(factor, Followed(fault.node.stage, Times(factor)))
+
+
+def multiple(truth: Tensor, of: Tensor) -> float | None:
+    """The number that one is times the other; None where it is no such multiple, or the other itself."""
+    a, b = truth.double().flatten(), of.double().flatten()
+    squares = float(b @ b)
+    factor = float(a @ b) / squares if squares else 1.0
+    fits = float((a - factor * b).norm()) <= LEFT * float(b.norm())
+    return _published(factor) if fits and abs(factor - 1) > SAME else None
+
+
+def _published(factor: float) -> float:
+    """The round number beside it, where it is as near as float32 tells."""
+    short = float(f"{factor:.{DIGITS}g}")
+    near = abs(short - factor) <= SAME * max(1.0, abs(factor))
+    return 0.0 if abs(factor) <= SAME else short if near else factor
+
+
+def _of_setting(fault: Fault, op: Op, own: Tensor, truth: Tensor) -> Iterator[Proposal]:
+    """The last factor of a stage."""
+    if isinstance(op, Scale) and (factor := multiple(truth, own)):
+        yield from _with(fault, op.by, 1 / factor if op.inverse else factor)
+
+
+def _of_summand(fault: Fault, key: str, own: Tensor, truth: Tensor) -> Iterator[Proposal]:
+    """The factor of what a sum adds to its first input."""
+    first = fault.input()
+    if first is not None and first.shape == own.shape:
+        factor = multiple(truth.double() - first, own.double() - first)
+        if factor is not None:
+            yield from _with(fault, key, factor)
+
+
+def _with(fault: Fault, key: str, factor: float) -> Iterator[Proposal]:
+    """A setting times a factor; what is read by layers is no one number."""
+    stated = fault.subject.model.config.get(key)
+    if stated is not None and isinstance(stated.value, int | float) and SETTINGS[key].kind is not None:
+        value = _published(float(stated.value) * factor)
+        yield setting_proposal(fault, key, stated, value)
+
+
+def _of_shared(fault: Fault, ops: tuple[Op, ...], own: Tensor, truth: Tensor) -> Iterator[Proposal]:
+    """The shared expert's part of the sum of experts."""
+    without = OpEdit(ExpertSum, (("shared_by", 0.0),))
+    rest = fault.computed(Repair(operations=(without,)))
+    if rest is None:
+        return
+    factor = multiple(truth.double() - rest, own.double() - rest)
+    if factor is not None:
+        yield _shared(factor, OpEdit(ExpertSum, (("shared_by", factor),)))
+
+
+def _is_shared(fault: Fault) -> bool:
+    """Whether a sum of experts adds the stage to them."""
+    for node in fault.pair.subject.graph:
+        op = node.op.ops[0] if isinstance(node.op, Chain) else node.op
+        if isinstance(op, ExpertSum) and fault.stage in node.inputs[2:]:
+            return True
+    return False
+
+
+def _shared(factor: float, edit: Edit) -> Proposal:
+    how = "left out" if factor == 0 else f"counted {factor:g} times"
+    return Proposal(
+        kind="config.expert_weights",
+        role="subject",
+        repair=Repair(operations=(edit,)),
+        message=f"the shared expert is added once, in what was recorded it is {how}",
+        recommendation="add the shared expert to the others, once",
+        key="expert_shared_weight",
+        declared=1.0,
+        actual=factor,
+    )
