@@ -40,7 +40,8 @@ def faults(
         typer.Option(metavar="S", min=0, help="Of the first case; each has the next. Below 1000: looked at."),
     ] = REPORTED_SEED,
     kinds: Annotated[
-        str | None, typer.Option(metavar="KIND,…", help="Kinds or families: value.scaled, config, clean.")
+        str | None,
+        typer.Option(metavar="KIND,…", help="Kinds or families: value.scaled, config, every, blueprints."),
     ] = None,
     json: Annotated[
         str | None, typer.Option(metavar="FILE|-", help="Everything as JSON. - is stdout.")

@@ -45,7 +45,7 @@ def off_the_start(taps: Any) -> Any:
 def test_moved_taps_are_put_back(
     sound: tuple[Path, Path], tmp_path: Path, change: Callable[[Any], Any], places: int
 ) -> None:
-    broken = planted(sound[1], tmp_path / "model.gguf", blk__1__ssm_conv1d__weight=change)
+    broken = planted(sound[1], tmp_path / "model.gguf", {NAME: change})
     report = compared_files(broken, sound[0])
     assert_proven(report, "layers.1.ssm_conv", Cause("layout.shifted", NAME, actual=places))
     [found] = report.findings
@@ -54,7 +54,5 @@ def test_moved_taps_are_put_back(
 
 
 def test_taps_in_the_reverse_order_are_not_called_moved(sound: tuple[Path, Path], tmp_path: Path) -> None:
-    broken = planted(
-        sound[1], tmp_path / "model.gguf", blk__1__ssm_conv1d__weight=lambda taps: taps[..., ::-1]
-    )
+    broken = planted(sound[1], tmp_path / "model.gguf", {NAME: lambda taps: taps[..., ::-1]})
     assert_proven(compared_files(broken, sound[0]), "layers.1.ssm_conv", Cause("layout.permuted", NAME))
