@@ -21,6 +21,7 @@ from rosetta.containers.apr.writer import check_name, pack_apr, refusal
 from rosetta.containers.container import TensorEntry
 from rosetta.containers.huggingface.settings import without_quantisation
 from rosetta.convert.draft import Draft
+from rosetta.convert.folder_settings import own_keys, spelling
 from rosetta.convert.gguf_settings import IMPLIED
 from rosetta.convert.other_forms import OTHER_FORMS
 from rosetta.convert.plan import Done, Request, as_stored, with_dtypes
@@ -29,7 +30,7 @@ from rosetta.dtypes import DTYPES
 from rosetta.errors import RosettaError, UsageError
 from rosetta.model import Model
 from rosetta.names import canonical_names
-from rosetta.settings_reader import ACTIVATIONS
+from rosetta.settings_reader import ACTIVATIONS, PerLayer
 from rosetta.tokenizer.chat_template import GGUF_KEY
 
 SPELLINGS = {fact.key: fact.spellings[0] for fact in APR_FACTS}
@@ -101,6 +102,7 @@ def _metadata(model: Model, tensors: Mapping[str, TensorEntry], done: Done) -> d
         single = not isinstance(value.value, tuple) and value.value is not None
         if key in SPELLINGS and single:
             stated[SPELLINGS[key]] = plain(value.value)
+    _take_lists(model, wanted, stated)
     epsilon = architecture.epsilon_key
     if epsilon in wanted:
         stated["rms_norm_eps"] = plain(wanted[epsilon].value)
@@ -119,6 +121,17 @@ def _metadata(model: Model, tensors: Mapping[str, TensorEntry], done: Done) -> d
         for key, (value, read) in _differing(model, wanted, stated, tensors).items()
     ]
     return {**stated, **dict.fromkeys(LICENCE_KEYS)}
+
+
+def _take_lists(model: Model, wanted: Config, stated: dict[str, Any]) -> None:
+    """What differs between layers as the architecture's config.json has it: a number, and a list or another number."""
+    own = own_keys(model, wanted)
+    for key, value in wanted.items():
+        if key in SPELLINGS and isinstance(value.value, PerLayer) and spelling(model, key) in own:
+            stated[SPELLINGS[key]] = own[spelling(model, key)]
+            stated |= {
+                name: said for name, said in own.items() if "." not in name and name not in CANONICAL_SPELLING
+            }
 
 
 def _take_more(

@@ -136,7 +136,7 @@ def folder_config(
     for key in ("bos_token_id", "eos_token_id"):
         if key in model.config:
             config[key] = model.config[key].value
-    stated = _own_keys(model, wanted)
+    stated = own_keys(model, wanted)
     _state(config, stated)
     for key, value in wanted.items():
         own_default = key in architecture.huggingface  # the class knows the key, and would take its own
@@ -180,7 +180,7 @@ def _classes(architecture: Architecture) -> tuple[str, ...]:
     return architecture.classes if named is None else named.classes
 
 
-def _own_keys(model: Model, wanted: Config) -> dict[str, Any]:
+def own_keys(model: Model, wanted: Config) -> dict[str, Any]:
     """What the architecture itself says of its config.json."""
     said = {}
     for name, form in model.architecture.folder_keys.items():

@@ -23,9 +23,7 @@ GELU_TABLE = 2e-2  # llama.cpp looks GELU up in half precision, and every layer 
 SIGHT = ("model.vision", "model.multi_modal")
 SEEING = {name for name, recipe in RECIPES.items() if recipe.vision is not None}
 NOT_OVER_APR = {
-    "gpt2": "fused tensors come back in parts",
-    "laguna": "an .apr has no lists of heads",
-    "step35": "an .apr has no lists of heads",
+    "gpt2": "the .apr keeps the dims [in, out] of a folder",
 }
 SAID = {name: recipe for name, recipe in RECIPES.items() if recipe.gguf is None}
 
