@@ -310,3 +310,20 @@ def test_packed_weights_have_a_place_and_share_no_bytes(tmp_path: Path) -> None:
     path = packing.quantised(plain, tmp_path / "quantised", packing.gptq())
     assert [fault.message for fault in overlapping.faults(Subject(open_container(path)))] == []
     assert [fault.message for fault in unused_bytes.faults(Subject(open_container(path)))] == []
+
+
+@pytest.mark.requires_transformers
+def test_torchao_is_what_its_library_makes_of_it(tmp_path: Path) -> None:
+    pytest.importorskip("torchao")
+    from torchao.quantization import Int8WeightOnlyConfig
+    from transformers import AutoModelForCausalLM, TorchAoConfig
+
+    plain = build(tmp_path / "plain", tiny("llama", tied=False), "hf:BF16")
+    config = TorchAoConfig(Int8WeightOnlyConfig(version=2))
+    AutoModelForCausalLM.from_pretrained(
+        plain, dtype=torch.bfloat16, quantization_config=config
+    ).save_pretrained(tmp_path / "own")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "own", dtype=torch.bfloat16)
+    weight = dict(loaded.named_parameters())[f"{STEM}.weight"]
+    found = decoded(open_container(tmp_path / "own"))
+    assert torch.equal(found, weight.dequantize().float())  # type: ignore[operator]

@@ -22,6 +22,7 @@ from rosetta.model import open_model
 from rosetta.report.report import Report
 
 OWN, NAME, STAGE = "model.layers.1.mlp.up_proj.weight", "blk.1.ffn_up.weight", "layers.1.ffn_up"
+ZERO = "._weight_zero_point"
 QUANTISATION, ORDER = "config.quantization", "dtype.block_order"
 SPEC = tiny("llama", hidden=128, ffn=192, tied=False)
 
@@ -115,6 +116,12 @@ STORED = {
         faults.zero_points_shifted(OWN, ".weight_zero_point", 1),
         "one too high",
     ),
+    "torchao zero points": (
+        "torchao int8",
+        lambda name, t: t | ({ZERO: t[ZERO] + 1} if name == OWN else {}),
+        "one too high",
+    ),
+    "torchao inverted": ("torchao int8", faults.scales_inverted(OWN, "._weight_scale"), "the inverse"),
     "gptq group index": ("gptq", faults.group_index_replaced(OWN), "its group index says otherwise"),
     "gptq scales": ("gptq", faults.scales_by_the_other_axis(OWN, ".scales"), "by column and row"),
     "awq scales": ("awq", faults.scales_by_the_other_axis(OWN, ".scales"), "by column and row"),

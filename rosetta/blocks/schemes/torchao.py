@@ -1,0 +1,91 @@
+"""torchao, where safetensors holds plain tensors: int8 weights with a scale and a zero point a row, each in the tensors
+`_weight_qdata`, `_weight_scale` and `_weight_zero_point` (torchao, prototype/safetensors; Int8Tensor).
+
+Arithmetic: torchao, quantization/quant_primitives.py, _dequantize_affine: (code − zero point) · scale in float32,
+rounded to the dtype that the weight had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rosetta.blocks.fields import unit
+from rosetta.blocks.schemes.affine import added, affine, read_scales
+from rosetta.blocks.schemes.packed import FLOATS, Folder, Packed, Packing, Parts, Way, in_turn
+from rosetta.lazily import TorchDtypes, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+METHODS = ("torchao",)
+CODES, SCALE, ZERO = "._weight_qdata", "._weight_scale", "._weight_zero_point"
+TYPES = TorchDtypes({"F32": "float32", "F16": "float16", "BF16": "bfloat16"})
+
+
+@dataclass(frozen=True)
+class GroupWeight(Packed):
+    """Integers with a scale and a zero point a group of columns, all of a row as a rule.
+
+    Args:
+        groups: of each row.
+        rounded: the dtype of the product, as files name it.
+    """
+
+    groups: int = 1
+    rounded: str = "BF16"
+
+    @property
+    def dtype(self) -> str:
+        """See `Packed`."""
+        return "TORCHAO:INT8"
+
+    @property
+    def ways(self) -> Sequence[Way]:
+        """See `Packed`."""
+        shifts = [Way(zero_shift=shift) for shift in (1, -1)]
+        turned = [Way(scales="transposed")] * (self.groups > 1)
+        return [*shifts, Way(scales="ignored"), Way(scales="divided by"), *turned]
+
+    def numbers(self, parts: Parts, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """See `Packed`."""
+        q = parts.rows(self.parts["codes"], start, stop)
+        zero = parts.rows(self.parts["zeros"], start, stop).int().view(-1, self.groups) + self.way.zero_shift
+        stored = parts.rows(self.parts["scales"]).float().view(-1, self.groups)
+        scale = read_scales(stored, self.way, slice(start, stop))
+        groups = in_turn(self.columns, self.columns // self.groups)
+        values, sigma = affine(q, zero, scale, groups, reach=255)
+        dtype = TYPES[self.rounded]
+        if dtype != torch.float32:
+            values = values.to(dtype).float()
+            sigma = added(sigma.contiguous(), unit(values, dtype))
+        return values, sigma
+
+
+def packing(folder: Folder) -> Packing:
+    """See `rosetta.blocks.schemes`."""
+    floats = (
+        entry.dtype
+        for name, entry in folder.tensors.items()
+        if entry.dtype in FLOATS and not name.endswith(SCALE)
+    )
+    rounded = next(floats, "F32")  # what was left as it was has the dtype that the others had
+    stems = dict.fromkeys(stem for ending in (CODES, SCALE, ZERO) for stem in folder.stems(ending))
+    weights = tuple(_weight(folder, stem, rounded) for stem in stems)
+    if not weights:
+        raise folder.unsupported("holds no codes of torchao's as plain tensors")
+    return Packing("torchao, int8 weights", weights)
+
+
+def _weight(folder: Folder, stem: str, rounded: str) -> GroupWeight:
+    rows, columns = folder.matrix(stem + CODES)
+    folder.hold_dtype(stem + CODES, "I8")
+    folder.hold_dtype(stem + SCALE, *FLOATS)
+    folder.hold_dtype(stem + ZERO, "I8", "I32")
+    height, groups = folder.matrix(stem + SCALE)
+    if height != rows or not groups or columns % groups:
+        raise folder.misfit(stem + SCALE, f"{rows} rows of groups of {columns} columns")
+    folder.hold(stem + ZERO, (rows, groups))
+    parts = folder.parts(stem, codes=CODES, scales=SCALE, zeros=ZERO)
+    return GroupWeight(f"{stem}.weight", (rows, columns), parts, groups=groups, rounded=rounded)
