@@ -27,6 +27,11 @@ def wrapped(text: str, width: int) -> str:
 
     >>> wrapped("  Missing in GGUF: blk.0.attn_q.bias\\n", 24)
     '  Missing in GGUF:\\n    blk.0.attn_q.bias\\n'
+
+    The rule below a table's head is cut.
+
+    >>> wrapped("  ----  -----------\\n", 12)
+    '  ----  ----\\n'
     """
     return "".join(f"{part}\n" for line in text.splitlines() for part in _cut(line, width))
 
@@ -35,6 +40,8 @@ def _cut(line: str, width: int) -> list[str]:
     """One line as several; spaces between words stay where no break is."""
     if len(line) <= width:
         return [line]
+    if not line.strip(" -"):  # the rule of a table: what follows it is no row
+        return [line[:width]]
     indent = line[: len(line) - len(line.lstrip())]
     deeper = indent + "  " if len(indent) + 2 <= width // 3 else indent[: width // 3]
     parts, current = [], indent
