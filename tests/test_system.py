@@ -18,18 +18,27 @@ from rosetta.compare.options import live
 from rosetta.errors import UsageError
 from rosetta.report.html import _short
 
+ROOT = Path(__file__).resolve().parents[1]
+
 
 def without_posix(*arguments: object, encoding: str = "cp1252") -> subprocess.CompletedProcess[bytes]:
     """Run rosetta as Windows has it; its output in the encoding of a western console, in which ✓ has no place."""
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     environment = os.environ | {
+        "PYTHONPATH": path,
         "PYTHONIOENCODING": f"{encoding}:strict",
         "PYTHONUTF8": "0",
         "OMP_NUM_THREADS": "1",
     }
-    command = [sys.executable, "-X", "warn_default_encoding", "-m", "fixtures.no_posix", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, env=environment, cwd=Path(__file__).parents[1], check=False
-    )
+    command = [
+        sys.executable,
+        "-X",
+        "warn_default_encoding",
+        "-P",
+        str(ROOT / "fixtures" / "no_posix.py"),
+        *map(str, arguments),
+    ]
+    return subprocess.run(command, capture_output=True, env=environment, check=False)
 
 
 def test_every_module_is_imported_without_what_only_posix_has() -> None:
