@@ -72,7 +72,8 @@ def repair(
 
     Exits 0 when the written file matches (or drifts as its dtypes explain) and
     nothing is left to repair, 1 when it does not. With nothing to repair no
-    file is written, and it exits 0 when the two match already.
+    file is written, and it exits 0 when the two match already; where the file
+    has no place for the repair none is written either, and it exits 1.
 
     \b
     Examples:
@@ -102,4 +103,5 @@ def repair(
     verdicts = verdict_line(before), verdict_line(after)
     show(f"{verdicts[1]}\n" if quiet else render(done, output, verdicts))
     code = exit_code(after, assert_match=True, threshold_is_explicit=options.threshold_is_explicit)
-    raise typer.Exit(FAILED if code == PASSED and done.left_over else code)
+    undone = done.left_over or (done.written is not None and done.written.unsaid)
+    raise typer.Exit(FAILED if code == PASSED and undone else code)

@@ -13,9 +13,11 @@ from rosetta.containers.container import TensorInput
 from rosetta.containers.spool import Progress, Spool, TensorSource, declared
 from rosetta.containers.unfinished import unfinished
 from rosetta.repair.changes import Change, said
-from rosetta.repair.fix import Fix, Written, remade
+from rosetta.repair.fix import Fix, Written, refuse_a_plain_copy, remade
+from rosetta.repair.restating import state_settings
 from rosetta.repair.settings import Settings
 from rosetta.repair.vocabulary import own_key
+from rosetta.tokenizer.chat_template import GGUF_KEY
 
 # What the strict form puts right, by words of the notes that opening such a file leaves.
 LOOSE = (
@@ -29,21 +31,22 @@ LOOSE = (
 )
 
 
-def write_apr_copy(path: Path, fix: Fix, progress: Progress) -> Written:
+def write_apr_copy(path: Path, fix: Fix, written: Written, progress: Progress) -> None:
     """Write the repaired copy of an `.apr` file.
 
     Args:
         path: the file to be written.
         fix: what is to be repaired.
+        written: where what was done is noted.
         progress: hears how far the writing has come.
 
     Raises:
+        NothingWritten: the file has no place for any of it.
         UsageError: it cannot be written there.
         UnsupportedError: a tensor that the format does not hold.
     """
     container = fix.base.container
     assert isinstance(container, AprContainer)
-    written = Written()
     loose = [note for note in container.notes if any(word in note for word in LOOSE)]
     if loose:
         written.notes.append(f"written in the strict form, which the file was not ({'; '.join(loose)})")
@@ -51,6 +54,7 @@ def write_apr_copy(path: Path, fix: Fix, progress: Progress) -> Written:
     written.unsaid = _state(settings, fix, written)
     header = container.header
     with unfinished(path) as place, Spool(path, place.parent, remade(fix, _holder(fix), written)) as spool:
+        refuse_a_plain_copy(written)
         text = _text(settings, fix, spool, container)
         tensors, codes = _tensors(fix, spool, container)
         pack_apr(
@@ -63,14 +67,15 @@ def write_apr_copy(path: Path, fix: Fix, progress: Progress) -> Written:
             codes=codes,
             progress=progress,
         )
-    return written
 
 
 def _state(settings: Settings, fix: Fix, written: Written) -> list[str]:
-    unsaid = settings.write(fix.settings)
+    unsaid = state_settings(settings, fix)
     written.changes += settings.changes
     for key, value in fix.vocabulary.items():
         own = own_key(key)
+        if key == GGUF_KEY and "chat_template" in settings.metadata:
+            own = "chat_template"
         plain = value.tolist() if hasattr(value, "tolist") else value
         if settings.metadata.get(own) != plain:
             written.changes.append(Change(own, said(settings.metadata.get(own)), said(plain)))

@@ -65,9 +65,25 @@ def encoded(planned: Planned, holds: Holds, other: Mapping[str, Weight], home: C
     Raises:
         UnsupportedError: experts that no one dtype can hold lie in one tensor.
     """
+    planned = replace(planned, held=tuple(held.as_stored() for held in planned.held))
     slots = planned.slots()
     if slots:
         return _stacked(slots, holds, other, home)
+    found = _whole(planned, holds, other, home)
+    return replace(found, tensor=_with_own_dims(planned, found.tensor))
+
+
+def _with_own_dims(planned: Planned, tensor: TensorInput) -> TensorInput:
+    """The dims that the file has, where a reading has others: those of a vector, of which it makes one column."""
+    original = planned.original
+    edited = any(held.edit is not None for held in planned.held)
+    if original is None or not edited or math.prod(original.dims) != math.prod(tensor.dims):
+        return tensor
+    return replace(tensor, dims=original.dims)
+
+
+def _whole(planned: Planned, holds: Holds, other: Mapping[str, Weight], home: Container) -> EncodedTensor:
+    """See `encoded`: of a tensor that is one matrix."""
     own = next(_drafts(planned, holds, home))
     if _passes(planned, own, other):
         return EncodedTensor(own)
@@ -80,7 +96,7 @@ def encoded(planned: Planned, holds: Holds, other: Mapping[str, Weight], home: C
 def _theirs(planned: Planned, other: Mapping[str, Weight]) -> Planned:
     """The same tensor made of the other side's weights."""
     held = (taken for held in planned.held for taken in _taken_with_padding(held, other[held.weight.name]))
-    return replace(planned, held=tuple(held))
+    return replace(planned, held=tuple(one.as_stored() for one in held))
 
 
 def _stacked(
@@ -162,6 +178,7 @@ def _passes(planned: Planned, draft: TensorInput, other: Mapping[str, Weight]) -
             planned.transposed,
             part=part,
             order=held.order,
+            values_edits=() if held.edit is None else (held.edit,),
         )
         if compare_weights(read, theirs).state == "differing":
             return False

@@ -64,6 +64,20 @@ class Written:
     copied: int = 0
 
 
+class NothingWritten(Exception):
+    """A file would only be a copy: it has no place for what is to be repaired."""
+
+
+def refuse_a_plain_copy(written: Written) -> None:
+    """Keep a writer from writing a file that says nothing otherwise.
+
+    Raises:
+        NothingWritten: nothing is changed, and something is not said.
+    """
+    if written.unsaid and not written.changes:
+        raise NothingWritten
+
+
 def remade(fix: Fix, holds: Holds, written: Written) -> Iterator[TensorInput]:
     """The tensors that a repair concerns, one at a time, each noted as a change.
 

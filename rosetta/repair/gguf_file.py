@@ -13,27 +13,28 @@ from rosetta.containers.gguf.writer import pack_gguf, refusal
 from rosetta.containers.spool import Progress, Spool, copied, declared
 from rosetta.containers.unfinished import unfinished
 from rosetta.repair.changes import ABSENT, Change
-from rosetta.repair.fix import Fix, Written, remade, shape
+from rosetta.repair.fix import Fix, Written, refuse_a_plain_copy, remade, shape
 from rosetta.repair.gguf_keys import Keys, state_settings
 from rosetta.repair.planned import ROPE_FACTORS
 
 SPLIT_KEYS = ("split.no", "split.count", "split.tensors.count")
 
 
-def write_gguf_copy(path: Path, fix: Fix, progress: Progress) -> Written:
+def write_gguf_copy(path: Path, fix: Fix, written: Written, progress: Progress) -> None:
     """Write the repaired copy of a GGUF file.
 
     Args:
         path: the file to be written.
         fix: what is to be repaired.
+        written: where what was done is noted.
         progress: hears how far the writing has come.
 
     Raises:
+        NothingWritten: the file has no place for any of it.
         UsageError: it cannot be written there.
     """
     container = fix.base.container
     assert isinstance(container, GgufContainer)
-    written = Written()
     header = container.header
     keys = Keys(container.pairs(), header.order, container.metadata)
     if len(container.files) > 1:
@@ -43,6 +44,7 @@ def write_gguf_copy(path: Path, fix: Fix, progress: Progress) -> Written:
     written.unsaid, factors = state_settings(keys, fix)
     written.changes += keys.changes
     with unfinished(path) as place, Spool(path, place.parent, _tensors(fix, factors, written)) as spool:
+        refuse_a_plain_copy(written)
         anew = {tensor.entry.name: tensor for tensor in spool.tensors}
         names = dict.fromkeys([*(planned.name for planned in fix.layout.tensors), *anew])
         pack_gguf(
@@ -54,7 +56,6 @@ def write_gguf_copy(path: Path, fix: Fix, progress: Progress) -> Written:
             alignment=header.alignment,
             progress=progress,
         )
-    return written
 
 
 def _tensors(fix: Fix, factors: tuple[float, ...], written: Written) -> Iterator[TensorInput]:

@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
+import gguf
 import numpy as np
 from gguf.constants import GGUFValueType
 
 from rosetta.containers.gguf.packing import packed_pair, packed_text
-from rosetta.diagnose.advice import NO_KEY
+from rosetta.convert.gguf_settings import DERIVED
 from rosetta.diagnose.stated_scaling import as_gguf
 from rosetta.errors import UnsupportedError
 from rosetta.repair.changes import ABSENT, Change, said
 from rosetta.repair.fix import Fix
+from rosetta.settings_reader import ACTIVATIONS
 
 ARRAY = int(GGUFValueType.ARRAY)
 SCALING = ("rope.scaling.", "rope.scale_linear")
 # Settings that GGUF has no key for: the tensors say it, or the architecture.
 UNSTATED = frozenset({"tied_embeddings"})
+BEYOND_GGUF_PY = frozenset(
+    {"attention.value_scale", "attention.recurrent_layers"}
+)  # llama-arch.cpp, LLM_KV_NAMES
+
+
+@cache
+def keys_of_gguf() -> frozenset[str]:
+    """The keys that llama.cpp's loader may read of an architecture, without its name (gguf-py's list of them)."""
+    return frozenset(_of_architecture(gguf.constants.Keys)) | BEYOND_GGUF_PY
+
+
+def _of_architecture(group: type) -> Iterator[str]:
+    for value in vars(group).values():
+        if isinstance(value, type):
+            yield from _of_architecture(value)
+        elif isinstance(value, str) and value.startswith("{arch}."):
+            yield value.removeprefix("{arch}.")
 
 
 class Keys:
@@ -106,9 +126,7 @@ def state_settings(keys: Keys, fix: Fix) -> tuple[list[str], tuple[float, ...]]:
     for key, value in settings.items():
         if key in UNSTATED:
             continue
-        if key in NO_KEY["gguf"]:
-            unsaid.append(key)
-        elif key == "rope.scaling":
+        if key == "rope.scaling":
             try:
                 scaling = as_gguf(value, fix.repaired, fix.other.container)
             except UnsupportedError:
@@ -120,14 +138,30 @@ def state_settings(keys: Keys, fix: Fix) -> tuple[list[str], tuple[float, ...]]:
             for name, part in scaling.keys.items():
                 keys.put(family + name, part, family)
             factors = scaling.factors
-        else:
-            spelled = (
-                f"{family}hidden_activation" if f"{family}hidden_activation" in keys.pairs else family + key
-            )
-            keys.put(spelled if key == "activation" else family + key, value, family)
+        elif key in keys_of_gguf():
+            keys.put(family + key, value, family)
+        elif not _put_own(keys, fix, key):
+            unsaid.append(key)
     if "attention.key_length" in settings and f"{family}attention.value_length" not in keys.pairs:
         # llama.cpp takes hidden / heads where the file does not say, and not the key length.
         keys.put(f"{family}attention.value_length", fix.repaired["attention.value_length"], family)
     for key, value in fix.vocabulary.items():
         keys.put(key, value, "tokenizer.ggml.")
     return unsaid, factors
+
+
+def _put_own(keys: Keys, fix: Fix, key: str) -> bool:
+    """State a setting under the file's own key for it, in that key's form; returns whether that can be done."""
+    own, value = fix.base.config[key].key, fix.repaired[key]
+    family = f"{fix.base.container.architecture}."
+    if own is None or own not in keys.pairs:
+        return False
+    name = own.removeprefix(family)
+    if name in DERIVED:
+        value = DERIVED[name](fix.repaired.config)
+    elif key == "activation":
+        value = next((word for word, ours in ACTIVATIONS.items() if ours == value), None)
+    if value is None:
+        return False
+    keys.put(own, list(value) if isinstance(value, tuple) else value)
+    return True

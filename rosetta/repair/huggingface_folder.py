@@ -26,9 +26,11 @@ from rosetta.dtypes import FLOATS, flat_bytes
 from rosetta.errors import UnsupportedError
 from rosetta.model import FOREIGN_LAYER
 from rosetta.repair.changes import Change
-from rosetta.repair.fix import Fix, Written, remade
+from rosetta.repair.fix import Fix, Written, refuse_a_plain_copy, remade
+from rosetta.repair.restating import state_settings
 from rosetta.repair.settings import Settings
-from rosetta.repair.tokenizer_json import repair_tokenizer
+from rosetta.repair.tokenizer_json import put_template, repair_tokenizer
+from rosetta.tokenizer.chat_template import GGUF_KEY
 
 # Weights in other forms, which would still hold the fault.
 OTHER_WEIGHTS = (*PICKLE_SUFFIXES, ".h5", ".msgpack", ".onnx", ".gguf", ".apr", ".index.json", ".safetensors")
@@ -40,30 +42,34 @@ TOKENIZER_FILES = (
     "merges.txt",
     "special_tokens_map.json",
     "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
 )
 
 
-def write_huggingface_copy(path: Path, fix: Fix, progress: Progress) -> Written:
+def write_huggingface_copy(path: Path, fix: Fix, written: Written, progress: Progress) -> None:
     """Write the repaired copy of a Hugging Face folder.
 
     Args:
         path: the folder to be made.
         fix: what is to be repaired.
+        written: where what was done is noted.
         progress: hears how far the writing has come.
 
     Raises:
+        NothingWritten: the file has no place for any of it.
         UsageError: it cannot be written there.
     """
     container = _as_it_is(fix)
-    written = Written()
     settings = Settings(container, fix.repaired, fix.other)
-    written.unsaid = settings.write(fix.settings)
+    written.unsaid = state_settings(settings, fix)
     written.changes += settings.changes
     with unfinished(path) as place, Spool(path, place.parent, remade(fix, _holder(fix), written)) as spool:
         parts = _other_files(container, written)
         if settings.changes:
             parts[CONFIG] = packed_json(settings.metadata)
         _take_tokenizer(fix, parts, written)
+        refuse_a_plain_copy(written)
         made = {tensor.entry.name: tensor for tensor in spool.tensors}
         placed = _placed(container, _dropped(fix), made)
         for source, names in placed.items():
@@ -71,7 +77,6 @@ def write_huggingface_copy(path: Path, fix: Fix, progress: Progress) -> Written:
         if (container.path / INDEX).is_file() and INDEX not in parts:
             parts[INDEX] = _index(container, placed, made)
         pack_folder(place, parts, progress)
-    return written
 
 
 def _as_it_is(fix: Fix) -> HuggingFaceContainer:
@@ -136,7 +141,9 @@ def _take_tokenizer(fix: Fix, parts: dict[str, Part], written: Written) -> None:
         return
     other = fix.other.container
     if other.kind != "huggingface":
-        changes, unsaid = repair_tokenizer(parts, fix.vocabulary)
+        if GGUF_KEY in fix.vocabulary:
+            written.changes.append(put_template(parts, fix.vocabulary[GGUF_KEY]))
+        changes, unsaid = repair_tokenizer(parts, {k: v for k, v in fix.vocabulary.items() if k != GGUF_KEY})
         written.changes += changes
         written.unsaid += unsaid
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from rosetta.model import FOREIGN_LAYER, LAYER, Model, build_model
 from rosetta.names import canonical_names
 from rosetta.repair.names import members, own_name, parts_of
 from rosetta.repair.planned import EMBEDDING, HEAD, ROPE_FACTORS, Held, Planned
-from rosetta.weight import Weight
+from rosetta.weight import Reversible, Weight
 
 
 @dataclass(frozen=True)
@@ -95,11 +95,18 @@ def _planned(
             read = base.weights.get(member)
         if read is None or read.entry.name != own or member not in weights:
             continue
-        held.append((Held(weights[member], read.order, read.part, read.slot), read.transposed))
+        held.append(
+            (Held(weights[member], read.order, read.part, read.slot, _own_edit(read)), read.transposed)
+        )
         is_right &= replace(read, container=base.container) == weights[member]
     if not held or (is_right and original is not None):
         return Planned(own, original)
     return Planned(own, original, tuple(one for one, _ in held), held[0][1])
+
+
+def _own_edit(read: Weight) -> Reversible | None:
+    """What its architecture's reading makes of the stored values."""
+    return cast(Reversible, read.values_edits[0]) if read.values_edits else None
 
 
 def _members(base: Model, own: str, name: str | None, expected: Mapping[str, Weight]) -> list[str]:

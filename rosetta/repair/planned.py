@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from torch import Tensor
+
 from rosetta.containers.container import TensorEntry
-from rosetta.weight import Order, Part, Weight
+from rosetta.weight import Order, Part, Reversible, Weight
 
 EMBEDDING, HEAD, ROPE_FACTORS = "token_embd.weight", "output.weight", "rope_freqs.weight"
 
@@ -18,6 +20,7 @@ class Held:
         weight: the repaired weight: where its bytes are and what makes canonical numbers of them.
         order: how a reader of the repaired file will reorder its rows.
         part: which part of a fused tensor it will be; None for a whole one.
+        edit: what a reader of the repaired file will make of the stored values.
         slot: which of how many stacked matrices it will be, or be part of; None where the tensor is one matrix.
     """
 
@@ -25,6 +28,39 @@ class Held:
     order: Order | None = None
     part: Part | None = None
     slot: tuple[int, int] | None = None
+    edit: Reversible | None = None
+
+    def as_stored(self) -> Held:
+        """The same with a weight whose values are those to be stored: a logarithm where a reader takes exp."""
+        edits = self.weight.values_edits
+        if self.edit is None:
+            return self
+        if edits == (self.edit,):
+            return replace(self, weight=replace(self.weight, values_edits=()))
+        return replace(self, weight=replace(self.weight, values_edits=(*edits, Undone(self.edit))))
+
+
+@dataclass(frozen=True)
+class Undone:
+    """Canonical values as they are stored, for a reader that edits what it reads.
+
+    Args:
+        edit: the reader's.
+    """
+
+    edit: Reversible
+
+    def touches(self, start: int, stop: int) -> bool:
+        """See `ValuesEdit.touches`."""
+        return True
+
+    def values(self, values: Tensor, start: int) -> Tensor:
+        """See `ValuesEdit.values`."""
+        return self.edit.stored(values, start)
+
+    def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
+        """See `ValuesEdit.sigma`: of the canonical values, which are what is compared."""
+        return sigma
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from rosetta.repair.copying import (
     strange_side,
     with_copies,
 )
-from rosetta.repair.fix import Fix, Written
+from rosetta.repair.fix import Fix, NothingWritten, Written
 from rosetta.repair.gguf_file import write_gguf_copy
 from rosetta.repair.huggingface_folder import write_huggingface_copy
 from rosetta.repair.layout import repaired_layout
@@ -32,7 +32,7 @@ from rosetta.repair.target import check_target
 from rosetta.repair.vocabulary import repaired_vocabulary
 from rosetta.sources import RemotePath, located
 
-WRITERS: dict[str, Callable[[Path, Fix, Progress], Written]] = {
+WRITERS: dict[str, Callable[[Path, Fix, Written, Progress], None]] = {
     "apr": write_apr_copy,
     "gguf": write_gguf_copy,
     "huggingface": write_huggingface_copy,
@@ -46,7 +46,8 @@ class RepairOutcome:
     Args:
         before: the comparison of the operands.
         side: the side that was repaired; None where nothing was there to repair.
-        written: what the repaired file has otherwise; None where none was written.
+        written: what the repaired file has otherwise; None where there was nothing to repair. Where the file has no
+            place for any of it, `unsaid` says of what, and none was written.
         after: the comparison of the repaired file with the other operand; None where none was written.
     """
 
@@ -108,7 +109,13 @@ def repair_operands(
     writer = WRITERS.get(fix.base.container.kind)
     if writer is None:
         raise UsageError("is a recorded run, which cannot be repaired", file=before.operands[side])
-    written = writer(target, fix, lambda what, done, total: listener.working(f"writing {what}", done, total))
+    written = Written()
+    try:
+        writer(
+            target, fix, written, lambda what, done, total: listener.working(f"writing {what}", done, total)
+        )
+    except NothingWritten:
+        return RepairOutcome(before, side, written)
     operands = {**before.operands, side: str(target)}
     after = compare_operands(operands["left"], operands["right"], options, _Progress(listener))
     return RepairOutcome(before, side, written, after)

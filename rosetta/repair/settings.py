@@ -37,6 +37,7 @@ class Settings:
         self.kind, self.model, self.other = container.kind, model, other
         self.metadata: Table = copy.deepcopy(dict(container.metadata))
         self.changes: list[Change] = []
+        self.fresh: list[tuple[Table, str, Change]] = []  # keys that the file has not had
         facts = APR_FACTS if self.kind == "apr" else HUGGINGFACE_FACTS
         self.spellings = {fact.key: fact.spellings for fact in facts}
         self._trained: Table | None = None  # an `.apr` checkpoint's config, a JSON text inside the JSON
@@ -69,11 +70,16 @@ class Settings:
                     unsaid.append(key)
             except UnsupportedError:
                 unsaid.append(key)
+        self.stated()
+        return unsaid
+
+    def stated(self) -> Table:
+        """The object as it will be written."""
         if self._trained is not None:
             self.metadata["model_config"] = json.dumps(
                 self._trained, ensure_ascii=False, separators=(",", ":")
             )
-        return unsaid
+        return self.metadata
 
     def put(self, spellings: Sequence[str], value: Any, fresh: str | None = None) -> None:
         """Give every spelling that the file uses the value, or add the first one."""
@@ -99,8 +105,11 @@ class Settings:
         """Set one key of one table."""
         before = said(table[key]) if key in table else ABSENT
         if key not in table or table[key] != value:
+            change = Change(shown + key, before, said(value))
+            if key not in table:
+                self.fresh.append((table, key, change))
             table[key] = value
-            self.changes.append(Change(shown + key, before, said(value)))
+            self.changes.append(change)
 
     def has(self, spellings: Sequence[str]) -> bool:
         """Whether the file has one of the keys, null or not."""

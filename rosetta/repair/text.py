@@ -21,9 +21,15 @@ def render(repair: RepairOutcome, target: str, verdicts: tuple[str, str]) -> str
     """
     operands = repair.before.operands
     lines = [f"[ROSETTA] {operands['left']} against {operands['right']}: {verdicts[0]}"]
-    if repair.side is None or repair.written is None or repair.after is None:
+    if repair.side is None or repair.written is None:
         lines.append(f"Nothing to repair: no confirmed finding. {target} was not written.")
-        lines += [f"  NOT REPAIRED: {finding.message}" for finding in repair.before.findings]
+        lines += [
+            f"  NOT REPAIRED: {f.message}: suspected, and proven by no rerun; by hand: {f.recommendation}"
+            for f in repair.before.findings
+        ]
+    elif repair.after is None:
+        lines.append(f"Nothing was written: {operands[repair.side]} has no place for the repair.")
+        lines += [f"  NOT REPAIRED: {key}: {_by_hand(repair, key)}" for key in repair.written.unsaid]
     else:
         written = repair.written
         lines += [

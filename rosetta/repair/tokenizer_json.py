@@ -12,6 +12,7 @@ from rosetta.repair.changes import Change, said
 from rosetta.repair.vocabulary import PREFIX
 
 NAME = "tokenizer.json"
+TEMPLATE, TEMPLATE_FILES = "chat_template.jinja", ("chat_template.json", "tokenizer_config.json")
 # A folder keeps the same in these for older loaders; a wrong copy would live on in them.
 OLD_VOCABULARY, OLD_MERGES = "vocab.json", "merges.txt"
 
@@ -72,3 +73,24 @@ def _merges(model: dict[str, Any], merges: Sequence[str]) -> Change:
     as_text = bool(before) and isinstance(before[0], str)
     model["merges"] = list(merges) if as_text else [merge.split(" ", 1) for merge in merges]
     return Change(f"{NAME} model.merges", said(before), said(model["merges"]))
+
+
+def put_template(parts: dict[str, Part], template: str) -> Change:
+    """Put a chat template where the folder has its own: a file of its own, or a key of a JSON file."""
+    if TEMPLATE in parts:
+        parts[TEMPLATE] = template.encode()
+        return Change(TEMPLATE, "its own", "the other file's")
+    for name in TEMPLATE_FILES:
+        held = parts.get(name)
+        table = json.loads(held.read_bytes()) if isinstance(held, Path) else {}
+        stated = table.get("chat_template")
+        if stated is None and name != TEMPLATE_FILES[-1]:
+            continue
+        if isinstance(stated, list):  # several under names
+            for entry in stated:
+                entry["template"] = template if entry.get("name") == "default" else entry.get("template")
+        else:
+            table["chat_template"] = template
+        parts[name] = packed_json(table)
+        return Change(f"{name} chat_template", said(stated), said(table["chat_template"]))
+    raise AssertionError("the last file takes it")

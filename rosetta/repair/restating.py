@@ -1,0 +1,217 @@
+"""Settings that a config states in a form of its own: found by reading what is about to be written.
+
+A list of layer types, a ratio of two sizes, a flag in an inner table: each key that the file has, and each that a
+reader asks for, is tried with what it may have to say, and kept where the reader then comes to the repaired settings.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from rosetta.compare.settings import agree, plain
+from rosetta.config import Config
+from rosetta.containers.apr.settings import apr_architecture, apr_settings
+from rosetta.containers.container import TensorEntry
+from rosetta.containers.huggingface.settings import huggingface_architecture, huggingface_settings
+from rosetta.convert.other_forms import OTHER_FORMS
+from rosetta.errors import RosettaError
+from rosetta.model import build_model
+from rosetta.repair.changes import ABSENT, Change, said
+from rosetta.repair.fix import Fix
+from rosetta.repair.layout import Extended
+from rosetta.repair.settings import Settings, Table
+from rosetta.settings_table import is_order_only
+
+Path = tuple[str, ...]
+UNSAYABLE = frozenset(
+    {"architecture", "norm_type", "rope.scaling"}
+)  # stated as a whole, or by the architecture
+
+
+def state_settings(file: Settings, fix: Fix) -> list[str]:
+    """State the repaired settings; returns those that the file has no place for."""
+    if not fix.settings:
+        return []
+    unsaid = file.write(fix.settings)
+    left = _restate(file, fix)
+    file.stated()
+    return sorted({*left, *(key for key in unsaid if key in UNSAYABLE)})
+
+
+def _restate(file: Settings, fix: Fix) -> list[str]:
+    """State what the plain keys do not say; returns what a reader of the file will still not find."""
+    reader = _Reader(file, fix)
+    missing, plain_keys = reader.missing(), list(file.fresh)
+    if not missing:
+        return []
+    for key in sorted(missing - UNSAYABLE):
+        for path, value in _ways(reader, key) if key in missing else ():
+            table, before = _parent(file.metadata, path), reader.value(path)
+            table[path[-1]] = value
+            left = reader.missing()
+            if left < missing:
+                file.changes.append(Change(".".join(path), before, said(value)))
+                missing = left
+                break
+            _put_back(table, path[-1], reader.original(path))
+    for table, name, change in plain_keys:  # that no reader heeds
+        value = table.pop(name, None)
+        if reader.missing() == missing and change in file.changes:
+            file.changes.remove(change)
+        else:
+            table[name] = value
+    return sorted(missing & fix.settings.keys())
+
+
+class _Reader:
+    """Reads the config as it stands, for the tensors that the repaired file will have."""
+
+    def __init__(self, file: Settings, fix: Fix) -> None:
+        self.file, self.fix, self.wanted = file, fix, fix.repaired.config
+        self.asked: dict[Path, None] = {}
+        self.tensors = {
+            planned.name: planned.original
+            or TensorEntry(planned.name, "F32", planned.held[0].weight.dims, 4 * planned.held[0].weight.count)
+            for planned in fix.layout.tensors
+        }
+
+    def missing(self) -> set[str]:
+        """Settings that a reader will not find as they are repaired, or as they were where they were right."""
+        try:
+            found = self._config()
+        except RosettaError:
+            return set(self.wanted)
+        base = self.fix.base.config
+        return {
+            key
+            for key, value in self.wanted.items()
+            if not is_order_only(key)
+            and (key in self.fix.settings or (key in base and agree(key, base[key].value, value.value)))
+            and not (agree(key, found[key].value, value.value) if key in found else not value.value)
+        }
+
+    def _config(self) -> Config:
+        original, metadata = self.fix.base.container, _Asked(self.file.stated(), (), self.asked)
+        extended = Extended(original, {})
+        extended.tensors, extended.metadata = self.tensors, metadata
+        if self.file.kind == "apr":
+            extended.settings = apr_settings(original.path, metadata, lambda note: None)
+            extended.architecture = apr_architecture(original.path, metadata)
+        else:
+            extended.settings = huggingface_settings(original.path, metadata)
+            extended.architecture = huggingface_architecture(metadata)
+        return build_model(extended).config
+
+    def value(self, path: Path) -> str:
+        """What the file says at a place, in words."""
+        held = self.original(path)
+        return ABSENT if held is _NOTHING else said(held)
+
+    def original(self, path: Path) -> Any:
+        """What the file to be repaired says at a place."""
+        held: Any = self.fix.base.container.metadata
+        for name in path:
+            held = held.get(name, _NOTHING) if isinstance(held, Mapping) else _NOTHING
+        return held
+
+
+_NOTHING = object()
+
+
+class _Asked(dict[str, Any]):
+    """An object that notes which of its keys are asked for, and of the objects in it."""
+
+    def __init__(self, values: Mapping[str, Any], path: Path, asked: dict[Path, None]) -> None:
+        inner = {
+            key: _Asked(value, (*path, key), asked) if isinstance(value, dict) else value
+            for key, value in values.items()
+        }
+        super().__init__(inner)
+        self._path, self._asked = path, asked
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """See `dict.get`."""
+        self._asked[(*self._path, key)] = None
+        return super().get(key, default)
+
+    def __contains__(self, key: object) -> bool:
+        self._asked[(*self._path, str(key))] = None
+        return super().__contains__(key)
+
+
+def _ways(reader: _Reader, key: str) -> Iterator[tuple[Path, Any]]:
+    """Places of the file and what each might say: those that it has first, the one that it says the setting in above
+    all."""
+    held = dict(_leaves(reader.file.metadata))
+    base, wanted = reader.fix.base.config, reader.wanted
+    own = (base[key].key or "").split(".") if key in base else [""]
+    ordered = sorted(held, key=lambda path: list(path) != own and path[-1] != own[-1])
+    absent = [path for path in reader.asked if path not in held and _has_parent(reader.file.metadata, path)]
+    value = wanted[key].value
+    before = base[key].value if key in base else None
+    for path in [*ordered, *absent]:
+        for said_there in _values(path[-1], held.get(path), wanted, value, before):
+            if said_there != held.get(path):
+                yield path, said_there
+
+
+def _values(name: str, stated: Any, wanted: Config, value: Any, before: Any) -> Iterator[Any]:
+    """What a key might say, of what it says now."""
+    if name in OTHER_FORMS:
+        with contextlib.suppress(KeyError, TypeError, ZeroDivisionError):  # of what the model has not
+            form = OTHER_FORMS[name](wanted)
+            if form is not None:
+                yield form
+    if isinstance(stated, bool) or isinstance(value, bool):
+        yield value if not isinstance(stated, bool) else not stated
+    if isinstance(value, tuple):
+        yield list(value)
+    if isinstance(stated, list) and isinstance(before, float) and isinstance(value, float):
+        place = [isinstance(n, int | float) and np.float32(n) == np.float32(before) for n in stated]
+        if any(place):  # two limits in one list
+            yield [plain(value) if here else n for n, here in zip(stated, place, strict=True)]
+    if isinstance(value, int | float | str):
+        yield plain(value)
+    numbers = all(
+        isinstance(n, int | float) and not isinstance(n, bool) and n for n in (stated, value, before)
+    )
+    if numbers:  # a share of something else, or the other way round
+        for share in (stated * value / before, stated * before / value):
+            yield int(share) if isinstance(stated, int) and share == int(share) else share
+    if value and (stated is None or stated is False):
+        yield True
+    if not value and stated is not None:
+        yield None
+
+
+def _leaves(table: Mapping[str, Any], outer: Path = ()) -> Iterator[tuple[Path, Any]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, (*outer, key))
+        elif not key.startswith("tokenizer."):
+            yield (*outer, key), value
+
+
+def _parent(table: Table, path: Path) -> Table:
+    for name in path[:-1]:
+        table = table[name]
+    return table
+
+
+def _has_parent(table: Any, path: Path) -> bool:
+    for name in path[:-1]:
+        table = table.get(name)
+        if not isinstance(table, dict):
+            return False
+    return True
+
+
+def _put_back(table: Table, name: str, value: Any) -> None:
+    if value is _NOTHING:
+        del table[name]
+    else:
+        table[name] = value
