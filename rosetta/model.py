@@ -412,7 +412,7 @@ def read_tensor(
         entry: as the file declares it.
     """
     found = LAYER.match(name)
-    turned = _stored_in_out(container, architecture, name, entry)
+    turned = stored_in_out(container, architecture, name, entry)
     weight = Weight(name, container, entry, entry.dtype, entry.dims, turned)
     stem, suffix = _split(found[2] if found else name)
     layer = int(found[1]) if found else None
@@ -457,8 +457,15 @@ def _check_dtype(container: Container, entry: TensorEntry) -> None:
         )
 
 
-def _stored_in_out(container: Container, architecture: Architecture, name: str, entry: TensorEntry) -> bool:
-    """Whether the file says of this matrix that it is stored `[in, out]`."""
+def stored_in_out(container: Container, architecture: Architecture, name: str, entry: TensorEntry) -> bool:
+    """Whether a file says of a matrix that it is stored `[in, out]`.
+
+    Args:
+        container: the file; it may be one that is not written yet.
+        architecture: of the model.
+        name: the matrix's canonical name.
+        entry: as the file declares it.
+    """
     if len(entry.dims) != 2 or of_scheme(entry.dtype):  # packed by rows of outputs, whatever the module
         return False
     if container.kind == "huggingface":

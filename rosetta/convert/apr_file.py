@@ -55,7 +55,7 @@ def write_apr_model(folder: Path, request: Request) -> tuple[list[Path], Done]:
     if request.split_bytes:
         remedy = "leave out --split-max-size"
         raise UsageError("no loader reads an .apr of several files", file=request.target, remedy=remedy)
-    stored = as_stored(model)
+    stored = as_stored(model, "apr")
     canonical = canonical_names(model.container.tensors, model.architecture, model.block_count + 1)
     names = {own: name or own for own, name in canonical.items()}
     sources = with_dtypes(request, stored, names, lambda entry: refusal(entry, "all", request.target), done)
@@ -165,7 +165,9 @@ def _differing(
     model: Model, wanted: Config, stated: Mapping[str, Any], tensors: Mapping[str, TensorEntry]
 ) -> dict[str, tuple[Any, Any]]:
     """Settings that a reader of the file will not find as they are: what is wanted, and what it will have."""
-    shapes = {name: weight.entry.dims for name, weight in model.weights.items()}
+    shapes = {
+        name: tensors.get(weight.entry.name, weight.entry).dims for name, weight in model.weights.items()
+    }
     try:
         settings = apr_settings(model.container.path, stated, lambda note: None)
         numbers = _numbers(model, tensors)

@@ -56,7 +56,7 @@ def write_folder_model(folder: Path, request: Request) -> tuple[list[Path], Done
     model = _text_part(request.model, done)
     model = replace(without_vectors(model), architecture=of_folder(model))
     parts: dict[str, Part] = {}
-    placed = as_stored(model) if _has_folder_names(model) else _placed(model)
+    placed = as_stored(model, "huggingface") if _has_folder_names(model) else _placed(model)
     sources = with_dtypes(request, placed, {t.name: t.canonical for t in placed}, _refusal, done)
     if model.container.kind == "huggingface":
         for path in sorted(model.container.path.iterdir()):

@@ -52,7 +52,7 @@ def write_gguf_model(folder: Path, request: Request) -> tuple[list[Path], Done]:
     """
     model, done = request.model, Done()
     if isinstance(model.container, GgufContainer):
-        sources = with_dtypes(request, as_stored(model), {}, refusal, done)
+        sources = with_dtypes(request, as_stored(model, "gguf"), {}, refusal, done)
         order, alignment = model.container.header.order, model.container.header.alignment
         pairs = _own_pairs(model.container, sources, order, request)
     else:

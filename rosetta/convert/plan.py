@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from rosetta.containers.container import TensorEntry
 from rosetta.containers.spool import Progress, TensorSource
+from rosetta.convert.draft import Draft
 from rosetta.convert.encoding import encodable, keeps_bytes, tensor_source
 from rosetta.convert.gguf_tensors import always_float32
 from rosetta.convert.placing import Piece, Placed
 from rosetta.dtypes import DTYPES, flat_bytes, whole_rows
 from rosetta.errors import UsageError
-from rosetta.model import Model
+from rosetta.model import Model, stored_in_out
+from rosetta.names import canonical_name
 from rosetta.weight import Weight
 
 Kind = Literal["apr", "gguf", "huggingface"]
@@ -71,12 +73,26 @@ def check_dtype(dtype: str | None) -> None:
         raise UsageError(f"nothing here encodes {dtype!r:.40}", remedy=f"--dtype takes {', '.join(able)}")
 
 
-def as_stored(model: Model) -> list[Placed]:
-    """All tensors of a source whose names the new file keeps, each as it is."""
-    placed = []
-    for name, entry in model.container.tensors.items():
-        weight = Weight(name, model.container, entry, entry.dtype, entry.dims)
-        placed.append(Placed(name, name, entry.dims, (Piece(weight, weight),)))
+def as_stored(model: Model, kind: Kind) -> list[Placed]:
+    """All tensors of a source whose names the new file keeps, each as it is: but a matrix that files of one of both
+    kinds store `[in, out]` (transformers' Conv1D) is turned.
+
+    Args:
+        model: the source.
+        kind: of the file to be written.
+    """
+    container, architecture, placed = model.container, model.architecture, []
+    target = container if container.kind == kind else Draft(container.path, kind)
+    for name, entry in container.tensors.items():
+        canonical = canonical_name(name, architecture, model.block_count + 1) or name
+        turned = stored_in_out(container, architecture, canonical, entry)
+        weight = Weight(name, container, entry, entry.dtype, entry.dims, turned)
+        stays = stored_in_out(target, architecture, canonical, entry) == turned
+        dims = entry.dims if stays else entry.dims[::-1]
+        written = weight if stays else replace(
+            weight, entry=replace(entry, dims=dims), stored_dims=dims, transposed=not turned
+        )  # fmt: skip
+        placed.append(Placed(name, name, dims, (Piece(weight, written),)))
     return placed
 
 

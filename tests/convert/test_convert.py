@@ -83,14 +83,24 @@ def test_quantised_and_half_bytes_pass_through_an_apr_and_back(tmp_path: Path, d
     assert tensors_of(tmp_path / "back.gguf") == tensors_of(source)
 
 
+@pytest.mark.parametrize("between", ["out.gguf", "out.apr"])
 @pytest.mark.parametrize("spec", [spec for _, spec in SPECS], ids=NAMES)
-def test_a_folder_comes_back_through_gguf_byte_by_byte(tmp_path: Path, spec: Any) -> None:
+def test_a_folder_comes_back_byte_by_byte(tmp_path: Path, spec: Any, between: str) -> None:
     source = build(tmp_path / "a", spec, "hf:F32")
-    run(source, tmp_path / "out.gguf")
-    run(tmp_path / "out.gguf", tmp_path / "back")
+    run(source, tmp_path / between)
+    run(tmp_path / between, tmp_path / "back")
     ours, theirs = load_file(tmp_path / "back" / "model.safetensors"), load_file(source / "model.safetensors")
     assert ours.keys() == theirs.keys()
     assert all(ours[name].tobytes() == theirs[name].tobytes() for name in theirs)
+
+
+@pytest.mark.parametrize("dtype", [None, "Q8_0"])
+def test_matrices_that_a_folder_stores_in_out_lie_out_in_in_an_apr(tmp_path: Path, dtype: str | None) -> None:
+    source = build(tmp_path / "a", model_spec("gpt2"), "hf:F32")
+    run(source, tmp_path / "straight.gguf", dtype=dtype)
+    run(source, tmp_path / "out.apr", dtype=dtype)
+    run(tmp_path / "out.apr", tmp_path / "over.gguf")
+    assert tensors_of(tmp_path / "over.gguf") == tensors_of(tmp_path / "straight.gguf")
 
 
 def test_asked_for_a_dtype_matrices_are_encoded_as_gguf_py_does_and_vectors_stay(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ again, is what transformers computes from the folder."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import gguf
 import numpy as np
@@ -22,9 +21,6 @@ EXACT = 5e-5  # of logits of about 5, both in float32
 GELU_TABLE = 2e-2  # llama.cpp looks GELU up in half precision, and every layer adds to it
 SIGHT = ("model.vision", "model.multi_modal")
 SEEING = {name for name, recipe in RECIPES.items() if recipe.vision is not None}
-NOT_OVER_APR = {
-    "gpt2": "the .apr keeps the dims [in, out] of a folder",
-}
 SAID = {name: recipe for name, recipe in RECIPES.items() if recipe.gguf is None}
 
 
@@ -42,16 +38,6 @@ def test_llamacpp_computes_what_transformers_does(tmp_path: Path, name: str) -> 
     )
 
 
-def known(missing: dict[str, str]) -> list[Any]:
-    """All recipes, with what is known to be missing expected to fail, for its reason."""
-    return [
-        pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=missing[name]))
-        if name in missing
-        else name
-        for name in SAID
-    ]
-
-
 @pytest.mark.parametrize("name", SAID)
 def test_transformers_computes_the_same_of_the_folder_that_comes_back(tmp_path: Path, name: str) -> None:
     folder, back = build_folder(tmp_path / "hf", SAID[name]), tmp_path / "back"
@@ -62,7 +48,7 @@ def test_transformers_computes_the_same_of_the_folder_that_comes_back(tmp_path: 
     assert np.abs(got - want).max() <= EXACT * max(1.0, np.abs(want).max() / 5)
 
 
-@pytest.mark.parametrize("name", known(NOT_OVER_APR))
+@pytest.mark.parametrize("name", SAID)
 def test_way_over_apr_gives_the_same_gguf_tensors(tmp_path: Path, name: str) -> None:
     folder = build_folder(tmp_path / "hf", SAID[name])
     convert(str(folder), tmp_path / "straight.gguf", Options(), verify=False)
