@@ -40,6 +40,7 @@ from rosetta.diagnose.crash import crash_findings
 from rosetta.diagnose.engine import Engine
 from rosetta.diagnose.latent import latent_findings, shown_or_latent
 from rosetta.diagnose.not_run import check_run_as, check_was_taken, notes_on
+from rosetta.diagnose.one_sided import one_sided
 from rosetta.diagnose.operands import open_operands
 from rosetta.diagnose.precision import precision_findings
 from rosetta.diagnose.tokenizers import tokenizer_findings
@@ -245,6 +246,7 @@ def _diagnosed(
         return findings
     known = {finding.tensor for finding in findings}
     findings += (found for found in lacking_rows(models, tokenized) if found.tensor not in known)
+    findings += one_sided(repaired, reference, {finding.tensor for finding in findings})
     findings += latent_findings(models, repaired, reference, findings)
     findings += chat_findings(models, tokenized.tokenizers, reference, findings)
     return findings

@@ -1,4 +1,4 @@
-"""Rows or columns of a matrix in another order, found by matching them, and said as what order it is."""
+"""Rows or columns of a matrix, or a vector's values, in another order, found by matching them and put into words."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rosetta.weight import Order, RowOrder, Weight
 KINDS = (
     FindingKind(
         "layout.permuted",
-        means="The rows or the columns of a matrix are the right ones in another order.",
+        means="The rows or the columns of a matrix, or a vector's values, are the right ones in another order.",
         why="Heads were reordered for other groups, halves of two ranks were joined the other way round, channels were "
         "sorted.",
         repair="The rows or columns are put back. Write them in the model's own order.",
@@ -32,6 +32,8 @@ KINDS = (
 LOOKED_AT = 256  # rows and columns by which columns and rows are told from each other
 LEAST_LIKENESS = 0.5  # correlation of a row with its counterpart
 LARGEST = 20_000  # rows that are matched with each other
+AS_ROUNDED = 2**-8  # relative: a copy in BF16 is off by half of it
+LEAST_NUMBER = 1e-4  # of a vector's rms: what F16 makes of a smaller one is off by more than its share
 ROTARY = ("attn_q", "attn_k")
 CONVOLUTION = re.compile(r"blk\.\d+\.(ssm_conv1d(_[qkv])?|shortconv\.conv)\.weight$")
 
@@ -71,19 +73,24 @@ class ColumnsTaken:
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
-    """The rows, or columns, of each accused matrix in the order of their counterparts."""
+    """The rows or columns of each accused matrix, or a vector's values, in the order of their counterparts."""
     if fault.recorded:
         return
     for suspect, weight in fault.accused_weights():
         other = suspect.counterpart(weight)
-        if other is None or other.dims != weight.dims or len(weight.dims) != 2 or weight.transposed:
+        if other is None or other.dims != weight.dims or weight.transposed:
             continue
-        yield from _of_rows(suspect, weight, other)
-        yield from _of_columns(suspect, weight, other)
+        if len(weight.dims) == 1:
+            yield from _of_rows(suspect, weight, other, matched_numbers(weight.values(), other.values()))
+        elif len(weight.dims) == 2:
+            order = matched(sample_of_rows(weight), sample_of_rows(other))
+            yield from _of_rows(suspect, weight, other, order)
+            yield from _of_columns(suspect, weight, other)
 
 
-def _of_rows(suspect: Suspect, weight: Weight, other: Weight) -> Iterator[Proposal]:
-    order = matched(sample_of_rows(weight), sample_of_rows(other))
+def _of_rows(
+    suspect: Suspect, weight: Weight, other: Weight, order: NDArray[np.int64] | None
+) -> Iterator[Proposal]:
     if order is None:
         return
     stated = suspect.model.config.get("attention.key_length")
@@ -93,15 +100,16 @@ def _of_rows(suspect: Suspect, weight: Weight, other: Weight) -> Iterator[Propos
     if rotary and looks_like(in_other_order(suspect.model, weight), other):
         return  # which `rope_order` proposes
     within = rotary and bool((order // head == np.arange(len(order)) // head).all())
-    said = permutation_in_words(order, head if rotary else 0, "rows")
+    things = "rows" if len(weight.dims) > 1 else "values"
+    said = permutation_in_words(order, head if rotary else 0, things)
     taken = Rearranged(0, 0, 0, tuple(order.tolist()), weight.order)
     yield Proposal(
         kind="layout.rope_order" if within else "layout.permuted",
         role=suspect.role,
         repair=Repair(patches={weight.name: lambda w: None if w is None else replace(w, order=taken)}),
         tensor=weight.name,
-        message=f"{weight.name} has its rows in another order: {said}",
-        recommendation=f"put the rows of {weight.entry.name} back on export: {said}",
+        message=f"{weight.name} has its {things} in another order: {said}",
+        recommendation=f"put the {things} of {weight.entry.name} back on export: {said}",
     )
 
 
@@ -158,6 +166,25 @@ def matched(own: Tensor, other: Tensor) -> NDArray[np.int64] | None:
         return None
     rows = np.arange(len(own))
     rows[wrong.numpy()] = wrong[order].numpy()
+    return rows
+
+
+def matched_numbers(own: Tensor, other: Tensor) -> NDArray[np.int64] | None:
+    """For each of the other side's numbers where it lies on this side; None where the two have other numbers.
+
+    Args:
+        own, other: values of a bias or a norm, [N].
+    """
+    if own.shape != other.shape or not bool(own.isfinite().all() and other.isfinite().all()):
+        return None
+    least = LEAST_NUMBER * float(other.square().mean().sqrt())
+    wrong = (~torch.isclose(own, other, rtol=AS_ROUNDED, atol=least)).nonzero().flatten()
+    a, b = own[wrong].sort(), other[wrong].sort()
+    # Numbers that are like each other by chance are missing on both sides: the others may be off by as much again.
+    if len(wrong) < 2 or not torch.allclose(a.values, b.values, rtol=4 * AS_ROUNDED, atol=4 * least):
+        return None
+    rows = np.arange(len(own))
+    rows[wrong[b.indices].numpy()] = wrong[a.indices].numpy()
     return rows
 
 
