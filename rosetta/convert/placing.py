@@ -70,7 +70,7 @@ class Candidate:
 
 
 class _Left(dict[str, Weight]):
-    """The weights that have no place yet, and how many there are of each matrix of which there is one an expert."""
+    """The weights that have no place yet, and how many there are of each matrix of several that are numbered."""
 
     def __init__(self, weights: Mapping[str, Weight]) -> None:
         super().__init__(weights)
@@ -88,7 +88,7 @@ def _family(name: str) -> str | None:
     """`blk.0.ffn_up_exps.weight` of `blk.0.ffn_up_exps.7.weight`; None for what has no such number."""
     stem, _, suffix = name.rpartition(".")
     outer, _, number = stem.rpartition(".")
-    return f"{outer}.{suffix}" if number.isdecimal() and LAYER.match(name) else None
+    return f"{outer}.{suffix}" if number.isdecimal() and outer else None
 
 
 def place_weights(

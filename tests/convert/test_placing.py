@@ -1,4 +1,5 @@
-"""Placing many experts: quick, because one expert that has no place speaks for all that are alike."""
+"""Placing matrices that are numbered: of many experts quickly, because one that has no place speaks for all that are
+alike; of no layer, too."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from rosetta.containers import open_container
 from rosetta.convert import placing
 from rosetta.convert.folder_tensors import folder_candidates
 from rosetta.convert.gguf_file import written_weights
+from rosetta.convert.gguf_tensors import gguf_candidates
 from rosetta.model import build_model
 
 
@@ -37,3 +39,14 @@ def test_candidates_are_not_tried_for_each_expert_where_one_has_no_place(
     others = [name for name in experts if name not in kept]
     assert others  # biases, of which there are none
     assert all(".experts.0." in name for name in others)
+
+
+@pytest.mark.requires_transformers
+def test_numbered_matrices_outside_the_layers_are_stacked(tmp_path: Path) -> None:
+    model = build_model(open_container(build_folder(tmp_path / "hf", RECIPES["gemma3n"])))
+    weights = written_weights(model)
+    placed, left = placing.place_weights(model, weights, "gguf", gguf_candidates(model, weights))
+    assert [name for name in left if name in model.graph.dims] == []
+    width = model["embedding_length"]
+    dims = {tensor.name: tensor.dims for tensor in placed}
+    assert dims["altup_proj.weight"] == dims["altup_unembd_proj.weight"] == (3, width, width)
