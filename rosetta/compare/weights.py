@@ -15,9 +15,8 @@ from torch import Tensor
 
 from rosetta import blocks
 from rosetta.compare.block_cuts import block_cut, common_ratio, plain_limit
-from rosetta.compare.code_order import judged_ratios
 from rosetta.compare.results import WeightDiff
-from rosetta.compare.salient_channels import SalientBlocks
+from rosetta.compare.salient_channels import SalientBlocks, salient_blocks
 from rosetta.compare.structure import COMPENSATED, RowSums, compensates, row_sums, traits
 from rosetta.compare.trait import Trait
 from rosetta.dtypes import FLOATS
@@ -184,10 +183,13 @@ def _judged(
     some_only = quantised and int((ratios == 0).sum()) > SOME_BLOCKS_ONLY * ratios.numel()
     common = common_ratio(ratios)
     cut = block_cut(reference, other, common)
-    salient = None
-    if not some_only and len(reference.dims) > 1:
-        ratios, salient = judged_ratios(reference, other, ratios, group, kept, device)
+    salient = (
+        None
+        if some_only or len(reference.dims) < 2
+        else salient_blocks(reference, other, ratios, group, kept, device)
+    )
     if salient is not None:
+        ratios = ratios.masked_fill(salient.blocks(ratios), 0.0)
         errors[salient.columns], allowed[salient.columns] = 0.0, 0.0
     compensated = compensates(reference, other)
     largest = COMPENSATED if compensated else FAULTY_TENSOR_RATIO

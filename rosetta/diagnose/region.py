@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rosetta import blocks
-from rosetta.compare.code_order import judged_ratios
+from rosetta.compare.salient_channels import salient_blocks
 from rosetta.compare.weights import group_ratios
 from rosetta.weight import Weight, row_ranges
 from rosetta.weight_cache import DecodedPair, variance
@@ -93,5 +93,7 @@ def ratios_of(weight: Weight, other: Weight) -> Ratios:
     if len(weight.dims) < 2:
         return Ratios(part((0, weight.count)), size, weight.dims)
     ratios = torch.cat(spread(part, row_ranges(weight)))
-    ratios, _ = judged_ratios(weight, other, ratios, size, DecodedPair())
+    salient = salient_blocks(weight, other, ratios, size, DecodedPair())
+    if salient is not None:
+        ratios = ratios.masked_fill(salient.blocks(ratios), 0.0)
     return Ratios(ratios, size, weight.dims)

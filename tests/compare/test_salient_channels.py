@@ -12,7 +12,7 @@ from fixtures import ggml
 from fixtures.memory import MemoryContainer
 from fixtures.pretend_cuda import pretended_cuda
 from rosetta import blocks
-from rosetta.compare import code_order
+from rosetta.compare import weights as comparing
 from rosetta.compare.salient_channels import salient_blocks
 from rosetta.compare.weights import compare_weights, group_ratios
 from rosetta.weight import Weight
@@ -55,7 +55,7 @@ def test_a_channel_that_matters_most_is_no_fault(dtype: str, monkeypatch: pytest
     width = max(1, blocks.block_format(dtype).block_size // found.salient.size)
     assert place in found.salient.columns.tolist()
     assert {column // width for column in found.salient.columns.tolist()} == {place // width}
-    monkeypatch.setattr(code_order, "salient_blocks", lambda *_: None)
+    monkeypatch.setattr(comparing, "salient_blocks", lambda *_: None)
     assert compare_weights(copy, truth()).state == "differing", "otherwise nothing need be forgiven"
 
 
@@ -116,33 +116,6 @@ def test_a_damaged_block_is_a_fault_there_and_elsewhere(dtype: str, where: str) 
     assert found.worst_block[0] == 100
     block = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[dtype]][0]
     assert found.worst_block[1] // block == (CHANNEL // block if where.startswith("there") else 1)
-
-
-@pytest.mark.parametrize("dtype", ["Q4_0", "Q4_1", "Q5_0", "Q6_K", "Q4_K", "Q3_K", "IQ4_NL"])
-def test_codes_of_another_block_are_a_fault_however_errors_were_weighed(dtype: str) -> None:
-    """Importance so uneven that blocks may be off by many times their step: the order of codes tells all the same."""
-    importance = np.exp(2 * np.random.default_rng(6).standard_normal(COLUMNS)).astype(np.float32)
-    raw = ggml.quantize(matrix(), dtype, importance)
-    assert compare_weights(weight(dtype, raw.reshape(-1)), truth()).state == "within_noise"
-    block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[dtype]]
-    wrong = raw.reshape(ROWS, -1, size).copy()
-    wrong[100, 7] = wrong[101, 7]
-    found = compare_weights(weight(dtype, wrong.reshape(-1)), truth())
-    assert found.state == "differing"
-    assert found.worst_block is not None
-    assert (found.worst_block[0], found.worst_block[1] // block) == (100, 7)
-
-
-@pytest.mark.parametrize("dtype", ["Q4_0", "Q5_1", "Q4_K", "Q3_K"])
-def test_codes_of_a_copy_that_was_rounded_before_are_in_order(dtype: str) -> None:
-    importance = np.exp(2 * np.random.default_rng(6).standard_normal(COLUMNS)).astype(np.float32)
-    for between in ("Q8_0", "Q6_K", "Q5_K"):
-        rounded = weight(between, ggml.quantize(matrix(), between, importance).reshape(-1)).values().numpy()
-        copy = weight(dtype, ggml.quantize(rounded, dtype, importance).reshape(-1))
-        group = blocks.group_of(dtype)
-        ratios = group_ratios(copy.values() - truth().values(), variance(copy, truth()), group)
-        everywhere = ratios + 10  # all blocks are looked at
-        assert code_order.out_of_order(copy, truth(), everywhere, group, DecodedPair()) is None
 
 
 @pytest.mark.parametrize("dtype", ["Q4_0", "Q5_0", "IQ4_NL"])
