@@ -120,7 +120,7 @@ class WeightCache:
     def passing(self, weight: Weight, start: int, stop: int) -> Tensor:
         """Rows start … stop of a matrix in the dtype of the arithmetic, [rows, C], which hold until this thread asks
         for others: fresh memory for each would cost as much as half of the decoding."""
-        if torch.device(self.device).type != "cpu":
+        if self.device != "cpu":
             return self.moved(self.rows(weight, start, stop))
         memory = getattr(self._passing, "memory", None)
         if memory is None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rosetta.report.report import Report
 
 
-MADE_OF = ("build", "page_data", "report", "stored")
+MADE_OF = ("build", "page_data", "report", "stored", "worst_stages")
 """What a report is and comes from: no outputs, and too slow for the program's start (torch, pydantic)."""
 
 

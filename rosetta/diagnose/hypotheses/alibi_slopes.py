@@ -42,7 +42,8 @@ def propose(fault: Fault) -> Iterator[Proposal]:
 def _fitting(fault: Fault, op: Scores) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     """Our slopes and the recorded ones: of a row, the logarithms of both scores differ by a line in the distance,
     whose slope is that of the slopes."""
-    own, truth = fault.computed(), fault.recorded_value
+    truth = fault.recorded_value
+    own = None if truth is None else fault.computed()
     if own is None or truth is None or truth.shape != own.shape or own.dim() != 3:
         return None
     exponent = float(fault.subject.model.settings_of(fault.layer)[str(op.alibi)])

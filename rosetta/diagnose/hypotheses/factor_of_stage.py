@@ -22,8 +22,9 @@ SAME = 1e-6
 
 def propose(fault: Fault) -> Iterator[Proposal]:
     """The factor that fits, where the stage has a setting for one, or is a shared expert's."""
-    own, truth = fault.computed(), fault.recorded_value
-    if not fault.settings_unknown or own is None or truth is None or own.shape != truth.shape:
+    truth = fault.recorded_value if fault.settings_unknown else None
+    own = None if truth is None else fault.computed()
+    if own is None or truth is None or own.shape != truth.shape:
         return
     ops = fault.node.op.ops if isinstance(fault.node.op, Chain) else (fault.node.op,)
     yield from _of_setting(fault, ops[-1], own, truth)

@@ -74,6 +74,8 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         return
     if found is None and len(truth) >= FEWEST:  # the rows of a head may lie in another order as well
         found = _found(fault, truth, 1)
+        if found is not None and _is_rotary(found, truth.shape[-1]):
+            return  # which `rope_order` proposes
     if found is not None:
         yield from _of_rows(fault, found)
 
@@ -98,6 +100,24 @@ def _found(fault: Fault, truth: Tensor, width: int) -> Heads | None:
         return None
     which, place = zip(*chosen, strict=True)
     return Heads(stages, which, place, width)
+
+
+def _is_rotary(found: Heads, size: int) -> bool:
+    """Whether the first rows of each head lie in the other rotary order, and all else is in place.
+
+    Args:
+        found: rows, each by itself.
+        size: of a head.
+    """
+    place = np.array(found.place).reshape(-1, size)
+    within = place - size * np.arange(len(place))[:, None]
+    if any(found.which) or bool((within != within[0]).any()):
+        return False
+    for turned in range(4, size + 1, 2):
+        rest, woven = np.arange(turned, size), np.arange(turned).reshape(2, -1).T.reshape(-1)
+        if any(np.array_equal(within[0], np.append(order, rest)) for order in (woven, np.argsort(woven))):
+            return True
+    return False
 
 
 def _beside(fault: Fault) -> Iterator[Node]:
