@@ -80,6 +80,8 @@ class Architecture:
             follow from the weight (-1: as many as are left), and those of a setting that a folder keeps as a tensor.
         gguf_keys: keys that llama.cpp's loader asks for, and neither the forward pass nor a folder's config says ->
             what they say, of the canonical settings.
+        gguf_sight: keys that llama.cpp reads for the part that sees, and that say nothing to a text -> what they say,
+            of a folder's whole config.json (None: nothing).
         gguf_vectors: stems of vectors that each layer has in a GGUF in place of a setting that has no key there ->
             that setting's canonical key, and what they hold, of the canonical settings.
         gguf_unread: settings for which GGUF has a key, that llama.cpp does not read of this architecture: it computes
@@ -128,6 +130,7 @@ class Architecture:
     only_beside: Mapping[str, str] = field(default_factory=dict, hash=False)
     folder_dims: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)
     gguf_keys: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict, hash=False)
+    gguf_sight: Mapping[str, Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict, hash=False)
     gguf_vectors: Mapping[str, tuple[str, Callable[[Any], list[float]]]] = field(
         default_factory=dict, hash=False
     )

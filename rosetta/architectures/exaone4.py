@@ -8,6 +8,7 @@ from typing import Any
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of, sequential
 from rosetta.architectures.folder_names import POST_NORMS
+from rosetta.architectures.stated_kinds import SLIDING_LISTED
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
@@ -58,6 +59,7 @@ EXAONE4 = Architecture(
     settings=settings,
     layer=layer,
     names=POST_NORMS,
+    gguf_keys=SLIDING_LISTED,
     huggingface={  # transformers, Exaone4Config
         "block_count": 32,
         "context_length": 2048,

@@ -14,6 +14,7 @@ from rosetta.architectures.expert_settings import (
 )
 from rosetta.architectures.folder_names import gated
 from rosetta.architectures.mixtures import mixture_layer
+from rosetta.architectures.stated_kinds import SLIDING_LISTED
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import Rotary
@@ -66,4 +67,5 @@ EXAONE_MOE = Architecture(
     },
     names=gated("mlp.shared_experts", "_shexp"),
     model_type="exaone_moe",
+    gguf_keys=SLIDING_LISTED,
 )

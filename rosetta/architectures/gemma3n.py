@@ -28,6 +28,7 @@ from rosetta.architectures.per_layer import (
     shared_keys,
 )
 from rosetta.architectures.readings import Reading, Stored, experts, standard_readings
+from rosetta.architectures.stated_kinds import SLIDING_LISTED
 from rosetta.graph import Stage
 from rosetta.lazily import torch
 from rosetta.ops.altup import (
@@ -258,5 +259,8 @@ GEMMA3N = Architecture(
             _share_shut(z) for z in listed(c, "activation_sparsity_scale")
         ],
     },
-    gguf_keys={"feed_forward_length": lambda c: listed(c, "feed_forward_length")},
+    gguf_keys={
+        **SLIDING_LISTED,
+        "feed_forward_length": lambda c: listed(c, "feed_forward_length"),
+    },
 )

@@ -8,7 +8,7 @@ from rosetta.architectures.architecture import SPLIT_HALF, Architecture, Default
 from rosetta.architectures.builders import windowed_rope
 from rosetta.architectures.expert_settings import expert_settings, leading_dense, of_folder
 from rosetta.architectures.mixtures import mixture_layer
-from rosetta.architectures.stated_kinds import network_kinds, window_kinds
+from rosetta.architectures.stated_kinds import SLIDING_LISTED, network_kinds, window_kinds
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 
@@ -66,4 +66,5 @@ MELLUM = Architecture(
     rotation_by_kind=True,
     folder_keys={"layer_types": window_kinds, "mlp_layer_types": network_kinds},
     spellings={"expert_count": "num_local_experts"},
+    gguf_keys=SLIDING_LISTED,
 )

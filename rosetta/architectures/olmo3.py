@@ -3,6 +3,7 @@
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.folder_names import POST_NORMS
 from rosetta.architectures.olmo2 import layer, settings
+from rosetta.architectures.stated_kinds import SLIDING_LISTED
 
 OLMO3 = Architecture(
     "olmo3",
@@ -14,6 +15,7 @@ OLMO3 = Architecture(
     settings=settings,
     layer=layer,
     names=POST_NORMS,
+    gguf_keys=SLIDING_LISTED,
     huggingface={  # transformers, Olmo3Config
         "block_count": 32,
         "context_length": 2048,

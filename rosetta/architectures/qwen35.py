@@ -11,6 +11,7 @@ from rosetta.architectures.expert_settings import INTERLEAVED_SECTIONS, rotary_s
 from rosetta.architectures.qwen3next import delta_settings, gated_attention, gated_readings
 from rosetta.architectures.readings import Reading, Stored
 from rosetta.architectures.recurrent import RECURRENT, delta_net
+from rosetta.architectures.stated_kinds import RECURRENT_LISTED
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.recurrent import GROUPS, INNER, RANK, STATE
@@ -94,4 +95,5 @@ QWEN35 = Architecture(
     model_type="qwen3_5_text",
     only_beside=DELTA_NET_ALONE,
     folder_keys=INTERLEAVED_SECTIONS,
+    gguf_keys=RECURRENT_LISTED,
 )

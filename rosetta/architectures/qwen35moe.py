@@ -11,6 +11,7 @@ from rosetta.architectures.expert_settings import INTERLEAVED_SECTIONS
 from rosetta.architectures.folder_names import gated
 from rosetta.architectures.qwen3next import gated_attention, mixture, mixture_settings
 from rosetta.architectures.recurrent import RECURRENT, delta_net
+from rosetta.architectures.stated_kinds import RECURRENT_LISTED
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 
@@ -72,4 +73,5 @@ QWEN35MOE = Architecture(
     model_type="qwen3_5_moe_text",
     only_beside=qwen35.DELTA_NET_ALONE,
     folder_keys=INTERLEAVED_SECTIONS,
+    gguf_keys=RECURRENT_LISTED,
 )

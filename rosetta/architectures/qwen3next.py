@@ -32,6 +32,7 @@ from rosetta.architectures.recurrent import (
     state_readings,
     state_sizes,
 )
+from rosetta.architectures.stated_kinds import RECURRENT_LISTED
 from rosetta.graph import Stage
 from rosetta.ops.experts import Router
 from rosetta.ops.op import Settings
@@ -182,4 +183,5 @@ QWEN3NEXT = Architecture(
         "model.layers.{bid}.linear_attn.dt_bias": "blk.{bid}.ssm_dt.bias",
     },
     model_type="qwen3_next",
+    gguf_keys=RECURRENT_LISTED,
 )

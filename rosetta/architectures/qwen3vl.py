@@ -3,6 +3,7 @@ text."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,10 +11,23 @@ from rosetta.architectures.architecture import Default
 from rosetta.architectures.expert_settings import INTERLEAVED_SECTIONS, rotary_sections
 from rosetta.architectures.qwen3 import QWEN3
 
+DEEPSTACK = (8, 16, 24)  # transformers, Qwen3VLVisionConfig and Qwen3VLMoeVisionConfig
+
 
 def settings(read: Any) -> None:
     """The sections."""
     rotary_sections(read, [24, 20, 20])
+
+
+def deepstack_layers(config: Mapping[str, Any]) -> int | None:
+    """How many layers features of an image are added to: llama.cpp holds the file of the part that sees to it.
+
+    Args:
+        config: config.json; None is returned where it speaks of no part that sees.
+    """
+    sight = config.get("vision_config")
+    layers = sight.get("deepstack_visual_indexes", DEEPSTACK) if isinstance(sight, Mapping) else None
+    return len(layers) if isinstance(layers, list | tuple) else None
 
 
 QWEN3VL = replace(
@@ -24,6 +38,7 @@ QWEN3VL = replace(
     rope_theta=Default(apr=5e5, gguf=10000.0, huggingface=5e5),
     settings=settings,
     text_part="qwen3",
+    gguf_sight={"n_deepstack_layers": deepstack_layers},
     folder_keys=INTERLEAVED_SECTIONS,
     huggingface={  # transformers, Qwen3VLTextConfig
         "block_count": 32,

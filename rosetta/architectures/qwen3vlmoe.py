@@ -9,6 +9,7 @@ from typing import Any
 from rosetta.architectures.architecture import Default
 from rosetta.architectures.expert_settings import INTERLEAVED_SECTIONS, rotary_sections, stepped_layers
 from rosetta.architectures.qwen3moe import QWEN3MOE
+from rosetta.architectures.qwen3vl import deepstack_layers
 from rosetta.architectures.readings import Reading, Stored, experts, standard_readings
 from rosetta.ops.op import Settings
 
@@ -48,6 +49,7 @@ QWEN3VLMOE = replace(
     rope_theta=Default(apr=5e5, gguf=10000.0, huggingface=5e5),
     settings=settings,
     text_part="qwen3moe",
+    gguf_sight={"n_deepstack_layers": deepstack_layers},
     folder_keys=INTERLEAVED_SECTIONS,
     readings=readings,
     huggingface={  # transformers, Qwen3VLMoeTextConfig

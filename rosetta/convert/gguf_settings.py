@@ -111,12 +111,12 @@ def gguf_settings(model: Model, tensors: Mapping[str, TensorEntry]) -> Stated:
     """
     wanted = _wanted(model)
     stated = {key: _plain(wanted[key].value) for key in KEYS if _is_stated(key, wanted.get(key))}
-    reader, asked_for = _Reader(model, tensors), model.architecture.gguf_keys
+    reader = _Reader(model, tensors)
     _take_latent(wanted, stated, reader)
     _take_sizes_by_kind(wanted, stated, reader)
     stated |= {key: listed(wanted, key) for key in BARE_KEYS if key in wanted}
-    said = {key: value(wanted) for key, value in asked_for.items()}
-    stated |= {key: value for key, value in said.items() if value is not None}
+    asked_for = _asked_for(model, wanted)
+    stated |= asked_for
     _take_derived(wanted, stated, reader)
     factors = _take_scaling(model, wanted, stated, reader)
     _put_right(wanted, stated, reader, factors)
@@ -135,6 +135,14 @@ def gguf_settings(model: Model, tensors: Mapping[str, TensorEntry]) -> Stated:
         factors.append(vector)
         unsaid.pop(key, None)
     return Stated(keys, factors, unsaid)
+
+
+def _asked_for(model: Model, wanted: Config) -> dict[str, Any]:
+    """What llama.cpp's loader asks for beyond the settings, of them and of a folder's own words."""
+    architecture, words = model.architecture, model.container.metadata
+    said = {key: value(wanted) for key, value in architecture.gguf_keys.items()}
+    said |= {key: value(words) for key, value in architecture.gguf_sight.items()}
+    return {key: value for key, value in said.items() if value is not None}
 
 
 def _vectors(

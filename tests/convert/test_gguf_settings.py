@@ -1,0 +1,43 @@
+"""Keys of a converted GGUF that say nothing new to our own reader, and that llama.cpp goes by."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gguf
+import pytest
+
+from fixtures.architectures import RECIPES
+from fixtures.recipes import build_folder
+from rosetta.compare.options import Options
+from rosetta.convert import convert
+
+pytestmark = pytest.mark.requires_transformers
+
+
+def layers_of(config: dict[str, Any], kind: str) -> list[bool]:
+    """Which layers are of a kind, as config.json lists them."""
+    return [each == kind for each in config["layer_types"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "said"),
+    [
+        (
+            "qwen3vl",
+            "qwen3vl.n_deepstack_layers",
+            lambda c: len(c["vision_config"]["deepstack_visual_indexes"]),
+        ),
+        ("qwen35", "qwen35.attention.recurrent_layers", lambda c: layers_of(c, "linear_attention")),
+        ("olmo3", "olmo2.attention.sliding_window_pattern", lambda c: layers_of(c, "sliding_attention")),
+    ],
+    ids=["of the part that sees", "recurrent", "windows"],
+)
+def test_key_says_what_config_json_does(tmp_path: Path, name: str, key: str, said: Any) -> None:
+    folder = build_folder(tmp_path / "hf", RECIPES[name])
+    convert(str(folder), tmp_path / "out.gguf", Options(), verify=False)
+    fields = gguf.GGUFReader(tmp_path / "out.gguf").fields
+    config = json.loads((folder / "config.json").read_text())
+    assert fields[key].contents() == said(config)
