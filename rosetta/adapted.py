@@ -269,9 +269,8 @@ def adapted(
                     where=f"{source!r}",
                     remedy=adapter.remedy,
                 )
-            for (
-                other
-            ) in same:  # what is added to one tensor is added to the tied head, too, as peft merges it
+            # What is added to one tensor is added to the tied head, too, as peft merges it.
+            for other in same:
                 found[other] = replace(found[other], values_edits=(*found[other].values_edits, edit))
     return found
 

@@ -28,7 +28,7 @@ from rosetta.architectures.per_layer import (
     shared_keys,
 )
 from rosetta.architectures.readings import Reading, Stored, experts, standard_readings
-from rosetta.architectures.stated_kinds import SLIDING_LISTED
+from rosetta.architectures.stated_kinds import PATTERN, SLIDING_LISTED
 from rosetta.graph import Stage
 from rosetta.lazily import torch
 from rosetta.ops.altup import (
@@ -51,7 +51,6 @@ from rosetta.ops.pointwise import Add, Scale, Softcap
 from rosetta.ops.rotary import SPLIT_HALF
 from rosetta.settings_reader import listed
 
-PATTERN = "attention.sliding_window_pattern"
 # llama.cpp, models/gemma3n.cpp and models.h: fixed there, whatever the file says.
 LAYERS_WITH_KEYS, SPARSE_LAYERS, SPARSE_SHARE, GGUF_SOFTCAP = 20, 10, 0.95, 30.0
 MOST_STREAMS = 16  # that names are made for; published models have 4

@@ -9,14 +9,13 @@ from rosetta.architectures.builders import HEADS, VALUE
 from rosetta.architectures.expert_settings import expert_settings, leading_dense, of_folder
 from rosetta.architectures.folder_names import gated
 from rosetta.architectures.mixtures import mixture_layer, router_of
-from rosetta.architectures.stated_kinds import network_kinds, window_kinds
+from rosetta.architectures.stated_kinds import PATTERN, network_kinds, window_kinds
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Gate
 from rosetta.ops.rotary import Rotary
 from rosetta.settings_reader import listed
 
-PATTERN = "attention.sliding_window_pattern"
 STEP = 4  # of so many layers the first sees all, where a GGUF does not say
 SLIDING = "rope_parameters.sliding_attention"
 

@@ -18,7 +18,7 @@ from rosetta.architectures.expert_settings import (
 )
 from rosetta.architectures.folder_names import SCORE_CORRECTION
 from rosetta.architectures.mixtures import mixture_layer
-from rosetta.architectures.stated_kinds import network_kinds, window_kinds
+from rosetta.architectures.stated_kinds import PATTERN, network_kinds, window_kinds
 from rosetta.containers.container import Setting
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
@@ -27,7 +27,6 @@ from rosetta.ops.rotary import Rotary
 from rosetta.settings_reader import Config, PerLayer, listed
 
 VALUES = "attention.value_scale"
-PATTERN = "attention.sliding_window_pattern"
 
 
 def settings(read: Any) -> None:

@@ -23,7 +23,7 @@ from rosetta.architectures.builders import (
 from rosetta.architectures.expert_settings import of_folder, rotated_layers
 from rosetta.architectures.folder_names import NORMS_AROUND
 from rosetta.architectures.readings import first_of, one_more_where, standard_readings
-from rosetta.architectures.stated_kinds import window_kinds
+from rosetta.architectures.stated_kinds import PATTERN, window_kinds
 from rosetta.graph import Stage
 from rosetta.ops.linear import Linear
 from rosetta.ops.norm import FactorNorm, Norm
@@ -33,7 +33,7 @@ from rosetta.ops.rotary import Rotary
 from rosetta.settings_reader import PerLayer, listed
 
 STEP = 4  # of so many layers, counted from the last, one sees all and is not rotated
-PATTERN, QUERIES = "attention.sliding_window_pattern", "attention.query_scale"
+QUERIES = "attention.query_scale"
 POST_EPSILON = "attention.post_norm_epsilon"
 NORMS = ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
 

@@ -17,7 +17,7 @@ from rosetta.architectures.expert_settings import (
 from rosetta.architectures.folder_names import gated
 from rosetta.architectures.mixtures import SHARED, mixture_layer
 from rosetta.architectures.readings import first_of, one_more_where, standard_readings
-from rosetta.architectures.stated_kinds import network_kinds, window_kinds
+from rosetta.architectures.stated_kinds import PATTERN, network_kinds, window_kinds
 from rosetta.graph import Stage
 from rosetta.ops.clamped_gate import ClampedActivation
 from rosetta.ops.op import Settings
@@ -25,7 +25,7 @@ from rosetta.ops.pointwise import Gate
 from rosetta.ops.rotary import Rotary
 from rosetta.settings_reader import Config, PerLayer, listed
 
-PATTERN, DIMENSIONS = "attention.sliding_window_pattern", "rope.dimension_count"
+DIMENSIONS = "rope.dimension_count"
 CLAMP, SHARED_CLAMP = "swiglu_clamp_exp", "swiglu_clamp_shexp"
 NORMS = ("attn_norm", "attn_q_norm", "attn_k_norm", "ffn_norm", "output_norm")
 

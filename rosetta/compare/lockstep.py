@@ -193,9 +193,9 @@ class Lockstep:
         """The stage's row in the report, and whether it is over the threshold."""
         a, b = outcome.reference, outcome.subject
         metrics: Metrics | None = None
-        left_is_subject = self.stored.reference_side == "right"
         if outcome.comparable and a is not None and b is not None:
             b = self.stored.reference.moved(b)
+            left_is_subject = self.stored.reference_side == "right"
             metrics = difference(b, a, left_is_subject, token_axis=node.op.token_axis)
         over = metrics is None or metrics.max_diff > self._limit(metrics.size)
         status: Status = "ok"

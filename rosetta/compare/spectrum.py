@@ -18,6 +18,7 @@ CLIPPED = 4.0  # standard deviations: a single wild error is no rank
 SPARED = 4 / 6
 STEPS, MORE_STEPS = 6, 14  # of bidiagonalisation; more where the first ones come near the edge
 NEAR = 0.97  # of √R + √C
+RANK = 0.02  # of √R + √C, above what a matrix of independent errors has as its largest singular value
 
 
 def beyond_noise(z: Tensor, u: Tensor, inverse: Tensor, group: int) -> Tensor:
@@ -112,9 +113,6 @@ def _orthogonal(x: Tensor, others: list[Tensor]) -> Tensor:
     for other in others:
         x = x - other * (other @ x)
     return x
-
-
-RANK = 0.02  # of √R + √C, above what a matrix of independent errors has as its largest singular value
 
 
 def rank_limit(rows: int, columns: int) -> float:

@@ -6,12 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 LEAST = 32  # rows and columns: fewer are no sample of anything
-# Of one row or column, in standard deviations.
-ROW_DEVIATIONS = 8.0
-COARSE, COARSER = (
-    0.015,
-    1.6,
-)  # D from which on, in three bits and less, rows and columns may be off by so much more
+ROW_DEVIATIONS = 8.0  # of one row or column, in standard deviations
+COARSE = 0.015  # D of three bits and less
+COARSER = 1.6  # times as much rows and columns may be off from there on
 # Their encoders take several weights for one code, and search scale and code by turns.
 CODEBOOKS = ("IQ3_S", "IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_S", "IQ1_M")
 

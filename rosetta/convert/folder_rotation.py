@@ -74,13 +74,13 @@ def _by_kind(wanted: Config, scaling: Mapping[str, Any]) -> dict[str, dict[str, 
             (wanted.get(key + suffix) or wanted[key]).value
             for key in ("rope.freq_base", "rope.dimension_count")
         )
-        return {"rope_type": "default", BASE: plain(base), SHARE: _share(turned, size)}
+        return {"rope_type": "default", BASE: plain(base), SHARE: share_of(turned, size)}
 
     return {"full_attention": {**table(""), **scaling}, "sliding_attention": table("_swa")}
 
 
-def _share(turned: int, size: int) -> float:
-    """The share of a head that is turned, such that no rounding down loses a dim."""
+def share_of(turned: int, size: int) -> float:
+    """The share of a head that is turned, so many dims of its size, such that no rounding down loses a dim."""
     share = turned / size
     return share if int(size * share) == turned else math.nextafter(share, 2)
 

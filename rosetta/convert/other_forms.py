@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rosetta.architectures.expert_settings import expert_step, leading_dense_count, shared_expert_count
+from rosetta.architectures.recurrent import RECURRENT
 from rosetta.architectures.stated_kinds import PATTERN, network_kinds, recurrent_kinds, window_kinds
 from rosetta.compare.settings import plain
 from rosetta.config import Config, Value
@@ -14,7 +15,6 @@ from rosetta.ops.recurrent import GROUPS, INNER, KERNEL, RANK, STATE
 from rosetta.settings_reader import listed
 
 GATING_WORDS = {1: "softmax", 2: "sigmoid", 4: "sqrtsoftplus"}
-RECURRENT = "attention.recurrent_layers"
 
 
 def layer_types(config: Config) -> list[str] | None:

@@ -23,9 +23,8 @@ ARRAY = int(GGUFValueType.ARRAY)
 SCALING = ("rope.scaling.", "rope.scale_linear")
 # Settings that GGUF has no key for: the tensors say it, or the architecture.
 UNSTATED = frozenset({"tied_embeddings"})
-BEYOND_GGUF_PY = frozenset(
-    {"attention.value_scale", "attention.recurrent_layers"}
-)  # llama-arch.cpp, LLM_KV_NAMES
+# llama-arch.cpp, LLM_KV_NAMES.
+BEYOND_GGUF_PY = frozenset({"attention.value_scale", "attention.recurrent_layers"})
 
 
 @cache

@@ -27,9 +27,8 @@ from rosetta.repair.settings import Settings, Table
 from rosetta.settings_table import is_order_only
 
 Path = tuple[str, ...]
-UNSAYABLE = frozenset(
-    {"architecture", "norm_type", "rope.scaling"}
-)  # stated as a whole, or by the architecture
+# Stated as a whole, or by the architecture.
+UNSAYABLE = frozenset({"architecture", "norm_type", "rope.scaling"})
 
 
 def state_settings(file: Settings, fix: Fix) -> list[str]:

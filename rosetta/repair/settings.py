@@ -12,6 +12,7 @@ from rosetta.compare.settings import plain
 from rosetta.containers.apr.settings import APR_FACTS
 from rosetta.containers.container import Container
 from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS
+from rosetta.convert.folder_rotation import share_of
 from rosetta.diagnose.stated_scaling import as_parameters
 from rosetta.errors import UnsupportedError
 from rosetta.model import Model
@@ -164,9 +165,7 @@ def _rotated(file: Settings, value: int) -> None:
     if file.has(("rotary_dim",)):
         file.put(("rotary_dim",), value)
         return
-    share = value / file.model["attention.key_length"]
-    if int(file.model["attention.key_length"] * share) < value:
-        share = math.nextafter(share, 2)
+    share = share_of(value, file.model["attention.key_length"])
     spellings = file.spellings["rope.partial_rotary_factor"]
     tables = file.rope_tables()
     inside = [table for table in tables if "partial_rotary_factor" in table[1]]

@@ -29,10 +29,8 @@ AGAIN = "save the adapter again"
 _MAX_JSON = 10_000_000  # bytes
 _WRAPPED = "base_model.model."  # peft, PeftModel around its tuner around the model
 _BASE_LAYER = ".base_layer."  # peft, the module that a tuner's layer stands around
-_COPIES = (
-    ".modules_to_save.",
-    ".original_module.",
-)  # peft, ModulesToSaveWrapper: the trained one, the base's
+# peft, ModulesToSaveWrapper: the trained one, the base's.
+_COPIES = (".modules_to_save.", ".original_module.")
 _LORA = re.compile(
     r"(.+)\.(lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)(?:\.weight)?"
 )

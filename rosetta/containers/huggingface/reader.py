@@ -60,9 +60,8 @@ class HuggingFaceContainer:
                 entries[name], self._places[name] = entry, (file, places[name])
         self.tensors: Mapping[str, TensorEntry] = MappingProxyType(entries)
         self.notes: tuple[str, ...] = ()
-        self.absent: Mapping[str, str] = MappingProxyType(
-            {}
-        )  # tensors that the index places in a file without them
+        # Tensors that the index places in a file without them, and which file.
+        self.absent: Mapping[str, str] = MappingProxyType({})
         self.refusal: UnsupportedError | None = None  # why it is no model that could be run
 
     @property

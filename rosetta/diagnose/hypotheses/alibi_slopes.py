@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 import torch
 
+from rosetta.diagnose.hypotheses.attention_scale import SMALLEST
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
 from rosetta.ops.attention import Scores, alibi_slopes, distances
 from rosetta.ops.op import OpEdit
 
-SMALLEST = 1e-6  # of a softmax, below which a logarithm in float32 says little
 DIGITS = 4  # significant ones that a slope is stated with
 
 

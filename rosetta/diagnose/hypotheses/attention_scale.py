@@ -18,10 +18,8 @@ KEY = "attention.scale"
 SMALLEST = 1e-6  # of a softmax, below which a logarithm in float32 says little
 DIGITS = 5  # significant ones that a bound or a scale is published with
 WIDE = 4.0  # natural logarithm of how far from ours a number is looked for
-COARSE, STEPS = (
-    33,
-    60,
-)  # numbers tried first; of a golden section then: what is left is below float32's last bit
+COARSE = 33  # numbers tried first
+STEPS = 60  # of a golden section then: what is left is below float32's last bit
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 

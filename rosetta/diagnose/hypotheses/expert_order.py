@@ -9,9 +9,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from rosetta.diagnose.hypotheses.permuted import Rearranged, matched, sample_of_rows
+from rosetta.diagnose.hypotheses.permuted import Rearranged, matched, matched_numbers, sample_of_rows
 from rosetta.diagnose.hypotheses.swapped import read_from
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.finding_kind import FindingKind
@@ -32,8 +31,6 @@ KINDS = (
 ROUTER = re.compile(r"blk\.\d+\.ffn_gate_inp\.weight$")
 ROUTER_VECTOR = re.compile(r"blk\.\d+\.(ffn_gate_inp|exp_probs_b)\.bias$")
 STACKED = re.compile(r"(blk\.\d+\.(?:ffn_\w+_exps|attn_k_b))\.(\d+)\.weight$")
-FEWEST = 4  # numbers that are matched by their values alone
-EQUAL = 1e-2  # of the values' spread: what dtypes may round a number of a router's by
 SAMPLED_ROWS, SAMPLED_COLUMNS = 8, 64
 
 
@@ -49,7 +46,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         if ROUTER.match(weight.name) and not weight.transposed:
             yield from _router(suspect, weight, matched(sample_of_rows(weight), sample_of_rows(other)))
         elif ROUTER_VECTOR.match(weight.name):
-            yield from _router(suspect, weight, _places(weight.values(), other.values()))
+            yield from _router(suspect, weight, matched_numbers(weight.values(), other.values()))
         elif stacked is not None and stacked[1] not in seen:
             seen.add(stacked[1])
             yield from _stacked(suspect, stacked[1])
@@ -68,25 +65,6 @@ def _router(suspect: Suspect, weight: Weight, order: NDArray[np.int64] | None) -
         message=f"{weight.name} scores the experts in another order: {said}",
         recommendation=f"write {weight.entry.name} in the order of the experts: {said}",
     )
-
-
-def _places(own: Tensor, other: Tensor) -> NDArray[np.int64] | None:
-    """For each of the other side's numbers where it stands on this side; None where they are not the same ones, or all
-    are in place.
-
-    Args:
-        own, other: a number for each expert, [E].
-    """
-    own, other = own.double(), other.double()
-    if len(own) < FEWEST or not bool(own.isfinite().all() and other.isfinite().all()):
-        return None
-    close = EQUAL * float(other.std())
-    (low, mine), (high, theirs) = own.sort(), other.sort()
-    if bool(((low - high).abs() > close).any()) or not bool(((own - other).abs() > close).any()):
-        return None
-    order = torch.empty_like(mine)
-    order[theirs] = mine
-    return np.asarray(order.numpy())
 
 
 def _stacked(suspect: Suspect, stem: str) -> Iterator[Proposal]:

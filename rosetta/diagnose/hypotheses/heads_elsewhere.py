@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from rosetta.diagnose.hypotheses.exchanged_parts import RowsOf
+from rosetta.diagnose.hypotheses.permuted import first_of
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
 from rosetta.diagnose.patches import edited
 from rosetta.graph import Node
@@ -186,4 +187,4 @@ def _of_rows(fault: Fault, found: Heads) -> Iterator[Proposal]:
 
 
 def _in_words(order: tuple[int, ...], what: str) -> str:
-    return f"{what} lie in the order {', '.join(map(str, order[:8]))}{', …' if len(order) > 8 else ''}"
+    return f"{what} lie in the order {first_of(np.array(order))}"

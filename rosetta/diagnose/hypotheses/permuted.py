@@ -211,16 +211,16 @@ def permutation_in_words(order: NDArray[np.int64], head: int, things: str) -> st
     if head and count % head == 0:
         blocks = order.reshape(-1, head)
         if bool((blocks - blocks[:, :1] == np.arange(head)).all()) and bool((blocks[:, 0] % head == 0).all()):
-            return f"heads of {head} rows are reordered: {_first(blocks[:, 0] // head)}"
+            return f"heads of {head} rows are reordered: {first_of(blocks[:, 0] // head)}"
         if bool((order // head == here // head).all()):
             own = order[:head]
             spans = [n for n in range(2, head) if head % n == 0 and bool((order // n == here // n).all())]
             size = (
                 f"blocks of {spans[0]} rows instead of a head's {head}" if spans else f"each head of {head}"
             )
-            return f"the rotary rows of {size} lie in the order {_first(own)}"
+            return f"the rotary rows of {size} lie in the order {first_of(own)}"
     moved = int((order != here).sum())
-    return f"{moved} of {count} {things} lie elsewhere: {_first(order)}"
+    return f"{moved} of {count} {things} lie elsewhere: {first_of(order)}"
 
 
 def is_rolled(order: NDArray[np.int64]) -> bool:
@@ -228,5 +228,6 @@ def is_rolled(order: NDArray[np.int64]) -> bool:
     return bool((order == (np.arange(len(order)) + order[0]) % len(order)).all())
 
 
-def _first(order: NDArray[np.int64]) -> str:
+def first_of(order: NDArray[np.int64]) -> str:
+    """The first places of an order, in words."""
     return ", ".join(map(str, order[:8].tolist())) + (", …" if len(order) > 8 else "")

@@ -9,13 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fixtures.architectures import RECIPES
-from fixtures.canonical_gguf import write_canonical
+from fixtures.canonical_gguf import recipe_pair
 from fixtures.causes import Cause, assert_proven
 from fixtures.comparing import compared_files
 from fixtures.planting import planted
-from fixtures.recipes import build_folder
-from rosetta.model import open_model
 
 pytestmark = pytest.mark.requires_transformers
 ORDER = "layout.expert_order"
@@ -25,9 +22,7 @@ ORDER = "layout.expert_order"
 def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Eight experts with a bias of their choice, and four heads of latent attention in one tensor."""
     pytest.importorskip("transformers")
-    place = tmp_path_factory.mktemp("deepseek2")
-    folder = build_folder(place / "hf", RECIPES["deepseek2-v3"])
-    return folder, write_canonical(place / "model.gguf", open_model(folder))
+    return recipe_pair(tmp_path_factory.mktemp("deepseek2"), "deepseek2-v3")
 
 
 def rolled(values: Any) -> Any:

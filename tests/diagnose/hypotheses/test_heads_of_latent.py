@@ -10,12 +10,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 from torch import Tensor, cat
 
-from fixtures.architectures import RECIPES
-from fixtures.canonical_gguf import write_canonical
+from fixtures.canonical_gguf import recipe_pair
 from fixtures.causes import Cause, assert_proven
 from fixtures.comparing import compared_files
-from fixtures.recipes import build_folder
-from rosetta.model import open_model
 
 pytestmark = pytest.mark.requires_transformers
 HEADS, ROWS, LATENT = 4, 32, 32  # of keys, and as many of values
@@ -65,9 +62,7 @@ WAYS = {
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     pytest.importorskip("transformers")
-    place = tmp_path_factory.mktemp("deepseek2")
-    folder = build_folder(place / "hf", RECIPES["deepseek2-v2"])
-    return folder, write_canonical(place / "model.gguf", open_model(folder))
+    return recipe_pair(tmp_path_factory.mktemp("deepseek2"), "deepseek2-v2")
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)

@@ -9,13 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fixtures.architectures import RECIPES
-from fixtures.canonical_gguf import write_canonical
+from fixtures.canonical_gguf import recipe_pair
 from fixtures.causes import Cause, assert_proven
 from fixtures.comparing import compared_files
 from fixtures.planting import planted
-from fixtures.recipes import build_folder
-from rosetta.model import open_model
 
 pytestmark = pytest.mark.requires_transformers
 NAME = "blk.1.ssm_conv1d.weight"
@@ -24,9 +21,7 @@ NAME = "blk.1.ssm_conv1d.weight"
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     pytest.importorskip("transformers")
-    place = tmp_path_factory.mktemp("mamba2")
-    folder = build_folder(place / "hf", RECIPES["mamba2"])
-    return folder, write_canonical(place / "model.gguf", open_model(folder))
+    return recipe_pair(tmp_path_factory.mktemp("mamba2"), "mamba2")
 
 
 def round_the_end(taps: Any) -> Any:
