@@ -102,15 +102,21 @@ class Model:
     def _by_layer(self) -> bool:
         return any(isinstance(value.value, PerLayer) for value in self.config.values())
 
-    @cached_property
+    @property
     def graph(self) -> Graph:
         """The forward pass."""
         return self.graph_of(self.block_count)
 
     def graph_of(self, layers: int) -> Graph:
         """The forward pass of as many layers, though the model may have fewer."""
-        graph = self.architecture.graph(self.settings_of, layers)
-        return reduce(Graph.edited, self.operations, graph)
+        if layers not in self._graphs:
+            graph = self.architecture.graph(self.settings_of, layers)
+            self._graphs[layers] = reduce(Graph.edited, self.operations, graph)
+        return self._graphs[layers]
+
+    @cached_property
+    def _graphs(self) -> dict[int, Graph]:
+        return {}
 
     @property
     def expected_dims(self) -> dict[str, tuple[int, ...]]:
@@ -161,7 +167,10 @@ class Model:
         composed = {**self.patches}
         for name, patch in patches.items():
             composed[name] = both(composed[name], patch) if name in composed else patch
-        return replace(self, weights=weights, patches=composed)
+        patched = replace(self, weights=weights, patches=composed)
+        # What follows from config and operations alone is not worked out again for each repair that is tried.
+        patched.__dict__.update(_graphs=self._graphs, _settings=self._settings, _by_layer=self._by_layer)
+        return patched
 
     @cached_property
     def unread(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -321,6 +322,16 @@ def test_repairs_are_of_the_copy_and_add_up(tmp_path: Path) -> None:
     second = first.repaired(patches={"blk.0.attn_q.weight": lambda weight: replace(weight, dtype="BF16")})
     assert (model[key], first[key], second[key]) == (float(np.float32(1e-5)), 0.25, 0.25)
     assert [m.weights["blk.0.attn_q.weight"].dtype for m in (model, first, second)] == ["F16", "F16", "BF16"]
+
+
+def test_a_repair_of_weights_alone_leaves_the_forward_pass_as_it_is(tmp_path: Path) -> None:
+    model = model_of(tmp_path, small("llama", layers=2), "gguf:F16")
+    read_anew = model.repaired(patches={"blk.0.attn_q.weight": lambda weight: weight})
+    assert read_anew.graph is model.graph, "it is drawn again for every repair that is tried"
+    assert read_anew.graph_of(3) is model.graph_of(3) is not model.graph
+    assert len(list(read_anew.repaired({"block_count": 1}).graph)) < len(list(model.graph))
+    unchanged: Any = SimpleNamespace(at=lambda stage, operation: operation)
+    assert read_anew.computed_otherwise(unchanged).graph is not model.graph
 
 
 def test_the_other_row_order_of_a_repair_reorders_every_q_and_k(tmp_path: Path) -> None:

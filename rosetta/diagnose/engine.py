@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import Any
 
 from rosetta.compare.outcome import Outcome
@@ -17,6 +18,7 @@ from rosetta.graph import Node
 from rosetta.model import Model
 
 REAL_DROP = 0.9  # of the figure that decided: what falls by less has crossed a limit, and proves nothing
+LAYERS_IN_VAIN = 4  # what an observed run does otherwise and nothing explains, it does in every layer
 OTHER_WEIGHTS = "value.other_weights"
 UNEXPLAINED = "unexplained"
 
@@ -33,6 +35,9 @@ class Engine:
         self.refuted: list[Refuted] = []
         self.seconds = 0.0
         self._unexplained: set[tuple[str, str]] = set()
+        self._in_vain: Counter[str] = (
+            Counter()
+        )  # stages of an observed run, in whichever layer, that nothing explained
         self._causeless: set[str] = set()  # matrices that nothing explained
         self._first: Evidence | None = None  # where the first fault is
         self.wrong_pair = self._right_pair = False
@@ -44,10 +49,12 @@ class Engine:
         started = time.perf_counter()
         fault = Fault(node, pair, outcome)
         self._first = self._first or Evidence(stage=fault.stage, before=local_of(outcome), after=None)
-        trial = None if self._are_strangers(fault) else Search(fault, self.refuted).run()
+        in_vain = fault.recorded and self._in_vain[node.stage] >= LAYERS_IN_VAIN
+        trial = None if self._are_strangers(fault) or in_vain else Search(fault, self.refuted).run()
         if self.wrong_pair or self._is_wrong_pair(fault, trial):
             models = None
         elif trial is None:
+            self._in_vain[node.stage] += 1
             models = self._leave_unexplained(fault)
         else:
             models = trial.pair.reference.model, trial.pair.subject.model

@@ -14,6 +14,7 @@ from fixtures.causes import Cause, assert_causes, assert_clean, assert_proven
 from fixtures.comparing import compared_files, faulty, tiny
 from fixtures.contents import FileContents
 from fixtures.recording import Stages, recorded
+from rosetta.diagnose import engine
 from rosetta.report.text import render
 
 SPECS = {
@@ -280,3 +281,29 @@ def test_two_tokens_logits_exchanged_are_no_constant(tmp_path: Path) -> None:
     assert report.verdict == "divergent"
     assert faulty(report) == ["logits"]
     assert_causes(report, Cause("unexplained", "output.weight", status="suspected"))
+
+
+def test_what_nothing_explains_in_four_layers_is_not_searched_in_the_next_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build(tmp_path, tiny("llama", layers=6), "gguf:F32")
+
+    def otherwise(stages: Stages) -> Stages:
+        noise = torch.Generator().manual_seed(0)
+        for name, value in stages:
+            yield (
+                name,
+                value * torch.rand(value.shape, generator=noise) if name.endswith("ffn_act") else value,
+            )
+
+    searched: list[str] = []
+    search = engine.Search.run
+    monkeypatch.setattr(
+        engine.Search, "run", lambda self: (searched.append(self.fault.stage), search(self))[1]
+    )
+    trace = recorded(tmp_path / "run.safetensors", model, edit=otherwise)
+    report = compared_files(model, f"trace:{trace}", tokens=None)
+    acts = [f"layers.{n}.ffn_act" for n in range(6)]
+    assert [stage for stage in faulty(report) if stage in acts] == acts
+    assert [stage for stage in searched if stage in acts] == acts[:4]
+    assert [finding.evidence.stage for finding in report.findings if finding.evidence.stage in acts] == acts

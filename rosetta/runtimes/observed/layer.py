@@ -8,7 +8,7 @@ from rosetta.runtimes.observed.attention import Attention, Operand, context_of, 
 from rosetta.runtimes.observed.experts import expert_taps, router
 from rosetta.runtimes.observed.graph import Graph, weight_layer, weight_stem
 from rosetta.runtimes.observed.order import adjacent_order
-from rosetta.runtimes.observed.parts import entrance, is_norm, last_consumer, normed
+from rosetta.runtimes.observed.parts import entrance, is_norm, last_consumer, normed, used_again
 from rosetta.runtimes.observed.recurrence import recurrent_taps
 from rosetta.runtimes.observed.stage_table import ENTERING, STAGE_OF
 from rosetta.runtimes.observed.taps import Tap
@@ -118,14 +118,23 @@ class Layer:
         norm, source = normed(graph, first)
         attended = self.attention is not None or entrance(graph, layer, False) is not None
         if attended and source != self.stream and graph.layers[source] == layer:
-            yield self._tap("attn_residual", source)
-            yield from self._norm_before(source, self.stream, "attn_post_norm")
+            yield from self._attended(source)
         if norm is not None and attended and source != self.stream:
             yield self._tap("ffn_norm", norm)
         elif norm is not None and attended:
             yield from self._own_norm(norm)
         yield from expert_taps(graph, layer)
         yield from self._dense()
+
+    def _attended(self, source: int) -> Iterator[Tap]:
+        """The sum of what enters the layer and what attention gives, where the network reads that."""
+        graph = self.graph
+        added = [graph.bare(j) for j in graph.live_inputs(source)]
+        if graph[source].kind != "add" or self.stream not in added:
+            self._skip("attn_residual", "the network reads another sum than that of the stream and attention")
+            return
+        yield self._tap("attn_residual", source)
+        yield from self._norm_before(source, self.stream, "attn_post_norm")
 
     def _own_norm(self, norm: int) -> Iterator[Tap]:
         """The network's norm where it stands beside the attention's, on the same input."""
@@ -199,6 +208,8 @@ class Layer:
             if len(products) != 1 or stem in self.used:
                 continue
             entering = graph.bare(graph[products[0]].inputs[0])
+            if graph[entering].weights:
+                continue  # the stage of that weight
             yield self._tap(stage, entering)
             if stage == "ffn_residual":
                 yield from self._norm_before(entering, None, "ffn_post_norm")
@@ -218,6 +229,9 @@ class Layer:
             if stem == "ssm_in" and graph.consuming(layer, "ssm_ba"):
                 continue  # q, k, v and gate in one, in an order of their own
             if "act_fn" in stem:  # a number of the activation's own
+                continue
+            if used_again(graph, layer, stem):
+                self._skip(stage, "its weight is used more than once in the layer")
                 continue
             node = last_consumer(graph, layer, stem)
             if node in self.placed and stem not in STAGE_OF:

@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from rosetta.runtimes.observed.attention import norm_source
-from rosetta.runtimes.observed.graph import Graph, weight_stem
-from rosetta.runtimes.observed.stage_table import DECOMPRESSION, FEED_FORWARD
+from rosetta.runtimes.observed.graph import Graph, weight_layer, weight_stem
+from rosetta.runtimes.observed.stage_table import DECOMPRESSION, FEED_FORWARD, MIXER
 
 
 def last_consumer(graph: Graph, layer: int | None, *stems: str) -> int | None:
-    """The last node of a chain that consumes a weight, its bias, its scale."""
+    """The last node of a chain that consumes a weight, its bias, its scale; None where there is none, or more than one
+    chain, of which none can be told from another.
+    """
     found = graph.consuming(layer, *stems)
-    if not found:
+    if not found or used_again(graph, layer, *stems):
         return None
     first = found[0]
     return max(i for i in found if graph.depends(i, first))
 
 
+def used_again(graph: Graph, layer: int | None, *stems: str) -> bool:
+    """Whether a weight of these stems is consumed more than once in a layer."""
+    uses = Counter(
+        name
+        for i in graph.consuming(layer, *stems)
+        for name in graph[i].weights
+        if weight_layer(name) == layer and weight_stem(name) in stems
+    )
+    return any(count > 1 for count in uses.values())
+
+
 def entrance(graph: Graph, layer: int, feed_forward: bool) -> int | None:
     """The first product of a layer's attention (or recurrence), or of its feed-forward network: of the dense one
-    where it stands beside experts, whose inputs may be normed otherwise.
+    where it stands beside experts, whose inputs may be normed otherwise. Weights that mix several streams come before
+    attention and are no part of it.
     """
     stems = [s for s in graph.stems(layer) if (s in FEED_FORWARD) == feed_forward and s not in DECOMPRESSION]
-    dense = [stem for stem in stems if stem in ("ffn_gate", "ffn_up")]
+    own = [stem for stem in stems if stem in ("ffn_gate", "ffn_up") or stem.startswith(MIXER)]
     found = [
         i
-        for stem in dense or stems
+        for stem in own or stems
         for i in graph.consuming(layer, stem)
         if graph[i].kind == "product" and graph[i].inputs
     ]

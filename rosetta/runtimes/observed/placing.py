@@ -40,20 +40,28 @@ def place(graph: Graph, probed_tokens: int) -> Placement:
     taps: dict[str, Tap] = {}
     skipped: dict[str, str] = {}
     streams = [_stream(graph, layer) for layer in range(graph.block_count)]
+    mixed = [i is not None and graph.layers[i] == layer for layer, i in enumerate(streams)]
     for layer in range(graph.block_count):
         placer = Layer(graph, layer, streams[layer], by_layer.get(layer), probed_tokens, skipped)
         for tap in placer.taps():
             taps.setdefault(tap.stage, tap)
     final = _final_norm(graph)
     streams.append(norm_source(graph, final) if final is not None else None)
+    mixed.append(mixed[-1] if mixed else False)
     for layer, stream in enumerate(streams):
         stage = f"layers.{layer - 1}.residual" if layer else "embedding"
         if stream is None:
             skipped[stage] = "no norm or projection of one input follows it"
+        elif mixed[layer]:
+            rows = _embedded(graph) if stage == "embedding" else None
+            if rows is None:
+                skipped[stage] = "what follows reads a mixture of several streams"
+            else:
+                taps[stage] = Tap(stage, (rows,))
         else:
             taps[stage] = Tap(stage, (stream,))
     for layer in range(graph.block_count):
-        source = layer_output(graph, streams[layer + 1], layer)
+        source = None if mixed[layer + 1] else layer_output(graph, streams[layer + 1], layer)
         if source is not None:
             for tap in _sums(graph, layer, source, streams[layer], taps):
                 taps.setdefault(tap.stage, tap)
@@ -81,6 +89,22 @@ def _stream(graph: Graph, layer: int) -> int | None:
     if first is None:
         first = entrance(graph, layer, True)
     return None if first is None else normed(graph, first)[1]
+
+
+def _embedded(graph: Graph) -> int | None:
+    """The tokens' rows of their table, and the number that they are multiplied with before anything else reads them."""
+    found = [i for i in graph.consuming(None, "token_embd") if graph[i].kind == "rows"]
+    if len(found) != 1:
+        return None
+    i = found[0]
+    while len(graph.consumers[i]) == 1:
+        [after] = graph.consumers[i]
+        numbers = [graph[j].count for j in graph[after].inputs if j != i]
+        multiplied = graph[after].kind == "mul" and not graph[after].weights and numbers in ([], [1])
+        if graph[after].kind not in ("view", "scale") and not multiplied:
+            break
+        i = after
+    return i
 
 
 def layer_output(graph: Graph, stream: int | None, layer: int) -> int | None:

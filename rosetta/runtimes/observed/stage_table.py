@@ -42,6 +42,7 @@ FEED_FORWARD = frozenset(
         "ffn_gate_shexp", "ffn_up_shexp", "ffn_down_shexp", "ffn_exp_probs_b", "exp_probs_b",
     }
 )  # fmt: skip
+MIXER = ("attn_", "ssm_", "shortconv.")  # how stems of attention and recurrence begin
 EXPERTS_IN = ("ffn_gate_exps", "ffn_up_exps", "ffn_gate_up_exps")
 CONVOLUTION = ("ssm_conv1d", "shortconv.conv")
 RECURRENT_OUT = ("ssm_out", "shortconv.out_proj")

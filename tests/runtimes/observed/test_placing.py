@@ -1,0 +1,105 @@
+"""Which node of a foreign graph is which stage, on graphs of a few nodes: what cannot be told is no stage."""
+
+from __future__ import annotations
+
+from rosetta.runtimes.observed.graph import Graph, Kind, Node
+from rosetta.runtimes.observed.placing import Placement, place
+
+TOKENS, WIDTH = 3, 8
+
+
+class Drawn:
+    """A graph in the making: each call is a node, by its number."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+
+    def __call__(self, kind: Kind, *inputs: int, weight: str = "") -> int:
+        weights = (weight,) if weight else ()
+        self.nodes.append(Node(kind, inputs, weights, (TOKENS, WIDTH), len(self.nodes), ""))
+        return len(self.nodes) - 1
+
+    def normed(self, x: int, weight: str) -> int:
+        return self("mul", self("norm", x), weight=weight)
+
+    def attended(self, x: int, n: int) -> int:
+        """Attention without rotation over what is normed."""
+        normed = self.normed(x, f"blk.{n}.attn_norm.weight")
+        q, k, v = (self("product", normed, weight=f"blk.{n}.attn_{part}.weight") for part in "qkv")
+        context = self("product", self("softmax", self("product", q, k)), v)
+        return self("product", context, weight=f"blk.{n}.attn_output.weight")
+
+    def network(self, x: int, n: int) -> int:
+        normed = self.normed(x, f"blk.{n}.ffn_norm.weight")
+        up = self("product", normed, weight=f"blk.{n}.ffn_up.weight")
+        return self("product", self("act", up), weight=f"blk.{n}.ffn_down.weight")
+
+    def embedded(self) -> int:
+        return self("scale", self("rows", weight="token_embd.weight"))
+
+    def placed(self, x: int) -> Placement:
+        output = self("product", self.normed(x, "output_norm.weight"), weight="output.weight")
+        return place(Graph(self.nodes, output), TOKENS)
+
+
+def nodes(placement: Placement) -> dict[str, int]:
+    return {tap.stage: tap.nodes[0] for tap in placement.taps}
+
+
+def test_sums_of_a_stream_are_its_stages() -> None:
+    draw = Drawn()
+    embedded = draw.embedded()
+    attended = draw("add", draw.attended(embedded, 0), embedded)
+    left = draw("add", draw.network(attended, 0), attended)
+    found = nodes(draw.placed(left))
+    assert found["embedding"] == embedded
+    assert found["layers.0.attn_residual"] == attended
+    assert found["layers.0.residual"] == left
+
+
+def test_of_several_streams_none_is_taken_for_the_residual() -> None:
+    draw = Drawn()
+    stream = embedded = draw.embedded()
+    norms = []
+    for n in range(2):
+        active = draw("add", draw("product", stream, weight=f"blk.{n}.mix.weight"), stream)
+        short_cut = draw("product", active, weight=f"blk.{n}.short_cut.weight")
+        norms.append(len(draw.nodes) + 1)  # the norm, and its weight
+        attended = draw("add", draw.attended(active, n), active)
+        attended = draw("add", attended, short_cut)
+        stream = draw("add", draw.network(attended, n), stream)
+    placement = draw.placed(stream)
+    found = nodes(placement)
+    assert found["embedding"] == embedded
+    assert [found[f"layers.{n}.attn_norm"] for n in range(2)] == norms
+    for n in range(2):
+        assert f"layers.{n}.residual" not in found
+        assert f"layers.{n}.attn_residual" not in found
+        assert "streams" in placement.skipped[f"layers.{n}.residual"]
+        assert "another sum" in placement.skipped[f"layers.{n}.attn_residual"]
+
+
+def test_a_weight_that_is_used_twice_in_a_layer_makes_no_stage() -> None:
+    draw = Drawn()
+    x = draw.embedded()
+    once = draw("product", x, weight="blk.0.once.weight")
+    first = draw("product", once, weight="blk.0.twice.weight")
+    second = draw("product", draw("act", first), weight="blk.0.twice.weight")
+    attended = draw("add", draw.attended(x, 0), x)
+    placement = draw.placed(draw("add", draw.network(attended, 0), second))
+    found = nodes(placement)
+    assert found["layers.0.once"] == once
+    assert "layers.0.twice" not in found
+    assert "more than once" in placement.skipped["layers.0.twice"]
+
+
+def test_what_another_weight_makes_is_not_the_residual_though_the_next_one_is_multiplied_with_it() -> None:
+    for factors in ("", "blk.0.own_scale.weight"):
+        draw = Drawn()
+        x = draw.embedded()
+        attended = draw("add", draw.attended(x, 0), x)
+        left = draw("add", draw.network(attended, 0), attended)
+        entering = draw("mul", left, weight=factors) if factors else left
+        gated = draw("product", entering, weight="blk.0.inp_gate.weight")
+        found = nodes(draw.placed(draw("add", left, gated)))
+        assert found.get("layers.0.ffn_residual") == (None if factors else left)
