@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,27 +130,54 @@ def trace(
     tokens: Sequence[int] | None = None,
     device: Device = "cpu",
     dtype: Precision = "float32",
+    runtime_options: Mapping[str, str] | None = None,
 ) -> Trace:
     """Run one model and keep every stage.
 
     Args:
-        path: a file or folder that holds a model.
+        path: a file or folder that holds a model, or `llamacpp:FILE`, `transformers:FOLDER`.
         prompt: what to run.
         tokens: ids to run instead.
-        device: where to compute.
+        device: where to compute; a runtime of somebody else's has options instead.
         dtype: in what precision.
+        runtime_options: of a runtime that runs it, such as `{"kv": "f16"}`.
 
     Raises:
         RosettaError: it is missing, damaged or unsupported, or the call asks for the impossible.
     """
-    if str(path).startswith(TRACE) or live(str(path)) is not None:
-        raise UsageError("only a file or a folder can be run here", file=path)
+    run = live(str(path))
+    if str(path).startswith(TRACE):
+        raise UsageError("a trace is recorded already", file=path, remedy="give a model")
+    if run is None and runtime_options:
+        raise UsageError("runtime_options are of a runtime", file=path, remedy="give llamacpp:FILE")
+    if run is not None and (device, dtype) != ("cpu", "float32"):
+        raise UsageError(f"device and dtype are not {run[0]}'s", file=path, remedy="give runtime_options")
     if tokens is None and prompt == AUTO:
         raise UsageError("prompt='auto' compares two configs, and this is one model", remedy="give a prompt")
     if tokens is not None and not tokens:
         raise UsageError("there are no tokens", remedy="give at least one id, or a prompt")
+    if run is not None:
+        return _of_runtime(*run, prompt, tokens, runtime_options or {})
     from rosetta.runtimes.torch import prompt_ids, run_stages  # imports torch
 
     model = open_model(path)
     ids = prompt_ids(model.container, prompt) if tokens is None else list(tokens)
     return Trace(tuple(ids), dict(run_stages(model, ids, device, dtype)))
+
+
+def _of_runtime(
+    runtime: str, place: str, prompt: str, tokens: Sequence[int] | None, options: Mapping[str, str]
+) -> Trace:
+    """Every stage of one run of somebody else's runtime."""
+    from rosetta.runtimes.live import refuse_unknown, requested, traced
+    from rosetta.runtimes.trace import open_recording
+    from rosetta.sources import located_here
+
+    refuse_unknown([runtime], options)
+    request = requested(runtime, located_here(place, runtime), prompt, tokens, options)
+    with tempfile.TemporaryDirectory(prefix="rosetta-") as folder:
+        file = Path(folder) / "run.safetensors"
+        traced(request, file)
+        recording = open_recording(file)
+    stages = {name: recording.stage(name) for name in recording.stages}
+    return Trace(tuple(request.ids), {name: x for name, x in stages.items() if x is not None})

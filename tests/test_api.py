@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import rosetta
-from fixtures import faults, pair, reports
+from fixtures import build, faults, pair, reports
+from fixtures.comparing import tiny
 from rosetta.errors import RosettaError
 from rosetta.report.report import Report
 
@@ -59,6 +61,14 @@ def test_a_planted_fault_is_found_and_shown(tmp_path: Path) -> None:
     shown = report._repr_html_()
     assert "wrong values at Layer 0 ffn_up" in shown
     assert "proof: ffn_up computed with the repair" in shown
+
+
+@pytest.mark.requires_transformers
+def test_a_trace_of_a_runtime_has_the_stages_that_it_computes(tmp_path: Path) -> None:
+    folder = build(tmp_path, tiny("qwen2"), "hf:F32")
+    own, theirs = (rosetta.trace(operand, tokens=[1, 2, 3]) for operand in (folder, f"transformers:{folder}"))
+    assert list(theirs) == list(own)
+    assert torch.allclose(theirs["logits"], own["logits"], atol=1e-4)
 
 
 def test_a_trace_gives_tensors_by_stage(tmp_path: Path) -> None:

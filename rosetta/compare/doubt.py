@@ -20,14 +20,21 @@ DRAWS = 4
 
 
 class Doubt:
-    """The standard deviations of the stages that the observed run does not show, by full name."""
+    """The standard deviations of the stages that the observed run does not show, by full name.
 
-    def __init__(self, sigmas: Mapping[str, Tensor] | None = None) -> None:
-        self.sigmas = dict(sigmas or {})
+    Args:
+        sigmas: those known so far.
+        coarser: the float in which the run was seen to compute: what it does not show it may compute so as well.
+    """
+
+    def __init__(
+        self, sigmas: Mapping[str, Tensor] | None = None, coarser: torch.dtype | None = None
+    ) -> None:
+        self.sigmas, self.coarser = dict(sigmas or {}), coarser
 
     def copied(self) -> Doubt:
         """The same, to go on from."""
-        return Doubt(self.sigmas)
+        return Doubt(self.sigmas, self.coarser)
 
     def adopt(self, other: Doubt, stage: str) -> None:
         """Take over what another run knows of a stage."""

@@ -158,7 +158,10 @@ class ModelPair:
             whole = [one for found in known_sums for one in found] if len(known_sums) == len(sums) else None
             return self._judged(side_by_side(parts), pairs, whole)
         both = self._both(node, other, pairs)
-        outcome = self._judged(both, pairs, self._sums(node, both, pairs))
+        computing = (
+            node if self.observed is None else other
+        )  # an observed side's own operations are not known
+        outcome = self._judged(both, pairs, self._sums(computing, both, pairs))
         return outcome if self.observed is None else self._explained(node, other, outcome, both.reference)
 
     def _explained(self, node: Node, other: Node, outcome: Outcome, a: Tensor | None) -> Outcome:
@@ -177,6 +180,7 @@ class ModelPair:
                 continue
             sums = self._local(node, a, imitated, {}, way.result)
             if sums is not None and local_error(sums).worst_ratio <= 1:
+                self.doubt.coarser = self.doubt.coarser or way.coarser
                 return replace(outcome, sums=sums, explained=Explained(way.words, outcome.local))
         return outcome
 
@@ -346,7 +350,7 @@ class ModelPair:
         if a is not None:
             step = Step(self.subject.model, other.layer, self.reference.runtime.cache)
             inputs = tensors(self.reference.values, other.inputs)
-            rounding = self._rounding({})
+            rounding = self._rounding({}, self.doubt.coarser)
             self.doubt.learn(other, step, rounding, a.to(device), inputs, self._by_subject(other))
         return Outcome(None if a is None else a.to(device), b, [], unrecorded=True)
 

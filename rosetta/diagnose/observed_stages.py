@@ -16,9 +16,9 @@ from rosetta.compare.metrics import count_nonfinite, difference, ends, in_figure
 from rosetta.compare.pairing import Pairing
 from rosetta.compare.results import LocalError, NonFinite, StageDetail, StageDiff, Status
 from rosetta.compare.stage_measures import SeenStage, in_measures
-from rosetta.runtimes.live import Rotation
 from rosetta.runtimes.observed.capture import layer_of
 from rosetta.runtimes.observed.experts_order import OF_EXPERTS, by_expert, expert_weights
+from rosetta.runtimes.rotation import Rotation
 from rosetta.runtimes.trace import Recording
 
 FLOOR = 1e-6  # rel_l2 of one float32 stage of two runtimes; 3.2e-7 was the most in sixteen architectures

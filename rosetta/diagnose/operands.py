@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,8 @@ from rosetta.errors import UsageError
 from rosetta.model import Model, open_model
 from rosetta.runtimes.dumps import Dump, open_dump, recorded_dump
 from rosetta.runtimes.gauges import settled
-from rosetta.runtimes.live import as_gguf_has_them, known_options, record, requested
+from rosetta.runtimes.live import record, refuse_unknown, requested
+from rosetta.runtimes.rotation import as_gguf_has_them
 from rosetta.runtimes.trace import Recording, open_recording, recorded_model
 from rosetta.sources import located_here
 
@@ -65,18 +65,3 @@ def open_operands(operands: dict[Side, str], options: Options, listener: Listene
         if side not in runs and like.architecture.runs:  # a runtime that is run here says what it chose
             models[side] = replace(models[side], container=settled(recording, models[side], like))
     return {side: models[side] for side in operands}
-
-
-def refuse_unknown(runtimes: list[str], given: Mapping[str, str]) -> None:
-    """Refuse an option that none of the runtimes at hand has.
-
-    Raises:
-        UsageError: there is one.
-    """
-    known = sorted({name for runtime in runtimes for name in known_options(runtime)})
-    for name in given:
-        if name not in known:
-            remedy = (
-                f"give one of {', '.join(known)}" if known else "give an operand such as llamacpp:FILE.gguf"
-            )
-            raise UsageError(f"no runtime at hand has an option '{name}'", remedy=remedy)

@@ -5,31 +5,32 @@ The repair is imitated on our side either way. Where both files agree on what it
 
 from __future__ import annotations
 
-from rosetta.compare.options import LIVE
+from pathlib import Path
+
 from rosetta.compare.settings import agree
 from rosetta.compare.weights import compare_weights
 from rosetta.diagnose.hypothesis import Fault, Proposal
 from rosetta.model import Model
-from rosetta.runtimes.live import known_model
+from rosetta.runtimes.live import known_model, what_was_run
 
 
 def runtime_at_fault(fault: Fault, proposal: Proposal) -> str | None:
     """The runtime that computes otherwise than its file says; None where the file is otherwise itself."""
     if not fault.recorded or proposal.role != "subject":
         return None
-    container = fault.reference.model.container
-    runtime = container.metadata.get("runtime")
-    if runtime not in LIVE:
+    run = what_was_run(fault.reference.model.container)
+    if run is None:
         return None
+    runtime, path = run
     if proposal.key is not None:
         mine, theirs = (side.model.config.get(proposal.key) for side in (fault.subject, fault.reference))
         if mine is None or theirs is None:  # what no file says, the architecture does
-            return str(runtime) if mine is theirs else None
-        return str(runtime) if agree(proposal.key, mine.value, theirs.value) else None
-    if fault.subject.model.container.path == container.path:
-        return str(runtime)
-    model = known_model(container.path)
-    return str(runtime) if model is not None and _alike(fault, model, proposal.tensor) else None
+            return runtime if mine is theirs else None
+        return runtime if agree(proposal.key, mine.value, theirs.value) else None
+    if path is not None and _is(fault.subject.model, path):
+        return runtime
+    model = None if path is None else known_model(path)
+    return runtime if model is not None and _alike(fault, model, proposal.tensor) else None
 
 
 def runs_otherwise(fault: Fault) -> str | None:
@@ -37,10 +38,17 @@ def runs_otherwise(fault: Fault) -> str | None:
     not, or where we cannot compute the stage."""
     if not fault.recorded or fault.outcome.reasons:
         return None
-    container = fault.reference.model.container
-    runtime = container.metadata.get("runtime")
-    same = fault.subject.model.container.path == container.path
-    return str(runtime) if same and runtime in LIVE else None
+    run = what_was_run(fault.reference.model.container)
+    if run is None:
+        return None
+    runtime, path = run
+    return runtime if path is not None and _is(fault.subject.model, path) else None
+
+
+def _is(model: Model, path: Path) -> bool:
+    """Whether a model is the one that lies at a path, however that is written."""
+    own = model.container.path
+    return own == path or own.resolve() == path.resolve()
 
 
 def _alike(fault: Fault, model: Model, tensor: str | None) -> bool:

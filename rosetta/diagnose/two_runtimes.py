@@ -27,12 +27,12 @@ from rosetta.compare.verdict import verdict
 from rosetta.diagnose.comparison import Comparison
 from rosetta.diagnose.crash import crash_findings
 from rosetta.diagnose.observed_stages import Judge, values_of
-from rosetta.diagnose.operands import refuse_unknown
 from rosetta.diagnose.split import Split, split
 from rosetta.model import Model
-from rosetta.runtimes.live import Request, Rotation, record, requested
+from rosetta.runtimes.live import Request, record, refuse_unknown, requested
 from rosetta.runtimes.observed.capture import Facts, sort_key
 from rosetta.runtimes.observed.rounding import relative_rounding
+from rosetta.runtimes.rotation import Rotation
 from rosetta.runtimes.trace import Recording
 from rosetta.sources import located_here
 

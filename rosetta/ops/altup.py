@@ -13,6 +13,7 @@ from rosetta.lazily import torch
 from rosetta.ops.linear import Linear
 from rosetta.ops.op import (
     ELEMENTWISE_UNITS,
+    HALF_ULP,
     Op,
     Rounding,
     Settings,
@@ -226,28 +227,26 @@ class SparseActivation(Activation):
     def keys(self) -> tuple[str, ...]:
         return (self.key, self.scale, self.sample)
 
-    def _kept(self, s: Step, gate: Tensor) -> Tensor:
-        if not s[self.scale]:
-            return gate
-        std = gate.std(-1, keepdim=True, correction=1 if s[self.sample] else 0)
-        return (gate - gate.mean(-1, keepdim=True) - std * float(s[self.scale])).relu()
+    def entering(self, c: Settings, gate: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Activation`: the cutoff is subtracted, and what is left carries the rounding of the whole gate."""
+        scale = float(c[self.scale])
+        if not scale:
+            return super().entering(c, gate)
+        std = gate.std(-1, keepdim=True, correction=1 if c[self.sample] else 0)
+        kept = (gate - gate.mean(-1, keepdim=True) - std * scale).relu()
+        x = gate.float()
+        size = x.abs().maximum(x.square().mean(-1, keepdim=True).sqrt() * scale)
+        return kept, 2 * ELEMENTWISE_UNITS * HALF_ULP[torch.float32] * size
 
     def compute(self, s: Step, *inputs: Tensor) -> Tensor:
         gate, up = inputs
-        return super().compute(s, self._kept(s, gate), up)
+        return super().compute(s, self.entering(s.settings, gate)[0], up)
 
     def spread(
         self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None
     ) -> Spread:
         gate, up = inputs
-        found = super().spread(s, rounding, y, self._kept(s, gate), up)
-        if not s[self.scale]:
-            return found
-        # The cutoff is subtracted: what is left carries the rounding of the whole gate, and more by what it gates.
-        size = (
-            gate.float()
-            .abs()
-            .maximum(gate.float().square().mean(-1, keepdim=True).sqrt() * float(s[self.scale]))
-        )
-        own = 2 * ELEMENTWISE_UNITS * unit_of(rounding) * size * up.float().abs()
+        kept, stray = self.entering(s.settings, gate)
+        found = super().spread(s, rounding, y, kept, up)
+        own = stray * (unit_of(rounding) / HALF_ULP[torch.float32]) * up.float().abs()
         return Spread(found.explained, found.floor + own)

@@ -513,5 +513,28 @@ class Followed:
         return chain(op, self.then) if stage == self.stage else op
 
 
-Edit = OpEdit | Followed
+@dataclass(frozen=True)
+class Exchanged:
+    """A stage of which one operation is another than its architecture says.
+
+    Args:
+        stage: its name without the layer.
+        op: the operation, alone or one of a chain.
+        by: what is computed in its place.
+    """
+
+    stage: str
+    op: Op
+    by: Op
+
+    def at(self, stage: str, op: Op) -> Op:
+        """The operation of a stage, with the other in place of the one where it is that stage."""
+        if stage != self.stage:
+            return op
+        if isinstance(op, Chain):
+            return replace(op, ops=tuple(self.by if one == self.op else one for one in op.ops))
+        return self.by if op == self.op else op
+
+
+Edit = OpEdit | Followed | Exchanged
 """How something is computed otherwise than its architecture says."""

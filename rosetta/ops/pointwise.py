@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rosetta.lazily import functional as F
 from rosetta.lazily import torch
-from rosetta.ops.op import ELEMENTWISE_UNITS, Op, Rounding, Size, Spread, Step, nothing, unit_of
+from rosetta.ops.op import ELEMENTWISE_UNITS, Op, Rounding, Settings, Size, Spread, Step, nothing, unit_of
 from rosetta.workers import sum_of_squares
 
 if TYPE_CHECKING:
@@ -264,6 +264,10 @@ class Activation(Op):
     def compute(self, s: Step, *inputs: Tensor) -> Tensor:
         y, up = ACTIVATIONS[s[self.key]](inputs[0]), self.factor(*inputs)
         return y if up is None else y * up
+
+    def entering(self, c: Settings, gate: Tensor) -> tuple[Tensor, Tensor]:
+        """What the activation is taken of, and how far the rounding of that in float32 goes."""
+        return gate, gate.new_zeros(())
 
     def factor(self, *inputs: Tensor) -> Tensor | None:
         """What the activation is multiplied by; None where there is nothing."""

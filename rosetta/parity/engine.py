@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from rosetta import __version__
 from rosetta.compare.listener import Listener
 from rosetta.compare.options import live
-from rosetta.diagnose.operands import refuse_unknown
 from rosetta.errors import UsageError
 from rosetta.parity.judging import judged, judged_by_oracle
 from rosetta.parity.options import ParityOptions
@@ -23,6 +22,7 @@ from rosetta.parity.templates import template_causes
 from rosetta.report.exit_code import USAGE
 from rosetta.report.fingerprint import header_sha256
 from rosetta.report.report import Assertion, Tool
+from rosetta.runtimes.live import refuse_unknown
 from rosetta.runtimes.observed.capture import Facts
 
 

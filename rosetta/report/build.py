@@ -17,6 +17,7 @@ from rosetta.model import Model
 from rosetta.report.exit_code import USAGE
 from rosetta.report.fingerprint import header_sha256, whole_sha256
 from rosetta.report.report import Asked, Assertion, RemoteFacts, Report, RunFacts, SideFacts, Timing, Tool
+from rosetta.runtimes.live import LABELS
 from rosetta.sources import RemotePath
 from rosetta.system import peak_memory
 
@@ -119,7 +120,7 @@ def error_report(operands: Mapping[Side, str], message: str, run: RunFacts | Non
 def _facts(c: Comparison, side: Side, hashed: bool) -> SideFacts:
     model = c.models[side]
     dtypes = Counter(entry.dtype for entry in model.container.tensors.values())
-    live = _runtime(model) in LIVE  # what was recorded of it is gone; what was run is what the facts are of
+    live = model.container.label in LABELS.values()  # the recording is gone: the facts are of what was run
     held = open_container(model.container.path) if live else model.container
     facts = SideFacts(
         operand=without_secrets(c.operands[side]),

@@ -39,6 +39,7 @@ class Imitation:
         last_is_finer: whether the last step of it may not be rounded to that.
         operations: what its operations do otherwise.
         certain: whether the run says that it computes so, and need not be seen to.
+        coarser: the float that takes part in it where float32 does here; None: none does.
     """
 
     words: str
@@ -49,6 +50,7 @@ class Imitation:
     last_is_finer: bool = False
     operations: tuple[Edit, ...] = ()
     certain: bool = False
+    coarser: torch.dtype | None = None
 
     def fits(self, seen: Tensor, inputs: Sequence[Tensor]) -> bool:
         """Whether what was seen can have been computed so: where every step is rounded, it is such numbers alone, or
@@ -122,15 +124,23 @@ def in_halves(node: Node) -> Iterator[Imitation]:
 
         if node.required:
             words = f"with its weights rounded to {name}"
-            yield Imitation(words, lambda plain, inputs: plain(inputs), weights=dtype)
+            yield Imitation(words, lambda plain, inputs: plain(inputs), weights=dtype, coarser=dtype)
             words = f"with its weights, and what is multiplied by them, rounded to {name}"
-            yield Imitation(words, of_inputs, weights=dtype)
+            yield Imitation(words, of_inputs, weights=dtype, coarser=dtype)
             if isinstance(node.op, Chain) and isinstance(node.op.ops[0], Linear):
                 product = OpEdit(Linear, (("multiplied_in", dtype),))
                 words = f"with its product in {name}"
-                yield Imitation(words, lambda plain, inputs: plain(inputs), operations=(product,))
-        yield Imitation(f"with what it is computed from rounded to {name}", of_inputs)
-        yield Imitation(f"in {name}", lambda plain, inputs: plain(inputs), result=dtype, last_is_finer=scores)
+                yield Imitation(
+                    words, lambda plain, inputs: plain(inputs), operations=(product,), coarser=dtype
+                )
+        yield Imitation(f"with what it is computed from rounded to {name}", of_inputs, coarser=dtype)
+        yield Imitation(
+            f"in {name}",
+            lambda plain, inputs: plain(inputs),
+            result=dtype,
+            last_is_finer=scores,
+            coarser=dtype,
+        )
 
 
 def imitations(runtime: str, node: Node, model: Model, facts: Mapping[str, Any]) -> Sequence[Imitation]:

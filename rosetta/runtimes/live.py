@@ -10,103 +10,40 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from rosetta.architectures import INTERLEAVED, SPLIT_HALF
-from rosetta.architectures.readings import Stored
 from rosetta.containers import open_container
-from rosetta.errors import RosettaError, UnsupportedError
+from rosetta.containers.container import Container
+from rosetta.errors import RosettaError, UnsupportedError, UsageError
 from rosetta.model import Model, open_model
-from rosetta.runtimes.observed.capture import Facts, Overwrite, Stage
-from rosetta.runtimes.observed.graph import weight_layer, weight_stem
-from rosetta.runtimes.observed.order import adjacent_pairs, split_halves
+from rosetta.runtimes.observed.capture import Capture, Facts, Failure, Overwrite
+from rosetta.runtimes.rotation import NOT_TURNED, Rotation, as_gguf_has_them
 from rosetta.runtimes.torch import prompt_ids, run_facts
 from rosetta.runtimes.trace import Recording, open_recording, write_trace
-from rosetta.weight import RowOrder
 
 LABELS = {"llamacpp": "LLAMA.CPP", "transformers": "TRANSFORMERS"}
-ROTATED = ("q", "k", "q_rope", "k_rope")
-
-
-def is_rotated(stage: str) -> bool:
-    """Whether a stage is queries or keys, whose rows may lie in either order."""
-    return stage.rpartition(".")[2] in ROTATED
-
-
-def as_gguf_has_them(model: Model | None) -> Rotation:
-    """The order of rotary rows in the GGUF file of a model."""
-    if model is None:
-        return NOT_TURNED
-    if model.architecture.rope == INTERLEAVED:
-        halves = model.architecture.folder_rope == SPLIT_HALF
-        return Rotation(True, int(model["rope.dimension_count"]), halves)
-    return Rotation(True) if _turned_by_converter(model) else NOT_TURNED
-
-
-def _turned_by_converter(model: Model) -> bool:
-    """Whether a folder's queries are read in another order of rows, though nothing rotates them."""
-    for name, weight in model.weights.items():
-        layer = weight_layer(name)
-        if weight_stem(name) == "attn_q" and layer is not None:
-            stored = Stored("attn_q", "weight", tuple(weight.dims), "huggingface", layer, True)
-            found = model.architecture.readings(stored, model.settings_of(layer)) or ()
-            return any(isinstance(reading.order, RowOrder) for reading in found)
-    return False
-
-
-class Capture(Protocol):
-    """One run of a foreign runtime."""
-
-    facts: Facts
-
-    def __iter__(self) -> Iterator[Stage]: ...
-
-
-@dataclass(frozen=True)
-class Rotation:
-    """How q and k of a runtime come into the order that they are compared in.
-
-    Args:
-        pairs: whether split halves are brought into adjacent pairs.
-        dimensions: how many of a head are rotated; None: all.
-        folder_halves: whether the rows of a folder, which transformers runs, lie in split halves, whichever of them it
-            then turns together; None: as it turns them.
-    """
-
-    pairs: bool = False
-    dimensions: int | None = None
-    folder_halves: bool | None = None
-
-    def turned(self, run: Capture) -> Iterator[tuple[str, Tensor]]:
-        """Stages as tensors, q and k in that order. Where nothing is rotated, transformers has its folder's order."""
-        for stage, value in run:
-            tensor, rope = torch.from_numpy(value), run.facts.rope
-            of_folder = run.facts.runtime == "transformers"
-            halves = rope == "split_half" or (rope is None and of_folder)
-            if of_folder and self.folder_halves is not None:
-                halves = self.folder_halves
-            yield stage, self.forth(stage, tensor) if halves else tensor
-
-    def forth(self, stage: str, x: Tensor) -> Tensor:
-        """A stage of the runtime in the order of the comparison."""
-        turns = self.pairs and is_rotated(stage) and x.ndim == 3
-        return adjacent_pairs(x, self.dimensions or x.shape[-1]) if turns else x
-
-    def back(self, stage: str, x: Tensor) -> Tensor:
-        """A stage of the comparison in the runtime's own order."""
-        turns = self.pairs and is_rotated(stage) and x.ndim == 3
-        return split_halves(x, self.dimensions or x.shape[-1]) if turns else x
-
-
-NOT_TURNED = Rotation()
 
 
 def known_options(runtime: str) -> frozenset[str]:
     """Names of the options that a runtime has."""
     return frozenset(importlib.import_module(f"rosetta.runtimes.{runtime}").OPTIONS)
+
+
+def refuse_unknown(runtimes: Sequence[str], given: Mapping[str, str]) -> None:
+    """Refuse an option that none of the runtimes at hand has.
+
+    Raises:
+        UsageError: there is one.
+    """
+    known = sorted({name for runtime in runtimes for name in known_options(runtime)})
+    for name in given:
+        if name not in known:
+            remedy = (
+                f"give one of {', '.join(known)}" if known else "give an operand such as llamacpp:FILE.gguf"
+            )
+            raise UsageError(f"no runtime at hand has an option '{name}'", remedy=remedy)
 
 
 def capture(request: Request, overwrite: Overwrite | None) -> Capture:
@@ -174,31 +111,99 @@ def record(
         UnsupportedError: the runtime does not run the model; it says why. One whose process dies is recorded as far as
             it came, and the recording's facts say how it died.
     """
-    path = request.path
-    run = capture(request, overwrite)
-    model = known_model(path)
     with tempfile.TemporaryDirectory(prefix="rosetta-") as folder:
         file = Path(folder) / "run.safetensors"
-        told = run_facts(model, str(path), request.prompt, request.ids, "float32") if model else {}
-        facts = {**told, "tokens": list(request.ids), "prompt": request.prompt, "runtime": request.runtime}
-        facts["runtime_options"] = {key: str(value) for key, value in run.facts.options.items()}
-        count = write_trace(file, rotation.turned(run), facts)
-        failure = run.facts.failure
-        crashed = failure is not None and failure.kind == "crash"
-        if not crashed and (failure is not None or count == 0):
-            raise UnsupportedError(
-                f"{request.runtime} does not run it: {failure.message if failure else 'it computed no stage'}",
-                file=path,
-                remedy="see what it says of the file by itself",
-            )
+        _, facts = written(file, request, rotation, overwrite, crashed=True)
         recording = open_recording(file)  # the file is gone from its folder, and stays open
-    learned = {**recording.facts, "architecture": recording.architecture or run.facts.architecture}
-    if crashed and failure is not None:
-        learned["failure"] = {"message": failure.message, "printed": failure.printed}
-    named = replace(
-        recording, facts=learned, path=path, label=LABELS[request.runtime], notes=notes(run.facts)
-    )
-    return named, run.facts
+    learned = dict(recording.facts)
+    if facts.failure is not None:
+        learned["failure"] = {"message": facts.failure.message, "printed": facts.failure.printed}
+    return replace(recording, facts=learned, path=request.path, label=LABELS[request.runtime]), facts
+
+
+def written(
+    file: Path,
+    request: Request,
+    rotation: Rotation = NOT_TURNED,
+    overwrite: Overwrite | None = None,
+    *,
+    crashed: bool = False,
+) -> tuple[int, Facts]:
+    """Run a model in its runtime, and write what is captured of it as a trace.
+
+    Args:
+        file: the trace to be written.
+        request, rotation, overwrite: see `record`.
+        crashed: whether one whose process dies is written as far as it came.
+
+    Returns:
+        How many stages there are, and what is known of the run.
+
+    Raises:
+        UsageError: the runtime is not installed, or has no such option.
+        UnsupportedError: the runtime does not run the model; it says why.
+    """
+    run, model = capture(request, overwrite), known_model(request.path)
+    told = run_facts(model, "", request.prompt, request.ids, "float32") if model else {}
+    facts = {
+        **told,
+        "operand": f"{request.runtime}:{request.path}",
+        "tokens": list(request.ids),
+        "prompt": request.prompt,
+        "runtime": request.runtime,
+        "runtime_options": {key: str(value) for key, value in run.facts.options.items()},
+    }
+
+    def stages() -> Iterator[tuple[str, torch.Tensor]]:
+        count = 0
+        for count, stage in enumerate(rotation.turned(run), 1):  # noqa: B007  it is wanted behind the loop
+            yield stage
+        _refuse_failed(request, count, run.facts.failure, crashed)
+        facts.setdefault("architecture", run.facts.architecture)  # known once it has run
+        if not told and run.facts.rope is not None:
+            facts["rope_order"] = run.facts.rope
+        facts["notes"] = list(notes(run.facts))
+
+    return write_trace(file, stages(), facts), run.facts
+
+
+def _refuse_failed(request: Request, count: int, failure: Failure | None, crashed: bool) -> None:
+    if not (failure is not None and failure.kind == "crash" and crashed) and (failure or not count):
+        raise UnsupportedError(
+            f"{request.runtime} does not run it: {failure.message if failure else 'it computed no stage'}",
+            file=request.path,
+            remedy="see what it says of the file by itself",
+        )
+
+
+def what_was_run(container: Container) -> tuple[str, Path | None] | None:
+    """(runtime, model) of a recorded run of somebody else's runtime, as it says itself; None of anything else.
+
+    The model is None where it does not say which.
+    """
+    runtime = container.metadata.get("runtime") if container.kind == "trace" else None
+    if runtime not in LABELS:
+        return None
+    stated = container.metadata.get("operand")
+    path = stated.removeprefix(f"{runtime}:") if isinstance(stated, str) else stated
+    return str(runtime), Path(path) if isinstance(path, str) and path != stated else None
+
+
+def traced(request: Request, file: Path) -> int:
+    """Run a model in its runtime, and write its stages as a trace of that model: queries and keys in GGUF's order.
+
+    Args:
+        request: what to run.
+        file: the trace to be written.
+
+    Returns:
+        How many stages there are.
+
+    Raises:
+        RosettaError: see `written`.
+    """
+    count, _ = written(file, request, as_gguf_has_them(known_model(request.path)))
+    return count
 
 
 def own_ids(path: Path, prompt: str) -> list[int]:

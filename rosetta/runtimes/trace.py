@@ -198,7 +198,9 @@ def open_recording(path: Path) -> Recording:
     if not isinstance(tokens, list) or not tokens or not all(type(t) is int and t >= 0 for t in tokens):
         raise DamagedFileError("the facts of the run name no token ids", file=path, remedy="record it again")
     whole, readings = joined(path, stages, len(tokens))
-    return Recording(path, facts, whole, file, stages, places, readings)
+    notes = facts.get("notes")
+    said = tuple(note for note in notes if isinstance(note, str)) if isinstance(notes, list) else ()
+    return Recording(path, facts, whole, file, stages, places, readings, notes=said)
 
 
 def recorded_model(recording: Recording, like: Model) -> Model:

@@ -102,6 +102,60 @@ def test_trace_is_an_operand(
     assert ("needs transpose" in result.out) == (code == 1)
 
 
+@pytest.mark.requires_transformers
+@pytest.mark.parametrize("container", ["hf:F32", "gguf:F32"])
+def test_what_transformers_computes_is_recorded_and_an_operand(
+    rosetta: Rosetta, tmp_path: Path, container: str
+) -> None:
+    folder, path = build(tmp_path, tiny("llama"), "hf:F32"), tmp_path / "run.safetensors"
+    result = rosetta("trace", f"transformers:{folder}", "--tokens", "17,10,300,5", "-o", path)
+    assert (result.code, result.out) == (0, f"{path}: {1 + OPS * 2 + 2} stages of 4 tokens\n"), result.err
+    _, facts = read(path)
+    assert facts["runtime"] == "transformers"
+    assert facts["operand"] == f"transformers:{folder}"
+    assert facts["rope_order"] == "interleaved", "queries and keys as GGUF has them"
+    result = rosetta(build(tmp_path, tiny("llama"), container), f"trace:{path}", "--assert-match", "--strict")
+    assert result.code == 0, result.out + result.err
+    assert "run by transformers" in result.out
+
+
+@pytest.mark.requires_llamacpp
+def test_what_llama_cpp_computes_is_recorded_and_an_operand(
+    rosetta: Rosetta, model: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.safetensors"
+    result = rosetta("trace", f"llamacpp:{model}", "--runtime-option", "flash_attn=on", "-o", path)
+    assert result.code == 0, result.err
+    stages, facts = read(path)
+    assert "layers.0.attn_scores" not in stages, "one operation with flash attention"
+    assert facts["runtime_options"]["flash_attn"] == "on"
+    assert facts["prompt"] == "2+2="
+    assert rosetta(model, f"trace:{path}", "--assert-match").code == 0
+
+
+@pytest.mark.requires_llamacpp
+def test_a_run_that_fails_leaves_no_trace(rosetta: Rosetta, tmp_path: Path) -> None:
+    broken = build(tmp_path, tiny("llama"), "gguf:F32", faults.dropped("blk.1.attn_q.weight"))
+    path = tmp_path / "run.safetensors"
+    result = rosetta("trace", f"llamacpp:{broken}", "-o", path)
+    assert result.code == 2
+    assert "llamacpp does not run it" in result.err
+    assert not path.exists()
+
+
+def test_options_of_another_runtime_are_refused(rosetta: Rosetta, model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    for operand, options, said in [
+        (model, ["--runtime-option", "kv=f16"], "--runtime-option is of a runtime"),
+        (f"llamacpp:{model}", ["--dtype", "float64"], "--device and --dtype are not llamacpp's"),
+        (f"llamacpp:{model}", ["--runtime-option", "dtype=bfloat16"], "has an option 'dtype'"),
+        (f"trace:{path}", [], "a trace is recorded already"),
+    ]:
+        result = rosetta("trace", operand, *options, "-o", path)
+        assert result.code == 2
+        assert said in result.err
+
+
 def test_two_traces_have_no_model_to_run(rosetta: Rosetta, model: Path, tmp_path: Path) -> None:
     path = tmp_path / "run.safetensors"
     rosetta("trace", model, "-o", path)
@@ -150,7 +204,7 @@ def test_a_recording_is_of_float32_whatever_the_file_is_computed_in(
     assert (run.exit_code, run.report["findings"]) == (0, [])
 
 
-@pytest.mark.parametrize("arguments", [("llamacpp:{}",), ("trace:{}",), ("{}", "--prompt", "auto")])
+@pytest.mark.parametrize("arguments", [("trace:{}",), ("{}", "--prompt", "auto")])
 def test_what_is_no_model_or_no_prompt_of_one_is_refused(
     rosetta: Rosetta, model: Path, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from fixtures import build, faults, pair
+from rosetta.ops.altup import SparseActivation
 from rosetta.ops.pointwise import Activation, LayerGate
 from rosetta.runtimes.arithmetic import Imitation
 from rosetta.runtimes.llamacpp.arithmetic import _tabled, q8_0, q8_k
@@ -39,7 +40,7 @@ def test_q8_k_steps_are_of_the_value_that_is_largest_in_size() -> None:
 
 def test_an_entry_of_the_table_between_two_halves_may_be_either() -> None:
     op = Activation()
-    below, above = (_tabled(op, below=way) for way in (True, False))
+    below, above = (_tabled(op, {}, below=way) for way in (True, False))
     way = Imitation("any", below, above)
     x = torch.linspace(-3, 3, 20001).half().float()
     low, high = below(fail, [x]), above(fail, [x])
@@ -55,10 +56,23 @@ def test_an_entry_of_the_table_between_two_halves_may_be_either() -> None:
 
 def test_the_table_is_of_the_gate_alone() -> None:
     gate, embeddings = torch.randn(3, 4), torch.randn(3, 2, 4)
-    table = _tabled(Activation(), below=True)(fail, [gate])
+    table = _tabled(Activation(), {}, below=True)(fail, [gate])
     assert torch.equal(
-        _tabled(LayerGate(layer=1), below=True)(fail, [gate, embeddings]), table * embeddings[:, 1]
+        _tabled(LayerGate(layer=1), {}, below=True)(fail, [gate, embeddings]), table * embeddings[:, 1]
     )
+
+
+def test_the_table_behind_a_cutoff_is_read_at_what_is_left() -> None:
+    draw = torch.Generator().manual_seed(2)
+    gate, up = (torch.randn(3, 64, generator=draw) for _ in range(2))
+    settings = {"activation_sparsity_scale": 0.5, "activation_sparsity_of_sample": True}
+    left = (gate - gate.mean(-1, keepdim=True) - 0.5 * gate.std(-1, keepdim=True)).relu()
+    table = F.gelu(left.half().double(), approximate="tanh").half().float() * up
+    below, above = (
+        _tabled(SparseActivation(), settings, below=way)(fail, [gate, up]) for way in (True, False)
+    )
+    assert bool(((table - below) * (table - above) <= 0).all())
+    assert float((above - below).abs().max()) < 1e-3
 
 
 def fail(_: object) -> torch.Tensor:

@@ -76,6 +76,20 @@ def test_options_of_the_runtime_are_in_force_and_reported(tmp_path: Path, compar
 
 
 @pytest.mark.requires_llamacpp
+def test_flash_attention_rounds_keys_and_values_whatever_they_are_kept_in(
+    tmp_path: Path, compare: Compare
+) -> None:
+    path = build(tmp_path, "qwen2", "gguf:F32")
+    options = ("--runtime-option", "flash_attn=on", "--threshold", "1e-7")
+    run = compare(path, f"llamacpp:{path}", *options)
+    assert run.report["verdict"] == "drift"
+    [*found] = run.report["findings"]
+    assert {finding["kind"] for finding in found} == {"runtime.precision"}
+    assert found[0]["evidence"]["stage"] == "layers.0.attn_context"
+    assert "brought to F16" in found[0]["message"]
+
+
+@pytest.mark.requires_llamacpp
 @pytest.mark.parametrize(
     ("option", "said"),
     [("kvs=f16", "no runtime at hand has an option 'kvs'"), ("kv", "KEY=VALUE"), ("kv=f15", "f15")],

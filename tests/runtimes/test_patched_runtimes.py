@@ -12,6 +12,7 @@ import torch
 
 from fixtures.architectures import RECIPES
 from fixtures.recipes import build_folder
+from rosetta.cli import run as run_command
 from tests.conftest import Compare
 
 pytestmark = pytest.mark.requires_transformers
@@ -305,6 +306,26 @@ def steeper(model: Any) -> None:
     model.forward = forward
 
 
+def no_query_norm(model: Any) -> None:
+    for layer in model.model.layers:
+        layer.self_attn.q_norm.forward = lambda x: x
+
+
+def no_query_bias(model: Any) -> None:
+    for layer in model.model.layers:
+        layer.self_attn.q_proj.bias = None
+
+
+def gentler_gate(model: Any) -> None:
+    for layer in model.model.layers:
+        layer.mlp.experts.alpha = 1.0
+
+
+def lower_bound(model: Any) -> None:
+    for layer in model.model.layers:
+        layer.mlp.experts.limit = 1.0
+
+
 @pytest.mark.sample(8)
 @pytest.mark.parametrize(
     ("recipe", "change", "kind", "stage", "actual"),
@@ -343,6 +364,10 @@ def steeper(model: Any) -> None:
         ("gptneox", layer_epsilon, "config.norm_epsilon", "layers.0.attn_norm", 1e-3),
         ("bloom", steeper, "config.alibi", "layers.0.attn_scores", None),
         ("deepseek2-v3", not_normalised_anywhere, "config.expert_weights", "layers.1.ffn_router", False),
+        ("qwen3", no_query_norm, "value.missing", "layers.0.q", None),
+        ("qwen2", no_query_bias, "value.missing", "layers.0.q", None),
+        ("gpt-oss", gentler_gate, "config.activation", "layers.0.ffn_act", 1.0),
+        ("gpt-oss", lower_bound, "config.activation", "layers.0.ffn_act", 1.0),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -369,6 +394,36 @@ def test_what_a_runtime_does_otherwise_is_named_and_the_runtime_accused(
     if actual is not None:
         expected = pytest.approx(actual, rel=1e-3) if isinstance(actual, float) else actual
         assert found[0]["actual"] == expected
+
+
+@pytest.mark.parametrize(
+    ("recipe", "change", "kind", "stage"),
+    [
+        ("llama", adjacent_pairs, "config.rope_type", "layers.0.q_rope"),
+        ("qwen3", no_query_norm, "value.missing", "layers.0.q"),
+        ("llama", one_plus, "value.offset", "layers.0.attn_norm"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_so_it_is_of_a_run_that_was_recorded(
+    folder_of: Callable[[str], Path],
+    patched: Callable[[Change], None],
+    compare: Compare,
+    tmp_path: Path,
+    recipe: str,
+    change: Change,
+    kind: str,
+    stage: str,
+) -> None:
+    folder, trace = folder_of(recipe), tmp_path / "run.safetensors"
+    patched(change)
+    assert run_command(["trace", f"transformers:{folder}", "--tokens", TOKENS, "-o", str(trace), "-q"]) == 0
+    run = compare(folder, f"trace:{trace}", "--assert-match")
+    assert run.exit_code == 1
+    assert run.report["first_divergence"]["name"] == stage
+    found = run.report["findings"]
+    assert {(f["kind"], f["side"], f["status"]) for f in found} == {(kind, "right", "confirmed")}
+    assert all("transformers" in f["message"] for f in found)
 
 
 def weights_in_bf16(model: Any) -> None:
@@ -430,7 +485,13 @@ def all_in_bf16(model: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "change"), [("qwen3", products_in_bf16), ("llama", all_in_bf16), ("gemma2", weights_in_bf16)]
+    ("recipe", "change"),
+    [
+        ("qwen3", products_in_bf16),
+        ("llama", all_in_bf16),
+        ("gemma2", weights_in_bf16),
+        ("deepseek2-v3", products_in_bf16),
+    ],
 )
 def test_a_coarser_float_accuses_nobody_where_norms_and_softmax_are_finer(
     folder_of: Callable[[str], Path],

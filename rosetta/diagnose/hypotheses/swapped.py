@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, looks_like, resembles
+from rosetta.diagnose.patches import InMemory
 from rosetta.finding_kind import FindingKind
 from rosetta.model import LAYER, Patch
 from rosetta.weight import Weight
@@ -102,12 +103,15 @@ def in_place_of(weight: Weight, source: Weight) -> Weight:
 
 
 def tensors_alike(suspect: Suspect, weight: Weight) -> Iterator[Weight]:
-    """Tensors of the same dims: those of the same layer first, then the same tensor of other layers."""
+    """Tensors of the same dims: those of the same layer first, then the same tensor of other layers. One that a repair
+    made is where no file has it."""
     found = LAYER.match(weight.name)
     expected = suspect.model.expected_dims.get(weight.name)
     alike: list[tuple[bool, bool, int, Weight]] = []
     for name, other in suspect.model.weights.items():
         if name == weight.name or other.same_place(weight) or suspect.model.expected_dims.get(name) is None:
+            continue
+        if isinstance(other.container, InMemory):
             continue
         place = LAYER.match(name)
         same_layer = bool(found and place and found[1] == place[1])

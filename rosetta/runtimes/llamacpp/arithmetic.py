@@ -15,6 +15,7 @@ from torch import Tensor
 from rosetta.dtypes import FLOATS
 from rosetta.graph import Node
 from rosetta.model import Model
+from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Activation
 from rosetta.runtimes.arithmetic import Compute, Imitation
 
@@ -62,21 +63,25 @@ def _products(node: Node, facts: Mapping[str, Any]) -> Iterator[Imitation]:
 
 def _activation(node: Node, model: Model) -> Iterator[Imitation]:
     op = node.op
-    if isinstance(op, Activation) and (name := model.settings_of(node.layer)[op.key]) in TABLED:
+    settings = model.settings_of(node.layer)
+    if isinstance(op, Activation) and (name := settings[op.key]) in TABLED:
         by = " by its tanh approximation," if name == "gelu" else ""
         words = f"with GELU{by} read from a table of halves"
-        yield Imitation(words, _tabled(op, below=True), _tabled(op, below=False))
+        yield Imitation(words, _tabled(op, settings, below=True), _tabled(op, settings, below=False))
 
 
 def _cache(node: Node, facts: Mapping[str, Any]) -> Iterator[Imitation]:
     """Keys and values that are kept in halves, and what is multiplied by them."""
     options = facts.get("runtime_options")
     options = options if isinstance(options, dict) else {}
-    kind = str(options.get("kv")).upper()
+    kind, flash = str(options.get("kv")).upper(), options.get("flash_attn") == "on"
+    kept = "kept in"
+    if flash and kind == "F32":
+        kind, kept = "F16", "brought to"  # llama-graph.cpp, build_attn_mha
     if kind not in HALVES or node.stage not in ("attn_scores", "attn_context"):
         return
-    by, rounding = f"with keys and values kept in {kind}", HALVES[kind]
-    if options.get("flash_attn") != "on":
+    by, rounding = f"with keys and values {kept} {kind}", HALVES[kind]
+    if not flash:
         yield Imitation(by, _of_inputs(rounding), certain=True)
     elif node.stage == "attn_scores":
         yield Imitation(by, _flash_scores(rounding), certain=True)
@@ -148,7 +153,7 @@ def _of_inputs(rounded: Callable[[Tensor], Tensor]) -> Callable[[Compute, Sequen
     return compute
 
 
-def _tabled(op: Activation, *, below: bool) -> Callable[[Compute, Sequence[Tensor]], Tensor]:
+def _tabled(op: Activation, c: Settings, *, below: bool) -> Callable[[Compute, Sequence[Tensor]], Tensor]:
     """act(gate) · up, or act(up), the activation by its table.
 
     An entry that lies between two halves is the one or the other: which, the runtime's tanhf decides, that is exact to
@@ -156,11 +161,13 @@ def _tabled(op: Activation, *, below: bool) -> Callable[[Compute, Sequence[Tenso
 
     Args:
         op: of the stage.
-        below: whether such an entry is the half below.
+        c: settings of its layer.
+        below: whether such an entry is the half below, as is what the activation is taken of.
     """
 
     def compute(_: Compute, inputs: Sequence[Tensor]) -> Tensor:
-        gate, up = inputs[0], op.factor(*inputs)
+        (gate, rounding), up = op.entering(c, inputs[0]), op.factor(*inputs)
+        gate = torch.where(gate > 0, (gate - rounding if below else gate + rounding).clamp(min=0), gate)
         exact = half(gate).double()
         y = F.gelu(exact, approximate="tanh")
         stray = HALF_UNIT * (2 * exact.abs() + 4 * y.abs())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,14 @@ class Facts:
     rotary_dimensions: int | None = None
     skipped: dict[str, str] = field(default_factory=dict)
     failure: Failure | None = None
+
+
+class Capture(Protocol):
+    """One run of a foreign runtime."""
+
+    facts: Facts
+
+    def __iter__(self) -> Iterator[Stage]: ...
 
 
 def by_layer(stages: Iterator[Stage], expected: Sequence[str]) -> Iterator[Stage]:
