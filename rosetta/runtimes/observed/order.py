@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:  # the process of llama.cpp places stages, and would wait two seconds for torch
+    from torch import Tensor
 
 
 def adjacent_pairs(x: Tensor, rotated: int) -> Tensor:
