@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 import pkgutil
 
 import pytest
@@ -26,7 +27,9 @@ def test_docstring_examples() -> None:
     results, lacking = {}, {}
     for name in module_names():
         try:
-            results[name] = doctest.testmod(importlib.import_module(name))
+            module = importlib.import_module(name)
+            if ">>>" in inspect.getsource(module):  # to look for examples takes long
+                results[name] = doctest.testmod(module)
         except ModuleNotFoundError as error:
             needed = str(error.name).partition(".")[0]
             assert needed not in ("rosetta", "fixtures"), name
