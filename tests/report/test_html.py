@@ -359,5 +359,7 @@ def test_a_matrix_leads_to_a_page(browser: Any, tmp_path: Path) -> None:
     with opened(browser, tmp_path / "index.html", 390) as at:
         assert at.trouble == []
         at.page.get_by_role("link", name="Divergent").click()
-        at.page.locator("rect.cell").first.wait_for(state="attached")  # a click does not wait for the next page
+        at.page.locator("rect.cell").first.wait_for(
+            state="attached"
+        )  # a click does not wait for the next page
         assert at.page.locator("rect.cell").count() == 2 * len(OPS)
