@@ -29,6 +29,9 @@ ACTIVATIONS = {
     "relu": "relu",
     "relu2": "relu_squared",
     "xielu": "xielu",
+    "quick_gelu": "quick_gelu",
+    "sigmoid": "sigmoid",
+    "linear": "linear",
 }
 
 

@@ -331,7 +331,9 @@ KEYS = (
     ),
     ConfigKey("attention.scale", "number", ATTENTION_SCALE, prompt=Prompt.TWO_TOKENS),
     ConfigKey("attention.sliding_window", "count", SLIDING_WINDOW, prompt=Prompt.PAST_WINDOW),
-    ConfigKey("activation", "text", ACTIVATION, published=("silu", "gelu", "gelu_tanh", "relu", "relu_squared")),
+    ConfigKey("activation", "text", ACTIVATION, published=(
+        "silu", "gelu", "gelu_tanh", "relu", "relu_squared", "quick_gelu", "sigmoid", "linear",
+    )),
     ConfigKey("norm_type", "text", NORM_TYPE, published=("rms", "layer")),
     ConfigKey("attention.post_norm_epsilon", "number", NORM_EPSILON, published=EPSILONS),
     ConfigKey("attention.query_scale", "number", ATTENTION_SCALE, latent=False),

@@ -7,6 +7,7 @@ files differ by exactly zero.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -78,11 +79,11 @@ class ModelPair:
         return None if self.reference.runtime.computes else self.reference.runtime
 
     def start(self, tokens: list[int]) -> None:
-        """Begin a run over the tokens."""
+        """Begin a run over the tokens; of one before it, the float that it was seen to compute in is kept."""
         ids = torch.tensor(tokens, dtype=torch.int64)
         for lane in (self.reference, self.subject):
             lane.values = {TOKENS: ids}
-        self.doubt = Doubt()
+        self.doubt = Doubt(coarser=self.doubt.coarser)
 
     def with_models(self, reference: Model, subject: Model) -> ModelPair:
         """The same run, from the same stages on, by other (repaired) models."""
@@ -95,7 +96,27 @@ class ModelPair:
         for lane, own in ((pair.reference, self.reference), (pair.subject, self.subject)):
             lane.values, lane.handed_on = dict(own.values), own.handed_on
         pair.doubt = self.doubt.copied()
+        if self.observed is not None:
+            pair._compute_anew(self.subject)
         return pair
+
+    def _compute_anew(self, before: Lane) -> None:
+        """Stages that the observed side does not show, where the subject computes them otherwise now than before."""
+        runtime = self.reference.runtime
+        for name in [*self.reference.values]:
+            own, node = before.graph.get(name), self.subject.graph.get(name)
+            if node is None or own is None or own.op == node.op or runtime.offers(name):
+                continue
+            recorded = {
+                source: runtime.compute(self.reference.graph[source], ())
+                for source in node.inputs
+                if runtime.offers(source)
+            }
+            values = {**self.reference.values, **recorded}
+            with suppress(NotComputable):
+                value = self.subject.computed(node, values)
+                self.reference.put(name, value)
+                self.subject.put(name, value)
 
     def weight_pair(self, full: str) -> WeightPair | None:
         """The comparison of a weight that both sides have, made once; None where one lacks it."""

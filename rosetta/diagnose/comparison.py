@@ -125,10 +125,13 @@ def _compared(operands: dict[Side, str], options: Options, listener: Listener) -
     runnable, padding = without_padding(models, tokenized)
     loaded = time.perf_counter()
 
-    engine = Engine() if options.diagnose else None
     pair = _pair(runnable, options)
-    lockstep = Lockstep(pair, options.threshold, engine, options.stop_at_first, listener)
-    result = lockstep.run(tokenized.run)
+    engine, lockstep = _run(pair, options, tokenized.run, listener)
+    if (
+        pair.doubt.coarser is not None and lockstep.result.faulty_over
+    ):  # which was not known from the first stage on
+        engine, lockstep = _run(pair, options, tokenized.run, listener)
+    result = lockstep.result
     repaired = _by_side(lockstep.repaired or pair)
     weights = compare_all_weights(pair, runnable, complete=not result.stopped)
     far = pair.frugal and result.stopped and not pair.has_compared("output.weight")
@@ -180,6 +183,15 @@ def _compared(operands: dict[Side, str], options: Options, listener: Listener) -
         diagnose_s=engine.seconds if engine else 0.0,
         total_s=time.perf_counter() - started,
     )
+
+
+def _run(
+    pair: ModelPair, options: Options, tokens: list[int], listener: Listener
+) -> tuple[Engine | None, Lockstep]:
+    engine = Engine() if options.diagnose else None
+    lockstep = Lockstep(pair, options.threshold, engine, options.stop_at_first, listener)
+    lockstep.run(tokens)
+    return engine, lockstep
 
 
 def _as_recorded(

@@ -87,6 +87,8 @@ def latent_findings(
         mine, theirs = own.config[key], believed.config[key]
         if agree(key, mine.value, theirs.value) or (believed.container.kind == "trace" and theirs.defaulted):
             continue
+        if key in models[subject].config and agree(key, models[subject].config[key].value, theirs.value):
+            continue  # derived from a setting that a repair has put otherwise
         if has_no_place(own, believed, key):
             continue
         idle = not (own.architecture.runs and believed.architecture.runs)
@@ -110,9 +112,11 @@ def latent_findings(
 def _contradictions(side: Side, model: Model, known: set[str]) -> Iterator[Finding]:
     """Where a file breaks a rule of its own container, though it can be read."""
     key = model.architecture.epsilon_key
-    found = model.config.get(key)
-    if model.container.kind == "gguf" and found is not None and found.defaulted and key not in known:
-        spelled = f"{model.container.architecture}.{key}"
+    found, spelled = model.config.get(key), f"{model.container.architecture}.{key}"
+    missing = (
+        found is not None and found.defaulted and spelled not in model.container.metadata
+    )  # not passed over
+    if model.container.kind == "gguf" and missing and key not in known:
         yield Finding(
             kind="config.norm_epsilon",
             side=side,

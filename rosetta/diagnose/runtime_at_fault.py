@@ -9,8 +9,9 @@ from pathlib import Path
 
 from rosetta.compare.settings import agree
 from rosetta.compare.weights import compare_weights
+from rosetta.config import Config
 from rosetta.diagnose.hypothesis import Fault, Proposal
-from rosetta.model import Model
+from rosetta.model import Model, build_model
 from rosetta.runtimes.live import known_model, what_was_run
 
 
@@ -22,13 +23,14 @@ def runtime_at_fault(fault: Fault, proposal: Proposal) -> str | None:
     if run is None:
         return None
     runtime, path = run
+    if path is not None and _is(fault.subject.model, path):
+        return runtime
     if proposal.key is not None:
-        mine, theirs = (side.model.config.get(proposal.key) for side in (fault.subject, fault.reference))
+        mine = _as_stored(fault.subject.model, proposal.key).get(proposal.key)
+        theirs = fault.reference.model.config.get(proposal.key)
         if mine is None or theirs is None:  # what no file says, the architecture does
             return runtime if mine is theirs else None
         return runtime if agree(proposal.key, mine.value, theirs.value) else None
-    if path is not None and _is(fault.subject.model, path):
-        return runtime
     model = None if path is None else known_model(path)
     return runtime if model is not None and _alike(fault, model, proposal.tensor) else None
 
@@ -43,6 +45,11 @@ def runs_otherwise(fault: Fault) -> str | None:
         return None
     runtime, path = run
     return runtime if path is not None and _is(fault.subject.model, path) else None
+
+
+def _as_stored(model: Model, key: str) -> Config:
+    """The settings of a model's own file, where a repair has put one of them otherwise."""
+    return build_model(model.container).config if key in model.overrides else model.config
 
 
 def _is(model: Model, path: Path) -> bool:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 UNITS = 3.4  # float32 floor, see `linear.UNITS`
 TYPE = "norm_type"
+Kind = Literal["rms", "layer"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Norm(Op):
     stem: str | None
     epsilon: str
     width: tuple[Size, ...] = ("embedding_length",)
-    kind: Literal["rms", "layer"] | None = None
+    kind: Kind | None = None
     optional: bool = False
     bias: bool = True
 

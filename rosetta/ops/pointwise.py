@@ -26,6 +26,9 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
     "relu": lambda x: F.relu(x),
     "relu_squared": lambda x: F.relu(x).square(),
+    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),  # Hendrycks and Gimpel 2016
+    "sigmoid": lambda x: torch.sigmoid(x),
+    "linear": lambda x: x,
 }
 
 

@@ -17,11 +17,12 @@ from rosetta.diagnose.stated_scaling import as_parameters
 from rosetta.errors import UnsupportedError
 from rosetta.model import Model
 from rosetta.repair.changes import ABSENT, Change, said
+from rosetta.settings_reader import ACTIVATIONS as NAMES
 
 Table = dict[str, Any]
 APR_EPSILON = "attention.layer_norm_rms_epsilon"  # whose spellings an `.apr` uses for either norm
 # Ours -> transformers' names; "gelu_new" is what GPT-2's files say for the same function.
-ACTIVATIONS = {"silu": "silu", "gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "relu": "relu"}
+ACTIVATIONS = {ours: name for name, ours in reversed(NAMES.items())}
 ROPE_TABLES = ("rope_parameters", "rope_scaling")
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fixtures import Llama3Scaling, faults
+from fixtures import Llama3Scaling, faults, model_spec
+from fixtures.builders import gguf_contents
 from fixtures.causes import Cause, assert_causes, assert_clean, assert_proven
-from fixtures.comparing import TOKENS, compared, faulty, tiny
+from fixtures.comparing import TOKENS, compared, compared_files, faulty, tiny
+from fixtures.writing import write
 
 ONE = (17,)
 NEEDS_TWO = [
@@ -113,3 +116,12 @@ def test_fault_that_another_makes_invisible_is_no_finding_too_many(tmp_path: Pat
         Cause("value.scaled", "blk.0.ffn_up.weight", actual=2.0),
         Cause("value.zeroed", "blk.0.ffn_down.weight"),
     )
+
+
+def test_an_epsilon_that_the_loader_passes_over_is_not_missing(tmp_path: Path) -> None:
+    contents = gguf_contents(model_spec("qwen2"))
+    metadata = {key.replace("qwen2.", "qwen2vl."): value for key, value in contents.metadata.items()}
+    metadata |= {"general.architecture": "qwen2vl", "qwen2vl.rope.dimension_sections": [4, 2, 2, 0]}
+    path = tmp_path / "model.gguf"
+    write(replace(contents, metadata=metadata), path)
+    assert_clean(compared_files(path, path))

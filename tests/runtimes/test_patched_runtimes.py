@@ -316,6 +316,40 @@ def no_query_bias(model: Any) -> None:
         layer.self_attn.q_proj.bias = None
 
 
+def no_activation(model: Any) -> None:
+    for layer in model.model.layers:
+        layer.mlp.act_fn = torch.nn.Identity()
+
+
+def no_post_norm(model: Any) -> None:
+    for layer in model.model.layers:
+        layer.post_attention_layernorm.forward = lambda x: x
+
+
+def mean_taken_off(model: Any) -> None:
+    for norm in model.modules():
+        if type(norm).__name__.endswith("RMSNorm"):
+            own = norm.forward
+            norm.forward = lambda x, own=own: own(x - x.mean(-1, keepdim=True))
+
+
+def kv_heads_tiled(model: Any) -> None:
+    import sys
+
+    module: Any = sys.modules[type(model).__module__]
+    own = model.forward
+
+    def forward(*given: Any, **options: Any) -> Any:
+        before = module.repeat_kv
+        module.repeat_kv = lambda x, times: x.repeat(1, times, 1, 1)
+        try:
+            return own(*given, **options)
+        finally:
+            module.repeat_kv = before
+
+    model.forward = forward
+
+
 def gentler_gate(model: Any) -> None:
     for layer in model.model.layers:
         layer.mlp.experts.alpha = 1.0
@@ -368,6 +402,12 @@ def lower_bound(model: Any) -> None:
         ("qwen2", no_query_bias, "value.missing", "layers.0.q", None),
         ("gpt-oss", gentler_gate, "config.activation", "layers.0.ffn_act", 1.0),
         ("gpt-oss", lower_bound, "config.activation", "layers.0.ffn_act", 1.0),
+        ("qwen3", no_activation, "config.activation", "layers.0.ffn_act", "linear"),
+        ("gemma2", no_post_norm, "value.missing", "layers.0.attn_residual", None),
+        ("qwen3", mean_taken_off, "config.norm_type", "layers.0.attn_norm", "layer"),
+        ("granite", kv_heads_tiled, "layout.permuted", "layers.0.attn_scores", None),
+        ("olmo2", epsilon, "config.norm_epsilon", "layers.0.q", 1e-3),
+        ("olmo2", theta, "config.rope_theta", "layers.0.q_rope", 500.0),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -491,6 +531,7 @@ def all_in_bf16(model: Any) -> None:
         ("llama", all_in_bf16),
         ("gemma2", weights_in_bf16),
         ("deepseek2-v3", products_in_bf16),
+        ("qwen3next", products_in_bf16),
     ],
 )
 def test_a_coarser_float_accuses_nobody_where_norms_and_softmax_are_finer(

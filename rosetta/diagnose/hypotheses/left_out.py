@@ -9,6 +9,7 @@ import torch
 
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
 from rosetta.diagnose.patches import in_memory, instead
+from rosetta.graph import Node
 from rosetta.ops.norm import Norm
 from rosetta.ops.op import Exchanged
 from rosetta.ops.pointwise import Times
@@ -16,24 +17,36 @@ from rosetta.weight import Weight
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
-    """Each bias of the stage as nothing, each of its norms left out, or its weight as ones."""
+    """Each bias of the stage as nothing, each of its norms left out, or its weight as ones; and each norm left out of
+    what the stage is computed from, where that was not observed."""
     if not fault.settings_unknown or fault.recorded_value is None:
         return
     weights = fault.subject.model.weights
     for name in fault.names():
         if name in weights and name.endswith(".bias"):
             yield _without_values(weights[name], 0.0)
-    for op in getattr(fault.node.op, "ops", (fault.node.op,)):
-        weight = weights.get(_weight_of(fault, op.stem)) if isinstance(op, Norm) and op.stem else None
-        if weight is not None:
-            edit = Exchanged(fault.node.stage, op, Times(1.0))
-            yield _proposal(weight, Repair(operations=(edit,)), "the norm is left out of what was recorded")
-            yield _without_values(weight, 1.0)
+    for op, weight in _norms(fault, fault.node):
+        yield _without_norm(fault.node, op, weight)
+        yield _without_values(weight, 1.0)
+    for source in fault.node.inputs:
+        before = fault.pair.subject.graph.get(source)
+        if before is not None and not fault.pair.reference.runtime.offers(source):
+            yield from (_without_norm(before, op, weight) for op, weight in _norms(fault, before))
 
 
-def _weight_of(fault: Fault, stem: str) -> str:
-    prefix = "" if fault.layer is None else f"blk.{fault.layer}."
-    return f"{prefix}{stem}.weight"
+def _norms(fault: Fault, node: Node) -> Iterator[tuple[Norm, Weight]]:
+    """The norms of a stage, each with its weight."""
+    prefix = "" if node.layer is None else f"blk.{node.layer}."
+    for op in getattr(node.op, "ops", (node.op,)):
+        if isinstance(op, Norm):
+            weight = fault.subject.model.weights.get(f"{prefix}{op.stem}.weight")
+            if weight is not None:
+                yield op, weight
+
+
+def _without_norm(node: Node, op: Norm, weight: Weight) -> Proposal:
+    edit = Exchanged(node.stage, op, Times(1.0))
+    return _proposal(weight, Repair(operations=(edit,)), "the norm is left out of what was recorded")
 
 
 def _without_values(weight: Weight, value: float) -> Proposal:

@@ -8,11 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from rosetta.diagnose.hypothesis import Fault, Proposal
+from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
 from rosetta.diagnose.setting_proposals import believed_values, setting_proposal
 from rosetta.ops.norm import normalised
-from rosetta.settings_table import SETTINGS
+from rosetta.settings_table import NORM_EPSILON, SETTINGS
 
 SHOWS = 1e-3  # the default threshold of a stage
 KEYS = ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon")
@@ -21,10 +22,14 @@ KEYS = ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon")
 def propose(fault: Fault) -> Iterator[Proposal]:
     """The reference's epsilon; of a recorded run that names none, the one that fits its stage."""
     yield from (_with_reach(proposal) for proposal in believed_values(fault, *KEYS))
-    key = fault.subject.model.architecture.epsilon_key
-    if fault.settings_unknown and key in fault.keys and fault.input() is not None:
-        for value in _fitting(fault, key):
-            own = fault.subject.model.config[key]
+    if not fault.settings_unknown or fault.input() is None:
+        return
+    own_key = fault.subject.model.architecture.epsilon_key
+    for key in (key for key in fault.keys if SETTINGS[key].kind is NORM_EPSILON):
+        own = fault.subject.model.config[key]
+        for value in _fitting(fault, key) if key == own_key else ():
+            yield _with_reach(setting_proposal(fault, key, own, value), own.value)
+        for value in _fitting_behind(fault, key):
             yield _with_reach(setting_proposal(fault, key, own, value), own.value)
 
 
@@ -58,8 +63,26 @@ def _fitting(fault: Fault, key: str) -> Iterator[float]:
     bare = (normalised(x, model["norm_type"], 0.0) * gain).double()
     ratio = (bare * bare).sum(-1) / (bare * truth.double()).sum(-1)  # [T]
     centred = x - x.mean(-1, keepdim=True) if model["norm_type"] == "layer" else x
-    fitted = float((centred.double().square().mean(-1) * (ratio.square() - 1)).median())
-    if not np.isfinite(fitted) or fitted <= 0:
+    yield from _near(key, float((centred.double().square().mean(-1) * (ratio.square() - 1)).median()))
+
+
+def _fitting_behind(fault: Fault, key: str) -> Iterator[float]:
+    """The same of a norm behind a product, whose input is not of the stage: m from how much smaller the stage is with
+    an epsilon of 1."""
+    truth = fault.recorded_value
+    bare, less = (fault.computed(Repair(overrides={key: value})) for value in (0.0, 1.0))
+    if truth is None or bare is None or less is None or not truth.shape == bare.shape == less.shape:
         return
-    yield min(SETTINGS[key].published, key=lambda value: abs(np.log(value / fitted)))
-    yield float(torch.tensor(fitted, dtype=torch.float32))
+
+    def shrunk(by: Tensor) -> Tensor:  # (y₀/y)² − 1 of each row
+        return ((bare * bare).double().sum(-1) / (bare * by).double().sum(-1)).square() - 1
+
+    fitted = shrunk(truth) / shrunk(less)
+    yield from _near(key, float(fitted[fitted.isfinite()].median()) if bool(fitted.isfinite().any()) else 0.0)
+
+
+def _near(key: str, fitted: float) -> Iterator[float]:
+    """The published epsilon next to one, and itself."""
+    if np.isfinite(fitted) and fitted > 0:
+        yield min(SETTINGS[key].published, key=lambda value: abs(np.log(value / fitted)))
+        yield float(torch.tensor(fitted, dtype=torch.float32))

@@ -4,11 +4,13 @@ the start of its rotation. Imitated by computing the operation so."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
 from rosetta.ops.experts import LARGEST_GATING, SOFTMAX, SOFTMAX_OF_CHOSEN, Router
-from rosetta.ops.op import Op, OpEdit
+from rosetta.ops.norm import Kind, Norm
+from rosetta.ops.op import Exchanged, Op, OpEdit
 from rosetta.ops.rotary import INTERLEAVED, SPLIT_HALF, Rotary
 
 POSITIONS = (1, 2, -1)
@@ -28,6 +30,10 @@ def propose(fault: Fault) -> Iterator[Proposal]:
             yield from _of_router(fault, op)
         elif isinstance(op, Rotary):
             yield from _of_rotary(op)
+        elif isinstance(op, Norm) and op.kind is not None:
+            other: Kind = "layer" if op.kind == "rms" else "rms"
+            edit = Exchanged(fault.node.stage, op, replace(op, kind=other))
+            yield _stated("config.norm_type", "norm_type", op.kind, other, Repair(operations=(edit,)))
 
 
 def _of_router(fault: Fault, op: Router) -> Iterator[Proposal]:
@@ -80,10 +86,14 @@ def _of_rotary(op: Rotary) -> Iterator[Proposal]:
 
 
 def _proposal(op: Op, kind: str, key: str, own: Any, other: Any, **fields: Any) -> Proposal:
+    return _stated(kind, key, own, other, Repair(operations=(OpEdit(type(op), tuple(fields.items())),)))
+
+
+def _stated(kind: str, key: str, own: Any, other: Any, repair: Repair) -> Proposal:
     return Proposal(
         kind=kind,
         role="subject",
-        repair=Repair(operations=(OpEdit(type(op), tuple(fields.items())),)),
+        repair=repair,
         message=f"{key} is {own}, what was recorded was computed with {other}",
         recommendation=f"compute with {key} {other}, or mend what was recorded",
         key=key,
