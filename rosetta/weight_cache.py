@@ -55,6 +55,10 @@ class DecodedPair:
         if self._copies:
             self._rows[rows] = left, right, variance
 
+    def holds(self, rows: tuple[int, int]) -> bool:
+        """Whether some rows of both copies are at hand, decoded."""
+        return rows in self._rows
+
     def values(
         self, weight: Weight, start: int, stop: int, device: Device = "cpu", out: Tensor | None = None
     ) -> Tensor:

@@ -35,25 +35,37 @@ def beyond_noise(z: Tensor, u: Tensor, inverse: Tensor, group: int) -> Tensor:
         inverse: 1 / σ, [R, C].
         group: weights of a block.
     """
-    kept = (z == 0).sum(1) <= MOSTLY * z.shape[1]
-    z, u, equal = z[kept], u[kept], z[kept] == 0
+    equal = None
+    if int(z.count_nonzero()) < z.numel():
+        equal = z == 0
+        kept = equal.sum(1) <= MOSTLY * z.shape[1]
+        z, u, inverse, equal = z[kept], u[kept], inverse[kept], equal[kept]
     independent = _independent(z, group)
-    z = without_block_fit(z, u, inverse[kept], group)
-    z = z - u * ((z * u).sum(0) / u.square().sum(0).clamp(min=1e-30))
-    z -= (torch.linalg.vecdot(z, u) / torch.linalg.vecdot(u, u).clamp(min=1e-30))[:, None] * u
-    z[equal] = 0.0  # of a value taken from the other side there is no error, and hardly a variance
-    z = z[:, independent]
+    z = without_block_fit(z, u, inverse, group)
+    z.addcmul_(u, (z * u).sum(0) / u.square().sum(0).clamp(min=1e-30), value=-1)
+    z.addcmul_(u, (z * u).sum(1, keepdim=True) / u.square().sum(1, keepdim=True).clamp(min=1e-30), value=-1)
+    if equal is not None:  # of a value taken from the other side there is no error, and hardly a variance
+        z.masked_fill_(equal, 0.0)
+    if not bool(independent.all()):
+        z = z[:, independent]
     z -= z.mean(0)
-    z /= z.square().mean(0).sqrt().clamp(min=1e-20)
-    z /= torch.linalg.vector_norm(z, dim=1, keepdim=True).clamp(min=1e-20) / math.sqrt(z.shape[1])
-    z.clamp_(-CLIPPED, CLIPPED)
-    return z
+    z /= _size(z, 0).clamp(min=1e-20) / math.sqrt(len(z))
+    z /= _size(z, 1).clamp(min=1e-20) / math.sqrt(z.shape[1])
+    return z.clamp_(-CLIPPED, CLIPPED)
+
+
+def _size(x: Tensor, dim: int) -> Tensor:
+    """Roots of the sums of squares of rows (dim 1, [R, 1]) or columns (dim 0, [1, C])."""
+    return x.square().sum(dim, keepdim=True).sqrt()
 
 
 def _independent(z: Tensor, group: int) -> Tensor:
     """The columns that no scale was fitted to alone, beside the others of their block, bool [C]."""
-    variance = z.square().mean(0)
-    of_block = torch.stack([part.median() for part in torch.split(variance, group)])
+    variance = z.square().sum(0)
+    whole = len(variance) // group * group
+    of_block = variance[:whole].view(-1, group).median(dim=1).values
+    if whole < len(variance):  # the last block may be short
+        of_block = torch.cat([of_block, variance[whole:].median()[None]])
     return variance >= SPARED * of_block.repeat_interleave(group)[: len(variance)]
 
 
@@ -66,13 +78,19 @@ def without_block_fit(z: Tensor, u: Tensor, inverse: Tensor, group: int) -> Tens
     columns = z.shape[1]
     if columns % group:
         z, u, inverse = (torch.nn.functional.pad(x, (0, -columns % group)) for x in (z, u, inverse))
-    z, u, one = (x.reshape(len(x), -1, group) for x in (z, u, inverse))
-    one = one / torch.linalg.vector_norm(one, dim=-1, keepdim=True).clamp(min=1e-20)
-    u = u - torch.linalg.vecdot(u, one)[..., None] * one
-    u /= torch.linalg.vector_norm(u, dim=-1, keepdim=True).clamp(min=1e-20)
-    z = z - torch.linalg.vecdot(z, one)[..., None] * one
-    z -= torch.linalg.vecdot(z, u)[..., None] * u
-    return z.flatten(1)[:, :columns]
+    rows, width = z.shape
+    z, u, one = (x.reshape(-1, group) for x in (z, u, inverse))
+    one = one / _size(one, 1).clamp(min=1e-20)
+    u = torch.addcmul(u, _products(u, one), one, value=-1)
+    u /= _size(u, 1).clamp(min=1e-20)
+    z = torch.addcmul(z, _products(z, one), one, value=-1)
+    z.addcmul_(_products(z, u), u, value=-1)
+    return z.view(rows, width)[:, :columns]
+
+
+def _products(x: Tensor, y: Tensor) -> Tensor:
+    """Σ x·y of each row, [R, 1]."""
+    return (x * y) @ x.new_ones(x.shape[1], 1)
 
 
 def edge_of(rows: int, columns: int, variance: float) -> float:
@@ -89,29 +107,32 @@ def largest_singular_value(z: Tensor) -> float:
         return 0.0
     generator = torch.Generator().manual_seed(0)
     v = torch.randn(columns, generator=generator).to(z)
-    rights = [v / v.norm()]
-    lefts: list[Tensor] = []
+    lefts, rights = z.new_empty(MORE_STEPS, rows), z.new_empty(MORE_STEPS, columns)
+    rights[0] = v / v.norm()
     alphas: list[float] = []
     betas: list[float] = []
     found = 0.0
     for step in range(MORE_STEPS):
-        u = _orthogonal(z @ rights[-1], lefts)
+        u = _orthogonal(z @ rights[step], lefts[:step])
         alphas.append(float(u.norm()))
-        lefts.append(u / max(alphas[-1], 1e-30))
-        v = _orthogonal(z.T @ lefts[-1], rights)
+        lefts[step] = u / max(alphas[-1], 1e-30)
+        v = _orthogonal(z.T @ lefts[step], rights[: step + 1])
         betas.append(float(v.norm()))
-        bidiagonal = torch.diag(torch.tensor(alphas)) + torch.diag(torch.tensor(betas[:-1]), 1)
-        found = float(torch.linalg.matrix_norm(bidiagonal, 2)) / unit
-        if betas[-1] < 1e-12 or (step + 1 == STEPS and found < NEAR):
+        last = betas[-1] < 1e-12 or step + 1 == MORE_STEPS
+        if last or step + 1 == STEPS:
+            bidiagonal = torch.diag(torch.tensor(alphas)) + torch.diag(torch.tensor(betas[:-1]), 1)
+            found = float(torch.linalg.matrix_norm(bidiagonal, 2)) / unit
+        if last or (step + 1 == STEPS and found < NEAR):
             break
-        rights.append(v / betas[-1])
+        rights[step + 1] = v / betas[-1]
     return found
 
 
-def _orthogonal(x: Tensor, others: list[Tensor]) -> Tensor:
-    """A vector less its parts along others, which are orthogonal and of unit length."""
-    for other in others:
-        x = x - other * (other @ x)
+def _orthogonal(x: Tensor, others: Tensor) -> Tensor:
+    """A vector less its parts along others, [n, length], which are orthogonal and of unit length; once more for their
+    rounding."""
+    for _ in range(2 if len(others) else 0):
+        x = x - (others @ x) @ others
     return x
 
 

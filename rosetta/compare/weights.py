@@ -153,8 +153,8 @@ def _measured(
     return _Sums(
         errors=error.sum(0, dtype=torch.float64).cpu() * sizes,
         expected=allowed.sum(0, dtype=torch.float64).cpu() * sizes,
-        norm_reference=_norm_squared(a),
-        norm_other=_norm_squared(b),
+        norm_reference=float(of_rows.size_a.sum()) if of_rows else _norm_squared(a),
+        norm_other=float(of_rows.size_b.sum()) if of_rows else _norm_squared(b),
         ratios=_ratio(error, allowed),
         rows=of_rows,
     )

@@ -15,6 +15,7 @@ from fixtures.noise import gaussian, heavy_tailed
 from fixtures.quantize import quantize
 from rosetta.compare import spectrum
 from rosetta.compare.spectrum import beyond_noise, edge_of, largest_singular_value, rank_limit
+from rosetta.compare.structure import row_sums
 from rosetta.compare.weights import compare_weights
 from rosetta.containers.container import TensorEntry
 from rosetta.weight import Weight
@@ -147,6 +148,37 @@ def test_largest_singular_value_is_that_of_svd() -> None:
         unit = edge_of(ROWS, COLUMNS, float(z.square().mean()))
         exact = float(torch.linalg.matrix_norm(z, 2)) / unit
         assert largest_singular_value(z) == pytest.approx(exact, rel=0.02 if z is spike else 0.08)
+
+
+def test_size_of_a_row_tells_the_product_with_its_error() -> None:
+    random = torch.Generator().manual_seed(1)
+    b = torch.randn(64, 8960, generator=random)
+    a = 0.999 * b + 0.005 * torch.randn(64, 8960, generator=random)
+    gap = a - b
+    error = gap.square().sum(1)
+    sums = row_sums(a, b, gap, error, error, proportional=False)
+    exact = ((a.double() - b.double()) * b.double()).sum(1)
+    assert float(((sums.product - exact).abs() / sums.spread.sqrt()).max()) < 0.5
+    equal = row_sums(b, b, 0 * gap, 0 * error, error, proportional=False)
+    assert float((equal.product.abs() / equal.spread.sqrt()).max()) < 1
+
+
+def test_of_a_large_matrix_only_the_sample_is_decoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table has no room to be kept; its second look reads some hundred rows, not all."""
+    values = gaussian(np.random.default_rng(7), 65536, 64).astype(np.float32)
+    pair = weight(values, "F16"), weight(values, "Q8_0")
+    decoded: list[int] = []
+    monkeypatch.setattr("rosetta.weight_cache.ROOM", 0)
+    plain = Weight.values
+
+    def counted(self: Weight, *args: Any, **named: Any) -> torch.Tensor:
+        found = plain(self, *args, **named)
+        decoded.append(len(found))
+        return found
+
+    monkeypatch.setattr(Weight, "values", counted)
+    assert compare_weights(*pair).state == "within_noise"
+    assert sum(decoded) <= 2 * (65536 + 1024)
 
 
 def test_limit_of_rank_is_above_what_random_matrices_have() -> None:
