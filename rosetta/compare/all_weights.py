@@ -57,10 +57,12 @@ def compare_all_weights(pair: ModelPair, models: Mapping[Side, Model], complete:
     )
 
 
-def _measured(pair: ModelPair, differing: Mapping[str, WeightPair]) -> dict[str, dict[str, Any]]:
-    """Of the weights that differ most, the fields that say how and where."""
-    a, b = pair.reference.model.weights, pair.subject.model.weights
-    known = [name for name in differing if _measurable(a[name], b[name])]
+def _measured(models: ModelPair, differing: Mapping[str, WeightPair]) -> dict[str, dict[str, Any]]:
+    """Of the weights that differ most, the fields that say how and where; two models differ everywhere."""
+    a, b = models.reference.model.weights, models.subject.model.weights
+    known = [
+        name for name, pair in differing.items() if pair.sampled is None and _measurable(a[name], b[name])
+    ]
     most = sorted(known, key=lambda name: -(differing[name].rel_rmse or 0.0))
     return {name: in_measures(a[name], b[name]) for name in most[:MEASURED]}
 
@@ -76,7 +78,8 @@ def _difference_in_words(left: Weight, right: Weight, pair: WeightPair) -> str:
     if pair.worst_block is None:
         return ""
     row, column = pair.worst_block
-    return f"worst block at row {row}, column {column}: {pair.worst_ratio:.3g} × its predicted error"
+    said = f"worst block at row {row}, column {column}: {pair.worst_ratio:.3g} × its predicted error"
+    return said if pair.sampled is None else f"{said}, of the {pair.sampled} rows that were looked at"
 
 
 def strangers(weights: WeightsDiff) -> list[str]:

@@ -28,7 +28,17 @@ SIDES: tuple[Side, Side] = ("left", "right")
 
 
 class Diagnoser(Protocol):
-    """What the lockstep asks for the cause of a faulty stage."""
+    """What the lockstep asks for the cause of a faulty stage.
+
+    Args:
+        wrong_pair: whether the sides have turned out to be two models, of which no cause is looked for.
+    """
+
+    wrong_pair: bool
+
+    def foresees_two_models(self, pair: ModelPair) -> bool:
+        """Whether the sides are two models at sight, before any stage is compared."""
+        ...
 
     def examine(self, node: Node, pair: ModelPair, outcome: Outcome) -> tuple[Model, Model] | None:
         """The (reference, subject) with the repairs that explain the fault in place; None where none does."""
@@ -105,6 +115,8 @@ class Lockstep:
         """Run all stages of both sides over the tokens."""
         pair = self.stored
         pair.start(tokens)
+        if self.diagnoser is not None:
+            pair.two_models = self.diagnoser.foresees_two_models(pair)
         layers = max(pair.reference.model.block_count, pair.subject.model.block_count)
         last = None
         for place, node in enumerate(pair.reference.graph):
@@ -163,10 +175,13 @@ class Lockstep:
         if self.repaired is not None:
             pair = self.repaired
             open_fault = pair.run(node.name, Twin(self.stored, outcome))
-        if self.diagnoser is not None and open_fault.faulty:
+        if self.diagnoser is not None and open_fault.faulty and not self.diagnoser.wrong_pair:
             layers = self.stored.reference.model.block_count
             self.listener.working(f"diagnosing {node.name}", node.layer or 0, layers)
             models = self.diagnoser.examine(node, pair, open_fault)
+            if self.diagnoser.wrong_pair:  # neither is repaired by the other
+                self.stored.two_models, self.repaired = True, None
+                return None
             if models is not None:
                 self.repaired = pair.with_models(*models)
                 return self.repaired.run(node.name, Twin(pair, open_fault))

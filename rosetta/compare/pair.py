@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from rosetta.compare.ahead import expect_stages, rows_in_use
+from rosetta.compare.at_sight import compare_at_sight
 from rosetta.compare.doubt import Doubt
 from rosetta.compare.in_parts import InParts, Value, computed_in_parts, seen_by
 from rosetta.compare.lane import Lane, tensors
@@ -44,12 +45,14 @@ class ModelPair:
         runtimes: the two sides.
         compared: comparisons of weights made so far, shared between pairs of the same files.
         frugal: whether of a table only the rows in use are compared, for it is far away and the run may end early.
+
+    Whoever learns that the sides are two models sets `two_models`: that weights differ is then all there is to know.
     """
 
     def __init__(
         self, runtimes: Pairing[Runtime], compared: Pairs | None = None, *, frugal: bool = False
     ) -> None:
-        self.frugal = frugal
+        self.frugal, self.two_models = frugal, False
         layers = max(runtimes.reference.model.block_count, runtimes.subject.model.block_count)
         self.lanes = runtimes.each(lambda runtime: Lane(runtime, runtime.model.graph_of(layers)))
         graphs = self.lanes.each(lambda lane: frozenset(node.name for node in lane.graph))
@@ -126,7 +129,8 @@ class ModelPair:
         key = (replace(a, name=""), replace(b, name=""))
         if key not in self.compared:
             cache = self.reference.runtime.cache
-            self.compared[key] = compare_weights(a, b, cache.device, cache.kept)
+            compare = compare_at_sight if self.two_models else compare_weights
+            self.compared[key] = compare(a, b, cache.device, cache.kept)
         return self.compared[key]
 
     def has_compared(self, full: str) -> bool:
@@ -279,12 +283,13 @@ class ModelPair:
         held = node.layer is None or node.layer < min(counts)
         same = held and not reasons and self._same(node, other, pairs)
         own_inputs = self._has_own_inputs(node, other)
+        local_b = None
         if same:
             local_b = a
             for full in pairs:
                 cache, models = self.subject.runtime.cache, (self.subject.model, self.reference.model)
                 cache.share(*(model.weights[full] for model in models))
-        else:
+        elif not (own_inputs and _of_two_models(pairs)):
             local_b = _computed(self.subject, other, self._for_subject(), reasons, "subject")
         b = local_b
         if own_inputs and "subject" not in reasons:
@@ -494,6 +499,12 @@ class Twin:
 
     pair: ModelPair
     outcome: Outcome
+
+
+def _of_two_models(pairs: Mapping[str, WeightPair | None]) -> bool:
+    """Whether a weight in use was looked at no further than that it differs: of the rounding of two models there is
+    nothing to say, and a third product and a prediction would cost twice as much as both sides' own."""
+    return any(pair is not None and pair.sampled is not None for pair in pairs.values())
 
 
 def _computed(

@@ -47,6 +47,7 @@ class WeightPair:
         salient: blocks that an encoder sacrificed: their error is no fault, and is part of what is predicted.
         traits: what a difference within the noise has that rounding has not.
         widening: of the variance that the dtypes explain, where an encoder made errors larger to make others good.
+        sampled: how many rows the figures are of; None: of all.
     """
 
     state: State
@@ -60,6 +61,7 @@ class WeightPair:
     salient: SalientBlocks | None = field(default=None, compare=False)
     traits: tuple[Trait, ...] = ()
     widening: float = 1.0
+    sampled: int | None = None
 
 
 def compare_weights(

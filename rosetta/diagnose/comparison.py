@@ -188,7 +188,7 @@ def _compared(operands: dict[Side, str], options: Options, listener: Listener) -
 def _run(
     pair: ModelPair, options: Options, tokens: list[int], listener: Listener
 ) -> tuple[Engine | None, Lockstep]:
-    engine = Engine() if options.diagnose else None
+    engine = Engine(options.stop_at_first) if options.diagnose else None
     lockstep = Lockstep(pair, options.threshold, engine, options.stop_at_first, listener)
     lockstep.run(tokens)
     return engine, lockstep

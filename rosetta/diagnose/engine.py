@@ -29,7 +29,7 @@ class Engine:
     Of two models that are not one (`wrong_pair`) there is one finding, and no cause is looked for any more.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stop_at_first: bool = False) -> None:
         self.findings: list[Finding] = []
         self.proven: list[Proposal | None] = []  # what each finding was proven with; None where it was not
         self.refuted: list[Refuted] = []
@@ -41,6 +41,16 @@ class Engine:
         self._causeless: set[str] = set()  # matrices that nothing explained
         self._first: Evidence | None = None  # where the first fault is
         self.wrong_pair = self._right_pair = False
+        self._at_sight: Likeness | None = None  # of two models, as foreseen
+        self._causeless_enough = (
+            1 if stop_at_first else CAUSELESS
+        )  # a run that ends at its first fault sees one
+
+    def foresees_two_models(self, pair: ModelPair) -> bool:
+        """Whether the sides are two models at sight; the finding is made at the first fault."""
+        if pair.observed is None and not pair.frugal:
+            self._at_sight = strangers_at_sight(pair)
+        return self._at_sight is not None
 
     def examine(self, node: Node, pair: ModelPair, outcome: Outcome) -> tuple[Model, Model] | None:
         """Look for the causes of a faulty stage; the repaired models where they are proven."""
@@ -67,9 +77,12 @@ class Engine:
         """Whether the sides are two models at sight, without a search for causes in a large matrix."""
         if self._right_pair or fault.recorded:
             return False
-        found = strangers_at_sight(fault.pair, fault.outcome.differing)
-        if found is not None:
-            self._conclude(fault, found)
+        if (
+            fault.pair.frugal and self._at_sight is None
+        ):  # what is far away is not read before there is a fault
+            self._at_sight = strangers_at_sight(fault.pair)
+        if self._at_sight is not None:
+            self._conclude(fault, self._at_sight)
         return self.wrong_pair
 
     def _is_wrong_pair(self, fault: Fault, trial: Trial | None) -> bool:
@@ -82,7 +95,7 @@ class Engine:
             self._right_pair = True
             return False
         self._causeless |= {name for name in fault.outcome.differing if _is_matrix(fault, name)}
-        if len(self._causeless) < CAUSELESS:
+        if len(self._causeless) < self._causeless_enough:
             return False
         self._conclude(fault, likeness(fault.pair))
         return self.wrong_pair

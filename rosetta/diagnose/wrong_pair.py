@@ -99,25 +99,27 @@ def likeness(pair: ModelPair) -> Likeness:
     return Likeness(correlations, compared, other_dims)
 
 
-def strangers_at_sight(pair: ModelPair, differing: Sequence[str]) -> Likeness | None:
+def strangers_at_sight(pair: ModelPair) -> Likeness | None:
     """The sample of all matrices, where one of those that differ is large and nothing of one model is in the other."""
     a, b = pair.reference.model.weights, pair.subject.model.weights
-    if not any(name in b and len(b[name].dims) == 2 and b[name].count >= LARGE for name in differing):
-        return None
-    told = [
-        unlike
-        for name, weight in a.items()
-        if len(weight.dims) == 1
-        and name in b
-        and b[name].dims == weight.dims
-        and readable(weight)
-        and readable(b[name])
-        and (unlike := _unlike(weight, b[name])) is not None
-    ]
-    if len(told) < LEAST_MATRICES or sum(told) < EVERYWHERE * len(told):
+    both = [(weight, b[name]) for name, weight in a.items() if name in b and b[name].dims == weight.dims]
+    large = {weight.name for weight, _ in both if len(weight.dims) == 2 and weight.count >= LARGE}
+    vectors = [copies for copies in both if len(copies[0].dims) == 1 and all(map(readable, copies))]
+    if not large or not _mostly_unlike(vectors):
         return None
     found = likeness(pair)
-    return found if found.of_strangers else None
+    return found if found.of_strangers and large & {*found.correlations} else None
+
+
+def _mostly_unlike(vectors: Sequence[tuple[Weight, Weight]]) -> bool:
+    """Whether of the vectors that tell nearly all are unlike; of two copies of one model a few of them do."""
+    told = alike = 0
+    for weight, other in vectors:
+        unlike = _unlike(weight, other)
+        told, alike = told + (unlike is not None), alike + (unlike is False)
+        if alike > (1 - EVERYWHERE) * len(vectors):
+            return False
+    return told >= LEAST_MATRICES and told - alike >= EVERYWHERE * told
 
 
 def _unlike(weight: Weight, other: Weight) -> bool | None:

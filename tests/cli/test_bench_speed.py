@@ -19,6 +19,7 @@ def test_a_tiny_pair_is_written_compared_and_timed(rosetta: Any, tmp_path: Path)
     document = json.loads(target.read_text())
     codes = {row["name"]: row["runs"][0]["code"] for row in document["rows"]}
     expected = {"read both files": 0, "forward pass": 0, "clean": 0, "early fault": 1, "late fault": 1}
+    expected |= {"wrong pair": 1, "wrong pair, --stop-at-first": 1}
     assert codes == expected | {"BF16 against Q4_K_M": 0}
     assert {path.name for path in folder.iterdir()} == {"tiny.apr", "tiny.gguf"}
 

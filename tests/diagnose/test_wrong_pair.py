@@ -57,6 +57,53 @@ def test_unrelated_models_are_told_without_a_search(searched: list[str], tmp_pat
     assert report.weights.differing == report.weights.compared, "all are compared nevertheless"
 
 
+def test_unrelated_models_are_told_before_their_large_matrices_are_compared(
+    searched: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("rosetta.compare.at_sight.SAMPLED", 1024)
+    report = compared(tmp_path, SPEC, "gguf:F32", "gguf:Q8_0", all_changed(drawn))
+    [found] = report.findings
+    assert "unrelated weights" in found.message
+    matrices = [row for row in report.weights.differing_tensors if len(row.left_dims or ()) == 2]
+    assert len(matrices) > 10
+    assert all("rows that were looked at" in row.note for row in matrices)
+    assert all(abs(row.cosine or 0.0) < 0.2 for row in matrices)
+    local = {stage.name: stage.local for stage in report.stages if stage.status == "faulty"}
+    assert local["embedding"] is not None, "the finding's evidence"
+    assert local["layers.0.q"] is None, "of the rounding of two models there is nothing to say"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [(drawn, "unrelated weights"), (lambda x: x + 0.3 * drawn(x), "a fine-tune")],
+    ids=["unrelated", "fine-tune"],
+)
+@pytest.mark.parametrize("stop", [True, False])
+def test_two_models_are_told_by_a_search_that_finds_no_cause(
+    stop: bool, change: Callable[[Values], Values], words: str, tmp_path: Path
+) -> None:
+    """A run that ends at its first fault sees one matrix without a cause; the sample of all of them says the rest."""
+    report = compared(tmp_path, SPEC, "gguf:F32", "gguf:F16", all_changed(change), stop_at_first=stop)
+    [found] = report.findings
+    assert (found.kind, found.tensor, found.evidence and found.evidence.stage) == (
+        "value.other_weights",
+        None,
+        "embedding",
+    )
+    assert words in found.message
+    assert len(report.stages) == 2 if stop else len(report.stages) > 30
+
+
+def test_one_matrix_without_a_cause_is_no_wrong_pair(tmp_path: Path) -> None:
+    def fault(file: FileContents) -> FileContents:
+        return file.with_values(
+            "token_embd.weight", drawn(file.values("token_embd.weight")).astype(np.float32)
+        )
+
+    report = compared(tmp_path, SPEC, "gguf:F32", "gguf:F16", fault, stop_at_first=True)
+    assert [found.tensor for found in report.findings] == ["token_embd.weight"]
+
+
 @pytest.mark.parametrize(
     "change",
     [
