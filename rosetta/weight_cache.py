@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 STORED_ROOM = 1 << 26  # bytes of a matrix as it is stored; the largest of a layer of 8 billion weights fits
+DECODED_ROOM = 1 << 26  # bytes of a matrix in float32: of 16 million weights
 ROOM = 1 << 30  # bytes for what is kept of two copies; the matrices of a layer of 8 billion weights fit
 LASTING_ROOM = 8 << 30  # bytes; two billion weights in float32
 
@@ -27,12 +28,19 @@ class DecodedPair:
     """What the last comparison of two copies of a matrix read or decoded, left for the stage that computes with them.
 
     Matrices that have no room are decoded again by everyone who needs them. What is kept may not be written to.
+    Beside an observed run there is one copy, which is decoded once: see `alone`.
     """
 
     def __init__(self) -> None:
         self._copies: tuple[Weight, ...] = ()
         self._rows: dict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = {}
         self._stored: dict[tuple[int, int], NDArray[np.uint8]] = {}
+        self._alone: dict[Weight, dict[tuple[int, int], Tensor]] = {}
+
+    def alone(self, weight: Weight) -> None:
+        """Keep what is decoded of a matrix, where it has room."""
+        if 4 * weight.count <= DECODED_ROOM:
+            self._alone.setdefault(weight, {})
 
     def reads(
         self, left: Weight, right: Weight
@@ -64,6 +72,11 @@ class DecodedPair:
     ) -> Tensor:
         """Rows start … stop of a matrix, float32 [rows, C]: as kept, or decoded, into `out` where that may be."""
         held, rows = weight in self._copies, (start, stop)
+        alone = self._alone.get(weight) if self._alone else None
+        if alone is not None:
+            if rows not in alone:
+                alone[rows] = weight.values(start, stop, device)
+            return alone[rows]
         if held and rows in self._stored:
             return weight.decoded(self._stored[rows], device, out)
         found = self._rows.get(rows) if held else None
@@ -86,6 +99,7 @@ class DecodedPair:
         self._copies = ()
         self._rows.clear()
         self._stored.clear()
+        self._alone.clear()
 
 
 def variance(

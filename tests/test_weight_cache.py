@@ -129,3 +129,16 @@ def test_rows_that_pass_are_those_of_the_weight_in_every_precision() -> None:
             passing = cache.passing(weight, *rows)
             assert passing.dtype == dtype
             assert torch.equal(passing, weight.values(*rows).to(dtype))
+
+
+def test_a_matrix_beside_an_observed_run_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight, cache = copy("w", "Q8_0"), WeightCache()
+    cache.kept.alone(weight)
+    assert torch.equal(cache.passing(weight, 3, 9), weight.values(3, 9))
+    assert cache.rows(weight, 3, 9) is cache.passing(weight, 3, 9)
+    assert holds(cache.kept, weight, 0, 24)
+    cache.clear()
+    assert not holds(cache.kept, weight, 3, 9)
+    monkeypatch.setattr("rosetta.weight_cache.DECODED_ROOM", 4 * 24 * 256 - 1)
+    cache.kept.alone(weight)
+    assert not holds(cache.kept, weight, 3, 9)

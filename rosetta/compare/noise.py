@@ -82,13 +82,17 @@ class RoundingOfObserved:
     def variance(self, name: str, cache: WeightCache, start: int = 0, stop: int | None = None) -> Tensor:
         """See `Rounding`."""
         own = self.subject.weights[name]
-        recorded = self.observed.rounding(name, own.values(start, stop, cache.device))
+        recorded = self.observed.rounding(name, lambda: own.values(start, stop, cache.device))
         return own.sigma(start, stop, cache.device).square() + recorded.square()
 
     def row_variance(self, name: str, rows: Sequence[int]) -> list[Tensor]:
         """See `Rounding`."""
         own = self.subject.weights[name]
-        return [own.sigma_rows(rows).square(), self.observed.rounding(name, own.rows(rows)).square()]
+        sigma = own.sigma_rows(rows)
+        return [
+            sigma.square(),
+            self.observed.rounding(name, lambda: own.rows(rows)).expand_as(sigma).square(),
+        ]
 
     def agree(self, key: str) -> bool:
         """See `Rounding`."""

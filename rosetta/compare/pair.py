@@ -182,12 +182,20 @@ class ModelPair:
             known_sums = [found for found in sums if found is not None]
             whole = [one for found in known_sums for one in found] if len(known_sums) == len(sums) else None
             return self._judged(side_by_side(parts), pairs, whole)
+        computing = node
+        if self.observed is not None:  # whose own operations are not known
+            computing = other
+            self._keep_decoded(other)
         both = self._both(node, other, pairs)
-        computing = (
-            node if self.observed is None else other
-        )  # an observed side's own operations are not known
         outcome = self._judged(both, pairs, self._sums(computing, both, pairs))
         return outcome if self.observed is None else self._explained(node, other, outcome, both.reference)
+
+    def _keep_decoded(self, node: Node) -> None:
+        """Let the matrices of a stage be decoded once for all that is computed of it."""
+        for name, dims in node.required.items():
+            weight = self.subject.model.weights.get(name)
+            if weight is not None and len(dims) > 1:
+                self.subject.runtime.cache.kept.alone(weight)
 
     def _explained(self, node: Node, other: Node, outcome: Outcome, a: Tensor | None) -> Outcome:
         """The outcome of an observed stage, judged by what its runtime legitimately rounds where that explains it."""

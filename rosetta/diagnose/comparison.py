@@ -232,7 +232,7 @@ def _pair(models: dict[Side, Model], options: Options) -> ModelPair:
     kept = DecodedPair()
     for side, model in models.items():
         if isinstance(model.container, Recording):
-            sides[side] = RecordedRun(model.container, model, devices[side], PRECISIONS[options.dtype])
+            sides[side] = RecordedRun(model.container, model, devices[side], PRECISIONS[options.dtype], kept)
         else:
             sides[side] = Transformer(model, devices[side], PRECISIONS[options.dtype], kept)
     far = any(isinstance(model.container.path, RemotePath) for model in models.values())

@@ -6,7 +6,7 @@ runtime of somebody else's, was observed: its stages are what they are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -75,12 +75,15 @@ class Runtime(Protocol):
         """Its value of a stage, with what a runtime may freely choose chosen as the other side does."""
         ...
 
-    def rounding(self, name: str, values: Tensor) -> Tensor:
+    def rounding(self, name: str, values: Callable[[], Tensor]) -> Tensor:
         """Standard deviation of the rounding of an observed side's weight; 0 if unknown.
 
         Args:
             name: canonical name of the weight.
             values: some rows of the other side's copy, which are about as large, float32 of any shape.
+
+        Returns:
+            A number for each of the values, or one for all of them.
         """
         ...
 

@@ -24,6 +24,7 @@ from rosetta.weight import INTERLEAVED, SPLIT_HALF, Weight, row_ranges
 from rosetta.weight_cache import LastingCache
 from rosetta.workers import one_thread_each, spread
 
+SAMPLES, SAMPLED = 16, 1 << 18  # runs of rows, and weights, by which the coarseness of a large matrix is told
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -133,11 +134,21 @@ def _rope_order(model: Model) -> dict[str, str]:
 
 
 def _rounding(weight: Weight) -> dict[str, Any]:
-    """How coarse a weight is: what a comparison with the trace must expect of its stages."""
-    sums = spread(
-        lambda rows: float(weight.sigma(*rows).square().sum(dtype=torch.float64)), row_ranges(weight)
-    )
-    return {"dtype": weight.dtype, "rms_sigma": math.sqrt(sum(sums) / max(1, weight.count))}
+    """How coarse a weight is: what a comparison with the trace must expect of its stages. Of a large one, by some rows
+    from all over it."""
+    ranges = _sampled_rows(weight)
+    sums = spread(lambda rows: float(weight.sigma(*rows).square().sum(dtype=torch.float64)), ranges)
+    share = sum(stop - start for start, stop in ranges) / max(1, weight.dims[0]) if weight.dims else 1
+    return {"dtype": weight.dtype, "rms_sigma": math.sqrt(sum(sums) / max(1, weight.count * share))}
+
+
+def _sampled_rows(weight: Weight) -> list[tuple[int, int]]:
+    """All rows of a weight, or `SAMPLES` runs of them that hold `SAMPLED` weights together."""
+    rows = weight.dims[0] if weight.dims else 1
+    if weight.count <= SAMPLED or rows < 2 * SAMPLES:
+        return row_ranges(weight)
+    each = max(1, SAMPLED // SAMPLES * rows // weight.count)
+    return [(start, start + each) for start in range(0, rows - each + 1, rows // SAMPLES)]
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,7 @@ Written by `rosetta trace`, and read back as the side of a comparison whose weig
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
@@ -32,7 +32,7 @@ from rosetta.runtimes.arithmetic import Imitation, imitations
 from rosetta.runtimes.observed.experts_order import OF_EXPERTS, by_weight, expert_weights
 from rosetta.runtimes.recorded_chunks import Reading, joined
 from rosetta.runtimes.recorded_config import recorded_config
-from rosetta.weight_cache import WeightCache
+from rosetta.weight_cache import DecodedPair, WeightCache
 
 METADATA_KEY = "rosetta"
 
@@ -226,15 +226,21 @@ class RecordedRun:
         recording: the trace.
         model: the recorded model, as far as it is known.
         device, dtype: where and in which precision its stages are compared.
+        kept: what is decoded of the weights that it is compared with.
 
     A stage of one row, where there are more tokens, is the last token's: the other rows are the other side's.
     """
 
     def __init__(
-        self, recording: Recording, model: Model, device: str = "cpu", dtype: torch.dtype = torch.float32
+        self,
+        recording: Recording,
+        model: Model,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        kept: DecodedPair | None = None,
     ) -> None:
         self.recording, self.model = recording, model
-        self.cache = WeightCache(device, dtype)
+        self.cache = WeightCache(device, dtype, kept)
         self._noted: dict[str, str] = {}
         self._of_last: list[str] = []
 
@@ -322,7 +328,7 @@ class RecordedRun:
             )
         return [f"{self.recording.path}: {words}" for words in said]
 
-    def rounding(self, name: str, values: Tensor) -> Tensor:
+    def rounding(self, name: str, values: Callable[[], Tensor]) -> Tensor:
         """See `Runtime`.
 
         Of blocks the recording knows what it is over the whole tensor. A float's is its own: one large weight
@@ -333,10 +339,11 @@ class RecordedRun:
         found = found if isinstance(found, dict) else {}
         dtype, sigma = blocks.TORCH_FLOATS.get(str(found.get("dtype"))), found.get("rms_sigma")
         if dtype is not None:
-            raw = values.to(dtype).contiguous().reshape(-1).view(torch.uint8)
-            own = blocks.sigma(str(found["dtype"]), raw, tuple(values.shape))
-            return own.where(own.isfinite(), torch.zeros(()))
-        return torch.full_like(values, float(sigma) if isinstance(sigma, int | float) else 0.0)
+            own = values()
+            raw = own.to(dtype).contiguous().reshape(-1).view(torch.uint8)
+            rounding = blocks.sigma(str(found["dtype"]), raw, tuple(own.shape))
+            return rounding.where(rounding.isfinite(), torch.zeros(()))
+        return torch.tensor(float(sigma) if isinstance(sigma, int | float) else 0.0)
 
 
 def without_gauge(logits: Tensor, other: Tensor) -> Tensor:
