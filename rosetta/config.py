@@ -71,7 +71,7 @@ def read_config(
     if architecture.rope is not None:
         _rope(read, shapes)
     if architecture.attention:
-        key_length = read.config["attention.key_length"].value
+        key_length = read.size("attention.key_length")
         read.number("attention.scale", 1 / math.sqrt(key_length), "1/√(key length)")
         _refuse_layer_scales(read)
         _sliding_window(read, published)
@@ -202,7 +202,7 @@ def _rope(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> None:
         raise DamagedFileError(
             f"the rope base is {theta}, not positive", file=container.path, remedy=WRONG_VALUE
         )
-    key_length = read.config["attention.key_length"].value
+    key_length = read.size("attention.key_length")
     share = read.raw("rope.partial_rotary_factor")
     scaled = read.raw("rope.scaling")
     if scaled and isinstance(scaled.value, Mapping) and scaled.value.get("rope_type") == "proportional":

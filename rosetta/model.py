@@ -293,10 +293,17 @@ def put_patches(weights: dict[str, Weight], patches: Mapping[str, Patch]) -> Non
 
 def settings_of(config: Config, layer: int | None) -> Settings:
     """The settings of a layer, or of what stands outside the layers."""
-    return {
-        key: found.value.of(layer) if isinstance(found.value, PerLayer) else found.value
+    return _OfLayer(
+        (key, found.value.of(layer) if isinstance(found.value, PerLayer) else found.value)
         for key, found in config.items()
-    }
+    )
+
+
+class _OfLayer(dict[str, Any]):
+    """Settings of one layer; what is asked for and was not read is an error of the file."""
+
+    def __missing__(self, key: str) -> Any:
+        raise DamagedFileError(f"the config says nothing of {key}, and another of its settings asks for it")
 
 
 def both(first: Patch, second: Patch) -> Patch:

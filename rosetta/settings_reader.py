@@ -242,6 +242,9 @@ class SettingsReader:
 
     def count(self, key: str, default: int | None, note: str = "", largest: int = LARGEST_COUNT) -> int:
         setting = self.raw(key)
+        if setting is not None and isinstance(setting.value, PerLayer):  # a repair's
+            self.put(key, setting, None)
+            return self.size(key)
         if setting is not None:
             value = setting.value
             if isinstance(value, list) and value and all(v == value[0] for v in value):
@@ -260,6 +263,11 @@ class SettingsReader:
                 )
             setting = Setting(value, setting.key)
         return int(self.put(key, setting, default, note))
+
+    def size(self, key: str) -> int:
+        """A count that was read; where each layer has its own, that of the first."""
+        value = self.config[key].value
+        return int(value.of(0) if isinstance(value, PerLayer) else value)
 
     def number(self, key: str, default: float | None, note: str = "") -> float:
         setting = self.raw(key)

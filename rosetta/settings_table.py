@@ -21,7 +21,7 @@ class Shows(Enum):
 
     WHERE_READ = "those whose operation reads it"
     ANYWHERE = "any: shapes, or the reading of the file, hang on it"
-    IN_DIMS = "those whose weights have other dims than it says"
+    IN_DIMS = "those whose weights have other dims than it says, or that are computed from other stages"
 
 
 class Prompt(Enum):
@@ -319,12 +319,12 @@ KEYS = (
     ConfigKey("attention.temperature_length", "count", ATTENTION_TEMPERATURE, latent=False),
     ConfigKey("activation_sparsity_scale", "number", ACTIVATION),
     ConfigKey("activation_sparsity_of_sample", "flag", ACTIVATION),
-    ConfigKey("embedding_length_per_layer_input", "count", EMBEDDING_LENGTH, Shows.IN_DIMS, latent=False),
+    ConfigKey("embedding_length_per_layer_input", "count", EMBEDDING_LENGTH, Shows.ANYWHERE, latent=False),
     ConfigKey("per_layer_vocab_size", "count", VOCAB_SIZE, Shows.IN_DIMS, latent=False),
-    ConfigKey("attention.shared_kv_layers", "count"),
-    ConfigKey("parallel_norms", "count"),
-    ConfigKey("laurel.rank", "count"),
-    ConfigKey("router_scale", "number"),
+    ConfigKey("attention.shared_kv_layers", "count", LAYER_PATTERN, Shows.ANYWHERE, latent=False),
+    ConfigKey("parallel_norms", "count", PARALLEL_RESIDUAL, Shows.ANYWHERE, latent=False),
+    ConfigKey("laurel.rank", "count", FEED_FORWARD_LENGTH, Shows.IN_DIMS, latent=False),
+    ConfigKey("router_scale", "number", EXPERT_WEIGHTS),
     ConfigKey(
         "rope.type", "count", ROPE_TYPE, prompt=Prompt.TWO_TOKENS,
         own_hypothesis=True, latent=False, order_only=True,
@@ -338,9 +338,10 @@ KEYS = (
     ConfigKey("attention.post_norm_epsilon", "number", NORM_EPSILON, published=EPSILONS),
     ConfigKey("attention.query_scale", "number", ATTENTION_SCALE, latent=False),
     ConfigKey("attention.indexer.top_k", "count", SLIDING_WINDOW, prompt=Prompt.PAST_WINDOW),
-    ConfigKey("attention.indexer.head_count", "count"),
-    ConfigKey("attention.indexer.key_length", "count"),
-    ConfigKey("attention.indexer.types", "flag"),
+    ConfigKey("attention.indexer.head_count", "count", HEAD_COUNT, Shows.ANYWHERE, latent=False),
+    ConfigKey("attention.indexer.key_length", "count", HEAD_DIM, Shows.ANYWHERE, latent=False),
+    ConfigKey("attention.indexer.types", "flag", LAYER_PATTERN, Shows.ANYWHERE, latent=False),
+    ConfigKey("attention.gate_per_head", "flag", LAYER_PATTERN, Shows.ANYWHERE, latent=False),
     ConfigKey("swiglu_clamp_exp", "number", ACTIVATION),
     ConfigKey("swiglu_clamp_shexp", "number", ACTIVATION),
     ConfigKey("attention.latent_norm_epsilon", "number", NORM_EPSILON, published=EPSILONS),
@@ -415,7 +416,7 @@ KEYS = (
     ConfigKey("residual_scale", "number", RESIDUAL_SCALE),
     ConfigKey("logit_scale", "number", LOGIT_SCALE),
     ConfigKey("use_parallel_residual", "flag", PARALLEL_RESIDUAL, Shows.ANYWHERE),
-    ConfigKey("attention.sliding_window_pattern", "flag", LAYER_PATTERN, prompt=Prompt.PAST_WINDOW),
+    ConfigKey("attention.sliding_window_pattern", "flag", LAYER_PATTERN, Shows.ANYWHERE, Prompt.PAST_WINDOW),
 )  # fmt: skip
 SETTINGS: Mapping[str, ConfigKey] = {row.key: row for row in KEYS}
 

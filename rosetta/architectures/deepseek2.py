@@ -159,7 +159,7 @@ def yarn_scales(read: Any) -> None:
 
 
 def _from_folder(read: Any) -> float:
-    table = read.raw("rope.scaling")
+    table = read.container.settings.get("rope.scaling")  # whatever a repair has put in place of the factors
     parameters = table.value if table is not None and isinstance(table.value, dict) else {}
     by, factor = parameters.get("mscale_all_dim") or 0.0, parameters.get("factor") or 1.0
     return grown(factor, by)

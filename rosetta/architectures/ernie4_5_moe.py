@@ -27,7 +27,8 @@ def settings(read: Any) -> None:
     start = first.value if first else 0 if read.container.kind == "gguf" else 1
     every = step.value if step else 1
     end = last.value if last and last.value >= 0 else layers - 1
-    expert_layers(read, [start <= n <= end and (n + 1) % every == 0 for n in range(layers)])
+    sparse = [start <= n <= end and (n + 1) % every == 0 for n in range(layers)]
+    expert_layers(read, sparse, first.key if first else None)
 
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:

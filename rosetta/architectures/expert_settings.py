@@ -137,12 +137,12 @@ def leading_dense(read: Any, default: int | Default, *spellings: str) -> None:
     layers = read.config["block_count"].value
     kinds = read.spelled("mlp_layer_types")
     if kinds is not None and read.container.kind != "gguf":
-        expert_layers(read, [kind == SPARSE for kind in kinds.value][:layers])
+        expert_layers(read, [kind == SPARSE for kind in kinds.value][:layers], kinds.key)
         return
     stated = read.raw("leading_dense_block_count") or read.spelled(*spellings)
     dense = default.of(read.container.kind) if isinstance(default, Default) else default
-    first = stated.value if stated is not None else dense
-    expert_layers(read, [layer >= first for layer in range(layers)])
+    first, key = (dense, None) if stated is None else (stated.value, stated.key)
+    expert_layers(read, [layer >= first for layer in range(layers)], key)
 
 
 def leading_dense_count(config: Config) -> int | None:
@@ -195,6 +195,7 @@ def stepped_layers(read: Any) -> None:
             layer not in (dense.value if dense else []) and (layer + 1) % (step.value if step else 1) == 0
             for layer in range(read.config["block_count"].value)
         ],
+        next((said.key for said in (dense, step) if said is not None), None),
     )
 
 
@@ -203,9 +204,9 @@ def of_folder(value: Any, gguf: Any = 0) -> Default:
     return Default(apr=value, gguf=gguf, huggingface=value)
 
 
-def expert_layers(read: Any, sparse: Sequence[bool]) -> None:
-    """Which layers have experts."""
-    read.by_layer("expert_layers", sparse, "the layers with experts")
+def expert_layers(read: Any, sparse: Sequence[bool], stated: str | None = None) -> None:
+    """Which layers have experts, and the file's own key that says so."""
+    read.by_layer("expert_layers", sparse, "the layers with experts", stated)
 
 
 def rotary_sections(read: Any, default: list[int]) -> None:

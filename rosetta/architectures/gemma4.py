@@ -75,26 +75,31 @@ def _heads_of_folder(read: Any, local: list[bool], layers: int) -> None:
     """Sizes and numbers of heads, and the rotation, as the config says them: for each layer, or for all that see
     everything."""
     config, own = read.config, read.spelled("per_layer_config")
-    size, kv_heads = config["attention.key_length"].value, config["attention.head_count_kv"].value
+    size, kv_heads = (read.size(key) for key in ("attention.key_length", "attention.head_count_kv"))
     spelled = {key: read.spelled(key) for key in ("global_head_dim", "num_global_key_value_heads")}
     large, few = (setting.value if setting is not None else None for setting in spelled.values())
     shared = read.spelled("attention_k_eq_v")
     few = few if shared is not None and shared.value else None
-    listed = {int(n): table for n, table in own.value.items()} if own is not None else None
+    tables = {int(n): table for n, table in own.value.items()} if own is not None else None
 
     def of(layer: int, key: str, otherwise: int, globally: int | None) -> int:
-        if listed is not None:
-            return int(listed.get(layer, {}).get(key, otherwise))
+        if tables is not None:
+            return int(tables.get(layer, {}).get(key, otherwise))
         return otherwise if local[layer] or globally is None else globally
 
     sizes = [of(n, "head_dim", size, large or GLOBAL_HEAD) for n in range(layers)]
+    said = own or spelled["global_head_dim"]
     for key in ("attention.key_length", "attention.value_length"):
-        read.by_layer(key, sizes)
+        read.by_layer(key, sizes, stated=said.key if said is not None else config[key].key)
     counts = [of(n, "num_key_value_heads", kv_heads, few) for n in range(layers)]
-    read.by_layer("attention.head_count_kv", counts)
-    whole = next((size for size, slid in zip(sizes, local, strict=True) if not slid), size)
+    said = own or spelled["num_global_key_value_heads"]
+    stated_by = said.key if said is not None else config["attention.head_count_kv"].key
+    read.by_layer("attention.head_count_kv", counts, stated=stated_by)
+    kinds = list(zip(listed(read.config, "attention.key_length"), local, strict=True))
+    whole = next((own_size for own_size, slid in kinds if not slid), size)
     read.fixed("rope.dimension_count", whole, "the key length")
-    read.fixed("rope.dimension_count_swa", size, "the key length")
+    part = next((own_size for own_size, slid in kinds if slid), size)
+    read.fixed("rope.dimension_count_swa", part, "the key length")
     raw = read.raw("rope.scaling")
     table = raw.value if raw is not None and isinstance(raw.value, Mapping) else GLOBAL_ROPE
     theta, context = config["rope.freq_base"].value, config["context_length"].value
@@ -102,7 +107,11 @@ def _heads_of_folder(read: Any, local: list[bool], layers: int) -> None:
         "rope.scaling", scaling_from_parameters(table, whole // 2, theta, context), "the config's rule"
     )
     shares = shared is not None and bool(shared.value)
-    read.by_layer("attention.keys_are_values", [shares and not slid for slid in local])
+    read.by_layer(
+        "attention.keys_are_values",
+        [shares and not slid for slid in local],
+        stated=shared.key if shared is not None else None,
+    )
     doubled, kept = read.spelled("use_double_wide_mlp"), layers - _shared_layers(read)
     if doubled is not None and doubled.value:
         ffn = config["feed_forward_length"].value
@@ -141,8 +150,12 @@ def _experts(read: Any, width: int) -> None:
     enabled = read.spelled("enable_moe_block")
     off = read.container.kind == "huggingface" and not (enabled is not None and enabled.value)
     if off:
-        read.fixed("expert_count", 0, "enable_moe_block is off")
-    elif read.take("expert_count", "count", 0):
+        read.by_layer(
+            "expert_count", [0], "enable_moe_block is off", enabled.key if enabled is not None else None
+        )
+    else:
+        read.take("expert_count", "count", 0)
+    if read.config["expert_count"].value:  # a repair's, where the file has them off
         read.take("expert_used_count", "count", None, ("top_k_experts",))
         read.take("expert_feed_forward_length", "count", None)
         read.fixed("router_scale", width**-0.5, "the architecture's")

@@ -42,7 +42,10 @@ def settings(read: Any) -> None:
     share = read.spelled(f"{SLIDING}.partial_rotary_factor")
     turned = int(size * share.value) if share is not None else size
     read.take("rope.dimension_count_swa", "count", turned)
-    read.take("attention.gate_per_head", "flag", _per_head(read), note="worked out from the gate")
+    gate = read.spelled("gating") if read.container.kind != "gguf" else None
+    read.by_layer(
+        "attention.gate_per_head", [_per_head(read)], "worked out from the gate", gate.key if gate else None
+    )
 
 
 def _layers(read: Any) -> None:

@@ -52,7 +52,8 @@ def settings(read: Any) -> None:
         named, step = read.spelled("moe_layers"), read.spelled("interleave_moe_layer_step")
         every = step.value if step else 1
         sparse = named.value if named else [n for n in layers if (n + 1) % every == 0]
-        expert_layers(read, [n in sparse for n in layers])
+        said = named or step
+        expert_layers(read, [n in sparse for n in layers], said.key if said else None)
     else:
         layers_with_router(read)
     turned = [bool((n + 1) % STEP) for n in layers]

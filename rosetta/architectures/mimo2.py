@@ -51,7 +51,9 @@ def settings(read: Any) -> None:
     _layers(read)
     flags = read.spelled("moe_layer_freq")
     if flags is not None and isinstance(flags.value, list):
-        expert_layers(read, [bool(value) for value in flags.value][: read.config["block_count"].value])
+        expert_layers(
+            read, [bool(value) for value in flags.value][: read.config["block_count"].value], flags.key
+        )
     else:
         leading_dense(read, 1)
 
@@ -71,7 +73,9 @@ def _layers(read: Any) -> None:
     if read.raw(PATTERN) is None:
         default = [n > 0 and (n + 1) % 6 != 0 for n in range(layers)]
         sliding = [bool(value) for value in flags.value] if flags is not None else default
-        read.by_layer(PATTERN, sliding[:layers], "the layers that slide")
+        read.by_layer(
+            PATTERN, sliding[:layers], "the layers that slide", flags.key if flags is not None else None
+        )
     sliding = list(sliding) if isinstance(sliding, PerLayer | list) else [sliding] * layers
     heads = read.config["attention.head_count_kv"].value
     stated = read.spelled("swa_num_key_value_heads")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -84,15 +84,27 @@ def _kinds(read: Any) -> None:
     else:
         kinds, stated = layer_kinds(read, ["mamba", "moe", "attention", "mlp"])
     read.by_layer("block_count", [len(kinds)], stated=stated)
+    read.by_layer(RECURRENT, [kind in ("mamba", "linear_attention") for kind in kinds], stated=stated)
+    expert_layers(read, [kind == "moe" for kind in kinds], stated)
+    kinds = _as_repaired(read, ["attention" if kind == "full_attention" else kind for kind in kinds])
     width, sparse = read.config[FFN], read.spelled("moe_intermediate_size")
     widths = {"mlp": width.value, "moe": 7688 if sparse is None else sparse.value}
     read.by_layer(FFN, [widths.get(kind, 0) for kind in kinds], stated=width.key or stated)
     heads = read.config[KV_HEADS]
-    attending = [kind in ("attention", "full_attention") for kind in kinds]
-    read.by_layer(KV_HEADS, [heads.value if attends else 0 for attends in attending], stated=heads.key)
-    recurrent = [kind in ("mamba", "linear_attention") for kind in kinds]
-    read.by_layer(RECURRENT, recurrent, stated=stated)
-    expert_layers(read, [kind == "moe" for kind in kinds])
+    read.by_layer(KV_HEADS, [heads.value * (kind == "attention") for kind in kinds], stated=heads.key)
+
+
+def _as_repaired(read: Any, kinds: Sequence[str]) -> list[str]:
+    """The kinds of layers by what a repair says of the recurrent ones and of those with experts: what is none of them
+    any more attends where the folder has queries for it, and is a dense network elsewhere."""
+    config, tensors, found = read.config, read.container.tensors, []
+    recurrent, sparse = listed(config, RECURRENT), listed(config, "expert_layers")
+    for n, kind in enumerate(kinds[: len(recurrent)]):
+        attends = any(name.endswith(f"layers.{n}.mixer.q_proj.weight") for name in tensors)
+        other = "attention" if attends else "mlp"
+        plain = kind if kind in ("attention", "mlp") else other
+        found.append("mamba" if recurrent[n] else "moe" if sparse[n] else plain)
+    return found
 
 
 def kinds_of(config: Config) -> list[str]:
@@ -200,10 +212,12 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
 
 
 def _with_experts(metadata: Mapping[str, Any]) -> Architecture | None:
-    """The mixture, where a folder's list of layers has one: both go by one name there."""
+    """The mixture, where a folder's list of layers has one, as the class's own list has: both go by one name there."""
     pattern = metadata.get("hybrid_override_pattern")
-    kinds = pattern if isinstance(pattern, str) else metadata.get("layers_block_type") or ()
-    return NEMOTRON_H_MOE if "E" in kinds or "moe" in kinds else None
+    named = metadata.get("layers_block_type") or metadata.get("layer_types")
+    kinds = pattern if isinstance(pattern, str) else named or ()
+    unsaid = not kinds and "model_type" in metadata
+    return NEMOTRON_H_MOE if unsaid or "E" in kinds or "moe" in kinds else None
 
 
 NAMES = {

@@ -9,6 +9,7 @@ import gguf
 
 from rosetta.architectures.architecture import Architecture
 from rosetta.architectures.readings import Reading, Stored, standard_readings
+from rosetta.errors import RosettaError
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 
@@ -55,5 +56,5 @@ def _readings(stored: Stored, c: Settings) -> Sequence[Reading] | None:
     """Experts one by one, and q, k and v where the file says how large they are."""
     try:
         return standard_readings(stored, c)
-    except KeyError:  # a size that the file does not state
+    except (KeyError, RosettaError):  # a size that the file does not state
         return None

@@ -34,7 +34,7 @@ from rosetta.ops.recurrent import (
     SelectiveScan,
     StateSpace,
 )
-from rosetta.settings_reader import Config
+from rosetta.settings_reader import Config, listed
 
 RECURRENT = "attention.recurrent_layers"
 RECURRENT_KINDS = ("linear_attention", "mamba", "conv", "mamba2", "recurrent")
@@ -280,9 +280,11 @@ def recurrent_without_heads(read: Any, recurrent: Sequence[bool], stated: str | 
     if read.container.kind == "gguf":
         kv_heads = heads.value if isinstance(heads.value, tuple) else [heads.value] * len(layers)
         recurrent, stated = [not kv_heads[n] for n in layers], heads.key
-    else:
-        read.by_layer(key, [0 if recurrent[n] else heads.value for n in layers], heads.note, heads.key)
     read.by_layer(RECURRENT, recurrent, stated=stated)
+    if read.container.kind != "gguf":
+        kinds = listed(read.config, RECURRENT)  # a repair's where it has put some in place
+        each = [0 if recurs else heads.value for recurs in kinds]
+        read.by_layer(key, each, heads.note, heads.key)
 
 
 def head_size(config: Config) -> int:

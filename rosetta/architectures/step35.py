@@ -67,7 +67,7 @@ def _layers(read: Any) -> None:
     if read.spelled("mlp_layer_types") is None and listed is not None:
         numbers = listed.value.split(",") if isinstance(listed.value, str) else listed.value
         sparse = {int(number) for number in numbers if str(number).strip()}
-        expert_layers(read, [n in sparse for n in range(layers)])
+        expert_layers(read, [n in sparse for n in range(layers)], listed.key)
     else:
         leading_dense(read, of_folder(3))
     other = read.spelled("num_sliding_attention_heads", "attention_other_setting.num_attention_heads")

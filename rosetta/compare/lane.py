@@ -27,6 +27,7 @@ class Lane:
         graph: its stages; of as many layers as the longer side has.
         values: the stages it has come to, by full name, as long as a stage to come is computed from them.
         private: its stages that the other side lacks, computed where another is computed from them.
+        passed: stages that the run does not come to, for a side lacked them before it was repaired; computed likewise.
         handed_on: what the last layer that could be computed handed on: one that neither side can compute is passed.
     """
 
@@ -34,6 +35,7 @@ class Lane:
     graph: Graph
     values: dict[str, Value] = field(default_factory=dict)
     private: frozenset[str] = frozenset()
+    passed: frozenset[str] = frozenset()
     handed_on: Value | None = None
 
     @property
@@ -55,13 +57,25 @@ class Lane:
         Raises:
             NotComputable: one of them is missing, or the runtime cannot compute it.
         """
-        own = {name: self.computed(self.graph[name], values) for name in node.inputs if name in self.private}
-        values = {**values, **own} if own else values
+        return self.runtime.compute(node, self.gathered(node, values))
+
+    def gathered(self, node: Node, values: dict[str, Value]) -> list[Tensor]:
+        """The inputs of a stage out of values that may be the other side's; those that the run does not come to are
+        computed first.
+
+        Raises:
+            NotComputable: one of them is missing.
+        """
+        wanted = [name for name in node.inputs if name not in values and self._is_left_out(name)]
+        values = {**values, **{name: self.computed(self.graph[name], values) for name in wanted}}
         missing = next((name for name in node.inputs if name not in values), None)
         if missing is not None:
             said = missing if node.layer is None else missing.removeprefix(f"layers.{node.layer}.")
             raise InputMissing(f"its input {said} could not be computed on either side")
-        return self.runtime.compute(node, tensors(values, node.inputs))
+        return tensors(values, node.inputs)
+
+    def _is_left_out(self, name: str) -> bool:
+        return name in self.graph and (name in self.private or name in self.passed)
 
     def moved(self, value: Value) -> Value:
         """A value on this side's device."""

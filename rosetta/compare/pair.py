@@ -98,6 +98,7 @@ class ModelPair:
         pair = ModelPair(runtimes, self.compared, frugal=self.frugal)
         for lane, own in ((pair.reference, self.reference), (pair.subject, self.subject)):
             lane.values, lane.handed_on = dict(own.values), own.handed_on
+            lane.passed = own.passed | self.reference.private | self.subject.private
         pair.doubt = self.doubt.copied()
         if self.observed is not None:
             pair._compute_anew(self.subject)
@@ -467,7 +468,7 @@ class ModelPair:
         believed, rounding = self.reference, self._rounding(pairs, arithmetic)
         if self.observed is not None:  # it has no weights
             believed = self.subject
-        inputs = tensors(self.reference.values, node.inputs)
+        inputs = self.reference.gathered(node, self.reference.values)
         doubt = (
             self.doubt.carried(node, inputs, self._by_subject(node)) if self.observed is not None else None
         )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rosetta.compare.other_forms import OTHER_FORMS
 from rosetta.compare.settings import agree, plain
 from rosetta.config import Config, read_config
 from rosetta.containers.apr import layout
@@ -23,7 +24,6 @@ from rosetta.containers.huggingface.settings import without_quantisation
 from rosetta.convert.draft import Draft
 from rosetta.convert.folder_settings import own_keys, spelling
 from rosetta.convert.gguf_settings import IMPLIED
-from rosetta.convert.other_forms import OTHER_FORMS
 from rosetta.convert.plan import Done, Request, as_stored, with_dtypes
 from rosetta.convert.vocabulary import PREFIX, gguf_vocabulary_keys
 from rosetta.dtypes import DTYPES

@@ -10,6 +10,7 @@ from typing import Any
 
 from rosetta.architectures import Architecture, find_architecture
 from rosetta.architectures.stated_kinds import PATTERN
+from rosetta.compare.other_forms import OTHER_FORMS, layer_types
 from rosetta.compare.settings import agree, plain
 from rosetta.config import Config, read_config
 from rosetta.containers.container import Setting, TensorEntry
@@ -19,7 +20,6 @@ from rosetta.convert.draft import Draft
 from rosetta.convert.folder_rotation import ROTATION, SCALING, plain_table, take_plain_table, take_rotation
 from rosetta.convert.folder_tensors import setting_tensors
 from rosetta.convert.gguf_settings import IMPLIED
-from rosetta.convert.other_forms import OTHER_FORMS, layer_types
 from rosetta.convert.placing import stem_of
 from rosetta.errors import RosettaError
 from rosetta.model import LAYER, Model

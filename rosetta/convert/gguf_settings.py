@@ -5,13 +5,13 @@ A draft with the keys is read by the architecture's own declarations, and what d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from rosetta.architectures.expert_settings import expert_step, leading_dense_count, shared_expert_count
+from rosetta.compare.other_forms import DERIVED
 from rosetta.compare.settings import agree, plain
 from rosetta.config import Config, Value, read_config, rope_scaling_from_tensors
 from rosetta.containers.container import Setting, TensorEntry, TensorInput
@@ -295,21 +295,6 @@ def _put_right(wanted: Config, stated: dict[str, Any], reader: _Reader, factors:
         tried = {**stated, key: int(other) if isinstance(value, int) and other == int(other) else other}
         if key not in reader.differing(wanted, tried, factors):
             stated[key] = tried[key]
-
-
-def _interval(config: Config) -> int | None:
-    """Every how many layers one has attention."""
-    recurrent = listed(config, "attention.recurrent_layers")
-    every = range(1, len(recurrent) + 2)
-    return next((e for e in every if all(on == ((n + 1) % e != 0) for n, on in enumerate(recurrent))), None)
-
-
-DERIVED: Mapping[str, Callable[[Config], Any]] = {
-    "leading_dense_block_count": leading_dense_count,
-    "expert_shared_count": shared_expert_count,
-    "interleave_moe_layer_step": expert_step,
-    "full_attention_interval": _interval,
-}
 
 
 def _take_scaling(model: Model, wanted: Config, stated: dict[str, Any], reader: _Reader) -> list[TensorInput]:

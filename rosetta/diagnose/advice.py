@@ -10,6 +10,7 @@ from rosetta.config import Value
 from rosetta.containers.apr.settings import APR_FACTS
 from rosetta.containers.container import Container
 from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS
+from rosetta.diagnose.own_form import in_own_form, stated_by
 from rosetta.diagnose.places import has_place
 from rosetta.diagnose.stated_scaling import as_gguf, as_parameters
 from rosetta.errors import UnsupportedError
@@ -77,8 +78,11 @@ def write_value(model: Model, other: Model, key: str, own: Value | None, right: 
     if not has_place(model, key, right, other):
         stated = _as_stated(other, key)
         return f"nothing can be written: {_without_place(model, key, stated)}; run {other.container.path}"
+    form = None if own is None else in_own_form(model, key, own, right)
     if key == "rope.scaling":
         advice = _write_scaling(model, other.container, right)
+    elif form is not None:
+        advice = write_setting(model.container, key, own, _listed(form[1]), _listed(form[0]))
     else:
         advice = write_setting(model.container, key, own, shown(right), said)
     if own is None or has_place(other, key, own.value, model):
@@ -89,7 +93,9 @@ def write_value(model: Model, other: Model, key: str, own: Value | None, right: 
 def _as_stated(model: Model, key: str) -> str:
     """What a file says of a setting, by its own key."""
     found = model.config[key]
-    return f"{found.key or key} {_json(shown(found.value), model.container)}"
+    stated = stated_by(model.container, found.key)
+    said = shown(found.value) if stated is None else _listed(stated)
+    return f"{found.key or key} {_json(said, model.container)}"
 
 
 def _without_place(model: Model, key: str, stated: str) -> str:
@@ -143,6 +149,11 @@ def shown(value: Any) -> str:
     if value is None:
         return "none"
     return f"{plain(value):.8g}" if isinstance(value, float) else str(value)
+
+
+def _listed(value: Any) -> str:
+    """A value under a file's own key, in words."""
+    return json.dumps(value) if isinstance(value, list) else shown(value)
 
 
 def _json(value: str, container: Container) -> str:

@@ -118,6 +118,11 @@ class Fault:
         return self.node.name
 
     @property
+    def other_node(self) -> Node | None:
+        """The stage as the subject has it."""
+        return self.pair.subject.graph.get(self.stage)
+
+    @property
     def layer(self) -> int | None:
         """Its layer; None outside the layers."""
         return self.node.layer

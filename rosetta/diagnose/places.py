@@ -14,9 +14,15 @@ from rosetta.rope_scaling import RopeScaling
 from rosetta.settings_table import SETTINGS, Shows
 
 BY_OTHER_KEYS = frozenset(
-    {"expert_layers", "expert_shared_feed_forward_length", "attention.recurrent_layers"}
+    {
+        "expert_layers",
+        "expert_shared_feed_forward_length",
+        "attention.recurrent_layers",
+        "attention.gate_per_head",
+    }
 )
-"""What GGUF says in keys that are none of ours: a number of dense layers, of shared experts, no key/value heads."""
+"""What GGUF says in keys that are none of ours: dense layers, shared experts, no key/value heads; or in the dims of a
+tensor."""
 
 
 class Stating:

@@ -15,11 +15,13 @@ from rosetta.compare.outcome import Outcome
 from rosetta.compare.pair import ModelPair
 from rosetta.compare.pairing import other_role
 from rosetta.compare.results import Refuted
+from rosetta.compare.settings import agree
 from rosetta.diagnose.hypotheses import Hypothesis, all_hypotheses, in_turn
 from rosetta.diagnose.hypothesis import Fault, Proposal, looks_like
 from rosetta.diagnose.kinds import kind_named
 from rosetta.diagnose.proof import UNCHANGED, no_proof
 from rosetta.errors import RosettaError
+from rosetta.settings_table import SETTINGS
 
 LAST_RESORT = "value.corrupted"  # it explains anything, by taking it from the reference
 MUCH = 0.5  # of what damage alone would take from the reference: another cause must leave it less than that
@@ -64,7 +66,21 @@ class Search:
             else:
                 self.tensors.setdefault(proposal.tensor, []).append(proposal)
         # one order, whichever module proposes them
-        self.settings.sort(key=lambda proposal: (rank(proposal.kind), proposal.kind))
+        left = [self._left_differing(proposal) for proposal in self.settings]
+        order = sorted(zip(left, self.settings, strict=True), key=lambda own: _order(*own))
+        self.settings = [proposal for _, proposal in order]
+
+    def _left_differing(self, proposal: Proposal) -> int:
+        """How many settings of the two sides still differ with a repair in place: what others are worked out from
+        brings them along, and is asked before them."""
+        if len(self.settings) < 2 or self.fault.recorded:
+            return 0
+        pair = self._repaired([proposal])
+        if pair is None:
+            return len(SETTINGS)
+        own, believed = pair.subject.model.config, pair.reference.model.config
+        both = (key for key in own if key in believed)
+        return sum(not agree(key, own[key].value, believed[key].value) for key in both)
 
     def run(self) -> Trial | None:
         """The first set that is confirmed, less what it does not need; None where none is."""
@@ -227,9 +243,9 @@ class Search:
         try:
             for proposal in proposals:
                 models[proposal.role] = proposal.repair.applied(models[proposal.role])
+            return self.fault.pair.with_models(models["reference"], models["subject"])
         except RosettaError:
             return None
-        return self.fault.pair.with_models(models["reference"], models["subject"])
 
     def _try(self, proposals: Sequence[Proposal]) -> Trial:
         pair = self._repaired(proposals)
@@ -251,6 +267,10 @@ class Search:
 def rank(kind: str) -> int:
     """The place of a kind among those that confirm: what takes least from the reference comes first, and wins."""
     return kind_named(kind).rank
+
+
+def _order(left: int, proposal: Proposal) -> tuple[int, int, str]:
+    return rank(proposal.kind), left, proposal.kind
 
 
 def _ranked(proposals: Iterable[Proposal]) -> list[Proposal]:

@@ -33,7 +33,8 @@ def _may_show(fault: Fault, key: str) -> bool:
             return key in fault.keys
         case Shows.IN_DIMS:
             models = fault.subject.model, fault.reference.model
-            return any(model.mismatch(name) for model in models for name in fault.names())
+            unlike = fault.other_node is not None and fault.other_node.inputs != fault.node.inputs
+            return unlike or any(model.mismatch(name) for model in models for name in fault.names())
 
 
 def setting_proposal(fault: Fault, key: str, own: Value, right: Any, role: Role = "subject") -> Proposal:

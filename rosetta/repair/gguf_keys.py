@@ -11,8 +11,8 @@ import gguf
 import numpy as np
 from gguf.constants import GGUFValueType
 
+from rosetta.compare.other_forms import DERIVED
 from rosetta.containers.gguf.packing import packed_pair, packed_text
-from rosetta.convert.gguf_settings import DERIVED
 from rosetta.diagnose.stated_scaling import as_gguf
 from rosetta.errors import UnsupportedError
 from rosetta.repair.changes import ABSENT, Change, said

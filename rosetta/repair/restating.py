@@ -6,18 +6,15 @@ reader asks for, is tried with what it may have to say, and kept where the reade
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
-from rosetta.compare.settings import agree, plain
+from rosetta.compare.other_forms import forms_of, ways_to_say
+from rosetta.compare.settings import agree
 from rosetta.config import Config
 from rosetta.containers.apr.settings import apr_architecture, apr_settings
 from rosetta.containers.container import TensorEntry
 from rosetta.containers.huggingface.settings import huggingface_architecture, huggingface_settings
-from rosetta.convert.other_forms import OTHER_FORMS
 from rosetta.errors import RosettaError
 from rosetta.model import build_model
 from rosetta.repair.changes import ABSENT, Change, said
@@ -152,39 +149,11 @@ def _ways(reader: _Reader, key: str) -> Iterator[tuple[Path, Any]]:
     absent = [path for path in reader.asked if path not in held and _has_parent(reader.file.metadata, path)]
     value = wanted[key].value
     before = base[key].value if key in base else None
+    forms = forms_of(reader.fix.repaired.architecture)
     for path in [*ordered, *absent]:
-        for said_there in _values(path[-1], held.get(path), wanted, value, before):
+        for said_there in ways_to_say(path[-1], held.get(path), wanted, value, before, forms):
             if said_there != held.get(path):
                 yield path, said_there
-
-
-def _values(name: str, stated: Any, wanted: Config, value: Any, before: Any) -> Iterator[Any]:
-    """What a key might say, of what it says now."""
-    if name in OTHER_FORMS:
-        with contextlib.suppress(KeyError, TypeError, ZeroDivisionError):  # of what the model has not
-            form = OTHER_FORMS[name](wanted)
-            if form is not None:
-                yield form
-    if isinstance(stated, bool) or isinstance(value, bool):
-        yield value if not isinstance(stated, bool) else not stated
-    if isinstance(value, tuple):
-        yield list(value)
-    if isinstance(stated, list) and isinstance(before, float) and isinstance(value, float):
-        place = [isinstance(n, int | float) and np.float32(n) == np.float32(before) for n in stated]
-        if any(place):  # two limits in one list
-            yield [plain(value) if here else n for n, here in zip(stated, place, strict=True)]
-    if isinstance(value, int | float | str):
-        yield plain(value)
-    numbers = all(
-        isinstance(n, int | float) and not isinstance(n, bool) and n for n in (stated, value, before)
-    )
-    if numbers:  # a share of something else, or the other way round
-        for share in (stated * value / before, stated * before / value):
-            yield int(share) if isinstance(stated, int) and share == int(share) else share
-    if value and (stated is None or stated is False):
-        yield True
-    if not value and stated is not None:
-        yield None
 
 
 def _leaves(table: Mapping[str, Any], outer: Path = ()) -> Iterator[tuple[Path, Any]]:

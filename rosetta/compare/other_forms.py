@@ -1,10 +1,14 @@
-"""Keys of config.json that say a setting in another form than ours, and how they say it."""
+"""Keys of a file that say a setting in another form than ours, and how they say it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
+from rosetta.architectures import Architecture
 from rosetta.architectures.expert_settings import expert_step, leading_dense_count, shared_expert_count
 from rosetta.architectures.recurrent import RECURRENT
 from rosetta.architectures.stated_kinds import PATTERN, network_kinds, recurrent_kinds, window_kinds
@@ -93,3 +97,70 @@ OTHER_FORMS: Mapping[str, Callable[[Config], Any]] = {
     "rope_local_base_freq": _of("rope.freq_base_swa"),
     "alibi": lambda c: True if c.get("attention.max_alibi_bias") and c["attention.max_alibi_bias"].value else None,
 }  # fmt: skip
+
+
+def _interval(config: Config) -> int | None:
+    """Every how many layers one has attention."""
+    recurrent = listed(config, "attention.recurrent_layers")
+    every = range(1, len(recurrent) + 2)
+    return next((e for e in every if all(on == ((n + 1) % e != 0) for n, on in enumerate(recurrent))), None)
+
+
+# Keys of a GGUF file that say a setting in another form -> what they say.
+DERIVED: Mapping[str, Callable[[Config], Any]] = {
+    "leading_dense_block_count": leading_dense_count,
+    "expert_shared_count": shared_expert_count,
+    "interleave_moe_layer_step": expert_step,
+    "full_attention_interval": _interval,
+}
+
+
+Forms = Mapping[str, Callable[[Any], Any]]
+"""Keys, without the tables that they stand in -> what they say, of the canonical settings."""
+
+
+def forms_of(architecture: Architecture) -> Forms:
+    """All keys that say a setting in another form, an architecture's own among them."""
+    own = {key.rpartition(".")[2]: form for key, form in architecture.folder_keys.items()}
+    return {**OTHER_FORMS, **DERIVED, **own}
+
+
+def ways_to_say(
+    name: str, stated: Any, wanted: Config, value: Any, before: Any, forms: Forms
+) -> Iterator[Any]:
+    """What a key might have to say for a setting to be right; the form that fits is found by reading the file with it.
+
+    Args:
+        name: of the key, without the tables that it stands in.
+        stated: what it says now; None: it is not there.
+        wanted: the settings as they are to be.
+        value, before: the setting's value in these, and as the file says it now.
+        forms: see `forms_of`.
+    """
+    if name in forms:
+        with contextlib.suppress(KeyError, TypeError, ZeroDivisionError):  # of what the model has not
+            form = forms[name](wanted)
+            if form is not None:
+                yield form
+    if isinstance(stated, bool) or isinstance(value, bool):
+        yield value if not isinstance(stated, bool) else not stated
+    if isinstance(value, tuple):
+        yield list(value)
+    if isinstance(stated, list) and isinstance(before, float) and isinstance(value, float):
+        place = [isinstance(n, int | float) and np.float32(n) == np.float32(before) for n in stated]
+        if any(place):  # two limits in one list
+            yield [plain(value) if here else n for n, here in zip(stated, place, strict=True)]
+    if isinstance(value, int | float | str):
+        yield plain(value)
+    numbers = all(
+        isinstance(n, int | float) and not isinstance(n, bool) and n for n in (stated, value, before)
+    )
+    if numbers:  # a share of something else, or the other way round
+        for share in (stated * value / before, stated * before / value):
+            yield int(share) if isinstance(stated, int) and share == int(share) else share
+        scalar = float(stated) * (before / value) ** 2  # a size whose root the setting is the reciprocal of
+        yield round(scalar) if abs(scalar - round(scalar)) < 1e-3 else scalar
+    if value and (stated is None or stated is False):
+        yield True
+    if not value and stated is not None:
+        yield None

@@ -1,0 +1,89 @@
+"""What a folder's config.json says wrongly of any architecture is named by the setting that it states, and by the key
+and the value that would put it right: the models are made by transformers, the keys are its own.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fixtures.canonical_gguf import recipe_pair
+from fixtures.comparing import compared_files
+from fixtures.recipes import FULL, SLIDING
+from fixtures.restating import restated
+
+pytestmark = pytest.mark.requires_transformers
+PATTERN_KIND = "config.layer_pattern"
+PATTERN, EXPERTS = "attention.sliding_window_pattern", "expert_layers"
+SHARED, RECURRENT = "expert_shared_feed_forward_length", "attention.recurrent_layers"
+SCALE = "attention.scale"
+CASES: list[tuple[str, str, Any, str, str, str]] = [
+    # recipe, key of config.json, wrong value, kind, setting, what is to be written
+    ("afmoe", "num_dense_layers", 2, PATTERN_KIND, EXPERTS, "write num_dense_layers 1 "),
+    ("afmoe", "num_shared_experts", 0, "config.expert_weights", SHARED, "write num_shared_experts 1 "),
+    ("bamba", "attn_layer_indices", [3], PATTERN_KIND, RECURRENT, "write attn_layer_indices [2] "),
+    (
+        "gemma2",
+        "query_pre_attn_scalar",
+        64,
+        "config.attention_scale",
+        SCALE,
+        "write query_pre_attn_scalar 32 ",
+    ),
+    (
+        "mimo2",
+        "layer_types",
+        [FULL] + 3 * [SLIDING],
+        "config.layer_pattern",
+        PATTERN,
+        "write layer_types [",
+    ),
+    (
+        "laguna",
+        "layer_types",
+        [FULL] + 4 * [SLIDING],
+        "config.layer_pattern",
+        PATTERN,
+        "layer_types [",
+    ),
+    (
+        "gemma4-moe",
+        "enable_moe_block",
+        False,
+        "config.experts_used",
+        "expert_count",
+        "write enable_moe_block true ",
+    ),
+    ("laguna", "gating", False, PATTERN_KIND, "attention.gate_per_head", "write gating per-head into "),
+    ("mistral4", "rope_parameters.mscale", 1.5, "config.rope_scaling", "rope.scaling", "scaling"),
+]
+
+
+@cache
+def pair_of(place: Path, name: str) -> tuple[Path, Path]:
+    """A recipe's folder and its GGUF file."""
+    folder = place / name
+    folder.mkdir()
+    return recipe_pair(folder, name)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("recipes")
+
+
+@pytest.mark.sample(3)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}-{case[1]}")
+def test_the_setting_is_named_with_the_key_that_states_it(place: Path, tmp_path: Path, case: Any) -> None:
+    name, stated, wrong, kind, key, advice = case
+    folder, file = pair_of(place, name)
+    broken = restated(folder, tmp_path / "broken", {stated: wrong})
+    report = compared_files(broken, file, tokens=None, prompt="auto")
+    assert report.verdict == "divergent"
+    assert [(f.kind, f.key, f.side, f.status, f.latent) for f in report.findings] == [
+        (kind, key, "left", "confirmed", False)
+    ]
+    assert advice in report.findings[0].recommendation
