@@ -148,8 +148,13 @@ def build_graph(
         before, after: the stages outside the layers.
         layers: those of each layer.
         settings_of: the settings of a layer, None for what is outside.
+
+    Raises:
+        ValueError: a stage is computed from one that does not come before it, has a name that another one has, or
+            asks for a setting that there is not: the architecture's mistake, never a file's.
     """
     nodes: list[Node] = []
+    named = {TOKENS}
     settings_tensors: dict[str, tuple[int, ...]] = {}
 
     def add(stages: Iterable[Stage], layer: int | None) -> None:
@@ -157,19 +162,26 @@ def build_graph(
         prefix, own = ("", "") if layer is None else (f"layers.{layer}.", f"blk.{layer}.")
         local = {stage.name for stage in stages}
         for stage in stages:
-            read = stage.op.tensors(c)
+            try:
+                read = stage.op.tensors(c)
+            except KeyError as key:
+                raise ValueError(f"{prefix}{stage.name} asks for {key}, a setting that its architecture has not") from key
             settings_tensors.update(read.settings)
-            nodes.append(
-                Node(
-                    prefix + stage.name,
-                    stage.name,
-                    layer,
-                    stage.op,
-                    tuple(prefix + name if name in local else name for name in stage.inputs),
-                    {own + name: dims for name, dims in read.required.items()},
-                    {own + name: dims for name, dims in read.optional.items()},
-                )
+            node = Node(
+                prefix + stage.name,
+                stage.name,
+                layer,
+                stage.op,
+                tuple(prefix + name if name in local else name for name in stage.inputs),
+                {own + name: dims for name, dims in read.required.items()},
+                {own + name: dims for name, dims in read.optional.items()},
             )
+            if unknown := [name for name in node.inputs if name not in named]:
+                raise ValueError(f"{node.name} is computed from {unknown[0]}, but no stage before it is called so")
+            if node.name in named:
+                raise ValueError(f"two stages are called {node.name}")
+            named.add(node.name)
+            nodes.append(node)
 
     add(before, None)
     for n, stages in enumerate(layers):

@@ -23,6 +23,9 @@ KINDS = (
     ),
 )
 
+WHY = {1.0: ": the exporter adds it once too often", -1.0: ": the exporter leaves it out"}
+"""What an exporter does that a norm of 1 + w is stored wrong; no exporter adds another amount."""
+
 
 def propose(fault: Fault) -> Iterator[Proposal]:
     """The amount by which each accused weight is off on average, where that is most of the difference."""
@@ -35,9 +38,8 @@ def propose(fault: Fault) -> Iterator[Proposal]:
             tensor=weight.name,
             actual=amount,
             message=f"{weight.name} is {amount:+.6g} off in every value",
-            recommendation=f"store {weight.entry.name} less {amount:.6g}: the exporter adds it once too often"
-            if amount > 0
-            else f"store {weight.entry.name} plus {-amount:.6g}: the exporter leaves it out",
+            recommendation=f"store {weight.entry.name} {'less' if amount > 0 else 'plus'} {abs(amount):.6g}"
+            + WHY.get(amount, ""),
         )
 
 

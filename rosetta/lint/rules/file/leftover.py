@@ -35,5 +35,5 @@ def faults(subject: Subject) -> Iterator[Fault]:
         return
     unknown = [tensor for tensor in left if tensor.stem is None]
     if unknown:
-        more = f", nor {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
+        more = f"; {len(unknown) - 1:,} more are unknown as well" if len(unknown) > 1 else ""
         yield subject.at_tensor(unknown[0], f"no architecture of GGUF has a tensor of this name{more}")
