@@ -165,7 +165,9 @@ def build_graph(
             try:
                 read = stage.op.tensors(c)
             except KeyError as key:
-                raise ValueError(f"{prefix}{stage.name} asks for {key}, a setting that its architecture has not") from key
+                raise ValueError(
+                    f"{prefix}{stage.name} asks for {key}, a setting that its architecture has not"
+                ) from key
             settings_tensors.update(read.settings)
             node = Node(
                 prefix + stage.name,
@@ -177,7 +179,9 @@ def build_graph(
                 {own + name: dims for name, dims in read.optional.items()},
             )
             if unknown := [name for name in node.inputs if name not in named]:
-                raise ValueError(f"{node.name} is computed from {unknown[0]}, but no stage before it is called so")
+                raise ValueError(
+                    f"{node.name} is computed from {unknown[0]}, but no stage before it is called so"
+                )
             if node.name in named:
                 raise ValueError(f"two stages are called {node.name}")
             named.add(node.name)

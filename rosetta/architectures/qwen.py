@@ -43,7 +43,10 @@ QWEN = Architecture(
         "transformer.ln_f": "output_norm",
         "transformer.wte": "token_embd",
     },
+    folder_keys={"intermediate_size": lambda c: 2 * c["feed_forward_length"].value},
     spellings={
+        "attention.layer_norm_rms_epsilon": "layer_norm_epsilon",
+        "rope.freq_base": "rotary_emb_base",
         "attention.key_length": "kv_channels",
         "attention.value_length": "kv_channels",
     },
