@@ -12,7 +12,8 @@ from rosetta.runtimes.observed.attention import attentions, norm_source
 from rosetta.runtimes.observed.capture import sort_key
 from rosetta.runtimes.observed.graph import Graph, weight_layer
 from rosetta.runtimes.observed.layer import Layer
-from rosetta.runtimes.observed.parts import entrance, is_norm, last_consumer, normed
+from rosetta.runtimes.observed.parts import entrance, is_norm, last_consumer, normed, used_again
+from rosetta.runtimes.observed.stage_table import PROJECTIONS
 from rosetta.runtimes.observed.taps import Tap
 
 
@@ -41,16 +42,22 @@ def place(graph: Graph, probed_tokens: int) -> Placement:
     skipped: dict[str, str] = {}
     streams = [_stream(graph, layer) for layer in range(graph.block_count)]
     mixed = [i is not None and graph.layers[i] == layer for layer, i in enumerate(streams)]
+    again = [used_again(graph, layer, *PROJECTIONS) for layer in range(graph.block_count)]
     for layer in range(graph.block_count):
+        if again[layer]:
+            continue
         placer = Layer(graph, layer, streams[layer], by_layer.get(layer), probed_tokens, skipped)
         for tap in placer.taps():
             taps.setdefault(tap.stage, tap)
     final = _final_norm(graph)
     streams.append(norm_source(graph, final) if final is not None else None)
     mixed.append(mixed[-1] if mixed else False)
+    again.append(False)
     for layer, stream in enumerate(streams):
         stage = f"layers.{layer - 1}.residual" if layer else "embedding"
-        if stream is None:
+        if again[layer] or (again[layer - 1] and layer):
+            skipped[stage] = "a layer beside it is run more than once"
+        elif stream is None:
             skipped[stage] = "no norm or projection of one input follows it"
         elif mixed[layer]:
             rows = _embedded(graph) if stage == "embedding" else None
@@ -61,7 +68,8 @@ def place(graph: Graph, probed_tokens: int) -> Placement:
         else:
             taps[stage] = Tap(stage, (stream,))
     for layer in range(graph.block_count):
-        source = None if mixed[layer + 1] else layer_output(graph, streams[layer + 1], layer)
+        untold = mixed[layer + 1] or again[layer] or again[layer + 1]
+        source = None if untold else layer_output(graph, streams[layer + 1], layer)
         if source is not None:
             for tap in _sums(graph, layer, source, streams[layer], taps):
                 taps.setdefault(tap.stage, tap)

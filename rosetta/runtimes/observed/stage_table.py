@@ -43,6 +43,7 @@ FEED_FORWARD = frozenset(
     }
 )  # fmt: skip
 MIXER = ("attn_", "ssm_", "shortconv.")  # how stems of attention and recurrence begin
+PROJECTIONS = ("attn_q", "attn_k", "attn_v", "attn_qkv", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
 EXPERTS_IN = ("ffn_gate_exps", "ffn_up_exps", "ffn_gate_up_exps")
 CONVOLUTION = ("ssm_conv1d", "shortconv.conv")
 RECURRENT_OUT = ("ssm_out", "shortconv.out_proj")

@@ -103,3 +103,18 @@ def test_what_another_weight_makes_is_not_the_residual_though_the_next_one_is_mu
         gated = draw("product", entering, weight="blk.0.inp_gate.weight")
         found = nodes(draw.placed(draw("add", left, gated)))
         assert found.get("layers.0.ffn_residual") == (None if factors else left)
+
+
+def test_a_layer_that_is_run_twice_has_no_stages_and_the_one_behind_it_has() -> None:
+    draw = Drawn()
+    stream = draw.embedded()
+    for n in (0, 0, 1, 2):
+        stream = draw("add", draw.attended(stream, n), stream)
+        stream = draw("add", draw.network(stream, n), stream)
+    placement = draw.placed(stream)
+    found = nodes(placement)
+    assert not [stage for stage in found if stage.startswith("layers.0.")]
+    assert {"layers.1.attn_norm", "layers.1.q", "layers.1.residual", "layers.2.residual"} <= set(found)
+    for stage in ("embedding", "layers.0.residual"):
+        assert stage not in found
+        assert "more than once" in placement.skipped[stage]
