@@ -110,11 +110,18 @@ class SettingsReader:
         return found
 
     def raw(self, key: str) -> Setting | None:
-        self._asked.add(key)
         if key in self.overrides:
+            self._asked.add(key)
             return Setting(self.overrides[key], key)
+        if self._is_unread(key):
+            return None
+        self._asked.add(key)
         setting = self.container.settings.get(key)
         return None if setting is None or setting.value is None else setting
+
+    def _is_unread(self, key: str) -> bool:
+        """Whether the container's own loader computes one way, whatever the file says under a key."""
+        return self.container.kind == "gguf" and key in self.architecture.gguf_unread
 
     def put(self, key: str, setting: Setting | None, default: Any, note: str = "") -> Any:
         """Store the setting, or the default with its note; required where the default is None."""
@@ -151,7 +158,15 @@ class SettingsReader:
         else:
             default = default.of(self.container.kind) if isinstance(default, Default) else default
             default = float(np.float32(default)) if kind == "number" and default is not None else default
-        return self.put(key, setting, default, note or "default of the architecture")
+        unread = ""
+        if setting is None and self._is_unread(key):
+            unread, stated = (
+                "llama.cpp does not read it of this architecture",
+                self.container.settings.get(key),
+            )
+            if stated is not None and stated.value == default:  # it says what is computed anyway
+                self._asked.add(key)
+        return self.put(key, setting, default, note or unread or "default of the architecture")
 
     def by_layer(
         self,

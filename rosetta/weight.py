@@ -131,7 +131,7 @@ class GroupOrder:
         one = (
             np.arange(whole, dtype=np.int64).reshape(self.outer, self.inner, self.size).swapaxes(0, 1).ravel()
         )
-        sets = rows // whole
+        sets = rows // whole if whole else 0  # of a config that counts none
         index = np.add.outer(np.arange(sets, dtype=np.int64) * whole, one).ravel()
         return np.concatenate([index, np.arange(sets * whole, rows)])
 
@@ -152,7 +152,8 @@ class WithinRows:
     def index(self, rows: int) -> NDArray[np.int64]:
         """For each canonical row the file's row."""
         index = np.arange(rows, dtype=np.int64)
-        index[self.start : self.stop] = self.start + self.order.index(self.stop - self.start)
+        start, stop = min(self.start, rows), min(self.stop, rows)  # fewer than the config's sizes ask for
+        index[start:stop] = start + self.order.index(stop - start)
         return index
 
 

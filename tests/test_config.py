@@ -439,3 +439,15 @@ def test_a_switch_that_is_off_is_off() -> None:
         for on in (True, False)
     ]
     assert heads == [1, 8]
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_a_gguf_key_that_llamacpp_does_not_read_is_no_setting_of_the_file(stated: bool) -> None:
+    sizes = {"expert_count": 8, "expert_used_count": 2, "expert_feed_forward_length": 32}
+    mixture = {**REQUIRED, **sizes, "expert_weights_norm": stated}
+    found = config_of(mixture, architecture="qwen3moe")["expert_weights_norm"]
+    assert (found.value, found.defaulted) == (True, True), "llama.cpp always normalises there"
+    assert "llama.cpp does not read it" in found.note
+    assert config_of(mixture, "apr", "qwen3moe")["expert_weights_norm"].value is stated
+    repaired = config_of(mixture, architecture="qwen3moe", overrides={"expert_weights_norm": False})
+    assert repaired["expert_weights_norm"].value is False, "what a repair would have it compute can be tried"

@@ -17,7 +17,7 @@ from fixtures.dtypes import encode
 from fixtures.memory import MemoryContainer, stored
 from rosetta import blocks
 from rosetta.architectures import INTERLEAVED, SPLIT_HALF
-from rosetta.weight import GroupOrder, Part, RowOrder, Weight, same_bytes
+from rosetta.weight import GroupOrder, Part, RowOrder, Weight, WithinRows, same_bytes
 
 Floats = NDArray[np.float32]
 HEADS = st.tuples(
@@ -262,3 +262,10 @@ def test_equal_tensors_of_one_block_are_compared_by_value() -> None:
     values = random(5, 7)  # rows are no whole blocks
     assert same_bytes(weight(values, "APR_Q8"), weight(values, "APR_Q8"))
     assert not same_bytes(weight(values, "APR_Q8"), weight(-values, "APR_Q8"))
+
+
+@pytest.mark.parametrize("rows", [128, 124, 64, 0])
+def test_rows_fewer_than_the_config_counts_are_ordered_as_far_as_they_go(rows: int) -> None:
+    within = WithinRows(64, 192, GroupOrder(2, 2, 32))
+    assert sorted(within.index(rows)) == list(range(rows))
+    assert sorted(GroupOrder(2, 0, 32).index(rows)) == list(range(rows)), "a config that counts none"

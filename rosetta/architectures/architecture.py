@@ -85,7 +85,7 @@ class Architecture:
         gguf_vectors: stems of vectors that each layer has in a GGUF in place of a setting that has no key there ->
             that setting's canonical key, and what they hold, of the canonical settings.
         gguf_unread: settings for which GGUF has a key, that llama.cpp does not read of this architecture: it computes
-            one way, whatever the model has (src/models/*.cpp).
+            one way, whatever the file or the model has (src/models/*.cpp), and so is a GGUF read.
         gguf_bare: stems of a layer's tensors that llama.cpp asks for without a suffix.
         gguf_padded: stems of a layer's matrices that llama.cpp asks for with a dim of one between rows and columns.
         text_part: the architecture that computes the same of a text, where this one is the part of a model that also

@@ -53,7 +53,7 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
 GPT_OSS = Architecture(
     "gpt-oss",
     gguf="gpt-oss",
-    gguf_unread=frozenset({"expert_weights_norm"}),
+    gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm"}),
     classes=("GptOssForCausalLM", "gpt_oss"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope_theta=Default(apr=150000.0, gguf=10000.0, huggingface=150000.0),

@@ -63,7 +63,7 @@ SHARED_NAMES = in_layers(
 GRANITE_MOE = Architecture(
     "granitemoe",
     gguf="granitemoe",
-    gguf_unread=frozenset({"expert_weights_norm"}),
+    gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm"}),
     classes=("GraniteMoeForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope=INTERLEAVED,

@@ -33,7 +33,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 HUNYUAN_MOE = Architecture(
     "hunyuan-moe",
     gguf="hunyuan-moe",
-    gguf_unread=frozenset({"expert_weights_norm"}),
+    gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm"}),
     classes=("HunYuanMoEV1ForCausalLM", "hunyuan_v1_moe"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     qk_norm=True,

@@ -38,7 +38,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 LFM2MOE = Architecture(
     "lfm2moe",
     gguf="lfm2moe",
-    gguf_unread=frozenset({"expert_weights_norm"}),
+    gguf_unread=frozenset({"expert_weights_norm", "expert_weights_scale"}),
     classes=("Lfm2MoeForCausalLM", "lfm2_moe"),
     norm_epsilon=EPSILON,
     rope_theta=THETA,

@@ -29,7 +29,7 @@ def mixtral_settings(read: Any) -> None:
 LLAMA = Architecture(
     "llama",
     gguf="llama",
-    gguf_unread=frozenset({"expert_weights_norm"}),
+    gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm"}),
     classes=("LlamaForCausalLM",),
     rope=INTERLEAVED,
     settings=settings,

@@ -116,7 +116,14 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
 LLAMA4 = Architecture(
     "llama4",
     gguf="llama4",
-    gguf_unread=frozenset({"expert_weights_norm"}),
+    gguf_unread=frozenset(
+        {
+            "attention.temperature_length",
+            "attention.temperature_scale",
+            "expert_gating_func",
+            "expert_weights_norm",
+        }
+    ),
     classes=("Llama4ForCausalLM", "Llama4ForConditionalGeneration", "llama4_text"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope=SPLIT_HALF,  # no rows are reordered: pairs lie beside each other in every container

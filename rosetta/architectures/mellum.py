@@ -43,7 +43,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 MELLUM = Architecture(
     "mellum",
     gguf="mellum",
-    gguf_unread=frozenset({"expert_weights_norm"}),
+    gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm"}),
     classes=("MellumForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope_theta=Default(apr=5e5, gguf=10000.0, huggingface=5e5),

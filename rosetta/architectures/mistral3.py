@@ -52,7 +52,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 MISTRAL3 = Architecture(
     "mistral3",
     gguf="mistral3",
-    gguf_unread=frozenset({"expert_weights_norm"}),
+    gguf_unread=frozenset({"attention.temperature_length", "expert_weights_norm"}),
     classes=("Ministral3ForCausalLM", "Mistral3ForConditionalGeneration", "ministral3"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope=INTERLEAVED,

@@ -39,7 +39,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 OLMOE = Architecture(
     "olmoe",
     gguf="olmoe",
-    gguf_unread=frozenset({"expert_weights_norm"}),
+    gguf_unread=frozenset({"attention.clamp_kqv", "expert_gating_func", "expert_weights_norm"}),
     classes=("OlmoeForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     settings=settings,

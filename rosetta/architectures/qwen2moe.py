@@ -34,7 +34,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 QWEN2MOE = Architecture(
     "qwen2moe",
     gguf="qwen2moe",
-    gguf_unread=frozenset({"expert_weights_norm"}),
+    gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm"}),
     classes=("Qwen2MoeForCausalLM", "qwen2_moe"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope_theta=Default(apr=1e6, gguf=10000.0, huggingface=10000.0),

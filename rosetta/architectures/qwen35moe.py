@@ -31,7 +31,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 QWEN35MOE = Architecture(
     "qwen35moe",
     gguf="qwen35moe",
-    gguf_unread=frozenset({"expert_weights_norm"}),
+    gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm"}),
     classes=(
         "Qwen3_5MoeForCausalLM",
         "Qwen3_5MoeForConditionalGeneration",

@@ -150,7 +150,7 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
 QWEN3NEXT = Architecture(
     "qwen3next",
     gguf="qwen3next",
-    gguf_unread=frozenset({"expert_weights_norm"}),
+    gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm"}),
     classes=("Qwen3NextForCausalLM", "qwen3_next"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     settings=settings,

@@ -222,14 +222,20 @@ def state_sizes(read: Any, spellings: Mapping[str, Sequence[str]], defaults: Map
         spellings: canonical key -> keys of config.json whose product it is.
         defaults: what transformers' config class assumes, by key of config.json.
     """
+    alone = {factors[0]: key for key, factors in spellings.items() if len(factors) == 1}
     for key, factors in spellings.items():
         if read.raw(key) is not None or read.container.kind == "gguf":
             read.count(key, None)
             continue
-        found = [(factor, read.spelled(factor)) for factor in factors]
+        found = [(factor, _repaired(read, alone.get(factor)) or read.spelled(factor)) for factor in factors]
         sizes = [_count_of(read, factor, setting, defaults) for factor, setting in found]
         stated = " × ".join(setting.key for _, setting in found if setting is not None)
         read.by_layer(key, [math.prod(sizes)], "default of transformers", stated or None)
+
+
+def _repaired(read: Any, key: str | None) -> Any:
+    """A size that a repair puts in place, for the others that are worked out from it."""
+    return read.raw(key) if key in read.overrides else None
 
 
 def _count_of(read: Any, name: str, setting: Any, defaults: Mapping[str, int]) -> int:
@@ -280,6 +286,8 @@ def recurrent_without_heads(read: Any, recurrent: Sequence[bool], stated: str | 
     if read.container.kind == "gguf":
         kv_heads = heads.value if isinstance(heads.value, tuple) else [heads.value] * len(layers)
         recurrent, stated = [not kv_heads[n] for n in layers], heads.key
+    if len(recurrent) < len(layers):
+        raise ValueError(f"{stated} does not name a kind for each of {len(layers)} layers")
     read.by_layer(RECURRENT, recurrent, stated=stated)
     if read.container.kind != "gguf":
         kinds = listed(read.config, RECURRENT)  # a repair's where it has put some in place
