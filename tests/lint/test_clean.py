@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from fixtures import build
-from fixtures.architectures import ARCHITECTURES, RECIPES
-from fixtures.recipes import build_folder
+from fixtures.architectures import ARCHITECTURES, CHECKPOINTS, RECIPES, build_tiny
 from rosetta.lint.engine import linted, models_below, selected_rules
 
 # realizar's own factory of test files leaves out alignment, order and checksums, and turns some dims; an early
@@ -52,7 +51,13 @@ def test_no_architecture_breaks_a_rule(tmp_path: Path, architecture: str, operan
     "name", [name for name in RECIPES if not name.startswith("mistral4")]
 )  # no class of its own
 def test_no_folder_of_transformers_breaks_a_rule(tmp_path: Path, name: str) -> None:
-    assert said(build_folder(tmp_path / "hf", RECIPES[name])) == []
+    assert said(build_tiny(tmp_path / "hf", name)) == []
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_no_folder_that_transformers_has_no_class_for_breaks_a_rule(tmp_path: Path, name: str) -> None:
+    assert said(build_tiny(tmp_path / "hf", name)) == []
 
 
 def test_a_trained_model_breaks_no_rule() -> None:
