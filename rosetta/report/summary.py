@@ -229,6 +229,11 @@ def _next_token(report: Report, label: dict[Side, str], view: View) -> list[str]
     best = ", ".join(f"{label[side]} {tops[side][0].id} {_piece(tops[side][0].token)}" for side in SIDES)
     same = {True: " ✓", False: " (another token)", None: ""}[logits.argmax_match]
     numbers = "" if logits.kl is None else f", KL={logits.kl:.2e}"
+    lost = next(
+        (stage for stage in report.stages if stage.status == "faulty" and stage.max_diff is None), None
+    )
+    if lost is not None:  # equal they are, and no merit of theirs
+        same = f" (both go on from one value behind {place(lost.layer, lost.op)}, which cannot be compared)"
     lines = [f"  Next token: {best}{numbers}{same}"]
     if view.verbosity > 1:
         for side in SIDES:

@@ -18,6 +18,7 @@ from rosetta.compare.results import (
     StageDetail,
     StageDiff,
     TokensDiff,
+    TopToken,
     WeightsDiff,
     Worst,
 )
@@ -56,6 +57,16 @@ def test_a_weight_with_swapped_dims_gives_the_transcript() -> None:
     assert summary[0] == "FAILED: layout mismatch at Layer 0 k"
     assert summary[-1] == (
         "Recommendation: write blk.0.attn_k.weight with dims [256, 1536], its bytes as they are"
+    )
+
+
+def test_a_next_token_that_only_one_side_computed_is_no_match() -> None:
+    """Behind a stage that cannot be compared both sides go on from one value (design.md §6): equal proves nothing."""
+    best = [TopToken(id=1, token="a", logit=2.0)]
+    logits = LogitsDiff(kl=0.0, argmax_match=True, left_top=best, right_top=best)
+    assert "KL=0.00e+00 ✓" in render(reports.report(logits=logits))
+    assert "KL=0.00e+00 (both go on from one value behind Layer 0 k, which cannot be compared)" in render(
+        reports.dims_swapped(logits=logits)
     )
 
 
