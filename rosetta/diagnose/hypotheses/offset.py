@@ -57,14 +57,20 @@ def offset_from_stage(fault: Fault, weight: Weight) -> float | None:
 
 
 def fitted_offset(a: Weight, b: Weight) -> float | None:
-    """The mean difference of two copies; None where it explains less than half of it."""
-    gaps = [x - y for x, y in sampled_blocks_of(a, b)]
+    """The mean difference of two copies; None where it explains less than half of it, or less than a factor does: of
+    weights that are all about 1, as a norm's are, a factor near 1 looks like an amount."""
+    blocks = sampled_blocks_of(a, b)
+    gaps = [x - y for x, y in blocks]
     count, total = sum(gap.numel() for gap in gaps), sum(float(gap.sum()) for gap in gaps)
     squares = sum(float(gap.square().sum()) for gap in gaps)
     mean = total / max(1, count)
     if not mean or not math.isfinite(mean) or not mean * mean * count >= 0.5 * squares:
         return None
-    return _exact(mean)
+    amount = _exact(mean)
+    product = sum(float((gap * y).sum()) for gap, (_, y) in zip(gaps, blocks, strict=True))
+    size = sum(float(y.square().sum()) for _, y in blocks)
+    by_factor = squares - product * product / size if size else squares  # least squares: what a factor leaves
+    return None if not amount.is_integer() and by_factor < squares - mean * mean * count else amount
 
 
 def _exact(amount: float) -> float:

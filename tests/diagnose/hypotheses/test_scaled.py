@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fixtures import faults
+from fixtures import build, faults
 from fixtures.causes import Cause, assert_proven
-from fixtures.comparing import compared, tiny
+from fixtures.comparing import compared, compared_files, tiny
 
 KIND = "value.scaled"
 LLAMA = tiny("llama", ffn=128, tied=False)
@@ -43,6 +43,24 @@ def test_factor_is_found_and_proven(tmp_path: Path, case: Any, side: Any) -> Non
     report = compared(tmp_path, spec, *operands, fault, side, reference=reference)
     assert_proven(report, stage, Cause(KIND, tensor, side, actual=factor))
     assert report.findings[0].evidence.from_reference is None
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (faults.scaled("blk.0.attn_norm.weight", 1.02), KIND),
+        (faults.scaled("output_norm.weight", 0.98), KIND),
+        (faults.offset("blk.0.attn_norm.weight", 0.02), "value.offset"),
+        (faults.offset("output_norm.weight", -0.01), "value.offset"),
+    ],
+)
+def test_a_factor_of_a_norm_and_an_amount_are_told_apart(
+    tmp_path: Path, fault: faults.Fault, kind: str
+) -> None:
+    """All its weights are about 1, so that one comes near what the other does, beneath BF16 too."""
+    left, right = build(tmp_path, "llama", "apr:F32", fault), build(tmp_path, "llama", "hf:BF16")
+    (found,) = compared_files(left, right, tokens=(3, 4, 5, 6, 7, 8)).findings
+    assert (found.kind, found.status) == (kind, "confirmed")
 
 
 @pytest.mark.sample(2)
