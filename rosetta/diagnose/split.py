@@ -42,10 +42,13 @@ class Split:
         return next((row for row in part.stages if row.name == stage and row.max_diff is not None), None)
 
     def judged(self, result: LockstepResult) -> LockstepResult:
-        """What was found of two runs held to each other, less the faults that are explained."""
-        rows, seen = [], False
+        """What was found of two runs held to each other, less the faults that are explained: not in a layer that has a
+        fault which these two do not show, and which is seen in what is computed from it.
+        """
+        rows, seen, unseen = [], False, self._layers_of_unseen(result)
         for row in result.stages:
-            local = self.explained(row.name) if row.status == "faulty" else None
+            told = row.status == "faulty" and row.layer not in unseen
+            local = self.explained(row.name) if told else None
             if local is not None:
                 over = row.name in result.over_threshold
                 row = row.model_copy(update={"status": "drift" if over else "ok", "local": local})
@@ -57,6 +60,16 @@ class Split:
         return replace(
             result, stages=rows, faulty_over=[name for name in result.faulty_over if name in faulty]
         )
+
+    def _layers_of_unseen(self, result: LockstepResult) -> set[int | None]:
+        """The layers of faults in the parts at stages that two runs held to each other do not both show."""
+        shown = {row.name for row in result.stages if row.max_diff is not None}
+        return {
+            row.layer
+            for part in self.parts
+            for row in part.stages
+            if row.status == "faulty" and row.name not in shown
+        }
 
     @property
     def note(self) -> str:

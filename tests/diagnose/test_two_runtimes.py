@@ -109,6 +109,24 @@ def test_a_runtime_that_differs_from_its_file_is_accused_and_the_files_are_not(
     assert any(f"{folder} with {path}: match" in note for note in run.report["notes"])
 
 
+def test_a_fault_at_a_stage_that_a_runtime_does_not_show_is_no_drift_behind_it(
+    tmp_path: Path, compare: Compare
+) -> None:
+    """Queries that grow with their position in the folder alone, where llama.cpp shows none that are turned."""
+    folder, path = build_folder(tmp_path / "hf", RECIPES["mistral4-beta"]), tmp_path / "model.gguf"
+    config = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(
+        config.replace('"llama_4_scaling_beta": 0.1', '"llama_4_scaling_beta": 0.0')
+    )
+    write_canonical(path, open_model(folder))
+    (folder / "config.json").write_text(config)
+    tokens = ("--tokens", ",".join(map(str, range(5, 25))))
+    run = compare(f"transformers:{folder}", f"llamacpp:{path}", *tokens, "--assert-match")
+    assert run.exit_code == 1, run.stdout
+    assert {s["op"] for s in run.report["stages"] if s["status"] == "faulty"} == {"attn_scores"}
+    assert {f["kind"] for f in run.report["findings"]} == {"config.attention_temperature"}
+
+
 @pytest.mark.parametrize("dtype", ["F16", "Q8_0", "Q4_K_M"])
 def test_what_the_dtypes_explain_is_drift(tmp_path: Path, compare: Compare, dtype: str) -> None:
     folder, path = build(tmp_path, "qwen2", "hf:F32"), build(tmp_path, "qwen2", f"gguf:{dtype}")
