@@ -14,6 +14,7 @@ from rosetta.compare.weights import compare_weights
 from rosetta.diagnose.advice import config_file, shown, write_setting, write_value
 from rosetta.diagnose.engine import Engine
 from rosetta.diagnose.hypothesis import Proposal
+from rosetta.lint.flags import contradicted_flags
 from rosetta.model import Model
 from rosetta.settings_table import SETTINGS
 
@@ -124,6 +125,18 @@ def _contradictions(side: Side, model: Model, known: set[str]) -> Iterator[Findi
             actual=plain(model[key]),
             message=f"{key} is missing: llama.cpp refuses the file; the published {shown(model[key])} was taken",
             recommendation=f"write {spelled} {shown(model[key])} into {config_file(model.container)}",
+            status="suspected",
+            latent=True,
+        )
+    for flag in contradicted_flags(model.container):
+        yield Finding(
+            kind="value.missing",
+            side=side,
+            key=flag.key,
+            declared=flag.stated,
+            actual=not flag.stated,
+            message=f"{flag.key} {flag.words}; the tensors were read as they are",
+            recommendation=f"write {flag.key} {str(not flag.stated).lower()} into {config_file(model.container)}",
             status="suspected",
             latent=True,
         )

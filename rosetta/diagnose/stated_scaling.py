@@ -17,6 +17,7 @@ from rosetta.rope_scaling import RopeScaling, scaling_from_gguf, scaling_from_pa
 
 PREFIX = "rope.scaling."
 # GGUF's key -> the parameter that Hugging Face has for it (llama.cpp, convert_hf_to_gguf.py).
+BESIDE_SCALING = ("rope_theta", "partial_rotary_factor")  # which stand in the same object
 PARAMETERS = {
     "rope.scaling.type": "rope_type",
     "rope.scaling.factor": "factor",
@@ -112,12 +113,15 @@ def _gguf_candidates(scaling: RopeScaling, other: Container) -> Iterator[dict[st
 def _parameter_candidates(scaling: RopeScaling, model: Model, other: Container) -> Iterator[dict[str, Any]]:
     stated = other.settings.get("rope.scaling")
     if stated is not None and isinstance(stated.value, Mapping):
-        yield {
-            key: value
-            for key, value in stated.value.items()
-            if key not in ("rope_theta", "partial_rotary_factor")
-        }
+        yield {key: value for key, value in stated.value.items() if key not in BESIDE_SCALING}
     keys = {name: other.settings[key].value for key, name in PARAMETERS.items() if key in other.settings}
+    own = model.container.settings.get("rope.scaling")
+    if own is not None and isinstance(own.value, Mapping):  # what else the file itself says of the rule stays
+        kept = {name: said for name, said in {**own.value, **keys}.items() if name not in BESIDE_SCALING}
+        yield kept
+        if "mscale_all_dim" in kept:
+            yield {**kept, "mscale": kept["mscale_all_dim"]}
+        yield {**kept, "attention_factor": plain(scaling.magnitude)}
     if keys:
         yield {"rope_type": "linear", **keys}
     if len(set(scaling.factors)) == 1:

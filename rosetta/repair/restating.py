@@ -15,12 +15,13 @@ from rosetta.config import Config
 from rosetta.containers.apr.settings import apr_architecture, apr_settings
 from rosetta.containers.container import TensorEntry
 from rosetta.containers.huggingface.settings import huggingface_architecture, huggingface_settings
+from rosetta.diagnose.own_form import stated_by
 from rosetta.errors import RosettaError
 from rosetta.model import build_model
 from rosetta.repair.changes import ABSENT, Change, said
 from rosetta.repair.fix import Fix
 from rosetta.repair.layout import Extended
-from rosetta.repair.settings import Settings, Table
+from rosetta.repair.settings import SPECIAL, Settings, Table
 from rosetta.settings_table import is_order_only
 
 Path = tuple[str, ...]
@@ -32,18 +33,26 @@ def state_settings(file: Settings, fix: Fix) -> list[str]:
     """State the repaired settings; returns those that the file has no place for."""
     if not fix.settings:
         return []
-    unsaid = file.write(fix.settings)
+    plain = {key: value for key, value in fix.settings.items() if not _has_another_key(file, fix, key)}
+    unsaid = file.write(plain)
     left = _restate(file, fix)
     file.stated()
     return sorted({*left, *(key for key in unsaid if key in UNSAYABLE)})
+
+
+def _has_another_key(file: Settings, fix: Fix, key: str) -> bool:
+    """Whether the file states a setting under a key of its class, and none of the usual ones, which its class may not
+    read."""
+    own, usual = fix.base.config.get(key), file.spellings.get(key)
+    if own is None or usual is None or key in SPECIAL or stated_by(fix.base.container, own.key) is None:
+        return False
+    return str(own.key).rpartition(".")[2] not in usual
 
 
 def _restate(file: Settings, fix: Fix) -> list[str]:
     """State what the plain keys do not say; returns what a reader of the file will still not find."""
     reader = _Reader(file, fix)
     missing, plain_keys = reader.missing(), list(file.fresh)
-    if not missing:
-        return []
     for key in sorted(missing - UNSAYABLE):
         for path, value in _ways(reader, key) if key in missing else ():
             table, before = _parent(file.metadata, path), reader.value(path)

@@ -125,3 +125,20 @@ def test_an_epsilon_that_the_loader_passes_over_is_not_missing(tmp_path: Path) -
     path = tmp_path / "model.gguf"
     write(replace(contents, metadata=metadata), path)
     assert_clean(compared_files(path, path))
+
+
+def test_a_flag_that_the_tensors_deny_is_a_finding(tmp_path: Path) -> None:
+    """transformers would leave out the biases that are stored."""
+    lacking = faults.config_set("attention_bias", False)
+    report = compared(tmp_path, tiny("qwen2"), "hf:F32", "gguf:F32", lacking)
+    (found,) = report.findings
+    assert (report.verdict, found.kind, found.key, found.latent) == (
+        "match",
+        "value.missing",
+        "attention_bias",
+        True,
+    )
+    assert "q_proj.bias is stored: transformers leaves it out" in found.message
+    assert_clean(
+        compared(tmp_path / "clean", "qwen2", "hf:F32", "gguf:F32", faults.config_set("attention_bias", True))
+    )

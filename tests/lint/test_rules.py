@@ -253,6 +253,7 @@ CASES = [
     Case("C217", "model-hf", put("dtype", "bfloat16"), "is bfloat16, and the weights are F16, F32"),
     Case("C218", "model-hf", put("tie_word_embeddings", False), "there is no head"),
     Case("C219", "model.apr", put("n_layers", 2), "states again what num_layers states"),
+    Case("C221", "model-hf", put("attention_bias", True), "is true, and no layer has a tensor attn_q.bias"),
     Case("C220", "model.gguf", tensor(K, lambda t: PlainTensor(t.dtype, t.dims[::-1], t.data)),
          "has dims [32, 16], and the config says [16, 32]"),
     Case("T301", "model.gguf", listed("tokenizer.ggml.token_type", lambda t: t.pop()), "has 263 entries for 264"),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fixtures import Llama3Scaling, build, model_spec
+from rosetta.containers.container import Setting
 from rosetta.diagnose.stated_scaling import as_gguf, as_parameters
 from rosetta.model import Model, build_model, open_model
 from rosetta.repair.changes import Change, said
@@ -212,6 +213,25 @@ def test_yarn_goes_from_a_folder_into_gguf_keys_and_back(tmp_path: Path) -> None
     assert stated.keys["rope.scaling.type"] == "yarn"
     assert scaling_from_gguf(stated.keys, 32, 10000.0, 256) == scaling
     assert as_parameters(scaling, folder, folder.container)["rope_type"] == "yarn"
+
+
+def test_what_else_a_file_says_of_its_scaling_is_kept(tmp_path: Path) -> None:
+    """YaRN's two magnitudes have no key of their own in GGUF, nor has what scales the queries."""
+    table = {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 64, "mscale": 1.0}
+    table |= {"mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1}
+    folder = opened(
+        tmp_path, "hf", edit=lambda config: config.update(rope_parameters={**table, "rope_theta": 10000.0})
+    )
+    right = {**table, "factor": 4.0}
+    scaling = scaling_from_parameters(right, folder["rope.dimension_count"] // 2, 10000.0, 256)
+    keys = {
+        "rope.scaling.type": "yarn",
+        "rope.scaling.factor": 4.0,
+        "rope.scaling.original_context_length": 64,
+    }
+    other: Any = SimpleNamespace(settings={key: Setting(value, key) for key, value in keys.items()})
+    assert scaling is not None
+    assert as_parameters(scaling, folder, other) == right
 
 
 def test_values_are_said_shortly() -> None:

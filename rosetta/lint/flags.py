@@ -1,0 +1,74 @@
+"""Flags of config.json that say whether layers have a tensor, and which tensors they speak of: facts of transformers'
+classes, no rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from rosetta.containers.container import Container
+from rosetta.lint.tensor_names import meaning
+
+QUERY = ("attn_q.bias", "attn_qkv.bias")
+STEMS: Mapping[str, tuple[str, ...]] = {  # transformers, modeling_*.py, where the flag is asked for
+    "attention_bias": QUERY,
+    "use_qkv_bias": QUERY,
+    "qkv_bias": QUERY,
+    "attention_out_bias": ("attn_output.bias",),
+    "mlp_bias": ("ffn_up.bias", "ffn_down.bias"),
+    "use_bias": (*QUERY, "attn_output.bias", "ffn_up.bias", "ffn_down.bias", "ssm_in.bias", "ssm_out.bias"),
+    "mamba_rms_norm": ("ssm_norm.weight",),
+    "mamba_conv_bias": ("ssm_conv1d.bias",),
+    "use_conv_bias": ("ssm_conv1d.bias",),
+    "mamba_proj_bias": ("ssm_in.bias", "ssm_out.bias"),
+    "use_qk_norm": ("attn_q_norm.weight", "attn_k_norm.weight"),
+    "qk_layernorm": ("attn_q_norm.weight", "attn_k_norm.weight"),
+}
+WITHOUT_WEIGHTS = frozenset({"use_qk_norm", "qk_layernorm"})
+"""Flags of what may have no tensor: Llama 4's norm of heads."""
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """A flag that the tensors deny.
+
+    Args:
+        key: as config.json spells it.
+        stated: what it says.
+        tensor: one that is there though it says no; else the stem of what is not there though it says yes.
+    """
+
+    key: str
+    stated: bool
+    tensor: str
+
+    @property
+    def words(self) -> str:
+        """What is wrong, and what transformers makes of it."""
+        if self.stated:
+            return (
+                f"is true, and no layer has a tensor {self.tensor}: transformers makes one of random numbers"
+            )
+        return f"is false, and {self.tensor} is stored: transformers leaves it out"
+
+
+def contradicted_flags(container: Container) -> Iterator[Contradiction]:
+    """Each flag of a folder's config.json that its tensors deny; nothing of another container."""
+    if container.kind != "huggingface":
+        return
+    nested = container.metadata.get("text_config")
+    config = {**container.metadata, **(nested if isinstance(nested, Mapping) else {})}
+    stated = {key: config[key] for key in STEMS if isinstance(config.get(key), bool)}
+    if not stated:
+        return
+    held: dict[str, str] = {}
+    for name in container.tensors:
+        stem, layer = meaning(name)
+        if stem is not None and layer is not None:
+            held.setdefault(stem, name)
+    for key, said in stated.items():
+        there = [held[stem] for stem in STEMS[key] if stem in held]
+        if said and not there and key not in WITHOUT_WEIGHTS:
+            yield Contradiction(key, said, STEMS[key][0])
+        elif there and not said:
+            yield Contradiction(key, said, there[0])
