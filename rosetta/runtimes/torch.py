@@ -15,6 +15,7 @@ from rosetta.containers.container import Container
 from rosetta.errors import DamagedFileError, UsageError
 from rosetta.model import Model, open_model
 from rosetta.ops.op import NotComputable
+from rosetta.ops.rotary import Rotary
 from rosetta.rope_scaling import RopeScaling
 from rosetta.runtimes.decoding import RuntimeFailed
 from rosetta.runtimes.observed.capture import Facts, Failure, Float32
@@ -127,10 +128,11 @@ def run_facts(
 
 
 def _rope_order(model: Model) -> dict[str, str]:
-    """In which order the rows of queries and keys lie within a head."""
+    """In which order the rows of queries and keys lie within a head, as they are turned."""
     names = {INTERLEAVED: "interleaved", SPLIT_HALF: "split_half"}
-    order = model.architecture.rope
-    return {} if order is None else {"rope_order": names[order]}
+    ops = (op for node in model.graph for op in getattr(node.op, "ops", (node.op,)))
+    orders = {op.order for op in ops if isinstance(op, Rotary)}
+    return {"rope_order": names[orders.pop()]} if len(orders) == 1 else {}
 
 
 def _rounding(weight: Weight) -> dict[str, Any]:

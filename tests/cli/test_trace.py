@@ -12,7 +12,9 @@ import torch
 from safetensors import safe_open
 
 from fixtures import build, faults
+from fixtures.architectures import RECIPES
 from fixtures.comparing import tiny
+from fixtures.recipes import build_folder
 from fixtures.tokenizer import vocabulary
 from tests.conftest import Compare
 
@@ -212,3 +214,12 @@ def test_what_is_no_model_or_no_prompt_of_one_is_refused(
     assert result.code == 2
     assert "check the path" not in result.err
     assert not (tmp_path / "run.safetensors").exists()
+
+
+@pytest.mark.requires_transformers
+@pytest.mark.parametrize("recipe", ["deepseek2-v3", "llama4"])
+def test_rotary_rows_are_stated_as_they_are_turned(rosetta: Rosetta, tmp_path: Path, recipe: str) -> None:
+    folder, path = build_folder(tmp_path / "hf", RECIPES[recipe]), tmp_path / "run.safetensors"
+    assert rosetta("trace", folder, "--tokens", "17,10,300,5", "-o", path, "-q").code == 0
+    result = rosetta(folder, f"trace:{path}", "--assert-match", "--strict")
+    assert result.code == 0, result.out

@@ -54,7 +54,7 @@ def _fitting(fault: Fault, key: str) -> Iterator[float]:
     For y = g·x / √(m + ε) and y₀ = g·x / √m, with m the mean square of x: ε = m·((y₀/y)² − 1). A bias is no part of y.
     """
     model, x, truth = fault.subject.model, fault.input(), fault.recorded_value
-    weight = model.weights.get(next(fault.names()))
+    weight = model.weights.get(next(fault.names(), ""))
     if x is None or truth is None or truth.shape != x.shape or weight is None or weight.dims != x.shape[-1:]:
         return
     gain, bias = weight.values().to(x), model.weights.get(weight.name.removesuffix("weight") + "bias")
