@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from rosetta.containers.container import Container
+from rosetta.containers.huggingface.settings import huggingface_quantisation
 from rosetta.lint.tensor_names import meaning
 
 QUERY = ("attn_q.bias", "attn_qkv.bias")
@@ -53,9 +54,9 @@ class Contradiction:
 
 
 def contradicted_flags(container: Container) -> Iterator[Contradiction]:
-    """Each flag of a folder's config.json that its tensors deny; nothing of another container."""
-    if container.kind != "huggingface":
-        return
+    """Each flag of a folder's config.json that its tensors deny; nothing of another container, or of packed weights."""
+    if container.kind != "huggingface" or huggingface_quantisation(container.metadata) is not None:
+        return  # GPTQ's packers store biases of zeros for every matrix
     nested = container.metadata.get("text_config")
     config = {**container.metadata, **(nested if isinstance(nested, Mapping) else {})}
     stated = {key: config[key] for key in STEMS if isinstance(config.get(key), bool)}
