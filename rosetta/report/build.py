@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from rosetta import __version__
-from rosetta.compare.options import DEFAULT_THRESHOLD, LIVE
+from rosetta.compare.options import DEFAULT_THRESHOLD, LIVE, live
 from rosetta.compare.results import Compared, Side, TokensDiff, WeightsDiff
 from rosetta.compare.verdict import first_divergence
 from rosetta.containers import Container, open_container
@@ -17,7 +17,6 @@ from rosetta.model import Model
 from rosetta.report.exit_code import USAGE
 from rosetta.report.fingerprint import header_sha256, whole_sha256
 from rosetta.report.report import Asked, Assertion, RemoteFacts, Report, RunFacts, SideFacts, Timing, Tool
-from rosetta.runtimes.live import LABELS
 from rosetta.sources import RemotePath
 from rosetta.system import peak_memory
 
@@ -120,8 +119,8 @@ def error_report(operands: Mapping[Side, str], message: str, run: RunFacts | Non
 def _facts(c: Comparison, side: Side, hashed: bool) -> SideFacts:
     model = c.models[side]
     dtypes = Counter(entry.dtype for entry in model.container.tensors.values())
-    live = model.container.label in LABELS.values()  # the recording is gone: the facts are of what was run
-    held = open_container(model.container.path) if live else model.container
+    was_run = live(c.operands[side]) is not None  # the recording is gone: the facts are of what was run
+    held = open_container(model.container.path) if was_run else model.container
     facts = SideFacts(
         operand=without_secrets(c.operands[side]),
         path=str(model.container.path),
@@ -136,7 +135,7 @@ def _facts(c: Comparison, side: Side, hashed: bool) -> SideFacts:
         sha256=whole_sha256(held) if hashed else None,
         remote=_remote(held),
     )
-    if live:
+    if was_run:
         held.close()
     return facts
 

@@ -233,7 +233,7 @@ def _next_token(report: Report, label: dict[Side, str], view: View) -> list[str]
         (stage for stage in report.stages if stage.status == "faulty" and stage.max_diff is None), None
     )
     if lost is not None:  # equal they are, and no merit of theirs
-        same = f" (both go on from one value behind {place(lost.layer, lost.op)}, which cannot be compared)"
+        same = f" (both go on from one value behind {place(lost.layer, lost.op)})"
     lines = [f"  Next token: {best}{numbers}{same}"]
     if view.verbosity > 1:
         for side in SIDES:
