@@ -31,6 +31,7 @@ from rosetta.architectures.per_layer import (
     shared_keys,
 )
 from rosetta.architectures.readings import Reading, Stored, standard_readings
+from rosetta.errors import DamagedFileError
 from rosetta.graph import Stage
 from rosetta.ops.experts import ExpertLinear, ExpertSum, Router
 from rosetta.ops.factors import Factors
@@ -75,6 +76,13 @@ def _heads_of_folder(read: Any, local: list[bool], layers: int) -> None:
     """Sizes and numbers of heads, and the rotation, as the config says them: for each layer, or for all that see
     everything."""
     config, own = read.config, read.spelled("per_layer_config")
+    each = read.container.settings.get("attention.head_count_kv")
+    if each is not None and read.container.kind == "huggingface" and not isinstance(each.value, int):
+        raise DamagedFileError(
+            f"{each.key} is {each.value!r:.80}, its class takes one number",
+            file=read.container.path,
+            remedy="write that of window layers there, that of the others in num_global_key_value_heads",
+        )
     size, kv_heads = (read.size(key) for key in ("attention.key_length", "attention.head_count_kv"))
     spelled = {key: read.spelled(key) for key in ("global_head_dim", "num_global_key_value_heads")}
     large, few = (setting.value if setting is not None else None for setting in spelled.values())
