@@ -150,8 +150,8 @@ def build_graph(
         settings_of: the settings of a layer, None for what is outside.
 
     Raises:
-        ValueError: a stage is computed from one that does not come before it, has a name that another one has, or
-            asks for a setting that there is not: the architecture's mistake, never a file's.
+        ValueError: a stage is computed from one that does not come before it, or has a name that another one has: the
+            architecture's mistake, never a file's.
     """
     nodes: list[Node] = []
     named = {TOKENS}
@@ -162,12 +162,7 @@ def build_graph(
         prefix, own = ("", "") if layer is None else (f"layers.{layer}.", f"blk.{layer}.")
         local = {stage.name for stage in stages}
         for stage in stages:
-            try:
-                read = stage.op.tensors(c)
-            except KeyError as key:
-                raise ValueError(
-                    f"{prefix}{stage.name} asks for {key}, a setting that its architecture has not"
-                ) from key
+            read = stage.op.tensors(c)
             settings_tensors.update(read.settings)
             node = Node(
                 prefix + stage.name,

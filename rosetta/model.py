@@ -90,13 +90,15 @@ class Model:
         """The settings of a layer, or of what stands outside the layers."""
         if layer not in self._settings:
             self._settings[layer] = (
-                settings_of(self.config, layer) if self._by_layer else self._settings[None]
+                settings_of(self.config, layer, self.container.path)
+                if self._by_layer
+                else self._settings[None]
             )
         return self._settings[layer]
 
     @cached_property
     def _settings(self) -> dict[int | None, Settings]:
-        return {None: settings_of(self.config, None)}
+        return {None: settings_of(self.config, None, self.container.path)}
 
     @cached_property
     def _by_layer(self) -> bool:
@@ -291,19 +293,33 @@ def put_patches(weights: dict[str, Weight], patches: Mapping[str, Patch]) -> Non
             weights[name] = replace(patched, repaired=True)
 
 
-def settings_of(config: Config, layer: int | None) -> Settings:
-    """The settings of a layer, or of what stands outside the layers."""
-    return _OfLayer(
+def settings_of(config: Config, layer: int | None, file: Path) -> Settings:
+    """The settings of a layer, or of what stands outside the layers.
+
+    Args:
+        config: of the file.
+        layer: counted from 0; None outside the layers.
+        file: named where a setting is asked for that was not read.
+    """
+    of_layer = _OfLayer(
         (key, found.value.of(layer) if isinstance(found.value, PerLayer) else found.value)
         for key, found in config.items()
     )
+    of_layer.file = file
+    return of_layer
 
 
 class _OfLayer(dict[str, Any]):
     """Settings of one layer; what is asked for and was not read is an error of the file."""
 
+    file: Path
+
     def __missing__(self, key: str) -> Any:
-        raise DamagedFileError(f"the config says nothing of {key}, and another of its settings asks for it")
+        raise DamagedFileError(
+            f"the config says nothing of {key}, which another of its settings calls for",
+            file=self.file,
+            remedy=f"state {key}, or what makes it needless",
+        )
 
 
 def both(first: Patch, second: Patch) -> Patch:
@@ -368,8 +384,9 @@ def _weights(
 ) -> dict[str, Weight]:
     """Canonical weights: fused and stacked tensors taken apart, Conv1D and declared `[in, out]` turned, rotary rows
     ordered."""
-    size = settings_of(config, None)
-    of_layers = [settings_of(config, layer) for layer in range(min(size["block_count"], LARGEST_BLOCK_COUNT))]
+    size = settings_of(config, None, container.path)
+    layers = range(min(size["block_count"], LARGEST_BLOCK_COUNT))
+    of_layers = [settings_of(config, layer, container.path) for layer in layers]
     weights: dict[str, Weight] = {}
     for name, entry in entries.items():
         _check_dtype(container, entry)
@@ -397,7 +414,7 @@ def _adapted(
             file=adapter.path,
             remedy="give the model that the adapter was trained on",
         )
-    layers = min(settings_of(config, None)["block_count"], LARGEST_BLOCK_COUNT)
+    layers = min(config["block_count"].value, LARGEST_BLOCK_COUNT)
     rope = architecture.rope if adapter.kind == "gguf" else architecture.folder_rope
 
     def canonical(name: str) -> str | None:
@@ -406,7 +423,7 @@ def _adapted(
     def read(stored: Container, name: str, entry: TensorEntry) -> list[Weight]:
         known = canonical(name) or name
         found = LAYER.match(known)
-        c = settings_of(config, int(found[1]) if found else None)
+        c = settings_of(config, int(found[1]) if found else None, container.path)
         if architecture.rope is not None:
             c = {**c, "rope.type": rope}
         return read_tensor(stored, architecture, c, known, entry)

@@ -34,7 +34,6 @@ def test_stages_of_a_layer_have_its_number_and_so_have_their_inputs() -> None:
         ([Stage("a", WIDE, ("embeding",))], "layers.0.a is computed from embeding, but no stage before it"),
         ([Stage("a", WIDE, ("b",)), Stage("b", WIDE, ("a",))], "layers.0.a is computed from layers.0.b, but"),
         ([Stage("a", WIDE, ("embedding",)), Stage("a", WIDE, ("a",))], "two stages are called layers.0.a"),
-        ([Stage("a", Factors("gain.weight", "hidden_size"), ("embedding",))], "asks for 'hidden_size'"),
     ],
 )
 def test_what_an_architecture_mistakes_is_said(layer: Iterable[Stage], said: str) -> None:

@@ -432,3 +432,11 @@ def test_building_twice_opens_nothing_twice(tmp_path: Path) -> None:
     again = build_model(model.container)
     assert again.container is model.container
     assert again.weights == model.weights
+
+
+def test_a_setting_that_was_not_read_is_asked_for_in_vain(tmp_path: Path) -> None:
+    path = build(tmp_path, "llama", "gguf:F32")
+    model = open_model(path)
+    for layer in (None, 1):
+        with pytest.raises(DamagedFileError, match=f"{path.name}: the config says nothing of ssm.state_size"):
+            model.settings_of(layer)["ssm.state_size"]

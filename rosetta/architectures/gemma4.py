@@ -31,7 +31,6 @@ from rosetta.architectures.per_layer import (
     shared_keys,
 )
 from rosetta.architectures.readings import Reading, Stored, standard_readings
-from rosetta.errors import DamagedFileError
 from rosetta.graph import Stage
 from rosetta.ops.experts import ExpertLinear, ExpertSum, Router
 from rosetta.ops.factors import Factors
@@ -41,7 +40,7 @@ from rosetta.ops.op import Op, Settings, chain
 from rosetta.ops.pointwise import Activation, Add, Scale, Softcap
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
 from rosetta.rope_scaling import scaling_from_parameters
-from rosetta.settings_reader import listed
+from rosetta.settings_reader import Config, listed
 
 PATTERN, DERIVED = "attention.sliding_window_pattern", "worked out from other keys"
 GLOBAL_HEAD, GLOBAL_ROPE = (
@@ -76,13 +75,6 @@ def _heads_of_folder(read: Any, local: list[bool], layers: int) -> None:
     """Sizes and numbers of heads, and the rotation, as the config says them: for each layer, or for all that see
     everything."""
     config, own = read.config, read.spelled("per_layer_config")
-    each = read.container.settings.get("attention.head_count_kv")
-    if each is not None and read.container.kind == "huggingface" and not isinstance(each.value, int):
-        raise DamagedFileError(
-            f"{each.key} is {each.value!r:.80}, its class takes one number",
-            file=read.container.path,
-            remedy="write that of window layers there, that of the others in num_global_key_value_heads",
-        )
     size, kv_heads = (read.size(key) for key in ("attention.key_length", "attention.head_count_kv"))
     spelled = {key: read.spelled(key) for key in ("global_head_dim", "num_global_key_value_heads")}
     large, few = (setting.value if setting is not None else None for setting in spelled.values())
@@ -124,6 +116,12 @@ def _heads_of_folder(read: Any, local: list[bool], layers: int) -> None:
     if doubled is not None and doubled.value:
         ffn = config["feed_forward_length"].value
         read.by_layer("feed_forward_length", [ffn if n < kept else 2 * ffn for n in range(layers)])
+
+
+def _of_window_layers(config: Config, key: str) -> int:
+    """The size that the class takes one number for: that of the layers with a window."""
+    sizes, slides = listed(config, key), listed(config, PATTERN)
+    return int(next((size for size, slid in zip(sizes, slides, strict=True) if slid), sizes[0]))
 
 
 def _heads_of_gguf(read: Any, local: list[bool]) -> None:
@@ -312,7 +310,10 @@ GEMMA4 = Architecture(
         "activation": "hidden_activation",
         "expert_used_count": "top_k_experts",
     },
-    folder_keys={"hidden_size_per_layer_input": lambda c: c["embedding_length_per_layer_input"].value},
+    folder_keys={
+        "hidden_size_per_layer_input": lambda c: c["embedding_length_per_layer_input"].value,
+        "num_key_value_heads": lambda c: _of_window_layers(c, "attention.head_count_kv"),
+    },
     gguf_keys={
         PATTERN: lambda c: listed(c, PATTERN),
         "attention.shared_kv_layers": lambda c: c["attention.shared_kv_layers"].value,

@@ -85,7 +85,7 @@ def trace(
     if run is not None:
         count, ids = _of_runtime(run, Path(output), text, given, options, quiet=quiet)
     else:
-        count, ids = _of_model(operand, Path(output), text, given, (device.value, dtype.value), quiet=quiet)
+        count, ids = _of_model(operand, Path(output), text, given, device.value, dtype.value, quiet=quiet)
     if not quiet:
         show(f"{output}: {count} stages of {len(ids)} tokens\n")
 
@@ -116,7 +116,8 @@ def _of_model(
     output: Path,
     text: str,
     given: tuple[int, ...] | None,
-    how: tuple[Any, Any],
+    device: Any,
+    dtype: Any,
     *,
     quiet: bool,
 ) -> tuple[int, Sequence[int]]:
@@ -134,6 +135,5 @@ def _of_model(
         model = open_model(operand)
         listener.loaded(model.container.label, loaded_tensors(model))
         ids = prompt_ids(model.container, text) if given is None else list(given)
-        device, dtype = how
         facts = run_facts(model, operand, None if given else text, ids, dtype)
         return write_trace(output, run_stages(model, ids, device, dtype), facts), ids

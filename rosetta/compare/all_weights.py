@@ -57,12 +57,11 @@ def compare_all_weights(pair: ModelPair, models: Mapping[Side, Model], complete:
     )
 
 
-def _measured(models: ModelPair, differing: Mapping[str, WeightPair]) -> dict[str, dict[str, Any]]:
+def _measured(pair: ModelPair, differing: Mapping[str, WeightPair]) -> dict[str, dict[str, Any]]:
     """Of the weights that differ most, the fields that say how and where; two models differ everywhere."""
-    a, b = models.reference.model.weights, models.subject.model.weights
-    known = [
-        name for name, pair in differing.items() if pair.sampled is None and _measurable(a[name], b[name])
-    ]
+    a, b = pair.reference.model.weights, pair.subject.model.weights
+    looked_at = [name for name, found in differing.items() if found.sampled is None]
+    known = [name for name in looked_at if _measurable(a[name], b[name])]
     most = sorted(known, key=lambda name: -(differing[name].rel_rmse or 0.0))
     return {name: in_measures(a[name], b[name]) for name in most[:MEASURED]}
 

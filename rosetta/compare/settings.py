@@ -106,6 +106,11 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def in_json(value: Any) -> Any:
+    """See `plain`; of several values a list."""
+    return [plain(each) for each in value] if isinstance(value, list | tuple) else plain(value)
+
+
 def plain(value: Any) -> Any:
     """A canonical value as JSON knows it; a float32 in as few digits as name it (1e-06, not 9.99999997e-07)."""
     if isinstance(value, RopeScaling):

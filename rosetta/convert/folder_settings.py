@@ -11,7 +11,7 @@ from typing import Any
 from rosetta.architectures import Architecture, find_architecture
 from rosetta.architectures.stated_kinds import PATTERN
 from rosetta.compare.other_forms import OTHER_FORMS, layer_types
-from rosetta.compare.settings import agree, plain
+from rosetta.compare.settings import agree, in_json, plain
 from rosetta.config import Config, read_config
 from rosetta.containers.container import Setting, TensorEntry
 from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS, huggingface_settings
@@ -185,12 +185,8 @@ def own_keys(model: Model, wanted: Config) -> dict[str, Any]:
     said = {}
     for name, form in model.architecture.folder_keys.items():
         with contextlib.suppress(KeyError):  # it speaks of something that the model has not
-            said[name] = _plain(form(wanted))
+            said[name] = in_json(form(wanted))
     return {name: value for name, value in said.items() if value is not None}
-
-
-def _plain(value: Any) -> Any:
-    return [plain(each) for each in value] if isinstance(value, list) else plain(value)
 
 
 def _state(config: dict[str, Any], keys: Mapping[str, Any]) -> None:

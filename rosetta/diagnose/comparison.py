@@ -127,9 +127,8 @@ def _compared(operands: dict[Side, str], options: Options, listener: Listener) -
 
     pair = _pair(runnable, options)
     engine, lockstep = _run(pair, options, tokenized.run, listener)
-    if (
-        pair.doubt.coarser is not None and lockstep.result.faulty_over
-    ):  # which was not known from the first stage on
+    # In which float it computes was not known from the first stage on.
+    if pair.doubt.coarser is not None and lockstep.result.faulty_over:
         engine, lockstep = _run(pair, options, tokenized.run, listener)
     result = lockstep.result
     repaired = _by_side(lockstep.repaired or pair)

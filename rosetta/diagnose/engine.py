@@ -35,16 +35,13 @@ class Engine:
         self.refuted: list[Refuted] = []
         self.seconds = 0.0
         self._unexplained: set[tuple[str, str]] = set()
-        self._in_vain: Counter[str] = (
-            Counter()
-        )  # stages of an observed run, in whichever layer, that nothing explained
+        self._in_vain = Counter[str]()  # stages, in whichever layer, that nothing explained
         self._causeless: set[str] = set()  # matrices that nothing explained
         self._first: Evidence | None = None  # where the first fault is
         self.wrong_pair = self._right_pair = False
         self._at_sight: Likeness | None = None  # of two models, as foreseen
-        self._causeless_enough = (
-            1 if stop_at_first else CAUSELESS
-        )  # a run that ends at its first fault sees one
+        # A run that ends at its first fault sees one.
+        self._causeless_enough = 1 if stop_at_first else CAUSELESS
 
     def foresees_two_models(self, pair: ModelPair) -> bool:
         """Whether the sides are two models at sight; the finding is made at the first fault."""
@@ -77,9 +74,8 @@ class Engine:
         """Whether the sides are two models at sight, without a search for causes in a large matrix."""
         if self._right_pair or fault.recorded:
             return False
-        if (
-            fault.pair.frugal and self._at_sight is None
-        ):  # what is far away is not read before there is a fault
+        # What is far away is not read before there is a fault.
+        if fault.pair.frugal and self._at_sight is None:
             self._at_sight = strangers_at_sight(fault.pair)
         if self._at_sight is not None:
             self._conclude(fault, self._at_sight)

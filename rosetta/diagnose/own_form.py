@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rosetta.compare.other_forms import forms_of, ways_to_say
-from rosetta.compare.settings import agree, plain
+from rosetta.compare.settings import agree, in_json
 from rosetta.config import Value
 from rosetta.containers.apr.settings import apr_settings
 from rosetta.containers.container import Container
@@ -33,7 +33,7 @@ def in_own_form(model: Model, key: str, own: Value, right: Any) -> tuple[Any, An
         return None
     path, forms = _path(model.container, own.key), forms_of(model.architecture)
     name = path[-1].rpartition(".")[2]
-    if name not in forms and _plain(stated) == _plain(own.value):
+    if name not in forms and in_json(stated) == in_json(own.value):
         return None
     try:
         wanted = model.repaired({key: right}).config  # what is worked out from it comes along
@@ -57,10 +57,6 @@ def stated_by(container: Container, own: str | None) -> Any:
 def _path(container: Container, own: str) -> tuple[str, ...]:
     """The place of a key: dots descend, where the whole key is not there."""
     return (own,) if own in container.metadata else tuple(own.split("."))
-
-
-def _plain(value: Any) -> Any:
-    return [plain(each) for each in value] if isinstance(value, list | tuple) else plain(value)
 
 
 def _reads_as(model: Model, path: tuple[str, ...], said: Any, key: str, right: Any) -> bool:

@@ -66,9 +66,7 @@ class Search:
             else:
                 self.tensors.setdefault(proposal.tensor, []).append(proposal)
         # one order, whichever module proposes them
-        left = [self._left_differing(proposal) for proposal in self.settings]
-        order = sorted(zip(left, self.settings, strict=True), key=lambda own: _order(*own))
-        self.settings = [proposal for _, proposal in order]
+        self.settings = sorted(self.settings, key=lambda p: (rank(p.kind), self._left_differing(p), p.kind))
 
     def _left_differing(self, proposal: Proposal) -> int:
         """How many settings of the two sides still differ with a repair in place: what others are worked out from
@@ -267,10 +265,6 @@ class Search:
 def rank(kind: str) -> int:
     """The place of a kind among those that confirm: what takes least from the reference comes first, and wins."""
     return kind_named(kind).rank
-
-
-def _order(left: int, proposal: Proposal) -> tuple[int, int, str]:
-    return rank(proposal.kind), left, proposal.kind
 
 
 def _ranked(proposals: Iterable[Proposal]) -> list[Proposal]:

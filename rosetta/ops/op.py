@@ -301,6 +301,11 @@ class Op(ABC):
         """The last dims of its result, where they are sizes that the config states."""
         return ()
 
+    @property
+    def links(self) -> tuple[Op, ...]:
+        """The operations that it is, one after another: itself, if it is no chain."""
+        return (self,)
+
     def tensors(self, c: Settings) -> Tensors:
         """The tensors that it reads."""
         return Tensors()
@@ -401,6 +406,10 @@ class Chain(Op):
     """
 
     ops: tuple[Op, ...]
+
+    @property
+    def links(self) -> tuple[Op, ...]:
+        return self.ops
 
     @property
     def keys(self) -> tuple[str, ...]:

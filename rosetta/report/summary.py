@@ -232,7 +232,7 @@ def _next_token(report: Report, label: dict[Side, str], view: View) -> list[str]
     lost = next(
         (stage for stage in report.stages if stage.status == "faulty" and stage.max_diff is None), None
     )
-    if lost is not None:  # equal they are, and no merit of theirs
+    if lost is not None and logits.argmax_match:  # no merit of theirs
         same = f" (both go on from one value behind {place(lost.layer, lost.op)})"
     lines = [f"  Next token: {best}{numbers}{same}"]
     if view.verbosity > 1:

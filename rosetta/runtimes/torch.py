@@ -130,7 +130,7 @@ def run_facts(
 def _rope_order(model: Model) -> dict[str, str]:
     """In which order the rows of queries and keys lie within a head, as they are turned."""
     names = {INTERLEAVED: "interleaved", SPLIT_HALF: "split_half"}
-    ops = (op for node in model.graph for op in getattr(node.op, "ops", (node.op,)))
+    ops = (op for node in model.graph for op in node.op.links)
     orders = {op.order for op in ops if isinstance(op, Rotary)}
     return {"rope_order": names[orders.pop()]} if len(orders) == 1 else {}
 

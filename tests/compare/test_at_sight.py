@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
-import torch
 
 from fixtures.memory import MemoryContainer, stored
 from rosetta.compare import at_sight
 from rosetta.compare.at_sight import compare_at_sight
 from rosetta.compare.weights import compare_weights
-from rosetta.weight import Weight
 from tests.test_weight_cache import copy
 
 DIMS = (300, 64)
@@ -24,28 +21,15 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(at_sight, "SAMPLED", ROWS * DIMS[1])
 
 
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The rows of each decoded piece from now on."""
-    counts: list[int] = []
-    plain = Weight.values
-
-    def counted(self: Weight, *args: Any, **named: Any) -> torch.Tensor:
-        found = plain(self, *args, **named)
-        counts.append(len(found))
-        return found
-
-    monkeypatch.setattr(Weight, "values", counted)
-    return counts
-
-
 @pytest.mark.parametrize("dtype", ["F32", "Q8_0", "Q4_K"])
-def test_figures_are_those_of_all_rows(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_are_those_of_all_rows(dtype: str, decoded_rows: list[int]) -> None:
     dims = (300, 256) if dtype == "Q4_K" else DIMS
     pair = copy("w", dtype, dims=dims), copy("w", "F32", seed=1, dims=dims)
-    whole, counts = compare_weights(*pair), decoded(monkeypatch)
+    whole = compare_weights(*pair)
+    decoded_rows.clear()
     found = compare_at_sight(*pair)
     rows = ROWS * DIMS[1] // dims[1]
-    assert sum(counts) <= 2 * 2 * rows, "two copies, each once for the rows that it has given up"
+    assert sum(decoded_rows) <= 2 * 2 * rows, "two copies, each once for the rows that it has given up"
     assert (found.state, whole.state, found.sampled, whole.sampled) == ("differing", "differing", rows, None)
     assert found.rel_rmse == pytest.approx(whole.rel_rmse, rel=0.1)
     assert found.predicted == pytest.approx(whole.predicted, rel=0.1)

@@ -68,6 +68,8 @@ def test_a_next_token_that_only_one_side_computed_is_no_match() -> None:
     assert "KL=0.00e+00 (both go on from one value behind Layer 0 k)" in render(
         reports.dims_swapped(logits=logits)
     )
+    other = logits.model_copy(update={"argmax_match": False})
+    assert "KL=0.00e+00 (another token)" in render(reports.dims_swapped(logits=other))
 
 
 def test_what_a_message_says_after_its_first_clause_follows_the_proof() -> None:

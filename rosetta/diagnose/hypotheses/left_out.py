@@ -37,7 +37,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
 def _norms(fault: Fault, node: Node) -> Iterator[tuple[Norm, Weight]]:
     """The norms of a stage, each with its weight."""
     prefix = "" if node.layer is None else f"blk.{node.layer}."
-    for op in getattr(node.op, "ops", (node.op,)):
+    for op in node.op.links:
         if isinstance(op, Norm):
             weight = fault.subject.model.weights.get(f"{prefix}{op.stem}.weight")
             if weight is not None:
@@ -46,13 +46,13 @@ def _norms(fault: Fault, node: Node) -> Iterator[tuple[Norm, Weight]]:
 
 def _without_norm(node: Node, op: Norm, weight: Weight) -> Proposal:
     edit = Exchanged(node.stage, op, Times(1.0))
-    return _proposal(weight, Repair(operations=(edit,)), "the norm is left out of what was recorded")
+    return _proposal(weight, Repair(operations=(edit,)), ": the norm is left out of what was recorded")
 
 
 def _without_values(weight: Weight, value: float) -> Proposal:
     """The stage as it is where all values of a tensor are one that does nothing."""
     nothing = instead(in_memory(weight.name, torch.full(weight.dims, value)))
-    return _proposal(weight, Repair(patches={weight.name: nothing}), "takes no part in what was recorded")
+    return _proposal(weight, Repair(patches={weight.name: nothing}), " takes no part in what was recorded")
 
 
 def _proposal(weight: Weight, repair: Repair, said: str) -> Proposal:
@@ -61,6 +61,6 @@ def _proposal(weight: Weight, repair: Repair, said: str) -> Proposal:
         role="subject",
         repair=repair,
         tensor=weight.name,
-        message=f"{weight.name}: {said}" if said.startswith("the") else f"{weight.name} {said}",
+        message=weight.name + said,
         recommendation=f"read {weight.entry.name} where the stage is computed",
     )

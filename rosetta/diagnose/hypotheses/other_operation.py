@@ -25,7 +25,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
     """Each way in which an operation may be computed otherwise than the architecture has it."""
     if not fault.settings_unknown:
         return
-    for op in (fault.node.op, *getattr(fault.node.op, "ops", ())):
+    for op in fault.node.op.links:
         if isinstance(op, Router):
             yield from _of_router(fault, op)
         elif isinstance(op, Rotary):

@@ -59,7 +59,7 @@ def settled(recording: Recording, model: Model, like: Model) -> Recording:
 def operations(like: Model, node: Node) -> list[Op]:
     """The operations that a stage is in this model, one after another."""
     step = Step(like, node.layer, WeightCache("cpu", torch.float32))
-    return [op for op in getattr(node.op, "ops", (node.op,)) if op.takes_part(step)]
+    return [op for op in node.op.links if op.takes_part(step)]
 
 
 def is_projection(like: Model, node: Node) -> bool:

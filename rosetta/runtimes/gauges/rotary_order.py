@@ -56,8 +56,7 @@ def settled(recording: Recording, model: Model, like: Model) -> Recording:
 
 def rotary_of(node: Node) -> Rotary | None:
     """The rotation that a stage is, or begins with; None where it is none."""
-    ops = getattr(node.op, "ops", (node.op,))
-    return next((op for op in ops if isinstance(op, Rotary)), None)
+    return next((op for op in node.op.links if isinstance(op, Rotary)), None)
 
 
 def _turns(recording: Recording, like: Model) -> Iterator[tuple[str, Turn]]:
