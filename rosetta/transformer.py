@@ -150,7 +150,8 @@ class Transformer:
 
     def __call__(self, tokens: Sequence[int]) -> Tensor:
         """Logits of every position, [T, V]."""
-        *_, (_, logits) = self.stages(tokens)
+        for _, value in self.stages(tokens):  # none is held on to: those of a long prompt take gigabytes
+            logits = value
         return logits
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -316,6 +317,21 @@ def test_stages_have_the_names_order_and_shapes_of_the_contract(tmp_path: Path, 
     found = [(stage, tuple(tensor.shape)) for stage, tensor in Transformer(model).stages(IDS)]
     assert found == expected
     assert all(tensor.is_contiguous() for tensor in stages_of(model).values())
+
+
+def test_stages_are_let_go_of_while_the_logits_are_computed(tmp_path: Path) -> None:
+    """All stages of a long prompt together take many times what one layer takes."""
+    model = open_model(build(tmp_path, small("llama"), "gguf:F16"))
+    transformer, heard = Transformer(model), list[weakref.ref[Tensor]]()
+    alive = list[int]()
+
+    def hear(stage: str, value: Tensor) -> None:
+        heard.append(weakref.ref(value))
+        alive.append(sum(reference() is not None for reference in heard))
+
+    transformer.register_hook(hear)
+    transformer(IDS)
+    assert max(alive) < len(heard) / 2
 
 
 def test_hooks_hear_every_stage_in_order_until_they_are_taken_off(tmp_path: Path) -> None:
