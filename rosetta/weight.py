@@ -393,6 +393,20 @@ class Weight:
                 sigma, values = edit.sigma(sigma, values, start), edit.values(values, start)
         return sigma
 
+    def variance(self, start: int = 0, stop: int | None = None, device: Device = "cpu") -> Tensor:
+        """`sigma` squared."""
+        if self.values_edits:
+            return self.sigma(start, stop, device).square_()
+        return self._decoded(blocks.variance, start, stop, device)
+
+    def values_and_variance(self, start: int, stop: int, device: Device = "cpu") -> tuple[Tensor, Tensor]:
+        """Both of canonical rows start … stop, of bytes that are read once where rows are whole bytes."""
+        raw = self.raw(start, stop)
+        if raw is None:
+            return self.values(start, stop, device), self.variance(start, stop, device)
+        data, dims = _on(device, raw), (len(raw), *self.dims[1:])
+        return blocks.decode(self.dtype, data, dims), blocks.variance(self.dtype, data, dims)
+
     def corner(self, rows: int, columns: int) -> Tensor:
         """The first canonical rows, float32 [rows, columns]; of a turned matrix only their first columns, for
         which the stored rows behind them need not be decoded."""

@@ -106,7 +106,7 @@ def variance(
     left: Weight, right: Weight, start: int = 0, stop: int | None = None, device: Device = "cpu"
 ) -> Tensor:
     """Variance of the difference of two copies that their dtypes explain, float32 [rows, C]; see `Weight.sigma`."""
-    return left.sigma(start, stop, device).square() + right.sigma(start, stop, device).square()
+    return left.variance(start, stop, device).add_(right.variance(start, stop, device))
 
 
 class WeightCache:

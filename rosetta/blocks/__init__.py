@@ -30,10 +30,11 @@ __all__ = [
     "group_of",
     "nbytes",
     "sigma",
+    "variance",
 ]
 
 Decoder = Callable[[str, "torch.Tensor", Sequence[int]], "torch.Tensor"]
-"""`decode` or `sigma`."""
+"""`decode`, `sigma` or `variance`."""
 
 _SLAB = {"cpu": 1 << 21, "cuda": 1 << 26}  # weights worked on at a time: a CPU's cache, a GPU's launch
 
@@ -132,6 +133,16 @@ def sigma(
             remedy="weights must be of a float or a quantised dtype",
         )
     return _filled(block, block.write_sigma, raw, dims, out)
+
+
+def variance(
+    dtype: str, raw: torch.Tensor, dims: Sequence[int], out: torch.Tensor | None = None
+) -> torch.Tensor:
+    """`sigma` squared, in fewer passes over the weights; the arguments are those of `sigma`."""
+    block = block_format(dtype)
+    if block.write_variance is None:
+        return sigma(dtype, raw, dims, out).square_()
+    return _filled(block, block.write_variance, raw, dims, out)
 
 
 def _filled(

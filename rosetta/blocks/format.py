@@ -28,12 +28,14 @@ class BlockFormat:
         write_sigma: standard deviation of the rounding of each weight: gap at the weight's own level / √12,
             and what the rounding of its scale adds (docs/noise.md). None for integer types, which have no
             scale and cannot be weights.
+        write_variance: its square, where that takes fewer passes than squaring it.
     """
 
     name: str
     group: int
     write_values: Writer
     write_sigma: Writer | None
+    write_variance: Writer | None = None
 
     @property
     def block_size(self) -> int:

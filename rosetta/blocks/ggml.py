@@ -47,6 +47,12 @@ def writer_of(block: BlockFormat) -> Writer:
     return write
 
 
+@cache
+def decoder_of(block: BlockFormat) -> Writer | None:
+    """ggml's decoder of a format, of contiguous blocks in the CPU's memory; None where it is not there or disagrees."""
+    return _decoder(block)
+
+
 def agrees(theirs: Writer, block: BlockFormat) -> bool:
     """Whether a decoder gives the bits of ours on random blocks; NaN is any NaN."""
     rng = torch.Generator().manual_seed(SEED)

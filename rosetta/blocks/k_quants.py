@@ -97,10 +97,16 @@ def _q6_scales(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return half(blocks, 208), blocks[:, 192:208].view(torch.int8).float()
 
 
+ONE = b"\x00\x3c"  # as a float16
+Q2_UNSCALED = {0: b"\x01" * 16, 80: ONE + bytes(2)}
+Q3_UNSCALED = {96: b"\x11" * 8 + b"\xaa" * 4 + ONE}  # 33 in six bits, of which 32 is taken off
+Q4_UNSCALED = {0: ONE + bytes(2) + b"\x01" * 4 + bytes(4) + b"\x01" * 4}
+Q6_UNSCALED = {192: b"\x01" * 16 + ONE}
+
 FORMATS = (
-    superblock_format("Q2_K", 16, _q2_levels, _q2_scales, _q2_minima, reach=3,  scale_reach=15),
-    superblock_format("Q3_K", 16, _q3_levels, _q3_scales,             reach=4,  scale_reach=32),
-    superblock_format("Q4_K", 32, _q4_levels, _q4_scales, _q4_minima, reach=15, scale_reach=63),
-    superblock_format("Q5_K", 32, _q5_levels, _q4_scales, _q4_minima, reach=31, scale_reach=63),
-    superblock_format("Q6_K", 16, _q6_levels, _q6_scales,             reach=32, scale_reach=128),
+    superblock_format("Q2_K", 16, _q2_levels, _q2_scales, _q2_minima, reach=3,  scale_reach=15,  unscaled=Q2_UNSCALED),
+    superblock_format("Q3_K", 16, _q3_levels, _q3_scales,             reach=4,  scale_reach=32,  unscaled=Q3_UNSCALED),
+    superblock_format("Q4_K", 32, _q4_levels, _q4_scales, _q4_minima, reach=15, scale_reach=63,  unscaled=Q4_UNSCALED),
+    superblock_format("Q5_K", 32, _q5_levels, _q4_scales, _q4_minima, reach=31, scale_reach=63,  unscaled=Q4_UNSCALED),
+    superblock_format("Q6_K", 16, _q6_levels, _q6_scales,             reach=32, scale_reach=128, unscaled=Q6_UNSCALED),
 )  # fmt: skip

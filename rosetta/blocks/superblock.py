@@ -6,16 +6,19 @@ d·s are exact in float32, so their order does not matter. Letters: n = superblo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from rosetta.blocks.fields import SQRT12, half_step
 from rosetta.blocks.format import BlockFormat, Writer
+from rosetta.blocks.ggml import decoder_of
 from rosetta.lazily import torch
 
 Levels = Callable[["torch.Tensor", "torch.Tensor"], None]
 """From the blocks, writes q into float32 `[n, 256]`."""
 Scales = Callable[["torch.Tensor"], "tuple[torch.Tensor, torch.Tensor]"]
 """From the blocks, d `[n, 1]` and s `[n, g]`, float32; or dmin and m."""
+Unscaled = Mapping[int, bytes]
+"""What the fields of a block hold, by their first byte, where d and each s are 1 and there is no minimum."""
 
 
 def superblock_format(
@@ -28,6 +31,7 @@ def superblock_format(
     reach: float,
     scale_reach: float,
     gap: float = 1.0,
+    unscaled: Unscaled | None = None,
 ) -> BlockFormat:
     """A format of superblocks.
 
@@ -37,9 +41,33 @@ def superblock_format(
         reach: the largest |q|.
         scale_reach: the largest |s|, and |m|.
         gap: distance between neighbouring levels.
+        unscaled: makes a decoder of the format give q, where ggml's is at hand.
     """
-    sigma = _sigma(levels, scales, minima, reach, scale_reach, gap)
-    return BlockFormat(name, group, _values(levels, scales, minima), sigma)
+    values = _values(levels, scales, minima)
+    quick = _levels_by_decoder(BlockFormat(name, group, values, values), levels, unscaled or {})
+    variance = _variance(quick, scales, minima, reach, scale_reach, gap)
+
+    def write_sigma(blocks: torch.Tensor, out: torch.Tensor) -> None:
+        variance(blocks, out)
+        out.sqrt_()
+
+    return BlockFormat(name, group, values, write_sigma, variance)
+
+
+def _levels_by_decoder(block: BlockFormat, levels: Levels, unscaled: Unscaled) -> Levels:
+    """The levels as ggml's decoder gives them of blocks without a scale: 1·1·q is exact, and takes a fifth of the time
+    that unpacking takes in passes of our own."""
+
+    def write_levels(blocks: torch.Tensor, out: torch.Tensor) -> None:
+        theirs = decoder_of(block) if unscaled and blocks.device.type == "cpu" else None
+        if theirs is None or not out.is_contiguous():
+            return levels(blocks, out)
+        plain = blocks.clone(memory_format=torch.contiguous_format)
+        for start, field in unscaled.items():
+            plain[:, start : start + len(field)] = torch.tensor(list(field), dtype=torch.uint8)
+        return theirs(plain, out)
+
+    return write_levels
 
 
 def _values(levels: Levels, scales: Scales, minima: Scales | None) -> Writer:
@@ -55,7 +83,7 @@ def _values(levels: Levels, scales: Scales, minima: Scales | None) -> Writer:
     return write_values
 
 
-def _sigma(
+def _variance(
     levels: Levels, scales: Scales, minima: Scales | None, reach: float, scale_reach: float, gap: float
 ) -> Writer:
     """σ² = (step² + (unit·q)² + minimum unit²) / 12, where unit is the step of s, and what d's rounding adds.
@@ -63,7 +91,7 @@ def _sigma(
     A sub-block whose scale is rounded to zero keeps no level: what it lost reaches up to the largest one.
     """
 
-    def write_sigma(blocks: torch.Tensor, out: torch.Tensor) -> None:
+    def write_variance(blocks: torch.Tensor, out: torch.Tensor) -> None:
         d, s = scales(blocks)
         unit = half_step(d, scale_reach).div_(SQRT12)  # [n, 1]
         step = d * s  # [n, g]
@@ -74,6 +102,5 @@ def _sigma(
         levels(blocks, out)
         out.mul_(unit).square_()
         out.view(len(out), s.shape[1], -1).add_(constant.square_()[..., None])
-        out.sqrt_()
 
-    return write_sigma
+    return write_variance

@@ -132,12 +132,12 @@ def _measured(
     reference: Weight, other: Weight, rows: tuple[int, int], device: Device, kept: DecodedPair
 ) -> _Sums:
     """Compare some rows of two copies; a vector counts as one row."""
-    a, explained = reference.values(*rows, device), reference.sigma(*rows, device).square_()
+    a, explained = reference.values_and_variance(*rows, device)
     if same_stored_rows(reference, other, *rows):
         b, explained = a, explained.mul_(2)
     else:
-        b = other.values(*rows, device)
-        explained += other.sigma(*rows, device).square_()
+        b, of_other = other.values_and_variance(*rows, device)
+        explained += of_other
     kept.put(rows, a, b, explained)
     vector = a.dim() < 2
     if vector:

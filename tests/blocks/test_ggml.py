@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rosetta import blocks
-from rosetta.blocks import ggml
+from rosetta.blocks import ggml, superblock
 from rosetta.dtypes import DTYPES, FLOATS
 
 QUANTISED = sorted(
@@ -66,3 +66,24 @@ def test_without_the_library_our_own_decode(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(ggml, "_library", lambda: None)
     block = blocks.block_format("Q6_K")
     assert ggml.writer_of.__wrapped__(block) is block.write_values
+
+
+@pytest.mark.requires_llamacpp
+@pytest.mark.parametrize("dtype", ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"])
+def test_the_levels_of_superblocks_are_those_of_its_decoder(
+    dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of blocks without a scale, which σ is made of; by our own passes it is the same."""
+    pytest.importorskip("llama_cpp")
+    block = blocks.block_format(dtype)
+    raw = np.random.default_rng(5).integers(0, 256, 1000 * block.type_size, dtype=np.uint8)
+    data, dims = torch.from_numpy(raw), (1000 * block.block_size,)
+    asked = []
+    monkeypatch.setattr(superblock, "decoder_of", lambda block: asked.append(block) or ggml.decoder_of(block))
+    quick = blocks.sigma(dtype, data, dims)
+    assert asked, "the levels were unpacked by our own passes"
+    assert torch.equal(data, torch.from_numpy(raw)), "the file's bytes were written to"
+    monkeypatch.setattr(superblock, "decoder_of", lambda _: None)
+    own = blocks.sigma(dtype, data, dims)
+    assert torch.equal(quick.nan_to_num(), own.nan_to_num())
+    assert torch.equal(quick.isnan(), own.isnan())

@@ -160,3 +160,13 @@ def test_sigma_explains_weights_of_any_magnitude(dtype: str, magnitude: float) -
     with np.errstate(invalid="ignore"):
         ratio = np.abs(values_back.astype(np.float64) - values) / sigma
     assert float(ratio.max()) < 4.5
+
+
+@pytest.mark.parametrize("dtype", WEIGHT_DTYPES)
+def test_variance_is_sigma_squared(dtype: str) -> None:
+    raw = np.random.default_rng(6).integers(0, 120, blocks.nbytes(dtype, (64, 512)), dtype=np.uint8)
+    sigma = sigma_of(raw, dtype, (64, 512))
+    variance = blocks.variance(dtype, torch.from_numpy(raw), (64, 512)).numpy()
+    held = (sigma > 2.0**-60) & (sigma < 2.0**60)  # whose square is a float32
+    assert held.mean() > 0.1
+    np.testing.assert_allclose(variance[held], sigma[held] ** 2, rtol=1e-6)
