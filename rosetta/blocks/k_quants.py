@@ -5,8 +5,8 @@ Layouts: ggml-common.h, block_q2_K … block_q6_K. Letters: n = superblocks.
 
 from __future__ import annotations
 
-from rosetta.blocks.fields import half, write_nibbles
-from rosetta.blocks.superblock import superblock_format
+from rosetta.blocks.fields import aligned, half, write_nibbles
+from rosetta.blocks.superblock import Minima, superblock_format
 from rosetta.lazily import torch
 
 
@@ -30,11 +30,11 @@ def _q2_levels(blocks: torch.Tensor, out: torch.Tensor) -> None:
 
 
 def _q2_scales(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    return half(blocks, 80), (blocks[:, :16] & 15).float()
+    return half(blocks, 80), aligned(blocks[:, :16]).bitwise_and_(15).float()
 
 
-def _q2_minima(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    return half(blocks, 82), (blocks[:, :16] >> 4).float()
+def _q2_minima(blocks: torch.Tensor) -> torch.Tensor:
+    return (blocks[:, :16] >> 4).float()
 
 
 # Q3_K: 32 bytes of third bits, 64 bytes of levels, 12 bytes of 6-bit scales, d
@@ -70,17 +70,25 @@ def _q5_levels(blocks: torch.Tensor, out: torch.Tensor) -> None:
 
 def _q4_scales(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Four whole scales; of the other four the low nibbles, and the high bits above the first four."""
-    first, last = blocks[:, 4:8], blocks[:, 12:16]
-    return half(blocks, 0), torch.cat(
-        [first & 63, (last & 15).bitwise_or_((first >> 6).mul_(16))], dim=1
-    ).float()
+    first, _, last = _words(blocks, 4, 16)
+    return half(blocks, 0), _eight(first, last & 0x0F0F0F0F)
 
 
-def _q4_minima(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    first, last = blocks[:, 8:12], blocks[:, 12:16]
-    return half(blocks, 2), torch.cat(
-        [first & 63, (last >> 4).bitwise_or_((first >> 6).mul_(16))], dim=1
-    ).float()
+def _q4_minima(blocks: torch.Tensor) -> torch.Tensor:
+    first, last = _words(blocks, 8, 16)
+    return _eight(first, (last >> 4) & 0x0F0F0F0F)
+
+
+def _words(blocks: torch.Tensor, start: int, stop: int) -> tuple[torch.Tensor, ...]:
+    """Bytes start … stop of each block, four at a time: int32 `[n]` each."""
+    return aligned(blocks[:, start:stop]).view(torch.int32).unbind(1)
+
+
+def _eight(first: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
+    """Eight numbers of six bits, float32 `[n, 8]`, from words of four bytes, int32 `[n]`: the first four, and the low
+    bits of the others, whose high bits are above the first ones."""
+    others = low | ((first >> 2) & 0x30303030)
+    return torch.stack([first & 0x3F3F3F3F, others], dim=1).view(torch.uint8).float()
 
 
 # Q6_K: 128 bytes of low nibbles, 64 bytes of high two bits, 16 signed scales, d
@@ -94,19 +102,20 @@ def _q6_levels(blocks: torch.Tensor, out: torch.Tensor) -> None:
 
 
 def _q6_scales(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    return half(blocks, 208), blocks[:, 192:208].view(torch.int8).float()
+    return half(blocks, 208), aligned(blocks[:, 192:208]).view(torch.int8).float()
 
 
 ONE = b"\x00\x3c"  # as a float16
 Q2_UNSCALED = {0: b"\x01" * 16, 80: ONE + bytes(2)}
 Q3_UNSCALED = {96: b"\x11" * 8 + b"\xaa" * 4 + ONE}  # 33 in six bits, of which 32 is taken off
 Q4_UNSCALED = {0: ONE + bytes(2) + b"\x01" * 4 + bytes(4) + b"\x01" * 4}
+Q2_MINIMA, Q4_MINIMA = Minima(82, _q2_minima), Minima(2, _q4_minima)
 Q6_UNSCALED = {192: b"\x01" * 16 + ONE}
 
 FORMATS = (
-    superblock_format("Q2_K", 16, _q2_levels, _q2_scales, _q2_minima, reach=3,  scale_reach=15,  unscaled=Q2_UNSCALED),
+    superblock_format("Q2_K", 16, _q2_levels, _q2_scales, Q2_MINIMA, reach=3,  scale_reach=15,  unscaled=Q2_UNSCALED),
     superblock_format("Q3_K", 16, _q3_levels, _q3_scales,             reach=4,  scale_reach=32,  unscaled=Q3_UNSCALED),
-    superblock_format("Q4_K", 32, _q4_levels, _q4_scales, _q4_minima, reach=15, scale_reach=63,  unscaled=Q4_UNSCALED),
-    superblock_format("Q5_K", 32, _q5_levels, _q4_scales, _q4_minima, reach=31, scale_reach=63,  unscaled=Q4_UNSCALED),
+    superblock_format("Q4_K", 32, _q4_levels, _q4_scales, Q4_MINIMA, reach=15, scale_reach=63,  unscaled=Q4_UNSCALED),
+    superblock_format("Q5_K", 32, _q5_levels, _q4_scales, Q4_MINIMA, reach=31, scale_reach=63,  unscaled=Q4_UNSCALED),
     superblock_format("Q6_K", 16, _q6_levels, _q6_scales,             reach=32, scale_reach=128, unscaled=Q6_UNSCALED),
 )  # fmt: skip

@@ -7,8 +7,9 @@ d·s are exact in float32, so their order does not matter. Letters: n = superblo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
-from rosetta.blocks.fields import SQRT12, half_step
+from rosetta.blocks.fields import SQRT12, half, half_step
 from rosetta.blocks.format import BlockFormat, Writer
 from rosetta.blocks.ggml import decoder_of
 from rosetta.lazily import torch
@@ -16,9 +17,16 @@ from rosetta.lazily import torch
 Levels = Callable[["torch.Tensor", "torch.Tensor"], None]
 """From the blocks, writes q into float32 `[n, 256]`."""
 Scales = Callable[["torch.Tensor"], "tuple[torch.Tensor, torch.Tensor]"]
-"""From the blocks, d `[n, 1]` and s `[n, g]`, float32; or dmin and m."""
+"""From the blocks, d `[n, 1]` and s `[n, g]`, float32."""
 Unscaled = Mapping[int, bytes]
 """What the fields of a block hold, by their first byte, where d and each s are 1 and there is no minimum."""
+
+
+class Minima(NamedTuple):
+    """Where dmin lies in a block, by its first byte, and what gives m of the blocks, float32 `[n, g]`."""
+
+    start: int
+    levels: Callable[[torch.Tensor], torch.Tensor]
 
 
 def superblock_format(
@@ -26,7 +34,7 @@ def superblock_format(
     group: int,
     levels: Levels,
     scales: Scales,
-    minima: Scales | None = None,
+    minima: Minima | None = None,
     *,
     reach: float,
     scale_reach: float,
@@ -70,21 +78,20 @@ def _levels_by_decoder(block: BlockFormat, levels: Levels, unscaled: Unscaled) -
     return write_levels
 
 
-def _values(levels: Levels, scales: Scales, minima: Scales | None) -> Writer:
+def _values(levels: Levels, scales: Scales, minima: Minima | None) -> Writer:
     def write_values(blocks: torch.Tensor, out: torch.Tensor) -> None:
         d, s = scales(blocks)
         levels(blocks, out)
         grouped = out.view(len(out), s.shape[1], -1)  # [n, g, 256 / g]
         grouped.mul_((d * s)[..., None])
         if minima is not None:
-            dmin, m = minima(blocks)
-            grouped.sub_((dmin * m)[..., None])
+            grouped.sub_((half(blocks, minima.start) * minima.levels(blocks))[..., None])
 
     return write_values
 
 
 def _variance(
-    levels: Levels, scales: Scales, minima: Scales | None, reach: float, scale_reach: float, gap: float
+    levels: Levels, scales: Scales, minima: Minima | None, reach: float, scale_reach: float, gap: float
 ) -> Writer:
     """σ² = (step² + (unit·q)² + minimum unit²) / 12, where unit is the step of s, and what d's rounding adds.
 
@@ -95,12 +102,14 @@ def _variance(
         d, s = scales(blocks)
         unit = half_step(d, scale_reach).div_(SQRT12)  # [n, 1]
         step = d * s  # [n, g]
-        lost = torch.where(step == 0, unit * reach, 0)
-        constant = torch.hypot(step * (gap / SQRT12), lost)
+        constant = (step * (gap / SQRT12)).square_()
+        nothing = step == 0
+        if bool(nothing.any()):
+            constant = torch.where(nothing, (unit * reach).square_(), constant)
         if minima is not None:
-            constant = torch.hypot(constant, half_step(minima(blocks)[0], scale_reach).div_(SQRT12))
+            constant += half_step(half(blocks, minima.start), scale_reach).div_(SQRT12).square_()
         levels(blocks, out)
         out.mul_(unit).square_()
-        out.view(len(out), s.shape[1], -1).add_(constant.square_()[..., None])
+        out.view(len(out), s.shape[1], -1).add_(constant[..., None])
 
     return write_variance

@@ -71,7 +71,13 @@ class SalientBlocks:
 
 
 def salient_blocks(
-    left: Weight, right: Weight, ratios: Tensor, size: int, kept: DecodedPair, device: Device = "cpu"
+    left: Weight,
+    right: Weight,
+    ratios: Tensor,
+    size: int,
+    kept: DecodedPair,
+    device: Device = "cpu",
+    common: float | None = None,
 ) -> SalientBlocks | None:
     """The block columns that one of two copies of a matrix gave up; None where there are none.
 
@@ -81,10 +87,11 @@ def salient_blocks(
         size: columns of a block.
         kept: rows that need not be decoded.
         device: where the others are.
+        common: the ratio that 99 % of the blocks stay below, where it is known.
     """
     if all(weight.dtype in FLOATS for weight in (left, right)):
         return None  # each weight is rounded by itself
-    columns = _suspected(left, right, ratios)
+    columns = _suspected(left, right, ratios, common_ratio(ratios) if common is None else common)
     columns = columns[columns < left.dims[-1] // size]  # a short last block has too few columns to tell
     if not len(columns):
         return None
@@ -181,10 +188,10 @@ def _wrong_where_it_matters(
     return (error > (step * largest).square()) & counts.cpu()
 
 
-def _suspected(left: Weight, right: Weight, ratios: Tensor) -> Tensor:
+def _suspected(left: Weight, right: Weight, ratios: Tensor, usual: float) -> Tensor:
     """Block columns, int64 [n], with blocks that a plain encoder does not leave, or that none does where the former
     are many: of the tensor as a whole its own distribution tells."""
-    for common in (0.0, common_ratio(ratios)):
+    for common in (0.0, usual):
         columns = (ratios > block_cut(left, right, common)).any(0).nonzero().flatten()
         if len(columns) <= MOST_COLUMNS * ratios.shape[1]:
             return columns

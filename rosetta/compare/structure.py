@@ -95,9 +95,36 @@ class RowSums:
         )
 
 
-def row_sums(
-    a: Tensor, b: Tensor, gap: Tensor, error: Tensor, explained: Tensor, proportional: bool
-) -> RowSums:
+@dataclass(frozen=True)
+class GapsOfRows:
+    """Sums over the columns of each row of the difference itself, which its square takes the place of, float64 [rows].
+
+    Args:
+        gap: Σ (a − b).
+        product, spread: as in `RowSums`; None where they follow from the sizes.
+    """
+
+    gap: Tensor
+    product: Tensor | None = None
+    spread: Tensor | None = None
+
+
+def gaps_of_rows(b: Tensor, gap: Tensor, proportional: bool) -> GapsOfRows:
+    """What is to be summed of a difference before it is squared.
+
+    Args:
+        b: a copy, float32 [rows, C].
+        gap: the difference of the other one from it.
+        proportional: whether each error is as large as its weight, as in float dtypes; else of a block's size.
+    """
+    if not proportional:
+        return GapsOfRows(gap.sum(1).double())
+    both = gap * b
+    spread = torch.linalg.vector_norm(both, dim=1).double().square()
+    return GapsOfRows(gap.sum(1).double(), both.sum(1).double(), spread)
+
+
+def row_sums(a: Tensor, b: Tensor, gaps: GapsOfRows, error: Tensor, explained: Tensor) -> RowSums:
     """The sums of some rows.
 
     Where errors are of a block's size, Σ (a − b)·b follows from the three sizes, |a|² = |b|² + 2 (a − b)·b + |a − b|²,
@@ -106,19 +133,15 @@ def row_sums(
 
     Args:
         a, b: the copies, float32 [rows, C].
-        gap: their difference.
+        gaps: sums of their difference.
         error, explained: its squares and their predicted variance, summed over each row already, [rows].
-        proportional: whether each error is as large as its weight, as in float dtypes; else of a block's size.
     """
-    error, explained = error.double(), explained.double()
+    error, explained, product, spread = error.double(), explained.double(), gaps.product, gaps.spread
     size_a, size_b = (torch.linalg.vector_norm(x, dim=1).double().square() for x in (a, b))
-    if proportional:
-        both = gap * b
-        product, spread = both.sum(1).double(), torch.linalg.vector_norm(both, dim=1).double().square()
-    else:
+    if product is None or spread is None:
         product = (size_a - size_b - error) / 2
         spread = error * size_b / a.shape[1] + (SIZE_ROUNDING * size_b).square()
-    sums = (product, gap.sum(1).double(), error, explained, size_a, size_b, spread)
+    sums = (product, gaps.gap, error, explained, size_a, size_b, spread)
     return RowSums(*(x.cpu() for x in sums))
 
 

@@ -17,7 +17,7 @@ from rosetta import blocks
 from rosetta.compare.block_cuts import block_cut, common_ratio, plain_limit
 from rosetta.compare.results import WeightDiff
 from rosetta.compare.salient_channels import SalientBlocks, salient_blocks
-from rosetta.compare.structure import COMPENSATED, RowSums, compensates, row_sums, traits
+from rosetta.compare.structure import COMPENSATED, RowSums, compensates, gaps_of_rows, row_sums, traits
 from rosetta.compare.trait import Trait
 from rosetta.dtypes import FLOATS
 from rosetta.weight import Device, Weight, row_ranges, same_bytes, same_stored_rows
@@ -143,15 +143,15 @@ def _measured(
     if vector:
         a, b, explained = a[None], b[None], explained[None]
     group, gap = _group(reference, other), a - b
-    error, allowed = by_group(gap.square(), group), by_group(explained, group)
+    floats = {reference.dtype, other.dtype} <= {*FLOATS}
+    in_rows = None if vector else gaps_of_rows(b, gap, floats)
+    error, allowed = by_group(gap.square_(), group), by_group(explained, group)
     sizes = torch.full((error.shape[1],), group, dtype=torch.float64)
     sizes[-1] -= len(sizes) * group - a.shape[1]  # the last group may be short
     of_rows = None
-    if not vector:
+    if in_rows is not None:
         widths = sizes.to(error)
-        of_rows = row_sums(
-            a, b, gap, error @ widths, allowed @ widths, {reference.dtype, other.dtype} <= {*FLOATS}
-        )
+        of_rows = row_sums(a, b, in_rows, error @ widths, allowed @ widths)
     return _Sums(
         errors=error.sum(0, dtype=torch.float64).cpu() * sizes,
         expected=allowed.sum(0, dtype=torch.float64).cpu() * sizes,
@@ -188,7 +188,7 @@ def _judged(
     salient = (
         None
         if some_only or len(reference.dims) < 2
-        else salient_blocks(reference, other, ratios, group, kept, device)
+        else salient_blocks(reference, other, ratios, group, kept, device, common)
     )
     if salient is not None:
         ratios = ratios.masked_fill(salient.blocks(ratios), 0.0)
@@ -244,5 +244,6 @@ def by_group(x: Tensor, group: int) -> Tensor:
     """Mean over groups of columns, [R, C] -> [R, ⌈C / G⌉]; the last group may be short."""
     rows, columns = x.shape
     whole = columns // group * group
-    means = x[:, :whole].view(rows, -1, group).mean(-1)
+    # A product takes half of the time of a sum over so few.
+    means = (x[:, :whole].reshape(-1, group) @ x.new_full((group, 1), 1 / group)).view(rows, -1)
     return means if whole == columns else torch.cat([means, x[:, whole:].mean(-1, keepdim=True)], dim=1)

