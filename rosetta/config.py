@@ -84,11 +84,24 @@ def read_config(
             file=container.path,
             remedy=WRONG_VALUE,
         ) from error
+    _refuse_experts(read)
     for key in ("bos_token_id", "eos_token_id"):
         setting = read.raw(key)
         if setting is not None:
             read.config[key] = Value(setting.value, setting.key)
     return read.config, read.unheeded()
+
+
+def _refuse_experts(read: SettingsReader) -> None:
+    """llama.cpp gives experts to some architectures that no published model has with experts."""
+    stated = read.container.settings.get("expert_count")
+    if read.container.kind != "gguf" or stated is None or "expert_count" in read.config or not stated.value:
+        return
+    raise UnsupportedError(
+        f"{stated.key} is {str(stated.value)[:60]}, and rosetta runs {read.architecture.name} without experts",
+        file=read.container.path,
+        remedy="ask for it, with the model's name",
+    )
 
 
 def _as_stated(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Value]:

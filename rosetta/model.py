@@ -17,7 +17,13 @@ from typing import Any
 
 from rosetta import blocks
 from rosetta.adapted import adapted
-from rosetta.architectures import Architecture, all_architectures, find_architecture, not_run
+from rosetta.architectures import (
+    Architecture,
+    all_architectures,
+    architecture_of,
+    find_architecture,
+    not_run,
+)
 from rosetta.architectures.readings import Stored
 from rosetta.config import LARGEST_BLOCK_COUNT, Config, Value, read_config, rope_scaling_from_tensors
 from rosetta.containers import open_operand
@@ -31,6 +37,7 @@ from rosetta.names import canonical_name, canonical_names
 from rosetta.ops.indexer import TOP_K
 from rosetta.ops.op import Edit, Settings
 from rosetta.settings_reader import PerLayer
+from rosetta.tensor_factors import factors_of, multiplied
 from rosetta.weight import RowOrder, Weight
 
 Patch = Callable[[Weight | None], Weight | None]
@@ -201,7 +208,7 @@ def open_model(path: str | Path, *, run_as: str | None = None, must_run: bool = 
         UnsupportedError: the container or the architecture is none that rosetta runs.
     """
     container = open_operand(path)
-    unknown = bool(container.architecture) and find_architecture(str(container.architecture)) is None
+    unknown = bool(container.architecture) and architecture_of(container) is None
     if unknown and run_as is not None:
         return build_model(container, {"architecture": run_as})
     return build_model(container, must_run=must_run)
@@ -249,9 +256,9 @@ def build_model(
     placeholders = {name for name, entry in entries.items() if entry.nbytes == 0}
     shapes = {name: entry.dims for name, entry in entries.items() if name not in placeholders}
     config, unheeded = read_config(container, architecture, shapes, overrides)
-    weights = _weights(
-        container, architecture, config, {n: e for n, e in entries.items() if n not in placeholders}
-    )
+    stored = {name: entry for name, entry in entries.items() if name not in placeholders}
+    factors, held = factors_of(container, architecture, names)
+    weights = multiplied(_weights(container, architecture, config, stored), factors)
     if isinstance(container, AdaptedContainer):
         own = weights.get("token_embd.weight")
         weights = _adapted(container, architecture, config, weights)
@@ -266,7 +273,7 @@ def build_model(
     elif overrides.get("tied_embeddings") is False and "output.weight" not in entries:
         weights.pop("output.weight", None)
     put_patches(weights, patches)
-    unknown = tuple(source for source, name in names.items() if name is None)
+    unknown = tuple(source for source, name in names.items() if name is None and source not in held)
     model = Model(container, architecture, config, weights, unknown, overrides, patches, unheeded)
     if getattr(container, "absent", None):
         hold_to_index(container, architecture, model.graph, weights, _layers_named(container))
@@ -356,7 +363,8 @@ def _architecture(container: Container, overrides: Mapping[str, Any], must_run: 
             file=container.path,
             remedy="export the model again with its architecture",
         )
-    architecture = find_architecture(str(declared))
+    given = "architecture" in overrides
+    architecture = find_architecture(str(declared)) if given else architecture_of(container)
     if architecture is None and not must_run:
         return not_run(str(declared))
     if architecture is None:

@@ -30,6 +30,7 @@ BLOCK_ALIASES = {
     },
 }
 ROPE_FACTORS = frozenset({"rope_freqs", "rope_factors_short", "rope_factors_long"})
+TEXT_PART = re.compile(r"\b(?:language_model|text_model)\.")  # of what sees images as well
 EXPERT = re.compile(r"\.experts\.(\d{1,5})\.")
 COMPUTED = ".rotary_emb.inv_freq"  # a buffer of old checkpoints, of what the settings say
 OWN_BIAS = "_bias"  # of a parameter that is no module: experts.down_proj_bias, e_score_correction_bias
@@ -50,7 +51,7 @@ def canonical_name(name: str, architecture: Architecture, block_count: int) -> s
     stem, dot, suffix = name.rpartition(".")
     if suffix not in ("weight", "bias"):
         stem, dot, suffix = name, "", ""  # a parameter of a module itself: A_log
-        own = name.replace("language_model.", "", 1)
+        own = TEXT_PART.sub("", name, count=1)
         if name.endswith(OWN_BIAS) and not any(prefix + own in table for prefix in PREFIXES):
             stem, dot, suffix = name.removesuffix(OWN_BIAS), ".", "bias"
     if stem in known:
@@ -58,7 +59,7 @@ def canonical_name(name: str, architecture: Architecture, block_count: int) -> s
     expert = EXPERT.search(stem)
     if expert is not None:  # one of those that GGUF stacks in one tensor
         number, stem = expert[1], EXPERT.sub(".experts.", stem)
-    inner = stem.replace("language_model.", "", 1)  # the text part of what sees images as well
+    inner = TEXT_PART.sub("", stem, count=1)
     for spelled in (*(prefix + inner for prefix in PREFIXES), stem.removeprefix("transformer.")):
         found = table.get(spelled)
         if found is not None:

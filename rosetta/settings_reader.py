@@ -16,6 +16,13 @@ from rosetta.errors import DamagedFileError, UnsupportedError
 LARGEST_COUNT = 1 << 31  # of any size in a config: what an int32 tensor index can hold
 LARGEST_NUMBER = float(np.finfo(np.float32).max)
 NOT_RUN = "rosetta does not run such a model; ask for it, with the file's config"
+# fmt: off
+NONE_IN_GGUF = frozenset((
+    "attention.scale", "attention.value_scale", "embedding_scale", "residual_scale", "logit_scale",
+    "attention.key_length_mla", "attention.value_length_mla",
+))
+# fmt: on
+"""Settings whose 0 llama.cpp takes for none (llama-hparams.h): it writes it where a model has none of its own."""
 LARGEST_BLOCK_COUNT = 4096  # no published model has a tenth of it; a damaged count must not cost minutes
 
 # transformers' names of activations -> ours (transformers, activations.py, ACT2FN).
@@ -117,7 +124,13 @@ class SettingsReader:
             return None
         self._asked.add(key)
         setting = self.container.settings.get(key)
-        return None if setting is None or setting.value is None else setting
+        if setting is None or setting.value is None or self._is_none(key, setting.value):
+            return None
+        return setting
+
+    def _is_none(self, key: str, value: Any) -> bool:
+        """Whether the container's own loader takes a number for none."""
+        return self.container.kind == "gguf" and key in NONE_IN_GGUF and value == 0
 
     def _is_unread(self, key: str) -> bool:
         """Whether the container's own loader computes one way, whatever the file says under a key."""

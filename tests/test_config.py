@@ -451,3 +451,45 @@ def test_a_gguf_key_that_llamacpp_does_not_read_is_no_setting_of_the_file(stated
     assert config_of(mixture, "apr", "qwen3moe")["expert_weights_norm"].value is stated
     repaired = config_of(mixture, architecture="qwen3moe", overrides={"expert_weights_norm": False})
     assert repaired["expert_weights_norm"].value is False, "what a repair would have it compute can be tried"
+
+
+FACTORS = ("attention.scale", "embedding_scale", "residual_scale", "logit_scale")
+
+
+@pytest.mark.parametrize("key", FACTORS)
+def test_a_factor_of_zero_in_a_gguf_is_none(key: str) -> None:
+    """llama.cpp writes it of models that have none of their own."""
+    plain = config_of(REQUIRED, architecture="granite")
+    assert config_of({**REQUIRED, key: 0.0}, architecture="granite")[key] == plain[key]
+    assert config_of({**REQUIRED, key: 0.25}, architecture="granite")[key].value == 0.25
+    assert config_of({**REQUIRED, key: 0.0}, "apr", "granite")[key].value == 0
+
+
+def test_experts_that_an_architecture_does_not_run_are_refused_by_name() -> None:
+    with pytest.raises(
+        UnsupportedError, match=r"expert_count is 4, and rosetta runs granite without experts"
+    ):
+        config_of({**REQUIRED, "expert_count": 4}, architecture="granite")
+    config_of({**REQUIRED, "expert_count": 0}, architecture="granite")
+
+
+def test_norms_of_cohere2moe_are_those_whose_epsilon_a_gguf_states() -> None:
+    sizes = {"expert_count": 8, "expert_used_count": 2, "expert_feed_forward_length": 32, "logit_scale": 1.0}
+    own = {**REQUIRED, **sizes, "attention.layer_norm_epsilon": 1e-5, "attention.sliding_window": 8}
+    assert config_of(own, architecture="cohere2moe")["norm_type"].value == "layer"
+    stated = config_of({**own, "attention.layer_norm_rms_epsilon": 1e-4}, architecture="cohere2moe")
+    assert stated["norm_type"].value == "rms"
+    assert stated["attention.layer_norm_epsilon"].value == pytest.approx(1e-4)
+
+
+def test_every_layer_of_bailingmoe_in_a_gguf_has_experts() -> None:
+    sizes = {"expert_count": 8, "expert_used_count": 2, "expert_feed_forward_length": 32}
+    stated = {**REQUIRED, **sizes, "leading_dense_block_count": 1}
+    assert config_of(stated, architecture="bailingmoe")["expert_layers"].value is True
+
+
+@pytest.mark.parametrize(("sections", "order"), [([2, 1, 1, 0], 2), ([0, 0, 0, 0], 0)])
+def test_rows_of_a_glm_that_also_sees_lie_in_halves(sections: list[int], order: int) -> None:
+    """llama.cpp turns halves there, and its converter orders the rows so."""
+    stated = {**REQUIRED, "rope.dimension_sections": sections}
+    assert config_of(stated, architecture="glm4")["rope.type"].value == order

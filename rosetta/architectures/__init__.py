@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from functools import cache
+from typing import TYPE_CHECKING
 
 from rosetta.architectures.architecture import INTERLEAVED, SPLIT_HALF, Activation, Architecture, Default
 from rosetta.architectures.not_run import not_run
+
+if TYPE_CHECKING:
+    from rosetta.containers.container import Container
 
 __all__ = [
     "INTERLEAVED",
@@ -16,6 +21,7 @@ __all__ = [
     "Architecture",
     "Default",
     "all_architectures",
+    "architecture_of",
     "find_architecture",
     "not_run",
 ]
@@ -38,6 +44,15 @@ def find_architecture(declared: str) -> Architecture | None:
             if declared.lower() == architecture.name or declared in architecture.classes:
                 return architecture
     return None
+
+
+def architecture_of(container: Container) -> Architecture | None:
+    """The architecture that a container declares, or None. Of a folder whose model also sees or hears, and has no
+    architecture of its own here, that of its text part: `text_config.model_type`."""
+    found = find_architecture(container.architecture) if container.architecture else None
+    part = container.metadata.get("text_config")
+    inner = part.get("model_type") if isinstance(part, Mapping) else None
+    return found or (find_architecture(inner) if isinstance(inner, str) else None)
 
 
 def _called_like(declared: str) -> list[Architecture]:

@@ -44,6 +44,13 @@ class Default:
         return getattr(self, container)
 
 
+ATTENTION_FACTORS = frozenset(("attn_q", "attn_k", "attn_v", "attn_qkv", "attn_output"))
+NETWORK_FACTORS = frozenset(("ffn_gate", "ffn_up", "ffn_down"))
+EXPERT_FACTORS = frozenset(f"{stem}_exps" for stem in NETWORK_FACTORS)
+SHARED_FACTORS = frozenset(f"{stem}_shexp" for stem in NETWORK_FACTORS)
+"""Matrices beside which a GGUF may keep a factor, see `tensor_factors`."""
+
+
 @dataclass(frozen=True)
 class Architecture:
     """One family of models, as data.
@@ -86,6 +93,8 @@ class Architecture:
             that setting's canonical key, and what they hold, of the canonical settings.
         gguf_unread: settings for which GGUF has a key, that llama.cpp does not read of this architecture: it computes
             one way, whatever the file or the model has (src/models/*.cpp), and so is a GGUF read.
+        gguf_factors: stems of matrices that llama.cpp multiplies with the factor that a file keeps beside them
+            (src/models/*.cpp); that of any other it loads and leaves alone.
         gguf_bare: stems of a layer's tensors that llama.cpp asks for without a suffix.
         gguf_padded: stems of a layer's matrices that llama.cpp asks for with a dim of one between rows and columns.
         text_part: the architecture that computes the same of a text, where this one is the part of a model that also
@@ -135,6 +144,7 @@ class Architecture:
         default_factory=dict, hash=False
     )
     gguf_unread: frozenset[str] = frozenset()
+    gguf_factors: frozenset[str] = ATTENTION_FACTORS
     gguf_bare: tuple[str, ...] = ()
     gguf_padded: tuple[str, ...] = ()
     text_part: str = ""

@@ -57,6 +57,7 @@ def v2_settings(read: Any) -> None:
 BAILINGMOE = Architecture(
     "bailingmoe",
     gguf="bailingmoe",
+    gguf_unread=frozenset({"leading_dense_block_count"}),  # all layers have experts
     classes=("BailingMoeForCausalLM", "bailing_moe"),
     in_transformers=False,
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),

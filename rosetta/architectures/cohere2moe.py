@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from rosetta.architectures.architecture import INTERLEAVED, SPLIT_HALF, Architecture, Default
+from rosetta.architectures.architecture import (
+    ATTENTION_FACTORS,
+    EXPERT_FACTORS,
+    INTERLEAVED,
+    NETWORK_FACTORS,
+    SHARED_FACTORS,
+    SPLIT_HALF,
+    Architecture,
+    Default,
+)
 from rosetta.architectures.builders import attention, head, output_of, parallel, scores_of
 from rosetta.architectures.expert_settings import (
     expert_settings,
@@ -20,7 +29,7 @@ from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Scale
 from rosetta.ops.rotary import Rotary
-from rosetta.settings_reader import PerLayer
+from rosetta.settings_reader import PerLayer, Value
 
 PATTERN, STEP = "attention.sliding_window_pattern", 4
 AVERAGE = "expert_output_scale"
@@ -29,6 +38,7 @@ AVERAGE = "expert_output_scale"
 def settings(read: Any) -> None:
     """The experts, averaged with the shared one, and which layers are turned: the first dense ones, and those with a
     window."""
+    _norm(read)
     dense = read.config["feed_forward_length"].value
     stated = read.spelled("expert_selection_fn")
     gating = 2 if stated is not None and stated.value == "sigmoid" else 1
@@ -67,6 +77,18 @@ def settings(read: Any) -> None:
     read.by_layer("rope.layers", [by_layer[0][n] or n < first for n in layers], "the layers that are turned")
 
 
+def _norm(read: Any) -> None:
+    """llama.cpp takes means off, unless a file states the epsilon of norms that do not (models/cohere2moe.cpp)."""
+    key = "attention.layer_norm_rms_epsilon"
+    epsilon = read.raw(key) if read.container.kind == "gguf" else None
+    if epsilon is None or epsilon.value == 0 or "norm_type" in read.overrides:
+        return
+    read.take(key, "number")
+    read.config["norm_type"] = Value("rms", epsilon.key)
+    if read.architecture.epsilon_key not in read.overrides:
+        read.config[read.architecture.epsilon_key] = read.config.pop(key)
+
+
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     """Both blocks read the layer's input through one norm."""
     rope = Rotary(INTERLEAVED, where="rope.layers")
@@ -77,6 +99,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 COHERE2MOE = Architecture(
     "cohere2moe",
     gguf="cohere2moe",
+    gguf_factors=ATTENTION_FACTORS | NETWORK_FACTORS | EXPERT_FACTORS | SHARED_FACTORS,
     classes=("Cohere2MoeForCausalLM", "cohere2_moe"),
     norm="layer",
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

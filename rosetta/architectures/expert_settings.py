@@ -110,7 +110,8 @@ def shared_expert(read: Any, count: int | Default | None, *spellings: str) -> No
         spellings: keys of config.json that count them.
     """
     key = "expert_shared_feed_forward_length"
-    if read.raw(key) is not None:
+    width = read.raw(key)
+    if width is not None and (width.value or read.container.kind != "gguf"):  # whose 0 says nothing
         read.take(key, "count")
         return
     each = read.config["expert_feed_forward_length"].value

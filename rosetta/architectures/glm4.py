@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
+from typing import Any
+
+from rosetta.architectures.architecture import INTERLEAVED, SPLIT_HALF, Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of, sequential
+from rosetta.architectures.expert_settings import rotary_sections
 from rosetta.architectures.readings import first_of, gate_beside_up, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import Rotary
+from rosetta.settings_reader import Value
+
+SECTIONS = "rope.dimension_sections"
+
+
+def settings(read: Any) -> None:
+    """Which rotary pairs turn by which position, in one that also sees. llama.cpp turns halves there, and its converter
+    orders the rows so (llama-model.cpp, llama_model_rope_type)."""
+    stated = read.raw(SECTIONS) or read.spelled("rope_parameters.mrope_section", "rope_scaling.mrope_section")
+    if stated is None or not isinstance(stated.value, list | tuple) or not any(stated.value):
+        return
+    rotary_sections(read, [])
+    if read.container.kind == "gguf" and "rope.type" not in read.overrides:
+        read.config["rope.type"] = Value(SPLIT_HALF, stated.key)
 
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
@@ -27,10 +44,11 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 GLM4 = Architecture(
     "glm4",
     gguf="glm4",
-    classes=("Glm4ForCausalLM",),
+    classes=("Glm4ForCausalLM", "Glm4vForConditionalGeneration", "glm4v", "glm4v_text"),
     norm_epsilon=Default(apr=1.5625e-7, gguf=1.5625e-7, huggingface=1.5625e-7),
     rope=INTERLEAVED,
     folder_rope=INTERLEAVED,
+    settings=settings,
     readings=first_of(gate_beside_up, standard_readings),
     layer=layer,
     names={

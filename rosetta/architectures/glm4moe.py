@@ -53,7 +53,13 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 GLM4_MOE = Architecture(
     "glm4moe",
     gguf="glm4moe",
-    classes=("Glm4MoeForCausalLM", "glm4_moe"),
+    classes=(
+        "Glm4MoeForCausalLM",
+        "glm4_moe",
+        "Glm4vMoeForConditionalGeneration",
+        "glm4v_moe",
+        "glm4v_moe_text",
+    ),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     qk_norm=True,
     settings=settings,

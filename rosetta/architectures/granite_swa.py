@@ -24,7 +24,7 @@ def settings(read: Any) -> None:
     """The factors, which layers have a window, which are rotated, and with what base."""
     factors(read)
     experts = read.raw("expert_count")
-    if experts is not None:
+    if experts is not None and experts.value:
         raise UnsupportedError(
             f"{experts.key} is {experts.value}: experts beside sinks are not supported",
             file=read.container.path,

@@ -1,10 +1,18 @@
 """InternLM 3: llama, with biases where the config says so; GGUF files it under `llama`."""
 
-from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
+from rosetta.architectures.architecture import (
+    ATTENTION_FACTORS,
+    EXPERT_FACTORS,
+    INTERLEAVED,
+    NETWORK_FACTORS,
+    Architecture,
+    Default,
+)
 
 INTERNLM3 = Architecture(
     "internlm3",
     gguf="llama",
+    gguf_factors=ATTENTION_FACTORS | NETWORK_FACTORS | EXPERT_FACTORS,
     classes=("InternLM3ForCausalLM",),
     in_transformers=False,
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

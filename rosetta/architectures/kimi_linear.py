@@ -31,6 +31,7 @@ from rosetta.ops.latent import LATENT_EPSILON, latent_norm
 from rosetta.ops.linear import Linear
 from rosetta.ops.op import Settings
 from rosetta.ops.recurrent import KERNEL, ChannelDelta, Convolution, GatedNorm
+from rosetta.settings_reader import PerLayer, Value
 
 WIDTH = "kda.head_dim"
 INNER = (HEADS, WIDTH)
@@ -65,6 +66,9 @@ def settings(read: Any) -> None:
 def _attention(read: Any, folder: bool) -> None:
     """Sizes of latent attention; recurrent layers keep their count of no heads."""
     recurrent = read.config[RECURRENT].value
+    heads = read.config[HEADS]
+    if isinstance(heads.value, PerLayer):  # what llama.cpp writes itself has none in recurrent layers
+        read.config[HEADS] = Value(max(heads.value), heads.key)
     read.count("rope.dimension_count", 64 if folder else None)
     latent_settings(read, query_rank=None, rank=512, own=128, value=128)
     length, heads = read.config["attention.key_length"].value, read.config[HEADS].value
@@ -145,6 +149,7 @@ MOE = "model.layers.{bid}.block_sparse_moe"
 KIMI_LINEAR = Architecture(
     "kimi-linear",
     gguf="kimi-linear",
+    gguf_factors=frozenset(("attn_output",)),
     gguf_unread=frozenset({"expert_weights_norm"}),
     gguf_padded=("ssm_conv1d_q", "ssm_conv1d_k", "ssm_conv1d_v"),
     classes=("KimiLinearForCausalLM", "KimiLinearModel", "kimi_linear"),

@@ -47,7 +47,10 @@ def settings(read: Any) -> None:
     if folder:
         _widths(read)
     width = read.config["expert_feed_forward_length"].value
-    read.take("expert_shared_feed_forward_length", "count", width)
+    if read.container.kind == "gguf":
+        read.fixed("expert_shared_feed_forward_length", width, "as wide as the others, in llama.cpp")
+    else:
+        read.take("expert_shared_feed_forward_length", "count", width)
     if folder:
         named, step = read.spelled("moe_layers"), read.spelled("interleave_moe_layer_step")
         every = step.value if step else 1

@@ -56,6 +56,7 @@ FALCON = ("falcon_mamba", "FalconMambaForCausalLM")
 MAMBA = Architecture(
     "mamba",
     gguf="mamba",
+    gguf_factors=frozenset(("ssm_in", "ssm_out")),
     classes=("MambaForCausalLM", *FALCON),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope=None,

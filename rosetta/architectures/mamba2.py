@@ -54,6 +54,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 MAMBA2 = Architecture(
     "mamba2",
     gguf="mamba2",
+    gguf_factors=frozenset(("ssm_in", "ssm_out")),
     classes=("Mamba2ForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope=None,

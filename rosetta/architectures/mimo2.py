@@ -104,6 +104,7 @@ def key_heads(c: Config) -> int:
 MIMO2 = Architecture(
     "mimo2",
     gguf="mimo2",
+    gguf_factors=frozenset(("attn_qkv", "attn_output")),
     gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm", "expert_weights_scale"}),
     classes=("MiMoV2FlashForCausalLM", "MiMoV2ForCausalLM", "mimo_v2_flash", "mimo_v2"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

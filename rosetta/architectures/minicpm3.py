@@ -66,6 +66,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 MINICPM3 = Architecture(
     "minicpm3",
     gguf="minicpm3",
+    gguf_factors=frozenset(("attn_output",)),
     classes=("MiniCPM3ForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     settings=settings,

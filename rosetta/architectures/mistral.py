@@ -1,10 +1,17 @@
 """Mistral: llama with a sliding window; GGUF files it under `llama`."""
 
-from rosetta.architectures.architecture import INTERLEAVED, Architecture
+from rosetta.architectures.architecture import (
+    ATTENTION_FACTORS,
+    EXPERT_FACTORS,
+    INTERLEAVED,
+    NETWORK_FACTORS,
+    Architecture,
+)
 
 MISTRAL = Architecture(
     "mistral",
     gguf="llama",
+    gguf_factors=ATTENTION_FACTORS | NETWORK_FACTORS | EXPERT_FACTORS,
     classes=("MistralForCausalLM",),
     rope=INTERLEAVED,
     huggingface={  # transformers, MistralConfig

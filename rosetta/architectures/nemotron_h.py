@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rosetta.architectures.architecture import Architecture, Default
+from rosetta.architectures.architecture import (
+    ATTENTION_FACTORS,
+    EXPERT_FACTORS,
+    NETWORK_FACTORS,
+    SHARED_FACTORS,
+    Architecture,
+    Default,
+)
 from rosetta.architectures.builders import (
     HIDDEN,
     Block,
@@ -228,9 +235,14 @@ NAMES = {
     "backbone.layers.{bid}.mixer.q_proj": "blk.{bid}.attn_q",
     "backbone.layers.{bid}.mixer.v_proj": "blk.{bid}.attn_v",
 }
+FACTORS = (
+    ATTENTION_FACTORS | NETWORK_FACTORS | EXPERT_FACTORS | SHARED_FACTORS | frozenset(("ssm_in", "ssm_out"))
+)
+
 NEMOTRON_H = Architecture(
     "nemotron_h",
     gguf="nemotron_h",
+    gguf_factors=FACTORS,
     classes=("NemotronHForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     activation="relu_squared",
@@ -284,6 +296,7 @@ NEMOTRON_H_MOE = replace(
     NEMOTRON_H,
     name="nemotron_h_moe",
     gguf="nemotron_h_moe",
+    gguf_factors=FACTORS,
     classes=(),
     settings=mixture_settings,
     variant=lambda metadata: None,

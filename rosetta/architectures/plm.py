@@ -38,6 +38,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 PLM = Architecture(
     "plm",
     gguf="plm",
+    gguf_factors=frozenset(("attn_output",)),
     classes=("PLMForCausalLM",),
     in_transformers=False,
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),

@@ -178,15 +178,13 @@ def latent_keys_values(stored: Stored, c: Settings) -> list[Reading] | None:
     """
     heads, rank = c["attention.head_count"], c["attention.kv_lora_rank"]
     own, value = c[NOPE], c["attention.value_length"]
-    if stored.stem == "attn_k_b" and len(stored.dims) == 3:
+    dims = (
+        (1, *stored.dims) if heads == 1 and len(stored.dims) == 2 else stored.dims
+    )  # ggml drops a dim of one
+    if stored.stem == "attn_k_b" and len(dims) == 3:
         return [
-            Reading(
-                f"attn_k_b.{head}.weight",
-                slot=(head, stored.dims[0]),
-                transposed=True,
-                dims=stored.dims[1:],
-            )
-            for head in range(stored.dims[0])
+            Reading(f"attn_k_b.{head}.weight", slot=(head, dims[0]), transposed=True, dims=dims[1:])
+            for head in range(dims[0])
         ]
     if stored.stem == "attn_v_b" and len(stored.dims) == 3:
         rows = stored.dims[0] * stored.dims[1]

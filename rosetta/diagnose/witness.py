@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from rosetta.architectures import find_architecture
+from rosetta.architectures import architecture_of
 from rosetta.compare.listener import Listener
 from rosetta.compare.metrics import count_nonfinite, rms
 from rosetta.compare.options import TRACE, Options, live
@@ -74,7 +74,7 @@ def _options(comparison: Comparison, side: Side, operand: str) -> Options:
     concerned = {
         key: value for name in runtimes for key, value in options_of(name, options.runtime_options).items()
     }
-    unknown = find_architecture(str(comparison.models[side].container.architecture)) is None
+    unknown = architecture_of(comparison.models[side].container) is None
     ids = comparison.tokens.left if options.reference == "left" else comparison.tokens.right
     return replace(
         options,

@@ -37,6 +37,8 @@ class Rotary(Op):
         first: position of the first token of a text.
         regrouped: whether adjacent pairs are brought into halves before they are turned, and back behind it: what a
             runtime does to a folder's rows, which lie in halves, and turns as pairs.
+        running: whether the angle of a pair is that of the pair before, times a ratio, all in float32, as ggml works
+            them out: the last ones are off by as many roundings as there are pairs.
     """
 
     order: int
@@ -47,6 +49,7 @@ class Rotary(Op):
     where: str | None = None
     first: int = 0
     regrouped: bool = False
+    running: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -96,14 +99,12 @@ class Rotary(Op):
         """Angles of all tokens and rotary pairs, float64 [T, R] in radians, and YaRN's magnitude."""
         pairs, scaling = s[self.dimensions] // 2, None if self.scaling is None else s[self.scaling]
         assert scaling is None or isinstance(scaling, RopeScaling)
-        frequency, places = (
-            s[self.base] ** (-torch.arange(pairs, dtype=torch.float64) / pairs),
-            s.positions(tokens),
-        )
-        if scaling is not None:
-            frequency = frequency / torch.tensor(scaling.at(places.stop), dtype=torch.float64)
+        places = s.positions(tokens)
         position = torch.arange(places.start, places.stop, dtype=torch.float64) + self.first
-        return torch.outer(position, frequency), scaling.magnitude if scaling else 1.0
+        angles = (_running if self.running else _angles)(position, s[self.base], pairs)
+        if scaling is not None:
+            angles = angles / torch.tensor(scaling.at(places.stop), dtype=torch.float64)
+        return angles, scaling.magnitude if scaling else 1.0
 
     def spread(
         self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None
@@ -113,7 +114,7 @@ class Rotary(Op):
             return before or Spread(nothing(x), nothing(x))
         # position × inverse frequency × 2⁻²³: what rounding the angle to float32 turns the pair by.
         turn = torch.zeros(len(x), 1, x.shape[-1])
-        angles = 2 * self._angles(s, len(x))[0].float()[:, None, :]  # [T, 1, R]
+        angles = 2 * self._angles(s, len(x))[0].abs().float()[:, None, :]  # [T, 1, R]
         for half in self.halves(s, x.shape[-1]):
             turn[..., half] = angles
         turned = UNITS * unit + turn.to(x.device) * self._angle_unit(rounding, unit)
@@ -133,3 +134,20 @@ class Rotary(Op):
         if self.scaling is None or rounding.agree(self.scaling):
             return unit
         return max(unit, HALF_ULP[torch.float32] * math.sqrt(2))
+
+
+def _angles(position: Tensor, base: float, pairs: int) -> Tensor:
+    """Unscaled angles of all pairs, float64 [T, R]."""
+    return torch.outer(position, base ** (-torch.arange(pairs, dtype=torch.float64) / pairs))
+
+
+def _running(position: Tensor, base: float, pairs: int) -> Tensor:
+    """The same, one from another in float32; see `Rotary.running`.
+
+    Source: ggml-cpu, ops.cpp, ggml_rope_cache_init.
+    """
+    angle, ratio = position.float(), torch.tensor(base ** (-1 / max(pairs, 1)), dtype=torch.float32)
+    angles = torch.empty(len(position), pairs, dtype=torch.float64)
+    for pair in range(pairs):
+        angles[:, pair], angle = angle, angle * ratio
+    return angles

@@ -287,7 +287,8 @@ class RecordedRun:
         routing = self.recording.stage(f"{prefix}.ffn_router")
         if routing is None or routing.ndim != 3:  # ours: the weight of each expert
             return value
-        most = max(int(self.model.config["expert_count"].value), int(routing[..., 0].max()) + 1)
+        count = self.model.config.get("expert_count")  # an architecture may know of none
+        most = max(int(count.value) if count else 0, int(routing[..., 0].max()) + 1)
         weights = expert_weights(routing, most)
         if stage == "ffn_router":
             return weights

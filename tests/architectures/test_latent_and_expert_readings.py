@@ -54,3 +54,12 @@ def test_what_a_converter_left_in_other_dims_is_read_as_meant() -> None:
     [gate] = standard_readings(stored("ffn_gate_inp_shexp", 8, foreign=False), SETTINGS) or []
     assert (bias.name, bias.dims) == ("exp_probs_b.bias", (8,))
     assert (gate.name, gate.dims) == ("ffn_gate_inp_shexp.weight", (1, 8))
+
+
+def test_keys_of_a_single_head_lie_in_a_matrix() -> None:
+    """ggml drops a dim of one."""
+    one = {**SETTINGS, "attention.head_count": 1}
+    found = latent_keys_values(stored("attn_k_b", RANK, OWN, foreign=False), one) or []
+    assert [(r.name, r.slot, r.transposed, r.dims) for r in found] == [
+        ("attn_k_b.0.weight", (0, 1), True, (RANK, OWN))
+    ]

@@ -368,3 +368,14 @@ def test_array_types_have_rules_of_their_own(tmp_path: Path) -> None:
     put("llama.attention.head_count_kv", (ARRAY, (U32, [2, 2])))(model)
     put("llama.feed_forward_length", (ARRAY, (U32, [64, 64])))(model)
     assert [one.line() for one in found_in(written(model, tmp_path / "model.gguf"))] == []
+
+
+def test_zeros_that_llama_cpp_writes_of_what_a_model_has_not_are_no_fault(tmp_path: Path) -> None:
+    model = plain_gguf()
+    model.keys["llama.attention.layer_norm_epsilon"] = (F32, 0.0)
+    model.keys["llama.rope.scaling.factor"] = (F32, 0.0)
+    path = tmp_path / "model.gguf"
+    path.write_bytes(gguf_bytes(model))
+    assert not {"C211", "C216"} & {
+        found.rule.id for found in linted(path, rules=selected_rules(), values=False)
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import gguf
@@ -10,7 +11,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fixtures import build, faults, pair
+from fixtures import build, faults, model_spec, pair
+from fixtures.contents import FileContents
+from rosetta.containers.container import TensorInput
 from rosetta.ops.altup import SparseActivation
 from rosetta.ops.pointwise import Activation, LayerGate
 from rosetta.runtimes.arithmetic import Imitation
@@ -114,6 +117,28 @@ def test_arithmetic_over_the_threshold_is_drift_and_named(
     assert {f["evidence"]["stage"].rpartition(".")[2] for f in found} <= stages
     assert all(f["evidence"]["ratio_before"] > 1 > f["evidence"]["ratio_after"] for f in found)
     assert not [stage for stage in run.report["stages"] if stage["status"] == "faulty"]
+
+
+@pytest.mark.requires_llamacpp
+@pytest.mark.parametrize("sign", [1, -1])
+def test_angles_of_far_positions_are_drift(tmp_path: Path, compare: Compare, sign: int) -> None:
+    """llama.cpp works out one angle from another in float32. Small divisors make near positions far ones."""
+
+    def far(contents: FileContents) -> FileContents:
+        factors = np.full(64, sign * 2e-4, np.float32)
+        factors[0] = 1
+        tensor = TensorInput("rope_freqs.weight", "F32", (64,), factors.view(np.uint8))
+        return replace(contents, tensors={**contents.tensors, tensor.name: tensor})
+
+    spec = model_spec("llama", layers=1, hidden=128, heads=2, kv_heads=1, head_dim=128, ffn=64)
+    path = build(tmp_path, spec, "gguf:F32", far)
+    ids = ",".join(str(5 + 7 * n % 90) for n in range(12))
+    run = compare(path, f"llamacpp:{path}", "--tokens", ids, "--assert-match")
+    assert run.exit_code == 0, run.stdout
+    assert run.report["verdict"] == "drift"
+    assert {(found["kind"], found["status"]) for found in run.report["findings"]} == {
+        ("runtime.precision", "confirmed")
+    }
 
 
 @pytest.mark.requires_llamacpp

@@ -59,6 +59,7 @@ class LlamaCppCapture:
                 )
                 frame = child.receive()
                 if frame is not None and "expected" in frame[0]:
+                    self.facts.rope = frame[0]["rope"]  # the stages are turned by it as they come
                     yield from by_layer(self._frames(child), frame[0]["expected"])
                 elif frame is not None:
                     self._learn(frame[0])

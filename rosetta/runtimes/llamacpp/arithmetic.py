@@ -1,4 +1,5 @@
-"""What llama.cpp's CPU kernels round that float32 does not: activations beside quantised weights, GELU, cached halves.
+"""What llama.cpp's CPU kernels round that float32 does not: activations beside quantised weights, GELU, angles of far
+positions, cached halves.
 
 Letters: T = tokens, C = inputs of a matrix.
 """
@@ -15,8 +16,9 @@ from torch import Tensor
 from rosetta.dtypes import FLOATS
 from rosetta.graph import Node
 from rosetta.model import Model
-from rosetta.ops.op import Settings
+from rosetta.ops.op import OpEdit, Settings
 from rosetta.ops.pointwise import Activation
+from rosetta.ops.rotary import Rotary
 from rosetta.runtimes.arithmetic import Compute, Imitation
 
 TABLE_ENDS = 10.0  # beyond it GELU is 0, or x  # ggml-cpu, ggml_vec_gelu_f32
@@ -39,7 +41,7 @@ SMALL_BLOCKS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "MXFP4", "NVFP
 
 def imitations(node: Node, model: Model, facts: Mapping[str, Any]) -> list[Imitation]:
     """See `runtimes.arithmetic`."""
-    return [*_products(node, facts), *_activation(node, model), *_cache(node, facts)]
+    return [*_products(node, facts), *_activation(node, model), *_rotation(node), *_cache(node, facts)]
 
 
 def _products(node: Node, facts: Mapping[str, Any]) -> Iterator[Imitation]:
@@ -68,6 +70,14 @@ def _activation(node: Node, model: Model) -> Iterator[Imitation]:
         by = " by its tanh approximation," if name == "gelu" else ""
         words = f"with GELU{by} read from a table of halves"
         yield Imitation(words, _tabled(op, settings, below=True), _tabled(op, settings, below=False))
+
+
+def _rotation(node: Node) -> Iterator[Imitation]:
+    """Angles of far positions, which are some roundings off."""
+    if any(isinstance(op, Rotary) for op in node.op.links):
+        running = OpEdit(Rotary, (("running", True),))
+        words = "with each pair's angle worked out from that of the pair before, in float32"
+        yield Imitation(words, lambda plain, inputs: plain(inputs), operations=(running,))
 
 
 def _cache(node: Node, facts: Mapping[str, Any]) -> Iterator[Imitation]:

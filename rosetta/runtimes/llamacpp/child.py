@@ -52,7 +52,7 @@ def serve(request: dict[str, Any], source: BinaryIO, out: BinaryIO) -> None:
     try:
         session = Session(Path(request["path"]), len(request["ids"]), request["options"], facts)
         expected = session.prepare(request["ids"])
-        send(out, {"expected": expected})
+        send(out, {"expected": expected, "rope": facts.rope})
         session.run(request["ids"], hand_on)
     except Exception as error:  # whatever it is, the parent is told in words
         failure = failure_of(error)

@@ -11,6 +11,8 @@ from functools import lru_cache
 
 import gguf
 
+from rosetta.names import TEXT_PART
+
 LAYER = re.compile(r"\.(?:layers|h|blocks|layer)\.(\d+)\.")
 SUFFIXES = (".weight", ".bias", "_bias")
 
@@ -137,7 +139,7 @@ def canonical_weight(name: str, architecture: str | None) -> str:
     suffix = next((s for s in SUFFIXES if name.endswith(s) and not name.endswith("dt_bias")), "")
     stem = name.removesuffix(suffix)
     kind = ".bias" if suffix.endswith("bias") else ".weight"
-    stem = stem.replace("language_model.", "")
+    stem = TEXT_PART.sub("", stem)
     layer = LAYER.search("." + stem + ".")
     if layer is None:
         outer, _ = _tables(architecture)

@@ -19,8 +19,8 @@ LEAST, MOST = 1e-13, 1e-2
 
 
 def faults(subject: Subject) -> Iterator[Fault]:
-    """Each epsilon out of bounds."""
-    for key in (RMS, LAYER):
-        epsilon = subject.number(key)
-        if epsilon is not None and not LEAST <= epsilon <= MOST:
+    """Each epsilon out of bounds; not the 0 that llama.cpp itself writes of the norm that a model has not."""
+    stated = {key: epsilon for key in (RMS, LAYER) if (epsilon := subject.number(key)) is not None}
+    for key, epsilon in stated.items():
+        if not LEAST <= epsilon <= MOST and (epsilon != 0 or not any(stated.values())):
             yield subject.at_key(key, f"is {epsilon:.6g}; models have {LEAST:g} to {MOST:g}")

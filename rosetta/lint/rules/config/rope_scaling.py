@@ -53,7 +53,7 @@ def _gguf(subject: Subject, names: set[str]) -> Iterator[Fault]:
         )
     if kind == "none" and factor not in (None, 0.0, 1.0):
         yield subject.at_key(_FACTOR, f"is {factor:g}, and the scaling's type is none")
-    if factor is not None and factor < 1:
+    if factor is not None and factor < 1 and factor != 0:  # 0 is none: llama-model.cpp, load_hparams
         yield subject.at_key(_FACTOR, f"is {factor:g}: positions would be stretched, not squeezed")
 
 
