@@ -6,7 +6,7 @@ files differ by exactly zero.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, replace
@@ -20,6 +20,7 @@ from rosetta.compare.ahead import expect_stages, rows_in_use
 from rosetta.compare.at_sight import compare_at_sight
 from rosetta.compare.doubt import Doubt
 from rosetta.compare.in_parts import InParts, Value, computed_in_parts, seen_by
+from rosetta.compare.kept_order import KeptOrder
 from rosetta.compare.lane import Lane, tensors
 from rosetta.compare.local_error import Sums, local_error
 from rosetta.compare.metrics import count_nonfinite
@@ -59,6 +60,7 @@ class ModelPair:
         self.lanes.reference.private = graphs.reference - graphs.subject
         self.lanes.subject.private = graphs.subject - graphs.reference
         self.compared: Pairs = {} if compared is None else compared
+        self.order = KeptOrder()
         self.doubt = Doubt()
 
     @property
@@ -99,7 +101,7 @@ class ModelPair:
         for lane, own in ((pair.reference, self.reference), (pair.subject, self.subject)):
             lane.values, lane.handed_on = dict(own.values), own.handed_on
             lane.passed = own.passed | self.reference.private | self.subject.private
-        pair.doubt = self.doubt.copied()
+        pair.order, pair.doubt = self.order, self.doubt.copied()
         if self.observed is not None:
             pair._compute_anew(self.subject)
         return pair
@@ -131,8 +133,14 @@ class ModelPair:
         if key not in self.compared:
             cache = self.reference.runtime.cache
             compare = compare_at_sight if self.two_models else compare_weights
-            self.compared[key] = compare(a, b, cache.device, cache.kept)
+            found = compare(a, b, cache.device, cache.kept)
+            self.compared[key] = self.order.heeded(found, (a, b), self._in_both())
         return self.compared[key]
+
+    def _in_both(self) -> Iterator[tuple[Weight, Weight]]:
+        """Both copies of each weight that both sides have."""
+        own = self.subject.model.weights
+        return ((a, own[name]) for name, a in self.reference.model.weights.items() if name in own)
 
     def has_compared(self, full: str) -> bool:
         """Whether `weight_pair` has the answer already."""

@@ -40,6 +40,8 @@ NIBBLES = {
     "Q4_K": (16, 128, 32),
     "Q5_K": (48, 128, 32),
     "IQ4_XS": (8, 128, 16),
+    "MXFP4": (1, 16, 16),
+    "NVFP4": (4, 32, 8),
 }
 PAIRED, HALVED = "pairs 2k, 2k+1", "halves k, k+n/2"
 

@@ -38,6 +38,10 @@ SAMPLED_ROWS = 256
 REMAINS, LESSENS = 1.25, 0.9  # rms of what is left over its prediction, and of what there was, by a sample
 FEWEST = 16  # values a number: fewer would explain anything
 AWAY, MOST = 2e-3, 0.4  # from one, or from nothing of the values' rms; of the groups or blocks of a matrix
+# Of fewer groups than that each must have its one number so well that nearly all of its difference is gone: what is
+# damaged is not off by one amount. So many, so that none is a chance.
+LEFT_OF_SOME, FEWEST_CELLS = 0.1, 8
+FAR = 4.0  # times the middle cell's rms difference
 NEARLY_ONE = 1e-4  # factors that vary less than this are one, which `scaled` proposes
 
 
@@ -156,10 +160,13 @@ def _fitting(weight: Weight, other: Weight) -> tuple[What, int, int] | None:
                 float(numbers.std()) < NEARLY_ONE or not bool((numbers.abs() > 1e-12).all())
             ):
                 continue
-            if not _concerns_all(numbers, what, a, (tall == 1 and wide == columns) or wide == 1):
+            lines = (tall == 1 and wide == columns) or wide == 1
+            if not (_concerns_all(numbers, what, a, lines) or _explains_some(cells, numbers, a, b)):
                 continue
-            after = left(cells)
-            if after <= REMAINS and after <= LESSENS * before:
+            # A repair that only allows more noise would lessen the ratio as well: the difference itself must shrink.
+            gap = cells.values(a.float(), 0).double() - b
+            shrunk = float((gap.square() / explained.clamp(min=1e-30)).mean().sqrt())
+            if left(cells) <= REMAINS and shrunk <= LESSENS * before:
                 return what, rows or total, wide
     return None
 
@@ -168,6 +175,16 @@ def _concerns_all(numbers: Tensor, what: What, a: Tensor, lines: bool) -> bool:
     """Whether more than a few cells have a number of their own: damage of one block is no scale of it."""
     away = (numbers - 1).abs() if what == "factor" else numbers.abs() / a.square().mean().sqrt()
     return int((away > AWAY).sum()) >= (2 if lines else MOST * numbers.numel())
+
+
+def _explains_some(cells: Cells, numbers: Tensor, a: Tensor, b: Tensor) -> bool:
+    """Whether the cells that are far off, few as they are, are each off by one number and by next to nothing else."""
+    gap, rest = (
+        _by_cell((x - b).square(), cells.rows, cells.columns)
+        for x in (a, cells.values(a.float(), 0).double())
+    )
+    far = gap > (FAR**2) * gap.median()
+    return int(far.sum()) >= FEWEST_CELLS and bool((rest[far] <= LEFT_OF_SOME**2 * gap[far]).all())
 
 
 def _allowed(cells: Cells, weight: Weight, other: Weight, a: Tensor, stop: int) -> Tensor:

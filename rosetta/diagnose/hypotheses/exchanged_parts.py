@@ -1,5 +1,5 @@
-"""Rows exchanged between two tensors of a layer: halves of gate and up joined rank after rank, heads of k among v
-(`layout.fused_order`).
+"""Rows exchanged between tensors of a layer: halves of gate and up joined rank after rank, heads of k among v, q, k and
+v of each group side by side and cut as if each were whole (`layout.fused_order`).
 
 What: some rows of a tensor are those of another of its layer, and the reverse. Why: parts
 of several ranks were joined one after another and cut in the middle. Repair: join the parts tensor by tensor.
@@ -7,7 +7,7 @@ of several ranks were joined one after another and cut in the middle. Repair: jo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -64,11 +64,11 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         found = LAYER.match(weight.name)
         if found is None or len(weight.dims) != 2 or suspect.counterpart(weight) is None:
             continue
-        for partner in _partners(suspect, weight, found[1]):
-            proposal = _exchange(suspect, weight, partner)
-            if proposal is not None:
-                yield proposal
-                break
+        partners = [*_partners(suspect, weight, found[1])]
+        proposals = (_exchange(suspect, weight, partner) for partner in partners)
+        proposal = next(filter(None, proposals), None) or _mixed(suspect, [weight, *partners])
+        if proposal is not None:
+            yield proposal
 
 
 def _partners(suspect: Suspect, weight: Weight, layer: str) -> Iterator[Weight]:
@@ -80,20 +80,64 @@ def _partners(suspect: Suspect, weight: Weight, layer: str) -> Iterator[Weight]:
                 yield other
 
 
-def _exchange(suspect: Suspect, weight: Weight, partner: Weight) -> Proposal | None:
-    ours, theirs = suspect.counterpart(weight), suspect.counterpart(partner)
-    if ours is None or theirs is None or ours.dims != weight.dims:
+def _matched_rows(suspect: Suspect, weights: Sequence[Weight]) -> NDArray[np.int64] | None:
+    """For each row of the other side's copies, one after another, where it lies among the rows of these."""
+    others = [suspect.counterpart(weight) for weight in weights]
+    if any(o is None or o.dims != w.dims for o, w in zip(others, weights, strict=True)):
         return None
-    own = torch.cat([sample_of_rows(weight), sample_of_rows(partner)])
-    order = matched(own, torch.cat([sample_of_rows(ours), sample_of_rows(theirs)]))
-    count = weight.dims[0]
+    own = torch.cat([sample_of_rows(weight) for weight in weights])
+    return matched(own, torch.cat([sample_of_rows(other) for other in others if other is not None]))
+
+
+def _taken(weights: Sequence[Weight], order: NDArray[np.int64]) -> dict[str, Patch]:
+    """The patches that take the rows of each weight from where they lie among the rows of all."""
+    ends = np.cumsum([weight.dims[0] for weight in weights])
+    starts = ends - [weight.dims[0] for weight in weights]
+    patches: dict[str, Patch] = {}
+    for weight, start, end in zip(weights, starts, ends, strict=True):
+        rows = order[start:end]
+        which = np.searchsorted(ends, rows, side="right").astype(np.int64)
+        patches[weight.name] = edited(RowsOf(tuple(weights), which, rows - starts[which]))
+    return patches
+
+
+def _mixed(suspect: Suspect, weights: Sequence[Weight]) -> Proposal | None:
+    """The tensors whose rows are mixed with the first one's, three or more: parts of one that was cut wrongly."""
+    # Of one that is fused in the file itself `fused_order` tells more.
+    order = None if weights[0].part is not None else _matched_rows(suspect, weights)
+    if order is None:
+        return None
+    owners = np.repeat(np.arange(len(weights)), [weight.dims[0] for weight in weights])
+    links = {(int(a), int(b)) for a, b in zip(owners, owners[order], strict=True) if a != b}
+    involved = {0}
+    while grown := {b for a, b in links if a in involved} | {a for a, b in links if b in involved}:
+        if grown <= involved:
+            break
+        involved |= grown
+    if len(involved) < 3:
+        return None
+    mixed = [weights[number] for number in sorted(involved)]
+    rows = order[np.isin(owners, sorted(involved))]
+    places = np.cumsum(np.isin(owners, sorted(involved))) - 1  # of each row among those of the involved ones
+    names = " and ".join([", ".join(weight.name for weight in mixed[:-1]), mixed[-1].name])
+    own = ", ".join(weight.entry.name for weight in mixed)
+    return Proposal(
+        kind="layout.fused_order",
+        role=suspect.role,
+        repair=Repair(patches=_taken(mixed, places[rows])),
+        tensor=mixed[0].name,
+        partner=mixed[1].name,
+        message=f"{names} hold rows of each other: a tensor that holds the parts of each group side by side was cut as "
+        "if each part were whole, or the reverse",
+        recommendation=f"cut the fused tensor of {own} group by group, as it was joined",
+    )
+
+
+def _exchange(suspect: Suspect, weight: Weight, partner: Weight) -> Proposal | None:
+    order, count = _matched_rows(suspect, [weight, partner]), weight.dims[0]
     if order is None or bool((order[:count] < count).all()) or bool((order[:count] >= count).all()):
         return None  # none, or all of them: the tensors themselves are exchanged
-    sources = (weight, partner)
-    patches: dict[str, Patch] = {}
-    for target, rows in ((weight, order[:count]), (partner, order[count:])):
-        which = (rows >= count).astype(np.int64)
-        patches[target.name] = edited(RowsOf(sources, which, rows - count * which))
+    patches = _taken([weight, partner], order)
     moved = np.flatnonzero(order[:count] >= count)
     place = (
         f"rows {moved[0]} to {moved[-1]}" if len(moved) == moved[-1] - moved[0] + 1 else f"{len(moved)} rows"

@@ -1,4 +1,5 @@
-"""Blocks of a few rows side by side, as a repacked file keeps them for a processor's vectors."""
+"""Blocks of a few rows side by side, as a repacked file keeps them for a processor's vectors; or the columns of several
+ranks, which belong side by side, one rank after another."""
 
 from __future__ import annotations
 
@@ -18,14 +19,17 @@ from rosetta.weight import Weight
 KINDS = (
     FindingKind(
         "layout.interleaved",
-        means="Blocks of a few rows lie side by side.",
-        why="The file was written from weights that had been repacked for a processor's vectors.",
-        repair="The rows are taken apart. Undo the repacking before the file is written.",
+        means="Blocks of a few rows lie side by side; or parts of all rows lie one after another.",
+        why="The file was written from weights that had been repacked for a processor's vectors. Or the parts of a "
+        "matrix whose columns were spread over several ranks were joined along the rows.",
+        repair="The rows are taken apart, or put together. Undo the repacking before the file is written; join the "
+        "ranks along the columns.",
         whole=True,
     ),
 )
 
 TOGETHER = (2, 4, 8, 16)  # rows
+RANKS = (2, 4, 8, 16)
 WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # weights of a block
 
 
@@ -61,15 +65,22 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         if found is None:
             continue
         edit, width = found
+        if edit.rows == weight.stored_dims[0]:
+            count = weight.stored_dims[1] // width
+            said = f"holds {count} parts of {width} columns one after another: it was joined along the wrong axis"
+            done = f"join the {count} parts of {weight.entry.name} along the columns, not along the rows"
+        else:
+            said = f"has blocks of {width} weights of {edit.rows} rows side by side: it was repacked"
+            done = f"undo the interleaving of {weight.entry.name} before it is written: {edit.rows} rows, "
+            done += f"blocks of {width}"
         yield Proposal(
             kind="layout.interleaved",
             role=suspect.role,
             repair=Repair(patches=for_all_names(suspect.model, weight, reading(bytes_edit=edit))),
             tensor=weight.name,
             actual=edit.rows,
-            message=f"{weight.name} has blocks of {width} weights of {edit.rows} rows side by side: it was repacked",
-            recommendation=f"undo the interleaving of {weight.entry.name} before it is written: {edit.rows} rows, "
-            f"blocks of {width}",
+            message=f"{weight.name} {said}",
+            recommendation=done,
         )
 
 
@@ -95,6 +106,25 @@ def _fitting(weight: Weight, other: Weight) -> tuple[TakenApart, int] | None:
             repaired = replace(weight, bytes_edit=edit)
             if looks_like(repaired, other):
                 return edit, width
+    return _joined_along_rows(weight, other, row_bytes)
+
+
+def _joined_along_rows(weight: Weight, other: Weight, row_bytes: int) -> tuple[TakenApart, int] | None:
+    """The columns of some ranks one after another, where the first row of the file tells: it has the first columns of
+    several rows."""
+    block, (rows, columns) = blocks.block_format(weight.dtype), weight.stored_dims
+    if weight.order is not None or weight.part is not None or weight.slot is not None:
+        return None
+    for count in RANKS:
+        width = columns // count
+        if columns % (count * block.block_size) or rows < count:
+            continue
+        first, truth = weight.values(0, 1).view(count, width), other.values(0, count)[:, :width]
+        if not looks_like(in_memory(weight.name, first), in_memory(weight.name, truth.contiguous())):
+            continue
+        edit = TakenApart(rows, row_bytes, row_bytes // count)
+        if looks_like(replace(weight, bytes_edit=edit), other):
+            return edit, width
     return None
 
 

@@ -35,6 +35,7 @@ KINDS = (
 TAKES_FROM_REFERENCE = True
 LARGEST_RANK = 160  # adapters have 4 to 128
 OVER = 1.02  # times the largest singular value of noise: what counts as rank
+DROP = 1.1  # times the next one: neighbours among a hundred of noise are a few percent apart
 LEAST = 1.03  # of the whole, before anything is decomposed
 SPREAD = (
     0.1  # of the mean energy of rows and columns, what half of them have at least: an adapter concerns all
@@ -302,10 +303,18 @@ def _shares_nothing(a: Weight, b: Weight) -> bool:
 
 
 def _rank(z: Tensor, singular: Tensor) -> int:
-    """How many singular values lie above what the rest has as noise; 0 where all that are known do."""
+    """How many singular values lie above what the rest has as noise; 0 where all that are known do, and none stands
+    out."""
     whole = left = float(z.double().square().sum())
     for rank, value in enumerate(singular.tolist()):
         if value <= OVER * edge_of(len(z), z.shape[1], left / z.numel()):
-            return rank
+            return _last_drop(singular[: rank + 1]) or rank
         left = max(left - value * value, EXACT * whole)
-    return 0
+    return _last_drop(singular[: 3 * len(singular) // 4])  # the last ones are known badly
+
+
+def _last_drop(singular: Tensor) -> int:
+    """How many singular values stand above the last drop among them; 0 where there is none. Rounding errors that are
+    not alike all over a matrix have more large ones than alike ones, and hardly a gap between any two."""
+    drops = (singular[:-1] >= DROP * singular[1:]).nonzero()
+    return int(drops[-1]) + 1 if len(drops) else 0

@@ -24,13 +24,14 @@ CASES = [
     (SMALL, "gguf:Q5_0", "apr:F16", "blk.1.ffn_down.weight", "layers.1.ffn_out"),
     (SMALL, "gguf:Q4_0", "gguf:Q8_0", "blk.0.attn_output.weight", "layers.0.attn_out"),
     (SMALL, "gguf:Q4_0", "hf:F16", "output.weight", "logits"),
+    (SMALL, "gguf:MXFP4", "hf:F16", "blk.1.ffn_up.weight", "layers.1.ffn_up"),
     (WIDE, "gguf:Q4_K", "hf:F16", "blk.0.attn_v.weight", "layers.0.v"),
     (WIDE, "apr:Q4_K", "gguf:Q4_K", "blk.1.ffn_down.weight", "layers.1.ffn_out"),
     (WIDE, "gguf:Q4_K", "gguf:Q4_K", "token_embd.weight", "embedding"),
 ]
 
 
-@pytest.mark.sample(5)
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: " ".join((case[0].architecture, *case[1:4])))
 def test_nibbles_in_the_other_order_are_found_and_proven(tmp_path: Path, case: Any, side: Any) -> None:

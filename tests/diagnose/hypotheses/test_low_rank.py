@@ -65,3 +65,20 @@ def test_copies_that_float32_alone_rounds_differ_by_a_low_rank_all_the_same(tmp_
     """Nothing is left beside it, and a sum less what it is made of may come out as nothing or less."""
     report = compared(tmp_path, SPEC, "gguf:F32", "hf:F32", merged)
     assert [(f.kind, f.actual, f.status) for f in report.findings] == [("value.low_rank", RANK, "confirmed")]
+
+
+def test_the_rank_is_the_adapters_where_noise_is_not_alike_all_over(tmp_path: Path) -> None:
+    """Rounding errors as large as their rows' weights have more large singular values than alike ones."""
+    draw = np.random.default_rng(5)
+
+    def uneven(file: FileContents) -> FileContents:
+        values = file.values(NAME)
+        noise = draw.standard_normal(values.shape) * np.exp(0.8 * draw.standard_normal(values.shape))
+        rows, columns = (draw.standard_normal((size, RANK)) for size in values.shape)
+        return file.with_values(NAME, (values + 0.01 * rows @ columns.T + 0.005 * noise).astype(np.float32))
+
+    a = open_model(build(tmp_path / "a", SPEC, "gguf:F32", uneven)).weights[NAME]
+    b = open_model(build(tmp_path / "b", SPEC, "hf:F32")).weights[NAME]
+    found = difference_of_low_rank(a, b)
+    assert found is not None
+    assert found[1].shape[0] == RANK

@@ -1,0 +1,156 @@
+"""Whether quantised values lie in the order of the weights that they were made from.
+
+An encoder gives the weights of a block one scale, and rounds each by itself to the nearest level. Whatever the scale
+was fitted to, and by whichever importance: of two weights of a block the larger one never gets the smaller value. Other
+weights beneath the same noise (an adapter that was not merged, another revision, a factor) break that order, long
+before they make errors larger or have a structure that shows.
+
+Encoders that make good the errors of some weights by others break it as well, in all matrices alike. So nothing is
+held against a matrix before another one of the same two files and dtypes is seen to keep it.
+
+Letters: n = blocks, g = weights of one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+
+import torch
+
+from rosetta import blocks
+from rosetta.compare.structure_sample import COMPENSATING
+from rosetta.compare.trait import CODEBOOKS, LEAST, Trait
+from rosetta.compare.weights import WeightPair, readable
+from rosetta.dtypes import FLOATS
+from rosetta.weight import Weight
+
+SAMPLED = 1 << 18  # weights of a matrix
+# Of the largest weight near by: two weights that were rounded to eight bits on the way, by half a step each, while the
+# other copy was rounded to BF16.
+EIGHT_BITS, NEAR_BY = 1 / 127 + 2**-8, 32
+FEWEST = 4  # levels out of order; clean copies have none
+EASED = 0.5  # of these, what a repair may leave: the numbers that it is fitted by are known no better
+ENOUGH = 2_000  # levels that are in order, all of them, before an encoder is said to keep it
+TRIED = 6  # matrices that may show it
+# Their levels are taken anew once the scales are rounded, whatever these were fitted to (ggml-quants.c,
+# quantize_row_q2_K_impl and its like): each weight has the nearest one.
+NEAREST = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
+EIGHT = ("Q8_0", "APR_Q8")  # as good as the source, to eight bits
+Copies = tuple[Weight, Weight]
+
+
+class KeptOrder:
+    """What is known of the encoders of two files: which pairs of dtypes have a matrix that keeps the order."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, str], bool] = {}
+        self._broken: dict[str, float] = {}  # of weights as they are stored, the share of levels out of order
+
+    def heeded(self, found: WeightPair, copies: Copies, others: Iterable[Copies]) -> WeightPair:
+        """A comparison, with what the order of its values says where it found no more than noise.
+
+        Args:
+            found: of the two copies.
+            copies: of one weight.
+            others: the copies of all weights that both files have.
+        """
+        ordered = _coarse_and_fine(copies) if found.state == "within_noise" else None
+        if ordered is None:
+            return found
+        broken, levels = out_of_order(*ordered)
+        if broken < FEWEST:
+            return found
+        name, share = ordered[0].name, broken / levels
+        if any(weight.repaired for weight in copies):
+            before = self._broken.get(name)
+            if before is None or share <= EASED * before:
+                return found
+        elif self._is_kept(copies, others):
+            self._broken[name] = share
+        else:
+            return found
+        return replace(found, state="differing", traits=(*found.traits, Trait("order", share, 0.0)))
+
+    def _is_kept(self, copies: Copies, others: Iterable[Copies]) -> bool:
+        """Whether another matrix of these dtypes keeps the order."""
+        dtypes = copies[0].dtype, copies[1].dtype
+        if dtypes not in self._kept:
+            self._kept[dtypes] = any(map(_keeps, _alike(copies, others)))
+        return self._kept[dtypes]
+
+
+def _alike(copies: Copies, others: Iterable[Copies]) -> list[Copies]:
+    """Some matrices of the same dtypes as these, from all over the model."""
+    dtypes = [weight.dtype for weight in copies]
+    found = [
+        pair
+        for pair in others
+        if [weight.dtype for weight in pair] == dtypes
+        and pair[0].dims == pair[1].dims
+        and not pair[0].same_place(copies[0])
+        and all(map(readable, pair))
+    ]
+    return found[:: max(1, -(-len(found) // TRIED))]
+
+
+def _keeps(copies: Copies) -> bool:
+    ordered = _coarse_and_fine(copies)
+    if ordered is None or any(weight.repaired for weight in copies):
+        return False
+    broken, levels = out_of_order(*ordered)
+    return not broken and levels >= ENOUGH
+
+
+def _coarse_and_fine(copies: Copies) -> Copies | None:
+    """Which copy was rounded block by block, and which holds what that one was made from; None of any other two."""
+    for coarse, fine in (copies, copies[::-1]):
+        by_itself = coarse.dtype not in {*FLOATS, *EIGHT, *CODEBOOKS} and not coarse.dtype.startswith(
+            COMPENSATING
+        )
+        plain = len(coarse.dims) == 2 and not coarse.transposed
+        if by_itself and plain and fine.dtype in {*FLOATS, *EIGHT}:
+            group = blocks.group_of(coarse.dtype)
+            # The blocks of a row that is no whole number of them may begin in another one.
+            if (
+                coarse.dims[0] >= LEAST
+                and coarse.dims[1] % blocks.block_format(coarse.dtype).block_size == 0
+                and group > 1
+            ):
+                return coarse, fine
+    return None
+
+
+def out_of_order(coarse: Weight, fine: Weight) -> tuple[int, int]:
+    """How many levels of blocks have a weight above a weight of the next level, in some rows; and of how many.
+
+    Args:
+        coarse, fine: the copies, matrices.
+    """
+    rows, columns = coarse.dims
+    count = min(rows, max(LEAST, SAMPLED // columns))
+    chosen = torch.linspace(0, rows - 1, count, dtype=torch.float64).round().long().tolist()
+    v, x = coarse.rows(chosen), fine.rows(chosen)
+    if (
+        coarse.repaired and coarse.values_edits
+    ):  # what the repair takes off is what the encoder had to round besides
+        stored = replace(coarse, values_edits=()).rows(chosen)
+        more = stored - v
+        if float(more.norm()) > float((stored - x).norm()):
+            return 0, 1  # it moves values elsewhere, and says nothing of their order
+        v, x = stored, x + more
+    group, near = blocks.group_of(coarse.dtype), math.gcd(NEAR_BY, columns)
+    allowed = x.abs().view(-1, near).amax(1).mul_(EIGHT_BITS).repeat_interleave(near).view(-1, group)
+    allowed, v, x = allowed.amax(1), v.view(-1, group), x.view(-1, group)  # [n], [n, g], [n, g]
+    x, order = x.sort(dim=1)
+    v, order = v.gather(1, order).sort(dim=1, stable=True)
+    x = x.gather(1, order)
+    below, above = x.cummax(1).values[:, :-1], x[:, 1:]
+    next_level = v[:, 1:] != v[:, :-1]
+    if coarse.dtype in NEAREST:
+        middle = (v[:, 1:] + v[:, :-1]) / 2
+        wrong = torch.maximum(below - middle, middle - above) > allowed[:, None] / 2
+    else:
+        wrong = below - above > allowed[:, None]
+    return int((next_level & wrong).sum()), int(next_level.sum())
