@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fixtures.architectures import RECIPES
-from fixtures.canonical_gguf import recipe_pair
+from fixtures.canonical_gguf import tiny_pair
 from fixtures.oracles import llamacpp_logits
 from fixtures.restating import restated
 from rosetta.architectures import find_architecture
@@ -24,6 +24,7 @@ OTHER: dict[str, tuple[Any, Any]] = {  # two values; the one that the model has 
     "attention.clamp_kqv": (0.1, 0.2),
     "attention.temperature_scale": (0.5, 0.2),
     "attention.temperature_length": (4, 6),
+    "residual_of_norm": (True, False),
 }
 
 
@@ -40,7 +41,7 @@ def unread() -> list[tuple[str, str]]:
 @pytest.mark.sample(1)
 @pytest.mark.parametrize(("recipe", "key"), unread())
 def test_another_value_changes_nothing(tmp_path: Path, recipe: str, key: str) -> None:
-    _, file = recipe_pair(tmp_path, recipe)
+    _, file = tiny_pair(tmp_path, recipe)
     model = open_model(file)
     first, second = OTHER[key]
     has = model.config[key].value if key in model.config else None

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fixtures.canonical_gguf import recipe_pair
+from fixtures.canonical_gguf import tiny_pair
 from fixtures.restating import restated
 from rosetta.compare.options import Options
 from rosetta.repair.repair import repair_operands
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.requires_transformers
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}-{case[1]}")
 def test_the_one_key_is_written_and_the_folder_matches(tmp_path: Path, case: Any) -> None:
     name, stated, wrong, *_ = case
-    folder, file = recipe_pair(tmp_path, name)
+    folder, file = tiny_pair(tmp_path, name)
     broken = restated(folder, tmp_path / "broken", {stated: wrong})
     outcome = repair_operands(str(broken), str(file), tmp_path / "mended", Options(prompt="auto"))
     assert outcome.after is not None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fixtures.canonical_gguf import recipe_pair
+from fixtures.canonical_gguf import tiny_pair
 from fixtures.causes import Cause, assert_proven
 from fixtures.comparing import compared_files
 from fixtures.planting import planted
@@ -22,7 +22,7 @@ ORDER = "layout.expert_order"
 def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Eight experts with a bias of their choice, and four heads of latent attention in one tensor."""
     pytest.importorskip("transformers")
-    return recipe_pair(tmp_path_factory.mktemp("deepseek2"), "deepseek2-v3")
+    return tiny_pair(tmp_path_factory.mktemp("deepseek2"), "deepseek2-v3")
 
 
 def rolled(values: Any) -> Any:

@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 from torch import Tensor, cat
 
-from fixtures.canonical_gguf import recipe_pair
+from fixtures.canonical_gguf import tiny_pair
 from fixtures.causes import Cause, assert_proven
 from fixtures.comparing import compared_files
 
@@ -62,7 +62,7 @@ WAYS = {
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     pytest.importorskip("transformers")
-    return recipe_pair(tmp_path_factory.mktemp("deepseek2"), "deepseek2-v2")
+    return tiny_pair(tmp_path_factory.mktemp("deepseek2"), "deepseek2-v2")
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)

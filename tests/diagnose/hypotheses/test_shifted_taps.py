@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fixtures.canonical_gguf import recipe_pair
+from fixtures.canonical_gguf import tiny_pair
 from fixtures.causes import Cause, assert_proven
 from fixtures.comparing import compared_files
 from fixtures.planting import planted
@@ -21,7 +21,7 @@ NAME = "blk.1.ssm_conv1d.weight"
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     pytest.importorskip("transformers")
-    return recipe_pair(tmp_path_factory.mktemp("mamba2"), "mamba2")
+    return tiny_pair(tmp_path_factory.mktemp("mamba2"), "mamba2")
 
 
 def round_the_end(taps: Any) -> Any:
