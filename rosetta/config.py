@@ -85,6 +85,7 @@ def read_config(
             remedy=WRONG_VALUE,
         ) from error
     _refuse_experts(read)
+    read.refuse_others(architecture.only_with)
     for key in ("bos_token_id", "eos_token_id"):
         setting = read.raw(key)
         if setting is not None:
@@ -323,11 +324,11 @@ def _heeded_window(
     read: SettingsReader, published: Mapping[str, Any], stated: Setting | None
 ) -> Setting | None:
     """The window that transformers runs: none in some architectures, in others behind a switch."""
-    metadata = read.container.metadata
     if "attention.sliding_window" not in published or read.says_null("sliding_window"):
         return None
-    if "use_sliding_window" in published and not metadata.get(
-        "use_sliding_window", published["use_sliding_window"]
+    switch = read.spelled("use_sliding_window")
+    if "use_sliding_window" in published and not (
+        switch.value if switch else published["use_sliding_window"]
     ):
         return None
     return stated or Setting(published["attention.sliding_window"], "")
@@ -338,16 +339,17 @@ def _sliding_layers(read: SettingsReader, published: Mapping[str, Any]) -> list[
     layers, pattern = read.config["block_count"].value, read.raw("attention.sliding_window_pattern")
     first = published.get("max_window_layers", 0)
     if "max_window_layers" in published:
-        stated = read.container.metadata.get("max_window_layers", first)
-        first = stated if isinstance(stated, int) else first
+        stated = read.spelled("max_window_layers")
+        first = stated.value if stated is not None and isinstance(stated.value, int) else first
     elif read.container.kind == "huggingface" and read.architecture.full_attention_every <= 1:
         pattern = None  # transformers reads it where it reads max_window_layers
+    number = read.spelled("sliding_window_pattern", "_sliding_window_pattern", "global_attn_every_n_layers")
     if pattern is not None and isinstance(pattern.value, list | tuple):
         stated_layers = [bool(slides) for slides in pattern.value][:layers]
         return stated_layers + stated_layers[-1:] * (int(layers) - len(stated_layers))
     every = read.architecture.full_attention_every
     if pattern is None and every > 1:  # an older config says it as a number
-        pattern = read.spelled("sliding_window_pattern", "_sliding_window_pattern")
+        pattern = number
     if pattern is not None and type(pattern.value) is int:
         every = pattern.value
     if every > 1:  # llama.cpp, llama_hparams::set_swa_pattern: the last of every so many sees all

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from rosetta.architectures import Architecture, Default
 from rosetta.containers.container import Container, Setting
+from rosetta.containers.huggingface.silent_keys import is_silent
 from rosetta.containers.values import WRONG_VALUE
 from rosetta.errors import DamagedFileError, UnsupportedError
 
@@ -77,6 +78,11 @@ def listed(config: Config, key: str) -> list[Any]:
     return list(value) if isinstance(value, PerLayer) else [value] * config["block_count"].value
 
 
+def _says_nothing(value: Any) -> bool:
+    """Whether a value is what a key says where nothing is to be computed otherwise."""
+    return value is None or value is False or value in (0, "", [], {})
+
+
 Kind = Literal["count", "number", "flag", "text"]
 REAL: Mapping[Kind, tuple[str, Callable[[Any], bool]]] = {
     "count": ("a count", lambda x: type(x) is int and 0 <= x <= LARGEST_COUNT),
@@ -96,19 +102,43 @@ class SettingsReader:
         self.container, self.architecture, self.overrides = container, architecture, overrides
         self.config: dict[str, Value] = {}
         self._asked: set[str] = set()
+        self._names: set[str] = set()  # of config.json, that were asked for by these
 
     def unheeded(self) -> tuple[Setting, ...]:
         """What the file states of the forward pass, and nothing asked for: it is not computed."""
         without_rotary = (
             self.architecture.rope is None and self.container.kind == "apr"
         )  # its writers state it anyway
-        return tuple(
+        stated = (
             setting
             for key, setting in self.container.settings.items()
             if key not in self._asked
-            and setting.value not in (None, False, 0, [])
+            and setting.key.removeprefix("text_config.") not in self._names | self.architecture.idle_keys
             and not (without_rotary and key.startswith("rope."))
         )
+        return tuple(setting for setting in (*stated, *self._unknown()) if not _says_nothing(setting.value))
+
+    def _unknown(self) -> Iterator[Setting]:
+        """What config.json states under keys that neither all architectures nor this one is read by."""
+        if self.container.kind != "huggingface":
+            return
+        known = self._names | self.architecture.idle_keys
+        tables = {name.partition(".")[0] for name in known if "." in name}
+        source, prefix = self._sources()[0]  # what stands outside of a text's own keys is of the rest
+        for name, value in source.items():
+            if name in known or is_silent(name):
+                continue
+            if name in tables and isinstance(value, Mapping):
+                inner = {f"{name}.{key}": held for key, held in value.items()}
+                yield from (Setting(v, prefix + k) for k, v in inner.items() if k not in known)
+            else:
+                yield Setting(value, prefix + name)
+
+    def _sources(self) -> list[tuple[Mapping[str, Any], str]]:
+        """The tables of keys that hold, the first before the second, and what stands before their keys."""
+        nested = self.container.metadata.get("text_config")
+        whole = (self.container.metadata, "")
+        return [(nested, "text_config."), whole] if isinstance(nested, Mapping) else [whole]
 
     def stated(self, prefix: str) -> dict[str, Any]:
         """All that the file states under keys that begin so."""
@@ -123,7 +153,7 @@ class SettingsReader:
         if self._is_unread(key):
             return None
         self._asked.add(key)
-        setting = self.container.settings.get(key)
+        setting = self._under_own_key(key) or self.container.settings.get(key)
         if setting is None or setting.value is None or self._is_none(key, setting.value):
             return None
         return setting
@@ -131,6 +161,15 @@ class SettingsReader:
     def _is_none(self, key: str, value: Any) -> bool:
         """Whether the container's own loader takes a number for none."""
         return self.container.kind == "gguf" and key in NONE_IN_GGUF and value == 0
+
+    def _under_own_key(self, key: str) -> Setting | None:
+        """What a folder states of a setting under the key that its class has of its own: that one is read, whatever
+        the usual keys say."""
+        own = self.architecture.spellings.get(key)
+        if own is None or self.container.kind != "huggingface":
+            return None
+        found, usual = self.spelled(own), self.container.settings.get(key)
+        return None if found is None or (usual is not None and usual.key == found.key) else found
 
     def _is_unread(self, key: str) -> bool:
         """Whether the container's own loader computes one way, whatever the file says under a key."""
@@ -227,9 +266,8 @@ class SettingsReader:
 
     def spelled(self, *spellings: str) -> Setting | None:
         """The first of these keys of config.json, or of an `.apr`'s metadata, that is there and not null."""
-        nested = self.container.metadata.get("text_config")
-        sources = [(nested, "text_config."), (self.container.metadata, "")]
-        for source, prefix in sources if isinstance(nested, Mapping) else sources[1:]:
+        self._names.update(spellings)
+        for source, prefix in self._sources():
             for spelling in spellings:
                 found: Any = source
                 for part in spelling.split("."):
@@ -311,6 +349,26 @@ class SettingsReader:
             setting = Setting(float(np.float32(value)), setting.key)
         return float(self.put(key, setting, None if default is None else float(np.float32(default)), note))
 
+    def refuse_others(self, only: Mapping[str, tuple[Any, ...]]) -> None:
+        """Refuse a folder that has its class compute as is not run.
+
+        Args:
+            only: keys of config.json -> the values that are run.
+
+        Raises:
+            UnsupportedError: a key has another one.
+        """
+        for name, values in only.items():
+            found = self.spelled(name)
+            if self.container.kind == "huggingface" and found is not None and found.value not in values:
+                run = f"with {' or '.join(map(str, values))} alone" if values else "without it"
+                raise UnsupportedError(
+                    f"{found.key} is {str(found.value)[:60]}, and {self.architecture.name} is run {run}",
+                    file=self.container.path,
+                    remedy=NOT_RUN,
+                )
+
     def says_null(self, name: str) -> bool:
         """Whether config.json says null, which is another thing than saying nothing."""
+        self._names.add(name)
         return name in self.container.metadata and self.container.metadata[name] is None

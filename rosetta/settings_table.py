@@ -49,6 +49,7 @@ class ConfigKey:
             value and the published ones are.
         latent: whether a difference is a finding where no stage shows it.
         order_only: whether it names a container's order of rows: canonical weights have one order.
+        in_weights: whether it is a factor that is multiplied into weights, as a file of another container holds them.
     """
 
     key: str
@@ -60,6 +61,7 @@ class ConfigKey:
     own_hypothesis: bool = False
     latent: bool = True
     order_only: bool = False
+    in_weights: bool = False
 
 
 NORM_EPSILON = FindingKind(
@@ -279,8 +281,10 @@ LOGIT_SCALE = FindingKind(
 )
 PARALLEL_RESIDUAL = FindingKind(
     "config.parallel_residual",
-    means="Attention and network are computed one after the other instead of side by side, or the reverse.",
-    why="use_parallel_residual is left out of the export, and its reader assumes the published model's.",
+    means="Attention and network are computed one after the other instead of side by side, or the reverse; or they "
+    "are added to the norm of what they read instead of to that itself.",
+    why="use_parallel_residual is left out of the export, and its reader assumes the published model's; a loader knows "
+    "one form alone (apply_residual_connection_post_layernorm of BLOOM).",
     repair="The layers are computed as the reference's. Write use_parallel_residual.",
 )
 STATE_SIZE = FindingKind(
@@ -398,6 +402,7 @@ KEYS = (
         ConfigKey(f"ssm.{name}", "count", STATE_SIZE, Shows.ANYWHERE)
         for name in ("conv_kernel", "inner_size", "state_size", "group_count", "time_step_rank")
     ),
+    ConfigKey("ssm.head_dim", "count", STATE_SIZE, Shows.ANYWHERE),
     ConfigKey("ssm.time_step_min", "number", TIME_STEPS),
     ConfigKey("ssm.time_step_max", "number", TIME_STEPS),
     ConfigKey("ssm.dt_b_c_rms", "flag", NORM_TYPE, Shows.ANYWHERE),
@@ -406,6 +411,7 @@ KEYS = (
     ConfigKey("moe_latent_size", "count", FEED_FORWARD_LENGTH, Shows.ANYWHERE, latent=False),
     ConfigKey("ssm.norm_before_gate", "flag", NORM_TYPE, Shows.ANYWHERE),
     ConfigKey("kda.head_dim", "count", STATE_SIZE, Shows.ANYWHERE),
+    ConfigKey("kda.head_count", "count", STATE_SIZE, Shows.ANYWHERE),
     ConfigKey("shortconv.l_cache", "count", STATE_SIZE, Shows.ANYWHERE),
     ConfigKey("ssm.l2_epsilon", "number", NORM_EPSILON, published=EPSILONS),
     ConfigKey(
@@ -415,7 +421,20 @@ KEYS = (
     ConfigKey("embedding_scale", "number", EMBEDDING_SCALE),
     ConfigKey("residual_scale", "number", RESIDUAL_SCALE),
     ConfigKey("logit_scale", "number", LOGIT_SCALE),
+    *(
+        ConfigKey(name, "number", kind, own_hypothesis=True, latent=False, in_weights=True)
+        for kind, names in (
+            (EMBEDDING_SCALE, ("embedding_multiplier",)),
+            (LOGIT_SCALE, ("lm_head_multiplier",)),
+            (ATTENTION_SCALE, ("attention_in_multiplier", "key_multiplier")),
+            (RESIDUAL_SCALE, ("attention_out_multiplier", "ssm_in_multiplier", "ssm_out_multiplier")),
+            (RESIDUAL_SCALE, tuple(f"mlp_multipliers.{place}" for place in range(2))),
+            (RESIDUAL_SCALE, tuple(f"ssm_multipliers.{place}" for place in range(5))),
+        )
+        for name in names
+    ),
     ConfigKey("use_parallel_residual", "flag", PARALLEL_RESIDUAL, Shows.ANYWHERE),
+    ConfigKey("residual_of_norm", "flag", PARALLEL_RESIDUAL, Shows.ANYWHERE),
     ConfigKey("attention.sliding_window_pattern", "flag", LAYER_PATTERN, Shows.ANYWHERE, Prompt.PAST_WINDOW),
 )  # fmt: skip
 SETTINGS: Mapping[str, ConfigKey] = {row.key: row for row in KEYS}

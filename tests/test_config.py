@@ -493,3 +493,39 @@ def test_rows_of_a_glm_that_also_sees_lie_in_halves(sections: list[int], order: 
     """llama.cpp turns halves there, and its converter orders the rows so."""
     stated = {**REQUIRED, "rope.dimension_sections": sections}
     assert config_of(stated, architecture="glm4")["rope.type"].value == order
+
+
+# What config.json says of its own, and what nothing reads
+
+
+def test_the_key_that_a_class_has_of_its_own_is_read_before_the_usual_one() -> None:
+    """ChatGLM's config.json has rms_norm_eps too, where llama.cpp's converter has been; its code reads the other."""
+    stated = {"layernorm_epsilon": 1e-3, "rms_norm_eps": 1e-5, "num_layers": 3, "num_hidden_layers": 28}
+    found = huggingface_config(stated, "chatglm")
+    assert found["attention.layer_norm_rms_epsilon"] == Value(np.float32(1e-3).item(), "layernorm_epsilon")
+    assert found["block_count"] == Value(3, "num_layers")
+
+
+def test_a_base_is_stated_as_a_ratio_by_chatglm() -> None:
+    found = huggingface_config({"rope_ratio": 50}, "chatglm")
+    assert found["rope.freq_base"] == Value(500000.0, "rope_ratio")
+
+
+@pytest.mark.parametrize(
+    ("stated", "unheeded"),
+    [
+        ({"attention_softmax_offset": 0.5}, ["attention_softmax_offset"]),
+        (
+            {"initializer_range": 0.02, "attention_dropout": 0.1, "pad_token_id": 7},
+            [],
+        ),  # say nothing of a text
+        ({"another_switch": False, "another_list": []}, []),  # nothing is to be computed otherwise
+        ({"text_config": {"attention_softmax_offset": 0.5}}, ["text_config.attention_softmax_offset"]),
+    ],
+)
+def test_a_key_that_nothing_reads_is_said(stated: dict[str, Any], unheeded: list[str]) -> None:
+    own = find_architecture("llama")
+    assert own is not None
+    container = MemoryContainer({}, {}, "huggingface", "llama", stated)
+    _, left = read_config(container, own, {}, {})
+    assert [setting.key for setting in left] == unheeded

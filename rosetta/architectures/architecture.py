@@ -105,6 +105,9 @@ class Architecture:
         folder_keys: keys of config.json that its class asks for, of which no canonical setting has the form -> what
             they say, of the canonical settings (None: nothing). `rope_parameters.NAME` stands in the rotation's table.
         folder_flags: keys of config.json that say whether layers have a tensor -> its stem.
+        only_with: keys of config.json that have its class compute otherwise -> the values with which it is run; another
+            one is refused by name.
+        idle_keys: keys of config.json that its class states, and that say nothing of a text, or what others say.
         rotation_by_kind: whether config.json has a table of the rotation for each kind of layer.
         senses: keys of config.json beside its `text_config`, where transformers has the architecture only as a part
             of a model that also sees; what is written has no part that does. Empty: nothing is nested.
@@ -153,6 +156,8 @@ class Architecture:
     spellings: Mapping[str, str] = field(default_factory=dict, hash=False)
     folder_keys: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict, hash=False)
     folder_flags: Mapping[str, str] = field(default_factory=dict, hash=False)
+    only_with: Mapping[str, tuple[Any, ...]] = field(default_factory=dict, hash=False)
+    idle_keys: frozenset[str] = frozenset()
     rotation_by_kind: bool = False
     senses: Mapping[str, Any] = field(default_factory=dict, hash=False)
     text_names: str = "model."

@@ -43,6 +43,12 @@ def v2_settings(read: Any) -> None:
     expert_groups(read, of_folder(1), of_folder(1))
     shared = read.raw(SHARED)
     shared_expert(read, 0, "num_shared_experts")
+    own = read.spelled("moe_shared_expert_intermediate_size")
+    if (
+        own is not None and read.container.kind == "huggingface"
+    ):  # conversion/bailingmoe.py: goes before the count
+        count = read.spelled("num_shared_experts")
+        read.by_layer(SHARED, [own.value * (count.value if count is not None else 1)], stated=own.key)
     number = read.raw("expert_shared_count")
     if (
         read.container.kind == "gguf"

@@ -18,11 +18,13 @@ from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 
 LARGEST = 8.0  # Press et al. 2022; llama.cpp, models/bloom.cpp
+OF_NORMS = "residual_of_norm"
 
 
 def settings(read: Any) -> None:
-    """ALiBi's largest exponent, which no file states."""
+    """ALiBi's largest exponent, which no file states; whether blocks are added to what they read, or to its norm."""
     read.fixed("attention.max_alibi_bias", LARGEST, "the architecture's")
+    read.take(OF_NORMS, "flag", False, ("apply_residual_connection_post_layernorm",))
 
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
@@ -33,6 +35,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
             norm=a.norm_of("attn_norm"), rope=None, scores=scores_of(c, alibi="attention.max_alibi_bias")
         ),
         feed_forward(norm=a.norm_of("ffn_norm"), gated=False),
+        of_norms=c[OF_NORMS],
     )
 
 
@@ -71,5 +74,7 @@ BLOOM = Architecture(
     spellings={
         "block_count": "n_layer",
         "attention.head_count": "n_head",
+        OF_NORMS: "apply_residual_connection_post_layernorm",
     },
+    gguf_unread=frozenset({OF_NORMS}),
 )

@@ -303,7 +303,9 @@ def shared_expert(source: str, width: Size, gated: bool, act: Op | None, own_gat
     ]
 
 
-def sequential(x: str, mixer: Block, network: Block, scale: str | None = None) -> list[Stage]:
+def sequential(
+    x: str, mixer: Block, network: Block, scale: str | None = None, of_norms: bool = False
+) -> list[Stage]:
     """A layer of two blocks one after the other, each added to what it reads.
 
     Args:
@@ -311,13 +313,15 @@ def sequential(x: str, mixer: Block, network: Block, scale: str | None = None) -
         mixer: attention, or what stands in its place.
         network: feed-forward.
         scale: config key of the factor of what is added.
+        of_norms: whether each is added to its first stage, the norm of what it reads.
     """
     first, second = mixer(x), network("attn_residual")
+    base, middle = (first[0].name, second[0].name) if of_norms else (x, "attn_residual")
     return [
         *first,
-        Stage("attn_residual", Add(scale), (x, first[-1].name)),
+        Stage("attn_residual", Add(scale), (base, first[-1].name)),
         *second,
-        Stage("residual", Add(scale), ("attn_residual", second[-1].name)),
+        Stage("residual", Add(scale), (middle, second[-1].name)),
     ]
 
 

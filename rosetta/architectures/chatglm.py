@@ -7,6 +7,8 @@ from typing import Any
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.readings import first_of, gate_beside_up, standard_readings
 
+BASE = 10000  # modeling_chatglm.py, RotaryEmbedding
+
 
 def settings(read: Any) -> None:
     """What only the model's own code says: its heads of keys, and how much of a head is rotated."""
@@ -15,7 +17,9 @@ def settings(read: Any) -> None:
     shared = read.spelled("multi_query_attention")
     if shared is not None and shared.value:
         read.take("attention.head_count_kv", "count", spellings=("multi_query_group_num",))
-    read.take("attention.layer_norm_rms_epsilon", "number", 1e-5, ("layernorm_epsilon",))
+    ratio = read.spelled("rope_ratio")
+    if ratio is not None:  # of the base that its code counts from
+        read.by_layer("rope.freq_base", [BASE * ratio.value], stated=ratio.key)
     read.take("rope.dimension_count", "count", read.config["attention.key_length"].value // 2)
 
 
@@ -53,5 +57,10 @@ CHATGLM = Architecture(
     spellings={
         "attention.key_length": "kv_channels",
         "attention.value_length": "kv_channels",
+        "attention.layer_norm_rms_epsilon": "layernorm_epsilon",
+        "block_count": "num_layers",
+        "context_length": "seq_length",
+        "feed_forward_length": "ffn_hidden_size",
+        "vocab_size": "padded_vocab_size",
     },
 )

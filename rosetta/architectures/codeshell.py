@@ -18,7 +18,6 @@ def settings(read: Any) -> None:
             read.put("activation", None, read.architecture.activation, "default of modeling_codeshell.py")
             if named is not None:
                 read.activation(named)
-        read.take("attention.head_count_kv", "count", 8, ("num_query_groups",))
 
 
 CODESHELL = Architecture(
@@ -52,5 +51,6 @@ CODESHELL = Architecture(
     },
     spellings={
         "block_count": "n_layer",
+        "attention.head_count_kv": "num_query_groups",
     },
 )

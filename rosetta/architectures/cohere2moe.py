@@ -108,6 +108,7 @@ COHERE2MOE = Architecture(
     settings=settings,
     layer=layer,
     after=lambda a, layers: head(output_of(layers - 1), Scale("logit_scale"), norm=a.norm_of("output_norm")),
+    only_with={"prefix_dense_sliding_window_pattern": (1,), "rms_norm_eps": ()},
     huggingface={  # transformers, Cohere2MoeConfig
         "block_count": 40,
         "context_length": 8192,

@@ -32,6 +32,7 @@ DEEPSEEK = Architecture(
     rope=INTERLEAVED,
     settings=settings,
     layer=mixture_layer,
+    only_with={"moe_layer_freq": (1,)},
     huggingface={  # the published configuration_deepseek.py; transformers has none
         "block_count": 30,
         "context_length": 2048,

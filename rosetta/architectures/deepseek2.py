@@ -58,6 +58,7 @@ def v2_settings(read: Any) -> None:
         read.put("expert_weights_norm", None, False, "transformers never does")
     shared_expert(read, 2, "n_shared_experts")
     method = read.spelled("topk_method")
+    read.spelled("n_group", "topk_group")  # which say nothing where groups are not asked for
     grouped = gguf or (method is not None and method.value == GROUP_LIMITED)
     if grouped or "expert_group_count" in read.overrides:
         expert_groups(read, 0, 0, best=2 if gguf else 1)

@@ -8,15 +8,31 @@ from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.expert_settings import expert_layers, expert_settings, of_folder, shared_expert
 from rosetta.architectures.folder_names import gated
 from rosetta.architectures.mixtures import mixture_layer
+from rosetta.errors import UnsupportedError
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import INTERLEAVED, SPLIT_HALF, Rotary
+from rosetta.settings_reader import NOT_RUN
+
+
+def _refuse_floor(read: Any) -> None:
+    """Refuse a least sum of the chosen experts' scores that may be more than it: of `n` scores that sum to 1 the `k`
+    largest are k/n at least."""
+    least = read.spelled("moe_norm_min")
+    shares = read.config["expert_used_count"].value / max(read.config["expert_count"].value, 1)
+    if least is not None and least.value > shares:
+        raise UnsupportedError(
+            f"{least.key} is {least.value}, more than the scores of the chosen experts may sum to",
+            file=read.container.path,
+            remedy=NOT_RUN,
+        )
 
 
 def settings(read: Any) -> None:
     """The experts, and from which layer to which there are some."""
     expert_settings(read, count=of_folder(64, None), used=of_folder(6, None), width=of_folder(1536, None))
     shared_expert(read, of_folder(2), "moe_num_shared_experts")
+    _refuse_floor(read)
     layers = read.config["block_count"].value
     if read.container.kind == "gguf":
         first, step = read.raw("leading_dense_block_count"), read.raw("interleave_moe_layer_step")

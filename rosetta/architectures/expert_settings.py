@@ -136,11 +136,12 @@ def leading_dense(read: Any, default: int | Default, *spellings: str) -> None:
         spellings: keys of config.json that count them.
     """
     layers = read.config["block_count"].value
-    kinds = read.spelled("mlp_layer_types")
+    kinds, counted = read.spelled("mlp_layer_types"), read.spelled(*spellings)
+    read.spelled("moe_layer_freq")  # that every layer behind the dense ones has experts
     if kinds is not None and read.container.kind != "gguf":
         expert_layers(read, [kind == SPARSE for kind in kinds.value][:layers], kinds.key)
         return
-    stated = read.raw("leading_dense_block_count") or read.spelled(*spellings)
+    stated = read.raw("leading_dense_block_count") or counted
     dense = default.of(read.container.kind) if isinstance(default, Default) else default
     first, key = (dense, None) if stated is None else (stated.value, stated.key)
     expert_layers(read, [layer >= first for layer in range(layers)], key)

@@ -81,6 +81,7 @@ FALCON = Architecture(
         "tied_embeddings": True,
     },
     spellings={
+        "activation": "activation",
         "attention.head_count_kv": "num_kv_heads",
         "feed_forward_length": "ffn_hidden_size",
     },

@@ -4,7 +4,7 @@ nearly every matrix in its config; GGUF has them multiplied into the weights, wh
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,13 @@ from rosetta.architectures.architecture import ATTENTION_FACTORS, Architecture, 
 from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of
 from rosetta.architectures.folder_names import MAMBA_NAMES, MAMBA_PARAMETERS, gated
 from rosetta.architectures.readings import Reading, Stored, standard_readings
-from rosetta.architectures.recurrent import mamba2, state_readings, state_sizes, time_step_limits
+from rosetta.architectures.recurrent import (
+    mamba2,
+    state_readings,
+    state_sizes,
+    stated_head_size,
+    time_step_limits,
+)
 from rosetta.graph import Stage
 from rosetta.lazily import torch
 from rosetta.ops.op import Settings
@@ -38,7 +44,7 @@ DEFAULTS = {
     "mamba_d_ssm": 1024,
 }
 NORM_FIRST = "ssm.norm_before_gate"
-FACTORS = {  # of the config, by stem: of the weights, and of the biases
+FACTORS = {  # settings by stem, those of a list by their places: of the weights, and of the biases
     "token_embd": (("embedding_multiplier",), ()),
     "output": (("lm_head_multiplier",), ()),
     "attn_q": (("attention_in_multiplier",), ()),
@@ -49,6 +55,10 @@ FACTORS = {  # of the config, by stem: of the weights, and of the biases
     "ffn_gate": (("mlp_multipliers.0",),) * 2,
     "ffn_down": (("mlp_multipliers.1",),) * 2,
 }
+OF_STATE, OF_PARTS = "ssm_in_multiplier", tuple(f"ssm_multipliers.{part}" for part in range(5))
+NAMES = dict.fromkeys(
+    [*(name for pair in FACTORS.values() for names in pair for name in names), OF_STATE, *OF_PARTS]
+)
 
 
 @dataclass(frozen=True)
@@ -56,10 +66,18 @@ class Factors:
     """An edit that multiplies each row, by one number after another as the converter does.
 
     Args:
-        of: (last row, numbers), in the order of the rows.
+        of: (last row, (setting, its number) for each), in the order of the rows.
     """
 
-    of: tuple[tuple[int, tuple[float, ...]], ...]
+    of: tuple[tuple[int, tuple[tuple[str, float], ...]], ...]
+
+    @property
+    def of_settings(self) -> Iterator[tuple[int, int, tuple[str, ...]]]:
+        """(first row, last row, settings) of each part, in the order of the rows."""
+        first = 0
+        for stop, numbers in self.of:
+            yield first, stop, tuple(name for name, _ in numbers)
+            first = stop
 
     def touches(self, start: int, stop: int) -> bool:
         """All rows."""
@@ -91,7 +109,7 @@ class Factors:
         for stop, numbers in self.of:
             low, high = max(first - start, 0), min(stop - start, count)
             if low < high:
-                found.append((slice(low, high), numbers))
+                found.append((slice(low, high), tuple(number for _, number in numbers)))
             first = stop
         return found
 
@@ -99,6 +117,7 @@ class Factors:
 def settings(read: Any) -> None:
     """Sizes of the state, and the factors, which are of the weights here."""
     state_sizes(read, SPELLINGS, DEFAULTS)
+    stated_head_size(read, "mamba_d_head")
     time_step_limits(read, "time_step_limit")
     normed, first = read.spelled("mamba_rms_norm"), read.spelled("mamba_norm_before_gate")
     folder = read.container.kind == "huggingface"
@@ -106,17 +125,20 @@ def settings(read: Any) -> None:
     read.by_layer(NORM_FIRST, [norm_first], stated=first.key if norm_first and first is not None else None)
     for key in ("embedding_scale", "logit_scale"):  # the same factors under their usual names
         read.raw(key)
+    for name in NAMES if read.container.kind != "gguf" else ():
+        key, _, place = name.partition(".")
+        stated = read.spelled(key)
+        number = _number(None if stated is None else stated.value, place)
+        own = None if stated is None or number is None else stated.key
+        read.by_layer(name, [1.0 if number is None else number], "default of transformers", stated=own)
 
 
-def factor(metadata: Mapping[str, Any], name: str) -> float:
-    """One of the config's factors, by its key and its place in a list; 1 where the config has none."""
-    key, _, place = name.partition(".")
-    value = metadata.get(key)
+def _number(value: Any, place: str) -> float | None:
+    """A number, or the one at a place of a list; None where that is none."""
     if place:
         value = value[int(place)] if isinstance(value, list) and int(place) < len(value) else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return 1.0
-    return float(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if number else None
 
 
 def readings(stored: Stored, c: Settings) -> list[Reading] | None:
@@ -128,9 +150,9 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
     name = f"{stored.stem}.{stored.suffix}"
     if stored.stem == "ssm_in":
         return [Reading(name, edit=Factors(_of_parts(stored, c)))]
-    found = [Reading(name, edit=_edit(stored, stored.stem))] if stored.stem in FACTORS else None
+    found = [Reading(name, edit=_edit(stored, stored.stem, c))] if stored.stem in FACTORS else None
     if found and stored.stem == "token_embd" and c["tied_embeddings"]:
-        found.append(Reading("output.weight", edit=_edit(stored, "output")))
+        found.append(Reading("output.weight", edit=_edit(stored, "output", c)))
     return found or _plain(stored, c)
 
 
@@ -139,19 +161,22 @@ def _plain(stored: Stored, c: Settings) -> list[Reading] | None:
     return None if found is None else list(found)
 
 
-def _edit(stored: Stored, stem: str) -> Factors:
+def _edit(stored: Stored, stem: str, c: Settings) -> Factors:
     names = FACTORS[stem][stored.suffix == "bias"]
     rows = stored.dims[0] if stored.dims else 0
-    return Factors(((rows, tuple(factor(stored.metadata, name) for name in names)),))
+    return Factors(((rows, _numbers(names, c)),))
 
 
-def _of_parts(stored: Stored, c: Settings) -> tuple[tuple[int, tuple[float, ...]], ...]:
+def _numbers(names: Sequence[str], c: Settings) -> tuple[tuple[str, float], ...]:
+    return tuple((name, c[name]) for name in names)
+
+
+def _of_parts(stored: Stored, c: Settings) -> tuple[tuple[int, tuple[tuple[str, float], ...]], ...]:
     """Of the projection into the state: gate, x, B, C and time steps have a factor each."""
     shared, inner = c[GROUPS] * c[STATE], c[INNER]
     stops = [inner, 2 * inner, 2 * inner + shared, 2 * inner + 2 * shared, stored.dims[0]]
-    before = () if stored.suffix == "bias" else (factor(stored.metadata, "ssm_in_multiplier"),)
-    own = [factor(stored.metadata, f"ssm_multipliers.{part}") for part in range(len(stops))]
-    return tuple((stop, (*before, number)) for stop, number in zip(stops, own, strict=True))
+    before = () if stored.suffix == "bias" else (OF_STATE,)
+    return tuple((stop, _numbers((*before, own), c)) for stop, own in zip(stops, OF_PARTS, strict=True))
 
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
@@ -194,6 +219,14 @@ FALCON_H1 = Architecture(
         "attention.head_count_kv": 8,
         "vocab_size": 128000,
         "tied_embeddings": False,
+    },
+    idle_keys=frozenset({"mamba_expand"}),  # mamba_d_ssm says it
+    spellings={name: name for name in NAMES if "." not in name},
+    folder_keys={
+        key: lambda c, key=key: (
+            [c[name].value for name in NAMES if name.startswith(f"{key}.") and name in c] or None
+        )
+        for key in ("mlp_multipliers", "ssm_multipliers")
     },
     parameters=MAMBA_PARAMETERS,
     model_type="falcon_h1",

@@ -75,6 +75,7 @@ GEMMA2 = Architecture(
     after=lambda a, layers: head(
         output_of(layers - 1), Softcap("final_logit_softcapping"), norm=a.norm_of("output_norm")
     ),
+    only_with={"use_bidirectional_attention": (False,)},
     huggingface={  # transformers, Gemma2Config
         "block_count": 26,
         "context_length": 8192,

@@ -85,6 +85,7 @@ GEMMA3 = Architecture(
     after=lambda a, layers: head(
         output_of(layers - 1), Softcap("final_logit_softcapping"), norm=a.norm_of("output_norm")
     ),
+    only_with={"use_bidirectional_attention": (False,)},
     huggingface={  # transformers, Gemma3TextConfig
         "block_count": 26,
         "context_length": 131072,

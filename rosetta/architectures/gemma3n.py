@@ -231,6 +231,8 @@ GEMMA3N = Architecture(
     before=before,
     layer=layer,
     after=after,
+    only_with={"altup_correct_scale": (True,)},
+    idle_keys=frozenset({"altup_coef_clip"}),
     huggingface={  # transformers, Gemma3nTextConfig
         "block_count": 35,
         "context_length": 32768,

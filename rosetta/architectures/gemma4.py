@@ -293,6 +293,7 @@ GEMMA4 = Architecture(
     after=lambda a, layers: head(
         output_of(layers - 1), Softcap("final_logit_softcapping"), norm=a.norm_of("output_norm")
     ),
+    only_with={"use_bidirectional_attention": (False, "vision")},
     huggingface={  # transformers, Gemma4TextConfig
         "block_count": 30,
         "context_length": 131072,

@@ -27,6 +27,7 @@ from rosetta.architectures.recurrent import (
     recurrent_without_heads,
     state_readings,
     state_sizes,
+    stated_head_size,
     time_step_limits,
 )
 from rosetta.graph import Stage
@@ -59,6 +60,7 @@ NONE = Default(apr=1.0, gguf=1.0, huggingface=1.0)
 def mamba_settings(read: Any) -> None:
     """Sizes of the state, and factors."""
     state_sizes(read, SPELLINGS, DEFAULTS)
+    stated_head_size(read, "mamba_d_head")
     time_step_limits(read, "time_step_limit")
     for key in ("embedding_scale", "residual_scale", "logit_scale"):
         read.take(key, "number", NONE)

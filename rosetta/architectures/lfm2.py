@@ -57,9 +57,9 @@ def settings(read: Any) -> None:
         return
     width = read.spelled("block_ff_dim") or read.raw("feed_forward_length")
     adjusted = read.spelled("block_auto_adjust_ff_dim")
+    factor, step = read.spelled("block_ffn_dim_multiplier"), read.spelled("block_multiple_of")
     value, note = (width.value if width is not None else 12288), "default of transformers"
     if adjusted is None or adjusted.value:
-        factor, step = read.spelled("block_ffn_dim_multiplier"), read.spelled("block_multiple_of")
         value = int((factor.value if factor is not None else 1.0) * int(2 * value / 3))
         several = step.value if step is not None else 256
         value = several * -(-value // several)

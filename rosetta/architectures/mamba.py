@@ -65,6 +65,7 @@ MAMBA = Architecture(
     settings=settings,
     readings=state_readings,
     layer=layer,
+    idle_keys=frozenset({"time_step_min", "time_step_max", "time_step_rank"}),  # of the first values
     huggingface={  # transformers, MambaConfig
         "block_count": 32,
         "context_length": 1 << 20,  # what llama.cpp's converter writes: there is no limit

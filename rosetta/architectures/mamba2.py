@@ -67,6 +67,7 @@ MAMBA2 = Architecture(
         "backbone.layers.{bid}.mixer.norm": "blk.{bid}.ssm_norm",
     },
     layer=layer,
+    idle_keys=frozenset({"time_step_min", "time_step_max", "time_step_rank"}),  # of the first values
     huggingface={  # transformers, Mamba2Config
         "block_count": 64,
         "context_length": 1 << 20,  # what llama.cpp's converter writes: there is no limit

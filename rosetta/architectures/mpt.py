@@ -21,6 +21,9 @@ def settings(read: Any) -> None:
     read.take(ALIBI, "number", default, () if off else ("attn_config.alibi_bias_max",))
     if off:
         read.fixed(ALIBI, 0.0, "attn_config.alibi is off")
+    scale = read.spelled("attn_config.softmax_scale")
+    if scale is not None and read.container.kind == "huggingface":
+        read.by_layer("attention.scale", [scale.value], stated=scale.key)
     ratio = read.spelled("expansion_ratio")
     if ratio is not None and read.container.kind == "huggingface":
         width = ratio.value * read.config["embedding_length"].value
@@ -82,6 +85,11 @@ MPT = Architecture(
         "attention.head_count": "n_heads",
         "context_length": "max_seq_len",
     },
+    idle_keys=frozenset(
+        f"attn_config.{key}"
+        for key in ("attn_impl", "attn_type", "attn_pdrop", "dtype", "id2label", "label2id", "return_dict")
+    )
+    | {"embedding_fraction", "init_device", "learned_pos_emb", "norm_type"},
     folder_keys={
         "attn_config.alibi": lambda c: bool(c[ALIBI].value),
         "attn_config.alibi_bias_max": lambda c: int(c[ALIBI].value) or None,

@@ -45,7 +45,7 @@ from rosetta.ops.experts import SIGMOID, ExpertLinear, ExpertSum
 from rosetta.ops.linear import Linear
 from rosetta.ops.op import Op, Settings
 from rosetta.ops.pointwise import Activation, Add
-from rosetta.ops.recurrent import GROUPS, INNER, KERNEL, RANK, STATE
+from rosetta.ops.recurrent import GROUPS, INNER, KERNEL, RANK, SMALLEST, STATE
 from rosetta.settings_reader import Config, listed
 from rosetta.weight import SPLIT_HALF, RowOrder
 
@@ -66,6 +66,7 @@ DEFAULTS = {
     "mamba_num_heads": 128,
     "mamba_head_dim": 64,
 }
+LEAST_STEP = 0.001  # NemotronHConfig, which clamps by it: so small a step is none that a trained layer has
 
 
 def settings(read: Any) -> None:
@@ -79,6 +80,9 @@ def settings(read: Any) -> None:
         of_gguf(read)
     state_sizes(read, SPELLINGS, DEFAULTS)
     time_step_limits(read, "time_step_limit", "mamba_dt_limit")
+    least = read.spelled("time_step_min", "mamba_dt_min")  # what transformers' class clamps by
+    if least is not None and least.value != LEAST_STEP:
+        read.by_layer(SMALLEST, [least.value], stated=least.key)
 
 
 def _kinds(read: Any) -> None:
@@ -274,10 +278,26 @@ NEMOTRON_H = Architecture(
         "backbone.layers.{bid}.mixer.dt_bias": "blk.{bid}.ssm_dt.bias",
     },
     spellings={
+        "activation": "mlp_hidden_act",
         "expert_count": "n_routed_experts",
         "attention.layer_norm_rms_epsilon": "layer_norm_epsilon",
         SHARED: "moe_shared_expert_intermediate_size",
     },
+    only_with={"mamba_hidden_act": ("silu", "swish")},
+    idle_keys=frozenset(
+        {
+            *("chunk_size", "expand", "mamba_ssm_cache_dtype", "num_logits_to_keep", "time_step_max"),
+            *("moe_shared_expert_overlap", "mtp_layers_block_type", "n_shared_experts"),
+            # of its experts, where no layer has any
+            *(
+                "moe_intermediate_size",
+                "moe_shared_expert_intermediate_size",
+                "moe_latent_size",
+                "n_routed_experts",
+            ),
+            *("n_group", "topk_group", "norm_topk_prob", "num_experts_per_tok", "routed_scaling_factor"),
+        }
+    ),
     folder_keys={
         "layers_block_type": kinds_of,
         "time_step_limit": stated_limits,

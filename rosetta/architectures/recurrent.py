@@ -21,6 +21,7 @@ from rosetta.ops.op import Op, Settings, Sum, chain
 from rosetta.ops.recurrent import (
     FUSED,
     GROUPS,
+    HEAD,
     INNER,
     LARGEST,
     MIXED,
@@ -231,6 +232,22 @@ def state_sizes(read: Any, spellings: Mapping[str, Sequence[str]], defaults: Map
         sizes = [_count_of(read, factor, setting, defaults) for factor, setting in found]
         stated = " × ".join(setting.key for _, setting in found if setting is not None)
         read.by_layer(key, [math.prod(sizes)], "default of transformers", stated or None)
+
+
+def stated_head_size(read: Any, spelling: str) -> None:
+    """The size of a state's heads, which follows from the other sizes: a folder may contradict itself by it.
+
+    Args:
+        read: the `SettingsReader`, which has read the other sizes.
+        spelling: of config.json.
+    """
+    read.take(
+        HEAD,
+        "count",
+        max(read.size(INNER) // max(read.size(RANK), 1), 1),
+        (spelling,),
+        note="inner size / heads",
+    )
 
 
 def _repaired(read: Any, key: str | None) -> Any:

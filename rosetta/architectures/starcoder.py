@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.gpt2 import GPT2
 from rosetta.architectures.readings import readings_by_key_group
+
+
+def settings(read: Any) -> None:
+    """How many heads of keys, which a flag of the folder says."""
+    shared = read.spelled("multi_query")
+    if read.container.kind == "huggingface" and shared is not None and not shared.value:
+        read.fixed("attention.head_count_kv", read.config["attention.head_count"].value, "multi_query is off")
+
 
 STARCODER = Architecture(
     "starcoder",
@@ -16,6 +26,7 @@ STARCODER = Architecture(
     gated=False,
     rope=None,
     learned_positions=True,
+    settings=settings,
     readings=readings_by_key_group,
     huggingface={  # transformers, GPTBigCodeConfig
         "block_count": 12,

@@ -3,6 +3,7 @@ a shared one."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rosetta.architectures.architecture import SPLIT_HALF, Architecture, Default
@@ -72,7 +73,11 @@ def _layers(read: Any) -> None:
         leading_dense(read, of_folder(3))
     other = read.spelled("num_sliding_attention_heads", "attention_other_setting.num_attention_heads")
     heads, slides = read.config["attention.head_count"].value, read.config[PATTERN].value
-    if other is not None and isinstance(slides, PerLayer) and not isinstance(heads, PerLayer):
+    each = read.spelled("per_layer_config")  # written beside it, and goes before it when it is read again
+    if each is not None and isinstance(each.value, Mapping) and not isinstance(heads, PerLayer):
+        own = [each.value.get(str(n), {}).get("num_attention_heads", heads) for n in range(layers)]
+        read.by_layer("attention.head_count", own, stated=each.key)
+    elif other is not None and isinstance(slides, PerLayer) and not isinstance(heads, PerLayer):
         by_kind = [other.value if slid else heads for slid in slides]
         read.by_layer("attention.head_count", by_kind, stated=other.key)
 

@@ -26,6 +26,7 @@ class LoadedTensor:
         expected: row-major dims that the config's sizes ask for, `ANY` where they do not say; None where
             they say nothing of the tensor.
         in_out: whether the file itself says that it stores this matrix `[in, out]`; `expected` is then too.
+        known: whether it is of the architecture; else nothing reads it.
     """
 
     name: str
@@ -34,6 +35,7 @@ class LoadedTensor:
     dims: tuple[int, ...]
     expected: tuple[int, ...] | None = None
     in_out: bool = False
+    known: bool = True
 
 
 class Listener:
@@ -63,9 +65,11 @@ def loaded_tensors(model: Model) -> list[LoadedTensor]:
     for weight in model.weights.values():
         by_source.setdefault(weight.entry.name, weight)
     tensors = []
+    unknown = set(model.unread) if model.architecture.runs else set()
     for entry in model.container.tensors.values():
-        if entry.name not in by_source:
-            tensors.append(LoadedTensor(entry.name, entry.name, entry.dtype, entry.dims))
+        if entry.name not in by_source or entry.name in unknown:
+            known = entry.name not in unknown
+            tensors.append(LoadedTensor(entry.name, entry.name, entry.dtype, entry.dims, known=known))
             continue
         weight = by_source[entry.name]
         fused = weight.part is not None

@@ -12,7 +12,7 @@ from rosetta.architectures import Architecture
 from rosetta.architectures.expert_settings import expert_step, leading_dense_count, shared_expert_count
 from rosetta.architectures.recurrent import RECURRENT
 from rosetta.architectures.stated_kinds import PATTERN, network_kinds, recurrent_kinds, window_kinds
-from rosetta.compare.settings import plain
+from rosetta.compare.settings import in_json, plain
 from rosetta.config import Config, Value
 from rosetta.ops.latent import NOPE
 from rosetta.ops.recurrent import GROUPS, INNER, KERNEL, RANK, STATE
@@ -141,15 +141,15 @@ def ways_to_say(
         with contextlib.suppress(KeyError, TypeError, ZeroDivisionError):  # of what the model has not
             form = forms[name](wanted)
             if form is not None:
-                yield form
+                yield in_json(form)
     if isinstance(stated, bool) or isinstance(value, bool):
         yield value if not isinstance(stated, bool) else not stated
     if isinstance(value, tuple):
         yield list(value)
     if isinstance(stated, list) and isinstance(before, float) and isinstance(value, float):
         place = [isinstance(n, int | float) and np.float32(n) == np.float32(before) for n in stated]
-        if any(place):  # two limits in one list
-            yield [plain(value) if here else n for n, here in zip(stated, place, strict=True)]
+        for at in (at for at, here in enumerate(place) if here):  # two limits in one list
+            yield [*stated[:at], plain(value), *stated[at + 1 :]]
     if isinstance(value, int | float | str):
         yield plain(value)
     numbers = all(

@@ -23,7 +23,7 @@ from rosetta.containers.container import TensorEntry
 from rosetta.containers.huggingface.settings import without_quantisation
 from rosetta.convert.draft import Draft
 from rosetta.convert.folder_settings import own_keys, spelling
-from rosetta.convert.gguf_settings import IMPLIED
+from rosetta.convert.gguf_settings import IMPLIED, IN_WEIGHTS
 from rosetta.convert.plan import Done, Request, as_stored, with_dtypes
 from rosetta.convert.vocabulary import PREFIX, gguf_vocabulary_keys
 from rosetta.dtypes import DTYPES
@@ -87,7 +87,7 @@ def _metadata(model: Model, tensors: Mapping[str, TensorEntry], done: Done) -> d
         "hf_model_type": architecture.model_type or architecture.name,
         "original_format": "gguf" if container.kind == "gguf" else "safetensors",
     }
-    wanted = {key: value for key, value in model.config.items() if key not in IMPLIED}
+    wanted = {key: value for key, value in model.config.items() if key not in IMPLIED | IN_WEIGHTS}
     if container.kind == "huggingface":  # its own words, where they are none of the format's
         config = without_quantisation(container.metadata)  # what was packed is plain in the file
         nested = config.get("text_config")

@@ -153,7 +153,9 @@ def folder_config(
     config |= _flags(model)
     for key, own in architecture.spellings.items():
         if key in wanted and not isinstance(wanted[key].value, PerLayer) and not _is_none(wanted[key].value):
-            config.setdefault(own, plain(wanted[key].value))
+            config.setdefault(
+                own, _named(wanted[key].value) if key == "activation" else plain(wanted[key].value)
+            )
     take_rotation(model, wanted, config, lambda tried: len(reader.differing(wanted, tried)))
     _state(config, stated)
     for key in [*WHERE_NEEDED, *wanted]:
@@ -309,6 +311,11 @@ def _take_asked(wanted: Config, config: dict[str, Any], reader: _Reader, said: s
             if not isinstance(value, PerLayer | RopeScaling) and not _is_none(value):
                 config.setdefault(reader.model.architecture.spellings.get(setting, name), plain(value))
             setting = ""  # the first of its spellings says it
+
+
+def _named(activation: str) -> str:
+    """transformers' name of an activation."""
+    return next((name for name, ours in ACTIVATIONS.items() if ours == activation), activation)
 
 
 def torch_dtype(dtype: str) -> str:

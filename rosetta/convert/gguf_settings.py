@@ -24,6 +24,7 @@ from rosetta.ops.experts import LARGEST_GATING
 from rosetta.ops.latent import NOPE
 from rosetta.rope_scaling import RopeScaling, scaling_from_gguf
 from rosetta.settings_reader import PerLayer, listed
+from rosetta.settings_table import SETTINGS
 
 # Keys that llama.cpp knows (llama-arch.cpp, LLM_KV_NAMES) and that are settings of ours, in its order.
 KEYS = (
@@ -72,6 +73,8 @@ IMPLIED = frozenset(
         "eos_token_id",
     }
 )
+IN_WEIGHTS = frozenset(key for key, row in SETTINGS.items() if row.in_weights)
+"""Factors that are held in the values of the weights."""
 
 
 @dataclass
@@ -191,17 +194,17 @@ class _Reader:
         try:
             config = self.read(stated, factors)
         except RosettaError:
-            return {key: (value.value, None) for key, value in wanted.items() if key not in IMPLIED}
+            return {key: (value.value, None) for key, value in wanted.items()}
         return {
             key: (value.value, config[key].value if key in config else None)
             for key, value in wanted.items()
-            if key not in IMPLIED and not (key in config and agree(key, config[key].value, value.value))
+            if not (key in config and agree(key, config[key].value, value.value))
             and not (key not in config and not value.value)
         }  # fmt: skip
 
 
 def _wanted(model: Model) -> Config:
-    return {key: value for key, value in model.config.items() if key not in IMPLIED}
+    return {key: value for key, value in model.config.items() if key not in IMPLIED | IN_WEIGHTS}
 
 
 def _is_stated(key: str, found: Value | None) -> bool:

@@ -38,6 +38,7 @@ CONVOLUTION_UNITS, SCAN_UNITS, GATE_UNITS = 2.0, 4.0, 4.0
 INNER, STATE, GROUPS, RANK = "ssm.inner_size", "ssm.state_size", "ssm.group_count", "ssm.time_step_rank"
 KERNEL = "ssm.conv_kernel"
 SMALLEST, LARGEST = "ssm.time_step_min", "ssm.time_step_max"
+HEAD = "ssm.head_dim"  # which no operation reads: it follows from inner size and heads
 MIXED = Sum((INNER, (2, GROUPS, STATE)))
 """Channels of what is read by, written by and carried, side by side: of Mamba-2 and of delta rules."""
 FUSED = Sum(((2, INNER), (2, GROUPS, STATE), RANK))

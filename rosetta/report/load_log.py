@@ -52,12 +52,19 @@ def _kinds(tensors: Iterable[LoadedTensor]) -> list[list[LoadedTensor]]:
 
 def _is_sound(tensor: LoadedTensor) -> bool:
     """Whether there is nothing to say of a tensor but that it is as expected."""
-    return not tensor.in_out and tensor.expected is not None and _fits(tensor.dims, tensor.expected)
+    return (
+        tensor.known
+        and not tensor.in_out
+        and tensor.expected is not None
+        and _fits(tensor.dims, tensor.expected)
+    )
 
 
 def _facts(tensor: LoadedTensor) -> str:
     dims, expected = list(tensor.dims), tensor.expected
     start = f"dims={dims}, dtype={tensor.dtype}"
+    if not tensor.known:
+        return f"{start}: NOT READ, the architecture has no such tensor"
     if expected is None or _fits(tensor.dims, expected):
         axes = "[in, out]" if tensor.in_out else "[out, in]"
         return f"{start}, layout {axes}: OK" if len(dims) == 2 else f"{start}: OK"

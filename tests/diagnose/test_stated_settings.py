@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fixtures.canonical_gguf import recipe_pair
+from fixtures.canonical_gguf import tiny_pair
 from fixtures.comparing import compared_files
 from fixtures.recipes import FULL, SLIDING
 from fixtures.restating import restated
@@ -58,6 +58,54 @@ CASES: list[tuple[str, str, Any, str, str, str]] = [
         "write enable_moe_block true ",
     ),
     ("laguna", "gating", False, PATTERN_KIND, "attention.gate_per_head", "write gating per-head into "),
+    (
+        "bloom",
+        "apply_residual_connection_post_layernorm",
+        True,
+        "config.parallel_residual",
+        "residual_of_norm",
+        "write apply_residual_connection_post_layernorm false ",
+    ),
+    (
+        "falcon-h1",
+        "lm_head_multiplier",
+        0.25,
+        "config.logit_scale",
+        "lm_head_multiplier",
+        "write lm_head_multiplier 0.5 into",
+    ),
+    (
+        "falcon-h1",
+        "attention_in_multiplier",
+        1.9,
+        "config.attention_scale",
+        "attention_in_multiplier",
+        "write attention_in_multiplier 0.9 into",
+    ),
+    (
+        "falcon-h1",
+        "key_multiplier",
+        1.4,
+        "config.attention_scale",
+        "key_multiplier",
+        "write key_multiplier 0.7 into",
+    ),
+    (
+        "falcon-h1",
+        "ssm_in_multiplier",
+        1.9,
+        "config.residual_scale",
+        "ssm_in_multiplier",
+        "write ssm_in_multiplier 0.9 into",
+    ),
+    (
+        "falcon-h1",
+        "ssm_multipliers",
+        [0.9, 0.8, 0.9, 1.1, 1.2],
+        "config.residual_scale",
+        "ssm_multipliers.2",
+        "write ssm_multipliers [0.9, 0.8, 0.7, 1.1, 1.2] into",
+    ),
     ("mistral4", "rope_parameters.mscale", 1.5, "config.rope_scaling", "rope.scaling", "scaling"),
 ]
 
@@ -67,7 +115,7 @@ def pair_of(place: Path, name: str) -> tuple[Path, Path]:
     """A recipe's folder and its GGUF file."""
     folder = place / name
     folder.mkdir()
-    return recipe_pair(folder, name)
+    return tiny_pair(folder, name)
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from fixtures import pair
+from fixtures import build, pair
+from fixtures.comparing import tiny
+from fixtures.contents import FileContents
 from rosetta.compare.listener import ANY, LoadedTensor, loaded_tensors
 from rosetta.model import open_model
 from rosetta.report.load_log import load_log
@@ -71,6 +74,21 @@ def test_an_open_dim_fits_any_size() -> None:
 def test_a_matrix_that_its_file_declares_in_out_is_no_mistake() -> None:
     (line,) = load_log("HF", [tensor("blk.0.ffn_up.weight", (64, 256), (64, 256), in_out=True)])
     assert line.endswith("layout [in, out]: OK")
+
+
+def test_a_tensor_that_the_architecture_does_not_know_is_not_called_right(tmp_path: Path) -> None:
+    """A norm whose name was cut short: the log said OK, and the next line that it is missing."""
+    own = "blk.0.ffn_norm.weight"
+
+    def cut_short(file: FileContents) -> FileContents:
+        tensor = replace(file.tensor(own), name="blk.0.ffn_nrm.weight")
+        return replace(file, tensors={**file.tensors, own: tensor})
+
+    model = open_model(build(tmp_path, tiny("qwen2"), "gguf:F32", cut_short))
+    lines = list(load_log(model.container.label, loaded_tensors(model)))
+    (said,) = [line for line in lines if "ffn_nrm" in line]
+    assert said.endswith("NOT READ, the architecture has no such tensor")
+    model.container.close()
 
 
 def test_every_tensor_of_a_real_model_is_logged_once(tmp_path: Path) -> None:
