@@ -103,6 +103,9 @@ class SettingsReader:
         self.config: dict[str, Value] = {}
         self._asked: set[str] = set()
         self._names: set[str] = set()  # of config.json, that were asked for by these
+        self._denied: dict[
+            str, Setting
+        ] = {}  # usual keys of config.json that its class does not read, and that differ
 
     def unheeded(self) -> tuple[Setting, ...]:
         """What the file states of the forward pass, and nothing asked for: it is not computed."""
@@ -116,7 +119,8 @@ class SettingsReader:
             and setting.key.removeprefix("text_config.") not in self._names | self.architecture.idle_keys
             and not (without_rotary and key.startswith("rope."))
         )
-        return tuple(setting for setting in (*stated, *self._unknown()) if not _says_nothing(setting.value))
+        left = (*stated, *self._unknown(), *self._denied.values())
+        return tuple(setting for setting in left if not _says_nothing(setting.value))
 
     def _unknown(self) -> Iterator[Setting]:
         """What config.json states under keys that neither all architectures nor this one is read by."""
@@ -169,7 +173,13 @@ class SettingsReader:
         if own is None or self.container.kind != "huggingface":
             return None
         found, usual = self.spelled(own), self.container.settings.get(key)
-        return None if found is None or (usual is not None and usual.key == found.key) else found
+        if found is None or usual is None:
+            return found
+        if usual.key.removeprefix("text_config.") in self.architecture.spellings.values():
+            return None if usual.key == found.key else found  # it is another setting's own
+        if usual.value != found.value:
+            self._denied[usual.key] = usual
+        return found
 
     def _is_unread(self, key: str) -> bool:
         """Whether the container's own loader computes one way, whatever the file says under a key."""

@@ -506,6 +506,17 @@ def test_the_key_that_a_class_has_of_its_own_is_read_before_the_usual_one() -> N
     assert found["block_count"] == Value(3, "num_layers")
 
 
+def test_a_usual_key_that_denies_the_own_one_is_said() -> None:
+    own = find_architecture("chatglm")
+    assert own is not None
+    stated = {"layernorm_epsilon": 1e-3, "rms_norm_eps": 1e-5, "num_layers": 28, "num_hidden_layers": 28}
+    settings = huggingface_settings(Path("config.json"), stated)
+    plain = {key: setting.value for key, setting in settings.items()}
+    container = MemoryContainer(plain, {}, "huggingface", "chatglm", stated)
+    _, left = read_config(container, own, {}, {})
+    assert [setting.value for setting in left] == [1e-5]
+
+
 def test_a_base_is_stated_as_a_ratio_by_chatglm() -> None:
     found = huggingface_config({"rope_ratio": 50}, "chatglm")
     assert found["rope.freq_base"] == Value(500000.0, "rope_ratio")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rosetta.architectures.architecture import ATTENTION_FACTORS, Architecture, Default
@@ -25,6 +26,7 @@ from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Add
 from rosetta.ops.recurrent import GROUPS, INNER, KERNEL, RANK, STATE
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
+from rosetta.settings_reader import Config
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -179,6 +181,11 @@ def _of_parts(stored: Stored, c: Settings) -> tuple[tuple[int, tuple[tuple[str, 
     return tuple((stop, _numbers((*before, own), c)) for stop, own in zip(stops, OF_PARTS, strict=True))
 
 
+def _listed(key: str, c: Config) -> list[float] | None:
+    """What the config lists of factors."""
+    return [c[name].value for name in NAMES if name.startswith(f"{key}.") and name in c] or None
+
+
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     """Both mixers read one norm."""
     x = output_of(n - 1)
@@ -222,12 +229,7 @@ FALCON_H1 = Architecture(
     },
     idle_keys=frozenset({"mamba_expand"}),  # mamba_d_ssm says it
     spellings={name: name for name in NAMES if "." not in name},
-    folder_keys={
-        key: lambda c, key=key: (
-            [c[name].value for name in NAMES if name.startswith(f"{key}.") and name in c] or None
-        )
-        for key in ("mlp_multipliers", "ssm_multipliers")
-    },
+    folder_keys={key: partial(_listed, key) for key in ("mlp_multipliers", "ssm_multipliers")},
     parameters=MAMBA_PARAMETERS,
     model_type="falcon_h1",
     gguf_bare=("ffn_norm",),
