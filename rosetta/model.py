@@ -29,7 +29,7 @@ from rosetta.config import LARGEST_BLOCK_COUNT, Config, Value, read_config, rope
 from rosetta.containers import open_operand
 from rosetta.containers.adapters import AdaptedContainer
 from rosetta.containers.container import Container, Setting, TensorEntry
-from rosetta.dtypes import of_scheme
+from rosetta.dtypes import DTYPES, of_scheme
 from rosetta.errors import DamagedFileError, RosettaError, UnsupportedError, UsageError
 from rosetta.graph import Graph
 from rosetta.index_entries import hold_to_index
@@ -457,7 +457,7 @@ def read_tensor(
     weight = Weight(name, container, entry, entry.dtype, entry.dims, turned)
     stem, suffix = _split(found[2] if found else name)
     layer = int(found[1]) if found else None
-    foreign, packed = entry.name != name, of_scheme(entry.dtype)
+    foreign, packed = entry.name != name, _is_packed(container, entry)
     stored = Stored(stem, suffix, entry.dims, container.kind, layer, foreign, container.metadata, packed)
     readings = architecture.readings(stored, c)
     if readings is None:
@@ -478,6 +478,12 @@ def read_tensor(
         )
         weights.append(_ordered(read, architecture, c) if read.order is None else read)
     return weights
+
+
+def _is_packed(container: Container, entry: TensorEntry) -> bool:
+    """Whether a scheme packed a folder's weight, in its own form or as ggml's blocks."""
+    blocks_of_folder = container.kind == "huggingface" and DTYPES[entry.dtype].block_size > 1
+    return of_scheme(entry.dtype) or blocks_of_folder
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -507,7 +513,7 @@ def stored_in_out(container: Container, architecture: Architecture, name: str, e
         name: the matrix's canonical name.
         entry: as the file declares it.
     """
-    if len(entry.dims) != 2 or of_scheme(entry.dtype):  # packed by rows of outputs, whatever the module
+    if len(entry.dims) != 2 or _is_packed(container, entry):  # by rows of outputs, whatever the module
         return False
     if container.kind == "huggingface":
         return name.endswith(".weight") and name.rsplit(".", 2)[-2] in architecture.conv1d

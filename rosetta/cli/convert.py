@@ -53,20 +53,23 @@ def convert(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace DST where it exists.")] = False,
     verify: Annotated[
-        bool, typer.Option("--verify/--no-verify", help="Compare what was written with SRC.")
+        bool, typer.Option("--verify/--no-verify", help="Lint what was written, and compare it with SRC.")
     ] = True,
     prompt: Prompt = None,
     prompt_file: PromptFile = None,
     tokens: Tokens = None,
     quiet: Annotated[bool, typer.Option("-q", help="Only the verdict.")] = False,
 ) -> None:
-    """Write a model in another container, open what was written, and compare it
-    with the source, stage by stage and weight by weight.
+    """Write a model in another container, open what was written, hold its headers to
+    the rules of rosetta lint, and compare it with the source, stage by stage and
+    weight by weight.
 
     Bytes stay as they are: quantised blocks, BF16 and F16 pass through, and
     nothing is encoded anew unless --dtype asks for it or the container has no
     such dtype. Settings are the architecture's own, under the keys that
     llama.cpp and transformers read; what a container has no place for is said.
+    Weights that a scheme packed (GPTQ, FP8, …) stay so in another folder, MXFP4 in
+    GGUF too; elsewhere they are decoded.
 
     DST has its name only when it is whole. Exits as the comparison does: 0 when
     the two match (or drift as the dtypes explain), 1 when not, 3 when nothing

@@ -1,4 +1,5 @@
-"""A model in another container: written through the containers' own writers, opened again, compared with its source."""
+"""A model in another container: written through the containers' own writers, opened again, linted, compared with its
+source."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from pathlib import Path
 
 from rosetta.compare.listener import Listener
 from rosetta.compare.options import Options
-from rosetta.containers import open_container
+from rosetta.containers import StoredContainer, open_container
+from rosetta.containers.huggingface.quantised import QuantisedContainer
 from rosetta.containers.unfinished import folder_beside, publish
 from rosetta.convert.apr_file import write_apr_model
 from rosetta.convert.folder import write_folder_model
@@ -18,6 +20,8 @@ from rosetta.convert.gguf_file import write_gguf_model
 from rosetta.convert.plan import Done, Kind, Request, check_dtype
 from rosetta.diagnose import Comparison, compare_operands
 from rosetta.errors import UsageError
+from rosetta.lint.engine import linted, selected_rules
+from rosetta.lint.rule import Found
 from rosetta.model import Model, build_model
 from rosetta.sources import located_here
 from rosetta.tokenizer import load_tokenizer
@@ -40,11 +44,13 @@ class Conversion:
         source: the model that was converted.
         done: what was written.
         comparison: of the written file with its source; None where it was not asked for.
+        faults: what the rules of lint find in its headers; none where no comparison was asked for.
     """
 
     source: Model
     done: Done
     comparison: Comparison | None
+    faults: tuple[Found, ...] = ()
 
 
 def kind_of(target: Path) -> Kind:
@@ -63,7 +69,7 @@ def convert(
     force: bool = False,
     verify: bool = True,
 ) -> Conversion:
-    """Write a model in another container, and compare what was written with the source.
+    """Write a model in another container, lint what was written, and compare it with the source.
 
     Args:
         source: a file or folder.
@@ -73,7 +79,7 @@ def convert(
         dtype: what matrices are to be encoded as; None: they stay as they are.
         split_bytes: most bytes of tensor data in one file; 0 for one file.
         force: whether what is there may be replaced.
-        verify: whether to compare at all.
+        verify: whether to lint and compare at all.
 
     Raises:
         UsageError: the target is taken or is the source, or it cannot be written; a dtype that nothing encodes.
@@ -83,7 +89,7 @@ def convert(
     check_dtype(dtype)
     place = located_here(source, "a conversion")
     _check_target(target, place, force)
-    model = build_model(open_container(place))
+    model = build_model(_in_blocks(open_container(place)))
     request = Request(
         model,
         target,
@@ -96,12 +102,18 @@ def convert(
         for place in places:
             _put(place, target.parent / place.name, force)
     done.files = tuple(target.parent / place.name for place in places)
-    comparison = None
-    if verify:
-        comparison = compare_operands(
-            str(done.files[0]), source, _with_tokens(options, model), _Progress(listener)
-        )
-    return Conversion(model, done, comparison)
+    if not verify:
+        return Conversion(model, done, None)
+    faults = tuple(linted(done.files[0], rules=selected_rules()))
+    comparison = compare_operands(
+        str(done.files[0]), source, _with_tokens(options, model), _Progress(listener)
+    )
+    return Conversion(model, done, comparison, faults)
+
+
+def _in_blocks(container: StoredContainer) -> StoredContainer:
+    """A quantised folder with its packed weights as the blocks that other containers hold, where they are some."""
+    return container.in_blocks() if isinstance(container, QuantisedContainer) else container
 
 
 class _Progress(Listener):

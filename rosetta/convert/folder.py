@@ -22,7 +22,7 @@ from rosetta.containers.huggingface.writer import (
     packed_index,
     packed_json,
 )
-from rosetta.containers.spool import TensorSource
+from rosetta.containers.spool import TensorSource, copied
 from rosetta.convert.folder_settings import folder_config, torch_dtype, unsaid_words
 from rosetta.convert.folder_tensors import folder_candidates, setting_tensors
 from rosetta.convert.folder_tokenizer import tokenizer_files
@@ -56,13 +56,18 @@ def write_folder_model(folder: Path, request: Request) -> tuple[list[Path], Done
     model = _text_part(request.model, done)
     model = replace(without_vectors(model), architecture=of_folder(model))
     parts: dict[str, Part] = {}
-    placed = as_stored(model, "huggingface") if _has_folder_names(model) else _placed(model)
-    sources = with_dtypes(request, placed, {t.name: t.canonical for t in placed}, _refusal, done)
+    packed = model.container.stored if isinstance(model.container, QuantisedContainer) else None
+    if packed is not None and request.dtype is None:  # what its scheme packed stays packed
+        placed, sources = [], [copied(packed, name) for name in packed.tensors]
+        done.copied = len(sources)
+    else:
+        placed = as_stored(model, "huggingface") if _has_folder_names(model) else _placed(model)
+        sources = with_dtypes(request, placed, {t.name: t.canonical for t in placed}, _refusal, done)
     if model.container.kind == "huggingface":
         for path in sorted(model.container.path.iterdir()):
             if path.is_file() and path.suffix in BESIDE and not path.name.endswith(NO_WEIGHTS_INDEX):
                 parts[path.name] = path
-        if request.dtype is not None or isinstance(model.container, QuantisedContainer):
+        if request.dtype is not None:
             config = without_quantisation(model.container.metadata)  # what was packed is plain now
             parts[CONFIG] = packed_json(_with_dtype(config, _most(sources)))
     else:

@@ -31,6 +31,7 @@ def render(conversion: Conversion, source: str, target: str, verdict: str | None
         ),
         *(f"  Note: {note}" for note in done.notes),
         *(f"  NOT CARRIED: {lost}" for lost in done.lost),
+        *(f"  LINT: {fault.line()}" for fault in conversion.faults),
     ]
     if conversion.comparison is None or verdict is None:
         lines.append("Not compared with the source.")

@@ -62,10 +62,16 @@ def found_in(
     progress: Progress | None = None,
 ) -> Iterator[Found]:
     """What is wrong with an open file or folder; the arguments are `linted`'s."""
-    subject, path = Subject(container), container.path
+    subject, path, silent = Subject(container), container.path, True
     for loaded in rules:
         if loaded.faults is not None and (values or not loaded.rule.reads_values):
-            yield from (Found(loaded.rule, fault, path) for fault in loaded.faults(subject))
+            for fault in loaded.faults(subject):
+                silent = silent and loaded.rule.id[0] not in "FC"
+                yield Found(loaded.rule, fault, path)
+    if silent and isinstance(subject.model_refusal, DamagedFileError):  # which no rule on headers tells of
+        told = refused(path, subject.model_refusal)
+        if told is not None and any(told.rule is loaded.rule for loaded in rules):
+            yield told
     looking = [loaded for loaded in rules if loaded.value_faults is not None]
     if not values or not looking:
         return

@@ -40,6 +40,8 @@ class LintFault:
     """Where in the file, counted from 0; null where that means nothing."""
     message: str
     """What is wrong, in a sentence."""
+    fix: str
+    """What to do about it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +103,7 @@ class LintReport:
                 key=found.fault.key,
                 byte=found.fault.byte,
                 message=found.fault.message,
+                fix=found.rule.fix,
             )
             for found in self.found
         ]

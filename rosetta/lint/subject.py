@@ -13,11 +13,13 @@ import gguf
 from rosetta.containers import StoredContainer, TensorEntry
 from rosetta.containers.apr.reader import AprContainer
 from rosetta.containers.gguf.reader import GgufContainer
+from rosetta.containers.huggingface.quantised import QuantisedContainer
 from rosetta.containers.huggingface.reader import HuggingFaceContainer
 from rosetta.errors import RosettaError
 from rosetta.lint.gguf_keys import REQUIRED
 from rosetta.lint.rule import Fault
 from rosetta.lint.tensor_names import meaning
+from rosetta.model import Model, build_model
 from rosetta.tokenizer.embedded import apr_vocabulary, gguf_vocabulary
 from rosetta.tokenizer.huggingface import load_folder
 from rosetta.tokenizer.vocabulary import Vocabulary
@@ -35,6 +37,7 @@ class StoredTensor:
         file, start: where its data lies.
         stem: what it is: `attn_q.weight`; None where its name says nothing.
         layer: of which layer; None outside of them.
+        beside: whether it holds scales and the like of the packed codes beside it, and no weights of its own.
     """
 
     entry: TensorEntry
@@ -42,6 +45,7 @@ class StoredTensor:
     start: int
     stem: str | None
     layer: int | None
+    beside: bool = False
 
     @property
     def name(self) -> str:
@@ -74,8 +78,13 @@ class Subject:
 
     @property
     def folder(self) -> HuggingFaceContainer | None:
-        """The folder, where it is a Hugging Face one."""
-        return self.container if isinstance(self.container, HuggingFaceContainer) else None
+        """The folder, where it is a Hugging Face one; of a quantised one as it is stored."""
+        return self.stored if isinstance(self.stored, HuggingFaceContainer) else None
+
+    @property
+    def stored(self) -> StoredContainer:
+        """The tensors as they lie there: of a quantised folder those that packed weights are made of."""
+        return self.container.stored if isinstance(self.container, QuantisedContainer) else self.container
 
     @property
     def architecture(self) -> str:
@@ -91,6 +100,16 @@ class Subject:
             found.append(StoredTensor(entry, file, start, *meaning(name)))
         return tuple(found)
 
+    def parts_of(self, tensor: StoredTensor) -> Iterator[StoredTensor]:
+        """The tensors that a packed weight is made of; none of any other."""
+        packed = (
+            self.container.packed.get(tensor.name) if isinstance(self.container, QuantisedContainer) else None
+        )
+        for name in () if packed is None else packed.parts.values():
+            entry, (file, start) = self.stored.tensors[name], self.stored.place(name)
+            codes = packed is not None and name == packed.parts.get("codes")
+            yield StoredTensor(entry, file, start, None, tensor.layer, beside=not codes)
+
     def by_stem(self, stem: str) -> Iterator[StoredTensor]:
         """The tensors of one kind, those without data left out: `attn_q.weight` of every layer."""
         return (tensor for tensor in self.tensors if tensor.stem == stem and tensor.entry.nbytes)
@@ -99,6 +118,23 @@ class Subject:
     def layers(self) -> frozenset[int]:
         """The layers that tensors speak of."""
         return frozenset(tensor.layer for tensor in self.tensors if tensor.layer is not None)
+
+    @cached_property
+    def _model(self) -> tuple[Model | None, RosettaError | None]:
+        try:
+            return build_model(self.container), None
+        except RosettaError as error:
+            return None, error
+
+    @property
+    def model(self) -> Model | None:
+        """What the architecture's own declarations make of the headers; None where they make nothing of them."""
+        return self._model[0]
+
+    @property
+    def model_refusal(self) -> RosettaError | None:
+        """Why they make nothing of them."""
+        return self._model[1]
 
     # --- settings ---------------------------------------------------------------------------------------------
 

@@ -52,6 +52,14 @@ _F16_SCALED = frozenset(
     ]
 )
 _FLOATS = {"F16": 16, "BF16": 16, "F32": 32, "F64": 64}
+# The bytes of floats of eight bits that are no numbers (OCP 8-bit floating point; Microscaling, 5.4.1).
+_NO_NUMBERS = {
+    "F8_E4M3": (0x7F, 0xFF),
+    "F8_E5M2": (0x7C, 0x7D, 0x7E, 0x7F, 0xFC, 0xFD, 0xFE, 0xFF),
+    "F8_E4M3FNUZ": (0x80,),
+    "F8_E5M2FNUZ": (0x80,),
+    "F8_E8M0": (0xFF,),
+}
 
 
 @dataclass
@@ -93,8 +101,8 @@ class SeenTensor:
 
     @property
     def is_matrix(self) -> bool:
-        """Whether it has rows of more than one value."""
-        return len(self.tensor.dims) > 1 and self.tensor.dims[-1] > 1
+        """Whether it has rows of more than one weight."""
+        return len(self.tensor.dims) > 1 and self.tensor.dims[-1] > 1 and not self.tensor.beside
 
     @property
     def rms(self) -> float | None:
@@ -106,12 +114,13 @@ Progress = Callable[[str, int, int], None]
 
 
 def seen_tensors(subject: Subject, progress: Progress | None = None) -> Iterator[SeenTensor]:
-    """Every tensor that has values, one after the other."""
+    """Every tensor that has values, one after the other; of a packed weight those that it is made of."""
     for done, tensor in enumerate(subject.tensors):
         if progress is not None:
             progress(tensor.name, done, len(subject.tensors))
-        if tensor.entry.nbytes and tensor.entry.dtype in DTYPES:
-            yield seen_tensor(subject, tensor)
+        for one in (tensor, *subject.parts_of(tensor)):
+            if one.entry.nbytes and one.entry.dtype in DTYPES:
+                yield seen_tensor(subject, one)
 
 
 def seen_tensor(subject: Subject, tensor: StoredTensor) -> SeenTensor:
@@ -120,6 +129,8 @@ def seen_tensor(subject: Subject, tensor: StoredTensor) -> SeenTensor:
     dtype = DTYPES[tensor.entry.dtype]
     if dtype.name in _FLOATS:
         _count_floats(seen, _FLOATS[dtype.name] // 8)
+    elif dtype.name in _NO_NUMBERS:
+        _count_bytes(seen)
     elif dtype.name in _F16_SCALED and prod(tensor.dims) % dtype.block_size == 0:
         _count_blocks(seen, dtype)
         if _is_norm_or_embedding(tensor):
@@ -160,7 +171,20 @@ def _count_floats(seen: SeenTensor, width: int) -> None:
 def _pieces(seen: SeenTensor, step: int) -> Iterator[tuple[int, Bytes]]:
     entry = seen.tensor.entry
     for start in range(0, entry.nbytes, step):
-        yield start, seen.subject.container.read(entry.name, start, min(step, entry.nbytes - start))
+        yield start, seen.subject.stored.read(entry.name, start, min(step, entry.nbytes - start))
+
+
+def _count_bytes(seen: SeenTensor) -> None:
+    """Count NaN and Inf of floats of eight bits."""
+    bad = np.zeros(256, bool)
+    bad[list(_NO_NUMBERS[seen.dtype])] = True
+    for start, raw in _pieces(seen, PIECE):
+        wrong = bad[raw]
+        if seen.first_nonfinite is None and wrong.any():
+            seen.first_nonfinite = start + int(np.argmax(wrong))
+        seen.nonfinite += int(wrong.sum())
+        seen.zeros += int(len(raw) - np.count_nonzero(raw & 0x7F))
+        seen.count += len(raw)
 
 
 def _exponent_mask(dtype: str) -> int:

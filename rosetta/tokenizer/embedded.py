@@ -27,12 +27,13 @@ _KINDS: dict[str, Kind] = {  # tokenizer.ggml.model, tokenizer.model or tokenize
     "t5": "unigram", "unigram": "unigram", "bert": "wordpiece", "wordpiece": "wordpiece",
     "whitespace": "whitespace",
 }  # fmt: skip
-_KNOWN_ELSEWHERE = {
+KNOWN_ELSEWHERE = {
     "rwkv": "RWKV",
     "plamo2": "PLaMo-2",
     "hybriddna": "hybrid DNA",
     "test": "llama.cpp's test",
 }
+"""Kinds that llama.cpp encodes with and rosetta does not."""
 _NONE = ("none", "no_vocab")
 
 # llama-vocab.cpp, llama_vocab::impl::load: ids where the file names none
@@ -257,7 +258,7 @@ def _kind(facts: Metadata, model: str, tokens: Sequence[str]) -> Kind:
     if declared in (None, "bpe") and has_hex_bytes(tokens):
         return "hex"
     if declared is None:
-        known = _KNOWN_ELSEWHERE.get(model.lower())
+        known = KNOWN_ELSEWHERE.get(model.lower())
         named = f"'{model}' ({known})" if known else f"'{model}'"
         raise UnsupportedError(
             f"the vocabulary is of kind {named}, which is not read",

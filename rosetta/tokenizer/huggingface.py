@@ -26,6 +26,8 @@ from rosetta.tokenizer.spelling import byte_of, token_bytes
 from rosetta.tokenizer.tokenizer import Tokenizer
 from rosetta.tokenizer.vocabulary import TokenType, Vocabulary, ids_of
 
+RENUMBERED = "the added_tokens say that"
+"""How a note begins of ids that the tokenizers library gives otherwise than tokenizer.json states them."""
 _LARGEST_GAP = 1 << 20  # ids between two tokens: padding, never a million
 
 # The expressions that published tokenizers write -> llama.cpp's name for the same cuts.
@@ -247,7 +249,20 @@ def _vocabulary(
         add_bos=bool(before) and before[0] == named.get("bos"),
         add_eos=bool(after) and after[-1] == named.get("eos"),
         places=_PLACES,
+        notes=_renumbered(parsed.get("added_tokens"), vocab),
     )
+
+
+def _renumbered(added: object, vocab: Mapping[str, int]) -> tuple[str, ...]:
+    """A note of the first added token that the library gives another id than the file states."""
+    for token in added if isinstance(added, list) else ():
+        stated = token.get("id") if isinstance(token, dict) else None
+        given = (
+            vocab.get(token["content"]) if stated is not None and token.get("content") in vocab else stated
+        )
+        if given != stated:
+            return (f"{RENUMBERED} {token['content']!r:.40} is {stated}, and it gets {given}",)
+    return ()
 
 
 def _frame_of(backend: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:

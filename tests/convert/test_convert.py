@@ -47,6 +47,19 @@ def tensors_of(path: Path) -> dict[str, bytes]:
     }
 
 
+def file_tensors(path: Path) -> dict[str, bytes]:
+    """Every tensor of a safetensors file, by its header: dtype, dims and bytes."""
+    raw = path.read_bytes()
+    size = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + size])
+    return {
+        name: f"{entry['dtype']} {entry['shape']}".encode()
+        + raw[8 + size + entry["data_offsets"][0] : 8 + size + entry["data_offsets"][1]]
+        for name, entry in header.items()
+        if name != "__metadata__"
+    }
+
+
 @pytest.mark.requires_llamacpp
 @pytest.mark.parametrize("spec", [spec for _, spec in SPECS], ids=NAMES)
 def test_llamacpp_runs_a_converted_folder_as_the_file_made_for_it(tmp_path: Path, spec: Any) -> None:
@@ -120,21 +133,52 @@ def test_asked_for_a_dtype_matrices_are_encoded_as_gguf_py_does_and_vectors_stay
 
 
 @pytest.mark.parametrize("scheme", ["gptq", "fp8 blocks"])
-@pytest.mark.parametrize("dtype", [None, "BF16"])
-def test_a_folder_of_packed_weights_is_written_plain_and_says_so(
-    tmp_path: Path, scheme: str, dtype: str | None
+@pytest.mark.parametrize("dtype", ["F32", "BF16"])
+def test_a_folder_of_packed_weights_is_written_plain_where_a_dtype_is_asked_for_and_says_so(
+    tmp_path: Path, scheme: str, dtype: str
 ) -> None:
     plain = build(tmp_path / "a", tiny("llama", hidden=128, ffn=192, tied=False), "hf:BF16")
     source = packing.quantised(plain, tmp_path / "quantised", packing.SCHEMES[scheme])
     run(source, tmp_path / "out", dtype=dtype)
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert "quantization_config" not in config
-    stored = "float32" if dtype is None else "bfloat16"
+    stored = {"F32": "float32", "BF16": "bfloat16"}[dtype]
     assert config["dtype"] == stored
     with safe_open(tmp_path / "out" / "model.safetensors", "pt") as file:
         assert str(file.get_tensor("model.layers.0.mlp.up_proj.weight").dtype) == f"torch.{stored}"
     run(source, tmp_path / "out.apr")
     assert "quantization_config" not in open_container(tmp_path / "out.apr").metadata
+
+
+@pytest.mark.parametrize("scheme", ["gptq by activation", "awq", "fp8 rows", "bnb nf4 nested", "mlx 4 bits"])
+def test_packed_weights_stay_packed_in_another_folder(tmp_path: Path, scheme: str) -> None:
+    plain = build(tmp_path / "a", tiny("llama", hidden=128, ffn=192, tied=False), "hf:BF16")
+    source = packing.quantised(plain, tmp_path / "quantised", packing.SCHEMES[scheme])
+    done = run(source, tmp_path / "out", split_bytes=60_000)
+    assert done.done.encoded == 0
+    held: dict[str, bytes] = {}
+    for file in (tmp_path / "out").glob("*.safetensors"):
+        held |= file_tensors(file)
+    assert held == file_tensors(source / "model.safetensors")
+    assert (tmp_path / "out" / "config.json").read_bytes() == (source / "config.json").read_bytes()
+
+
+def test_mxfp4_of_a_folder_becomes_the_blocks_of_ggml_that_hold_the_same_codes(tmp_path: Path) -> None:
+    plain = build(tmp_path / "a", tiny("llama", hidden=128, ffn=192, tied=False), "hf:BF16")
+    source = packing.quantised(plain, tmp_path / "quantised", packing.SCHEMES["ct mxfp4"])
+    assert run(source, tmp_path / "out.gguf").done.encoded == 5  # norms, which are F32 there
+    with safe_open(source / "model.safetensors", "pt") as file:
+        stem = "model.layers.1.mlp.down_proj.weight"
+        codes = file.get_tensor(f"{stem}_packed").numpy().reshape(-1, 16)
+        exponents = file.get_tensor(f"{stem}_scale").numpy().reshape(-1)
+    written = {tensor.name: tensor for tensor in gguf.GGUFReader(tmp_path / "out.gguf").tensors}
+    tensor = written["blk.1.ffn_down.weight"]
+    assert tensor.tensor_type == gguf.GGMLQuantizationType.MXFP4
+    blocks = tensor.data.reshape(-1, 17)
+    np.testing.assert_array_equal(blocks[:, 0], exponents)
+    np.testing.assert_array_equal(blocks[:, 1] & 15, codes[:, 0] & 15)
+    np.testing.assert_array_equal(blocks[:, 1] >> 4, codes[:, 8] & 15)
+    np.testing.assert_array_equal(blocks[:, 2] & 15, codes[:, 0] >> 4)
 
 
 def test_shards_hold_all_tensors_and_each_at_most_as_many_bytes(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ import pytest
 
 from fixtures.plain_models import (
     HIDDEN,
+    I32,
+    WIDTH,
     PlainModel,
     PlainTensor,
     bf16,
@@ -103,6 +105,14 @@ def in_folder(name: str, content: bytes) -> Callable[[Path], object]:
     return lambda path: (path / name).write_bytes(content)
 
 
+def indexed(folder: Path, placed: dict[str, str | None]) -> None:
+    """An index of all tensors of `a.safetensors`, but for those that are said to be elsewhere, or are left out."""
+    raw = (folder / "a.safetensors").read_bytes()
+    names = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+    table = {name: file for name, file in (dict.fromkeys(names, "a.safetensors") | placed).items() if file}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": table}))
+
+
 def listed(key: str, change: Callable[[list], object]) -> Edit:  # type: ignore[type-arg]
     """Change a list among a GGUF's keys."""
 
@@ -126,6 +136,11 @@ def added(name: str, new: PlainTensor) -> Edit:
     return lambda model: model.tensors.update({name: new})
 
 
+def gone(name: str) -> Edit:
+    """A tensor left out."""
+    return lambda model: model.tensors.pop(name)
+
+
 def misplaced(name: str, by: int) -> Edit:
     """Say that a tensor of a GGUF begins so many bytes later than it does."""
 
@@ -134,6 +149,32 @@ def misplaced(name: str, by: int) -> Edit:
         model.offsets[name] = by + sum(-(-len(model.tensors[other].data) // 32) * 32 for other in before)
 
     return edit
+
+
+def pieces(edit: Edit) -> Edit:
+    """A vocabulary of SentencePiece in the place of the other, then an edit of it."""
+
+    def changed(model: PlainModel) -> None:
+        tokens = [
+            "<unk>",
+            "<s>",
+            "</s>",
+            *(f"<0x{byte:02X}>" for byte in range(256)),
+            "▁the",
+            "in",
+            "g",
+            "▁",
+            "th",
+        ]
+        own = {"model": (TEXT, "llama"), "tokens": (ARRAY, (TEXT, tokens)),
+               "scores": (ARRAY, (F32, [-float(id) for id in range(264)])),
+               "token_type": (ARRAY, (I32, [2, 3, 3, *[6] * 256, *[1] * 5])), "bos_token_id": (U32, 1),
+               "eos_token_id": (U32, 2)}  # fmt: skip
+        model.keys = {key: value for key, value in model.keys.items() if not key.startswith("tokenizer.")}
+        model.keys |= {f"tokenizer.ggml.{key}": value for key, value in own.items()}
+        edit(model)
+
+    return changed
 
 
 TOKENS, MERGES = "tokenizer.ggml.tokens", "tokenizer.ggml.merges"
@@ -175,6 +216,7 @@ CASES = [
     Case("F101", "model.gguf", said="is empty", broken=lambda p: p.write_bytes(b"")),
     Case("F101", "model.apr", said="ends at byte", broken=cut(400)),
     Case("F101", "model-hf", said="ends at byte", broken=lambda p: cut(100)(p / "model.safetensors")),
+    Case("F101", "model.gguf", said="the file is cut off", broken=lambda p: p.write_bytes(p.read_bytes()[:500])),
     Case("F102", "model.gguf", said="the header counts", broken=flipped(15)),
     Case("F102", "model-hf", said="is no JSON", broken=in_folder("config.json", b"{")),
     Case("F103", "model.gguf", said="is GGUF version 1", edit=lambda m: m.options.update(version=1)),
@@ -194,6 +236,8 @@ CASES = [
     Case("F110", "model-Q4_K_M.gguf", said="its name says Q4_K_M, and its matrices are F16"),
     Case("F110", "model.gguf", said="although its name says",
          broken=lambda p: p.write_bytes(safetensors_bytes({"a": f32(values(4))}))),
+    Case("F110", "model.gguf", said="its name ends in .gguf, and it is a file of APR",
+         broken=lambda p: written(plain_apr(), p.with_name("a.apr")).replace(p)),
     Case("F111", "model.gguf", put("general.file_type", (U32, 15)), "is 15 (Q4_K_M), and the tensors are F16, F32"),
     Case("F111", "model.gguf", put("general.file_type", (U32, 99)), "is 99, which llama.cpp does not define"),
     Case("F112", "a-00001-of-00002.gguf", both(put("split.count", (2, 2)), put("split.no", (2, 0))), "is missing"),
@@ -205,6 +249,15 @@ CASES = [
         (p / "model.safetensors").rename(p / "other.safetensors"),
         (p / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "other.safetensors"}})),
     )),
+    Case("F112", "model-hf", said="it has model-00001-of-00001.safetensors", broken=lambda p: (
+        p / "model.safetensors").rename(p / "model-00001-of-00001.safetensors")),
+    Case("F113", "model-hf", said="the index places it in b.safetensors", broken=lambda p: (
+        (p / "model.safetensors").rename(p / "a.safetensors"),
+        (p / "b.safetensors").write_bytes(safetensors_bytes({"x.bias": f32(values(4))})),
+        indexed(p, {"x.bias": "b.safetensors", "model.norm.weight": "b.safetensors"}),
+    )),
+    Case("F113", "model-hf", said="the index does not name it", broken=lambda p: (
+        (p / "model.safetensors").rename(p / "a.safetensors"), indexed(p, {"model.norm.weight": None}))),
     Case("F114", "model-hf", said="names it", broken=in_folder("model-00001-of-00002.safetensors", b"")),
     Case("F115", "model.apr", added("blk.0.attn_q.weight", f16(values(HIDDEN, HIDDEN))), "is the same weight as"),
     Case("F116", "model-hf", renamed("model.norm.weight", "_orig_mod.model.norm.weight"), "'_orig_mod.'"),
@@ -220,6 +273,8 @@ CASES = [
     Case("C202", "model.gguf", both(drop("llama.attention.layer_norm_rms_epsilon"),
          put("llama.attention.layer_norm_epsilon", (F32, 1e-5))), "it has llama.attention.layer_norm_epsilon"),
     Case("C202", "model.gguf", drop("llama.attention.head_count"), "'llama.attention.head_count': is missing"),
+    Case("C202", "model-hf", drop("num_hidden_layers"), "its class takes 32, and the tensors say 2"),
+    Case("C202", "model-hf", drop("hidden_size"), "its class takes 4,096, and the tensors say 32"),
     Case("C202", "model.apr", drop("num_heads"), "'num_heads': is missing"),
     Case("C203", "model.gguf", put("qwen2.block_count", (U32, 2)), "is a key of qwen2"),
     Case("C204", "model.gguf", put("llama.rope.freq_base", (U32, 10000)), "is of type uint32, llama.cpp asks"),
@@ -227,6 +282,8 @@ CASES = [
     Case("C205", "model.gguf", put("llama.attention.head_count_kv", (U32, 4)), "has 16 rows"),
     Case("C205", "model.gguf", put("llama.attention.key_length", (U32, 16)), "has 32 rows"),
     Case("C205", "model-hf", put("num_key_value_heads", 3), "does not divide the 4 heads"),
+    Case("C205", "model-hf", both(drop("head_dim"), put("num_attention_heads", 8)), "each of 4 as those of"),
+    Case("C205", "model-hf", both(drop("head_dim"), put("num_attention_heads", 5)), "are not those of 5 heads"),
     Case("C206", "model.gguf", put("llama.feed_forward_length", (U32, 96)), "a width of 96"),
     Case("C207", "model.gguf", listed(TOKENS, lambda t: t.append("<pad>")), "and 265 tokens"),
     Case("C207", "model-hf", put("vocab_size", 300), "vocab_size says 300"),
@@ -237,6 +294,12 @@ CASES = [
          "is 8, and there are 4 experts"),
     Case("C209", "model.gguf", both(put("llama.expert_count", (U32, 4)), put("llama.expert_used_count", (U32, 2)),
          added("blk.0.ffn_down_exps.weight", f16(values(3, HIDDEN, 8)))), "holds 3 experts"),
+    Case("C209", "model.gguf", both(put("llama.expert_count", (U32, 4)), put("llama.expert_used_count", (U32, 2))),
+         "is 4, and no tensor is of experts"),
+    Case("C209", "model.gguf", added("blk.0.ffn_down_exps.weight", f16(values(3, HIDDEN, 8))), "holds 3 experts"),
+    Case("C209", "model-hf", both(put("num_local_experts", 4), *(
+        added(f"model.layers.0.mlp.experts.{n}.down_proj.weight", f16(values(HIDDEN, WIDTH))) for n in range(3))),
+         "is of 3 experts, numbered up to 2"),
     Case("C210", "model.apr", put("hidden_size", 48), "and the config says 48"),
     Case("C211", "model.gguf", put("llama.attention.layer_norm_rms_epsilon", (F32, 0.0)), "is 0; models have"),
     Case("C211", "model-hf", put("rms_norm_eps", 1.0), "is 1; models have"),
@@ -245,26 +308,47 @@ CASES = [
     Case("C213", "model.gguf", put("llama.rope.dimension_count", (U32, 4)), "llama.cpp wants the 8 of a head"),
     Case("C214", "model.gguf", put("llama.context_length", (U32, 0)), "is 0; models have"),
     Case("C215", "model.gguf", put("llama.attention.sliding_window", (U32, 1)), "only itself"),
+    Case("C215", "model.gguf", put("llama.attention.sliding_window", (U32, 0xFFFFFFFF)), "is 4,294,967,295"),
     Case("C216", "model.gguf", put("llama.rope.scaling.type", (TEXT, "linear")), "there is no llama.rope.scaling.fac"),
     Case("C216", "model.gguf", added("rope_factors_long.weight", f32(np.ones(4))), "its other half"),
     Case("C216", "model-hf", both(put("rope_scaling", {"rope_type": "linear", "factor": 2.0}),
          put("rope_parameters", {"rope_type": "yarn", "factor": 2.0})), "is stated twice, and differs"),
     Case("C216", "model-hf", put("rope_scaling", {"rope_type": "llama3", "factor": 8.0}), "has no low_freq_factor"),
+    Case("C216", "model.apr", put("rope_scaling", {"rope_type": "yarn"}), "is of type yarn, and has no factor"),
+    Case("C216", "model-hf", put("rope_scaling", {"rope_type": "yarm", "factor": 2.0}), "is of type 'yarm', which"),
+    Case("C216", "model.gguf", both(put("llama.rope.scaling.type", (TEXT, "dynamic")),
+         put("llama.rope.scaling.factor", (F32, 4.0))), "is 'dynamic', which llama.cpp does not know"),
+    Case("C216", "model-hf", put("rope_scaling", {"rope_type": "longrope", "short_factor": [1.0] * 3,
+         "long_factor": [1.0] * 3, "original_max_position_embeddings": 64}), "short_factor is no list of 4 numbers"),
     Case("C217", "model-hf", put("dtype", "bfloat16"), "is bfloat16, and the weights are F16, F32"),
     Case("C218", "model-hf", put("tie_word_embeddings", False), "there is no head"),
     Case("C219", "model.apr", put("n_layers", 2), "states again what num_layers states"),
     Case("C221", "model-hf", put("attention_bias", True), "is true, and no layer has a tensor attn_q.bias"),
+    Case("C222", "model.gguf", gone("blk.1.attn_v.weight"), "'blk.1.attn_v.weight': is missing, and llama"),
+    Case("C222", "model.apr", gone("model.norm.weight"), "'output_norm.weight': is missing"),
+    Case("C222", "model-hf", both(gone("model.layers.1.mlp.up_proj.weight"), gone("model.layers.0.mlp.up_proj.weight"),
+         ), "1 more are missing"),
+    Case("C222", "model-hf", gone("model.layers.1.mlp.up_proj.weight"), "'model.layers.1.mlp.up_proj.weight': is mis"),
+    Case("C223", "model.gguf", tensor("blk.1.ffn_up.weight", lambda t: f16(values(96, HIDDEN))),
+         "has dims [96, 32], and the config says [64, 32]"),
     Case("C220", "model.gguf", tensor(K, lambda t: PlainTensor(t.dtype, t.dims[::-1], t.data)),
          "has dims [32, 16], and the config says [16, 32]"),
     Case("T301", "model.gguf", listed("tokenizer.ggml.token_type", lambda t: t.pop()), "has 263 entries for 264"),
+    Case("T301", "model.gguf", put("tokenizer.ggml.model", (TEXT, "gpt5")), "is 'gpt5', which llama.cpp does not know"),
     Case("T302", "model.gguf", listed(TOKENS, lambda t: t.__setitem__(5, t[4])), "ids 4 and 5 are both"),
     Case("T303", "model.gguf", listed(TOKENS, lambda t: t.__setitem__(260, "")), "id 260 has no token"),
+    Case("T303", "model-hf", lambda m: (m.files["tokenizer.json"]["model"]["vocab"].pop("ing"),
+         m.files["tokenizer.json"]["model"]["merges"].pop()), "say that '<|endoftext|>' is 261, and it gets 260"),
     Case("T304", "model.gguf", put("tokenizer.ggml.pre", (TEXT, "gpt2")), "likely 'gpt-2'"),
     Case("T304", "model.gguf", drop("tokenizer.ggml.pre"), "'tokenizer.ggml.pre': is missing"),
     Case("T305", "model.gguf", put("tokenizer.ggml.eos_token_id", (U32, 9999)), "is 9,999, and there are 264 tokens"),
+    Case("T305", "model-hf", lambda m: m.files["tokenizer_config.json"].update(eos_token="<|no|>"), "as eos"),
     Case("T306", "model.gguf", put("tokenizer.ggml.eos_token_id", (U32, 65)), "is 65, the ordinary token 'A'"),
     Case("T307", "model.gguf", listed(MERGES, lambda m: m.append("zz q")), "'zz q' joins what are no tokens"),
     Case("T307", "model.gguf", drop(MERGES), "is missing; llama.cpp refuses"),
+    Case("T307", "model.gguf", pieces(drop("tokenizer.ggml.scores")), "'tokenizer.ggml.scores': is missing"),
+    Case("T308", "model.gguf", pieces(listed("tokenizer.ggml.token_type", lambda t: t.__setitem__(13, 1))),
+         "'<0x0A>' (id 13) is NORMAL, and stands for a byte"),
     Case("T308", "model.gguf", listed("tokenizer.ggml.token_type", lambda t: t.__setitem__(262, 1)), "is NORMAL"),
     Case("T309", "model-hf", lambda m: m.files["tokenizer.json"]["added_tokens"].append(
         m.files["tokenizer.json"]["added_tokens"][0] | {"id": 264, "content": "<new>"}), "'<new>' has none"),
@@ -277,6 +361,7 @@ CASES = [
     Case("V402", "model.gguf", tensor(Q, lambda t: PlainTensor(t.dtype, t.dims, bytes(len(t.data)))), "all its 1,024"),
     Case("V402", "model.gguf", tensor(Q, lambda t: PlainTensor(t.dtype, t.dims, t.data[:-128] + bytes(128))),
          "2 of its rows are all zero, the first is row 30"),
+    Case("V402", "model.gguf", tensor(NORM, lambda t: f32(np.zeros(HIDDEN))), "all its 32 values are zero"),
     Case("V403", "model.gguf", tensor(Q, lambda t: PlainTensor(t.dtype, t.dims, t.data[:-64] + b"\0\x3c" * 32)),
          "1 of its rows hold one value each, the first is row 31"),
     Case("V404", "model.gguf", tensor(NORM, lambda t: f32(np.full(HIDDEN, 5000.0))), "a norm's rms is"),

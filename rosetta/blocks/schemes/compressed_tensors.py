@@ -15,7 +15,7 @@ from rosetta.blocks.fields import spacing
 from rosetta.blocks.four_bit import gaps_of
 from rosetta.blocks.schemes.affine import affine, applied, read_scales
 from rosetta.blocks.schemes.fp8 import CODES, fp8_weight
-from rosetta.blocks.schemes.levels import FLOAT4, at_levels, nibbles
+from rosetta.blocks.schemes.levels import FLOAT4, at_levels, mxfp4_blocks, nibbles
 from rosetta.blocks.schemes.packed import (
     FLOATS,
     Folder,
@@ -126,6 +126,17 @@ class Float4Weight(Packed):
         """See `Packed`."""
         found = [Way(swapped=True), Way(scales="transposed")]
         return [*found, Way(scales="divided by")] if "all" in self.parts else found
+
+    @property
+    def ggml(self) -> str | None:
+        """See `Packed`."""
+        return "MXFP4" if self.group == 32 else None
+
+    def blocks(self, parts: Parts, start: int, stop: int) -> Tensor:
+        """See `Packed`."""
+        packed = parts.rows(self.parts["codes"], start, stop).reshape(-1, 16)
+        exponents = parts.rows(self.parts["scales"], start, stop).reshape(-1, 1)
+        return mxfp4_blocks(packed, exponents).view(stop - start, -1)
 
     def numbers(self, parts: Parts, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """See `Packed`."""

@@ -50,3 +50,16 @@ def at_levels(
         values = values.to(rounded).float()
         sigma = added(sigma, unit(values, rounded))
     return values, sigma
+
+
+def mxfp4_blocks(packed: Tensor, exponents: Tensor) -> Tensor:
+    """Codes and exponents of MXFP4 as ggml's blocks, uint8 [n, 17]: the exponent, then code k beside code k + 16.
+
+    Args:
+        packed: uint8 [n, 16], code 2k in the low half of byte k.
+        exponents: uint8 [n, 1].
+
+    Source: ggml-common.h, block_mxfp4; ggml-quants.c, dequantize_row_mxfp4.
+    """
+    code = nibbles(packed, high_first=False)  # [n, 32]
+    return torch.cat([exponents, code[:, :16] | code[:, 16:] << 4], dim=1)

@@ -12,7 +12,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from rosetta.blocks.four_bit import gaps_of
-from rosetta.blocks.schemes.levels import FLOAT4, at_levels, nibbles
+from rosetta.blocks.schemes.levels import FLOAT4, at_levels, mxfp4_blocks, nibbles
 from rosetta.blocks.schemes.packed import Folder, Packed, Packing, Parts, Way
 
 if TYPE_CHECKING:
@@ -45,6 +45,18 @@ class Mxfp4Weight(Packed):
         scale = (self._exponents(parts, start, stop).reshape(-1, 1).float() - 127).exp2()
         values, sigma = at_levels(code, FLOAT4, GAPS, scale, None)
         return values.view(stop - start, -1), sigma.view(stop - start, -1)
+
+    @property
+    def ggml(self) -> str | None:
+        """See `Packed`."""
+        return "MXFP4"
+
+    def blocks(self, parts: Parts, start: int, stop: int) -> Tensor:
+        """See `Packed`."""
+        groups = self.columns // GROUP
+        packed = parts.rows(self.parts["codes"], start * groups, stop * groups)
+        exponents = parts.rows(self.parts["scales"], start, stop).reshape(-1, 1)
+        return mxfp4_blocks(packed, exponents).view(stop - start, -1)
 
     def _exponents(self, parts: Parts, start: int, stop: int) -> Tensor:
         """Scales of the rows, [rows, groups]; read across where the way is that."""

@@ -102,6 +102,15 @@ class Packed:
         raise NotImplementedError
 
     @property
+    def ggml(self) -> str | None:
+        """The dtype of ggml's blocks that hold the same codes and scales; None where there is none."""
+        return None
+
+    def blocks(self, parts: Parts, start: int, stop: int) -> Tensor:
+        """Rows start … stop as blocks of `ggml`, uint8 [rows, bytes of a row]; nothing is decoded."""
+        raise NotImplementedError
+
+    @property
     def columns(self) -> int:
         """C."""
         return self.dims[-1]

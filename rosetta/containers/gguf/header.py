@@ -65,6 +65,8 @@ def read_header(file: FileBytes, alignment: int | None = None) -> GgufHeader:
         message = (
             f"the header counts {tensor_count:,} tensors and {key_count:,} keys, {cursor.left:,} bytes follow"
         )
+        if max(tensor_count, key_count) <= _MAX_TENSORS:
+            message += ": the file is cut off"
         raise DamagedFileError(message, file=file.path, where="byte 8", remedy=_REMEDY)
     key_places: dict[str, tuple[int, int]] = {}
     values = read_values(cursor, order, key_count, key_places)

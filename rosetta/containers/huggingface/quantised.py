@@ -22,7 +22,7 @@ from rosetta.blocks.schemes import Folder, Packed, Way, packing_of
 from rosetta.containers.container import Setting, TensorEntry
 from rosetta.containers.huggingface.reader import HuggingFaceContainer
 from rosetta.containers.span import slice_of
-from rosetta.dtypes import DTYPES, FLOATS, PAIR
+from rosetta.dtypes import DTYPES, FLOATS, PAIR, flat_bytes
 from rosetta.errors import UnsupportedError
 from rosetta.lazily import TorchDtypes, torch
 
@@ -140,17 +140,23 @@ class QuantisedContainer:
         return [f"the config says that {wrong[0].removesuffix('.weight')} is not quantised, and it is packed"]
 
     def read(self, name: str, start: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
-        """See `Container.read`; of a packed weight pairs of float32, its values and their rounding."""
+        """See `Container.read`; of a packed weight pairs of float32, its values and their rounding, or blocks."""
         weight = self.packed.get(name)
         if weight is None:
             return self.stored.read(name, start, nbytes)
         start, size = slice_of(self.tensors[name], start, nbytes)
         if not size:
             return np.empty(0, np.uint8)
-        row_bytes = weight.columns * PAIR
+        row_bytes = self.tensors[name].nbytes // weight.rows
         first, last = start // row_bytes, -(-(start + size) // row_bytes)
-        data = self._pairs(weight, first, last)[start - first * row_bytes :][:size]
-        return data.copy()
+        as_blocks = self.tensors[name].dtype == weight.ggml
+        rows = self._blocks(weight, first, last) if as_blocks else self._pairs(weight, first, last)
+        return rows[start - first * row_bytes :][:size].copy()
+
+    def _blocks(self, weight: Packed, first: int, last: int) -> NDArray[np.uint8]:
+        """Some rows as ggml's blocks."""
+        found: NDArray[np.uint8] = weight.blocks(self._parts, first, last).numpy().reshape(-1)
+        return found
 
     def _pairs(self, weight: Packed, first: int, last: int) -> NDArray[np.uint8]:
         """Values and rounding of some rows. The last ones of a thread are kept: whoever wants the values of rows mostly
@@ -168,6 +174,21 @@ class QuantisedContainer:
         weight = replace(self.packed[name], way=way)
         other.packed = MappingProxyType({**self.packed, name: weight})
         return other
+
+    def in_blocks(self) -> QuantisedContainer:
+        """The same folder, its packed weights as blocks of ggml's where there are some that hold the same codes."""
+        other = copy(self)
+        other.tensors = MappingProxyType(
+            {name: self._block_entry(name) or entry for name, entry in self.tensors.items()}
+        )
+        return other
+
+    def _block_entry(self, name: str) -> TensorEntry | None:
+        weight = self.packed.get(name)
+        if weight is None or weight.ggml is None:
+            return None
+        size = flat_bytes(weight.ggml, weight.dims)
+        return TensorEntry(name, weight.ggml, weight.dims, size, held=self.tensors[name].held)
 
     def place(self, name: str) -> tuple[Path, int]:
         """The file that holds a tensor, and where; of a packed weight, where its codes are."""

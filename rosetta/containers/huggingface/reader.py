@@ -62,6 +62,8 @@ class HuggingFaceContainer:
         self.notes: tuple[str, ...] = ()
         # Tensors that the index places in a file without them, and which file.
         self.absent: Mapping[str, str] = MappingProxyType({})
+        # Which file each tensor is in by the index; empty where there is none.
+        self.indexed: Mapping[str, str] = MappingProxyType({})
         self.refusal: UnsupportedError | None = None  # why it is no model that could be run
 
     @property
@@ -174,6 +176,7 @@ def _hold_to_index(path: Path, placed: dict[str, str], container: HuggingFaceCon
                 message, file=file, remedy="download this file again, or save the model again"
             )
     computed = [tensor for tensor in absent if tensor.endswith(_NEVER_READ)]
+    container.indexed = MappingProxyType(placed)
     container.absent = MappingProxyType({t: name for t, name in absent.items() if t not in computed})
     container.notes = (
         *container.notes,

@@ -4,6 +4,9 @@ from collections.abc import Iterator
 
 from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.subject import Subject
+from rosetta.names import EXPERT
+
+STACKED = "ffn_down_exps"
 
 RULE = Rule(
     "C209",
@@ -26,7 +29,29 @@ def faults(subject: Subject) -> Iterator[Fault]:
         )
     elif count and isinstance(most, int) and most > count:
         yield subject.at_key("expert_used_count", f"is {most}, and there are {count} experts")
-    for tensor in subject.by_stem("ffn_down_exps.weight"):
+    yield from _of_tensors(subject, count)
+
+
+def _of_tensors(subject: Subject, count: int | None) -> Iterator[Fault]:
+    """The first matrix of experts of another number, or that there are some, or none."""
+    stacked = next((t for t in subject.by_stem(f"{STACKED}.weight") if len(t.dims) == 3), None)
+    numbers = {int(found[1]) for tensor in subject.tensors if (found := EXPERT.search(tensor.name))}
+    if stacked is not None and not count and subject.gguf is not None:
+        said = f"is missing, and {stacked.name!r} holds {stacked.dims[0]} experts"
+        yield Fault(said, key=f"{subject.architecture}.expert_count")
+    for tensor in subject.by_stem(f"{STACKED}.weight"):
         if count and len(tensor.dims) == 3 and tensor.dims[0] != count:
             yield subject.at_tensor(tensor, f"holds {tensor.dims[0]} experts, and the config says {count}")
             return
+    if count and numbers and numbers != set(range(count)):
+        last = next(t for t in subject.tensors if (f := EXPERT.search(t.name)) and int(f[1]) == max(numbers))
+        yield subject.at_tensor(
+            last, f"is of {len(numbers)} experts, numbered up to {max(numbers)}, and the config says {count}"
+        )
+    elif (
+        count
+        and count > 1
+        and subject.gguf is not None
+        and not any("_exps" in tensor.name for tensor in subject.tensors)
+    ):
+        yield subject.at_key("expert_count", f"is {count}, and no tensor is of experts")

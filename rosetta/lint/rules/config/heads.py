@@ -35,9 +35,34 @@ def faults(subject: Subject) -> Iterator[Fault]:
             if message is not None and key not in said:
                 said.add(key)
                 yield subject.at_tensor(tensor, message)
+    if not said:
+        yield from _between_queries_and_keys(subject)
     heads, kv = subject.count("attention.head_count"), subject.count("attention.head_count_kv")
     if heads and kv and heads % kv:
         yield subject.at_key("attention.head_count_kv", f"is {kv}, and does not divide the {heads} heads")
+
+
+def _between_queries_and_keys(subject: Subject) -> Iterator[Fault]:
+    """The first layer whose queries and keys have heads of two sizes, where the file says none."""
+    keys = {tensor.layer: tensor for tensor in subject.by_stem("attn_k.weight")}
+    for q in subject.by_stem("attn_q.weight"):
+        heads, kv = (subject.count(f"attention.{key}", q.layer) for key in ("head_count", "head_count_kv"))
+        k = keys.get(q.layer)
+        if not heads or _head_sizes(subject, q.layer) or len(q.dims) != 2:
+            continue
+        if q.dims[0] % heads:
+            yield subject.at_tensor(q, f"has {q.dims[0]:,} rows, which are not those of {heads} heads")
+            return
+        size = q.dims[0] // heads
+        if (
+            k is not None
+            and kv
+            and len(k.dims) == 2
+            and k.dims[0] * _GATED not in (kv * size, kv * size * _GATED)
+        ):
+            said = f"has {k.dims[0]:,} rows, and the config says {kv} heads, each of {size} as those of {q.name!r}"
+            yield subject.at_tensor(k, said)
+            return
 
 
 def _contradiction(subject: Subject, tensor: StoredTensor, key: str) -> str | None:

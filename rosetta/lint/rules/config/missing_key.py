@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS
 from rosetta.lint.gguf_keys import ALWAYS, LAYER, REQUIRED, RMS
 from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.subject import Subject
@@ -16,6 +17,16 @@ RULE = Rule(
     fix="Write the key, with the value of the model's own config.",
 )
 _OF_OTHERS = ("block_count", "embedding_length")  # of .apr: GGUFConfig::from_apr has no default for them
+
+
+# What a folder's class has a default for, and the tensor that says it; of layers their numbers do.
+_SIZES = {
+    "block_count": "",
+    "embedding_length": "token_embd.weight",
+    "feed_forward_length": "ffn_down.weight",
+    "vocab_size": "token_embd.weight",
+}
+_FOLDER_NAMES = {fact.key: fact.spellings[0] for fact in HUGGINGFACE_FACTS}
 
 
 def faults(subject: Subject) -> Iterator[Fault]:
@@ -37,6 +48,26 @@ def faults(subject: Subject) -> Iterator[Fault]:
                 yield Fault(
                     "is missing, and its readers have no default for it", key=_APR_NAMES.get(key, key)
                 )
+    else:
+        yield from _of_a_folder(subject)
+
+
+def _of_a_folder(subject: Subject) -> Iterator[Fault]:
+    """Sizes that config.json leaves out though its class has others than the tensors."""
+    for key, stem in _SIZES.items():
+        found = (
+            None
+            if subject.setting(key) is not None or subject.model is None
+            else subject.model.config.get(key)
+        )
+        if found is None or not found.defaulted or not isinstance(found.value, int):
+            continue
+        tensor = next(subject.by_stem(stem), None) if stem else None
+        held = set(tensor.dims) if tensor is not None else {max(subject.layers, default=found.value - 1) + 1}
+        if found.value not in held:
+            sizes = " or ".join(map(str, sorted(held)))
+            said = f"is missing, its class takes {found.value:,}, and the tensors say {sizes}"
+            yield subject.at_file_key(_FOLDER_NAMES[key], said)
 
 
 _APR_NAMES = {

@@ -25,6 +25,9 @@ _NEEDED = {
     "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
 }
 _FACTOR = "rope.scaling.factor"
+_OF_GGUF = ("none", "linear", "yarn", "longrope")  # llama-model.cpp, LLAMA_ROPE_SCALING_TYPES: others stop it
+# transformers, modeling_rope_utils, ROPE_INIT_FUNCTIONS, and names of older files that it takes for one of them.
+_OF_FOLDERS = {*_NEEDED, "default", "proportional", "mrope", "su"}
 
 
 def faults(subject: Subject) -> Iterator[Fault]:
@@ -36,8 +39,8 @@ def faults(subject: Subject) -> Iterator[Fault]:
         yield subject.at_tensor(found, "is there, and its other half (long or short) is not")
     if subject.gguf is not None:
         yield from _gguf(subject, names)
-    elif subject.folder is not None:
-        yield from _folder(subject)
+    else:
+        yield from _tables(subject)
 
 
 def _gguf(subject: Subject, names: set[str]) -> Iterator[Fault]:
@@ -51,13 +54,15 @@ def _gguf(subject: Subject, names: set[str]) -> Iterator[Fault]:
             "rope.scaling.type",
             f"is yarn, and there is no {subject.architecture}.rope.scaling.original_context_length",
         )
+    if kind is not None and kind not in _OF_GGUF:
+        yield subject.at_key("rope.scaling.type", f"is {kind!r:.40}, which llama.cpp does not know")
     if kind == "none" and factor not in (None, 0.0, 1.0):
         yield subject.at_key(_FACTOR, f"is {factor:g}, and the scaling's type is none")
     if factor is not None and factor < 1 and factor != 0:  # 0 is none: llama-model.cpp, load_hparams
         yield subject.at_key(_FACTOR, f"is {factor:g}: positions would be stretched, not squeezed")
 
 
-def _folder(subject: Subject) -> Iterator[Fault]:
+def _tables(subject: Subject) -> Iterator[Fault]:
     config = subject.container.metadata
     inner = config.get("text_config")
     for table in (config, inner if isinstance(inner, Mapping) else {}):
@@ -74,6 +79,15 @@ def _folder(subject: Subject) -> Iterator[Fault]:
                 yield subject.at_file_key(
                     key, f"is of type {_rule(one)}, and has no {' and no '.join(missing)}"
                 )
+            if _rule(one) not in _OF_FOLDERS and not _is_of_kinds(one):
+                yield subject.at_file_key(
+                    key, f"is of type {_rule(one)!r:.40}, which transformers does not know"
+                )
+
+
+def _is_of_kinds(table: Mapping[str, Any]) -> bool:
+    """Whether a table has one of its own for each kind of layer."""
+    return bool(table) and all(isinstance(value, Mapping) or value is None for value in table.values())
 
 
 def _rule(table: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from rosetta.lint.rule import Fault, Rule
+from rosetta.lint.rules.config.context import MOST
 from rosetta.lint.subject import Subject
 
 RULE = Rule(
@@ -21,8 +22,11 @@ def faults(subject: Subject) -> Iterator[Fault]:
         subject.setting("attention.sliding_window"),
         subject.setting("attention.sliding_window_pattern"),
     )
-    if isinstance(window, int) and window == 1:
-        yield subject.at_key("attention.sliding_window", f"is {window}: each token would see only itself")
+    if isinstance(window, int) and not isinstance(window, bool):
+        if window == 1:
+            yield subject.at_key("attention.sliding_window", f"is {window}: each token would see only itself")
+        elif not 0 <= window <= MOST:
+            yield subject.at_key("attention.sliding_window", f"is {window:,}; models have up to {MOST:,}")
     layers = subject.count("block_count")
     if isinstance(pattern, list) and layers and len(pattern) < layers:
         yield subject.at_key(

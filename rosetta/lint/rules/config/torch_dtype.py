@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from rosetta.containers.huggingface.settings import huggingface_quantisation
 from rosetta.dtypes import DTYPES
 from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.subject import Subject
@@ -19,7 +20,7 @@ RULE = Rule(
 
 def faults(subject: Subject) -> Iterator[Fault]:
     """A dtype of which no floating-point tensor is."""
-    if subject.folder is None or subject.container.metadata.get("quantization_config") is not None:
+    if subject.folder is None or huggingface_quantisation(subject.container.metadata) is not None:
         return
     for key in ("dtype", "torch_dtype"):
         named = subject.container.metadata.get(key)

@@ -13,16 +13,20 @@ RULE = Rule(
     "F110",
     "name-promises",
     "warning",
-    what="The file's name promises another type than its tensors have.",
+    what="The file's name promises another type than its tensors have, or another format.",
     why="The file was renamed, a default name was kept, or the quantisation that was asked for did not take place: a "
     "30 GB file called fp16 that holds F32.",
     fix="Name the file after what it holds, or write it again in the type that it promises.",
     refusals=("holds safetensors, although its name says",),
 )
+ENDINGS = {".gguf": "gguf", ".apr": "apr"}
 
 
 def faults(subject: Subject) -> Iterator[Fault]:
-    """A name that ends in a type of which no matrix is."""
+    """A name that ends in a type of which no matrix is, or in another format's ending."""
+    promised = ENDINGS.get(subject.path.suffix.lower())
+    if promised is not None and promised != subject.kind:
+        yield Fault(f"its name ends in {subject.path.suffix}, and it is a file of {subject.container.label}")
     named = re.search(NAME_OF_RECIPE, subject.path.stem)
     if subject.folder is not None or named is None:
         return

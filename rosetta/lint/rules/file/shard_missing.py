@@ -13,5 +13,6 @@ RULE = Rule(
         r"^ ?shard \S+ is missing",
         r"is missing, which \S+ names",
         r"is shard \S+ of \d+, and its name",
+        r"has no \S+ and no \S+; it has .*\.safetensors",
     ),
 )

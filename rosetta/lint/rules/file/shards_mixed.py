@@ -32,3 +32,10 @@ def faults(subject: Subject) -> Iterator[Fault]:
     for tensor, name in subject.folder.absent.items():
         said = not_where_placed(subject.folder, tensor, name)
         yield Fault(said.message, tensor=tensor, file=subject.path / INDEX)
+    for stored in subject.folder.tensors if subject.folder.indexed else ():
+        file, start = subject.folder.place(stored)
+        placed = subject.folder.indexed.get(stored)
+        if placed != file.name:
+            said_of_it = f"the index places it in {placed}" if placed else "the index does not name it"
+            yield Fault(said_of_it, tensor=stored, byte=start, file=file)
+            return

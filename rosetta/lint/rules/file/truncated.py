@@ -14,6 +14,7 @@ RULE = Rule(
         "after the end of the file",
         "and must end by",
         r"counts [\d,]+ texts, [\d,]+ bytes follow",
+        "bytes follow: the file is cut off",
         r"^ ?is empty$",
         "no safetensors header",
     ),

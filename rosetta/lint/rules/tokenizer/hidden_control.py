@@ -1,5 +1,6 @@
 """T308: a control token is typed as an ordinary one."""
 
+import re
 from collections.abc import Iterator
 
 from rosetta.lint.rule import Fault, Rule
@@ -10,7 +11,7 @@ RULE = Rule(
     "T308",
     "hidden-control",
     "warning",
-    what="A token that chat templates and generation rely on is typed as an ordinary one.",
+    what="A token that chat templates and generation rely on, or one of a byte, is typed as an ordinary one.",
     why="token_type was written as 1 for every token, or added tokens were not marked. <|im_start|> of a rendered "
     "template is then cut into six tokens that the model has never seen together.",
     fix="Type it CONTROL (3), or USER_DEFINED (4) where users may write it.",
@@ -20,6 +21,7 @@ _MARKS = (
     *("im_start", "im_end", "eot_id", "start_header_id", "end_header_id", "begin_of_text", "end_of_text"),
     *("endoftext", "user", "assistant", "system", "end"),
 )
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _CONTROL = frozenset((*(f"<|{mark}|>" for mark in _MARKS), "<start_of_turn>", "<end_of_turn>"))
 
 
@@ -31,6 +33,12 @@ def faults(subject: Subject) -> Iterator[Fault]:
     key = "tokenizer.ggml.token_type" if subject.gguf is not None else "tokenizer.token_type"
     if key not in subject.container.metadata:
         return
+    if vocabulary.kind == "spm":
+        bytes_ = [id for id, token in enumerate(vocabulary.tokens) if _BYTE.fullmatch(token)]
+        plain = [id for id in bytes_ if vocabulary.types[id] == TokenType.NORMAL]
+        if plain:
+            said = f"{vocabulary.tokens[plain[0]]!r} (id {plain[0]}) is NORMAL, and stands for a byte"
+            yield subject.at_file_key(key, said + (f"; {len(plain) - 1} more are" if len(plain) > 1 else ""))
     if _CONTROL.isdisjoint(subject.token_set):
         return
     hidden = [

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.rules.tokenizer.duplicate_tokens import tokens_key
 from rosetta.lint.subject import Subject
+from rosetta.tokenizer.huggingface import RENUMBERED
 
 RULE = Rule(
     "T303",
@@ -26,3 +27,7 @@ def faults(subject: Subject) -> Iterator[Fault]:
     if empty:
         more = f"; {len(empty):,} ids have none" if len(empty) > 1 else ""
         yield subject.at_file_key(tokens_key(subject), f"id {empty[0]} has no token{more}")
+    for note in () if subject.vocabulary is None else subject.vocabulary.notes:
+        if note.startswith(RENUMBERED):
+            file = subject.path / "tokenizer.json"
+            yield Fault(f"{note.removeprefix('the added_tokens ')}", key="added_tokens", file=file)

@@ -10,7 +10,8 @@ RULE = Rule(
     "T307",
     "merges",
     "error",
-    what="The merges of a byte-pair vocabulary are missing, or join parts that are no tokens, or to none.",
+    what="The merges of a byte-pair vocabulary are missing, or join parts that are no tokens, or to none; or scores "
+    "of SentencePiece's are missing.",
     why="Merges of another vocabulary were written, or joined by a character that tokens hold themselves. Texts are "
     "then cut into single letters where the model has whole words.",
     fix="Write the merges that belong to the tokens: both parts and their sum are tokens.",
@@ -20,6 +21,11 @@ RULE = Rule(
 def faults(subject: Subject) -> Iterator[Fault]:
     """The first merge that cannot be done, and how many cannot."""
     vocabulary = subject.vocabulary
+    scores = "tokenizer.ggml.scores"
+    if subject.gguf is not None and vocabulary is not None and vocabulary.kind in ("spm", "unigram"):
+        if scores not in subject.container.metadata:
+            yield Fault("is missing: parts are joined, or texts cut, as they come", key=scores)
+        return
     if vocabulary is None or vocabulary.kind not in ("bpe", "hex"):
         return
     for finding in vocabulary.findings:

@@ -4,12 +4,15 @@ from collections.abc import Iterator
 
 from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.subject import Subject
+from rosetta.tokenizer.folder_files import json_file, named_tokens
+
+CONFIG = "tokenizer_config.json"
 
 RULE = Rule(
     "T305",
     "special-id-range",
     "error",
-    what="The id of a special token is that of no token.",
+    what="The id of a special token is that of no token, or its name is.",
     why="The id was taken from another model's config, or the vocabulary was cut after it was written. Generation "
     "never sees its end, or the runtime reads beyond its tables.",
     fix="Write the ids that the model's own tokenizer_config.json and generation_config.json name.",
@@ -26,6 +29,10 @@ def faults(subject: Subject) -> Iterator[Fault]:
     for key, token in special_ids(subject):
         if not 0 <= token < size and not _is_of_the_rows(subject, token):
             yield subject.at_file_key(key, f"is {token:,}, and there are {size:,} tokens")
+    if subject.folder is not None:
+        for role, text in named_tokens(subject.path, json_file(subject.path / CONFIG)).items():
+            if text not in subject.token_set:
+                yield Fault(f"names {text!r:.60} as {role}, which is no token", file=subject.path / CONFIG)
 
 
 def special_ids(subject: Subject) -> Iterator[tuple[str, int]]:

@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from rosetta.errors import UnsupportedError
 from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.subject import Subject
+from rosetta.tokenizer.embedded import KNOWN_ELSEWHERE
+
+MODEL = "tokenizer.ggml.model"
 
 RULE = Rule(
     "T301",
@@ -20,9 +23,12 @@ RULE = Rule(
 def faults(subject: Subject) -> Iterator[Fault]:
     """Why it cannot be read."""
     error = subject.vocabulary_refusal
-    if error is None or isinstance(
-        error, UnsupportedError
-    ):  # a kind that is not read is no fault of the file
+    if error is None:
+        return
+    if isinstance(error, UnsupportedError):  # a kind that rosetta alone does not read is no fault of the file
+        kind = subject.container.metadata.get(MODEL)
+        if subject.gguf is not None and isinstance(kind, str) and kind not in KNOWN_ELSEWHERE:
+            yield subject.at_file_key(MODEL, f"is {kind!r:.60}, which llama.cpp does not know")
         return
     key = (
         error.where.removeprefix("key ").strip("'")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from rosetta.lint.bounds import NORM
 from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.value_facts import SeenTensor
 
@@ -9,7 +10,7 @@ RULE = Rule(
     "V402",
     "zeroed",
     "error",
-    what="A matrix holds nothing but zeros, or rows of it do.",
+    what="A matrix or a norm holds nothing but zeros, or rows of a matrix do.",
     why="A tensor was allocated and never filled, a shard was lost, or a copy stopped halfway.",
     fix="Convert the tensor again. Rows of an embedding that are padding may be zero, and are not looked at.",
 )
@@ -23,9 +24,19 @@ _MAY_BE_ZERO = (
 )
 
 
+def _multiplies(seen: SeenTensor) -> bool:
+    """Whether a vector is what a norm multiplies with, as it is stored: Gemma's folders store one less."""
+    name, model = seen.tensor.stem or seen.tensor.name, seen.subject.model
+    held = () if model is None else model.weights.values()
+    edited = any(w.values_edits for w in held if w.entry.name == seen.tensor.name)
+    return NORM.search(name) is not None and model is not None and not edited
+
+
 def value_faults(seen: SeenTensor) -> Iterator[Fault]:
     """The whole, or the first row and how many there are."""
     if not seen.is_matrix:
+        if seen.count and seen.zeros == seen.count and _multiplies(seen):
+            yield seen.subject.at_tensor(seen.tensor, f"all its {seen.count:,} values are zero")
         return
     if seen.count and seen.zeros == seen.count:
         yield seen.subject.at_tensor(seen.tensor, f"all its {seen.count:,} values are zero")

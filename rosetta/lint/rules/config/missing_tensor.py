@@ -1,0 +1,62 @@
+"""C222: the architecture computes with a tensor that is not there."""
+
+from collections.abc import Iterator
+
+from rosetta.lint.contradictions import contradicts_config
+from rosetta.lint.rule import Fault, Rule
+from rosetta.lint.subject import Subject
+from rosetta.model import LAYER, Model
+
+RULE = Rule(
+    "C222",
+    "missing-tensor",
+    "error",
+    what="A tensor is missing that the architecture computes with.",
+    why="A shard was left out, a name was not in the converter's table and its tensor dropped, or a merge lost it. "
+    "llama.cpp refuses the file; transformers goes on with random numbers.",
+    fix="Convert the model again, and look for what the converter says of names that it does not know.",
+)
+_SAID_ELSEWHERE = ("output.weight",)  # C218 says where a head must be
+
+
+def faults(subject: Subject) -> Iterator[Fault]:
+    """The first missing tensor, and how many are."""
+    model = subject.model
+    if model is None or not model.architecture.runs or contradicts_config(subject):
+        return
+    missing = [
+        name for name in _lacking(model) if name not in _SAID_ELSEWHERE and _is_of_a_layer(subject, name)
+    ]
+    if missing:
+        more = f"; {len(missing) - 1:,} more are missing as well" if len(missing) > 1 else ""
+        yield Fault(
+            f"is missing, and {model.architecture.name} computes with it{more}",
+            tensor=_named(subject, missing[0]),
+        )
+
+
+def _lacking(model: Model) -> Iterator[str]:
+    """Tensors that stages cannot do without and that the file has in no form."""
+    empty = {tensor for tensor, entry in model.container.tensors.items() if not entry.nbytes}
+    if empty:  # F117 says it
+        return
+    for name in dict.fromkeys(name for node in model.graph for name in node.required):
+        if name not in model.weights:
+            yield name
+
+
+def _is_of_a_layer(subject: Subject, name: str) -> bool:
+    """Whether a tensor is of no layer, or of one of which there are any: C208 says which layers there are not."""
+    found = LAYER.match(name)
+    return found is None or int(found[1]) in subject.layers
+
+
+def _named(subject: Subject, canonical: str) -> str:
+    """A tensor as the file would call it: as it calls that of another layer, else its canonical name."""
+    found = LAYER.match(canonical)
+    if found is None:
+        return canonical
+    for tensor in subject.by_stem(found[2]):
+        if f".{tensor.layer}." in tensor.name:
+            return tensor.name.replace(f".{tensor.layer}.", f".{found[1]}.", 1)
+    return canonical
