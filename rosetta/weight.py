@@ -401,7 +401,7 @@ class Weight:
 
     def values_and_variance(self, start: int, stop: int, device: Device = "cpu") -> tuple[Tensor, Tensor]:
         """Both of canonical rows start … stop, of bytes that are read once where rows are whole bytes."""
-        raw = self.raw(start, stop)
+        raw = None if self.values_edits else self.raw(start, stop)  # an edit may concern their noise alone
         if raw is None:
             return self.values(start, stop, device), self.variance(start, stop, device)
         data, dims = _on(device, raw), (len(raw), *self.dims[1:])
