@@ -35,6 +35,7 @@ from rosetta.compare.results import (
 )
 from rosetta.compare.settings import compare_config
 from rosetta.compare.verdict import verdict
+from rosetta.diagnose.both_nonfinite import both_nonfinite
 from rosetta.diagnose.chat import chat_findings, chat_notes
 from rosetta.diagnose.crash import crash_findings
 from rosetta.diagnose.engine import Engine
@@ -257,6 +258,7 @@ def _diagnosed(
         return findings
     known = {finding.tensor for finding in findings}
     findings += (found for found in lacking_rows(models, tokenized) if found.tensor not in known)
+    findings += both_nonfinite(models, reference, lockstep.result.stages, known)
     findings += one_sided(repaired, reference, {finding.tensor for finding in findings})
     findings += latent_findings(models, repaired, reference, findings)
     findings += chat_findings(models, tokenized.tokenizers, reference, findings)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rosetta.compare.pairing import Role
+from rosetta.diagnose.both_nonfinite import KIND, holds_none_on_both, remedy_of, said_of
 from rosetta.diagnose.hypotheses.missing import lacks_layer
 from rosetta.diagnose.hypothesis import Fault, impossible
 from rosetta.diagnose.vocabulary_rows import export_resized, lacks, rows_lacking
@@ -40,7 +41,7 @@ class Suspicion:
 
 def suspicion(fault: Fault) -> Suspicion:
     """What the files say of a fault of which no cause was proven."""
-    found = _by_contents(fault) if fault.recorded else _by_rows(fault) or _by_dims(fault)
+    found = _by_contents(fault) if fault.recorded else _by_rows(fault) or _by_dims(fault) or _on_both(fault)
     if found is not None:
         return found
     reasons = list(fault.outcome.reasons.values())
@@ -88,6 +89,15 @@ def _by_dims(fault: Fault) -> Suspicion | None:
                 own, believed = changed[key]
                 why = f"{key} is {own.value}, the reference has {believed}, and so has {name}: {list(dims)}"
                 return Suspicion(SIZES[key].id, why, key=key, right=believed)
+    return None
+
+
+def _on_both(fault: Fault) -> Suspicion | None:
+    """A weight that holds NaN or Inf on both sides: no repair takes it from the other."""
+    for name in fault.outcome.differing:
+        if holds_none_on_both(name, fault.subject.model, fault.reference.model):
+            own = fault.subject.model.weights[name].entry.name
+            return Suspicion(KIND, said_of(name), name, remedy=remedy_of(own))
     return None
 
 
