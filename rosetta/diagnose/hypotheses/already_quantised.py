@@ -51,6 +51,11 @@ TABLES = {
     "FP4 (E2M1)": (*E2M1, *(-x for x in E2M1)),
 }
 SMALL = 2.0**-6  # of a group's largest value
+EIGHT_BITS = 127  # levels to either side
+# Of a step, to which a value must be known to tell whether it is a whole number of them; how many must tell; the
+# arithmetic's own rounding; of the groups, how many lie on their levels.
+TELLS, TELLING, LEAST_OFF, ON_LEVELS = 0.15, 6, 2e-3, 0.9
+MOSTLY_TELLS, MOSTLY_OFF = 0.32, 0.035  # of a step; of its square, where chance has 1 / 12
 OFF_TABLE = 2.0**-7  # of a group's largest value: a bfloat16's rounding of value and scale
 
 
@@ -78,6 +83,83 @@ class OnLevels:
         grouped = in_groups(values, self.group)
         gaps = gaps_of_levels(grouped).view(len(values), -1)[:, : values.shape[1]]
         return torch.hypot(sigma, gaps / SQRT12)
+
+
+@dataclass(frozen=True)
+class OnEvenLevels:
+    """Values as they are, with the rounding to evenly spaced levels, more than a group's own values show.
+
+    Args:
+        group: weights that share a step.
+        counts: into how many steps the range of a group may be cut; none: its largest value is 127 of them.
+        unit: relative rounding of the values themselves.
+    """
+
+    group: int
+    counts: tuple[int, ...]
+    unit: float
+
+    def touches(self, start: int, stop: int) -> bool:
+        return False  # only their noise does
+
+    def values(self, values: Tensor, start: int) -> Tensor:
+        return values
+
+    def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
+        grouped = in_groups(values, self.group)
+        steps, _ = self.steps(grouped)
+        wide = steps[:, None].expand_as(grouped).reshape(len(values), -1)[:, : values.shape[1]]
+        return torch.hypot(sigma, wide / SQRT12)
+
+    def steps(self, grouped: Tensor) -> tuple[Tensor, Tensor]:
+        """The step of each group, [n], and whether all of its values that tell lie on it."""
+        if not self.counts:
+            step = grouped.abs().amax(1) / EIGHT_BITS
+            return step, self._mostly_on(grouped, step)
+        low, high = grouped.aminmax(dim=1)
+        found = torch.zeros_like(low, dtype=torch.bool)
+        step = (high - low) / max(self.counts)
+        for count in sorted(self.counts):
+            tried = (high - low) / count
+            lies = self._lies_on(grouped, grouped - low[:, None], tried) & ~found
+            step, found = torch.where(lies, tried, step), found | lies
+        return step, found
+
+    def _lies_on(self, values: Tensor, above: Tensor, step: Tensor) -> Tensor:
+        """Whether values that are known to a part of a step are whole steps above an end of their group, bool [n]."""
+        steps = above / step[:, None].clamp(min=1e-30)
+        known = self.unit * (
+            values.abs() / step[:, None].clamp(min=1e-30) + 2 * steps.abs()
+        )  # the step's rounding, too
+        tells = known <= TELLS
+        off = (steps - steps.round()).abs() > known + LEAST_OFF
+        return ~(off & tells).any(1) & (tells.sum(1) >= min(TELLING, values.shape[1] // 2)) & (step > 0)
+
+    def _mostly_on(self, values: Tensor, step: Tensor) -> Tensor:
+        """Whether values that are not too many steps to be known are near whole steps, bool [n]."""
+        steps = values / step[:, None].clamp(min=1e-30)
+        tells = 2 * self.unit * steps.abs() <= MOSTLY_TELLS  # its own rounding, and the step's
+        squares = ((steps - steps.round()).square() * tells).sum(1) / tells.sum(1).clamp(min=1)
+        return (squares <= MOSTLY_OFF) & (tells.sum(1) >= TELLING) & (step > 0)
+
+
+def even_levels(a: Tensor, b: Tensor, dtype: str) -> tuple[OnEvenLevels, str] | None:
+    """The evenly spaced levels of more than four bits that some rows lie on, where the other side's do not.
+
+    Args:
+        a, b: rows of both sides, b rounded to a's dtype, [R, C].
+        dtype: of a.
+    """
+    unit = 2.0 ** -(FLOATS[dtype].mantissa_bits or 23) / 2
+    ways = [(OnEvenLevels(group, (), unit), "eight bits") for group in (a.shape[1], 128, 64, 32)]
+    ways += [(OnEvenLevels(group, tuple(range(4, 64)), unit), "five or six bits") for group in (32, 16)]
+    for way, name in ways:
+        if way.group > a.shape[1] or a.shape[1] % way.group:
+            continue
+        mine, theirs = (float(way.steps(in_groups(x, way.group))[1].float().mean()) for x in (a, b))
+        if mine >= ON_LEVELS and theirs <= mine / 2:
+            return way, f"{name} in groups of {way.group}"
+    return None
 
 
 def gaps_of_levels(grouped: Tensor) -> Tensor:
@@ -123,7 +205,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         )
 
 
-def lattice_of(weight: Weight, other: Weight) -> tuple[OnLevels, str] | None:
+def lattice_of(weight: Weight, other: Weight) -> tuple[OnLevels | OnEvenLevels, str] | None:
     """The lattice of a matrix and its name; None where its values are no fewer than the other side's."""
     step = max(1, weight.dims[0] // ROWS)
     rows = list(range(step // 2, weight.dims[0], step))[:ROWS]
@@ -141,7 +223,7 @@ def lattice_of(weight: Weight, other: Weight) -> tuple[OnLevels, str] | None:
         mine, theirs = (_distinct(_significands(x)) for x in whole)
         if _fewer(mine, theirs, count):
             return OnLevels(whole[0].shape[1], count), name
-    return None
+    return even_levels(a, b, weight.dtype)
 
 
 def in_groups(x: Tensor, group: int) -> Tensor:

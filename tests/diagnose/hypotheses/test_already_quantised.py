@@ -48,7 +48,33 @@ def fp8(w: Tensor) -> Tensor:
     return ((tiles / scale).to(torch.float8_e4m3fn).float() * scale).view_as(w)
 
 
-MAKERS: dict[str, Callable[[Tensor], Tensor]] = {"NF4": nf4, "four-bit": gptq, "E4M3": fp8}
+def q8_0(w: Tensor) -> Tensor:
+    """Eight bits in groups of 32."""
+    grouped = w.view(-1, 32)
+    step = (grouped.abs().amax(1, keepdim=True) / 127).half().float()
+    return ((grouped / step).round() * step).view_as(w)
+
+
+def int8(w: Tensor) -> Tensor:
+    """Eight bits with a step for each row, as bitsandbytes has them."""
+    step = w.abs().amax(1, keepdim=True) / 127
+    return (w / step).round() * step
+
+
+def six_bits(w: Tensor) -> Tensor:
+    """Groups of 16, as Q6_K has them."""
+    grouped = w.view(-1, 16)
+    step = grouped.abs().amax(1, keepdim=True) / 31
+    return ((grouped / step).round() * step).view_as(w)
+
+
+MAKERS: dict[str, Callable[[Tensor], Tensor]] = {
+    "NF4": nf4,
+    "four-bit": gptq,
+    "E4M3": fp8,
+    "eight bits in groups of 32": q8_0,
+    "eight bits in groups of 256": int8,
+}
 
 
 def stored(values: Tensor, dtype: str) -> Weight:
@@ -70,6 +96,16 @@ def test_lattice_is_named_and_its_rounding_explains_the_difference(name: str, dt
     widened = Weight(left.name, left.container, left.entry, dtype, left.dims, values_edits=(edit,))
     error = (left.values() - right.values()).square().mean().sqrt()
     assert 0.5 < float(error / widened.sigma().square().mean().sqrt()) < 1.1
+    assert compare_weights(right, widened).state == "within_noise"
+
+
+@pytest.mark.parametrize("dtype", ["F16", "F32"])  # of five bits and six in BF16 too little is known
+def test_six_bits_are_told_where_values_are_known_well(dtype: str) -> None:
+    left, right = stored(six_bits(source()), dtype), stored(source(), "BF16")
+    found = lattice_of(left, right)
+    assert found is not None
+    assert "six bits in groups of 16" in found[1]
+    widened = Weight(left.name, left.container, left.entry, dtype, left.dims, values_edits=(found[0],))
     assert compare_weights(right, widened).state == "within_noise"
 
 
