@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import platform
 import sys
 import threading
 from pathlib import Path
@@ -61,6 +62,19 @@ def put_on_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def processor_maker() -> str:
+    """How the processor names its maker, such as `AuthenticAMD`; empty where the system does not say."""
+    known = platform.processor().rpartition(", ")[
+        2
+    ]  # of Windows: AMD64 Family 25 Model 33 Stepping 0, AuthenticAMD
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return known
+    line = next((line for line in text.splitlines() if line.startswith("vendor_id")), "")
+    return line.rpartition(": ")[2] or known
 
 
 def peak_memory() -> int:

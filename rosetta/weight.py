@@ -499,10 +499,11 @@ def _decoded_into(out: Tensor | None, dtype: str, raw: Tensor, dims: Sequence[in
     return blocks.decode(dtype, raw, dims, None if out is None or out.numel() < count else out[:count])
 
 
-def row_ranges(weight: Weight) -> list[tuple[int, int]]:
-    """A matrix cut into ranges of rows, (first, after the last), of about `WEIGHTS_AT_ONCE` weights each."""
+def row_ranges(weight: Weight, weights: int | None = None) -> list[tuple[int, int]]:
+    """A matrix cut into ranges of rows, (first, after the last), of about so many weights each, `WEIGHTS_AT_ONCE` by
+    default."""
     total = weight.dims[0] if weight.dims else 1
-    rows = max(1, WEIGHTS_AT_ONCE // max(1, weight.count // max(1, total)))
+    rows = max(1, (weights or WEIGHTS_AT_ONCE) // max(1, weight.count // max(1, total)))
     return [(start, min(start + rows, total)) for start in range(0, total, rows)]
 
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
+from rosetta import openblas
 from rosetta.lazily import torch
 
 if TYPE_CHECKING:
@@ -48,11 +49,12 @@ def pieces(x: Tensor) -> Iterator[Tensor]:
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Lets torch use one thread in this thread, as the workers do, and restores its number afterwards."""
+    """Lets torch, and what multiplies for it, use one thread, as the workers do, and restores their numbers."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with openblas.one_thread():
+            yield
     finally:
         torch.set_num_threads(before)
 

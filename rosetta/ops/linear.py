@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rosetta.lazily import functional as F
 from rosetta.lazily import torch
+from rosetta.openblas import multiply as multiply_into
 from rosetta.ops.op import HALF_ULP, Op, Part, Rounding, Settings, Size, Spread, Step, Tensors, size
 from rosetta.weight import row_ranges
 from rosetta.workers import spread
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 # Float32 floor in units of half a unit in the last place, measured with torch on CPU (docs/noise.md, "floor").
 UNITS, UNITS_ONE_TOKEN = 5.0, 0.16  # the latter grows with √C: one token runs another kernel
+
+# Tokens beside which decoding costs nothing; a product with so many weights takes a third less time than with fewer.
+LONG, WEIGHTS_OF_LONG = 512, 1 << 22
 
 
 @dataclass(frozen=True)
@@ -60,16 +64,17 @@ class Linear(Op):
     def compute(self, s: Step, *inputs: Tensor) -> Tensor:
         [x] = inputs
         weight = s.source(f"{self.stem}.weight")
-        ranges = row_ranges(weight)
+        ranges = row_ranges(weight, WEIGHTS_OF_LONG if len(x) >= LONG else None)
         y, coarser = x.new_empty(len(x), weight.dims[0]), None
         if self.multiplied_in is not None:
             coarser = x.to(self.multiplied_in)
 
         def multiply(rows: tuple[int, int]) -> None:
             some = s.cache.passing(weight, *rows)
-            y[:, slice(*rows)] = (
-                F.linear(x, some) if coarser is None else F.linear(coarser, some.to(coarser.dtype))
-            )
+            if coarser is None:
+                multiply_into(x, some, y[:, slice(*rows)])
+            else:
+                y[:, slice(*rows)] = F.linear(coarser, some.to(coarser.dtype))
 
         spread(multiply, ranges)
         bias = self._bias(s)
