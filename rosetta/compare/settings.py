@@ -12,6 +12,7 @@ from rosetta.model import Model
 from rosetta.rope_scaling import RopeScaling
 from rosetta.settings_table import is_order_only
 
+WINDOW = "attention.sliding_window"
 # Containers whose usual writers leave the sliding window out, and the runtime that computes without it: GGUF files a
 # mistral model as llama, and no key of an `.apr` that aprender reads holds it.
 WITHOUT_WINDOW = {"gguf": ("GGUF", "llama.cpp"), "apr": (".apr", "aprender")}
@@ -27,21 +28,26 @@ def compare_config(left: Model, right: Model, tied_head_agrees: bool | None) -> 
     keys = list(dict.fromkeys([*left.config, *right.config]))
     rows = [
         _without_place(key, left, right)
-        if has_no_place(left, right, key)
+        if key == WINDOW and loses_window(left, right)
         else _row(key, left.config.get(key), right.config.get(key))
         for key in keys
     ]
     return [_head(row, tied_head_agrees) if row.key == "tied_embeddings" else row for row in rows]
 
 
-def has_no_place(left: Model, right: Model, key: str) -> bool:
-    """Whether one of two containers has no place for a setting that the other states."""
-    if key != "attention.sliding_window" or left.container.kind == right.container.kind:
-        return False
-    return any(
-        m.container.kind in WITHOUT_WINDOW and key in m.config and m.config[key].defaulted
-        for m in (left, right)
-    )
+def loses_window(left: Model, right: Model) -> bool:
+    """Whether one of two files, of two containers, has no place for the window that the other states."""
+    kinds_differ = left.container.kind != right.container.kind
+    return kinds_differ and any(not has_place_for_window(model) for model in (left, right))
+
+
+def has_place_for_window(model: Model) -> bool:
+    """Whether a file of the model's container and architecture can say a window. In GGUF that is one whose layers are
+    not all alike; of the others, such as Mistral's, one that states it nevertheless."""
+    own, kind = model.config.get(WINDOW), model.container.kind
+    if own is None or not own.defaulted or kind not in WITHOUT_WINDOW:
+        return True
+    return kind == "gguf" and (model.architecture.full_attention_every > 1 or bool(own.value))
 
 
 def agree(key: str, a: Any, b: Any) -> bool:

@@ -9,7 +9,7 @@ from rosetta.compare.adequacy import tokens_needed
 from rosetta.compare.lockstep import Lockstep
 from rosetta.compare.pairing import other_side
 from rosetta.compare.results import Finding, Side
-from rosetta.compare.settings import agree, has_no_place, plain
+from rosetta.compare.settings import WINDOW, agree, loses_window, plain
 from rosetta.compare.weights import compare_weights
 from rosetta.diagnose.advice import config_file, shown, write_setting, write_value
 from rosetta.diagnose.engine import Engine
@@ -90,7 +90,7 @@ def latent_findings(
             continue
         if key in models[subject].config and agree(key, models[subject].config[key].value, theirs.value):
             continue  # derived from a setting that a repair has put otherwise
-        if has_no_place(own, believed, key):
+        if key == WINDOW and loses_window(own, believed):
             continue
         idle = not (own.architecture.runs and believed.architecture.runs)
         if idle and any(isinstance(value.value, list) or value.value == 0 for value in (mine, theirs)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rosetta.compare.settings import agree, plain
+from rosetta.compare.settings import WINDOW, agree, has_place_for_window, plain
 from rosetta.containers.container import Container, Setting, TensorEntry
 from rosetta.diagnose.stated_scaling import as_gguf
 from rosetta.errors import RosettaError, UnsupportedError
@@ -66,8 +66,8 @@ def has_place(model: Model, key: str, value: Any, other: Model) -> bool:
         return key in model.architecture.spellings
     if key in model.architecture.gguf_unread:
         return False
-    if key == "attention.sliding_window" and model.architecture.full_attention_every == 1 and not own.value:
-        return False  # a model all of whose layers have one, such as Mistral's
+    if key == WINDOW and not has_place_for_window(model):
+        return False
     if isinstance(value, RopeScaling):
         return _scaling_has_place(model, value, other)
     alone = {key: value}

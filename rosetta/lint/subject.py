@@ -10,6 +10,7 @@ from typing import Any
 
 import gguf
 
+from rosetta.architectures import find_architecture
 from rosetta.containers import StoredContainer, TensorEntry
 from rosetta.containers.apr.reader import AprContainer
 from rosetta.containers.gguf.reader import GgufContainer
@@ -26,6 +27,12 @@ from rosetta.tokenizer.vocabulary import Vocabulary
 
 GGUF_ARCHITECTURES = frozenset(gguf.MODEL_ARCH_NAMES.values()) | REQUIRED.keys()
 """All that gguf-py or llama.cpp has a name for; the one lags behind the other."""
+
+
+def is_gguf_architecture(name: str) -> bool:
+    """Whether GGUF files go by a name: one that GGUF defines, or that of an architecture that is run here."""
+    found = None if name in GGUF_ARCHITECTURES else find_architecture(name)
+    return name in GGUF_ARCHITECTURES or (found is not None and found.gguf == name)
 
 
 @dataclass(frozen=True)

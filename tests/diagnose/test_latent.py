@@ -10,8 +10,10 @@ import pytest
 
 from fixtures import Llama3Scaling, faults, model_spec
 from fixtures.builders import gguf_contents
+from fixtures.canonical_gguf import tiny_pair
 from fixtures.causes import Cause, assert_causes, assert_clean, assert_proven
 from fixtures.comparing import TOKENS, compared, compared_files, faulty, tiny
+from fixtures.restating import restated
 from fixtures.writing import write
 
 ONE = (17,)
@@ -142,3 +144,13 @@ def test_a_flag_that_the_tensors_deny_is_a_finding(tmp_path: Path) -> None:
     assert_clean(
         compared(tmp_path / "clean", "qwen2", "hf:F32", "gguf:F32", faults.config_set("attention_bias", True))
     )
+
+
+@pytest.mark.requires_transformers
+def test_a_window_that_its_gguf_has_a_key_for_is_latent_where_it_is_lost(tmp_path: Path) -> None:
+    folder, file = tiny_pair(tmp_path, "gemma2")
+    lost = restated(file, tmp_path / "lost.gguf", {"attention.sliding_window": None})
+    report = compared_files(lost, folder, tokens=(17, 10, 28))
+    assert [(f.kind, f.key, f.side, f.latent) for f in report.findings] == [
+        ("config.sliding_window", "attention.sliding_window", "left", True)
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,8 @@ from fixtures.plain_models import (
     written,
 )
 from fixtures.raw_gguf import ARRAY, F32, TEXT, U32
+from rosetta.architectures import find_architecture
+from rosetta.lint import subject
 from rosetta.lint.engine import linted, selected_rules
 from rosetta.lint.rule import Found
 from rosetta.lint.rules import all_rules
@@ -464,3 +466,17 @@ def test_zeros_that_llama_cpp_writes_of_what_a_model_has_not_are_no_fault(tmp_pa
     assert not {"C211", "C216"} & {
         found.rule.id for found in linted(path, rules=selected_rules(), values=False)
     }
+
+
+def test_an_architecture_that_is_run_here_is_known_before_gguf_py_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = plain_gguf()
+    put("general.architecture", (TEXT, "qwen9"))(model)
+    path = written(model, tmp_path / "model.gguf")
+    assert "C201" in {one.rule.id for one in found_in(path)}
+    own = find_architecture("llama")
+    assert own is not None
+    newer = replace(own, name="qwen9", gguf="qwen9")
+    monkeypatch.setattr(subject, "find_architecture", {"qwen9": newer}.get)
+    assert "C201" not in {one.rule.id for one in found_in(path)}

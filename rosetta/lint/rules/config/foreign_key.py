@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from rosetta.lint.rule import Fault, Rule
-from rosetta.lint.subject import GGUF_ARCHITECTURES, Subject
+from rosetta.lint.subject import GGUF_ARCHITECTURES, Subject, is_gguf_architecture
 
 RULE = Rule(
     "C203",
@@ -18,7 +18,7 @@ RULE = Rule(
 
 def faults(subject: Subject) -> Iterator[Fault]:
     """The first key of each foreign architecture, and how many there are."""
-    if subject.gguf is None or subject.architecture not in GGUF_ARCHITECTURES:
+    if subject.gguf is None or not is_gguf_architecture(str(subject.architecture)):
         return
     found: dict[str, list[str]] = {}
     for key in subject.container.metadata:
