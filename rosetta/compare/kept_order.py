@@ -34,6 +34,10 @@ FEWEST = 4  # levels out of order; clean copies have none
 EASED = 0.5  # of these, what a repair may leave: the numbers that it is fitted by are known no better
 ENOUGH = 2_000  # levels that are in order, all of them, before an encoder is said to keep it
 TRIED = 6  # matrices that may show it
+FEW, EVERYWHERE = (
+    3,
+    0.01,
+)  # matrices, in all of which so many levels are out of order: no encoder that rounds leaves that
 # Their levels are taken anew once the scales are rounded, whatever these were fitted to (ggml-quants.c,
 # quantize_row_q2_K_impl and its like): each weight has the nearest one.
 NEAREST = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
@@ -42,9 +46,14 @@ Copies = tuple[Weight, Weight]
 
 
 class KeptOrder:
-    """What is known of the encoders of two files: which pairs of dtypes have a matrix that keeps the order."""
+    """What is known of the encoders of two files: which pairs of dtypes have a matrix that keeps the order.
+
+    Attributes:
+        never_kept: those of which several matrices were looked at, and all are far out of order.
+    """
 
     def __init__(self) -> None:
+        self.never_kept: set[tuple[str, str]] = set()
         self._kept: dict[tuple[str, str], bool] = {}
         self._broken: dict[str, float] = {}  # of weights as they are stored, the share of levels out of order
 
@@ -77,7 +86,11 @@ class KeptOrder:
         """Whether another matrix of these dtypes keeps the order."""
         dtypes = copies[0].dtype, copies[1].dtype
         if dtypes not in self._kept:
-            self._kept[dtypes] = any(map(_keeps, _alike(copies, others)))
+            ordered = [_coarse_and_fine(pair) for pair in _alike(copies, others)]
+            tried = [out_of_order(*pair) for pair in ordered if pair is not None]
+            self._kept[dtypes] = any(not broken and levels >= ENOUGH for broken, levels in tried)
+            if len(tried) >= FEW and all(broken > EVERYWHERE * levels for broken, levels in tried):
+                self.never_kept.add(dtypes)
         return self._kept[dtypes]
 
 
@@ -90,17 +103,9 @@ def _alike(copies: Copies, others: Iterable[Copies]) -> list[Copies]:
         if [weight.dtype for weight in pair] == dtypes
         and pair[0].dims == pair[1].dims
         and not pair[0].same_place(copies[0])
-        and all(map(readable, pair))
+        and all(readable(weight) and not weight.repaired for weight in pair)
     ]
     return found[:: max(1, -(-len(found) // TRIED))]
-
-
-def _keeps(copies: Copies) -> bool:
-    ordered = _coarse_and_fine(copies)
-    if ordered is None or any(weight.repaired for weight in copies):
-        return False
-    broken, levels = out_of_order(*ordered)
-    return not broken and levels >= ENOUGH
 
 
 def _coarse_and_fine(copies: Copies) -> Copies | None:

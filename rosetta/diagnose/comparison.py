@@ -43,6 +43,7 @@ from rosetta.diagnose.latent import latent_findings, shown_or_latent
 from rosetta.diagnose.not_run import check_run_as, check_was_taken, notes_on
 from rosetta.diagnose.one_sided import one_sided
 from rosetta.diagnose.operands import open_operands
+from rosetta.diagnose.other_source import made_of_other_weights
 from rosetta.diagnose.precision import precision_findings
 from rosetta.diagnose.tokenizers import tokenizer_findings
 from rosetta.diagnose.vocabulary_rows import lacking_rows
@@ -259,6 +260,7 @@ def _diagnosed(
     known = {finding.tensor for finding in findings}
     findings += (found for found in lacking_rows(models, tokenized) if found.tensor not in known)
     findings += both_nonfinite(models, reference, lockstep.result.stages, known)
+    findings += made_of_other_weights(lockstep.stored.order, reference)
     findings += one_sided(repaired, reference, {finding.tensor for finding in findings})
     findings += latent_findings(models, repaired, reference, findings)
     findings += chat_findings(models, tokenized.tokenizers, reference, findings)

@@ -97,8 +97,10 @@ def test_other_weights_beneath_the_noise_are_seen(name: str) -> None:
 def test_an_encoder_that_never_keeps_the_order_is_held_to_none() -> None:
     pair = copies(drawn(), rank_64(drawn(), 0.03), "Q4_K")
     assert out_of_order(*pair)[0] >= FEWEST
-    alike = copies(drawn(2), rank_64(drawn(2), 0.03), "Q4_K")
-    assert KeptOrder().heeded(WeightPair("within_noise"), pair, [pair, alike]).state == "within_noise"
+    alike = [copies(drawn(n), rank_64(drawn(n), 0.03), "Q4_K") for n in range(2, 6)]
+    order = KeptOrder()
+    assert order.heeded(WeightPair("within_noise"), pair, [pair, *alike]).state == "within_noise"
+    assert order.never_kept == {("Q4_K", "BF16")}, "and what that means is said once, of all of them"
 
 
 @pytest.mark.requires_llamacpp
