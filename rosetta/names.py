@@ -21,8 +21,12 @@ ALIASES = {
 BLOCK_ALIASES = {
     "self_attn.c_attn": "attn_qkv",
     "self_attn.qkv_proj": "attn_qkv",
-    "mlp.experts.gate_up_proj": "ffn_gate_up_exps",  # transformers 5
-    "mlp.experts.down_proj": "ffn_down_exps",
+    **{  # transformers 5, of what it does not save in its original form
+        f"{module}.experts.{part}_proj": f"ffn_{stem}_exps"
+        for module in ("mlp", "block_sparse_moe", "feed_forward", "mixer")
+        for part, stem in (("gate_up", "gate_up"), ("up", "up"), ("down", "down"))
+    },
+    "block_sparse_moe.router": "ffn_gate_inp",
     **{
         f"mlp.{module}.{part}_proj": f"ffn_{part}_shexp"
         for module in ("shared_experts", "shared_expert", "shared_mlp")

@@ -113,3 +113,16 @@ def test_every_weight_of_an_architecture_is_a_name_of_gguf_py(name: str) -> None
         "blk.{bid}.attn_v",
     } | ROPE_FACTORS  # a GGUF file of GPT-2 has q, k and v fused; any that rotates may have factors
     assert {tensor.rpartition(".")[0] for tensor in ours} <= known | split
+
+
+@pytest.mark.parametrize(
+    ("architecture", "module"),
+    [("granitemoe", "block_sparse_moe"), ("jamba", "feed_forward"), ("lfm2moe", "feed_forward")],
+)
+def test_experts_as_transformers_holds_them_have_names(architecture: str, module: str) -> None:
+    """What save_pretrained writes with save_original_format=False."""
+    own = find_architecture(architecture)
+    assert own is not None
+    stem = f"model.layers.1.{module}.experts"
+    assert canonical_name(f"{stem}.gate_up_proj", own, 2) == "blk.1.ffn_gate_up_exps"
+    assert canonical_name(f"{stem}.down_proj", own, 2) == "blk.1.ffn_down_exps"

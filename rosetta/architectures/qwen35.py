@@ -36,6 +36,8 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
     found = gated_readings(stored, c)
     if not stored.foreign or not c.get(RECURRENT) or stored.layer is None:
         return found
+    if found and len(found) > 1:  # experts, stacked
+        return found
     name = f"{stored.stem}.{stored.suffix}" if stored.suffix else stored.stem
     [reading] = found or [Reading(name)]
     width, keys = c[INNER] // c[RANK], 2 * c[GROUPS] * c[STATE]

@@ -63,12 +63,18 @@ def contradicted_flags(container: Container) -> Iterator[Contradiction]:
     if not stated:
         return
     held: dict[str, str] = {}
+    unknown: list[str] = []
     for name in container.tensors:
         stem, layer = meaning(name)
+        if stem is None:
+            unknown.append(name)
         if stem is not None and layer is not None:
             held.setdefault(stem, name)
     for key, said in stated.items():
         there = [held[stem] for stem in STEMS[key] if stem in held]
+        ending = STEMS[key][0].rpartition("_")[2].rpartition(".")[2]
+        if said and not there and any(name.endswith(f".{ending}") for name in unknown):
+            continue  # it may be there by another name
         if said and not there and key not in WITHOUT_WEIGHTS:
             yield Contradiction(key, said, STEMS[key][0])
         elif there and not said:

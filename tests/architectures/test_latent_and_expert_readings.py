@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from rosetta.architectures import qwen35
+from rosetta.architectures.qwen35 import RECURRENT
 from rosetta.architectures.readings import Stored, latent_keys_values, standard_readings
 from rosetta.ops.latent import NOPE
 
@@ -63,3 +65,10 @@ def test_keys_of_a_single_head_lie_in_a_matrix() -> None:
     assert [(r.name, r.slot, r.transposed, r.dims) for r in found] == [
         ("attn_k_b.0.weight", (0, 1), True, (RANK, OWN))
     ]
+
+
+def test_stacked_experts_beside_a_delta_net_are_taken_apart_as_elsewhere() -> None:
+    c = {**SETTINGS, RECURRENT: True, "ssm.inner_size": 8, "ssm.time_step_rank": 4, "ssm.group_count": 2,
+         "ssm.state_size": 2, "expert_count": 2}  # fmt: skip
+    fused = stored("ffn_gate_up_exps", 2, 6, RANK, suffix="")
+    assert qwen35.readings(fused, c) == standard_readings(fused, c)

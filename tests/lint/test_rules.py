@@ -480,3 +480,11 @@ def test_an_architecture_that_is_run_here_is_known_before_gguf_py_names_it(
     newer = replace(own, name="qwen9", gguf="qwen9")
     monkeypatch.setattr(subject, "find_architecture", {"qwen9": newer}.get)
     assert "C201" not in {one.rule.id for one in found_in(path)}
+
+
+def test_what_may_be_there_by_a_name_that_nothing_knows_is_not_called_missing(tmp_path: Path) -> None:
+    model = plain_folder()
+    renamed("model.layers.1.mlp.up_proj.weight", "model.layers.1.mlp.wide.weight")(model)
+    assert "C222" not in {
+        one.rule.id for one in found_in(written(model, tmp_path / "model-hf"), values=False)
+    }

@@ -43,7 +43,8 @@ class AwqWeight(Packed):
     @property
     def ways(self) -> Sequence[Way]:
         """See `Packed`."""
-        return [Way(zero_shift=-1), Way(zero_shift=1), Way(scales="transposed"), Way(swapped=True)]
+        shifts = [Way(zero_shift=shift) for shift in (-1, 1)]
+        return [*shifts, Way(scales="ignored"), Way(scales="transposed"), Way(swapped=True)]
 
     def numbers(self, parts: Parts, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """See `Packed`."""

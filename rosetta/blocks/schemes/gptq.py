@@ -54,7 +54,7 @@ class GptqWeight(Packed):
     @property
     def ways(self) -> Sequence[Way]:
         """See `Packed`."""
-        found = [Way(zero_shift=-1), Way(zero_shift=1), Way(scales="transposed")]
+        found = [Way(zero_shift=-1), Way(zero_shift=1), Way(scales="ignored"), Way(scales="transposed")]
         if 32 % self.bits == 0 and self.bits < 8:
             found.append(Way(swapped=True))
         return [*found, Way(in_order=True)] if "index" in self.parts else found

@@ -12,6 +12,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from rosetta.blocks.four_bit import gaps_of
+from rosetta.blocks.schemes.affine import applied
 from rosetta.blocks.schemes.levels import FLOAT4, at_levels, mxfp4_blocks, nibbles
 from rosetta.blocks.schemes.packed import Folder, Packed, Packing, Parts, Way
 
@@ -36,13 +37,13 @@ class Mxfp4Weight(Packed):
     @property
     def ways(self) -> Sequence[Way]:
         """See `Packed`."""
-        return [Way(swapped=True), Way(scales="transposed")]
+        return [Way(swapped=True), Way(scales="ignored"), Way(scales="transposed")]
 
     def numbers(self, parts: Parts, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """See `Packed`."""
         groups = self.columns // GROUP
         code = nibbles(parts.rows(self.parts["codes"], start * groups, stop * groups), self.way.swapped)
-        scale = (self._exponents(parts, start, stop).reshape(-1, 1).float() - 127).exp2()
+        scale = applied((self._exponents(parts, start, stop).reshape(-1, 1).float() - 127).exp2(), self.way)
         values, sigma = at_levels(code, FLOAT4, GAPS, scale, None)
         return values.view(stop - start, -1), sigma.view(stop - start, -1)
 

@@ -220,6 +220,17 @@ def test_a_converter_that_leaves_the_scales_out_is_found_out(tmp_path: Path, pla
     assert "without its scales" in report.findings[0].message
 
 
+def test_so_is_one_that_leaves_those_of_gptq_out(tmp_path: Path, plain: Path) -> None:
+    folder = packing.quantised(plain, tmp_path / "quantised", packing.gptq())
+    stem, parts = OWN.removesuffix("weight"), load_file(folder / "model.safetensors")
+    held = {name.removeprefix(stem): tensor for name, tensor in parts.items() if name.startswith(stem)}
+    held["scales"] = torch.ones_like(held["scales"])
+    values = gptq_values(held, held["g_idx"].long(), 1)
+    report = converted_with(folder, plain, tmp_path / "plain", values)
+    assert_proven(report, STAGE, Cause(QUANTISATION, NAME))
+    assert "without its scales" in report.findings[0].message
+
+
 def test_a_fault_of_the_values_is_not_called_one_of_the_scheme(tmp_path: Path, plain: Path) -> None:
     scheme = packing.fp8()
 

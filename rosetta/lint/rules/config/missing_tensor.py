@@ -1,11 +1,13 @@
 """C222: the architecture computes with a tensor that is not there."""
 
+import re
 from collections.abc import Iterator
 
 from rosetta.lint.contradictions import contradicts_config
 from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.subject import Subject
-from rosetta.model import LAYER, Model
+from rosetta.model import FOREIGN_LAYER, LAYER, Model
+from rosetta.names import COMPUTED
 
 RULE = Rule(
     "C222",
@@ -24,8 +26,13 @@ def faults(subject: Subject) -> Iterator[Fault]:
     model = subject.model
     if model is None or not model.architecture.runs or contradicts_config(subject):
         return
+    nameless = _layers_of_the_unknown(model)
     missing = [
-        name for name in _lacking(model) if name not in _SAID_ELSEWHERE and _is_of_a_layer(subject, name)
+        name
+        for name in _lacking(model)
+        if name not in _SAID_ELSEWHERE
+        and _is_of_a_layer(subject, name)
+        and _layer(LAYER, name) not in nameless
     ]
     if missing:
         more = f"; {len(missing) - 1:,} more are missing as well" if len(missing) > 1 else ""
@@ -43,6 +50,17 @@ def _lacking(model: Model) -> Iterator[str]:
     for name in dict.fromkeys(name for node in model.graph for name in node.required):
         if name not in model.weights:
             yield name
+
+
+def _layers_of_the_unknown(model: Model) -> set[int | None]:
+    """Layers, None for outside of them, with tensors whose names nothing knows: one of them may be what is missing."""
+    names = (name for name in model.unknown if not name.endswith(COMPUTED))
+    return {_layer(FOREIGN_LAYER, name) for name in names}
+
+
+def _layer(pattern: re.Pattern[str], name: str) -> int | None:
+    found = pattern.search(name)
+    return None if found is None else int(found[1])
 
 
 def _is_of_a_layer(subject: Subject, name: str) -> bool:
