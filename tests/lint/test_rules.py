@@ -488,3 +488,24 @@ def test_what_may_be_there_by_a_name_that_nothing_knows_is_not_called_missing(tm
     assert "C222" not in {
         one.rule.id for one in found_in(written(model, tmp_path / "model-hf"), values=False)
     }
+
+
+def test_names_of_an_architecture_that_is_not_known_are_not_judged(tmp_path: Path) -> None:
+    model = plain_gguf()
+    model.keys["general.architecture"] = (TEXT, "of_tomorrow")
+    model.tensors["output_hc_fn.weight"] = f32(np.ones((2, 2), np.float32))
+    path = tmp_path / "model.gguf"
+    path.write_bytes(gguf_bytes(model))
+    assert "F118" not in {found.rule.id for found in found_in(path, values=False)}
+
+
+def test_a_dense_network_that_is_as_wide_as_its_model_is_no_fault(tmp_path: Path) -> None:
+    model = plain_gguf()
+    model.keys = {
+        "general.architecture": (TEXT, "arctic"),
+        "arctic.feed_forward_length": (U32, 3 * HIDDEN),
+    }
+    model.tensors = {"blk.0.ffn_down.weight": f32(np.ones((HIDDEN, HIDDEN), np.float32))}
+    path = tmp_path / "model.gguf"
+    path.write_bytes(gguf_bytes(model))
+    assert "C206" not in {found.rule.id for found in found_in(path, values=False)}

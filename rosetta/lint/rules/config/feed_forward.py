@@ -28,10 +28,14 @@ _WORKED_OUT = (
     "codeshell",
 )  # folders whose class takes four times the hidden size instead
 
+_AS_WIDE_AS_THE_MODEL = ("arctic",)  # whose config says the experts' width alone
+
 
 def faults(subject: Subject) -> Iterator[Fault]:
     """The first matrix with another width."""
     if subject.folder is not None and subject.architecture in _WORKED_OUT:
+        return
+    if subject.architecture in _AS_WIDE_AS_THE_MODEL:
         return
     factors = _FACTORS.get(subject.architecture, (1,))
     for tensor in subject.by_stem("ffn_down.weight"):

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from rosetta.lint.rule import Fault, Rule
-from rosetta.lint.subject import Subject
+from rosetta.lint.subject import GGUF_ARCHITECTURES, Subject
 
 RULE = Rule(
     "F118",
@@ -31,7 +31,7 @@ def faults(subject: Subject) -> Iterator[Fault]:
         if found:
             more = f", as are {len(found) - 1:,} more" if len(found) > 1 else ""
             yield subject.at_tensor(found[0], f"is {kind}{more}")
-    if subject.gguf is None:
+    if subject.gguf is None or subject.architecture not in GGUF_ARCHITECTURES:  # whose names cannot be known
         return
     unknown = [tensor for tensor in left if tensor.stem is None]
     if unknown:
