@@ -36,6 +36,7 @@ ROWS = 8  # sampled, from all over the matrix
 GROUPS = (256, 128, 64, 32)  # weights that may share a scale, the most first
 FOUR_BITS = 16  # levels of a group
 SIGNIFICANDS = {8: "FP8 (E4M3)", 4: "FP8 (E5M2)"}  # of a float with so few bits, whatever the scale
+HALVES = {"BF16": (torch.bfloat16, 128), "F16": (torch.float16, 1024)}  # floats of so many significands
 FEWER = 0.75  # of the distinct values that the other side has in the same groups, at most: few by chance they are not
 LEAST_LEVELS = 4  # in the middle group: one that is all zeros lies on every lattice
 NF4 = (  # Dettmers et al. 2023, QLoRA, appendix E: quantiles of the normal distribution
@@ -222,6 +223,10 @@ def lattice_of(weight: Weight, other: Weight) -> tuple[OnLevels | OnEvenLevels, 
     for count, name in sorted(SIGNIFICANDS.items()):
         mine, theirs = (_distinct(_significands(x)) for x in whole)
         if _fewer(mine, theirs, count):
+            return OnLevels(whole[0].shape[1], count), name
+    for name, (dtype, count) in HALVES.items():
+        was, is_other = (bool((x.to(dtype).float() == x).all()) for x in (a, b))
+        if weight.dtype == "F32" and was and not is_other:
             return OnLevels(whole[0].shape[1], count), name
     return even_levels(a, b, weight.dtype)
 

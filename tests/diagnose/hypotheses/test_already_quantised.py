@@ -99,6 +99,17 @@ def test_lattice_is_named_and_its_rounding_explains_the_difference(name: str, dt
     assert compare_weights(right, widened).state == "within_noise"
 
 
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_values_that_were_halves_before_are_told_from_other_weights(half: torch.dtype) -> None:
+    left, right = stored(source().to(half).float(), "F32"), stored(source(), "F32")
+    found = lattice_of(left, right)
+    assert found is not None
+    assert found[1] == ("BF16" if half is torch.bfloat16 else "F16")
+    widened = Weight(left.name, left.container, left.entry, "F32", left.dims, values_edits=(found[0],))
+    assert compare_weights(right, left).state == "differing"
+    assert compare_weights(right, widened).state == "within_noise"
+
+
 @pytest.mark.parametrize("dtype", ["F16", "F32"])  # of five bits and six in BF16 too little is known
 def test_six_bits_are_told_where_values_are_known_well(dtype: str) -> None:
     left, right = stored(six_bits(source()), dtype), stored(source(), "BF16")
