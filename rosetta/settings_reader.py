@@ -178,8 +178,12 @@ class SettingsReader:
         if usual.key.removeprefix("text_config.") in self.architecture.spellings.values():
             return None if usual.key == found.key else found  # it is another setting's own
         if usual.value != found.value:
-            self._denied[usual.key] = usual
+            self.deny(usual)
         return found
+
+    def deny(self, setting: Setting) -> None:
+        """Note what a file states and another of its keys, or its architecture, denies."""
+        self._denied[setting.key] = setting
 
     def _is_unread(self, key: str) -> bool:
         """Whether the container's own loader computes one way, whatever the file says under a key."""

@@ -540,3 +540,47 @@ def test_a_key_that_nothing_reads_is_said(stated: dict[str, Any], unheeded: list
     container = MemoryContainer({}, {}, "huggingface", "llama", stated)
     _, left = read_config(container, own, {}, {})
     assert [setting.key for setting in left] == unheeded
+
+
+@pytest.mark.parametrize(
+    ("local", "unheeded"),
+    [
+        ({"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}, []),
+        ({"rope_type": "default", "partial_rotary_factor": 0.2}, ["sliding_attention.partial_rotary_factor"]),
+        ({"rope_type": "linear", "factor": 2.0}, ["sliding_attention.rope_type"]),
+    ],
+)
+def test_a_rotation_of_windows_that_is_not_run_is_said(local: dict[str, Any], unheeded: list[str]) -> None:
+    whole = {"rope_type": "default", "rope_theta": 1e6, "partial_rotary_factor": 0.5}
+    stated = {"rope_parameters": {"full_attention": whole, "sliding_attention": local}}
+    assert _unheeded("gemma3", stated) == [f"rope_parameters.{key}" for key in unheeded]
+
+
+@pytest.mark.parametrize(("heads", "unheeded"), [(128, []), (3, ["num_key_value_heads"])])
+def test_heads_of_keys_that_latent_attention_has_not_are_said(heads: int, unheeded: list[str]) -> None:
+    assert _unheeded("deepseek_v3", {"num_attention_heads": 128, "num_key_value_heads": heads}) == unheeded
+
+
+def test_a_size_of_the_latent_that_a_gguf_denies_is_said() -> None:
+    own = find_architecture("deepseek2")
+    assert own is not None
+    sizes = {"key_length": 287, "key_length_mla": 192, "value_length": 512, "value_length_mla": 128}
+    stated = {
+        **REQUIRED, **{f"attention.{name}": size for name, size in sizes.items()}, "rope.dimension_count": 64,
+        "attention.kv_lora_rank": 512, "expert_feed_forward_length": 32, "expert_shared_count": 1,
+    }  # fmt: skip
+    container = MemoryContainer(stated, {}, "gguf", "deepseek2")
+    _, left = read_config(container, own, SHAPES, {})
+    assert [setting.value for setting in left] == [287]
+
+
+def _unheeded(architecture: str, stated: dict[str, Any]) -> list[str]:
+    """The keys of a config.json that nothing heeds."""
+    own = find_architecture(architecture)
+    assert own is not None
+    settings = huggingface_settings(Path("config.json"), stated)
+    plain = {key: setting.value for key, setting in settings.items()}
+    container = MemoryContainer(plain, {}, "huggingface", architecture, stated)
+    container.settings = settings
+    _, left = read_config(container, own, {}, {})
+    return [setting.key for setting in left]

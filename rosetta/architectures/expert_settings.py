@@ -286,6 +286,14 @@ def latent_settings(
             stated = read.raw(f"attention.{name}_mla")
             if stated is not None:
                 _size(read, f"attention.{name}", stated, stated.value)
+        absorbed = read.container.settings.get("attention.key_length")
+        latent_keys = read.raw("attention.key_length_mla") is not None
+        if latent_keys and absorbed is not None and absorbed.value != latent + rotated:
+            read.deny(absorbed)  # llama.cpp refuses the tensors
+    heads = read.config["attention.head_count"].value
+    counted = read.container.settings.get("attention.head_count_kv")
+    if counted is not None and counted.value not in (heads, 1, 0) and not isinstance(counted.value, list):
+        read.deny(counted)
     key_length = read.config["attention.key_length"].value
     if "attention.head_count_kv" not in read.overrides:
         read.put(

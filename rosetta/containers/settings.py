@@ -135,6 +135,7 @@ def rope_settings(path: Path, source: Source) -> dict[str, Setting]:
             if isinstance(local, dict) and local.get("rope_theta") is not None:
                 base = held(path, f"{name}.sliding_attention.rope_theta", local["rope_theta"], NUMBER)
                 found["rope.freq_base_swa"] = Setting(base, f"{name}.sliding_attention.rope_theta")
+            found |= _apart(local, table["full_attention"], f"{name}.sliding_attention")
             name, table = f"{name}.full_attention", table["full_attention"]
         parts = (
             Fact("rope.freq_base", NUMBER, ("rope_theta",)),
@@ -148,6 +149,20 @@ def rope_settings(path: Path, source: Source) -> dict[str, Setting]:
         Fact("rope.freq_base_swa", NUMBER, ("rope_local_base_freq",)),
     )
     return gathered(path, top, [source]) | found
+
+
+def _apart(local: Any, whole: Mapping[str, Any], name: str) -> dict[str, Setting]:
+    """What the rotation of layers with a window states that few architectures have: a scaling, or another part of each
+    head than the other layers rotate."""
+    if not isinstance(local, dict):
+        return {}
+    rule, part = local.get("rope_type", "default"), local.get("partial_rotary_factor")
+    found = {}
+    if rule != "default":
+        found["rope.swa_scaling"] = Setting(rule, f"{name}.rope_type")
+    if part is not None and part != whole.get("partial_rotary_factor"):
+        found["rope.swa_partial_rotary_factor"] = Setting(part, f"{name}.partial_rotary_factor")
+    return found
 
 
 def attention_scale(path: Path, source: Source) -> dict[str, Setting]:
