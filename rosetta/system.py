@@ -66,15 +66,12 @@ def put_on_disk(path: Path) -> None:
 
 def processor_maker() -> str:
     """How the processor names its maker, such as `AuthenticAMD`; empty where the system does not say."""
-    known = platform.processor().rpartition(", ")[
-        2
-    ]  # of Windows: AMD64 Family 25 Model 33 Stepping 0, AuthenticAMD
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return known
+    except OSError:  # of Windows: AMD64 Family 25 Model 33 Stepping 0, AuthenticAMD
+        return platform.processor().rpartition(", ")[2]
     line = next((line for line in text.splitlines() if line.startswith("vendor_id")), "")
-    return line.rpartition(": ")[2] or known
+    return line.rpartition(": ")[2]
 
 
 def peak_memory() -> int:

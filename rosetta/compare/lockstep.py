@@ -267,9 +267,11 @@ class Lockstep:
             left_weight, right_weight = (models[side].weights.get(name) for side in SIDES)
             if left_weight or right_weight:
                 dims.append((name, _dims(left_weight), _dims(right_weight)))
+        left_ends = None if left is None else ends(left)
+        right_ends = left_ends if right is left else None if right is None else ends(right)
         return StageDetail(
-            left_ends=None if left is None else ends(left),
-            right_ends=None if right is None else ends(right),
+            left_ends=left_ends,
+            right_ends=right_ends,
             worst=metrics.spots if metrics else [],
             weight_dims=dims,
             differing=[

@@ -36,7 +36,10 @@ def compare_logits(
     kl = None
     if believed.shape == other.shape:
         kl = 0.0 if believed is other else float(_divergence(believed, other).mean())
-    nll = {side: _likelihood(x, tokenized.run) for side, x in sides.items()}
+    one = _likelihood(believed, tokenized.run)
+    nll: dict[Side, float | None] = dict.fromkeys(sides, one)
+    if other is not believed:
+        nll[other_side(reference)] = _likelihood(other, tokenized.run)
     uniform = float(torch.log(torch.tensor(float(believed.shape[-1]))))
     return LogitsDiff(
         left_top=tops["left"],

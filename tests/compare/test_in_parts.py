@@ -131,7 +131,7 @@ def test_equal_files_still_differ_by_exactly_zero(tmp_path: Path, monkeypatch: p
         found = comparison(*files)
     assert {stage.max_diff for stage in found.stages[1:]} == {0.0}
     assert {stage.local.worst_ratio for stage in found.stages[1:] if stage.local} == {0.0}
-    shown = 2 * 2 + 1  # the first and the last head of each side, and one value of both
+    shown = 2 + 1  # the first and the last head, and one value
     assert len(scores.heads) == 2 * (4 + 4 + shown), (
         "once for the stage and once for the next, for both sides"
     )
