@@ -80,8 +80,34 @@ def wrapper_of(name: str) -> str | None:
 def canonical_names(
     names: Iterable[str], architecture: Architecture, block_count: int
 ) -> dict[str, str | None]:
-    """File name -> canonical name (None: unknown), for all of a container's tensors."""
-    return {name: canonical_name(name, architecture, block_count) for name in names}
+    """File name -> canonical name (None: unknown), for all of a container's tensors.
+
+    Where nearly all names are unknown because some module of any name wraps the model, they are known without its name.
+    """
+    given = [*names]
+    prefix = shared_prefix(given, architecture, block_count)
+    return {name: canonical_name(name.removeprefix(prefix), architecture, block_count) for name in given}
+
+
+def shared_prefix(names: Iterable[str], architecture: Architecture, block_count: int) -> str:
+    """What all names begin with, with its dot, where hardly any is known with it and most are without: a trainer's
+    `policy.`, a second `model.`; empty where there is nothing of the kind."""
+    given = [*names]
+
+    def known(prefix: str) -> int:
+        return sum(
+            canonical_name(n.removeprefix(prefix), architecture, block_count) is not None for n in given
+        )
+
+    first, last = (min(given), max(given)) if len(given) > 1 else ("", "")  # what these share, all do
+    alike = next(
+        (n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last))
+    )
+    prefixes = [first[: place + 1] for place in range(alike) if first[place] == "."]
+    if not prefixes or 2 * known("") > len(given):
+        return ""
+    best = max(prefixes, key=known)
+    return best if 2 * known(best) > len(given) else ""
 
 
 @lru_cache(maxsize=8)

@@ -9,7 +9,7 @@ from fixtures import contents, model_spec
 from fixtures.architectures import ARCHITECTURES, blueprint
 from rosetta.architectures import find_architecture
 from rosetta.architectures.architecture import Architecture
-from rosetta.names import ROPE_FACTORS, canonical_name, canonical_names
+from rosetta.names import ROPE_FACTORS, canonical_name, canonical_names, shared_prefix
 
 LAYERS = 3
 
@@ -126,3 +126,16 @@ def test_experts_as_transformers_holds_them_have_names(architecture: str, module
     stem = f"model.layers.1.{module}.experts"
     assert canonical_name(f"{stem}.gate_up_proj", own, 2) == "blk.1.ffn_gate_up_exps"
     assert canonical_name(f"{stem}.down_proj", own, 2) == "blk.1.ffn_down_exps"
+
+
+@pytest.mark.parametrize("prefix", ["policy.", "model.", "actor.module_0."])
+def test_names_within_a_module_of_any_name_are_known_without_it(prefix: str) -> None:
+    parameters = blueprint("llama").parameters(model_spec("llama", layers=LAYERS, tied=False))
+    expected = {prefix + parameter.hf: parameter.name for parameter in parameters}
+    assert rename([*expected], "llama") == expected
+    assert shared_prefix([*expected], architecture("llama"), LAYERS) == prefix
+
+
+def test_names_that_are_known_share_no_prefix() -> None:
+    parameters = blueprint("llama").parameters(model_spec("llama", layers=LAYERS, tied=False))
+    assert shared_prefix([parameter.hf for parameter in parameters], architecture("llama"), LAYERS) == ""

@@ -18,6 +18,14 @@ from rosetta.containers.values import COUNT
 from rosetta.dtypes import DTYPES
 from rosetta.errors import DamagedFileError, UnsupportedError
 
+# What files under a wrong name begin with: what they are, and what to do.
+_OTHERS = {
+    b"GGUF": ("a GGUF file", "give it the ending .gguf, and compare it by itself"),
+    b"PK\x03\x04": ("an archive of torch.save", "save it again with safetensors"),
+    b"<!doctype": ("a web page", "download the file again, signed in where that is asked for"),
+    b"<!DOCTYPE": ("a web page", "download the file again, signed in where that is asked for"),
+    b"<html": ("a web page", "download the file again, signed in where that is asked for"),
+}
 _MAX_HEADER = 100_000_000  # bytes; safetensors, MAX_HEADER_SIZE
 METADATA = "__metadata__"
 _ALIGNMENT = 8  # of the header, as the safetensors library writes it
@@ -49,6 +57,11 @@ def read_header(file: FileBytes) -> tuple[dict[str, TensorEntry], dict[str, int]
     if is_pointer(file.bytes(0, min(file.size, 64))):
         raise pointer_instead_of("the weights", file.path)
     (length,) = struct.unpack("<Q", file.bytes(0, 8))
+    found = next(
+        (what for start, what in _OTHERS.items() if file.bytes(0, min(len(start), file.size)) == start), None
+    )
+    if found is not None and file.bytes(8, min(1, file.size - 8)) != b"{":
+        raise DamagedFileError(f"is {found[0]}, not a safetensors file", file=file.path, remedy=found[1])
     if length > _MAX_HEADER:
         message = f"the header is said to have {length:,} bytes, the format allows {_MAX_HEADER:,}"
         raise DamagedFileError(message, file=file.path, where="byte 0", remedy=_REMEDY)

@@ -50,7 +50,7 @@ from rosetta.diagnose.vocabulary_rows import lacking_rows
 from rosetta.errors import UsageError
 from rosetta.index_entries import needless_entries
 from rosetta.model import Model
-from rosetta.names import wrapper_of
+from rosetta.names import shared_prefix, wrapper_of
 from rosetta.runtimes.runtime import Runtime
 from rosetta.runtimes.torch import PRECISIONS
 from rosetta.runtimes.trace import RecordedRun, Recording
@@ -311,6 +311,12 @@ def _notes(model: Model) -> list[str]:
         "save the unwrapped model, or take the prefix off"
         for wrapper, name in wrappers.items()
     ]
+    names = [*model.container.tensors]
+    if not wrappers and (prefix := shared_prefix(names, model.architecture, model.block_count)):
+        notes.append(
+            f"{path}: all tensors are named with the prefix {prefix}, as {names[0]}, and were read without it: take "
+            "the prefix off, no loader expects it"
+        )
     if model.unread and model.architecture.runs:
         some = ", ".join(model.unread[:3]) + (" …" if len(model.unread) > 3 else "")
         notes.append(

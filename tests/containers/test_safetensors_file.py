@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from safetensors import safe_open
 
@@ -14,6 +15,7 @@ from rosetta.containers.container import TensorInput
 from rosetta.containers.file_bytes import FileBytes
 from rosetta.containers.safetensors_file import read_header, read_metadata, write_safetensors
 from rosetta.containers.spool import Spool
+from rosetta.errors import DamagedFileError
 
 VALUES = {
     "odd": torch.arange(3, dtype=torch.uint8),
@@ -66,3 +68,18 @@ def test_an_order_that_is_aligned_stays(tmp_path: Path) -> None:
     assert list(header) == ["b", "a"]
     assert header["a"]["data_offsets"] == [8, 24]
     assert (8 + length) % 8 == 0
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (b"GGUF\x03\0\0\0", "is a GGUF file"),
+        (b"PK\x03\x04\0\0\0\0", "is an archive of torch.save"),
+        (b"<!DOCTYPE html>", "is a web page"),
+    ],
+)
+def test_another_file_under_the_name_is_called_what_it_is(tmp_path: Path, head: bytes, said: str) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(head + bytes(200))
+    with pytest.raises(DamagedFileError, match=said):
+        read_header(FileBytes(path))
