@@ -6,11 +6,10 @@ Letters: T = tokens, C = inputs, R = outputs of a matrix.
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,11 +18,11 @@ from rosetta.lazily import torch
 from rosetta.system import processor_maker
 
 if TYPE_CHECKING:
+    from threadpoolctl import LibController
     from torch import Tensor
 
 MANY = 64  # rows from which on it is the quicker one
 SLOW_WITH_MKL = "AuthenticAMD"
-SPELLINGS = ("scipy_openblas_{}64_", "scipy_openblas_{}", "openblas_{}64_", "openblas_{}")
 
 
 def multiply(x: Tensor, matrix: Tensor, out: Tensor) -> None:
@@ -42,7 +41,7 @@ def multiply(x: Tensor, matrix: Tensor, out: Tensor) -> None:
 
 def takes(x: Tensor) -> bool:
     """Whether it multiplies such values here: in this thread alone, for `spread` has given each core its own work."""
-    alone = _quicker() and _threads()[0]() == 1
+    alone = _quicker() and _numpys().get_num_threads() == 1
     return alone and x.device.type == "cpu" and x.dtype == torch.float32 and x.stride(-1) == 1
 
 
@@ -52,13 +51,12 @@ def one_thread() -> Iterator[None]:
     if not _quicker():
         yield
         return
-    number, use = _threads()
-    before = number()
-    use(1)
+    before = _numpys().get_num_threads()
+    _numpys().set_num_threads(1)
     try:
         yield
     finally:
-        use(before)
+        _numpys().set_num_threads(before)
 
 
 @cache
@@ -67,20 +65,16 @@ def _quicker() -> bool:
     return mkl and processor_maker() == SLOW_WITH_MKL and _library() is not None
 
 
-def _threads() -> tuple[Callable[[], int], Callable[[int], None]]:
-    """What says, and what sets, its number of threads."""
+def _numpys() -> LibController:
     found = _library()
     assert found is not None
     return found
 
 
 @cache
-def _library() -> tuple[Any, Any] | None:
-    """Both functions out of the library that numpy was linked with; None where that is another one."""
-    module = getattr(np, "_core", None) or np.core  # before numpy 2
-    library = ctypes.CDLL(module._multiarray_umath.__file__)  # whoever looks there finds what it needs, too
-    for spelling in SPELLINGS:
-        names = (spelling.format("get_num_threads"), spelling.format("set_num_threads"))
-        if all(hasattr(library, name) for name in names):
-            return getattr(library, names[0]), getattr(library, names[1])
-    return None
+def _library() -> LibController | None:
+    """The library that numpy multiplies with; None where that is another one."""
+    from threadpoolctl import ThreadpoolController
+
+    found = ThreadpoolController().select(internal_api="openblas").lib_controllers
+    return found[0] if len(found) == 1 else next((one for one in found if "numpy" in one.filepath), None)

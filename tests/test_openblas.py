@@ -44,17 +44,17 @@ def test_the_product_is_written_where_it_belongs(
 
 @needed
 def test_its_threads_are_held_back_and_given_back(slow_mkl: list[tuple[int, ...]]) -> None:
-    number, use = openblas._threads()
-    before = number()
+    library = openblas._numpys()
+    before = library.get_num_threads()
     try:
-        use(2)
+        library.set_num_threads(2)
         assert not openblas.takes(torch.zeros(1)), "it would share the product among cores that have work"
         with one_thread_each():
-            assert number() == 1
+            assert library.get_num_threads() == 1
             assert openblas.takes(torch.zeros(1))
-        assert number() == 2
+        assert library.get_num_threads() == 2
     finally:
-        use(before)
+        library.set_num_threads(before)
 
 
 def test_nothing_is_asked_of_it_where_torch_is_as_quick(monkeypatch: pytest.MonkeyPatch) -> None:
