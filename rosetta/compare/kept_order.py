@@ -20,10 +20,9 @@ from dataclasses import replace
 import torch
 
 from rosetta import blocks
-from rosetta.compare.structure_sample import COMPENSATING
 from rosetta.compare.trait import CODEBOOKS, LEAST, Trait
 from rosetta.compare.weights import WeightPair, readable
-from rosetta.dtypes import FLOATS
+from rosetta.dtypes import FLOATS, of_scheme
 from rosetta.weight import Weight
 
 SAMPLED = 1 << 18  # weights of a matrix
@@ -111,9 +110,8 @@ def _alike(copies: Copies, others: Iterable[Copies]) -> list[Copies]:
 def _coarse_and_fine(copies: Copies) -> Copies | None:
     """Which copy was rounded block by block, and which holds what that one was made from; None of any other two."""
     for coarse, fine in (copies, copies[::-1]):
-        by_itself = coarse.dtype not in {*FLOATS, *EIGHT, *CODEBOOKS} and not coarse.dtype.startswith(
-            COMPENSATING
-        )
+        # Packers of folders make good the errors of some weights by others, or scale columns before they round.
+        by_itself = coarse.dtype not in {*FLOATS, *EIGHT, *CODEBOOKS} and not of_scheme(coarse.dtype)
         plain = len(coarse.dims) == 2 and not coarse.transposed
         if by_itself and plain and fine.dtype in {*FLOATS, *EIGHT}:
             group = blocks.group_of(coarse.dtype)

@@ -28,7 +28,7 @@ from rosetta.compare.options import Options
 from rosetta.compare.settings import agree
 from rosetta.containers.gguf.writer import write_gguf
 from rosetta.diagnose.kinds import all_kinds
-from rosetta.model import open_model
+from rosetta.model import LAYER, open_model
 from rosetta.repair.repair import repair_operands
 from rosetta.repair.text import render
 from rosetta.settings_table import SETTINGS
@@ -261,6 +261,21 @@ def _side_by_side(values: Any) -> Any:
     return values.reshape(rows // 4, 4, columns // 8, 8).swapaxes(1, 2).reshape(rows, columns)
 
 
+def _first_half_twice(values: Any) -> Any:
+    half = len(values) // 2
+    return np.concatenate([values[:half], values[:half]])
+
+
+def _layers_one_on(file: Any) -> Any:
+    """Each layer holds the tensors of the next one, the last those of the first."""
+    tensors, count = dict(file.tensors), file.spec.layers
+    for name, own in file.tensors.items():
+        if (found := LAYER.match(name)) is not None:
+            next_one = file.tensors[f"blk.{(int(found[1]) + 1) % count}.{found[2]}"]
+            tensors[name] = replace(own, data=next_one.data)
+    return replace(file, tensors=tensors)
+
+
 WITH_KEYS = ("gguf", "gguf-split", "apr")  # for a tokenizer's facts, which a folder keeps in another form
 LLAMA31 = model_spec("llama", rope_scaling=Llama3Scaling())
 UNTIED, TIED = (tiny("llama", layers=2, tied=tied) for tied in (False, True))
@@ -368,6 +383,8 @@ CASES: dict[str, list[Case]] = {
     "layout.fused_order": [
         Planted(faults.fused_order("blk.1.attn_qkv.weight", "kqv"), GPT2, forms=(*FOLDERS, "gguf", "gguf-split")),
     ],
+    "layout.layer_order": [Planted(_layers_one_on, tiny("llama", layers=3))],
+    "value.repeated": [Planted(_edited(UP, _first_half_twice))],
     "layout.interleaved": [Planted(_edited(UP, _side_by_side))],
     "layout.permuted": [Planted(faults.features_permuted(UP, 0, 5))],
     "layout.rope_order": [Planted(faults.rope_order_changed("blk.1.attn_q.weight"))],

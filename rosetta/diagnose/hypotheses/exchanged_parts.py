@@ -103,8 +103,9 @@ def _taken(weights: Sequence[Weight], order: NDArray[np.int64]) -> dict[str, Pat
 
 def _mixed(suspect: Suspect, weights: Sequence[Weight]) -> Proposal | None:
     """The tensors whose rows are mixed with the first one's, three or more: parts of one that was cut wrongly."""
-    # Of one that is fused in the file itself `fused_order` tells more.
-    order = None if weights[0].part is not None else _matched_rows(suspect, weights)
+    # Of what is fused in the file itself `fused_order` tells more, of matrices stacked in one tensor `permuted`.
+    apart = weights[0].part is None and weights[0].slot is None
+    order = _matched_rows(suspect, weights) if apart else None
     if order is None:
         return None
     owners = np.repeat(np.arange(len(weights)), [weight.dims[0] for weight in weights])

@@ -26,6 +26,7 @@ KINDS = (
     ),
 )
 
+EXCHANGED = 2  # layers that took each other's place are told so, tensor by tensor
 LEAST_LIKENESS = 0.8  # correlation of some values of a matrix of two copies of one layer
 
 
@@ -59,23 +60,26 @@ def propose(fault: Fault) -> Iterator[Proposal]:
 
 
 def _order(suspect: Suspect) -> NDArray[np.int64] | None:
-    """For each layer of the other side which of this side's it is; None where all are in place, or any has none."""
+    """For each layer of the other side which of this side's it is; None where no more than two are out of place, or any
+    has none."""
     count = suspect.model.block_count
     if count < 2 or count != suspect.other.block_count:
         return None
     for stem in _stems(suspect, count):
-        own, other = (
-            _corners(
-                [m.weights[f"blk.{n}.{stem}"].corner(SAMPLED_ROWS, SAMPLED_COLUMNS) for n in range(count)]
-            )
+        both = [
+            [m.weights[f"blk.{n}.{stem}"].corner(SAMPLED_ROWS, SAMPLED_COLUMNS) for n in range(count)]
             for m in (suspect.model, suspect.other)
-        )
+        ]
+        # A matrix that is stored turned, or in parts, gives another corner.
+        rows, columns = (min(x.shape[axis] for one in both for x in one) for axis in (0, 1))
+        own, other = (_corners([x[:rows, :columns] for x in one]) for one in both)
         if own is None or other is None:
             continue
         best = (other @ own.T).max(1)
         order = best.indices.numpy()
         alike = float(best.values.min()) >= LEAST_LIKENESS and len({*order.tolist()}) == count
-        return order if alike and bool((order != np.arange(count)).any()) else None
+        moved = int((order != np.arange(count)).sum())
+        return order if alike and moved > EXCHANGED else None
     return None
 
 

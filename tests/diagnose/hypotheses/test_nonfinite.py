@@ -55,8 +55,10 @@ def test_row_that_no_token_reads_is_latent(tmp_path: Path) -> None:
     assert_causes(report, Cause(KIND, "token_embd.weight", latent=True))
 
 
-def test_same_nan_on_both_sides_accuses_nobody(tmp_path: Path) -> None:
+def test_same_nan_on_both_sides_is_no_difference_and_is_named(tmp_path: Path) -> None:
     fault = faults.nonfinite("blk.0.ffn_up.weight", 70)
     report = compared(tmp_path, LLAMA, "gguf:F16", "gguf:F16", fault, "both")
     assert report.verdict != "divergent"
-    assert report.findings == []
+    (found,) = report.findings
+    assert "in both files" in found.message
+    assert found.status == "suspected"
