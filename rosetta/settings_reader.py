@@ -172,7 +172,7 @@ class SettingsReader:
         own = self.architecture.spellings.get(key)
         if own is None or self.container.kind != "huggingface":
             return None
-        found, usual = self.spelled(own), self.container.settings.get(key)
+        usual, found = self.container.settings.get(key), self.spelled(own)
         if found is None or usual is None:
             return found
         if usual.key.removeprefix("text_config.") in self.architecture.spellings.values():

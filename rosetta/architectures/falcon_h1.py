@@ -170,7 +170,7 @@ def _edit(stored: Stored, stem: str, c: Settings) -> Factors:
 
 
 def _numbers(names: Sequence[str], c: Settings) -> tuple[tuple[str, float], ...]:
-    return tuple((name, c[name]) for name in names)
+    return tuple((name, c.get(name, 1.0)) for name in names)  # a GGUF has them in its weights
 
 
 def _of_parts(stored: Stored, c: Settings) -> tuple[tuple[int, tuple[tuple[str, float], ...]], ...]:

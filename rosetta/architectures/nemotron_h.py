@@ -301,6 +301,7 @@ NEMOTRON_H = Architecture(
     folder_keys={
         "layers_block_type": kinds_of,
         "time_step_limit": stated_limits,
+        "time_step_min": lambda c: c[SMALLEST].value or LEAST_STEP,  # the class takes no null
         "mamba_head_dim": head_size,
         "num_key_value_heads": lambda c: max(listed(c, KV_HEADS)),
         "intermediate_size": lambda c: width_of(c, "mlp"),
