@@ -341,7 +341,8 @@ CASES: dict[str, list[Case]] = {
         Restated("qwen3moe", {"num_experts_per_tok": 4}, {"expert_used_count": 4}, {"num_experts_per_tok": 4}),
     ],
     "config.expert_weights": [
-        Restated("qwen3moe", {"norm_topk_prob": False}, {"expert_weights_norm": False}, {"norm_topk_prob": False}),
+        Restated("qwen3moe", {"norm_topk_prob": False}, {}, {"norm_topk_prob": False}),
+        Restated("deepseek2-v3", {}, {"expert_weights_norm": False}),  # of Qwen's llama.cpp does not read it
     ],
     "config.expert_gating": [
         Restated("deepseek2-v3", {}, {"expert_gating_func": 1}, {"scoring_func": "softmax"}),
