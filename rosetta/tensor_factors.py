@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from rosetta.architectures.architecture import NETWORK_FACTORS, Architecture
+from rosetta.architectures.architecture import Architecture
+from rosetta.architectures.factors import NETWORK
 from rosetta.containers.container import Container, TensorEntry
 from rosetta.errors import DamagedFileError
 from rosetta.lazily import torch
@@ -80,7 +81,7 @@ def factors_of(
         if entry is None or not _is_multiplied(entry, architecture):
             continue
         factors[matrix] = _values(container, container.tensors[source], entry)
-        if source.removesuffix(SCALE).endswith(tuple(NETWORK_FACTORS)):
+        if source.removesuffix(SCALE).endswith(tuple(NETWORK)):
             factors[source.removesuffix(SCALE) + BIAS] = factors[matrix]
         held.add(source)
     return factors, held

@@ -6,7 +6,7 @@ Letters: R = rows, C = columns of the canonical matrix, row-major; a vector coun
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -432,6 +432,14 @@ class Weight:
         """`sigma` of the given canonical rows."""
         return self._rows(Weight.sigma, indices)
 
+    def step_rows(self, indices: Sequence[int]) -> Tensor:
+        """How far apart the levels of the given canonical rows are as they are stored, see `blocks.step`."""
+
+        def steps(weight: Weight, start: int, stop: int | None) -> Tensor:
+            return weight._decoded(blocks.step, start, stop, "cpu")
+
+        return self._rows(steps, indices)
+
     def _rows(self, decode: Callable[[Weight, int, int | None], Tensor], indices: Sequence[int]) -> Tensor:
         if not indices:
             return decode(self, 0, 0)
@@ -442,7 +450,7 @@ class Weight:
             or self.bytes_edit is not None
         ):
             return decode(self, 0, None)[list(indices)]
-        return torch.cat([decode(self, i, i + 1) for i in indices])
+        return torch.cat([decode(self, *run) for run in _runs(indices)])
 
     def decoded(self, raw: NDArray[np.uint8], device: Device = "cpu", out: Tensor | None = None) -> Tensor:
         """The values of canonical rows of which `raw` gave the bytes, see `values`."""
@@ -497,6 +505,21 @@ def _decoded_into(out: Tensor | None, dtype: str, raw: Tensor, dims: Sequence[in
     """`blocks.decode` into the beginning of some memory, where it is large enough."""
     count = math.prod(dims)
     return blocks.decode(dtype, raw, dims, None if out is None or out.numel() < count else out[:count])
+
+
+def _runs(indices: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """(start, stop) of rows that follow each other.
+
+    >>> list(_runs([3, 4, 5, 9, 2]))
+    [(3, 6), (9, 10), (2, 3)]
+    """
+    start = stop = indices[0]
+    for index in indices:
+        if index != stop:
+            yield start, stop
+            start = index
+        stop = index + 1
+    yield start, stop
 
 
 def row_ranges(weight: Weight, weights: int | None = None) -> list[tuple[int, int]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from rosetta.architectures import factors
 from rosetta.architectures.builders import (
     attention,
     embedding,
@@ -42,13 +43,6 @@ class Default:
 
     def of(self, container: str) -> Any:
         return getattr(self, container)
-
-
-ATTENTION_FACTORS = frozenset(("attn_q", "attn_k", "attn_v", "attn_qkv", "attn_output"))
-NETWORK_FACTORS = frozenset(("ffn_gate", "ffn_up", "ffn_down"))
-EXPERT_FACTORS = frozenset(f"{stem}_exps" for stem in NETWORK_FACTORS)
-SHARED_FACTORS = frozenset(f"{stem}_shexp" for stem in NETWORK_FACTORS)
-"""Matrices beside which a GGUF may keep a factor, see `tensor_factors`."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +141,7 @@ class Architecture:
         default_factory=dict, hash=False
     )
     gguf_unread: frozenset[str] = frozenset()
-    gguf_factors: frozenset[str] = ATTENTION_FACTORS
+    gguf_factors: frozenset[str] = factors.ATTENTION
     gguf_bare: tuple[str, ...] = ()
     gguf_padded: tuple[str, ...] = ()
     text_part: str = ""

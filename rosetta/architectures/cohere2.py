@@ -3,13 +3,8 @@ layers, logits times a factor."""
 
 from __future__ import annotations
 
-from rosetta.architectures.architecture import (
-    ATTENTION_FACTORS,
-    INTERLEAVED,
-    NETWORK_FACTORS,
-    Architecture,
-    Default,
-)
+from rosetta.architectures import factors
+from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.builders import (
     attention,
     feed_forward,
@@ -41,7 +36,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 COHERE2 = Architecture(
     "cohere2",
     gguf="cohere2",
-    gguf_factors=ATTENTION_FACTORS | NETWORK_FACTORS,
+    gguf_factors=factors.ATTENTION | factors.NETWORK,
     classes=("Cohere2ForCausalLM",),
     norm="layer",
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

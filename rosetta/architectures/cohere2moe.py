@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rosetta.architectures.architecture import (
-    ATTENTION_FACTORS,
-    EXPERT_FACTORS,
-    INTERLEAVED,
-    NETWORK_FACTORS,
-    SHARED_FACTORS,
-    SPLIT_HALF,
-    Architecture,
-    Default,
-)
+from rosetta.architectures import factors
+from rosetta.architectures.architecture import INTERLEAVED, SPLIT_HALF, Architecture, Default
 from rosetta.architectures.builders import attention, head, output_of, parallel, scores_of
 from rosetta.architectures.expert_settings import (
     expert_settings,
@@ -99,7 +91,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 COHERE2MOE = Architecture(
     "cohere2moe",
     gguf="cohere2moe",
-    gguf_factors=ATTENTION_FACTORS | NETWORK_FACTORS | EXPERT_FACTORS | SHARED_FACTORS,
+    gguf_factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS | factors.SHARED,
     classes=("Cohere2MoeForCausalLM", "cohere2_moe"),
     norm="layer",
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

@@ -8,13 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from rosetta.architectures.architecture import (
-    ATTENTION_FACTORS,
-    EXPERT_FACTORS,
-    NETWORK_FACTORS,
-    SHARED_FACTORS,
-    Default,
-)
+from rosetta.architectures import factors
+from rosetta.architectures.architecture import Default
 from rosetta.architectures.deepseek2 import DEEPSEEK_V3, sigmoid_experts, yarn_scales
 from rosetta.architectures.expert_settings import expert_groups, latent_settings, leading_dense, of_folder
 from rosetta.ops.indexer import TOP_K
@@ -57,7 +52,7 @@ DEEPSEEK32 = replace(
     DEEPSEEK_V3,
     name="deepseek32",
     gguf="deepseek32",
-    gguf_factors=ATTENTION_FACTORS | NETWORK_FACTORS | EXPERT_FACTORS | SHARED_FACTORS,
+    gguf_factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS | factors.SHARED,
     classes=("DeepseekV32ForCausalLM", "deepseek_v32"),
     model_type="deepseek_v32",
     settings=v32_settings,
@@ -84,7 +79,7 @@ GLM_DSA = replace(
     DEEPSEEK32,
     name="glm-dsa",
     gguf="glm-dsa",
-    gguf_factors=ATTENTION_FACTORS | NETWORK_FACTORS | EXPERT_FACTORS | SHARED_FACTORS,
+    gguf_factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS | factors.SHARED,
     classes=("GlmMoeDsaForCausalLM", "glm_moe_dsa"),
     model_type="glm_moe_dsa",
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

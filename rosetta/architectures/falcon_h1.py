@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rosetta.architectures.architecture import ATTENTION_FACTORS, Architecture, Default
+from rosetta.architectures import factors
+from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of
 from rosetta.architectures.folder_names import MAMBA_NAMES, MAMBA_PARAMETERS, gated
 from rosetta.architectures.readings import Reading, Stored, standard_readings
@@ -204,7 +205,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 FALCON_H1 = Architecture(
     "falcon-h1",
     gguf="falcon-h1",
-    gguf_factors=ATTENTION_FACTORS | frozenset(("ssm_in", "ssm_out")),
+    gguf_factors=factors.ATTENTION | factors.STATE,
     classes=("FalconH1ForCausalLM", "falcon_h1"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     settings=settings,

@@ -8,13 +8,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from rosetta.architectures.architecture import (
-    ATTENTION_FACTORS,
-    EXPERT_FACTORS,
-    NETWORK_FACTORS,
-    Architecture,
-    Default,
-)
+from rosetta.architectures import factors
+from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import (
     HIDDEN,
     KEY,
@@ -272,7 +267,7 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
 GEMMA4 = Architecture(
     "gemma4",
     gguf="gemma4",
-    gguf_factors=ATTENTION_FACTORS | NETWORK_FACTORS | EXPERT_FACTORS,
+    gguf_factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS,
     classes=("Gemma4ForCausalLM", "Gemma4ForConditionalGeneration", "gemma4_text"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     activation="gelu_tanh",

@@ -10,11 +10,10 @@ from rosetta.architectures.builders import attention, feed_forward, output_of, s
 from rosetta.architectures.expert_settings import rotated_layers
 from rosetta.architectures.granite import GRANITE
 from rosetta.architectures.granite import settings as factors
-from rosetta.errors import UnsupportedError
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import Rotary
-from rosetta.settings_reader import NOT_RUN, listed
+from rosetta.settings_reader import listed
 
 PATTERN = "attention.sliding_window_pattern"
 STEP = 4  # of so many layers the first sees all, where the file does not say
@@ -23,13 +22,6 @@ STEP = 4  # of so many layers the first sees all, where the file does not say
 def settings(read: Any) -> None:
     """The factors, which layers have a window, which are rotated, and with what base."""
     factors(read)
-    experts = read.raw("expert_count")
-    if experts is not None and experts.value:
-        raise UnsupportedError(
-            f"{experts.key} is {experts.value}: experts beside sinks are not supported",
-            file=read.container.path,
-            remedy=NOT_RUN,
-        )
     layers = range(read.config["block_count"].value)
     if read.raw(PATTERN) is None and read.config["attention.sliding_window"].value:
         read.by_layer(PATTERN, [n % STEP != 0 for n in layers], "the layers that slide")
@@ -56,6 +48,7 @@ GRANITE_SWA = replace(
     gguf="granite_swa",
     classes=("GraniteSWAForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
+    only_with={"num_local_experts": (0,)},
     full_attention_every=STEP,
     gguf_keys={**GRANITE.gguf_keys, PATTERN: lambda c: listed(c, PATTERN)},
     settings=settings,

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rosetta.architectures.architecture import ATTENTION_FACTORS, INTERLEAVED, Architecture, Default
+from rosetta.architectures import factors
+from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.builders import (
     attention,
     embedding,
@@ -131,7 +132,7 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
 GRANITE_HYBRID = Architecture(
     "granitehybrid",
     gguf="granitehybrid",
-    gguf_factors=ATTENTION_FACTORS | frozenset(("ssm_in", "ssm_out")),
+    gguf_factors=factors.ATTENTION | factors.STATE,
     gguf_unread=frozenset({"expert_weights_norm"}),
     classes=("GraniteMoeHybridForCausalLM", "granitemoehybrid"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
@@ -169,7 +170,7 @@ GRANITE_HYBRID = Architecture(
 BAMBA = Architecture(
     "bamba",
     gguf="granitehybrid",
-    gguf_factors=ATTENTION_FACTORS | frozenset(("ssm_in", "ssm_out")),
+    gguf_factors=factors.ATTENTION | factors.STATE,
     gguf_unread=frozenset({"expert_weights_norm"}),
     classes=("BambaForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rosetta.architectures.architecture import (
-    ATTENTION_FACTORS,
-    EXPERT_FACTORS,
-    NETWORK_FACTORS,
-    SHARED_FACTORS,
-    Architecture,
-    Default,
-)
+from rosetta.architectures import factors
+from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.expert_settings import (
     expert_settings,
     layers_with_router,
@@ -44,7 +38,7 @@ def settings(read: Any) -> None:
 HY_V3 = Architecture(
     "hy_v3",
     gguf="hy_v3",
-    gguf_factors=ATTENTION_FACTORS | NETWORK_FACTORS | EXPERT_FACTORS | SHARED_FACTORS,
+    gguf_factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS | factors.SHARED,
     classes=("HYV3ForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope_theta=Default(apr=11158840.0, gguf=10000.0, huggingface=11158840.0),

@@ -1,18 +1,12 @@
 """InternLM 3: llama, with biases where the config says so; GGUF files it under `llama`."""
 
-from rosetta.architectures.architecture import (
-    ATTENTION_FACTORS,
-    EXPERT_FACTORS,
-    INTERLEAVED,
-    NETWORK_FACTORS,
-    Architecture,
-    Default,
-)
+from rosetta.architectures import factors
+from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 
 INTERNLM3 = Architecture(
     "internlm3",
     gguf="llama",
-    gguf_factors=ATTENTION_FACTORS | NETWORK_FACTORS | EXPERT_FACTORS,
+    gguf_factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS,
     classes=("InternLM3ForCausalLM",),
     in_transformers=False,
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from rosetta.architectures.architecture import ATTENTION_FACTORS, Architecture, Default
+from rosetta.architectures import factors
+from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, experts, feed_forward, output_of, sequential
 from rosetta.architectures.expert_settings import every_so_many, expert_layers
 from rosetta.architectures.folder_names import MAMBA_NAMES, gated
@@ -79,7 +80,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 JAMBA = Architecture(
     "jamba",
     gguf="jamba",
-    gguf_factors=ATTENTION_FACTORS | frozenset(("ssm_in", "ssm_out")),
+    gguf_factors=factors.ATTENTION | factors.STATE,
     classes=("JambaForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope=None,

@@ -8,14 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from rosetta.architectures.architecture import (
-    ATTENTION_FACTORS,
-    EXPERT_FACTORS,
-    INTERLEAVED,
-    NETWORK_FACTORS,
-    Architecture,
-    Default,
-)
+from rosetta.architectures import factors
+from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.expert_settings import expert_settings
 from rosetta.architectures.folder_names import BLOCK_SPARSE
 from rosetta.architectures.mixtures import mixture_layer
@@ -36,7 +30,7 @@ def mixtral_settings(read: Any) -> None:
 LLAMA = Architecture(
     "llama",
     gguf="llama",
-    gguf_factors=ATTENTION_FACTORS | NETWORK_FACTORS | EXPERT_FACTORS,
+    gguf_factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS,
     gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm"}),
     classes=("LlamaForCausalLM",),
     rope=INTERLEAVED,

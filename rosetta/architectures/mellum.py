@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rosetta.architectures.architecture import (
-    ATTENTION_FACTORS,
-    EXPERT_FACTORS,
-    SPLIT_HALF,
-    Architecture,
-    Default,
-)
+from rosetta.architectures import factors
+from rosetta.architectures.architecture import SPLIT_HALF, Architecture, Default
 from rosetta.architectures.builders import windowed_rope
 from rosetta.architectures.expert_settings import expert_settings, leading_dense, of_folder
 from rosetta.architectures.mixtures import mixture_layer
@@ -49,7 +44,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 MELLUM = Architecture(
     "mellum",
     gguf="mellum",
-    gguf_factors=ATTENTION_FACTORS | EXPERT_FACTORS,
+    gguf_factors=factors.ATTENTION | factors.EXPERTS,
     gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm"}),
     classes=("MellumForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),

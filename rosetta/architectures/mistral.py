@@ -1,17 +1,12 @@
 """Mistral: llama with a sliding window; GGUF files it under `llama`."""
 
-from rosetta.architectures.architecture import (
-    ATTENTION_FACTORS,
-    EXPERT_FACTORS,
-    INTERLEAVED,
-    NETWORK_FACTORS,
-    Architecture,
-)
+from rosetta.architectures import factors
+from rosetta.architectures.architecture import INTERLEAVED, Architecture
 
 MISTRAL = Architecture(
     "mistral",
     gguf="llama",
-    gguf_factors=ATTENTION_FACTORS | NETWORK_FACTORS | EXPERT_FACTORS,
+    gguf_factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS,
     classes=("MistralForCausalLM",),
     rope=INTERLEAVED,
     huggingface={  # transformers, MistralConfig

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rosetta.architectures.architecture import (
-    ATTENTION_FACTORS,
-    EXPERT_FACTORS,
-    INTERLEAVED,
-    NETWORK_FACTORS,
-    Architecture,
-    Default,
-)
+from rosetta.architectures import factors
+from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of, sequential
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
@@ -59,7 +53,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 MISTRAL3 = Architecture(
     "mistral3",
     gguf="mistral3",
-    gguf_factors=ATTENTION_FACTORS | NETWORK_FACTORS | EXPERT_FACTORS,
+    gguf_factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS,
     gguf_unread=frozenset({"attention.temperature_length", "expert_weights_norm"}),
     classes=("Ministral3ForCausalLM", "Mistral3ForConditionalGeneration", "ministral3"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

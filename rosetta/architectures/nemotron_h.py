@@ -6,14 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rosetta.architectures.architecture import (
-    ATTENTION_FACTORS,
-    EXPERT_FACTORS,
-    NETWORK_FACTORS,
-    SHARED_FACTORS,
-    Architecture,
-    Default,
-)
+from rosetta.architectures import factors
+from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import (
     HIDDEN,
     Block,
@@ -239,9 +233,7 @@ NAMES = {
     "backbone.layers.{bid}.mixer.q_proj": "blk.{bid}.attn_q",
     "backbone.layers.{bid}.mixer.v_proj": "blk.{bid}.attn_v",
 }
-FACTORS = (
-    ATTENTION_FACTORS | NETWORK_FACTORS | EXPERT_FACTORS | SHARED_FACTORS | frozenset(("ssm_in", "ssm_out"))
-)
+FACTORS = factors.ATTENTION | factors.NETWORK | factors.EXPERTS | factors.SHARED | factors.STATE
 
 NEMOTRON_H = Architecture(
     "nemotron_h",

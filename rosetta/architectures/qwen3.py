@@ -1,11 +1,12 @@
 """Qwen3: llama with an RMSNorm over each head of q and k, and a head size of its own."""
 
-from rosetta.architectures.architecture import ATTENTION_FACTORS, NETWORK_FACTORS, Architecture, Default
+from rosetta.architectures import factors
+from rosetta.architectures.architecture import Architecture, Default
 
 QWEN3 = Architecture(
     "qwen3",
     gguf="qwen3",
-    gguf_factors=ATTENTION_FACTORS | NETWORK_FACTORS,
+    gguf_factors=factors.ATTENTION | factors.NETWORK,
     classes=("Qwen3ForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope_theta=Default(apr=1e6, gguf=10000.0, huggingface=10000.0),

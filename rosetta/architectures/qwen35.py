@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from rosetta.architectures.architecture import ATTENTION_FACTORS, NETWORK_FACTORS, Architecture, Default
+from rosetta.architectures import factors
+from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import feed_forward, output_of, sequential
 from rosetta.architectures.expert_settings import INTERLEAVED_SECTIONS, rotary_sections
 from rosetta.architectures.qwen3next import delta_settings, gated_attention, gated_readings
@@ -63,9 +64,7 @@ DELTA_NET_ALONE = {
 QWEN35 = Architecture(
     "qwen35",
     gguf="qwen35",
-    gguf_factors=ATTENTION_FACTORS
-    | NETWORK_FACTORS
-    | frozenset(("attn_gate", "ssm_out", "ssm_alpha", "ssm_beta")),
+    gguf_factors=factors.ATTENTION | factors.NETWORK | factors.DELTA,
     classes=("Qwen3_5ForCausalLM", "Qwen3_5ForConditionalGeneration", "qwen3_5", "qwen3_5_text"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     settings=settings,

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rosetta.architectures import qwen35
-from rosetta.architectures.architecture import (
-    ATTENTION_FACTORS,
-    EXPERT_FACTORS,
-    SHARED_FACTORS,
-    Architecture,
-    Default,
-)
+from rosetta.architectures import factors, qwen35
+from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import output_of, sequential
 from rosetta.architectures.expert_settings import INTERLEAVED_SECTIONS
 from rosetta.architectures.folder_names import gated
@@ -37,10 +31,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 QWEN35MOE = Architecture(
     "qwen35moe",
     gguf="qwen35moe",
-    gguf_factors=ATTENTION_FACTORS
-    | EXPERT_FACTORS
-    | SHARED_FACTORS
-    | frozenset(("attn_gate", "ssm_out", "ssm_alpha", "ssm_beta")),
+    gguf_factors=factors.ATTENTION | factors.EXPERTS | factors.SHARED | factors.DELTA,
     gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm"}),
     classes=(
         "Qwen3_5MoeForCausalLM",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rosetta.architectures.architecture import ATTENTION_FACTORS, EXPERT_FACTORS, Architecture, Default
+from rosetta.architectures import factors
+from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.expert_settings import stepped_layers
 from rosetta.architectures.mixtures import mixture_layer
 from rosetta.graph import Stage
@@ -30,7 +31,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 QWEN3MOE = Architecture(
     "qwen3moe",
     gguf="qwen3moe",
-    gguf_factors=ATTENTION_FACTORS | EXPERT_FACTORS,
+    gguf_factors=factors.ATTENTION | factors.EXPERTS,
     gguf_unread=frozenset({"expert_weights_norm"}),
     classes=("Qwen3MoeForCausalLM", "qwen3_moe"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),

@@ -5,13 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from rosetta.architectures.architecture import (
-    ATTENTION_FACTORS,
-    EXPERT_FACTORS,
-    SHARED_FACTORS,
-    Architecture,
-    Default,
-)
+from rosetta.architectures import factors
+from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import (
     Block,
     attention,
@@ -156,7 +151,7 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
 QWEN3NEXT = Architecture(
     "qwen3next",
     gguf="qwen3next",
-    gguf_factors=(ATTENTION_FACTORS | EXPERT_FACTORS | SHARED_FACTORS) - {"attn_qkv"},
+    gguf_factors=(factors.ATTENTION | factors.EXPERTS | factors.SHARED) - {"attn_qkv"},
     gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm"}),
     classes=("Qwen3NextForCausalLM", "qwen3_next"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),

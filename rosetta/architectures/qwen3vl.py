@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from rosetta.architectures.architecture import ATTENTION_FACTORS, Default
+from rosetta.architectures import factors
+from rosetta.architectures.architecture import Default
 from rosetta.architectures.expert_settings import INTERLEAVED_SECTIONS, rotary_sections
 from rosetta.architectures.qwen3 import QWEN3
 
@@ -32,7 +33,7 @@ def deepstack_layers(config: Mapping[str, Any]) -> int | None:
 
 QWEN3VL = replace(
     QWEN3,
-    gguf_factors=ATTENTION_FACTORS,
+    gguf_factors=factors.ATTENTION,
     name="qwen3vl",
     gguf="qwen3vl",
     classes=("Qwen3VLForConditionalGeneration", "qwen3_vl", "qwen3_vl_text"),

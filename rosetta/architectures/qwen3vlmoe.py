@@ -6,7 +6,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from rosetta.architectures.architecture import ATTENTION_FACTORS, Default
+from rosetta.architectures import factors
+from rosetta.architectures.architecture import Default
 from rosetta.architectures.expert_settings import INTERLEAVED_SECTIONS, rotary_sections, stepped_layers
 from rosetta.architectures.qwen3moe import QWEN3MOE
 from rosetta.architectures.qwen3vl import deepstack_layers
@@ -43,7 +44,7 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
 
 QWEN3VLMOE = replace(
     QWEN3MOE,
-    gguf_factors=ATTENTION_FACTORS,
+    gguf_factors=factors.ATTENTION,
     name="qwen3vlmoe",
     gguf="qwen3vlmoe",
     classes=("Qwen3VLMoeForConditionalGeneration", "qwen3_vl_moe", "qwen3_vl_moe_text"),

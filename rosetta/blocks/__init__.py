@@ -29,12 +29,14 @@ __all__ = [
     "fits",
     "group_of",
     "nbytes",
+    "rounds_to_nearest",
     "sigma",
+    "step",
     "variance",
 ]
 
 Decoder = Callable[[str, "torch.Tensor", Sequence[int]], "torch.Tensor"]
-"""`decode`, `sigma` or `variance`."""
+"""`decode`, `sigma`, `variance` or `step`."""
 
 _SLAB = {"cpu": 1 << 21, "cuda": 1 << 26}  # weights worked on at a time: a CPU's cache, a GPU's launch
 
@@ -143,6 +145,26 @@ def variance(
     if block.write_variance is None:
         return sigma(dtype, raw, dims, out).square_()
     return _filled(block, block.write_variance, raw, dims, out)
+
+
+def step(dtype: str, raw: torch.Tensor, dims: Sequence[int], out: torch.Tensor | None = None) -> torch.Tensor:
+    """How far the levels next to each weight's own are, of a dtype whose encoders give a weight the nearest level.
+
+    Raises:
+        UnsupportedError: the dtype has no such levels; see `rounds_to_nearest`.
+    """
+    block = block_format(dtype)
+    if block.write_step is None:
+        raise UnsupportedError(
+            f"the levels of dtype {dtype} are not evenly spaced, or not taken by the distance",
+            remedy="ask only for those of K-quants",
+        )
+    return _filled(block, block.write_step, raw, dims, out)
+
+
+def rounds_to_nearest(dtype: str) -> bool:
+    """Whether every encoder of a dtype gives a weight the level that is nearest to it, of evenly spaced ones."""
+    return decodes(dtype) and block_format(dtype).write_step is not None
 
 
 def _filled(

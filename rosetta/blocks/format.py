@@ -29,6 +29,8 @@ class BlockFormat:
             and what the rounding of its scale adds (docs/noise.md). None for integer types, which have no
             scale and cannot be weights.
         write_variance: its square, where that takes fewer passes than squaring it.
+        write_step: distance of neighbouring levels at each weight, where they are evenly spaced and every encoder
+            gives a weight the nearest one.
     """
 
     name: str
@@ -36,6 +38,7 @@ class BlockFormat:
     write_values: Writer
     write_sigma: Writer | None
     write_variance: Writer | None = None
+    write_step: Writer | None = None
 
     @property
     def block_size(self) -> int:

@@ -5,6 +5,8 @@ Layouts: ggml-common.h, block_q2_K … block_q6_K. Letters: n = superblocks.
 
 from __future__ import annotations
 
+from functools import partial
+
 from rosetta.blocks.fields import aligned, half, write_nibbles
 from rosetta.blocks.superblock import Minima, superblock_format
 from rosetta.lazily import torch
@@ -112,10 +114,14 @@ Q4_UNSCALED = {0: ONE + bytes(2) + b"\x01" * 4 + bytes(4) + b"\x01" * 4}
 Q2_MINIMA, Q4_MINIMA = Minima(82, _q2_minima), Minima(2, _q4_minima)
 Q6_UNSCALED = {192: b"\x01" * 16 + ONE}
 
+# Once the scales are rounded the levels are taken anew, whatever the scales were fitted to (ggml-quants.c,
+# quantize_row_q2_K_impl and its like).
+_k_quant = partial(superblock_format, nearest=True)
+
 FORMATS = (
-    superblock_format("Q2_K", 16, _q2_levels, _q2_scales, Q2_MINIMA, reach=3,  scale_reach=15,  unscaled=Q2_UNSCALED),
-    superblock_format("Q3_K", 16, _q3_levels, _q3_scales,             reach=4,  scale_reach=32,  unscaled=Q3_UNSCALED),
-    superblock_format("Q4_K", 32, _q4_levels, _q4_scales, Q4_MINIMA, reach=15, scale_reach=63,  unscaled=Q4_UNSCALED),
-    superblock_format("Q5_K", 32, _q5_levels, _q4_scales, Q4_MINIMA, reach=31, scale_reach=63,  unscaled=Q4_UNSCALED),
-    superblock_format("Q6_K", 16, _q6_levels, _q6_scales,             reach=32, scale_reach=128, unscaled=Q6_UNSCALED),
+    _k_quant("Q2_K", 16, _q2_levels, _q2_scales, Q2_MINIMA, reach=3,  scale_reach=15,  unscaled=Q2_UNSCALED),
+    _k_quant("Q3_K", 16, _q3_levels, _q3_scales,             reach=4,  scale_reach=32,  unscaled=Q3_UNSCALED),
+    _k_quant("Q4_K", 32, _q4_levels, _q4_scales, Q4_MINIMA, reach=15, scale_reach=63,  unscaled=Q4_UNSCALED),
+    _k_quant("Q5_K", 32, _q5_levels, _q4_scales, Q4_MINIMA, reach=31, scale_reach=63,  unscaled=Q4_UNSCALED),
+    _k_quant("Q6_K", 16, _q6_levels, _q6_scales,             reach=32, scale_reach=128, unscaled=Q6_UNSCALED),
 )  # fmt: skip

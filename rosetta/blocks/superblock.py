@@ -40,6 +40,7 @@ def superblock_format(
     scale_reach: float,
     gap: float = 1.0,
     unscaled: Unscaled | None = None,
+    nearest: bool = False,
 ) -> BlockFormat:
     """A format of superblocks.
 
@@ -50,6 +51,7 @@ def superblock_format(
         scale_reach: the largest |s|, and |m|.
         gap: distance between neighbouring levels.
         unscaled: makes a decoder of the format give q, where ggml's is at hand.
+        nearest: whether every encoder gives a weight the level that is nearest to it.
     """
     values = _values(levels, scales, minima)
     quick = _levels_by_decoder(BlockFormat(name, group, values, values), levels, unscaled or {})
@@ -59,7 +61,11 @@ def superblock_format(
         variance(blocks, out)
         out.sqrt_()
 
-    return BlockFormat(name, group, values, write_sigma, variance)
+    def write_step(blocks: torch.Tensor, out: torch.Tensor) -> None:
+        d, s = scales(blocks)
+        out.view(len(out), s.shape[1], -1).copy_((d * s).abs_().mul_(gap)[..., None])
+
+    return BlockFormat(name, group, values, write_sigma, variance, write_step if nearest else None)
 
 
 def _levels_by_decoder(block: BlockFormat, levels: Levels, unscaled: Unscaled) -> Levels:

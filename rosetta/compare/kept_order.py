@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from rosetta import blocks
 from rosetta.compare.trait import CODEBOOKS, LEAST, Trait
@@ -25,7 +26,7 @@ from rosetta.compare.weights import WeightPair, readable
 from rosetta.dtypes import FLOATS, of_scheme
 from rosetta.weight import Weight
 
-SAMPLED = 1 << 18  # weights of a matrix
+SAMPLED, RUN = 1 << 18, 8  # weights of a matrix, and rows of it that lie together
 # Of the largest weight near by: two weights that were rounded to eight bits on the way, by half a step each, while the
 # other copy was rounded to BF16.
 EIGHT_BITS, NEAR_BY = 1 / 127 + 2**-8, 32
@@ -33,13 +34,8 @@ FEWEST = 4  # levels out of order; clean copies have none
 EASED = 0.5  # of these, what a repair may leave: the numbers that it is fitted by are known no better
 ENOUGH = 2_000  # levels that are in order, all of them, before an encoder is said to keep it
 TRIED = 6  # matrices that may show it
-FEW, EVERYWHERE = (
-    3,
-    0.01,
-)  # matrices, in all of which so many levels are out of order: no encoder that rounds leaves that
-# Their levels are taken anew once the scales are rounded, whatever these were fitted to (ggml-quants.c,
-# quantize_row_q2_K_impl and its like): each weight has the nearest one.
-NEAREST = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
+# Matrices, in all of which so many levels are out of order: no encoder that rounds leaves that.
+FEW, EVERYWHERE = 3, 0.01
 EIGHT = ("Q8_0", "APR_Q8")  # as good as the source, to eight bits
 Copies = tuple[Weight, Weight]
 
@@ -126,34 +122,56 @@ def _coarse_and_fine(copies: Copies) -> Copies | None:
 
 
 def out_of_order(coarse: Weight, fine: Weight) -> tuple[int, int]:
-    """How many levels of blocks have a weight above a weight of the next level, in some rows; and of how many.
+    """How many levels are not those of the weights beside them, in some rows; and of how many.
+
+    Where an encoder takes the nearest level, each weight has one of its own to be held to. Else a level of a block is
+    out of order where one of its weights lies above a weight of the next one.
 
     Args:
         coarse, fine: the copies, matrices.
     """
-    rows, columns = coarse.dims
-    count = min(rows, max(LEAST, SAMPLED // columns))
-    chosen = torch.linspace(0, rows - 1, count, dtype=torch.float64).round().long().tolist()
+    chosen = _spread_runs(coarse)
     v, x = coarse.rows(chosen), fine.rows(chosen)
-    if (
-        coarse.repaired and coarse.values_edits
-    ):  # what the repair takes off is what the encoder had to round besides
+    if coarse.repaired and coarse.values_edits:
+        # What the repair takes off is what the encoder had to round besides.
         stored = replace(coarse, values_edits=()).rows(chosen)
         more = stored - v
         if float(more.norm()) > float((stored - x).norm()):
             return 0, 1  # it moves values elsewhere, and says nothing of their order
         v, x = stored, x + more
-    group, near = blocks.group_of(coarse.dtype), math.gcd(NEAR_BY, columns)
+    group, near = blocks.group_of(coarse.dtype), math.gcd(NEAR_BY, coarse.dims[1])
     allowed = x.abs().view(-1, near).amax(1).mul_(EIGHT_BITS).repeat_interleave(near).view(-1, group)
-    allowed, v, x = allowed.amax(1), v.view(-1, group), x.view(-1, group)  # [n], [n, g], [n, g]
+    allowed, v, x = (
+        allowed.amax(1, keepdim=True),
+        v.view(-1, group),
+        x.view(-1, group),
+    )  # [n, 1], [n, g], [n, g]
+    if not blocks.rounds_to_nearest(coarse.dtype):
+        return _levels_out_of_order(v, x, allowed)
+    step = coarse.step_rows(chosen).view(-1, group)[:, :1]  # of a block: [n, 1]
+    lowest, highest = v.aminmax(dim=1, keepdim=True)  # a weight beyond the last level has that one
+    wrong = x.clamp(lowest, highest).sub_(v).abs_() > (step + allowed) / 2
+    return int(wrong.count_nonzero()), wrong.numel()
+
+
+def _spread_runs(weight: Weight) -> list[int]:
+    """Rows from all over a matrix, some together: a run of them is decoded at once."""
+    rows, columns = weight.dims
+    runs = max(1, min(rows, max(LEAST, SAMPLED // columns)) // RUN)
+    starts = torch.linspace(0, max(0, rows - RUN), runs, dtype=torch.float64).round().long()
+    return sorted({row for start in starts.tolist() for row in range(start, min(rows, start + RUN))})
+
+
+def _levels_out_of_order(v: Tensor, x: Tensor, allowed: Tensor) -> tuple[int, int]:
+    """How many levels of blocks have a weight above a weight of the next level, and how many levels there are.
+
+    Args:
+        v, x: values of the coarse and the fine copy, [n, g].
+        allowed: how far above it may be, [n, 1].
+    """
     x, order = x.sort(dim=1)
     v, order = v.gather(1, order).sort(dim=1, stable=True)
     x = x.gather(1, order)
-    below, above = x.cummax(1).values[:, :-1], x[:, 1:]
+    wrong = x.cummax(1).values[:, :-1] - x[:, 1:] > allowed
     next_level = v[:, 1:] != v[:, :-1]
-    if coarse.dtype in NEAREST:
-        middle = (v[:, 1:] + v[:, :-1]) / 2
-        wrong = torch.maximum(below - middle, middle - above) > allowed[:, None] / 2
-    else:
-        wrong = below - above > allowed[:, None]
     return int((next_level & wrong).sum()), int(next_level.sum())

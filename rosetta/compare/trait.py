@@ -36,7 +36,7 @@ SAID: dict[Kind, str] = {
     "column_offsets": "the errors of a column have a mean of {value:.3g} times their size",
     "rows": "a row has no more than {value:.2g} of its counterpart in it",
     "rank": "the difference has a part of low rank: its largest singular value is {value:.3g} of what noise has",
-    "order": "{value:.2g} of the levels have a weight that belongs to the next one: rounded from other weights",
+    "order": "{value:.2g} of the levels are not those of these weights: they were rounded from other ones",
 }
 
 

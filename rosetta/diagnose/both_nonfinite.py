@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from rosetta.compare.pairing import other_side
 from rosetta.compare.results import Finding, Side, StageDiff
-from rosetta.diagnose.hypothesis import impossible
+from rosetta.diagnose.hypothesis import largest
 from rosetta.model import Model
 
 KIND = "value.nonfinite"
@@ -42,7 +43,7 @@ def both_nonfinite(
 def holds_none_on_both(name: str, *models: Model) -> bool:
     """Whether a weight holds NaN or Inf in all files."""
     held = [model.weights.get(name) for model in models]
-    return all(weight is not None and "NaN" in (impossible(weight) or "") for weight in held)
+    return all(weight is not None and math.isinf(largest(weight)) for weight in held)
 
 
 def said_of(name: str) -> str:

@@ -279,16 +279,20 @@ class Fault:
 
 def impossible(weight: Weight) -> str | None:
     """Why no trained or initialised model has such a weight; None where one might."""
-    largest = max(spread(lambda rows: _largest(weight.values(*rows)), row_ranges(weight)), default=0.0)
-    if math.isinf(largest):
+    most = largest(weight)
+    if math.isinf(most):
         return "it holds NaN or Inf"
-    if largest == 0 and not weight.name.endswith(".bias"):
+    if most == 0 and not weight.name.endswith(".bias"):
         return "it is all zeros"
-    return f"it holds values of {largest:.3g}" if largest > ABSURD else None
+    return f"it holds values of {most:.3g}" if most > ABSURD else None
+
+
+def largest(weight: Weight) -> float:
+    """Largest magnitude of a weight's values; infinite where one is not finite."""
+    return max(spread(lambda rows: _largest(weight.values(*rows)), row_ranges(weight)), default=0.0)
 
 
 def _largest(values: Tensor) -> float:
-    """Largest magnitude; infinite where a value is not finite."""
     if not values.numel():
         return 0.0
     low, high = (float(bound) for bound in values.aminmax())

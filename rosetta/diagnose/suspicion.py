@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from rosetta.compare.pairing import Role
 from rosetta.diagnose.both_nonfinite import KIND, holds_none_on_both, remedy_of, said_of
 from rosetta.diagnose.hypotheses.missing import lacks_layer
-from rosetta.diagnose.hypothesis import Fault, impossible
+from rosetta.diagnose.hypothesis import Fault, impossible, largest
 from rosetta.diagnose.vocabulary_rows import export_resized, lacks, rows_lacking
 from rosetta.settings_table import SETTINGS, Shows
 
@@ -113,8 +114,7 @@ def _by_contents(fault: Fault) -> Suspicion | None:
     for name in fault.names():
         weight = fault.subject.model.weights.get(name)
         absurd = impossible(weight) if weight is not None else None
-        if absurd is not None:
-            kinds = {"zeros": "value.zeroed", "NaN": "value.nonfinite"}
-            kind = next((kind for word, kind in kinds.items() if word in absurd), "unexplained")
+        if weight is not None and absurd is not None:
+            kind = {0.0: "value.zeroed", math.inf: "value.nonfinite"}.get(largest(weight), "unexplained")
             return Suspicion(kind, f"{name}: {absurd}", name)
     return None
