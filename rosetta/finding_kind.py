@@ -11,6 +11,7 @@ NEVER_TRIED = 1000  # of a kind that no repair of a stage proposes
 FAMILIES = {
     # what a kind's name begins with: (its place, what it is called in a headline)
     "config": (0, "config mismatch"),
+    "adapter": (5, "adapter not merged"),
     "dtype": (10, "dtype mismatch"),
     "layout": (20, "layout mismatch"),
     "value": (30, "wrong values"),

@@ -29,6 +29,7 @@ from rosetta.config import LARGEST_BLOCK_COUNT, Config, Value, read_config, rope
 from rosetta.containers import open_operand
 from rosetta.containers.adapters import AdaptedContainer
 from rosetta.containers.container import Container, Setting, TensorEntry
+from rosetta.containers.huggingface.settings import huggingface_quantisation
 from rosetta.dtypes import DTYPES, of_scheme
 from rosetta.errors import DamagedFileError, RosettaError, UnsupportedError, UsageError
 from rosetta.graph import Graph
@@ -496,12 +497,14 @@ def _check_dtype(container: Container, entry: TensorEntry) -> None:
     """Refuse a weight whose dtype holds no real numbers, or is not decoded, by name."""
     known = blocks.decodes(entry.dtype)
     if not known or blocks.block_format(entry.dtype).write_sigma is None:
-        raise UnsupportedError(
-            f"its dtype {entry.dtype} " + ("cannot hold weights" if known else "is not decoded"),
-            file=container.path,
-            where=f"tensor {entry.name!r}",
-            remedy="convert it to a float or a quantised dtype",
-        )
+        message = f"its dtype {entry.dtype} " + ("cannot hold weights" if known else "is not decoded")
+        remedy = "convert it to a float or a quantised dtype"
+        if container.kind == "huggingface" and huggingface_quantisation(container.metadata) is None:
+            message += " by itself, and config.json states no quantization_config"
+            remedy = (
+                "copy config.json from the quantised folder: its library wrote there how to read the codes"
+            )
+        raise UnsupportedError(message, file=container.path, where=f"tensor {entry.name!r}", remedy=remedy)
 
 
 def stored_in_out(container: Container, architecture: Architecture, name: str, entry: TensorEntry) -> bool:

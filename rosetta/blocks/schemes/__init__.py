@@ -3,6 +3,7 @@
 A scheme is one module here, found by listing the package. It has `METHODS`, the names that `quant_method` gives it, and
 `packing(folder)`, which says which tensors of the folder belong together and how they are read. What it reads is a
 `Packed`: values and their rounding side by side, for the rows asked for, in the arithmetic of the scheme's own library.
+Where its tensors tell what they are without a config, `unstated(folder)` gives the configs that they may be read by.
 Nothing here opens files.
 
 Letters: R = rows (outputs), C = columns (inputs) of the weight, G = groups of columns that share a scale.
@@ -10,14 +11,16 @@ Letters: R = rows (outputs), C = columns (inputs) of the weight, G = groups of c
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
+from typing import Any
 
 from rosetta.blocks.schemes.packed import Entry, Folder, Packed, Packing, Parts, Way
 
-__all__ = ["Entry", "Folder", "Packed", "Packing", "Parts", "Way", "packing_of"]
+__all__ = ["Entry", "Folder", "Packed", "Packing", "Parts", "Way", "packing_of", "unstated_configs"]
 
 
 @cache
@@ -38,3 +41,10 @@ def packing_of(folder: Folder) -> Packing:
         raise folder.unsupported(f"is quantised with {folder.method!r:.60}")
     found: Packing = modules[folder.method].packing(folder)
     return found
+
+
+def unstated_configs(folder: Folder) -> Iterator[Mapping[str, Any]]:
+    """The configs by which packed weights of a folder that states none may be read, by what its tensors are called."""
+    for module in dict.fromkeys(_modules().values()):
+        if hasattr(module, "unstated"):
+            yield from module.unstated(folder)

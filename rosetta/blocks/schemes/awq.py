@@ -6,9 +6,9 @@ Arithmetic: AutoAWQ, utils/packing_utils.py: (q − zeros) · scales, in the sca
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rosetta.blocks.schemes.affine import affine, scales_by_group
 from rosetta.blocks.schemes.packed import FLOATS, Folder, Packed, Packing, Parts, Way, codes, in_runs, in_turn
@@ -82,3 +82,12 @@ def packing(folder: Folder) -> Packing:
         parts = folder.parts(stem, codes=".qweight", scales=".scales", zeros=".qzeros")
         weights.append(AwqWeight(f"{stem}.weight", (rows, columns), parts))
     return Packing(f"AWQ, 4 bits, groups of {size}", tuple(weights))
+
+
+def unstated(folder: Folder) -> Iterator[Mapping[str, Any]]:
+    """See `rosetta.blocks.schemes`: outputs are packed, eight in a word."""
+    for stem in folder.stems(".qweight"):
+        (columns, words), (groups, rows) = (folder.matrix(stem + part) for part in (".qweight", ".scales"))
+        if words * RUN == rows and groups:
+            yield {"quant_method": "awq", "bits": BITS, "group_size": columns // groups}
+        return

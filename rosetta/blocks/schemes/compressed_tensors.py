@@ -7,7 +7,7 @@ divided by `weight_global_scale` first; NVFP4 and MXFP4 are rounded to bfloat16.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -165,6 +165,18 @@ def packing(folder: Folder) -> Packing:
     weights = [weight for name in folder.tensors if (weight := _weight(folder, name, groups)) is not None]
     words = dict.fromkeys(map(_words, groups))
     return Packing(f"compressed-tensors, {' and '.join(words) or 'nothing packed'}", tuple(weights))
+
+
+def unstated(folder: Folder) -> Iterator[Mapping[str, Any]]:
+    """See `rosetta.blocks.schemes`: codes in words say how wide they are, and those in bytes are floats."""
+    for stem in folder.stems(".weight_packed"):
+        name, group = f"{stem}.weight_packed", {"num_bits": 4, "type": "float"}
+        if folder.tensors[name].dtype == "I32":
+            words, columns = folder.matrix(name)[1], folder.numbers(f"{stem}.weight_shape")[-1]
+            bits = next((bits for bits in range(2, 9) if -(-columns * bits // 32) == words), 4)
+            group = {"num_bits": bits, "type": "int"}
+        yield {"quant_method": METHODS[0], "config_groups": {"group_0": {"weights": group}}}
+        return
 
 
 def _groups(folder: Folder) -> list[Mapping[str, Any]]:

@@ -7,10 +7,10 @@ Arithmetic: GPTQModel, qlinear/torch.py: scales[g_idx] · (q − zeros[g_idx]), 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rosetta.blocks.schemes.affine import affine, scales_by_group
 from rosetta.blocks.schemes.packed import (
@@ -132,3 +132,15 @@ def _dims(folder: Folder, stem: str, bits: int) -> tuple[int, int]:
     if -(-columns * bits // 32) != words:
         raise folder.misfit(f"{stem}.qweight", f"{-(-columns * bits // 32)} rows")
     return rows, columns
+
+
+def unstated(folder: Folder) -> Iterator[Mapping[str, Any]]:
+    """See `rosetta.blocks.schemes`: inputs are packed, and the zero points of a group say in how many bits."""
+    for stem in folder.stems(".qweight"):
+        (words, rows), (groups, width) = (folder.matrix(stem + part) for part in (".qweight", ".scales"))
+        zeros = folder.matrix(f"{stem}.qzeros")[1]
+        for bits in BITS if rows == width and groups else ():
+            if -(-rows * bits // 32) == zeros:
+                config = {"quant_method": "gptq", "bits": bits, "group_size": words * 32 // bits // groups}
+                yield from ({**config, "checkpoint_format": form} for form in FORMATS)
+        return

@@ -7,9 +7,9 @@ rounded to the dtype that the weight had.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rosetta.blocks.fields import unit
 from rosetta.blocks.schemes.affine import added, affine, read_scales
@@ -76,6 +76,12 @@ def packing(folder: Folder) -> Packing:
     if not weights:
         raise folder.unsupported("holds no codes of torchao's as plain tensors")
     return Packing("torchao, int8 weights", weights)
+
+
+def unstated(folder: Folder) -> Iterator[Mapping[str, Any]]:
+    """See `rosetta.blocks.schemes`."""
+    if any(folder.stems(CODES)):
+        yield {"quant_method": METHODS[0]}
 
 
 def _weight(folder: Folder, stem: str, rounded: str) -> GroupWeight:

@@ -3,6 +3,7 @@ decoded otherwise by a converter, are found and proven; quantised folders that a
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from fixtures.contents import FileContents
 from fixtures.dtypes import encode
 from fixtures.faults import packing as faults
 from fixtures.pairs import build
+from rosetta.compare.results import Side
 from rosetta.dtypes import of_scheme
+from rosetta.errors import UnsupportedError
 from rosetta.model import open_model
 from rosetta.report.report import Report
 
@@ -173,6 +176,38 @@ def test_codes_in_the_other_order_are_found_and_proven(
     fault = faults.nibbles_exchanged(OWN, *endings)
     folder = packing.quantised(plain, tmp_path / "quantised", packing.SCHEMES[name], fault)
     assert_proven(compared_files(folder, plain), STAGE, Cause(ORDER, NAME))
+
+
+def without_config(folder: Path) -> Path:
+    """The folder with a config.json that says nothing of how its weights are packed."""
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("quantization_config", None)
+    config.pop("quantization", None)
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["awq", "gptq", "gptq v2", "gptq 8 bits", "ct int4 zero points", "ct nvfp4", "ct mxfp4", "torchao int8"],
+)
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_packed_weights_without_their_config_are_one_finding_of_the_folder(
+    tmp_path: Path, plain: Path, name: str, side: Side
+) -> None:
+    folder = without_config(packing.quantised(plain, tmp_path / "quantised", packing.SCHEMES[name]))
+    report = compared_files(*(folder, plain) if side == "left" else (plain, folder))
+    assert_proven(report, "layers.0.q", Cause(QUANTISATION, "quantization_config", side=side))
+    assert "14 weights" in report.findings[0].message
+
+
+@pytest.mark.parametrize("name", ["fp8 blocks", "bnb nf4", "mlx 4 bits"])
+def test_codes_under_the_names_of_weights_are_refused_by_what_their_config_lacks(
+    tmp_path: Path, plain: Path, name: str
+) -> None:
+    folder = without_config(packing.quantised(plain, tmp_path / "quantised", packing.SCHEMES[name]))
+    with pytest.raises(UnsupportedError, match="states no quantization_config"):
+        compared_files(folder, plain)
 
 
 def converted_with(folder: Path, plain: Path, target: Path, values: torch.Tensor) -> Report:
