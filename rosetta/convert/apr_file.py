@@ -209,5 +209,5 @@ def _tokenizer(model: Model, done: Done) -> dict[str, Any]:
             name = key.removeprefix(PREFIX)
             own = "tokenizer." + TOKENIZER.get(name, name)
             plain_value = value.tolist() if hasattr(value, "tolist") else value
-            keys[own] = list(plain_value) if isinstance(plain_value, tuple) else plain_value
+            keys[own] = list(plain_value) if isinstance(plain_value, tuple | bytes) else plain_value
     return keys

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rosetta.containers.huggingface.writer import Part, packed_json
+from rosetta.convert import unigram_json, word_piece_json
 from rosetta.model import Model
 from rosetta.tokenizer import load_tokenizer
 from rosetta.tokenizer.chat_template import chat_template
-from rosetta.tokenizer.huggingface import expression_of
+from rosetta.tokenizer.pre_tokenizers import PRE_TOKENIZERS
+from rosetta.tokenizer.published_cuts import GPT2, PUNCTUATION_FIRST, chain_of
 from rosetta.tokenizer.vocabulary import TokenType, Vocabulary
 
 # Roles of tokens by tokenizer_config.json's keys.
@@ -22,8 +24,7 @@ NAMED = {
     "mask": "mask",
     "cls": "cls",
 }
-DIGITS_APART = ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2")
-WHOLE_WORDS = ("llama-bpe", "tekken")  # names whose words that are tokens stay whole
+OTHER_MODELS = {"unigram": unigram_json, "wordpiece": word_piece_json}
 
 
 @dataclass
@@ -52,7 +53,7 @@ def tokenizer_files(model: Model) -> TokenizerFiles:
         made.notes.append("the source has no tokenizer, and so has the folder")
         return made
     facts = tokenizer.facts
-    steps = _steps(facts)
+    steps = folder_steps(facts)
     if steps is None:
         said = f"its tokenizer ({facts.model}, pre-tokenizer {facts.pre}) has no form as tokenizer.json that is known"
         made.findings.append(f"{said}: the folder has none")
@@ -65,13 +66,16 @@ def tokenizer_files(model: Model) -> TokenizerFiles:
     template = chat_template(model.container)
     if template:
         config["chat_template"] = template
-    made.files["tokenizer.json"] = packed_json(_tokenizer_json(facts, steps))
+    made.files["tokenizer.json"] = packed_json(tokenizer_json(facts, steps))
     made.files["tokenizer_config.json"] = packed_json(config)
     return made
 
 
-def _steps(facts: Vocabulary) -> dict[str, Any] | None:
+def folder_steps(facts: Vocabulary) -> dict[str, Any] | None:
     """Normaliser, pre-tokenizer and decoder; None where they are not known."""
+    if facts.kind in OTHER_MODELS:
+        steps: dict[str, Any] = OTHER_MODELS[facts.kind].steps(facts)
+        return steps
     if facts.kind == "spm":
         prefix = [{"type": "Prepend", "prepend": "▁"}] if facts.add_space_prefix else []
         spaces = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
@@ -83,24 +87,47 @@ def _steps(facts: Vocabulary) -> dict[str, Any] | None:
             "pre_tokenizer": None,
             "decoder": {"type": "Sequence", "decoders": decoders},
         }
+    if facts.pre is not None and PRE_TOKENIZERS[facts.pre].escape_spaces:
+        lines = {"type": "Split", "pattern": {"Regex": "\n+"}, "behavior": "Isolated", "invert": False}
+        spaces = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+        back = {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}
+        decoders = [back, {"type": "ByteFallback"}, {"type": "Fuse"}]
+        return {
+            "normalizer": spaces,
+            "pre_tokenizer": lines,
+            "decoder": {"type": "Sequence", "decoders": decoders},
+        }
     if facts.kind != "bpe" or facts.spelling != "bytes" or facts.pre is None:
         return None
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-    expression = expression_of(facts.pre)
-    if facts.pre in DIGITS_APART:
-        digits = {"type": "Digits", "individual_digits": True}
-        cut: dict[str, Any] = {"type": "Sequence", "pretokenizers": [digits, {**level, "use_regex": True}]}
-    elif expression is not None:
-        split = {"type": "Split", "pattern": {"Regex": expression}, "behavior": "Isolated", "invert": False}
-        cut = {"type": "Sequence", "pretokenizers": [split, {**level, "use_regex": False}]}
-    elif facts.pre in ("gpt-2", "mpt", "olmo", "phi-2", "jais", "trillion", "gigachat", "roberta-bpe"):
-        cut = {**level, "use_regex": True}
-    else:
+    cut = _cut(facts.pre, level)
+    return (
+        None
+        if cut is None
+        else {"normalizer": None, "pre_tokenizer": cut, "decoder": {**level, "use_regex": True}}
+    )
+
+
+def _cut(pre: str, level: dict[str, Any]) -> dict[str, Any] | None:
+    """The published steps of what GGUF gives this name; `level` is the one that spells bytes."""
+    if pre in PUNCTUATION_FIRST:
+        return {"type": "Sequence", "pretokenizers": list(PUNCTUATION_FIRST[pre])}
+    chain = chain_of(pre)
+    if chain is None:
         return None
-    return {"normalizer": None, "pre_tokenizer": cut, "decoder": {**level, "use_regex": True}}
+    last = {**level, "use_regex": chain[-1] == GPT2}
+    steps = [_step(expression) for expression in (chain[:-1] if last["use_regex"] else chain)]
+    return {"type": "Sequence", "pretokenizers": [*steps, last]} if steps else last
 
 
-def _tokenizer_json(facts: Vocabulary, steps: dict[str, Any]) -> dict[str, Any]:
+def _step(expression: str) -> dict[str, Any]:
+    if expression == r"\p{N}":
+        return {"type": "Digits", "individual_digits": True}
+    return {"type": "Split", "pattern": {"Regex": expression}, "behavior": "Isolated", "invert": False}
+
+
+def tokenizer_json(facts: Vocabulary, steps: dict[str, Any]) -> dict[str, Any]:
+    other = OTHER_MODELS.get(facts.kind)
     kept = [id for id, kind in enumerate(facts.types) if kind != TokenType.UNUSED]
     special = (TokenType.CONTROL, TokenType.UNKNOWN)
     added = [
@@ -112,18 +139,24 @@ def _tokenizer_json(facts: Vocabulary, steps: dict[str, Any]) -> dict[str, Any]:
         if facts.types[id] in (*special, TokenType.USER_DEFINED)
     ]  # fmt: skip
     unknown = facts.special_ids.get("unknown")
-    model = {
-        "type": "BPE",
-        "dropout": None,
-        "unk_token": facts.tokens[unknown] if facts.kind == "spm" and unknown is not None else None,
-        "continuing_subword_prefix": None,
-        "end_of_word_suffix": None,
-        "fuse_unk": facts.kind == "spm",
-        "byte_fallback": facts.kind == "spm",
-        "ignore_merges": facts.pre in WHOLE_WORDS,
-        "vocab": {facts.tokens[id]: id for id in kept},
-        "merges": [pair.split(" ", 1) for pair in facts.merges] if facts.merges else _merges_of_scores(facts),
-    }
+    model = (
+        other.model(facts, kept)
+        if other is not None
+        else {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": facts.tokens[unknown] if facts.spelling == "plain" and unknown is not None else None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": facts.spelling == "plain",
+            "byte_fallback": facts.spelling == "plain",
+            "ignore_merges": facts.pre is not None and PRE_TOKENIZERS[facts.pre].ignore_merges,
+            "vocab": {facts.tokens[id]: id for id in kept},
+            "merges": [pair.split(" ", 1) for pair in facts.merges]
+            if facts.merges
+            else _merges_of_scores(facts),
+        }
+    )
     return {
         "version": "1.0",
         "truncation": None,
@@ -137,8 +170,10 @@ def _tokenizer_json(facts: Vocabulary, steps: dict[str, Any]) -> dict[str, Any]:
 
 def _frame(facts: Vocabulary) -> dict[str, Any] | None:
     """What is put around a prompt."""
-    before = [facts.special_ids["bos"]] if facts.add_bos and "bos" in facts.special_ids else []
-    after = [facts.special_ids["eos"]] if facts.add_eos and "eos" in facts.special_ids else []
+    words = facts.kind == "wordpiece"  # which llama.cpp frames whatever the file says
+    last = "separator" if words else "eos"
+    before = [facts.special_ids["bos"]] if (facts.add_bos or words) and "bos" in facts.special_ids else []
+    after = [facts.special_ids[last]] if (facts.add_eos or words) and last in facts.special_ids else []
     if not before and not after:
         return None
     single = [

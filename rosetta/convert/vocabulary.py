@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from rosetta.containers.container import Container
-from rosetta.errors import DamagedFileError
+from rosetta.convert.tried_vocabulary import scored_pair_ways, tried, unigram_ways, word_piece_ways
+from rosetta.errors import DamagedFileError, RosettaError
 from rosetta.model import Model
 from rosetta.tokenizer import Tokenizer, load_tokenizer
 from rosetta.tokenizer.chat_template import GGUF_KEY, chat_template
 from rosetta.tokenizer.check_hashes import CHECK_TEXT, PRE_BY_HASH
 from rosetta.tokenizer.encoders import encoder_of
-from rosetta.tokenizer.folder_files import json_file
+from rosetta.tokenizer.folder_files import file_contents, json_file
+from rosetta.tokenizer.json_steps import spaced_pieces
 from rosetta.tokenizer.pre_tokenizers import PRE_TOKENIZERS
+from rosetta.tokenizer.sentencepiece_model import read_sentencepiece
 from rosetta.tokenizer.vocabulary import TokenType, Vocabulary
 
 PREFIX = "tokenizer.ggml."
@@ -28,6 +31,9 @@ ROLES = {
     "fim_mid": "fim_mid", "fim_pad": "fim_pad", "fim_rep": "fim_rep", "fim_sep": "fim_sep",
 }  # fmt: skip
 OF_CONFIG = {"bos": "bos", "eos": "eos", "pad": "padding", "sep": "separator"}
+# tokenizer.json's models -> GGUF's; the first is no model of llama.cpp's.
+OF_JSON: dict[str, str | None] = {"WordLevel": None, "Unigram": "t5", "WordPiece": "bert"}
+FRAME = {"bos": "cls", "eos": "separator"}
 NO_SCORE = -10000.0  # of a row that no token has (conversion/base.py)
 # Tokens that look like control tokens though their tokenizer does not say so (conversion/base.py).
 LOOK_SPECIAL = ("<pad>", "<mask>", "<2mass>", "[@BOS@]")
@@ -74,12 +80,8 @@ def gguf_vocabulary_keys(model: Model) -> Written:
     if tokenizer is None:
         return Written({PREFIX + "model": "none"}, ["the source has no tokenizer, and so has the file"])
     written, facts = Written(), tokenizer.facts
-    kind = (
-        "llama"
-        if facts.kind == "spm" or (facts.kind == "huggingface" and facts.spelling == "plain")
-        else "gpt2"
-    )
-    if facts.kind == "unigram" or facts.model in ("Unigram", "WordPiece", "WordLevel"):
+    kind = _model_of(facts)
+    if kind is None:
         said = f"its tokenizer is a {facts.model}, which is not written: the file has none"
         return Written({PREFIX + "model": "none"}, [], [said])
     tokens, types = _padded(facts, rows)
@@ -89,18 +91,23 @@ def gguf_vocabulary_keys(model: Model) -> Written:
         if pre is None:
             written.findings.append(reason)
         keys[PREFIX + "pre"] = pre or "default"
-    keys[PREFIX + "tokens"] = tokens
-    if kind == "llama":
-        keys[PREFIX + "scores"] = _scores(facts, types)
+    respelt = kind == "bert" and facts.continuing_prefix
+    keys[PREFIX + "tokens"] = spaced_pieces(tokens, types, facts.continuing_prefix) if respelt else tokens
+    if kind in ("llama", "t5"):
+        keys[PREFIX + "scores"] = _scores(container, facts, types)
     keys[PREFIX + "token_type"] = np.array(types, np.int32)
     if kind == "gpt2":
         keys[PREFIX + "merges"] = _merges(facts)
-    for role, id in _special_ids(container, facts).items():
+    ids = _special_ids(container, facts)
+    if kind == "bert":  # of which llama.cpp puts the one before a text and the other behind it
+        ids |= {role: ids[other] for role, other in FRAME.items() if role not in ids and other in ids}
+    for role, id in ids.items():
         if role in ROLES and 0 <= id < len(tokens):
             keys[f"{PREFIX}{ROLES[role]}_token_id"] = id
     keys[PREFIX + "add_bos_token"], keys[PREFIX + "add_eos_token"] = facts.add_bos, facts.add_eos
-    if kind == "llama":
-        keys[PREFIX + "add_space_prefix"] = _writes_space_before(tokenizer)
+    if kind != "gpt2":
+        keys, otherwise = tried(tokenizer, _ways(tokenizer, kind, keys), container.path)
+        written.findings += [otherwise] if otherwise else []
     template = chat_template(container)
     if template:
         keys[GGUF_KEY] = template
@@ -111,6 +118,24 @@ def gguf_vocabulary_keys(model: Model) -> Written:
         )
     written.keys = {key: value for key, value in keys.items() if not (isinstance(value, list) and not value)}
     return written
+
+
+def _model_of(facts: Vocabulary) -> str | None:
+    """GGUF's name of the algorithm; None where llama.cpp has none."""
+    if facts.kind == "huggingface" and facts.model in OF_JSON:
+        return OF_JSON[facts.model]
+    if facts.kind == "huggingface":
+        return "llama" if facts.spelling == "plain" else "gpt2"
+    return {"spm": "llama", "unigram": "t5", "wordpiece": "bert"}.get(facts.kind, "gpt2")
+
+
+def _ways(tokenizer: Tokenizer, kind: str, keys: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    facts = tokenizer.facts
+    if kind == "t5":
+        return unigram_ways(facts, keys)
+    if kind == "bert":
+        return word_piece_ways(facts, keys)
+    return scored_pair_ways(facts, keys, _writes_space_before(tokenizer))
 
 
 def pre_tokenizer_of(tokenizer: Tokenizer) -> tuple[str | None, str]:
@@ -126,19 +151,24 @@ def pre_tokenizer_of(tokenizer: Tokenizer) -> tuple[str | None, str]:
     name = PRE_BY_HASH.get(hashlib.sha256(str(ids).encode()).hexdigest())
     if name in PRE_TOKENIZERS:
         return name, "its check text has a known hash"
-    if facts.pre in PRE_TOKENIZERS:
-        return facts.pre, "it cuts by a known expression"
     bare = tokenizer.encode(CHECK_TEXT, special=False)
     tried: dict[Any, bool] = {}
-    for name in dict.fromkeys([*PREFERRED, *PRE_TOKENIZERS]):
+
+    def alike(name: str) -> bool:
         way = PRE_TOKENIZERS[name]
-        if not way.byte_level:
-            continue
-        if way not in tried:
+        if way.byte_level and way not in tried:
             as_gguf = replace(facts, kind="bpe", spelling="bytes", pre=name, merges=_merges(facts))
             tried[way] = encoder_of(as_gguf).ids(CHECK_TEXT, True) == bare
-        if tried[way]:
-            return name, "it cuts the check text alike"
+        return tried.get(way, False)
+
+    if (
+        facts.pre in PRE_TOKENIZERS
+    ):  # names of the same cuts differ in whether a word that is a token stays whole
+        cuts = PRE_TOKENIZERS[facts.pre].cuts
+        same = [facts.pre, *(name for name, way in PRE_TOKENIZERS.items() if way.cuts == cuts)]
+        return next(filter(alike, same), facts.pre), "it cuts by a known expression"
+    for name in filter(alike, dict.fromkeys([*PREFERRED, *PRE_TOKENIZERS])):
+        return name, "it cuts the check text alike"
     return (
         None,
         "its pre-tokenizer is none that llama.cpp has: the file says 'default', which may cut otherwise",
@@ -186,14 +216,29 @@ def _looks_special(token: str) -> bool:
     return token in LOOK_SPECIAL or any(token.startswith(a) and token.endswith(b) for a, b in framed)
 
 
-def _scores(facts: Vocabulary, types: list[int]) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Scores by which pairs are merged: the source's, or as the ids fall, best first (gguf-py, LlamaHfVocab)."""
+def _scores(
+    container: Container, facts: Vocabulary, types: list[int]
+) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Scores by which pairs are merged or a path is chosen: the source's, those of the SentencePiece model beside its
+    tokenizer.json, else as the ids fall, best first."""
     count = len(types)
     scores = -np.arange(count, dtype=np.float32)
-    if len(facts.scores) and bool(np.any(facts.scores)):
-        scores[: len(facts.scores)] = facts.scores[:count]
+    stated = facts if len(facts.scores) and bool(np.any(facts.scores)) else _model_beside(container)
+    if stated is not None:
+        scores[: len(stated.scores)] = stated.scores[:count]
     scores[np.array(types) == TokenType.UNUSED] = NO_SCORE
     return scores
+
+
+def _model_beside(container: Container) -> Vocabulary | None:
+    """The SentencePiece model of a folder that has a tokenizer.json, too."""
+    file = container.path / "tokenizer.model"
+    if container.kind != "huggingface" or not file.is_file():
+        return None
+    try:
+        return read_sentencepiece(file, file_contents(file))[0]
+    except RosettaError:  # a file of another kind goes by the same name (Mistral's tekken)
+        return None
 
 
 def _special_ids(container: Container, facts: Vocabulary) -> dict[str, int]:

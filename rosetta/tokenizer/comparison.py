@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from rosetta.tokenizer.json_steps import spaced_pieces
 from rosetta.tokenizer.pre_tokenizers import PRE_TOKENIZERS
 from rosetta.tokenizer.vocabulary import TokenType, Vocabulary
 
@@ -93,8 +94,9 @@ def _tokens(left: Vocabulary, right: Vocabulary) -> list[VocabularyDifference]:
     longer = max(sizes)
     if sizes[0] != sizes[1] and longer > common:
         found.append(_plain("tokenizer.vocabulary", "size", *sizes))
-    if left.tokens[:common] != right.tokens[:common]:
-        pairs = zip(left.tokens[:common], right.tokens[:common], strict=True)
+    spelt = _spelt_alike(left, right)[:common], _spelt_alike(right, left)[:common]
+    if spelt[0] != spelt[1]:
+        pairs = zip(*spelt, strict=True)
         places = [(id, *pair) for id, pair in enumerate(pairs) if pair[0] != pair[1]]
         places = [place for place in places if not _both_padding(place, left, right)]
         if places:
@@ -106,6 +108,13 @@ def _tokens(left: Vocabulary, right: Vocabulary) -> list[VocabularyDifference]:
                 )
             )
     return found
+
+
+def _spelt_alike(vocabulary: Vocabulary, other: Vocabulary) -> Sequence[str]:
+    """The tokens, a folder's word pieces as GGUF spells them where the other's are spelt so."""
+    if vocabulary.model != "WordPiece" or other.model == "WordPiece":
+        return vocabulary.tokens
+    return spaced_pieces(vocabulary.tokens, vocabulary.types, vocabulary.continuing_prefix)
 
 
 def _merges(left: Vocabulary, right: Vocabulary) -> list[VocabularyDifference]:

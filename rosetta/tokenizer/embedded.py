@@ -58,6 +58,7 @@ _APR_PLACES = {
         "add_bos_token": "add_bos_token", "add_eos_token": "add_eos_token",
     }.items()
 }  # fmt: skip
+_APR_IDS = {role: _GGUF_IDS[role] for role in ("bos", "eos", "padding", "unknown", "separator")}
 _OLD_GGUF_IDS = {"fim_pre": "prefix", "fim_suf": "suffix", "fim_mid": "middle"}
 
 
@@ -144,10 +145,16 @@ def apr_vocabulary(container: Container) -> Vocabulary | None:
         count = int((types == TokenType.CONTROL).sum())
         notes = (f"no tokenizer.token_type: {count} special tokens were recognised by their shape",)
     architecture = container.architecture or ""
+    charsmap = facts.numbers("tokenizer.precompiled_charsmap", np.uint8)
+    lowercase = facts.flag("tokenizer.normalizer.lowercase", True)
     vocabulary = Vocabulary(
         kind=_kind(facts, model, tokens),
         model=model,
         tokens=tokens,
+        remove_extra_spaces=facts.flag("tokenizer.remove_extra_whitespaces", False),
+        charsmap=b"" if charsmap is None else charsmap.tobytes(),
+        lowercase=lowercase,
+        strip_accents=facts.flag("tokenizer.normalizer.strip_accents", lowercase),
         declared_pre=facts.text("tokenizer.pre_type"),
         scores=_scores(facts, "tokenizer.scores", len(tokens)),
         types=_fitting(facts, "tokenizer.token_type", types, len(tokens)),
@@ -159,7 +166,7 @@ def apr_vocabulary(container: Container) -> Vocabulary | None:
     )
     if vocabulary.kind == "bpe" and not merges:
         vocabulary = replace(vocabulary, findings=(_without_merges("tokenizer.merges"),))
-    ids = {role: facts.integer(f"tokenizer.{role}_token_id") for role in ("bos", "eos", "padding", "unknown")}
+    ids = {role: facts.integer(f"tokenizer.{key}_token_id") for role, key in _APR_IDS.items()}
     return _completed(facts, vocabulary, ids, "tokenizer.", "tokenizer.pre_type")
 
 

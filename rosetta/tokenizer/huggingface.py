@@ -21,6 +21,8 @@ from rosetta.tokenizer.embedded import has_hex_bytes
 from rosetta.tokenizer.encoders import Codec, encoder_of
 from rosetta.tokenizer.folder_files import added_tokens, damaged_file, file_contents, json_file, named_tokens
 from rosetta.tokenizer.guesses import likely_pre_tokenizer
+from rosetta.tokenizer.json_steps import facts_of_steps
+from rosetta.tokenizer.published_cuts import CHAINS, name_of
 from rosetta.tokenizer.sentencepiece_model import Spaced, read_sentencepiece
 from rosetta.tokenizer.spelling import byte_of, token_bytes
 from rosetta.tokenizer.tokenizer import Tokenizer
@@ -30,18 +32,6 @@ RENUMBERED = "the added_tokens say that"
 """How a note begins of ids that the tokenizers library gives otherwise than tokenizer.json states them."""
 _LARGEST_GAP = 1 << 20  # ids between two tokens: padding, never a million
 
-# The expressions that published tokenizers write -> llama.cpp's name for the same cuts.
-_QWEN2 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_PRE_BY_EXPRESSION = {
-    _QWEN2: "qwen2",
-    _QWEN2.replace(r"\p{N}|", r"\p{N}{1,3}|", 1): "llama-bpe",
-    _QWEN2.replace(r"\p{L}+", r"[\p{L}\p{M}]+", 1).replace(
-        r"[^\s\p{L}\p{N}]", r"[^\s\p{L}\p{M}\p{N}]"
-    ): "qwen35",
-}
 _PLACES = {
     f"tokenizer.ggml.{key}": f"{own} of tokenizer.json"
     for key, own in {
@@ -54,11 +44,6 @@ _PLACES = {
 _QWEN_CLASSES = ("Qwen2Tokenizer", "Qwen2TokenizerFast")
 _EOS_CLASSES = ("T5Tokenizer", "T5TokenizerFast")  # add EOS though no key says so
 _NO_CLASS = (None, "PreTrainedTokenizerFast", "TokenizersBackend")
-
-
-def expression_of(pre: str) -> str | None:
-    """The expression that published tokenizers write where GGUF names this pre-tokenizer; None where there is none."""
-    return next((expression for expression, name in _PRE_BY_EXPRESSION.items() if name == pre), None)
 
 
 class LibraryCodec:
@@ -146,7 +131,7 @@ def _from_vocabulary_and_merges(path: Path, config: Mapping[str, Any], architect
         backend.normalizer = normalizers.NFC()
         backend.pre_tokenizer = pre_tokenizers.Sequence(
             [
-                pre_tokenizers.Split(Regex(_QWEN2), "isolated"),
+                pre_tokenizers.Split(Regex(CHAINS["qwen2"][0]), "isolated"),
                 pre_tokenizers.ByteLevel(False, use_regex=False),
             ]
         )
@@ -209,7 +194,13 @@ def _from_sentencepiece(path: Path, config: Mapping[str, Any]) -> Tokenizer:
     )
     spacing = replace(spacing, prefix=spacing.prefix if prefix is None else prefix is True)
     codec = Codec(facts, Spaced(encoder_of(facts), spacing))
-    return Tokenizer(replace(facts, add_space_prefix=spacing.prefix), codec)
+    facts = replace(
+        facts,
+        add_space_prefix=spacing.prefix,
+        remove_extra_spaces=spacing.merge_spaces,
+        charsmap=spacing.charsmap,
+    )
+    return Tokenizer(facts, codec)
 
 
 def _vocabulary(
@@ -228,19 +219,24 @@ def _vocabulary(
     model = model if isinstance(model, dict) else {}
     if model.get("byte_fallback") is True:
         types[[vocab[token] for token in BYTE_TOKENS if token in vocab]] = TokenType.BYTE
+    unknown = model.get("unk_id") if model.get("type") == "Unigram" else None
+    if type(unknown) is int and 0 <= unknown < size:
+        types[unknown] = TokenType.UNKNOWN
     for id, added in backend.get_added_tokens_decoder().items():
         types[id] = TokenType.CONTROL if added.special else TokenType.USER_DEFINED
     named = {role: vocab[text] for role, text in named_tokens(path, config).items() if text in vocab}
     before, after = _frame_of(backend)
     if before and "bos" not in named:
         named["bos"] = before[0]
+    if type(unknown) is int and 0 <= unknown < size:
+        named.setdefault("unknown", unknown)
     merges = model.get("merges") or ()
     return Vocabulary(
         kind="huggingface",
         model=str(model.get("type", "BPE")),
         tokens=tokens,
         spelling="bytes" if "ByteLevel" in repr(backend.decoder) + repr(backend.pre_tokenizer) else "plain",
-        pre=_pre_tokenizer_of(parsed.get("pre_tokenizer")),
+        pre=name_of(parsed.get("pre_tokenizer")),
         types=types,
         merges=[
             " ".join(map(str, merge)) if isinstance(merge, list | tuple) else str(merge) for merge in merges
@@ -250,6 +246,7 @@ def _vocabulary(
         add_eos=bool(after) and after[-1] == named.get("eos"),
         places=_PLACES,
         notes=_renumbered(parsed.get("added_tokens"), vocab),
+        **facts_of_steps(parsed, size),
     )
 
 
@@ -297,22 +294,6 @@ def _class_of_pre_tokenizer(
     pre = "qwen2" if guess is not None and guess[0] == "qwen2" else "gpt-2"
     reason = guess[1] if pre == "qwen2" and guess is not None else "nothing says otherwise"
     return pre, (f"no tokenizer.json and no tokenizer_class that tells: '{pre}' is used, because {reason}",)
-
-
-def _pre_tokenizer_of(parsed: object) -> str | None:
-    """llama.cpp's name for what a tokenizer.json cuts by; None where it cannot be told."""
-    steps = parsed.get("pretokenizers", [parsed]) if isinstance(parsed, dict) else []
-    if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
-        return None
-    kinds = [step.get("type") for step in steps]
-    if kinds == ["ByteLevel"] and steps[0].get("use_regex", True) is True:
-        return "gpt-2"
-    if kinds == ["Digits", "ByteLevel"] and steps[0].get("individual_digits") is True:
-        return "starcoder"
-    if kinds == ["Split", "ByteLevel"] and steps[1].get("use_regex") is False:
-        pattern = steps[0].get("pattern")
-        return _PRE_BY_EXPRESSION.get(str(pattern.get("Regex"))) if isinstance(pattern, dict) else None
-    return None
 
 
 def _guarded(file: Path, build: Callable[[], tokenizers.Tokenizer]) -> tokenizers.Tokenizer:

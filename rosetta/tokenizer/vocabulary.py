@@ -68,6 +68,7 @@ class Vocabulary:
         remove_extra_spaces: runs of spaces count as one (`unigram`).
         charsmap: SentencePiece's precompiled normaliser; empty where there is none.
         byte_fallback: what no token covers is spelt in `<0xXX>` tokens (`unigram`; `spm` always does).
+        continuing_prefix: what a folder puts before a word piece that goes on with a word; empty elsewhere.
         lowercase, strip_accents: BERT's normaliser (`wordpiece`, `whitespace`).
         places: where the container says what GGUF says under a key (`tokenizer.ggml.pre`); a key that is not there
             is the container's own.
@@ -92,6 +93,7 @@ class Vocabulary:
     remove_extra_spaces: bool = False
     charsmap: bytes = field(default=b"", repr=False)
     byte_fallback: bool = False
+    continuing_prefix: str = ""
     lowercase: bool = False
     strip_accents: bool = False
     places: Mapping[str, str] = field(default_factory=dict, repr=False)

@@ -10,9 +10,15 @@ import pytest
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers
 
+from fixtures.vocabularies import TRICKY, byte_level
+from rosetta.convert.folder_tokenizer import folder_steps, tokenizer_json
 from rosetta.convert.vocabulary import pre_tokenizer_of
+from rosetta.tokenizer import Tokenizer
 from rosetta.tokenizer.byte_alphabet import ALPHABET
-from rosetta.tokenizer.huggingface import expression_of, load_folder
+from rosetta.tokenizer.embedded import gguf_vocabulary
+from rosetta.tokenizer.huggingface import load_folder
+from rosetta.tokenizer.pre_tokenizers import PRE_TOKENIZERS
+from rosetta.tokenizer.published_cuts import CHAINS, chain_of, name_of
 
 LEVEL: dict[str, Any] = {
     "type": "ByteLevel",
@@ -29,15 +35,15 @@ def split(expression: str | None) -> dict[str, Any]:
 
 
 # Not the published spelling: the cuts themselves must tell.
-OTHERWISE = str(expression_of("qwen2")).replace("(?i:'s|'t|'re|'ve|'m|'ll|'d)", "(?i:'[stmd]|'re|'ve|'ll)")
+OTHERWISE = CHAINS["qwen2"][0].replace("(?i:'s|'t|'re|'ve|'m|'ll|'d)", "(?i:'[stmd]|'re|'ve|'ll)")
 WAYS = {
     "gpt-2": LEVEL,
     "smollm": {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, LEVEL]},
-    "qwen2": split(expression_of("qwen2")),
-    "llama-bpe": split(expression_of("llama-bpe")),
+    "qwen2": split(CHAINS["qwen2"][0]),
+    "llama-bpe": split(CHAINS["llama-bpe"][0]),
     # not the published spelling: the cuts themselves must tell
     "qwen2 spelt otherwise": split(
-        str(expression_of("qwen2")).replace("(?i:'s|'t|'re|'ve|'m|'ll|'d)", "(?i:'[stmd]|'re|'ve|'ll)")
+        CHAINS["qwen2"][0].replace("(?i:'s|'t|'re|'ve|'m|'ll|'d)", "(?i:'[stmd]|'re|'ve|'ll)")
     ),
 }
 
@@ -45,29 +51,71 @@ WAYS = {
 MERGES = [("3", "3"), ("33", "3"), ("'", "l"), ("'l", "L"), ("'", "R"), ("'R", "E"), ("=", "="), ("Ċ", "Ċ")]
 
 
-@pytest.mark.parametrize("name", WAYS)
-def test_the_cuts_tell(tmp_path: Path, name: str) -> None:
+def folder_of(folder: Path, steps: Any, **model: Any) -> Path:
+    """A tokenizer.json of single bytes and a few merges that cuts by these steps."""
     vocab = {character: id for id, character in enumerate(sorted(ALPHABET))}
-    merges: list[tuple[str, str]] = []
-    for left, right in (
-        ("3", "3"),
-        ("33", "3"),
-        ("'", "l"),
-        ("'l", "L"),
-        ("'", "R"),
-        ("'R", "E"),
-        ("=", "="),
-        ("Ċ", "Ċ"),
-    ):
+    for left, right in MERGES:
         vocab.setdefault(left + right, len(vocab))
-        merges.append((left, right))
-    backend = Backend(models.BPE(vocab, merges))
+    backend = Backend(models.BPE(vocab, MERGES))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(False)
     backend.decoder = decoders.ByteLevel()
-    table = {**json.loads(backend.to_str()), "pre_tokenizer": WAYS[name]}
-    (tmp_path / "tokenizer.json").write_text(json.dumps(table))
-    tokenizer = load_folder(tmp_path, "LlamaForCausalLM")
+    table = json.loads(backend.to_str())
+    table |= {"pre_tokenizer": steps, "model": {**table["model"], **model}}
+    (folder / "tokenizer.json").write_text(json.dumps(table))
+    return folder
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_the_cuts_tell(tmp_path: Path, name: str) -> None:
+    tokenizer = load_folder(folder_of(tmp_path, WAYS[name]), "LlamaForCausalLM")
     assert tokenizer is not None
     found, _ = pre_tokenizer_of(tokenizer)
     wanted = name.split()[0]
     assert found in ({"smollm", "starcoder"} if wanted == "smollm" else {wanted})
+
+
+# What llama.cpp's own expressions cut otherwise than the published ones: marks in cased words, letters before digits
+# that are grouped, digits beyond ASCII, a control character.
+OWN_WAY = {
+    "tekken": "\u094d\u0301\u0e31",
+    "gpt-4o": "\u094d\u0301\u0e31",
+    "youtu": "XǅA",
+    "tiny_aya": ("a1b", "camelCase"),
+    "afmoe": ("a1b",),
+    "superbpe": "٣",
+    "deepseek-coder": "\x85",
+    "deepseek-llm": ("\x85", "12", "0", "99", "١"),
+}
+
+
+@pytest.mark.parametrize("pre", [name for name in PRE_TOKENIZERS if chain_of(name)])
+def test_published_cuts_are_told_by_name_and_written_by_it(tmp_path: Path, pre: str) -> None:
+    """The steps that a folder gets where GGUF has the name give a name that cuts alike, and the ids of the library."""
+    written = byte_level(pre)
+    facts = gguf_vocabulary(written.container())
+    assert facts is not None
+    steps = folder_steps(facts)
+    assert steps is not None
+    found = name_of(steps["pre_tokenizer"])
+    assert found is not None
+    assert PRE_TOKENIZERS[found].cuts == PRE_TOKENIZERS[pre].cuts
+    backend = Backend.from_str(json.dumps(tokenizer_json(facts, steps)))
+    ours = Tokenizer(facts)
+    for text in TRICKY[:-1]:
+        if not any(part in text for part in OWN_WAY.get(found, "")):
+            assert backend.encode(text, add_special_tokens=False).ids == ours.encode(text, special=False), (
+                text
+            )
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_words_that_stay_whole_tell_names_of_one_expression_apart(tmp_path: Path, whole: bool) -> None:
+    merges = [("l", "l"), ("Ġa", "ll")]  # nothing makes Ġa
+    vocab = {c: n for n, c in enumerate([*sorted(ALPHABET), "ll", "Ġa", "Ġall", "Ġwe"])}
+    steps = split(CHAINS["llama-bpe"][0])
+    folder = folder_of(tmp_path, steps, vocab=vocab, merges=merges, ignore_merges=whole)
+    tokenizer = load_folder(folder)
+    assert tokenizer is not None
+    found, _ = pre_tokenizer_of(tokenizer)
+    assert found is not None
+    assert PRE_TOKENIZERS[found].ignore_merges == whole
