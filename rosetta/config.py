@@ -7,8 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from rosetta.architectures import INTERLEAVED, SPLIT_HALF, Architecture
 from rosetta.containers.container import Container, Setting
 from rosetta.containers.values import WRONG_VALUE
@@ -85,6 +83,7 @@ def read_config(
             remedy=WRONG_VALUE,
         ) from error
     _refuse_experts(read)
+    _refuse_sight_ahead(read)
     read.refuse_others(architecture.only_with)
     for key in ("bos_token_id", "eos_token_id"):
         setting = read.raw(key)
@@ -103,6 +102,17 @@ def _refuse_experts(read: SettingsReader) -> None:
         file=read.container.path,
         remedy="ask for it, with the model's name",
     )
+
+
+def _refuse_sight_ahead(read: SettingsReader) -> None:
+    """llama.cpp has tokens see those behind them too, of any architecture, where a file says so (embedding models)."""
+    stated = read.raw("attention.causal")
+    if read.container.kind == "gguf" and stated is not None and not stated.value:
+        raise UnsupportedError(
+            f"{stated.key} is false: tokens see those behind them, and rosetta runs models that do not",
+            file=read.container.path,
+            remedy=NOT_RUN,
+        )
 
 
 def _as_stated(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Value]:
@@ -372,29 +382,27 @@ def _head(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]], published
 
 
 def rope_scaling_from_tensors(
-    tensors: Mapping[str, Sequence[float]], stated: Mapping[str, Setting], pairs: int, context_length: int
+    tensors: Mapping[str, Sequence[float]], keys: RopeScaling | None, original: int
 ) -> RopeScaling | None:
-    """The scaling that tensors of factors hold, whose values are the divisors themselves; None where there is none.
+    """The scaling that a GGUF's tensors of factors hold, whose values are divisors, with what its keys say besides:
+    llama.cpp computes both. None where there are no such tensors.
 
     Args:
         tensors: values by name: `rope_freqs`, or `rope_factors_short` and `rope_factors_long`.
-        stated: the file's settings.
-        pairs: how many divisors there must be.
-        context_length: the model's own, where no original one is stated.
+        keys: the scaling that keys state.
+        original: the context length from which the long factors hold.
     """
     whole, short, long = (
         tuple(tensors.get(f"rope_{name}.weight", ())) for name in ("freqs", "factors_short", "factors_long")
     )
-    if len(whole) == pairs:
-        return RopeScaling(whole)
-    if len(short) != pairs or len(long) != pairs:
+    found = RopeScaling(whole) if whole else RopeScaling(short, 1.0, original, long)
+    if not whole and not (short and long):
         return None
-    original, magnitude = (
-        stated.get(f"rope.scaling.{key}") for key in ("original_context_length", "attn_factor")
-    )
-    return RopeScaling(
-        short,
-        float(np.float32(magnitude.value)) if magnitude else 1.0,
-        original.value if original else context_length,
-        long,
-    )
+    if keys is None:
+        return found
+    lists = [
+        tuple(divisor * more for divisor, more in zip(divisors, keys.factors, strict=True))
+        for divisors in (found.factors, found.long)
+        if divisors
+    ]
+    return RopeScaling(lists[0], keys.magnitude, found.beyond, lists[1] if found.long else ())

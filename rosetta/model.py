@@ -288,7 +288,10 @@ def _scaling_from_tensors(
     held = {name: weights[name] for name in FACTORS if name in weights}
     pairs = config["rope.dimension_count"].value // 2
     values = {name: weight.values().tolist() for name, weight in held.items() if weight.count == pairs}
-    scaling = rope_scaling_from_tensors(values, container.settings, pairs, config["context_length"].value)
+    keys = config["rope.scaling"].value if container.kind == "gguf" else None
+    original = container.settings.get("rope.scaling.original_context_length")
+    context = original.value if original is not None else config["context_length"].value
+    scaling = rope_scaling_from_tensors(values, keys, context)
     if scaling is not None:
         config["rope.scaling"] = Value(scaling, held[next(iter(values))].entry.name)
 

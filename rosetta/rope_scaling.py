@@ -145,11 +145,9 @@ def scaling_from_gguf(
         settings.get("rope.scaling.type", "linear")
     )  # llama.cpp: linear unless the file says otherwise
     factor = settings.get("rope.scaling.factor", settings.get("rope.scale_linear"))
-    if rule == "none" or factor in (None, 0, 1):
-        return None
-    magnitude = settings.get("rope.scaling.attn_factor", 1.0)
+    magnitude = _positive(settings, "rope.scaling.attn_factor", 1.0)
     parameters = {
-        "rope_type": rule,
+        "rope_type": "linear" if rule == "longrope" else rule,  # whose own factors are tensors
         "factor": factor,
         "original_max_position_embeddings": settings.get("rope.scaling.original_context_length"),
         "beta_fast": settings.get("rope.scaling.yarn_beta_fast"),
@@ -159,13 +157,14 @@ def scaling_from_gguf(
     if multiplier:  # llama.cpp, llama-context.cpp: the other of the two is taken for 1
         parameters |= {"mscale": 1.0, "mscale_all_dim": multiplier}
     known = {key: value for key, value in parameters.items() if value is not None}
-    scaling = scaling_from_parameters(known, pairs, theta, context_length)
-    if scaling is None or magnitude == 1:
+    scaling = None
+    if rule != "none" and factor not in (None, 0, 1):
+        scaling = scaling_from_parameters(known, pairs, theta, context_length)
+    if magnitude == 1:
         return scaling
-    # llama.cpp multiplies the rule's own magnitude by it (llama-context.cpp, yarn_attn_factor).
-    return replace(
-        scaling, magnitude=scaling.magnitude * _positive({"attn_factor": magnitude}, "attn_factor")
-    )
+    # llama.cpp multiplies the rule's own magnitude by it, none's too (llama-context.cpp, yarn_attn_factor).
+    whole = scaling or RopeScaling((1.0,) * pairs)
+    return replace(whole, magnitude=whole.magnitude * magnitude)
 
 
 def _scaling(factors: np.ndarray[Any, Any], magnitude: float = 1.0) -> RopeScaling:

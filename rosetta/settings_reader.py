@@ -45,11 +45,14 @@ ACTIVATIONS = {
 
 @dataclass(frozen=True)
 class Value:
-    """One canonical setting: `key` is the file's own spelling; None where the value is a default (`note`: whose)."""
+    """One canonical setting: `key` is the file's own spelling; None where the value is a default (`note`: whose).
+
+    `asked` are the file's keys that would say it, and that were looked for: a default follows from their absence."""
 
     value: Any
     key: str | None = None
     note: str = ""
+    asked: tuple[str, ...] = ()
 
     @property
     def defaulted(self) -> bool:
@@ -103,6 +106,8 @@ class SettingsReader:
         self.config: dict[str, Value] = {}
         self._asked: set[str] = set()
         self._names: set[str] = set()  # of config.json, that were asked for by these
+        self._looked: tuple[str, ...] = ()  # the keys that were asked for, since a setting was put
+        self._before: tuple[str, ...] = ()  # and those before, where several settings follow from them
         self._denied: dict[
             str, Setting
         ] = {}  # usual keys of config.json that its class does not read, and that differ
@@ -157,6 +162,8 @@ class SettingsReader:
         if self._is_unread(key):
             return None
         self._asked.add(key)
+        if self.container.kind == "gguf":
+            self._looked += (f"{self.container.architecture}.{key}",)
         setting = self._under_own_key(key) or self.container.settings.get(key)
         if setting is None or setting.value is None or self._is_none(key, setting.value):
             return None
@@ -189,12 +196,19 @@ class SettingsReader:
         """Whether the container's own loader computes one way, whatever the file says under a key."""
         return self.container.kind == "gguf" and key in self.architecture.gguf_unread
 
+    def _would_say(self, key: str) -> tuple[str, ...]:
+        """The file's keys that were asked for before a setting was put, its class's own first."""
+        self._before, self._looked = self._looked or self._before, ()
+        own = self.architecture.spellings.get(key) if self.container.kind == "huggingface" else None
+        return tuple(dict.fromkeys(((own,) if own else ()) + self._before))
+
     def put(self, key: str, setting: Setting | None, default: Any, note: str = "") -> Any:
         """Store the setting, or the default with its note; required where the default is None."""
+        asked = self._would_say(key)
         if setting is not None:
             self.config[key] = Value(setting.value, setting.key)
         elif default is not None:
-            self.config[key] = Value(default, None, note)
+            self.config[key] = Value(default, None, note, asked)
         else:
             raise DamagedFileError(
                 f"the metadata has no {key}",
@@ -256,11 +270,11 @@ class SettingsReader:
         values = [float32(value) for value in values]
         alike = all(value == values[0] for value in values)
         value = values[0] if alike and values else PerLayer(values)
-        self.config[key] = Value(value, stated, "" if stated else note)
+        self.config[key] = Value(value, stated, "" if stated else note, self._would_say(key))
 
     def fixed(self, key: str, value: Any, note: str) -> None:
         """Put a setting that the container's own loader takes so, whatever the file says."""
-        self.config[key] = Value(float32(self.overrides.get(key, value)), None, note)
+        self.config[key] = Value(float32(self.overrides.get(key, value)), None, note, self._would_say(key))
 
     def activation(self, setting: Setting) -> None:
         """Put the activation that a setting names, by our name of it.
@@ -281,6 +295,7 @@ class SettingsReader:
     def spelled(self, *spellings: str) -> Setting | None:
         """The first of these keys of config.json, or of an `.apr`'s metadata, that is there and not null."""
         self._names.update(spellings)
+        self._looked += spellings
         for source, prefix in self._sources():
             for spelling in spellings:
                 found: Any = source
@@ -385,4 +400,5 @@ class SettingsReader:
     def says_null(self, name: str) -> bool:
         """Whether config.json says null, which is another thing than saying nothing."""
         self._names.add(name)
+        self._looked += (name,)
         return name in self.container.metadata and self.container.metadata[name] is None

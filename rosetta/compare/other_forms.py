@@ -60,6 +60,8 @@ OTHER_FORMS: Mapping[str, Callable[[Config], Any]] = {
     "mlp_only_layers": lambda c: [n for n, on in enumerate(_sparse(c)) if not on],
     "decoder_sparse_step": lambda c: 1,
     "interleave_moe_layer_step": expert_step,
+    "moe_layer_interval": lambda c: expert_step(c) or 1,
+    "moe_layer_end_index": lambda c: max((n for n, on in enumerate(_sparse(c)) if on), default=-1),
     "moe_layers": lambda c: [n for n, on in enumerate(_sparse(c)) if on] or None,
     "no_rope_layers": lambda c: [int(on) for on in listed(c, "rope.layers")] if "rope.layers" in c else None,
     "qk_nope_head_dim": _of(NOPE),
@@ -142,10 +144,16 @@ def ways_to_say(
             form = forms[name](wanted)
             if form is not None:
                 yield in_json(form)
+    if name == "query_pre_attn_scalar" and isinstance(value, float) and value:
+        yield _rounded(value**-2)
+    if name == "partial_rotary_factor" and "attention.key_length" in wanted:
+        yield value / max(listed(wanted, "attention.key_length"))
     if isinstance(stated, bool) or isinstance(value, bool):
         yield value if not isinstance(stated, bool) else not stated
     if isinstance(value, tuple):
         yield list(value)
+        if isinstance(stated, int | float):  # of some of the layers, which another key tells apart
+            yield from sorted(set(value))
     if isinstance(stated, list) and isinstance(before, float) and isinstance(value, float):
         place = [isinstance(n, int | float) and np.float32(n) == np.float32(before) for n in stated]
         for at in (at for at, here in enumerate(place) if here):  # two limits in one list
@@ -158,9 +166,14 @@ def ways_to_say(
     if numbers:  # a share of something else, or the other way round
         for share in (stated * value / before, stated * before / value):
             yield int(share) if isinstance(stated, int) and share == int(share) else share
-        scalar = float(stated) * (before / value) ** 2  # a size whose root the setting is the reciprocal of
-        yield round(scalar) if abs(scalar - round(scalar)) < 1e-3 else scalar
+        # A size whose root the setting is the reciprocal of.
+        yield _rounded(float(stated) * (before / value) ** 2)
     if value and (stated is None or stated is False):
         yield True
     if not value and stated is not None:
         yield None
+
+
+def _rounded(number: float) -> float:
+    """A count where it is as good as one."""
+    return round(number) if abs(number - round(number)) < 1e-3 else number

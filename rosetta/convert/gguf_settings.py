@@ -182,7 +182,8 @@ class _Reader:
         if self.model.architecture.rope is not None:
             pairs = config["rope.dimension_count"].value // 2
             values = {f.name: f.data.view(np.float32).tolist() for f in factors if f.dims[0] == pairs}
-            found = rope_scaling_from_tensors(values, settings, pairs, config["context_length"].value)
+            original = stated.get("rope.scaling.original_context_length", config["context_length"].value)
+            found = rope_scaling_from_tensors(values, config["rope.scaling"].value, original)
             if found is not None:
                 config["rope.scaling"] = Value(found, next(iter(values)))
         return config

@@ -10,11 +10,11 @@ from rosetta.config import Value
 from rosetta.containers.apr.settings import APR_FACTS
 from rosetta.containers.container import Container
 from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS
-from rosetta.diagnose.own_form import in_own_form, stated_by
+from rosetta.diagnose.own_form import in_own_form, one_key_of_scaling, stated_by
 from rosetta.diagnose.places import has_place
 from rosetta.diagnose.stated_scaling import as_gguf, as_parameters
 from rosetta.errors import UnsupportedError
-from rosetta.model import Model
+from rosetta.model import FACTORS, Model
 from rosetta.rope_scaling import RopeScaling
 
 # Keys that are no simple fact of a JSON config, as today's writers spell them.
@@ -78,16 +78,40 @@ def write_value(model: Model, other: Model, key: str, own: Value | None, right: 
     if not has_place(model, key, right, other):
         stated = _as_stated(other, key)
         return f"nothing can be written: {_without_place(model, key, stated)}; run {other.container.path}"
-    form = None if own is None else in_own_form(model, key, own, right)
+    form = in_own_form(model, key, own, right)
     if key == "rope.scaling":
         advice = _write_scaling(model, other.container, right)
     elif form is not None:
-        advice = write_setting(model.container, key, own, _listed(form[1]), _listed(form[0]))
+        advice = _write_form(model, key, own, *form)
     else:
         advice = write_setting(model.container, key, own, shown(right), said)
     if own is None or has_place(other, key, own.value, model):
         return advice
-    return f"{_without_place(other, key, _as_stated(model, key))}; run {model.container.path}, or {advice}"
+    stated = _as_stated(model, key)
+    if form is not None and form[1] is not None:
+        stated = f"{form[0]} {_json(_listed(form[1]), model.container)}"
+    return f"{_without_place(other, key, stated)}; run {model.container.path}, or {advice}"
+
+
+def _write_form(model: Model, key: str, own: Value | None, spelled: str, stated: Any, wanted: Any) -> str:
+    """Advice to state something under one of a file's keys, in that key's form.
+
+    Args:
+        model: of the file.
+        key: of the setting, canonical.
+        own: the setting as the file has it.
+        spelled: the file's key.
+        stated: what it says; None: it is not there.
+        wanted: what it is to say.
+    """
+    container = model.container
+    advice = f"write {spelled} {_json(_listed(wanted), container)} into {config_file(container)}"
+    if stated is not None:
+        return f"{advice} instead of {_json(_listed(stated), container)}"
+    if own is None:
+        return advice
+    why = f" ({own.note})" if own.note else ""
+    return f"{advice}: without it, {key} is {_json(shown(own.value), container)}{why}"
 
 
 def _as_stated(model: Model, key: str) -> str:
@@ -115,8 +139,13 @@ def _write_scaling(model: Model, other: Container, right: RopeScaling | None) ->
     file = config_file(container)
     try:
         if container.kind == "gguf":
+            one = one_key_of_scaling(model, right)
+            if one is not None and one[2] is None:
+                return f"take {one[0]} out of {file}"
+            if one is not None:
+                return f"write {one[0]} {one[2]} into {file}" + (f" instead of {one[1]}" if one[1] else "")
             if right is None:
-                return f"take the keys {spelling(container, 'rope.scaling')}.* and rope_freqs.weight out of {file}"
+                return f"take {_scaling_held(container)} out of {file}"
             stated = as_gguf(right, model, other)
             keys = ", ".join(f"{spelling(container, name)} {value}" for name, value in stated.keys.items())
             if not stated.factors:
@@ -136,6 +165,12 @@ def _write_scaling(model: Model, other: Container, right: RopeScaling | None) ->
         return f"write {name} {json.dumps(as_parameters(right, model, other))} into {file}"
     except UnsupportedError as error:
         return error.remedy or f"state the original model's rope scaling in {file}"
+
+
+def _scaling_held(container: Container) -> str:
+    """What a GGUF file has that says a rope scaling."""
+    keys = [said.key for key, said in container.settings.items() if key.startswith("rope.scal")]
+    return ", ".join([*keys, *(name for name in FACTORS if name in container.tensors)])
 
 
 def shown(value: Any) -> str:

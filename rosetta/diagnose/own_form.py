@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rosetta.compare.other_forms import forms_of, ways_to_say
-from rosetta.compare.settings import agree, in_json
+from rosetta.compare.settings import agree, in_json, plain
 from rosetta.config import Value
-from rosetta.containers.apr.settings import apr_settings
-from rosetta.containers.container import Container
-from rosetta.containers.huggingface.settings import huggingface_settings
+from rosetta.containers.apr.settings import APR_FACTS, apr_settings
+from rosetta.containers.container import Container, Setting
+from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS, huggingface_settings
 from rosetta.diagnose.places import Stating
 from rosetta.errors import RosettaError
 from rosetta.model import Model, build_model
 from rosetta.rope_scaling import RopeScaling
 
+IN_TABLES: Mapping[str, tuple[str, ...]] = {
+    "rope.freq_base": ("rope_parameters.rope_theta", "rope_theta"),
+    "rope.dimension_count": ("rope_parameters.partial_rotary_factor", "partial_rotary_factor"),
+    "attention.scale": ("query_pre_attn_scalar",),
+}
+"""Keys of a folder, and of an `.apr`, that say a setting in another form or place than its usual ones."""
 
-def in_own_form(model: Model, key: str, own: Value, right: Any) -> tuple[Any, Any] | None:
-    """What the file states under the key that a setting was read from, and what it would have to state; None where
-    that is the setting as it is, or where nothing under that key alone gives the right one.
+
+def in_own_form(model: Model, key: str, own: Value | None, right: Any) -> tuple[str, Any, Any] | None:
+    """The key by which a file would say a setting, what it states there (None: nothing), and what it would have to
+    state; None where it states the setting as it is, or where no key alone gives the right one.
 
     Args:
         model: of the file.
@@ -28,21 +35,52 @@ def in_own_form(model: Model, key: str, own: Value, right: Any) -> tuple[Any, An
         own: the setting as the file has it.
         right: as it is to be.
     """
-    stated = stated_by(model.container, own.key)
-    if stated is None or own.key is None or isinstance(right, RopeScaling):
+    if isinstance(right, RopeScaling) or not model.architecture.runs:
         return None
-    path, forms = _path(model.container, own.key), forms_of(model.architecture)
-    name = path[-1].rpartition(".")[2]
-    if name not in forms and in_json(stated) == in_json(own.value):
-        return None
+    forms, before = forms_of(model.architecture), None if own is None else own.value
+    stated = None if own is None else stated_by(model.container, own.key)
+    if own is not None and own.key is not None and stated is not None:
+        name = own.key.rpartition(".")[2]
+        if name not in forms and in_json(stated) == in_json(own.value):
+            return None
     try:
         wanted = model.repaired({key: right}).config  # what is worked out from it comes along
     except RosettaError:
         return None
-    for said in ways_to_say(name, stated, wanted, right, own.value, forms):
-        if said != stated and _reads_as(model, path, said, key, right):
-            return stated, said
+    for spelled in would_say(model, key, own):
+        stated, path = stated_by(model.container, spelled), _path(model.container, spelled)
+        for said in ways_to_say(path[-1].rpartition(".")[2], stated, wanted, right, before, forms):
+            if said != stated and _reads_as(model, path, said, key, right):
+                return spelled, stated, said
     return None
+
+
+def would_say(model: Model, key: str, own: Value | None) -> Iterator[str]:
+    """Keys by which a file states a setting, or would: the one that it was read from, the one that its class has of
+    its own, those that are usual, those that a reader looked for.
+
+    Args:
+        model: of the file.
+        key: canonical.
+        own: the setting as the file has it.
+    """
+    container = model.container
+    if own is not None and own.key is not None and stated_by(container, own.key) is not None:
+        yield own.key
+    if container.kind == "gguf":
+        yield from () if own is None else own.asked
+        return
+    facts = APR_FACTS if container.kind == "apr" else HUGGINGFACE_FACTS
+    usual = next((fact.spellings for fact in facts if fact.key == key), ())
+    class_own = model.architecture.spellings.get(key)
+    names = [] if class_own is None or container.kind != "huggingface" else [class_own]
+    names += [*IN_TABLES.get(key, ()), *usual, *(() if own is None else own.asked)]
+    inner = container.metadata.get("text_config")
+    for name in dict.fromkeys(names):
+        nested = isinstance(inner, Mapping) and (name in inner or name not in container.metadata)
+        spelled = f"text_config.{name}" if nested else name
+        if _has_parent(container.metadata, _path(container, spelled)):
+            yield spelled
 
 
 def stated_by(container: Container, own: str | None) -> Any:
@@ -57,6 +95,43 @@ def stated_by(container: Container, own: str | None) -> Any:
 def _path(container: Container, own: str) -> tuple[str, ...]:
     """The place of a key: dots descend, where the whole key is not there."""
     return (own,) if own in container.metadata else tuple(own.split("."))
+
+
+def one_key_of_scaling(model: Model, right: RopeScaling | None) -> tuple[str, Any, Any] | None:
+    """The one key of a GGUF file that makes its rope scaling another, what it states (None: nothing), and what it would
+    have to state (None: it is to be taken out); None where no key alone does.
+
+    Args:
+        model: of the file.
+        right: the scaling as it is to be.
+    """
+    container, own = model.container, model.config["rope.scaling"].value
+    held = {key: said for key, said in container.settings.items() if key.startswith("rope.scal")}
+    magnitude = "rope.scaling.attn_factor"
+    grown = 1.0 if right is None else right.magnitude
+    ratio = plain(grown / (1.0 if own is None else own.magnitude))
+    tries = [(key, None) for key in held]
+    tries.append((magnitude, plain(held[magnitude].value * ratio) if magnitude in held else ratio))
+    for key, said in tries:
+        spelled = f"{container.architecture}.{key}"
+        left = {name: value for name, value in container.settings.items() if name != key}
+        made = Stating(container, {})
+        made.settings = left if said is None else {**left, key: Setting(said, spelled)}
+        try:
+            found = build_model(made).config["rope.scaling"].value
+        except RosettaError:
+            continue
+        if agree("rope.scaling", found, right):
+            return spelled, held[key].value if key in held else None, said
+    return None
+
+
+def _has_parent(metadata: Mapping[str, Any], path: tuple[str, ...]) -> bool:
+    """Whether the tables are there that a key would stand in."""
+    table: Any = metadata
+    for name in path[:-1]:
+        table = table.get(name) if isinstance(table, Mapping) else None
+    return isinstance(table, Mapping)
 
 
 def _reads_as(model: Model, path: tuple[str, ...], said: Any, key: str, right: Any) -> bool:
@@ -79,7 +154,7 @@ def _saying(container: Container, path: tuple[str, ...], said: Any) -> Stating:
     made.metadata = metadata
     if container.kind == "gguf":
         key = path[-1].removeprefix(f"{container.architecture}.")
-        made.settings = {**container.settings, key: type(container.settings[key])(said, path[-1])}
+        made.settings = {**container.settings, key: Setting(said, path[-1])}
     elif container.kind == "apr":
         made.settings = apr_settings(container.path, metadata, lambda note: None)
     else:

@@ -19,10 +19,12 @@ BY_OTHER_KEYS = frozenset(
         "expert_shared_feed_forward_length",
         "attention.recurrent_layers",
         "attention.gate_per_head",
+        "attention.key_length",
+        "attention.value_length",
     }
 )
-"""What GGUF says in keys that are none of ours: dense layers, shared experts, no key/value heads; or in the dims of a
-tensor."""
+"""What GGUF says in keys that are none of ours: dense layers, shared experts, no key/value heads, heads of layers with
+a window; or in the dims of a tensor."""
 
 
 class Stating:

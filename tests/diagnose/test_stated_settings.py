@@ -19,7 +19,7 @@ pytestmark = pytest.mark.requires_transformers
 PATTERN_KIND = "config.layer_pattern"
 PATTERN, EXPERTS = "attention.sliding_window_pattern", "expert_layers"
 SHARED, RECURRENT = "expert_shared_feed_forward_length", "attention.recurrent_layers"
-SCALE = "attention.scale"
+SCALE, KV_HEADS = "attention.scale", "attention.head_count_kv"
 CASES: list[tuple[str, str, Any, str, str, str]] = [
     # recipe, key of config.json, wrong value, kind, setting, what is to be written
     ("afmoe", "num_dense_layers", 2, PATTERN_KIND, EXPERTS, "write num_dense_layers 1 "),
@@ -107,7 +107,23 @@ CASES: list[tuple[str, str, Any, str, str, str]] = [
         "write ssm_multipliers [0.9, 0.8, 0.7, 1.1, 1.2] into",
     ),
     ("mistral4", "rope_parameters.mscale", 1.5, "config.rope_scaling", "rope.scaling", "scaling"),
-]
+    ("ernie4_5-moe", "moe_layer_end_index", 1, PATTERN_KIND, EXPERTS, "write moe_layer_end_index 2 "),
+    ("ernie4_5-moe", "moe_layer_interval", 2, PATTERN_KIND, EXPERTS, "write moe_layer_interval 1 "),
+    ("falcon-7b", "multi_query", False, "config.head_count_kv", KV_HEADS, "write multi_query true "),
+    ("gemma4-moe", "head_dim", 16, "config.head_dim", "attention.key_length", "write head_dim 32 "),
+    ("falcon-h1", "mamba_d_ssm", 128, "config.state_size", "ssm.inner_size", "write mamba_d_ssm 64 "),
+    # Taken out: by the key that the class would look for.
+    ("gemma2", "num_hidden_layers", None, "config.layer_count", "block_count", "write num_hidden_layers 4 "),
+    ("gemma2", "query_pre_attn_scalar", None, "config.attention_scale", SCALE, "query_pre_attn_scalar 32 "),
+    ("ernie4_5-moe", "moe_k", None, "config.experts_used", "expert_used_count", "write moe_k 2 "),
+    ("falcon-40b", "num_kv_heads", None, "config.head_count_kv", KV_HEADS, "write num_kv_heads 2 "),
+    ("falcon-h1", "mamba_n_groups", None, "config.state_size", "ssm.group_count", "write mamba_n_groups 2 "),
+    ("gemma4-moe", "attention_k_eq_v", None, PATTERN_KIND, "attention.keys_are_values", "attention_k_eq_v true "),
+    (
+        "exaone-moe", "routed_scaling_factor", None, "config.expert_weights", "expert_weights_scale",
+        "write routed_scaling_factor 1.5 ",
+    ),
+]  # fmt: skip
 
 
 @cache

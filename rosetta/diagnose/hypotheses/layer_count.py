@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from rosetta.diagnose.advice import config_file
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, looks_like, resembles
+from rosetta.diagnose.own_form import would_say
 from rosetta.diagnose.patches import instead
 from rosetta.model import Patch
 from rosetta.weight import Weight
@@ -42,7 +43,7 @@ def _proposal(
     taken: str | None,
     held: int | None = None,
 ) -> Proposal:
-    spelled = subject.model.config[KEY].key or KEY
+    spelled = next(would_say(subject.model, KEY, subject.model.config[KEY]), KEY)
     said = f"{KEY} is {own}, the reference has {believed} layers"
     if held is not None and held != own:
         said = f"{KEY} is {own}, the file holds {held} layers"

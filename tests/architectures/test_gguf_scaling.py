@@ -1,0 +1,53 @@
+"""Keys of rope scaling that a GGUF has beside each other, or beside tensors of factors: computed as llama.cpp does, and
+the key that makes it another is the one that is to be put right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fixtures.canonical_gguf import tiny_pair
+from fixtures.comparing import compared_files
+from fixtures.oracles import llamacpp_logits
+from fixtures.restating import restated
+from rosetta.api import trace
+from rosetta.errors import UnsupportedError
+from rosetta.model import open_model
+
+pytestmark = [pytest.mark.requires_transformers, pytest.mark.requires_llamacpp]
+IDS = [17, 10, 17, 28, 300, 5, 63, 299, 128, 31, 31, 7]
+FACTOR, MAGNITUDE = "rope.scaling.factor", "rope.scaling.attn_factor"
+CASES: list[tuple[str, str, Any, str]] = [  # recipe, key, value (None: taken out), what is to be done
+    ("llama", MAGNITUDE, 1.5, "take llama.rope.scaling.attn_factor out of"),
+    ("llama", "rope.scale_linear", 4.0, "take llama.rope.scale_linear out of"),
+    ("llama-rope-llama3", FACTOR, 4.0, "take llama.rope.scaling.factor out of"),
+    ("llama-rope-llama3", MAGNITUDE, 1.5, "take llama.rope.scaling.attn_factor out of"),
+    ("llama-rope-yarn", MAGNITUDE, 1.5, "take llama.rope.scaling.attn_factor out of"),
+    ("phi3-longrope-long", FACTOR, 4.0, "take phi3.rope.scaling.factor out of"),
+    ("phi3-longrope-long", MAGNITUDE, None, "write phi3.rope.scaling.attn_factor 1.41421"),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}-{case[1]}")
+def test_each_key_is_computed_as_llamacpp_does_and_named(tmp_path: Path, case: Any) -> None:
+    recipe, key, value, advice = case
+    folder, file = tiny_pair(tmp_path, recipe)
+    planted = restated(file, tmp_path / "planted.gguf", {key: value})
+    theirs = llamacpp_logits(planted, IDS)
+    assert np.abs(theirs - llamacpp_logits(file, IDS)).max() > 0.1
+    assert np.abs(trace(planted, tokens=IDS)["logits"].numpy() - theirs).max() < 1e-4
+    (finding,) = compared_files(planted, folder, tokens=tuple(IDS)).findings
+    assert (finding.kind, finding.side, finding.status, finding.latent) == (
+        "config.rope_scaling", "left", "confirmed", False
+    )  # fmt: skip
+    assert finding.recommendation.startswith(advice)
+
+
+def test_a_file_whose_tokens_see_those_behind_them_is_refused(tmp_path: Path) -> None:
+    _, file = tiny_pair(tmp_path, "llama")
+    planted = restated(file, tmp_path / "planted.gguf", {"attention.causal": False})
+    with pytest.raises(UnsupportedError, match=r"llama\.attention\.causal is false"):
+        open_model(planted)
