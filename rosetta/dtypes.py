@@ -149,3 +149,22 @@ def rowwise_bytes(dtype: str, dims: Sequence[int]) -> int:
 def whole_rows(dtype: str, dims: Sequence[int]) -> bool:
     """Whether each row is a whole number of blocks, as GGML requires."""
     return (dims[-1] if dims else 1) % (DTYPES[dtype].block_size or 1) == 0
+
+
+def others_of_bytes(dtype: str, dims: Sequence[int], held: int, padding: int) -> list[str]:
+    """The dtypes of weights, but for one, that fill a room exactly, or all but padding; at most three.
+
+    Args:
+        dtype: the one that is declared.
+        dims: row-major.
+        held: bytes of the room.
+        padding: most bytes that may be left.
+    """
+    return [
+        name
+        for name, other in DTYPES.items()
+        if (other.block_size > 1 or other.mantissa_bits is not None)  # weights are no integers
+        and name != dtype
+        and whole_rows(name, dims)
+        and 0 <= held - flat_bytes(name, dims) <= padding
+    ][:3]

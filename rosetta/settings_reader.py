@@ -368,6 +368,10 @@ class SettingsReader:
         setting = self.raw(key)
         if setting is not None:
             value = setting.value
+            if isinstance(value, list):
+                raise UnsupportedError(
+                    f"{setting.key} differs from layer to layer", file=self.container.path, remedy=NOT_RUN
+                )
             real = isinstance(value, int | float) and not isinstance(value, bool)
             if not real or not abs(value) <= LARGEST_NUMBER:
                 raise DamagedFileError(

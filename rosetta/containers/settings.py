@@ -8,7 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from rosetta.containers.container import Setting
-from rosetta.containers.values import COUNT, COUNTS, FLAG, NUMBER, NUMBERS, TABLE, TEXT, WRONG_VALUE, Kind
+from rosetta.containers.values import (
+    BEYOND_COUNTING,
+    COUNT,
+    COUNTS,
+    FLAG,
+    NUMBER,
+    NUMBERS,
+    TABLE,
+    TEXT,
+    WRONG_VALUE,
+    Kind,
+)
 from rosetta.errors import DamagedFileError
 
 
@@ -103,6 +114,15 @@ def held(path: Path, name: str, value: Any, kind: Kind) -> Any:
     """
     if kind in (COUNT, COUNTS) and isinstance(value, float) and value.is_integer():
         value = int(value)
+    if kind in (COUNT, COUNTS) and type(value) is int and value >= BEYOND_COUNTING:
+        raise DamagedFileError(
+            f"is {float(value):.4g}, more than anything counts to"
+            if value < 10**300
+            else "is more than anything counts to",
+            file=path,
+            where=f"key {name!r}",
+            remedy=WRONG_VALUE,
+        )
     if not kind.holds(value):
         shown = repr(value)
         raise DamagedFileError(
@@ -144,11 +164,33 @@ def rope_settings(path: Path, source: Source) -> dict[str, Setting]:
         found = gathered(path, parts, [Source(table, f"{name}.")]) | found
         if table.get("rope_type", table.get("type", "default")) != "default":
             found.setdefault("rope.scaling", Setting(table, name))
+    found = _bases_of_layers(path, source) | found
     top = (
-        Fact("rope.freq_base", NUMBER, ("rope_theta", "rotary_emb_base")),
+        Fact("rope.freq_base", NUMBERS, ("rope_theta", "rotary_emb_base")),
         Fact("rope.freq_base_swa", NUMBER, ("rope_local_base_freq",)),
     )
     return gathered(path, top, [source]) | found
+
+
+def _bases_of_layers(path: Path, source: Source) -> dict[str, Setting]:
+    """The bases out of a list of one for each layer, where each kind of layer has one; none of any other list."""
+    bases, kinds, name = (
+        source.values.get("rope_theta"),
+        source.values.get("layer_types"),
+        f"{source.prefix}rope_theta",
+    )
+    if not isinstance(bases, list) or not bases:
+        return {}
+    held(path, name, bases, NUMBERS)
+    if len(set(bases)) == 1:
+        return {"rope.freq_base": Setting(bases[0], name)}
+    of_kind: dict[bool, set[float]] = {True: set(), False: set()}
+    for base, kind in zip(bases, kinds if isinstance(kinds, list) else (), strict=False):
+        of_kind[kind == "sliding_attention"].add(base)
+    if not all(len(found) == 1 for found in of_kind.values()):
+        return {}
+    keys = {False: "rope.freq_base", True: "rope.freq_base_swa"}
+    return {keys[slides]: Setting(base, name) for slides, (base,) in of_kind.items()}
 
 
 def _apart(local: Any, whole: Mapping[str, Any], name: str) -> dict[str, Setting]:

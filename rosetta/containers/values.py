@@ -9,6 +9,8 @@ from typing import Any
 
 WRONG_VALUE = "the file is damaged or was written wrongly; convert it again"
 """What to do about a value that no file can mean."""
+BEYOND_COUNTING = 1 << 63
+"""The first whole number that no file counts to."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Kind:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < BEYOND_COUNTING
 
 
 def _is_number(value: Any) -> bool:

@@ -5,6 +5,7 @@ A draft with the keys is read by the architecture's own declarations, and what d
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -120,6 +121,7 @@ def gguf_settings(model: Model, tensors: Mapping[str, TensorEntry]) -> Stated:
     stated |= {key: listed(wanted, key) for key in BARE_KEYS if key in wanted}
     asked_for = _asked_for(model, wanted)
     stated |= asked_for
+    _take_commonest(stated, reader)
     _take_derived(wanted, stated, reader)
     factors = _take_scaling(model, wanted, stated, reader)
     _put_right(wanted, stated, reader, factors)
@@ -138,6 +140,16 @@ def gguf_settings(model: Model, tensors: Mapping[str, TensorEntry]) -> Stated:
         factors.append(vector)
         unsaid.pop(key, None)
     return Stated(keys, factors, unsaid)
+
+
+def _take_commonest(stated: dict[str, Any], reader: _Reader) -> None:
+    """One number where a reader takes no list of layers: the commonest, and what it says wrongly is unsaid."""
+    for key in [key for key, value in stated.items() if isinstance(value, list)]:
+        if reader.reads(stated):
+            return
+        commonest = Counter(stated[key]).most_common(1)[0][0]
+        if reader.reads({**stated, key: commonest}):
+            stated[key] = commonest
 
 
 def _asked_for(model: Model, wanted: Config) -> dict[str, Any]:
@@ -187,6 +199,14 @@ class _Reader:
             if found is not None:
                 config["rope.scaling"] = Value(found, next(iter(values)))
         return config
+
+    def reads(self, stated: Mapping[str, Any]) -> bool:
+        """Whether a reader makes anything of the keys."""
+        try:
+            self.read(stated, [])
+        except RosettaError:
+            return False
+        return True
 
     def differing(
         self, wanted: Config, stated: Mapping[str, Any], factors: list[TensorInput]

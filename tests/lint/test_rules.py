@@ -62,6 +62,14 @@ class Case:
         return f"{self.rule}-{self.name}-{self.said[:24]}"
 
 
+def called_f32(path: Path) -> None:
+    """Give the last matrix of a GGUF file another type; its bytes stay."""
+    raw, name = bytearray(path.read_bytes()), "blk.1.ffn_down.weight"
+    at = raw.index(name.encode()) + len(name) + 4 + 2 * 8  # two dims
+    raw[at : at + 4] = struct.pack("<I", 0)
+    path.write_bytes(raw)
+
+
 def put(key: str, value: object) -> Edit:
     """Set a key."""
     return lambda model: model.keys.update({key: value})
@@ -214,6 +222,7 @@ def flushed(array: np.ndarray) -> PlainTensor:  # type: ignore[type-arg]
 
 CASES = [
     Case("F101", "model.gguf", said="tensor 'blk.1.ffn_down.weight': ends at byte", broken=cut(100)),
+    Case("F101", "model.gguf", said="it would end as F16 or BF16", broken=called_f32),
     Case("F101", "model.gguf", said="counts 264 texts", broken=lambda p: p.write_bytes(p.read_bytes()[:900])),
     Case("F101", "model.gguf", said="is empty", broken=lambda p: p.write_bytes(b"")),
     Case("F101", "model.apr", said="ends at byte", broken=cut(400)),
@@ -309,6 +318,8 @@ CASES = [
     Case("C213", "model.gguf", put("llama.rope.dimension_count", (U32, 7)), "an odd number"),
     Case("C213", "model.gguf", put("llama.rope.dimension_count", (U32, 4)), "llama.cpp wants the 8 of a head"),
     Case("C214", "model.gguf", put("llama.context_length", (U32, 0)), "is 0; models have"),
+    Case("C214", "model-hf", put("max_position_embeddings", int(1e30)), "is 1e+30, more than anything counts to"),
+    Case("C204", "model-hf", put("hidden_size", 1e30), "is 1e+30, more than anything counts to"),
     Case("C215", "model.gguf", put("llama.attention.sliding_window", (U32, 1)), "only itself"),
     Case("C215", "model.gguf", put("llama.attention.sliding_window", (U32, 0xFFFFFFFF)), "is 4,294,967,295"),
     Case("C216", "model.gguf", put("llama.rope.scaling.type", (TEXT, "linear")), "there is no llama.rope.scaling.fac"),
@@ -509,3 +520,12 @@ def test_a_dense_network_that_is_as_wide_as_its_model_is_no_fault(tmp_path: Path
     path = tmp_path / "model.gguf"
     path.write_bytes(gguf_bytes(model))
     assert "C206" not in {found.rule.id for found in found_in(path, values=False)}
+
+
+def test_bases_that_each_layer_has_its_own_of_are_no_fault(tmp_path: Path) -> None:
+    """As Step 3.5's config.json lists them, one of each kind of layer; another list is no text, either."""
+    for layers in (["full_attention", "sliding_attention"], None):
+        model = plain_folder()
+        model.keys |= {"rope_theta": [5e6, 1e4]} | ({} if layers is None else {"layer_types": layers})
+        path = written(model, tmp_path / f"{layers is None}-hf")
+        assert list(linted(path, rules=selected_rules(), values=True)) == []

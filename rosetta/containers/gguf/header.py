@@ -11,7 +11,7 @@ from typing import Any
 from rosetta.containers.container import TensorEntry
 from rosetta.containers.file_bytes import Cursor, FileBytes
 from rosetta.containers.gguf.values import LazyMetadata, read_name, read_values
-from rosetta.dtypes import BY_CODE, flat_bytes, whole_rows
+from rosetta.dtypes import BY_CODE, flat_bytes, others_of_bytes, whole_rows
 from rosetta.errors import DamagedFileError, UnsupportedError
 
 MAX_DIMS = 4  # ggml.h, GGML_MAX_DIMS
@@ -139,18 +139,37 @@ def _placed(
 ) -> tuple[dict[str, TensorEntry], dict[str, int]]:
     entries: dict[str, TensorEntry] = {}
     places: dict[str, int] = {}
-    expected = 0
+    expected, last = 0, max((info.offset for info in infos), default=0)
     for info in infos:
         entry = _entry(file, info)
         where = f"tensor {info.name!r}"
         if info.name in entries:
             raise DamagedFileError("is there twice", file=file.path, where=where, remedy=_REMEDY)
+        if info.offset == last:
+            _require_last(file, data_at + info.offset, entry, alignment)
         file.require(data_at + info.offset, entry.nbytes, where)
         if info.offset != expected:
             note(f"{where} begins {info.offset:,} bytes into the data, llama.cpp wants {expected:,}")
         expected = -(-(info.offset + entry.nbytes) // alignment) * alignment
         entries[info.name], places[info.name] = entry, data_at + info.offset
     return entries, places
+
+
+def _require_last(file: FileBytes, start: int, entry: TensorEntry, alignment: int) -> None:
+    """Raise where the last tensor ends beyond the file, and its bytes there are as many as another dtype takes.
+
+    Raises:
+        DamagedFileError: the file may be cut off, or the label wrong: no byte tells which.
+    """
+    room = file.size - start
+    others = others_of_bytes(entry.dtype, entry.dims, room, alignment - 1) if room < entry.nbytes else []
+    if others:
+        raise DamagedFileError(
+            f"tensor {entry.name!r} ends at byte {start + entry.nbytes:,} as {entry.dtype}, after the end of the file "
+            f"({file.size:,}), where it would end as {' or '.join(others)}",
+            file=file.path,
+            remedy="the file is truncated, or the tensor's dtype is declared wrongly",
+        )
 
 
 def _entry(file: FileBytes, info: _Info) -> TensorEntry:

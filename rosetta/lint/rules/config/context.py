@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.subject import Subject
 
+# How files spell it.
+NAMES = r"\S*(context_length|max_position_embeddings|n_positions|n_ctx|max_seq_len|seq_length)"
 RULE = Rule(
     "C214",
     "context",
@@ -12,6 +14,7 @@ RULE = Rule(
     what="The context is zero, or longer than any model's.",
     why="The key was left at a default, or tokenizer_config.json's model_max_length (1e30 for none) was taken for it.",
     fix="Write context_length (max_position_embeddings) as the model's config has it.",
+    refusals=(rf"^key '{NAMES}' is .*anything counts to",),
 )
 MOST = 1 << 28  # tokens; the longest published context is 10,485,760 (Llama 4 Scout)
 

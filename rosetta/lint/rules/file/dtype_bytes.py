@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from rosetta.dtypes import DTYPES, flat_bytes, rowwise_bytes, whole_rows
+from rosetta.dtypes import flat_bytes, others_of_bytes, rowwise_bytes
 from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.subject import StoredTensor, Subject
 
@@ -43,13 +43,5 @@ def faults(subject: Subject) -> Iterator[Fault]:
 
 def dtypes_filling(tensor: StoredTensor, held: int) -> list[str]:
     """The dtypes whose bytes fill the room exactly, but for padding."""
-    dims = tensor.dims
     padding = 0 if tensor.entry.room is None else 31
-    return [
-        name
-        for name, dtype in DTYPES.items()
-        if (dtype.block_size > 1 or dtype.mantissa_bits is not None)  # weights are no integers
-        and name != tensor.entry.dtype
-        and whole_rows(name, dims)
-        and 0 <= held - flat_bytes(name, dims) <= padding
-    ][:3]
+    return others_of_bytes(tensor.entry.dtype, tensor.dims, held, padding)
