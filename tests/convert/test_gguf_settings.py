@@ -43,7 +43,9 @@ def test_key_says_what_config_json_does(tmp_path: Path, name: str, key: str, sai
     assert fields[key].contents() == said(config)
 
 
-def test_number_for_each_layer_that_gguf_has_once_is_the_commonest_and_said_to_be_lost(tmp_path: Path) -> None:
+def test_number_for_each_layer_that_gguf_has_once_is_the_commonest_and_said_to_be_lost(
+    tmp_path: Path,
+) -> None:
     folder = build_folder(tmp_path / "hf", RECIPES["granite-swa-bases"])
     lost = convert(str(folder), tmp_path / "out.gguf", Options(), verify=False).done.lost
     assert [said.partition(" is ")[0] for said in lost] == ["rope.freq_base", "rope.layers"]
