@@ -83,7 +83,7 @@ class RoundingOfObserved:
         """See `Rounding`."""
         own = self.subject.weights[name]
         recorded = self.observed.rounding(name, lambda: own.values(start, stop, cache.device))
-        return own.variance(start, stop, cache.device) + recorded.square()
+        return own.variance(start, stop, cache.device).add_(recorded.square())
 
     def row_variance(self, name: str, rows: Sequence[int]) -> list[Tensor]:
         """See `Rounding`."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # Float32 floor in units of half a unit in the last place, measured with torch on CPU (docs/noise.md, "floor").
 UNITS, UNITS_ONE_TOKEN = 5.0, 0.16  # the latter grows with √C: one token runs another kernel
 
+NEGLIGIBLE = 2.0**-13  # of a float32: what its square adds to a sum of squares, the root is not changed by
+
 # Tokens beside which decoding costs nothing; a product with so many weights takes a third less time than with fewer.
 LONG, WEIGHTS_OF_LONG = 512, 1 << 22
 
@@ -117,16 +119,20 @@ class Linear(Op):
 
     def _sigma(self, s: Step, rounding: Rounding, x: Tensor, rows: tuple[int, int]) -> Tensor:
         """σ of some rows of x Wᵀ + b, [T, rows]: what the dtypes explain, and the rounding of the arithmetic."""
-        full, weight = s.full_name(f"{self.stem}.weight"), s.source(f"{self.stem}.weight")
+        full, unit = s.full_name(f"{self.stem}.weight"), product_unit(x, rounding)
+        weights = s.cache.rows(s.source(f"{self.stem}.weight"), *rows)
         squares, bias = x.float().square(), self._bias_variance(s, rounding)
-        floor = product_unit(x, rounding) * (squares @ s.cache.rows(weight, *rows).square().T).sqrt()
-        explained = (
-            squares @ rounding.variance(full, s.cache, *rows).T
-            if rounding.explains(full)
-            else floor.new_zeros(())
-        )
-        explained = explained if bias is None else explained + bias[slice(*rows)]
-        return torch.hypot(explained.sqrt(), floor)  # the square of float64's floor is no float32
+        sigma = x.new_zeros((), dtype=torch.float32)
+        if rounding.explains(full):
+            sigma = squares @ rounding.variance(full, s.cache, *rows).T
+        sigma = (sigma if bias is None else sigma + bias[slice(*rows)]).sqrt()
+        if sigma.dim() and weights.numel():
+            largest = torch.stack(weights.aminmax()).abs().max()
+            most = unit * largest * squares.sum(1, keepdim=True).sqrt()  # of the arithmetic, [T, 1]
+            if bool((most <= NEGLIGIBLE * sigma).all()):
+                return sigma
+        floor = unit * (squares @ weights.square().T).sqrt()
+        return torch.hypot(sigma, floor)  # the square of float64's floor is no float32
 
     def _bias_variance(self, s: Step, rounding: Rounding) -> Tensor | None:
         """Explained variance of the bias, [R]."""

@@ -23,9 +23,9 @@ from rosetta.tokenizer import load_tokenizer
 from rosetta.transformer import Decoding, Transformer
 from rosetta.weight import INTERLEAVED, SPLIT_HALF, Weight, row_ranges
 from rosetta.weight_cache import LastingCache
-from rosetta.workers import one_thread_each, spread
+from rosetta.workers import one_thread_each
 
-SAMPLES, SAMPLED = 16, 1 << 18  # runs of rows, and weights, by which the coarseness of a large matrix is told
+SAMPLES, SAMPLED = 8, 1 << 16  # runs of rows, and weights, by which the coarseness of a large matrix is told
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -139,7 +139,8 @@ def _rounding(weight: Weight) -> dict[str, Any]:
     """How coarse a weight is: what a comparison with the trace must expect of its stages. Of a large one, by some rows
     from all over it."""
     ranges = _sampled_rows(weight)
-    sums = spread(lambda rows: float(weight.sigma(*rows).square().sum(dtype=torch.float64)), ranges)
+    # One after the other: on so few rows, workers wait for each other longer than they work.
+    sums = [float(weight.sigma(*rows).square().sum(dtype=torch.float64)) for rows in ranges]
     share = sum(stop - start for start, stop in ranges) / max(1, weight.dims[0]) if weight.dims else 1
     return {"dtype": weight.dtype, "rms_sigma": math.sqrt(sum(sums) / max(1, weight.count * share))}
 
