@@ -13,6 +13,7 @@ from torch import Tensor
 from rosetta.graph import TOKENS, Graph, Node
 from rosetta.model import Model
 from rosetta.ops.op import WHOLE, Chunk, NotComputable, Step
+from rosetta.weight import Weight
 from rosetta.weight_cache import DecodedPair, WeightCache
 
 Hook = Callable[[str, Tensor], None]
@@ -70,6 +71,10 @@ class Transformer:
     def settled(self, node: Node, value: Tensor, other: Tensor) -> Tensor:
         """The value as it is: nothing about it was chosen freely."""
         return value
+
+    def computed_with(self, weight: Weight) -> bool:
+        """See `Runtime`: nothing of this side is observed."""
+        return False
 
     def rounding(self, name: str, values: Callable[[], Tensor]) -> Tensor:
         """The weight's own rounding is at hand, and nobody asks."""

@@ -563,6 +563,13 @@ def same_bytes(
     return all(spread(same, ranges[1:]))
 
 
+def same_values(a: Weight, b: Weight) -> bool:
+    """Whether two weights hold the same numbers: the same bytes, or equal ones in two floats."""
+    if a.dims != b.dims or not {a.dtype, b.dtype} <= {*FLOATS}:
+        return same_bytes(a, b)
+    return all(torch.equal(a.values(*rows), b.values(*rows)) for rows in row_ranges(a))
+
+
 def same_stored_rows(a: Weight, b: Weight, start: int, stop: int) -> bool | None:
     """Whether rows start … stop of two weights of one dtype hold the same canonical bytes; None where rows are not
     whole bytes."""

@@ -77,7 +77,8 @@ class RoundingOfObserved:
 
     def explains(self, name: str) -> bool:
         """See `Rounding`."""
-        return name in self.subject.weights
+        own = self.subject.weights.get(name)
+        return own is not None and not self.observed.computed_with(own)
 
     def variance(self, name: str, cache: WeightCache, start: int = 0, stop: int | None = None) -> Tensor:
         """See `Rounding`."""

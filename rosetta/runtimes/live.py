@@ -23,6 +23,7 @@ from rosetta.runtimes.rotation import NOT_TURNED, Rotation, as_gguf_has_them
 from rosetta.runtimes.torch import prompt_ids, run_facts
 from rosetta.runtimes.trace import Recording, open_recording, write_trace
 
+EXACT = ("float32", "float64")  # what a runtime may say it computes in without rounding a weight of a file
 LABELS = {"llamacpp": "LLAMA.CPP", "transformers": "TRANSFORMERS"}
 
 
@@ -115,10 +116,12 @@ def record(
         file = Path(folder) / "run.safetensors"
         _, facts = written(file, request, rotation, overwrite, crashed=True)
         recording = open_recording(file)  # the file is gone from its folder, and stays open
+    exact = known_model(request.path) if facts.options.get("dtype") in EXACT else None
     learned = dict(recording.facts)
     if facts.failure is not None:
         learned["failure"] = {"message": facts.failure.message, "printed": facts.failure.printed}
-    return replace(recording, facts=learned, path=request.path, label=LABELS[request.runtime]), facts
+    label = LABELS[request.runtime]
+    return replace(recording, facts=learned, path=request.path, label=label, computed_with=exact), facts
 
 
 def written(

@@ -15,6 +15,7 @@ from rosetta.graph import Node
 from rosetta.model import Model
 from rosetta.ops.op import Step
 from rosetta.runtimes.arithmetic import Imitation
+from rosetta.weight import Weight
 from rosetta.weight_cache import WeightCache
 
 
@@ -73,6 +74,10 @@ class Runtime(Protocol):
 
     def settled(self, node: Node, value: Tensor, other: Tensor) -> Tensor:
         """Its value of a stage, with what a runtime may freely choose chosen as the other side does."""
+        ...
+
+    def computed_with(self, weight: Weight) -> bool:
+        """Whether an observed side is known to have computed with the very values of a weight."""
         ...
 
     def rounding(self, name: str, values: Callable[[], Tensor]) -> Tensor:

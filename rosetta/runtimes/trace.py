@@ -32,6 +32,7 @@ from rosetta.runtimes.arithmetic import Imitation, imitations
 from rosetta.runtimes.observed.experts_order import OF_EXPERTS, by_weight, expert_weights
 from rosetta.runtimes.recorded_chunks import Reading, joined
 from rosetta.runtimes.recorded_config import recorded_config
+from rosetta.weight import Weight, same_values
 from rosetta.weight_cache import DecodedPair, WeightCache
 
 METADATA_KEY = "rosetta"
@@ -73,6 +74,7 @@ class Recording:
         readings: stages that are not in the file as they are compared: what a recording may choose freely, see
             `gauges`.
         sources: the files that it was made of, where it is somebody else's dump, and where the data begins in each.
+        computed_with: the model that was run, where its weights are at hand and nothing was rounded on the way.
     """
 
     path: Path
@@ -86,6 +88,7 @@ class Recording:
     kind: str = "trace"
     label: str = "TRACE"
     notes: tuple[str, ...] = ()
+    computed_with: Model | None = field(default=None, repr=False)
 
     @property
     def architecture(self) -> str | None:
@@ -243,6 +246,7 @@ class RecordedRun:
         self.cache = WeightCache(device, dtype, kept)
         self._noted: dict[str, str] = {}
         self._of_last: list[str] = []
+        self._equal: dict[Weight, bool] = {}
 
     @property
     def computes(self) -> bool:
@@ -328,6 +332,14 @@ class RecordedRun:
                 f"its {', '.join(stages)} are of the last token only: at the others they are not compared"
             )
         return [f"{self.recording.path}: {words}" for words in said]
+
+    def computed_with(self, weight: Weight) -> bool:
+        """See `Runtime`."""
+        model = self.recording.computed_with
+        if weight not in self._equal:
+            own = None if model is None else model.weights.get(weight.name)
+            self._equal[weight] = own is not None and same_values(own, weight)
+        return self._equal[weight]
 
     def rounding(self, name: str, values: Callable[[], Tensor]) -> Tensor:
         """See `Runtime`.

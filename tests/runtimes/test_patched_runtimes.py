@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -54,6 +55,12 @@ def epsilon(model: Any) -> None:
     for module in model.modules():
         if hasattr(module, "variance_epsilon"):
             module.variance_epsilon = 1e-3
+
+
+def slightly_larger_epsilon(model: Any) -> None:
+    for module in model.modules():
+        if hasattr(module, "variance_epsilon"):
+            module.variance_epsilon = 5e-4
 
 
 def theta(model: Any) -> None:
@@ -582,3 +589,36 @@ def test_a_runtime_that_is_not_patched_is_accused_of_nothing(
     folder = folder_of("llama")
     run = compare(folder, f"transformers:{folder}", "--tokens", TOKENS, "--assert-match", "--strict")
     assert (run.exit_code, run.report["findings"]) == (0, [])
+
+
+def in_bf16(folder: Path, copy: Path) -> Path:
+    """The folder again, its weights rounded to BF16."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(folder, copy)
+    file = copy / "model.safetensors"
+    save_file({name: tensor.bfloat16() for name, tensor in load_file(file).items()}, file, {"format": "pt"})
+    return copy
+
+
+@pytest.mark.parametrize("container", ["hf", "gguf"])
+def test_what_is_smaller_than_a_rounding_shows_beside_the_very_weights_that_were_run(
+    folder_of: Callable[[str], Path],
+    patched: Callable[[Change], None],
+    compare: Compare,
+    tmp_path: Path,
+    container: str,
+) -> None:
+    """Of weights that are the same on both sides no rounding explains anything, whatever their dtype."""
+    folder = path = in_bf16(folder_of("qwen3"), tmp_path / "bf16")
+    if container == "gguf":
+        path = tmp_path / "model.gguf"
+        assert run_command(["convert", str(folder), str(path), "-q"]) == 0
+    assert compare(path, f"transformers:{folder}", "--tokens", TOKENS).report["verdict"] == "match"
+    patched(slightly_larger_epsilon)
+    run = compare(path, f"transformers:{folder}", "--tokens", TOKENS, "--assert-match")
+    assert run.exit_code == 1
+    found = run.report["findings"]
+    assert {(f["kind"], f["side"], f["status"]) for f in found} == {
+        ("config.norm_epsilon", "right", "confirmed")
+    }
