@@ -37,9 +37,10 @@ from rosetta.index_entries import hold_to_index
 from rosetta.names import canonical_name, canonical_names
 from rosetta.ops.indexer import TOP_K
 from rosetta.ops.op import Edit, Settings
+from rosetta.row_order import RowOrder
 from rosetta.settings_reader import PerLayer
 from rosetta.tensor_factors import factors_of, multiplied
-from rosetta.weight import RowOrder, Weight
+from rosetta.weight import Weight
 
 Patch = Callable[[Weight | None], Weight | None]
 """What a repair makes of a weight; it is given None where there is none of that name, and may leave it so."""

@@ -17,7 +17,8 @@ from fixtures.dtypes import encode
 from fixtures.memory import MemoryContainer, stored
 from rosetta import blocks
 from rosetta.architectures import INTERLEAVED, SPLIT_HALF
-from rosetta.weight import GroupOrder, Part, RowOrder, Weight, WithinRows, same_bytes
+from rosetta.row_order import GroupOrder, Part, RowOrder, WithinRows
+from rosetta.weight import Weight, same_bytes
 
 Floats = NDArray[np.float32]
 HEADS = st.tuples(

@@ -16,7 +16,7 @@ from rosetta.architectures.stated_kinds import RECURRENT_LISTED
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.recurrent import GROUPS, INNER, RANK, STATE
-from rosetta.weight import GroupOrder, Order, WithinRows
+from rosetta.row_order import GroupOrder, Order, WithinRows
 
 
 def settings(read: Any) -> None:

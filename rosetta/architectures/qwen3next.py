@@ -40,7 +40,7 @@ from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Gate
 from rosetta.ops.recurrent import GROUPS, INNER, KERNEL, RANK, STATE
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
-from rosetta.weight import Part
+from rosetta.row_order import Part
 
 ONE_MORE = ("attn_norm", "post_attention_norm", "attn_q_norm", "attn_k_norm", "output_norm")
 SPELLINGS = {

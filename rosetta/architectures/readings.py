@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from rosetta.lazily import torch
 from rosetta.ops.latent import NOPE
 from rosetta.ops.op import Settings
-from rosetta.weight import Order, Part, Reversible
+from rosetta.row_order import Order, Part
+from rosetta.weight import Reversible
 
 if TYPE_CHECKING:
     from torch import Tensor

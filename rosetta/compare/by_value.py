@@ -15,7 +15,8 @@ from rosetta.compare.pairing import other_side
 from rosetta.compare.results import Side
 from rosetta.compare.weights import compare_weights, readable
 from rosetta.model import LAYER, Model
-from rosetta.weight import INTERLEAVED, SPLIT_HALF, RowOrder, Weight
+from rosetta.row_order import INTERLEAVED, SPLIT_HALF, RowOrder
+from rosetta.weight import Weight
 
 ROTARY = ("attn_q", "attn_k")
 Form = Callable[[Weight, Weight], Weight | None]

@@ -7,7 +7,8 @@ from dataclasses import replace
 from rosetta.compare.prompt import Tokenized
 from rosetta.compare.results import Side
 from rosetta.model import Model
-from rosetta.weight import Part, Weight
+from rosetta.row_order import Part
+from rosetta.weight import Weight
 
 
 def without_padding(models: dict[Side, Model], tokenized: Tokenized) -> tuple[dict[Side, Model], list[str]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rosetta.lazily import torch
 from rosetta.ops.op import HALF_ULP, Op, Rounding, Settings, Spread, Step, Tensors, nothing, size, unit_of
 from rosetta.rope_scaling import RopeScaling
-from rosetta.weight import INTERLEAVED, SPLIT_HALF
+from rosetta.row_order import INTERLEAVED, SPLIT_HALF
 
 if TYPE_CHECKING:
     from torch import Tensor

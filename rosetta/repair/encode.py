@@ -24,7 +24,8 @@ from rosetta.dtypes import FLOATS
 from rosetta.errors import UnsupportedError
 from rosetta.repair.padding import FirstRows
 from rosetta.repair.planned import Held, Planned
-from rosetta.weight import Order, Part, Weight
+from rosetta.row_order import Order, Part
+from rosetta.weight import Weight
 
 Holds = Callable[[TensorInput, bool], bool]
 """Whether a file can hold a tensor: one of its own bytes, or (True) one whose bytes come from another file."""

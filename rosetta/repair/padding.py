@@ -10,7 +10,8 @@ from torch import Tensor
 from rosetta.diagnose.edits import FromOther
 from rosetta.model import Model
 from rosetta.repair.planned import EMBEDDING, HEAD
-from rosetta.weight import Part, Weight
+from rosetta.row_order import Part
+from rosetta.weight import Weight
 
 KEY = "vocab_size"  # the one setting that a comparison overrides without a finding, where rows are padding
 

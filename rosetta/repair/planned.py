@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from rosetta.containers.container import TensorEntry
-from rosetta.weight import Order, Part, Reversible, Weight
+from rosetta.row_order import Order, Part
+from rosetta.weight import Reversible, Weight
 
 EMBEDDING, HEAD, ROPE_FACTORS = "token_embd.weight", "output.weight", "rope_freqs.weight"
 

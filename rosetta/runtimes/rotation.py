@@ -11,10 +11,10 @@ from torch import Tensor
 from rosetta.architectures import INTERLEAVED, SPLIT_HALF
 from rosetta.architectures.readings import Stored
 from rosetta.model import Model
+from rosetta.row_order import RowOrder
 from rosetta.runtimes.observed.capture import Capture
 from rosetta.runtimes.observed.graph import weight_layer, weight_stem
 from rosetta.runtimes.observed.order import adjacent_pairs, split_halves
-from rosetta.weight import RowOrder
 
 ROTATED = ("q", "k", "q_rope", "k_rope")
 

@@ -17,11 +17,12 @@ from rosetta.model import Model, open_model
 from rosetta.ops.op import NotComputable
 from rosetta.ops.rotary import Rotary
 from rosetta.rope_scaling import RopeScaling
+from rosetta.row_order import INTERLEAVED, SPLIT_HALF
 from rosetta.runtimes.decoding import RuntimeFailed
 from rosetta.runtimes.observed.capture import Facts, Failure, Float32
 from rosetta.tokenizer import load_tokenizer
 from rosetta.transformer import Decoding, Transformer
-from rosetta.weight import INTERLEAVED, SPLIT_HALF, Weight, row_ranges
+from rosetta.weight import Weight, row_ranges
 from rosetta.weight_cache import LastingCache
 from rosetta.workers import one_thread_each
 

@@ -9,7 +9,8 @@ import torch
 from rosetta.architectures.readings import MINUS_EXP, ONE_MORE, Mapped
 from rosetta.containers.container import TensorEntry
 from rosetta.convert.draft import Draft
-from rosetta.weight import GroupOrder, Part, RowOrder, Weight
+from rosetta.row_order import GroupOrder, Part, RowOrder
+from rosetta.weight import Weight
 
 
 @pytest.mark.parametrize("edit", [ONE_MORE, MINUS_EXP], ids=["1 + w", "A of A_log"])

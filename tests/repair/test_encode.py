@@ -19,7 +19,8 @@ from rosetta.diagnose.edits import FromOther, Offset, Scaled
 from rosetta.diagnose.patches import InMemory
 from rosetta.repair.encode import encoded, exact_bytes
 from rosetta.repair.planned import Held, Planned
-from rosetta.weight import RowOrder, Weight
+from rosetta.row_order import RowOrder
+from rosetta.weight import Weight
 
 ROWS, COLUMNS = 8, 256
 

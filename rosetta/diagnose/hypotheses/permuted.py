@@ -16,7 +16,8 @@ from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, looks_
 from rosetta.diagnose.patches import changed
 from rosetta.finding_kind import FindingKind
 from rosetta.model import LAYER
-from rosetta.weight import Order, RowOrder, Weight
+from rosetta.row_order import Order, RowOrder
+from rosetta.weight import Weight
 
 KINDS = (
     FindingKind(

@@ -10,7 +10,8 @@ from rosetta.architectures import INTERLEAVED, SPLIT_HALF
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, resembles
 from rosetta.finding_kind import FindingKind
 from rosetta.model import LAYER, Model, Patch
-from rosetta.weight import RowOrder, Weight
+from rosetta.row_order import RowOrder
+from rosetta.weight import Weight
 
 KINDS = (
     FindingKind(
