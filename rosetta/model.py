@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from rosetta import blocks
-from rosetta.adapted import adapted
 from rosetta.architectures import (
     Architecture,
     all_architectures,
@@ -24,20 +23,18 @@ from rosetta.architectures import (
     find_architecture,
     not_run,
 )
-from rosetta.architectures.readings import Stored
+from rosetta.canonical_weights import adapted_weights, canonical_weights
 from rosetta.config import LARGEST_BLOCK_COUNT, Config, Value, read_config, rope_scaling_from_tensors
 from rosetta.containers import open_operand
 from rosetta.containers.adapters import AdaptedContainer
 from rosetta.containers.container import Container, Setting, TensorEntry
-from rosetta.containers.huggingface.settings import huggingface_quantisation
-from rosetta.dtypes import DTYPES, of_scheme
-from rosetta.errors import DamagedFileError, RosettaError, UnsupportedError, UsageError
+from rosetta.errors import DamagedFileError, RosettaError, UnsupportedError
 from rosetta.graph import Graph
 from rosetta.index_entries import hold_to_index
-from rosetta.names import canonical_name, canonical_names
+from rosetta.layer_settings import settings_of
+from rosetta.names import canonical_names
 from rosetta.ops.indexer import TOP_K
 from rosetta.ops.op import Edit, Settings
-from rosetta.row_order import RowOrder
 from rosetta.settings_reader import PerLayer
 from rosetta.tensor_factors import factors_of, multiplied
 from rosetta.weight import Weight
@@ -46,7 +43,6 @@ Patch = Callable[[Weight | None], Weight | None]
 """What a repair makes of a weight; it is given None where there is none of that name, and may leave it so."""
 FACTORS = ("rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight")
 """Tensors that hold rope scaling."""
-LAYER = re.compile(r"^blk\.(\d+)\.(.+)$")
 FOREIGN_LAYER = re.compile(r"(?:^|\.)(?:blk|layers|h|blocks)\.(\d+)\.")
 
 
@@ -260,10 +256,10 @@ def build_model(
     config, unheeded = read_config(container, architecture, shapes, overrides)
     stored = {name: entry for name, entry in entries.items() if name not in placeholders}
     factors, held = factors_of(container, architecture, names)
-    weights = multiplied(_weights(container, architecture, config, stored), factors)
+    weights = multiplied(canonical_weights(container, architecture, config, stored), factors)
     if isinstance(container, AdaptedContainer):
         own = weights.get("token_embd.weight")
-        weights = _adapted(container, architecture, config, weights)
+        weights = adapted_weights(container, architecture, config, weights)
         embedding = weights.get("token_embd.weight")
         resized = own is not None and embedding is not None and own.dims != embedding.dims
         if resized and embedding is not None and "vocab_size" not in overrides:
@@ -303,35 +299,6 @@ def put_patches(weights: dict[str, Weight], patches: Mapping[str, Patch]) -> Non
         patched = patch(weights.get(name))
         if patched is not None:
             weights[name] = replace(patched, repaired=True)
-
-
-def settings_of(config: Config, layer: int | None, file: Path) -> Settings:
-    """The settings of a layer, or of what stands outside the layers.
-
-    Args:
-        config: of the file.
-        layer: counted from 0; None outside the layers.
-        file: named where a setting is asked for that was not read.
-    """
-    of_layer = _OfLayer(
-        (key, found.value.of(layer) if isinstance(found.value, PerLayer) else found.value)
-        for key, found in config.items()
-    )
-    of_layer.file = file
-    return of_layer
-
-
-class _OfLayer(dict[str, Any]):
-    """Settings of one layer; what is asked for and was not read is an error of the file."""
-
-    file: Path
-
-    def __missing__(self, key: str) -> Any:
-        raise DamagedFileError(
-            f"the config says nothing of {key}, which another of its settings calls for",
-            file=self.file,
-            remedy=f"state {key}, or what makes it needless",
-        )
 
 
 def both(first: Patch, second: Patch) -> Patch:
@@ -390,153 +357,6 @@ def _layers_named(container: Container) -> int:
         if (found := FOREIGN_LAYER.search(name)) and len(found[1]) < 6
     ]
     return min(max(numbers, default=0) + 1, LARGEST_BLOCK_COUNT)
-
-
-def _weights(
-    container: Container, architecture: Architecture, config: Config, entries: Mapping[str, TensorEntry]
-) -> dict[str, Weight]:
-    """Canonical weights: fused and stacked tensors taken apart, Conv1D and declared `[in, out]` turned, rotary rows
-    ordered."""
-    size = settings_of(config, None, container.path)
-    layers = range(min(size["block_count"], LARGEST_BLOCK_COUNT))
-    of_layers = [settings_of(config, layer, container.path) for layer in layers]
-    weights: dict[str, Weight] = {}
-    for name, entry in entries.items():
-        _check_dtype(container, entry)
-        found = LAYER.match(name)
-        layer = int(found[1]) if found else None
-        c = of_layers[min(layer, len(of_layers) - 1)] if layer is not None else size
-        weights |= {weight.name: weight for weight in read_tensor(container, architecture, c, name, entry)}
-    embedding = weights.get("token_embd.weight")
-    # transformers alone leaves a missing head random where the config does not tie it; a stored one is always used.
-    may_tie = container.kind != "huggingface" or size["tied_embeddings"]
-    if embedding is not None and may_tie and "output.weight" not in weights:
-        weights["output.weight"] = replace(embedding, name="output.weight")
-    return weights
-
-
-def _adapted(
-    container: AdaptedContainer, architecture: Architecture, config: Config, weights: Mapping[str, Weight]
-) -> dict[str, Weight]:
-    """The weights with the adapter merged into them, which has the names and the order of rows of its own kind."""
-    adapter = container.adapter
-    of_base = container.architecture if container.kind == "gguf" else architecture.gguf
-    if adapter.architecture is not None and adapter.architecture != of_base:
-        raise UsageError(
-            f"is an adapter for {adapter.architecture:.40}, and the base {container.path} is {of_base}",
-            file=adapter.path,
-            remedy="give the model that the adapter was trained on",
-        )
-    layers = min(config["block_count"].value, LARGEST_BLOCK_COUNT)
-    rope = architecture.rope if adapter.kind == "gguf" else architecture.folder_rope
-
-    def canonical(name: str) -> str | None:
-        return canonical_name(name, architecture, layers)
-
-    def read(stored: Container, name: str, entry: TensorEntry) -> list[Weight]:
-        known = canonical(name) or name
-        found = LAYER.match(known)
-        c = settings_of(config, int(found[1]) if found else None, container.path)
-        if architecture.rope is not None:
-            c = {**c, "rope.type": rope}
-        return read_tensor(stored, architecture, c, known, entry)
-
-    return adapted(container, weights, canonical, read)
-
-
-def read_tensor(
-    container: Container, architecture: Architecture, c: Settings, name: str, entry: TensorEntry
-) -> list[Weight]:
-    """The canonical weights that a stored tensor is read as. Reads no data: a writer asks it, too, what a reader will
-    make of a tensor that is not written yet.
-
-    Args:
-        container: whose tensor it is.
-        architecture: of the model.
-        c: settings of the tensor's layer, in the order of rotary rows that the container keeps.
-        name: canonical name of the tensor as a whole.
-        entry: as the file declares it.
-    """
-    found = LAYER.match(name)
-    turned = stored_in_out(container, architecture, name, entry)
-    weight = Weight(name, container, entry, entry.dtype, entry.dims, turned)
-    stem, suffix = _split(found[2] if found else name)
-    layer = int(found[1]) if found else None
-    foreign, packed = entry.name != name, _is_packed(container, entry)
-    stored = Stored(stem, suffix, entry.dims, container.kind, layer, foreign, container.metadata, packed)
-    readings = architecture.readings(stored, c)
-    if readings is None:
-        return [_ordered(weight, architecture, c)]
-    prefix, weights = f"blk.{layer}." if found else "", []
-    for reading in readings:
-        read = replace(
-            weight,
-            name=prefix + reading.name,
-            stored_dims=weight.stored_dims if reading.dims is None else reading.dims,
-            transposed=turned if reading.transposed is None else reading.transposed,
-            slot=reading.slot,
-            part=reading.part,
-            order=reading.order,
-            columns=reading.columns,
-            fused=None if reading.slot is None and reading.part is None else name,
-            values_edits=() if reading.edit is None else (reading.edit,),
-        )
-        weights.append(_ordered(read, architecture, c) if read.order is None else read)
-    return weights
-
-
-def _is_packed(container: Container, entry: TensorEntry) -> bool:
-    """Whether a scheme packed a folder's weight, in its own form or as ggml's blocks."""
-    blocks_of_folder = container.kind == "huggingface" and DTYPES[entry.dtype].block_size > 1
-    return of_scheme(entry.dtype) or blocks_of_folder
-
-
-def _split(name: str) -> tuple[str, str]:
-    """(stem, `weight` or `bias`); a name may have neither."""
-    stem, _, suffix = name.rpartition(".")
-    return (stem, suffix) if suffix in ("weight", "bias") else (name, "")
-
-
-def _check_dtype(container: Container, entry: TensorEntry) -> None:
-    """Refuse a weight whose dtype holds no real numbers, or is not decoded, by name."""
-    known = blocks.decodes(entry.dtype)
-    if not known or blocks.block_format(entry.dtype).write_sigma is None:
-        message = f"its dtype {entry.dtype} " + ("cannot hold weights" if known else "is not decoded")
-        remedy = "convert it to a float or a quantised dtype"
-        if container.kind == "huggingface" and huggingface_quantisation(container.metadata) is None:
-            message += " by itself, and config.json states no quantization_config"
-            remedy = (
-                "copy config.json from the quantised folder: its library wrote there how to read the codes"
-            )
-        raise UnsupportedError(message, file=container.path, where=f"tensor {entry.name!r}", remedy=remedy)
-
-
-def stored_in_out(container: Container, architecture: Architecture, name: str, entry: TensorEntry) -> bool:
-    """Whether a file says of a matrix that it is stored `[in, out]`.
-
-    Args:
-        container: the file; it may be one that is not written yet.
-        architecture: of the model.
-        name: the matrix's canonical name.
-        entry: as the file declares it.
-    """
-    if len(entry.dims) != 2 or _is_packed(container, entry):  # by rows of outputs, whatever the module
-        return False
-    if container.kind == "huggingface":
-        return name.endswith(".weight") and name.rsplit(".", 2)[-2] in architecture.conv1d
-    return bool(getattr(container, "transposed_linears", False)) and entry.name.endswith(
-        ("_proj.weight", "lm_head.weight")
-    )
-
-
-def _ordered(weight: Weight, architecture: Architecture, size: Mapping[str, Any]) -> Weight:
-    """The weight with its rotary rows in GGUF's order, where the file declares the other one."""
-    found = LAYER.match(weight.name)
-    rotary = found and found[2].rpartition(".")[0] in ("attn_q", "attn_k", "attn_q_norm", "attn_k_norm")
-    if not rotary or architecture.rope is None or size["rope.type"] == architecture.rope:
-        return weight
-    order = RowOrder(size["attention.key_length"], size["rope.dimension_count"], size["rope.type"])
-    return replace(weight, order=order)
 
 
 def _count(entry: TensorEntry) -> int:

@@ -33,6 +33,7 @@ BLOCK_ALIASES = {
         for part in ("gate", "up", "down")
     },
 }
+LAYER = re.compile(r"^blk\.(\d+)\.(.+)$")
 ROPE_FACTORS = frozenset({"rope_freqs", "rope_factors_short", "rope_factors_long"})
 TEXT_PART = re.compile(r"\b(?:language_model|text_model)\.")  # of what sees images as well
 EXPERT = re.compile(r"\.experts\.(\d{1,5})\.")

@@ -14,7 +14,8 @@ from rosetta.architectures.readings import Mapped
 from rosetta.compare.pairing import other_side
 from rosetta.compare.results import Side
 from rosetta.compare.weights import compare_weights, readable
-from rosetta.model import LAYER, Model
+from rosetta.model import Model
+from rosetta.names import LAYER
 from rosetta.row_order import INTERLEAVED, SPLIT_HALF, RowOrder
 from rosetta.weight import Weight
 

@@ -22,7 +22,8 @@ from rosetta.convert.folder_tensors import setting_tensors
 from rosetta.convert.gguf_settings import IMPLIED
 from rosetta.convert.placing import stem_of
 from rosetta.errors import RosettaError
-from rosetta.model import LAYER, Model
+from rosetta.model import Model
+from rosetta.names import LAYER
 from rosetta.rope_scaling import RopeScaling
 from rosetta.settings_reader import ACTIVATIONS, PerLayer
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from rosetta.containers.container import TensorInput
 from rosetta.convert.placing import Candidate, stem_of
-from rosetta.model import LAYER, Model
+from rosetta.model import Model
+from rosetta.names import LAYER
 from rosetta.settings_reader import listed
 from rosetta.weight import Weight
 

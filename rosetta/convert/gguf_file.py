@@ -21,7 +21,8 @@ from rosetta.convert.placing import place_weights
 from rosetta.convert.plan import Done, Request, as_stored, with_dtypes
 from rosetta.convert.vocabulary import gguf_vocabulary_keys
 from rosetta.errors import UnsupportedError
-from rosetta.model import LAYER, Model
+from rosetta.model import Model
+from rosetta.names import LAYER
 from rosetta.weight import Weight
 
 # general.file_type by the dtype that most weights have (gguf-py, LlamaFileType).

@@ -8,7 +8,8 @@ import gguf
 
 from rosetta.architectures import Architecture
 from rosetta.convert.placing import Candidate
-from rosetta.model import FACTORS, LAYER, Model
+from rosetta.model import FACTORS, Model
+from rosetta.names import LAYER
 from rosetta.weight import Weight
 
 # What llama.cpp keeps in float32 whatever the file's type (conversion/base.py, prepare_tensors).

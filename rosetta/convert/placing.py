@@ -14,9 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from rosetta.canonical_weights import read_tensor
 from rosetta.containers.container import TensorEntry
 from rosetta.convert.draft import Draft
-from rosetta.model import LAYER, Model, read_tensor
+from rosetta.model import Model
+from rosetta.names import LAYER
 from rosetta.ops.op import Settings
 from rosetta.weight import Weight
 

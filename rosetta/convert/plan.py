@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from rosetta.canonical_weights import stored_in_out
 from rosetta.containers.container import TensorEntry
 from rosetta.containers.spool import Progress, TensorSource
 from rosetta.convert.draft import Draft
@@ -15,7 +16,7 @@ from rosetta.convert.gguf_tensors import always_float32
 from rosetta.convert.placing import Piece, Placed
 from rosetta.dtypes import DTYPES, flat_bytes, whole_rows
 from rosetta.errors import UsageError
-from rosetta.model import Model, stored_in_out
+from rosetta.model import Model
 from rosetta.names import canonical_name
 from rosetta.weight import Weight
 

@@ -8,7 +8,8 @@ from rosetta.architectures import Architecture, all_architectures, find_architec
 from rosetta.architectures.not_run import LONGEST_NAME
 from rosetta.compare.results import Side
 from rosetta.errors import RosettaError, UsageError
-from rosetta.model import LAYER, Model, build_model
+from rosetta.model import Model, build_model
+from rosetta.names import LAYER
 
 NEAR = 3  # that are named
 USUAL = frozenset({"llama", "qwen2", "qwen3", "qwen3moe", "gpt2", "gemma2", "deepseek_v3"})

@@ -8,7 +8,8 @@ from rosetta.compare.pairing import Role, other_side
 from rosetta.compare.results import Finding, Side
 from rosetta.diagnose.hypotheses.missing import lacks_layer
 from rosetta.diagnose.hypothesis import Suspect
-from rosetta.model import LAYER, Model
+from rosetta.model import Model
+from rosetta.names import LAYER
 from rosetta.weight import Weight, row_ranges
 
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from rosetta.config import LARGEST_BLOCK_COUNT
 from rosetta.containers.container import Container, Setting, TensorEntry
 from rosetta.errors import UnsupportedError
-from rosetta.model import FOREIGN_LAYER, LAYER, Model, build_model
-from rosetta.names import canonical_names
+from rosetta.model import FOREIGN_LAYER, Model, build_model
+from rosetta.names import LAYER, canonical_names
 from rosetta.repair.names import members, own_name, parts_of
 from rosetta.repair.planned import EMBEDDING, HEAD, ROPE_FACTORS, Held, Planned
 from rosetta.weight import Reversible, Weight

@@ -28,7 +28,8 @@ from rosetta.compare.options import Options
 from rosetta.compare.settings import agree
 from rosetta.containers.gguf.writer import write_gguf
 from rosetta.diagnose.kinds import all_kinds
-from rosetta.model import LAYER, open_model
+from rosetta.model import open_model
+from rosetta.names import LAYER
 from rosetta.repair.repair import repair_operands
 from rosetta.repair.text import render
 from rosetta.settings_table import SETTINGS

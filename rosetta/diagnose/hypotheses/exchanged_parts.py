@@ -18,7 +18,8 @@ from torch import Tensor
 from rosetta.diagnose.hypotheses.permuted import matched, sample_of_rows
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.diagnose.patches import edited
-from rosetta.model import LAYER, Patch
+from rosetta.model import Patch
+from rosetta.names import LAYER
 from rosetta.weight import Weight
 
 

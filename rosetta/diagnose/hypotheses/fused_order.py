@@ -10,7 +10,8 @@ from itertools import permutations
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, looks_like
 from rosetta.diagnose.patches import reading
 from rosetta.finding_kind import FindingKind
-from rosetta.model import LAYER, Patch
+from rosetta.model import Patch
+from rosetta.names import LAYER
 from rosetta.weight import Weight
 
 KINDS = (

@@ -14,7 +14,8 @@ from rosetta.diagnose.hypotheses.permuted import first_of
 from rosetta.diagnose.hypotheses.swapped import read_from
 from rosetta.diagnose.hypothesis import SAMPLED_COLUMNS, SAMPLED_ROWS, Fault, Proposal, Repair, Suspect
 from rosetta.finding_kind import FindingKind
-from rosetta.model import LAYER, Patch
+from rosetta.model import Patch
+from rosetta.names import LAYER
 
 KINDS = (
     FindingKind(

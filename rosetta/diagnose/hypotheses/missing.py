@@ -8,8 +8,7 @@ from rosetta.diagnose.hypotheses.norm_factor import numbers
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.diagnose.patches import instead
 from rosetta.finding_kind import FindingKind
-from rosetta.model import LAYER
-from rosetta.names import canonical_names
+from rosetta.names import LAYER, canonical_names
 
 KINDS = (
     FindingKind(

@@ -15,7 +15,7 @@ from rosetta.diagnose.hypotheses.rope_order import in_other_order
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, looks_like
 from rosetta.diagnose.patches import changed
 from rosetta.finding_kind import FindingKind
-from rosetta.model import LAYER
+from rosetta.names import LAYER
 from rosetta.row_order import Order, RowOrder
 from rosetta.weight import Weight
 

@@ -9,7 +9,8 @@ from dataclasses import replace
 from rosetta.architectures import INTERLEAVED, SPLIT_HALF
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, resembles
 from rosetta.finding_kind import FindingKind
-from rosetta.model import LAYER, Model, Patch
+from rosetta.model import Model, Patch
+from rosetta.names import LAYER
 from rosetta.row_order import RowOrder
 from rosetta.weight import Weight
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, looks_like, resembles
 from rosetta.diagnose.patches import InMemory
 from rosetta.finding_kind import FindingKind
-from rosetta.model import LAYER, Patch
+from rosetta.model import Patch
+from rosetta.names import LAYER
 from rosetta.weight import Weight
 
 KINDS = (

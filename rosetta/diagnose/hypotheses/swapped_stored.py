@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rosetta.canonical_weights import read_tensor
 from rosetta.containers.container import TensorEntry
 from rosetta.diagnose.hypotheses.swapped import LIKENESS
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, looks_like
 from rosetta.diagnose.patches import instead
 from rosetta.errors import RosettaError
-from rosetta.model import LAYER, read_tensor
+from rosetta.names import LAYER
 from rosetta.weight import Weight
 
 

@@ -25,7 +25,8 @@ from rosetta.containers.json_text import json_object
 from rosetta.containers.safetensors_file import read_header
 from rosetta.errors import DamagedFileError, UnsupportedError, UsageError
 from rosetta.graph import Node
-from rosetta.model import LAYER, Model
+from rosetta.model import Model
+from rosetta.names import LAYER
 from rosetta.ops.linear import Linear
 from rosetta.ops.norm import Norm
 from rosetta.ops.op import Op, size

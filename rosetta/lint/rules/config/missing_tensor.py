@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from rosetta.lint.contradictions import contradicts_config
 from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.subject import Subject
-from rosetta.model import FOREIGN_LAYER, LAYER, Model
-from rosetta.names import COMPUTED
+from rosetta.model import FOREIGN_LAYER, Model
+from rosetta.names import COMPUTED, LAYER
 
 RULE = Rule(
     "C222",
