@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from rosetta.ops.op import Edit, Op, Settings
+from rosetta.ops.edit import Edit
+from rosetta.ops.op import Op, Settings
 
 TOKENS = "tokens"
 """The one stage that is given: the token ids, int64 [T]."""

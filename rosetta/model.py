@@ -33,8 +33,9 @@ from rosetta.graph import Graph
 from rosetta.index_entries import hold_to_index
 from rosetta.layer_settings import settings_of
 from rosetta.names import canonical_names
+from rosetta.ops.edit import Edit
 from rosetta.ops.indexer import TOP_K
-from rosetta.ops.op import Edit, Settings
+from rosetta.ops.op import Settings
 from rosetta.settings_reader import PerLayer
 from rosetta.tensor_factors import factors_of, multiplied
 from rosetta.weight import Weight

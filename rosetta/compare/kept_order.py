@@ -34,8 +34,8 @@ FEWEST = 4  # levels out of order; clean copies have none
 EASED = 0.5  # of these, what a repair may leave: the numbers that it is fitted by are known no better
 ENOUGH = 2_000  # levels that are in order, all of them, before an encoder is said to keep it
 TRIED = 6  # matrices that may show it
-# Matrices, in all of which so many levels are out of order: no encoder that rounds leaves that.
-FEW, EVERYWHERE = 3, 0.01
+# Matrices, in all of which so many levels are not those of their weights: no encoder that rounds leaves that.
+FEW, EVERYWHERE = 3, 0.002
 EIGHT = ("Q8_0", "APR_Q8")  # as good as the source, to eight bits
 Copies = tuple[Weight, Weight]
 

@@ -28,6 +28,7 @@ from rosetta.compare.noise import RoundingOfObserved, RoundingOfPair, local_part
 from rosetta.compare.outcome import Computed, Explained, Outcome, folded, side_by_side
 from rosetta.compare.pairing import Pairing, Role
 from rosetta.compare.results import Side
+from rosetta.compare.twin_runs import equal_inputs, reads_alike
 from rosetta.compare.weights import WeightPair, compare_weights
 from rosetta.graph import TOKENS, Node
 from rosetta.model import Model
@@ -235,13 +236,13 @@ class ModelPair:
             or found.reasons
             or not isinstance(found.reference, Tensor)
             or not isinstance(found.subject, Tensor)
-            or not _equal_inputs(self.reference, node, twin.pair.reference, theirs[0])
-            or not _equal_inputs(self.reference, other, twin.pair.reference, theirs[1])
-            or not _reads_alike(self.reference.model, node, twin.pair.reference.model, theirs[0])
-            or not _reads_alike(self.subject.model, other, twin.pair.subject.model, theirs[1])
+            or not equal_inputs(self.reference, node, twin.pair.reference, theirs[0])
+            or not equal_inputs(self.reference, other, twin.pair.reference, theirs[1])
+            or not reads_alike(self.reference.model, node, twin.pair.reference.model, theirs[0])
+            or not reads_alike(self.subject.model, other, twin.pair.subject.model, theirs[1])
         ):
             return None
-        if _equal_inputs(self.subject, node, twin.pair.subject, theirs[0]) and _equal_inputs(
+        if equal_inputs(self.subject, node, twin.pair.subject, theirs[0]) and equal_inputs(
             self.subject, other, twin.pair.subject, theirs[1]
         ):
             return found
@@ -533,34 +534,6 @@ def _computed(
     except NotComputable as reason:
         reasons[role] = reason
         return None
-
-
-def _equal_inputs(lane: Lane, node: Node, twin: Lane, theirs: Node) -> bool:
-    """Whether a stage is computed from the same values in two runs, bit for bit."""
-    pairs = zip(lane.inputs(node), twin.inputs(theirs), strict=False)
-    return len(node.inputs) == len(theirs.inputs) and all(_equal(a, b) for a, b in pairs)
-
-
-def _equal(a: Value | None, b: Value | None) -> bool:
-    """Whether two values of a stage are there and the same, bit for bit."""
-    if a is None or b is None or a is b:
-        return a is not None and b is not None and isinstance(a, Tensor)
-    if not isinstance(a, Tensor) or not isinstance(b, Tensor):
-        return False
-    return a.shape == b.shape and a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
-
-
-def _reads_alike(a: Model, node: Node, b: Model, other: Node) -> bool:
-    """Whether two models of one side read the same weights and settings in an operation."""
-    names = [*node.tensors]
-    return (
-        a.architecture == b.architecture
-        and (node.op, node.inputs) == (other.op, other.inputs)
-        and (node.layer is None or (node.layer < a.block_count) == (node.layer < b.block_count))
-        and all(a.weights.get(name) == b.weights.get(name) for name in names)
-        and all(a.contradiction(name) == b.contradiction(name) for name in names)
-        and all(a.config.get(key) == b.config.get(key) for key in node.keys)
-    )
 
 
 def same_setting(a: Any, b: Any) -> bool:

@@ -26,7 +26,8 @@ from rosetta.config import Value
 from rosetta.errors import RosettaError
 from rosetta.graph import Node
 from rosetta.model import Model, Patch
-from rosetta.ops.op import Edit, NotComputable
+from rosetta.ops.edit import Edit
+from rosetta.ops.op import NotComputable
 from rosetta.runtimes.trace import RecordedRun
 from rosetta.weight import Weight, row_ranges
 from rosetta.workers import spread

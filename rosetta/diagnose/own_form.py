@@ -93,8 +93,9 @@ def stated_by(container: Container, own: str | None) -> Any:
 
 
 def _path(container: Container, own: str) -> tuple[str, ...]:
-    """The place of a key: dots descend, where the whole key is not there."""
-    return (own,) if own in container.metadata else tuple(own.split("."))
+    """The place of a key: dots descend, where the whole key is not there. GGUF has no tables."""
+    whole = container.kind == "gguf" or own in container.metadata
+    return (own,) if whole else tuple(own.split("."))
 
 
 def one_key_of_scaling(model: Model, right: RopeScaling | None) -> tuple[str, Any, Any] | None:

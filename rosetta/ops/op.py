@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from rosetta.lazily import ByDtype, torch
@@ -471,79 +471,3 @@ def chain(*ops: Op | None) -> Op:
     """The operations one after another; those that are None are left out."""
     present = tuple(op for op in ops if op is not None)
     return present[0] if len(present) == 1 else Chain(present)
-
-
-@dataclass(frozen=True)
-class OpEdit:
-    """An operation computed otherwise than its architecture says.
-
-    Args:
-        kind: the class of the operations that it concerns.
-        fields: those that are otherwise, with their values.
-    """
-
-    kind: type[Op]
-    fields: tuple[tuple[str, Any], ...]
-
-    def at(self, stage: str, op: Op) -> Op:
-        """The operation of a stage, by the stage's name without its layer."""
-        return self.of(op)
-
-    def of(self, op: Op) -> Op:
-        """The operation with those fields; one of another class as it is.
-
-        >>> from rosetta.ops.pointwise import Add
-        >>> OpEdit(Add, (("scale", "residual_scale"),)).of(Add())
-        Add(scale='residual_scale')
-        """
-        if isinstance(op, Chain):
-            return replace(op, ops=tuple(self.of(one) for one in op.ops))
-        if type(op) is not self.kind:
-            return op
-        own: Any = op  # every operation is a frozen dataclass
-        edited: Op = replace(own, **dict(self.fields))
-        return edited
-
-
-@dataclass(frozen=True)
-class Followed:
-    """A stage to which something is done that its architecture does not say.
-
-    Args:
-        stage: its name without the layer.
-        then: what is done to its result.
-    """
-
-    stage: str
-    then: Op
-
-    def at(self, stage: str, op: Op) -> Op:
-        """The operation of a stage, followed by the other where it is that stage."""
-        return chain(op, self.then) if stage == self.stage else op
-
-
-@dataclass(frozen=True)
-class Exchanged:
-    """A stage of which one operation is another than its architecture says.
-
-    Args:
-        stage: its name without the layer.
-        op: the operation, alone or one of a chain.
-        by: what is computed in its place.
-    """
-
-    stage: str
-    op: Op
-    by: Op
-
-    def at(self, stage: str, op: Op) -> Op:
-        """The operation of a stage, with the other in place of the one where it is that stage."""
-        if stage != self.stage:
-            return op
-        if isinstance(op, Chain):
-            return replace(op, ops=tuple(self.by if one == self.op else one for one in op.ops))
-        return self.by if op == self.op else op
-
-
-Edit = OpEdit | Followed | Exchanged
-"""How something is computed otherwise than its architecture says."""

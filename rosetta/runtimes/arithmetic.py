@@ -18,8 +18,9 @@ from torch import Tensor
 from rosetta.graph import Node
 from rosetta.model import Model
 from rosetta.ops.attention import Scores
+from rosetta.ops.edit import Edit, OpEdit
 from rosetta.ops.linear import Linear
-from rosetta.ops.op import Chain, Edit, OpEdit
+from rosetta.ops.op import Chain
 from rosetta.weight import Weight
 
 Compute = Callable[[Sequence[Tensor]], Tensor]

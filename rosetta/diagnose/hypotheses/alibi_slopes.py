@@ -12,7 +12,7 @@ import torch
 from rosetta.diagnose.hypotheses.attention_scale import SMALLEST
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
 from rosetta.ops.attention import Scores, alibi_slopes, distances
-from rosetta.ops.op import OpEdit
+from rosetta.ops.edit import OpEdit
 
 DIGITS = 4  # significant ones that a slope is stated with
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
 from rosetta.finding_kind import FindingKind
 from rosetta.ops.attention import Scores
-from rosetta.ops.op import OpEdit
+from rosetta.ops.edit import OpEdit
 
 KINDS = (
     FindingKind(

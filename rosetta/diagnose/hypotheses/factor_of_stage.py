@@ -10,8 +10,9 @@ from torch import Tensor
 
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
 from rosetta.diagnose.setting_proposals import setting_proposal
+from rosetta.ops.edit import Edit, Followed, OpEdit
 from rosetta.ops.experts import ExpertSum
-from rosetta.ops.op import Chain, Edit, Followed, Op, OpEdit
+from rosetta.ops.op import Chain, Op
 from rosetta.ops.pointwise import Add, Scale, Times
 from rosetta.settings_table import SETTINGS
 

@@ -18,8 +18,9 @@ from rosetta.diagnose.hypotheses.permuted import first_of
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
 from rosetta.diagnose.patches import edited
 from rosetta.graph import Node
+from rosetta.ops.edit import Followed
 from rosetta.ops.linear import Linear
-from rosetta.ops.op import Followed, Op, Rounding, Spread, Step
+from rosetta.ops.op import Op, Rounding, Spread, Step
 
 LIKE = 0.9999  # cosine of a head, or a row, with its counterpart
 FEWEST = 4  # tokens by which rows are told from each other

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
 from rosetta.ops.attention import Context, Scores
-from rosetta.ops.op import Exchanged, Op, Rounding, Settings, Spread, Step, Tensors
+from rosetta.ops.edit import Exchanged
+from rosetta.ops.op import Op, Rounding, Settings, Spread, Step, Tensors
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import torch
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
 from rosetta.diagnose.patches import in_memory, instead
 from rosetta.graph import Node
+from rosetta.ops.edit import Exchanged
 from rosetta.ops.norm import Norm
-from rosetta.ops.op import Exchanged
 from rosetta.ops.pointwise import Times
 from rosetta.weight import Weight
 

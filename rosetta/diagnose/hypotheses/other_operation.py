@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
+from rosetta.ops.edit import Exchanged, OpEdit
 from rosetta.ops.experts import LARGEST_GATING, SOFTMAX, SOFTMAX_OF_CHOSEN, Router
 from rosetta.ops.norm import Kind, Norm
-from rosetta.ops.op import Exchanged, Op, OpEdit
+from rosetta.ops.op import Op
 from rosetta.ops.rotary import INTERLEAVED, SPLIT_HALF, Rotary
 
 POSITIONS = (1, 2, -1)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
 from rosetta.ops.attention import Scores
-from rosetta.ops.op import OpEdit
+from rosetta.ops.edit import OpEdit
 
 NONE_LEFT = 1e-4  # of a row: what a sink would have taken
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from rosetta.dtypes import FLOATS
 from rosetta.graph import Node
 from rosetta.model import Model
-from rosetta.ops.op import OpEdit, Settings
+from rosetta.ops.edit import OpEdit
+from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Activation
 from rosetta.ops.rotary import Rotary
 from rosetta.runtimes.arithmetic import Compute, Imitation
