@@ -63,7 +63,10 @@ def found_in(
 ) -> Iterator[Found]:
     """What is wrong with an open file or folder; the arguments are `linted`'s."""
     subject, path, silent = Subject(container), container.path, True
+    contradicted = any(loaded.rule.consequence for loaded in rules) and _contradicted(subject)
     for loaded in rules:
+        if loaded.rule.consequence and contradicted:
+            continue
         if loaded.faults is not None and (values or not loaded.rule.reads_values):
             for fault in loaded.faults(subject):
                 silent = silent and loaded.rule.id[0] not in "FC"
@@ -81,6 +84,12 @@ def found_in(
         for loaded in looking:
             assert loaded.value_faults is not None
             yield from (Found(loaded.rule, fault, path) for fault in loaded.value_faults(seen))
+
+
+def _contradicted(subject: Subject) -> bool:
+    """Whether a rule says that config and tensors contradict each other, asked for or not."""
+    looking = (loaded.faults for loaded in all_rules() if loaded.rule.contradiction)
+    return any(True for faults in looking if faults is not None for _ in faults(subject))
 
 
 def refused(path: Path, error: RosettaError) -> Found | None:

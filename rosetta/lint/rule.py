@@ -36,6 +36,8 @@ class Rule:
         fix: what to do about it.
         refusals: regular expressions of what the readers say of it, where it keeps them from opening the file.
         reads_values: whether it takes a walk over all of the file's bytes, and runs with `--values` only.
+        contradiction: whether it says that config and tensors contradict each other.
+        consequence: whether what it finds may follow from such a contradiction, and is no fault of its own then.
     """
 
     id: str
@@ -46,6 +48,8 @@ class Rule:
     fix: str
     refusals: tuple[str, ...] = ()
     reads_values: bool = False
+    contradiction: bool = False
+    consequence: bool = False
 
 
 @dataclass(frozen=True)

@@ -25,32 +25,10 @@ PATTERNS = 1 << 16
 Counts = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 # ggml-common.h: the fields of a block that are F16 scales; in the others a scale is of another type, or packed.
-_F16_SCALED = frozenset(
-    [
-        "Q4_0",
-        "Q4_1",
-        "Q5_0",
-        "Q5_1",
-        "Q8_0",
-        "Q8_1",
-        "Q2_K",
-        "Q3_K",
-        "Q4_K",
-        "Q5_K",
-        "Q6_K",
-        "IQ2_XXS",
-        "IQ2_XS",
-        "IQ2_S",
-        "IQ3_XXS",
-        "IQ3_S",
-        "IQ1_S",
-        "IQ4_NL",
-        "IQ4_XS",
-        "TQ1_0",
-        "TQ2_0",
-        "Q1_0",
-    ]
-)
+_F16_SCALED = frozenset({
+    "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q8_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ2_XXS",
+    "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ1_S", "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0", "Q1_0",
+})  # fmt: skip
 _FLOATS = {"F16": 16, "BF16": 16, "F32": 32, "F64": 64}
 # The bytes of floats of eight bits that are no numbers (OCP 8-bit floating point; Microscaling, 5.4.1).
 _NO_NUMBERS = {

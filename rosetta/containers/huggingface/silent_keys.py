@@ -7,99 +7,30 @@ import re
 
 from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS
 
-_ELSEWHERE = frozenset(  # read where settings are gathered, in other forms than facts
-    {
-        *("rope_parameters", "rope_scaling", "rope_theta", "rotary_emb_base", "rope_local_base_freq"),
-        *(
-            "query_pre_attn_scalar",
-            "scale_attn_weights",
-            "sliding_window",
-            "use_sliding_window",
-            "layer_types",
-        ),
-        *("text_config", "architectures", "model_type", "quantization_config", "quantization"),
-        *("max_window_layers", "transformers_version", "original_max_position_embeddings"),
-    }
-)
+_ELSEWHERE = frozenset({  # read where settings are gathered, in other forms than facts
+    "rope_parameters", "rope_scaling", "rope_theta", "rotary_emb_base", "rope_local_base_freq",
+    "query_pre_attn_scalar", "scale_attn_weights", "sliding_window", "use_sliding_window",
+    "layer_types", "text_config", "architectures", "model_type", "quantization_config", "quantization",
+    "max_window_layers", "transformers_version", "original_max_position_embeddings",
+})  # fmt: skip
 _SENSES = frozenset({"vision_config", "audio_config", "speech_config", "video_config"})
-_BOOKS = frozenset(
-    {
-        *(
-            "_name_or_path",
-            "name_or_path",
-            "auto_map",
-            "dtype",
-            "torch_dtype",
-            "finetuning_task",
-            "unsloth_version",
-        ),
-        *(
-            "id2label",
-            "label2id",
-            "num_labels",
-            "problem_type",
-            "is_encoder_decoder",
-            "is_decoder",
-            "tokenizer_class",
-        ),
-        *("add_cross_attention", "chunk_size_feed_forward", "tf_legacy_loss", "use_bfloat16", "torchscript"),
-        *(
-            "chunk_size",
-            "mamba_chunk_size",
-            "num_logits_to_keep",
-            "use_associative_scan",
-            "use_mambapy",
-            "init_device",
-        ),
-        *(
-            "model_max_length",
-            "max_tokenizer_truncation",
-            "ep_size",
-            "seq_aux",
-            "qk_head_dim",
-            "reorder_and_upcast_attn",
-        ),
-        *(
-            "mamba_ssm_cache_dtype",
-            "time_step_floor",
-            "time_step_scale",
-            "time_step_init_scheme",
-            "mm_tokens_per_image",
-        ),
-        *(
-            "pretraining_tp",
-            "slow_but_exact",
-            "use_cache",
-            "return_dict",
-            "_attn_implementation",
-            "cache_implementation",
-        ),
-    }
-)
-_FLAGS = frozenset(  # of tensors
-    {
-        *(
-            "attention_bias",
-            "attention_out_bias",
-            "mlp_bias",
-            "qkv_bias",
-            "use_qkv_bias",
-            "add_qkv_bias",
-            "use_bias",
-        ),
-        *(
-            "lm_head_bias",
-            "bias",
-            "no_bias",
-            "conv_bias",
-            "use_conv_bias",
-            "mamba_conv_bias",
-            "mamba_proj_bias",
-        ),
-        *("projectors_bias", "use_qk_norm", "qk_layernorm", "qk_norm", "mamba_rms_norm", "use_expert_bias"),
-        *("add_bias_linear", "word_embed_proj_dim"),
-    }
-)
+_BOOKS = frozenset({
+    "_name_or_path", "name_or_path", "auto_map", "dtype", "torch_dtype", "finetuning_task",
+    "unsloth_version", "id2label", "label2id", "num_labels", "problem_type", "is_encoder_decoder",
+    "is_decoder", "tokenizer_class", "add_cross_attention", "chunk_size_feed_forward", "tf_legacy_loss",
+    "use_bfloat16", "torchscript", "chunk_size", "mamba_chunk_size", "num_logits_to_keep",
+    "use_associative_scan", "use_mambapy", "init_device", "model_max_length",
+    "max_tokenizer_truncation", "ep_size", "seq_aux", "qk_head_dim", "reorder_and_upcast_attn",
+    "mamba_ssm_cache_dtype", "time_step_floor", "time_step_scale", "time_step_init_scheme",
+    "mm_tokens_per_image", "pretraining_tp", "slow_but_exact", "use_cache", "return_dict",
+    "_attn_implementation", "cache_implementation",
+})  # fmt: skip
+_FLAGS = frozenset({  # of tensors
+    "attention_bias", "attention_out_bias", "mlp_bias", "qkv_bias", "use_qkv_bias", "add_qkv_bias",
+    "use_bias", "lm_head_bias", "bias", "no_bias", "conv_bias", "use_conv_bias", "mamba_conv_bias",
+    "mamba_proj_bias", "projectors_bias", "use_qk_norm", "qk_layernorm", "qk_norm", "mamba_rms_norm",
+    "use_expert_bias", "add_bias_linear", "word_embed_proj_dim",
+})  # fmt: skip
 _TRAINING = re.compile(
     r".*dropout.*|.*_pdrop|.*_drop|initializer_.*|.*_init|.*_init_(scheme|floor)|rescale_prenorm_residual|"
     r".*loss.*|output_(attentions|hidden_states|router_logits|scores)|summary_.*|classifier_.*|"

@@ -13,6 +13,7 @@ RULE = Rule(
     why="GGUF lists dims innermost first and everybody else outermost first, and one of the two orders was written "
     "into the other's header; or the weights themselves were transposed on export.",
     fix="Write the dims, and the values, as [out, in]; rosetta FILE SOURCE tells which of the two is turned.",
+    contradiction=True,
 )
 # axis of the hidden size in each matrix that has one, and the key of the other axis
 _MATRICES = {

@@ -16,6 +16,7 @@ RULE = Rule(
     why="num_experts_per_tok or num_experts was left out or copied from another size of the model; llama.cpp stops at "
     "an expert_used_count of 0 or above expert_count.",
     fix="Write expert_count and expert_used_count as the model's config has them.",
+    contradiction=True,
 )
 
 

@@ -12,6 +12,7 @@ RULE = Rule(
     what="The width of the feed-forward network is not that of its matrices.",
     why="It was read from the wrong axis of a matrix, or a multiple of the hidden size was assumed.",
     fix="Write feed_forward_length (intermediate_size) as the matrices have it.",
+    contradiction=True,
 )
 # What the config's width is multiplied with: Qwen 1 counts both halves of its gated network, Gemma 3n and 4 double
 # it in layers that share keys.

@@ -13,6 +13,7 @@ RULE = Rule(
     why="The number of key-value heads was left out and taken for that of heads, or the size of a head worked out as "
     "hidden size over heads where the model says another (Qwen3: 128).",
     fix="Write head_count, head_count_kv and key_length as the model's config has them.",
+    contradiction=True,
 )
 # Rows of q that are no heads of queries: a gate beside each head, as Qwen3.5 and Qwen3-Next have it.
 _GATED = 2

@@ -12,6 +12,7 @@ RULE = Rule(
     what="The hidden size is not that of the embedding or of the norms.",
     why="It was read from the wrong axis of the embedding, or copied from another size of the model.",
     fix="Write embedding_length (hidden_size) as the tensors have it.",
+    contradiction=True,
 )
 
 

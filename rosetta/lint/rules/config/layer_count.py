@@ -13,6 +13,7 @@ RULE = Rule(
     why="A shard is missing, an export broke off, or the number was copied from another size of the model. A loader "
     "refuses it, or leaves the last layers out.",
     fix="Write the number of layers that there are, or export the missing ones.",
+    contradiction=True,
 )
 
 

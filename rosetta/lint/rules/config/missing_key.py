@@ -15,6 +15,7 @@ RULE = Rule(
     why="One list of keys was used for all architectures (GPT-2 has layer_norm_epsilon where Llama has "
     "layer_norm_rms_epsilon), or a setting of the source was dropped.",
     fix="Write the key, with the value of the model's own config.",
+    contradiction=True,
 )
 _OF_OTHERS = ("block_count", "embedding_length")  # of .apr: GGUFConfig::from_apr has no default for them
 

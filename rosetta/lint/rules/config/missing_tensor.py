@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 
-from rosetta.lint.contradictions import contradicts_config
 from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.subject import Subject
 from rosetta.model import FOREIGN_LAYER, Model
@@ -17,6 +16,7 @@ RULE = Rule(
     why="A shard was left out, a name was not in the converter's table and its tensor dropped, or a merge lost it. "
     "llama.cpp refuses the file; transformers goes on with random numbers.",
     fix="Convert the model again, and look for what the converter says of names that it does not know.",
+    consequence=True,
 )
 _SAID_ELSEWHERE = ("output.weight",)  # C218 says where a head must be
 
@@ -24,7 +24,7 @@ _SAID_ELSEWHERE = ("output.weight",)  # C218 says where a head must be
 def faults(subject: Subject) -> Iterator[Fault]:
     """The first missing tensor, and how many are."""
     model = subject.model
-    if model is None or not model.architecture.runs or contradicts_config(subject):
+    if model is None or not model.architecture.runs:
         return
     nameless = _layers_of_the_unknown(model)
     missing = [

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from rosetta.lint.contradictions import contradicts_config
 from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.subject import Subject
 
@@ -14,13 +13,14 @@ RULE = Rule(
     why="It is of another size of the model, was cut or padded, or a fused tensor was taken apart at the wrong row. "
     "llama.cpp and transformers refuse the file.",
     fix="Convert the tensor again; rosetta SOURCE FILE says in what the two differ.",
+    consequence=True,
 )
 
 
 def faults(subject: Subject) -> Iterator[Fault]:
     """The first such tensor, and how many there are."""
     model = subject.model
-    if model is None or not model.architecture.runs or contradicts_config(subject):
+    if model is None or not model.architecture.runs:
         return
     wrong = {
         weight.entry.name: (weight.stored_dims, wanted[::-1] if weight.transposed else wanted)

@@ -13,6 +13,7 @@ RULE = Rule(
     why="Tokens were counted where the embedding is padded to a round number of rows, or tokens were added and the "
     "embedding was not resized. llama.cpp refuses a GGUF whose embedding has not one row for each token.",
     fix="GGUF: pad the token list with unused tokens up to the embedding's rows. Folder: resize_token_embeddings.",
+    contradiction=True,
 )
 
 
