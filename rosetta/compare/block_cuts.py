@@ -64,6 +64,10 @@ def plain_limit(left: Weight, right: Weight) -> float:
 
 
 def _cuts(left: Weight, right: Weight) -> tuple[float, float, float]:
+    edits = [edit for weight in (left, right) for edit in weight.values_edits]
+    like = next((like for edit in edits if (like := getattr(edit, "like", None)) is not None), None)
+    if like is not None:  # a repair says how coarse the values are, whatever they are stored as
+        return BLOCK_CUTS[like]
     coarser = min(
         (left, right), key=lambda weight: weight.entry.file_bytes / max(1, math.prod(weight.entry.dims))
     )

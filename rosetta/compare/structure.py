@@ -162,6 +162,8 @@ def traits(
         return ()
     if {left.dtype, right.dtype} <= {"F32", "F64"}:
         return ()  # nothing is rounded but in arithmetic, one way or another
+    if any(getattr(edit, "nearest", False) for weight in (left, right) for edit in weight.values_edits):
+        return ()  # a repair that was held to the order of the weights, by which other ones show sooner
     if float(rows.error.sum()) < SMALLER**2 * float(rows.explained.sum()):
         return ()
     coarse_is_left = _is_coarser(left, right)

@@ -24,6 +24,7 @@ VARIANCE = math.pi**2 / 4
 FARTHEST = 10.0  # of a logarithm: equal in all that float16 holds
 SAMPLED = 4  # ranges of rows, about a million weights each
 UNCHANGED = "it changes no value"
+MOSTLY = 0.5  # of a size
 
 
 def no_proof(stored: Weight, mended: Weight, truth: Weight) -> str | None:
@@ -51,3 +52,23 @@ def no_proof(stored: Weight, mended: Weight, truth: Weight) -> str | None:
     if nearer < DEVIATIONS * math.sqrt(min(squares, VARIANCE * changed)):
         return "as many of the values it changes are farther from the other side's as are nearer"
     return None
+
+
+def takes_back(stored: Weight | None, once: Weight | None, twice: Weight | None) -> bool:
+    """Whether a second change of a weight brings it back to what is stored: nearer than half of what the first one
+    did, and than half of its size.
+
+    Args:
+        stored, once, twice: the weight without a repair, with the first and with both.
+    """
+    if stored is None or once is None or twice is None or not stored.dims == once.dims == twice.dims:
+        return False
+    if not readable(stored):
+        return False
+    ranges = row_ranges(stored)
+    moved = left = size = 0.0
+    for rows in ranges[:: max(1, -(-len(ranges) // SAMPLED))]:
+        a, b, c = (weight.values(*rows).double() for weight in (stored, once, twice))
+        moved, left = moved + float((b - a).square().sum()), left + float((c - a).square().sum())
+        size += float(a.square().sum())
+    return left < MOSTLY**2 * min(moved, size)

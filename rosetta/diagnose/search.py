@@ -19,7 +19,7 @@ from rosetta.compare.settings import agree
 from rosetta.diagnose.hypotheses import Hypothesis, all_hypotheses, in_turn
 from rosetta.diagnose.hypothesis import Fault, Proposal, looks_like
 from rosetta.diagnose.kinds import kind_named
-from rosetta.diagnose.proof import UNCHANGED, no_proof
+from rosetta.diagnose.proof import UNCHANGED, no_proof, takes_back
 from rosetta.errors import RosettaError
 from rosetta.settings_table import SETTINGS
 
@@ -162,9 +162,21 @@ class Search:
                 too_much = rank(second.kind) >= rank(LAST_RESORT) and second.taken > MUCH * _taken_by(
                     damage, first, pair
                 )
-                if second.kind != first.kind and not too_much and self._agree([first, second]):
+                if second.kind == first.kind or too_much or self._takes_back(first, second, pair):
+                    continue
+                if self._agree([first, second]):
                     return [first, second]
         return []
+
+    def _takes_back(self, first: Proposal, second: Proposal, pair: ModelPair) -> bool:
+        """Whether a second repair of a tensor undoes most of what the first one did: together they prove neither."""
+        name, both = first.tensor or "", self._repaired([first, second])
+        if both is None:
+            return False
+        before, once, twice = (
+            p.lanes.of_role(first.role).model.weights.get(name) for p in (self.fault.pair, pair, both)
+        )
+        return takes_back(before, once, twice)
 
     def _one_agreeing(self, proposals: Sequence[Proposal]) -> Proposal | None:
         """The first proposal for a tensor that makes all weights it changes agree with the other side's, with

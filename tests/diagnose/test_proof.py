@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from rosetta.diagnose.patches import in_memory
-from rosetta.diagnose.proof import no_proof
+from rosetta.diagnose.proof import no_proof, takes_back
 
 RANDOM = torch.Generator().manual_seed(3)
 TRUTH = torch.randn(64, 64, generator=RANDOM)
@@ -50,3 +50,9 @@ def test_other_rounding_of_the_same_values_proves_nothing() -> None:
 
 def test_repair_that_leads_elsewhere_proves_nothing() -> None:
     assert "farther" in str(why(TRUTH.flip(0), TRUTH.flip(1)))
+
+
+def test_second_repair_that_undoes_the_first_is_told() -> None:
+    stored, once, other = (in_memory("w", x) for x in (TRUTH, TRUTH + 1, TRUTH + 1 + NOISE))
+    assert takes_back(stored, once, in_memory("w", TRUTH + NOISE))
+    assert not takes_back(stored, once, other)

@@ -100,7 +100,8 @@ class RowWeight(Packed):
     def numbers(self, parts: Parts, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """See `Packed`."""
         q = parts.rows(self.parts["codes"], start, stop).float()
-        scale = applied(parts.rows(self.parts["scales"], start, stop).float(), self.way)[:, None]
+        held = parts.rows(self.parts["scales"]).float().view(-1, 1)  # of one row or one column, or a vector
+        scale = applied(held[start:stop], self.way)
         return q * scale * INVERSE_127, (scale.abs() * (INVERSE_127 / SQRT12)).expand_as(q)
 
 

@@ -55,8 +55,6 @@ class StoredParts:
         entry = self.stored.tensors[name]
         width = entry.dims[-1] if len(entry.dims) > 1 else 1
         count = prod(entry.dims[:-1]) if len(entry.dims) > 1 else prod(entry.dims)
-        if len(entry.dims) > 1 and width == 1:  # [n, 1], as bitsandbytes keeps its bytes
-            return self._numbers(entry, start, count if stop is None else min(stop, count))
         stop = count if stop is None else min(stop, count)
         numbers = self._numbers(entry, start * width, max(start, stop) * width)
         return numbers.view(-1, width) if len(entry.dims) > 1 else numbers

@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fixtures import faults
-from fixtures.comparing import compared, tiny
+from fixtures import build, faults, packing
+from fixtures.comparing import compared, compared_files, tiny
+from fixtures.contents import FileContents
 from fixtures.dtypes import encode
 from fixtures.memory import MemoryContainer
 from rosetta.compare.weights import compare_weights
-from rosetta.diagnose.hypotheses.already_quantised import NF4, gaps_of_levels, lattice_of
+from rosetta.diagnose.lattices import NF4, gaps_of_levels, lattice_of
 from rosetta.weight import Weight
 
 ROWS, COLUMNS = 128, 256
@@ -70,7 +71,7 @@ def six_bits(w: Tensor) -> Tensor:
 
 MAKERS: dict[str, Callable[[Tensor], Tensor]] = {
     "NF4": nf4,
-    "four-bit": gptq,
+    "four bits": gptq,
     "E4M3": fp8,
     "eight bits in groups of 32": q8_0,
     "eight bits in groups of 256": int8,
@@ -99,6 +100,47 @@ def test_lattice_is_named_and_its_rounding_explains_the_difference(name: str, dt
     assert compare_weights(right, widened).state == "within_noise"
 
 
+GGML = {
+    "Q2_K": "four bits and less",
+    "Q3_K": "four bits and less",
+    "Q4_K": "four bits and less",
+    "IQ4_XS": "four bits and less",
+    "Q5_0": "five or six bits in groups of 32",
+    "Q5_K": "five or six bits in groups of 32",
+    "Q6_K": "five or six bits in groups of 16",
+    "MXFP4": "MXFP4",
+    "NVFP4": "FP4 (E2M1, such as NVFP4) in groups of 16",
+    "TQ2_0": "ternary",
+}
+
+
+@pytest.mark.parametrize("stored_as", ["F16", "BF16", "F32"])
+@pytest.mark.parametrize("dtype", GGML)
+def test_what_was_decoded_from_a_quantised_file_is_told_by_its_levels(dtype: str, stored_as: str) -> None:
+    ggml = pytest.importorskip("fixtures.ggml", reason="llama-cpp-python is not installed")
+    values = source().numpy()
+    decoded = torch.from_numpy(ggml.dequantize(ggml.quantize(values, dtype), dtype)).view(ROWS, COLUMNS)
+    left, right = stored(decoded, stored_as), stored(source(), "BF16")
+    found = lattice_of(left, right)
+    assert found is not None
+    edit, said = found
+    assert GGML[dtype] in said
+    assert edit.nearest
+    widened = Weight(left.name, left.container, left.entry, stored_as, left.dims, values_edits=(edit,))
+    error = (left.values() - right.values()).square().mean().sqrt()
+    assert 0.4 < float(error / widened.sigma().square().mean().sqrt()) < 1.1
+    assert compare_weights(right, left).state == "differing"
+    assert compare_weights(right, widened).state == "within_noise"
+
+
+def test_levels_that_another_revision_was_rounded_to_are_not_the_nearest_ones() -> None:
+    draw = torch.Generator().manual_seed(2)
+    tuned = source() + 0.1 * 0.02 * torch.randn(ROWS, COLUMNS, generator=draw)
+    found = lattice_of(stored(gptq(tuned), "BF16"), stored(source(), "BF16"))
+    assert found is not None
+    assert not found[0].nearest
+
+
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
 def test_values_that_were_halves_before_are_told_from_other_weights(half: torch.dtype) -> None:
     left, right = stored(source().to(half).float(), "F32"), stored(source(), "F32")
@@ -110,8 +152,8 @@ def test_values_that_were_halves_before_are_told_from_other_weights(half: torch.
     assert compare_weights(right, widened).state == "within_noise"
 
 
-@pytest.mark.parametrize("dtype", ["F16", "F32"])  # of five bits and six in BF16 too little is known
-def test_six_bits_are_told_where_values_are_known_well(dtype: str) -> None:
+@pytest.mark.parametrize("dtype", ["F16", "BF16", "F32"])
+def test_six_bits_are_told(dtype: str) -> None:
     left, right = stored(six_bits(source()), dtype), stored(source(), "BF16")
     found = lattice_of(left, right)
     assert found is not None
@@ -142,7 +184,23 @@ def test_tensor_of_a_quantised_checkpoint_is_found_and_proven(tmp_path: Path) ->
     report = compared(tmp_path, spec, "hf:F16", "gguf:BF16", faults.requantised(name))
     [finding] = report.findings
     assert (finding.kind, finding.tensor, finding.status) == ("value.requantised", name, "confirmed")
-    assert "four-bit" in finding.message
+    assert "four bits" in finding.message
     assert finding.evidence is not None
     assert finding.evidence.before == finding.evidence.after, "nothing is put right"
     assert finding.evidence.ratio_after < 1 < finding.evidence.ratio_before
+
+
+def test_a_quantised_copy_beside_a_file_that_was_quantised_otherwise_accuses_that_file(
+    tmp_path: Path,
+) -> None:
+    """Its scales and zero points were called wrong, and an amount of each column besides, which took that back."""
+    spec, name = tiny("llama", hidden=256, ffn=512, tied=False), "blk.1.ffn_up.weight"
+    plain = build(tmp_path, spec, "hf:F16")
+    folder = packing.quantised(plain, tmp_path / "mlx", packing.mlx(4, 64))
+
+    def by_others(file: FileContents) -> FileContents:
+        return file.with_values(name, gptq(torch.from_numpy(file.values(name))).numpy())
+
+    [finding] = compared_files(folder, build(tmp_path, spec, "gguf:F16", by_others)).findings
+    assert (finding.kind, finding.tensor, finding.side) == ("value.requantised", name, "right")
+    assert finding.status == "confirmed"

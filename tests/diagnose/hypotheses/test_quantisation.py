@@ -53,6 +53,13 @@ def test_a_quantised_folder_differs_from_its_source_by_no_more_than_its_rounding
     assert report.weights.differing_tensors == []
 
 
+@pytest.mark.parametrize("scheme", packing.SCHEMES.values(), ids=packing.SCHEMES)
+def test_a_row_that_is_one_group_is_read(tmp_path: Path, scheme: packing.Scheme) -> None:
+    spec = tiny("llama", hidden=32, ffn=64, tied=False)
+    plain = build(tmp_path, spec, "hf:BF16")
+    assert_clean(compared_files(packing.quantised(plain, tmp_path / "quantised", scheme), plain))
+
+
 @pytest.mark.parametrize("name", ["fp8 blocks", "gptq by activation", "awq", "bnb nf4 nested", "mlx 4 bits"])
 def test_so_does_a_gguf_file_of_its_source(tmp_path: Path, plain: Path, converted: Path, name: str) -> None:
     folder = packing.quantised(plain, tmp_path / "quantised", packing.SCHEMES[name])

@@ -1,0 +1,332 @@
+"""The few levels on which the values of a float weight lie that was quantised before, and the rounding to them.
+
+Letters: R = rows, C = columns, n = groups, g = weights of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from rosetta.diagnose.edits import SQRT12
+from rosetta.dtypes import FLOATS
+from rosetta.weight import Weight
+
+ROWS = 8  # sampled, from all over the matrix
+GROUPS = (256, 128, 64, 32, 16)  # weights that may share a scale, the most first
+FOUR_BITS_EVEN, SIX_BITS = tuple(range(2, 16)), tuple(range(4, 64))  # steps of a group
+TWO_ROUNDINGS = 2.0**-7  # of a group's largest value: of its source to BF16, and of the other side
+HALF_OF_IT = 1.6  # times the levels of half a group: more are those of two scales
+FOUR_BITS = 16  # levels of a group
+SIGNIFICANDS = {8: "FP8 (E4M3)", 4: "FP8 (E5M2)"}  # of a float with so few bits, whatever the scale
+HALVES = {"BF16": (torch.bfloat16, 128), "F16": (torch.float16, 1024)}  # floats of so many significands
+FEWER = 0.75  # of the distinct values that the other side has in the same groups, at most: few by chance they are not
+FEWER_OF_16 = (
+    0.7  # so few weights have few values of any kind: of five bits 0.77, of four and a half (NVFP4) 0.63
+)
+LEAST_LEVELS = 2  # in the middle group: one that is all zeros lies on every lattice
+TERNARY = 3
+NF4 = (  # Dettmers et al. 2023, QLoRA, appendix E: quantiles of the normal distribution
+    -1.0, -0.6961928, -0.52507305, -0.3949175, -0.28444138, -0.18477343, -0.09105004, 0.0,
+    0.0795803, 0.1609302, 0.24611230, 0.33791524, 0.44070983, 0.56261700, 0.72295684, 1.0,
+)  # fmt: skip
+# bitsandbytes' E2M1 with its odd subnormal
+FP4 = (0.0, 0.0625 / 12, 2 / 12, 3 / 12, 4 / 12, 6 / 12, 8 / 12, 1.0)
+E2M1 = (0.0, 0.5 / 6, 1 / 6, 1.5 / 6, 2 / 6, 3 / 6, 4 / 6, 1.0)  # OCP Microscaling, 5.3.3
+E2M1_NAME, POWERS_OF_TWO = "FP4 (E2M1, such as NVFP4)", "MXFP4 (E2M1, scales that are powers of two)"
+OTHER_NAME = "a format of four bits and less (such as GPTQ, AWQ, Q4_0, Q2_K)"
+TERNARY_NAME = "ternary weights (such as TQ1_0, TQ2_0, BitNet)"
+LIKE = {POWERS_OF_TWO: "MXFP4", E2M1_NAME: "NVFP4", TERNARY_NAME: "TQ2_0"}
+TABLES = {
+    "NF4": NF4,
+    "FP4": (*FP4, *(-x for x in FP4)),
+    E2M1_NAME: (*E2M1, *(-x for x in E2M1)),
+}
+TOPS = (1.0, 4 / 6, 3 / 6)  # of E2M1: the level of a group's largest value, where the scale was rounded
+SMALL = 2.0**-6  # of a group's largest value
+EIGHT_BITS = 127  # levels to either side
+TELLING = 6  # values that tell whether they are whole numbers of a step
+ON_LEVELS = 0.9  # of the groups, how many lie on their levels
+# Of a step's square, by how much values miss whole steps, where chance has 1 / 12 and, of the best of sixty steps,
+# 0.044 and 0.027 (a tenth of groups of 32 and of 16); six bits in BF16 have 0.003 (nine tenths).
+OFF_STEPS, KNOWN = 0.01, 0.003
+MOSTLY_TELLS, MOSTLY_OFF = 0.32, 0.035  # of a step; of its square
+OFF_TABLE = 2.0**-7  # of a group's largest value: a bfloat16's rounding of value and scale
+
+
+@dataclass(frozen=True)
+class OnLevels:
+    """Values as they are, with the rounding to the few levels that they lie on.
+
+    Args:
+        group: weights that share the levels.
+        significands: of a float of few bits, how many there are; 0 of levels that the values themselves show.
+        beyond: how much farther outwards than inwards an end level takes values in.
+        nearest: whether each weight of a sample was rounded by itself to one of the levels about it.
+        like: a dtype whose encoders leave such blocks.
+    """
+
+    group: int
+    significands: int
+    beyond: float = 1.0
+    nearest: bool = False
+    like: str | None = None
+
+    def touches(self, start: int, stop: int) -> bool:
+        return False  # only their noise does
+
+    def values(self, values: Tensor, start: int) -> Tensor:
+        return values
+
+    def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
+        if self.significands:  # a step is at most the power of two below the value, over their number
+            return torch.hypot(sigma, values.abs() / (self.significands * SQRT12))
+        grouped = in_groups(values, self.group)
+        gaps = gaps_of_levels(grouped, self.beyond).view(len(values), -1)[:, : values.shape[1]]
+        return torch.hypot(sigma, gaps / SQRT12)
+
+
+@dataclass(frozen=True)
+class OnEvenLevels:
+    """Values as they are, with the rounding to evenly spaced levels, more than a group's own values show.
+
+    Args:
+        group: weights that share a step.
+        counts: into how many steps the range of a group may be cut; none: its largest value is 127 of them.
+        unit: relative rounding of the values themselves.
+        nearest: whether each weight of a sample was rounded by itself to one of the levels about it.
+    """
+
+    group: int
+    counts: tuple[int, ...]
+    unit: float
+    nearest: bool = False
+
+    @property
+    def like(self) -> str:
+        """A dtype whose encoders leave such blocks."""
+        return "Q6_K" if self.counts else "Q8_0"
+
+    def touches(self, start: int, stop: int) -> bool:
+        return False  # only their noise does
+
+    def values(self, values: Tensor, start: int) -> Tensor:
+        return values
+
+    def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
+        grouped = in_groups(values, self.group)
+        steps, _ = self.steps(grouped)
+        wide = steps[:, None].expand_as(grouped).reshape(len(values), -1)[:, : values.shape[1]]
+        return torch.hypot(sigma, wide / SQRT12)
+
+    def steps(self, grouped: Tensor) -> tuple[Tensor, Tensor]:
+        """The step of each group, [n], and whether its values lie on it."""
+        if not self.counts:
+            step = grouped.abs().amax(1) / EIGHT_BITS
+            return step, self._mostly_on(grouped, step)
+        low, high = grouped.aminmax(dim=1)
+        step, least = (high - low) / max(self.counts), torch.full_like(low, torch.inf)
+        for count in sorted(self.counts):
+            tried = (high - low) / count
+            off = self._off(grouped, low, high, tried)
+            nearer = off < least / 2  # half a step is as good as the step
+            step, least = torch.where(nearer, tried, step), torch.where(nearer, off, least)
+        return step, (least <= OFF_STEPS) & (step > 0)
+
+    def _off(self, values: Tensor, low: Tensor, high: Tensor, step: Tensor) -> Tensor:
+        """Mean square by which values miss whole steps above the least one, the more heeded the better they are known,
+        [n]."""
+        one = step[:, None].clamp(min=1e-30)
+        steps, ends = (values - low[:, None]) / one, torch.stack([low, high], 1) / one
+        # What the value's own rounding makes of it, and that of both ends, from which the step comes.
+        known = (values / one).square() + (
+            steps / steps.amax(1, keepdim=True).clamp(min=1)
+        ).square() * ends.square().sum(1, keepdim=True)
+        weights = 1 / (known * (self.unit**2 / 3) + KNOWN)
+        return (weights * (steps - steps.round()).square()).sum(1) / weights.sum(1)
+
+    def _mostly_on(self, values: Tensor, step: Tensor) -> Tensor:
+        """Whether values that are not too many steps to be known are near whole steps, bool [n]."""
+        steps = values / step[:, None].clamp(min=1e-30)
+        tells = 2 * self.unit * steps.abs() <= MOSTLY_TELLS  # its own rounding, and the step's
+        squares = ((steps - steps.round()).square() * tells).sum(1) / tells.sum(1).clamp(min=1)
+        return (squares <= MOSTLY_OFF) & (tells.sum(1) >= TELLING) & (step > 0)
+
+
+def lattice_of(weight: Weight, other: Weight) -> tuple[OnLevels | OnEvenLevels, str] | None:
+    """The lattice of a matrix and its name; None where its values are no fewer than the other side's."""
+    step = max(1, weight.dims[0] // ROWS)
+    rows = list(range(step // 2, weight.dims[0], step))[:ROWS]
+    a, b = weight.rows(rows), other.rows(rows).to(_torch_dtype(weight.dtype)).float()
+    if not bool(a.isfinite().all() and b.isfinite().all()):
+        return None
+    unit = 2.0 ** -(FLOATS[weight.dtype].mantissa_bits or 23) / 2
+    found = (
+        _few_levels(a, b, unit)
+        or _even_levels(a, b, [OnEvenLevels(group, (), unit) for group in (a.shape[1], 128, 64, 32)])
+        or _even_levels(a, b, [OnEvenLevels(group, SIX_BITS, unit) for group in (32, 16)])
+        or _few_significands(a, b)
+        or (_halves(a, b) if weight.dtype == "F32" else None)
+    )
+    if found is None:
+        return None
+    edit, name = found
+    return replace(edit, nearest=_keeps_order(a, b, edit.group)), name
+
+
+def _few_levels(a: Tensor, b: Tensor, unit: float) -> tuple[OnLevels, str] | None:
+    """The levels of four bits and less that some rows lie on, by the largest groups that share one scale.
+
+    Args:
+        a, b: rows of both sides, b rounded to a's dtype, [R, C].
+        unit: relative rounding of the values themselves.
+    """
+    for group in GROUPS:
+        if a.shape[1] % group:
+            continue
+        mine, theirs = (in_groups(x, group) for x in (a, b))
+        levels = _distinct(mine)
+        fewer = FEWER_OF_16 if group == min(GROUPS) else FEWER
+        if not _fewer(levels, _distinct(theirs), FOUR_BITS, fewer):
+            continue
+        usual, of_half = (float(x.double().median()) for x in (levels, _distinct(in_groups(a, group // 2))))
+        if group > min(GROUPS) and usual > HALF_OF_IT * of_half:
+            continue
+        name = _name(mine, unit)
+        like = LIKE.get(name, "Q2_K" if group == min(GROUPS) else "Q4_K")
+        edit = OnLevels(group, 0, 2.0 if name == POWERS_OF_TWO else 1.0, like=like)
+        return edit, f"{name} in groups of {group}"
+    return None
+
+
+def _few_significands(a: Tensor, b: Tensor) -> tuple[OnLevels, str] | None:
+    """The floats of eight bits that some rows are, whatever their scale; see `_few_levels`."""
+    group = min(128, a.shape[1])
+    for count, name in sorted(SIGNIFICANDS.items()):
+        mine, theirs = (_distinct(_significands(in_groups(x, group))) for x in (a, b))
+        if _fewer(mine, theirs, count):
+            return OnLevels(group, count), name
+    return None
+
+
+def _halves(a: Tensor, b: Tensor) -> tuple[OnLevels, str] | None:
+    """The floats of sixteen bits that some rows were; see `_few_levels`."""
+    for name, (dtype, count) in HALVES.items():
+        was, is_other = (bool((x.to(dtype).float() == x).all()) for x in (a, b))
+        if was and not is_other:
+            return OnLevels(min(128, a.shape[1]), count), name
+    return None
+
+
+def _even_levels(a: Tensor, b: Tensor, ways: Sequence[OnEvenLevels]) -> tuple[OnEvenLevels, str] | None:
+    """The evenly spaced levels of more than four bits that some rows lie on, where the other side's do not; see
+    `_few_levels`."""
+    for way in ways:
+        if way.group > a.shape[1] or a.shape[1] % way.group:
+            continue
+        mine, theirs = (float(way.steps(in_groups(x, way.group))[1].float().mean()) for x in (a, b))
+        if mine >= ON_LEVELS and theirs <= mine / 2:
+            return way, f"{'five or six' if way.counts else 'eight'} bits in groups of {way.group}"
+    return None
+
+
+def _keeps_order(a: Tensor, b: Tensor, group: int) -> bool:
+    """Whether of two weights of a group the larger one never lies on a lower level: an encoder that rounds each by
+    itself leaves that, whatever its scale was fitted to, and other weights do not (docs/noise.md, "Order").
+
+    Args:
+        a, b: rows on levels, and those that they may have been made from, [R, C].
+        group: weights that share the levels.
+    """
+    v, x = in_groups(a, group), in_groups(b, group)
+    allowed = x.abs().amax(1, keepdim=True) * TWO_ROUNDINGS
+    x, order = x.sort(dim=1)
+    v, order = v.gather(1, order).sort(dim=1, stable=True)
+    x = x.gather(1, order)
+    above_it = x.cummax(1).values[:, :-1] - x[:, 1:] > allowed
+    return not bool((above_it & (v[:, 1:] != v[:, :-1])).any())
+
+
+def gaps_of_levels(grouped: Tensor, beyond: float = 1.0) -> Tensor:
+    """Distance between the levels about each value, as far as other values of its group show them, [n, g]: that of an
+    even lattice with the same error.
+
+    Args:
+        grouped: values, [n, g].
+        beyond: how much farther outwards than inwards an end level takes values in.
+    """
+    ordered, order = grouped.sort(dim=1)
+    step = ordered.diff(dim=1)
+    infinite = torch.full_like(ordered, torch.inf)
+    above, below = infinite.clone(), infinite.clone()
+    above[:, :-1] = below[:, 1:] = step.masked_fill(step == 0, torch.inf)
+    # Of equal values only the last has the next level above it: the others take it from there.
+    ranks = torch.cat([torch.zeros_like(step[:, :1]), (step != 0).to(step.dtype)], dim=1).cumsum(1).long()
+    above, below = (infinite.scatter_reduce(1, ranks, x, "amin").gather(1, ranks) for x in (above, below))
+    above, below = (
+        torch.where(above.isinf(), beyond * below, above),
+        torch.where(below.isinf(), beyond * above, below),
+    )
+    gap = ((above.pow(3) + below.pow(3)) / (above + below)).sqrt()  # docs/noise.md, of reaches half as long
+    return torch.zeros_like(grouped).scatter_(1, order, gap.nan_to_num(0.0, 0.0, 0.0))
+
+
+def in_groups(x: Tensor, group: int) -> Tensor:
+    """Rows cut into groups, [n, g]; a last one that is short is filled up with its last value."""
+    if x.shape[1] % group:
+        x = torch.cat([x, x[:, -1:].expand(-1, -x.shape[1] % group)], dim=1)
+    return x.reshape(-1, group)
+
+
+def _distinct(grouped: Tensor) -> Tensor:
+    """How many values each group has, [n]."""
+    return (grouped.sort(dim=1).values.diff(dim=1) != 0).sum(1) + 1
+
+
+def _significands(x: Tensor) -> Tensor:
+    """The significands of each group's larger values; in the smaller ones' place the largest one's, for they may be
+    subnormal in either format."""
+    size = x.abs()
+    largest = size.amax(1, keepdim=True)
+    return torch.frexp(torch.where(size >= SMALL * largest, size, largest)).mantissa
+
+
+def _fewer(mine: Tensor, theirs: Tensor, most: int, part: float = FEWER) -> bool:
+    """Whether all groups have few values, and the other side's more: a small group has few of any kind."""
+    if int(mine.max()) > most:
+        return False
+    usual = float(mine.double().median())
+    return usual >= min(LEAST_LEVELS, most) and usual <= part * float(theirs.double().median())
+
+
+def _name(grouped: Tensor, unit: float) -> str:
+    """What format has such levels: one whose table holds them, or evenly spaced ones.
+
+    Args:
+        grouped: values, [n, g].
+        unit: their relative rounding.
+    """
+    largest = grouped.abs().amax(1, keepdim=True)
+    used = largest[:, 0] > 0
+    scaled = (grouped / largest.clamp(min=1e-30))[used]
+    if int(_distinct(grouped).max()) <= TERNARY and bool(((scaled == 0) | (scaled.abs() == 1)).all()):
+        return TERNARY_NAME
+    for name, table in TABLES.items():
+        levels = scaled.new_tensor(table)
+        if float((scaled[..., None] - levels).abs().amin(-1).max()) <= OFF_TABLE:
+            return name
+    levels, tops = scaled.new_tensor(TABLES[E2M1_NAME]), scaled.new_tensor(TOPS)
+    off = ((scaled[:, None] * tops[:, None])[..., None] - levels).abs().amin(-1).amax(-1)  # [n, tops]
+    evenly = OnEvenLevels(grouped.shape[1], FOUR_BITS_EVEN, unit).steps(grouped)[1].float().mean()
+    if float(off.amin(1).max()) > OFF_TABLE or float(evenly) >= ON_LEVELS:
+        return OTHER_NAME
+    top = tops[(off <= OFF_TABLE).int().argmax(1)]
+    mantissa = torch.frexp(largest[used, 0] / (6 * top)).mantissa
+    return POWERS_OF_TWO if float((mantissa - 0.5).abs().max()) <= OFF_TABLE else E2M1_NAME
+
+
+def _torch_dtype(dtype: str) -> torch.dtype:
+    return {"F16": torch.float16, "BF16": torch.bfloat16}.get(dtype, torch.float32)
