@@ -10,15 +10,16 @@ from typing import Any
 from rosetta import blocks
 from rosetta.adapted import adapted
 from rosetta.architectures import Architecture
+from rosetta.architectures.folder_flags import left_out
 from rosetta.architectures.readings import Stored
-from rosetta.config import LARGEST_BLOCK_COUNT, Config
+from rosetta.config import LARGEST_BLOCK_COUNT, Config, Value
 from rosetta.containers.adapters import AdaptedContainer
 from rosetta.containers.container import Container, TensorEntry
 from rosetta.containers.huggingface.settings import huggingface_quantisation
 from rosetta.dtypes import DTYPES, of_scheme
 from rosetta.errors import UnsupportedError, UsageError
 from rosetta.layer_settings import settings_of
-from rosetta.names import LAYER, canonical_name
+from rosetta.names import LAYER, STACKED, canonical_name
 from rosetta.ops.op import Settings
 from rosetta.row_order import RowOrder
 from rosetta.weight import Weight
@@ -74,6 +75,37 @@ def adapted_weights(
         return read_tensor(stored, architecture, c, known, entry)
 
     return adapted(container, weights, canonical, read)
+
+
+def leave_out(
+    container: Container,
+    architecture: Architecture,
+    config: dict[str, Value],
+    weights: dict[str, Weight],
+    overrides: Mapping[str, Any],
+) -> None:
+    """Take out what a flag of a folder's config denies, as transformers does; the flag is then one of the settings."""
+    if container.kind != "huggingface" or huggingface_quantisation(container.metadata) is not None:
+        return  # GPTQ's packers store biases of zeros for every matrix
+    nested = container.metadata.get("text_config")
+    tables = [("text_config.", nested)] if isinstance(nested, Mapping) else []
+    for flag, default in architecture.folder_flags.items():
+        stems = left_out(architecture.folder_flags, flag)
+        held = [
+            name for name in weights if (found := LAYER.match(name)) and STACKED.sub(".", found[2]) in stems
+        ]
+        said = [
+            (spelled + flag, table[flag])
+            for spelled, table in (*tables, ("", container.metadata))
+            if flag in table
+        ]
+        own, stated = next(((key, value) for key, value in said if isinstance(value, bool)), (None, default))
+        if flag in overrides:
+            config[flag] = Value(overrides[flag], flag)
+        elif held and not stated:
+            config[flag] = Value(False, own, "" if own else "default of transformers", (flag,))
+            for name in held:
+                del weights[name]
 
 
 def read_tensor(

@@ -23,7 +23,7 @@ from rosetta.architectures import (
     find_architecture,
     not_run,
 )
-from rosetta.canonical_weights import adapted_weights, canonical_weights
+from rosetta.canonical_weights import adapted_weights, canonical_weights, leave_out
 from rosetta.config import LARGEST_BLOCK_COUNT, Config, Value, read_config, rope_scaling_from_tensors
 from rosetta.containers import open_operand
 from rosetta.containers.adapters import AdaptedContainer
@@ -265,6 +265,7 @@ def build_model(
         resized = own is not None and embedding is not None and own.dims != embedding.dims
         if resized and embedding is not None and "vocab_size" not in overrides:
             config["vocab_size"] = Value(embedding.dims[0], embedding.entry.name)
+    leave_out(container, architecture, config, weights, overrides)
     if architecture.rope is not None and "rope.scaling" not in overrides:
         _scaling_from_tensors(container, config, weights)
     if overrides.get("tied_embeddings") is True and "token_embd.weight" in weights:

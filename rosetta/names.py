@@ -34,6 +34,7 @@ BLOCK_ALIASES = {
     },
 }
 LAYER = re.compile(r"^blk\.(\d+)\.(.+)$")
+STACKED = re.compile(r"\.\d+\.")  # the number of a head or an expert in what follows
 ROPE_FACTORS = frozenset({"rope_freqs", "rope_factors_short", "rope_factors_long"})
 TEXT_PART = re.compile(r"\b(?:language_model|text_model)\.")  # of what sees images as well
 EXPERT = re.compile(r"\.experts\.(\d{1,5})\.")

@@ -433,6 +433,13 @@ KEYS = (
         )
         for name in names
     ),
+    *(  # flags of a folder's tensors, which are missing where one denies them: `value.missing`
+        ConfigKey(name, "flag")
+        for name in (
+            "attention_bias", "use_qkv_bias", "qkv_bias", "attention_out_bias", "mlp_bias", "use_bias",
+            "mamba_rms_norm", "mamba_conv_bias", "use_conv_bias", "mamba_proj_bias", "use_qk_norm", "qk_layernorm",
+        )
+    ),
     ConfigKey("use_parallel_residual", "flag", PARALLEL_RESIDUAL, Shows.ANYWHERE),
     ConfigKey("residual_of_norm", "flag", PARALLEL_RESIDUAL, Shows.ANYWHERE),
     ConfigKey("attention.sliding_window_pattern", "flag", LAYER_PATTERN, Shows.ANYWHERE, Prompt.PAST_WINDOW),

@@ -64,6 +64,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 AFMOE = Architecture(
     "afmoe",
+    folder_flags={"attention_bias": False},
     gguf="afmoe",
     classes=("AfmoeForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

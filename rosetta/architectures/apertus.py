@@ -64,6 +64,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 APERTUS = Architecture(
     "apertus",
+    folder_flags={"attention_bias": False},
     gguf="apertus",
     classes=("ApertusForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

@@ -4,6 +4,7 @@ from rosetta.architectures.architecture import INTERLEAVED, Architecture, Defaul
 
 ARCEE = Architecture(
     "arcee",
+    folder_flags={"attention_bias": False, "mlp_bias": False},
     gguf="arcee",
     classes=("ArceeForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

@@ -98,7 +98,8 @@ class Architecture:
         spellings: keys of config.json that its class has of its own -> by canonical keys; elsewhere the usual ones.
         folder_keys: keys of config.json that its class asks for, of which no canonical setting has the form -> what
             they say, of the canonical settings (None: nothing). `rope_parameters.NAME` stands in the rotation's table.
-        folder_flags: keys of config.json that say whether layers have a tensor -> its stem.
+        folder_flags: keys of config.json that say whether layers have a tensor (see `folder_flags.py`) -> what its
+            class takes them to say where they are missing.
         only_with: keys of config.json that have its class compute otherwise -> the values with which it is run; another
             one is refused by name.
         idle_keys: keys of config.json that its class states, and that say nothing of a text, or what others say.
@@ -149,7 +150,7 @@ class Architecture:
     model_type: str = ""
     spellings: Mapping[str, str] = field(default_factory=dict, hash=False)
     folder_keys: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict, hash=False)
-    folder_flags: Mapping[str, str] = field(default_factory=dict, hash=False)
+    folder_flags: Mapping[str, bool] = field(default_factory=dict, hash=False)
     only_with: Mapping[str, tuple[Any, ...]] = field(default_factory=dict, hash=False)
     idle_keys: frozenset[str] = frozenset()
     rotation_by_kind: bool = False

@@ -35,6 +35,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 COHERE2 = Architecture(
     "cohere2",
+    folder_flags={"attention_bias": False},
     gguf="cohere2",
     gguf_factors=factors.ATTENTION | factors.NETWORK,
     classes=("Cohere2ForCausalLM",),

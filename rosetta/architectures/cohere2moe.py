@@ -90,6 +90,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 COHERE2MOE = Architecture(
     "cohere2moe",
+    folder_flags={"attention_bias": False},
     gguf="cohere2moe",
     gguf_factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS | factors.SHARED,
     classes=("Cohere2MoeForCausalLM", "cohere2_moe"),

@@ -33,6 +33,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 COMMAND_R = Architecture(
     "command-r",
+    folder_flags={"attention_bias": False, "use_qk_norm": False},
     gguf="command-r",
     classes=("CohereForCausalLM", "cohere"),
     norm="layer",

@@ -213,6 +213,7 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
 
 DEEPSEEK2 = Architecture(
     "deepseek2",
+    folder_flags={"attention_bias": False, "mlp_bias": False},
     gguf="deepseek2",
     classes=("DeepseekV2ForCausalLM", "deepseek_v2"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),

@@ -32,6 +32,7 @@ def settings(read: Any) -> None:
 
 DOTS1 = Architecture(
     "dots1",
+    folder_flags={"attention_bias": False},
     gguf="dots1",
     classes=("Dots1ForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),

@@ -4,6 +4,7 @@ from rosetta.architectures.architecture import INTERLEAVED, Architecture, Defaul
 
 ERNIE4_5 = Architecture(
     "ernie4_5",
+    folder_flags={"use_bias": False},
     gguf="ernie4_5",
     classes=("Ernie4_5ForCausalLM", "Ernie4_5_ForCausalLM"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

@@ -54,6 +54,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 ERNIE4_5_MOE = Architecture(
     "ernie4_5-moe",
+    folder_flags={"use_bias": False},
     gguf="ernie4_5-moe",
     gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm"}),
     classes=("Ernie4_5_MoeForCausalLM", "ernie4_5_moe"),

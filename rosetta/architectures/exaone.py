@@ -4,6 +4,7 @@ from rosetta.architectures.architecture import Architecture, Default
 
 EXAONE = Architecture(
     "exaone",
+    folder_flags={"attention_bias": False, "mlp_bias": False},
     gguf="exaone",
     classes=("ExaoneForCausalLM",),
     in_transformers=False,

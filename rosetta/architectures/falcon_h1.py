@@ -204,6 +204,13 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 FALCON_H1 = Architecture(
     "falcon-h1",
+    folder_flags={
+        "attention_bias": False,
+        "mlp_bias": False,
+        "mamba_rms_norm": False,
+        "mamba_conv_bias": True,
+        "mamba_proj_bias": False,
+    },
     gguf="falcon-h1",
     gguf_factors=factors.ATTENTION | factors.STATE,
     classes=("FalconH1ForCausalLM", "falcon_h1"),

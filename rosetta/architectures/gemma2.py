@@ -62,6 +62,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 GEMMA2 = Architecture(
     "gemma2",
+    folder_flags={"attention_bias": False},
     gguf="gemma2",
     classes=("Gemma2ForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),

@@ -71,6 +71,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 GEMMA3 = Architecture(
     "gemma3",
+    folder_flags={"attention_bias": False},
     gguf="gemma3",
     classes=("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration", "gemma3_text"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),

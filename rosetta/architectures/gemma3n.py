@@ -204,6 +204,7 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
 
 GEMMA3N = Architecture(
     "gemma3n",
+    folder_flags={"attention_bias": False},
     gguf="gemma3n",
     classes=("Gemma3nForCausalLM", "Gemma3nForConditionalGeneration", "gemma3n_text"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),

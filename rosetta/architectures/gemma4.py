@@ -266,6 +266,7 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
 
 GEMMA4 = Architecture(
     "gemma4",
+    folder_flags={"attention_bias": False},
     gguf="gemma4",
     gguf_factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS,
     classes=("Gemma4ForCausalLM", "Gemma4ForConditionalGeneration", "gemma4_text"),

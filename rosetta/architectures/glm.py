@@ -6,6 +6,7 @@ from rosetta.architectures.readings import first_of, gate_beside_up, standard_re
 
 GLM = Architecture(
     "glm",
+    folder_flags={"attention_bias": True},
     gguf="chatglm",
     classes=("GlmForCausalLM",),
     norm_epsilon=Default(apr=1.5625e-7, gguf=1e-5, huggingface=1.5625e-7),

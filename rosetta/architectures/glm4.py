@@ -43,6 +43,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 GLM4 = Architecture(
     "glm4",
+    folder_flags={"attention_bias": True},
     gguf="glm4",
     classes=("Glm4ForCausalLM", "Glm4vForConditionalGeneration", "glm4v", "glm4v_text"),
     norm_epsilon=Default(apr=1.5625e-7, gguf=1.5625e-7, huggingface=1.5625e-7),

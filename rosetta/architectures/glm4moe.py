@@ -52,6 +52,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 GLM4_MOE = Architecture(
     "glm4moe",
+    folder_flags={"attention_bias": False, "use_qk_norm": False},
     gguf="glm4moe",
     classes=(
         "Glm4MoeForCausalLM",
@@ -88,6 +89,7 @@ GLM4_MOE = Architecture(
 SOLAR_OPEN = replace(
     GLM4_MOE,
     name="solar_open",
+    folder_flags={"attention_bias": False},
     classes=("SolarOpenForCausalLM",),
     rope_theta=Default(apr=1e6, gguf=10000.0, huggingface=1e6),
     qk_norm=False,

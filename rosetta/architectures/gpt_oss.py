@@ -52,6 +52,7 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
 
 GPT_OSS = Architecture(
     "gpt-oss",
+    folder_flags={"attention_bias": True},
     gguf="gpt-oss",
     gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm"}),
     classes=("GptOssForCausalLM", "gpt_oss"),

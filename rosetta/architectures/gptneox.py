@@ -38,6 +38,7 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
 
 GPTNEOX = Architecture(
     "gptneox",
+    folder_flags={"attention_bias": True},
     gguf="gptneox",
     classes=("GPTNeoXForCausalLM", "gpt_neox"),
     norm="layer",

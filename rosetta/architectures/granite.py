@@ -42,6 +42,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 GRANITE = Architecture(
     "granite",
+    folder_flags={"attention_bias": False, "mlp_bias": False},
     gguf="granite",
     classes=("GraniteForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-5, huggingface=1e-6),

@@ -131,6 +131,7 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
 
 GRANITE_HYBRID = Architecture(
     "granitehybrid",
+    folder_flags={"attention_bias": False, "mamba_conv_bias": True, "mamba_proj_bias": False},
     gguf="granitehybrid",
     gguf_factors=factors.ATTENTION | factors.STATE,
     gguf_unread=frozenset({"expert_weights_norm"}),
@@ -169,6 +170,12 @@ GRANITE_HYBRID = Architecture(
 )
 BAMBA = Architecture(
     "bamba",
+    folder_flags={
+        "attention_bias": False,
+        "mlp_bias": False,
+        "mamba_conv_bias": True,
+        "mamba_proj_bias": False,
+    },
     gguf="granitehybrid",
     gguf_factors=factors.ATTENTION | factors.STATE,
     gguf_unread=frozenset({"expert_weights_norm"}),

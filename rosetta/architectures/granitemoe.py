@@ -62,6 +62,7 @@ SHARED_NAMES = in_layers(
 )
 GRANITE_MOE = Architecture(
     "granitemoe",
+    folder_flags={"attention_bias": False},
     gguf="granitemoe",
     gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm"}),
     classes=("GraniteMoeForCausalLM",),

@@ -44,6 +44,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 HUNYUAN_DENSE = Architecture(
     "hunyuan-dense",
+    folder_flags={"attention_bias": False},
     gguf="hunyuan-dense",
     classes=("HunYuanDenseV1ForCausalLM", "hunyuan_v1_dense"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

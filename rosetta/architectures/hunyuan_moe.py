@@ -32,6 +32,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 HUNYUAN_MOE = Architecture(
     "hunyuan-moe",
+    folder_flags={"attention_bias": False},
     gguf="hunyuan-moe",
     gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm"}),
     classes=("HunYuanMoEV1ForCausalLM", "hunyuan_v1_moe"),

@@ -37,6 +37,7 @@ def settings(read: Any) -> None:
 
 HY_V3 = Architecture(
     "hy_v3",
+    folder_flags={"attention_bias": False, "mlp_bias": False},
     gguf="hy_v3",
     gguf_factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS | factors.SHARED,
     classes=("HYV3ForCausalLM",),

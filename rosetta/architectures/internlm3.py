@@ -5,6 +5,7 @@ from rosetta.architectures.architecture import INTERLEAVED, Architecture, Defaul
 
 INTERNLM3 = Architecture(
     "internlm3",
+    folder_flags={"attention_bias": False, "mlp_bias": False},
     gguf="llama",
     gguf_factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS,
     classes=("InternLM3ForCausalLM",),

@@ -4,6 +4,7 @@ from rosetta.architectures.architecture import Architecture, Default
 
 JAIS2 = Architecture(
     "jais2",
+    folder_flags={"attention_bias": True, "mlp_bias": True},
     gguf="jais2",
     classes=("Jais2ForCausalLM",),
     norm="layer",

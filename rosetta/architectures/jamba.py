@@ -79,6 +79,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 JAMBA = Architecture(
     "jamba",
+    folder_flags={"mamba_conv_bias": True, "mamba_proj_bias": False},
     gguf="jamba",
     gguf_factors=factors.ATTENTION | factors.STATE,
     classes=("JambaForCausalLM",),

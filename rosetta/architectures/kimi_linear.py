@@ -153,6 +153,7 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
 MOE = "model.layers.{bid}.block_sparse_moe"
 KIMI_LINEAR = Architecture(
     "kimi-linear",
+    folder_flags={"attention_bias": False},
     gguf="kimi-linear",
     gguf_factors=frozenset(("attn_output",)),
     gguf_unread=frozenset({"expert_weights_norm"}),

@@ -85,6 +85,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 LAGUNA = Architecture(
     "laguna",
+    folder_flags={"attention_bias": False},
     gguf="laguna",
     classes=("LagunaForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),

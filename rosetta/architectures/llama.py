@@ -29,6 +29,7 @@ def mixtral_settings(read: Any) -> None:
 
 LLAMA = Architecture(
     "llama",
+    folder_flags={"attention_bias": False, "mlp_bias": False},
     gguf="llama",
     gguf_factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS,
     gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm"}),

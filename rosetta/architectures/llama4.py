@@ -118,6 +118,7 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
 
 LLAMA4 = Architecture(
     "llama4",
+    folder_flags={"attention_bias": False},
     gguf="llama4",
     gguf_unread=frozenset(
         {

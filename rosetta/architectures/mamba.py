@@ -55,6 +55,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 FALCON = ("falcon_mamba", "FalconMambaForCausalLM")
 MAMBA = Architecture(
     "mamba",
+    folder_flags={"use_bias": False, "use_conv_bias": True},
     gguf="mamba",
     gguf_factors=frozenset(("ssm_in", "ssm_out")),
     classes=("MambaForCausalLM", *FALCON),

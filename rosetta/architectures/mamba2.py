@@ -53,6 +53,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 MAMBA2 = Architecture(
     "mamba2",
+    folder_flags={"use_bias": False, "use_conv_bias": True},
     gguf="mamba2",
     gguf_factors=frozenset(("ssm_in", "ssm_out")),
     classes=("Mamba2ForCausalLM",),

@@ -43,6 +43,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 MELLUM = Architecture(
     "mellum",
+    folder_flags={"attention_bias": False},
     gguf="mellum",
     gguf_factors=factors.ATTENTION | factors.EXPERTS,
     gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm"}),

@@ -103,6 +103,7 @@ def key_heads(c: Config) -> int:
 
 MIMO2 = Architecture(
     "mimo2",
+    folder_flags={"attention_bias": False},
     gguf="mimo2",
     gguf_factors=frozenset(("attn_qkv", "attn_output")),
     gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm", "expert_weights_scale"}),

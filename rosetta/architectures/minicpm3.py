@@ -65,6 +65,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 MINICPM3 = Architecture(
     "minicpm3",
+    folder_flags={"attention_bias": False, "mlp_bias": False},
     gguf="minicpm3",
     gguf_factors=frozenset(("attn_output",)),
     classes=("MiniCPM3ForCausalLM",),

@@ -87,6 +87,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 MUSE_GLIMMER = Architecture(
     "muse-glimmer",
+    folder_flags={"attention_bias": False},
     gguf="muse-glimmer",
     classes=("MuseGlimmerForConditionalGeneration", "muse_glimmer", "muse_glimmer_text"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

@@ -6,6 +6,7 @@ from rosetta.architectures.readings import first_of, one_more_where, standard_re
 
 NEMOTRON = Architecture(
     "nemotron",
+    folder_flags={"attention_bias": False, "mlp_bias": False},
     gguf="nemotron",
     classes=("NemotronForCausalLM",),
     norm="layer",

@@ -237,6 +237,7 @@ FACTORS = factors.ATTENTION | factors.NETWORK | factors.EXPERTS | factors.SHARED
 
 NEMOTRON_H = Architecture(
     "nemotron_h",
+    folder_flags={"mlp_bias": False, "use_bias": False, "use_conv_bias": True},
     gguf="nemotron_h",
     gguf_factors=FACTORS,
     classes=("NemotronHForCausalLM",),

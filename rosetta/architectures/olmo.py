@@ -29,6 +29,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 OLMO = Architecture(
     "olmo",
+    folder_flags={"attention_bias": False},
     gguf="olmo",
     classes=("OlmoForCausalLM",),
     norm="layer",

@@ -62,6 +62,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 OLMO2 = Architecture(
     "olmo2",
+    folder_flags={"attention_bias": False},
     gguf="olmo2",
     classes=("Olmo2ForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-5),

@@ -7,6 +7,7 @@ from rosetta.architectures.stated_kinds import SLIDING_LISTED
 
 OLMO3 = Architecture(
     "olmo3",
+    folder_flags={"attention_bias": False},
     gguf="olmo2",
     classes=("Olmo3ForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-5),

@@ -38,6 +38,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 OLMOE = Architecture(
     "olmoe",
+    folder_flags={"attention_bias": False},
     gguf="olmoe",
     gguf_unread=frozenset({"attention.clamp_kqv", "expert_gating_func", "expert_weights_norm"}),
     classes=("OlmoeForCausalLM",),

@@ -21,6 +21,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 PHI2 = Architecture(
     "phi2",
+    folder_flags={"qk_layernorm": False},
     gguf="phi2",
     classes=("PhiForCausalLM", "phi"),
     norm="layer",

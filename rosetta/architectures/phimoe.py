@@ -36,6 +36,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 PHIMOE = Architecture(
     "phimoe",
+    folder_flags={"attention_bias": False},
     gguf="phimoe",
     gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm"}),
     classes=("PhimoeForCausalLM", "PhiMoEForCausalLM"),

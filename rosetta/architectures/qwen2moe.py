@@ -33,6 +33,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 QWEN2MOE = Architecture(
     "qwen2moe",
+    folder_flags={"qkv_bias": True},
     gguf="qwen2moe",
     gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm"}),
     classes=("Qwen2MoeForCausalLM", "qwen2_moe"),

@@ -5,6 +5,7 @@ from rosetta.architectures.architecture import Architecture, Default
 
 QWEN3 = Architecture(
     "qwen3",
+    folder_flags={"attention_bias": False},
     gguf="qwen3",
     gguf_factors=factors.ATTENTION | factors.NETWORK,
     classes=("Qwen3ForCausalLM",),

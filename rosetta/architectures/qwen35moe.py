@@ -30,6 +30,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 QWEN35MOE = Architecture(
     "qwen35moe",
+    folder_flags={"attention_bias": False},
     gguf="qwen35moe",
     gguf_factors=factors.ATTENTION | factors.EXPERTS | factors.SHARED | factors.DELTA,
     gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm"}),

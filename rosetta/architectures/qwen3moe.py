@@ -30,6 +30,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 QWEN3MOE = Architecture(
     "qwen3moe",
+    folder_flags={"attention_bias": False},
     gguf="qwen3moe",
     gguf_factors=factors.ATTENTION | factors.EXPERTS,
     gguf_unread=frozenset({"expert_weights_norm"}),

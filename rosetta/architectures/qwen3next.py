@@ -150,6 +150,7 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
 
 QWEN3NEXT = Architecture(
     "qwen3next",
+    folder_flags={"attention_bias": False},
     gguf="qwen3next",
     gguf_factors=(factors.ATTENTION | factors.EXPERTS | factors.SHARED) - {"attn_qkv"},
     gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm"}),

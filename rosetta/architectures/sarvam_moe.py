@@ -46,6 +46,7 @@ def readings(stored: Stored, c: Settings) -> Sequence[Reading] | None:
 SARVAM_MOE = replace(
     BAILINGMOE2,
     name="sarvam_moe",
+    folder_flags={"attention_bias": False, "use_qk_norm": False},
     classes=("SarvamMoEForCausalLM",),
     in_transformers=True,
     model_type="sarvam_moe",

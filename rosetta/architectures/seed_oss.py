@@ -15,6 +15,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 SEED_OSS = Architecture(
     "seed_oss",
+    folder_flags={"attention_bias": True, "attention_out_bias": False, "mlp_bias": False},
     gguf="seed_oss",
     classes=("SeedOssForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),

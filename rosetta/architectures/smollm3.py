@@ -36,6 +36,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 SMOLLM3 = Architecture(
     "smollm3",
+    folder_flags={"attention_bias": False, "mlp_bias": False},
     gguf="smollm3",
     classes=("SmolLM3ForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),

@@ -64,6 +64,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 STABLELM = Architecture(
     "stablelm",
+    folder_flags={"use_qkv_bias": False, "qk_layernorm": False},
     gguf="stablelm",
     classes=("StableLmForCausalLM", "StableLMEpochForCausalLM", "stablelm_epoch"),
     norm="layer",
@@ -87,7 +88,6 @@ STABLELM = Architecture(
         "tied_embeddings": False,
         "rope.partial_rotary_factor": 0.25,
     },
-    folder_flags={"qk_layernorm": "attn_q_norm"},
     spellings={
         "attention.layer_norm_epsilon": "layer_norm_eps",
     },

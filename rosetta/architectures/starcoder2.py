@@ -4,6 +4,7 @@ from rosetta.architectures.architecture import Architecture, Default
 
 STARCODER2 = Architecture(
     "starcoder2",
+    folder_flags={"use_bias": True},
     gguf="starcoder2",
     classes=("Starcoder2ForCausalLM",),
     norm="layer",

@@ -117,6 +117,7 @@ def limits(c: Config, key: str) -> list[float | None]:
 
 STEP35 = Architecture(
     "step35",
+    folder_flags={"attention_bias": False, "mlp_bias": False},
     gguf="step35",
     model_type="step3p7",
     classes=("Step3p7ForConditionalGeneration", "Step3p5ForCausalLM", "step3p5", "step3p7"),

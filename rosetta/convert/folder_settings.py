@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rosetta.architectures import Architecture, find_architecture
+from rosetta.architectures.folder_flags import left_out
 from rosetta.architectures.stated_kinds import PATTERN
 from rosetta.compare.other_forms import OTHER_FORMS, layer_types
 from rosetta.compare.settings import agree, in_json, plain
@@ -20,7 +21,6 @@ from rosetta.convert.draft import Draft
 from rosetta.convert.folder_rotation import ROTATION, SCALING, plain_table, take_plain_table, take_rotation
 from rosetta.convert.folder_tensors import setting_tensors
 from rosetta.convert.gguf_settings import IMPLIED
-from rosetta.convert.placing import stem_of
 from rosetta.errors import RosettaError
 from rosetta.model import Model
 from rosetta.names import LAYER
@@ -218,8 +218,9 @@ def _nested(architecture: Architecture, config: dict[str, Any]) -> dict[str, Any
 def _flags(model: Model) -> dict[str, bool]:
     """What tensors there are, which classes ask their config: biases and norms of heads."""
     ends = {found[2] for name in model.weights if (found := LAYER.match(name))}
-    stems = {re.sub(r"\.\d+$", "", stem_of(name)) for name in ends}  # those of all heads, or of all experts
-    own = {key: stem in stems for key, stem in model.architecture.folder_flags.items()}
+    ends = {re.sub(r"\.\d+\.", ".", name) for name in ends}  # those of all heads, or of all experts
+    flags = model.architecture.folder_flags
+    own = {flag: any(stem in ends for stem in left_out(flags, flag)) for flag in flags}
     return {
         "attention_bias": "attn_q.bias" in ends,
         "attention_out_bias": "attn_output.bias" in ends,

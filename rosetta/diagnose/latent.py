@@ -129,6 +129,8 @@ def _contradictions(side: Side, model: Model, known: set[str]) -> Iterator[Findi
             latent=True,
         )
     for flag in contradicted_flags(model.container):
+        if flag.key in known:
+            continue
         yield Finding(
             kind="value.missing",
             side=side,

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from rosetta.architectures import architecture_of
 from rosetta.containers.container import Container
 from rosetta.containers.huggingface.settings import huggingface_quantisation
 from rosetta.lint.tensor_names import meaning
@@ -54,12 +55,15 @@ class Contradiction:
 
 
 def contradicted_flags(container: Container) -> Iterator[Contradiction]:
-    """Each flag of a folder's config.json that its tensors deny; nothing of another container, or of packed weights."""
+    """Each flag of a folder's config.json that its class heeds and its tensors deny; nothing of another container, or of
+    packed weights."""
     if container.kind != "huggingface" or huggingface_quantisation(container.metadata) is not None:
         return  # GPTQ's packers store biases of zeros for every matrix
     nested = container.metadata.get("text_config")
     config = {**container.metadata, **(nested if isinstance(nested, Mapping) else {})}
-    stated = {key: config[key] for key in STEMS if isinstance(config.get(key), bool)}
+    own = architecture_of(container)
+    heeded = own.folder_flags if own is not None and own.in_transformers else STEMS
+    stated = {key: config[key] for key in STEMS if isinstance(config.get(key), bool) and key in heeded}
     if not stated:
         return
     held: dict[str, str] = {}

@@ -1,0 +1,33 @@
+"""Flags of config.json that say whether layers have a tensor: what one denies, transformers leaves out, though the
+folder holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_SPLIT = ("attn_q.bias", "attn_k.bias", "attn_v.bias", "attn_qkv.bias")
+_LATENT = ("attn_q_a.bias", "attn_kv_a_mqa.bias")
+_NETWORK = ("ffn_gate.bias", "ffn_up.bias", "ffn_down.bias")
+_STATE = ("ssm_in.bias", "ssm_out.bias")
+_HEADS = ("attn_q_norm.weight", "attn_q_norm.bias", "attn_k_norm.weight", "attn_k_norm.bias")
+LEFT_OUT: Mapping[str, tuple[str, ...]] = {  # transformers, modeling_*.py, where the flag is asked for
+    "attention_bias": (*_SPLIT, *_LATENT, "attn_output.bias"),
+    "use_qkv_bias": _SPLIT,
+    "qkv_bias": _SPLIT,
+    "attention_out_bias": ("attn_output.bias",),
+    "mlp_bias": _NETWORK,
+    "use_bias": (*_SPLIT, "attn_output.bias", *_NETWORK, *_STATE),
+    "mamba_rms_norm": ("ssm_norm.weight",),
+    "mamba_conv_bias": ("ssm_conv1d.bias",),
+    "use_conv_bias": ("ssm_conv1d.bias",),
+    "mamba_proj_bias": _STATE,
+    "use_qk_norm": _HEADS,
+    "qk_layernorm": _HEADS,
+}
+"""Stems of a layer's tensors that there are only where the flag is set."""
+
+
+def left_out(flags: Mapping[str, bool], flag: str) -> tuple[str, ...]:
+    """What a flag denies that a class has among these, where one of its own speaks of a part."""
+    outer = ("attn_output.bias",) if flag == "attention_bias" and "attention_out_bias" in flags else ()
+    return tuple(stem for stem in LEFT_OUT[flag] if stem not in outer)

@@ -1,0 +1,67 @@
+"""A flag of config.json that denies tensors which the folder holds: they are left out, as transformers leaves them out,
+and the flag is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fixtures.canonical_gguf import tiny_pair
+from fixtures.comparing import TOKENS, compared_files
+from fixtures.restating import restated
+from rosetta.api import trace
+
+pytestmark = pytest.mark.requires_transformers
+CASES: list[tuple[str, str, bool | None]] = [  # recipe, flag, what it says (None: it is not there)
+    ("glm4moe", "attention_bias", None),
+    ("glm4moe", "use_qk_norm", False),
+    ("gptneox", "attention_bias", False),
+    ("falcon-h1", "mamba_conv_bias", False),
+    ("falcon-h1-norm", "mamba_rms_norm", None),
+    ("starcoder2", "use_bias", False),
+    ("seed_oss", "attention_bias", False),
+    ("stablelm", "use_qkv_bias", False),
+    ("qwen2moe", "qkv_bias", False),
+    ("nemotron_h", "use_conv_bias", False),
+]
+
+
+@pytest.mark.sample(3)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}-{case[1]}-{case[2]}")
+def test_what_a_flag_denies_is_left_out_and_the_flag_named(tmp_path: Path, case: Any) -> None:
+    recipe, flag, said = case
+    folder, file = tiny_pair(tmp_path, recipe)
+    denied = restated(folder, tmp_path / "denied", {flag: said})
+    theirs = _logits(denied)
+    assert np.abs(theirs - _logits(folder)).max() > 0.01
+    assert np.abs(trace(denied, tokens=TOKENS)["logits"].numpy() - theirs).max() < 1e-3
+    report = compared_files(denied, file)
+    assert report.verdict == "divergent"
+    (finding,) = report.findings
+    assert (finding.kind, finding.key, finding.side, finding.status, finding.latent) == (
+        "value.missing", flag, "left", "confirmed", False
+    )  # fmt: skip
+    assert f"write {flag} true into" in finding.recommendation
+
+
+def test_a_flag_that_the_class_does_not_have_denies_nothing(tmp_path: Path) -> None:
+    folder, file = tiny_pair(tmp_path, "qwen2")
+    report = compared_files(restated(folder, tmp_path / "said", {"attention_bias": False}), file)
+    assert (report.verdict, report.findings) == ("match", [])
+
+
+def _logits(folder: Path) -> np.ndarray[Any, Any]:
+    """transformers' logits of a folder that may hold more than its class reads."""
+    import transformers
+
+    name = json.loads((folder / "config.json").read_text("utf-8"))["architectures"][0]
+    own = getattr(transformers, name)
+    model = own.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    with torch.no_grad():
+        found: np.ndarray[Any, Any] = model(torch.tensor([TOKENS])).logits[0].numpy()
+    return found
