@@ -55,8 +55,8 @@ class Contradiction:
 
 
 def contradicted_flags(container: Container) -> Iterator[Contradiction]:
-    """Each flag of a folder's config.json that its class heeds and its tensors deny; nothing of another container, or of
-    packed weights."""
+    """Each flag of a folder's config.json that its class heeds and its tensors deny; nothing of another container, or
+    of packed weights."""
     if container.kind != "huggingface" or huggingface_quantisation(container.metadata) is not None:
         return  # GPTQ's packers store biases of zeros for every matrix
     nested = container.metadata.get("text_config")

@@ -142,7 +142,9 @@ def test_a_flag_that_the_tensors_deny_is_a_finding(tmp_path: Path) -> None:
     )
     assert "transformers makes one of random numbers" in found.message
     assert_clean(
-        compared(tmp_path / "clean", "llama", "hf:F32", "gguf:F32", faults.config_set("attention_bias", False))
+        compared(
+            tmp_path / "clean", "llama", "hf:F32", "gguf:F32", faults.config_set("attention_bias", False)
+        )
     )
 
 
