@@ -72,9 +72,9 @@ class Transformer:
         """The value as it is: nothing about it was chosen freely."""
         return value
 
-    def computed_with(self, weight: Weight) -> bool:
-        """See `Runtime`: nothing of this side is observed."""
-        return False
+    def input_rounding(self, weight: Weight) -> None:
+        """Nothing of this side is observed."""
+        return None
 
     def rounding(self, name: str, values: Callable[[], Tensor]) -> Tensor:
         """The weight's own rounding is at hand, and nobody asks."""

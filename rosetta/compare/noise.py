@@ -78,17 +78,23 @@ class RoundingOfObserved:
     def explains(self, name: str) -> bool:
         """See `Rounding`."""
         own = self.subject.weights.get(name)
-        return own is not None and not self.observed.computed_with(own)
+        return own is not None and self.observed.input_rounding(own) != 0
 
     def variance(self, name: str, cache: WeightCache, start: int = 0, stop: int | None = None) -> Tensor:
         """See `Rounding`."""
         own = self.subject.weights[name]
+        of_inputs = self.observed.input_rounding(own)
+        if of_inputs is not None:  # Σ W² σ² for the Σ W² x² that is made of it
+            rows = own.values(start, stop, cache.device) if stop is None else cache.rows(own, start, stop)
+            return rows.square().mul_(of_inputs**2)
         recorded = self.observed.rounding(name, lambda: own.values(start, stop, cache.device))
         return own.variance(start, stop, cache.device).add_(recorded.square())
 
     def row_variance(self, name: str, rows: Sequence[int]) -> list[Tensor]:
         """See `Rounding`."""
         own = self.subject.weights[name]
+        if self.observed.input_rounding(own) is not None:
+            return []
         sigma = own.sigma_rows(rows)
         return [
             sigma.square(),

@@ -1,7 +1,7 @@
 """How a runtime computes otherwise than in float32, imitated on our side: what it legitimately rounds is no fault.
 
 A runtime that has such ways has a module `arithmetic` in its package, whose `imitations(node, model, facts)` lists
-those that concern a stage.
+those that concern a stage, and whose `input_rounding(dtype, facts)` says how coarsely it multiplies.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ from rosetta.ops.linear import Linear
 from rosetta.ops.op import Chain
 from rosetta.weight import Weight
 
+EXACT = (
+    "float32",
+    "float64",
+)  # what a runtime may say it computes in, where weights and inputs are as they are
 Compute = Callable[[Sequence[Tensor]], Tensor]
 """A stage from its inputs, as our transformer computes it."""
 
@@ -153,19 +157,35 @@ def imitations(runtime: str, node: Node, model: Model, facts: Mapping[str, Any])
         model: what is computed, for its settings.
         facts: of the run: its weights' dtypes, the runtime's options.
     """
-    return [*_own(runtime, node, model, facts), *in_halves(node)]
+    own = _package(runtime)
+    return [*(() if own is None else own.imitations(node, model, facts)), *in_halves(node)]
 
 
-def _own(runtime: str, node: Node, model: Model, facts: Mapping[str, Any]) -> Sequence[Imitation]:
-    """The ways that a runtime's package declares."""
+def input_rounding(runtime: str, dtype: str, facts: Mapping[str, Any]) -> float | None:
+    """By how much a runtime at most rounds what it multiplies by a weight: root mean square over that of the inputs.
+
+    Args:
+        runtime, facts: see `imitations`.
+        dtype: of the weight in the file that was run.
+
+    Returns:
+        0 where it multiplies in float32; None where it is not known, or no less than what the dtype itself explains.
+    """
+    options = facts.get("runtime_options")
+    if isinstance(options, Mapping) and options.get("dtype") in EXACT:
+        return 0.0
+    own = _package(runtime)
+    found: float | None = None if own is None else own.input_rounding(dtype, facts)
+    return found
+
+
+def _package(runtime: str) -> Any:
+    """The module of a runtime's package that declares its ways; None where it has none."""
     name = f"rosetta.runtimes.{runtime}.arithmetic"
     if not runtime.isidentifier() or importlib.util.find_spec(f"rosetta.runtimes.{runtime}") is None:
-        return ()
+        return None
     try:
         found = importlib.util.find_spec(name)
     except ModuleNotFoundError:  # a module, and no package
-        return ()
-    if found is None:
-        return ()
-    made: Sequence[Imitation] = importlib.import_module(name).imitations(node, model, facts)
-    return made
+        return None
+    return None if found is None else importlib.import_module(name)

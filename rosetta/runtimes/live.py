@@ -23,7 +23,6 @@ from rosetta.runtimes.rotation import NOT_TURNED, Rotation, as_gguf_has_them
 from rosetta.runtimes.torch import prompt_ids, run_facts
 from rosetta.runtimes.trace import Recording, open_recording, write_trace
 
-EXACT = ("float32", "float64")  # what a runtime may say it computes in without rounding a weight of a file
 LABELS = {"llamacpp": "LLAMA.CPP", "transformers": "TRANSFORMERS"}
 
 
@@ -112,21 +111,22 @@ def record(
         UnsupportedError: the runtime does not run the model; it says why. One whose process dies is recorded as far as
             it came, and the recording's facts say how it died.
     """
+    model = known_model(request.path)
     with tempfile.TemporaryDirectory(prefix="rosetta-") as folder:
         file = Path(folder) / "run.safetensors"
-        _, facts = written(file, request, rotation, overwrite, crashed=True)
+        _, facts = written(file, request, model, rotation, overwrite, crashed=True)
         recording = open_recording(file)  # the file is gone from its folder, and stays open
-    exact = known_model(request.path) if facts.options.get("dtype") in EXACT else None
     learned = dict(recording.facts)
     if facts.failure is not None:
         learned["failure"] = {"message": facts.failure.message, "printed": facts.failure.printed}
     label = LABELS[request.runtime]
-    return replace(recording, facts=learned, path=request.path, label=label, computed_with=exact), facts
+    return replace(recording, facts=learned, path=request.path, label=label, ran=model), facts
 
 
 def written(
     file: Path,
     request: Request,
+    model: Model | None,
     rotation: Rotation = NOT_TURNED,
     overwrite: Overwrite | None = None,
     *,
@@ -136,6 +136,7 @@ def written(
 
     Args:
         file: the trace to be written.
+        model: what is run as rosetta reads it, where it does.
         request, rotation, overwrite: see `record`.
         crashed: whether one whose process dies is written as far as it came.
 
@@ -146,7 +147,7 @@ def written(
         UsageError: the runtime is not installed, or has no such option.
         UnsupportedError: the runtime does not run the model; it says why.
     """
-    run, model = capture(request, overwrite), known_model(request.path)
+    run = capture(request, overwrite)
     told = run_facts(model, "", request.prompt, request.ids, "float32") if model else {}
     facts = {
         **told,
@@ -205,7 +206,8 @@ def traced(request: Request, file: Path) -> int:
     Raises:
         RosettaError: see `written`.
     """
-    count, _ = written(file, request, as_gguf_has_them(known_model(request.path)))
+    model = known_model(request.path)
+    count, _ = written(file, request, model, as_gguf_has_them(model))
     return count
 
 

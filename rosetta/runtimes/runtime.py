@@ -76,8 +76,9 @@ class Runtime(Protocol):
         """Its value of a stage, with what a runtime may freely choose chosen as the other side does."""
         ...
 
-    def computed_with(self, weight: Weight) -> bool:
-        """Whether an observed side is known to have computed with the very values of a weight."""
+    def input_rounding(self, weight: Weight) -> float | None:
+        """By how much an observed side rounds what it multiplies by a weight, see `arithmetic.input_rounding`; None
+        where it is not known to have computed with the very values of this weight, or how."""
         ...
 
     def rounding(self, name: str, values: Callable[[], Tensor]) -> Tensor:

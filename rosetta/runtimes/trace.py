@@ -28,7 +28,7 @@ from rosetta.errors import DamagedFileError, UnsupportedError, UsageError
 from rosetta.graph import Node
 from rosetta.model import Model
 from rosetta.ops.op import NotComputable, Step
-from rosetta.runtimes.arithmetic import Imitation, imitations
+from rosetta.runtimes.arithmetic import Imitation, imitations, input_rounding
 from rosetta.runtimes.observed.experts_order import OF_EXPERTS, by_weight, expert_weights
 from rosetta.runtimes.recorded_chunks import Reading, joined
 from rosetta.runtimes.recorded_config import recorded_config
@@ -74,7 +74,7 @@ class Recording:
         readings: stages that are not in the file as they are compared: what a recording may choose freely, see
             `gauges`.
         sources: the files that it was made of, where it is somebody else's dump, and where the data begins in each.
-        computed_with: the model that was run, where its weights are at hand and nothing was rounded on the way.
+        ran: the model that was run, where its weights are at hand.
     """
 
     path: Path
@@ -88,7 +88,7 @@ class Recording:
     kind: str = "trace"
     label: str = "TRACE"
     notes: tuple[str, ...] = ()
-    computed_with: Model | None = field(default=None, repr=False)
+    ran: Model | None = field(default=None, repr=False)
 
     @property
     def architecture(self) -> str | None:
@@ -246,7 +246,7 @@ class RecordedRun:
         self.cache = WeightCache(device, dtype, kept)
         self._noted: dict[str, str] = {}
         self._of_last: list[str] = []
-        self._equal: dict[Weight, bool] = {}
+        self._input_roundings: dict[Weight, float | None] = {}
 
     @property
     def computes(self) -> bool:
@@ -333,13 +333,17 @@ class RecordedRun:
             )
         return [f"{self.recording.path}: {words}" for words in said]
 
-    def computed_with(self, weight: Weight) -> bool:
+    def input_rounding(self, weight: Weight) -> float | None:
         """See `Runtime`."""
-        model = self.recording.computed_with
-        if weight not in self._equal:
-            own = None if model is None else model.weights.get(weight.name)
-            self._equal[weight] = own is not None and same_values(own, weight)
-        return self._equal[weight]
+        if weight not in self._input_roundings:
+            ran, facts = self.recording.ran, self.recording.facts
+            own = None if ran is None else ran.weights.get(weight.name)
+            self._input_roundings[weight] = (
+                input_rounding(str(facts.get("runtime", "")), own.dtype, facts)
+                if own is not None and _is_same(own, weight)
+                else None
+            )
+        return self._input_roundings[weight]
 
     def rounding(self, name: str, values: Callable[[], Tensor]) -> Tensor:
         """See `Runtime`.
@@ -357,6 +361,12 @@ class RecordedRun:
             rounding = blocks.sigma(str(found["dtype"]), raw, tuple(own.shape))
             return rounding.where(rounding.isfinite(), torch.zeros(()))
         return torch.tensor(float(sigma) if isinstance(sigma, int | float) else 0.0)
+
+
+def _is_same(own: Weight, weight: Weight) -> bool:
+    """Whether two weights hold the same numbers; of one file nothing is read for it."""
+    of_one_file = own.container.path == weight.container.path
+    return (of_one_file and replace(own, container=weight.container) == weight) or same_values(own, weight)
 
 
 def without_gauge(logits: Tensor, other: Tensor) -> Tensor:

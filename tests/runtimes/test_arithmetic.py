@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from fixtures.contents import FileContents
 from rosetta.containers.container import TensorInput
 from rosetta.ops.altup import SparseActivation
 from rosetta.ops.pointwise import Activation, LayerGate
-from rosetta.runtimes.arithmetic import Imitation
+from rosetta.runtimes.arithmetic import Imitation, input_rounding
 from rosetta.runtimes.llamacpp.arithmetic import _tabled, q8_0, q8_k
 from tests.conftest import Compare
 
@@ -39,6 +40,40 @@ def test_q8_k_steps_are_of_the_value_that_is_largest_in_size() -> None:
     assert torch.allclose(steps, steps.round(), atol=1e-4)
     assert quantised[0, 7] == pytest.approx(9.0)
     assert quantised[1, 7] == pytest.approx(-9.0)
+
+
+ON_CPU = {"runtime_options": {"gpu_layers": "0"}}
+
+
+@pytest.mark.parametrize(("dtype", "quantised"), [("Q4_0", q8_0), ("Q4_K", q8_k)])
+def test_no_activations_lose_more_than_is_said(
+    dtype: str, quantised: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    """The more a block is one value alone, the more."""
+    most = input_rounding("llamacpp", dtype, ON_CPU)
+    assert most is not None
+    draw, lost = torch.Generator().manual_seed(0), []
+    for largest in (1.0, 10.0, 100.0, 1000.0):
+        x = torch.randn(400, 256, generator=draw)
+        x[:, ::32] *= largest
+        if dtype == "Q4_K":
+            x[:, 32::32] /= largest
+        lost.append(float((quantised(x) - x).norm() / x.norm()))
+    assert max(lost) < most
+    assert max(lost) > 0.8 * most
+
+
+@pytest.mark.parametrize("dtype", ["Q6_K", "Q8_0", "F16", "BF16"])
+def test_finer_weights_explain_as_much_themselves(dtype: str) -> None:
+    assert input_rounding("llamacpp", dtype, ON_CPU) is None
+
+
+def test_what_multiplies_in_float32_rounds_nothing_and_what_is_not_known_is_not_said() -> None:
+    assert input_rounding("llamacpp", "F32", ON_CPU) == 0
+    assert input_rounding("transformers", "BF16", {"runtime_options": {"dtype": "float32"}}) == 0
+    assert input_rounding("transformers", "BF16", {"runtime_options": {"dtype": "bfloat16"}}) is None
+    assert input_rounding("llamacpp", "Q4_K", {"runtime_options": {"gpu_layers": "99"}}) is None
+    assert input_rounding("somebody's", "Q4_K", {}) is None
 
 
 def test_an_entry_of_the_table_between_two_halves_may_be_either() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fixtures import build, faults, model_spec
@@ -14,6 +16,8 @@ from fixtures.canonical_gguf import write_canonical
 from fixtures.recipes import build_folder
 from fixtures.writing import write
 from rosetta.model import open_model
+from rosetta.runtimes import live
+from rosetta.runtimes.observed.capture import Capture, Facts, Overwrite, Stage
 from tests.conftest import Compare
 
 
@@ -195,3 +199,37 @@ def test_queries_keys_and_values_convolved_each_by_itself_are_no_fault(
     status = {stage["name"]: stage["status"] for stage in run.report["stages"]}
     seen = ("q", "ssm_conv1d_q", "ssm_conv1d_k", "ssm_conv1d_v", "ssm_scan", "ssm_norm", "attn_out")
     assert {status[f"layers.0.{op}"] for op in seen} == {"ok"}
+
+
+@pytest.mark.requires_llamacpp
+@pytest.mark.parametrize("stage", ["layers.1.q", "layers.1.ffn_up"])
+def test_a_product_that_is_off_by_less_than_the_weights_were_rounded_by_is_seen(
+    tmp_path: Path, compare: Compare, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """The file is the same on both sides: what its weights lost when they were quantised explains nothing."""
+    path = build(tmp_path, "llama", "gguf:Q4_0")
+    assert compare(path, f"llamacpp:{path}").report["verdict"] == "drift"
+    own = live.capture
+
+    def capture(request: live.Request, overwrite: Overwrite | None) -> Capture:
+        run = own(request, overwrite)
+        return Altered(run.facts, run, stage)
+
+    monkeypatch.setattr(live, "capture", capture)
+    run = compare(path, f"llamacpp:{path}", "--assert-match")
+    assert run.exit_code == 1
+    assert run.report["first_divergence"]["name"] == stage
+    assert {finding["side"] for finding in run.report["findings"]} == {"right"}
+
+
+@dataclass
+class Altered:
+    """A run of which one stage is a tenth larger than it was."""
+
+    facts: Facts
+    run: Capture
+    stage: str
+
+    def __iter__(self) -> Iterator[Stage]:
+        for name, value in self.run:
+            yield name, value * np.float32(1.1) if name == self.stage else value

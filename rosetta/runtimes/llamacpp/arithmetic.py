@@ -6,6 +6,7 @@ Letters: T = tokens, C = inputs of a matrix.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rosetta.dtypes import FLOATS
+from rosetta.dtypes import DTYPES, FLOATS
 from rosetta.graph import Node
 from rosetta.model import Model
 from rosetta.ops.edit import OpEdit
@@ -22,27 +23,40 @@ from rosetta.ops.pointwise import Activation
 from rosetta.ops.rotary import Rotary
 from rosetta.runtimes.arithmetic import Compute, Imitation
 
-TABLE_ENDS = 10.0  # beyond it GELU is 0, or x  # ggml-cpu, ggml_vec_gelu_f32
-TABLED = (
-    "gelu",
-    "gelu_tanh",
-)  # llm_graph_context::build_ffn has one GELU for both  # ggml-cpu, ggml_gelu_f32
-QUERY_TILE = (
-    64  # queries from which on flash attention works on tiles, in float32  # ggml-cpu, GGML_FA_TILE_Q
-)
+# ggml-cpu, ggml_vec_gelu_f32 and ggml_gelu_f32; llm_graph_context::build_ffn has one GELU for both.
+TABLED, TABLE_ENDS = ("gelu", "gelu_tanh"), 10.0  # beyond it GELU is 0, or x
+QUERY_TILE = 64  # queries from which on flash attention works in float32  # ggml-cpu, GGML_FA_TILE_Q
 TINY = 2.0**-126  # of float32's normal numbers
-HALF_ROUNDINGS = (
-    4.0  # half units of a sum in halves: two roundings that went the other way; one was seen of 5,000
-)
+# Half units of a sum in halves: two roundings that went the other way; one was seen of 5,000.
+HALF_ROUNDINGS = 4.0
 HALF_UNIT = 2.0**-24  # of float32, in which the table is filled
 SMALL_BLOCKS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "MXFP4", "NVFP4", "Q1_0")
 """Dtypes beside which activations are Q8_0 (or Q8_1, the same with a sum); beside superblocks they are Q8_K."""
 # ggml-cpu.c, vec_dot_type
+LEVELS = (
+    127  # of a block of activations, up to its largest  # ggml-quants.c, quantize_row_q8_0_ref and _q8_K_ref
+)
 
 
 def imitations(node: Node, model: Model, facts: Mapping[str, Any]) -> list[Imitation]:
     """See `runtimes.arithmetic`."""
     return [*_products(node, facts), *_activation(node, model), *_rotation(node), *_cache(node, facts)]
+
+
+def input_rounding(dtype: str, facts: Mapping[str, Any]) -> float | None:
+    """See `runtimes.arithmetic`. An activation is off by up to half a step, a 127th of the largest one of its block:
+    of n of them no less than the largest is there, and n / 12 steps² are the most that is missing."""
+    options = facts.get("runtime_options")
+    if not isinstance(options, Mapping) or str(options.get("gpu_layers")) != "0":
+        return None  # other kernels
+    if dtype == "F32":
+        return 0.0
+    small = dtype in SMALL_BLOCKS
+    known = DTYPES.get(dtype)
+    bits = 8 if known is None or dtype in FLOATS else 8 * known.type_size / known.block_size
+    if bits >= (8 if small else 6):
+        return None
+    return math.sqrt((32 if small else 256) / 12) / LEVELS
 
 
 def _products(node: Node, facts: Mapping[str, Any]) -> Iterator[Imitation]:
