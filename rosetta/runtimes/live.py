@@ -155,7 +155,6 @@ def written(
         "tokens": list(request.ids),
         "prompt": request.prompt,
         "runtime": request.runtime,
-        "runtime_options": {key: str(value) for key, value in run.facts.options.items()},
     }
 
     def stages() -> Iterator[tuple[str, torch.Tensor]]:
@@ -163,7 +162,9 @@ def written(
         for count, stage in enumerate(rotation.turned(run), 1):  # noqa: B007  it is wanted behind the loop
             yield stage
         _refuse_failed(request, count, run.facts.failure, crashed)
-        facts.setdefault("architecture", run.facts.architecture)  # known once it has run
+        # Known once it has run.
+        facts.setdefault("architecture", run.facts.architecture)
+        facts["runtime_options"] = {key: str(value) for key, value in run.facts.options.items()}
         if not told and run.facts.rope is not None:
             facts["rope_order"] = run.facts.rope
         facts["notes"] = list(notes(run.facts))
