@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ from rosetta.containers import open_container
 from rosetta.containers.container import Container
 from rosetta.errors import RosettaError, UnsupportedError, UsageError
 from rosetta.model import Model, open_model
+from rosetta.runtimes.coarseness import coarseness
 from rosetta.runtimes.observed.capture import Capture, Facts, Failure, Overwrite
 from rosetta.runtimes.rotation import NOT_TURNED, Rotation, as_gguf_has_them
 from rosetta.runtimes.torch import prompt_ids, run_facts
 from rosetta.runtimes.trace import Recording, open_recording, write_trace
+from rosetta.weight import Weight
 
 LABELS = {"llamacpp": "LLAMA.CPP", "transformers": "TRANSFORMERS"}
 
@@ -114,7 +116,8 @@ def record(
     model = known_model(request.path)
     with tempfile.TemporaryDirectory(prefix="rosetta-") as folder:
         file = Path(folder) / "run.safetensors"
-        _, facts = written(file, request, model, rotation, overwrite, crashed=True)
+        told = _told(request, model, lambda weight: {"dtype": weight.dtype})
+        _, facts = written(file, request, told, rotation, overwrite, crashed=True)
         recording = open_recording(file)  # the file is gone from its folder, and stays open
     learned = dict(recording.facts)
     if facts.failure is not None:
@@ -126,7 +129,7 @@ def record(
 def written(
     file: Path,
     request: Request,
-    model: Model | None,
+    told: Mapping[str, Any],
     rotation: Rotation = NOT_TURNED,
     overwrite: Overwrite | None = None,
     *,
@@ -136,7 +139,7 @@ def written(
 
     Args:
         file: the trace to be written.
-        model: what is run as rosetta reads it, where it does.
+        told: what rosetta knows of the model that is run.
         request, rotation, overwrite: see `record`.
         crashed: whether one whose process dies is written as far as it came.
 
@@ -148,7 +151,6 @@ def written(
         UnsupportedError: the runtime does not run the model; it says why.
     """
     run = capture(request, overwrite)
-    told = run_facts(model, "", request.prompt, request.ids, "float32") if model else {}
     facts = {
         **told,
         "operand": f"{request.runtime}:{request.path}",
@@ -170,6 +172,15 @@ def written(
         facts["notes"] = list(notes(run.facts))
 
     return write_trace(file, stages(), facts), run.facts
+
+
+def _told(
+    request: Request, model: Model | None, of_weight: Callable[[Weight], dict[str, Any]] = coarseness
+) -> dict[str, Any]:
+    """What rosetta knows of a model that is run elsewhere; nothing where it does not read it."""
+    if model is None:
+        return {}
+    return run_facts(model, "", request.prompt, request.ids, "float32", of_weight)
 
 
 def _refuse_failed(request: Request, count: int, failure: Failure | None, crashed: bool) -> None:
@@ -208,7 +219,7 @@ def traced(request: Request, file: Path) -> int:
         RosettaError: see `written`.
     """
     model = known_model(request.path)
-    count, _ = written(file, request, model, as_gguf_has_them(model))
+    count, _ = written(file, request, _told(request, model), as_gguf_has_them(model))
     return count
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,15 @@ from rosetta.ops.op import NotComputable
 from rosetta.ops.rotary import Rotary
 from rosetta.rope_scaling import RopeScaling
 from rosetta.row_order import INTERLEAVED, SPLIT_HALF
+from rosetta.runtimes.coarseness import coarseness
 from rosetta.runtimes.decoding import RuntimeFailed
 from rosetta.runtimes.observed.capture import Facts, Failure, Float32
 from rosetta.tokenizer import load_tokenizer
 from rosetta.transformer import Decoding, Transformer
-from rosetta.weight import Weight, row_ranges
+from rosetta.weight import Weight
 from rosetta.weight_cache import LastingCache
 from rosetta.workers import one_thread_each
 
-SAMPLES, SAMPLED = 8, 1 << 16  # runs of rows, and weights, by which the coarseness of a large matrix is told
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -108,9 +107,19 @@ def check_positions(ids: Sequence[int], *models: Model) -> None:
 
 
 def run_facts(
-    model: Model, operand: str, prompt: str | None, ids: Sequence[int], dtype: str
+    model: Model,
+    operand: str,
+    prompt: str | None,
+    ids: Sequence[int],
+    dtype: str,
+    told: Callable[[Weight], dict[str, Any]] = coarseness,
 ) -> dict[str, Any]:
-    """What a run was, in JSON's own types."""
+    """What a run was, in JSON's own types.
+
+    Args:
+        model, operand, prompt, ids, dtype: of the run.
+        told: of each weight.
+    """
     return {
         "schema_version": "1.0",
         "tool": {"name": "rosetta", "version": __version__},
@@ -123,7 +132,7 @@ def run_facts(
         "tokens": list(ids),
         **_rope_order(model),
         "stages": [node.name for node in model.graph],
-        "weights": {name: _rounding(weight) for name, weight in model.weights.items()},
+        "weights": {name: told(weight) for name, weight in model.weights.items()},
         "config": {key: _plain(value.value) for key, value in model.config.items()},
     }
 
@@ -134,25 +143,6 @@ def _rope_order(model: Model) -> dict[str, str]:
     ops = (op for node in model.graph for op in node.op.links)
     orders = {op.order for op in ops if isinstance(op, Rotary)}
     return {"rope_order": names[orders.pop()]} if len(orders) == 1 else {}
-
-
-def _rounding(weight: Weight) -> dict[str, Any]:
-    """How coarse a weight is: what a comparison with the trace must expect of its stages. Of a large one, by some rows
-    from all over it."""
-    ranges = _sampled_rows(weight)
-    # One after the other: on so few rows, workers wait for each other longer than they work.
-    sums = [float(weight.sigma(*rows).square().sum(dtype=torch.float64)) for rows in ranges]
-    share = sum(stop - start for start, stop in ranges) / max(1, weight.dims[0]) if weight.dims else 1
-    return {"dtype": weight.dtype, "rms_sigma": math.sqrt(sum(sums) / max(1, weight.count * share))}
-
-
-def _sampled_rows(weight: Weight) -> list[tuple[int, int]]:
-    """All rows of a weight, or `SAMPLES` runs of them that hold `SAMPLED` weights together."""
-    rows = weight.dims[0] if weight.dims else 1
-    if weight.count <= SAMPLED or rows < 2 * SAMPLES:
-        return row_ranges(weight)
-    each = max(1, SAMPLED // SAMPLES * rows // weight.count)
-    return [(start, start + each) for start in range(0, rows - each + 1, rows // SAMPLES)]
 
 
 def _plain(value: Any) -> Any:

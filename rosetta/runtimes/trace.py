@@ -29,6 +29,7 @@ from rosetta.graph import Node
 from rosetta.model import Model
 from rosetta.ops.op import NotComputable, Step
 from rosetta.runtimes.arithmetic import Imitation, imitations, input_rounding
+from rosetta.runtimes.coarseness import coarseness
 from rosetta.runtimes.observed.experts_order import OF_EXPERTS, by_weight, expert_weights
 from rosetta.runtimes.recorded_chunks import Reading, joined
 from rosetta.runtimes.recorded_config import recorded_config
@@ -247,6 +248,7 @@ class RecordedRun:
         self._noted: dict[str, str] = {}
         self._of_last: list[str] = []
         self._input_roundings: dict[Weight, float | None] = {}
+        self._sigmas: dict[str, float] = {}
 
     @property
     def computes(self) -> bool:
@@ -360,7 +362,15 @@ class RecordedRun:
             raw = own.to(dtype).contiguous().reshape(-1).view(torch.uint8)
             rounding = blocks.sigma(str(found["dtype"]), raw, tuple(own.shape))
             return rounding.where(rounding.isfinite(), torch.zeros(()))
+        if sigma is None and self.recording.ran is not None and name in self.recording.ran.weights:
+            sigma = self._coarse(name)
         return torch.tensor(float(sigma) if isinstance(sigma, int | float) else 0.0)
+
+    def _coarse(self, name: str) -> float:
+        """What `coarseness` says of a weight of the model that was run."""
+        if name not in self._sigmas and self.recording.ran is not None:
+            self._sigmas[name] = coarseness(self.recording.ran.weights[name])["rms_sigma"]
+        return self._sigmas[name]
 
 
 def _is_same(own: Weight, weight: Weight) -> bool:
