@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rosetta.adapted import merge_of
 from rosetta.containers.adapters import AdaptedContainer, Factor, Module
 from rosetta.containers.container import Setting, StoredContainer, TensorEntry
-from rosetta.diagnose.hypotheses.low_rank import CERTAIN, CLOSE, times_merged
+from rosetta.diagnose.hypotheses.known_adapter import CERTAIN, CLOSE, times_merged
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.diagnose.patches import instead
 from rosetta.errors import RosettaError

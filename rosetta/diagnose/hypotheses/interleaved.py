@@ -101,7 +101,7 @@ def _fitting(weight: Weight, other: Weight) -> tuple[TakenApart, int] | None:
             if width % block.block_size or not size or row_bytes % size or rows % together:
                 continue
             edit = TakenApart(together, row_bytes, size)
-            if truth is not None and not looks_like(_rows_of(weight, edit(raw), most), truth):
+            if truth is not None and not looks_like(rows_of(weight, edit(raw), most), truth):
                 continue
             repaired = replace(weight, bytes_edit=edit)
             if looks_like(repaired, other):
@@ -128,6 +128,6 @@ def _joined_along_rows(weight: Weight, other: Weight, row_bytes: int) -> tuple[T
     return None
 
 
-def _rows_of(weight: Weight, data: NDArray[np.uint8], rows: int) -> Weight:
+def rows_of(weight: Weight, data: NDArray[np.uint8], rows: int) -> Weight:
     """The first rows of a weight, of other bytes."""
     return weight_of(TensorInput(weight.name, weight.dtype, (rows, weight.stored_dims[1]), data))

@@ -10,13 +10,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rosetta.adapted import Merged, merge_of, without_merge
-from rosetta.compare.pairing import other_role
+from rosetta.adapted import merge_of
 from rosetta.compare.spectrum import edge_of, largest_singular_value
 from rosetta.diagnose.edits import HALF_ULP
-from rosetta.diagnose.hypothesis import Fault, Proposal, Suspect
-from rosetta.diagnose.patches import changed
+from rosetta.diagnose.hypotheses.cell_factors import Cells
+from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
+from rosetta.diagnose.patches import edited, for_all_names
 from rosetta.finding_kind import FindingKind
+from rosetta.model import both
 from rosetta.weight import Weight, row_ranges
 from rosetta.workers import spread
 
@@ -40,13 +41,16 @@ LEAST = 1.03  # of the whole, before anything is decomposed
 SPREAD = (
     0.1  # of the mean energy of rows and columns, what half of them have at least: an adapter concerns all
 )
-CERTAIN = 6  # standard errors
-CLOSE = 0.01  # of being merged once, or twice, or by another rule
 EXACT = 2.0**-40  # of the energy: what is left of copies that float32 rounds, and no noise
 PLACES, ROWS_AT_A_PLACE = 8, 64  # of a large matrix, before all of it is decomposed
 UNRELATED = 0.2  # correlation of these rows
 NEARLY_ALL = 0.8  # of the energy of their difference
+# Of rows' factors: their spread over its standard error, and the least one that a row is divided by.
+UNEVEN, LEAST_LENGTH = 2.0, 0.1
+ROUNDS = 3  # of lengths and what is added, each fitted beside the other
 FEW = 0.5  # of the numbers that the weight has, those of the matrix of low rank: more would explain anything
+LowRank = tuple[Tensor, Tensor, float]
+"""Factors [R, r] and [r, C], and the size of their product relative to the weight."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,185 +80,82 @@ class Added:
         return torch.hypot(sigma, (values.abs() + sizes) * (2 * HALF_ULP))
 
 
-@dataclass(frozen=True)
-class Times:
-    """Values and some times more of what an adapter makes of its base.
-
-    Args:
-        merged, base: the same weight with the adapter and without.
-        amount: how many times more; below 0 less.
-    """
-
-    fitted: ClassVar[bool] = True  # to the other side's copy
-
-    merged: Weight
-    base: Weight
-    amount: float
-
-    def touches(self, start: int, stop: int) -> bool:
-        return True
-
-    def values(self, values: Tensor, start: int) -> Tensor:
-        rows = start, start + len(values), values.device
-        return values + self.amount * (self.merged.values(*rows) - self.base.values(*rows))
-
-    def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
-        return sigma
-
-
-@dataclass(frozen=True)
-class Exchanged:
-    """Values with what one merge makes of the base taken off, and what another makes of it put there.
-
-    Args:
-        held, wanted: the same weight, merged in one way and in the other.
-    """
-
-    fitted: ClassVar[bool] = True  # to the other side's copy
-
-    held: Weight
-    wanted: Weight
-
-    def touches(self, start: int, stop: int) -> bool:
-        return True
-
-    def values(self, values: Tensor, start: int) -> Tensor:
-        rows = start, start + len(values), values.device
-        return values + (self.wanted.values(*rows) - self.held.values(*rows))
-
-    def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
-        return sigma
-
-
 def propose(fault: Fault) -> Iterator[Proposal]:
-    """The known adapter, merged not once; else the matrix of low rank that is left when the noise is taken off the
-    difference."""
+    """The matrix of low rank that is left when the noise is taken off the difference; of an adapter that is at hand
+    `known_adapter` knows more."""
     for suspect, weight in fault.accused_weights():
         other = suspect.counterpart(weight)
         if fault.recorded or other is None or other.dims != weight.dims or len(weight.dims) != 2:
             continue
-        merge = merge_of(weight) or merge_of(other)
-        if merge is not None:
-            yield from _of_adapter(fault, suspect, (weight, other), merge)
+        if merge_of(weight) is not None or merge_of(other) is not None:
             continue
+        stretched = _stretched_and_low_rank(weight, other)
+        if stretched is not None:
+            yield _of_low_rank(fault, suspect, weight, *stretched)
         found = difference_of_low_rank(weight, other)
-        if found is None:
-            continue
-        left, right, size = found
-        rank, numbers = right.shape[0], left.numel() + right.numel()
-        side = fault.side(suspect.role)
-        yield Proposal(
-            kind="value.low_rank",
-            role=suspect.role,
-            repair=changed(suspect.model, weight, Added(left, right)),
-            tensor=weight.name,
-            actual=rank,
-            message=f"{weight.name} differs by a matrix of rank {rank} of {size:.2g} of its size: an adapter (LoRA) "
-            f"that is not merged in the {side} file, or in it alone",
-            recommendation=f"merge the adapter into {weight.entry.name} once, before it is quantised, and export again",
-            from_reference=f"{numbers} numbers for {weight.count} weights: a matrix of rank {rank}",
-        )
+        if found is not None:
+            yield _of_low_rank(fault, suspect, weight, found, None)
 
 
-def _of_adapter(
-    fault: Fault, suspect: Suspect, sides: tuple[Weight, Weight], merge: Merged
-) -> Iterator[Proposal]:
-    """How often the side without the adapter at hand holds it, where that is not once."""
-    weight, other = sides
-    merged, plain = (weight, other) if merge_of(weight) is not None else (other, weight)
-    if (
-        merge_of(plain) is not None
-    ):  # adapters on both sides: neither tells how often the other should be merged
-        return
-    base = without_merge(merged)
-    yield from _misread(fault, suspect, sides, merge)
-    times, error = times_merged(plain, merged, base)
-    if abs(times - 1) <= max(CERTAIN * error, CLOSE):
-        return
-    amount = 1 - times if plain is weight else times - 1
-    where = fault.side(suspect.role if plain is weight else other_role(suspect.role))
-    yield Proposal(
+def _of_low_rank(
+    fault: Fault, suspect: Suspect, weight: Weight, found: LowRank, lengths: Cells | None
+) -> Proposal:
+    """The proposal to take a matrix of low rank off, once rows have the other side's lengths (DoRA) or as they are."""
+    left, right, size = found
+    rank, numbers, side = right.shape[0], left.numel() + right.numel(), fault.side(suspect.role)
+    patch, what, also = edited(Added(left, right)), "LoRA", ""
+    if lengths is not None:
+        patch, numbers = both(edited(lengths), patch), numbers + weight.dims[0]
+        what, also = "DoRA", ", and each row by a length of its own"
+    return Proposal(
         kind="value.low_rank",
         role=suspect.role,
-        repair=changed(suspect.model, weight, Times(merged, base, amount)),
+        repair=Repair(patches=for_all_names(suspect.model, weight, patch)),
         tensor=weight.name,
-        declared=1,
-        actual=round(times, 3),
-        message=f"{weight.name}: the adapter is {_how_often(times, max(CERTAIN * error, CLOSE), merge)} in the {where} "
-        "file",
-        recommendation=f"merge the adapter into {weight.entry.name} once, with the scale "
-        f"{merge.module.scale:.6g}, before it is quantised, and export again",
-        from_reference="1 number: how many times the adapter is merged",
+        actual=rank,
+        message=f"{weight.name} differs by a matrix of rank {rank} of {size:.2g} of its size{also}: an adapter "
+        f"({what}) that is not merged in the {side} file, or in it alone",
+        recommendation=f"merge the adapter into {weight.entry.name} once, before it is quantised, and export again",
+        from_reference=f"{numbers} numbers for {weight.count} weights: a matrix of rank {rank}{also}",
     )
 
 
-def _misread(
-    fault: Fault, suspect: Suspect, sides: tuple[Weight, Weight], merge: Merged
-) -> Iterator[Proposal]:
-    """The ways in which the side without the adapter may have read its factors, where what it holds is that."""
-    weight, other = sides
-    merged, plain = (weight, other) if merge_of(weight) is not None else (other, weight)
-    base = without_merge(merged)
-    where = fault.side(suspect.role if plain is weight else other_role(suspect.role))
-    for words, way in merge.misread():
-        edits = (way if edit is merge else edit for edit in merged.values_edits)
-        wrong = replace(merged, values_edits=tuple(edits))
-        times, error = times_merged(plain, wrong, base)
-        if CERTAIN * error > FEW or abs(times - 1) > max(CERTAIN * error, CLOSE):
-            continue
-        change = Exchanged(wrong, merged) if plain is weight else Exchanged(merged, wrong)
-        yield Proposal(
-            kind="value.low_rank",
-            role=suspect.role,
-            repair=changed(suspect.model, weight, change),
-            tensor=weight.name,
-            message=f"{weight.name}: the adapter is merged {words} in the {where} file",
-            recommendation=f"merge B·A, [out, r] times [r, in], into {weight.entry.name}, and export again",
-            from_reference="no number: what the adapter's own factors make when they are read so",
-        )
+def _stretched_and_low_rank(weight: Weight, other: Weight) -> tuple[LowRank, Cells] | None:
+    """What two copies differ by where each row has a length of its own besides; None where rows have one length."""
+    lengths, found = _lengths_of_rows(weight, other, None), None
+    for _ in range(ROUNDS):
+        if lengths is None:
+            return None
+        found = difference_of_low_rank(replace(weight, values_edits=(*weight.values_edits, lengths)), other)
+        if found is None:
+            return None
+        lengths = _lengths_of_rows(
+            weight, other, found
+        )  # known the better, the more of the rest is taken off
+    return None if lengths is None or found is None else (found, lengths)
 
 
-def times_merged(plain: Weight, merged: Weight, base: Weight) -> tuple[float, float]:
-    """How many times a weight holds what the adapter makes of its base, and the standard error of that."""
+def _lengths_of_rows(weight: Weight, other: Weight, added: LowRank | None) -> Cells | None:
+    """The factor of each row by which a weight is more than the other side's and what is added to that; None where they
+    vary no more than noise has them vary."""
 
-    def sums(rows: tuple[int, int]) -> tuple[float, float, float]:
-        start = base.values(*rows).double()
-        added, held = merged.values(*rows).double() - start, plain.values(*rows).double() - start
-        return float((held * added).sum()), float(added.square().sum()), float(held.square().sum())
+    def sums(rows: tuple[int, int]) -> Tensor:
+        a, b = (w.values(*rows).double() for w in (weight, other))
+        if added is not None:
+            b += added[0][slice(*rows)].double() @ added[1].double()
+        return torch.stack([(a * b).sum(1), b.square().sum(1), a.square().sum(1)])
 
-    along, size, whole = map(sum, zip(*spread(sums, row_ranges(plain)), strict=True))
-    if not (size > 0 and math.isfinite(along) and math.isfinite(whole)):
-        return 1.0, 0.0
-    left = max(whole - along * along / size, 0.0)
-    return along / size, math.sqrt(left / plain.count / size)
-
-
-def _how_often(times: float, close: float, merge: Merged) -> str:
-    """`not merged`, `merged twice`, `merged with the scale 4 (alpha/√r) in place of 2`."""
-    if abs(times) <= close:
-        return "not merged"
-    module = merge.module
-    if abs(times - 2) <= close:
-        is_root = (
-            merge.lengths is None
-            and abs(module.alpha / math.sqrt(module.rank) / module.scale / 2 - 1) <= close
-        )
-        return "merged twice" + (f", or with the scale {2 * module.scale:.4g} (alpha/√r)" if is_root else "")
-    if merge.lengths is not None:
-        return f"merged {times:.3g} times"
-    rules = {
-        "alpha/r": module.alpha / module.rank,
-        "alpha/√r": module.alpha / math.sqrt(module.rank),
-        "alpha": module.alpha,
-        "1, without alpha/r": 1.0,
-        "1/r": 1 / module.rank,
-    }
-    scale = times * module.scale
-    named = [f" ({words})" for words, value in rules.items() if abs(scale / value - 1) <= close]
-    return f"merged with the scale {scale:.4g}{named[0] if named else ''} in place of {module.scale:.6g}"
+    product, size, own = torch.cat(spread(sums, row_ranges(weight)), dim=1)
+    factor = product / size.clamp(min=1e-300)
+    variance = (own - factor * product).clamp(min=0) / weight.dims[1] / size.clamp(min=1e-300)
+    if not bool(factor.isfinite().all()) or bool((factor.abs() < LEAST_LENGTH).any()):
+        return None
+    if float(factor.var()) < UNEVEN**2 * float(variance.mean()):
+        return None
+    return Cells("factor", factor.float()[:, None], 1, weight.dims[1], weight.dtype)
 
 
-def difference_of_low_rank(a: Weight, b: Weight) -> tuple[Tensor, Tensor, float] | None:
+def difference_of_low_rank(a: Weight, b: Weight) -> LowRank | None:
     """The factors [R, r], [r, C] of what a − b is beyond noise, and its size relative to a; None where that is no
     low rank."""
     if _shares_nothing(a, b):

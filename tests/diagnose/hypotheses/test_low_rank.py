@@ -82,3 +82,29 @@ def test_the_rank_is_the_adapters_where_noise_is_not_alike_all_over(tmp_path: Pa
     found = difference_of_low_rank(a, b)
     assert found is not None
     assert found[1].shape[0] == RANK
+
+
+@pytest.mark.parametrize("dtype", ["Q4_0", "Q8_0", "F16"])
+def test_an_adapter_with_lengths_of_rows_is_found(tmp_path: Path, dtype: str) -> None:
+    """DoRA (Liu et al. 2024, eq. 5): neither a matrix of low rank explains it nor a factor of each row."""
+    draw = np.random.default_rng(6)
+
+    def dora(file: FileContents) -> FileContents:
+        base = file.values(NAME)
+        added = draw.standard_normal((len(base), RANK)) @ draw.standard_normal((RANK, base.shape[1]))
+        whole = base + added * (0.1 * np.linalg.norm(base) / np.linalg.norm(added))
+        lengths = np.linalg.norm(base, axis=1) * draw.uniform(0.9, 1.1, len(base))
+        stretched = whole * (lengths / np.linalg.norm(whole, axis=1))[:, None]
+        return file.with_values(NAME, stretched.astype(np.float32))
+
+    report = compared(tmp_path, SPEC, f"gguf:{dtype}", "hf:BF16", dora, side="right")
+    [found] = report.findings
+    assert (found.kind, found.tensor, found.status, found.actual) == (
+        "value.low_rank",
+        NAME,
+        "confirmed",
+        RANK,
+    )
+    assert "DoRA" in found.message
+    assert found.evidence is not None
+    assert str(NUMBERS + 192) in str(found.evidence.from_reference)

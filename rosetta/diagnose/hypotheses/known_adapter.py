@@ -1,0 +1,181 @@
+"""An adapter that is at hand on one side, merged on the other one not once or in another way (`value.low_rank`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from torch import Tensor
+
+from rosetta.adapted import Merged, merge_of, without_merge
+from rosetta.compare.pairing import other_role
+from rosetta.diagnose.hypothesis import Fault, Proposal, Suspect
+from rosetta.diagnose.patches import changed
+from rosetta.weight import Weight, row_ranges
+from rosetta.workers import spread
+
+TAKES_FROM_REFERENCE = True
+CERTAIN = 6  # standard errors
+CLOSE = 0.01  # of being merged once, or twice, or by another rule
+LEAST_CERTAIN = 0.5  # of what is told by the factors being read otherwise: the error of how many times
+
+
+@dataclass(frozen=True)
+class Times:
+    """Values and some times more of what an adapter makes of its base.
+
+    Args:
+        merged, base: the same weight with the adapter and without.
+        amount: how many times more; below 0 less.
+    """
+
+    fitted: ClassVar[bool] = True  # to the other side's copy
+
+    merged: Weight
+    base: Weight
+    amount: float
+
+    def touches(self, start: int, stop: int) -> bool:
+        return True
+
+    def values(self, values: Tensor, start: int) -> Tensor:
+        rows = start, start + len(values), values.device
+        return values + self.amount * (self.merged.values(*rows) - self.base.values(*rows))
+
+    def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
+        return sigma
+
+
+@dataclass(frozen=True)
+class Exchanged:
+    """Values with what one merge makes of the base taken off, and what another makes of it put there.
+
+    Args:
+        held, wanted: the same weight, merged in one way and in the other.
+    """
+
+    fitted: ClassVar[bool] = True  # to the other side's copy
+
+    held: Weight
+    wanted: Weight
+
+    def touches(self, start: int, stop: int) -> bool:
+        return True
+
+    def values(self, values: Tensor, start: int) -> Tensor:
+        rows = start, start + len(values), values.device
+        return values + (self.wanted.values(*rows) - self.held.values(*rows))
+
+    def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
+        return sigma
+
+
+def propose(fault: Fault) -> Iterator[Proposal]:
+    """How often, and in which way, the side without the adapter at hand holds it."""
+    for suspect, weight in fault.accused_weights():
+        other = suspect.counterpart(weight)
+        if fault.recorded or other is None or other.dims != weight.dims or len(weight.dims) != 2:
+            continue
+        merge = merge_of(weight) or merge_of(other)
+        if merge is not None:
+            yield from _of_adapter(fault, suspect, (weight, other), merge)
+
+
+def _of_adapter(
+    fault: Fault, suspect: Suspect, sides: tuple[Weight, Weight], merge: Merged
+) -> Iterator[Proposal]:
+    """How often the side without the adapter at hand holds it, where that is not once."""
+    weight, other = sides
+    merged, plain = (weight, other) if merge_of(weight) is not None else (other, weight)
+    if (
+        merge_of(plain) is not None
+    ):  # adapters on both sides: neither tells how often the other should be merged
+        return
+    base = without_merge(merged)
+    yield from _misread(fault, suspect, sides, merge)
+    times, error = times_merged(plain, merged, base)
+    if abs(times - 1) <= max(CERTAIN * error, CLOSE):
+        return
+    amount = 1 - times if plain is weight else times - 1
+    where = fault.side(suspect.role if plain is weight else other_role(suspect.role))
+    yield Proposal(
+        kind="value.low_rank",
+        role=suspect.role,
+        repair=changed(suspect.model, weight, Times(merged, base, amount)),
+        tensor=weight.name,
+        declared=1,
+        actual=round(times, 3),
+        message=f"{weight.name}: the adapter is {_how_often(times, max(CERTAIN * error, CLOSE), merge)} in the {where} "
+        "file",
+        recommendation=f"merge the adapter into {weight.entry.name} once, with the scale "
+        f"{merge.module.scale:.6g}, before it is quantised, and export again",
+        from_reference="1 number: how many times the adapter is merged",
+    )
+
+
+def _misread(
+    fault: Fault, suspect: Suspect, sides: tuple[Weight, Weight], merge: Merged
+) -> Iterator[Proposal]:
+    """The ways in which the side without the adapter may have read its factors, where what it holds is that."""
+    weight, other = sides
+    merged, plain = (weight, other) if merge_of(weight) is not None else (other, weight)
+    base = without_merge(merged)
+    where = fault.side(suspect.role if plain is weight else other_role(suspect.role))
+    for words, way in merge.misread():
+        edits = (way if edit is merge else edit for edit in merged.values_edits)
+        wrong = replace(merged, values_edits=tuple(edits))
+        times, error = times_merged(plain, wrong, base)
+        if CERTAIN * error > LEAST_CERTAIN or abs(times - 1) > max(CERTAIN * error, CLOSE):
+            continue
+        change = Exchanged(wrong, merged) if plain is weight else Exchanged(merged, wrong)
+        yield Proposal(
+            kind="value.low_rank",
+            role=suspect.role,
+            repair=changed(suspect.model, weight, change),
+            tensor=weight.name,
+            message=f"{weight.name}: the adapter is merged {words} in the {where} file",
+            recommendation=f"merge B·A, [out, r] times [r, in], into {weight.entry.name}, and export again",
+            from_reference="no number: what the adapter's own factors make when they are read so",
+        )
+
+
+def times_merged(plain: Weight, merged: Weight, base: Weight) -> tuple[float, float]:
+    """How many times a weight holds what the adapter makes of its base, and the standard error of that."""
+
+    def sums(rows: tuple[int, int]) -> tuple[float, float, float]:
+        start = base.values(*rows).double()
+        added, held = merged.values(*rows).double() - start, plain.values(*rows).double() - start
+        return float((held * added).sum()), float(added.square().sum()), float(held.square().sum())
+
+    along, size, whole = map(sum, zip(*spread(sums, row_ranges(plain)), strict=True))
+    if not (size > 0 and math.isfinite(along) and math.isfinite(whole)):
+        return 1.0, 0.0
+    left = max(whole - along * along / size, 0.0)
+    return along / size, math.sqrt(left / plain.count / size)
+
+
+def _how_often(times: float, close: float, merge: Merged) -> str:
+    """`not merged`, `merged twice`, `merged with the scale 4 (alpha/√r) in place of 2`."""
+    if abs(times) <= close:
+        return "not merged"
+    module = merge.module
+    if abs(times - 2) <= close:
+        is_root = (
+            merge.lengths is None
+            and abs(module.alpha / math.sqrt(module.rank) / module.scale / 2 - 1) <= close
+        )
+        return "merged twice" + (f", or with the scale {2 * module.scale:.4g} (alpha/√r)" if is_root else "")
+    if merge.lengths is not None:
+        return f"merged {times:.3g} times"
+    rules = {
+        "alpha/r": module.alpha / module.rank,
+        "alpha/√r": module.alpha / math.sqrt(module.rank),
+        "alpha": module.alpha,
+        "1, without alpha/r": 1.0,
+        "1/r": 1 / module.rank,
+    }
+    scale = times * module.scale
+    named = [f" ({words})" for words, value in rules.items() if abs(scale / value - 1) <= close]
+    return f"merged with the scale {scale:.4g}{named[0] if named else ''} in place of {module.scale:.6g}"
