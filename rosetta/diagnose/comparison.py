@@ -38,6 +38,7 @@ from rosetta.compare.verdict import verdict
 from rosetta.diagnose.both_nonfinite import both_nonfinite
 from rosetta.diagnose.chat import chat_findings, chat_notes
 from rosetta.diagnose.crash import crash_findings
+from rosetta.diagnose.drawn_weights import with_drawn_weights
 from rosetta.diagnose.engine import Engine
 from rosetta.diagnose.latent import latent_findings, shown_or_latent
 from rosetta.diagnose.not_run import check_run_as, check_was_taken, notes_on
@@ -142,6 +143,7 @@ def _compared(operands: dict[Side, str], options: Options, listener: Listener) -
     if engine is not None and pair.observed is not None:
         runtime = str(pair.observed.model.container.metadata.get("runtime", "its runtime"))
         findings += precision_findings(result, pair.reference_side, runtime)
+        findings = with_drawn_weights(findings, models)
 
     compared = _counted(tokenized, result, weights, config)
     word, reason = verdict(tokenized.diff, result, compared, all(model.weights for model in models.values()))

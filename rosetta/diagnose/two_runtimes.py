@@ -26,6 +26,7 @@ from rosetta.compare.results import Compared, Evidence, Finding, Side, WeightsDi
 from rosetta.compare.verdict import verdict
 from rosetta.diagnose.comparison import Comparison
 from rosetta.diagnose.crash import crash_findings
+from rosetta.diagnose.drawn_weights import with_drawn_weights
 from rosetta.diagnose.observed_stages import Judge, values_of
 from rosetta.diagnose.split import Split, split
 from rosetta.model import Model
@@ -75,6 +76,7 @@ def compare_runs(operands: dict[Side, str], options: Options, listener: Listener
     word, reason = verdict(tokens, result, compared, both_have_weights=False)
     models = recordings.each(_model).by_side()
     findings = _findings(result, recordings, divided) if options.diagnose else []
+    findings = with_drawn_weights(findings, models) if options.diagnose else []
     crashes = list(crash_findings(models))
     if crashes:
         word, reason, findings = "divergent", crashes[0].message, [*crashes, *findings]

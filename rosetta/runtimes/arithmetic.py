@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rosetta.dtypes import FLOATS
 from rosetta.graph import Node
 from rosetta.model import Model
 from rosetta.ops.attention import Scores
@@ -172,7 +173,10 @@ def input_rounding(runtime: str, dtype: str, facts: Mapping[str, Any]) -> float 
         0 where it multiplies in float32; None where it is not known, or no less than what the dtype itself explains.
     """
     options = facts.get("runtime_options")
-    if isinstance(options, Mapping) and options.get("dtype") in EXACT:
+    plain = (
+        dtype in FLOATS or facts.get("container") == "gguf"
+    )  # packed weights have kernels of their library's own
+    if plain and isinstance(options, Mapping) and options.get("dtype") in EXACT:
         return 0.0
     own = _package(runtime)
     found: float | None = None if own is None else own.input_rounding(dtype, facts)

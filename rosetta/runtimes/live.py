@@ -167,6 +167,8 @@ def written(
         # Known once it has run.
         facts.setdefault("architecture", run.facts.architecture)
         facts["runtime_options"] = {key: str(value) for key, value in run.facts.options.items()}
+        if run.facts.drawn:
+            facts["drawn"] = list(run.facts.drawn)
         if not told and run.facts.rope is not None:
             facts["rope_order"] = run.facts.rope
         facts["notes"] = list(notes(run.facts))

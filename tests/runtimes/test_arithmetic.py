@@ -72,6 +72,9 @@ def test_what_multiplies_in_float32_rounds_nothing_and_what_is_not_known_is_not_
     assert input_rounding("llamacpp", "F32", ON_CPU) == 0
     assert input_rounding("transformers", "BF16", {"runtime_options": {"dtype": "float32"}}) == 0
     assert input_rounding("transformers", "BF16", {"runtime_options": {"dtype": "bfloat16"}}) is None
+    in_float = {"runtime_options": {"dtype": "float32"}}
+    assert input_rounding("transformers", "Q4_K", {"container": "gguf", **in_float}) == 0
+    assert input_rounding("transformers", "MXFP4", {"container": "huggingface", **in_float}) is None
     assert input_rounding("llamacpp", "Q4_K", {"runtime_options": {"gpu_layers": "99"}}) is None
     assert input_rounding("somebody's", "Q4_K", {}) is None
 

@@ -622,3 +622,26 @@ def test_what_is_smaller_than_a_rounding_shows_beside_the_very_weights_that_were
     assert {(f["kind"], f["side"], f["status"]) for f in found} == {
         ("config.norm_epsilon", "right", "confirmed")
     }
+
+
+def test_weights_that_transformers_drew_are_one_finding(
+    folder_of: Callable[[str], Path], compare: Compare, tmp_path: Path
+) -> None:
+    """Names that it does not know, in a file that we read by its names within a module."""
+    from safetensors.torch import load_file, save_file
+
+    whole, wrapped = folder_of("qwen3"), tmp_path / "wrapped"
+    shutil.copytree(whole, wrapped)
+    file = wrapped / "model.safetensors"
+    held = load_file(file)
+    names = [name for name in held if ".mlp." in name]
+    for name in names:
+        held[name.replace("model.layers", "policy.model.layers")] = held.pop(name)
+    save_file(held, file, {"format": "pt"})
+    run = compare(whole, f"transformers:{wrapped}", "--tokens", TOKENS, "--assert-match")
+    assert run.exit_code == 1
+    [found] = [finding for finding in run.report["findings"] if not finding["latent"]]
+    assert (found["kind"], found["side"], found["status"]) == ("value.missing", "right", "confirmed")
+    assert found["tensor"] == "model.layers.0.mlp.down_proj.weight"
+    assert f"{len(names) - 1} more" in found["message"]
+    assert "random numbers" in found["message"]

@@ -44,6 +44,7 @@ class Facts:
         rope: `interleaved` or `split_half`: the order of rotary pairs in q and k; None without rotation.
         rotary_dimensions: how many dimensions of a head are rotated, where the runtime says so.
         skipped: stage -> why it was not captured.
+        drawn: names of parameters that it found in no file, and filled with random numbers.
         failure: None if the run is whole.
     """
 
@@ -55,6 +56,7 @@ class Facts:
     rope: str | None = None
     rotary_dimensions: int | None = None
     skipped: dict[str, str] = field(default_factory=dict)
+    drawn: tuple[str, ...] = ()
     failure: Failure | None = None
 
 

@@ -25,6 +25,8 @@ from rosetta.runtimes.transformers.value_heads import in_file_order
 from rosetta.runtimes.transformers.watch import Calls, Drawing, Key, Reading
 from rosetta.runtimes.transformers.weight_names import canonical_weight, gguf_architecture
 
+DRAWN = "_drawn_by_transformers"  # attribute of a loaded model
+
 
 class Session:
     """One model.
@@ -144,7 +146,9 @@ def loaded(path: Path, options: Mapping[str, Any], facts: Facts) -> Any:
     facts.options = {"attention": "eager", "experts": "eager", "dtype": dtype, "device": "cpu"}
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    return _load(path, getattr(torch, dtype)).eval()
+    model = _load(path, getattr(torch, dtype)).eval()
+    facts.drawn = getattr(model, DRAWN, ())
+    return model
 
 
 def _load(path: Path, dtype: torch.dtype) -> Any:
@@ -162,7 +166,7 @@ def _load(path: Path, dtype: torch.dtype) -> Any:
         **file,
     }
     try:
-        return transformers.AutoModelForCausalLM.from_pretrained(path, **settings)
+        return _pretrained(transformers.AutoModelForCausalLM, path, settings)
     except ValueError as error:
         if "Unrecognized configuration class" not in str(error):
             raise
@@ -170,7 +174,15 @@ def _load(path: Path, dtype: torch.dtype) -> Any:
         own = getattr(transformers, (config.architectures or [""])[0], None)  # what the folder itself names
         if own is None:
             raise
-        return own.from_pretrained(path, **settings)
+        return _pretrained(own, path, settings)
+
+
+def _pretrained(of: Any, path: Path, settings: Mapping[str, Any]) -> Any:
+    """A class's model, with what was in no file beside it."""
+    model, told = of.from_pretrained(path, output_loading_info=True, **settings)
+    drawn = sorted(told["missing_keys"], key=lambda name: (not name.endswith((".weight", ".bias")), name))
+    setattr(model, DRAWN, tuple(drawn))
+    return model
 
 
 def _watched(
