@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -519,7 +520,7 @@ def test_a_usual_key_that_denies_the_own_one_is_said() -> None:
 
 def test_a_base_is_stated_as_a_ratio_by_chatglm() -> None:
     found = huggingface_config({"rope_ratio": 50}, "chatglm")
-    assert found["rope.freq_base"] == Value(500000.0, "rope_ratio")
+    assert replace(found["rope.freq_base"], asked=()) == Value(500000.0, "rope_ratio")
 
 
 @pytest.mark.parametrize(
