@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fixtures import Llama3Scaling, ModelSpec, build, contents, faults, model_spec
+from fixtures.adapters import write_adapter
 from fixtures.architectures import RECIPES
 from fixtures.comparing import tiny
 from fixtures.contents import FileContents
@@ -33,6 +34,7 @@ from rosetta.names import LAYER
 from rosetta.repair.repair import repair_operands
 from rosetta.repair.text import render
 from rosetta.settings_table import SETTINGS
+from tests.diagnose.hypotheses.test_adapter_beside import wrapped
 from tests.diagnose.hypotheses.test_alignment import SPEC as PADDED
 from tests.diagnose.hypotheses.test_alignment import padded_to_more
 from tests.repair.conftest import Repair, tensors
@@ -118,6 +120,20 @@ class Restated:
         if form == "hf-sharded":
             clean = sharded(clean, folder / "clean")
         return restated(clean, folder / f"wrong{clean.suffix}", self._changes(form)), clean, believed
+
+
+@dataclass(frozen=True)
+class Wrapped:
+    """A folder saved with an adapter around its modules, beside the base that it was trained on."""
+
+    forms: tuple[str, ...] = ("hf",)
+    exact: bool = True
+    prompt: None = None
+
+    def files(self, folder: Path, form: str) -> tuple[Path, Path, Path]:
+        clean = build(folder / "clean", tiny("llama", hidden=128, ffn=192, tied=False), f"{form}:F32")
+        adapter = write_adapter(folder / "adapter", clean, layers=2)
+        return wrapped(folder / "wrong", clean, adapter), clean, clean
 
 
 @dataclass(frozen=True)
@@ -287,7 +303,7 @@ BLOCKS = model_spec("qwen2")
 PROMPT = "Hello world, it's 2+2= 12345 and so on"
 NOT_SHARDED = ("hf", "gguf", "gguf-split", "apr")
 
-Case = Planted | Restated | Damaged | Padded | Limited
+Case = Planted | Restated | Wrapped | Damaged | Padded | Limited
 CASES: dict[str, list[Case]] = {
     "config.norm_epsilon": [Planted(faults.norm_epsilon(1e-2)), Planted(faults.norm_epsilon(1e-1), GPT2)],
     "config.rope_theta": [Planted(faults.rope_theta(500.0))],
@@ -402,6 +418,7 @@ CASES: dict[str, list[Case]] = {
     "value.zeroed": [Planted(faults.zeroed(UP, 3, 9))],
     "value.nonfinite": [Planted(faults.nonfinite(UP, 70))],
     "value.low_rank": [Planted(_edited(UP, _added), tiny("llama", hidden=128, head_dim=32, ffn=192), exact=False)],
+    "adapter.merge": [Wrapped()],
     "value.missing": [Planted(faults.dropped("blk.1.ffn_norm.weight")), Planted(faults.dropped(LATER))],
     "value.requantised": [Planted(faults.requantised(UP, 32))],
     "value.corrupted": [Planted(faults.corrupted(UP, 1000, 500, 1))],
