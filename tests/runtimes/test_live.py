@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fixtures import build, faults, model_spec
+from fixtures import build, faults, model_spec, packing
 from fixtures.architectures import RECIPES
 from fixtures.builders import gguf_contents
 from fixtures.canonical_gguf import write_canonical
+from fixtures.comparing import tiny
 from fixtures.recipes import build_folder
 from fixtures.writing import write
 from rosetta.model import open_model
@@ -233,3 +234,20 @@ class Altered:
     def __iter__(self) -> Iterator[Stage]:
         for name, value in self.run:
             yield name, value * np.float32(1.1) if name == self.stage else value
+
+
+@pytest.mark.requires_transformers
+@pytest.mark.parametrize(
+    "scheme", [packing.fp8(), packing.packed_int(), packing.float8()], ids=["fp8", "int4", "float8"]
+)
+def test_a_packed_folder_in_torch_and_in_transformers_matches(
+    tmp_path: Path, compare: Compare, scheme: packing.Scheme
+) -> None:
+    """By its library's own kernels, which need not multiply in float32."""
+    pytest.importorskip("compressed_tensors")
+    source = build(tmp_path / "source", tiny("llama", hidden=256, ffn=512), "hf:F32")
+    folder = packing.quantised(source, tmp_path / "packed", scheme)
+    run = compare(folder, f"transformers:{folder}", "--assert-match")
+    assert run.exit_code == 0, run.stdout
+    assert run.report["verdict"] in ("match", "drift")
+    assert run.report["findings"] == []
