@@ -61,7 +61,10 @@ def read_config(
         read.counts("feed_forward_length", published.get("feed_forward_length", ffn_default), theirs)
     if architecture.attention:
         _heads(read, shapes, published, theirs)
-    read.count("vocab_size", embedding[0] or published.get("vocab_size"), "rows of the embedding")
+    if "vocab_size" in published:
+        read.count("vocab_size", published["vocab_size"], theirs)
+    else:
+        read.count("vocab_size", embedding[0] or None, "rows of the embedding")
 
     read.config["norm_type"] = Value(overrides.get("norm_type", architecture.norm), "architecture")
     _epsilon(read)

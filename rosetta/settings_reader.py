@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -52,7 +52,7 @@ class Value:
     value: Any
     key: str | None = None
     note: str = ""
-    asked: tuple[str, ...] = ()
+    asked: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def defaulted(self) -> bool:

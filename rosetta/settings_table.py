@@ -438,6 +438,7 @@ KEYS = (
         for name in (
             "attention_bias", "use_qkv_bias", "qkv_bias", "attention_out_bias", "mlp_bias", "use_bias",
             "mamba_rms_norm", "mamba_conv_bias", "use_conv_bias", "mamba_proj_bias", "use_qk_norm", "qk_layernorm",
+            "use_expert_bias",
         )
     ),
     ConfigKey("use_parallel_residual", "flag", PARALLEL_RESIDUAL, Shows.ANYWHERE),

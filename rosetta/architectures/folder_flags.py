@@ -23,6 +23,7 @@ LEFT_OUT: Mapping[str, tuple[str, ...]] = {  # transformers, modeling_*.py, wher
     "mamba_proj_bias": _STATE,
     "use_qk_norm": _HEADS,
     "qk_layernorm": _HEADS,
+    "use_expert_bias": ("exp_probs_b.bias",),
 }
 """Stems of a layer's tensors that there are only where the flag is set."""
 

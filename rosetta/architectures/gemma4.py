@@ -113,10 +113,12 @@ def _heads_of_folder(read: Any, local: list[bool], layers: int) -> None:
         [shares and not slid for slid in local],
         stated=shared.key if shared is not None else None,
     )
-    doubled, kept = read.spelled("use_double_wide_mlp"), layers - _shared_layers(read)
-    if doubled is not None and doubled.value:
-        ffn = config["feed_forward_length"].value
-        read.by_layer("feed_forward_length", [ffn if n < kept else 2 * ffn for n in range(layers)])
+    kept, doubled = layers - _shared_layers(read), read.spelled("use_double_wide_mlp")
+    ffn = config["feed_forward_length"]
+    if "feed_forward_length" not in read.overrides:
+        much = 2 if doubled is not None and doubled.value else 1
+        widths = [ffn.value if n < kept else much * ffn.value for n in range(layers)]
+        read.by_layer("feed_forward_length", widths, stated=ffn.key)
 
 
 def _of_window_layers(config: Config, key: str) -> int:

@@ -56,4 +56,5 @@ HUNYUAN_MOE = Architecture(
         "model.layers.{bid}.self_attn.query_layernorm": "blk.{bid}.attn_q_norm",
     },
     model_type="hunyuan_v1_moe",
+    spellings={"expert_used_count": "moe_topk"},
 )

@@ -37,6 +37,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 LFM2MOE = Architecture(
     "lfm2moe",
+    folder_flags={"use_expert_bias": True},
     gguf="lfm2moe",
     gguf_unread=frozenset({"expert_weights_norm", "expert_weights_scale"}),
     classes=("Lfm2MoeForCausalLM", "lfm2_moe"),

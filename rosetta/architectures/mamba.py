@@ -23,6 +23,9 @@ def settings(read: Any) -> None:
     without_attention(read)
     rms_epsilon(read)
     state_sizes(read, SPELLINGS, DEFAULTS)
+    stated = read.spelled("intermediate_size")
+    if read.container.kind == "huggingface" and stated is not None and INNER not in read.overrides:
+        read.by_layer(INNER, [stated.value], stated=stated.key)  # the class multiplies where it is not there
     rank_of_time_steps(read, "time_step_rank")
     falcon = read.container.architecture in FALCON
     if not read.take(NORMED, "flag", falcon and read.container.kind == "huggingface"):

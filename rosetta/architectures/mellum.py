@@ -9,7 +9,7 @@ from rosetta.architectures.architecture import SPLIT_HALF, Architecture, Default
 from rosetta.architectures.builders import windowed_rope
 from rosetta.architectures.expert_settings import expert_settings, leading_dense, of_folder
 from rosetta.architectures.mixtures import mixture_layer
-from rosetta.architectures.stated_kinds import SLIDING_LISTED, network_kinds, window_kinds
+from rosetta.architectures.stated_kinds import PATTERN, SLIDING_LISTED, network_kinds, window_kinds
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 
@@ -27,6 +27,9 @@ def settings(read: Any) -> None:
         normalised=of_folder(True, True),
     )
     leading_dense(read, 0)
+    if read.container.kind == "huggingface" and read.raw(PATTERN) is None:
+        read.by_layer(PATTERN, [False] * read.config["block_count"].value, "default of transformers")
+        read.fixed("attention.sliding_window", 0, "no layer has one")
     if read.container.kind == "gguf":
         read.raw(SWA_BASE)
         read.fixed(

@@ -170,7 +170,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     """One block."""
     norm = a.norm_of("attn_norm")
     if c[RECURRENT]:
-        block = mamba2(c, norm, a.epsilon_key)
+        block = mamba2(c, norm, a.epsilon_key, activation=None)
     elif c["expert_layers"]:
         block = _normed(norm, _mixture(c))
     elif c[FFN]:

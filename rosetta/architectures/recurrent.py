@@ -120,7 +120,14 @@ def delta_net(norm: Op, epsilon: str, tiled: bool) -> Block:
     )
 
 
-def mamba2(c: Settings, norm: Op | None, epsilon: str, *, gate_first: bool = True) -> Block:
+def mamba2(
+    c: Settings,
+    norm: Op | None,
+    epsilon: str,
+    *,
+    gate_first: bool = True,
+    activation: str | None = "activation",
+) -> Block:
     """Mamba-2: gate, what the state takes and time steps out of one projection.
 
     Args:
@@ -128,11 +135,12 @@ def mamba2(c: Settings, norm: Op | None, epsilon: str, *, gate_first: bool = Tru
         norm: of the input, see `mixer`.
         epsilon: config key of the groups' norm's.
         gate_first: whether that norm is of what has passed the gate.
+        activation: config key of that of what was convolved; None: it is a SiLU.
     """
     return mixer(
         norm=norm,
         projections={"ssm_in": Linear("ssm_in", rows=FUSED, columns=HIDDEN)},
-        convolution=Convolution(first=INNER),
+        convolution=Convolution(first=INNER, activation=activation),
         scan=Scan(StateSpace(), ("ssm_in",)),
         closing=GatedNorm(
             "ssm_norm",
@@ -172,7 +180,7 @@ def mamba(norm: Op | None, epsilon: str, inner_norm: Callable[[str], Op] | None 
     return mixer(
         norm=norm,
         projections={"ssm_in": Linear("ssm_in", rows=(2, INNER), columns=HIDDEN)},
-        convolution=Convolution(channels=INNER),
+        convolution=Convolution(channels=INNER, activation="activation"),
         scan=Scan(SelectiveScan(), ("ssm_dt", *others), before),
         closing=GatedNorm(None, epsilon, first=INNER),
         gate="ssm_in",
@@ -224,6 +232,7 @@ def state_sizes(read: Any, spellings: Mapping[str, Sequence[str]], defaults: Map
         defaults: what transformers' config class assumes, by key of config.json.
     """
     alone = {factors[0]: key for key, factors in spellings.items() if len(factors) == 1}
+    alone["hidden_size"] = "embedding_length"
     for key, factors in spellings.items():
         if read.raw(key) is not None or read.container.kind == "gguf":
             read.count(key, None)

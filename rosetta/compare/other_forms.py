@@ -168,6 +168,8 @@ def ways_to_say(
             yield int(share) if isinstance(stated, int) and share == int(share) else share
         # A size whose root the setting is the reciprocal of.
         yield _rounded(float(stated) * (before / value) ** 2)
+    if name == "sliding_window" and stated is not None:
+        yield None
     if value and (stated is None or stated is False):
         yield True
     if not value and stated is not None:

@@ -64,7 +64,12 @@ def agree(key: str, a: Any, b: Any) -> bool:
         )
     if key == "eos_token_id" and (isinstance(a, list) or isinstance(b, list)):  # HF may list several
         return bool(set(_as_list(a)) & set(_as_list(b)))
-    return bool(a == b)
+    return bool(_of_all_layers(a) == _of_all_layers(b))
+
+
+def _of_all_layers(value: Any) -> Any:
+    """The one value where all layers have the same."""
+    return value[0] if isinstance(value, tuple) and value and len(set(value)) == 1 else value
 
 
 def _without_place(key: str, left: Model, right: Model) -> ConfigDiff:

@@ -236,7 +236,7 @@ def sliding_window(path: Path, source: Source) -> dict[str, Setting]:
         return {}
     found = gathered(path, [Fact("attention.sliding_window", COUNT, ("sliding_window",))], [source])
     kinds = source.values.get("layer_types")
-    if found and isinstance(kinds, list) and "sliding_attention" in kinds:
+    if isinstance(kinds, list) and kinds and set(kinds) <= {"sliding_attention", "full_attention"}:
         pattern = [kind == "sliding_attention" for kind in kinds]
         found["attention.sliding_window_pattern"] = Setting(pattern, f"{source.prefix}layer_types")
     return found

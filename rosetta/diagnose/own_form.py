@@ -21,6 +21,9 @@ IN_TABLES: Mapping[str, tuple[str, ...]] = {
     "rope.freq_base": ("rope_parameters.rope_theta", "rope_theta"),
     "rope.dimension_count": ("rope_parameters.partial_rotary_factor", "partial_rotary_factor"),
     "attention.scale": ("query_pre_attn_scalar",),
+    "attention.sliding_window": ("sliding_window",),
+    "attention.sliding_window_pattern": ("layer_types",),
+    "attention.recurrent_layers": ("layer_types",),
 }
 """Keys of a folder, and of an `.apr`, that say a setting in another form or place than its usual ones."""
 
@@ -41,13 +44,17 @@ def in_own_form(model: Model, key: str, own: Value | None, right: Any) -> tuple[
     stated = None if own is None else stated_by(model.container, own.key)
     if own is not None and own.key is not None and stated is not None:
         name = own.key.rpartition(".")[2]
-        if name not in forms and in_json(stated) == in_json(own.value):
+        if name not in forms and in_json(stated) == in_json(own.value) and not isinstance(right, tuple):
             return None
     try:
         wanted = model.repaired({key: right}).config  # what is worked out from it comes along
     except RosettaError:
         return None
-    for spelled in would_say(model, key, own):
+    ways = list(dict.fromkeys(would_say(model, key, own)))
+    plain_number = isinstance(stated, int | float) and ways[0].rpartition(".")[2] not in forms
+    if isinstance(right, tuple) and plain_number:  # one for all, where the layers differ
+        ways = [*ways[1:], ways[0]]
+    for spelled in ways:
         stated, path = stated_by(model.container, spelled), _path(model.container, spelled)
         for said in ways_to_say(path[-1].rpartition(".")[2], stated, wanted, right, before, forms):
             if said != stated and _reads_as(model, path, said, key, right):
@@ -73,8 +80,10 @@ def would_say(model: Model, key: str, own: Value | None) -> Iterator[str]:
     facts = APR_FACTS if container.kind == "apr" else HUGGINGFACE_FACTS
     usual = next((fact.spellings for fact in facts if fact.key == key), ())
     class_own = model.architecture.spellings.get(key)
+    of_class = model.architecture.folder_keys if container.kind == "huggingface" else ()
     names = [] if class_own is None or container.kind != "huggingface" else [class_own]
-    names += [*IN_TABLES.get(key, ()), *usual, *(() if own is None else own.asked)]
+    names += [name for name in of_class if stated_by(container, name) is None]
+    names += [*IN_TABLES.get(key, ()), *usual, *(() if own is None else own.asked), *of_class]
     inner = container.metadata.get("text_config")
     for name in dict.fromkeys(names):
         nested = isinstance(inner, Mapping) and (name in inner or name not in container.metadata)

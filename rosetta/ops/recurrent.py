@@ -27,7 +27,7 @@ from rosetta.ops.op import (
     nothing,
     size,
 )
-from rosetta.ops.pointwise import Elementwise
+from rosetta.ops.pointwise import ACTIVATIONS, Elementwise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,7 +97,8 @@ class Convolution(Measured):
         channels: C.
         kernel: config key of K.
         first: column of the input where the channels begin.
-        activated: whether a SiLU follows.
+        activated: whether an activation follows.
+        activation: config key of its name; None: it is a SiLU.
         gate: column of the input where what the channels are multiplied with begins; None: nothing is.
     """
 
@@ -107,10 +108,11 @@ class Convolution(Measured):
     first: Size = 0
     activated: bool = True
     gate: Size | None = None
+    activation: str | None = None
 
     @property
     def keys(self) -> tuple[str, ...]:
-        return (self.kernel,)
+        return (self.kernel,) if self.activation is None else (self.kernel, self.activation)
 
     @property
     def shape(self) -> tuple[Size, ...]:
@@ -135,7 +137,8 @@ class Convolution(Measured):
         y = convolved(seen, s.weight(f"{self.stem}.weight"))
         bias = s.optional(f"{self.stem}.bias")
         y = s.rounded(y if bias is None else y + bias)
-        return F.silu(y) if self.activated else y
+        act = F.silu if self.activation is None else ACTIVATIONS[s[self.activation]]
+        return act(y) if self.activated else y
 
 
 def convolved(seen: Tensor, weight: Tensor) -> Tensor:

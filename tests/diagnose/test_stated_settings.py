@@ -8,12 +8,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fixtures.canonical_gguf import tiny_pair
 from fixtures.comparing import compared_files
+from fixtures.oracles import transformers_logits
 from fixtures.recipes import FULL, SLIDING
 from fixtures.restating import restated
+from rosetta.api import trace
 
 pytestmark = pytest.mark.requires_transformers
 PATTERN_KIND = "config.layer_pattern"
@@ -119,6 +122,22 @@ CASES: list[tuple[str, str, Any, str, str, str]] = [
     ("falcon-40b", "num_kv_heads", None, "config.head_count_kv", KV_HEADS, "write num_kv_heads 2 "),
     ("falcon-h1", "mamba_n_groups", None, "config.state_size", "ssm.group_count", "write mamba_n_groups 2 "),
     ("gemma4-moe", "attention_k_eq_v", None, PATTERN_KIND, "attention.keys_are_values", "attention_k_eq_v true "),
+    ("hunyuan-moe", "moe_topk", None, "config.experts_used", "expert_used_count", "write moe_topk 2 "),
+    ("qwen3", "vocab_size", None, "config.vocab_size", "vocab_size", "write vocab_size 384 "),
+    ("gemma4", "sliding_window", None, "config.sliding_window", "attention.sliding_window", "write sliding_window 8 "),
+    ("gemma4", "layer_types", None, PATTERN_KIND, PATTERN, 'write layer_types ["sliding_attention", '),
+    ("mellum", "layer_types", None, PATTERN_KIND, PATTERN, 'write layer_types ["sliding_attention", '),
+    ("laguna", "num_attention_heads_per_layer", None, "config.head_count", "attention.head_count",
+     "write num_attention_heads_per_layer [4, 2, 2, 2, 4] "),
+    ("gemma4", "use_double_wide_mlp", False, "config.feed_forward_length", "feed_forward_length",
+     "write use_double_wide_mlp true "),
+    ("gemma4", "num_hidden_layers", 3, "config.layer_count", "block_count", "write num_hidden_layers 7 "),
+    ("llama4", "use_qk_norm", False, "config.norm_type", "attention.head_norm", "write use_qk_norm true "),
+    ("exaone4", "sliding_window", 4, PATTERN_KIND, "rope.layers", "write sliding_window null "),
+    ("granitehybrid", "hidden_size", 32, "config.embedding_length", "embedding_length", "write hidden_size 64 "),
+    ("mamba", "intermediate_size", 64, "config.state_size", "ssm.inner_size", "write intermediate_size 128 "),
+    ("mamba", "hidden_act", "relu", "config.activation", "activation", "write hidden_act silu "),
+    ("jamba", "hidden_act", "relu", "config.activation", "activation", "write hidden_act silu "),
     (
         "exaone-moe", "routed_scaling_factor", None, "config.expert_weights", "expert_weights_scale",
         "write routed_scaling_factor 1.5 ",
@@ -151,3 +170,21 @@ def test_the_setting_is_named_with_the_key_that_states_it(place: Path, tmp_path:
         (kind, key, "left", "confirmed", False)
     ]
     assert advice in report.findings[0].recommendation
+
+
+@pytest.mark.parametrize("said", ["relu", "gelu"])
+@pytest.mark.parametrize("name", ["mamba", "mamba2", "jamba", "granitehybrid"])
+def test_states_are_of_the_activation_that_is_stated(
+    place: Path, tmp_path: Path, name: str, said: str
+) -> None:
+    folder = restated(pair_of(place, name)[0], tmp_path / "other", {"hidden_act": said})
+    ids = (17, 10, 17, 28, 300, 5, 63)
+    assert np.abs(trace(folder, tokens=ids)["logits"].numpy() - transformers_logits(folder, ids)).max() < 1e-3
+
+
+def test_a_folder_of_mamba_has_the_width_that_it_states_whatever_it_expands_by(
+    place: Path, tmp_path: Path
+) -> None:
+    folder, file = pair_of(place, "mamba")
+    report = compared_files(restated(folder, tmp_path / "other", {"expand": 4}), file)
+    assert (report.verdict, report.findings) == ("match", [])

@@ -21,9 +21,8 @@ def propose(fault: Fault) -> Iterator[Proposal]:
     own, believed = subject.model.block_count, subject.other.block_count
     held = {layer for layer in range(max(own, believed)) if _layer(subject.model.weights, layer)}
     absent = [layer for layer in range(believed) if layer not in held]
-    if (
-        fault.layer is None or (fault.recorded and absent) or not held
-    ):  # of no layer at all a count says nothing
+    outside = fault.layer is None and not any(subject.model.mismatch(name) for name in fault.names())
+    if outside or (fault.recorded and absent) or not held:  # of no layer at all a count says nothing
         return
     if own != believed and not absent:
         yield _proposal(subject, own, believed, {}, None)
@@ -31,7 +30,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         yield _proposal(subject, own, believed, _taken(subject, absent), _in_words(absent))
     elif fault.layer in absent:
         yield _proposal(subject, own, believed, _taken(subject, absent), _in_words(absent), held=len(held))
-    if own < believed and fault.layer < own and not fault.recorded:
+    if own < believed and fault.layer is not None and fault.layer < own and not fault.recorded:
         yield from _closed_up(fault, subject, own, believed)
 
 
