@@ -47,7 +47,7 @@ UNRELATED = 0.2  # correlation of these rows
 NEARLY_ALL = 0.8  # of the energy of their difference
 # Of rows' factors: their spread over its standard error, and the least one that a row is divided by.
 UNEVEN, LEAST_LENGTH = 2.0, 0.1
-ROUNDS = 3  # of lengths and what is added, each fitted beside the other
+ROUNDS = 4  # of lengths and what is added, each fitted beside the other
 FEW = 0.5  # of the numbers that the weight has, those of the matrix of low rank: more would explain anything
 LowRank = tuple[Tensor, Tensor, float]
 """Factors [R, r] and [r, C], and the size of their product relative to the weight."""
@@ -122,17 +122,19 @@ def _of_low_rank(
 
 def _stretched_and_low_rank(weight: Weight, other: Weight) -> tuple[LowRank, Cells] | None:
     """What two copies differ by where each row has a length of its own besides; None where rows have one length."""
-    lengths, found = _lengths_of_rows(weight, other, None), None
+    lengths, known = _lengths_of_rows(weight, other, None), None
     for _ in range(ROUNDS):
         if lengths is None:
-            return None
-        found = difference_of_low_rank(replace(weight, values_edits=(*weight.values_edits, lengths)), other)
+            break
+        stretched = replace(weight, values_edits=(*weight.values_edits, lengths))
+        found = difference_of_low_rank(stretched, other)
         if found is None:
-            return None
+            break
+        known = found, lengths
         lengths = _lengths_of_rows(
             weight, other, found
         )  # known the better, the more of the rest is taken off
-    return None if lengths is None or found is None else (found, lengths)
+    return known
 
 
 def _lengths_of_rows(weight: Weight, other: Weight, added: LowRank | None) -> Cells | None:
