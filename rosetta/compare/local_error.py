@@ -39,7 +39,8 @@ class Sums:
             sigma: predicted standard deviation, broadcastable to it.
             reference: the reference's value, of as many elements.
         """
-        magnitude, sigma = gap.abs(), sigma.expand_as(gap)
+        # What is predicted without end, of weights that no model has, explains nothing.
+        magnitude, sigma = gap.abs(), sigma.nan_to_num(nan=0.0, posinf=0.0).expand_as(gap)
         ratio = torch.where(magnitude == 0, 0.0, magnitude / (ELEMENT_SIGMAS * sigma))
         return cls(
             worst=float(ratio.max()),

@@ -53,3 +53,11 @@ def test_one_part_is_no_stage() -> None:
 
 def test_of_no_parts_it_is_exactly_nothing() -> None:
     assert set(local_error([]).model_dump().values()) == {0.0}
+
+
+@pytest.mark.parametrize("predicted", [math.inf, math.nan])
+def test_a_prediction_without_end_explains_nothing(predicted: float) -> None:
+    """Of weights of 1e36, read in another byte order, the square of σ is no float."""
+    found = local_error([Sums.of(torch.ones(4), torch.tensor(predicted), torch.ones(4))])
+    assert found.worst_ratio == math.inf
+    assert local_error([Sums.of(torch.zeros(4), torch.tensor(predicted), torch.ones(4))]).worst_ratio == 0
