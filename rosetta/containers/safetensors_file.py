@@ -72,7 +72,10 @@ def read_header(file: FileBytes) -> tuple[dict[str, TensorEntry], dict[str, int]
         raise DamagedFileError(
             "is in the header twice", file=file.path, where=f"key {repeated[0]!r}", remedy=_REMEDY
         )
-    table.pop(METADATA, None)
+    metadata = table.pop(METADATA, {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        message = "is no object of texts, and the safetensors library refuses the file"
+        raise DamagedFileError(message, file=file.path, where=f"key {METADATA!r}", remedy=_REMEDY)
     data_at = 8 + length
     infos = sorted(
         (_checked(file, name, info, data_at) for name, info in table.items()), key=lambda info: info[1:]

@@ -15,7 +15,7 @@ from rosetta.compare.by_value import brought_together
 from rosetta.compare.listener import Listener
 from rosetta.compare.lockstep import Lockstep, LockstepResult
 from rosetta.compare.logits import compare_logits
-from rosetta.compare.options import AUTO, Options, live
+from rosetta.compare.options import AUTO, TRACE, Options, live
 from rosetta.compare.padding import without_padding
 from rosetta.compare.pair import ModelPair
 from rosetta.compare.pairing import Pairing
@@ -112,7 +112,8 @@ def compare_operands(
 
 def _compared(operands: dict[Side, str], options: Options, listener: Listener) -> Comparison:
     started = time.perf_counter()
-    if live(operands["left"]) and live(operands["right"]):
+    runs = [operand for operand in operands.values() if live(operand)]
+    if runs and all(operand in runs or operand.startswith(TRACE) for operand in operands.values()):
         from rosetta.diagnose.two_runtimes import compare_runs  # it gives what is defined here
 
         return compare_runs(operands, options, listener)

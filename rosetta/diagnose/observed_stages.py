@@ -6,6 +6,7 @@ Letters: T = tokens.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from rosetta.compare.pairing import Pairing
 from rosetta.compare.results import LocalError, NonFinite, StageDetail, StageDiff, Status
 from rosetta.compare.stage_measures import SeenStage, in_measures
 from rosetta.runtimes.observed.capture import layer_of
-from rosetta.runtimes.observed.experts_order import OF_EXPERTS, by_expert, expert_weights
+from rosetta.runtimes.observed.experts_order import OF_EXPERTS, by_expert, chosen_experts, expert_weights
 from rosetta.runtimes.rotation import Rotation
 from rosetta.runtimes.trace import Recording
 
@@ -51,13 +52,17 @@ class Judge:
     def result(self, stages: Sequence[str]) -> LockstepResult:
         """All stages, in order; one that a side lacks is skipped."""
         found, seen = LockstepResult(), False
+        missing = Counter[
+            int | None
+        ]()  # stages of a layer that the reference does not have, between those that it has
         for name in stages:
             a = values_of(self.runs.reference, name, self.rotations.reference)
             b = values_of(self.runs.subject, name, self.rotations.subject)
+            missing[layer_of(name)] += a is None
             if a is None or b is None:
                 found.stages.append(self._row(name, "skipped", a, b, None))
                 continue
-            local = self._local(name, a)
+            local = self._local(name, a, 1 + missing[layer_of(name)])
             over = self._over(a, b)
             faulty = a.shape != b.shape or (local is not None and local.worst_ratio > 1)
             faulty |= bool(count_nonfinite(a)) != bool(count_nonfinite(b))
@@ -80,13 +85,18 @@ class Judge:
             return True
         return float((a - b).abs().max()) > self.threshold * max(1.0, rms(a))
 
-    def _local(self, name: str, a: Tensor) -> LocalError | None:
-        """The subject's stage from the reference's inputs, against the reference's own."""
+    def _local(self, name: str, a: Tensor, steps: int) -> LocalError | None:
+        """The subject's stage from the reference's inputs, against the reference's own.
+
+        Args:
+            name, a: the stage, and the reference's value.
+            steps: how many stages may lie between it and what the reference has before it.
+        """
         value = None if self.local is None else values_of(self.local, name, self.rotations.subject)
         if value is None or value.shape != a.shape or count_nonfinite(a) or count_nonfinite(value):
             return None
         size, gap = rms(a), (value - a).abs()
-        predicted = self._predicted(name)
+        predicted = steps * self._predicted(name)
         largest = float(gap.max())
         relative = rms(gap) / size if size else (math.inf if largest else 0.0)
         return LocalError(
@@ -150,8 +160,10 @@ def values_of(run: Recording, name: str, rotation: Rotation) -> Tensor | None:
     if value is None or op not in (*OF_EXPERTS, "ffn_router"):
         return value
     routing = run.stage(f"{prefix}.ffn_router")
-    if routing is None or routing.ndim != 3:
+    if routing is None:
         return value
+    if routing.ndim == 2:  # a recorded run of ours: the weight of each expert
+        routing = chosen_experts(routing, value.shape[1] if op in OF_EXPERTS and value.ndim == 3 else None)
     if op == "ffn_router":
         return expert_weights(routing, MOST_EXPERTS)
     return by_expert(value, routing) if value.ndim == 3 else value

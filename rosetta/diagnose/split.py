@@ -22,16 +22,16 @@ from rosetta.runtimes.live import known_model, options_of
 
 @dataclass(frozen=True)
 class Split:
-    """Three comparisons of the same tokens.
+    """Comparisons of the same tokens.
 
     Args:
-        parts: of the two files, of the left run with its file, of the right run with its.
+        parts: of the two files, a recording in the place of its own, and of each run that is made here with its file.
     """
 
     parts: tuple[Comparison, ...]
 
     def explained(self, stage: str) -> LocalError | None:
-        """The largest of a stage's local errors, where all three comparisons have it and none finds it faulty."""
+        """The largest of a stage's local errors, where all comparisons have it and none finds it faulty."""
         rows = [self._row(part, stage) for part in self.parts]
         local = [
             row.local for row in rows if row is not None and row.status != "faulty" and row.local is not None
@@ -79,7 +79,7 @@ class Split:
         )
 
     def findings(self) -> list[Finding]:
-        """Those of all three, each once."""
+        """Those of all, each once."""
         found: list[Finding] = []
         told = set()
         for finding in (finding for part in self.parts for finding in part.findings):
@@ -91,10 +91,10 @@ class Split:
 
 
 def split(operands: dict[Side, str], run: Sequence[int], options: Options) -> Split | None:
-    """Compare the files of two runs, and each run with its file.
+    """Compare the files of two runs, and each run with its file; a recording stands for its own file.
 
     Args:
-        operands: of both sides, each with a runtime.
+        operands: of both sides, each with a runtime or recorded.
         run: the tokens that both were given.
         options: of the comparison of the two.
 
@@ -103,11 +103,12 @@ def split(operands: dict[Side, str], run: Sequence[int], options: Options) -> Sp
     """
     named = {side: found for side in SIDES if (found := live(operands[side])) is not None}
     models = [known_model(Path(path)) for _, path in named.values()]
-    if len(named) < len(SIDES) or not all(model is not None and model.architecture.runs for model in models):
+    if not all(model is not None and model.architecture.runs for model in models):
         return None
     given = replace(options, tokens=tuple(run), runtime_options={}, witness=None)
+    files = {side: named[side][1] if side in named else operand for side, operand in operands.items()}
     try:
-        parts = [compare_operands(named["left"][1], named["right"][1], given)]
+        parts = [compare_operands(files["left"], files["right"], given)]
         for side, (runtime, path) in named.items():
             own = {side: operands[side], other_side(side): path}
             asked = replace(given, runtime_options=options_of(runtime, options.runtime_options))

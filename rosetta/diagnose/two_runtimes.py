@@ -18,8 +18,7 @@ from rosetta.architectures import Architecture, find_architecture
 from rosetta.compare.listener import Listener
 from rosetta.compare.lockstep import LockstepResult
 from rosetta.compare.logits import compare_logits
-from rosetta.compare.metrics import rms
-from rosetta.compare.options import Options, live
+from rosetta.compare.options import Options
 from rosetta.compare.pairing import Pairing
 from rosetta.compare.prompt import Tokenized, tokens_diff
 from rosetta.compare.results import Compared, Evidence, Finding, Side, WeightsDiff
@@ -27,17 +26,14 @@ from rosetta.compare.verdict import verdict
 from rosetta.diagnose.comparison import Comparison
 from rosetta.diagnose.crash import crash_findings
 from rosetta.diagnose.drawn_weights import with_drawn_weights
-from rosetta.diagnose.observed_stages import Judge, values_of
+from rosetta.diagnose.observed_sides import observed, rotations_of
+from rosetta.diagnose.observed_stages import Judge
 from rosetta.diagnose.split import Split, split
 from rosetta.model import Model
-from rosetta.runtimes.live import Request, record, refuse_unknown, requested
-from rosetta.runtimes.observed.capture import Facts, sort_key
-from rosetta.runtimes.observed.rounding import relative_rounding
+from rosetta.runtimes.live import record
+from rosetta.runtimes.observed.capture import sort_key
 from rosetta.runtimes.rotation import Rotation
 from rosetta.runtimes.trace import Recording
-from rosetta.sources import located_here
-
-SAME = 1e-2  # of two orders of the same queries, the right one is far below it and the wrong one far above
 
 
 def compare_runs(operands: dict[Side, str], options: Options, listener: Listener) -> Comparison:
@@ -47,24 +43,25 @@ def compare_runs(operands: dict[Side, str], options: Options, listener: Listener
         RosettaError: a runtime is not installed or does not run its model, or the options ask for the impossible.
     """
     started = time.perf_counter()
-    requests = Pairing.of(_requests(operands, options), options.reference)
-    run = list(requests.reference.ids)
-    ids = requests.each(lambda request: list(request.ids)).by_side()
-    tokens = tokens_diff(ids["left"], ids["right"])
     listener.working("running both", 0, 0)
-    requests = requests.each(lambda request: replace(request, ids=run))
-    recorded = requests.each(record)
-    recordings, facts = recorded.each(lambda x: x[0]), recorded.each(lambda x: x[1])
-    rotations = rotations_of(recordings, facts)
+    sides = observed(operands, options)
+    options = replace(options, reference=sides.reference_side)
+    run = list(sides.reference.recording.tokens)
+    ids = sides.each(lambda side: list(side.ids)).by_side()
+    tokens = tokens_diff(ids["left"], ids["right"])
+    recordings = sides.each(lambda side: side.recording)
+    rotations = rotations_of(sides)
     loaded = time.perf_counter()
-    listener.working(f"running {requests.subject.runtime} with the other's values", 0, 0)
+    request = sides.subject.request
+    assert request is not None  # a recording is never the subject
+    listener.working(f"running {request.runtime} with the other's values", 0, 0)
     alive = not any("failure" in run.facts for run in (recordings.reference, recordings.subject))
     local = None
     if alive:
-        local, _ = record(requests.subject, overwrite=_Values(recordings.reference, rotations))
-    coarse = [relative_rounding(request.path) for request in (requests.reference, requests.subject)]
-    tables = "llamacpp" in (requests.reference.runtime, requests.subject.runtime)
-    judge = Judge(recordings, rotations, local, math.hypot(*coarse), tables, options.threshold)
+        local, _ = record(request, overwrite=_Values(recordings.reference, rotations))
+    coarse = math.hypot(sides.reference.rounding, sides.subject.rounding)
+    tables = "llamacpp" in (sides.reference.facts.runtime, sides.subject.facts.runtime)
+    judge = Judge(recordings, rotations, local, coarse, tables, options.threshold)
     result = judge.result(sorted({*recordings.reference.stages, *recordings.subject.stages}, key=sort_key))
     divided = split(operands, run, options) if any(row.status == "faulty" for row in result.stages) else None
     if divided is not None:
@@ -85,7 +82,7 @@ def compare_runs(operands: dict[Side, str], options: Options, listener: Listener
         models=models,
         repaired=models,
         options=options,
-        prompt=requests.reference.prompt,
+        prompt=sides.reference.prompt,
         verdict=word,
         reason=reason,
         tokens=tokens,
@@ -104,47 +101,6 @@ def compare_runs(operands: dict[Side, str], options: Options, listener: Listener
         diagnose_s=0.0,
         total_s=time.perf_counter() - started,
     )
-
-
-def _requests(operands: dict[Side, str], options: Options) -> dict[Side, Request]:
-    runs = {side: live(operand) for side, operand in operands.items()}
-    named = {side: run for side, run in runs.items() if run is not None}
-    refuse_unknown([runtime for runtime, _ in named.values()], options.runtime_options)
-    return {
-        side: requested(
-            runtime, located_here(path, runtime), options.prompt, options.tokens, options.runtime_options
-        )
-        for side, (runtime, path) in named.items()
-    }
-
-
-def rotations_of(runs: Pairing[Recording], facts: Pairing[Facts]) -> Pairing[Rotation]:
-    """How q and k of both come into one order: adjacent pairs, where one side has them so.
-
-    A runtime that rotates says its order. Where nothing is rotated rows may lie in either order all the same (a
-    converter that moves them for every model); then the first queries tell.
-    """
-    ropes = (facts.reference.rope, facts.subject.rope)
-    dimensions = facts.reference.rotary_dimensions or facts.subject.rotary_dimensions
-    turned, plain = Rotation(True, dimensions), Rotation()
-    if ropes == ("interleaved", "split_half"):
-        return runs.with_both(plain, turned)
-    if ropes == ("split_half", "interleaved"):
-        return runs.with_both(turned, plain)
-    if ropes == (None, None):
-        whole = Rotation(True)
-        for choice in (runs.with_both(plain, whole), runs.with_both(whole, plain)):
-            if _fits(runs, choice) and not _fits(runs, runs.with_both(plain, plain)):
-                return choice
-    return runs.with_both(plain, plain)
-
-
-def _fits(runs: Pairing[Recording], rotations: Pairing[Rotation]) -> bool:
-    """Whether the first queries that both have agree in an order."""
-    stage = next((name for name in runs.reference.stages if name.endswith(".q")), "")
-    a = values_of(runs.reference, stage, rotations.reference)
-    b = values_of(runs.subject, stage, rotations.subject)
-    return a is not None and b is not None and a.shape == b.shape and rms(a - b) < SAME * rms(a)
 
 
 class _Values(Mapping[str, NDArray[Any]]):

@@ -64,13 +64,23 @@ def found_in(
     """What is wrong with an open file or folder; the arguments are `linted`'s."""
     subject, path, silent = Subject(container), container.path, True
     contradicted = any(loaded.rule.consequence for loaded in rules) and _contradicted(subject)
+    broken: list[DamagedFileError] = []
+    said: set[str] = set()
     for loaded in rules:
         if loaded.rule.consequence and contradicted:
             continue
         if loaded.faults is not None and (values or not loaded.rule.reads_values):
-            for fault in loaded.faults(subject):
-                silent = silent and loaded.rule.id[0] not in "FC"
-                yield Found(loaded.rule, fault, path)
+            try:
+                for fault in loaded.faults(subject):
+                    silent = silent and loaded.rule.id[0] not in "FC"
+                    said.add(fault.message)
+                    yield Found(loaded.rule, fault, path)
+            except DamagedFileError as error:  # a small file beside the model that is none of its kind
+                broken.append(error)
+    for refusal in {each.message: each for each in broken if each.message not in said}.values():
+        told = refused(path, refusal)
+        if told is not None and any(told.rule is loaded.rule for loaded in rules):
+            yield told
     if silent and isinstance(subject.model_refusal, DamagedFileError):  # which no rule on headers tells of
         told = refused(path, subject.model_refusal)
         if told is not None and any(told.rule is loaded.rule for loaded in rules):

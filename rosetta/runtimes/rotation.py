@@ -12,7 +12,7 @@ from rosetta.architectures import INTERLEAVED, SPLIT_HALF
 from rosetta.architectures.readings import Stored
 from rosetta.model import Model
 from rosetta.row_order import RowOrder
-from rosetta.runtimes.observed.capture import Capture
+from rosetta.runtimes.observed.capture import Capture, Facts
 from rosetta.runtimes.observed.graph import weight_layer, weight_stem
 from rosetta.runtimes.observed.order import adjacent_pairs, split_halves
 
@@ -42,12 +42,15 @@ class Rotation:
     def turned(self, run: Capture) -> Iterator[tuple[str, Tensor]]:
         """Stages as tensors, q and k in that order. Where nothing is rotated, transformers has its folder's order."""
         for stage, value in run:
-            tensor, rope = torch.from_numpy(value), run.facts.rope
-            of_folder = run.facts.runtime == "transformers"
-            halves = rope == "split_half" or (rope is None and of_folder)
-            if of_folder and self.folder_halves is not None:
-                halves = self.folder_halves
-            yield stage, self.forth(stage, tensor) if halves else tensor
+            tensor = torch.from_numpy(value)
+            yield stage, self.forth(stage, tensor) if self.of(run.facts) else tensor
+
+    def of(self, facts: Facts) -> bool:
+        """Whether a run's rows lie in split halves."""
+        of_folder = facts.runtime == "transformers"
+        if of_folder and self.folder_halves is not None:
+            return self.folder_halves
+        return facts.rope == "split_half" or (facts.rope is None and of_folder)
 
     def forth(self, stage: str, x: Tensor) -> Tensor:
         """A stage of the runtime in the order of the comparison."""

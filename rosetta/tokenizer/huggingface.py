@@ -21,7 +21,7 @@ from rosetta.tokenizer.embedded import has_hex_bytes
 from rosetta.tokenizer.encoders import Codec, encoder_of
 from rosetta.tokenizer.folder_files import added_tokens, damaged_file, file_contents, json_file, named_tokens
 from rosetta.tokenizer.guesses import likely_pre_tokenizer
-from rosetta.tokenizer.json_steps import facts_of_steps
+from rosetta.tokenizer.json_steps import facts_of_steps, has_broken_charsmap
 from rosetta.tokenizer.published_cuts import CHAINS, name_of
 from rosetta.tokenizer.sentencepiece_model import Spaced, read_sentencepiece
 from rosetta.tokenizer.spelling import byte_of, token_bytes
@@ -103,6 +103,8 @@ def _from_json(path: Path, config: Mapping[str, Any]) -> Tokenizer:
     file = path / "tokenizer.json"
     raw = file_contents(file)
     parsed = json_object(file, raw, "the tokenizer")
+    if has_broken_charsmap(parsed):  # at which the library does not refuse, but panics
+        raise damaged_file(file, "its precompiled_charsmap is no base64")
     backend = _guarded(file, lambda: tokenizers.Tokenizer.from_buffer(raw))
     backend.no_truncation()
     backend.no_padding()

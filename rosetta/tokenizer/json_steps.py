@@ -93,12 +93,19 @@ def _steps(parsed: Mapping[str, Any], name: str) -> Iterator[Step]:
             waiting = [*(inner if isinstance(inner, list) else ()), *waiting]
 
 
+def has_broken_charsmap(parsed: Mapping[str, Any]) -> bool:
+    """Whether a step of a tokenizer.json has a normaliser that is no base64."""
+    try:
+        for step in _steps(parsed, "normalizer"):
+            _charsmap(step)
+    except binascii.Error:
+        return True
+    return False
+
+
 def _charsmap(step: Step) -> bytes:
     text = step.get("precompiled_charsmap")
-    try:
-        return base64.b64decode(text, validate=True) if isinstance(text, str) else b""
-    except binascii.Error:
-        return b""
+    return base64.b64decode(text, validate=True) if isinstance(text, str) else b""
 
 
 def _adds_space(step: Step) -> bool:

@@ -70,6 +70,23 @@ def called_f32(path: Path) -> None:
     path.write_bytes(raw)
 
 
+def metadata_of_numbers(path: Path) -> None:
+    """Put a number into the free-form part of a folder's weights."""
+    file = path / "model.safetensors"
+    raw = file.read_bytes()
+    (size,) = struct.unpack("<Q", raw[:8])
+    header = json.dumps({"__metadata__": {"format": 1}, **json.loads(raw[8 : 8 + size])}).encode()
+    file.write_bytes(struct.pack("<Q", len(header)) + header + raw[8 + size :])
+
+
+def charsmap_broken(path: Path) -> None:
+    """Give a folder's tokenizer a normaliser that is no base64."""
+    file = path / "tokenizer.json"
+    table = json.loads(file.read_text())
+    table["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": "!!!"}
+    file.write_text(json.dumps(table))
+
+
 def put(key: str, value: object) -> Edit:
     """Set a key."""
     return lambda model: model.keys.update({key: value})
@@ -229,6 +246,7 @@ CASES = [
     Case("F101", "model-hf", said="ends at byte", broken=lambda p: cut(100)(p / "model.safetensors")),
     Case("F101", "model.gguf", said="the file is cut off", broken=lambda p: p.write_bytes(p.read_bytes()[:500])),
     Case("F102", "model.gguf", said="the header counts", broken=flipped(15)),
+    Case("F102", "model-hf", said="is no object of texts", broken=metadata_of_numbers),
     Case("F102", "model-hf", said="is no JSON", broken=in_folder("config.json", b"{")),
     Case("F103", "model.gguf", said="is GGUF version 1", edit=lambda m: m.options.update(version=1)),
     Case("F103", "model.gguf", said="is a pickle", broken=lambda p: p.write_bytes(b"\x80\x02}q\x00.")),
@@ -252,6 +270,12 @@ CASES = [
     Case("F111", "model.gguf", put("general.file_type", (U32, 15)), "is 15 (Q4_K_M), and the tensors are F16, F32"),
     Case("F111", "model.gguf", put("general.file_type", (U32, 99)), "is 99, which llama.cpp does not define"),
     Case("F112", "a-00001-of-00002.gguf", both(put("split.count", (2, 2)), put("split.no", (2, 0))), "is missing"),
+    Case("F112", "model-hf", said="that is no file", broken=lambda p: (
+        (p / "model.safetensors").unlink(), (p / "model.safetensors").mkdir(),
+    )),
+    Case("F112", "model-hf", said="a link to a file that is not there", broken=lambda p: (
+        (p / "model.safetensors").unlink(), (p / "model.safetensors").symlink_to("nowhere"),
+    )),
     Case("F112", "model-hf", said="is missing, which", broken=lambda p: (
         (p / "model.safetensors").unlink(),
         (p / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "gone.safetensors"}})),
@@ -346,6 +370,8 @@ CASES = [
          "has dims [96, 32], and the config says [64, 32]"),
     Case("C220", "model.gguf", tensor(K, lambda t: PlainTensor(t.dtype, t.dims[::-1], t.data)),
          "has dims [32, 16], and the config says [16, 32]"),
+    Case("T301", "model-hf", said="the file is no JSON object", broken=in_folder("tokenizer_config.json", b"[1]")),
+    Case("T301", "model-hf", said="is no base64", broken=charsmap_broken),
     Case("T301", "model.gguf", listed("tokenizer.ggml.token_type", lambda t: t.pop()), "has 263 entries for 264"),
     Case("T301", "model.gguf", put("tokenizer.ggml.model", (TEXT, "gpt5")), "is 'gpt5', which llama.cpp does not know"),
     Case("T302", "model.gguf", listed(TOKENS, lambda t: t.__setitem__(5, t[4])), "ids 4 and 5 are both"),

@@ -196,6 +196,10 @@ def _no_weights(path: Path) -> UsageError | UnsupportedError:
     if pickles:
         message = f"holds its weights as a pickle only ({pickles[0]}), which rosetta never opens"
         return UnsupportedError(message, file=path, remedy=SAFE)
+    if WEIGHTS in names:
+        broken = isinstance(path, Path) and (path / WEIGHTS).is_symlink()
+        what = "a link to a file that is not there" if broken else "no file"
+        return UsageError(f"has a {WEIGHTS} that is {what}", file=path, remedy=_AGAIN)
     others = [name for name in names if name.endswith((".safetensors", ".gguf", ".apr"))]
     found = f"; it has {', '.join(others[:3])}" if others else ""
     return UsageError(f"has no {WEIGHTS} and no {INDEX}{found}", file=path, remedy=_AGAIN)

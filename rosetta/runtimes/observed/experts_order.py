@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from rosetta.ops.experts import chosen_of
@@ -47,3 +48,15 @@ def by_weight(x: Tensor, routing: Tensor, weights: Tensor) -> Tensor:
     wanted = chosen_of(weights, routing.shape[1])  # [T, chosen]
     order = (routing[:, None, :, 0] == wanted[..., None]).int().argmax(-1)
     return x.gather(1, order[..., None].expand(-1, -1, x.shape[-1]))
+
+
+def chosen_experts(weights: Tensor, count: int | None) -> Tensor:
+    """Number and weight of the chosen experts, in the order of what they count for: [T, chosen, 2].
+
+    Args:
+        weights: of all experts, see `expert_weights`.
+        count: how many are chosen of each token; None: as many as any token gives a weight.
+    """
+    most = int((weights != 0).sum(-1).max()) if count is None else count
+    chosen = chosen_of(weights, most)
+    return torch.stack([chosen.to(weights.dtype), weights.gather(1, chosen)], -1)

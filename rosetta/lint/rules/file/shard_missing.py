@@ -14,5 +14,6 @@ RULE = Rule(
         r"is missing, which \S+ names",
         r"is shard \S+ of \d+, and its name",
         r"has no \S+ and no \S+; it has .*\.safetensors",
+        r"has a \S+ that is (no file|a link)",
     ),
 )
