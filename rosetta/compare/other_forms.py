@@ -146,7 +146,7 @@ def ways_to_say(
                 yield in_json(form)
     if name == "query_pre_attn_scalar" and isinstance(value, float) and value:
         yield _rounded(value**-2)
-    if name == "partial_rotary_factor" and "attention.key_length" in wanted:
+    if name == "partial_rotary_factor" and isinstance(value, int) and "attention.key_length" in wanted:
         yield value / max(listed(wanted, "attention.key_length"))
     if isinstance(stated, bool) or isinstance(value, bool):
         yield value if not isinstance(stated, bool) else not stated

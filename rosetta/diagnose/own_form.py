@@ -51,11 +51,12 @@ def in_own_form(model: Model, key: str, own: Value | None, right: Any) -> tuple[
     except RosettaError:
         return None
     ways = list(dict.fromkeys(would_say(model, key, own)))
-    plain_number = isinstance(stated, int | float) and ways[0].rpartition(".")[2] not in forms
-    if isinstance(right, tuple) and plain_number:  # one for all, where the layers differ
-        ways = [*ways[1:], ways[0]]
+    if isinstance(right, tuple) and isinstance(stated, int | float):  # one for all, where the layers differ
+        form = forms.get(ways[0].rpartition(".")[2])
+        if form is None or in_json(form(wanted)) == stated:
+            ways = [*ways[1:], ways[0]]
     for spelled in ways:
-        stated, path = stated_by(model.container, spelled), _path(model.container, spelled)
+        stated, path = stated_by(model.container, spelled), path_of(model.container, spelled)
         for said in ways_to_say(path[-1].rpartition(".")[2], stated, wanted, right, before, forms):
             if said != stated and _reads_as(model, path, said, key, right):
                 return spelled, stated, said
@@ -88,20 +89,20 @@ def would_say(model: Model, key: str, own: Value | None) -> Iterator[str]:
     for name in dict.fromkeys(names):
         nested = isinstance(inner, Mapping) and (name in inner or name not in container.metadata)
         spelled = f"text_config.{name}" if nested else name
-        if _has_parent(container.metadata, _path(container, spelled)):
+        if _has_parent(container.metadata, path_of(container, spelled)):
             yield spelled
 
 
 def stated_by(container: Container, own: str | None) -> Any:
     """What a file states under a key of its own; None where that is nothing, or a table."""
     found: Any = container.metadata if own is not None else None
-    for name in _path(container, own or ""):
+    for name in path_of(container, own or ""):
         found = found.get(name) if isinstance(found, Mapping) else None
     found = found.tolist() if hasattr(found, "tolist") else found
     return None if isinstance(found, Mapping) else found
 
 
-def _path(container: Container, own: str) -> tuple[str, ...]:
+def path_of(container: Container, own: str) -> tuple[str, ...]:
     """The place of a key: dots descend, where the whole key is not there. GGUF has no tables."""
     whole = container.kind == "gguf" or own in container.metadata
     return (own,) if whole else tuple(own.split("."))

@@ -31,6 +31,9 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "linear": lambda x: x,
 }
 
+# x / 2 + x / 2 · erf: left of zero the two cancel, and leave their rounding.
+CANCELLING = ("gelu", "gelu_tanh")
+
 
 def activation_spread(y: Tensor, terms: Tensor, rounding: Rounding) -> Spread:
     """How far an activation may stray: units of its terms' rounding, and never less than those of a tenth of the
@@ -279,7 +282,11 @@ class Activation(Op):
     def spread(
         self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None
     ) -> Spread:
-        return activation_spread(y, y.float().abs(), rounding)
+        terms = y.float().abs()
+        if s[self.key] in CANCELLING:
+            half, up = self.entering(s.settings, inputs[0])[0].float().abs() / 2, self.factor(*inputs)
+            terms = terms.maximum(half if up is None else half * up.float().abs())
+        return activation_spread(y, terms, rounding)
 
 
 @dataclass(frozen=True)

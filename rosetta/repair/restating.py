@@ -15,7 +15,7 @@ from rosetta.config import Config
 from rosetta.containers.apr.settings import apr_architecture, apr_settings
 from rosetta.containers.container import TensorEntry
 from rosetta.containers.huggingface.settings import huggingface_architecture, huggingface_settings
-from rosetta.diagnose.own_form import stated_by
+from rosetta.diagnose.own_form import in_own_form, path_of, stated_by, would_say
 from rosetta.errors import RosettaError
 from rosetta.model import build_model
 from rosetta.repair.changes import ABSENT, Change, said
@@ -33,11 +33,35 @@ def state_settings(file: Settings, fix: Fix) -> list[str]:
     """State the repaired settings; returns those that the file has no place for."""
     if not fix.settings:
         return []
-    plain = {key: value for key, value in fix.settings.items() if not _has_another_key(file, fix, key)}
+    said_already = _as_told(file, fix) if file.kind == "huggingface" else set()
+    plain = {
+        key: value
+        for key, value in fix.settings.items()
+        if key not in said_already and not _has_another_key(file, fix, key)
+    }
     unsaid = file.write(plain)
     left = _restate(file, fix)
     file.stated()
     return sorted({*left, *(key for key in unsaid if key in UNSAYABLE)})
+
+
+def _as_told(file: Settings, fix: Fix) -> set[str]:
+    """State what has a key and a form of the class's own as a person is told to; returns the settings that are said
+    then, those among them that follow from such a key."""
+    reader, told = _Reader(file, fix), False
+    for key, value in fix.settings.items():
+        if key in UNSAYABLE or (told and key not in reader.missing()):
+            continue
+        form = in_own_form(fix.base, key, fix.base.config.get(key), value)
+        if form is None:
+            continue
+        spelled, _, wanted = form
+        path = path_of(fix.base.container, spelled)
+        if _has_parent(file.metadata, path):
+            shown = ".".join(path[:-1])
+            file.assign(f"{shown}." if shown else "", _parent(file.metadata, path), path[-1], wanted)
+            told = True
+    return fix.settings.keys() - reader.missing() if told else set()
 
 
 def _has_another_key(file: Settings, fix: Fix, key: str) -> bool:
@@ -149,17 +173,22 @@ class _Asked(dict[str, Any]):
 
 
 def _ways(reader: _Reader, key: str) -> Iterator[tuple[Path, Any]]:
-    """Places of the file and what each might say: those that it has first, the one that it says the setting in above
-    all."""
+    """Places of the file and what each might say: first those that a person is told of, then those that it has, the one
+    that it says the setting in above all."""
     held = dict(_leaves(reader.file.metadata))
     base, wanted = reader.fix.base.config, reader.wanted
     own = (base[key].key or "").split(".") if key in base else [""]
-    ordered = sorted(held, key=lambda path: list(path) != own and path[-1] != own[-1])
+    told = [
+        path_of(reader.fix.base.container, name) for name in would_say(reader.fix.base, key, base.get(key))
+    ]
+    ordered = [*told, *sorted(held, key=lambda path: list(path) != own and path[-1] != own[-1])]
     absent = [path for path in reader.asked if path not in held and _has_parent(reader.file.metadata, path)]
     value = wanted[key].value
     before = base[key].value if key in base else None
     forms = forms_of(reader.fix.repaired.architecture)
-    for path in [*ordered, *absent]:
+    for path in dict.fromkeys([*ordered, *absent]):
+        if not _has_parent(reader.file.metadata, path):
+            continue
         for said_there in ways_to_say(path[-1], held.get(path), wanted, value, before, forms):
             if said_there != held.get(path):
                 yield path, said_there

@@ -42,6 +42,9 @@ class Settings:
         self.fresh: list[tuple[Table, str, Change]] = []  # keys that the file has not had
         facts = APR_FACTS if self.kind == "apr" else HUGGINGFACE_FACTS
         self.spellings = {fact.key: fact.spellings for fact in facts}
+        if self.kind == "huggingface":  # the class's own first
+            for key, own in model.architecture.spellings.items():
+                self.spellings[key] = tuple(dict.fromkeys((own, *self.spellings.get(key, ()))))
         self._trained: Table | None = None  # an `.apr` checkpoint's config, a JSON text inside the JSON
         self.tables = self._tables()
 
