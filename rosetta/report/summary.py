@@ -253,8 +253,9 @@ def _short(value: object) -> str:
 
 def _weights(report: Report, label: dict[Side, str], view: View) -> list[str]:
     weights = report.weights
+    looked_at = weights.identical_bytes + weights.within_noise + weights.differing  # some have other dims
     lines = [
-        f"  Weights: {weights.compared} compared, {weights.identical_bytes} with identical bytes, "
+        f"  Weights: {looked_at} compared, {weights.identical_bytes} with identical bytes, "
         f"{weights.within_noise} within the noise of their dtypes, {weights.differing} differing"
     ]
     missing = {"left": weights.missing_left, "right": weights.missing_right}

@@ -398,7 +398,7 @@
       [i, String(data.tokens.left[i] ?? "–"), String(data.tokens.right[i] ?? "–"), data.tokens.left[i] === data.tokens.right[i] ? "same" : "differs"]);
     table(find("ids-table"), "ids", "Token IDs of the prompt", ["position", left, right, "status"], ids, { empty: "There are none." });
     const w = data.weights_compared;
-    find("weights-compared").textContent = `${w.compared} compared: ${w.identical_bytes} with identical bytes, ${w.within_noise} within the noise of their dtypes, ${w.differing} differing.`;
+    find("weights-compared").textContent = `${w.identical_bytes + w.within_noise + w.differing} compared: ${w.identical_bytes} with identical bytes, ${w.within_noise} within the noise of their dtypes, ${w.differing} differing.`;
     table(find("weights-table"), "weights", "Weights that differ or are missing", ["weight", `${left} dtype`, `${right} dtype`, `${left} dims`, `${right} dims`, "rel rmse", "predicted", "cosine", "note"], data.weights, { empty: "No weight differs by more than its dtypes explain." });
     table(find("refuted-table"), "refuted", "Repairs that did not bring the stage back", ["kind", "tensor or key", "stage", "before", "after"], data.refuted, { empty: "Nothing was." });
   }
