@@ -9,6 +9,7 @@ copy: one for many values, or none at all.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -36,6 +37,7 @@ CUTS = (
 )  # rows, columns of a cell; 0: all of them
 SAMPLED_ROWS = 256
 REMAINS, LESSENS = 1.25, 0.9  # rms of what is left over its prediction, and of what there was, by a sample
+CERTAIN = 12.0  # standard deviations of what numbers fitted to noise take off it; rows of a clean copy are no χ² quite
 FEWEST = 16  # values a number: fewer would explain anything
 AWAY, MOST = 2e-3, 0.4  # from one, or from nothing of the values' rms; of the groups or blocks of a matrix
 # Of fewer groups than that each must have its one number so well that nearly all of its difference is gone: what is
@@ -136,20 +138,28 @@ def _fitting(weight: Weight, other: Weight) -> tuple[What, int, int] | None:
     a, b = (w.values(0, some).double() for w in (weight, other))
     if not bool((a.isfinite() & b.isfinite()).all()):
         return None
-    explained = variance(weight, other, 0, some).double()
-    before = float(((a - b).square() / explained.clamp(min=1e-30)).mean().sqrt())
+    explained = variance(weight, other, 0, some).double().clamp(min=1e-30)
+    before = float(((a - b).square() / explained).mean().sqrt())
 
     def left(cells: Cells) -> float:
         gap = cells.values(a.float(), 0).double() - b
         allowed = _allowed(cells, weight, other, a.float(), some)
         return float((gap.square() / allowed.clamp(min=1e-30)).mean().sqrt())
 
+    def shrunk_to(cells: Cells) -> float:
+        """A repair that only allows more noise would lessen the ratio as well: the difference itself must shrink."""
+        return float(((cells.values(a.float(), 0).double() - b).square() / explained).mean().sqrt())
+
     whole = Cells("factor", _numbers(a, b, "factor", some, columns).float(), some, columns, weight.dtype)
-    if bool((whole.numbers.abs() > 1e-12).all()) and left(whole) <= REMAINS:
-        return None  # one factor does for all, which `scaled` proposes
+    # One factor does for all, which `scaled` proposes, unless rows or columns have more of it than chance gives them.
+    one_does = bool((whole.numbers.abs() > 1e-12).all()) and left(whole) <= REMAINS
+    rest = min(before, shrunk_to(whole)) if one_does else before
     for rows, width in CUTS:
         tall, wide = rows or some, width or columns
         if tall > some or wide > columns or tall * wide < FEWEST or (rows == 0 and some < total // 2 < 32):
+            continue
+        lines = (tall == 1 and wide == columns) or wide == 1
+        if one_does and not lines:
             continue
         for what in ("factor", "amount"):
             numbers = _numbers(a, b, what, tall, wide)
@@ -160,15 +170,27 @@ def _fitting(weight: Weight, other: Weight) -> tuple[What, int, int] | None:
                 float(numbers.std()) < NEARLY_ONE or not bool((numbers.abs() > 1e-12).all())
             ):
                 continue
-            lines = (tall == 1 and wide == columns) or wide == 1
             if not (_concerns_all(numbers, what, a, lines) or _explains_some(cells, numbers, a, b)):
                 continue
-            # A repair that only allows more noise would lessen the ratio as well: the difference itself must shrink.
-            gap = cells.values(a.float(), 0).double() - b
-            shrunk = float((gap.square() / explained.clamp(min=1e-30)).mean().sqrt())
-            if left(cells) <= REMAINS and shrunk <= LESSENS * before:
+            after = shrunk_to(cells)
+            shrunk = after <= LESSENS * before
+            if one_does or (lines and not shrunk):
+                shrunk = _beyond_chance(rest, after, a.numel(), numbers.numel())
+            if left(cells) <= REMAINS and shrunk:
                 return what, rows or total, wide
     return None
+
+
+def _beyond_chance(before: float, after: float, values: int, numbers: int) -> bool:
+    """Whether a number for each row or column takes off more of what there was than so many numbers take off noise:
+    each one part of it, with the variance of χ².
+
+    Args:
+        before, after: rms of the difference over its prediction.
+        values, numbers: how many there are.
+    """
+    part = after**2 / max(1 - numbers / values, 1e-3)
+    return (before**2 - after**2) * values >= part * (numbers + CERTAIN * math.sqrt(2 * numbers))
 
 
 def _concerns_all(numbers: Tensor, what: What, a: Tensor, lines: bool) -> bool:

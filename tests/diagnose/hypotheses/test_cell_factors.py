@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
+from fixtures import build
+from fixtures.causes import Cause, assert_proven
+from fixtures.comparing import compared, tiny
+from fixtures.contents import FileContents
 from fixtures.dtypes import encode
 from fixtures.memory import MemoryContainer
 from fixtures.quantize import quantize
-from rosetta.diagnose.hypotheses.cell_factors import _fitting
+from rosetta.compare.kept_order import out_of_order
+from rosetta.compare.weights import compare_weights
+from rosetta.diagnose.hypotheses.cell_factors import _fitted, _fitting
+from rosetta.model import open_model
 from rosetta.weight import Weight
 
 Floats = NDArray[np.float32]
@@ -47,3 +57,39 @@ def test_an_adapter_is_no_amount_of_each_column() -> None:
     added = random.standard_normal((ROWS, 16)) @ random.standard_normal((16, COLUMNS))
     wrong = (drawn() + added * (0.035 * np.linalg.norm(drawn()) / np.linalg.norm(added))).astype(np.float32)
     assert _fitting(held(wrong, "Q5_0"), held(drawn(), "BF16")) is None
+
+
+@pytest.mark.parametrize("dtype", ["Q4_0", "Q4_K"])
+def test_factors_smaller_than_the_noise_of_a_value_are_named(tmp_path: Path, dtype: str) -> None:
+    """Their errors sum up: each was called other weights, for the difference hardly shrinks without them."""
+    name, spec = "blk.1.ffn_up.weight", tiny("llama", hidden=256, head_dim=64, ffn=512)
+    draw = np.random.default_rng(7)
+
+    def stretched(file: FileContents) -> FileContents:
+        values = file.values(name)
+        each = 1 + 0.06 * draw.standard_normal((len(values), 1))
+        return file.with_values(name, (values * each).astype(np.float32))
+
+    report = compared(tmp_path, spec, f"gguf:{dtype}", "hf:BF16", stretched)
+    assert_proven(report, "layers.1.ffn_up", Cause("value.scaled", name))
+    assert "each row is multiplied" in report.findings[0].message
+
+
+@pytest.mark.parametrize("size", [0.03, 0.06])
+def test_so_are_those_of_columns_which_put_the_levels_in_order_again(size: float) -> None:
+    each = 1 + size * np.random.default_rng(2).standard_normal((1, COLUMNS))
+    left, right = held((drawn() * each).astype(np.float32), "Q4_0"), held(drawn(), "BF16")
+    assert _fitting(left, right) == ("factor", ROWS, 1)
+    mended = replace(left, values_edits=(_fitted(left, right, "factor", ROWS, 1),), repaired=True)
+    assert compare_weights(right, mended).state == "within_noise"
+    assert 20 * out_of_order(mended, right)[0] <= out_of_order(left, right)[0]
+
+
+@pytest.mark.parametrize("dtype", ["Q4_0", "Q4_K", "Q2_K", "Q8_0"])
+def test_no_cut_fits_a_clean_copy(tmp_path: Path, dtype: str) -> None:
+    spec = tiny("llama", hidden=256, head_dim=64, ffn=512)
+    left, right = (
+        open_model(build(tmp_path / x.replace(":", ""), spec, x)) for x in (f"gguf:{dtype}", "hf:BF16")
+    )
+    for name in ("blk.0.attn_q.weight", "blk.1.ffn_up.weight", "blk.1.ffn_down.weight"):
+        assert _fitting(left.weights[name], right.weights[name]) is None
