@@ -203,12 +203,13 @@ def _few_levels(a: Tensor, b: Tensor, unit: float) -> tuple[OnLevels, str] | Non
 
 
 def _few_significands(a: Tensor, b: Tensor) -> tuple[OnLevels, str] | None:
-    """The floats of eight bits that some rows are, whatever their scale; see `_few_levels`."""
-    group = min(128, a.shape[1])
-    for count, name in sorted(SIGNIFICANDS.items()):
-        mine, theirs = (_distinct(_significands(in_groups(x, group))) for x in (a, b))
-        if _fewer(mine, theirs, count):
-            return OnLevels(group, count), name
+    """The floats of eight bits that some rows are, whatever their scale, by the largest groups that share one; see
+    `_few_levels`."""
+    for group in (min(128, a.shape[1]), 64, 32):
+        for count, name in sorted(SIGNIFICANDS.items()):
+            mine, theirs = (_distinct(_significands(in_groups(x, group))) for x in (a, b))
+            if _fewer(mine, theirs, count):
+                return OnLevels(group, count), name
     return None
 
 

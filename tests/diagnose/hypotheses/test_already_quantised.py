@@ -42,9 +42,9 @@ def gptq(w: Tensor) -> Tensor:
     return ((grouped / step).round().clamp(-8, 7) * step).view_as(w)
 
 
-def fp8(w: Tensor) -> Tensor:
-    """One scale for 128 × 128 weights."""
-    tiles = w.view(ROWS // 128, 128, COLUMNS // 128, 128)
+def fp8(w: Tensor, side: int = 128) -> Tensor:
+    """One scale for a square of weights."""
+    tiles = w.view(ROWS // side, side, COLUMNS // side, side)
     scale = tiles.abs().amax((1, 3), keepdim=True) / 448
     return ((tiles / scale).to(torch.float8_e4m3fn).float() * scale).view_as(w)
 
@@ -73,6 +73,7 @@ MAKERS: dict[str, Callable[[Tensor], Tensor]] = {
     "NF4": nf4,
     "four bits": gptq,
     "E4M3": fp8,
+    "FP8 (E4M3)": lambda w: fp8(w, 32),
     "eight bits in groups of 32": q8_0,
     "eight bits in groups of 256": int8,
 }
