@@ -281,7 +281,14 @@ def _scaling(read: SettingsReader, pairs: int, theta: float) -> Value:
     setting = read.raw("rope.scaling")
     try:
         if setting is not None and isinstance(setting.value, Mapping):
-            outer = read.spelled("original_max_position_embeddings")  # wins, as transformers has it
+            name = "original_max_position_embeddings"
+            outer = read.spelled(name)  # wins, as transformers has it
+            if (
+                outer is None
+                and read.container.kind == "huggingface"
+                and name in read.architecture.huggingface
+            ):
+                outer = Setting(read.architecture.huggingface[name], "")
             if outer is not None:
                 stated = {**setting.value, "original_max_position_embeddings": outer.value}
                 setting = Setting(stated, setting.key)

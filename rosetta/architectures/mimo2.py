@@ -26,7 +26,7 @@ from rosetta.ops.pointwise import Add
 from rosetta.ops.rotary import Rotary
 from rosetta.settings_reader import Config, PerLayer, listed
 
-VALUES = "attention.value_scale"
+VALUES, TURNED = "attention.value_scale", "rope.dimension_count_swa"
 
 
 def settings(read: Any) -> None:
@@ -44,6 +44,7 @@ def settings(read: Any) -> None:
     read.take(VALUES, "number", of_folder(0.707, 1.0), ("attention_value_scale",))
     base = of_folder(10000.0, read.config["rope.freq_base"].value)
     read.take("rope.freq_base_swa", "number", base, ("swa_rope_theta",))
+    _rotated(read)
     if read.container.kind == "gguf":
         layers_with_router(read)
         return
@@ -84,11 +85,20 @@ def _layers(read: Any) -> None:
         read.by_layer("attention.head_count_kv", [more if s else heads for s in sliding], "by kind of layer")
 
 
+def _rotated(read: Any) -> None:
+    """Layers with a window may rotate another part of each head."""
+    share = read.raw("rope.swa_partial_rotary_factor")
+    if share is not None and TURNED not in read.overrides:
+        read.by_layer(TURNED, [int(read.size("attention.key_length") * share.value)], stated=share.key)
+    else:
+        read.take(TURNED, "count", read.config["rope.dimension_count"].value, note="as many as of the others")
+
+
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     """Attention, with sinks where it has a window, then experts or a dense network."""
     slides = bool(c[PATTERN])
     mixer = {
-        "rope": Rotary(SPLIT_HALF, base="rope.freq_base_swa" if slides else "rope.freq_base"),
+        "rope": Rotary(SPLIT_HALF, TURNED, "rope.freq_base_swa") if slides else Rotary(SPLIT_HALF),
         "scores": scores_of(c, sinks="attn_sinks" if slides else None),
     }
     stages = mixture_layer(a, c, n, mixer=mixer)
@@ -106,7 +116,7 @@ MIMO2 = Architecture(
     folder_flags={"attention_bias": False},
     gguf="mimo2",
     gguf_factors=frozenset(("attn_qkv", "attn_output")),
-    gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm", "expert_weights_scale"}),
+    gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm", "expert_weights_scale", TURNED}),
     classes=("MiMoV2FlashForCausalLM", "MiMoV2ForCausalLM", "mimo_v2_flash", "mimo_v2"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope_theta=Default(apr=5e6, gguf=10000.0, huggingface=5e6),

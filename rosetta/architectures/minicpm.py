@@ -28,6 +28,7 @@ def settings(read: Any) -> None:
 
 MINICPM = Architecture(
     "minicpm",
+    spellings={"embedding_scale": "scale_emb"},
     gguf="minicpm",
     classes=("MiniCPMForCausalLM",),
     in_transformers=False,

@@ -29,10 +29,10 @@ EMBEDDING, DEPTH, BASE = 12.0, 1.4, 256  # llama.cpp, models/minicpm3.cpp: fixed
 def settings(read: Any) -> None:
     """Sizes of latent attention, and the factors, which no GGUF file holds and llama.cpp has fixed."""
     folder = read.container.kind == "huggingface"
-    latent_settings(read, query_rank=768, rank=256, own=64, value=64)
     width, layers = read.config["embedding_length"].value, read.config["block_count"].value
+    value = width // read.config["attention.head_count"].value  # MiniCPM3Config
+    latent_settings(read, query_rank=768, rank=256, own=64, value=value)
     if not folder:  # llama.cpp, models/minicpm3.cpp
-        value = width // read.config["attention.head_count"].value
         read.fixed("attention.value_length", value, "the embedding length / heads")
     epsilon = 1e-6 if folder else read.config[read.architecture.epsilon_key].value
     note = "transformers has it fixed" if folder else "that of all norms"

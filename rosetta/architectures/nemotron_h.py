@@ -220,7 +220,7 @@ def _with_experts(metadata: Mapping[str, Any]) -> Architecture | None:
     """The mixture, where a folder's list of layers has one, as the class's own list has: both go by one name there."""
     pattern = metadata.get("hybrid_override_pattern")
     named = metadata.get("layers_block_type") or metadata.get("layer_types")
-    kinds = pattern if isinstance(pattern, str) else named or ()
+    kinds = pattern if isinstance(pattern, str) else named if isinstance(named, list) else ()
     unsaid = not kinds and "model_type" in metadata
     return NEMOTRON_H_MOE if unsaid or "E" in kinds or "moe" in kinds else None
 

@@ -35,7 +35,6 @@ PHI2 = Architecture(
         "embedding_length": 2048,
         "feed_forward_length": 8192,
         "attention.head_count": 32,
-        "attention.head_count_kv": 32,
         "vocab_size": 51200,
         "tied_embeddings": False,
         "rope.partial_rotary_factor": 0.5,

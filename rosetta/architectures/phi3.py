@@ -22,6 +22,7 @@ PHI3 = Architecture(
     settings=settings,
     readings=first_of(gate_beside_up, standard_readings),
     huggingface={  # transformers, Phi3Config
+        "original_max_position_embeddings": 4096,
         "block_count": 32,
         "context_length": 4096,
         "embedding_length": 3072,

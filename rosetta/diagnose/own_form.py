@@ -8,7 +8,7 @@ from typing import Any
 
 from rosetta.compare.other_forms import forms_of, ways_to_say
 from rosetta.compare.settings import agree, in_json, plain
-from rosetta.config import Value
+from rosetta.config import Config, Value
 from rosetta.containers.apr.settings import APR_FACTS, apr_settings
 from rosetta.containers.container import Container, Setting
 from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS, huggingface_settings
@@ -55,12 +55,17 @@ def in_own_form(model: Model, key: str, own: Value | None, right: Any) -> tuple[
         form = forms.get(ways[0].rpartition(".")[2])
         if form is None or in_json(form(wanted)) == stated:
             ways = [*ways[1:], ways[0]]
+    found = None
     for spelled in ways:
         stated, path = stated_by(model.container, spelled), path_of(model.container, spelled)
         for said in ways_to_say(path[-1].rpartition(".")[2], stated, wanted, right, before, forms):
-            if said != stated and _reads_as(model, path, said, key, right):
+            config = None if said == stated else _read(model, path, said)
+            if config is None or key not in config or not agree(key, config[key].value, right):
+                continue
+            if all(name in config and agree(name, config[name].value, v.value) for name, v in wanted.items()):
                 return spelled, stated, said
-    return None
+            found = found or (spelled, stated, said)  # another setting changes with it
+    return found
 
 
 def would_say(model: Model, key: str, own: Value | None) -> Iterator[str]:
@@ -145,13 +150,12 @@ def _has_parent(metadata: Mapping[str, Any], path: tuple[str, ...]) -> bool:
     return isinstance(table, Mapping)
 
 
-def _reads_as(model: Model, path: tuple[str, ...], said: Any, key: str, right: Any) -> bool:
-    """Whether a file that says this at that place is read as having the setting."""
+def _read(model: Model, path: tuple[str, ...], said: Any) -> Config | None:
+    """The settings of the file if it says this at that place; None where it then cannot be read."""
     try:
-        config = build_model(_saying(model.container, path, said)).config
+        return build_model(_saying(model.container, path, said)).config
     except RosettaError:
-        return False
-    return key in config and agree(key, config[key].value, right)
+        return None
 
 
 def _saying(container: Container, path: tuple[str, ...], said: Any) -> Stating:

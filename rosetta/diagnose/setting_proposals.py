@@ -9,7 +9,7 @@ from rosetta.compare.pairing import Role
 from rosetta.compare.settings import plain
 from rosetta.config import Value
 from rosetta.diagnose.advice import shown, write_value
-from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
+from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.settings_table import SETTINGS, Shows
 
 
@@ -37,6 +37,15 @@ def _may_show(fault: Fault, key: str) -> bool:
             return unlike or any(model.mismatch(name) for model in models for name in fault.names())
 
 
+def _following(suspect: Suspect, key: str) -> dict[str, Any]:
+    """What follows from a setting and is repaired with it: the scale of latent attention, of which YaRN is a part."""
+    configs = suspect.model.config, suspect.other.config
+    own, other = (config.get("attention.scale") for config in configs)
+    if key != "rope.scaling" or own is None or other is None or not (own.defaulted and other.defaulted):
+        return {}
+    return {} if own.value == other.value else {"attention.scale": other.value}
+
+
 def setting_proposal(fault: Fault, key: str, own: Value, right: Any, role: Role = "subject") -> Proposal:
     """The proposal that a key of one side have another value.
 
@@ -55,7 +64,7 @@ def setting_proposal(fault: Fault, key: str, own: Value, right: Any, role: Role 
     return Proposal(
         kind=kind.id,
         role=role,
-        repair=Repair(overrides={key: right}),
+        repair=Repair(overrides={key: right, **_following(suspect, key)}),
         key=key,
         declared=None if own.defaulted else plain(own.value),
         actual=plain(right),

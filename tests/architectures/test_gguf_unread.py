@@ -25,6 +25,7 @@ OTHER: dict[str, tuple[Any, Any]] = {  # two values; the one that the model has 
     "attention.temperature_scale": (0.5, 0.2),
     "attention.temperature_length": (4, 6),
     "residual_of_norm": (True, False),
+    "rope.dimension_count_swa": (8, 4),
 }
 
 

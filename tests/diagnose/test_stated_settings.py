@@ -138,6 +138,17 @@ CASES: list[tuple[str, str, Any, str, str, str]] = [
     ("mamba", "intermediate_size", 64, "config.state_size", "ssm.inner_size", "write intermediate_size 128 "),
     ("mamba", "hidden_act", "relu", "config.activation", "activation", "write hidden_act silu "),
     ("jamba", "hidden_act", "relu", "config.activation", "activation", "write hidden_act silu "),
+    ("nemotron_h", "mamba_head_dim", None, "config.state_size", "ssm.inner_size", "write mamba_head_dim 16 "),
+    ("minicpm", "scale_emb", None, "config.embedding_scale", "embedding_scale", "write scale_emb 12 "),
+    ("mistral4", "rope_parameters.factor", 6.0, "config.rope_scaling", "rope.scaling", '"factor": 4.0'),
+    (
+        "mimo2", "rope_parameters.sliding_attention.partial_rotary_factor", 0.501, "config.rope_dimensions",
+        "rope.dimension_count_swa", "write rope_parameters.sliding_attention.partial_rotary_factor 0.333",
+    ),
+    (
+        "phi3-longrope-long", "original_max_position_embeddings", None, "config.rope_scaling", "rope.scaling",
+        '"original_max_position_embeddings": 8',
+    ),
     (
         "exaone-moe", "routed_scaling_factor", None, "config.expert_weights", "expert_weights_scale",
         "write routed_scaling_factor 1.5 ",
@@ -180,6 +191,15 @@ def test_states_are_of_the_activation_that_is_stated(
     folder = restated(pair_of(place, name)[0], tmp_path / "other", {"hidden_act": said})
     ids = (17, 10, 17, 28, 300, 5, 63)
     assert np.abs(trace(folder, tokens=ids)["logits"].numpy() - transformers_logits(folder, ids)).max() < 1e-3
+
+
+@pytest.mark.parametrize(("name", "lost"), [("minicpm3", "v_head_dim"), ("phi2", "num_key_value_heads")])
+def test_what_a_class_takes_by_itself_need_not_be_stated(
+    place: Path, tmp_path: Path, name: str, lost: str
+) -> None:
+    folder, file = pair_of(place, name)
+    report = compared_files(restated(folder, tmp_path / "silent", {lost: None}), file)
+    assert (report.verdict, report.findings) == ("match", [])
 
 
 def test_a_folder_of_mamba_has_the_width_that_it_states_whatever_it_expands_by(
