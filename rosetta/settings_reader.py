@@ -405,4 +405,5 @@ class SettingsReader:
         """Whether config.json says null, which is another thing than saying nothing."""
         self._names.add(name)
         self._looked += (name,)
-        return name in self.container.metadata and self.container.metadata[name] is None
+        source = next((table for table, _ in self._sources() if name in table), {})
+        return name in source and source[name] is None

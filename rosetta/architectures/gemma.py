@@ -18,6 +18,7 @@ def settings(read: Any) -> None:
 GEMMA = Architecture(
     "gemma",
     folder_flags={"attention_bias": False},
+    only_with={"use_bidirectional_attention": (False,)},
     gguf="gemma",
     classes=("GemmaForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),

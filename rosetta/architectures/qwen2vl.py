@@ -47,5 +47,5 @@ QWEN2VL = replace(
 QWEN25VL = replace(
     QWEN2VL,
     name="qwen2_5_vl",
-    classes=("Qwen2_5_VLForConditionalGeneration", "qwen2_5_vl_text"),
+    classes=("Qwen2_5_VLForConditionalGeneration", "qwen2_5_vl_text", "qwen2_5_omni_text"),
 )

@@ -1,0 +1,28 @@
+"""The text part of PaddleOCR-VL: ERNIE 4.5, turned by halves, with rotary sections of three kinds of positions, which
+are one and the same of a text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from rosetta.architectures.architecture import SPLIT_HALF
+from rosetta.architectures.ernie4_5 import ERNIE4_5
+from rosetta.architectures.expert_settings import rotary_sections, stated_sections
+
+
+def settings(read: Any) -> None:
+    """The sections."""
+    rotary_sections(read, [16, 24, 24])
+
+
+PADDLEOCR = replace(
+    ERNIE4_5,
+    name="paddleocr",
+    gguf="paddleocr",
+    classes=("PaddleOCRVLForConditionalGeneration", "paddleocr_vl", "paddleocr_vl_text"),
+    rope=SPLIT_HALF,
+    folder_rope=SPLIT_HALF,
+    settings=settings,
+    folder_keys={"rope_parameters.mrope_section": stated_sections},
+)

@@ -1,0 +1,38 @@
+"""Variants that no recipe has, by the class's own keys: held to transformers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fixtures.architectures import RECIPES
+from fixtures.oracles import transformers_logits
+from fixtures.recipes import build_folder
+from rosetta.api import trace
+
+pytestmark = pytest.mark.requires_transformers
+IDS = [17, 10, 17, 28, 300, 5, 63, 299]
+
+
+ATTENTION = {"alibi": True, "attn_pdrop": 0, "qk_ln": False, "softmax_scale": 0.1}
+CASES = {  # recipe, other arguments of its class
+    "starcoder-heads-of-their-own": ("starcoder", {"multi_query": False}),
+    "mpt-softmax-scale": ("mpt", {"attn_config": ATTENTION}),
+    "falcon-relu": ("falcon-7b", {"activation": "relu"}),
+    "falcon-gelu-tanh": ("falcon-40b", {"activation": "gelu_pytorch_tanh"}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_variant_is_computed_as_its_class_does(tmp_path: Path, case: str) -> None:
+    name, changes = CASES[case]
+    recipe = RECIPES[name]
+    varied = replace(recipe, arguments={**recipe.arguments, **changes})
+    folder, plain = build_folder(tmp_path / "hf", varied), build_folder(tmp_path / "plain", recipe)
+    theirs = transformers_logits(folder, IDS)
+    assert np.abs(theirs - transformers_logits(plain, IDS)).max() > 1e-4  # the variant shows
+    ours = trace(folder, tokens=IDS)["logits"].numpy()
+    assert np.abs(ours - theirs).max() < 1e-4 * max(1.0, float(np.abs(theirs).max()))
