@@ -124,7 +124,7 @@ class Float4Weight(Packed):
     @property
     def ways(self) -> Sequence[Way]:
         """See `Packed`."""
-        found = [Way(swapped=True), Way(scales="transposed")]
+        found = [Way(swapped=True), Way(scales="ignored"), Way(scales="transposed")]
         return [*found, Way(scales="divided by")] if "all" in self.parts else found
 
     @property
@@ -154,6 +154,8 @@ class Float4Weight(Packed):
             way = self.way if self.way.scales == "divided by" else Way()
             whole = applied(parts.rows(self.parts["all"]).float().reshape(()), way)
             scale, step = scale / whole, None if step is None else step / whole
+        if self.way.scales == "ignored":
+            scale, step = torch.ones_like(scale), None
         spread = scale.repeat_interleave(self.group, dim=1)
         steps = None if step is None else step.repeat_interleave(self.group, dim=1)
         return at_levels(code, FLOAT4, gaps_of(FLOAT4, beyond), spread, steps, torch.bfloat16)

@@ -42,7 +42,7 @@ class MlxWeight(Packed):
     @property
     def ways(self) -> Sequence[Way]:
         """See `Packed`."""
-        found = [Way(zero_shift=1), Way(zero_shift=-1), Way(scales="transposed")]
+        found = [Way(zero_shift=1), Way(zero_shift=-1), Way(scales="ignored"), Way(scales="transposed")]
         return [*found, Way(swapped=True)] if self.bits == 4 else found
 
     def numbers(self, parts: Parts, start: int, stop: int) -> tuple[Tensor, Tensor]:
@@ -53,8 +53,14 @@ class MlxWeight(Packed):
         across = self.way.scales == "transposed"
         held = (0, None) if across else (start, stop)
         rows = slice(start, stop) if across else slice(None)
-        scale = read_scales(parts.rows(self.parts["scales"], *held), self.way, rows)
-        bias = read_scales(parts.rows(self.parts["biases"], *held), self.way, rows)
+        way = Way() if self.way.scales == "ignored" else self.way
+        scale = read_scales(parts.rows(self.parts["scales"], *held), way, rows)
+        bias = read_scales(parts.rows(self.parts["biases"], *held), way, rows)
+        if self.way.scales == "ignored":  # a bias is a zero point times the scale
+            bias, scale = (
+                torch.where(scale == 0, 0.0, bias.float() / scale.float()),
+                torch.ones_like(scale).float(),
+            )
         dtype = scale.dtype
         scale, bias, step = scale.float(), bias.float(), scale.float().abs()
         if dtype != torch.float32:  # both were rounded after the codes had been made

@@ -262,6 +262,30 @@ def test_a_converter_that_leaves_the_scales_out_is_found_out(tmp_path: Path, pla
     assert "without its scales" in report.findings[0].message
 
 
+@pytest.mark.parametrize("name", ["ct nvfp4", "ct mxfp4"])
+def test_so_is_one_that_leaves_those_of_four_bit_floats_out(tmp_path: Path, plain: Path, name: str) -> None:
+    folder = packing.quantised(plain, tmp_path / "quantised", packing.SCHEMES[name])
+    packed = load_file(folder / "model.safetensors")[OWN.replace(".weight", ".weight_packed")]
+    codes = torch.stack([packed & 15, packed >> 4], dim=-1).flatten(1).long()
+    magnitudes = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])  # OCP Microscaling, E2M1
+    values = magnitudes[codes & 7] * torch.where(codes < 8, 1.0, -1.0)
+    report = converted_with(folder, plain, tmp_path / "plain", values)
+    assert_proven(report, STAGE, Cause(QUANTISATION, NAME))
+    assert "without its scales" in report.findings[0].message
+
+
+def test_so_is_one_that_leaves_those_of_mlx_out(tmp_path: Path, plain: Path) -> None:
+    folder = packing.quantised(plain, tmp_path / "quantised", packing.mlx())
+    held = load_file(folder / "model.safetensors")
+    packed = held[OWN].view(torch.int32).contiguous().view(torch.uint8)
+    codes = torch.stack([packed & 15, packed >> 4], dim=-1).flatten(1).float()
+    scales, biases = (held[OWN.replace("weight", part)].float() for part in ("scales", "biases"))
+    values = codes + (biases / scales).round().repeat_interleave(32, dim=1)  # a code less its zero point
+    report = converted_with(folder, plain, tmp_path / "plain", values)
+    assert_proven(report, STAGE, Cause(QUANTISATION, NAME))
+    assert "without its scales" in report.findings[0].message
+
+
 def test_so_is_one_that_leaves_those_of_gptq_out(tmp_path: Path, plain: Path) -> None:
     folder = packing.quantised(plain, tmp_path / "quantised", packing.gptq())
     stem, parts = OWN.removesuffix("weight"), load_file(folder / "model.safetensors")
