@@ -65,6 +65,9 @@ class GroupWeight(Packed):
 
 def packing(folder: Folder) -> Packing:
     """See `rosetta.blocks.schemes`."""
+    kind = _kind(folder.config.get("quant_type"))
+    if kind is not None and not kind.lower().startswith("int8"):
+        raise folder.unsupported(f"is quantised by torchao's {kind:.60}")
     floats = (
         entry.dtype
         for name, entry in folder.tensors.items()
@@ -76,6 +79,13 @@ def packing(folder: Folder) -> Packing:
     if not weights:
         raise folder.unsupported("holds no codes of torchao's as plain tensors")
     return Packing("torchao, int8 weights", weights)
+
+
+def _kind(stated: Any) -> str | None:
+    """The name of the config that torchao quantised by: `Int8WeightOnlyConfig`, before version 1 `int8_weight_only`."""
+    found = stated.get("default") if isinstance(stated, Mapping) else stated
+    found = found.get("_type") if isinstance(found, Mapping) else found
+    return found if isinstance(found, str) else None
 
 
 def unstated(folder: Folder) -> Iterator[Mapping[str, Any]]:

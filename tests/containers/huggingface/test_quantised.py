@@ -271,6 +271,18 @@ def refusal(path: Path) -> str | None:
     return None if said is None else str(said)
 
 
+def test_four_bits_of_torchao_are_refused_by_name(tmp_path: Path) -> None:
+    """Its scales lie the other way round, and were said to be damaged."""
+    tensors = {
+        "._weight_qdata": torch.zeros(64, 64, dtype=torch.int8),
+        "._weight_scale": torch.ones(4, 64),
+        "._weight_zero_point": torch.zeros(4, 64, dtype=torch.int8),
+    }
+    kind = {"_type": "Int4WeightOnlyConfig", "_data": {"group_size": 32}}
+    config = {"quant_method": "torchao", "quant_type": {"default": kind}}
+    assert "torchao's Int4WeightOnlyConfig" in str(refusal(folder(tmp_path / "int4", tensors, config)))
+
+
 @pytest.mark.parametrize("scheme", packing.SCHEMES.values(), ids=packing.SCHEMES)
 def test_parts_of_other_dtypes_or_dims_are_refused_in_a_sentence(
     tmp_path: Path, scheme: packing.Scheme
