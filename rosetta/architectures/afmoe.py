@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from rosetta.architectures.architecture import SPLIT_HALF, Architecture, Default
-from rosetta.architectures.builders import embedding
+from rosetta.architectures.builders import base_of, base_of_windows, embedding
 from rosetta.architectures.expert_settings import expert_settings, leading_dense, of_folder, shared_expert
 from rosetta.architectures.folder_names import gated
 from rosetta.architectures.mixtures import mixture_layer
@@ -50,12 +50,13 @@ def settings(read: Any) -> None:
         pattern = read.config["attention.sliding_window_pattern"].value
         turned = list(pattern) if isinstance(pattern, PerLayer) else [pattern] * layers
     read.by_layer("rope.layers", turned, "the layers that are turned")
+    base_of_windows(read)
 
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     """Gated attention, then experts or a dense network, each normed before and after."""
     mixer = {
-        "rope": Rotary(SPLIT_HALF, where="rope.layers"),
+        "rope": Rotary(SPLIT_HALF, base=base_of(c), where="rope.layers"),
         "gate": Gate(),
         "post_norm": a.norm_of("post_attention_norm"),
     }

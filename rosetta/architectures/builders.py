@@ -47,6 +47,20 @@ def slides(c: Settings) -> bool:
     return bool(c.get("attention.sliding_window_pattern", c["attention.sliding_window"]))
 
 
+def base_of_windows(read: Any) -> None:
+    """The base by which layers with a window are turned: the others', where a GGUF has no key for it."""
+    key, others = "rope.freq_base_swa", read.config["rope.freq_base"].value
+    if read.container.kind == "gguf":
+        read.take(key, "number", others, note="that of the other layers")
+    else:
+        read.fixed(key, others, "that of the other layers")
+
+
+def base_of(c: Settings) -> str:
+    """The config key of the base by which a layer is turned."""
+    return "rope.freq_base_swa" if slides(c) else "rope.freq_base"
+
+
 def windowed_rope(c: Settings, order: int) -> Rotary:
     """The rotation: in layers with a window, of a base of its own and never scaled."""
     return Rotary(order, base="rope.freq_base_swa", scaling=None) if slides(c) else Rotary(order)

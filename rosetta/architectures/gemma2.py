@@ -8,6 +8,8 @@ from typing import Any
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import (
     attention,
+    base_of,
+    base_of_windows,
     embedding,
     feed_forward,
     head,
@@ -37,6 +39,7 @@ def settings(read: Any) -> None:
         math.sqrt(read.config["embedding_length"].value),
         note="√(embedding length)",
     )
+    base_of_windows(read)
     if read.container.kind == "gguf" and read.config["block_count"].value == LAYERS_OF_27B:
         heads = read.config["attention.head_count"].value
         read.number(
@@ -52,7 +55,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
         output_of(n - 1),
         attention(
             norm=a.norm_of("attn_norm"),
-            rope=Rotary(SPLIT_HALF),
+            rope=Rotary(SPLIT_HALF, base=base_of(c)),
             scores=scores_of(c, softcap="attn_logit_softcapping"),
             post_norm=a.norm_of("post_attention_norm"),
         ),

@@ -51,3 +51,16 @@ def test_a_file_whose_tokens_see_those_behind_them_is_refused(tmp_path: Path) ->
     planted = restated(file, tmp_path / "planted.gguf", {"attention.causal": False})
     with pytest.raises(UnsupportedError, match=r"llama\.attention\.causal is false"):
         open_model(planted)
+
+
+@pytest.mark.parametrize("recipe", ["gemma2", "afmoe"])
+def test_windows_are_turned_by_the_base_that_a_gguf_has_for_them(tmp_path: Path, recipe: str) -> None:
+    folder, file = tiny_pair(tmp_path, recipe)
+    planted = restated(file, tmp_path / "planted.gguf", {"rope.freq_base_swa": 500.0})
+    theirs = llamacpp_logits(planted, IDS)
+    assert np.abs(theirs - llamacpp_logits(file, IDS)).max() > 0.1
+    assert np.abs(trace(planted, tokens=IDS)["logits"].numpy() - theirs).max() < 5e-3  # its GELU is a table
+    (finding,) = compared_files(planted, folder, tokens=tuple(IDS)).findings
+    assert (finding.kind, finding.key, finding.side, finding.status) == (
+        "config.rope_theta", "rope.freq_base_swa", "left", "confirmed"
+    )  # fmt: skip
