@@ -147,6 +147,8 @@ def in_halves(node: Node) -> Iterator[Imitation]:
             last_is_finer=scores,
             coarser=dtype,
         )
+        words = f"in {name}, of what is rounded to it"
+        yield Imitation(words, of_inputs, result=dtype, last_is_finer=scores, coarser=dtype)
 
 
 def imitations(runtime: str, node: Node, model: Model, facts: Mapping[str, Any]) -> Sequence[Imitation]:

@@ -645,3 +645,21 @@ def test_weights_that_transformers_drew_are_one_finding(
     assert found["tensor"] == "model.layers.0.mlp.down_proj.weight"
     assert f"{len(names) - 1} more" in found["message"]
     assert "random numbers" in found["message"]
+
+
+@pytest.mark.sample(2)
+@pytest.mark.parametrize("recipe", ["gemma2", "gemma3", "olmo2", "cohere2", "qwen3moe", "gpt-oss"])
+def test_a_whole_run_in_bf16_is_drift(
+    folder_of: Callable[[str], Path], patched: Callable[[Change], None], compare: Compare, recipe: str
+) -> None:
+    """Stages that do not show it, a norm that is rounded where it is used, are known by those that do."""
+    folder = folder_of(recipe)
+    patched(in_bfloat16)
+    run = compare(folder, f"transformers:{folder}", "--tokens", TOKENS, "--assert-match")
+    assert run.exit_code == 0, run.stdout
+    assert run.report["verdict"] == "drift"
+    assert {f["kind"] for f in run.report["findings"]} == {"runtime.precision"}
+
+
+def in_bfloat16(model: Any) -> None:
+    model.bfloat16()
