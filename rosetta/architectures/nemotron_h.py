@@ -312,6 +312,8 @@ NEMOTRON_H_MOE = replace(
     gguf="nemotron_h_moe",
     gguf_factors=FACTORS,
     classes=(),
+    # The class has one, as wide as it says, which may be as wide as several of the others.
+    gguf_keys={**NEMOTRON_H.gguf_keys, "expert_shared_count": lambda c: 1},
     settings=mixture_settings,
     variant=lambda metadata: None,
     parameters={
