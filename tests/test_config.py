@@ -523,6 +523,13 @@ def test_a_base_is_stated_as_a_ratio_by_chatglm() -> None:
     assert replace(found["rope.freq_base"], asked=()) == Value(500000.0, "rope_ratio")
 
 
+def test_phimoe_takes_two_experts_whatever_its_folder_says() -> None:
+    """transformers' sparsemixer is given how many, and does not look."""
+    found = huggingface_config({"num_experts_per_tok": 3, "num_local_experts": 8}, "phimoe")
+    assert found["expert_used_count"].value == 2
+    assert "two" in found["expert_used_count"].note
+
+
 @pytest.mark.parametrize(
     ("stated", "unheeded"),
     [

@@ -22,8 +22,10 @@ def settings(read: Any) -> None:
     gating = of_folder(SPARSE_MIXER, 1)
     expert_settings(read, count=of_folder(16, None), used=of_folder(2, None), like_dense=True, gating=gating)
     read.take("router_jitter_noise", "number", 0.01, ("router_jitter_noise",))
-    if read.container.kind == "huggingface" and "norm_type" not in read.overrides:
-        read.put("norm_type", None, "layer", "transformers'")
+    if read.container.kind == "huggingface":
+        read.fixed("expert_used_count", 2, "transformers' mixer takes two, whatever the config says")
+        if "norm_type" not in read.overrides:
+            read.put("norm_type", None, "layer", "transformers'")
 
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
