@@ -183,7 +183,9 @@ def _from_gguf(read: Any) -> float:
     if "rope.scaling" not in read.overrides:
         found = read.config["rope.scaling"]
         read.config["rope.scaling"] = Value(replace(scaling, magnitude=turned), found.key, found.note)
-    return turned * grown(factor, by)
+    # The growth that YaRN's own factor cancels stays where there is no YaRN.
+    linear = rule is None or rule.value == "linear"
+    return turned * grown(factor, by) * (grown(factor, 1.0) if linear else 1.0)
 
 
 def _factor(read: Any) -> float:

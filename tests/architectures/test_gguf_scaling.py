@@ -64,3 +64,13 @@ def test_windows_are_turned_by_the_base_that_a_gguf_has_for_them(tmp_path: Path,
     assert (finding.kind, finding.key, finding.side, finding.status) == (
         "config.rope_theta", "rope.freq_base_swa", "left", "confirmed"
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", ["deepseek2-v3", "deepseek32"])
+def test_latent_attention_grows_by_a_factor_that_is_no_yarn(tmp_path: Path, recipe: str) -> None:
+    """llama.cpp undoes there what it takes off YaRN's magnitude, and takes off nothing where the scaling is linear."""
+    _, file = tiny_pair(tmp_path, recipe)
+    planted = restated(file, tmp_path / "planted.gguf", {"rope.scaling.type": "linear", FACTOR: 4.0})
+    theirs = llamacpp_logits(planted, IDS)
+    assert np.abs(theirs - llamacpp_logits(file, IDS)).max() > 0.1
+    assert np.abs(trace(planted, tokens=IDS)["logits"].numpy() - theirs).max() < 1e-3
