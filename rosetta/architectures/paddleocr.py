@@ -20,6 +20,7 @@ PADDLEOCR = replace(
     ERNIE4_5,
     name="paddleocr",
     gguf="paddleocr",
+    model_type="paddleocr_vl",
     classes=("PaddleOCRVLForConditionalGeneration", "paddleocr_vl", "paddleocr_vl_text"),
     rope=SPLIT_HALF,
     folder_rope=SPLIT_HALF,
