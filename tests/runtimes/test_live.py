@@ -237,7 +237,9 @@ class Altered:
 
 
 @pytest.mark.requires_transformers
-@pytest.mark.parametrize("scheme", [packing.fp8(), packing.packed_int()], ids=["fp8", "int4"])
+@pytest.mark.parametrize(
+    "scheme", [packing.fp8(), packing.packed_int(), packing.float8()], ids=["fp8", "int4", "float8"]
+)
 def test_a_packed_folder_in_torch_and_in_transformers_matches(
     tmp_path: Path, compare: Compare, scheme: packing.Scheme
 ) -> None:

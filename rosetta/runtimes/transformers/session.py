@@ -44,13 +44,17 @@ class Session:
         facts.config = {key: value for key, value in config.to_dict().items() if not key.startswith("_")}
         self.facts = facts
         architecture = gguf_architecture(facts.architecture)
+        held = (
+            *self.model.named_parameters(remove_duplicate=True),
+            *self.model.named_buffers(remove_duplicate=True),
+        )
+        # Held as long as their ids are gone by: a module that unpacks its weight lets go of the packed one, and what is
+        # made next would have its id.
+        self.held = {name: tensor for name, tensor in held if tensor.numel()}
         self.weights = {
             id(tensor): canonical_weight(name, architecture)
-            for name, tensor in (
-                *self.model.named_parameters(remove_duplicate=True),
-                *self.model.named_buffers(remove_duplicate=True),
-            )
-            if tensor.numel() and "inv_freq" not in name and not name.endswith("embed_scale")
+            for name, tensor in self.held.items()
+            if "inv_freq" not in name and not name.endswith("embed_scale")
         }
         self.experts = expert_modules(self.model)
 
