@@ -10,7 +10,6 @@ from typing import Any
 from rosetta import blocks
 from rosetta.adapted import adapted
 from rosetta.architectures import Architecture
-from rosetta.architectures.folder_flags import left_out
 from rosetta.architectures.readings import Stored
 from rosetta.config import LARGEST_BLOCK_COUNT, Config, Value
 from rosetta.containers.adapters import AdaptedContainer
@@ -22,6 +21,7 @@ from rosetta.layer_settings import settings_of
 from rosetta.names import LAYER, STACKED, canonical_name
 from rosetta.ops.op import Settings
 from rosetta.row_order import RowOrder
+from rosetta.tensor_flags import left_out
 from rosetta.weight import Weight
 
 

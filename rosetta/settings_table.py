@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any, Literal
 
 from rosetta.finding_kind import FindingKind
+from rosetta.tensor_flags import LEFT_OUT
 
 ValueKind = Literal["count", "number", "flag", "text", "table", "token"]
 
@@ -433,14 +434,7 @@ KEYS = (
         )
         for name in names
     ),
-    *(  # flags of a folder's tensors, which are missing where one denies them: `value.missing`
-        ConfigKey(name, "flag")
-        for name in (
-            "attention_bias", "use_qkv_bias", "qkv_bias", "attention_out_bias", "mlp_bias", "use_bias",
-            "mamba_rms_norm", "mamba_conv_bias", "use_conv_bias", "mamba_proj_bias", "use_qk_norm", "qk_layernorm",
-            "use_expert_bias",
-        )
-    ),
+    *(ConfigKey(flag, "flag") for flag in LEFT_OUT),  # what one denies is missing: `value.missing`
     ConfigKey("use_parallel_residual", "flag", PARALLEL_RESIDUAL, Shows.ANYWHERE),
     ConfigKey("residual_of_norm", "flag", PARALLEL_RESIDUAL, Shows.ANYWHERE),
     ConfigKey("attention.sliding_window_pattern", "flag", LAYER_PATTERN, Shows.ANYWHERE, Prompt.PAST_WINDOW),

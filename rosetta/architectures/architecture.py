@@ -98,7 +98,7 @@ class Architecture:
         spellings: keys of config.json that its class has of its own -> by canonical keys; elsewhere the usual ones.
         folder_keys: keys of config.json that its class asks for, of which no canonical setting has the form -> what
             they say, of the canonical settings (None: nothing). `rope_parameters.NAME` stands in the rotation's table.
-        folder_flags: keys of config.json that say whether layers have a tensor (see `folder_flags.py`) -> what its
+        folder_flags: keys of config.json that say whether layers have a tensor (see `tensor_flags`) -> what its
             class takes them to say where they are missing.
         only_with: keys of config.json that have its class compute otherwise -> the values with which it is run; another
             one is refused by name.

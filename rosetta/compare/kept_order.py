@@ -141,13 +141,9 @@ def out_of_order(coarse: Weight, fine: Weight) -> tuple[int, int]:
         v, x = stored, x + more
     group, near = blocks.group_of(coarse.dtype), math.gcd(NEAR_BY, coarse.dims[1])
     allowed = x.abs().view(-1, near).amax(1).mul_(EIGHT_BITS).repeat_interleave(near).view(-1, group)
-    allowed, v, x = (
-        allowed.amax(1, keepdim=True),
-        v.view(-1, group),
-        x.view(-1, group),
-    )  # [n, 1], [n, g], [n, g]
+    allowed, v, x = allowed.amax(1, keepdim=True), v.view(-1, group), x.view(-1, group)  # [n, 1], [n, g]
     if not blocks.rounds_to_nearest(coarse.dtype):
-        return _levels_out_of_order(v, x, allowed)
+        return levels_out_of_order(v, x, allowed)
     step = coarse.step_rows(chosen).view(-1, group)[:, :1]  # of a block: [n, 1]
     lowest, highest = v.aminmax(dim=1, keepdim=True)  # a weight beyond the last level has that one
     wrong = x.clamp(lowest, highest).sub_(v).abs_() > (step + allowed) / 2
@@ -162,7 +158,7 @@ def _spread_runs(weight: Weight) -> list[int]:
     return sorted({row for start in starts.tolist() for row in range(start, min(rows, start + RUN))})
 
 
-def _levels_out_of_order(v: Tensor, x: Tensor, allowed: Tensor) -> tuple[int, int]:
+def levels_out_of_order(v: Tensor, x: Tensor, allowed: Tensor) -> tuple[int, int]:
     """How many levels of blocks have a weight above a weight of the next level, and how many levels there are.
 
     Args:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from rosetta.architectures import Architecture, find_architecture
-from rosetta.architectures.folder_flags import left_out
 from rosetta.architectures.stated_kinds import PATTERN
 from rosetta.compare.other_forms import OTHER_FORMS, layer_types
 from rosetta.compare.settings import agree, in_json, plain
@@ -26,6 +25,7 @@ from rosetta.model import Model
 from rosetta.names import LAYER
 from rosetta.rope_scaling import RopeScaling
 from rosetta.settings_reader import ACTIVATIONS, PerLayer
+from rosetta.tensor_flags import left_out
 
 SPELLINGS = {fact.key: fact.spellings for fact in HUGGINGFACE_FACTS}
 # Stated only where a reader comes to something else without them: classes that lack them may refuse them.

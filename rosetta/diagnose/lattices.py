@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from rosetta.compare.kept_order import levels_out_of_order
 from rosetta.diagnose.edits import SQRT12
 from rosetta.dtypes import FLOATS
 from rosetta.weight import Weight
 
-ROWS = 8  # sampled, from all over the matrix
+ROWS = 8  # sampled
 GROUPS = (256, 128, 64, 32, 16)  # weights that may share a scale, the most first
 FOUR_BITS_EVEN, SIX_BITS = tuple(range(2, 16)), tuple(range(4, 64))  # steps of a group
 TWO_ROUNDINGS = 2.0**-7  # of a group's largest value: of its source to BF16, and of the other side
@@ -24,9 +25,8 @@ FOUR_BITS = 16  # levels of a group
 SIGNIFICANDS = {8: "FP8 (E4M3)", 4: "FP8 (E5M2)"}  # of a float with so few bits, whatever the scale
 HALVES = {"BF16": (torch.bfloat16, 128), "F16": (torch.float16, 1024)}  # floats of so many significands
 FEWER = 0.75  # of the distinct values that the other side has in the same groups, at most: few by chance they are not
-FEWER_OF_16 = (
-    0.7  # so few weights have few values of any kind: of five bits 0.77, of four and a half (NVFP4) 0.63
-)
+# So few weights have few values of any kind: of five bits 0.77, of four and a half (NVFP4) 0.63.
+FEWER_OF_16 = 0.7
 LEAST_LEVELS = 2  # in the middle group: one that is all zeros lies on every lattice
 TERNARY = 3
 NF4 = (  # Dettmers et al. 2023, QLoRA, appendix E: quantiles of the normal distribution
@@ -156,10 +156,15 @@ class OnEvenLevels:
         return (squares <= MOSTLY_OFF) & (tells.sum(1) >= TELLING) & (step > 0)
 
 
+def sampled(weight: Weight) -> list[int]:
+    """Some rows, from all over a matrix."""
+    step = max(1, weight.dims[0] // ROWS)
+    return list(range(step // 2, weight.dims[0], step))[:ROWS]
+
+
 def lattice_of(weight: Weight, other: Weight) -> tuple[OnLevels | OnEvenLevels, str] | None:
     """The lattice of a matrix and its name; None where its values are no fewer than the other side's."""
-    step = max(1, weight.dims[0] // ROWS)
-    rows = list(range(step // 2, weight.dims[0], step))[:ROWS]
+    rows = sampled(weight)
     a, b = weight.rows(rows), other.rows(rows).to(_torch_dtype(weight.dtype)).float()
     if not bool(a.isfinite().all() and b.isfinite().all()):
         return None
@@ -243,12 +248,8 @@ def _keeps_order(a: Tensor, b: Tensor, group: int) -> bool:
         group: weights that share the levels.
     """
     v, x = in_groups(a, group), in_groups(b, group)
-    allowed = x.abs().amax(1, keepdim=True) * TWO_ROUNDINGS
-    x, order = x.sort(dim=1)
-    v, order = v.gather(1, order).sort(dim=1, stable=True)
-    x = x.gather(1, order)
-    above_it = x.cummax(1).values[:, :-1] - x[:, 1:] > allowed
-    return not bool((above_it & (v[:, 1:] != v[:, :-1])).any())
+    broken, _ = levels_out_of_order(v, x, x.abs().amax(1, keepdim=True) * TWO_ROUNDINGS)
+    return broken == 0
 
 
 def gaps_of_levels(grouped: Tensor, beyond: float = 1.0) -> Tensor:

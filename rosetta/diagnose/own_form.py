@@ -94,7 +94,7 @@ def would_say(model: Model, key: str, own: Value | None) -> Iterator[str]:
     for name in dict.fromkeys(names):
         nested = isinstance(inner, Mapping) and (name in inner or name not in container.metadata)
         spelled = f"text_config.{name}" if nested else name
-        if _has_parent(container.metadata, path_of(container, spelled)):
+        if has_parent(container.metadata, path_of(container, spelled)):
             yield spelled
 
 
@@ -142,7 +142,7 @@ def one_key_of_scaling(model: Model, right: RopeScaling | None) -> tuple[str, An
     return None
 
 
-def _has_parent(metadata: Mapping[str, Any], path: tuple[str, ...]) -> bool:
+def has_parent(metadata: Mapping[str, Any], path: tuple[str, ...]) -> bool:
     """Whether the tables are there that a key would stand in."""
     table: Any = metadata
     for name in path[:-1]:

@@ -72,8 +72,9 @@ def compare_runs(operands: dict[Side, str], options: Options, listener: Listener
     )
     word, reason = verdict(tokens, result, compared, both_have_weights=False)
     models = recordings.each(_model).by_side()
-    findings = _findings(result, recordings, divided) if options.diagnose else []
-    findings = with_drawn_weights(findings, models) if options.diagnose else []
+    findings: list[Finding] = []
+    if options.diagnose:
+        findings = with_drawn_weights(_findings(result, recordings, divided), models)
     crashes = list(crash_findings(models))
     if crashes:
         word, reason, findings = "divergent", crashes[0].message, [*crashes, *findings]

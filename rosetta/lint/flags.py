@@ -1,5 +1,4 @@
-"""Flags of config.json that say whether layers have a tensor, and which tensors they speak of: facts of transformers'
-classes, no rule."""
+"""Flags of config.json that the tensors of a folder deny; no rule."""
 
 from __future__ import annotations
 
@@ -10,24 +9,10 @@ from rosetta.architectures import architecture_of
 from rosetta.containers.container import Container
 from rosetta.containers.huggingface.settings import huggingface_quantisation
 from rosetta.lint.tensor_names import meaning
+from rosetta.tensor_flags import LEFT_OUT, left_out
 
-QUERY = ("attn_q.bias", "attn_qkv.bias")
-STEMS: Mapping[str, tuple[str, ...]] = {  # transformers, modeling_*.py, where the flag is asked for
-    "attention_bias": QUERY,
-    "use_qkv_bias": QUERY,
-    "qkv_bias": QUERY,
-    "attention_out_bias": ("attn_output.bias",),
-    "mlp_bias": ("ffn_up.bias", "ffn_down.bias"),
-    "use_bias": (*QUERY, "attn_output.bias", "ffn_up.bias", "ffn_down.bias", "ssm_in.bias", "ssm_out.bias"),
-    "mamba_rms_norm": ("ssm_norm.weight",),
-    "mamba_conv_bias": ("ssm_conv1d.bias",),
-    "use_conv_bias": ("ssm_conv1d.bias",),
-    "mamba_proj_bias": ("ssm_in.bias", "ssm_out.bias"),
-    "use_qk_norm": ("attn_q_norm.weight", "attn_k_norm.weight"),
-    "qk_layernorm": ("attn_q_norm.weight", "attn_k_norm.weight"),
-}
-WITHOUT_WEIGHTS = frozenset({"use_qk_norm", "qk_layernorm"})
-"""Flags of what may have no tensor: Llama 4's norm of heads."""
+WITHOUT_WEIGHTS = frozenset({"use_qk_norm", "qk_layernorm", "use_expert_bias"})
+"""Flags of what may have no tensor, as Llama 4's norm of heads, or one whose name says nothing by itself."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +47,8 @@ def contradicted_flags(container: Container) -> Iterator[Contradiction]:
     nested = container.metadata.get("text_config")
     config = {**container.metadata, **(nested if isinstance(nested, Mapping) else {})}
     own = architecture_of(container)
-    heeded = own.folder_flags if own is not None and own.in_transformers else STEMS
-    stated = {key: config[key] for key in STEMS if isinstance(config.get(key), bool) and key in heeded}
+    heeded = own.folder_flags if own is not None and own.in_transformers else LEFT_OUT
+    stated = {key: config[key] for key in heeded if isinstance(config.get(key), bool)}
     if not stated:
         return
     held: dict[str, str] = {}
@@ -75,11 +60,12 @@ def contradicted_flags(container: Container) -> Iterator[Contradiction]:
         if stem is not None and layer is not None:
             held.setdefault(stem, name)
     for key, said in stated.items():
-        there = [held[stem] for stem in STEMS[key] if stem in held]
-        ending = STEMS[key][0].rpartition("_")[2].rpartition(".")[2]
+        stems = left_out(heeded, key)
+        there = [held[stem] for stem in stems if stem in held]
+        ending = stems[0].rpartition("_")[2].rpartition(".")[2]
         if said and not there and any(name.endswith(f".{ending}") for name in unknown):
             continue  # it may be there by another name
         if said and not there and key not in WITHOUT_WEIGHTS:
-            yield Contradiction(key, said, STEMS[key][0])
+            yield Contradiction(key, said, stems[0])
         elif there and not said:
             yield Contradiction(key, said, there[0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -13,15 +12,13 @@ from numpy.typing import NDArray
 
 from rosetta.config import LARGEST_BLOCK_COUNT
 from rosetta.containers.container import Container, Setting, TensorEntry
+from rosetta.diagnose.hypotheses.adapter_beside import module_around
 from rosetta.errors import UnsupportedError
 from rosetta.model import FOREIGN_LAYER, Model, build_model
 from rosetta.names import LAYER, canonical_names
 from rosetta.repair.names import members, own_name, parts_of
 from rosetta.repair.planned import EMBEDDING, HEAD, ROPE_FACTORS, Held, Planned
 from rosetta.weight import Reversible, Weight
-
-# What peft keeps of a module that it stands around, once the module's own weight is written.
-OF_ADAPTER = re.compile(r"(.+)\.(?:base_layer|lora_[AB](?:\.[^.]+)?)\.weight$")
 
 
 @dataclass(frozen=True)
@@ -72,9 +69,8 @@ def repaired_layout(base: Model, weights: Mapping[str, Weight], settings: Mappin
     names = _canonical(base, weights)
     dropped = tuple(own for own, name in names.items() if _has_no_place(base, name, weights, settings))
     added = _added(base, {own: name for own, name in names.items() if own not in dropped}, weights, settings)
-    dropped += tuple(
-        own for own in names if (found := OF_ADAPTER.match(own)) and f"{found[1]}.weight" in added
-    )
+    # What peft keeps of a module that it stands around, once the module's own weight is written.
+    dropped += tuple(own for own in names if f"{module_around(own)}.weight" in added)
     extended = Extended(base.container, {own: entry for own, (_, entry) in added.items()})
     expected = build_model(extended, settings).weights
     names |= {own: name for own, (name, _) in added.items()}

@@ -15,7 +15,7 @@ from rosetta.config import Config
 from rosetta.containers.apr.settings import apr_architecture, apr_settings
 from rosetta.containers.container import TensorEntry
 from rosetta.containers.huggingface.settings import huggingface_architecture, huggingface_settings
-from rosetta.diagnose.own_form import in_own_form, path_of, stated_by, would_say
+from rosetta.diagnose.own_form import has_parent, in_own_form, path_of, stated_by, would_say
 from rosetta.errors import RosettaError
 from rosetta.model import build_model
 from rosetta.repair.changes import ABSENT, Change, said
@@ -57,7 +57,7 @@ def _as_told(file: Settings, fix: Fix) -> set[str]:
             continue
         spelled, _, wanted = form
         path = path_of(fix.base.container, spelled)
-        if _has_parent(file.metadata, path):
+        if has_parent(file.metadata, path):
             shown = ".".join(path[:-1])
             file.assign(f"{shown}." if shown else "", _parent(file.metadata, path), path[-1], wanted)
             told = True
@@ -182,12 +182,12 @@ def _ways(reader: _Reader, key: str) -> Iterator[tuple[Path, Any]]:
         path_of(reader.fix.base.container, name) for name in would_say(reader.fix.base, key, base.get(key))
     ]
     ordered = [*told, *sorted(held, key=lambda path: list(path) != own and path[-1] != own[-1])]
-    absent = [path for path in reader.asked if path not in held and _has_parent(reader.file.metadata, path)]
+    absent = [path for path in reader.asked if path not in held and has_parent(reader.file.metadata, path)]
     value = wanted[key].value
     before = base[key].value if key in base else None
     forms = forms_of(reader.fix.repaired.architecture)
     for path in dict.fromkeys([*ordered, *absent]):
-        if not _has_parent(reader.file.metadata, path):
+        if not has_parent(reader.file.metadata, path):
             continue
         for said_there in ways_to_say(path[-1], held.get(path), wanted, value, before, forms):
             if said_there != held.get(path):
@@ -206,14 +206,6 @@ def _parent(table: Table, path: Path) -> Table:
     for name in path[:-1]:
         table = table[name]
     return table
-
-
-def _has_parent(table: Any, path: Path) -> bool:
-    for name in path[:-1]:
-        table = table.get(name)
-        if not isinstance(table, dict):
-            return False
-    return True
 
 
 def _put_back(table: Table, name: str, value: Any) -> None:

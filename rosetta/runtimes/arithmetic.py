@@ -24,10 +24,8 @@ from rosetta.ops.linear import Linear
 from rosetta.ops.op import Chain
 from rosetta.weight import Weight
 
-EXACT = (
-    "float32",
-    "float64",
-)  # what a runtime may say it computes in, where weights and inputs are as they are
+# What a runtime may say it computes in, where weights and inputs are as they are.
+EXACT = ("float32", "float64")
 Compute = Callable[[Sequence[Tensor]], Tensor]
 """A stage from its inputs, as our transformer computes it."""
 
@@ -175,9 +173,8 @@ def input_rounding(runtime: str, dtype: str, facts: Mapping[str, Any]) -> float 
         0 where it multiplies in float32; None where it is not known, or no less than what the dtype itself explains.
     """
     options = facts.get("runtime_options")
-    plain = (
-        dtype in FLOATS or facts.get("container") == "gguf"
-    )  # packed weights have kernels of their library's own
+    # Packed weights of a folder have kernels of their library's own.
+    plain = dtype in FLOATS or facts.get("container") == "gguf"
     if plain and isinstance(options, Mapping) and options.get("dtype") in EXACT:
         return 0.0
     own = _package(runtime)

@@ -362,15 +362,12 @@ class RecordedRun:
             raw = own.to(dtype).contiguous().reshape(-1).view(torch.uint8)
             rounding = blocks.sigma(str(found["dtype"]), raw, tuple(own.shape))
             return rounding.where(rounding.isfinite(), torch.zeros(()))
-        if sigma is None and self.recording.ran is not None and name in self.recording.ran.weights:
-            sigma = self._coarse(name)
+        ran = self.recording.ran
+        if sigma is None and ran is not None and name in ran.weights:
+            sigma = self._sigmas.get(name)
+            if sigma is None:
+                sigma = self._sigmas[name] = coarseness(ran.weights[name])["rms_sigma"]
         return torch.tensor(float(sigma) if isinstance(sigma, int | float) else 0.0)
-
-    def _coarse(self, name: str) -> float:
-        """What `coarseness` says of a weight of the model that was run."""
-        if name not in self._sigmas and self.recording.ran is not None:
-            self._sigmas[name] = coarseness(self.recording.ran.weights[name])["rms_sigma"]
-        return self._sigmas[name]
 
 
 def _is_same(own: Weight, weight: Weight) -> bool:

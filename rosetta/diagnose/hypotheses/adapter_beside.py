@@ -39,6 +39,18 @@ FACTOR = re.compile(r"(.+)\.lora_(A|B)(?:\.[^.]+)?\.weight$")  # peft, LoraLayer
 REMEDY = "call merge_and_unload on the peft model, then save_pretrained, and convert that folder"
 
 
+def module_around(name: str) -> str | None:
+    """The module that peft stands around, of a tensor that it has in the place of the module's weight; None of others.
+
+    >>> module_around("model.layers.0.mlp.up_proj.lora_A.default.weight")
+    'model.layers.0.mlp.up_proj'
+    """
+    found = FACTOR.match(name)
+    if found is not None:
+        return found[1]
+    return name.removesuffix(".base_layer.weight") if name.endswith(".base_layer.weight") else None
+
+
 class Unwrapped:
     """A folder whose tensors have the names that they have without the adapter around them.
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from rosetta.compare.pairing import Role, other_role
 from rosetta.compare.structure import SMALLER
 from rosetta.diagnose.hypothesis import Fault, Proposal
-from rosetta.diagnose.lattices import ROWS, lattice_of
+from rosetta.diagnose.lattices import lattice_of, sampled
 from rosetta.diagnose.patches import changed
 from rosetta.dtypes import FLOATS
 from rosetta.finding_kind import FindingKind
@@ -47,8 +47,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
 
 def _is_needed(on_levels: Weight, other: Weight) -> bool:
     """Whether two copies are off by both roundings: one of them alone is explained without the other."""
-    step = max(1, other.dims[0] // ROWS)
-    rows = list(range(step // 2, other.dims[0], step))[:ROWS]
+    rows = sampled(other)
     error = (on_levels.rows(rows) - other.rows(rows)).square().sum()
     explained = sum(weight.sigma_rows(rows).square().sum() for weight in (on_levels, other))
     return bool(error >= SMALLER**2 * explained)

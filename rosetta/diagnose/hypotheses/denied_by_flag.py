@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rosetta.architectures.folder_flags import left_out
 from rosetta.diagnose.advice import write_setting
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.names import LAYER, STACKED, canonical_names
+from rosetta.tensor_flags import left_out
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:

@@ -33,9 +33,7 @@ HALF_UNIT = 2.0**-24  # of float32, in which the table is filled
 SMALL_BLOCKS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "MXFP4", "NVFP4", "Q1_0")
 """Dtypes beside which activations are Q8_0 (or Q8_1, the same with a sum); beside superblocks they are Q8_K."""
 # ggml-cpu.c, vec_dot_type
-LEVELS = (
-    127  # of a block of activations, up to its largest  # ggml-quants.c, quantize_row_q8_0_ref and _q8_K_ref
-)
+LEVELS = 127  # of a block of activations  # ggml-quants.c, quantize_row_q8_0_ref and quantize_row_q8_K_ref
 
 
 def imitations(node: Node, model: Model, facts: Mapping[str, Any]) -> list[Imitation]:

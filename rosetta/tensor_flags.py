@@ -3,11 +3,11 @@ folder holds it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 _SPLIT = ("attn_q.bias", "attn_k.bias", "attn_v.bias", "attn_qkv.bias")
 _LATENT = ("attn_q_a.bias", "attn_kv_a_mqa.bias")
-_NETWORK = ("ffn_gate.bias", "ffn_up.bias", "ffn_down.bias")
+_NETWORK = ("ffn_up.bias", "ffn_down.bias", "ffn_gate.bias")
 _STATE = ("ssm_in.bias", "ssm_out.bias")
 _HEADS = ("attn_q_norm.weight", "attn_q_norm.bias", "attn_k_norm.weight", "attn_k_norm.bias")
 LEFT_OUT: Mapping[str, tuple[str, ...]] = {  # transformers, modeling_*.py, where the flag is asked for
@@ -28,7 +28,7 @@ LEFT_OUT: Mapping[str, tuple[str, ...]] = {  # transformers, modeling_*.py, wher
 """Stems of a layer's tensors that there are only where the flag is set."""
 
 
-def left_out(flags: Mapping[str, bool], flag: str) -> tuple[str, ...]:
+def left_out(flags: Container[str], flag: str) -> tuple[str, ...]:
     """What a flag denies that a class has among these, where one of its own speaks of a part."""
     outer = ("attn_output.bias",) if flag == "attention_bias" and "attention_out_bias" in flags else ()
     return tuple(stem for stem in LEFT_OUT[flag] if stem not in outer)
