@@ -15,13 +15,13 @@ from rosetta.config import Config
 from rosetta.containers.apr.settings import apr_architecture, apr_settings
 from rosetta.containers.container import TensorEntry
 from rosetta.containers.huggingface.settings import huggingface_architecture, huggingface_settings
-from rosetta.diagnose.own_form import has_parent, in_own_form, path_of, stated_by, would_say
+from rosetta.diagnose.own_form import has_parent, in_own_form, path_of, would_say
 from rosetta.errors import RosettaError
 from rosetta.model import build_model
 from rosetta.repair.changes import ABSENT, Change, said
 from rosetta.repair.fix import Fix
 from rosetta.repair.layout import Extended
-from rosetta.repair.settings import SPECIAL, Settings, Table
+from rosetta.repair.settings import Settings, Table
 from rosetta.settings_table import is_order_only
 
 Path = tuple[str, ...]
@@ -34,11 +34,7 @@ def state_settings(file: Settings, fix: Fix) -> list[str]:
     if not fix.settings:
         return []
     said_already = _as_told(file, fix) if file.kind == "huggingface" else set()
-    plain = {
-        key: value
-        for key, value in fix.settings.items()
-        if key not in said_already and not _has_another_key(file, fix, key)
-    }
+    plain = {key: value for key, value in fix.settings.items() if key not in said_already}
     unsaid = file.write(plain)
     left = _restate(file, fix)
     file.stated()
@@ -62,15 +58,6 @@ def _as_told(file: Settings, fix: Fix) -> set[str]:
             file.assign(f"{shown}." if shown else "", _parent(file.metadata, path), path[-1], wanted)
             told = True
     return fix.settings.keys() - reader.missing() if told else set()
-
-
-def _has_another_key(file: Settings, fix: Fix, key: str) -> bool:
-    """Whether the file states a setting under a key of its class, and none of the usual ones, which its class may not
-    read."""
-    own, usual = fix.base.config.get(key), file.spellings.get(key)
-    if own is None or usual is None or key in SPECIAL or stated_by(fix.base.container, own.key) is None:
-        return False
-    return str(own.key).rpartition(".")[2] not in usual
 
 
 def _restate(file: Settings, fix: Fix) -> list[str]:
