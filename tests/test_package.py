@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -60,3 +63,19 @@ def test_a_release_runs_the_check_that_ci_runs() -> None:
     assert ".ci/package package" in [step.get("run") for step in jobs["build"]["steps"]]
     assert ".ci/package" in (ROOT / ".ci" / "run").read_text("utf-8")
     assert jobs["publish"]["needs"] == "build"
+
+
+def test_a_release_names_the_place_that_it_is_built_at(tmp_path: Path) -> None:
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text("utf-8"))["jobs"]
+    step = next(step for step in jobs["build"]["steps"] if "[project.urls]" in step.get("run", ""))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    given = {"HOME_PAGE": "https://host.example/group/rosetta", "TAG": "v1.2.3"}
+    assert {*step["env"]} == {*given}
+    subprocess.run(["bash", "-e", "-c", step["run"]], cwd=tmp_path, env={**os.environ, **given}, check=True)
+    written = tomllib.loads((tmp_path / "pyproject.toml").read_text("utf-8"))
+    assert written["project"].pop("urls") == {
+        "Source": "https://host.example/group/rosetta",
+        "Issues": "https://host.example/group/rosetta/issues",
+        "Changelog": "https://host.example/group/rosetta/blob/v1.2.3/CHANGELOG.md",
+    }
+    assert written == PYPROJECT
