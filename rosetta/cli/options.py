@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from rosetta.compare.options import DEFAULT_PROMPT, DEFAULT_THRESHOLD, LIVE, TRACE, Options, live
+from rosetta.compare.options import AUTO, DEFAULT_PROMPT, DEFAULT_THRESHOLD, LIVE, TRACE, Options, live
 from rosetta.errors import UsageError
 
 LARGEST_ID = 2**31 - 1  # llama.h, llama_token is an int32_t
@@ -166,6 +167,18 @@ def given_prompt(prompt: str | None, file: Path | None, tokens: str | None) -> s
         ) from error
     # As llama.cpp's --file: editors end a file with a line break that is no part of the prompt.
     return text.removesuffix("\n").removesuffix("\r")
+
+
+def asked_of(arguments: Mapping[str, Any]) -> tuple[str | None, tuple[int, ...]]:
+    """The prompt, or the token ids, that a command's arguments name; neither where they cannot be understood."""
+    if "prompt" not in arguments:
+        return None, ()
+    prompt, file, tokens = (arguments.get(name) for name in ("prompt", "prompt_file", "tokens"))
+    try:
+        text, ids = given_prompt(prompt, file, tokens), given_tokens(tokens)
+    except UsageError:  # it is what the error is about
+        return None, ()
+    return (None, ids) if ids is not None else (None if text == AUTO else text, ())
 
 
 def _is_unicode(text: str) -> bool:

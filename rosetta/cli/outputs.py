@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rosetta.cli.github import annotate, under_actions
+from rosetta.cli.options import asked_of
 from rosetta.cli.program import in_one_sentence
 from rosetta.cli.run_facts import run_facts, started_now
 from rosetta.cli.terminal import STDOUT, check_target, deliver
@@ -18,6 +19,7 @@ from rosetta.errors import UsageError
 from rosetta.report import Output, outputs
 
 if TYPE_CHECKING:
+    from rosetta.compare.results import Side
     from rosetta.report.report import Report
 
 Targets = Mapping[Output, str]
@@ -38,7 +40,7 @@ def with_outputs(command: Callable[..., None]) -> Callable[..., None]:
             raise
         except Exception as error:
             left, right = (str(arguments.get(side, "")) for side in ("left", "right"))
-            deliver_error(targets, error, left, right, arguments.get("github"))
+            deliver_error(targets, error, left, right, asked_of(arguments), arguments.get("github"))
             raise
 
     signature = inspect.signature(command, eval_str=True)
@@ -90,7 +92,12 @@ def deliver_reports(targets: Targets, reports: Mapping[str, Report]) -> None:
 
 
 def deliver_error(
-    targets: Targets, error: Exception, left: str = "", right: str = "", github: bool | None = None
+    targets: Targets,
+    error: Exception,
+    left: str = "",
+    right: str = "",
+    asked: tuple[str | None, Sequence[int]] = (None, ()),
+    github: bool | None = None,
 ) -> None:
     """Write every report that was asked for, saying why there is none: yesterday's must not stand there.
 
@@ -98,6 +105,7 @@ def deliver_error(
         targets: of the reports; one that cannot be written is left.
         error: why.
         left, right: the operands, where they are known.
+        asked: the prompt, or the ids, where they are known.
         github: see `deliver_report`.
     """
     writable = {output: target for output, target in targets.items() if _is_writable(target)}
@@ -105,7 +113,8 @@ def deliver_error(
         return
     from rosetta.report.build import error_report  # imports torch: not at the program's start
 
-    report = error_report({"left": left, "right": right}, in_one_sentence(error), run_facts(started_now()))
+    operands: dict[Side, str] = {"left": left, "right": right}
+    report = error_report(operands, in_one_sentence(error), run_facts(started_now()), *asked)
     deliver_report(writable, report, github)
 
 

@@ -97,7 +97,7 @@ def refusal_of_missing(path: Path) -> RosettaError:
         message = "is an address, and rosetta opens what lies on this machine"
         remedy = f"{_download(scheme[2])}; or {_REMOTE}"
         return UsageError(message, file=f"{scheme[1]}://{scheme[2]}", remedy=remedy)
-    if _HUB_ID.fullmatch(text):
+    if _HUB_ID.fullmatch(text) and not path.parent.is_dir():  # a folder that is there is no organisation
         message = "no such file or folder; it looks like a model of the Hugging Face hub"
         return UsageError(message, file=path, remedy=f"download it: {_hub_command(text)}")
     return UsageError("no such file or directory", file=path, remedy="check the path")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from rosetta import __version__
@@ -75,13 +75,20 @@ def build_report(
     )
 
 
-def error_report(operands: Mapping[Side, str], message: str, run: RunFacts | None) -> Report:
+def error_report(
+    operands: Mapping[Side, str],
+    message: str,
+    run: RunFacts | None,
+    prompt: str | None = None,
+    tokens: Sequence[int] = (),
+) -> Report:
     """A report that says why there was no comparison: what a job reads must not be yesterday's.
 
     Args:
         operands: as given.
         message: what the program says, in one sentence.
         run: the run of the program.
+        prompt, tokens: what was to be run, where it is known: a dashboard keeps this with the pair's other runs.
     """
     sides = {
         side: SideFacts(
@@ -97,9 +104,9 @@ def error_report(operands: Mapping[Side, str], message: str, run: RunFacts | Non
         left=sides["left"],
         right=sides["right"],
         reference="right",
-        prompt=None,
+        prompt=prompt,
         threshold=DEFAULT_THRESHOLD,
-        tokens=TokensDiff(left=[], right=[], match=False),
+        tokens=TokensDiff(left=list(tokens), right=list(tokens), match=bool(tokens)),
         config=[],
         weights=WeightsDiff(),
         stages=[],

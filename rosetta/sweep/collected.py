@@ -18,15 +18,14 @@ MISSING = "there is no report yet"
 def collected(jobs: Sequence[Job], folder: Path) -> dict[str, Report]:
     """A report of each job by its id; of an error where there is none, or one that cannot be read.
 
-    An error says of no prompt what was asked: it is given what other jobs ran for the prompt of that name.
+    One that says of no prompt what was asked is given what other jobs ran for the prompt of that name.
     """
     found = {job.id: _report(job, folder) for job in jobs}
     ran = {job.prompt.name: found[job.id].prompt for job in jobs if found[job.id].prompt is not None}
     for job in jobs:
         report = found[job.id]
         if report.prompt is None and not report.tokens.left:
-            asked = ran.get(job.prompt.name) or job.prompt.options.get("prompt") or job.prompt.name
-            found[job.id] = report.model_copy(update={"prompt": asked})
+            found[job.id] = report.model_copy(update={"prompt": ran.get(job.prompt.name, job.prompt.name)})
     return found
 
 
@@ -37,4 +36,4 @@ def _report(job: Job, folder: Path) -> Report:
             return read_report(job.report_in(folder))
         except RosettaError as error:
             said = str(error)
-    return error_report({"left": job.left, "right": job.right}, said, None)
+    return error_report({"left": job.left, "right": job.right}, said, None, job.prompt.text)

@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from rosetta.compare.options import AUTO, DEFAULT_PROMPT
+
 ID_DIGITS = 10  # hexadecimal ones of SHA-256: two of a million jobs share them once in two
 LONGEST_SLUG = 48  # characters of an id that say what it is
 
@@ -26,6 +28,12 @@ class Prompt:
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def text(self) -> str | None:
+        """Where the options say it; a file's and that of token ids are not known here."""
+        text = self.options.get("prompt") if self.options else DEFAULT_PROMPT
+        return None if text == AUTO else text
 
 
 @dataclass(frozen=True)

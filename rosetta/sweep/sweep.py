@@ -98,7 +98,7 @@ def _write_error(outcome: Outcome, folder: Path) -> None:
 
     job = outcome.job
     said = outcome.said or f"its process left no report (exit code {outcome.code})"
-    report = error_report({"left": job.left, "right": job.right}, said, None)
+    report = error_report({"left": job.left, "right": job.right}, said, None, job.prompt.text)
     path = job.report_in(folder)
     part = path.with_suffix(".part")
     part.write_text(report.to_json(), encoding="utf-8")

@@ -82,6 +82,23 @@ def test_an_error_is_annotated_too(rosetta: Run, tmp_path: Path) -> None:
     assert "::error" in result.out
 
 
+@pytest.mark.parametrize(
+    ("options", "prompt", "ids"),
+    [
+        ([], "2+2=", []),
+        (["--prompt", "a b"], "a b", []),
+        (["--tokens", "3,5"], None, [3, 5]),
+        (["--prompt", "auto"], None, []),
+    ],
+)
+def test_the_report_of_an_error_says_what_was_to_be_run(
+    rosetta: Run, tmp_path: Path, options: list[str], prompt: str | None, ids: list[int]
+) -> None:
+    result = rosetta(tmp_path / "none.apr", tmp_path / "none.gguf", "--json", "-", *options)
+    written = json.loads(result.out)
+    assert (written["verdict"], written["prompt"], written["tokens"]["left"]) == ("error", prompt, ids)
+
+
 def test_a_summary_that_cannot_be_written_is_said(
     rosetta: Run, comparison: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,6 +91,15 @@ def test_what_the_cache_lacks_is_said_with_the_command_that_fetches_it(cache: Pa
         open_container("org/other")
 
 
+def test_a_file_that_is_not_in_a_folder_that_is_there_is_no_model_of_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "org").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"^org/other\.apr: no such file or directory: check the path$"):
+        open_container("org/other.apr")
+
+
 def test_a_path_of_this_machine_is_meant_before_a_name(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

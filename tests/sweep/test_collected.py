@@ -11,6 +11,13 @@ from rosetta.sweep.job import Job, Prompt
 JOBS = [Job(f"pair {n}", f"l{n}", f"r{n}", Prompt("p", {"prompt-file": "p.txt"})) for n in range(3)]
 
 
+def test_a_job_that_never_ran_has_the_prompt_that_its_manifest_says(tmp_path: Path) -> None:
+    jobs = [
+        Job("pair", "l", "r", prompt) for prompt in (Prompt("default"), Prompt("long", {"prompt": "a b"}))
+    ]
+    assert [report.prompt for report in collected(jobs, tmp_path).values()] == ["2+2=", "a b"]
+
+
 def test_each_job_has_a_report_under_its_id(tmp_path: Path) -> None:
     own = reports.report()
     JOBS[0].report_in(tmp_path).write_text(own.to_json())
