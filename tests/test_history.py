@@ -8,12 +8,13 @@ import multiprocessing
 import re
 import sqlite3
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from fixtures import reports
 from rosetta import history
+from rosetta.compare.results import Verdict
 from rosetta.errors import RosettaError
 from rosetta.report.openmetrics import GAUGES
 from rosetta.report.report import Git, Host, Report, RunFacts
@@ -206,6 +207,17 @@ def test_panels_of_the_dashboard_do_not_overlap_and_ask_for_inputs_that_it_has()
     asked = set(re.findall(r"\$\{(DS_\w+)\}", json.dumps(DASHBOARD)))
     assert asked == {entry["name"] for entry in DASHBOARD["__inputs"]}
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+
+
+def test_every_verdict_has_a_colour() -> None:
+    maps = [
+        rule["value"]
+        for panel in DASHBOARD["panels"]
+        for override in panel["fieldConfig"]["overrides"]
+        for rule in override["properties"]
+        if override["matcher"]["options"] == "verdict" and rule["id"] == "mappings"
+    ]
+    assert [{*mapping["options"]} for [mapping] in maps] == [{*get_args(Verdict)}] * 2
 
 
 def test_grafanas_own_classes_read_the_dashboard() -> None:
