@@ -31,6 +31,25 @@ def test_a_table_that_does_not_fit_becomes_cards_without_empty_lines() -> None:
     ]
 
 
+def test_a_remark_that_does_not_fit_stands_beneath_its_row() -> None:
+    rows = [["rope.freq_base", "10000.0", ""], ["attention.scale", "0.125", "1/√(key length)"]]
+    assert table(["config", "APR", ""], rows, 30) == [
+        "  config           APR",
+        "  ---------------  -------",
+        "  rope.freq_base   10000.0",
+        "  attention.scale  0.125",
+        "    1/√(key length)",
+    ]
+
+
+def test_a_column_that_says_nothing_is_left_out() -> None:
+    assert table(["config", "", ""], [["rope.type", "same", ""]])[1].split() == ["-" * 9, "-" * 4]
+
+
+def test_a_line_break_in_a_cell_breaks_no_line() -> None:
+    assert table(["config", ""], [["a\nb", "c"]])[2:] == ["  a\\nb      c"]
+
+
 def test_no_rows_are_no_table() -> None:
     assert table(HEADERS, [], 40) == []
 
