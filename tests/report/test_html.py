@@ -350,6 +350,33 @@ def test_any_report_is_drawn_without_an_error(browser: Any, tmp_path: Path, repo
         assert (at.trouble, at.requests) == ([], [])
 
 
+@pytest.fixture(scope="module")
+def axe() -> Any:
+    """Deque's rules for pages that everyone can use."""
+    return pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="needs axe-playwright-python (pip)"
+    ).Axe()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1280, "dark")])
+def test_axe_finds_nothing_that_shuts_anyone_out(
+    browser: Any, axe: Any, page: Path, width: int, scheme: str
+) -> None:
+    with opened(browser, page, width, scheme=scheme) as at:
+        at.page.locator("rect.cell").first.wait_for(state="attached")
+        at.page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+        found = axe.run(at.page).response
+        assert found["violations"] == []
+        assert len(found["passes"]) > 30
+
+
+def test_axe_finds_nothing_in_a_matrix(browser: Any, axe: Any, tmp_path: Path) -> None:
+    several = {"a": reports.report(), "b": deep(2)}
+    (tmp_path / "index.html").write_text(html.render_all(several), "utf-8")
+    with opened(browser, tmp_path / "index.html", 390) as at:
+        assert axe.run(at.page).response["violations"] == []
+
+
 def test_a_matrix_leads_to_a_page(browser: Any, tmp_path: Path) -> None:
     several = {"a": reports.report(), "b": deep(2)}
     (tmp_path / "reports").mkdir()

@@ -53,6 +53,13 @@
     return element;
   }
 
+  // Plot names each group by the kind of its marks, "rule" or "text": nothing to a listener, and a group may have no name.
+  function plotted(options) {
+    const plot = Plot.plot(options);
+    plot.querySelectorAll("g[aria-label]").forEach((group) => group.removeAttribute("aria-label"));
+    return plot;
+  }
+
   // JSON holds NaN and Inf as words.
   const asNumber = (value) => (typeof value === "string" ? { NaN: NaN, Infinity: Infinity, "-Infinity": -Infinity }[value] : value);
   function said(value) {
@@ -68,7 +75,7 @@
   }
   const isDark = () => matchMedia("(prefers-color-scheme: dark)").matches;
 
-  const of = partsOf({ data, find, make, said, title, asNumber, isDark, legendTicks, layers });
+  const of = partsOf({ plotted, data, find, make, said, title, asNumber, isDark, legendTicks, layers });
 
   // ---- the map ----------------------------------------------------------------------------------------------
 
@@ -123,7 +130,7 @@
     const cellWidth = (width - left) / layers.length;
     const cells = inLayers.map((stage) => ({ stage, value: shade(stage, metric, options) }));
     const every = Math.ceil(24 / cellWidth);
-    const plot = Plot.plot({
+    const plot = plotted({
       width, height: 46 + 21 * ops.length, marginLeft: left, marginTop: 24, marginBottom: 22, marginRight: 4,
       style: { fontSize: "12px", background: "transparent", overflow: "visible" },
       x: { type: "band", domain: layers, axis: "top", label: "layer", labelAnchor: "left", tickSize: 0, padding: 0.06,
@@ -131,13 +138,13 @@
       y: { type: "band", domain: ops, label: null, tickSize: 0, padding: 0.06 },
       color: options,
       marks: [
-        Plot.cell(cells, { x: (d) => d.stage.layer, y: (d) => d.stage.op, fill: "value", ariaLabel: (d) => describe(d.stage) }),
+        Plot.cell(cells, { className: "cells", x: (d) => d.stage.layer, y: (d) => d.stage.op, fill: "value", ariaLabel: (d) => describe(d.stage) }),
         Plot.text(cells, { x: (d) => d.stage.layer, y: (d) => d.stage.op, text: (d) => MARKS[d.stage.status], className: "mark",
                            fontSize: Math.min(13, cellWidth * 0.9), filter: (d) => MARKS[d.stage.status] !== "" }),
       ],
     });
     plot.removeAttribute("role");
-    const rects = [...plot.querySelectorAll('g[aria-label="cell"] rect')];
+    const rects = [...plot.querySelectorAll("g.cells rect")];
     // Plot gives each mark the index of its datum.
     rects.forEach((rect) => {
       const { stage, value } = cells[rect.__data__];
@@ -152,7 +159,7 @@
     });
     // A mark is dark on a pale cell and pale on a dark one.
     const marked = cells.filter((cell) => MARKS[cell.stage.status] !== "");
-    plot.querySelectorAll('g[aria-label="text"] text').forEach((text) => {
+    plot.querySelectorAll("g.mark text").forEach((text) => {
       const cell = cells[text.__data__] ?? marked[0];
       text.classList.add("mark");
       text.setAttribute("aria-hidden", "true");
@@ -256,7 +263,7 @@
     const parts = [make("h3", {}, title(stage.name)), facts];
     if (stage.by_token) {
       const bars = stage.by_token.map((value, i) => ({ token: i * data.token_step, value: asNumber(value) }));
-      parts.push(make("h4", {}, "Largest difference of each token"), Plot.plot({
+      parts.push(make("h4", {}, "Largest difference of each token"), plotted({
         width: 290, height: 130, marginLeft: 52, style: { background: "transparent" }, ariaLabel: "Largest difference of each token",
         x: { label: "token", type: "band", ticks: bars.map((b) => b.token).filter((_, i) => i % Math.ceil(bars.length / 8) === 0) },
         y: { label: null, grid: true, ticks: 4, tickFormat: said },
@@ -283,7 +290,7 @@
     if (!points.length) return place.replaceChildren(make("p", {}, inLayers.length ? "Every difference is exactly 0." : "No stage of a layer was compared."));
     const colour = isDark() ? dark : light;
     const names = [...new Set(points.map((point) => point.name))];
-    place.replaceChildren(Plot.plot({
+    place.replaceChildren(plotted({
       width: Math.max(320, place.clientWidth - 4), height: 280, marginLeft: 62, marginBottom: 34, style: { background: "transparent", fontSize: "12px" },
       ariaLabel: "Worst stage of each layer along the depth: difference over the threshold, local error over its predicted noise; 1 is what is allowed",
       color: { domain: ["difference / threshold", "local error / predicted noise"], range: [colour.difference, colour["local error"]], legend: true },
@@ -310,7 +317,7 @@
     if (!points.length) return place.replaceChildren(make("p", {}, `Every difference of ${state.op} is exactly 0.`));
     const width = Math.max(320, place.clientWidth - 4);
     const last = (name) => points.filter((point) => point.name === name).at(-1);
-    place.replaceChildren(Plot.plot({
+    place.replaceChildren(plotted({
       width, height: 280, marginLeft: 62, marginBottom: 34, style: { background: "transparent", fontSize: "12px" },
       ariaLabel: `Error of ${state.op} along the depth, against threshold and predicted noise`,
       color: { domain: names, range: names.map((name) => colour[name]), legend: true },
@@ -335,7 +342,7 @@
     if (!positive.length) return place.replaceChildren(make("p", {}, `Every difference of ${op} is exactly 0 at every token.`));
     const width = Math.max(place.clientWidth - 4, 60 + 4 * layers.length);
     const low = Math.min(...positive), high = Math.max(...positive);
-    place.replaceChildren(Plot.plot({
+    place.replaceChildren(plotted({
       width, height: Math.min(600, 60 + Math.max(6, Math.min(22, 400 / count)) * count), marginLeft: 62, marginTop: 24,
       style: { background: "transparent", fontSize: "12px" }, ariaLabel: `Largest difference of ${op} at each token, by layer`,
       x: { type: "band", axis: "top", label: null, domain: layers, ticks: layers.filter((_, i) => i % Math.ceil(24 / ((width - 62) / layers.length)) === 0), tickSize: 0 },

@@ -1,7 +1,7 @@
 // Draws what is said of the worst alone: heads and experts of stages, spectrum and map of regions of weights. Each plot
 // has its figures beside it in words or as a table, for whoever does not see it.
 "use strict";
-const partsOf = ({ data, find, make, said, title, asNumber, isDark, legendTicks, layers }) => {
+const partsOf = ({ plotted, data, find, make, said, title, asNumber, isDark, legendTicks, layers }) => {
   const measured = data.stages.filter((stage) => stage.layer !== undefined && (stage.by_head || stage.by_expert));
   const ops = [...new Set(measured.map((stage) => stage.op))];
   const weights = data.weights_measured;
@@ -49,7 +49,7 @@ const partsOf = ({ data, find, make, said, title, asNumber, isDark, legendTicks,
     if (!values.length) return place.replaceChildren(make("p", {}, `Every difference of ${op} is exactly 0.`));
     const width = Math.max(place.clientWidth - 4, 60 + 4 * layers.length), cellWidth = (width - 76) / layers.length;
     const height = Math.max(4, Math.min(22, 420 / count));
-    put(place, Plot.plot({
+    put(place, plotted({
       width, height: 46 + height * count, marginLeft: 76, marginTop: 24, marginBottom: 22, marginRight: 4, style,
       x: { type: "band", axis: "top", label: "layer", labelAnchor: "left", domain: layers, tickSize: 0, padding: 0.04, ticks: layers.filter((_, i) => i % Math.ceil(24 / cellWidth) === 0) },
       y: { type: "band", label: null, domain: d3.range(count), tickSize: 0, padding: height > 8 ? 0.04 : 0, tickFormat: (i) => `${one} ${i}`, ticks: d3.range(count).filter((i) => i % Math.ceil(14 / height) === 0) },
@@ -67,7 +67,7 @@ const partsOf = ({ data, find, make, said, title, asNumber, isDark, legendTicks,
     if (!stage.by_head && !stage.by_expert) return [];
     const one = what(stage), bars = valuesOf(stage).map((value, part) => ({ part, value: asNumber(value) }));
     const label = `Largest difference of each ${one}`, parts = [make("h4", {}, label)];
-    const plot = Plot.plot({
+    const plot = plotted({
       width: 290, height: 130, marginLeft: 52, style: { background: "transparent" },
       x: { label: one, type: "band", padding: bars.length > 60 ? 0 : 0.1, ticks: bars.map((b) => b.part).filter((_, i) => i % Math.ceil(bars.length / 8) === 0) },
       y: { label: null, grid: true, ticks: 4, tickFormat: said },
@@ -105,7 +105,7 @@ const partsOf = ({ data, find, make, said, title, asNumber, isDark, legendTicks,
     const text = `${values.length} of ${cells.length} regions differ; most ${place(worst)}, by ${said(worst.value)} of the weight's own size.`;
     const high = map.values.length, wide = map.values[0].length, width = room();
     const every = (count, step) => d3.range(count).filter((i) => i % Math.ceil(count / step) === 0);
-    return figure(text, Plot.plot({
+    return figure(text, plotted({
       width, height: Math.max(120, Math.min(380, 46 + high * 13)), marginLeft: 62, marginTop: 26, marginBottom: 16, marginRight: 4, style,
       x: { type: "band", axis: "top", label: "column", labelAnchor: "left", domain: d3.range(wide), tickSize: 0, padding: 0, ticks: every(wide, Math.floor(width / 90)), tickFormat: (j) => String(j * map.column_step) },
       y: { type: "band", label: null, domain: d3.range(high), tickSize: 0, padding: 0, ticks: every(high, 8), tickFormat: (i) => `row ${i * map.row_step}` },
@@ -120,7 +120,7 @@ const partsOf = ({ data, find, make, said, title, asNumber, isDark, legendTicks,
       ? `It falls steeply after ${steep.i - 1}: a difference of rank ${steep.i - 1}, as an adapter leaves or a few damaged rows.`
       : above === 0 ? "None is beyond what errors without any structure give." : `${above === points.length ? `All ${above} shown` : `${above} of ${points.length} shown`} are beyond what errors without any structure give; the largest is ${said(points[0].value)} times it.`;
     const colour = isDark() ? "#79b8ff" : "#0550ae", log = points.at(-1).value > 0 && points[0].value > 10 * points.at(-1).value;
-    return figure(text, Plot.plot({
+    return figure(text, plotted({
       width: room(), height: 306, marginLeft: 62, marginBottom: 40, style,
       x: { label: "singular value of the difference, the largest first", domain: [1, Math.max(2, points.length)], tickFormat: "d" },
       y: { type: log ? "log" : "linear", zero: !log, grid: true, label: null, tickFormat: said, ticks: 5 },
