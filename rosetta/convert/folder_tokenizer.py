@@ -11,7 +11,7 @@ from rosetta.model import Model
 from rosetta.tokenizer import load_tokenizer
 from rosetta.tokenizer.chat_template import chat_template
 from rosetta.tokenizer.pre_tokenizers import PRE_TOKENIZERS
-from rosetta.tokenizer.published_cuts import GPT2, PUNCTUATION_FIRST, chain_of
+from rosetta.tokenizer.published_cuts import BETWEEN_SPACES, GPT2, PUNCTUATION, PUNCTUATION_FIRST, chain_of
 from rosetta.tokenizer.vocabulary import TokenType, Vocabulary
 
 # Roles of tokens by tokenizer_config.json's keys.
@@ -87,6 +87,9 @@ def folder_steps(facts: Vocabulary) -> dict[str, Any] | None:
             "pre_tokenizer": None,
             "decoder": {"type": "Sequence", "decoders": decoders},
         }
+    if facts.kind == "whitespace":
+        lower = {"type": "Lowercase"} if facts.lowercase else None
+        return {"normalizer": lower, "pre_tokenizer": BETWEEN_SPACES, "decoder": None}
     if facts.pre is not None and PRE_TOKENIZERS[facts.pre].escape_spaces:
         lines = {"type": "Split", "pattern": {"Regex": "\n+"}, "behavior": "Isolated", "invert": False}
         spaces = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
@@ -123,20 +126,23 @@ def _cut(pre: str, level: dict[str, Any]) -> dict[str, Any] | None:
 def _step(expression: str) -> dict[str, Any]:
     if expression == r"\p{N}":
         return {"type": "Digits", "individual_digits": True}
+    if expression == PUNCTUATION:
+        return {"type": "Punctuation", "behavior": "Isolated"}
     return {"type": "Split", "pattern": {"Regex": expression}, "behavior": "Isolated", "invert": False}
 
 
 def tokenizer_json(facts: Vocabulary, steps: dict[str, Any]) -> dict[str, Any]:
     other = OTHER_MODELS.get(facts.kind)
-    kept = [id for id, kind in enumerate(facts.types) if kind != TokenType.UNUSED]
+    types = facts.types.tolist()  # NumPy's own numbers are slow to compare one by one
+    kept = [id for id, kind in enumerate(types) if kind != TokenType.UNUSED]
     special = (TokenType.CONTROL, TokenType.UNKNOWN)
     added = [
         {
             "id": id, "content": facts.tokens[id], "single_word": False, "lstrip": False, "rstrip": False,
-            "normalized": False, "special": bool(facts.types[id] in special),
+            "normalized": False, "special": types[id] in special,
         }
         for id in kept
-        if facts.types[id] in (*special, TokenType.USER_DEFINED)
+        if types[id] in (*special, TokenType.USER_DEFINED)
     ]  # fmt: skip
     unknown = facts.special_ids.get("unknown")
     model = (
@@ -190,9 +196,10 @@ def _frame(facts: Vocabulary) -> dict[str, Any] | None:
 def _merges_of_scores(facts: Vocabulary) -> list[list[str]]:
     """Pairs in the order of what they make, best score first: as SentencePiece's own converters find them."""
     ids = {token: id for id, token in enumerate(facts.tokens)}
+    types = facts.types.tolist()
     pairs: list[tuple[float, int, int, list[str]]] = []
     for id, token in enumerate(facts.tokens):
-        if facts.types[id] not in (TokenType.NORMAL, TokenType.USER_DEFINED):
+        if types[id] not in (TokenType.NORMAL, TokenType.USER_DEFINED):
             continue
         for cut in range(1, len(token)):
             left, right = token[:cut], token[cut:]

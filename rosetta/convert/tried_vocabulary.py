@@ -52,18 +52,25 @@ def word_piece_ways(facts: Vocabulary, keys: Keys) -> Iterator[Keys]:
         yield {**keys, PREFIX + "normalizer.lowercase": lower, PREFIX + "normalizer.strip_accents": bare}
 
 
+# Models and pre-tokenizers of pairs by rank over text as it is: words that begin with ▁, with and without a BOS that is
+# added whatever the file says; words that stand between spaces.
+BY_RANK: tuple[Keys, ...] = (
+    {PREFIX + "model": "gemma4", PREFIX + "add_bos_token": True},
+    {PREFIX + "model": "gpt2", PREFIX + "pre": "sarvam-moe"},
+    {PREFIX + "model": "whitespace", PREFIX + "pre": "whitespace"},
+)
+
+
 def scored_pair_ways(facts: Vocabulary, keys: Keys, prefix: bool) -> Iterator[Keys]:
-    """Pairs by score (`llama`); where a rank of pairs says another order, by rank (`gemma4`)."""
-    yield {**keys, PREFIX + "add_space_prefix": prefix}
+    """Pairs by score (`llama`); where a rank of pairs says another order, by rank."""
+    if facts.pre != "whitespace":
+        yield {**keys, PREFIX + "add_space_prefix": prefix}
     if facts.merges:
         by_rank = {key: value for key, value in keys.items() if key != PREFIX + "pre"}
-        yield {
-            **by_rank,
-            PREFIX + "model": "gemma4",
-            PREFIX + "merges": list(facts.merges),
-            PREFIX + "add_space_prefix": False,
-            PREFIX + "add_bos_token": True,
-        }
+        by_rank |= {PREFIX + "merges": list(facts.merges), PREFIX + "add_space_prefix": False}
+        by_rank |= {PREFIX + "normalizer.lowercase": True} if facts.lowercase else {}
+        for way in sorted(BY_RANK, key=lambda way: way.get(PREFIX + "pre") != facts.pre):
+            yield {**by_rank, **way}
 
 
 def tried(tokenizer: Tokenizer, ways: Iterator[Keys], path: Path) -> tuple[Keys, str | None]:

@@ -20,6 +20,7 @@ from rosetta.tokenizer.encoders import encoder_of
 from rosetta.tokenizer.folder_files import file_contents, json_file
 from rosetta.tokenizer.json_steps import spaced_pieces
 from rosetta.tokenizer.pre_tokenizers import PRE_TOKENIZERS
+from rosetta.tokenizer.published_cuts import names_alike
 from rosetta.tokenizer.sentencepiece_model import read_sentencepiece
 from rosetta.tokenizer.vocabulary import TokenType, Vocabulary
 
@@ -164,9 +165,11 @@ def pre_tokenizer_of(tokenizer: Tokenizer) -> tuple[str | None, str]:
     if (
         facts.pre in PRE_TOKENIZERS
     ):  # names of the same cuts differ in whether a word that is a token stays whole
-        cuts = PRE_TOKENIZERS[facts.pre].cuts
-        same = [facts.pre, *(name for name, way in PRE_TOKENIZERS.items() if way.cuts == cuts)]
-        return next(filter(alike, same), facts.pre), "it cuts by a known expression"
+        same = sorted(
+            names_alike(facts.pre),
+            key=lambda name: (PRE_TOKENIZERS[name].ignore_merges != facts.ignore_merges, name != facts.pre),
+        )
+        return next(filter(alike, same), same[0]), "it cuts by a known expression"
     for name in filter(alike, dict.fromkeys([*PREFERRED, *PRE_TOKENIZERS])):
         return name, "it cuts the check text alike"
     return (

@@ -46,6 +46,6 @@ def model(facts: Vocabulary, kept: list[int]) -> dict[str, Any]:
 
 def _spelt(facts: Vocabulary, id: int) -> str:
     token = facts.tokens[id]
-    if facts.types[id] in WHOLE:
+    if int(facts.types[id]) in WHOLE:
         return token
     return token.removeprefix(SPACE) if token.startswith(SPACE) else PREFIX + token

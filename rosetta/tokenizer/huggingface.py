@@ -239,6 +239,7 @@ def _vocabulary(
         tokens=tokens,
         spelling="bytes" if "ByteLevel" in repr(backend.decoder) + repr(backend.pre_tokenizer) else "plain",
         pre=name_of(parsed.get("pre_tokenizer")),
+        ignore_merges=model.get("ignore_merges") is True,
         types=types,
         merges=[
             " ".join(map(str, merge)) if isinstance(merge, list | tuple) else str(merge) for merge in merges

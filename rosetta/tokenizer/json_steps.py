@@ -32,7 +32,9 @@ def facts_of_steps(parsed: Mapping[str, Any], size: int) -> dict[str, Any]:
     kind = model.get("type") if isinstance(model, Mapping) else None
     if kind == "Unigram":
         return _unigram(parsed, model, size)
-    return _word_pieces(parsed) if kind == "WordPiece" else {}
+    if kind == "WordPiece":
+        return _word_pieces(parsed)
+    return {"lowercase": any(step.get("type") == "Lowercase" for step in _steps(parsed, "normalizer"))}
 
 
 def spaced_pieces(tokens: Sequence[str], types: Sequence[int] | NDArray[np.int32], prefix: str) -> list[str]:

@@ -39,6 +39,9 @@ _SIGNS_AND_WORD = (
 )  # fmt: skip
 _GROUPED = r"\d{1,3}(?=(?:\d{3})*\b)"
 _NO_STOPS = r" ?[^(\s|[.,!?…。，、।۔،])]+"
+PUNCTUATION = r"[\p{P}!-/:-@\[-`{-~]"  # what the library's step of that name parts from the rest
+# Letters that are no Chinese characters (unicode.cpp, beside its own way of cutting so).
+_KIMI_UPPER, _KIMI_LOWER = (f"{part[:-1]}&&[^\\p{{Han}}]]" for part in (_UPPER, _LOWER))
 _TAIL = r"\s+(?!\S)|\s+"
 
 # The chain of expressions -> llama.cpp's name of it; of several names one that llama.cpp treats alike.
@@ -87,6 +90,19 @@ CHAINS: dict[str, tuple[str, ...]] = {
         _SIGNS_AND_WORD.replace("[\r\n]*|\\s*[\\r\\n]+", "|[\r\n]"),
         r"\p{N}",
     ),
+    "kimi-k2": (
+        rf"[\p{{Han}}]+|[^\r\n\p{{L}}\p{{N}}]?{_KIMI_UPPER}*{_KIMI_LOWER}+{_CONTRACTION}?"
+        rf"|[^\r\n\p{{L}}\p{{N}}]?{_KIMI_UPPER}+{_KIMI_LOWER}*{_CONTRACTION}?|\p{{N}}{{1,3}}|{_SIGNS}|{_SPACES}",
+    ),
+    "chameleon": (
+        "<sentinel:[0-9]+>",
+        "(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z",
+        "([\t\n]|    |  )",
+        r"\p{N}",
+        PUNCTUATION,
+        GPT2,
+    ),
+    "default": (r"[\p{P}$+<=>^~|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"),  # llama.cpp's own: nobody published it
     "deepseek-llm": ("[\r\n]", _DEEPSEEK_LETTERS, _DEEPSEEK_SIGNS, r"\s+$", _DEEPSEEK_CJK, r"\p{N}"),
 }  # fmt: skip
 # Cuts that are no chain of expressions, as they were published.
@@ -98,6 +114,7 @@ PUNCTUATION_FIRST = {
         {"type": "Split", "pattern": {"Regex": "[0-9][0-9][0-9]"}, "behavior": "Isolated", "invert": False},
     )
 }
+BETWEEN_SPACES = {"type": "WhitespaceSplit"}  # llama.cpp's `whitespace`, which spells no bytes
 # Names that mean the chain of another.
 _ALIKE = {
     **dict.fromkeys(("llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "dbrx", "smaug-bpe",
@@ -108,7 +125,7 @@ _ALIKE = {
     **dict.fromkeys(("refact", "command-r", "smollm", "codeshell", "exaone", "minerva-7b", "mellum2"), "starcoder"),
     **dict.fromkeys(("deepseek-r1-qwen", "kormo", "f2llmv2", "stablelm2", "megrez", "hunyuan", "grok-2",
                      "solar-open"), "qwen2"),
-    **dict.fromkeys(("llama4", "kanana2", "talkie", "minimax-m2"), "gpt-4o"),
+    **dict.fromkeys(("llama4", "kanana2", "talkie", "minimax-m2", "granite-embed-multi-97m"), "gpt-4o"),
     **dict.fromkeys(("hunyuan-dense", "hy_v4", "joyai-llm"), "deepseek-v3"),
     **dict.fromkeys(("bailingmoe2", "llada-moe"), "bailingmoe"),
     **dict.fromkeys(("poro-chat", "gpt3-finnish"), "bloom"),
@@ -121,9 +138,18 @@ def chain_of(pre: str) -> tuple[str, ...] | None:
     return CHAINS.get(_ALIKE.get(pre, pre))
 
 
+def names_alike(pre: str) -> list[str]:
+    """All names that llama.cpp has for what was published as the cuts of this one, this one first."""
+    published = _ALIKE.get(pre, pre)
+    names = dict.fromkeys((pre, published, *(name for name, other in _ALIKE.items() if other == published)))
+    return list(names)
+
+
 def name_of(steps: object) -> str | None:
     """llama.cpp's name of what a tokenizer.json cuts by (its `pre_tokenizer`); None where it is none that is known."""
     parts = steps.get("pretokenizers") if isinstance(steps, Mapping) else None
+    if steps == BETWEEN_SPACES:
+        return "whitespace"
     for known, published in PUNCTUATION_FIRST.items():
         if parts == list(published):
             return known
@@ -151,6 +177,8 @@ def _expression(part: Mapping[str, Any]) -> str | None:
         return GPT2 if part.get("use_regex", True) is True else ""
     if kind == "Digits":
         return r"\p{N}" if part.get("individual_digits") is True else r"\p{N}+"
+    if kind == "Punctuation":
+        return PUNCTUATION if part.get("behavior", "Isolated") == "Isolated" else None
     way = part.get("behavior"), part.get("invert") is True
     text = pattern.get("Regex") if isinstance(pattern, Mapping) else None
     # apart, or all that is between removed: of expressions that match everything the same

@@ -68,6 +68,7 @@ class Vocabulary:
         remove_extra_spaces: runs of spaces count as one (`unigram`).
         charsmap: SentencePiece's precompiled normaliser; empty where there is none.
         byte_fallback: what no token covers is spelt in `<0xXX>` tokens (`unigram`; `spm` always does).
+        ignore_merges: a word that is a token stays whole (a folder's tokenizer.json says so; else `pre` does).
         continuing_prefix: what a folder puts before a word piece that goes on with a word; empty elsewhere.
         lowercase, strip_accents: BERT's normaliser (`wordpiece`, `whitespace`).
         places: where the container says what GGUF says under a key (`tokenizer.ggml.pre`); a key that is not there
@@ -93,6 +94,7 @@ class Vocabulary:
     remove_extra_spaces: bool = False
     charsmap: bytes = field(default=b"", repr=False)
     byte_fallback: bool = False
+    ignore_merges: bool = False
     continuing_prefix: str = ""
     lowercase: bool = False
     strip_accents: bool = False

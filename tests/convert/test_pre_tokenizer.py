@@ -18,7 +18,7 @@ from rosetta.tokenizer.byte_alphabet import ALPHABET
 from rosetta.tokenizer.embedded import gguf_vocabulary
 from rosetta.tokenizer.huggingface import load_folder
 from rosetta.tokenizer.pre_tokenizers import PRE_TOKENIZERS
-from rosetta.tokenizer.published_cuts import CHAINS, chain_of, name_of
+from rosetta.tokenizer.published_cuts import CHAINS, chain_of, name_of, names_alike
 
 LEVEL: dict[str, Any] = {
     "type": "ByteLevel",
@@ -67,7 +67,9 @@ def folder_of(folder: Path, steps: Any, **model: Any) -> Path:
 
 @pytest.mark.parametrize("name", WAYS)
 def test_the_cuts_tell(tmp_path: Path, name: str) -> None:
-    tokenizer = load_folder(folder_of(tmp_path, WAYS[name]), "LlamaForCausalLM")
+    whole = name == "llama-bpe"  # as Llama 3's own file says
+    folder = folder_of(tmp_path, WAYS[name], ignore_merges=whole)
+    tokenizer = load_folder(folder, "LlamaForCausalLM")
     assert tokenizer is not None
     found, _ = pre_tokenizer_of(tokenizer)
     wanted = name.split()[0]
@@ -75,17 +77,22 @@ def test_the_cuts_tell(tmp_path: Path, name: str) -> None:
 
 
 # What llama.cpp's own expressions cut otherwise than the published ones: marks in cased words, letters before digits
-# that are grouped, digits beyond ASCII, a control character.
+# that are grouped, digits beyond ASCII, a control character, capitals within a word.
 OWN_WAY = {
     "tekken": "\u094d\u0301\u0e31",
     "gpt-4o": "\u094d\u0301\u0e31",
     "youtu": "XǅA",
+    "kimi-k2": ("lC", "々", "XǅA", "\u0301", "\u094d", "\u0e31"),
     "tiny_aya": ("a1b", "camelCase"),
     "afmoe": ("a1b",),
     "superbpe": "٣",
     "deepseek-coder": "\x85",
     "deepseek-llm": ("\x85", "12", "0", "99", "١"),
 }
+
+
+# llama.cpp keeps marks with their letters for one name of what was published, and not for the others.
+MARKS_APART = ("gpt-4o",)
 
 
 @pytest.mark.parametrize("pre", [name for name in PRE_TOKENIZERS if chain_of(name)])
@@ -98,7 +105,9 @@ def test_published_cuts_are_told_by_name_and_written_by_it(tmp_path: Path, pre: 
     assert steps is not None
     found = name_of(steps["pre_tokenizer"])
     assert found is not None
-    assert PRE_TOKENIZERS[found].cuts == PRE_TOKENIZERS[pre].cuts
+    assert found in names_alike(pre)
+    if found not in MARKS_APART:
+        assert PRE_TOKENIZERS[found].cuts == PRE_TOKENIZERS[pre].cuts
     backend = Backend.from_str(json.dumps(tokenizer_json(facts, steps)))
     ours = Tokenizer(facts)
     for text in TRICKY[:-1]:
@@ -119,3 +128,13 @@ def test_words_that_stay_whole_tell_names_of_one_expression_apart(tmp_path: Path
     found, _ = pre_tokenizer_of(tokenizer)
     assert found is not None
     assert PRE_TOKENIZERS[found].ignore_merges == whole
+
+
+@pytest.mark.parametrize(("whole", "name"), [(True, "granite-embed-multi-97m"), (False, "gpt-4o")])
+def test_a_published_cut_that_llamacpp_has_two_ways_of_is_told_by_whether_words_stay_whole(
+    tmp_path: Path, whole: bool, name: str
+) -> None:
+    folder = folder_of(tmp_path, split(CHAINS["gpt-4o"][0]), ignore_merges=whole)
+    tokenizer = load_folder(folder)
+    assert tokenizer is not None
+    assert pre_tokenizer_of(tokenizer)[0] == name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import string
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ def word_pieces(**normal: Any) -> Files:
     return {"tokenizer.json": trained.to_str(), "tokenizer_config.json": json.dumps(config)}
 
 
-def pairs_by_rank() -> Files:
+def pairs_by_rank(bos: bool = True) -> Files:
     """Byte pairs over text with ▁, whose ranks fall otherwise than their ids, as Gemma 4's."""
     trained = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
     trained.normalizer = normalizers.Replace(" ", "▁")
@@ -103,14 +104,35 @@ def pairs_by_rank() -> Files:
     ordinary = [token for token in model["vocab"] if token not in special]
     tokens = [*special, *(f"<0x{byte:02X}>" for byte in range(256)), *reversed(ordinary)]
     model["vocab"] = {token: id for id, token in enumerate(dict.fromkeys(tokens))}
-    table["post_processor"] = {
-        "type": "TemplateProcessing",
-        "single": [{"SpecialToken": {"id": "<bos>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
-        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
-        "special_tokens": {"<bos>": {"id": "<bos>", "ids": [0], "tokens": ["<bos>"]}},
-    }
+    table["post_processor"] = (
+        None
+        if not bos
+        else {
+            "type": "TemplateProcessing",
+            "single": [
+                {"SpecialToken": {"id": "<bos>", "type_id": 0}},
+                {"Sequence": {"id": "A", "type_id": 0}},
+            ],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {"<bos>": {"id": "<bos>", "ids": [0], "tokens": ["<bos>"]}},
+        }
+    )
     config = {"bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
     return {"tokenizer.json": json.dumps(table), "tokenizer_config.json": json.dumps(config)}
+
+
+def pairs_between_spaces(*, lower: bool) -> Files:
+    """Pairs of characters within words that stand between spaces, which no token holds."""
+    trained = Tokenizer(models.BPE())
+    if lower:
+        trained.normalizer = normalizers.Lowercase()
+    trained.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    special = ["<s>", "</s>"]
+    trained.train_from_iterator(
+        CORPUS * 3, trainers.BpeTrainer(vocab_size=700, special_tokens=special, show_progress=False)
+    )
+    config = {"bos_token": "<s>", "eos_token": "</s>"}
+    return {"tokenizer.json": trained.to_str(), "tokenizer_config.json": json.dumps(config)}
 
 
 def model_of(kind: str, **options: Any) -> Files:
@@ -131,6 +153,9 @@ KINDS: dict[str, tuple[str, Callable[[], Files]]] = {
     "cased word pieces": ("bert", lambda: word_pieces(lowercase=False)),
     "pairs of a SentencePiece model": ("llama", lambda: model_of("bpe", **UNNORMALISED)),
     "pairs by rank": ("gemma4", pairs_by_rank),
+    "pairs by rank, no BOS": ("gpt2", lambda: pairs_by_rank(bos=False)),
+    "pairs between spaces": ("whitespace", lambda: pairs_between_spaces(lower=False)),
+    "pairs between spaces, in lower case": ("whitespace", lambda: pairs_between_spaces(lower=True)),
 }  # fmt: skip
 
 
@@ -148,12 +173,16 @@ def folder_with(place: Path, files: Files) -> Path:
 
 
 # What llama.cpp makes otherwise whatever a file says: SentencePiece's normaliser sees characters, the library what a
-# reader takes for one; of accents the table has no Hangul; a next line is a space.
+# reader takes for one; of accents the table has no Hangul; a next line is a space. What no token covers keeps its
+# neighbours apart in llama.cpp, and not in the library.
+UNCOVERED = tuple(set("".join(PLAIN)) - set("".join(CORPUS)) - set(string.whitespace))
 OWN_WAY = {
     "unigram as T5's": ("\r\n", "\u094d"),
     "unigram, no prefix": ("\r\n", "\u094d"),
     "word pieces": ("한", "हि", "nel\x85"),
     "cased word pieces": ("nel\x85",),
+    "pairs between spaces": UNCOVERED,
+    "pairs between spaces, in lower case": (*UNCOVERED, "İ"),
 }
 
 
