@@ -7,6 +7,7 @@ import re
 import shlex
 import stat
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from rosetta.cli import _app
 ROOT = Path(__file__).resolve().parents[2]
 ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
 EXAMPLES = (ROOT / "docs" / "ci.md").read_text("utf-8")
+BLOCKS = re.findall(r"```yaml\n(.*?)```", EXAMPLES, re.DOTALL)
 
 
 def options(command: str) -> set[str]:
@@ -31,6 +33,13 @@ def options(command: str) -> set[str]:
     }
 
 
+def validates(schema: str, file: Path) -> None:
+    """Hold a file to a schema of SchemaStore, as check-jsonschema ships it."""
+    pytest.importorskip("check_jsonschema", reason="needs check-jsonschema (pip)")
+    line = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}", str(file)]
+    subprocess.run(line, check=True, capture_output=True)
+
+
 def compare_step() -> dict[str, Any]:
     (step,) = (step for step in ACTION["runs"]["steps"] if step.get("id") == "compare")
     return dict(step)
@@ -40,6 +49,42 @@ def test_every_input_of_the_action_is_used_and_every_use_is_an_input() -> None:
     used = set(re.findall(r"inputs\.([a-z-]+)", (ROOT / "action.yml").read_text("utf-8")))
     assert used == set(ACTION["inputs"])
     assert all(entry["description"] for entry in (*ACTION["inputs"].values(), *ACTION["outputs"].values()))
+
+
+@pytest.mark.parametrize(
+    ("schema", "file"),
+    [("github-actions", "action.yml"), ("github-workflows", ".github/workflows/release.yml")],
+)
+def test_githubs_files_are_what_their_published_schemas_allow(schema: str, file: str) -> None:
+    validates(schema, ROOT / file)
+
+
+@pytest.mark.parametrize(
+    ("schema", "holds"), [("github-workflows", "upload-sarif"), ("gitlab-ci", "codequality")]
+)
+def test_examples_are_what_their_published_schemas_allow(tmp_path: Path, schema: str, holds: str) -> None:
+    [example] = [block for block in BLOCKS if holds in block]
+    (tmp_path / "example.yml").write_text(example, "utf-8")
+    validates(schema, tmp_path / "example.yml")
+
+
+def test_a_published_schema_refuses_what_it_does_not_know(tmp_path: Path) -> None:
+    (tmp_path / "action.yml").write_text("name: no\nruns: {using: composite, step: []}\n", "utf-8")
+    with pytest.raises(subprocess.CalledProcessError):
+        validates("github-actions", tmp_path / "action.yml")
+
+
+def test_the_hooks_and_their_example_are_what_pre_commit_takes(tmp_path: Path) -> None:
+    pytest.importorskip("pre_commit", reason="needs pre-commit (pip)")
+    [example] = [block for block in BLOCKS if "hooks:" in block]
+    (tmp_path / "config.yaml").write_text(example, "utf-8")
+    for asked, file in (
+        ("validate-manifest", ROOT / ".pre-commit-hooks.yaml"),
+        ("validate-config", tmp_path / "config.yaml"),
+    ):
+        subprocess.run(
+            [sys.executable, "-m", "pre_commit", asked, str(file)], check=True, capture_output=True
+        )
 
 
 def test_no_input_stands_in_a_command_line() -> None:
@@ -98,7 +143,7 @@ def test_the_hook_checks_each_file_and_stops_at_one_that_is_wrong(tmp_path: Path
     assert not re.search(hook["files"], "a.gguf.md")
 
 
-@pytest.mark.parametrize("block", re.findall(r"```yaml\n(.*?)```", EXAMPLES, re.DOTALL))
+@pytest.mark.parametrize("block", BLOCKS)
 def test_examples_are_yaml(block: str) -> None:
     assert yaml.safe_load(block)
 
