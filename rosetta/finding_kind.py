@@ -34,6 +34,8 @@ class FindingKind:
             first wins, as it takes least from the reference. Values stand at 30 to 90, with room between.
         title: what it is called in the verdict's line, where that is not its family's.
         whole: whether it concerns all of a tensor, so that another fault may be found behind it.
+        together: what several weights of a file that have it say of the file, after "{count} weights of the {side}
+            file": `{actual}` is what most of them are in truth. None where they have no cause in common.
     """
 
     id: str
@@ -43,6 +45,7 @@ class FindingKind:
     order: int | None = None
     title: str | None = None
     whole: bool = False
+    together: str | None = None
 
     @property
     def family(self) -> str:

@@ -44,6 +44,11 @@ class Diagnoser(Protocol):
         """The (reference, subject) with the repairs that explain the fault in place; None where none does."""
         ...
 
+    def rounded(self, pair: ModelPair) -> ModelPair | None:
+        """The pair with the levels that the believed side's values have turned out to be rounded to at the last stage
+        examined: its own rounding, which no one is at fault for. None where nothing of that kind was found."""
+        ...
+
 
 @dataclass(frozen=True)
 class ExplainedStage:
@@ -149,6 +154,9 @@ class Lockstep:
     def _stage(self, node: Node) -> None:
         outcome = self.stored.run(node.name)
         fixed = self._repaired_outcome(node, outcome)
+        if self.diagnoser is not None and (rounded := self.diagnoser.rounded(self.stored)) is not None:
+            self.stored = rounded
+            outcome = rounded.run(node.name)
         stage, over = self._judge(node, outcome)
         if outcome.explained is not None and outcome.local is not None:
             found = ExplainedStage(node.name, node.layer, outcome.explained, outcome.local)

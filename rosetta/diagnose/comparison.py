@@ -42,6 +42,7 @@ from rosetta.diagnose.drawn_weights import with_drawn_weights
 from rosetta.diagnose.engine import Engine
 from rosetta.diagnose.latent import latent_findings, shown_or_latent
 from rosetta.diagnose.not_run import check_run_as, check_was_taken, notes_on
+from rosetta.diagnose.one_cause import told_together
 from rosetta.diagnose.one_sided import one_sided
 from rosetta.diagnose.operands import open_operands
 from rosetta.diagnose.other_source import made_of_other_weights
@@ -174,6 +175,7 @@ def _compared(operands: dict[Side, str], options: Options, listener: Listener) -
         logits=logits,
         compared=compared,
         notes=[
+            *told_together(findings),
             *tokenized.notes,
             *_auto(options, len(tokenized.run), config, findings),
             *padding,

@@ -20,6 +20,7 @@ from rosetta.model import Model
 REAL_DROP = 0.9  # of the figure that decided: what falls by less has crossed a limit, and proves nothing
 LAYERS_IN_VAIN = 4  # what an observed run does otherwise and nothing explains, it does in every layer
 OTHER_WEIGHTS = "value.other_weights"
+LOW_RANK = "value.low_rank"
 UNEXPLAINED = "unexplained"
 
 
@@ -34,17 +35,20 @@ class Engine:
         self.proven: list[Proposal | None] = []  # what each finding was proven with; None where it was not
         self.refuted: list[Refuted] = []
         self.seconds = 0.0
+        self._levels: list[Proposal] = []  # found at the last stage, of the believed side
         self._unexplained: set[tuple[str, str]] = set()
         self._in_vain = Counter[str]()  # stages, in whichever layer, that nothing explained
-        self._causeless: set[str] = set()  # matrices that nothing explained
+        self._causeless: set[str] = set()  # weights that nothing explained
         self._first: Evidence | None = None  # where the first fault is
         self.wrong_pair = self._right_pair = False
         self._at_sight: Likeness | None = None  # of two models, as foreseen
+        self._stored: ModelPair | None = None  # before any repair
         # A run that ends at its first fault sees one.
         self._causeless_enough = 1 if stop_at_first else CAUSELESS
 
     def foresees_two_models(self, pair: ModelPair) -> bool:
         """Whether the sides are two models at sight; the finding is made at the first fault."""
+        self._stored = pair
         if pair.observed is None and not pair.frugal:
             self._at_sight = strangers_at_sight(pair)
         return self._at_sight is not None
@@ -67,8 +71,17 @@ class Engine:
             models = trial.pair.reference.model, trial.pair.subject.model
             self.findings += [_finding(fault, trial, proposal) for proposal in trial.proposals]
             self.proven += trial.proposals
+            self._levels = [p for p in trial.proposals if p.role == "reference" and not p.moves]
         self.seconds += time.perf_counter() - started
         return models
+
+    def rounded(self, pair: ModelPair) -> ModelPair | None:
+        """The pair with the levels that the believed side lies on; see `Diagnoser`."""
+        levels, self._levels = self._levels, []
+        model = pair.reference.model
+        for proposal in levels:
+            model = proposal.repair.applied(model)
+        return pair.with_models(model, pair.subject.model) if levels else None
 
     def _are_strangers(self, fault: Fault) -> bool:
         """Whether the sides are two models at sight, without a search for causes in a large matrix."""
@@ -87,13 +100,21 @@ class Engine:
         if self._right_pair or fault.recorded:
             return False
         proven = [cause for cause in causes if not _takes_all(cause)]
-        if any(_is_matrix(fault, name) for cause in proven for name in cause.repair.patches):
+        explained = {name for cause in proven for name in cause.repair.patches}
+        # What is added to a matrix is of low rank between many a fine-tune and its base as well.
+        if any(
+            _is_matrix(fault, name)
+            for cause in proven
+            if cause.kind != LOW_RANK
+            for name in cause.repair.patches
+        ):
             self._right_pair = True
             return False
-        self._causeless |= {name for name in fault.outcome.differing if _is_matrix(fault, name)}
+        differing = {name for name in fault.outcome.differing if name not in explained}
+        self._causeless |= differing
         if len(self._causeless) < self._causeless_enough:
             return False
-        self._conclude(fault, likeness(fault.pair))
+        self._conclude(fault, likeness(self._stored or fault.pair))  # a repair makes weights alike
         return self.wrong_pair
 
     def _conclude(self, fault: Fault, found: Likeness) -> None:

@@ -1,22 +1,27 @@
 """Two models that are not one: a base and its fine-tune, two sizes, two revisions. One sentence instead of a flood.
 
-It is said only where the search has found no cause of two matrices, and a sample of all of them says that every one
-differs everywhere: a permutation, a shift or a lost scale of all tensors has a cause of its own. Of a large matrix that
-search takes minutes, and is left out where nothing of one model is in the other: neither do samples of matrices
-correlate nor do vectors, whose values are not even the same ones in another order.
+It is said only where the search has found no cause of two weights, and a sample of all of them says that every one
+differs everywhere: a permutation, a shift or a lost scale of all tensors has a cause of its own. Beneath the noise of
+quantisation matrices do not show it. Norms and biases do, which are floats in both files: no conversion moves values of
+all of them a little, each by another part. Of a large matrix the search takes minutes, and is left out where nothing of
+one model is in the other: neither do samples of matrices correlate nor do vectors, whose values are not even the same
+ones in another order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from rosetta.compare.pair import ModelPair
 from rosetta.compare.results import Evidence, Finding, Side
+from rosetta.compare.trait import LEAST
 from rosetta.compare.weights import readable
 from rosetta.diagnose.hypothesis import Fault
+from rosetta.dtypes import FLOATS
 from rosetta.model import Model
 from rosetta.weight import Weight
 from rosetta.weight_cache import variance
@@ -31,7 +36,10 @@ LARGE = 1 << 26  # weights of a matrix; the search for its causes reads it some 
 LEAST_VALUES = 256  # of a vector that tells; shorter ones correlate by chance
 STEPS = 4  # standard deviations of the rounding within which a value counts as another one
 FOUND_BY_CHANCE = 0.1  # of a vector's values; of two models' F32 vectors a few hundredths are
-CAUSELESS = 2  # matrices without a cause before a sample is taken
+CAUSELESS = 2  # weights without a cause before a sample is taken
+RELATED = 0.9  # correlation of a vector with what it was trained from, or on to; damage leaves none
+MOVED = 0.2  # of a vector's values: in BF16 a short training leaves most of them as they were
+CUT_TO_BF16 = -1 << 16  # the bits of a float32 that are BF16's
 
 
 @dataclass(frozen=True)
@@ -42,17 +50,27 @@ class Likeness:
         correlations: of each matrix that differs, by name.
         compared: matrices of equal dims.
         other_dims: matrices whose dims differ.
+        vectors: correlation of each vector that differs in many of its values, by name.
+        compared_vectors: vectors of equal dims that are floats in both files.
     """
 
     correlations: Mapping[str, float]
     compared: int
     other_dims: int
+    vectors: Mapping[str, float] = field(default_factory=dict)
+    compared_vectors: int = 0
 
     @property
     def of_two_models(self) -> bool:
-        """Whether nearly every matrix differs in its sample."""
+        """Whether nearly every matrix differs in its sample, or nearly every vector in many of its values, a little."""
         total = self.compared + self.other_dims
-        return total >= LEAST_MATRICES and len(self.correlations) + self.other_dims >= EVERYWHERE * total
+        by_matrices = len(self.correlations) + self.other_dims >= EVERYWHERE * total
+        return total >= LEAST_MATRICES and (by_matrices or self._by_vectors)
+
+    @property
+    def _by_vectors(self) -> bool:
+        related = sum(value >= RELATED for value in self.vectors.values())
+        return self.compared_vectors >= LEAST_MATRICES and related >= EVERYWHERE * self.compared_vectors
 
     @property
     def of_strangers(self) -> bool:
@@ -66,25 +84,36 @@ class Likeness:
         if self.other_dims > self.compared:
             total = self.other_dims + self.compared
             return f"two models of other sizes: {self.other_dims} of {total} matrices differ in dims"
-        ranked = sorted(self.correlations.items(), key=lambda item: item[1])
+        few = len(self.correlations) + self.other_dims < EVERYWHERE * (self.compared + self.other_dims)
+        found, compared, what = (
+            (self.vectors, self.compared_vectors, "norms and biases")
+            if few
+            else (self.correlations, self.compared, "matrices")
+        )
+        ranked = sorted(found.items(), key=lambda item: item[1])
         least, median = ranked[0][1], ranked[len(ranked) // 2][1]
-        most = ", ".join(f"{name} ({value:.3g})" for name, value in ranked[:MOST_NAMED])
-        count = f"{len(ranked)} of {self.compared} matrices differ everywhere"
+        most = ", ".join(f"{name} ({value:.5g})" for name, value in ranked[:MOST_NAMED])
+        count = f"{len(ranked)} of {compared} {what} differ {'in many values' if few else 'everywhere'}"
         if median < UNRELATED:
             return f"unrelated weights of one architecture: {count}, and have nothing in common"
         return (
-            f"the same architecture, other weights: {count} and correlate at {least:.3g} or more: a fine-tune of one "
+            f"the same architecture, other weights: {count} and correlate at {least:.5g} or more: a fine-tune of one "
             f"another, or of one base, or another revision; they differ most at {most}"
         )
 
 
 def likeness(pair: ModelPair) -> Likeness:
-    """A sample of all matrices of two models."""
+    """A sample of all matrices of two models, and all their vectors."""
     a, b = pair.reference.model, pair.subject.model
     correlations: dict[str, float] = {}
-    compared = other_dims = 0
+    vectors: dict[str, float] = {}
+    compared = other_dims = compared_vectors = 0
     for name, weight in a.weights.items():
         other = b.weights.get(name)
+        if other is not None and _tell(weight, other):
+            compared_vectors += 1
+            if (moved := _correlation_if_moved(weight, other)) is not None:
+                vectors[name] = moved
         if other is None or len(weight.dims) != 2 or (name == "output.weight" and _tied(a, b)):
             continue
         if other.dims != weight.dims:
@@ -96,7 +125,7 @@ def likeness(pair: ModelPair) -> Likeness:
         found = _correlation_where_different(weight, other)
         if found is not None:
             correlations[name] = found
-    return Likeness(correlations, compared, other_dims)
+    return Likeness(correlations, compared, other_dims, vectors, compared_vectors)
 
 
 def strangers_at_sight(pair: ModelPair) -> Likeness | None:
@@ -133,8 +162,39 @@ def _unlike(weight: Weight, other: Weight) -> bool | None:
     ordered = y.sort().values
     low, high = (torch.searchsorted(ordered, end) for end in (x - near, x + near))
     found = float((high > low).double().mean())
-    correlation = float(torch.corrcoef(torch.stack([x, y]))[0, 1])
-    return abs(correlation) < UNRELATED and found < FOUND_BY_CHANCE
+    return abs(correlation(weight, other)) < UNRELATED and found < FOUND_BY_CHANCE
+
+
+def _tell(weight: Weight, other: Weight) -> bool:
+    """Whether two vectors are floats of one length, long enough to correlate by more than chance."""
+    floats = {weight.dtype, other.dtype} <= {*FLOATS}
+    alike = len(weight.dims) == 1 and weight.dims == other.dims and weight.count >= LEAST
+    return floats and alike and readable(weight) and readable(other)
+
+
+def _correlation_if_moved(weight: Weight, other: Weight) -> float | None:
+    """The correlation of two vectors that differ in many values, by more than any rounding; else None."""
+    x, y = (w.values().double() for w in (weight, other))
+    if not bool(x.isfinite().all() and y.isfinite().all()) or float(x.std()) == 0 or float(y.std()) == 0:
+        return None
+    if _in_halves_of(x, y) or _in_halves_of(y, x):
+        return None  # one file was made from a copy in halves of what the other one holds
+    rounding = torch.hypot(weight.sigma().double(), other.sigma().double())
+    moved = float(((x - y).abs() > STEPS * rounding).double().mean()) >= MOVED
+    return correlation(weight, other) if moved else None
+
+
+def _in_halves_of(x: Tensor, y: Tensor) -> bool:
+    """Whether values are others rounded to a half, or cut off to one."""
+    kept = x.float().contiguous().view(torch.int32) & CUT_TO_BF16
+    return torch.equal(kept.view(torch.float32).double(), y) or any(
+        torch.equal(x.to(half).double(), y) for half in (torch.bfloat16, torch.float16)
+    )
+
+
+def correlation(weight: Weight, other: Weight) -> float:
+    """Of two vectors, whatever their means."""
+    return float(torch.corrcoef(torch.stack([w.values().double() for w in (weight, other)]))[0, 1])
 
 
 def _tied(*models: Model) -> bool:

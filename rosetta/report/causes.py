@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rosetta.report.folding import groups, with_layers, without_layer
+from rosetta.report.folding import folded, groups, with_layers, without_layer
 from rosetta.report.words import number, prediction, ratio_over_noise, setting, stage_place
 
 if TYPE_CHECKING:
@@ -79,6 +79,27 @@ def _message(cause: Cause) -> tuple[str, str | None]:
     colon = ": " if rest.startswith(":") else ""
     clause, _, more = rest.removeprefix(colon.strip()).lstrip().partition(": ")
     return colon + clause, more or None
+
+
+def advice(found: Sequence[Cause]) -> list[str]:
+    """What to do, each once: of tensors that want the same, in one sentence with all their names."""
+    said: dict[tuple[str, str], list[str]] = {}
+    for cause in found:
+        text, layer, own = cause.first.recommendation, cause.first.layer, _own_name(cause.first)
+        rest = text if own is None else text.replace(own, "\0")
+        if own is None or without_layer(rest, layer) != rest:  # it speaks of the layer elsewhere too
+            said.setdefault(("", cause.said_of_all(text)), [])
+        else:
+            said.setdefault((cause.first.kind, rest), []).extend(
+                _own_name(finding) or own for finding in cause.findings
+            )
+    return [text.replace("\0", ", ".join(folded(names))) for (_, text), names in said.items()]
+
+
+def _own_name(finding: Finding) -> str | None:
+    """The name that a finding's advice calls its tensor by; None where it names none."""
+    names = (finding.left_name, finding.right_name, finding.tensor)
+    return max((name for name in names if name and name in finding.recommendation), key=len, default=None)
 
 
 def proof(cause: Cause) -> str | None:

@@ -64,3 +64,13 @@ def groups(items: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]]:
     for item in items:
         found.setdefault(key(item), []).append(item)
     return list(found.values())
+
+
+def folded(names: Sequence[str]) -> list[str]:
+    """Names that differ only in the layer, once each."""
+    found = []
+    for group in groups(names, lambda name: without_layer(name, layer_of(name))):
+        layers = sorted({layer for name in group if (layer := layer_of(name)) is not None})
+        first = min(group, key=lambda name: layer_of(name) or 0)
+        found.append(with_layers(first, layers))
+    return found

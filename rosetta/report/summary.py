@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from rosetta.compare.pairing import other_side
 from rosetta.diagnose.kinds import headline
-from rosetta.report.causes import Cause, diagnosis, explanation, proof, subject, turned_weight
-from rosetta.report.folding import groups, layer_of, with_layers, without_layer
+from rosetta.report.causes import Cause, advice, diagnosis, explanation, proof, subject, turned_weight
+from rosetta.report.folding import folded
 from rosetta.report.table import table
 from rosetta.report.words import (
     SIDES,
@@ -34,9 +34,20 @@ SHOWN = 6  # stages that a line names
 
 
 def verdict_line(report: Report) -> str:
-    """The verdict in one line: `FAILED: layout mismatch at Layer 0 k; 1 latent finding`."""
-    latent = sum(finding.latent for finding in report.findings)
-    return _verdict(report) + (f"; {counted(latent, 'latent finding')}" if latent else "")
+    """The verdict in one line: `FAILED: layout mismatch at Layer 0 k; 1 latent finding`.
+
+    A fault that is proven and does not show on this prompt is named: the line may begin with MATCHED.
+    """
+    latent = [finding for finding in report.findings if finding.latent]
+    proven = [finding for finding in latent if finding.status == "confirmed"]
+    line = _verdict(report)
+    if proven:
+        named = proven[0].tensor or proven[0].key
+        where = (f" in {named}" if named else "") + (
+            f" and {len(proven) - 1} more" if len(proven) > 1 else ""
+        )
+        line += f"; proven, without a divergence on this prompt: {headline(proven[0].kind)}{where}"
+    return line + (f"; {counted(len(latent), 'latent finding')}" if latent else "")
 
 
 def _verdict(report: Report) -> str:
@@ -260,7 +271,7 @@ def _weights(report: Report, label: dict[Side, str], view: View) -> list[str]:
     ]
     missing = {"left": weights.missing_left, "right": weights.missing_right}
     for side in SIDES:
-        lines += [f"  Missing in {label[side]}: {name}" for name in _folded(missing[side])]
+        lines += [f"  Missing in {label[side]}: {name}" for name in folded(missing[side])]
     if view.verbosity > 0 or not report.compared.stages:  # then weights are all there is to see
         rows = [
             [
@@ -278,16 +289,6 @@ def _weights(report: Report, label: dict[Side, str], view: View) -> list[str]:
         sides = [f"{label[side]} {what}" for what in ("dtype", "dims") for side in SIDES]
         lines += table(["weight", *sides, "rel_rmse", "predicted", ""], rows, view.width)
     return lines
-
-
-def _folded(names: Sequence[str]) -> list[str]:
-    """Names that differ only in the layer, once each."""
-    folded = []
-    for group in groups(names, lambda name: without_layer(name, layer_of(name))):
-        layers = sorted({layer for name in group if (layer := layer_of(name)) is not None})
-        first = min(group, key=lambda name: layer_of(name) or 0)
-        folded.append(with_layers(first, layers))
-    return folded
 
 
 def _refuted(report: Report, view: View) -> list[str]:
@@ -332,7 +333,7 @@ def _warnings(report: Report, label: dict[Side, str]) -> list[str]:
 
 
 def _recommendations(report: Report, found: Sequence[Cause]) -> list[str]:
-    said = list(dict.fromkeys(cause.said_of_all(cause.first.recommendation) for cause in found))
+    said = advice(found)
     if not said and report.verdict == "divergent":
         first = report.first_divergence
         where = place(first.layer, first.op) if first else "the stages"

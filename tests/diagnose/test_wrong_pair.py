@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fixtures.comparing import compared, tiny
+from fixtures import build
+from fixtures.comparing import compared, compared_files, tiny
 from fixtures.contents import FileContents
 from rosetta.diagnose.hypotheses.low_rank import difference_of_low_rank
 from rosetta.diagnose.search import Search
@@ -127,3 +128,46 @@ def test_no_adapter_is_looked_for_between_large_copies_that_share_nothing(
     a, b = copy("w", "F32", dims=large), copy("w", "F32", seed=1, dims=large)
     monkeypatch.setattr("rosetta.diagnose.hypotheses.low_rank.row_ranges", None)  # all of it would be read
     assert difference_of_low_rank(a, b) is None
+
+
+def norms_changed(change: Callable[[Values], Values]) -> Callable[[FileContents], FileContents]:
+    return all_changed(lambda values: change(values) if values.ndim == 1 else values)
+
+
+def trained_on(values: Values) -> Values:
+    """Norms a little further, each value by another part of it."""
+    return values * (1 + 0.004 * np.random.default_rng(7).standard_normal(values.shape))
+
+
+def test_a_fine_tune_beneath_the_noise_of_its_matrices_is_told_by_its_norms(tmp_path: Path) -> None:
+    wide = norms_changed(lambda values: values * np.random.default_rng(3).uniform(0.5, 2, values.shape))
+    base = build(tmp_path, SPEC, "gguf:F32", wide, stem="base")
+    for dtype in ("gguf:Q8_0", "gguf:Q4_0"):
+        report = compared_files(
+            build(tmp_path, SPEC, dtype, [wide, norms_changed(trained_on)], stem="tuned"), base
+        )
+        [found] = report.findings
+        assert (found.kind, found.tensor) == ("value.other_weights", None)
+        assert "5 of 5 norms and biases differ" in found.message
+        assert "fine-tune" in found.message
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda x: x.astype(np.float16).astype(np.float32), id="rounded to halves"),
+        pytest.param(lambda x: (x.view(np.uint32) & 0xFFFF0000).view(np.float32), id="cut off to BF16"),
+        pytest.param(drawn, id="damaged"),
+    ],
+)
+def test_norms_that_were_rounded_or_damaged_make_no_two_models(
+    change: Callable[[Values], Values], tmp_path: Path
+) -> None:
+    wide = norms_changed(
+        lambda values: (values * np.random.default_rng(3).uniform(0.5, 2, values.shape)).astype(np.float32)
+    )
+    base = build(tmp_path, SPEC, "gguf:F32", wide, stem="base")
+    report = compared_files(
+        build(tmp_path, SPEC, "gguf:Q8_0", [wide, norms_changed(change)], stem="changed"), base
+    )
+    assert {found.tensor is None for found in report.findings} == {False}

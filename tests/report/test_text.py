@@ -309,6 +309,29 @@ def test_latent_findings_are_said_and_do_not_fail() -> None:
     assert render(reports.report(findings=[finding]), View(-1)).endswith("; 1 latent finding\n")
 
 
+def test_a_proven_fault_that_does_not_show_is_named_in_the_first_line() -> None:
+    found = [reports.finding("value.scaled", tensor=f"blk.{n}.attn_k.weight", latent=True) for n in (0, 1)]
+    line = render(reports.report(findings=found), View(-1))
+    assert line.startswith("MATCHED")
+    assert (
+        "proven, without a divergence on this prompt: wrong values in blk.0.attn_k.weight and 1 more" in line
+    )
+    suspected = [finding.model_copy(update={"status": "suspected"}) for finding in found]
+    assert "proven" not in render(reports.report(findings=suspected), View(-1))
+
+
+def test_advice_for_several_tensors_is_one_sentence_with_all_names() -> None:
+    names = [f"blk.{n}.{stem}.weight" for n in (0, 1) for stem in ("attn_k", "attn_v")]
+    found = [
+        reports.finding(tensor=name, layer=int(name[4]), left_name=None, right_name=None, message=f"{name} differs",
+                        recommendation=f"export {name} again")
+        for name in names
+    ]  # fmt: skip
+    text = render(reports.dims_swapped(findings=found))
+    assert text.count("Recommendation:") == 1
+    assert "Recommendation: export blk.{0,1}.attn_k.weight, blk.{0,1}.attn_v.weight again\n" in text
+
+
 def test_latent_findings_and_their_advice_come_last_and_dimmed() -> None:
     latent = reports.finding(
         "config.norm_epsilon", layer=None, tensor=None, key="epsilon", latent=True, recommendation="write 1e-5",

@@ -25,6 +25,8 @@ KINDS = (
         "and explains the difference. Convert from the original checkpoint.",
         order=85,
         title="quantised before",
+        together="lie on the levels of a quantised format, most often {actual}: it was made from a checkpoint "
+        "quantised so, and not from the original",
     ),
 )
 

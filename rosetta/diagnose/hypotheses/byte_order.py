@@ -21,6 +21,7 @@ KINDS = (
         why="A big-endian machine wrote the file, or a conversion of the byte order left a tensor out.",
         repair="The bytes of each value are swapped. Do so in the file.",
         whole=True,
+        together="have the bytes of each value the other way round: it was written in another machine's byte order",
     ),
 )
 

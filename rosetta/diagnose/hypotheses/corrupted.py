@@ -10,6 +10,7 @@ from rosetta.compare.weights import compare_weights
 from rosetta.diagnose.hypothesis import Fault, Proposal, Suspect
 from rosetta.diagnose.patches import of_weights, taking
 from rosetta.diagnose.region import ratios_of
+from rosetta.diagnose.wrong_pair import RELATED, correlation
 from rosetta.finding_kind import FindingKind
 from rosetta.weight import Weight
 
@@ -33,6 +34,8 @@ KINDS = (
         "model.",
         order=95,
         title="other weights",
+        together="hold other weights than the other file's throughout: a fine-tune of these, another revision or "
+        "another checkpoint",
     ),
 )
 
@@ -56,7 +59,8 @@ def _taking_blocks(suspect: Suspect, weight: Weight, other: Weight) -> Iterator[
         if not region.count:
             continue
         said = of_weights(region.count, weight.count)
-        everywhere = region.count > NEARLY_ALL * weight.count and len(weight.dims) > 1
+        nearly_all = region.count > NEARLY_ALL * weight.count
+        everywhere = nearly_all and (len(weight.dims) > 1 or correlation(weight, other) >= RELATED)
         yield Proposal(
             kind="value.other_weights" if everywhere else "value.corrupted",
             role=suspect.role,

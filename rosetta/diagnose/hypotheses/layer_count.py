@@ -91,4 +91,10 @@ def _closed_up(fault: Fault, subject: Suspect, own: int, believed: int) -> Itera
         return
     absent = list(range(layer, layer + gap))
     patches: dict[str, Patch] = {name: instead(weight) for name, weight in moved.items()}
-    yield _proposal(subject, own, believed, {**patches, **_taken(subject, absent)}, _in_words(absent))
+    gone = _in_words(absent)
+    found = _proposal(subject, own, believed, {**patches, **_taken(subject, absent)}, gone)
+    yield replace(
+        found,
+        message=f"{found.message}: {gone} of these are left out, and those behind are numbered as if they followed",
+        recommendation=f"{found.recommendation}; where layers were taken out on purpose, compare with that model",
+    )

@@ -20,6 +20,7 @@ KINDS = (
         repair="The amount is subtracted from every value. Store the weight without it.",
         order=40,
         whole=True,
+        together="are off by amounts: zero points of a quantisation, or the one of 1 + w, were left out or added twice",
     ),
 )
 

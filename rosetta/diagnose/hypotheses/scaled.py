@@ -24,11 +24,13 @@ KINDS = (
         repair="The values are divided by the factor. Do not multiply them on export.",
         order=50,
         whole=True,
+        together="are off by factors: scales of a quantisation, or of the architecture, were left out or applied twice",
     ),
 )
 
 ROUNDS = 8  # at most, of leaving out what does not fit
 SETTLED = 1e-7  # change of the factor between two rounds
+CERTAIN = 6.0  # standard deviations, from one, of a factor that is fitted to so many errors
 OUTLIER = 6.0  # times the rms of what the factor leaves: a weight so far off has another fault
 NEGLIGIBLE = 1e-6  # of the values' rms: float32 rounds the product
 FAR = 100.0  # times the largest tenth of the values, from a sample: no weight is so large
@@ -72,18 +74,19 @@ def fitted_factor(a: Weight, b: Weight) -> float | None:
 
     Zeroed rows, NaN and damaged blocks of the first copy are no evidence of its factor and are left out.
     """
-    factor, limit, blocks = 0.0, math.inf, sampled_blocks_of(a, b)
+    factor, limit, chance, blocks = 0.0, math.inf, 0.0, sampled_blocks_of(a, b)
     for _ in range(ROUNDS):
         sums = spread(partial(_sums, factor=factor, limit=limit), blocks)
         dot, norm_a, norm_b, count = (sum(numbers) for numbers in zip(*sums, strict=True))
         if not norm_a or not norm_b or not abs(dot) >= LEAST_CORRELATION * (norm_a * norm_b) ** 0.5:
             return None
         factor, before = dot / norm_b, factor
-        if abs(factor - before) <= SETTLED * abs(factor):
-            break
         residual = max(norm_a - factor * dot, norm_a * NEGLIGIBLE**2)
         limit = OUTLIER * (residual / count) ** 0.5
-    return None if not math.isfinite(factor) or abs(factor - 1) < 1e-6 else factor
+        chance = (residual / count / norm_b) ** 0.5
+        if abs(factor - before) <= SETTLED * abs(factor):
+            break
+    return None if not math.isfinite(factor) or abs(factor - 1) < max(1e-6, CERTAIN * chance) else factor
 
 
 def _sums(pair: tuple[Tensor, Tensor], factor: float, limit: float) -> tuple[float, float, float, float]:

@@ -20,6 +20,7 @@ KINDS = (
         "transposed, or twice. A square matrix shows it by its values alone.",
         repair="The matrix is read transposed. Transpose it on export.",
         whole=True,
+        together="are stored [in, out]: its exporter transposes none, or all of them once too often",
     ),
     FindingKind(
         "layout.dims_swapped",

@@ -191,10 +191,9 @@ def test_tensor_of_a_quantised_checkpoint_is_found_and_proven(tmp_path: Path) ->
     assert finding.evidence.ratio_after < 1 < finding.evidence.ratio_before
 
 
-def test_a_quantised_copy_beside_a_file_that_was_quantised_otherwise_accuses_that_file(
-    tmp_path: Path,
-) -> None:
-    """Its scales and zero points were called wrong, and an amount of each column besides, which took that back."""
+def test_a_quantised_copy_beside_a_believed_file_that_was_quantised_otherwise_drifts(tmp_path: Path) -> None:
+    """Both roundings explain the difference, and of the believed one it is said. Scales and zero points were called
+    wrong, and an amount of each column besides, which took that back."""
     spec, name = tiny("llama", hidden=256, ffn=512, tied=False), "blk.1.ffn_up.weight"
     plain = build(tmp_path, spec, "hf:F16")
     folder = packing.quantised(plain, tmp_path / "mlx", packing.mlx(4, 64))
@@ -202,6 +201,12 @@ def test_a_quantised_copy_beside_a_file_that_was_quantised_otherwise_accuses_tha
     def by_others(file: FileContents) -> FileContents:
         return file.with_values(name, gptq(torch.from_numpy(file.values(name))).numpy())
 
-    [finding] = compared_files(folder, build(tmp_path, spec, "gguf:F16", by_others)).findings
+    believed = build(tmp_path, spec, "gguf:F16", by_others)
+    report = compared_files(folder, believed)
+    [finding] = report.findings
     assert (finding.kind, finding.tensor, finding.side) == ("value.requantised", name, "right")
-    assert finding.status == "confirmed"
+    assert (finding.status, finding.latent, report.verdict) == ("confirmed", True, "drift")
+    turned = compared_files(folder, believed, reference="left")
+    [finding] = turned.findings
+    assert (finding.kind, finding.side, finding.latent) == ("value.requantised", "right", False)
+    assert turned.verdict == "divergent"

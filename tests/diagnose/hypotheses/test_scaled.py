@@ -11,6 +11,10 @@ import pytest
 from fixtures import build, faults
 from fixtures.causes import Cause, assert_proven
 from fixtures.comparing import compared, compared_files, tiny
+from fixtures.dtypes import encode
+from fixtures.memory import MemoryContainer
+from rosetta.diagnose.hypotheses.scaled import fitted_factor
+from rosetta.weight import Weight
 
 KIND = "value.scaled"
 LLAMA = tiny("llama", ffn=128, tied=False)
@@ -86,3 +90,19 @@ def test_one_scaled_block_is_no_scaled_tensor(tmp_path: Path) -> None:
     fault = faults.block_scaled("blk.0.ffn_up.weight", 2.0, block=3)
     report = compared(tmp_path, LLAMA, "gguf:F16", "hf:F16", fault)
     assert [found.kind for found in report.findings] == ["value.corrupted"]
+
+
+def test_a_factor_that_chance_gives_is_none() -> None:
+    """Two copies in BF16 of weights that differ by less than its steps: 0.999996 was called a factor, and proven."""
+    values = np.random.default_rng(0).standard_normal((512, 512)).astype(np.float32)
+    moved = values * (1 + 0.001 * np.random.default_rng(1).standard_normal(values.shape).astype(np.float32))
+    assert fitted_factor(weight_of(moved), weight_of(values)) is None
+    factor = fitted_factor(weight_of(moved * np.float32(1.0001)), weight_of(values))
+    assert factor == pytest.approx(1.0001, abs=3e-5), "six standard deviations of so many errors"
+
+
+def weight_of(values: np.ndarray[Any, np.dtype[np.float32]]) -> Weight:
+    """A matrix in BF16."""
+    raw = np.ascontiguousarray(encode(values, "BF16")).view(np.uint8).reshape(-1)
+    held = MemoryContainer({}, {"w": ("BF16", values.shape, raw)})
+    return Weight("w", held, held.tensors["w"], "BF16", values.shape)
