@@ -12,7 +12,7 @@ import math
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
@@ -49,6 +49,12 @@ MIGRATIONS = (
         PRIMARY KEY (run, position)
     ) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE tensors (
+        run TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE, side TEXT NOT NULL, name TEXT NOT NULL,
+        sha256 TEXT NOT NULL, PRIMARY KEY (run, side, name)
+    ) WITHOUT ROWID;
+    """,
 )
 """Each brings a file of the version before to the next."""
 
@@ -73,12 +79,15 @@ class Story:
         left, right: the operands.
         prompt: what was run.
         runs: at least one.
+        changed: (side, tensor) whose bytes are others since the verdict is what it is now; none where one of the two
+            runs about that was not made with `--hash`.
     """
 
     left: str
     right: str
     prompt: str
     runs: tuple[Run, ...]
+    changed: tuple[tuple[str, str], ...] = ()
 
     @property
     def now(self) -> Run:
@@ -169,8 +178,28 @@ def stories(base: sqlite3.Connection, like: str | None = None) -> list[Story]:
             Run(id_, started, verdict, stage, commit, tuple((kinds or "").split()))
             for *_, id_, started, verdict, stage, commit, kinds in some
         ]
-        found.append(Story(left, right, prompt, tuple(runs)))
+        story = Story(left, right, prompt, tuple(runs))
+        found.append(replace(story, changed=tuple(_changed(base, story))))
     return sorted(found, key=lambda story: story.now.verdict != "divergent")
+
+
+def _changed(base: sqlite3.Connection, story: Story) -> Iterator[tuple[str, str]]:
+    """See `Story.changed`: in the order of side and name, what is new or gone among them."""
+    if story.before is None:
+        return
+    before, since = (
+        {
+            (side, name): digest
+            for side, name, digest in base.execute(
+                "SELECT side, name, sha256 FROM tensors WHERE run = ? ORDER BY side, name", (run.id,)
+            )
+        }
+        for run in (story.before, story.began)
+    )
+    known = {side for side, _ in before} & {side for side, _ in since}
+    for place in sorted({*before, *since}):
+        if place[0] in known and before.get(place) != since.get(place):
+            yield place
 
 
 def _migrate(base: sqlite3.Connection, path: Path) -> None:
@@ -235,6 +264,7 @@ def _add(base: sqlite3.Connection, report: Report) -> bool:
     base.executemany(
         f"INSERT INTO findings VALUES ({', '.join('?' * 11)})", _findings(report, str(facts["id"]))
     )
+    base.executemany("INSERT INTO tensors VALUES (?, ?, ?, ?)", _tensors(report, str(facts["id"])))
     return True
 
 
@@ -303,6 +333,12 @@ def _findings(report: Report, run: str) -> Iterator[Sequence[object]]:
         stage = f.evidence.stage if f.evidence else None
         named = (f.layer, _text(f.tensor), _text(f.key), f.status, f.latent, stage, _text(f.message))
         yield run, position, f.kind, f.side, *named
+
+
+def _tensors(report: Report, run: str) -> Iterator[Sequence[object]]:
+    for side, facts in (("left", report.left), ("right", report.right)):
+        for name, digest in (facts.tensors_sha256 or {}).items():
+            yield run, side, _text(name), digest
 
 
 def _text(text: str | None) -> str | None:

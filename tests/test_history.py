@@ -82,6 +82,37 @@ def test_it_says_since_when_a_pair_diverges_and_where(base: Any) -> None:
     assert story.now.findings == ("layout.dims_swapped",)
 
 
+def hashed(digest: str, side: str = "left", **others: str) -> dict[str, Any]:
+    """A side whose tensors have a hash each."""
+    return {
+        side: reports.side(
+            tensors_sha256={"blk.0.attn_k.weight": digest, "blk.1.attn_k.weight": digest} | others
+        )
+    }
+
+
+def test_it_says_which_bytes_are_others_since_a_verdict_changed(base: Any) -> None:
+    broken = reports.dims_swapped()
+    history.add(
+        base,
+        [
+            run(0, **hashed("a", gone="d")),
+            run(1, broken, **hashed("b", new="e")),
+            run(2, broken, **hashed("c")),
+        ],
+    )
+    (story,) = history.stories(base)
+    assert story.changed == (
+        ("left", "blk.0.attn_k.weight"), ("left", "blk.1.attn_k.weight"), ("left", "gone"), ("left", "new"),
+    )  # fmt: skip
+
+
+def test_of_a_run_without_hashes_it_does_not_say_that_bytes_are_others(base: Any) -> None:
+    history.add(base, [run(0), run(1, reports.dims_swapped(), **hashed("b"))])
+    (story,) = history.stories(base)
+    assert story.changed == ()
+
+
 def test_pairs_and_prompts_have_stories_of_their_own_and_what_diverges_comes_first(base: Any) -> None:
     other = reports.dims_swapped(left=reports.side(operand="z.apr"))
     history.add(base, [run(0), run(1, prompt="other"), run(2, other)])
@@ -134,7 +165,7 @@ def test_an_older_file_is_brought_to_this_version_and_keeps_its_runs(
         history.add(base, [run(1)])
     monkeypatch.undo()
     with (
-        pytest.raises(RosettaError, match="version 2: this program reads up to 1"),
+        pytest.raises(RosettaError, match="version 3: this program reads up to 2"),
         history.opened(tmp_path / "h.db"),
     ):
         pass

@@ -113,7 +113,10 @@ def compare(
     detail: Annotated[
         Detail, typer.Option(help="What the report says of stages: nothing, each, each token of each.")
     ] = Detail.stages,
-    hashed: Annotated[bool, typer.Option("--hash", help="SHA-256 of both operands in the report.")] = False,
+    hashed: Annotated[
+        bool,
+        typer.Option("--hash", help="SHA-256 of both operands and of each of their tensors in the report."),
+    ] = False,
     github: Github = None,
     targets: Targets,
 ) -> None:
@@ -175,7 +178,7 @@ class Asked:
         options: how to compare.
         detail: how much of the stages the report says.
         started: when the program began.
-        hashed: whether the report has the operands' SHA-256.
+        hashed: whether the report has the SHA-256 of the operands and of their tensors.
     """
 
     options: Options

@@ -9,6 +9,7 @@ import typer
 
 from rosetta.cli.terminal import show as print_text
 from rosetta.cli.terminal import width
+from rosetta.report.folding import folded
 from rosetta.report.table import table
 from rosetta.report.words import counted, stage_place
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 Database = Annotated[Path, typer.Option("--db", metavar="FILE", help="The history, an SQLite file.")]
 SHORT = 10  # characters of a commit
+SHOWN = 6  # names of tensors
 
 
 def command(app: typer.Typer) -> None:
@@ -77,7 +79,7 @@ def show(
 
 
 def _story(story: Story, *, verbose: bool) -> list[str]:
-    lines = [f"{story.left} and {story.right}, prompt {story.prompt!r}: {_stands(story)}"]
+    lines = [f"{story.left} and {story.right}, prompt {story.prompt!r}: {_stands(story)}", *_changed(story)]
     if verbose:
         rows = [
             [
@@ -105,6 +107,17 @@ def _stands(story: Story) -> str:
         where += f", now at {_place(now)}"
     was = f"; {before.verdict} before, last at {before.started[:10]}" if before else ""
     return f"{now.verdict} since {began.started[:10]} ({runs}{commit}){where}{was}"
+
+
+def _changed(story: Story) -> list[str]:
+    """Which tensors have had other bytes since then, a line a side."""
+    lines = []
+    for side in ("left", "right"):
+        names = folded(name for changed, name in story.changed if changed == side)
+        if names:
+            more = " …" if len(names) > SHOWN else ""
+            lines.append(f"  other bytes since then: {side} {', '.join(names[:SHOWN])}{more}")
+    return lines
 
 
 def _place(run: Run) -> str:

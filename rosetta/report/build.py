@@ -15,7 +15,7 @@ from rosetta.diagnose.comparison import Comparison
 from rosetta.errors import without_secrets
 from rosetta.model import Model
 from rosetta.report.exit_code import USAGE
-from rosetta.report.fingerprint import header_sha256, whole_sha256
+from rosetta.report.fingerprint import header_sha256, tensors_sha256, whole_sha256
 from rosetta.report.report import Asked, Assertion, RemoteFacts, Report, RunFacts, SideFacts, Timing, Tool
 from rosetta.sources import RemotePath
 from rosetta.system import peak_memory
@@ -32,7 +32,7 @@ def build_report(
         comparison: what was found.
         detail: how much of the stages is to be written.
         run: the run of the program, where it is one.
-        hashed: whether to read both operands whole once more, for their SHA-256.
+        hashed: whether to read both operands whole once more, for their SHA-256 and that of each tensor.
     """
     c, options = comparison, comparison.options
     return Report(
@@ -140,6 +140,7 @@ def _facts(c: Comparison, side: Side, hashed: bool) -> SideFacts:
         file_bytes=held.file_bytes,
         header_sha256=header_sha256(held),
         sha256=whole_sha256(held) if hashed else None,
+        tensors_sha256=tensors_sha256(held) if hashed else None,
         remote=_remote(held),
     )
     if was_run:

@@ -1,11 +1,14 @@
-"""SHA-256 of an operand: of its header, which costs nothing, and of all its bytes, which takes a reading."""
+"""SHA-256 of an operand: of its header, which costs nothing; of all its bytes and each tensor, which take a reading."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from rosetta.containers.container import StoredContainer
 
 if TYPE_CHECKING:
     from rosetta.containers.container import Container
@@ -40,25 +43,54 @@ def whole_sha256(container: Container) -> str | None:
     return digest.hexdigest()
 
 
+def tensors_sha256(container: Container) -> dict[str, str] | None:
+    """Of each tensor's bytes as its file stores them, by the name that the file uses; None where the container does not
+    say where they are. A packed weight is its codes, its scales …; an adapter's tensors stand with the base's."""
+    from rosetta.workers import spread  # torch's threads: help does without
+
+    found: dict[str, str] = {}
+    for stored in _as_stored(container):
+        if not isinstance(stored, StoredContainer):
+            return None
+        names = [name for name, entry in stored.tensors.items() if entry.nbytes]
+        found |= zip(names, spread(partial(_tensor_sha256, stored), names), strict=True)
+    return found
+
+
+def _tensor_sha256(stored: StoredContainer, name: str) -> str:
+    digest = hashlib.sha256()
+    path, start = stored.place(name)
+    _read(digest, path, stored.tensors[name].nbytes, start)
+    return digest.hexdigest()
+
+
+def _as_stored(container: Container) -> Iterator[Container]:
+    """What lies in files: of a folder of packed weights the packed ones, of a base with an adapter both."""
+    base = getattr(container, "base", container)
+    yield getattr(base, "stored", base)
+    if base is not container:
+        yield vars(container)["adapter"].stored
+
+
 def _starts(container: Container) -> Mapping[Path, int] | None:
     """Where the data begins in each file; None where no files are named."""
     starts: Mapping[Path, int] | None = getattr(container, "data_starts", None)
     return starts or None
 
 
-def _read(digest: hashlib._Hash, path: Path, nbytes: int) -> None:
-    for part in _parts(path, nbytes):
+def _read(digest: hashlib._Hash, path: Path, nbytes: int, start: int = 0) -> None:
+    for part in _parts(path, start, nbytes):
         digest.update(part)
 
 
-def _parts(path: Path, nbytes: int) -> Iterator[bytes]:
-    """The first bytes of a file, a few at a time."""
+def _parts(path: Path, start: int, nbytes: int) -> Iterator[bytes]:
+    """Some bytes of a file, a few at a time."""
     from rosetta.containers.file_bytes import FileBytes  # numpy's: help does without
 
     file = FileBytes(path)
     try:
-        end = min(nbytes, file.size)
-        for start in range(0, end, AT_ONCE):
-            yield file.bytes(start, min(AT_ONCE, end - start))
+        end = min(start + nbytes, file.size)
+        for at in range(start, end, AT_ONCE):
+            yield file.bytes(at, min(AT_ONCE, end - at))
     finally:
         file.close()

@@ -66,8 +66,12 @@ def groups(items: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]]:
     return list(found.values())
 
 
-def folded(names: Sequence[str]) -> list[str]:
-    """Names that differ only in the layer, once each."""
+def folded(names: Iterable[str]) -> list[str]:
+    """Names that differ only in the layer, once each.
+
+    >>> folded(["blk.0.attn_q.weight", "output.weight", "blk.1.attn_q.weight"])
+    ['blk.{0,1}.attn_q.weight', 'output.weight']
+    """
     found = []
     for group in groups(names, lambda name: without_layer(name, layer_of(name))):
         layers = sorted({layer for name in group if (layer := layer_of(name)) is not None})

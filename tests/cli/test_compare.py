@@ -208,7 +208,18 @@ def test_a_report_says_which_run_it_is_of_and_what_was_compared(rosetta: Run, tm
         report["right"]["header_sha256"]
         == hashlib.sha256(right.read_bytes()[: reader.data_offset]).hexdigest()
     )
-    assert short["right"]["sha256"] is None
+    names = {tensor.name: hashlib.sha256(tensor.data.tobytes()).hexdigest() for tensor in reader.tensors}
+    assert report["right"]["tensors_sha256"] == names
+    spans = {
+        name: entry["data_offsets"]
+        for name, entry in json.loads(header[8:]).items()
+        if name != "__metadata__"
+    }
+    data = weights[len(header) :]
+    assert report["left"]["tensors_sha256"] == {
+        name: hashlib.sha256(data[first:last]).hexdigest() for name, (first, last) in spans.items()
+    }
+    assert short["right"]["sha256"] is short["right"]["tensors_sha256"] is None
     assert short["right"]["header_sha256"] == report["right"]["header_sha256"]
     assert report["run"]["id"] != short["run"]["id"]
     assert {"python", "torch"} <= set(report["run"]["versions"])

@@ -25,6 +25,21 @@ def test_reports_go_in_once_and_a_pair_says_how_it_stands(rosetta: Run, tmp_path
     assert rosetta("history", "show", "nothing", "--db", db).out == "No run is kept of such a pair.\n"
 
 
+def test_it_names_the_tensors_whose_bytes_are_others_since_a_pair_diverged(
+    rosetta: Run, tmp_path: Path
+) -> None:
+    names = [f"blk.{layer}.attn_k.weight" for layer in range(3)]
+    clean, broken = (
+        made(left=reports.side(tensors_sha256=dict.fromkeys(names, digest) | {"output.weight": "same"}))
+        for made, digest in ((reports.report, "a"), (reports.dims_swapped, "b"))
+    )
+    for name, report in (("clean", clean), ("broken", broken)):
+        (tmp_path / f"{name}.json").write_text(report.to_json(), "utf-8")
+        rosetta("history", "add", tmp_path / f"{name}.json", "--db", tmp_path / "h.db")
+    (_, line) = rosetta("history", "show", "--db", tmp_path / "h.db").out.splitlines()
+    assert line == "  other bytes since then: left blk.{0..2}.attn_k.weight"
+
+
 def test_without_a_history_it_says_so(rosetta: Run, tmp_path: Path) -> None:
     result = rosetta("history", "show", "--db", tmp_path / "none.db")
     assert result.code == 2
