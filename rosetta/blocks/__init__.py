@@ -32,6 +32,7 @@ __all__ = [
     "rounds_to_nearest",
     "sigma",
     "step",
+    "values_and_variance",
     "variance",
 ]
 
@@ -145,6 +146,24 @@ def variance(
     if block.write_variance is None:
         return sigma(dtype, raw, dims, out).square_()
     return _filled(block, block.write_variance, raw, dims, out)
+
+
+def values_and_variance(
+    dtype: str, raw: torch.Tensor, dims: Sequence[int], added_to: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`decode` and `variance` of the same bytes.
+
+    Args:
+        dtype, raw, dims: as for `decode`.
+        added_to: a variance, float32 of shape `dims`, which this one is added to; it is what is returned then.
+    """
+    values, block = decode(dtype, raw, dims), block_format(dtype)
+    if block.add_variance is None:
+        found = variance(dtype, raw, dims)
+        return values, found if added_to is None else added_to.add_(found)
+    total = torch.zeros_like(values) if added_to is None else added_to
+    block.add_variance(values, total)
+    return values, total
 
 
 def step(dtype: str, raw: torch.Tensor, dims: Sequence[int], out: torch.Tensor | None = None) -> torch.Tensor:

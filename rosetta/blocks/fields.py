@@ -11,6 +11,7 @@ from rosetta.lazily import ByDtype, torch
 
 SQRT12 = math.sqrt(12.0)  # a value rounded to steps of 1 is off by 1/√12 in the root mean square
 HALF_FLOOR = 2.0**-24  # the smallest step of float16
+EXPONENT = 0x7F80_0000  # of a float32: what is left is the power of two below it
 
 
 def aligned(field: torch.Tensor) -> torch.Tensor:
@@ -20,7 +21,17 @@ def aligned(field: torch.Tensor) -> torch.Tensor:
 
 def half(blocks: torch.Tensor, start: int) -> torch.Tensor:
     """The float16 at byte `start` of each block: float32 `[n, 1]`."""
-    return aligned(blocks[:, start : start + 2]).view(torch.float16).float()
+    return words(blocks, start, start + 2, torch.float16).float()
+
+
+def words(blocks: torch.Tensor, start: int, stop: int, dtype: torch.dtype) -> torch.Tensor:
+    """Bytes start … stop of each block as numbers of another type, `[n, m]`: where they lie if they are whole words of
+    whole blocks, which costs no copy of so few bytes of each."""
+    size = dtype.itemsize
+    lie_so = not (start % size or blocks.shape[1] % size or blocks.storage_offset() % size)
+    if lie_so and blocks.is_contiguous():
+        return blocks.view(dtype)[:, start // size : stop // size]
+    return aligned(blocks[:, start:stop]).view(dtype)
 
 
 def spacing(x: torch.Tensor, mantissa_bits: int, floor: float, divisor: float = 1.0) -> torch.Tensor:
@@ -32,8 +43,13 @@ def spacing(x: torch.Tensor, mantissa_bits: int, floor: float, divisor: float = 
         floor: the smallest step of the format, reached by its subnormal numbers.
         divisor: of the result; a pass over the values less than dividing it afterwards.
     """
-    x.view(torch.int32).bitwise_and_(0x7F80_0000)  # keep the exponent: the power of two below |x|
+    x.view(torch.int32).bitwise_and_(EXPONENT)
     return x.mul_(2.0**-mantissa_bits / divisor).clamp_(min=floor / divisor)
+
+
+def powers_of_two(x: torch.Tensor) -> torch.Tensor:
+    """The power of two below each |x|, float32; 0 below the normal numbers, infinite where x is not finite."""
+    return torch.bitwise_and(x.view(torch.int32), EXPONENT).view(torch.float32)
 
 
 def half_step(scale: torch.Tensor, reach: float) -> torch.Tensor:
@@ -46,7 +62,12 @@ def half_step(scale: torch.Tensor, reach: float) -> torch.Tensor:
         scale: float32 `[n, 1]`, values of a float16.
         reach: the largest multiple of the scale that the block can hold.
     """
-    return torch.hypot(scale, spacing(scale.clone(), 10, HALF_FLOOR).mul_(reach))
+    return half_step_squared(scale, reach).sqrt_()
+
+
+def half_step_squared(scale: torch.Tensor, reach: float) -> torch.Tensor:
+    """`half_step` squared: of float16's values neither square is too small for a float32."""
+    return spacing(scale.clone(), 10, HALF_FLOOR).mul_(reach).square_().addcmul_(scale, scale)
 
 
 def write_nibbles(packed: torch.Tensor, out: torch.Tensor, offset: int = 0) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rosetta.blocks.fields import HALF_FLOOR, SQRT12, spacing
+from rosetta.blocks.fields import HALF_FLOOR, SQRT12, powers_of_two, spacing
 from rosetta.blocks.format import BlockFormat, Writer
 from rosetta.dtypes import FLOATS
 from rosetta.lazily import TorchDtypes, torch
@@ -10,6 +10,7 @@ from rosetta.lazily import TorchDtypes, torch
 TORCH_FLOATS = TorchDtypes({name: str(dtype.number) for name, dtype in FLOATS.items()})
 
 # IEEE 754: the step of the subnormal numbers. F32's would become zero in float32 when divided by √12.
+SQUARED_IS_NONE = 2.0**-75  # what is no larger has a square that float32 has not
 _FLOORS = {"F32": 2.0**-149 * SQRT12, "F16": HALF_FLOOR, "BF16": 2.0**-133}
 
 
@@ -25,8 +26,14 @@ def _float_format(name: str) -> BlockFormat:
         write_values(blocks, out)
         spacing(out, mantissa_bits, floor, SQRT12)
 
+    def add_variance(values: torch.Tensor, to: torch.Tensor) -> None:
+        power = powers_of_two(values)
+        if floor > SQUARED_IS_NONE:
+            power.clamp_(min=floor * 2.0**mantissa_bits)
+        to.addcmul_(power, power, value=4.0**-mantissa_bits / 12)
+
     values: Writer = write_values
-    return BlockFormat(name, 32, values, write_sigma)
+    return BlockFormat(name, 32, values, write_sigma, add_variance=add_variance)
 
 
 FORMATS = tuple(map(_float_format, FLOATS))

@@ -13,6 +13,8 @@ from rosetta.lazily import torch
 
 Writer = Callable[["torch.Tensor", "torch.Tensor"], None]
 """From uint8 `[n, S]`, fills a float32 `[n, B]` on the same device."""
+Adder = Callable[["torch.Tensor", "torch.Tensor"], None]
+"""From float32 values of any shape, adds to a float32 of the same shape."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,10 @@ class BlockFormat:
             and what the rounding of its scale adds (docs/noise.md). None for integer types, which have no
             scale and cannot be weights.
         write_variance: its square, where that takes fewer passes than squaring it.
+        add_variance: adds it to what is there, from the decoded values alone; None where these do not tell.
         write_step: distance of neighbouring levels at each weight, where they are evenly spaced and every encoder
             gives a weight the nearest one.
+        quick: whether `write_values` takes less time than ggml's own decoder.
     """
 
     name: str
@@ -38,7 +42,9 @@ class BlockFormat:
     write_values: Writer
     write_sigma: Writer | None
     write_variance: Writer | None = None
+    add_variance: Adder | None = None
     write_step: Writer | None = None
+    quick: bool = False
 
     @property
     def block_size(self) -> int:

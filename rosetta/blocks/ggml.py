@@ -1,5 +1,6 @@
-"""ggml's own decoders, out of the library that llama-cpp-python brings: three times as fast as ours, which need several
-passes over memory. One is used for a dtype once it has given the same bits as ours on random blocks, and never else."""
+"""ggml's own decoders, out of the library that llama-cpp-python brings: most are three times as fast as ours, which
+need several passes over memory. One is used for a dtype once it has given the same bits as ours on random blocks, and
+never else; none for a dtype of which it takes one weight after another and twice our time (Q6_K)."""
 
 from __future__ import annotations
 
@@ -33,8 +34,9 @@ class _TypeTraits(ctypes.Structure):
 
 @cache
 def writer_of(block: BlockFormat) -> Writer:
-    """What decodes a format: ggml's decoder on the CPU where it is there and agrees, else our own."""
-    theirs = _decoder(block)
+    """What decodes a format: ggml's decoder on the CPU where it is there, agrees and is the quicker one; else our
+    own."""
+    theirs = None if block.quick else _decoder(block)
     if theirs is None:
         return block.write_values
 

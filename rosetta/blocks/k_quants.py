@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from rosetta.blocks.fields import aligned, half, write_nibbles
+from rosetta.blocks.fields import aligned, half, words, write_nibbles
 from rosetta.blocks.superblock import Minima, superblock_format
 from rosetta.lazily import torch
 
@@ -72,18 +72,13 @@ def _q5_levels(blocks: torch.Tensor, out: torch.Tensor) -> None:
 
 def _q4_scales(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Four whole scales; of the other four the low nibbles, and the high bits above the first four."""
-    first, _, last = _words(blocks, 4, 16)
+    first, _, last = words(blocks, 4, 16, torch.int32).unbind(1)
     return half(blocks, 0), _eight(first, last & 0x0F0F0F0F)
 
 
 def _q4_minima(blocks: torch.Tensor) -> torch.Tensor:
-    first, last = _words(blocks, 8, 16)
+    first, last = words(blocks, 8, 16, torch.int32).unbind(1)
     return _eight(first, (last >> 4) & 0x0F0F0F0F)
-
-
-def _words(blocks: torch.Tensor, start: int, stop: int) -> tuple[torch.Tensor, ...]:
-    """Bytes start … stop of each block, four at a time: int32 `[n]` each."""
-    return aligned(blocks[:, start:stop]).view(torch.int32).unbind(1)
 
 
 def _eight(first: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
@@ -97,10 +92,13 @@ def _eight(first: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
 
 
 def _q6_levels(blocks: torch.Tensor, out: torch.Tensor) -> None:
-    q = _two_bit_planes(blocks[:, 128:192].view(-1, 2, 32)).mul_(16)  # [n, 2, 4, 32]
-    nibbles = torch.empty_like(q)
-    write_nibbles(blocks[:, :128].view(-1, 2, 64), nibbles.view(-1, 2, 2, 64))
-    out.view(-1, 2, 4, 32).copy_(q.bitwise_or_(nibbles).sub_(32).view(torch.int8))
+    """Bytes that lie together are worked on together: loops over the 32 of a plane cost as much as their work."""
+    low, high = aligned(blocks[:, :128]), aligned(blocks[:, 128:192])
+    planes = ((high & 3) << 4, (high & 12) << 2, high & 48, (high & 192) >> 2)
+    q = torch.stack([plane.view(-1, 2, 32) for plane in planes], dim=2)  # [n, 2, 4, 32]
+    q[:, :, :2].bitwise_or_((low & 15).view(-1, 2, 2, 32))
+    q[:, :, 2:].bitwise_or_((low >> 4).view(-1, 2, 2, 32))
+    out.view(-1, 2, 4, 32).copy_(q.sub_(32).view(torch.int8))
 
 
 def _q6_scales(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -112,7 +110,6 @@ Q2_UNSCALED = {0: b"\x01" * 16, 80: ONE + bytes(2)}
 Q3_UNSCALED = {96: b"\x11" * 8 + b"\xaa" * 4 + ONE}  # 33 in six bits, of which 32 is taken off
 Q4_UNSCALED = {0: ONE + bytes(2) + b"\x01" * 4 + bytes(4) + b"\x01" * 4}
 Q2_MINIMA, Q4_MINIMA = Minima(82, _q2_minima), Minima(2, _q4_minima)
-Q6_UNSCALED = {192: b"\x01" * 16 + ONE}
 
 # Once the scales are rounded the levels are taken anew, whatever the scales were fitted to (ggml-quants.c,
 # quantize_row_q2_K_impl and its like).
@@ -123,5 +120,5 @@ FORMATS = (
     _k_quant("Q3_K", 16, _q3_levels, _q3_scales,             reach=4,  scale_reach=32,  unscaled=Q3_UNSCALED),
     _k_quant("Q4_K", 32, _q4_levels, _q4_scales, Q4_MINIMA, reach=15, scale_reach=63,  unscaled=Q4_UNSCALED),
     _k_quant("Q5_K", 32, _q5_levels, _q4_scales, Q4_MINIMA, reach=31, scale_reach=63,  unscaled=Q4_UNSCALED),
-    _k_quant("Q6_K", 16, _q6_levels, _q6_scales,             reach=32, scale_reach=128, unscaled=Q6_UNSCALED),
+    _k_quant("Q6_K", 16, _q6_levels, _q6_scales,             reach=32, scale_reach=128, quick=True),
 )  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from rosetta.blocks.fields import SQRT12, half, half_step
+from rosetta.blocks.fields import SQRT12, half, half_step_squared
 from rosetta.blocks.format import BlockFormat, Writer
 from rosetta.blocks.ggml import decoder_of
 from rosetta.lazily import torch
@@ -41,6 +41,7 @@ def superblock_format(
     gap: float = 1.0,
     unscaled: Unscaled | None = None,
     nearest: bool = False,
+    quick: bool = False,
 ) -> BlockFormat:
     """A format of superblocks.
 
@@ -52,10 +53,11 @@ def superblock_format(
         gap: distance between neighbouring levels.
         unscaled: makes a decoder of the format give q, where ggml's is at hand.
         nearest: whether every encoder gives a weight the level that is nearest to it.
+        quick: as in BlockFormat.
     """
     values = _values(levels, scales, minima)
-    quick = _levels_by_decoder(BlockFormat(name, group, values, values), levels, unscaled or {})
-    variance = _variance(quick, scales, minima, reach, scale_reach, gap)
+    by_decoder = _levels_by_decoder(BlockFormat(name, group, values, values), levels, unscaled or {})
+    variance = _variance(by_decoder, scales, minima, reach, scale_reach, gap)
 
     def write_sigma(blocks: torch.Tensor, out: torch.Tensor) -> None:
         variance(blocks, out)
@@ -65,7 +67,9 @@ def superblock_format(
         d, s = scales(blocks)
         out.view(len(out), s.shape[1], -1).copy_((d * s).abs_().mul_(gap)[..., None])
 
-    return BlockFormat(name, group, values, write_sigma, variance, write_step if nearest else None)
+    return BlockFormat(
+        name, group, values, write_sigma, variance, write_step=write_step if nearest else None, quick=quick
+    )
 
 
 def _levels_by_decoder(block: BlockFormat, levels: Levels, unscaled: Unscaled) -> Levels:
@@ -106,16 +110,15 @@ def _variance(
 
     def write_variance(blocks: torch.Tensor, out: torch.Tensor) -> None:
         d, s = scales(blocks)
-        unit = half_step(d, scale_reach).div_(SQRT12)  # [n, 1]
+        unit = half_step_squared(d, scale_reach).div_(12)  # [n, 1], squared
         step = d * s  # [n, g]
         constant = (step * (gap / SQRT12)).square_()
-        nothing = step == 0
-        if bool(nothing.any()):
-            constant = torch.where(nothing, (unit * reach).square_(), constant)
+        if not bool(constant.amin() > 0):  # nor where it is NaN
+            constant = torch.where(step == 0, unit * reach**2, constant)
         if minima is not None:
-            constant += half_step(half(blocks, minima.start), scale_reach).div_(SQRT12).square_()
+            constant += half_step_squared(half(blocks, minima.start), scale_reach).div_(12)
         levels(blocks, out)
-        out.mul_(unit).square_()
+        out.square_().mul_(unit)
         out.view(len(out), s.shape[1], -1).add_(constant[..., None])
 
     return write_variance

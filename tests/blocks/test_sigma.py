@@ -170,3 +170,17 @@ def test_variance_is_sigma_squared(dtype: str) -> None:
     held = (sigma > 2.0**-60) & (sigma < 2.0**60)  # whose square is a float32
     assert held.any()
     np.testing.assert_allclose(variance[held], sigma[held] ** 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", WEIGHT_DTYPES)
+def test_values_and_variance_of_the_same_bytes_are_those_of_each_by_itself(dtype: str) -> None:
+    size = blocks.nbytes(dtype, (64, 256))
+    raw = torch.from_numpy(np.random.default_rng(2).integers(0, 256, size, dtype=np.uint8))
+    values, variance = blocks.values_and_variance(dtype, raw, (64, 256))
+    expected = blocks.variance(dtype, raw, (64, 256))
+    assert torch.equal(values.nan_to_num(), blocks.decode(dtype, raw, (64, 256)).nan_to_num())
+    assert torch.allclose(variance, expected, rtol=1e-6, atol=0, equal_nan=True)
+    other = torch.full((64, 256), 0.5)
+    _, total = blocks.values_and_variance(dtype, raw, (64, 256), other)
+    assert total is other
+    assert torch.allclose(total, expected + 0.5, rtol=1e-6, atol=0, equal_nan=True)
