@@ -256,13 +256,17 @@ class Weight:
             return self.sigma(start, stop, device).square_()
         return self._decoded(blocks.variance, start, stop, device)
 
-    def values_and_variance(self, start: int, stop: int, device: Device = "cpu") -> tuple[Tensor, Tensor]:
-        """Both of canonical rows start … stop, of bytes that are read once where rows are whole bytes."""
+    def values_and_variance(
+        self, start: int, stop: int, device: Device = "cpu", added_to: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Both of canonical rows start … stop, of bytes that are read once where rows are whole bytes; the variance is
+        added to another one where one is given."""
         raw = None if self.values_edits else self.raw(start, stop)  # an edit may concern their noise alone
         if raw is None:
-            return self.values(start, stop, device), self.variance(start, stop, device)
-        data, dims = _on(device, raw), (len(raw), *self.dims[1:])
-        return blocks.decode(self.dtype, data, dims), blocks.variance(self.dtype, data, dims)
+            values, variance = self.values(start, stop, device), self.variance(start, stop, device)
+            return values, variance if added_to is None else added_to.add_(variance)
+        dims = (len(raw), *self.dims[1:])
+        return blocks.values_and_variance(self.dtype, _on(device, raw), dims, added_to)
 
     def corner(self, rows: int, columns: int) -> Tensor:
         """The first canonical rows, float32 [rows, columns]; of a turned matrix only their first columns, for
@@ -283,11 +287,11 @@ class Weight:
 
     def rows(self, indices: Sequence[int]) -> Tensor:
         """The given canonical rows as float32 [len(indices), C], reading no others where the layout allows."""
-        return self._rows(Weight.values, indices)
+        return self._rows(blocks.decode, Weight.values, indices)
 
     def sigma_rows(self, indices: Sequence[int]) -> Tensor:
         """`sigma` of the given canonical rows."""
-        return self._rows(Weight.sigma, indices)
+        return self._rows(blocks.sigma, Weight.sigma, indices)
 
     def step_rows(self, indices: Sequence[int]) -> Tensor:
         """How far apart the levels of the given canonical rows are as they are stored, see `blocks.step`."""
@@ -295,19 +299,37 @@ class Weight:
         def steps(weight: Weight, start: int, stop: int | None) -> Tensor:
             return weight._decoded(blocks.step, start, stop, "cpu")
 
-        return self._rows(steps, indices)
+        return self._rows(blocks.step, steps, indices)
 
-    def _rows(self, decode: Callable[[Weight, int, int | None], Tensor], indices: Sequence[int]) -> Tensor:
+    def _rows(
+        self,
+        decode: blocks.Decoder,
+        of_range: Callable[[Weight, int, int | None], Tensor],
+        indices: Sequence[int],
+    ) -> Tensor:
+        """Some rows, decoded together: of a few that follow each other the call takes as long as the work.
+
+        Args:
+            decode: their bytes.
+            of_range: gives the same of rows start … stop.
+            indices: the rows.
+        """
         if not indices:
-            return decode(self, 0, 0)
+            return of_range(self, 0, 0)
         if (
             self._row_bytes() is None
             or self.transposed
             or self.order is not None
             or self.bytes_edit is not None
         ):
-            return decode(self, 0, None)[list(indices)]
-        return torch.cat([decode(self, *run) for run in _runs(indices)])
+            return of_range(self, 0, None)[list(indices)]
+        runs = list(_runs(indices))
+        raw = [] if self.values_edits else [self._raw(*run) for run in runs]
+        known = [rows for rows in raw if rows is not None]
+        if len(known) < len(runs):
+            return torch.cat([of_range(self, *run) for run in runs])
+        together = np.concatenate(known)
+        return decode(self.dtype, _on("cpu", together), (len(together), *self.dims[1:]))
 
     def decoded(self, raw: NDArray[np.uint8], device: Device = "cpu", out: Tensor | None = None) -> Tensor:
         """The values of canonical rows of which `raw` gave the bytes, see `values`."""

@@ -6,13 +6,15 @@ Letters: R = rows, C = columns of a canonical matrix.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rosetta.lazily import torch
+from rosetta.openblas import multiply
 from rosetta.weight import WEIGHTS_AT_ONCE, Device, Weight
 
 if TYPE_CHECKING:
@@ -24,18 +26,112 @@ ROOM = 1 << 30  # bytes for what is kept of two copies; the matrices of a layer 
 LASTING_ROOM = 8 << 30  # bytes; two billion weights in float32
 
 
+@dataclass(frozen=True)
+class Sample:
+    """Some rows of two copies of a matrix, taken from it as it was decoded.
+
+    Args:
+        copies: the two.
+        rows: which rows, int64 [n], ascending.
+        values: of each copy, float32 [n, C].
+        variance: of their difference that the dtypes explain, float32 [n, C].
+    """
+
+    copies: tuple[Weight, Weight]
+    rows: Tensor
+    values: tuple[Tensor, Tensor]
+    variance: Tensor
+
+    @classmethod
+    def empty(cls, copies: tuple[Weight, Weight], rows: Tensor, device: Device) -> Sample:
+        """A sample that is to be taken."""
+        left, right, variance = (torch.empty(len(rows), copies[0].dims[1], device=device) for _ in range(3))
+        return cls(copies, rows, (left, right), variance)
+
+    def take(self, part: tuple[int, int], left: Tensor, right: Tensor, variance: Tensor) -> None:
+        """Take what it wants of the rows of a part."""
+        first, last = torch.searchsorted(self.rows, self.rows.new_tensor(part)).tolist()
+        if first < last:
+            wanted = (self.rows[first:last] - part[0]).to(left.device)
+            for x, into in ((left, self.values[0]), (right, self.values[1]), (variance, self.variance)):
+                torch.index_select(x, 0, wanted, out=into[first:last])
+
+    def of(self, weight: Weight) -> Tensor:
+        """The values of one of the copies."""
+        return self.values[self.copies.index(weight)]
+
+
+class Products:
+    """What a stage computes of two copies of its matrix, computed while their rows are at hand for a comparison: a
+    matrix does not stay in a core's cache, and to fetch it again takes longer than to multiply with it.
+
+    Args:
+        believed, other: the copies.
+        x: what the believed one is multiplied with, and what the noise is predicted of, [T, C].
+        of_other: what the other one is multiplied with, [T, C] each.
+    """
+
+    def __init__(self, believed: Weight, other: Weight, x: Tensor, of_other: Sequence[Tensor]) -> None:
+        self.copies, self._x = (believed, other), x
+        self._inputs = {believed: [x], other: of_other}
+        self._squares = x.float().square()
+        self._made: dict[tuple[Weight, int, tuple[int, int]], Tensor] = {}
+        self._explained: dict[tuple[int, int], Tensor] = {}
+        self._largest: dict[tuple[int, int], Tensor] = {}
+
+    def make(self, rows: tuple[int, int], believed: Tensor, other: Tensor, variance: Tensor) -> None:
+        """Multiply with some rows of both copies, and with the variance of their difference, float32 [rows, C]."""
+        for weight, matrix in zip(self.copies, (believed, other), strict=True):
+            for place, x in enumerate(self._inputs[weight]):
+                made = x.new_empty(len(x), len(matrix))
+                multiply(x, matrix.to(x.dtype), made)
+                self._made[weight, place, rows] = made
+        self._explained[rows] = self._squares @ variance.T
+        self._largest[rows] = largest(believed)
+
+    def of(self, weight: Weight, x: Tensor, rows: tuple[int, int]) -> Tensor | None:
+        """x Wᵀ of some rows, [T, rows]; None where it has not been made."""
+        place = next((i for i, own in enumerate(self._inputs.get(weight, ())) if own is x), None)
+        return None if place is None else self._made.get((weight, place, rows))
+
+    def explained(self, x: Tensor, rows: tuple[int, int]) -> Tensor | None:
+        """x² Vᵀ of some rows, where V is the variance of the difference, [T, rows]; None where it has not been made."""
+        return self._explained.get(rows) if x is self._x else None
+
+    def largest(self, weight: Weight, rows: tuple[int, int]) -> Tensor | None:
+        """The largest magnitude in some rows of the believed copy; None of any other."""
+        return self._largest.get(rows) if weight == self.copies[0] else None
+
+
+def largest(values: Tensor) -> Tensor:
+    """The largest magnitude, a scalar."""
+    return torch.stack(values.aminmax()).abs().max()
+
+
 class DecodedPair:
-    """What the last comparison of two copies of a matrix read or decoded, left for the stage that computes with them.
+    """What the last comparison of two copies of a matrix read, decoded or multiplied, left for the stage that computes
+    with them.
 
     Matrices that have no room are decoded again by everyone who needs them. What is kept may not be written to.
     Beside an observed run there is one copy, which is decoded once: see `alone`.
+
+    Attributes:
+        sample: some rows of both copies; None where none were asked for.
     """
 
     def __init__(self) -> None:
+        self.sample: Sample | None = None
         self._copies: tuple[Weight, ...] = ()
+        self._keeps = True
+        self._products: Products | None = None
         self._rows: dict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = {}
         self._stored: dict[tuple[int, int], NDArray[np.uint8]] = {}
         self._alone: dict[Weight, dict[tuple[int, int], Tensor]] = {}
+
+    def expect(self, products: Products | None) -> None:
+        """Say what the stage at hand computes, until `forget`: these products, or nothing of whole matrices (a table,
+        of which it takes some rows). Nothing else is kept of its copies."""
+        self._products, self._keeps = products, False
 
     def alone(self, weight: Weight) -> None:
         """Keep what is decoded of a matrix, where it has room."""
@@ -52,20 +148,45 @@ class DecodedPair:
         self._copies = left, right
         return self._stored.__setitem__
 
-    def start(self, left: Weight, right: Weight) -> None:
-        """Forget the matrices before; keep these, where they have room."""
+    def start(
+        self, left: Weight, right: Weight, sampled: Tensor | None = None, device: Device = "cpu"
+    ) -> None:
+        """Forget the matrices before; keep these, where they have room.
+
+        Args:
+            left, right: the copies.
+            sampled: rows that are wanted of them, int64, ascending.
+            device: where they are decoded.
+        """
         self.clear()
-        if 3 * 4 * left.count <= ROOM:  # float32: two copies and a variance
+        if self._keeps and 3 * 4 * left.count <= ROOM:  # float32: two copies and a variance
             self._copies = left, right
+        if sampled is not None:
+            self.sample = Sample.empty((left, right), sampled, device)
+        if self._products is not None and self._products.copies != (left, right):
+            self._products = None
 
     def put(self, rows: tuple[int, int], left: Tensor, right: Tensor, variance: Tensor) -> None:
-        """Keep the values of some rows of both copies, and the variance of their difference, float32 [rows, C]."""
+        """Take the values of some rows of both copies, and the variance of their difference, float32 [rows, C]."""
+        if self.sample is not None:
+            self.sample.take(rows, left, right, variance)
+        if self._products is not None:
+            self._products.make(rows, left, right, variance)
         if self._copies:
             self._rows[rows] = left, right, variance
 
-    def holds(self, rows: tuple[int, int]) -> bool:
-        """Whether some rows of both copies are at hand, decoded."""
-        return rows in self._rows
+    def product(self, weight: Weight, x: Tensor, rows: tuple[int, int]) -> Tensor | None:
+        """See `Products.of`."""
+        return None if self._products is None else self._products.of(weight, x, rows)
+
+    def explained(self, left: Weight, right: Weight, x: Tensor, rows: tuple[int, int]) -> Tensor | None:
+        """See `Products.explained`."""
+        known = self._products
+        return known.explained(x, rows) if known is not None and known.copies == (left, right) else None
+
+    def largest(self, weight: Weight, rows: tuple[int, int]) -> Tensor | None:
+        """See `Products.largest`."""
+        return None if self._products is None else self._products.largest(weight, rows)
 
     def values(
         self, weight: Weight, start: int, stop: int, device: Device = "cpu", out: Tensor | None = None
@@ -95,11 +216,16 @@ class DecodedPair:
         return found[2]
 
     def clear(self) -> None:
-        """Keep nothing."""
-        self._copies = ()
+        """Keep nothing of matrices."""
+        self._copies, self.sample = (), None
         self._rows.clear()
         self._stored.clear()
         self._alone.clear()
+
+    def forget(self) -> None:
+        """Keep nothing, and expect nothing."""
+        self.clear()
+        self._products, self._keeps = None, True
 
 
 def variance(
@@ -145,6 +271,10 @@ class WeightCache:
             memory = self._passing.memory = torch.empty(WEIGHTS_AT_ONCE)
         return self.moved(self.kept.values(weight, start, stop, self.device, memory))
 
+    def product(self, weight: Weight, x: Tensor, start: int, stop: int) -> Tensor | None:
+        """x Wᵀ of rows start … stop of a matrix, [T, rows], where it was made when they were compared."""
+        return self.kept.product(weight, x, (start, stop))
+
     def share(self, weight: Weight, same: Weight) -> None:
         """Let two weights of equal bytes be decoded once."""
         if same in self._values:
@@ -153,9 +283,14 @@ class WeightCache:
     def moved(self, tensor: Tensor) -> Tensor:
         return tensor.to(device=self.device, dtype=self.dtype)
 
+    def largest(self, weight: Weight, start: int, stop: int) -> Tensor:
+        """The largest magnitude in rows start … stop, a scalar."""
+        known = self.kept.largest(weight, (start, stop))
+        return largest(self.rows(weight, start, stop)) if known is None else known
+
     def clear(self) -> None:
         self._values.clear()
-        self.kept.clear()
+        self.kept.forget()
 
 
 class LastingCache(WeightCache):

@@ -36,6 +36,14 @@ def spread(task: Callable[[Item], Result], items: Iterable[Item]) -> list[Result
     return list(_pool().map(_without_grad(task), todo))
 
 
+def aside(task: Callable[[], Result]) -> Callable[[], Result]:
+    """Start a task beside what is done meanwhile; what is returned waits for its result. Within work it is done when it
+    is waited for."""
+    if threading.current_thread().name.startswith(NAME):
+        return task
+    return _pool().submit(_without_grad(lambda _: task()), None).result
+
+
 def sum_of_squares(x: Tensor) -> float:
     """Accumulated in float64."""
     return math.fsum(spread(lambda part: float(part.double().square().sum()), pieces(x)))

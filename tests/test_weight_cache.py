@@ -13,9 +13,10 @@ import torch
 from fixtures.comparing import compared_files, tiny
 from fixtures.memory import MemoryContainer, stored
 from fixtures.pairs import pair
+from rosetta.compare.pair import ModelPair
 from rosetta.compare.weights import compare_weights
 from rosetta.weight import Weight, row_ranges, same_bytes
-from rosetta.weight_cache import DecodedPair, WeightCache, variance
+from rosetta.weight_cache import DecodedPair, Products, WeightCache, variance
 
 DIMS = (24, 256)
 
@@ -98,9 +99,68 @@ def test_matrices_of_two_dtypes_are_decoded_once_a_side_with_the_same_report(
     once = compared_files(*files)
     assert most() == 1
     decoded.clear()
+    monkeypatch.setattr(ModelPair, "_expect_products", lambda *_: None)
+    assert compared_files(*files).stages == once.stages, (
+        "products of rows at hand are those of the stage by itself"
+    )
+    assert most() == 1, "they were kept"
+    decoded.clear()
     monkeypatch.setattr("rosetta.weight_cache.ROOM", 0)
     assert compared_files(*files).stages == once.stages
     assert most() > 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_of_a_matrix_whose_products_are_awaited_these_are_made_and_nothing_is_kept(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rosetta.weight.WEIGHTS_AT_ONCE", 7 * 256)
+    left, right, cache = copy("w", "F16"), copy("w", "Q8_0"), WeightCache(dtype=dtype)
+    x, other = (torch.randn(3, 256, dtype=dtype, generator=torch.Generator().manual_seed(s)) for s in (1, 2))
+    cache.kept.expect(Products(left, right, x, [x, other]))
+    compare_weights(left, right, kept=cache.kept)
+    for rows in row_ranges(left):
+        for weight, inputs in ((left, [x]), (right, [x, other])):
+            assert not holds(cache.kept, weight, *rows)
+            for given in inputs:
+                made = cache.product(weight, given, *rows)
+                assert made is not None
+                assert torch.equal(made, torch.nn.functional.linear(given, weight.values(*rows).to(dtype)))
+        assert cache.product(left, other, *rows) is None, "nobody multiplies it with the other's input"
+        assert cache.product(right, x.clone(), *rows) is None, "it is not known of equal inputs that they are"
+        explained = cache.kept.explained(left, right, x, rows)
+        assert explained is not None
+        expected = x.float().square() @ variance(left, right, *rows).T
+        assert torch.allclose(explained, expected, rtol=1e-5)
+        assert cache.kept.explained(left, right, other, rows) is None
+        assert cache.largest(left, *rows) == left.values(*rows).abs().max()
+        assert cache.largest(right, *rows) == right.values(*rows).abs().max()
+    cache.clear()
+    compare_weights(left, right, kept=cache.kept)
+    assert cache.product(left, x, *row_ranges(left)[0]) is None, "the next stage expects its own"
+    assert holds(cache.kept, left, *row_ranges(left)[0])
+
+
+def test_other_copies_than_those_that_were_expected_are_not_multiplied() -> None:
+    left, right, kept = copy("w", "F16"), copy("w", "Q8_0"), DecodedPair()
+    x = torch.randn(3, 256)
+    kept.expect(Products(left, right, x, [x]))
+    compare_weights(left, copy("w", "Q8_0", seed=1), kept=kept)
+    assert kept.product(left, x, (0, 24)) is None
+
+
+def test_a_sample_has_the_rows_that_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rosetta.weight.WEIGHTS_AT_ONCE", 7 * 256)
+    left, right, kept = copy("w", "F16"), copy("w", "Q8_0"), DecodedPair()
+    rows = torch.tensor([0, 6, 7, 8, 20, 23])
+    kept.start(left, right, rows)
+    for part in row_ranges(left):
+        kept.put(part, left.values(*part), right.values(*part), variance(left, right, *part))
+    sample = kept.sample
+    assert sample is not None
+    for weight in (left, right):
+        assert torch.equal(sample.of(weight), weight.values()[rows])
+    assert torch.equal(sample.variance, variance(left, right)[rows])
 
 
 def test_equal_bytes_are_read_once_for_both_copies(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from rosetta.workers import NAME, one_thread_each, spread
+from rosetta.workers import NAME, aside, one_thread_each, spread
 
 
 def test_results_come_in_the_order_of_the_items() -> None:
@@ -44,6 +44,30 @@ def test_work_within_work_does_not_wait_for_itself() -> None:
     runner.start()
     runner.join(timeout=30)
     assert result == [[[63 * m * k for k in range(3)] for m in range(3)]]
+
+
+def test_what_is_done_aside_is_done_by_a_worker_meanwhile_and_within_work_on_the_spot() -> None:
+    begun, told = threading.Event(), threading.Event()
+
+    def waits() -> str:
+        begun.set()
+        assert told.wait(timeout=30)
+        return threading.current_thread().name
+
+    result = aside(waits)
+    assert begun.wait(timeout=30), "it is not left until it is asked for"
+    told.set()
+    assert result().startswith(NAME)
+    assert spread(lambda number: aside(lambda: number + 1)(), range(64)) == list(range(1, 65))
+
+
+def test_error_of_a_task_aside_is_raised_where_it_is_waited_for() -> None:
+    def fails() -> None:
+        raise ValueError("aside")
+
+    result = aside(fails)
+    with pytest.raises(ValueError, match="aside"):
+        result()
 
 
 def test_error_of_a_task_is_raised_where_the_work_was_given() -> None:

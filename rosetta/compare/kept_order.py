@@ -14,8 +14,9 @@ Letters: n = blocks, g = weights of one.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ from rosetta.compare.trait import CODEBOOKS, LEAST, Trait
 from rosetta.compare.weights import WeightPair, readable
 from rosetta.dtypes import FLOATS, of_scheme
 from rosetta.weight import Weight
+from rosetta.workers import aside
 
 SAMPLED, RUN = 1 << 18, 8  # weights of a matrix, and rows of it that lie together
 # Of the largest weight near by: two weights that were rounded to eight bits on the way, by half a step each, while the
@@ -38,6 +40,8 @@ TRIED = 6  # matrices that may show it
 FEW, EVERYWHERE = 3, 0.002
 EIGHT = ("Q8_0", "APR_Q8")  # as good as the source, to eight bits
 Copies = tuple[Weight, Weight]
+Look = Callable[[], tuple[int, int]]
+"""Waits for what `out_of_order` says of two copies."""
 
 
 class KeptOrder:
@@ -52,18 +56,27 @@ class KeptOrder:
         self._kept: dict[tuple[str, str], bool] = {}
         self._broken: dict[str, float] = {}  # of weights as they are stored, the share of levels out of order
 
-    def heeded(self, found: WeightPair, copies: Copies, others: Iterable[Copies]) -> WeightPair:
+    def begun(self, copies: Copies) -> Look | None:
+        """Looks at the order of two copies beside their comparison; None where it says nothing."""
+        alike = copies[0].dims == copies[1].dims and all(map(readable, copies))
+        ordered = _coarse_and_fine(copies) if alike else None
+        return None if ordered is None else aside(partial(out_of_order, *ordered))
+
+    def heeded(
+        self, found: WeightPair, copies: Copies, others: Iterable[Copies], look: Look | None = None
+    ) -> WeightPair:
         """A comparison, with what the order of its values says where it found no more than noise.
 
         Args:
             found: of the two copies.
             copies: of one weight.
             others: the copies of all weights that both files have.
+            look: what `begun` gave, where it was asked.
         """
         ordered = _coarse_and_fine(copies) if found.state == "within_noise" else None
         if ordered is None:
             return found
-        broken, levels = out_of_order(*ordered)
+        broken, levels = out_of_order(*ordered) if look is None else look()
         if broken < FEWEST:
             return found
         name, share = ordered[0].name, broken / levels
@@ -140,8 +153,10 @@ def out_of_order(coarse: Weight, fine: Weight) -> tuple[int, int]:
             return 0, 1  # it moves values elsewhere, and says nothing of their order
         v, x = stored, x + more
     group, near = blocks.group_of(coarse.dtype), math.gcd(NEAR_BY, coarse.dims[1])
-    allowed = x.abs().view(-1, near).amax(1).mul_(EIGHT_BITS).repeat_interleave(near).view(-1, group)
-    allowed, v, x = allowed.amax(1, keepdim=True), v.view(-1, group), x.view(-1, group)  # [n, 1], [n, g]
+    shared = math.gcd(near, group)
+    allowed = x.abs().view(-1, near).amax(1).mul_(EIGHT_BITS).repeat_interleave(near // shared)
+    allowed = allowed.view(-1, group // shared).amax(1, keepdim=True)  # [n, 1]
+    v, x = v.view(-1, group), x.view(-1, group)  # [n, g]
     if not blocks.rounds_to_nearest(coarse.dtype):
         return levels_out_of_order(v, x, allowed)
     step = coarse.step_rows(chosen).view(-1, group)[:, :1]  # of a block: [n, 1]

@@ -52,6 +52,14 @@ class RoundingOfPair:
             explained = explained * widening
         return explained if salient is None else salient.widened(explained, start)
 
+    def explained(self, name: str, cache: WeightCache, x: Tensor, rows: tuple[int, int]) -> Tensor:
+        """See `Rounding`."""
+        copies, found = (self.reference.weights[name], self.subject.weights[name]), self.pairs[name]
+        known = cache.kept.explained(*copies, x, rows) if found.salient is None else None
+        if known is not None:
+            return known * found.widening
+        return x.float().square() @ self.variance(name, cache, *rows).T
+
     def row_variance(self, name: str, rows: Sequence[int]) -> list[Tensor]:
         """See `Rounding`."""
         return [model.weights[name].sigma_rows(rows).square() for model in (self.reference, self.subject)]
@@ -89,6 +97,10 @@ class RoundingOfObserved:
             return rows.square().mul_(of_inputs**2)
         recorded = self.observed.rounding(name, lambda: own.values(start, stop, cache.device))
         return own.variance(start, stop, cache.device).add_(recorded.square())
+
+    def explained(self, name: str, cache: WeightCache, x: Tensor, rows: tuple[int, int]) -> Tensor:
+        """See `Rounding`."""
+        return x.float().square() @ self.variance(name, cache, *rows).T
 
     def row_variance(self, name: str, rows: Sequence[int]) -> list[Tensor]:
         """See `Rounding`."""

@@ -33,9 +33,12 @@ from rosetta.compare.weights import WeightPair, compare_weights
 from rosetta.graph import TOKENS, Node
 from rosetta.model import Model
 from rosetta.ops.attention import heads_at_once
+from rosetta.ops.linear import LONG
+from rosetta.ops.lookup import Embedding
 from rosetta.ops.op import NotComputable, Rounding, Step
 from rosetta.runtimes.runtime import Runtime
 from rosetta.weight import Weight
+from rosetta.weight_cache import Products
 
 Pairs = dict[tuple[Weight, Weight], WeightPair]
 
@@ -133,9 +136,13 @@ class ModelPair:
         key = (replace(a, name=""), replace(b, name=""))
         if key not in self.compared:
             cache = self.reference.runtime.cache
-            compare = compare_at_sight if self.two_models else compare_weights
-            found = compare(a, b, cache.device, cache.kept)
-            self.compared[key] = self.order.heeded(found, (a, b), self._in_both())
+            if self.two_models:
+                found = compare_at_sight(a, b, cache.device, cache.kept)
+                self.compared[key] = self.order.heeded(found, (a, b), self._in_both())
+            else:
+                look = self.order.begun((a, b))
+                found = compare_weights(a, b, cache.device, cache.kept)
+                self.compared[key] = self.order.heeded(found, (a, b), self._in_both(), look)
         return self.compared[key]
 
     def _in_both(self) -> Iterator[tuple[Weight, Weight]]:
@@ -181,6 +188,7 @@ class ModelPair:
             return known
         if not self.reference.runtime.offers(stage) and self.observed is not None:
             return self._run_unobserved(other)
+        self._expect_products(node, other)
         pairs = self._weight_pairs(node, other)
         heads = self._heads_at_once(node, other)
         if heads and node.op.by_head:
@@ -199,6 +207,28 @@ class ModelPair:
         both = self._both(node, other, pairs)
         outcome = self._judged(both, pairs, self._sums(computing, both, pairs))
         return outcome if self.observed is None else self._explained(node, other, outcome, both.reference)
+
+    def _expect_products(self, node: Node, other: Node) -> None:
+        """Let a matrix that both sides multiply with be multiplied with while its copies are compared."""
+        reference, subject = self.reference.runtime, self.subject.runtime
+        if isinstance(node.op, Embedding) and isinstance(other.op, Embedding):
+            reference.cache.kept.expect(None)
+        names = [own.op.links[0].matrix for own in (node, other)]
+        alike = reference.chunks is subject.chunks is None and reference.cache.device == subject.cache.device
+        if None in names or self.observed is not None or not alike:
+            return
+        weights = [
+            lane.model.weights.get(lane.runtime.step(own).full_name(str(name)))
+            for lane, own, name in zip((self.reference, self.subject), (node, other), names, strict=True)
+        ]
+        sources = self.reference.values, self._for_subject(), self.subject.values
+        places = node.inputs[0], other.inputs[0], other.inputs[0]
+        inputs = [values.get(place) for values, place in zip(sources, places, strict=True)]
+        a, b = weights
+        if a is None or b is None or not all(isinstance(x, Tensor) and len(x) < LONG for x in inputs):
+            return
+        x, local, own = (x for x in inputs if isinstance(x, Tensor))
+        reference.cache.kept.expect(Products(a, b, x, [local] if own is local else [local, own]))
 
     def _keep_decoded(self, node: Node) -> None:
         """Let the matrices of a stage be decoded once for all that is computed of it."""

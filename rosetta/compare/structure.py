@@ -16,11 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rosetta.compare.structure_sample import COMPENSATING, follows_levels, traits_of_sample
+from rosetta.compare.structure_sample import COMPENSATING, SampleTests, is_coarser
 from rosetta.compare.trait import COARSE, COARSER, CODEBOOKS, LEAST, ROW_DEVIATIONS, Trait
 from rosetta.dtypes import FLOATS, of_scheme
-from rosetta.weight import Device, Weight
-from rosetta.weight_cache import DecodedPair
+from rosetta.weight import Weight
 
 # Shrinkage κ: an encoder's error is −κ·D of the weight, D = |e|² / |w|². Rounding to the nearest step has κ = 0, a
 # scale of least squares κ = 1, clipping what does not matter more than that; no encoder makes weights larger.
@@ -145,37 +144,36 @@ def row_sums(a: Tensor, b: Tensor, gaps: GapsOfRows, error: Tensor, explained: T
     return RowSums(*(x.cpu() for x in sums))
 
 
-def traits(
-    left: Weight, right: Weight, rows: RowSums, weighed: bool, kept: DecodedPair, device: Device = "cpu"
-) -> tuple[Trait, ...]:
+def tells_structure(left: Weight, right: Weight) -> bool:
+    """Whether the errors of two copies of a matrix are independent where nothing is wrong, and enough to tell."""
+    if len(left.dims) != 2 or min(left.dims) < LEAST:
+        return False
+    if {left.dtype, right.dtype} <= {"F32", "F64"}:
+        return False  # nothing is rounded but in arithmetic, one way or another
+    # A repair that was held to the order of the weights, by which other ones show sooner.
+    return not any(
+        getattr(edit, "nearest", False) for weight in (left, right) for edit in weight.values_edits
+    )
+
+
+def traits(tests: SampleTests, rows: RowSums, weighed: bool) -> tuple[Trait, ...]:
     """What two copies that agree within their noise differ in all the same.
 
     Args:
-        left, right: the copies, matrices.
-        rows: their sums, a = left.
+        tests: of some rows of the copies, which tell of structure.
+        rows: sums of all of them, a = the left one.
         weighed: whether the encoder weighed some columns' errors more than others'.
-        kept: rows that need not be decoded.
-        device: where the others are.
     """
-    count, columns = left.dims[0], left.count // max(1, left.dims[0])
-    if min(count, columns) < LEAST or len(left.dims) != 2:
-        return ()
-    if {left.dtype, right.dtype} <= {"F32", "F64"}:
-        return ()  # nothing is rounded but in arithmetic, one way or another
-    if any(getattr(edit, "nearest", False) for weight in (left, right) for edit in weight.values_edits):
-        return ()  # a repair that was held to the order of the weights, by which other ones show sooner
     if float(rows.error.sum()) < SMALLER**2 * float(rows.explained.sum()):
         return ()
-    coarse_is_left = _is_coarser(left, right)
-    if not coarse_is_left:
+    coarse, fine, columns = tests.coarse, tests.fine, tests.coarse.dims[1]
+    if coarse is not tests.left:
         rows = rows.turned()
-    coarse, fine = (left, right) if coarse_is_left else (right, left)
     found = [*_of_whole(coarse, fine, rows, columns), *_of_rows(rows, columns, weighed)]
     if not found:  # what a factor explains is not looked at further: its repair is
         size = float(rows.size_b.sum())
-        distance = float(rows.error.sum()) / size if size else math.inf
-        found = traits_of_sample(coarse, fine, weighed, distance, kept, device)
-    if found and follows_levels(coarse, fine, kept, device):
+        found = tests.traits(weighed, float(rows.error.sum()) / size if size else math.inf)
+    if found and tests.follow_levels():
         return tuple(
             trait for trait in found if trait.kind == "factor" and abs(trait.value - 1) > LEVELS_SLOPE
         )
@@ -184,15 +182,8 @@ def traits(
 
 def compensates(left: Weight, right: Weight) -> bool:
     """Whether the coarser of two copies may be of an encoder that made good the errors of some weights by others."""
-    coarse = left if _is_coarser(left, right) else right
+    coarse = left if is_coarser(left, right) else right
     return coarse.dtype.startswith(COMPENSATING)
-
-
-def _is_coarser(left: Weight, right: Weight) -> bool:
-    """Whether the left copy is the coarser one, by the bytes that it takes and the bits of its mantissa."""
-    mantissa = {"F64": 52, "F32": 23, "F16": 10, "BF16": 7}
-    sizes = [(mantissa.get(w.dtype, 0), w.entry.file_bytes / max(1, w.count)) for w in (left, right)]
-    return sizes[0] <= sizes[1]
 
 
 def slope_limits(coarse: Weight, fine: Weight, distance: float) -> tuple[float, float]:

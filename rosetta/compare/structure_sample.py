@@ -7,9 +7,8 @@ u = w / σ.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,9 +17,9 @@ from rosetta import blocks
 from rosetta.blocks.fields import SQRT12
 from rosetta.compare.spectrum import beyond_noise, largest_singular_value, rank_limit
 from rosetta.compare.trait import COARSE, COARSER, CODEBOOKS, LEAST, ROW_DEVIATIONS, Trait
-from rosetta.weight import Device, Weight, row_ranges
+from rosetta.weight import Weight, row_ranges
 from rosetta.weight_cache import DecodedPair
-from rosetta.workers import spread
+from rosetta.workers import aside, spread
 
 # Of a matrix, what its columns and its rank are judged by: all of a small one. Of a large one its columns by so many
 # rows, half as many where they are long; its rank by so many rows and columns: a matrix of low rank is spread over all
@@ -45,100 +44,148 @@ COMPENSATING = ("GPTQ:", "CT:INT")
 NEIGHBOURS, NEIGHBOURS_ALIKE = 32, 1.5
 
 
-def traits_of_sample(
-    coarse: Weight, fine: Weight, weighed: bool, distance: float, kept: DecodedPair, device: Device
-) -> list[Trait]:
+def is_coarser(left: Weight, right: Weight) -> bool:
+    """Whether the left copy is the coarser one, by the bytes that it takes and the bits of its mantissa."""
+    mantissa = {"F64": 52, "F32": 23, "F16": 10, "BF16": 7}
+    sizes = [(mantissa.get(w.dtype, 0), w.entry.file_bytes / max(1, w.count)) for w in (left, right)]
+    return sizes[0] <= sizes[1]
+
+
+def sampled_rows(weight: Weight) -> Tensor | None:
+    """The rows that these tests look at, from all over a matrix, int64 [n]; None of a vector or of several matrices."""
+    if len(weight.dims) != 2:
+        return None
+    total = weight.dims[0]
+    return _spread_out(total, total if weight.count <= SAMPLED else SIDE)
+
+
+def _spread_out(total: int, count: int) -> Tensor:
+    """So many of `total` places, evenly spread; all where there are fewer."""
+    return torch.linspace(0, total - 1, min(total, count), dtype=torch.float64).round().long()
+
+
+class SampleTests:
     """What columns have, and the rank, by some of the rows: each error in units of its σ, so that no row, however
     large, speaks for all.
 
     Args:
-        coarse, fine, weighed, kept, device: as for `traits`.
-        distance: D = Σ e² / Σ w².
+        left, right: the copies, matrices.
+        kept: has the sample that was taken when they were compared.
     """
-    pair, large = (coarse, fine), coarse.count > SAMPLED
-    rows = max(SIDE // 2, min(SIDE, SAMPLED // coarse.dims[1])) if large else coarse.dims[0]
-    pieces = _pieces(pair, min(rows, coarse.dims[0]), kept, device)
-    if coarse.dtype.startswith(COMPENSATING):
-        return [*_of_columns(pieces, weighed, distance), *_of_neighbours(pieces)]
-    by_columns = partial(_of_columns, pieces, weighed, distance)
-    if coarse.name in TABLES or any(map(_depends_on_other, pair)):
-        return by_columns()
-    by_rank = partial(_of_rank, pair, kept, device)
-    found, rank = spread(lambda test: test(), [by_columns, by_rank])
-    return found or rank
+
+    def __init__(self, left: Weight, right: Weight, kept: DecodedPair) -> None:
+        assert kept.sample is not None
+        self.left, self.sample = left, kept.sample
+        self.coarse, self.fine = (left, right) if is_coarser(left, right) else (right, left)
+        self._column_sums: Callable[[], _ColumnSums] = self._sums_of_columns
+        self._rank: Callable[[], list[Trait]] = self._of_rank
+
+    def start(self) -> None:
+        """Begin with what is certain to be asked of most copies, beside what is done meanwhile."""
+        if not self._compensating:
+            self._column_sums = aside(self._sums_of_columns)
+            if self._has_rank:
+                self._rank = aside(self._of_rank)
+
+    def traits(self, weighed: bool, distance: float) -> list[Trait]:
+        """What is found.
+
+        Args:
+            weighed: whether the encoder weighed some columns' errors more than others'.
+            distance: D = Σ e² / Σ w².
+        """
+        found = _of_columns(self._column_sums(), self._rows_of_columns, weighed, distance)
+        if self._compensating:
+            return [*found, *_of_neighbours(self._rows_of_columns)]
+        return found or (self._rank() if self._has_rank else [])
+
+    def follow_levels(self) -> bool:
+        """Whether the finer copy has few values a block, and the coarser one is a function of them: it was encoded from
+        what is quantised already, and its errors are not independent of the weights."""
+        rows = LEAST * len(row_ranges(self.coarse))
+        w, c = (self.sample.of(weight)[:: max(1, len(self.sample.rows) // rows)] for weight in self._pair)
+        columns = w.shape[1] // RUN * RUN
+        w, c = (x[:, :columns].reshape(-1, RUN) for x in (w, c))
+        w, order = w.sort(dim=1)
+        c = c.gather(1, order)
+        same = (w[:, 1:] == w[:, :-1]) & (w[:, 1:] != 0)  # zeros may be pruned weights
+        equal, alike = int(same.sum()), int((same & (c[:, 1:] == c[:, :-1])).sum())
+        by_vectors = (
+            self.coarse.dtype in CODEBOOKS
+        )  # which encode eight weights at once, and equal ones otherwise
+        return equal > LEVELS * same.numel() and (by_vectors or alike >= ALIKE * equal)
+
+    @property
+    def _pair(self) -> tuple[Weight, Weight]:
+        """The finer copy, and the coarser one."""
+        return self.fine, self.coarse
+
+    @property
+    def _compensating(self) -> bool:
+        return self.coarse.dtype.startswith(COMPENSATING)
+
+    @property
+    def _has_rank(self) -> bool:
+        """Whether the errors of clean copies have none."""
+        return self.coarse.name not in TABLES and not any(map(_depends_on_other, self._pair))
+
+    @property
+    def _rows_of_columns(self) -> Rows:
+        """The rows that columns are judged by."""
+        found = Rows(self.sample.of(self.fine), self.sample.of(self.coarse), self.sample.variance)
+        if self.coarse.count <= SAMPLED:
+            return found
+        rows = _spread_out(len(found.fine), max(SIDE // 2, SAMPLED // self.coarse.dims[1]))
+        return found if len(rows) == len(found.fine) else found.only(rows)
+
+    def _sums_of_columns(self) -> _ColumnSums:
+        pieces = self._rows_of_columns.pieces(max(1, PIECE // self.coarse.dims[1]))
+        return _ColumnSums.joined(spread(_ColumnSums.of, pieces))
+
+    def _of_rank(self) -> list[Trait]:
+        """Whether the errors of a part of the matrix, [rows, columns] from all over it, have a part of low rank."""
+        rows = Rows(self.sample.of(self.fine), self.sample.of(self.coarse), self.sample.variance)
+        if self.coarse.count > SAMPLED:
+            rows = rows.in_columns(_runs(self.coarse.dims[1]))
+        z, u, inverse = rows.in_sigmas()
+        if z.numel() - int(z.count_nonzero()) > EQUAL * z.numel():
+            return []
+        noise = beyond_noise(z, u, inverse, min(blocks.group_of(weight.dtype) for weight in self._pair))
+        if min(noise.shape) < LEAST:
+            return []
+        largest, limit = largest_singular_value(noise), rank_limit(*noise.shape)
+        return [Trait("rank", largest, limit)] if largest > limit else []
 
 
 @dataclass(frozen=True)
-class _Piece:
-    """Some rows of two copies, which are decoded together with those between them, or were.
+class Rows:
+    """Some rows of both copies, and the variance of their difference, float32 [rows, C]."""
 
-    Args:
-        coarse, fine: the copies.
-        part: rows that are decoded, (first, after the last).
-        rows: the chosen ones, counted from the first.
-        kept, device: as for `traits`.
-    """
+    fine: Tensor
+    coarse: Tensor
+    variance: Tensor
 
-    coarse: Weight
-    fine: Weight
-    part: tuple[int, int]
-    rows: Tensor
-    kept: DecodedPair
-    device: Device
+    def in_sigmas(self) -> tuple[Tensor, Tensor, Tensor]:
+        """z, u and 1 / σ."""
+        inverse = self.variance.clamp(min=1e-30).rsqrt_()
+        return (self.coarse - self.fine).mul_(inverse), self.fine * inverse, inverse
 
-    def copies(self, columns: slice = slice(None)) -> list[Tensor]:
-        """The finer copy, the coarser one and the variance of their difference in some columns, [rows, columns], as
-        memory of their own."""
-        found = [self.kept.values(weight, *self.part, self.device) for weight in (self.fine, self.coarse)]
-        found.append(self.kept.variance(self.coarse, self.fine, *self.part, self.device))
-        rows = self.rows.to(found[0].device)
-        return [x[:, columns].index_select(0, rows) for x in found]
+    def only(self, rows: Tensor) -> Rows:
+        """Some of them."""
+        wanted = rows.to(self.fine.device)
+        return Rows(*(x.index_select(0, wanted) for x in (self.fine, self.coarse, self.variance)))
 
+    def in_columns(self, runs: Sequence[slice]) -> Rows:
+        """Some of their columns."""
+        if runs == [slice(None)]:
+            return self
+        of_each = (self.fine, self.coarse, self.variance)
+        return Rows(*(torch.cat([x[:, run] for run in runs], dim=1) for x in of_each))
 
-def _in_sigmas(fine: Tensor, coarse: Tensor, explained: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """z, u and 1 / σ, in the memory of what they are made of."""
-    inverse = explained.clamp_(min=1e-30).rsqrt_()
-    return coarse.sub_(fine).mul_(inverse), fine.mul_(inverse), inverse
-
-
-def _pieces(pair: tuple[Weight, Weight], count: int, kept: DecodedPair, device: Device) -> list[_Piece]:
-    """So many rows from all over a matrix. Of what is not at hand no others are decoded, where that may be."""
-    total, columns = pair[0].dims
-    chosen = torch.linspace(0, total - 1, count, dtype=torch.float64).round().long()
-    at_once = max(1, PIECE // columns)
-    ranges = row_ranges(pair[0])
-    if not kept.holds(ranges[0]):
-        parts = [rows.tolist() for rows in torch.split(chosen, at_once)]
-        some = [tuple(weight.only(rows) for weight in pair) for rows in parts]
-        if all(a is not pair[0] and b is not pair[1] for a, b in some):
-            return [_Piece(a, b, (0, a.dims[0]), torch.arange(a.dims[0]), kept, device) for a, b in some]
-    found = []
-    for part in ranges:
-        inside = chosen[(chosen >= part[0]) & (chosen < part[1])] - part[0]
-        found += [
-            _Piece(*pair, part, rows, kept, device) for rows in torch.split(inside, at_once) if len(rows)
-        ]
-    return found
-
-
-def _of_rank(pair: tuple[Weight, Weight], kept: DecodedPair, device: Device) -> list[Trait]:
-    """Whether the errors of a part of the matrix, [rows, columns] from all over it, have a part of low rank."""
-    total, columns = pair[0].dims
-    runs = [slice(None)]
-    if pair[0].count > SAMPLED:
-        total, runs = min(total, SIDE), _runs(columns)
-    pieces = _pieces(pair, total, kept, device)
-    parts = [list(zip(*(piece.copies(run) for piece in pieces), strict=True)) for run in runs]
-    z, u, inverse = _in_sigmas(
-        *(torch.cat([torch.cat(of_run[i]) for of_run in parts], dim=1) for i in range(3))
-    )
-    if z.numel() - int(z.count_nonzero()) > EQUAL * z.numel():
-        return []
-    noise = beyond_noise(z, u, inverse, min(blocks.group_of(weight.dtype) for weight in pair))
-    if min(noise.shape) < LEAST:
-        return []
-    largest, limit = largest_singular_value(noise), rank_limit(*noise.shape)
-    return [Trait("rank", largest, limit)] if largest > limit else []
+    def pieces(self, count: int) -> list[Rows]:
+        """So many of them at a time."""
+        parts = (torch.split(x, count) for x in (self.fine, self.coarse, self.variance))
+        return [Rows(*part) for part in zip(*parts, strict=True)]
 
 
 def _runs(columns: int) -> list[slice]:
@@ -173,8 +220,8 @@ class _ColumnSums:
     all_errors: Tensor
 
     @staticmethod
-    def of(piece: _Piece) -> _ColumnSums:
-        z, u, _ = _in_sigmas(*piece.copies())
+    def of(piece: Rows) -> _ColumnSums:
+        z, u, _ = piece.in_sigmas()
         wide, squared = _wide(u), z * z
         u *= wide
         product = (z * u).sum(0)
@@ -201,10 +248,9 @@ def _wide(u: Tensor) -> Tensor:
     return u.abs().ge_(SQRT12)
 
 
-def _of_columns(pieces: Sequence[_Piece], weighed: bool, distance: float) -> list[Trait]:
+def _of_columns(sums: _ColumnSums, rows: Rows, weighed: bool, distance: float) -> list[Trait]:
     """What single columns have, and all of them."""
     coarser = COARSER if distance > COARSE else 1.0
-    sums = _ColumnSums.joined(spread(_ColumnSums.of, pieces))
     enough = sums.wide >= LEAST
     coherent = torch.where(enough, sums.product.square() / (sums.size * sums.error).clamp(min=1e-30), 0.0)
     mean_coherent = float(coherent.sum() / enough.sum().clamp(min=1))
@@ -213,7 +259,7 @@ def _of_columns(pieces: Sequence[_Piece], weighed: bool, distance: float) -> lis
     found: list[Trait] = []
     if not weighed:
         beyond = (coherent > COHERENT * coarser).nonzero().flatten()
-        beyond = beyond[sums.product[beyond].abs() > ROW_DEVIATIONS * _deviation(pieces, beyond)]
+        beyond = beyond[sums.product[beyond].abs() > ROW_DEVIATIONS * _deviation(rows, beyond)]
         if len(beyond):
             found.append(Trait("column_factors", float(coherent[beyond].max()), COHERENT * coarser))
         mean = (sums.mean / (sums.all_errors * sums.rows).sqrt().clamp(min=1e-30)).abs()
@@ -223,46 +269,17 @@ def _of_columns(pieces: Sequence[_Piece], weighed: bool, distance: float) -> lis
     return found
 
 
-def _deviation(pieces: Sequence[_Piece], columns: Tensor) -> Tensor:
+def _deviation(rows: Rows, columns: Tensor) -> Tensor:
     """The standard deviation of Σ z·u of the wide ones in some columns."""
-    total = torch.zeros(len(columns), device=columns.device)
-    if len(columns):
-        for piece in pieces:
-            z, u, _ = _in_sigmas(*(x[:, columns] for x in piece.copies()))
-            total += (z * u * _wide(u)).square_().sum(0)
-    return total.sqrt().clamp(min=1e-30)
+    if not len(columns):
+        return columns.new_zeros(0, dtype=torch.float32)
+    z, u, _ = Rows(*(x[:, columns] for x in (rows.fine, rows.coarse, rows.variance))).in_sigmas()
+    return (z * u * _wide(u)).square_().sum(0).sqrt().clamp(min=1e-30)
 
 
-def follows_levels(coarse: Weight, fine: Weight, kept: DecodedPair, device: Device) -> bool:
-    """Whether the finer copy has few values a block, and the coarser one is a function of them: it was encoded from
-    what is quantised already, and its errors are not independent of the weights."""
-    equal = alike = total = 0
-    for part, rows in _sampled_rows(coarse):
-        few = rows[:: max(1, len(rows) // LEAST)] - part[0]
-        w, c = (kept.values(weight, *part, device)[few] for weight in (fine, coarse))
-        columns = w.shape[1] // RUN * RUN
-        w, c = (x[:, :columns].reshape(-1, RUN) for x in (w, c))
-        w, order = w.sort(dim=1)
-        c = c.gather(1, order)
-        same = (w[:, 1:] == w[:, :-1]) & (w[:, 1:] != 0)  # zeros may be pruned weights
-        equal, total = equal + int(same.sum()), total + same.numel()
-        alike += int((same & (c[:, 1:] == c[:, :-1])).sum())
-    by_vectors = coarse.dtype in CODEBOOKS  # which encode eight weights at once, and equal ones otherwise
-    return equal > LEVELS * total and (by_vectors or alike >= ALIKE * equal)
-
-
-def _sampled_rows(weight: Weight) -> list[tuple[tuple[int, int], Tensor]]:
-    """Some of the rows from all over a matrix, by the ranges that they are decoded in; all rows of a small one."""
-    total = weight.dims[0]
-    count = total if weight.count <= SAMPLED else min(total, SIDE)
-    chosen = torch.linspace(0, total - 1, count, dtype=torch.float64).round().long()
-    found = [(part, chosen[(chosen >= part[0]) & (chosen < part[1])]) for part in row_ranges(weight)]
-    return [(part, rows) for part, rows in found if len(rows)]
-
-
-def _of_neighbours(pieces: Sequence[_Piece]) -> list[Trait]:
+def _of_neighbours(rows: Rows) -> list[Trait]:
     """What errors have in common with each other and with the weights in groups of neighbours, both in units of σ."""
-    e, w, _ = _in_sigmas(*map(torch.cat, zip(*(piece.copies() for piece in pieces), strict=True)))
+    e, w, _ = rows.in_sigmas()
     columns = e.shape[1] // NEIGHBOURS * NEIGHBOURS
     e, w = (x[:, :columns].reshape(-1, NEIGHBOURS) for x in (e, w))
     size = e.norm(dim=1)

@@ -17,7 +17,16 @@ from rosetta import blocks
 from rosetta.compare.block_cuts import block_cut, common_ratio, plain_limit
 from rosetta.compare.results import WeightDiff
 from rosetta.compare.salient_channels import SalientBlocks, salient_blocks
-from rosetta.compare.structure import COMPENSATED, RowSums, compensates, gaps_of_rows, row_sums, traits
+from rosetta.compare.structure import (
+    COMPENSATED,
+    RowSums,
+    compensates,
+    gaps_of_rows,
+    row_sums,
+    tells_structure,
+    traits,
+)
+from rosetta.compare.structure_sample import SampleTests, sampled_rows
 from rosetta.compare.trait import Trait
 from rosetta.dtypes import FLOATS
 from rosetta.weight import Device, Weight, row_ranges, same_bytes, same_stored_rows
@@ -80,7 +89,7 @@ def compare_weights(
         kept = DecodedPair()
     if same_bytes(reference, other, kept.reads(reference, other)):
         return WeightPair("identical", identical_bytes=True)
-    kept.start(reference, other)
+    kept.start(reference, other, sampled_rows(reference), device)
     parts = spread(lambda rows: _measured(reference, other, rows, device, kept), row_ranges(reference))
     return _judged(reference, other, parts, device, kept)
 
@@ -132,12 +141,7 @@ def _measured(
     reference: Weight, other: Weight, rows: tuple[int, int], device: Device, kept: DecodedPair
 ) -> _Sums:
     """Compare some rows of two copies; a vector counts as one row."""
-    a, explained = reference.values_and_variance(*rows, device)
-    if same_stored_rows(reference, other, *rows):
-        b, explained = a, explained.mul_(2)
-    else:
-        b, of_other = other.values_and_variance(*rows, device)
-        explained += of_other
+    a, b, explained = _decoded(reference, other, rows, device)
     kept.put(rows, a, b, explained)
     vector = a.dim() < 2
     if vector:
@@ -162,6 +166,23 @@ def _measured(
     )
 
 
+def _decoded(
+    reference: Weight, other: Weight, rows: tuple[int, int], device: Device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Some rows of both copies, and the variance of their difference that the dtypes explain."""
+    if (
+        reference.dtype in FLOATS
+    ):  # their variance is made of their values, and costs least where it is only added
+        b, explained = other.values_and_variance(*rows, device)
+        a, explained = reference.values_and_variance(*rows, device, explained)
+        return a, b, explained
+    a, explained = reference.values_and_variance(*rows, device)
+    if same_stored_rows(reference, other, *rows):
+        return a, a, explained.mul_(2)
+    b, explained = other.values_and_variance(*rows, device, explained)
+    return a, b, explained
+
+
 def _group(reference: Weight, other: Weight) -> int:
     """Values of a block of both copies."""
     return max(blocks.group_of(weight.dtype) for weight in (reference, other))
@@ -183,6 +204,9 @@ def _judged(
     quantised = reference.dtype == other.dtype and reference.dtype not in FLOATS and not edited
     group, ratios = _group(reference, other), torch.cat([p.ratios for p in parts])
     some_only = quantised and int((ratios == 0).sum()) > SOME_BLOCKS_ONLY * ratios.numel()
+    tests = SampleTests(reference, other, kept) if tells_structure(reference, other) else None
+    if tests is not None and not some_only and squares <= FAULTY_TENSOR_RATIO**2 * expected:
+        tests.start()  # beside what follows; of what is at fault anyway it would be for nothing
     common = common_ratio(ratios)
     cut = block_cut(reference, other, common)
     salient = (
@@ -203,10 +227,10 @@ def _judged(
     dot = (size_reference + size_other - squares) / 2  # ‖a−b‖² = ‖a‖² + ‖b‖² − 2a·b
     faulty = some_only or whole or worst > cut
     beneath: tuple[Trait, ...] = ()
-    if not faulty and all(part.rows is not None for part in parts):
+    if not faulty and tests is not None:
         weighed = salient is not None or common > plain_limit(reference, other)
         sums = RowSums.joined([part.rows for part in parts if part.rows is not None])
-        beneath = traits(reference, other, sums, weighed, kept, device)
+        beneath = traits(tests, sums, weighed)
     return WeightPair(
         state="differing" if faulty or beneath else "within_noise",
         explained=not some_only,

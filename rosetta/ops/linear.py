@@ -72,6 +72,10 @@ class Linear(Op):
             coarser = x.to(self.multiplied_in)
 
         def multiply(rows: tuple[int, int]) -> None:
+            made = s.cache.product(weight, x, *rows) if coarser is None else None
+            if made is not None:
+                y[:, slice(*rows)] = made
+                return
             some = s.cache.passing(weight, *rows)
             if coarser is None:
                 multiply_into(x, some, y[:, slice(*rows)])
@@ -82,6 +86,10 @@ class Linear(Op):
         bias = self._bias(s)
         y = y if bias is None else y + bias
         return y if self.heads is None else y.view(len(x), s[self.heads], -1)
+
+    @property
+    def matrix(self) -> str | None:
+        return f"{self.stem}.weight" if self.multiplied_in is None else None
 
     def _bias(self, s: Step) -> Tensor | None:
         return s.optional(f"{self.stem}.bias") if self.bias else None
@@ -94,9 +102,7 @@ class Linear(Op):
         squares, bias = x.float().square(), self._bias_variance(s, rounding)
         explained = torch.zeros(len(x), weight.dims[0], device=x.device)
         if rounding.explains(full):
-            parts = spread(
-                lambda rows: squares @ rounding.variance(full, s.cache, *rows).T, row_ranges(weight)
-            )
+            parts = spread(lambda rows: rounding.explained(full, s.cache, x, rows), row_ranges(weight))
             explained = torch.cat(parts, dim=-1)
         squared = weight.values(device=x.device).square().T  # [C, R]
         if before is not None:
@@ -120,17 +126,21 @@ class Linear(Op):
     def _sigma(self, s: Step, rounding: Rounding, x: Tensor, rows: tuple[int, int]) -> Tensor:
         """σ of some rows of x Wᵀ + b, [T, rows]: what the dtypes explain, and the rounding of the arithmetic."""
         full, unit = s.full_name(f"{self.stem}.weight"), product_unit(x, rounding)
-        weights = s.cache.rows(s.source(f"{self.stem}.weight"), *rows)
-        squares, bias = x.float().square(), self._bias_variance(s, rounding)
+        weight, squares, bias = (
+            s.source(f"{self.stem}.weight"),
+            x.float().square(),
+            self._bias_variance(s, rounding),
+        )
         sigma = x.new_zeros((), dtype=torch.float32)
         if rounding.explains(full):
-            sigma = squares @ rounding.variance(full, s.cache, *rows).T
+            sigma = rounding.explained(full, s.cache, x, rows)
         sigma = (sigma if bias is None else sigma + bias[slice(*rows)]).sqrt()
-        if sigma.dim() and weights.numel():
-            largest = torch.stack(weights.aminmax()).abs().max()
+        if sigma.dim() and weight.count:
+            largest = s.cache.largest(weight, *rows)
             most = unit * largest * squares.sum(1, keepdim=True).sqrt()  # of the arithmetic, [T, 1]
             if bool((most <= NEGLIGIBLE * sigma).all()):
                 return sigma
+        weights = s.cache.rows(weight, *rows)
         floor = unit * (squares @ weights.square().T).sqrt()
         return torch.hypot(sigma, floor)  # the square of float64's floor is no float32
 

@@ -219,6 +219,17 @@ class Rounding(Protocol):
         """Explained variance of the difference of a weight's two copies, float32 [rows, C]."""
         ...
 
+    def explained(self, name: str, cache: WeightCache, x: Tensor, rows: tuple[int, int]) -> Tensor:
+        """What that makes of products of a matrix with x, its variance for each output of some rows, [T, rows].
+
+        Args:
+            name: of the matrix.
+            cache: where it is decoded.
+            x: [T, C].
+            rows: (first, after the last).
+        """
+        ...
+
     def row_variance(self, name: str, rows: Sequence[int]) -> list[Tensor]:
         """The same of some rows of a table, float32 [rows, C], in summands."""
         ...
@@ -290,6 +301,11 @@ class Op(ABC):
         """Whether each head of the inputs gives one of the result, [N, T, T]: what grows with the square of the prompt
         can be computed a few heads at a time."""
         return False
+
+    @property
+    def matrix(self) -> str | None:
+        """The tensor with which it multiplies its one input, row by row; None where it does anything else first."""
+        return None
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -242,6 +242,9 @@ class Known:
     def variance(self, name: str, cache: Any, start: int = 0, stop: int | None = None) -> Tensor:
         return self.of
 
+    def explained(self, name: str, cache: Any, x: Tensor, rows: tuple[int, int]) -> Tensor:
+        return x.square() @ self.of[slice(*rows)].T
+
     def row_variance(self, name: str, rows: Any) -> list[Tensor]:
         return [self.of[list(rows)]]
 
