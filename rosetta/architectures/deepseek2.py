@@ -24,7 +24,7 @@ from rosetta.architectures.expert_settings import (
     shared_expert,
 )
 from rosetta.architectures.folder_names import LATENT_KEYS, LATENT_QUERIES, SCORE_CORRECTION, gated
-from rosetta.architectures.mistral3 import GROWING_QUERIES
+from rosetta.architectures.growing_queries import GROWING_QUERIES
 from rosetta.architectures.mixtures import network
 from rosetta.architectures.readings import Reading, Stored, latent_keys_values, standard_readings
 from rosetta.graph import Stage

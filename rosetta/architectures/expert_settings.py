@@ -41,7 +41,7 @@ def expert_settings(
         scale: what the weights are multiplied with, where the file does not say; None: nothing, whatever it says.
     """
     read.take("expert_count", "count", count, ("moe_num_experts", "n_routed_experts"))
-    read.take("expert_used_count", "count", used, ("moe_k", "moe_topk", "top_k_experts"))
+    read.take("expert_used_count", "count", used, ("moe_k", "moe_topk", "moe_top_k", "top_k_experts"))
     if not like_dense:
         read.take("expert_feed_forward_length", "count", width, ("expert_ffn_hidden_size",))
     _gating(read, gating)

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rosetta.architectures import factors
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of, sequential
+from rosetta.architectures.deepseek2 import MISTRAL4
+from rosetta.architectures.growing_queries import GROWING_QUERIES
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import Rotary
 from rosetta.ops.temperature import Temperature
 
-GROWING_QUERIES = {
-    "rope_parameters.llama_4_scaling_beta": lambda c: c["attention.temperature_scale"].value,
-    "rope_parameters.original_max_position_embeddings": (
-        lambda c: c["attention.temperature_length"].value if c["attention.temperature_scale"].value else None
-    ),
-}
-"""Keys of config.json of queries that grow with the logarithm of their position."""
+
+def _text_part(metadata: Mapping[str, Any]) -> object:
+    """Which model reads the text where another part sees: mistral, ministral3 or mistral4, all of one class."""
+    part = metadata.get("text_config")
+    return part.get("model_type") if isinstance(part, Mapping) else None
 
 
 def settings(read: Any) -> None:
     """By how much queries grow, and after how many positions: those of the context before it was stretched."""
     context = read.config["context_length"].value
     tables = ("rope_parameters", "rope_scaling")
+    grows = _text_part(read.container.metadata) != "mistral"
     read.take(
         "attention.temperature_scale",
         "number",
-        Default(apr=0.0, gguf=0.0, huggingface=0.1),
+        Default(apr=0.0, gguf=0.0, huggingface=0.1 if grows else 0.0),
         tuple(f"{table}.llama_4_scaling_beta" for table in tables),
     )
     stretched = tuple(f"{table}.original_max_position_embeddings" for table in tables)
@@ -73,5 +75,9 @@ MISTRAL3 = Architecture(
         "tied_embeddings": False,
     },
     model_type="ministral3",
-    folder_keys=GROWING_QUERIES,
+    variant=lambda metadata: MISTRAL4 if _text_part(metadata) == "mistral4" else None,
+    folder_keys={
+        **GROWING_QUERIES,  # its class divides by the length even where nothing grows
+        "rope_parameters.original_max_position_embeddings": lambda c: c["attention.temperature_length"].value,
+    },
 )

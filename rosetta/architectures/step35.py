@@ -19,6 +19,7 @@ from rosetta.architectures.folder_names import gated
 from rosetta.architectures.mixtures import SHARED, mixture_layer
 from rosetta.architectures.readings import first_of, one_more_where, standard_readings
 from rosetta.architectures.stated_kinds import PATTERN, network_kinds, window_kinds
+from rosetta.containers.container import Setting
 from rosetta.graph import Stage
 from rosetta.ops.clamped_gate import ClampedActivation
 from rosetta.ops.op import Settings
@@ -28,6 +29,7 @@ from rosetta.settings_reader import Config, PerLayer, listed
 
 DIMENSIONS = "rope.dimension_count"
 CLAMP, SHARED_CLAMP = "swiglu_clamp_exp", "swiglu_clamp_shexp"
+OF_LAYERS = "partial_rotary_factors"
 NORMS = ("attn_norm", "attn_q_norm", "attn_k_norm", "ffn_norm", "output_norm")
 
 
@@ -87,11 +89,28 @@ def _rotation(read: Any) -> None:
     (llama.cpp, models/step35.cpp; a folder says it of each kind)."""
     size = read.config["attention.key_length"].value
     read.take("rope.freq_base_swa", "number", of_folder(10000.0, read.config["rope.freq_base"].value))
-    share = read.spelled("rope_parameters.sliding_attention.partial_rotary_factor")
-    read.take("rope.dimension_count_swa", "count", int(size * share.value) if share is not None else size)
+    by_kind = _shares(read)
+    share = by_kind.get(True)
+    read.take("rope.dimension_count_swa", "count", size if share is None else int(size * share.value))
+    share = by_kind.get(False)
+    if share is not None and share.key.endswith(OF_LAYERS):
+        read.by_layer(DIMENSIONS, [int(size * share.value)], stated=share.key)
     if read.container.kind == "gguf":
         whole = read.config[DIMENSIONS].value
         read.fixed(DIMENSIONS, whole // 2, f"llama.cpp takes half of {whole}")
+
+
+def _shares(read: Any) -> dict[bool, Setting]:
+    """How much of a head is rotated, of layers with a window and of those without, where a folder says so: in a table
+    of each kind, or layer by layer as published."""
+    found = {}
+    stated = read.spelled(OF_LAYERS)
+    if stated is not None and isinstance(stated.value, list):
+        for slides, share in zip(listed(read.config, PATTERN), stated.value, strict=False):
+            if isinstance(share, int | float):
+                found[bool(slides)] = Setting(share, stated.key)
+    table = read.spelled("rope_parameters.sliding_attention.partial_rotary_factor")
+    return found if table is None else {**found, True: table}
 
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:

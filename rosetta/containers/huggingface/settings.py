@@ -23,7 +23,11 @@ HUGGINGFACE_FACTS: tuple[Fact, ...] = (
     Fact("embedding_length", COUNT, ("hidden_size", "n_embd", "d_model", "dim")),
     Fact("block_count", COUNT, ("num_hidden_layers", "n_layer", "n_layers", "num_layers")),
     Fact("attention.head_count", COUNTS, ("num_attention_heads", "n_head", "n_heads", "num_heads")),
-    Fact("attention.head_count_kv", COUNTS, ("num_key_value_heads", "n_head_kv", "num_kv_heads")),
+    Fact(
+        "attention.head_count_kv",
+        COUNTS,
+        ("num_key_value_heads", "n_head_kv", "num_kv_heads", "num_attention_groups"),
+    ),
     Fact(
         "feed_forward_length", COUNTS, ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "d_ff")
     ),
