@@ -87,6 +87,7 @@ def read_config(
         ) from error
     _refuse_experts(read)
     _refuse_sight_ahead(read)
+    _refuse_sizes_of_windows(read)
     read.refuse_others(architecture.only_with)
     for key in ("bos_token_id", "eos_token_id"):
         setting = read.raw(key)
@@ -116,6 +117,24 @@ def _refuse_sight_ahead(read: SettingsReader) -> None:
             file=read.container.path,
             remedy=NOT_RUN,
         )
+
+
+def _refuse_sizes_of_windows(read: SettingsReader) -> None:
+    """llama.cpp reads sizes of heads in layers with a window of any architecture; few models have others there."""
+    if read.container.kind != "gguf" or not read.config.get("attention.sliding_window", Value(0)).value:
+        return
+    for key in ("attention.key_length", "attention.value_length", "rope.dimension_count"):
+        own, others = f"{key}_swa", read.config.get(key)
+        stated = read.container.settings.get(own)
+        if stated is None or others is None or read.heeds(own) or not read.architecture.reads_of_gguf(own):
+            continue
+        if stated.value != others.value:
+            raise UnsupportedError(
+                f"{stated.key} is {str(stated.value)[:60]}, and rosetta runs {read.architecture.name} with "
+                f"{others.value} in all layers",
+                file=read.container.path,
+                remedy=NOT_RUN,
+            )
 
 
 def _as_stated(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Value]:
@@ -168,7 +187,10 @@ def _heads(
     hidden = read.config["embedding_length"].value
     key_default, key_note = _head_size(read, shapes, hidden, max(most, 1))
     key_length = read.count("attention.key_length", key_default, key_note)
-    read.count("attention.value_length", key_length, "the key length")
+    if read.container.kind == "gguf":  # llama.cpp has one default for both, whatever is stated of keys
+        read.count("attention.value_length", max(hidden // max(most, 1), 1), "embedding length / heads")
+    else:
+        read.count("attention.value_length", key_length, "the key length")
 
 
 def _head_size(

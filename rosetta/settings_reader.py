@@ -20,10 +20,12 @@ NOT_RUN = "rosetta does not run such a model; ask for it, with the file's config
 # fmt: off
 NONE_IN_GGUF = frozenset((
     "attention.scale", "attention.value_scale", "embedding_scale", "residual_scale", "logit_scale",
-    "attention.key_length_mla", "attention.value_length_mla",
+    "attention.key_length_mla", "attention.value_length_mla", "expert_gating_func",
 ))
 # fmt: on
 """Settings whose 0 llama.cpp takes for none (llama-hparams.h): it writes it where a model has none of its own."""
+UNSAID = {"rope.scaling.yarn_beta_fast": 32.0, "rope.scaling.yarn_beta_slow": 1.0}
+"""What llama.cpp takes where it does not read a key that is no setting of ours (llama-hparams.h)."""
 LARGEST_BLOCK_COUNT = 4096  # no published model has a tenth of it; a damaged count must not cost minutes
 
 # transformers' names of activations -> ours (transformers, activations.py, ACT2FN).
@@ -121,11 +123,19 @@ class SettingsReader:
             setting
             for key, setting in self.container.settings.items()
             if key not in self._asked
+            and not self._says_what_is_computed(key, setting.value)
             and setting.key.removeprefix("text_config.") not in self._names | self.architecture.idle_keys
             and not (without_rotary and key.startswith("rope."))
         )
         left = (*stated, *self._unknown(), *self._denied.values())
         return tuple(setting for setting in left if not _says_nothing(setting.value))
+
+    def _says_what_is_computed(self, key: str, value: Any) -> bool:
+        """Whether a key that its container's loader does not read says what is computed anyway."""
+        if not self._is_unread(key):
+            return False
+        computed = self.config[key].value if key in self.config else UNSAID.get(key)
+        return bool((list(computed) if isinstance(computed, PerLayer) else computed) == float32(value))
 
     def _unknown(self) -> Iterator[Setting]:
         """What config.json states under keys that neither all architectures nor this one is read by."""
@@ -152,8 +162,13 @@ class SettingsReader:
     def stated(self, prefix: str) -> dict[str, Any]:
         """All that the file states under keys that begin so."""
         found = {k: setting.value for k, setting in self.container.settings.items() if k.startswith(prefix)}
+        found = {key: value for key, value in found.items() if not self._is_unread(key)}
         self._asked.update(found)
         return found
+
+    def heeds(self, key: str) -> bool:
+        """Whether a setting was asked for."""
+        return key in self._asked
 
     def raw(self, key: str) -> Setting | None:
         if key in self.overrides:
@@ -194,7 +209,7 @@ class SettingsReader:
 
     def _is_unread(self, key: str) -> bool:
         """Whether the container's own loader computes one way, whatever the file says under a key."""
-        return self.container.kind == "gguf" and key in self.architecture.gguf_unread
+        return self.container.kind == "gguf" and not self.architecture.reads_of_gguf(key)
 
     def _would_say(self, key: str) -> tuple[str, ...]:
         """The file's keys that were asked for before a setting was put, its class's own first."""
@@ -204,6 +219,7 @@ class SettingsReader:
 
     def put(self, key: str, setting: Setting | None, default: Any, note: str = "") -> Any:
         """Store the setting, or the default with its note; required where the default is None."""
+        named = self._looked
         asked = self._would_say(key)
         if setting is not None:
             self.config[key] = Value(setting.value, setting.key)
@@ -211,7 +227,7 @@ class SettingsReader:
             self.config[key] = Value(default, None, note, asked)
         else:
             raise DamagedFileError(
-                f"the metadata has no {key}",
+                f"the metadata has no {' or '.join(named) or key}",
                 file=self.container.path,
                 remedy="export the model again with a complete configuration",
             )
@@ -295,7 +311,8 @@ class SettingsReader:
     def spelled(self, *spellings: str) -> Setting | None:
         """The first of these keys of config.json, or of an `.apr`'s metadata, that is there and not null."""
         self._names.update(spellings)
-        self._looked += spellings
+        if self.container.kind != "gguf":  # which has none of these
+            self._looked += spellings
         for source, prefix in self._sources():
             for spelling in spellings:
                 found: Any = source

@@ -16,6 +16,7 @@ from rosetta.architectures.builders import (
     scores_of,
     sequential,
 )
+from rosetta.architectures.llamacpp_keys import asks_for
 from rosetta.architectures.readings import Readings, standard_readings
 from rosetta.graph import Graph, SettingsOf, Stage, build_graph
 from rosetta.ops.norm import Norm
@@ -85,8 +86,8 @@ class Architecture:
             of a folder's whole config.json (None: nothing).
         gguf_vectors: stems of vectors that each layer has in a GGUF in place of a setting that has no key there ->
             that setting's canonical key, and what they hold, of the canonical settings.
-        gguf_unread: settings for which GGUF has a key, that llama.cpp does not read of this architecture: it computes
-            one way, whatever the file or the model has (src/models/*.cpp), and so is a GGUF read.
+        gguf_unread: settings whose keys llama.cpp reads of this architecture too, and does not compute by: beyond those
+            that it does not ask for (`llamacpp_keys.py`), which say as little.
         gguf_factors: stems of matrices that llama.cpp multiplies with the factor that a file keeps beside them
             (src/models/*.cpp); that of any other it loads and leaves alone.
         gguf_bare: stems of a layer's tensors that llama.cpp asks for without a suffix.
@@ -169,6 +170,10 @@ class Architecture:
     def epsilon_key(self) -> str:
         """GGUF's key of the norm epsilon, without the architecture."""
         return "attention.layer_norm_rms_epsilon" if self.norm == "rms" else "attention.layer_norm_epsilon"
+
+    def reads_of_gguf(self, key: str) -> bool:
+        """Whether llama.cpp reads a key of such a file, and computes by it; the key without the architecture."""
+        return key not in self.gguf_unread and asks_for(self.gguf, key)
 
     def norm_of(self, stem: str) -> Norm:
         """The norm of a stage, whose tensors are named so."""

@@ -56,7 +56,7 @@ def settings(read: Any) -> None:
         combined is not None and combined.value == "sum"
     )
     read.take(AVERAGE, "number", 0.5 if averaged else 1.0, note="of the experts and the shared one")
-    read.take("logit_scale", "number", of_folder(0.0625, None))
+    read.take("logit_scale", "number", of_folder(0.0625, 1.0))
     layers = range(read.config["block_count"].value)
     if read.container.kind == "gguf" and read.raw(PATTERN) is None:
         read.by_layer(PATTERN, [n % STEP != 0 for n in layers], "the first of four sees all, in llama.cpp")

@@ -25,7 +25,6 @@ def settings(read: Any) -> None:
 DEEPSEEK = Architecture(
     "deepseek",
     gguf="deepseek",
-    gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm"}),
     classes=("DeepseekForCausalLM",),
     in_transformers=False,
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),

@@ -8,10 +8,10 @@ from typing import Any
 
 from rosetta.architectures.architecture import Default
 from rosetta.containers.container import Setting
-from rosetta.errors import UnsupportedError
+from rosetta.errors import DamagedFileError, UnsupportedError
 from rosetta.ops.experts import LARGEST_GATING, SIGMOID, SOFTMAX, SQRT_SOFTPLUS
 from rosetta.ops.latent import NOPE
-from rosetta.settings_reader import NOT_RUN, Config, PerLayer, listed
+from rosetta.settings_reader import NOT_RUN, Config, PerLayer, float32, listed
 
 SPARSE, DENSE = "sparse", "dense"
 
@@ -58,6 +58,14 @@ def expert_settings(
         if not read.config["expert_weights_scale"].value and read.container.kind == "gguf":
             default = read.config["expert_weights_scale"].key
             read.put("expert_weights_scale", None, 1.0, f"llama.cpp takes the 0 of {default} for none")
+
+
+def experts_of_gguf(read: Any) -> None:
+    """Experts as wide as the dense network, weighed by a softmax whose chosen parts sum to one, in a GGUF that counts
+    some: so llama.cpp runs several architectures of which a class of experts has another name, or none."""
+    count = read.raw("expert_count")
+    if read.container.kind != "huggingface" and count is not None and count.value:
+        expert_settings(read, count=8, used=Default(apr=2, gguf=None, huggingface=2), like_dense=True)
 
 
 def _gating(read: Any, default: int | Default) -> None:
@@ -258,6 +266,25 @@ def rotated_layers(read: Any, default: Sequence[bool], pattern: Setting | None =
     read.by_layer("rope.layers", turned, "the layers that are turned", key)
 
 
+def no_pattern_without_window(read: Any) -> None:
+    """llama.cpp asks a GGUF which layers have a window, and so another rotation, only where it states one."""
+    key, layers = "attention.sliding_window_pattern", read.config["block_count"].value
+    if read.container.kind == "gguf" and not read.config["attention.sliding_window"].value:
+        read.fixed(key, PerLayer([False] * layers), "no window is stated")
+
+
+def refuse_base_of_windows(read: Any) -> None:
+    """llama.cpp reads a base of windows of more architectures than have one."""
+    stated, others = read.raw("rope.freq_base_swa"), read.config["rope.freq_base"].value
+    if read.container.kind == "gguf" and stated is not None and float32(stated.value) != others:
+        raise UnsupportedError(
+            f"{stated.key} is {str(stated.value)[:60]}, and rosetta turns all layers of {read.architecture.name} by "
+            f"one base, here {others:g}",
+            file=read.container.path,
+            remedy=NOT_RUN,
+        )
+
+
 def latent_settings(
     read: Any, *, query_rank: int | None, rank: int | None, own: int | None, value: int | None
 ) -> None:
@@ -282,10 +309,18 @@ def latent_settings(
         stated = read.spelled("v_head_dim")
         _size(read, "attention.value_length", stated, value if stated is None else stated.value)
     else:
+        split = any(name.endswith("attn_k_b.weight") for name in read.container.tensors)
         for name in ("key_length", "value_length"):  # older files have no other size than the heads' own
             stated = read.raw(f"attention.{name}_mla")
             if stated is not None:
                 _size(read, f"attention.{name}", stated, stated.value)
+            elif split:
+                raise DamagedFileError(
+                    f"the metadata has no {read.container.architecture}.attention.{name}_mla, which llama.cpp asks for "
+                    "where keys and values have matrices of their own",
+                    file=read.container.path,
+                    remedy="export the model again with a complete configuration",
+                )
         absorbed = read.container.settings.get("attention.key_length")
         latent_keys = read.raw("attention.key_length_mla") is not None
         if latent_keys and absorbed is not None and absorbed.value != latent + rotated:

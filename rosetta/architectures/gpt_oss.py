@@ -6,7 +6,7 @@ from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import scores_of
-from rosetta.architectures.expert_settings import expert_settings, of_folder
+from rosetta.architectures.expert_settings import expert_settings, of_folder, refuse_base_of_windows
 from rosetta.architectures.mixtures import mixture_layer
 from rosetta.architectures.readings import Reading, Stored, experts, standard_readings
 from rosetta.graph import Stage
@@ -30,6 +30,7 @@ def settings(read: Any) -> None:
     )
     read.take("swiglu_alpha", "number", 1.702, ("swiglu_alpha",))
     read.take("swiglu_limit", "number", 7.0, ("swiglu_limit",))
+    refuse_base_of_windows(read)
 
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
@@ -54,7 +55,6 @@ GPT_OSS = Architecture(
     "gpt-oss",
     folder_flags={"attention_bias": True},
     gguf="gpt-oss",
-    gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm"}),
     classes=("GptOssForCausalLM", "gpt_oss"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope_theta=Default(apr=150000.0, gguf=10000.0, huggingface=150000.0),

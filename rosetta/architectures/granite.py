@@ -5,39 +5,34 @@ from __future__ import annotations
 from typing import Any
 
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
-from rosetta.architectures.builders import (
-    attention,
-    embedding,
-    feed_forward,
-    head,
-    output_of,
-    scores_of,
-    sequential,
-)
+from rosetta.architectures.builders import embedding, head, output_of
+from rosetta.architectures.expert_settings import experts_of_gguf
+from rosetta.architectures.mixtures import SHARED, mixture_layer
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Scale
 from rosetta.ops.rotary import Rotary
 
 NONE = Default(apr=1.0, gguf=1.0, huggingface=1.0)
+ROTATED = "rope.scaling.finetuned"  # llama.cpp takes this key for the switch of rope
 
 
 def settings(read: Any) -> None:
-    """The factors; by the last one the logits are divided."""
+    """The factors; by the last one the logits are divided. And whether a GGUF turns any layer."""
     for key in ("embedding_scale", "residual_scale", "logit_scale"):
         read.take(key, "number", NONE)
     if read.container.kind == "huggingface":
         read.number("attention.scale", 1.0, "default of transformers")
+    read.take(ROTATED, "flag", True, note="all layers are turned")
+    experts_of_gguf(read)
+    if "expert_count" in read.config:
+        read.take(SHARED, "count", 0)
 
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
-    """A layer of the llama family, what its blocks add scaled."""
-    return sequential(
-        output_of(n - 1),
-        attention(norm=a.norm_of("attn_norm"), rope=Rotary(INTERLEAVED), scores=scores_of(c)),
-        feed_forward(norm=a.norm_of("ffn_norm")),
-        scale="residual_scale",
-    )
+    """A layer of the llama family, what its blocks add scaled; of experts, in a GGUF that has some."""
+    rope = Rotary(INTERLEAVED, where=ROTATED if ROTATED in c else None)
+    return mixture_layer(a, c, n, scale="residual_scale", mixer={"rope": rope})
 
 
 GRANITE = Architecture(

@@ -64,7 +64,6 @@ GRANITE_MOE = Architecture(
     "granitemoe",
     folder_flags={"attention_bias": False},
     gguf="granitemoe",
-    gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm"}),
     classes=("GraniteMoeForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope=INTERLEAVED,

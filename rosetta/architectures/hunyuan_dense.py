@@ -16,17 +16,30 @@ from rosetta.settings_reader import float32
 def raised_base(read: Any) -> None:
     """A rotary base that a factor α has raised once and for all, whatever the length, where a folder calls its scaling
     dynamic and states one (transformers, compute_ntk_alpha_rope_parameters; llama.cpp's converter writes the raised
-    base)."""
+    base), or a GGUF has a key for it."""
+    if read.container.kind == "gguf":
+        _raise_by_key(read)
+        return
     table = read.raw("rope.scaling")
     stated = table.value if table is not None and isinstance(table.value, dict) else {}
     alpha, rule = stated.get("alpha"), stated.get("rope_type", stated.get("type"))
-    if read.container.kind == "gguf" or rule != "dynamic" or not isinstance(alpha, int | float) or alpha <= 0:
+    if rule != "dynamic" or not isinstance(alpha, int | float) or alpha <= 0:
         return
+    _raise(read, alpha, f"{table.key}.alpha")
+    read.fixed("rope.scaling", None, "the base is raised instead")
+
+
+def _raise_by_key(read: Any) -> None:
+    """llama.cpp raises the base by a key of a GGUF too (models/hunyuan-vl.cpp), of the dense models alone."""
+    alpha = read.raw("rope.scaling.alpha")
+    if alpha is not None and isinstance(alpha.value, int | float) and alpha.value > 0:
+        _raise(read, alpha.value, alpha.key)
+
+
+def _raise(read: Any, alpha: float, key: str) -> None:
     size, theta = read.config["attention.key_length"].value, read.config["rope.freq_base"].value
     if "rope.freq_base" not in read.overrides:
-        raised = float32(theta * alpha ** (size / max(size - 2, 1)))
-        read.put("rope.freq_base", Setting(raised, f"{table.key}.alpha"), None)
-    read.fixed("rope.scaling", None, "the base is raised instead")
+        read.put("rope.freq_base", Setting(float32(theta * alpha ** (size / max(size - 2, 1))), key), None)
 
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:

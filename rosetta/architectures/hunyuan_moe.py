@@ -20,6 +20,8 @@ def settings(read: Any) -> None:
     dense = read.config["feed_forward_length"].value
     expert_settings(read, count=of_folder(1, None), used=of_folder(1, None), width=dense)
     read.take(SHARED, "count", dense)
+    if read.container.kind == "gguf" and not read.config[SHARED].value:  # llama.cpp takes 0 for none stated
+        read.put(SHARED, None, dense, "the dense network's")
     raised_base(read)
 
 
@@ -34,7 +36,6 @@ HUNYUAN_MOE = Architecture(
     "hunyuan-moe",
     folder_flags={"attention_bias": False},
     gguf="hunyuan-moe",
-    gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm"}),
     classes=("HunYuanMoEV1ForCausalLM", "hunyuan_v1_moe"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     qk_norm=True,

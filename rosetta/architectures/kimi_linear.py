@@ -156,7 +156,6 @@ KIMI_LINEAR = Architecture(
     folder_flags={"attention_bias": False},
     gguf="kimi-linear",
     gguf_factors=frozenset(("attn_output",)),
-    gguf_unread=frozenset({"expert_weights_norm"}),
     gguf_padded=("ssm_conv1d_q", "ssm_conv1d_k", "ssm_conv1d_v"),
     classes=("KimiLinearForCausalLM", "KimiLinearModel", "kimi_linear"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

@@ -6,7 +6,13 @@ from typing import Any
 
 from rosetta.architectures.architecture import SPLIT_HALF, Architecture, Default
 from rosetta.architectures.builders import HEADS, VALUE
-from rosetta.architectures.expert_settings import expert_settings, leading_dense, of_folder
+from rosetta.architectures.expert_settings import (
+    expert_settings,
+    leading_dense,
+    no_pattern_without_window,
+    of_folder,
+    shared_expert,
+)
 from rosetta.architectures.folder_names import gated
 from rosetta.architectures.mixtures import mixture_layer, router_of
 from rosetta.architectures.stated_kinds import PATTERN, network_kinds, window_kinds
@@ -31,8 +37,10 @@ def settings(read: Any) -> None:
         normalised=of_folder(True, False),
         scale=1.0,
     )
-    width = read.config["expert_feed_forward_length"].value
-    read.take("expert_shared_feed_forward_length", "count", of_folder(512, width))
+    if read.container.kind == "gguf":
+        shared_expert(read, 1)
+    else:
+        read.take("expert_shared_feed_forward_length", "count", 512)
     cap = ("moe_router_logit_softcapping",)
     read.take("expert_softcap", "number", 0.0, cap)
     leading_dense(read, of_folder(1))
@@ -41,6 +49,8 @@ def settings(read: Any) -> None:
     size = read.config["attention.key_length"].value
     share = read.spelled(f"{SLIDING}.partial_rotary_factor")
     turned = int(size * share.value) if share is not None else size
+    if read.container.kind == "gguf":
+        turned = read.config["rope.dimension_count"].value
     read.take("rope.dimension_count_swa", "count", turned)
     gate = read.spelled("gating") if read.container.kind != "gguf" else None
     read.by_layer(
@@ -57,6 +67,7 @@ def _layers(read: Any) -> None:
     if read.raw(PATTERN) is None and PATTERN in read.config:
         folder = read.container.kind != "gguf"
         read.by_layer(PATTERN, [not folder and n % STEP != 0 for n in layers], "the layers that slide")
+    no_pattern_without_window(read)
 
 
 def _per_head(read: Any) -> bool:

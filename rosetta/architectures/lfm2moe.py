@@ -39,7 +39,6 @@ LFM2MOE = Architecture(
     "lfm2moe",
     folder_flags={"use_expert_bias": True},
     gguf="lfm2moe",
-    gguf_unread=frozenset({"expert_weights_norm", "expert_weights_scale"}),
     classes=("Lfm2MoeForCausalLM", "lfm2_moe"),
     norm_epsilon=EPSILON,
     rope_theta=THETA,

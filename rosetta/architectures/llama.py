@@ -10,16 +10,9 @@ from typing import Any
 
 from rosetta.architectures import factors
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
-from rosetta.architectures.expert_settings import expert_settings
+from rosetta.architectures.expert_settings import expert_settings, experts_of_gguf
 from rosetta.architectures.folder_names import BLOCK_SPARSE
 from rosetta.architectures.mixtures import mixture_layer
-
-
-def settings(read: Any) -> None:
-    """The experts, in a GGUF that has some."""
-    count = read.raw("expert_count")
-    if read.container.kind != "huggingface" and count is not None and count.value:
-        mixtral_settings(read)
 
 
 def mixtral_settings(read: Any) -> None:
@@ -32,10 +25,9 @@ LLAMA = Architecture(
     folder_flags={"attention_bias": False, "mlp_bias": False},
     gguf="llama",
     gguf_factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS,
-    gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm"}),
     classes=("LlamaForCausalLM",),
     rope=INTERLEAVED,
-    settings=settings,
+    settings=experts_of_gguf,
     layer=mixture_layer,
     huggingface={  # transformers, LlamaConfig
         "block_count": 32,

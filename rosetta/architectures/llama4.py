@@ -13,6 +13,7 @@ from rosetta.architectures.expert_settings import (
     expert_step,
     layers_with_router,
     of_folder,
+    refuse_base_of_windows,
 )
 from rosetta.architectures.folder_names import gated
 from rosetta.architectures.mixtures import mixture_layer, router_of
@@ -84,6 +85,7 @@ def settings(read: Any) -> None:
     if not tuned and "attention.temperature_scale" not in read.overrides:
         read.put("attention.temperature_scale", None, 0.0, "attn_temperature_tuning is not set")
     read.take("attention.head_norm", "flag", normed, note="of the turned queries and keys")
+    refuse_base_of_windows(read)
 
 
 def _widths(read: Any) -> None:
@@ -120,14 +122,6 @@ LLAMA4 = Architecture(
     "llama4",
     folder_flags={"attention_bias": False},
     gguf="llama4",
-    gguf_unread=frozenset(
-        {
-            "attention.temperature_length",
-            "attention.temperature_scale",
-            "expert_gating_func",
-            "expert_weights_norm",
-        }
-    ),
     classes=("Llama4ForCausalLM", "Llama4ForConditionalGeneration", "llama4_text"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope=SPLIT_HALF,  # no rows are reordered: pairs lie beside each other in every container

@@ -7,7 +7,12 @@ from typing import Any
 from rosetta.architectures import factors
 from rosetta.architectures.architecture import SPLIT_HALF, Architecture, Default
 from rosetta.architectures.builders import windowed_rope
-from rosetta.architectures.expert_settings import expert_settings, leading_dense, of_folder
+from rosetta.architectures.expert_settings import (
+    expert_settings,
+    leading_dense,
+    no_pattern_without_window,
+    of_folder,
+)
 from rosetta.architectures.mixtures import mixture_layer
 from rosetta.architectures.stated_kinds import PATTERN, SLIDING_LISTED, network_kinds, window_kinds
 from rosetta.graph import Stage
@@ -30,6 +35,7 @@ def settings(read: Any) -> None:
     if read.container.kind == "huggingface" and read.raw(PATTERN) is None:
         read.by_layer(PATTERN, [False] * read.config["block_count"].value, "default of transformers")
         read.fixed("attention.sliding_window", 0, "no layer has one")
+    no_pattern_without_window(read)
     if read.container.kind == "gguf":
         read.raw(SWA_BASE)
         read.fixed(
@@ -49,7 +55,6 @@ MELLUM = Architecture(
     folder_flags={"attention_bias": False},
     gguf="mellum",
     gguf_factors=factors.ATTENTION | factors.EXPERTS,
-    gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm"}),
     classes=("MellumForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope_theta=Default(apr=5e5, gguf=10000.0, huggingface=5e5),

@@ -42,8 +42,7 @@ def settings(read: Any) -> None:
     )
     expert_groups(read, of_folder(1), of_folder(1))
     read.take(VALUES, "number", of_folder(0.707, 1.0), ("attention_value_scale",))
-    base = of_folder(10000.0, read.config["rope.freq_base"].value)
-    read.take("rope.freq_base_swa", "number", base, ("swa_rope_theta",))
+    read.take("rope.freq_base_swa", "number", 10000.0, ("swa_rope_theta",))
     _rotated(read)
     if read.container.kind == "gguf":
         layers_with_router(read)
@@ -116,7 +115,7 @@ MIMO2 = Architecture(
     folder_flags={"attention_bias": False},
     gguf="mimo2",
     gguf_factors=frozenset(("attn_qkv", "attn_output")),
-    gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm", "expert_weights_scale", TURNED}),
+    gguf_unread=frozenset({TURNED}),
     classes=("MiMoV2FlashForCausalLM", "MiMoV2ForCausalLM", "mimo_v2_flash", "mimo_v2"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope_theta=Default(apr=5e6, gguf=10000.0, huggingface=5e6),

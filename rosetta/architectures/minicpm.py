@@ -7,12 +7,15 @@ from typing import Any
 
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.builders import embedding, head, output_of
+from rosetta.architectures.expert_settings import experts_of_gguf
 from rosetta.architectures.granite import layer
 from rosetta.ops.pointwise import Scale
 
 
 def settings(read: Any) -> None:
-    """The factors: llama.cpp's where a GGUF file has none (models/minicpm.cpp), else what the folder's keys give."""
+    """The factors: llama.cpp's where a GGUF file has none (models/minicpm.cpp), else what the folder's keys give.
+    And the experts of a GGUF."""
+    experts_of_gguf(read)
     layers, width = read.config["block_count"].value, read.config["embedding_length"].value
     if read.container.kind == "huggingface":
         said = {key: read.spelled(key) for key in ("scale_depth", "dim_model_base")}

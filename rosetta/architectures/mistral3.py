@@ -7,12 +7,12 @@ from typing import Any
 
 from rosetta.architectures import factors
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
-from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of, sequential
 from rosetta.architectures.deepseek2 import MISTRAL4
+from rosetta.architectures.expert_settings import experts_of_gguf
 from rosetta.architectures.growing_queries import GROWING_QUERIES
+from rosetta.architectures.mixtures import mixture_layer
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
-from rosetta.ops.rotary import Rotary
 from rosetta.ops.temperature import Temperature
 
 
@@ -24,6 +24,7 @@ def _text_part(metadata: Mapping[str, Any]) -> object:
 
 def settings(read: Any) -> None:
     """By how much queries grow, and after how many positions: those of the context before it was stretched."""
+    experts_of_gguf(read)
     context = read.config["context_length"].value
     tables = ("rope_parameters", "rope_scaling")
     grows = _text_part(read.container.metadata) != "mistral"
@@ -39,24 +40,14 @@ def settings(read: Any) -> None:
 
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
-    """A layer of the llama family, its rotated queries scaled."""
-    return sequential(
-        output_of(n - 1),
-        attention(
-            norm=a.norm_of("attn_norm"),
-            rope=Rotary(INTERLEAVED),
-            after_rope={"q": Temperature()}.get,
-            scores=scores_of(c),
-        ),
-        feed_forward(norm=a.norm_of("ffn_norm")),
-    )
+    """A layer of the llama family, its rotated queries scaled; of experts, in a GGUF that has some."""
+    return mixture_layer(a, c, n, mixer={"after_rope": {"q": Temperature()}.get})
 
 
 MISTRAL3 = Architecture(
     "mistral3",
     gguf="mistral3",
     gguf_factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS,
-    gguf_unread=frozenset({"attention.temperature_length", "expert_weights_norm"}),
     classes=("Ministral3ForCausalLM", "Mistral3ForConditionalGeneration", "ministral3"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope=INTERLEAVED,

@@ -40,7 +40,6 @@ OLMOE = Architecture(
     "olmoe",
     folder_flags={"attention_bias": False},
     gguf="olmoe",
-    gguf_unread=frozenset({"attention.clamp_kqv", "expert_gating_func", "expert_weights_norm"}),
     classes=("OlmoeForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     settings=settings,

@@ -35,7 +35,6 @@ QWEN2MOE = Architecture(
     "qwen2moe",
     folder_flags={"qkv_bias": True},
     gguf="qwen2moe",
-    gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm"}),
     classes=("Qwen2MoeForCausalLM", "qwen2_moe"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope_theta=Default(apr=1e6, gguf=10000.0, huggingface=10000.0),

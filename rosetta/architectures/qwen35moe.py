@@ -33,7 +33,6 @@ QWEN35MOE = Architecture(
     folder_flags={"attention_bias": False},
     gguf="qwen35moe",
     gguf_factors=factors.ATTENTION | factors.EXPERTS | factors.SHARED | factors.DELTA,
-    gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm"}),
     classes=(
         "Qwen3_5MoeForCausalLM",
         "Qwen3_5MoeForConditionalGeneration",

@@ -33,7 +33,6 @@ QWEN3MOE = Architecture(
     folder_flags={"attention_bias": False},
     gguf="qwen3moe",
     gguf_factors=factors.ATTENTION | factors.EXPERTS,
-    gguf_unread=frozenset({"expert_weights_norm"}),
     classes=("Qwen3MoeForCausalLM", "qwen3_moe", "qwen3_omni_moe_text"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope_theta=Default(apr=1e6, gguf=10000.0, huggingface=10000.0),

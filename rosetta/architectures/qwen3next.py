@@ -153,7 +153,6 @@ QWEN3NEXT = Architecture(
     folder_flags={"attention_bias": False},
     gguf="qwen3next",
     gguf_factors=(factors.ATTENTION | factors.EXPERTS | factors.SHARED) - {"attn_qkv"},
-    gguf_unread=frozenset({"expert_gating_func", "expert_weights_norm"}),
     classes=("Qwen3NextForCausalLM", "qwen3_next"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     settings=settings,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from rosetta.compare.adequacy import tokens_needed
 from rosetta.compare.lockstep import Lockstep
+from rosetta.compare.other_forms import DERIVED
 from rosetta.compare.pairing import other_side
 from rosetta.compare.results import Finding, Side
 from rosetta.compare.settings import WINDOW, agree, loses_window, plain
@@ -15,8 +16,21 @@ from rosetta.diagnose.advice import config_file, shown, write_setting, write_val
 from rosetta.diagnose.engine import Engine
 from rosetta.diagnose.hypothesis import Proposal
 from rosetta.lint.flags import contradicted_flags
+from rosetta.lint.gguf_keys import ALWAYS, REQUIRED
 from rosetta.model import Model
 from rosetta.settings_table import SETTINGS
+
+# Keys that llama.cpp asks for -> the setting that they say in another form.
+SAID_OTHERWISE = {
+    "expert_shared_count": "expert_shared_feed_forward_length",
+    "interleave_moe_layer_step": "expert_layers",
+    "leading_dense_block_count": "expert_layers",
+    **{
+        f"attention.{part}_length{of}": f"attention.{part}_length"
+        for part in ("key", "value")
+        for of in ("_mla", "_swa")
+    },
+}
 
 
 def shown_or_latent(engine: Engine, lockstep: Lockstep, tokens: list[int]) -> list[Finding]:
@@ -74,6 +88,7 @@ def latent_findings(
         yield from _unused_head(side, repaired[side], known)
     subject = other_side(reference)
     own, believed = repaired[subject], repaired[reference]
+    yield from _stated_in_vain(subject, own, believed, known)
     needed = tokens_needed(own, believed)
     for row in SETTINGS.values():
         key = row.key
@@ -112,22 +127,7 @@ def latent_findings(
 
 def _contradictions(side: Side, model: Model, known: set[str]) -> Iterator[Finding]:
     """Where a file breaks a rule of its own container, though it can be read."""
-    key = model.architecture.epsilon_key
-    found, spelled = model.config.get(key), f"{model.container.architecture}.{key}"
-    missing = (
-        found is not None and found.defaulted and spelled not in model.container.metadata
-    )  # not passed over
-    if model.container.kind == "gguf" and missing and key not in known:
-        yield Finding(
-            kind="config.norm_epsilon",
-            side=side,
-            key=key,
-            actual=plain(model[key]),
-            message=f"{key} is missing: llama.cpp refuses the file; the published {shown(model[key])} was taken",
-            recommendation=f"write {spelled} {shown(model[key])} into {config_file(model.container)}",
-            status="suspected",
-            latent=True,
-        )
+    yield from _refused_without(side, model, known)
     for flag in contradicted_flags(model.container):
         if flag.key in known:
             continue
@@ -151,6 +151,66 @@ def _contradictions(side: Side, model: Model, known: set[str]) -> Iterator[Findi
             actual="LAYOUT_ROW_MAJOR",
             message="flags: LAYOUT_COLUMN_MAJOR is set, which aprender refuses; the tensors were read row-major",
             recommendation="write the file with LAYOUT_ROW_MAJOR (0x0400) and without LAYOUT_COLUMN_MAJOR (0x0800)",
+            status="suspected",
+            latent=True,
+        )
+
+
+def _refused_without(side: Side, model: Model, known: set[str]) -> Iterator[Finding]:
+    """Keys that a GGUF file lacks, and without which llama.cpp refuses it: what was taken is no more than likely."""
+    if model.container.kind != "gguf" or not model.architecture.runs:
+        return
+    for key in (*ALWAYS, *REQUIRED.get(model.architecture.gguf, ())):
+        name = SAID_OTHERWISE.get(key, key)
+        row, found = SETTINGS.get(name), model.config.get(name)
+        spelled = f"{model.container.architecture}.{key}"
+        if row is None or row.kind is None or found is None or {key, name} & known:
+            continue
+        if spelled in model.container.metadata:
+            continue
+        form = DERIVED.get(key)
+        value = plain(found.value) if form is None else form(model.config)
+        yield Finding(
+            kind=row.kind.id,
+            side=side,
+            key=name,
+            left_name=spelled if side == "left" else None,
+            right_name=spelled if side == "right" else None,
+            actual=value,
+            message=f"{key} is missing: llama.cpp refuses the file; {shown(value)} was taken",
+            recommendation=f"write {spelled} {shown(value)} into {config_file(model.container)}",
+            status="suspected",
+            latent=True,
+        )
+
+
+def _stated_in_vain(side: Side, model: Model, believed: Model, known: set[str]) -> Iterator[Finding]:
+    """Keys of a GGUF file that llama.cpp does not read of its architecture, and that say something else than it
+    computes: whoever wrote them meant another model."""
+    if model.container.kind != "gguf" or not model.architecture.runs:
+        return
+    for key, stated in model.container.settings.items():
+        row, computed = SETTINGS.get(key), model.config.get(key)
+        if (
+            row is None or row.kind is None or computed is None
+        ):  # of a setting that it has not, a note says so
+            continue
+        if key in known or model.architecture.reads_of_gguf(key):
+            continue
+        if stated not in model.unheeded:  # it says what is computed anyway
+            continue
+        others = believed.container.settings.get(key)
+        if believed.container.kind == "gguf" and others is not None and others.value == stated.value:
+            continue
+        yield Finding(
+            kind=row.kind.id,
+            side=side,
+            key=key,
+            declared=stated.value,
+            actual=plain(computed.value),
+            message=f"{key} is {shown(stated.value)}, which llama.cpp does not read of {model.architecture.gguf}: "
+            f"it computes with {shown(computed.value)}",
+            recommendation=f"take {stated.key} out of {config_file(model.container)}",
             status="suspected",
             latent=True,
         )

@@ -53,7 +53,8 @@ def as_gguf(scaling: RopeScaling | None, model: Model, other: Container) -> Gguf
     """
     if scaling is None:
         return GgufScaling({})
-    for keys in _gguf_candidates(scaling, other):
+    for candidate in _gguf_candidates(scaling, other):
+        keys = {key: value for key, value in candidate.items() if model.architecture.reads_of_gguf(key)}
         try:
             found = scaling_from_gguf(keys, *_sizes(model))
         except (KeyError, ValueError, ZeroDivisionError):

@@ -74,3 +74,35 @@ def test_latent_attention_grows_by_a_factor_that_is_no_yarn(tmp_path: Path, reci
     theirs = llamacpp_logits(planted, IDS)
     assert np.abs(theirs - llamacpp_logits(file, IDS)).max() > 0.1
     assert np.abs(trace(planted, tokens=IDS)["logits"].numpy() - theirs).max() < 1e-3
+
+
+READ: list[tuple[str, str, Any, str]] = [  # recipe, key, value (None: taken out), kind
+    ("granite", "rope.scaling.finetuned", False, "config.layer_pattern"),
+    ("hunyuan-dense", "rope.scaling.alpha", 4.0, "config.rope_theta"),
+]
+
+
+@pytest.mark.parametrize("case", READ, ids=lambda case: f"{case[0]}-{case[1]}")
+def test_keys_of_the_rotation_that_few_have_are_computed_as_llamacpp_does(tmp_path: Path, case: Any) -> None:
+    recipe, key, value, kind = case
+    folder, file = tiny_pair(tmp_path, recipe)
+    planted = restated(file, tmp_path / "planted.gguf", {key: value})
+    theirs = llamacpp_logits(planted, IDS)
+    assert np.abs(theirs - llamacpp_logits(file, IDS)).max() > 1e-2
+    assert np.abs(trace(planted, tokens=IDS)["logits"].numpy() - theirs).max() < 1e-4
+    (finding,) = compared_files(planted, folder, tokens=tuple(IDS)).findings
+    assert (finding.kind, finding.side, finding.status) == (kind, "left", "confirmed")
+    assert key in finding.recommendation
+
+
+@pytest.mark.parametrize(
+    ("recipe", "key", "value"),
+    [("gemma2", "rope.dimension_count_swa", 4), ("gpt-oss", "rope.freq_base_swa", 500.0)],
+)
+def test_another_rotation_of_windows_is_refused_where_none_is_run(
+    tmp_path: Path, recipe: str, key: str, value: Any
+) -> None:
+    _, file = tiny_pair(tmp_path, recipe)
+    planted = restated(file, tmp_path / "planted.gguf", {key: value})
+    with pytest.raises(UnsupportedError, match=rf"{recipe}\.{key} is {value}"):
+        open_model(planted)

@@ -48,7 +48,7 @@ def test_normalising_has_a_place_where_llama_cpp_reads_it(tmp_path: Path, name: 
     """By src/models/*.cpp: who asks for LLM_KV_EXPERT_WEIGHTS_NORM."""
     architecture = find_architecture(name)
     assert architecture is not None
-    assert ("expert_weights_norm" not in architecture.gguf_unread) is read
+    assert architecture.reads_of_gguf("expert_weights_norm") is read
 
 
 def test_a_key_that_is_not_read_has_no_place(tmp_path: Path) -> None:
