@@ -18,7 +18,7 @@ from rosetta.sources import RemotePath, located
 
 Progress = Callable[[str, int, int], None]
 MODEL_SUFFIXES = (".gguf", ".apr")
-_LATER_SHARD = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")  # all shards are opened by the first
+_SHARD = re.compile(r"(.*-)\d{5}(-of-\d{5}\.gguf)")  # all shards are opened by the first that is there
 
 _TENSOR_FIRST = re.compile(r"tensor '(.+?)' (ends at .*)", re.DOTALL)
 _END_OF_FILE = re.compile(r"after the end of the file \(([\d,]+)\)")
@@ -165,6 +165,15 @@ def _is_named(rule: Rule, name: str) -> bool:
     )
 
 
+def _opened_by_another(name: str, files: list[str]) -> bool:
+    """Whether a file is a shard of a GGUF of which one of these files comes before it."""
+    shard = _SHARD.fullmatch(name)
+    return shard is not None and any(
+        other < name and (found := _SHARD.fullmatch(other)) is not None and found.groups() == shard.groups()
+        for other in files
+    )
+
+
 def models_below(path: str | Path) -> list[Path]:
     """The models that a path names: itself, or all below a folder that is none."""
     path = located(path)
@@ -178,6 +187,6 @@ def models_below(path: str | Path) -> list[Path]:
         found += [
             Path(folder) / name
             for name in sorted(files)
-            if name.endswith(MODEL_SUFFIXES) and not _LATER_SHARD.search(name)
+            if name.endswith(MODEL_SUFFIXES) and not _opened_by_another(name, files)
         ]
     return found or [path]  # said of it where it is opened

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fixtures import build
+from fixtures.comparing import tiny
 from fixtures.plain_models import (
     HIDDEN,
     I32,
@@ -30,8 +32,10 @@ from fixtures.plain_models import (
 )
 from fixtures.raw_gguf import ARRAY, F32, TEXT, U32
 from rosetta.architectures import find_architecture
+from rosetta.compare.options import Options
+from rosetta.convert import convert
 from rosetta.lint import subject
-from rosetta.lint.engine import linted, selected_rules
+from rosetta.lint.engine import linted, models_below, selected_rules
 from rosetta.lint.rule import Found
 from rosetta.lint.rules import all_rules
 
@@ -132,12 +136,13 @@ def in_folder(name: str, content: bytes) -> Callable[[Path], object]:
     return lambda path: (path / name).write_bytes(content)
 
 
-def indexed(folder: Path, placed: dict[str, str | None]) -> None:
+def indexed(folder: Path, placed: dict[str, str | None], total: int | None = None) -> None:
     """An index of all tensors of `a.safetensors`, but for those that are said to be elsewhere, or are left out."""
     raw = (folder / "a.safetensors").read_bytes()
     names = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
     table = {name: file for name, file in (dict.fromkeys(names, "a.safetensors") | placed).items() if file}
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": table}))
+    said = {"metadata": {} if total is None else {"total_size": total}, "weight_map": table}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(said))
 
 
 def listed(key: str, change: Callable[[list], object]) -> Edit:  # type: ignore[type-arg]
@@ -293,6 +298,8 @@ CASES = [
     )),
     Case("F113", "model-hf", said="the index does not name it", broken=lambda p: (
         (p / "model.safetensors").rename(p / "a.safetensors"), indexed(p, {"model.norm.weight": None}))),
+    Case("F121", "model-hf", said="is 3, and the tensors have", broken=lambda p: (
+        (p / "model.safetensors").rename(p / "a.safetensors"), indexed(p, {}, total=3))),
     Case("F114", "model-hf", said="names it", broken=in_folder("model-00001-of-00002.safetensors", b"")),
     Case("F115", "model.apr", added("blk.0.attn_q.weight", f16(values(HIDDEN, HIDDEN))), "is the same weight as"),
     Case("F116", "model-hf", renamed("model.norm.weight", "_orig_mod.model.norm.weight"), "'_orig_mod.'"),
@@ -555,3 +562,34 @@ def test_bases_that_each_layer_has_its_own_of_are_no_fault(tmp_path: Path) -> No
         model.keys |= {"rope_theta": [5e6, 1e4]} | ({} if layers is None else {"layer_types": layers})
         path = written(model, tmp_path / f"{layers is None}-hf")
         assert list(linted(path, rules=selected_rules(), values=True)) == []
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 1000\n"
+
+
+@pytest.mark.parametrize(
+    ("shard", "content", "rule", "said"),
+    [
+        (1, None, "F112", "model-00001-of-00003.gguf is missing"),
+        (2, None, "F112", "model-00002-of-00003.gguf is missing"),
+        (2, b"", "F101", "is empty"),
+        (2, POINTER, "F102", "is a Git LFS pointer"),
+        (3, b"<!DOCTYPE html><html>", "F113", "does not begin as a GGUF file does"),
+    ],
+)
+def test_shards_of_a_gguf_are_linted_by_the_first_that_is_there(
+    tmp_path: Path, shard: int, content: bytes | None, rule: str, said: str
+) -> None:
+    whole = build(tmp_path, tiny("llama"), "gguf:F16")
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    convert(str(whole), parts / "model.gguf", Options(), verify=False, split_bytes=100_000)
+    damaged = parts / f"model-0000{shard}-of-00003.gguf"
+    if content is None:
+        damaged.unlink()
+    else:
+        damaged.write_bytes(content)
+    (model,) = models_below(parts)
+    (found,) = linted(model, rules=selected_rules(), values=False)
+    assert found.rule.id == rule
+    assert said in found.line()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rosetta.containers.byte_order import NATIVE, swap_in_place
 from rosetta.containers.container import Setting, TensorEntry
 from rosetta.containers.file_bytes import FileBytes
+from rosetta.containers.foreign import is_pointer, refusal_of_file
 from rosetta.containers.gguf.header import GgufHeader, read_header, read_pairs
 from rosetta.containers.gguf.values import LazyMetadata
 from rosetta.containers.settings import GGUF_KINDS, held
@@ -210,7 +211,10 @@ def _opened(path: Path) -> Iterator[tuple[FileBytes, GgufHeader]]:
 def _header_of(path: Path) -> tuple[FileBytes, GgufHeader]:
     file = FileBytes(path)
     try:
-        if file.bytes(0, min(4, file.size)) != b"GGUF":
+        head = bytes(file.bytes(0, min(64, file.size)))
+        if not head or is_pointer(head):
+            raise refusal_of_file(path, head)
+        if not recognises(path, head):
             raise DamagedFileError("does not begin as a GGUF file does", file=path, remedy=_SHARDS)
         return file, read_header(file)
     except BaseException:

@@ -64,6 +64,8 @@ class HuggingFaceContainer:
         self.absent: Mapping[str, str] = MappingProxyType({})
         # Which file each tensor is in by the index; empty where there is none.
         self.indexed: Mapping[str, str] = MappingProxyType({})
+        # How many bytes the tensors have by the index; None where it does not say.
+        self.indexed_bytes: int | None = None
         self.refusal: UnsupportedError | None = None  # why it is no model that could be run
 
     @property
@@ -116,7 +118,8 @@ def open(path: Path) -> HuggingFaceContainer:
         DamagedFileError: a file contradicts itself, or the index the files.
     """
     metadata = _object(path / CONFIG, "the config")
-    placed = _weight_map(path)
+    index = _index(path)
+    placed = None if index is None else _weight_map(path, index)
     files: list[FileBytes] = []
     try:
         for name in dict.fromkeys(placed.values()) if placed is not None else [WEIGHTS]:
@@ -126,8 +129,9 @@ def open(path: Path) -> HuggingFaceContainer:
             files.append(FileBytes(path / name))
             _refuse_placeholder(files[-1])
         container = HuggingFaceContainer(path, metadata, files)
-        if placed is not None:
+        if index is not None and placed is not None:
             _hold_to_index(path, placed, container)
+            container.indexed_bytes = _total_size(index)
         elif is_file(path / INDEX):
             container.notes = (*container.notes, _STRAY)
         return container
@@ -137,13 +141,25 @@ def open(path: Path) -> HuggingFaceContainer:
         raise
 
 
-def _weight_map(path: Path) -> dict[str, str] | None:
-    """Which file holds which tensor; None where all are in the one file."""
+def _index(path: Path) -> dict[str, Any] | None:
+    """The index; None where all tensors are in the one file."""
     if is_file(path / WEIGHTS):
         return None
     if not is_file(path / INDEX):
         raise _no_weights(path)
-    placed = _object(path / INDEX, "the index").get("weight_map")
+    return _object(path / INDEX, "the index")
+
+
+def _total_size(index: Mapping[str, Any]) -> int | None:
+    """How many bytes the tensors have, as an index says it."""
+    said = index.get("metadata")
+    total = said.get("total_size") if isinstance(said, Mapping) else None
+    return int(total) if isinstance(total, int | float) and total == total // 1 else None
+
+
+def _weight_map(path: Path, index: Mapping[str, Any]) -> dict[str, str]:
+    """Which file holds which tensor."""
+    placed = index.get("weight_map")
     if not isinstance(placed, dict) or not placed:
         raise DamagedFileError("has no weight_map", file=path / INDEX, remedy=_AGAIN)
     for tensor, name in placed.items():

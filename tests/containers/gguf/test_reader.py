@@ -239,7 +239,7 @@ def test_shards_out_of_order_are_damage(shards: tuple[Path, ...]) -> None:
 
 
 def test_a_shard_that_is_no_gguf_is_damage(shards: tuple[Path, ...]) -> None:
-    shards[2].write_bytes(b"")
+    shards[2].write_bytes(b"no model")
     with pytest.raises(DamagedFileError, match="does not begin"):
         open_container(shards[0])
 
