@@ -36,7 +36,7 @@ class Router(Op):
 
     Args:
         stem: of the matrix that scores experts.
-        count, used: config keys of E and k.
+        count, used: config keys of E and k; or E.
         gating: config key of the function of the scores, see `SOFTMAX` and those beside it; or that function.
         normalised: config key of whether the weights of the chosen ones are made to sum to one; or whether they are.
         scale: config key of what the weights are multiplied with, or that; None: 1.
@@ -50,7 +50,7 @@ class Router(Op):
     """
 
     stem: str = "ffn_gate_inp"
-    count: str = "expert_count"
+    count: str | int = "expert_count"
     used: str = "expert_used_count"
     gating: str | int = SOFTMAX
     normalised: str | bool = True
@@ -269,6 +269,10 @@ class ExpertLinear(Op):
             squares = self._own(x, tokens, places).float().square()
             weight = s.weight(f"{name}.weight").float()
             floor[tokens, places] = unit * (squares @ weight.square().T).sqrt()
+            added = s.optional(f"{name}.bias")
+            if added is not None:
+                of_sum = unit_of(rounding) * added.float().abs()
+                floor[tokens, places] = torch.hypot(floor[tokens, places], of_sum)
             full, bias = s.full_name(f"{name}.weight"), s.full_name(f"{name}.bias")
             if rounding.explains(full):
                 explained[tokens, places] = squares @ rounding.variance(full, s.cache).T

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rosetta.lazily import functional as F
 from rosetta.lazily import torch
 from rosetta.openblas import multiply as multiply_into
-from rosetta.ops.op import HALF_ULP, Op, Part, Rounding, Settings, Size, Spread, Step, Tensors, size
+from rosetta.ops.op import HALF_ULP, Op, Part, Rounding, Settings, Size, Spread, Step, Tensors, size, unit_of
 from rosetta.weight import row_ranges
 from rosetta.workers import spread
 
@@ -108,6 +108,8 @@ class Linear(Op):
         if before is not None:
             explained = explained + before.explained.expand_as(x) @ squared
         floor = product_unit(x, rounding) * (squares @ squared).sqrt()
+        added = self._bias(s)
+        floor = floor if added is None else torch.hypot(floor, unit_of(rounding) * added.float().abs())
         if before is not None:
             floor = torch.hypot(floor, (before.floor.expand_as(x).square() @ squared).sqrt())
         return Spread((explained if bias is None else explained + bias).view(y.shape), floor.view(y.shape))
@@ -131,17 +133,20 @@ class Linear(Op):
             x.float().square(),
             self._bias_variance(s, rounding),
         )
+        added, of_sum = self._bias(s), x.new_zeros((), dtype=torch.float32)
+        if added is not None:  # a sum that is mostly bias is rounded as it is
+            of_sum = unit_of(rounding) * added[slice(*rows)].float().abs()
         sigma = x.new_zeros((), dtype=torch.float32)
         if rounding.explains(full):
             sigma = rounding.explained(full, s.cache, x, rows)
         sigma = (sigma if bias is None else sigma + bias[slice(*rows)]).sqrt()
         if sigma.dim() and weight.count:
             largest = s.cache.largest(weight, *rows)
-            most = unit * largest * squares.sum(1, keepdim=True).sqrt()  # of the arithmetic, [T, 1]
+            most = unit * largest * squares.sum(1, keepdim=True).sqrt() + of_sum  # of the arithmetic
             if bool((most <= NEGLIGIBLE * sigma).all()):
                 return sigma
         weights = s.cache.rows(weight, *rows)
-        floor = unit * (squares @ weights.square().T).sqrt()
+        floor = torch.hypot(unit * (squares @ weights.square().T).sqrt(), of_sum)
         return torch.hypot(sigma, floor)  # the square of float64's floor is no float32
 
     def _bias_variance(self, s: Step, rounding: Rounding) -> Tensor | None:
