@@ -119,7 +119,8 @@ def rounded(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def in_halves(node: Node) -> Iterator[Imitation]:
-    """A stage in one of the halves: of its weights, of what it is computed from, of both, of every step."""
+    """A stage in one of the halves: of its weights, of what it is computed from or a part of that, of both, of every
+    step."""
     scores = isinstance(node.op, Scores)
     for dtype, name in ((torch.bfloat16, "BF16"), (torch.float16, "F16")):
 
@@ -145,6 +146,17 @@ def in_halves(node: Node) -> Iterator[Imitation]:
             last_is_finer=scores,
             coarser=dtype,
         )
+        for i, source in enumerate(node.inputs if len(node.inputs) > 1 else ()):
+
+            def of_one(
+                plain: Compute, inputs: Sequence[Tensor], i: int = i, dtype: torch.dtype = dtype
+            ) -> Tensor:
+                return plain([rounded(x, dtype) if j == i else x for j, x in enumerate(inputs)])
+
+            words = (
+                f"with {source.rpartition('.')[2]} rounded to {name}"  # a norm that gives what it was given
+            )
+            yield Imitation(words, of_one, coarser=dtype)
         words = f"in {name}, of what is rounded to it"
         yield Imitation(words, of_inputs, result=dtype, last_is_finer=scores, coarser=dtype)
 

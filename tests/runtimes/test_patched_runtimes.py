@@ -663,3 +663,26 @@ def test_a_whole_run_in_bf16_is_drift(
 
 def in_bfloat16(model: Any) -> None:
     model.bfloat16()
+
+
+def under_autocast(model: Any) -> None:
+    own = model.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        with torch.autocast("cpu", torch.bfloat16):
+            return own(*args, **kwargs)
+
+    model.forward = forward
+
+
+@pytest.mark.parametrize("recipe", ["gemma2", "granite", "qwen3moe"])
+def test_a_run_under_autocast_is_drift(
+    compare: Compare, folder_of: Callable[[str], Path], patched: Callable[[Change], None], recipe: str
+) -> None:
+    """Products in BF16, the rest in float32: of what is added one part alone is rounded, in the former two."""
+    patched(under_autocast)
+    folder = folder_of(recipe)
+    run = compare(f"transformers:{folder}", folder, "--tokens", TOKENS, "--assert-match")
+    assert run.exit_code == 0, run.stdout
+    assert run.report["verdict"] == "drift"
+    assert {(f["kind"], f["side"]) for f in run.report["findings"]} == {("runtime.precision", "left")}
