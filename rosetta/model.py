@@ -160,6 +160,12 @@ class Model:
             name: both(self.patches[name], patch) if name in self.patches else patch
             for name, patch in (patches or {}).items()
         }
+        if self.architecture.seen:  # no file tells its stages
+            stated = {key: Value(value, None, "repaired") for key, value in overrides.items()}
+            config = {**self.config, **stated}
+            return replace(self, config=config, overrides={**self.overrides, **overrides})._patched(
+                patches or {}
+            )
         built = build_model(
             self.container, {**self.overrides, **(overrides or {})}, {**self.patches, **composed}
         )
@@ -213,15 +219,32 @@ def open_model(path: str | Path, *, run_as: str | None = None, must_run: bool = 
     return build_model(container, must_run=must_run)
 
 
+def open_weights(path: str | Path) -> Model:
+    """A file or folder of which no more is read than weights and settings, whatever the architecture.
+
+    Raises:
+        DamagedFileError, UnsupportedError: see `open_model`.
+    """
+    container = open_operand(path)
+    return build_model(container, described=False)
+
+
 def build_model(
     container: Container,
     overrides: Mapping[str, Any] | None = None,
     patches: Mapping[str, Patch] | None = None,
     must_run: bool = True,
+    described: bool = True,
 ) -> Model:
-    """The canonical model of an open container; see `Model` and `open_model` for the arguments."""
+    """The canonical model of an open container; see `Model` and `open_model` for the arguments.
+
+    Args:
+        described: whether it is read as what rosetta knows of its architecture says.
+    """
     overrides, patches = overrides or {}, patches or {}
-    architecture = _architecture(container, overrides, must_run)
+    architecture = (
+        _architecture(container, overrides, must_run) if described else not_run(str(container.architecture))
+    )
     if not container.tensors:
         raise UnsupportedError(
             "the file holds no tensors, only metadata",

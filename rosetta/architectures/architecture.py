@@ -55,6 +55,7 @@ class Architecture:
         gguf: the name that GGUF files the architecture under.
         classes: transformers' class names.
         runs: whether its forward pass is known; else no more than names and settings are compared.
+        seen: whether its stages are no more than what a run of it shows, see `runtimes/as_observed.py`.
         norm: RMSNorm (`rms`) or LayerNorm (`layer`).
         norm_epsilon: where the key is missing, by container.
         activation: of the feed-forward network.
@@ -117,6 +118,7 @@ class Architecture:
     gguf: str
     classes: tuple[str, ...]
     runs: bool = True
+    seen: bool = False
     norm: Literal["rms", "layer"] = "rms"
     norm_epsilon: Default = Default(apr=1e-5, gguf=1e-5, huggingface=1e-6)
     activation: Activation = "silu"

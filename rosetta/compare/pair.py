@@ -32,6 +32,7 @@ from rosetta.compare.twin_runs import equal_inputs, reads_alike
 from rosetta.compare.weights import WeightPair, compare_weights
 from rosetta.graph import TOKENS, Node
 from rosetta.model import Model
+from rosetta.ops.as_observed import Given
 from rosetta.ops.attention import heads_at_once
 from rosetta.ops.linear import LONG
 from rosetta.ops.lookup import Embedding
@@ -182,6 +183,8 @@ class ModelPair:
         if nodes is None or (nodes[0].layer is not None and nodes[0].layer >= max(counts)):
             return Outcome(None, None, None, absent=True)
         node, other = nodes
+        if isinstance(other.op, Given):
+            return self._as_observed(node)
         known = None if twin is None else self._from_twin(twin, node, other)
         if known is not None and twin is not None:
             self.doubt.adopt(twin.pair.doubt, stage)
@@ -410,6 +413,12 @@ class ModelPair:
             replace(self.reference, values=values), replace(self.subject, values=subject_values)
         )
         return part
+
+    def _as_observed(self, node: Node) -> Outcome:
+        """A stage of which no more is known than its observed value: both sides go on from that."""
+        a = self.reference.computed(node, self.reference.values)
+        bad = count_nonfinite(a)
+        return Outcome(a, a, [], nonfinite=(bad, bad), unrecorded=True)
 
     def _run_unobserved(self, other: Node) -> Outcome:
         """A stage that the observed side lacks: the subject's own, from the observed stages before it."""

@@ -53,6 +53,7 @@ from rosetta.errors import UsageError
 from rosetta.index_entries import needless_entries
 from rosetta.model import Model
 from rosetta.names import shared_prefix, wrapper_of
+from rosetta.runtimes.as_observed import notes as of_seen
 from rosetta.runtimes.runtime import Runtime
 from rosetta.runtimes.torch import PRECISIONS
 from rosetta.runtimes.trace import RecordedRun, Recording
@@ -180,6 +181,7 @@ def _compared(operands: dict[Side, str], options: Options, listener: Listener) -
             *_auto(options, len(tokenized.run), config, findings),
             *padding,
             *notes_on(models),
+            *of_seen(list(models.values())),
             *unnamed,
             *(strangers(weights) if engine is None or engine.wrong_pair else ()),
             *_of_models(models, len(tokenized.run)),
@@ -322,12 +324,12 @@ def _notes(model: Model) -> list[str]:
             f"{path}: all tensors are named with the prefix {prefix}, as {names[0]}, and were read without it: take "
             "the prefix off, no loader expects it"
         )
-    if model.unread and model.architecture.runs:
+    if model.unread and model.architecture.runs and not model.architecture.seen:
         some = ", ".join(model.unread[:3]) + (" …" if len(model.unread) > 3 else "")
         notes.append(
             f"{path}: {len(model.unread)} tensors that {model.architecture.name} does not know: {some}"
         )
-    if model.unheeded:
+    if model.unheeded and not model.architecture.seen:
         stated = ", ".join(f"{setting.key} {setting.value}" for setting in model.unheeded[:6])
         more = " …" if len(model.unheeded) > 6 else ""
         notes.append(f"{path}: states {stated}{more}, which {model.architecture.name} does not compute")

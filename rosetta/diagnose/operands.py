@@ -10,10 +10,11 @@ from rosetta.compare.options import AUTO, TRACE, Options, live
 from rosetta.compare.results import Side
 from rosetta.errors import UsageError
 from rosetta.model import Model, open_model
+from rosetta.runtimes.as_observed import as_observed
 from rosetta.runtimes.dumps import Dump, open_dump, recorded_dump
 from rosetta.runtimes.gauges import settled
-from rosetta.runtimes.live import record, refuse_unknown, requested
-from rosetta.runtimes.rotation import as_gguf_has_them
+from rosetta.runtimes.live import record, refuse_unknown, requested, run_or_read
+from rosetta.runtimes.rotation import NOT_TURNED, as_gguf_has_them
 from rosetta.runtimes.trace import Recording, open_recording, recorded_model
 from rosetta.sources import located_here
 
@@ -28,6 +29,7 @@ def open_operands(operands: dict[Side, str], options: Options, listener: Listene
     models: dict[Side, Model] = {}
     recordings: dict[Side, Recording] = {}
     dumps: dict[Side, Dump] = {}
+    held_to_run = any(live(operand) for operand in operands.values())
     for side, operand in operands.items():
         listener.working(f"opening {operand}", 0, 0)
         if operand.startswith(TRACE):
@@ -38,7 +40,10 @@ def open_operands(operands: dict[Side, str], options: Options, listener: Listene
             else:
                 dumps[side] = dump
         elif live(operand) is None:
-            models[side] = open_model(operand, run_as=options.run_as, must_run=False)
+            if held_to_run:
+                models[side] = run_or_read(operand, options.run_as)
+            else:
+                models[side] = open_model(operand, run_as=options.run_as, must_run=False)
     runs = {side: run for side, operand in operands.items() if (run := live(operand)) is not None}
     if not models:
         raise UsageError("two traces have no model to run", remedy="compare a trace with a model file")
@@ -55,11 +60,15 @@ def open_operands(operands: dict[Side, str], options: Options, listener: Listene
         request = requested(
             runtime, located_here(path, runtime), options.prompt, options.tokens, options.runtime_options
         )
-        order = as_gguf_has_them(next(iter(models.values())))
+        like = next(iter(models.values()))
+        order = as_gguf_has_them(like) if like.architecture.runs else NOT_TURNED
         recordings[side], _ = record(request, order)
     for model in models.values():
         listener.loaded(model.container.label, loaded_tensors(model))
     like = next(iter(models.values()))
+    if recordings and not like.architecture.runs:
+        [of_file] = models
+        models[of_file] = like = as_observed(like, next(iter(recordings.values())))
     for side, recording in recordings.items():
         models[side] = recorded_model(recording, like)
         if side not in runs and like.architecture.runs:  # a runtime that is run here says what it chose

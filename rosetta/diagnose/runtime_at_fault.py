@@ -12,6 +12,7 @@ from rosetta.compare.weights import compare_weights
 from rosetta.config import Config
 from rosetta.diagnose.hypothesis import Fault, Proposal
 from rosetta.model import Model, build_model
+from rosetta.runtimes.as_observed import stated_epsilons
 from rosetta.runtimes.live import known_model, what_was_run
 
 
@@ -49,7 +50,11 @@ def runs_otherwise(fault: Fault) -> str | None:
 
 def _as_stored(model: Model, key: str) -> Config:
     """The settings of a model's own file, where a repair has put one of them otherwise."""
-    return build_model(model.container).config if key in model.overrides else model.config
+    if key not in model.overrides:
+        return model.config
+    if model.architecture.seen:
+        return {**model.config, **stated_epsilons(model.container)}
+    return build_model(model.container).config
 
 
 def _is(model: Model, path: Path) -> bool:

@@ -2,22 +2,23 @@
 
 Two runs held to each other tell that a stage differs, and know of its rounding only how coarse the files are. Where
 rosetta runs the architecture of both, it knows more: it recomputes each run from its own file, with the runtime's known
-arithmetic, and one file from the other with the rounding of every weight.
+arithmetic, and one file from the other with the rounding of every weight. Of an architecture that it does not run, it
+recomputes what each run makes of its own file's weights alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rosetta.compare.lockstep import SIDES, LockstepResult
-from rosetta.compare.options import Options, live
+from rosetta.compare.options import TRACE, Options, live
 from rosetta.compare.pairing import other_side
 from rosetta.compare.results import Finding, LocalError, Side, StageDiff
 from rosetta.diagnose.comparison import Comparison, compare_operands
 from rosetta.errors import RosettaError
-from rosetta.runtimes.live import known_model, options_of
+from rosetta.runtimes.live import options_of, read_model
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,13 @@ class Split:
 
     Args:
         parts: of the two files, a recording in the place of its own, and of each run that is made here with its file.
+        runs: the sides of these runs, in their order.
+        crossed: where rosetta does not run the architecture: one side's file held to the other's run.
     """
 
     parts: tuple[Comparison, ...]
+    runs: tuple[Side, ...]
+    crossed: Comparison | None = None
 
     def explained(self, stage: str) -> LocalError | None:
         """The largest of a stage's local errors, where all comparisons have it and none finds it faulty."""
@@ -71,6 +76,20 @@ class Split:
             if row.status == "faulty" and row.name not in shown
         }
 
+    def held(self, stage: str) -> list[Side]:
+        """The sides whose run computes a stage as the weights of its own file say."""
+        rows = ((side, self._row(part, stage)) for side, part in zip(self.runs, self.parts[1:], strict=True))
+        return [side for side, row in rows if row is not None and row.status != "faulty"]
+
+    def of_files(self, stages: Collection[str]) -> list[Finding]:
+        """What is confirmed of the files at stages that each run computes as its own file says."""
+        found = [] if self.crossed is None else self.crossed.findings
+        return [
+            finding
+            for finding in found
+            if finding.status == "confirmed" and finding.evidence and finding.evidence.stage in stages
+        ]
+
     @property
     def note(self) -> str:
         """What each comparison says."""
@@ -79,10 +98,14 @@ class Split:
         )
 
     def findings(self) -> list[Finding]:
-        """Those of all, each once."""
+        """Those of all, each once; of an architecture that is not run two files' names need not meet, and what does not
+        show in the run is no finding."""
         found: list[Finding] = []
         told = set()
-        for finding in (finding for part in self.parts for finding in part.findings):
+        files, *runs = self.parts
+        whole = all(model.architecture.runs for model in files.models.values())
+        of_files = [finding for finding in files.findings if whole or not finding.latent]
+        for finding in (*of_files, *(finding for part in runs for finding in part.findings)):
             what = (finding.kind, finding.side, finding.tensor, finding.key, finding.layer)
             if what not in told:
                 told.add(what)
@@ -99,12 +122,13 @@ def split(operands: dict[Side, str], run: Sequence[int], options: Options) -> Sp
         options: of the comparison of the two.
 
     Returns:
-        None where rosetta does not run one of the models.
+        None where rosetta does not read one of the models.
     """
     named = {side: found for side in SIDES if (found := live(operands[side])) is not None}
-    models = [known_model(Path(path)) for _, path in named.values()]
-    if not all(model is not None and model.architecture.runs for model in models):
+    models = [read_model(Path(path)) for _, path in named.values()]
+    if None in models:
         return None
+    known = all(model is not None and model.architecture.runs for model in models)
     given = replace(options, tokens=tuple(run), runtime_options={}, witness=None)
     files = {side: named[side][1] if side in named else operand for side, operand in operands.items()}
     try:
@@ -113,6 +137,19 @@ def split(operands: dict[Side, str], run: Sequence[int], options: Options) -> Sp
             own = {side: operands[side], other_side(side): path}
             asked = replace(given, runtime_options=options_of(runtime, options.runtime_options))
             parts.append(compare_operands(own["left"], own["right"], asked))
+        crossed = None if known else _crossed(operands, files, given, options)
     except RosettaError:  # what cannot be split stays whole
         return None
-    return Split(tuple(parts))
+    return Split(tuple(parts), tuple(named), crossed)
+
+
+def _crossed(
+    operands: dict[Side, str], files: dict[Side, str], given: Options, options: Options
+) -> Comparison | None:
+    """The file of the side that is not believed, held to the other side's run; None where it has no file of its own."""
+    subject = other_side(options.reference)
+    pair = {**operands, subject: files[subject]}
+    if files[subject].startswith(TRACE):
+        return None
+    asked = replace(given, runtime_options=options.runtime_options)
+    return compare_operands(pair["left"], pair["right"], asked)

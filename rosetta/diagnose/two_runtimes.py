@@ -19,9 +19,9 @@ from rosetta.compare.listener import Listener
 from rosetta.compare.lockstep import LockstepResult
 from rosetta.compare.logits import compare_logits
 from rosetta.compare.options import Options
-from rosetta.compare.pairing import Pairing
+from rosetta.compare.pairing import Pairing, other_side
 from rosetta.compare.prompt import Tokenized, tokens_diff
-from rosetta.compare.results import Compared, Evidence, Finding, Side, WeightsDiff
+from rosetta.compare.results import Compared, Evidence, Finding, Side, StageDiff, WeightsDiff
 from rosetta.compare.verdict import verdict
 from rosetta.diagnose.comparison import Comparison
 from rosetta.diagnose.crash import crash_findings
@@ -32,6 +32,7 @@ from rosetta.diagnose.split import Split, split
 from rosetta.model import Model
 from rosetta.runtimes.live import record
 from rosetta.runtimes.observed.capture import sort_key
+from rosetta.runtimes.observed.operations import INPUT
 from rosetta.runtimes.rotation import Rotation
 from rosetta.runtimes.trace import Recording
 
@@ -49,7 +50,7 @@ def compare_runs(operands: dict[Side, str], options: Options, listener: Listener
     run = list(sides.reference.recording.tokens)
     ids = sides.each(lambda side: list(side.ids)).by_side()
     tokens = tokens_diff(ids["left"], ids["right"])
-    recordings = sides.each(lambda side: side.recording)
+    recordings = sides.each(lambda side: _of_stages(side.recording))
     rotations = rotations_of(sides)
     loaded = time.perf_counter()
     request = sides.subject.request
@@ -104,6 +105,12 @@ def compare_runs(operands: dict[Side, str], options: Options, listener: Listener
     )
 
 
+def _of_stages(recording: Recording) -> Recording:
+    """A run without what its own weights alone are multiplied with: two runtimes may have that in any order."""
+    named = {name: entry for name, entry in recording.stages.items() if not name.endswith(INPUT)}
+    return replace(recording, stages=named)
+
+
 class _Values(Mapping[str, NDArray[Any]]):
     """The reference's stages in the subject's own order, each read when it is asked for.
 
@@ -143,23 +150,43 @@ def _findings(result: LockstepResult, runs: Pairing[Recording], divided: Split |
     found = [] if divided is None else divided.findings()
     if any(not finding.latent for finding in found):
         return found
-    subject = runs.side("subject")
+    faulty = [stage.name for stage in result.stages if stage.status == "faulty"]
+    if divided is not None:
+        found += divided.of_files({name for name in faulty if len(divided.held(name)) > 1})
+    told = {finding.evidence.stage for finding in found if finding.evidence is not None}
     return found + [
-        Finding(
-            kind="unexplained",
-            side=subject,
-            layer=stage.layer,
-            message=f"{stage.name} differs by more than its inputs and the dtypes explain",
-            recommendation=f"compare how both runtimes compute {stage.name}",
-            status="suspected",
-            latent=stage.name not in result.faulty_over,
-            evidence=Evidence(
-                stage=stage.name,
-                before=stage.local.max_diff if stage.local else None,
-                after=stage.local.max_diff if stage.local else None,
-                predicted=stage.local.predicted_max_diff if stage.local else None,
-            ),
-        )
+        _unexplained(stage, stage.name in result.faulty_over, runs, divided)
         for stage in result.stages
-        if stage.status == "faulty"
+        if stage.status == "faulty" and stage.name not in told
     ]
+
+
+def _unexplained(stage: StageDiff, over: bool, runs: Pairing[Recording], divided: Split | None) -> Finding:
+    """A stage that differs by more than is explained: the side is accused that is not known to compute it as its own
+    file says; the subject, where that is both or none."""
+    held = [] if divided is None else divided.held(stage.name)
+    side, beyond = (
+        runs.side("subject"),
+        f"{stage.name} differs by more than its inputs and the dtypes explain",
+    )
+    advice = f"compare how both runtimes compute {stage.name}"
+    if len(held) > 1:
+        beyond = f"{stage.name} differs, and each runtime computes it as its own file says: the files differ"
+        advice = f"compare the tensors that {stage.name} and the stages before it are made of"
+    elif held == [side]:
+        side = other_side(side)
+    return Finding(
+        kind="unexplained",
+        side=side,
+        layer=stage.layer,
+        message=beyond,
+        recommendation=advice,
+        status="suspected",
+        latent=not over,
+        evidence=Evidence(
+            stage=stage.name,
+            before=stage.local.max_diff if stage.local else None,
+            after=stage.local.max_diff if stage.local else None,
+            predicted=stage.local.predicted_max_diff if stage.local else None,
+        ),
+    )

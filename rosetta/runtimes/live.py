@@ -17,7 +17,7 @@ import torch
 from rosetta.containers import open_container
 from rosetta.containers.container import Container
 from rosetta.errors import RosettaError, UnsupportedError, UsageError
-from rosetta.model import Model, open_model
+from rosetta.model import Model, open_model, open_weights
 from rosetta.runtimes.coarseness import coarseness
 from rosetta.runtimes.observed.capture import Capture, Facts, Failure, Overwrite
 from rosetta.runtimes.rotation import NOT_TURNED, Rotation, as_gguf_has_them
@@ -114,6 +114,7 @@ def record(
             it came, and the recording's facts say how it died.
     """
     model = known_model(request.path)
+    ran = model or read_model(request.path)
     with tempfile.TemporaryDirectory(prefix="rosetta-") as folder:
         file = Path(folder) / "run.safetensors"
         told = _told(request, model, lambda weight: {"dtype": weight.dtype})
@@ -123,7 +124,7 @@ def record(
     if facts.failure is not None:
         learned["failure"] = {"message": facts.failure.message, "printed": facts.failure.printed}
     label = LABELS[request.runtime]
-    return replace(recording, facts=learned, path=request.path, label=label, ran=model), facts
+    return replace(recording, facts=learned, path=request.path, label=label, ran=ran), facts
 
 
 def written(
@@ -167,6 +168,7 @@ def written(
         # Known once it has run.
         facts.setdefault("architecture", run.facts.architecture)
         facts["runtime_options"] = {key: str(value) for key, value in run.facts.options.items()}
+        facts["operations"] = run.facts.operations
         if run.facts.drawn:
             facts["drawn"] = list(run.facts.drawn)
         if not told and run.facts.rope is not None:
@@ -244,6 +246,29 @@ def known_model(path: Path) -> Model | None:
         return open_model(path)
     except RosettaError:
         return None
+
+
+def read_model(path: Path) -> Model | None:
+    """The model, the weights alone where rosetta does not run it; None where it cannot read the file."""
+    try:
+        return run_or_read(path)
+    except RosettaError:
+        return None
+
+
+def run_or_read(path: str | Path, run_as: str | None = None) -> Model:
+    """A model that a run is held to: the weights alone where rosetta does not run it, as no more of it is needed.
+
+    Raises:
+        RosettaError: it cannot be read; why it is not run, where that keeps it from being read as well.
+    """
+    try:
+        return open_model(path, run_as=run_as, must_run=False)
+    except UnsupportedError as why:
+        try:
+            return open_weights(path)
+        except RosettaError:
+            raise why from None
 
 
 def notes(facts: Facts) -> tuple[str, ...]:

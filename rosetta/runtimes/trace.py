@@ -217,8 +217,10 @@ def recorded_model(recording: Recording, like: Model) -> Model:
     Raises:
         DamagedFileError: a setting is not of its kind.
     """
-    architecture = find_architecture(recording.architecture or "") or like.architecture
     dims = {name: entry.dims for name, entry in recording.stages.items()}
+    if like.architecture.seen:  # which has the stages of the run, and may go by another name there
+        return Model(recording, like.architecture, recorded_config(recording.path, None, dims, like), {})
+    architecture = find_architecture(recording.architecture or "") or like.architecture
     config = recorded_config(recording.path, recording.facts.get("config"), dims, like)
     return Model(recording, architecture, config, {})
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
 from rosetta.diagnose.setting_proposals import believed_values, setting_proposal
-from rosetta.ops.norm import normalised
+from rosetta.ops.norm import Norm, normalised
 from rosetta.settings_table import NORM_EPSILON, SETTINGS
 
 SHOWS = 1e-3  # the default threshold of a stage
@@ -24,10 +24,10 @@ def propose(fault: Fault) -> Iterator[Proposal]:
     yield from (_with_reach(proposal) for proposal in believed_values(fault, *KEYS))
     if not fault.settings_unknown or fault.input() is None:
         return
-    own_key = fault.subject.model.architecture.epsilon_key
+    architecture = fault.subject.model.architecture
     for key in (key for key in fault.keys if SETTINGS[key].kind is NORM_EPSILON):
         own = fault.subject.model.config[key]
-        for value in _fitting(fault, key) if key == own_key else ():
+        for value in _fitting(fault, key) if architecture.seen or key == architecture.epsilon_key else ():
             yield _with_reach(setting_proposal(fault, key, own, value), own.value)
         for value in _fitting_behind(fault, key):
             yield _with_reach(setting_proposal(fault, key, own, value), own.value)
@@ -60,10 +60,18 @@ def _fitting(fault: Fault, key: str) -> Iterator[float]:
     gain, bias = weight.values().to(x), model.weights.get(weight.name.removesuffix("weight") + "bias")
     if bias is not None and bias.dims == weight.dims:
         truth = truth - bias.values().to(truth)
-    bare = (normalised(x, model["norm_type"], 0.0) * gain).double()
+    kind = _kind(fault)
+    bare = (normalised(x, kind, 0.0) * gain).double()
     ratio = (bare * bare).sum(-1) / (bare * truth.double()).sum(-1)  # [T]
-    centred = x - x.mean(-1, keepdim=True) if model["norm_type"] == "layer" else x
+    centred = x - x.mean(-1, keepdim=True) if kind == "layer" else x
     yield from _near(key, float((centred.double().square().mean(-1) * (ratio.square() - 1)).median()))
+
+
+def _kind(fault: Fault) -> str:
+    """Whether the stage's norm takes the mean off."""
+    stated = (op.kind for op in fault.node.op.links if isinstance(op, Norm))
+    kind = next((kind for kind in stated if kind is not None), None)
+    return kind or str(fault.subject.model["norm_type"])
 
 
 def _fitting_behind(fault: Fault, key: str) -> Iterator[float]:

@@ -8,7 +8,7 @@ import struct
 from typing import Any
 
 from rosetta.runtimes.llamacpp.library import Ggml, dims
-from rosetta.runtimes.observed.graph import Kind, Node
+from rosetta.runtimes.observed.graph import Kind, Node, joined_runs
 
 DEVICE_COPY = re.compile(
     r"^[A-Za-z]+\d*#(.*)#\d+$"
@@ -48,6 +48,7 @@ class Drawing:
         self.nodes: list[Node] = []
         self.numbers: dict[int, int] = {}  # address of a tensor -> its node
         self.weights: dict[int, tuple[str, ...]] = {}  # address -> the weights that it is, in whatever dims
+        self.derived: set[int] = set()  # addresses of those that were computed with
         self.written: dict[int, int] = {}  # address of a cache -> the node last written into it
         self.rotary_dimensions: int | None = None
         self.asked = 0
@@ -86,7 +87,11 @@ class Drawing:
             key,
             t.name.decode(errors="replace"),
             t.type in (26, 27),
+            derived=any(source and ctypes.addressof(source.contents) in self.derived for source in t.src),
+            centred={"NORM": True, "RMS_NORM": False}.get(operation),
         )
+        if kind == "slice" and operation == "VIEW":
+            node.columns = columns(t, t.src[0].contents)
         if kind == "rope":
             node.interleaved = t.op_params[ROPE_MODE] == 0
             self.rotary_dimensions = int(t.op_params[ROPE_DIMENSIONS])
@@ -97,6 +102,8 @@ class Drawing:
         self.nodes.append(node)
         if weights and not inputs and kind in ("view", "slice", "repeat", "scale"):
             self.weights[address] = tuple(weights)
+            if kind != "view" or node.derived:
+                self.derived.add(address)
 
     def _source(self, source: Any, inputs: list[int], weights: list[str]) -> None:
         address = ctypes.addressof(source)
@@ -132,6 +139,25 @@ class Drawing:
             if count < self.nodes[inputs[0]].count and self.nodes[inputs[0]].kind != "leaf":
                 return "slice"
         return kind
+
+
+def columns(part: Any, whole: Any) -> tuple[tuple[int, int], ...] | None:
+    """Which values of a row a view takes of a matrix, as runs [start, stop); None where it is no such view.
+
+    Args:
+        part: the view, of as many rows.
+        whole: [rows, columns].
+    """
+    unit, row = whole.nb[0], whole.nb[1]
+    offset = part.view_offs - (whole.view_offs if whole.view_src else 0)
+    over_rows = [a for a in range(1, 4) if part.nb[a] == row and part.ne[a] == whole.ne[1]]
+    if whole.ne[2] * whole.ne[3] != 1 or part.nb[0] != unit or not over_rows or not 0 <= offset < row:
+        return None
+    starts = [offset // unit]
+    for axis in range(3, 0, -1):
+        if axis != over_rows[0]:
+            starts = [start + i * part.nb[axis] // unit for start in starts for i in range(part.ne[axis])]
+    return joined_runs((start, start + part.ne[0]) for start in starts)
 
 
 def _root(tensor: Any) -> int:

@@ -17,6 +17,7 @@ from rosetta.runtimes.llamacpp.drawing import Drawing
 from rosetta.runtimes.llamacpp.library import Ggml
 from rosetta.runtimes.observed.capture import Facts, Float32
 from rosetta.runtimes.observed.graph import Graph
+from rosetta.runtimes.observed.operations import made_of_weights
 from rosetta.runtimes.observed.placing import Placement, place
 from rosetta.runtimes.observed.reading import Receive, StageReader, probe_length, rope_order
 
@@ -64,7 +65,9 @@ class Session:
         self.probed, drawing = len(ids), Drawing(self.ggml)
         self._decode(ids, drawing)
         self.graph = Graph(drawing.nodes, len(drawing.nodes) - 1)
-        self.placement: Placement = place(self.graph, self.probed)
+        placed = place(self.graph, self.probed)
+        self.placement: Placement
+        self.placement, self.facts.operations = made_of_weights(self.graph, placed)
         self.facts.skipped = dict(self.placement.skipped)
         self.facts.rope = rope_order(self.placement)
         self.facts.rotary_dimensions = drawing.rotary_dimensions

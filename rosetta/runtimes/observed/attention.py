@@ -254,7 +254,7 @@ def norm_source(graph: Graph, i: int) -> int | None:
             i = graph.bare(live[0])
             continue
         if node.kind == "mul" and len(live) == 2:
-            return _written_out(graph, *live)
+            return written_out(graph, *live)
         if node.kind == "view" and live:
             i = live[0]
             continue
@@ -262,7 +262,7 @@ def norm_source(graph: Graph, i: int) -> int | None:
     return None
 
 
-def _written_out(graph: Graph, a: int, b: int) -> int | None:
+def written_out(graph: Graph, a: int, b: int) -> int | None:
     """What is divided by its own root mean square: x of x · (mean(x²) + ε)^-½, or of (x - mean(x)) · …"""
     for x, factor in ((a, b), (b, a)):
         if not _reduced(graph, factor):

@@ -44,6 +44,7 @@ class Facts:
         rope: `interleaved` or `split_half`: the order of rotary pairs in q and k; None without rotation.
         rotary_dimensions: how many dimensions of a head are rotated, where the runtime says so.
         skipped: stage -> why it was not captured.
+        operations: how stages are made of others with weights alone, see `operations.made_of_weights`.
         drawn: names of parameters that it found in no file, and filled with random numbers.
         failure: None if the run is whole.
     """
@@ -56,6 +57,7 @@ class Facts:
     rope: str | None = None
     rotary_dimensions: int | None = None
     skipped: dict[str, str] = field(default_factory=dict)
+    operations: list[dict[str, Any]] = field(default_factory=list)
     drawn: tuple[str, ...] = ()
     failure: Failure | None = None
 

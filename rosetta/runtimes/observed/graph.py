@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -54,6 +54,10 @@ class Node:
         interleaved: of a rotation, whether adjacent values are a pair; None where that cannot be told. Of a slice,
             whether it takes every other value.
         factor: of a scale, the number; None where that cannot be told.
+        columns: of a slice, which of what its input has for each token it takes, as runs [start, stop); None where that
+            cannot be told.
+        derived: whether a weight that it consumes was computed with before: 1 + w.
+        centred: of a norm, whether the mean is taken off; None where that cannot be told.
     """
 
     kind: Kind
@@ -65,10 +69,33 @@ class Node:
     integer: bool = False
     interleaved: bool | None = None
     factor: float | None = None
+    columns: tuple[tuple[int, int], ...] | None = None
+    derived: bool = False
+    centred: bool | None = None
 
     @property
     def count(self) -> int:
         return math.prod(self.dims)
+
+    @property
+    def operation(self) -> str:
+        """What the runtime calls the operation; empty where it is none."""
+        return str(self.key[1]) if isinstance(self.key, tuple) else ""
+
+
+def joined_runs(runs: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Runs [start, stop) in their order, those that touch as one.
+
+    >>> joined_runs([(4, 8), (8, 12), (0, 4)])
+    ((4, 12), (0, 4))
+    """
+    found: list[tuple[int, int]] = []
+    for start, stop in runs:
+        if found and found[-1][1] == start:
+            found[-1] = (found[-1][0], stop)
+        else:
+            found.append((start, stop))
+    return tuple(found)
 
 
 def weight_layer(name: str) -> int | None:
@@ -170,8 +197,16 @@ class Graph:
             if node.kind != "rows" and not self.live_inputs(i):
                 continue  # a weight in another form: 1 + w
             for key in dict.fromkeys((weight_layer(name), weight_stem(name)) for name in node.weights):
-                found.setdefault(key, []).append(i)
+                found.setdefault(key, []).extend(self._taking_part(i))
         return found
+
+    def _taking_part(self, i: int) -> list[int]:
+        """The node that an activation and the weights of node `i` make: of the factors of the chosen experts, what is
+        multiplied with them."""
+        node = self[i]
+        if node.kind != "rows" or not all(name.endswith(".scale") for name in node.weights):
+            return [i]
+        return [j for j in self.downstream(i, frozenset({"view"})) if self[j].kind == "mul"]
 
     def stems(self, layer: int | None) -> list[str]:
         """Stems of the weights consumed in a layer, in the order of their use."""

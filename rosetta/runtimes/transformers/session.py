@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rosetta.runtimes.observed.capture import Facts, Failure
 from rosetta.runtimes.observed.graph import Graph, Node
+from rosetta.runtimes.observed.operations import made_of_weights
 from rosetta.runtimes.observed.placing import place
 from rosetta.runtimes.observed.reading import Receive, StageReader, probe_length, rope_order
 from rosetta.runtimes.transformers.experts import ExpertRows, expert_modules
@@ -77,7 +78,9 @@ class Session:
         self.graph = self.draw(ids)
         self.dims = counterparts(self.graph, self.draw([ids[0]] * self.probed))
         placement = after_factors(self.graph, place(self.graph, len(ids)), self.facts.config)
-        self.placement = in_file_order(placement, self.facts.config)
+        self.placement, self.facts.operations = made_of_weights(
+            self.graph, in_file_order(placement, self.facts.config)
+        )
         self.facts.skipped.update(self.placement.skipped)
         self.facts.rope = rope_order(self.placement)
         return [tap.stage for tap in self.placement.taps]

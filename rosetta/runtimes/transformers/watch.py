@@ -125,6 +125,7 @@ class Drawing(Calls):
         self.pass_ = object()  # a tensor may outlive the pass that marked it
         self.live: list[bool] = []  # whether a node depends on a weight
         self.of_weights: dict[int, tuple[str, ...]] = {}  # nodes that are weights in another form
+        self.derived: set[int] = set()  # those of them that were computed with
 
     def seen(
         self, key: Key, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Tensor
@@ -138,6 +139,7 @@ class Drawing(Calls):
         number = self.add(kind, name, tensors, result, key)
         if kind == "slice":
             self.nodes[number].interleaved = takes_every_other(name, args)
+            self.nodes[number].columns = columns(tensors[0], result)
         if kind == "scale":
             self.nodes[number].factor = factor_of(name, args)
         return result
@@ -167,6 +169,8 @@ class Drawing(Calls):
             key,
             name,
             integer=not result.dtype.is_floating_point and not result.is_complex(),
+            derived=any(self.number_of(tensor) in self.derived for tensor in tensors),
+            centred={"layer_norm": True, "rms_norm": False}.get(name),
         )
         if kind == "rope":
             node.interleaved = name == "view_as_real" or self._stacked(inputs)
@@ -175,6 +179,8 @@ class Drawing(Calls):
         self.live.append(bool(weights) or any(self.live[i] for i in inputs))
         if weights and not [i for i in inputs if self.nodes[i].kind != "leaf"] and kind != "rows":
             self.of_weights[number] = tuple(weights)
+            if kind != "view" or node.derived:
+                self.derived.add(number)
         setattr(result, MARK, (self.pass_, number))
         return number
 
@@ -209,6 +215,16 @@ class Drawing(Calls):
             if not node.weights:
                 rest.extend(j for j in node.inputs if self.live[j])
         return False
+
+
+def columns(whole: Tensor, part: Tensor) -> tuple[tuple[int, int], ...] | None:
+    """Which values a slice takes of the last dimension alone, as runs [start, stop); None where that cannot be told."""
+    if not part.ndim or part.shape[:-1] != whole.shape[:-1] or part.stride() != whole.stride():
+        return None
+    start, last = int(part.storage_offset() - whole.storage_offset()), int(part.shape[-1])
+    same = part.untyped_storage().data_ptr() == whole.untyped_storage().data_ptr()
+    within = part.stride(-1) == 1 and 0 <= start <= int(whole.shape[-1]) - last
+    return ((start, start + last),) if same and within else None
 
 
 def takes_every_other(name: str, args: tuple[Any, ...]) -> bool:
