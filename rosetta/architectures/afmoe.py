@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import SPLIT_HALF, Architecture, Default
 from rosetta.architectures.builders import base_of, base_of_windows, embedding
 from rosetta.architectures.expert_settings import expert_settings, leading_dense, of_folder, shared_expert
@@ -67,6 +68,7 @@ AFMOE = Architecture(
     "afmoe",
     folder_flags={"attention_bias": False},
     gguf="afmoe",
+    gguf_reads=llamacpp_keys.EXPERTS | {"rope.freq_base_swa"},
     classes=("AfmoeForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     qk_norm=True,

@@ -16,7 +16,7 @@ from rosetta.architectures.builders import (
     scores_of,
     sequential,
 )
-from rosetta.architectures.llamacpp_keys import asks_for
+from rosetta.architectures.llamacpp_keys import OF_SOME
 from rosetta.architectures.readings import Readings, standard_readings
 from rosetta.graph import Graph, SettingsOf, Stage, build_graph
 from rosetta.ops.norm import Norm
@@ -87,8 +87,9 @@ class Architecture:
             of a folder's whole config.json (None: nothing).
         gguf_vectors: stems of vectors that each layer has in a GGUF in place of a setting that has no key there ->
             that setting's canonical key, and what they hold, of the canonical settings.
-        gguf_unread: settings whose keys llama.cpp reads of this architecture too, and does not compute by: beyond those
-            that it does not ask for (`llamacpp_keys.py`), which say as little.
+        gguf_reads: keys that llama.cpp asks for of this architecture, of those that it does not ask for of every one
+            (`llamacpp_keys.py`).
+        gguf_unread: keys that it asks for too, and does not compute by.
         gguf_factors: stems of matrices that llama.cpp multiplies with the factor that a file keeps beside them
             (src/models/*.cpp); that of any other it loads and leaves alone.
         gguf_bare: stems of a layer's tensors that llama.cpp asks for without a suffix.
@@ -144,6 +145,7 @@ class Architecture:
     gguf_vectors: Mapping[str, tuple[str, Callable[[Any], list[float]]]] = field(
         default_factory=dict, hash=False
     )
+    gguf_reads: frozenset[str] = frozenset()
     gguf_unread: frozenset[str] = frozenset()
     gguf_factors: frozenset[str] = factors.ATTENTION
     gguf_bare: tuple[str, ...] = ()
@@ -175,7 +177,7 @@ class Architecture:
 
     def reads_of_gguf(self, key: str) -> bool:
         """Whether llama.cpp reads a key of such a file, and computes by it; the key without the architecture."""
-        return key not in self.gguf_unread and asks_for(self.gguf, key)
+        return key not in self.gguf_unread and (key in self.gguf_reads or key not in OF_SOME)
 
     def norm_of(self, stem: str) -> Norm:
         """The norm of a stage, whose tensors are named so."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import INTERLEAVED, SPLIT_HALF, Architecture, Default
 from rosetta.architectures.expert_settings import (
     expert_groups,
@@ -63,6 +64,7 @@ def v2_settings(read: Any) -> None:
 BAILINGMOE = Architecture(
     "bailingmoe",
     gguf="bailingmoe",
+    gguf_reads=llamacpp_keys.EXPERTS - {"expert_gating_func"},
     gguf_unread=frozenset({"leading_dense_block_count"}),  # all layers have experts
     classes=("BailingMoeForCausalLM", "bailing_moe"),
     in_transformers=False,
@@ -90,6 +92,7 @@ BAILINGMOE = Architecture(
 BAILINGMOE2 = Architecture(
     "bailingmoe2",
     gguf="bailingmoe2",
+    gguf_reads=llamacpp_keys.EXPERTS | {"expert_shared_feed_forward_length"},
     classes=("BailingMoeV2ForCausalLM", "bailing_moe_v2"),
     in_transformers=False,
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),

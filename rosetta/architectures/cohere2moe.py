@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rosetta.architectures import factors
+from rosetta.architectures import factors, llamacpp_keys
 from rosetta.architectures.architecture import INTERLEAVED, SPLIT_HALF, Architecture, Default
 from rosetta.architectures.builders import attention, head, output_of, parallel, scores_of
 from rosetta.architectures.expert_settings import (
@@ -92,6 +92,8 @@ COHERE2MOE = Architecture(
     "cohere2moe",
     folder_flags={"attention_bias": False},
     gguf="cohere2moe",
+    gguf_reads=llamacpp_keys.EXPERTS
+    | {"expert_shared_feed_forward_length", "logit_scale", "rope.freq_base_swa"},
     gguf_factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS | factors.SHARED,
     classes=("Cohere2MoeForCausalLM", "cohere2_moe"),
     norm="layer",

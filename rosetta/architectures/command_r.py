@@ -35,6 +35,7 @@ COMMAND_R = Architecture(
     "command-r",
     folder_flags={"attention_bias": False, "use_qk_norm": False},
     gguf="command-r",
+    gguf_reads=frozenset({"logit_scale"}),
     classes=("CohereForCausalLM", "cohere"),
     norm="layer",
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

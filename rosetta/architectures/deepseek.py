@@ -25,6 +25,14 @@ def settings(read: Any) -> None:
 DEEPSEEK = Architecture(
     "deepseek",
     gguf="deepseek",
+    gguf_reads=frozenset(
+        {
+            "expert_feed_forward_length",
+            "expert_shared_count",
+            "expert_weights_scale",
+            "leading_dense_block_count",
+        }
+    ),
     classes=("DeepseekForCausalLM",),
     in_transformers=False,
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),

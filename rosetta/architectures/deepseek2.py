@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import (
     latent_attention,
@@ -217,6 +218,9 @@ DEEPSEEK2 = Architecture(
     "deepseek2",
     folder_flags={"attention_bias": False, "mlp_bias": False},
     gguf="deepseek2",
+    gguf_reads=llamacpp_keys.EXPERTS
+    | llamacpp_keys.LATENT
+    | {"attention.temperature_length", "attention.temperature_scale", "rope.scaling.yarn_log_multiplier"},
     classes=("DeepseekV2ForCausalLM", "deepseek_v2"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope=SPLIT_HALF,  # the rows that are rotated lie interleaved in every container
@@ -290,6 +294,9 @@ MISTRAL4 = replace(
     DEEPSEEK2,
     name="mistral4",
     gguf="mistral4",
+    gguf_reads=llamacpp_keys.EXPERTS
+    | llamacpp_keys.LATENT
+    | {"attention.temperature_length", "attention.temperature_scale", "rope.scaling.yarn_log_multiplier"},
     classes=("Mistral4ForCausalLM",),
     settings=mistral4_settings,
     huggingface={  # transformers, Mistral4Config

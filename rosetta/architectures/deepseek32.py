@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from rosetta.architectures import factors
+from rosetta.architectures import factors, llamacpp_keys
 from rosetta.architectures.architecture import Default
 from rosetta.architectures.deepseek2 import DEEPSEEK_V3, sigmoid_experts, yarn_scales
 from rosetta.architectures.expert_settings import expert_groups, latent_settings, leading_dense, of_folder
@@ -52,6 +52,10 @@ DEEPSEEK32 = replace(
     DEEPSEEK_V3,
     name="deepseek32",
     gguf="deepseek32",
+    gguf_reads=llamacpp_keys.EXPERTS
+    | llamacpp_keys.LATENT
+    | llamacpp_keys.INDEXER
+    | {"rope.dimension_sections", "rope.scaling.yarn_log_multiplier"},
     gguf_factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS | factors.SHARED,
     classes=("DeepseekV32ForCausalLM", "deepseek_v32"),
     model_type="deepseek_v32",
@@ -79,6 +83,10 @@ GLM_DSA = replace(
     DEEPSEEK32,
     name="glm-dsa",
     gguf="glm-dsa",
+    gguf_reads=llamacpp_keys.EXPERTS
+    | llamacpp_keys.LATENT
+    | llamacpp_keys.INDEXER
+    | {"attention.indexer.types", "rope.dimension_sections"},
     gguf_factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS | factors.SHARED,
     classes=("GlmMoeDsaForCausalLM", "glm_moe_dsa"),
     model_type="glm_moe_dsa",

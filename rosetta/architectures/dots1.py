@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.expert_settings import (
     expert_groups,
@@ -34,6 +35,7 @@ DOTS1 = Architecture(
     "dots1",
     folder_flags={"attention_bias": False},
     gguf="dots1",
+    gguf_reads=llamacpp_keys.EXPERTS,
     classes=("Dots1ForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     qk_norm=True,

@@ -6,6 +6,15 @@ ERNIE4_5 = Architecture(
     "ernie4_5",
     folder_flags={"use_bias": False},
     gguf="ernie4_5",
+    gguf_reads=frozenset(
+        {
+            "expert_feed_forward_length",
+            "expert_shared_feed_forward_length",
+            "interleave_moe_layer_step",
+            "leading_dense_block_count",
+            "rope.dimension_sections",
+        }
+    ),
     classes=("Ernie4_5ForCausalLM", "Ernie4_5_ForCausalLM"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope=INTERLEAVED,

@@ -56,6 +56,15 @@ ERNIE4_5_MOE = Architecture(
     "ernie4_5-moe",
     folder_flags={"use_bias": False},
     gguf="ernie4_5-moe",
+    gguf_reads=frozenset(
+        {
+            "expert_feed_forward_length",
+            "expert_shared_feed_forward_length",
+            "interleave_moe_layer_step",
+            "leading_dense_block_count",
+            "rope.dimension_sections",
+        }
+    ),
     classes=("Ernie4_5_MoeForCausalLM", "ernie4_5_moe"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope=SPLIT_HALF,  # no rows are reordered: pairs lie beside each other in every container

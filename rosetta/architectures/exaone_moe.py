@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import SPLIT_HALF, Architecture, Default
 from rosetta.architectures.expert_settings import (
     expert_groups,
@@ -45,6 +46,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 EXAONE_MOE = Architecture(
     "exaone-moe",
     gguf="exaone-moe",
+    gguf_reads=llamacpp_keys.EXPERTS | {"expert_shared_feed_forward_length", "rope.freq_base_swa"},
     classes=("ExaoneMoeForCausalLM", "exaone_moe"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     qk_norm=True,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rosetta.architectures import factors
+from rosetta.architectures import factors, llamacpp_keys
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of
 from rosetta.architectures.folder_names import MAMBA_NAMES, MAMBA_PARAMETERS, gated
@@ -212,6 +212,7 @@ FALCON_H1 = Architecture(
         "mamba_proj_bias": False,
     },
     gguf="falcon-h1",
+    gguf_reads=llamacpp_keys.STATE,
     gguf_factors=factors.ATTENTION | factors.STATE,
     classes=("FalconH1ForCausalLM", "falcon_h1"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

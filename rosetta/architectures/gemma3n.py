@@ -206,6 +206,7 @@ GEMMA3N = Architecture(
     "gemma3n",
     folder_flags={"attention_bias": False},
     gguf="gemma3n",
+    gguf_reads=frozenset({"rope.freq_base_swa"}),
     classes=("Gemma3nForCausalLM", "Gemma3nForConditionalGeneration", "gemma3n_text"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     activation="gelu_tanh",

@@ -270,6 +270,15 @@ GEMMA4 = Architecture(
     "gemma4",
     folder_flags={"attention_bias": False},
     gguf="gemma4",
+    gguf_reads=frozenset(
+        {
+            "attention.shared_kv_layers",
+            "embedding_length_per_layer_input",
+            "expert_feed_forward_length",
+            "final_logit_softcapping",
+            "rope.freq_base_swa",
+        }
+    ),
     gguf_factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS,
     classes=("Gemma4ForCausalLM", "Gemma4ForConditionalGeneration", "gemma4_text"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),

@@ -45,6 +45,7 @@ GLM4 = Architecture(
     "glm4",
     folder_flags={"attention_bias": True},
     gguf="glm4",
+    gguf_reads=frozenset({"rope.dimension_sections"}),
     classes=("Glm4ForCausalLM", "Glm4vForConditionalGeneration", "glm4v", "glm4v_text"),
     norm_epsilon=Default(apr=1.5625e-7, gguf=1.5625e-7, huggingface=1.5625e-7),
     rope=INTERLEAVED,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.expert_settings import (
     expert_groups,
@@ -54,6 +55,7 @@ GLM4_MOE = Architecture(
     "glm4moe",
     folder_flags={"attention_bias": False, "use_qk_norm": False},
     gguf="glm4moe",
+    gguf_reads=llamacpp_keys.EXPERTS | {"rope.dimension_sections"},
     classes=(
         "Glm4MoeForCausalLM",
         "glm4_moe",

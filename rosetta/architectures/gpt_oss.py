@@ -55,6 +55,7 @@ GPT_OSS = Architecture(
     "gpt-oss",
     folder_flags={"attention_bias": True},
     gguf="gpt-oss",
+    gguf_reads=frozenset({"expert_feed_forward_length", "rope.freq_base_swa"}),
     classes=("GptOssForCausalLM", "gpt_oss"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope_theta=Default(apr=150000.0, gguf=10000.0, huggingface=150000.0),

@@ -40,6 +40,7 @@ GPTNEOX = Architecture(
     "gptneox",
     folder_flags={"attention_bias": True},
     gguf="gptneox",
+    gguf_reads=frozenset({"use_parallel_residual"}),
     classes=("GPTNeoXForCausalLM", "gpt_neox"),
     norm="layer",
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

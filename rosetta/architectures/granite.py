@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.builders import embedding, head, output_of
 from rosetta.architectures.expert_settings import experts_of_gguf
@@ -39,6 +40,7 @@ GRANITE = Architecture(
     "granite",
     folder_flags={"attention_bias": False, "mlp_bias": False},
     gguf="granite",
+    gguf_reads=llamacpp_keys.FACTORS | {"expert_shared_feed_forward_length"},
     classes=("GraniteForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-5, huggingface=1e-6),
     rope=INTERLEAVED,

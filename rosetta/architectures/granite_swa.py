@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of, sequential
 from rosetta.architectures.expert_settings import rotated_layers
@@ -46,6 +47,7 @@ GRANITE_SWA = replace(
     GRANITE,
     name="granite_swa",
     gguf="granite_swa",
+    gguf_reads=llamacpp_keys.FACTORS | {"attention.rope_pattern", "expert_shared_feed_forward_length"},
     classes=("GraniteSWAForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     only_with={"num_local_experts": (0,)},

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rosetta.architectures import factors
+from rosetta.architectures import factors, llamacpp_keys
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.builders import (
     attention,
@@ -133,6 +133,7 @@ GRANITE_HYBRID = Architecture(
     "granitehybrid",
     folder_flags={"attention_bias": False, "mamba_conv_bias": True, "mamba_proj_bias": False},
     gguf="granitehybrid",
+    gguf_reads=llamacpp_keys.STATE | llamacpp_keys.FACTORS | {"expert_shared_feed_forward_length"},
     gguf_factors=factors.ATTENTION | factors.STATE,
     classes=("GraniteMoeHybridForCausalLM", "granitemoehybrid"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
@@ -176,6 +177,7 @@ BAMBA = Architecture(
         "mamba_proj_bias": False,
     },
     gguf="granitehybrid",
+    gguf_reads=llamacpp_keys.STATE | llamacpp_keys.FACTORS | {"expert_shared_feed_forward_length"},
     gguf_factors=factors.ATTENTION | factors.STATE,
     classes=("BambaForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

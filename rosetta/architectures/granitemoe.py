@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.builders import embedding, head, output_of
 from rosetta.architectures.expert_settings import expert_settings, of_folder
@@ -64,6 +65,7 @@ GRANITE_MOE = Architecture(
     "granitemoe",
     folder_flags={"attention_bias": False},
     gguf="granitemoe",
+    gguf_reads=llamacpp_keys.FACTORS | {"expert_shared_feed_forward_length"},
     classes=("GraniteMoeForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope=INTERLEAVED,

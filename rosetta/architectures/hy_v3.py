@@ -39,6 +39,15 @@ HY_V3 = Architecture(
     "hy_v3",
     folder_flags={"attention_bias": False, "mlp_bias": False},
     gguf="hy_v3",
+    gguf_reads=frozenset(
+        {
+            "expert_feed_forward_length",
+            "expert_gating_func",
+            "expert_shared_feed_forward_length",
+            "expert_weights_norm",
+            "expert_weights_scale",
+        }
+    ),
     gguf_factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS | factors.SHARED,
     classes=("HYV3ForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from rosetta.architectures import factors
+from rosetta.architectures import factors, llamacpp_keys
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, experts, feed_forward, output_of, sequential
 from rosetta.architectures.expert_settings import every_so_many, expert_layers
@@ -81,6 +81,7 @@ JAMBA = Architecture(
     "jamba",
     folder_flags={"mamba_conv_bias": True, "mamba_proj_bias": False},
     gguf="jamba",
+    gguf_reads=llamacpp_keys.STATE - {"ssm.group_count"},
     gguf_factors=factors.ATTENTION | factors.STATE,
     classes=("JambaForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import HEADS, HIDDEN, Block, latent_attention, output_of, sequential
 from rosetta.architectures.expert_settings import (
@@ -155,6 +156,14 @@ KIMI_LINEAR = Architecture(
     "kimi-linear",
     folder_flags={"attention_bias": False},
     gguf="kimi-linear",
+    gguf_reads=(llamacpp_keys.EXPERTS - {"expert_weights_norm"})
+    | {
+        "attention.key_length_mla",
+        "attention.kv_lora_rank",
+        "attention.value_length_mla",
+        "kda.head_dim",
+        "ssm.conv_kernel",
+    },
     gguf_factors=frozenset(("attn_output",)),
     gguf_padded=("ssm_conv1d_q", "ssm_conv1d_k", "ssm_conv1d_v"),
     classes=("KimiLinearForCausalLM", "KimiLinearModel", "kimi_linear"),

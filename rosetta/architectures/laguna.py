@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import SPLIT_HALF, Architecture, Default
 from rosetta.architectures.builders import HEADS, VALUE
 from rosetta.architectures.expert_settings import (
@@ -98,6 +99,7 @@ LAGUNA = Architecture(
     "laguna",
     folder_flags={"attention_bias": False},
     gguf="laguna",
+    gguf_reads=llamacpp_keys.EXPERTS | {"expert_shared_feed_forward_length", "rope.freq_base_swa"},
     classes=("LagunaForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope_theta=Default(apr=5e5, gguf=10000.0, huggingface=5e5),

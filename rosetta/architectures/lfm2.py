@@ -100,6 +100,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 LFM2 = Architecture(
     "lfm2",
     gguf="lfm2",
+    gguf_reads=frozenset({"shortconv.l_cache"}),
     classes=("Lfm2ForCausalLM", "LFM2ForCausalLM"),
     norm_epsilon=EPSILON,
     rope_theta=THETA,

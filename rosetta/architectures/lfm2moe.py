@@ -39,6 +39,9 @@ LFM2MOE = Architecture(
     "lfm2moe",
     folder_flags={"use_expert_bias": True},
     gguf="lfm2moe",
+    gguf_reads=frozenset(
+        {"expert_feed_forward_length", "expert_gating_func", "leading_dense_block_count", "shortconv.l_cache"}
+    ),
     classes=("Lfm2MoeForCausalLM", "lfm2_moe"),
     norm_epsilon=EPSILON,
     rope_theta=THETA,

@@ -122,6 +122,7 @@ LLAMA4 = Architecture(
     "llama4",
     folder_flags={"attention_bias": False},
     gguf="llama4",
+    gguf_reads=frozenset({"expert_feed_forward_length", "interleave_moe_layer_step", "rope.freq_base_swa"}),
     classes=("Llama4ForCausalLM", "Llama4ForConditionalGeneration", "llama4_text"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope=SPLIT_HALF,  # no rows are reordered: pairs lie beside each other in every container

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import output_of, single
 from rosetta.architectures.folder_names import MIXER_NAMES, MIXER_PARAMETERS
@@ -60,6 +61,7 @@ MAMBA = Architecture(
     "mamba",
     folder_flags={"use_bias": False, "use_conv_bias": True},
     gguf="mamba",
+    gguf_reads=(llamacpp_keys.STATE - {"ssm.group_count"}) | {"ssm.dt_b_c_rms"},
     gguf_factors=frozenset(("ssm_in", "ssm_out")),
     classes=("MambaForCausalLM", *FALCON),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

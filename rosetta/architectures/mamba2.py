@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import output_of, single
 from rosetta.architectures.folder_names import MIXER_NAMES, MIXER_PARAMETERS
@@ -55,6 +56,7 @@ MAMBA2 = Architecture(
     "mamba2",
     folder_flags={"use_bias": False, "use_conv_bias": True},
     gguf="mamba2",
+    gguf_reads=llamacpp_keys.STATE,
     gguf_factors=frozenset(("ssm_in", "ssm_out")),
     classes=("Mamba2ForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

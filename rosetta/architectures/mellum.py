@@ -54,6 +54,7 @@ MELLUM = Architecture(
     "mellum",
     folder_flags={"attention_bias": False},
     gguf="mellum",
+    gguf_reads=frozenset({"expert_feed_forward_length", "rope.freq_base_swa"}),
     gguf_factors=factors.ATTENTION | factors.EXPERTS,
     classes=("MellumForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),

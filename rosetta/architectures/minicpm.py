@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.builders import embedding, head, output_of
 from rosetta.architectures.expert_settings import experts_of_gguf
@@ -33,6 +34,7 @@ MINICPM = Architecture(
     "minicpm",
     spellings={"embedding_scale": "scale_emb"},
     gguf="minicpm",
+    gguf_reads=llamacpp_keys.FACTORS,
     classes=("MiniCPMForCausalLM",),
     in_transformers=False,
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-6),

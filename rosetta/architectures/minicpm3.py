@@ -67,6 +67,7 @@ MINICPM3 = Architecture(
     "minicpm3",
     folder_flags={"attention_bias": False, "mlp_bias": False},
     gguf="minicpm3",
+    gguf_reads=frozenset({"attention.kv_lora_rank", "attention.q_lora_rank"}),
     gguf_factors=frozenset(("attn_output",)),
     classes=("MiniCPM3ForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

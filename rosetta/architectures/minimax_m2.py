@@ -32,6 +32,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 MINIMAX_M2 = Architecture(
     "minimax-m2",
     gguf="minimax-m2",
+    gguf_reads=frozenset({"expert_feed_forward_length", "expert_gating_func"}),
     classes=("MiniMaxM2ForCausalLM", "minimax_m2"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope_theta=Default(apr=5e6, gguf=10000.0, huggingface=5e6),

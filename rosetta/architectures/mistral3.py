@@ -47,6 +47,14 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 MISTRAL3 = Architecture(
     "mistral3",
     gguf="mistral3",
+    gguf_reads=frozenset(
+        {
+            "attention.temperature_scale",
+            "rope.scaling.yarn_beta_fast",
+            "rope.scaling.yarn_beta_slow",
+            "rope.scaling.yarn_log_multiplier",
+        }
+    ),
     gguf_factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS,
     classes=("Ministral3ForCausalLM", "Mistral3ForConditionalGeneration", "ministral3"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

@@ -52,6 +52,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 MPT = Architecture(
     "mpt",
     gguf="mpt",
+    gguf_reads=frozenset({"attention.clamp_kqv", "attention.max_alibi_bias"}),
     classes=("MptForCausalLM", "MPTForCausalLM"),
     norm="layer",
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

@@ -89,6 +89,7 @@ MUSE_GLIMMER = Architecture(
     "muse-glimmer",
     folder_flags={"attention_bias": False},
     gguf="muse-glimmer",
+    gguf_reads=frozenset({"final_logit_softcapping", "logit_scale", "rope.freq_base_swa"}),
     classes=("MuseGlimmerForConditionalGeneration", "muse_glimmer", "muse_glimmer_text"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope=INTERLEAVED,

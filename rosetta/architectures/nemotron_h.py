@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rosetta.architectures import factors
+from rosetta.architectures import factors, llamacpp_keys
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import (
     HIDDEN,
@@ -239,6 +239,15 @@ NEMOTRON_H = Architecture(
     "nemotron_h",
     folder_flags={"mlp_bias": False, "use_bias": False, "use_conv_bias": True},
     gguf="nemotron_h",
+    gguf_reads=llamacpp_keys.STATE
+    | {
+        "expert_feed_forward_length",
+        "expert_shared_count",
+        "expert_shared_feed_forward_length",
+        "expert_weights_norm",
+        "expert_weights_scale",
+        "moe_latent_size",
+    },
     gguf_factors=FACTORS,
     classes=("NemotronHForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
@@ -310,6 +319,15 @@ NEMOTRON_H_MOE = replace(
     NEMOTRON_H,
     name="nemotron_h_moe",
     gguf="nemotron_h_moe",
+    gguf_reads=llamacpp_keys.STATE
+    | {
+        "expert_feed_forward_length",
+        "expert_shared_count",
+        "expert_shared_feed_forward_length",
+        "expert_weights_norm",
+        "expert_weights_scale",
+        "moe_latent_size",
+    },
     gguf_factors=FACTORS,
     classes=(),
     # The class has one, as wide as it says, which may be as wide as several of the others.

@@ -31,6 +31,7 @@ OLMO = Architecture(
     "olmo",
     folder_flags={"attention_bias": False},
     gguf="olmo",
+    gguf_reads=frozenset({"attention.clamp_kqv"}),
     classes=("OlmoForCausalLM",),
     norm="layer",
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

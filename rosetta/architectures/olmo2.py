@@ -64,6 +64,7 @@ OLMO2 = Architecture(
     "olmo2",
     folder_flags={"attention_bias": False},
     gguf="olmo2",
+    gguf_reads=frozenset({"rope.freq_base_swa"}),
     classes=("Olmo2ForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-5),
     full_attention_every=4,

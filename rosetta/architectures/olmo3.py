@@ -9,6 +9,7 @@ OLMO3 = Architecture(
     "olmo3",
     folder_flags={"attention_bias": False},
     gguf="olmo2",
+    gguf_reads=frozenset({"rope.freq_base_swa"}),
     classes=("Olmo3ForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-5),
     rope_theta=Default(apr=5e5, gguf=10000.0, huggingface=5e5),

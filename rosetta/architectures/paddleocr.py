@@ -20,6 +20,15 @@ PADDLEOCR = replace(
     ERNIE4_5,
     name="paddleocr",
     gguf="paddleocr",
+    gguf_reads=frozenset(
+        {
+            "expert_feed_forward_length",
+            "expert_shared_feed_forward_length",
+            "interleave_moe_layer_step",
+            "leading_dense_block_count",
+            "rope.dimension_sections",
+        }
+    ),
     model_type="paddleocr_vl",
     classes=("PaddleOCRVLForConditionalGeneration", "paddleocr_vl", "paddleocr_vl_text"),
     rope=SPLIT_HALF,

@@ -35,6 +35,7 @@ QWEN2MOE = Architecture(
     "qwen2moe",
     folder_flags={"qkv_bias": True},
     gguf="qwen2moe",
+    gguf_reads=frozenset({"expert_feed_forward_length", "expert_shared_feed_forward_length"}),
     classes=("Qwen2MoeForCausalLM", "qwen2_moe"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope_theta=Default(apr=1e6, gguf=10000.0, huggingface=10000.0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from rosetta.architectures import factors
+from rosetta.architectures import factors, llamacpp_keys
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import feed_forward, output_of, sequential
 from rosetta.architectures.expert_settings import INTERLEAVED_SECTIONS, rotary_sections
@@ -65,6 +65,8 @@ QWEN35 = Architecture(
     "qwen35",
     folder_flags={"attention_bias": False},
     gguf="qwen35",
+    gguf_reads=llamacpp_keys.STATE
+    | {"attention.recurrent_layers", "full_attention_interval", "rope.dimension_sections"},
     gguf_factors=factors.ATTENTION | factors.NETWORK | factors.DELTA,
     classes=("Qwen3_5ForCausalLM", "Qwen3_5ForConditionalGeneration", "qwen3_5", "qwen3_5_text"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),

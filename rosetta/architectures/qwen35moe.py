@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rosetta.architectures import factors, qwen35
+from rosetta.architectures import factors, llamacpp_keys, qwen35
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import output_of, sequential
 from rosetta.architectures.expert_settings import INTERLEAVED_SECTIONS
@@ -32,6 +32,14 @@ QWEN35MOE = Architecture(
     "qwen35moe",
     folder_flags={"attention_bias": False},
     gguf="qwen35moe",
+    gguf_reads=llamacpp_keys.STATE
+    | {
+        "attention.recurrent_layers",
+        "expert_feed_forward_length",
+        "expert_shared_feed_forward_length",
+        "full_attention_interval",
+        "rope.dimension_sections",
+    },
     gguf_factors=factors.ATTENTION | factors.EXPERTS | factors.SHARED | factors.DELTA,
     classes=(
         "Qwen3_5MoeForCausalLM",

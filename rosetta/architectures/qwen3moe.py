@@ -32,6 +32,7 @@ QWEN3MOE = Architecture(
     "qwen3moe",
     folder_flags={"attention_bias": False},
     gguf="qwen3moe",
+    gguf_reads=frozenset({"expert_feed_forward_length"}),
     gguf_factors=factors.ATTENTION | factors.EXPERTS,
     classes=("Qwen3MoeForCausalLM", "qwen3_moe", "qwen3_omni_moe_text"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from rosetta.architectures import factors
+from rosetta.architectures import factors, llamacpp_keys
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import (
     Block,
@@ -152,6 +152,13 @@ QWEN3NEXT = Architecture(
     "qwen3next",
     folder_flags={"attention_bias": False},
     gguf="qwen3next",
+    gguf_reads=llamacpp_keys.STATE
+    | {
+        "attention.recurrent_layers",
+        "expert_feed_forward_length",
+        "expert_shared_feed_forward_length",
+        "full_attention_interval",
+    },
     gguf_factors=(factors.ATTENTION | factors.EXPERTS | factors.SHARED) - {"attn_qkv"},
     classes=("Qwen3NextForCausalLM", "qwen3_next"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),

@@ -36,6 +36,7 @@ QWEN3VL = replace(
     gguf_factors=factors.ATTENTION,
     name="qwen3vl",
     gguf="qwen3vl",
+    gguf_reads=frozenset({"rope.dimension_sections"}),
     classes=("Qwen3VLForConditionalGeneration", "qwen3_vl", "qwen3_vl_text"),
     rope_theta=Default(apr=5e5, gguf=10000.0, huggingface=5e5),
     settings=settings,

@@ -47,6 +47,7 @@ QWEN3VLMOE = replace(
     gguf_factors=factors.ATTENTION,
     name="qwen3vlmoe",
     gguf="qwen3vlmoe",
+    gguf_reads=frozenset({"expert_feed_forward_length", "rope.dimension_sections"}),
     classes=("Qwen3VLMoeForConditionalGeneration", "qwen3_vl_moe", "qwen3_vl_moe_text"),
     rope_theta=Default(apr=5e5, gguf=10000.0, huggingface=5e5),
     settings=settings,

@@ -138,6 +138,18 @@ STEP35 = Architecture(
     "step35",
     folder_flags={"attention_bias": False, "mlp_bias": False},
     gguf="step35",
+    gguf_reads=frozenset(
+        {
+            "expert_feed_forward_length",
+            "expert_gating_func",
+            "expert_shared_feed_forward_length",
+            "expert_weights_norm",
+            "expert_weights_scale",
+            "rope.freq_base_swa",
+            "swiglu_clamp_exp",
+            "swiglu_clamp_shexp",
+        }
+    ),
     model_type="step3p7",
     classes=("Step3p7ForConditionalGeneration", "Step3p5ForCausalLM", "step3p5", "step3p7"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
