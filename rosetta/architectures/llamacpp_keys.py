@@ -35,6 +35,9 @@ STATE = frozenset(
 )
 """Of state spaces."""
 
+DELTA = STATE | {"attention.recurrent_layers", "full_attention_interval"}
+"""Of gated delta networks, and which layers they are."""
+
 FACTORS = frozenset({"embedding_scale", "logit_scale", "residual_scale"})
 """By which embeddings, what blocks add, and logits are multiplied."""
 
@@ -46,14 +49,13 @@ INDEXER = frozenset(
 OF_SOME = (
     EXPERTS
     | LATENT
-    | STATE
+    | DELTA
     | FACTORS
     | INDEXER
     | {
         "attention.clamp_kqv",
         "attention.indexer.types",
         "attention.max_alibi_bias",
-        "attention.recurrent_layers",
         "attention.rope_pattern",
         "attention.shared_kv_layers",
         "attention.temperature_length",
@@ -63,7 +65,6 @@ OF_SOME = (
         "embedding_length_per_layer_input",
         "expert_shared_feed_forward_length",
         "final_logit_softcapping",
-        "full_attention_interval",
         "interleave_moe_layer_step",
         "kda.head_dim",
         "moe_latent_size",

@@ -65,8 +65,7 @@ QWEN35 = Architecture(
     "qwen35",
     folder_flags={"attention_bias": False},
     gguf="qwen35",
-    gguf_reads=llamacpp_keys.STATE
-    | {"attention.recurrent_layers", "full_attention_interval", "rope.dimension_sections"},
+    gguf_reads=llamacpp_keys.DELTA | {"rope.dimension_sections"},
     gguf_factors=factors.ATTENTION | factors.NETWORK | factors.DELTA,
     classes=("Qwen3_5ForCausalLM", "Qwen3_5ForConditionalGeneration", "qwen3_5", "qwen3_5_text"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),

@@ -32,12 +32,10 @@ QWEN35MOE = Architecture(
     "qwen35moe",
     folder_flags={"attention_bias": False},
     gguf="qwen35moe",
-    gguf_reads=llamacpp_keys.STATE
+    gguf_reads=llamacpp_keys.DELTA
     | {
-        "attention.recurrent_layers",
         "expert_feed_forward_length",
         "expert_shared_feed_forward_length",
-        "full_attention_interval",
         "rope.dimension_sections",
     },
     gguf_factors=factors.ATTENTION | factors.EXPERTS | factors.SHARED | factors.DELTA,

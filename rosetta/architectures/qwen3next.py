@@ -152,12 +152,10 @@ QWEN3NEXT = Architecture(
     "qwen3next",
     folder_flags={"attention_bias": False},
     gguf="qwen3next",
-    gguf_reads=llamacpp_keys.STATE
+    gguf_reads=llamacpp_keys.DELTA
     | {
-        "attention.recurrent_layers",
         "expert_feed_forward_length",
         "expert_shared_feed_forward_length",
-        "full_attention_interval",
     },
     gguf_factors=(factors.ATTENTION | factors.EXPERTS | factors.SHARED) - {"attn_qkv"},
     classes=("Qwen3NextForCausalLM", "qwen3_next"),
