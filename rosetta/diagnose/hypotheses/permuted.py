@@ -32,7 +32,11 @@ KINDS = (
 
 LOOKED_AT = 256  # rows and columns by which columns and rows are told from each other
 LEAST_LIKENESS = 0.5  # correlation of a row with its counterpart
+NEARER = 0.1  # by what another row is liker before one is in its place
+NOISE = 0.05  # of the squares of rows that lie elsewhere, those of rows too small to be told
 LARGEST = 20_000  # rows that are matched with each other
+ALL = 8192  # rows of a matrix whose rows are all matched, those too that are like their counterpart
+ROUNDS = 16  # of taking one's place: rows that are still left are equal to others
 AS_ROUNDED = 2**-8  # relative: a copy in BF16 is off by half of it
 LEAST_NUMBER = 1e-4  # of a vector's rms: what F16 makes of a smaller one is off by more than its share
 ROTARY = ("attn_q", "attn_k")
@@ -84,8 +88,8 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         if len(weight.dims) == 1:
             yield from _of_rows(suspect, weight, other, matched_numbers(weight.values(), other.values()))
         elif len(weight.dims) == 2:
-            order = matched(sample_of_rows(weight), sample_of_rows(other))
-            yield from _of_rows(suspect, weight, other, order)
+            for order in orders(sample_of_rows(weight), sample_of_rows(other), _head(suspect, weight)):
+                yield from _of_rows(suspect, weight, other, order)
             yield from _of_columns(suspect, weight, other)
 
 
@@ -94,8 +98,7 @@ def _of_rows(
 ) -> Iterator[Proposal]:
     if order is None:
         return
-    stated = suspect.model.config.get("attention.key_length")
-    head = int(stated.value) if stated is not None else 0
+    head = _head(suspect, weight)
     found = LAYER.match(weight.name)
     rotary = found is not None and found[2].rpartition(".")[0] in ROTARY and head > 0
     if rotary and looks_like(in_other_order(suspect.model, weight), other):
@@ -115,18 +118,26 @@ def _of_rows(
 
 
 def _of_columns(suspect: Suspect, weight: Weight, other: Weight) -> Iterator[Proposal]:
-    samples = [sample_of_columns(w) for w in (weight, other)]
-    order = matched(*samples)
-    if order is None or (CONVOLUTION.match(weight.name) and is_rolled(order)):
-        return  # the latter is what `shifted_taps` proposes
-    said = permutation_in_words(order, 0, "columns")
-    yield Proposal(
-        kind="layout.permuted",
-        role=suspect.role,
-        repair=changed(suspect.model, weight, ColumnsTaken(torch.from_numpy(order))),
-        tensor=weight.name,
-        message=f"{weight.name} has its columns in another order: {said}",
-        recommendation=f"put the columns of {weight.entry.name} back on export: {said}",
+    own, theirs = (sample_of_columns(w) for w in (weight, other))
+    for order in orders(own, theirs, _head(suspect, weight)):
+        if CONVOLUTION.match(weight.name) and is_rolled(order):
+            continue  # which `shifted_taps` proposes
+        said = permutation_in_words(order, 0, "columns")
+        yield Proposal(
+            kind="layout.permuted",
+            role=suspect.role,
+            repair=changed(suspect.model, weight, ColumnsTaken(torch.from_numpy(order))),
+            tensor=weight.name,
+            message=f"{weight.name} has its columns in another order: {said}",
+            recommendation=f"put the columns of {weight.entry.name} back on export: {said}",
+        )
+
+
+def _head(suspect: Suspect, weight: Weight) -> int:
+    """Rows, or columns, of a head in a matrix of an attention; 0 elsewhere."""
+    found, stated = LAYER.match(weight.name), suspect.model.config.get("attention.key_length")
+    return (
+        int(stated.value) if found is not None and found[2].startswith("attn_") and stated is not None else 0
     )
 
 
@@ -143,6 +154,26 @@ def sample_of_columns(weight: Weight) -> Tensor:
     return weight.values(first, first + LOOKED_AT).T.contiguous()
 
 
+def orders(own: Tensor, other: Tensor, unit: int) -> Iterator[NDArray[np.int64]]:
+    """For each of the other side's rows where it lies on this side, where whole heads lie elsewhere, and where rows do.
+
+    A head is told by all of its rows, some of which may be hardly more than noise, or like each other.
+
+    Args:
+        own, other: samples, [R, n].
+        unit: rows of a head; 0 where there are none.
+    """
+    by_heads = None
+    if unit > 1 and own.shape == other.shape and len(own) % unit == 0:
+        heads = matched(*(x.reshape(len(own) // unit, -1) for x in (own, other)))
+        if heads is not None:
+            by_heads = (heads[:, None] * unit + np.arange(unit)).reshape(-1)
+            yield by_heads
+    by_rows = matched(own, other)
+    if by_rows is not None and (by_heads is None or not bool((by_rows == by_heads).all())):
+        yield by_rows
+
+
 def matched(own: Tensor, other: Tensor) -> NDArray[np.int64] | None:
     """For each of the other side's rows where it lies on this side; None where all are in place, or those that are
     not have no counterpart each.
@@ -152,22 +183,54 @@ def matched(own: Tensor, other: Tensor) -> NDArray[np.int64] | None:
     """
     if own.shape != other.shape or not bool(own.isfinite().all() and other.isfinite().all()):
         return None
+    size = torch.linalg.vector_norm(other, dim=1)
     a, b = (x / torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp(min=1e-30) for x in (own, other))
-    wrong = (torch.linalg.vecdot(a, b) < LEAST_LIKENESS).nonzero().flatten()
-    if not 1 < len(wrong) <= LARGEST:
+    here = torch.linalg.vecdot(a, b)
+    unlike = here < LEAST_LIKENESS
+    if not 1 < int(unlike.sum()) <= LARGEST:
         return None
-    a, b = a[wrong], b[wrong]
-    best, likeness = [], []
-    for start in range(0, len(b), 1024):
-        found = (b[start : start + 1024] @ a.T).max(1)
-        best.append(found.indices)
-        likeness.append(found.values)
-    order = torch.cat(best)
-    if float(torch.cat(likeness).min()) < LEAST_LIKENESS or len(set(order.tolist())) < len(order):
+    # Some rows are like others, and in no other one's place for that. Of very many only unlike ones are looked at.
+    seen = torch.arange(len(a)) if len(a) <= ALL else unlike.nonzero().flatten()
+    best = torch.cat([(some @ a[seen].T).amax(1) for some in torch.split(b[seen], 1024)])
+    wrong = seen[unlike[seen] | (here[seen] < best - NEARER)]
+    energy = size.square()
+    lost = seen[best < LEAST_LIKENESS]  # nothing is like them
+    if float(energy[lost].sum()) > NOISE * float(energy[wrong].sum()):
+        return None
+    taken, likeness = _each_its_own(a[wrong], b[wrong])
+    if float(energy[wrong][likeness < LEAST_LIKENESS].sum()) > NOISE * float(energy[wrong].sum()):
         return None
     rows = np.arange(len(own))
-    rows[wrong.numpy()] = wrong[order].numpy()
-    return rows
+    rows[wrong.numpy()] = wrong[taken].numpy()
+    return rows if bool((rows != np.arange(len(own))).any()) else None
+
+
+def _each_its_own(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """For each row of b a row of a that no other row of b has, the likest first, and how like it is: [M], [M].
+
+    Args:
+        a, b: rows of unit length, [M, n].
+    """
+    taken, likeness = torch.full((len(b),), -1), torch.zeros(len(b))
+    left, free = torch.arange(len(b)), torch.arange(len(a))
+    for _ in range(ROUNDS):
+        found = [(some @ a[free].T).max(1) for some in torch.split(b[left], 1024)]
+        values, places = torch.cat([x.values for x in found]), torch.cat([x.indices for x in found])
+        by_likeness = values.argsort(descending=True)
+        wanted = places[by_likeness].numpy()
+        first = torch.from_numpy(
+            np.sort(np.unique(wanted, return_index=True)[1])
+        )  # of those that want one row
+        winners = by_likeness[first]
+        taken[left[winners]], likeness[left[winners]] = free[places[winners]], values[winners]
+        kept = torch.ones(len(free), dtype=torch.bool)
+        kept[places[winners]] = False
+        free = free[kept]
+        left = left[taken[left] < 0]
+        if not len(left):
+            break
+    taken[left] = free
+    return taken, likeness
 
 
 def matched_numbers(own: Tensor, other: Tensor) -> NDArray[np.int64] | None:
