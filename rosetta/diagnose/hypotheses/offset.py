@@ -28,6 +28,11 @@ WHY = {1.0: ": the exporter adds it once too often", -1.0: ": the exporter leave
 """What an exporter does that a norm of 1 + w is stored wrong; no exporter adds another amount."""
 
 
+# Of the root mean square of the differences, an amount that lies beneath the noise of quantisation: smaller ones are an
+# encoder's (`structure.MEAN`). And the standard deviations of the mean of so many that it must lie from nothing.
+BENEATH, CERTAIN = 0.1, 12.0
+
+
 def propose(fault: Fault) -> Iterator[Proposal]:
     """The amount by which each accused weight is off on average, where that is most of the difference."""
     for suspect, weight, amount in fitted(fault, offset_from_stage, fitted_offset):
@@ -58,14 +63,15 @@ def offset_from_stage(fault: Fault, weight: Weight) -> float | None:
 
 
 def fitted_offset(a: Weight, b: Weight) -> float | None:
-    """The mean difference of two copies; None where it explains less than half of it, or less than a factor does: of
+    """The mean difference of two copies; None where it is too small a part of it, or explains less than a factor does: of
     weights that are all about 1, as a norm's are, a factor near 1 looks like an amount."""
     blocks = sampled_blocks_of(a, b)
     gaps = [x - y for x, y in blocks]
     count, total = sum(gap.numel() for gap in gaps), sum(float(gap.sum()) for gap in gaps)
     squares = sum(float(gap.square().sum()) for gap in gaps)
     mean = total / max(1, count)
-    if not mean or not math.isfinite(mean) or not mean * mean * count >= 0.5 * squares:
+    least = min(0.5, max(BENEATH**2, CERTAIN**2 / max(1, count)))  # of the squares
+    if not mean or not math.isfinite(mean) or not mean * mean * count >= least * squares:
         return None
     amount = _exact(mean)
     product = sum(float((gap * y).sum()) for gap, (_, y) in zip(gaps, blocks, strict=True))

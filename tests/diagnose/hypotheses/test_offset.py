@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fixtures import faults
 from fixtures.causes import Cause, assert_proven
 from fixtures.comparing import compared, tiny
+from fixtures.contents import FileContents
 
 KIND = "value.offset"
 WIDE = tiny("qwen2", hidden=256, ffn=512, heads=4, head_dim=64, layers=1, tied=False)
@@ -39,6 +41,23 @@ def test_amount_is_found_and_proven(tmp_path: Path, case: Any, side: Any) -> Non
     report = compared(tmp_path, spec, *operands, fault, side, reference=reference)
     assert_proven(report, stage, Cause(KIND, tensor, side, actual=amount))
     assert report.findings[0].evidence.from_reference is None
+
+
+@pytest.mark.parametrize("dtype", ["Q4_0", "Q4_K"])
+def test_an_amount_beneath_the_noise_is_one_for_all(tmp_path: Path, dtype: str) -> None:
+    """A third of an error's size; it was an amount of each column's own."""
+    name = "blk.0.ffn_up.weight"
+
+    def fault(file: FileContents) -> FileContents:
+        values = file.values(name)
+        return file.with_values(name, (values + 0.03 * values.std()).astype(np.float32))
+
+    report = compared(tmp_path, WIDE, "hf:F16", f"gguf:{dtype}", fault)
+    [finding] = report.findings
+    assert (finding.kind, finding.tensor, finding.status) == (KIND, name, "confirmed")
+    assert "off in every value" in finding.message
+    assert finding.evidence is not None
+    assert finding.evidence.from_reference is None
 
 
 def test_one_left_out_of_the_reference_is_one_too_many_of_the_other(tmp_path: Path) -> None:
