@@ -146,7 +146,7 @@ def _measured(
     vector = a.dim() < 2
     if vector:
         a, b, explained = a[None], b[None], explained[None]
-    group, gap = _group(reference, other), a - b
+    group, gap = common_group(reference, other), a - b
     floats = {reference.dtype, other.dtype} <= {*FLOATS}
     in_rows = None if vector else gaps_of_rows(b, gap, floats)
     error, allowed = by_group(gap.square_(), group), by_group(explained, group)
@@ -183,9 +183,11 @@ def _decoded(
     return a, b, explained
 
 
-def _group(reference: Weight, other: Weight) -> int:
-    """Values of a block of both copies."""
-    return max(blocks.group_of(weight.dtype) for weight in (reference, other))
+def common_group(reference: Weight, other: Weight) -> int:
+    """Values that two copies are compared by: those that share a scale. In a float dtype none do, and its neighbours
+    are no reason to look at two blocks of the other copy as one."""
+    quantised = [weight.dtype for weight in (reference, other) if weight.dtype not in FLOATS]
+    return max(blocks.group_of(dtype) for dtype in quantised or (reference.dtype, other.dtype))
 
 
 def _norm_squared(x: Tensor) -> float:
@@ -202,7 +204,7 @@ def _judged(
         return WeightPair("identical")
     edited = reference.repaired or other.repaired  # what went wrong may have quantised every block anew
     quantised = reference.dtype == other.dtype and reference.dtype not in FLOATS and not edited
-    group, ratios = _group(reference, other), torch.cat([p.ratios for p in parts])
+    group, ratios = common_group(reference, other), torch.cat([p.ratios for p in parts])
     some_only = quantised and int((ratios == 0).sum()) > SOME_BLOCKS_ONLY * ratios.numel()
     tests = SampleTests(reference, other, kept) if tells_structure(reference, other) else None
     if tests is not None and not some_only and squares <= FAULTY_TENSOR_RATIO**2 * expected:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rosetta import blocks
 from rosetta.compare.salient_channels import salient_blocks
-from rosetta.compare.weights import group_ratios
+from rosetta.compare.weights import common_group, group_ratios
 from rosetta.weight import Weight, row_ranges
 from rosetta.weight_cache import DecodedPair, variance
 from rosetta.workers import spread
@@ -84,7 +83,7 @@ class Ratios:
 
 def ratios_of(weight: Weight, other: Weight) -> Ratios:
     """The ratios of two copies of equal dims."""
-    size = max(blocks.group_of(w.dtype) for w in (weight, other))
+    size = common_group(weight, other)
 
     def part(rows: tuple[int, int]) -> Tensor:
         gap, explained = weight.values(*rows) - other.values(*rows), variance(weight, other, *rows)

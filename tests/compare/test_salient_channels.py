@@ -9,12 +9,13 @@ import torch
 from numpy.typing import NDArray
 
 from fixtures import ggml
+from fixtures.dtypes import encode
 from fixtures.memory import MemoryContainer
 from fixtures.pretend_cuda import pretended_cuda
 from rosetta import blocks
 from rosetta.compare import weights as comparing
 from rosetta.compare.salient_channels import salient_blocks
-from rosetta.compare.weights import compare_weights, group_ratios
+from rosetta.compare.weights import common_group, compare_weights, group_ratios
 from rosetta.weight import Weight
 from rosetta.weight_cache import DecodedPair, variance
 
@@ -57,6 +58,19 @@ def test_a_channel_that_matters_most_is_no_fault(dtype: str, monkeypatch: pytest
     assert {column // width for column in found.salient.columns.tolist()} == {place // width}
     monkeypatch.setattr(comparing, "salient_blocks", lambda *_: None)
     assert compare_weights(copy, truth()).state == "differing", "otherwise nothing need be forgiven"
+
+
+def test_the_other_block_beside_a_float_copy_is_looked_at_by_itself() -> None:
+    """Q6_K's blocks are of 16: two of them as one, as the float copy's are of 32, hid which columns suffered."""
+    raw = ggml.quantize(matrix(), "Q6_K").reshape(ROWS, -1)
+    importance = np.ones(COLUMNS, dtype=np.float32)
+    importance[CHANNEL] = 1e4
+    raw[:21] = ggml.quantize(matrix(), "Q6_K", importance).reshape(ROWS, -1)[:21]
+    copy = weight("Q6_K", raw.reshape(-1))
+    halves = weight("BF16", np.ascontiguousarray(encode(matrix(), "BF16")).view(np.uint8).reshape(-1))
+    assert compare_weights(copy, halves).state == "within_noise"
+    assert [common_group(*pair) for pair in ((copy, halves), (halves, copy), (copy, copy))] == [16] * 3
+    assert common_group(halves, halves) == 32
 
 
 @pytest.mark.sample(3)

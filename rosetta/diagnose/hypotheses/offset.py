@@ -63,8 +63,8 @@ def offset_from_stage(fault: Fault, weight: Weight) -> float | None:
 
 
 def fitted_offset(a: Weight, b: Weight) -> float | None:
-    """The mean difference of two copies; None where it is too small a part of it, or explains less than a factor does: of
-    weights that are all about 1, as a norm's are, a factor near 1 looks like an amount."""
+    """The mean difference of two copies; None where it is too small a part of it, or explains less than a factor does:
+    of weights that are all about 1, as a norm's are, a factor near 1 looks like an amount."""
     blocks = sampled_blocks_of(a, b)
     gaps = [x - y for x, y in blocks]
     count, total = sum(gap.numel() for gap in gaps), sum(float(gap.sum()) for gap in gaps)
