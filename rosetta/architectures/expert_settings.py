@@ -321,10 +321,9 @@ def latent_settings(
                     file=read.container.path,
                     remedy="export the model again with a complete configuration",
                 )
-        absorbed = read.container.settings.get("attention.key_length")
-        latent_keys = read.raw("attention.key_length_mla") is not None
-        if latent_keys and absorbed is not None and absorbed.value != latent + rotated:
-            read.deny(absorbed)  # llama.cpp refuses the tensors
+        if read.raw("attention.key_length_mla") is not None:
+            _hold_to_latent(read, "attention.key_length", latent + rotated)
+            _hold_to_latent(read, "attention.head_count_kv", 1)
     heads = read.config["attention.head_count"].value
     counted = read.container.settings.get("attention.head_count_kv")
     if counted is not None and counted.value not in (heads, 1, 0) and not isinstance(counted.value, list):
@@ -336,6 +335,22 @@ def latent_settings(
         )
     read.put(NOPE, None, key_length - rotated, "worked out from other keys")
     read.put("attention.kv_a_length", None, latent + rotated, "worked out from other keys")
+
+
+def _hold_to_latent(read: Any, key: str, count: int) -> None:
+    """Refuse a GGUF that llama.cpp refuses: of latent attention it asks for the one head of what is kept of a token."""
+    stated = read.container.settings.get(key)
+    if key in read.overrides or (
+        stated is not None and (stated.value == count or isinstance(stated.value, list))
+    ):
+        return
+    said = "missing" if stated is None else str(stated.value)[:60]
+    raise DamagedFileError(
+        f"{read.container.architecture}.{key} is {said}, and llama.cpp asks for {count} "
+        "beside attention.key_length_mla",
+        file=read.container.path,
+        remedy="export the model again with a complete configuration",
+    )
 
 
 def _size(read: Any, key: str, stated: Setting | None, value: int | None) -> None:

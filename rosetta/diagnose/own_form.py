@@ -12,7 +12,7 @@ from rosetta.config import Config, Value
 from rosetta.containers.apr.settings import APR_FACTS, apr_settings
 from rosetta.containers.container import Container, Setting
 from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS, huggingface_settings
-from rosetta.diagnose.places import Stating
+from rosetta.diagnose.stating import Stating
 from rosetta.errors import RosettaError
 from rosetta.model import Model, build_model
 from rosetta.rope_scaling import RopeScaling

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from rosetta.compare.settings import WINDOW, agree, has_place_for_window, plain
-from rosetta.containers.container import Container, Setting, TensorEntry
+from rosetta.containers.container import Setting
 from rosetta.diagnose.stated_scaling import as_gguf
+from rosetta.diagnose.stating import Stating
 from rosetta.errors import RosettaError, UnsupportedError
 from rosetta.model import Model, build_model
 from rosetta.rope_scaling import RopeScaling
@@ -25,26 +26,6 @@ BY_OTHER_KEYS = frozenset(
 )
 """What GGUF says in keys that are none of ours: dense layers, shared experts, no key/value heads, heads of layers with
 a window; or in the dims of a tensor."""
-
-
-class Stating:
-    """A container that states some settings more; of its tensors there is what headers say."""
-
-    def __init__(self, container: Container, settings: Mapping[str, Setting]) -> None:
-        self._container = container
-        self.kind, self.label, self.path = container.kind, container.label, container.path
-        self.architecture, self.file_bytes, self.notes = container.architecture, container.file_bytes, ()
-        self.tensors: Mapping[str, TensorEntry] = container.tensors
-        self.settings: Mapping[str, Setting] = {**container.settings, **settings}
-        prefix = f"{container.architecture}."
-        self.metadata = {**container.metadata, **{prefix + key: said.value for key, said in settings.items()}}
-
-    def read(self, name: str, start: int = 0, nbytes: int | None = None) -> Any:
-        """See `Container.read`."""
-        return self._container.read(name, start, nbytes)
-
-    def close(self) -> None:
-        """The container that it stands for is closed by who opened it."""
 
 
 def has_place(model: Model, key: str, value: Any, other: Model) -> bool:

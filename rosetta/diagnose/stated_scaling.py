@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from rosetta.compare.settings import agree, plain
-from rosetta.containers.container import Container
-from rosetta.errors import UnsupportedError
-from rosetta.model import Model
+from rosetta.containers.container import Container, Setting
+from rosetta.diagnose.stating import Stating
+from rosetta.errors import RosettaError, UnsupportedError
+from rosetta.model import Model, build_model
 from rosetta.rope_scaling import RopeScaling, scaling_from_gguf, scaling_from_parameters
 
 PREFIX = "rope.scaling."
@@ -55,15 +56,29 @@ def as_gguf(scaling: RopeScaling | None, model: Model, other: Container) -> Gguf
         return GgufScaling({})
     for candidate in _gguf_candidates(scaling, other):
         keys = {key: value for key, value in candidate.items() if model.architecture.reads_of_gguf(key)}
-        try:
-            found = scaling_from_gguf(keys, *_sizes(model))
-        except (KeyError, ValueError, ZeroDivisionError):
-            continue
-        if agree("rope.scaling", found, scaling):
+        if agree("rope.scaling", _as_read(model, keys), scaling):
             return GgufScaling(keys)
     if scaling.magnitude == 1 and not scaling.beyond:
         return GgufScaling({}, scaling.factors)
     raise _unsaid(model)
+
+
+def _as_read(model: Model, keys: Mapping[str, Any]) -> Any:
+    """The scaling that the architecture reads out of these keys of a GGUF; None where they cannot be read."""
+    if model.container.kind != "gguf":
+        try:
+            return scaling_from_gguf(keys, *_sizes(model))
+        except (KeyError, ValueError, ZeroDivisionError):
+            return None
+    prefix = f"{model.container.architecture}."
+    container = Stating(
+        model.container, {key: Setting(said, prefix + key) for key, said in keys.items()}, without=PREFIX
+    )
+    overrides = {key: said for key, said in model.overrides.items() if key != "rope.scaling"}
+    try:
+        return build_model(container, overrides).config["rope.scaling"].value
+    except RosettaError:
+        return None
 
 
 def as_parameters(scaling: RopeScaling, model: Model, other: Container) -> dict[str, Any]:
@@ -106,7 +121,11 @@ def _gguf_candidates(scaling: RopeScaling, other: Container) -> Iterator[dict[st
     if stated is not None and isinstance(stated.value, Mapping):
         table = dict(stated.value)
         table.setdefault("rope_type", table.get("type"))
-        yield {key: table[name] for key, name in PARAMETERS.items() if table.get(name) is not None}
+        keys = {key: table[name] for key, name in PARAMETERS.items() if table.get(name) is not None}
+        yield keys
+        if table.get("mscale_all_dim"):  # DeepSeek's GGUF files have a tenth of it
+            for share in (0.1, 1.0):
+                yield {**keys, "rope.scaling.yarn_log_multiplier": share * float(table["mscale_all_dim"])}
     if len(set(scaling.factors)) == 1:
         yield {"rope.scaling.type": "linear", "rope.scaling.factor": plain(scaling.factors[0])}
 

@@ -81,6 +81,7 @@ _MORE = {
         "rope.freq_base_swa"
     ),
     "eagle3": "target_hidden_size",
+    "ernie4_5-moe": "expert_feed_forward_length interleave_moe_layer_step",
     "exaone-moe": "attention.sliding_window expert_feed_forward_length expert_gating_func",
     "falcon-h1 granitehybrid mamba2 nemotron_h nemotron_h_moe plamo2 qwen3next": (
         "ssm.conv_kernel ssm.group_count ssm.inner_size ssm.state_size ssm.time_step_rank"

@@ -14,12 +14,13 @@ from fixtures.comparing import compared_files
 from fixtures.oracles import llamacpp_logits
 from fixtures.restating import restated
 from rosetta.api import trace
-from rosetta.errors import UnsupportedError
+from rosetta.errors import DamagedFileError, UnsupportedError
 from rosetta.model import open_model
 
 pytestmark = [pytest.mark.requires_transformers, pytest.mark.requires_llamacpp]
 IDS = [17, 10, 17, 28, 300, 5, 63, 299, 128, 31, 31, 7]
 FACTOR, MAGNITUDE = "rope.scaling.factor", "rope.scaling.attn_factor"
+MULTIPLIER = "rope.scaling.yarn_log_multiplier"
 CASES: list[tuple[str, str, Any, str]] = [  # recipe, key, value (None: taken out), what is to be done
     ("llama", MAGNITUDE, 1.5, "take llama.rope.scaling.attn_factor out of"),
     ("llama", "rope.scale_linear", 4.0, "take llama.rope.scale_linear out of"),
@@ -105,4 +106,29 @@ def test_another_rotation_of_windows_is_refused_where_none_is_run(
     _, file = tiny_pair(tmp_path, recipe)
     planted = restated(file, tmp_path / "planted.gguf", {key: value})
     with pytest.raises(UnsupportedError, match=rf"{recipe}\.{key} is {value}"):
+        open_model(planted)
+
+
+def test_a_key_of_yarn_is_advised_of_latent_attention_as_of_any_other(tmp_path: Path) -> None:
+    folder, file = tiny_pair(tmp_path, "deepseek2-v2-lite")
+    planted = restated(file, tmp_path / "planted.gguf", {FACTOR: 8.0})
+    (finding,) = compared_files(planted, folder, tokens=tuple(IDS)).findings
+    assert finding.recommendation.startswith(
+        "write deepseek2.rope.scaling.type yarn, deepseek2.rope.scaling.factor 4.0"
+    )
+    multiplier = (
+        f"rope.scaling.yarn_log_multiplier {open_model(file).container.settings[MULTIPLIER].value:.4f}"
+    )
+    assert multiplier in finding.recommendation
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("head_count_kv", 2), ("head_count_kv", None), ("key_length", 49)]
+)
+def test_latent_attention_that_llamacpp_refuses_is_refused(tmp_path: Path, key: str, value: Any) -> None:
+    _, file = tiny_pair(tmp_path, "deepseek2-v2-lite")
+    planted = restated(file, tmp_path / "planted.gguf", {f"attention.{key}": value})
+    with pytest.raises(
+        DamagedFileError, match=rf"deepseek2\.attention\.{key} is .*, and llama\.cpp asks for"
+    ):
         open_model(planted)

@@ -12,7 +12,8 @@ from fixtures import faults
 from fixtures.comparing import compared, tiny
 from fixtures.pairs import pair
 from rosetta.architectures import find_architecture
-from rosetta.diagnose.places import Stating, has_place
+from rosetta.diagnose.places import has_place
+from rosetta.diagnose.stating import Stating
 from rosetta.model import Model, build_model, open_model
 
 NO_PLACE = "GGUF has no place for"
