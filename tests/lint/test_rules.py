@@ -328,6 +328,8 @@ CASES = [
     Case("C205", "model-hf", both(drop("head_dim"), put("num_attention_heads", 5)), "are not those of 5 heads"),
     Case("C206", "model.gguf", put("llama.feed_forward_length", (U32, 96)), "a width of 96"),
     Case("C207", "model.gguf", listed(TOKENS, lambda t: t.append("<pad>")), "and 265 tokens"),
+    Case("C207", "model.gguf", both(put("llama.vocab_size", (U32, 264)), listed(TOKENS, lambda t: t.append("<pad>"))),
+         "and 265 tokens"),
     Case("C207", "model-hf", put("vocab_size", 300), "vocab_size says 300"),
     Case("C208", "model.gguf", put("llama.block_count", (U32, 1)), "is of layer 1, and 1 layers"),
     Case("C208", "model.gguf", put("llama.block_count", (U32, 3)), "no tensor is of layer 2"),

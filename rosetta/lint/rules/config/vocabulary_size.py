@@ -19,10 +19,19 @@ RULE = Rule(
 
 def faults(subject: Subject) -> Iterator[Fault]:
     """The embedding, and the head, that have another number of rows."""
-    stated = subject.count("vocab_size")
     for stem in ("token_embd.weight", "output.weight"):
         for tensor in subject.by_stem(stem):
-            if stated and len(tensor.dims) == 2 and stated not in tensor.dims:
-                key = subject.container.settings["vocab_size"].key
-                what = f"{stated:,} tokens" if key.endswith("tokens") else f"{key} says {stated:,}"
-                yield subject.at_tensor(tensor, f"has dims {list(tensor.dims)}, and {what}")
+            wrong = [said for count, said in _counts(subject) if count not in tensor.dims]
+            if wrong and len(tensor.dims) == 2:
+                yield subject.at_tensor(tensor, f"has dims {list(tensor.dims)}, and {wrong[0]}")
+
+
+def _counts(subject: Subject) -> Iterator[tuple[int, str]]:
+    """How many tokens there are by the config, and in a GGUF by its list, which is what llama.cpp counts."""
+    tokens = subject.container.metadata.get("tokenizer.ggml.tokens") if subject.gguf is not None else None
+    if isinstance(tokens, list) and tokens:
+        yield len(tokens), f"{len(tokens):,} tokens"
+    stated = subject.count("vocab_size")
+    if stated:
+        key = subject.container.settings["vocab_size"].key
+        yield stated, f"{stated:,} tokens" if key.endswith("tokens") else f"{key} says {stated:,}"
