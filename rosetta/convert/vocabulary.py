@@ -19,7 +19,7 @@ from rosetta.tokenizer.check_hashes import CHECK_TEXT, PRE_BY_HASH
 from rosetta.tokenizer.encoders import encoder_of
 from rosetta.tokenizer.folder_files import file_contents, json_file
 from rosetta.tokenizer.json_steps import spaced_pieces
-from rosetta.tokenizer.pre_tokenizers import PRE_TOKENIZERS
+from rosetta.tokenizer.pre_tokenizers import COMMON, PRE_TOKENIZERS
 from rosetta.tokenizer.published_cuts import names_alike
 from rosetta.tokenizer.sentencepiece_model import read_sentencepiece
 from rosetta.tokenizer.vocabulary import TokenType, Vocabulary
@@ -38,19 +38,6 @@ FRAME = {"bos": "cls", "eos": "separator"}
 NO_SCORE = -10000.0  # of a row that no token has (conversion/base.py)
 # Tokens that look like control tokens though their tokenizer does not say so (conversion/base.py).
 LOOK_SPECIAL = ("<pad>", "<mask>", "<2mass>", "[@BOS@]")
-# Names of one behaviour: which is tried first where the cuts alone must tell.
-PREFERRED = (
-    "gpt-2",
-    "llama-bpe",
-    "qwen2",
-    "qwen35",
-    "smollm",
-    "gpt-4o",
-    "tekken",
-    "deepseek-v3",
-    "deepseek-llm",
-    "default",
-)
 
 
 @dataclass
@@ -170,7 +157,7 @@ def pre_tokenizer_of(tokenizer: Tokenizer) -> tuple[str | None, str]:
             key=lambda name: (PRE_TOKENIZERS[name].ignore_merges != facts.ignore_merges, name != facts.pre),
         )
         return next(filter(alike, same), same[0]), "it cuts by a known expression"
-    for name in filter(alike, dict.fromkeys([*PREFERRED, *PRE_TOKENIZERS])):
+    for name in filter(alike, dict.fromkeys([*COMMON, *PRE_TOKENIZERS])):
         return name, "it cuts the check text alike"
     return (
         None,

@@ -229,3 +229,7 @@ PRE_TOKENIZERS: dict[str, PreTokenizer] = {
     "solar-open": _LIKE_QWEN2,
     "mellum2": _DIGITS_APART,
 }
+COMMON = (
+    "gpt-2", "llama-bpe", "qwen2", "qwen35", "smollm", "gpt-4o", "tekken", "deepseek-v3", "deepseek-llm", "default",
+)  # fmt: skip
+"""Of the names of one behaviour the one that is tried first, where what a tokenizer does must tell."""
