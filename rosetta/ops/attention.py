@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SCORES_AT_ONCE = 1 << 24  # that a comparison holds of each side: 64 MiB
 SCORES_OF_A_CORE = 1 << 20  # beyond which each head is a core's own work
+QUERIES_AT_ONCE = 256  # of such a head: the later ones see keys that the earlier ones do not
 
 
 @dataclass(frozen=True)
@@ -55,29 +56,39 @@ def attention_scores(q: Tensor, k: Tensor, shaping: Shaping) -> Tensor:
     """
     tokens, total = len(q), len(k)
     q, k = q.transpose(0, 1), k.transpose(0, 1)  # [N, T, D], [K, S, D]
-    hidden = ~visible(tokens, shaping.window, q.device, total, shaping.chunk, shaping.ahead)
 
-    def of(queries: Tensor, keys: Tensor, heads: slice) -> Tensor:
+    def hidden(tokens: int, total: int) -> Tensor:
+        return ~visible(tokens, shaping.window, q.device, total, shaping.chunk, shaping.ahead)
+
+    def of(queries: Tensor, keys: Tensor, heads: slice, hidden: Tensor) -> Tensor:
         grouped = queries.reshape(len(keys), -1, q.shape[-1])  # a group shares its key
         products = grouped @ keys.transpose(1, 2)
-        scores = products.view(-1, tokens, total).mul_(shaping.scale)
+        scores = products.view(-1, *hidden.shape).mul_(shaping.scale)
         if shaping.softcap:
             scores = scores.div_(shaping.softcap).tanh_().mul_(shaping.softcap)
         if shaping.slopes is not None:
-            scores -= shaping.slopes[heads, None, None].to(scores) * distances(tokens, total).to(scores)
+            scores -= shaping.slopes[heads, None, None].to(scores) * distances(*hidden.shape).to(scores)
         scores = scores.masked_fill_(hidden, -torch.inf)
         if shaping.sinks is None:
             return scores.softmax(-1)
-        sinks = shaping.sinks[heads, None, None].to(scores).expand(-1, tokens, 1)
+        sinks = shaping.sinks[heads, None, None].to(scores).expand(-1, len(hidden), 1)
         return torch.cat([scores, sinks], dim=-1).softmax(-1)[..., :-1]
 
     if len(q) * tokens * total <= SCORES_OF_A_CORE or len(q) % len(k):  # heads that fit no key: torch says so
-        return of(q, k, slice(0, len(q)))
-    scores, group = q.new_empty(len(q), tokens, total), len(q) // len(k)
+        return of(q, k, slice(0, len(q)), hidden(tokens, total))
+    scores, group = q.new_zeros(len(q), tokens, total), len(q) // len(k)
+    # No token sees one behind it: the first ones are computed as if there were no others.
+    at_once = tokens if shaping.ahead > 0 else QUERIES_AT_ONCE
+    parts = []
+    for start in range(0, tokens, at_once):
+        stop = min(start + at_once, tokens)
+        seen = total - tokens + stop
+        parts.append((slice(start, stop), seen, hidden(stop - start, seen)))
 
     def write(head: int) -> None:  # what it takes to compute them exists for one head a core at a time
         key, one = head // group, slice(head, head + 1)
-        scores[one] = of(q[one], k[key : key + 1], one)
+        for some, seen, unseen in parts:
+            scores[one, some, :seen] = of(q[one, some], k[key : key + 1, :seen], one, unseen)
 
     spread(write, range(len(q)))
     return scores
@@ -109,8 +120,8 @@ def visible(
 
 
 def distances(tokens: int, total: int) -> Tensor:
-    """How far each position lies before each of the last tokens, int64 [T, S]."""
-    position = torch.arange(total)
+    """How far each position lies before each of the last tokens, int32 [T, S]."""
+    position = torch.arange(total, dtype=torch.int32)
     return position[total - tokens :, None] - position[None, :]
 
 

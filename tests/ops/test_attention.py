@@ -97,3 +97,30 @@ def test_heads_that_fit_no_key_are_said_whatever_their_size(
         attention_scores(q, k, Shaping(1.0))
     with pytest.raises(RuntimeError, match="shape"):
         attention_context(torch.zeros(heads, TOKENS, TOKENS), v)
+
+
+@pytest.mark.parametrize(
+    "shaping",
+    [
+        Shaping(0.3),
+        Shaping(0.3, window=5),
+        Shaping(0.3, chunk=6),
+        Shaping(0.3, softcap=2.0),
+        Shaping(0.3, slopes=attention.alibi_slopes(6, 8.0)),
+        Shaping(0.3, sinks=torch.linspace(-1, 1, 6)),
+        Shaping(0.3, ahead=-1),
+        Shaping(0.3, ahead=3),
+    ],
+)
+@pytest.mark.parametrize("total", [19, 24])
+def test_tokens_of_a_long_prompt_are_computed_with_the_keys_that_they_see(
+    monkeypatch: pytest.MonkeyPatch, shaping: Shaping, total: int
+) -> None:
+    draw = torch.Generator().manual_seed(0)
+    q, k = torch.randn(19, 6, 8, generator=draw), torch.randn(total, 2, 8, generator=draw)
+    whole = attention_scores(q, k, shaping)
+    monkeypatch.setattr(attention, "SCORES_OF_A_CORE", 0)
+    monkeypatch.setattr(attention, "QUERIES_AT_ONCE", 4)
+    in_parts = attention_scores(q, k, shaping)
+    assert torch.allclose(in_parts, whole, rtol=1e-5, atol=1e-7)
+    assert torch.equal(in_parts == 0, whole == 0), "what is hidden weighs nothing, exactly"
