@@ -10,7 +10,6 @@ Letters: R = rows, C = columns, e = difference of the coarser copy from the fine
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -77,9 +76,15 @@ class RowSums:
     spread: Tensor
 
     @staticmethod
-    def joined(parts: Sequence[RowSums]) -> RowSums:
-        names = RowSums.__dataclass_fields__
-        return RowSums(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+    def empty(rows: int) -> RowSums:
+        """Of so many rows, to be `put`."""
+        return RowSums(*(torch.empty(rows, dtype=torch.float64) for _ in RowSums.__dataclass_fields__))
+
+    def put(self, start: int, some: RowSums) -> None:
+        """Take over the sums of some rows, from `start` on."""
+        for name in RowSums.__dataclass_fields__:
+            of_some = getattr(some, name)
+            getattr(self, name)[start : start + len(of_some)] = of_some
 
     def turned(self) -> RowSums:
         """The same with a and b exchanged: Σ (b − a)·a = −(Σ (a − b)·b + Σ (a − b)²)."""

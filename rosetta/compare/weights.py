@@ -90,8 +90,9 @@ def compare_weights(
     if same_bytes(reference, other, kept.reads(reference, other)):
         return WeightPair("identical", identical_bytes=True)
     kept.start(reference, other, sampled_rows(reference), device)
-    parts = spread(lambda rows: _measured(reference, other, rows, device, kept), row_ranges(reference))
-    return _judged(reference, other, parts, device, kept)
+    seen = _Seen.empty(reference, other, device)
+    parts = spread(lambda rows: _measured(reference, other, rows, device, kept, seen), row_ranges(reference))
+    return _judged(reference, other, parts, seen, device, kept)
 
 
 def readable(weight: Weight) -> bool:
@@ -120,25 +121,54 @@ def describe(
 
 @dataclass(frozen=True)
 class _Sums:
-    """What some rows of two copies add up to, by block columns [G], and the ratio of each block.
+    """What some rows of two copies add up to, by block columns [G].
 
     Args:
         errors, expected: squares of the difference, and the variance that the dtypes explain, float64 [G].
         norm_reference, norm_other: squared.
-        ratios: [rows, G].
-        rows: sums of each row; None of a vector.
     """
 
     errors: Tensor
     expected: Tensor
     norm_reference: float
     norm_other: float
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What is seen of each row, in memory of its own: left between what passes, it would keep that from being used
+    again.
+
+    Args:
+        ratios: of each block, [R, G]; a vector is one row.
+        rows: sums of each row; None of a vector.
+    """
+
     ratios: Tensor
     rows: RowSums | None
 
+    @staticmethod
+    def empty(reference: Weight, other: Weight, device: Device) -> _Seen:
+        """Of two copies that are to be compared."""
+        rows = reference.dims[0] if len(reference.dims) > 1 else 1
+        groups = -(-(reference.count // max(1, rows)) // common_group(reference, other))
+        sums = RowSums.empty(rows) if len(reference.dims) > 1 else None
+        return _Seen(torch.empty(rows, groups, device=device), sums)
+
+    def put(self, start: int, ratios: Tensor, rows: RowSums | None) -> None:
+        """Take over what was seen of some rows, from `start` on."""
+        self.ratios[start : start + len(ratios)] = ratios
+        if self.rows is not None and rows is not None:
+            self.rows.put(start, rows)
+
 
 def _measured(
-    reference: Weight, other: Weight, rows: tuple[int, int], device: Device, kept: DecodedPair
+    reference: Weight,
+    other: Weight,
+    rows: tuple[int, int],
+    device: Device,
+    kept: DecodedPair,
+    seen: _Seen,
 ) -> _Sums:
     """Compare some rows of two copies; a vector counts as one row."""
     a, b, explained = _decoded(reference, other, rows, device)
@@ -156,13 +186,12 @@ def _measured(
     if in_rows is not None:
         widths = sizes.to(error)
         of_rows = row_sums(a, b, in_rows, error @ widths, allowed @ widths)
+    seen.put(0 if vector else rows[0], _ratio(error, allowed), of_rows)
     return _Sums(
         errors=error.sum(0, dtype=torch.float64).cpu() * sizes,
         expected=allowed.sum(0, dtype=torch.float64).cpu() * sizes,
         norm_reference=float(of_rows.size_a.sum()) if of_rows else _norm_squared(a),
         norm_other=float(of_rows.size_b.sum()) if of_rows else _norm_squared(b),
-        ratios=_ratio(error, allowed),
-        rows=of_rows,
     )
 
 
@@ -195,7 +224,12 @@ def _norm_squared(x: Tensor) -> float:
 
 
 def _judged(
-    reference: Weight, other: Weight, parts: Sequence[_Sums], device: Device, kept: DecodedPair
+    reference: Weight,
+    other: Weight,
+    parts: Sequence[_Sums],
+    seen: _Seen,
+    device: Device,
+    kept: DecodedPair,
 ) -> WeightPair:
     """What all rows together say."""
     errors, allowed = (torch.stack([getattr(p, x) for p in parts]).sum(0) for x in ("errors", "expected"))
@@ -204,7 +238,7 @@ def _judged(
         return WeightPair("identical")
     edited = reference.repaired or other.repaired  # what went wrong may have quantised every block anew
     quantised = reference.dtype == other.dtype and reference.dtype not in FLOATS and not edited
-    group, ratios = common_group(reference, other), torch.cat([p.ratios for p in parts])
+    group, ratios = common_group(reference, other), seen.ratios
     some_only = quantised and int((ratios == 0).sum()) > SOME_BLOCKS_ONLY * ratios.numel()
     tests = SampleTests(reference, other, kept) if tells_structure(reference, other) else None
     if tests is not None and not some_only and squares <= FAULTY_TENSOR_RATIO**2 * expected:
@@ -229,10 +263,9 @@ def _judged(
     dot = (size_reference + size_other - squares) / 2  # ‖a−b‖² = ‖a‖² + ‖b‖² − 2a·b
     faulty = some_only or whole or worst > cut
     beneath: tuple[Trait, ...] = ()
-    if not faulty and tests is not None:
+    if not faulty and tests is not None and seen.rows is not None:
         weighed = salient is not None or common > plain_limit(reference, other)
-        sums = RowSums.joined([part.rows for part in parts if part.rows is not None])
-        beneath = traits(tests, sums, weighed)
+        beneath = traits(tests, seen.rows, weighed)
     return WeightPair(
         state="differing" if faulty or beneath else "within_noise",
         explained=not some_only,
