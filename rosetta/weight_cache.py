@@ -73,30 +73,38 @@ class Products:
 
     def __init__(self, believed: Weight, other: Weight, x: Tensor, of_other: Sequence[Tensor]) -> None:
         self.copies, self._x = (believed, other), x
-        self._inputs = {believed: [x], other: of_other}
+        self._inputs = [(believed, x), *((other, own) for own in of_other)]
         self._squares = x.float().square()
-        self._made: dict[tuple[Weight, int, tuple[int, int]], Tensor] = {}
-        self._explained: dict[tuple[int, int], Tensor] = {}
         self._largest: dict[tuple[int, int], Tensor] = {}
+
+    def begin(self) -> None:
+        """Make room: now the copies are compared."""
+        rows = self.copies[0].dims[0]
+        self._made = [x.new_empty(len(x), rows) for _, x in self._inputs]
+        self._explained = self._squares.new_empty(len(self._x), rows)
 
     def make(self, rows: tuple[int, int], believed: Tensor, other: Tensor, variance: Tensor) -> None:
         """Multiply with some rows of both copies, and with the variance of their difference, float32 [rows, C]."""
-        for weight, matrix in zip(self.copies, (believed, other), strict=True):
-            for place, x in enumerate(self._inputs[weight]):
-                made = x.new_empty(len(x), len(matrix))
-                multiply(x, matrix.to(x.dtype), made)
-                self._made[weight, place, rows] = made
-        self._explained[rows] = self._squares @ variance.T
+        some = slice(*rows)
+        for (weight, x), y in zip(self._inputs, self._made, strict=True):
+            multiply(x, (believed if weight is self.copies[0] else other).to(x.dtype), y[:, some])
+        self._explained[:, some] = self._squares @ variance.T
         self._largest[rows] = largest(believed)
 
-    def of(self, weight: Weight, x: Tensor, rows: tuple[int, int]) -> Tensor | None:
-        """x Wᵀ of some rows, [T, rows]; None where it has not been made."""
-        place = next((i for i, own in enumerate(self._inputs.get(weight, ())) if own is x), None)
-        return None if place is None else self._made.get((weight, place, rows))
+    @property
+    def _is_made(self) -> bool:
+        done = sum(stop - start for start, stop in self._largest)
+        return done > 0 and done == self.copies[0].dims[0]
 
-    def explained(self, x: Tensor, rows: tuple[int, int]) -> Tensor | None:
-        """x² Vᵀ of some rows, where V is the variance of the difference, [T, rows]; None where it has not been made."""
-        return self._explained.get(rows) if x is self._x else None
+    def of(self, weight: Weight, x: Tensor) -> Tensor | None:
+        """x Wᵀ, [T, R]; None where it has not been made."""
+        places = (i for i, (own, given) in enumerate(self._inputs) if given is x and own == weight)
+        place = next(places, None)
+        return None if place is None or not self._is_made else self._made[place]
+
+    def explained(self, x: Tensor) -> Tensor | None:
+        """x² Vᵀ, where V is the variance of the difference, [T, R]; None where it has not been made."""
+        return self._explained if x is self._x and self._is_made else None
 
     def largest(self, weight: Weight, rows: tuple[int, int]) -> Tensor | None:
         """The largest magnitude in some rows of the believed copy; None of any other."""
@@ -163,7 +171,9 @@ class DecodedPair:
             self._copies = left, right
         if sampled is not None:
             self.sample = Sample.empty((left, right), sampled, device)
-        if self._products is not None and self._products.copies != (left, right):
+        if self._products is not None and self._products.copies == (left, right):
+            self._products.begin()
+        else:
             self._products = None
 
     def put(self, rows: tuple[int, int], left: Tensor, right: Tensor, variance: Tensor) -> None:
@@ -175,14 +185,14 @@ class DecodedPair:
         if self._copies:
             self._rows[rows] = left, right, variance
 
-    def product(self, weight: Weight, x: Tensor, rows: tuple[int, int]) -> Tensor | None:
+    def product(self, weight: Weight, x: Tensor) -> Tensor | None:
         """See `Products.of`."""
-        return None if self._products is None else self._products.of(weight, x, rows)
+        return None if self._products is None else self._products.of(weight, x)
 
-    def explained(self, left: Weight, right: Weight, x: Tensor, rows: tuple[int, int]) -> Tensor | None:
+    def explained(self, left: Weight, right: Weight, x: Tensor) -> Tensor | None:
         """See `Products.explained`."""
         known = self._products
-        return known.explained(x, rows) if known is not None and known.copies == (left, right) else None
+        return known.explained(x) if known is not None and known.copies == (left, right) else None
 
     def largest(self, weight: Weight, rows: tuple[int, int]) -> Tensor | None:
         """See `Products.largest`."""
@@ -271,9 +281,9 @@ class WeightCache:
             memory = self._passing.memory = torch.empty(WEIGHTS_AT_ONCE)
         return self.moved(self.kept.values(weight, start, stop, self.device, memory))
 
-    def product(self, weight: Weight, x: Tensor, start: int, stop: int) -> Tensor | None:
-        """x Wᵀ of rows start … stop of a matrix, [T, rows], where it was made when they were compared."""
-        return self.kept.product(weight, x, (start, stop))
+    def product(self, weight: Weight, x: Tensor) -> Tensor | None:
+        """x Wᵀ, [T, R], where it was made when the matrix was compared."""
+        return self.kept.product(weight, x)
 
     def share(self, weight: Weight, same: Weight) -> None:
         """Let two weights of equal bytes be decoded once."""

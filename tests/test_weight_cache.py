@@ -119,26 +119,37 @@ def test_of_a_matrix_whose_products_are_awaited_these_are_made_and_nothing_is_ke
     x, other = (torch.randn(3, 256, dtype=dtype, generator=torch.Generator().manual_seed(s)) for s in (1, 2))
     cache.kept.expect(Products(left, right, x, [x, other]))
     compare_weights(left, right, kept=cache.kept)
+    for weight, inputs in ((left, [x]), (right, [x, other])):
+        assert not holds(cache.kept, weight, *row_ranges(left)[0])
+        for given in inputs:
+            made = cache.product(weight, given)
+            assert made is not None
+            for rows in row_ranges(left):
+                expected = torch.nn.functional.linear(given, weight.values(*rows).to(dtype))
+                assert torch.equal(made[:, slice(*rows)], expected)
+    assert cache.product(left, other) is None, "nobody multiplies it with the other's input"
+    assert cache.product(right, x.clone()) is None, "it is not known of equal inputs that they are"
+    explained = cache.kept.explained(left, right, x)
+    assert explained is not None
+    assert torch.allclose(explained, x.float().square() @ variance(left, right).T, rtol=1e-5)
+    assert cache.kept.explained(left, right, other) is None
     for rows in row_ranges(left):
-        for weight, inputs in ((left, [x]), (right, [x, other])):
-            assert not holds(cache.kept, weight, *rows)
-            for given in inputs:
-                made = cache.product(weight, given, *rows)
-                assert made is not None
-                assert torch.equal(made, torch.nn.functional.linear(given, weight.values(*rows).to(dtype)))
-        assert cache.product(left, other, *rows) is None, "nobody multiplies it with the other's input"
-        assert cache.product(right, x.clone(), *rows) is None, "it is not known of equal inputs that they are"
-        explained = cache.kept.explained(left, right, x, rows)
-        assert explained is not None
-        expected = x.float().square() @ variance(left, right, *rows).T
-        assert torch.allclose(explained, expected, rtol=1e-5)
-        assert cache.kept.explained(left, right, other, rows) is None
-        assert cache.largest(left, *rows) == left.values(*rows).abs().max()
-        assert cache.largest(right, *rows) == right.values(*rows).abs().max()
+        for weight in (left, right):
+            assert cache.largest(weight, *rows) == weight.values(*rows).abs().max()
     cache.clear()
     compare_weights(left, right, kept=cache.kept)
-    assert cache.product(left, x, *row_ranges(left)[0]) is None, "the next stage expects its own"
+    assert cache.product(left, x) is None, "the next stage expects its own"
     assert holds(cache.kept, left, *row_ranges(left)[0])
+
+
+def test_of_copies_that_are_equal_nothing_is_made() -> None:
+    left, right, kept = copy("w", "Q8_0"), copy("w", "Q8_0"), DecodedPair()
+    x = torch.randn(3, 256)
+    kept.expect(Products(left, right, x, [x]))
+    assert compare_weights(left, right, kept=kept).identical_bytes
+    assert kept.product(left, x) is None
+    assert kept.explained(left, right, x) is None
+    assert kept.largest(left, (0, 24)) is None
 
 
 def test_other_copies_than_those_that_were_expected_are_not_multiplied() -> None:
@@ -146,7 +157,7 @@ def test_other_copies_than_those_that_were_expected_are_not_multiplied() -> None
     x = torch.randn(3, 256)
     kept.expect(Products(left, right, x, [x]))
     compare_weights(left, copy("w", "Q8_0", seed=1), kept=kept)
-    assert kept.product(left, x, (0, 24)) is None
+    assert kept.product(left, x) is None
 
 
 def test_a_sample_has_the_rows_that_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

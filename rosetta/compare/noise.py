@@ -55,9 +55,9 @@ class RoundingOfPair:
     def explained(self, name: str, cache: WeightCache, x: Tensor, rows: tuple[int, int]) -> Tensor:
         """See `Rounding`."""
         copies, found = (self.reference.weights[name], self.subject.weights[name]), self.pairs[name]
-        known = cache.kept.explained(*copies, x, rows) if found.salient is None else None
+        known = cache.kept.explained(*copies, x) if found.salient is None else None
         if known is not None:
-            return known * found.widening
+            return known[:, slice(*rows)] * found.widening
         return x.float().square() @ self.variance(name, cache, *rows).T
 
     def row_variance(self, name: str, rows: Sequence[int]) -> list[Tensor]:

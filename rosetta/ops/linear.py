@@ -13,7 +13,7 @@ from rosetta.lazily import functional as F
 from rosetta.lazily import torch
 from rosetta.openblas import multiply as multiply_into
 from rosetta.ops.op import HALF_ULP, Op, Part, Rounding, Settings, Size, Spread, Step, Tensors, size, unit_of
-from rosetta.weight import row_ranges
+from rosetta.weight import Weight, row_ranges
 from rosetta.workers import spread
 
 if TYPE_CHECKING:
@@ -66,16 +66,21 @@ class Linear(Op):
     def compute(self, s: Step, *inputs: Tensor) -> Tensor:
         [x] = inputs
         weight = s.source(f"{self.stem}.weight")
+        y = s.cache.product(weight, x) if self.multiplied_in is None else None
+        if y is None:
+            y = self._product(s, weight, x)
+        bias = self._bias(s)
+        y = y if bias is None else y + bias
+        return y if self.heads is None else y.view(len(x), s[self.heads], -1)
+
+    def _product(self, s: Step, weight: Weight, x: Tensor) -> Tensor:
+        """x Wᵀ, [T, R], decoded some rows at a time."""
         ranges = row_ranges(weight, WEIGHTS_OF_LONG if len(x) >= LONG else None)
         y, coarser = x.new_empty(len(x), weight.dims[0]), None
         if self.multiplied_in is not None:
             coarser = x.to(self.multiplied_in)
 
         def multiply(rows: tuple[int, int]) -> None:
-            made = s.cache.product(weight, x, *rows) if coarser is None else None
-            if made is not None:
-                y[:, slice(*rows)] = made
-                return
             some = s.cache.passing(weight, *rows)
             if coarser is None:
                 multiply_into(x, some, y[:, slice(*rows)])
@@ -83,9 +88,7 @@ class Linear(Op):
                 y[:, slice(*rows)] = F.linear(coarser, some.to(coarser.dtype))
 
         spread(multiply, ranges)
-        bias = self._bias(s)
-        y = y if bias is None else y + bias
-        return y if self.heads is None else y.view(len(x), s[self.heads], -1)
+        return y
 
     @property
     def matrix(self) -> str | None:
@@ -127,12 +130,8 @@ class Linear(Op):
 
     def _sigma(self, s: Step, rounding: Rounding, x: Tensor, rows: tuple[int, int]) -> Tensor:
         """σ of some rows of x Wᵀ + b, [T, rows]: what the dtypes explain, and the rounding of the arithmetic."""
-        full, unit = s.full_name(f"{self.stem}.weight"), product_unit(x, rounding)
-        weight, squares, bias = (
-            s.source(f"{self.stem}.weight"),
-            x.float().square(),
-            self._bias_variance(s, rounding),
-        )
+        full, weight = s.full_name(f"{self.stem}.weight"), s.source(f"{self.stem}.weight")
+        unit, squares, bias = product_unit(x, rounding), x.float().square(), self._bias_variance(s, rounding)
         added, of_sum = self._bias(s), x.new_zeros((), dtype=torch.float32)
         if added is not None:  # a sum that is mostly bias is rounded as it is
             of_sum = unit_of(rounding) * added[slice(*rows)].float().abs()
