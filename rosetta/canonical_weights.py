@@ -18,7 +18,7 @@ from rosetta.containers.huggingface.settings import huggingface_quantisation
 from rosetta.dtypes import DTYPES, of_scheme
 from rosetta.errors import UnsupportedError, UsageError
 from rosetta.layer_settings import settings_of
-from rosetta.names import LAYER, STACKED, canonical_name
+from rosetta.names import LAYER, canonical_name, without_numbers
 from rosetta.ops.op import Settings
 from rosetta.row_order import RowOrder
 from rosetta.tensor_flags import left_out
@@ -91,9 +91,7 @@ def leave_out(
     tables = [("text_config.", nested)] if isinstance(nested, Mapping) else []
     for flag, default in architecture.folder_flags.items():
         stems = left_out(architecture.folder_flags, flag)
-        held = [
-            name for name in weights if (found := LAYER.match(name)) and STACKED.sub(".", found[2]) in stems
-        ]
+        held = [name for name in weights if without_numbers(name) in stems]
         said = [
             (spelled + flag, table[flag])
             for spelled, table in (*tables, ("", container.metadata))

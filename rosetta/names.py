@@ -46,6 +46,12 @@ OUTER_WRAPPERS = ("base_model.model.", "module.")
 PREFIXES = ("", "model.", "transformer.")  # some exporters strip the outermost module's name
 
 
+def without_numbers(name: str) -> str:
+    """What a weight is called in each layer, of all heads or experts; the name of one outside the layers as it is."""
+    found = LAYER.match(name)
+    return STACKED.sub(".", found[2]) if found else name
+
+
 def canonical_name(name: str, architecture: Architecture, block_count: int) -> str | None:
     """The GGUF name of a tensor, or None for one that the architecture does not know."""
     wrapped = wrapper_of(name)

@@ -24,8 +24,9 @@ LEFT_OUT: Mapping[str, tuple[str, ...]] = {  # transformers, modeling_*.py, wher
     "use_qk_norm": _HEADS,
     "qk_layernorm": _HEADS,
     "use_expert_bias": ("exp_probs_b.bias",),
+    "lm_head_bias": ("output.bias",),
 }
-"""Stems of a layer's tensors that there are only where the flag is set."""
+"""Stems of tensors, without the layer, that there are only where the flag is set."""
 
 
 def left_out(flags: Container[str], flag: str) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 PHIMOE = Architecture(
     "phimoe",
-    folder_flags={"attention_bias": False},
+    folder_flags={"attention_bias": False, "lm_head_bias": False},
     gguf="phimoe",
     classes=("PhimoeForCausalLM", "PhiMoEForCausalLM"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

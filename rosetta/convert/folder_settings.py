@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from rosetta.convert.folder_tensors import setting_tensors
 from rosetta.convert.gguf_settings import IMPLIED
 from rosetta.errors import RosettaError
 from rosetta.model import Model
-from rosetta.names import LAYER
+from rosetta.names import without_numbers
 from rosetta.rope_scaling import RopeScaling
 from rosetta.settings_reader import ACTIVATIONS, PerLayer
 from rosetta.tensor_flags import left_out
@@ -217,8 +216,7 @@ def _nested(architecture: Architecture, config: dict[str, Any]) -> dict[str, Any
 
 def _flags(model: Model) -> dict[str, bool]:
     """What tensors there are, which classes ask their config: biases and norms of heads."""
-    ends = {found[2] for name in model.weights if (found := LAYER.match(name))}
-    ends = {re.sub(r"\.\d+\.", ".", name) for name in ends}  # those of all heads, or of all experts
+    ends = set(map(without_numbers, model.weights))
     flags = model.architecture.folder_flags
     own = {flag: any(stem in ends for stem in left_out(flags, flag)) for flag in flags}
     return {

@@ -54,10 +54,10 @@ def contradicted_flags(container: Container) -> Iterator[Contradiction]:
     held: dict[str, str] = {}
     unknown: list[str] = []
     for name in container.tensors:
-        stem, layer = meaning(name)
+        stem, _ = meaning(name)
         if stem is None:
             unknown.append(name)
-        if stem is not None and layer is not None:
+        if stem is not None:
             held.setdefault(stem, name)
     for key, said in stated.items():
         stems = left_out(heeded, key)

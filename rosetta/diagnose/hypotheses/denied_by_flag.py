@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from rosetta.diagnose.advice import write_setting
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
-from rosetta.names import LAYER, STACKED, canonical_names
+from rosetta.names import canonical_names, without_numbers
 from rosetta.tensor_flags import left_out
 
 
@@ -17,13 +17,8 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         for flag in flags:
             found = suspect.model.config.get(flag)
             if found is not None and not found.value:
-                denied = [name for name in fault.names() if _stem(name) in left_out(flags, flag)]
+                denied = [name for name in fault.names() if without_numbers(name) in left_out(flags, flag)]
                 yield from (_proposal(suspect, flag, name) for name in denied[:1])
-
-
-def _stem(name: str) -> str:
-    found = LAYER.match(name)
-    return STACKED.sub(".", found[2]) if found is not None else name
 
 
 def _proposal(suspect: Suspect, flag: str, name: str) -> Proposal:
@@ -50,6 +45,6 @@ def _stored(suspect: Suspect, flag: str, name: str) -> str:
     alike = [
         source
         for source, found in names.items()
-        if found is not None and found.startswith(layer) and _stem(found) in stems
+        if found is not None and found.startswith(layer) and without_numbers(found) in stems
     ]
     return next((source for source in alike if names[source] == name), alike[0] if alike else name)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from fixtures.architectures import build_tiny
 from fixtures.canonical_gguf import tiny_pair
 from fixtures.comparing import TOKENS, compared_files
 from fixtures.restating import restated
@@ -47,6 +48,17 @@ def test_what_a_flag_denies_is_left_out_and_the_flag_named(tmp_path: Path, case:
         "value.missing", flag, "left", "confirmed", False
     )  # fmt: skip
     assert f"write {flag} true into" in finding.recommendation
+
+
+@pytest.mark.parametrize("said", [False, None])
+def test_a_head_has_a_bias_only_where_its_flag_says_so(tmp_path: Path, said: bool | None) -> None:
+    folder = build_tiny(tmp_path / "hf", "phimoe")
+    denied = restated(folder, tmp_path / "denied", {"lm_head_bias": said})
+    theirs = _logits(denied)
+    assert np.abs(theirs - _logits(folder)).max() > 0.01
+    assert np.abs(trace(denied, tokens=TOKENS)["logits"].numpy() - theirs).max() < 1e-3
+    (finding,) = compared_files(denied, folder).findings
+    assert (finding.kind, finding.key, finding.status) == ("value.missing", "lm_head_bias", "confirmed")
 
 
 def test_a_flag_that_the_class_does_not_have_denies_nothing(tmp_path: Path) -> None:
