@@ -300,7 +300,7 @@ def _scaling(read: SettingsReader, pairs: int, theta: float) -> Value:
     if "rope.scaling" in read.overrides:
         return Value(read.overrides["rope.scaling"], "rope.scaling")
     context = read.config["context_length"].value
-    setting = read.raw("rope.scaling")
+    setting = read.raw("rope.scaling") or read.scaling_table()
     try:
         if setting is not None and isinstance(setting.value, Mapping):
             name = "original_max_position_embeddings"
@@ -314,7 +314,8 @@ def _scaling(read: SettingsReader, pairs: int, theta: float) -> Value:
             if outer is not None:
                 stated = {**setting.value, "original_max_position_embeddings": outer.value}
                 setting = Setting(stated, setting.key)
-            return Value(scaling_from_parameters(setting.value, pairs, theta, context), setting.key)
+            scaling = scaling_from_parameters(setting.value, pairs, theta, context)
+            return Value(scaling, setting.key or None, "" if setting.key else "default of transformers")
         scaling = scaling_from_gguf(read.stated("rope.scal"), pairs, theta, context)
         return Value(scaling, "rope.scaling.type" if scaling else None, "" if scaling else "none")
     except UnknownRuleError as error:

@@ -217,6 +217,14 @@ class SettingsReader:
         own = self.architecture.spellings.get(key) if self.container.kind == "huggingface" else None
         return tuple(dict.fromkeys(((own,) if own else ()) + self._before))
 
+    def scaling_table(self) -> Setting | None:
+        """What states rope scaling in a table: the file's, or its class's own where a folder has no table at all."""
+        own = self.architecture.huggingface.get("rope.scaling")
+        stated = self.container.settings.get("rope.scaling")
+        if self.container.kind != "huggingface" or own is None or stated is not None:
+            return stated
+        return None if self.spelled("rope_parameters", "rope_scaling") else Setting(own, "")
+
     def put(self, key: str, setting: Setting | None, default: Any, note: str = "") -> Any:
         """Store the setting, or the default with its note; required where the default is None."""
         named = self._looked

@@ -161,7 +161,7 @@ def yarn_scales(read: Any) -> None:
 
 
 def _from_folder(read: Any) -> float:
-    table = read.container.settings.get("rope.scaling")  # whatever a repair has put in place of the factors
+    table = read.scaling_table()  # whatever a repair has put in place of the factors
     parameters = table.value if table is not None and isinstance(table.value, dict) else {}
     by, factor = parameters.get("mscale_all_dim") or 0.0, parameters.get("factor") or 1.0
     return grown(factor, by)
@@ -307,6 +307,13 @@ MISTRAL4 = replace(
         "attention.head_count": 32,
         "attention.head_count_kv": 32,
         "rope.dimension_count": 64,
+        "rope.scaling": {
+            "rope_type": "yarn",
+            "factor": 128.0,
+            "original_max_position_embeddings": 8192,
+            "mscale_all_dim": 1.0,
+            "mscale": 1.0,
+        },
         "vocab_size": 131072,
         "tied_embeddings": False,
     },

@@ -76,6 +76,12 @@ GPT_OSS = Architecture(
         "attention.head_count_kv": 8,
         "attention.key_length": 64,
         "attention.sliding_window": 128,
+        "rope.scaling": {
+            "rope_type": "yarn",
+            "factor": 32.0,
+            "original_max_position_embeddings": 4096,
+            "truncate": False,
+        },
         "vocab_size": 201088,
         "tied_embeddings": False,
     },

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from fixtures.architectures import RECIPES
+from fixtures.comparing import compared_files
 from fixtures.oracles import transformers_logits
 from fixtures.recipes import build_folder
+from fixtures.restating import restated
 from rosetta.api import trace
 
 pytestmark = pytest.mark.requires_transformers
@@ -36,3 +38,18 @@ def test_variant_is_computed_as_its_class_does(tmp_path: Path, case: str) -> Non
     assert np.abs(theirs - transformers_logits(plain, IDS)).max() > 1e-4  # the variant shows
     ours = trace(folder, tokens=IDS)["logits"].numpy()
     assert np.abs(ours - theirs).max() < 1e-4 * max(1.0, float(np.abs(theirs).max()))
+
+
+@pytest.mark.parametrize("name", ["gpt-oss", "mistral4"])
+def test_a_folder_without_a_table_of_the_rotation_is_scaled_as_its_class_does(
+    tmp_path: Path, name: str
+) -> None:
+    plain = build_folder(tmp_path / "plain", RECIPES[name])
+    folder = restated(plain, tmp_path / "hf", {"rope_parameters": None})
+    theirs = transformers_logits(folder, IDS)
+    assert np.abs(theirs - transformers_logits(plain, IDS)).max() > 1e-2
+    ours = trace(folder, tokens=IDS)["logits"].numpy()
+    assert np.abs(ours - theirs).max() < 1e-4 * max(1.0, float(np.abs(theirs).max()))
+    assert "config.rope_scaling" in {
+        found.kind for found in compared_files(folder, plain, tokens=tuple(IDS)).findings
+    }
