@@ -567,7 +567,7 @@ def test_heads_of_keys_that_latent_attention_has_not_are_said(heads: int, unheed
     assert _unheeded("deepseek_v3", {"num_attention_heads": 128, "num_key_value_heads": heads}) == unheeded
 
 
-def test_a_size_of_the_latent_that_a_gguf_denies_is_said() -> None:
+def test_a_size_of_the_latent_that_llama_cpp_refuses_is_refused() -> None:
     own = find_architecture("deepseek2")
     assert own is not None
     sizes = {"key_length": 287, "key_length_mla": 192, "value_length": 512, "value_length_mla": 128}
@@ -576,8 +576,10 @@ def test_a_size_of_the_latent_that_a_gguf_denies_is_said() -> None:
         "attention.kv_lora_rank": 512, "expert_feed_forward_length": 32, "expert_shared_count": 1,
     }  # fmt: skip
     container = MemoryContainer(stated, {}, "gguf", "deepseek2")
-    _, left = read_config(container, own, SHAPES, {})
-    assert [setting.value for setting in left] == [287]
+    with pytest.raises(
+        DamagedFileError, match="deepseek2.attention.key_length is 287, and llama.cpp asks for 576"
+    ):
+        read_config(container, own, SHAPES, {})
 
 
 def _unheeded(architecture: str, stated: dict[str, Any]) -> list[str]:
