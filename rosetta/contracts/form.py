@@ -31,11 +31,27 @@ def load_contract(path: Path) -> tuple[Contract, list[str]]:
     if len(text) > _LARGEST:
         return {}, [f"it has more than {_LARGEST:,} bytes"]
     try:
-        contract = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        contract = yaml.load(text, _Once)
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
         return {}, [f"it is no YAML: {' '.join(str(error).split())}"]
+    except RecursionError:
+        return {}, ["it is no YAML that can be read: its lists are nested too deep"]
     problems = list(form_problems(path.stem, contract))
     return (contract if isinstance(contract, Mapping) else {}), problems
+
+
+class _Once(yaml.SafeLoader):
+    """Refuses a key that stands twice: of two lists of falsifiers, the first would never be run."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value[:60]!r} stands twice", key.start_mark
+                )
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
 
 
 def contracts_below(paths: list[Path]) -> list[Path]:

@@ -408,8 +408,20 @@ def test_an_empty_contract_is_said(text: str) -> None:
     assert list(form_problems("tensor-layout-v1", yaml.safe_load(text)))
 
 
-def test_what_is_no_yaml_is_malformed(tmp_path: Path) -> None:
-    (tmp_path / "own-v1.yaml").write_text("a: [")
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [", "while parsing"),
+        ("[" * 100_000, "nested too deep"),
+        ("falsification_tests: [1]\nfalsification_tests: []\n", "'falsification_tests' stands twice"),
+        ("metadata: {version: 1, version: 2}", "'version' stands twice"),
+        ('!!python/object/apply:os.system ["true"]', "could not determine a constructor"),
+        ("made: 2026-99-99", "month must be in"),
+    ],
+)
+def test_what_is_no_yaml_is_malformed(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "own-v1.yaml").write_text(text)
     (found,) = run_contracts([tmp_path]).contracts
     assert found.verdict == "malformed"
     assert found.problems[0].startswith("it is no YAML")
+    assert said in found.problems[0]
