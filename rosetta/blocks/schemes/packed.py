@@ -257,7 +257,9 @@ def codes(words: Tensor, bits: int) -> Tensor:
     Returns:
         uint8 [R, codes that the words have room for].
     """
-    data = words.contiguous().view(torch.uint8)
+    # Flat first: of a column that was a row, torch keeps the row's stride, and sees no bytes in it.
+    data = words.contiguous().view(-1).view(torch.uint8)
+    data = data.view(*words.shape[:-1], words.shape[-1] * words.element_size())
     if bits == 8:
         return data
     if 8 % bits == 0:

@@ -200,6 +200,15 @@ def test_rows_are_decoded_alone_as_with_the_others(tmp_path: Path, scheme: packi
     assert np.array_equal(container.read(name, 3 * row + 80, 5 * row), whole[3 * row + 80 :][: 5 * row])
 
 
+def test_zero_points_of_a_router_of_few_experts_fill_no_word(tmp_path: Path) -> None:
+    scheme, weight = packing.packed_int(symmetric=False), drawn()[:4]
+    container = open_container(folder(tmp_path, scheme.pack(weight), dict(scheme.config)))
+    row = COLUMNS * 8
+    found = container.read(f"{STEM}.weight", 0, 4 * row).view(np.float32).reshape(4, COLUMNS, 2)[..., 0]
+    step = (weight.amax(1) - weight.amin(1)) / 15
+    assert (torch.from_numpy(found) - weight).abs().amax() <= 0.6 * step.max()
+
+
 @pytest.mark.parametrize("scheme", packing.SCHEMES.values(), ids=packing.SCHEMES)
 def test_the_rounding_of_a_plain_encoder_is_what_sigma_says(tmp_path: Path, scheme: packing.Scheme) -> None:
     weight = drawn(ROWS, 512, seed=3)
