@@ -17,19 +17,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rosetta.blocks.fields import SQRT12, unit
 from rosetta.containers.adapters import AdaptedContainer, Adapter, Factor, Module
 from rosetta.containers.adapters.peft import is_base
 from rosetta.containers.container import Container, Setting, TensorEntry
 from rosetta.containers.span import slice_of
 from rosetta.dtypes import PAIR
 from rosetta.errors import DamagedFileError, UnsupportedError, UsageError
-from rosetta.lazily import torch
+from rosetta.lazily import TorchDtypes, torch
 from rosetta.weight import ValuesEdit, Weight
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 DTYPE = "LORA:F32"  # a scheme's: values and their rounding, worked out from several tensors
+
+HALVES = TorchDtypes({"F16": "float16", "BF16": "bfloat16"})
 
 VOCABULARY = ("token_embd.weight", "output.weight")  # have a row a token
 
@@ -91,11 +94,13 @@ class Merged:
         module: what the adapter says of it.
         added: what is added to it, scaled.
         lengths: DoRA's lengths of the rows, [R, 1]; None without DoRA.
+        dtype: of the base: what is added may be rounded to it first (peft, Embedding.merge).
     """
 
     module: Module
     added: Weight
     lengths: Weight | None = None
+    dtype: str = "F32"
 
     def touches(self, start: int, stop: int) -> bool:
         """All rows."""
@@ -110,10 +115,10 @@ class Merged:
         """The rounding of both."""
         stop = start + len(values)
         found = torch.hypot(sigma, self.added.sigma(start, stop, values.device))
-        if self.lengths is None:
-            return found
-        merged = values + self.added.values(start, stop, values.device)
-        return found * self._stretch(merged, start).abs()
+        added = self.added.values(start, stop, values.device)
+        if self.dtype in HALVES:
+            found = torch.hypot(found, unit(added, HALVES[self.dtype]) / SQRT12)
+        return found if self.lengths is None else found * self._stretch(values + added, start).abs()
 
     def misread(self) -> Iterator[tuple[str, Merged]]:
         """How else a merge may have read the factors, in words, and what it then merges; nothing of DoRA."""
@@ -269,6 +274,8 @@ def adapted(
                     where=f"{source!r}",
                     remedy=adapter.remedy,
                 )
+            if isinstance(edit, Merged):
+                edit = replace(edit, dtype=weights[name].dtype)
             # What is added to one tensor is added to the tied head, too, as peft merges it.
             for other in same:
                 found[other] = replace(found[other], values_edits=(*found[other].values_edits, edit))

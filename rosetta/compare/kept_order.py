@@ -134,6 +134,13 @@ def _coarse_and_fine(copies: Copies) -> Copies | None:
     return None
 
 
+def keeps_order(copies: Copies) -> bool | None:
+    """Whether the one of two copies that was rounded block by block has the levels in the order of the other one; None
+    of copies that do not tell."""
+    ordered = _coarse_and_fine(copies)
+    return None if ordered is None else out_of_order(*ordered)[0] < FEWEST
+
+
 def out_of_order(coarse: Weight, fine: Weight) -> tuple[int, int]:
     """How many levels are not those of the weights beside them, in some rows; and of how many.
 

@@ -232,6 +232,18 @@ class Fault:
         """
         yield from ((s, w) for s, w in self._accused if unreadable or readable(w))
 
+    def accused_matrices_and_originals(self) -> Iterator[tuple[Suspect, Weight, Weight]]:
+        """Accused matrices that resemble the other side's copies, each with that, and either one as the one that may be
+        at fault: what is wrong with a file shows in the other one's weights as well."""
+        if self.recorded:
+            return
+        for suspect, weight in self.accused_weights():
+            other = suspect.counterpart(weight)
+            if other is None or len(weight.dims) != 2 or not looks_like(weight, other):
+                continue
+            yield suspect, weight, other
+            yield (self.reference if suspect.role == "subject" else self.subject), other, weight
+
     @cached_property
     def _accused(self) -> list[tuple[Suspect, Weight]]:
         return list(self._found_accused())

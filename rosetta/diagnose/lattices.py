@@ -5,6 +5,7 @@ Letters: R = rows, C = columns, n = groups, g = weights of one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -47,6 +48,7 @@ TABLES = {
 }
 TOPS = (1.0, 4 / 6, 3 / 6)  # of E2M1: the level of a group's largest value, where the scale was rounded
 SMALL = 2.0**-6  # of a group's largest value
+KNOWN_PART = 2.0**-6  # of a value, by which it may be off and still tell its significand of three bits
 EIGHT_BITS = 127  # levels to either side
 TELLING = 6  # values that tell whether they are whole numbers of a step
 ON_LEVELS = 0.9  # of the groups, how many lie on their levels
@@ -82,11 +84,19 @@ class OnLevels:
         return values
 
     def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
+        return torch.hypot(sigma, self.rounding(values))
+
+    def rounding(self, values: Tensor, known: Tensor | None = None) -> Tensor:
+        """Standard deviation of the rounding to the levels.
+
+        Args:
+            values: [R, C].
+            known: how far each may be off its level at most; None: not at all.
+        """
         if self.significands:  # a step is at most the power of two below the value, over their number
-            return torch.hypot(sigma, values.abs() / (self.significands * SQRT12))
-        grouped = in_groups(values, self.group)
-        gaps = gaps_of_levels(grouped, self.beyond).view(len(values), -1)[:, : values.shape[1]]
-        return torch.hypot(sigma, gaps / SQRT12)
+            return values.abs() / (self.significands * SQRT12)
+        grouped = _on_levels(values, known, self.group)
+        return gaps_of_levels(grouped, self.beyond).view(len(values), -1)[:, : values.shape[1]] / SQRT12
 
 
 @dataclass(frozen=True)
@@ -117,41 +127,59 @@ class OnEvenLevels:
         return values
 
     def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
-        grouped = in_groups(values, self.group)
-        steps, _ = self.steps(grouped)
-        wide = steps[:, None].expand_as(grouped).reshape(len(values), -1)[:, : values.shape[1]]
-        return torch.hypot(sigma, wide / SQRT12)
+        return torch.hypot(sigma, self.rounding(values))
 
-    def steps(self, grouped: Tensor) -> tuple[Tensor, Tensor]:
-        """The step of each group, [n], and whether its values lie on it."""
+    def rounding(self, values: Tensor, known: Tensor | None = None) -> Tensor:
+        """Standard deviation of the rounding to the levels; see `OnLevels`."""
+        grouped = in_groups(values, self.group)
+        steps, _ = self.steps(grouped, None if known is None else in_groups(known, self.group))
+        wide = steps[:, None].expand_as(grouped).reshape(len(values), -1)[:, : values.shape[1]]
+        return wide / SQRT12
+
+    def steps(self, grouped: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The step of each group, [n], and whether its values lie on it.
+
+        Args:
+            grouped: values, [n, g].
+            known: how far each may be off at most; None: by its own rounding.
+        """
+        known = grouped.abs() * self.unit if known is None else known
         if not self.counts:
-            step = grouped.abs().amax(1) / EIGHT_BITS
-            return step, self._mostly_on(grouped, step)
+            largest, at = grouped.abs().max(1)
+            step = largest / EIGHT_BITS
+            return step, self._mostly_on(grouped, step, known, known.gather(1, at[:, None]))
         low, high = grouped.aminmax(dim=1)
+        ends = torch.stack([grouped.argmin(1), grouped.argmax(1)], 1)
         step, least = (high - low) / max(self.counts), torch.full_like(low, torch.inf)
         for count in sorted(self.counts):
             tried = (high - low) / count
-            off = self._off(grouped, low, high, tried)
+            off = self._off(grouped - low[:, None], tried, known, known.gather(1, ends))
             nearer = off < least / 2  # half a step is as good as the step
             step, least = torch.where(nearer, tried, step), torch.where(nearer, off, least)
         return step, (least <= OFF_STEPS) & (step > 0)
 
-    def _off(self, values: Tensor, low: Tensor, high: Tensor, step: Tensor) -> Tensor:
-        """Mean square by which values miss whole steps above the least one, the more heeded the better they are known,
-        [n]."""
+    @staticmethod
+    def _off(above: Tensor, step: Tensor, known: Tensor, of_ends: Tensor) -> Tensor:
+        """Mean square by which values miss whole steps, the more heeded the better they are known, [n].
+
+        Args:
+            above: values less the least one, [n, g].
+            step: tried, [n].
+            known, of_ends: how far values, and the ends from which the step comes, may be off, [n, g] and [n, 2].
+        """
         one = step[:, None].clamp(min=1e-30)
-        steps, ends = (values - low[:, None]) / one, torch.stack([low, high], 1) / one
-        # What the value's own rounding makes of it, and that of both ends, from which the step comes.
-        known = (values / one).square() + (
-            steps / steps.amax(1, keepdim=True).clamp(min=1)
-        ).square() * ends.square().sum(1, keepdim=True)
-        weights = 1 / (known * (self.unit**2 / 3) + KNOWN)
+        steps = above / one
+        of_step = (steps / steps.amax(1, keepdim=True).clamp(min=1)).square()
+        off = (known / one).square() + of_step * (of_ends / one).square().sum(1, keepdim=True)
+        weights = 1 / (off / 3 + KNOWN)
         return (weights * (steps - steps.round()).square()).sum(1) / weights.sum(1)
 
-    def _mostly_on(self, values: Tensor, step: Tensor) -> Tensor:
-        """Whether values that are not too many steps to be known are near whole steps, bool [n]."""
-        steps = values / step[:, None].clamp(min=1e-30)
-        tells = 2 * self.unit * steps.abs() <= MOSTLY_TELLS  # its own rounding, and the step's
+    @staticmethod
+    def _mostly_on(values: Tensor, step: Tensor, known: Tensor, of_largest: Tensor) -> Tensor:
+        """Whether values that are not too many steps to be known are near whole steps, bool [n]; see `_off`."""
+        one = step[:, None].clamp(min=1e-30)
+        steps = values / one
+        tells = (known + steps.abs() * (of_largest / EIGHT_BITS)) / one <= MOSTLY_TELLS
         squares = ((steps - steps.round()).square() * tells).sum(1) / tells.sum(1).clamp(min=1)
         return (squares <= MOSTLY_OFF) & (tells.sum(1) >= TELLING) & (step > 0)
 
@@ -165,16 +193,30 @@ def sampled(weight: Weight) -> list[int]:
 def lattice_of(weight: Weight, other: Weight) -> tuple[OnLevels | OnEvenLevels, str] | None:
     """The lattice of a matrix and its name; None where its values are no fewer than the other side's."""
     rows = sampled(weight)
-    a, b = weight.rows(rows), other.rows(rows).to(_torch_dtype(weight.dtype)).float()
+    a, b = weight.rows(rows), rounded(other.rows(rows), weight.dtype)
+    found = lattice_of_rows(a, b, unit_of(weight.dtype))
+    if found is None and weight.dtype == "F32":
+        found = _halves(a, b)
+    return found
+
+
+def lattice_of_rows(
+    a: Tensor, b: Tensor, unit: float, known: Tensor | None = None
+) -> tuple[OnLevels | OnEvenLevels, str] | None:
+    """The lattice that some rows lie on and others do not, and its name.
+
+    Args:
+        a, b: rows of both copies, b rounded as a is, [R, C].
+        unit: relative rounding of the values themselves.
+        known: how far each value of both may be off its level at most, [R, C]; None: not at all.
+    """
     if not bool(a.isfinite().all() and b.isfinite().all()):
         return None
-    unit = 2.0 ** -(FLOATS[weight.dtype].mantissa_bits or 23) / 2
     found = (
-        _few_levels(a, b, unit)
-        or _even_levels(a, b, [OnEvenLevels(group, (), unit) for group in (a.shape[1], 128, 64, 32)])
-        or _even_levels(a, b, [OnEvenLevels(group, SIX_BITS, unit) for group in (32, 16)])
-        or _few_significands(a, b)
-        or (_halves(a, b) if weight.dtype == "F32" else None)
+        _few_levels(a, b, unit, known)
+        or _even_levels(a, b, [OnEvenLevels(group, (), unit) for group in (a.shape[1], 128, 64, 32)], known)
+        or _even_levels(a, b, [OnEvenLevels(group, SIX_BITS, unit) for group in (32, 16)], known)
+        or _few_significands(a, b, known)
     )
     if found is None:
         return None
@@ -182,22 +224,31 @@ def lattice_of(weight: Weight, other: Weight) -> tuple[OnLevels | OnEvenLevels, 
     return replace(edit, nearest=_keeps_order(a, b, edit.group)), name
 
 
-def _few_levels(a: Tensor, b: Tensor, unit: float) -> tuple[OnLevels, str] | None:
-    """The levels of four bits and less that some rows lie on, by the largest groups that share one scale.
+def unit_of(dtype: str) -> float:
+    """By how much a float dtype rounds a value at most, relative to it."""
+    return 2.0 ** -(FLOATS[dtype].mantissa_bits or 23) / 2
 
-    Args:
-        a, b: rows of both sides, b rounded to a's dtype, [R, C].
-        unit: relative rounding of the values themselves.
-    """
+
+def rounded(values: Tensor, dtype: str) -> Tensor:
+    """Values as a float dtype holds them."""
+    return values.to(_torch_dtype(dtype)).float()
+
+
+def _few_levels(
+    a: Tensor, b: Tensor, unit: float, known: Tensor | None = None
+) -> tuple[OnLevels, str] | None:
+    """The levels of four bits and less that some rows lie on, by the largest groups that share one scale; see
+    `lattice_of_rows`."""
     for group in GROUPS:
         if a.shape[1] % group:
             continue
-        mine, theirs = (in_groups(x, group) for x in (a, b))
+        mine, theirs = (_on_levels(x, known, group) for x in (a, b))
         levels = _distinct(mine)
         fewer = FEWER_OF_16 if group == min(GROUPS) else FEWER
         if not _fewer(levels, _distinct(theirs), FOUR_BITS, fewer):
             continue
-        usual, of_half = (float(x.double().median()) for x in (levels, _distinct(in_groups(a, group // 2))))
+        halves = _distinct(in_groups(mine, group // 2))
+        usual, of_half = (float(x.double().median()) for x in (levels, halves))
         if group > min(GROUPS) and usual > HALF_OF_IT * of_half:
             continue
         name = _name(mine, unit)
@@ -207,12 +258,13 @@ def _few_levels(a: Tensor, b: Tensor, unit: float) -> tuple[OnLevels, str] | Non
     return None
 
 
-def _few_significands(a: Tensor, b: Tensor) -> tuple[OnLevels, str] | None:
+def _few_significands(a: Tensor, b: Tensor, known: Tensor | None = None) -> tuple[OnLevels, str] | None:
     """The floats of eight bits that some rows are, whatever their scale, by the largest groups that share one; see
-    `_few_levels`."""
+    `lattice_of_rows`."""
     for group in (min(128, a.shape[1]), 64, 32):
+        off = None if known is None else in_groups(known, group)
+        mine, theirs = (_distinct(_significands(in_groups(x, group), off)) for x in (a, b))
         for count, name in sorted(SIGNIFICANDS.items()):
-            mine, theirs = (_distinct(_significands(in_groups(x, group))) for x in (a, b))
             if _fewer(mine, theirs, count):
                 return OnLevels(group, count), name
     return None
@@ -227,13 +279,16 @@ def _halves(a: Tensor, b: Tensor) -> tuple[OnLevels, str] | None:
     return None
 
 
-def _even_levels(a: Tensor, b: Tensor, ways: Sequence[OnEvenLevels]) -> tuple[OnEvenLevels, str] | None:
+def _even_levels(
+    a: Tensor, b: Tensor, ways: Sequence[OnEvenLevels], known: Tensor | None = None
+) -> tuple[OnEvenLevels, str] | None:
     """The evenly spaced levels of more than four bits that some rows lie on, where the other side's do not; see
-    `_few_levels`."""
+    `lattice_of_rows`."""
     for way in ways:
         if way.group > a.shape[1] or a.shape[1] % way.group:
             continue
-        mine, theirs = (float(way.steps(in_groups(x, way.group))[1].float().mean()) for x in (a, b))
+        off = None if known is None else in_groups(known, way.group)
+        mine, theirs = (float(way.steps(in_groups(x, way.group), off)[1].float().mean()) for x in (a, b))
         if mine >= ON_LEVELS and theirs <= mine / 2:
             return way, f"{'five or six' if way.counts else 'eight'} bits in groups of {way.group}"
     return None
@@ -276,6 +331,31 @@ def gaps_of_levels(grouped: Tensor, beyond: float = 1.0) -> Tensor:
     return torch.zeros_like(grouped).scatter_(1, order, gap.nan_to_num(0.0, 0.0, 0.0))
 
 
+def snapped(grouped: Tensor, known: Tensor) -> Tensor:
+    """Values of which those that may be the same are: the mean of all that follow each other at no more than both may
+    be off, [n, g].
+
+    Args:
+        grouped: values, [n, g].
+        known: how far each may be off at most.
+
+    >>> snapped(torch.tensor([[1.0, 3.0, 1.2, 2.9]]), torch.full((1, 4), 0.1)).tolist()
+    [[1.100000023841858, 2.950000047683716, 1.100000023841858, 2.950000047683716]]
+    """
+    ordered, order = grouped.sort(dim=1)
+    off = known.gather(1, order)
+    apart = (ordered.diff(dim=1) > off[:, 1:] + off[:, :-1]).long()
+    level = torch.cat([torch.zeros_like(apart[:, :1]), apart], dim=1).cumsum(1)
+    means = torch.zeros_like(ordered).scatter_reduce_(1, level, ordered, "mean", include_self=False)
+    return torch.zeros_like(grouped).scatter_(1, order, means.gather(1, level))
+
+
+def _on_levels(values: Tensor, known: Tensor | None, group: int) -> Tensor:
+    """Rows cut into groups, [n, g], each value on its level where it may be off it."""
+    grouped = in_groups(values, group)
+    return grouped if known is None else snapped(grouped, in_groups(known, group))
+
+
 def in_groups(x: Tensor, group: int) -> Tensor:
     """Rows cut into groups, [n, g]; a last one that is short is filled up with its last value."""
     if x.shape[1] % group:
@@ -288,12 +368,27 @@ def _distinct(grouped: Tensor) -> Tensor:
     return (grouped.sort(dim=1).values.diff(dim=1) != 0).sum(1) + 1
 
 
-def _significands(x: Tensor) -> Tensor:
+def _significands(x: Tensor, known: Tensor | None = None) -> Tensor:
     """The significands of each group's larger values; in the smaller ones' place the largest one's, for they may be
-    subnormal in either format."""
+    subnormal in either format.
+
+    Args:
+        x: values, [n, g].
+        known: how far each may be off at most: those that may be off by more than a part are small, too.
+    """
     size = x.abs()
-    largest = size.amax(1, keepdim=True)
-    return torch.frexp(torch.where(size >= SMALL * largest, size, largest)).mantissa
+    largest, at = size.max(1, keepdim=True)
+    tells = size >= SMALL * largest
+    if known is None:
+        return torch.frexp(torch.where(tells, size, largest)).mantissa
+    tells &= known <= KNOWN_PART * size
+    size, known = torch.where(tells, size, largest), torch.where(tells, known, known.gather(1, at))
+    # On a circle: a significand just below one is next to one just above a half.
+    turns = torch.log2(size.clamp(min=1e-30)).remainder(1)
+    ordered = turns.sort(dim=1).values
+    gaps = torch.cat([ordered.diff(dim=1), ordered[:, :1] + 1 - ordered[:, -1:]], dim=1)
+    start = ordered.gather(1, (gaps.argmax(1, keepdim=True) + 1) % x.shape[1])
+    return snapped((turns - start).remainder(1), known / size.clamp(min=1e-30) / math.log(2))
 
 
 def _fewer(mine: Tensor, theirs: Tensor, most: int, part: float = FEWER) -> bool:

@@ -56,18 +56,18 @@ def for_all_names(model: Model, weight: Weight, patch: Patch) -> dict[str, Patch
     return {name: patch for name, other in model.weights.items() if other.same_place(weight)}
 
 
-def edited(edit: ValuesEdit) -> Patch:
+def edited(*edits: ValuesEdit) -> Patch:
     """The patch that edits a weight's values: shape and order stay what they are."""
 
     def patch(found: Weight | None) -> Weight | None:
-        return None if found is None else replace(found, values_edits=(*found.values_edits, edit))
+        return None if found is None else replace(found, values_edits=(*found.values_edits, *edits))
 
     return patch
 
 
-def changed(model: Model, weight: Weight, edit: ValuesEdit) -> Repair:
+def changed(model: Model, weight: Weight, *edits: ValuesEdit) -> Repair:
     """The repair that edits a weight's values."""
-    return Repair(patches=for_all_names(model, weight, edited(edit)))
+    return Repair(patches=for_all_names(model, weight, edited(*edits)))
 
 
 def fitted(

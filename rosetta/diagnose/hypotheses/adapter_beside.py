@@ -25,11 +25,15 @@ from rosetta.model import Model, Patch, build_model
 KINDS = (
     FindingKind(
         "adapter.merge",
-        means="The folder holds an adapter beside its base instead of one model: no reader merges it.",
+        means="An adapter stands beside its base instead of being merged into it, or was merged into a base that had "
+        "been quantised.",
         why="The state dict of a model that peft still wraps was saved: each adapted module has base_layer.weight, "
-        "lora_A and lora_B, and loaders leave such a weight random or take it for missing.",
+        "lora_A and lora_B, and loaders leave such a weight random or take it for missing. Or the adapter was trained "
+        "over a base in four or eight bits (QLoRA) and merged into that base, decoded, and not into the original.",
         repair="base_layer.weight is read as the weight, with B·A merged where the other side has it. Call "
-        "merge_and_unload before save_pretrained.",
+        "merge_and_unload before save_pretrained. Beneath a merge the rounding of the quantised base is taken for this "
+        "side's: load the original base in 16 bits and merge the adapter into that.",
+        title="adapter merge",
     ),
 )
 

@@ -1,5 +1,5 @@
-"""A float weight whose values lie on a lattice of few levels: it was made from a quantised checkpoint
-(`value.requantised`)."""
+"""A float weight whose values lie on a lattice of few levels, or a quantised one that has another quantiser's errors
+beneath its own: it was made from a quantised checkpoint (`value.requantised`)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rosetta.compare.structure import SMALLER
 from rosetta.diagnose.hypothesis import Fault, Proposal
 from rosetta.diagnose.lattices import lattice_of, sampled
 from rosetta.diagnose.patches import changed
+from rosetta.diagnose.quantisers import Unrounded, is_rounded_from, quantised, quantiser_of
 from rosetta.dtypes import FLOATS
 from rosetta.finding_kind import FindingKind
 from rosetta.model import Model
@@ -18,7 +19,8 @@ from rosetta.weight import Weight
 KINDS = (
     FindingKind(
         "value.requantised",
-        means="The values of a float tensor lie on the few levels of a quantised format: they were quantised before.",
+        means="The values of a float tensor lie on the few levels of a quantised format, or those of a quantised one "
+        "have the errors of another format besides: they were quantised before.",
         why="A model is converted from a checkpoint that was loaded in four or eight bits (bitsandbytes, GPTQ, FP8), "
         "or from a quantised GGUF file, and stored as if it were the original.",
         repair="None undoes it: the original's values are lost. The rounding to those levels is taken for this side's, "
@@ -33,7 +35,10 @@ KINDS = (
 
 def propose(fault: Fault) -> Iterator[Proposal]:
     """The lattice that each accused float matrix lies on, where the other side's does not; or the believed one beside a
-    quantised copy, which is no copy of it then."""
+    quantised copy, which is no copy of it then. Or the errors of a quantiser beneath a coarser dtype."""
+    for suspect, weight, original in fault.accused_matrices_and_originals():
+        if weight.dtype not in FLOATS:
+            yield from _beneath(suspect.role, suspect.model, weight, original)
     for suspect, weight in fault.accused_weights():
         other = suspect.counterpart(weight)
         if fault.recorded or other is None or other.dims != weight.dims or len(weight.dims) != 2:
@@ -72,4 +77,25 @@ def _of(role: Role, model: Model, weight: Weight, other: Weight) -> Iterator[Pro
         recommendation=f"convert {weight.entry.name} from the original checkpoint: no export brings back what was "
         "rounded away",
         moves=False,
+    )
+
+
+def _beneath(role: Role, model: Model, weight: Weight, original: Weight) -> Iterator[Proposal]:
+    """The quantiser whose errors a quantised copy has besides its own."""
+    quantiser = quantiser_of(weight, original)
+    if quantiser is None:
+        return
+    is_of_it = is_rounded_from(weight, quantised(original, quantiser))
+    edit = Unrounded(original, quantiser, nearest=is_of_it)
+    yield Proposal(
+        kind="value.requantised",
+        role=role,
+        repair=changed(model, weight, edit),
+        tensor=weight.name,
+        declared=weight.dtype,
+        actual=quantiser.name,
+        message=f"{weight.name} is stored as {weight.dtype} and has the errors of {quantiser.name} beneath its own: "
+        "it was made from a quantised checkpoint",
+        recommendation=f"convert {weight.entry.name} from the original checkpoint: no export brings back what was "
+        "rounded away",
     )

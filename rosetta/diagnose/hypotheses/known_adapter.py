@@ -13,7 +13,7 @@ from rosetta.adapted import Merged, merge_of, without_merge
 from rosetta.compare.pairing import other_role
 from rosetta.diagnose.hypothesis import Fault, Proposal, Suspect
 from rosetta.diagnose.patches import changed
-from rosetta.weight import Weight, row_ranges
+from rosetta.weight import ValuesEdit, Weight, row_ranges
 from rosetta.workers import spread
 
 TAKES_FROM_REFERENCE = True
@@ -107,7 +107,7 @@ def _of_adapter(
         tensor=weight.name,
         declared=1,
         actual=round(times, 3),
-        message=f"{weight.name}: the adapter is {_how_often(times, max(CERTAIN * error, CLOSE), merge)} in the {where} "
+        message=f"{weight.name}: the adapter is {how_often(times, max(CERTAIN * error, CLOSE), merge)} in the {where} "
         "file",
         recommendation=f"merge the adapter into {weight.entry.name} once, with the scale "
         f"{merge.module.scale:.6g}, before it is quantised, and export again",
@@ -123,9 +123,8 @@ def _misread(
     merged, plain = (weight, other) if merge_of(weight) is not None else (other, weight)
     base = without_merge(merged)
     where = fault.side(suspect.role if plain is weight else other_role(suspect.role))
-    for words, way in merge.misread():
-        edits = (way if edit is merge else edit for edit in merged.values_edits)
-        wrong = replace(merged, values_edits=tuple(edits))
+    for words, ways in _other_merges(merge):
+        wrong = replace(merged, values_edits=tuple(_in_place_of(merge, ways, merged.values_edits)))
         times, error = times_merged(plain, wrong, base)
         if CERTAIN * error > LEAST_CERTAIN or abs(times - 1) > max(CERTAIN * error, CLOSE):
             continue
@@ -136,9 +135,24 @@ def _misread(
             repair=changed(suspect.model, weight, change),
             tensor=weight.name,
             message=f"{weight.name}: the adapter is merged {words} in the {where} file",
-            recommendation=f"merge B·A, [out, r] times [r, in], into {weight.entry.name}, and export again",
-            from_reference="no number: what the adapter's own factors make when they are read so",
+            recommendation=f"merge B·A, [out, r] times [r, in], into {weight.entry.name} once, and export again",
+            from_reference="no number: what the adapter's own tensors make when they are merged so",
         )
+
+
+def _other_merges(merge: Merged) -> Iterator[tuple[str, tuple[Merged, ...]]]:
+    """How else an adapter may have been merged, in words, and what is merged then. Of LoRA another scale is a number of
+    times; of DoRA, whose rows have lengths of their own, it is not."""
+    yield from ((words, (way,)) for words, way in merge.misread())
+    if merge.lengths is not None:
+        yield "twice", (merge, merge)
+
+
+def _in_place_of(
+    merge: Merged, ways: tuple[Merged, ...], edits: tuple[ValuesEdit, ...]
+) -> Iterator[ValuesEdit]:
+    for edit in edits:
+        yield from ways if edit is merge else (edit,)
 
 
 def times_merged(plain: Weight, merged: Weight, base: Weight) -> tuple[float, float]:
@@ -156,10 +170,12 @@ def times_merged(plain: Weight, merged: Weight, base: Weight) -> tuple[float, fl
     return along / size, math.sqrt(left / plain.count / size)
 
 
-def _how_often(times: float, close: float, merge: Merged) -> str:
-    """`not merged`, `merged twice`, `merged with the scale 4 (alpha/√r) in place of 2`."""
+def how_often(times: float, close: float, merge: Merged) -> str:
+    """`merged`, `not merged`, `merged twice`, `merged with the scale 4 (alpha/√r) in place of 2`."""
     if abs(times) <= close:
         return "not merged"
+    if times == 1:
+        return "merged"
     module = merge.module
     if abs(times - 2) <= close:
         is_root = (

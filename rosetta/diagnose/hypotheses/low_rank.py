@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rosetta.adapted import merge_of
 from rosetta.compare.spectrum import edge_of, largest_singular_value
-from rosetta.diagnose.edits import HALF_ULP
+from rosetta.diagnose.edits import HALF_ULP, rounding
 from rosetta.diagnose.hypotheses.cell_factors import Cells
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.diagnose.patches import edited, for_all_names
@@ -50,9 +50,12 @@ NEARLY_ALL = 0.8  # of the energy of their difference
 # Of rows' factors: their spread over its standard error, and the least one that a row is divided by.
 UNEVEN, LEAST_LENGTH = 2.0, 0.1
 ROUNDS = 4  # of lengths and what is added, each fitted beside the other
+FEW_LINES = 8  # rows and columns that a singular vector concerns, as Σ u⁴ = 1 / n counts them
 FEW = 0.5  # of the numbers that the weight has, those of the matrix of low rank: more would explain anything
-LowRank = tuple[Tensor, Tensor, float]
-"""Factors [R, r] and [r, C], and the size of their product relative to the weight."""
+LowRank = tuple[Tensor, Tensor]
+"""Factors [R, r] and [r, C]."""
+Sized = tuple[Tensor, Tensor, float]
+"""The same, and the size of their product relative to the weight."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +64,14 @@ class Added:
 
     Args:
         left, right: its factors, float32 [R, r] and [r, C].
+        dtype: of the weight: the product may have been rounded to it before it was added.
     """
 
     fitted: ClassVar[bool] = True  # to the other side's copy
 
     left: Tensor = field(hash=False)
     right: Tensor = field(hash=False)
+    dtype: str = "F32"
 
     def touches(self, start: int, stop: int) -> bool:
         return True
@@ -76,10 +81,12 @@ class Added:
         return values - part
 
     def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
-        """What float32 rounds in the sum that was stored and in what is taken off, beside the weight's own noise."""
+        """What float32 rounds in the sum that was stored and in what is taken off, beside the weight's own noise and
+        the product's."""
         rows = slice(start, start + len(values))
-        sizes = self.left[rows].abs().to(values.device) @ self.right.abs().to(values.device)
-        return torch.hypot(sigma, (values.abs() + sizes) * (2 * HALF_ULP))
+        left, right = self.left[rows].to(values.device), self.right.to(values.device)
+        arithmetic = (values.abs() + left.abs() @ right.abs()) * (2 * HALF_ULP)
+        return torch.hypot(sigma, torch.hypot(arithmetic, rounding(left @ right, self.dtype)))
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
@@ -100,12 +107,12 @@ def propose(fault: Fault) -> Iterator[Proposal]:
 
 
 def _of_low_rank(
-    fault: Fault, suspect: Suspect, weight: Weight, found: LowRank, lengths: Cells | None
+    fault: Fault, suspect: Suspect, weight: Weight, found: Sized, lengths: Cells | None
 ) -> Proposal:
     """The proposal to take a matrix of low rank off, once rows have the other side's lengths (DoRA) or as they are."""
     left, right, size = found
     rank, numbers, side = right.shape[0], left.numel() + right.numel(), fault.side(suspect.role)
-    patch, what, also = edited(Added(left, right)), "LoRA", ""
+    patch, what, also = edited(Added(left, right, weight.dtype)), "LoRA", ""
     if lengths is not None:
         patch, numbers = both(edited(lengths), patch), numbers + weight.dims[0]
         what, also = "DoRA", ", and each row by a length of its own"
@@ -122,7 +129,7 @@ def _of_low_rank(
     )
 
 
-def _stretched_and_low_rank(weight: Weight, other: Weight) -> tuple[LowRank, Cells] | None:
+def _stretched_and_low_rank(weight: Weight, other: Weight) -> tuple[Sized, Cells] | None:
     """What two copies differ by where each row has a length of its own besides; None where rows have one length."""
     lengths, known = _lengths_of_rows(weight, other, None), None
     for _ in range(ROUNDS):
@@ -139,7 +146,7 @@ def _stretched_and_low_rank(weight: Weight, other: Weight) -> tuple[LowRank, Cel
     return known
 
 
-def _lengths_of_rows(weight: Weight, other: Weight, added: LowRank | None) -> Cells | None:
+def _lengths_of_rows(weight: Weight, other: Weight, added: Sized | None) -> Cells | None:
     """The factor of each row by which a weight is more than the other side's and what is added to that; None where they
     vary no more than noise has them vary."""
 
@@ -159,35 +166,63 @@ def _lengths_of_rows(weight: Weight, other: Weight, added: LowRank | None) -> Ce
     return Cells("factor", factor.float()[:, None], 1, weight.dims[1], weight.dtype)
 
 
-def difference_of_low_rank(a: Weight, b: Weight) -> LowRank | None:
+def difference_of_low_rank(a: Weight, b: Weight) -> Sized | None:
     """The factors [R, r], [r, C] of what a − b is beyond noise, and its size relative to a; None where that is no
     low rank."""
     if _shares_nothing(a, b):
         return None
     ranges = row_ranges(a)
     gap = torch.cat(spread(lambda rows: a.values(*rows) - b.values(*rows), ranges))
+    found = factors_of(gap)
+    if found is None:
+        return None
+    size = torch.cat(spread(lambda rows: torch.linalg.vecdot(v := a.values(*rows), v), ranges))
+    return *found, float((found[0] @ found[1]).norm() / size.sum().sqrt())
+
+
+def factors_of(gap: Tensor) -> LowRank | None:
+    """The factors [R, r], [r, C] of what a difference [R, C] is beyond noise; None where that is no low rank.
+
+    Rows and columns are brought to one size, so that noise is alike all over: first by the size of the difference, then
+    by that of the noise which is left of it.
+    """
     if not bool(gap.isfinite().all()) or min(gap.shape) < 8:
         return None
+    found = _factors_of(gap, *_sizes(gap))
+    if found is None:
+        return None
+    noise = gap - found[0] @ found[1]
+    if float(noise.square().sum()) <= EXACT * float(gap.square().sum()):
+        return found
+    return _factors_of(gap, *_sizes(noise)) or found
+
+
+def _sizes(gap: Tensor) -> tuple[Tensor, Tensor]:
+    """Of rows and columns, [R, 1] and [C], whose product is that of a value."""
     columns = gap.square().mean(0).sqrt().clamp(min=1e-20)
-    z = gap / columns
-    rows = z.square().mean(1, keepdim=True).sqrt().clamp(min=1e-20)
-    z = z / rows
+    rows = (gap / columns).square().mean(1, keepdim=True).sqrt().clamp(min=1e-20)
+    return rows, columns
+
+
+def _factors_of(gap: Tensor, rows: Tensor, columns: Tensor) -> LowRank | None:
+    z = gap / columns / rows
+    size = float(z.square().mean().sqrt())
+    z /= size
     if largest_singular_value(z) < LEAST:
         return None
     count = min(LARGEST_RANK, min(gap.shape) // 2)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         u, s, v = torch.svd_lowrank(z, q=count, niter=3)
-    rank = _rank(z, s)
+    rank = _before_spikes(u, v, _rank(z, s))
     if not rank or rank * sum(gap.shape) > FEW * gap.numel():
         return None
-    left = rows * u[:, :rank] * s[:rank]
+    left = size * rows * u[:, :rank] * s[:rank]
     right = v[:, :rank].T * columns
     part = (left @ right).square()
     if not all(float(x.median()) > SPREAD * float(x.mean()) for x in (part.sum(0), part.sum(1))):
         return None  # a few wrong rows are of low rank, too
-    size = torch.cat(spread(lambda rows: torch.linalg.vecdot(v := a.values(*rows), v), ranges))
-    return left, right.contiguous(), float((left @ right).norm() / size.sum().sqrt())
+    return left, right.contiguous()
 
 
 def _shares_nothing(a: Weight, b: Weight) -> bool:
@@ -216,6 +251,13 @@ def _rank(z: Tensor, singular: Tensor) -> int:
             return _last_drop(singular[: rank + 1]) or rank
         left = max(left - value * value, EXACT * whole)
     return _last_drop(singular[: 3 * len(singular) // 4])  # the last ones are known badly
+
+
+def _before_spikes(u: Tensor, v: Tensor, rank: int) -> int:
+    """How many singular vectors come before the first that a few values make, wrong ones among right ones: an adapter
+    concerns all rows and columns."""
+    narrow = (u[:, :rank].pow(4).sum(0) > 1 / FEW_LINES) & (v[:, :rank].pow(4).sum(0) > 1 / FEW_LINES)
+    return int(narrow.int().argmax()) if bool(narrow.any()) else rank
 
 
 def _last_drop(singular: Tensor) -> int:
