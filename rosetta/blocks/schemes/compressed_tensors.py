@@ -112,14 +112,18 @@ class Float4Weight(Packed):
 
     Args:
         group: columns that share a scale: of 16 it is an E4M3 (NVFP4), of 32 a power of two (MXFP4).
+        divided: whether scales are divided by the one of the whole tensor; else they are multiplied by it.
+        scheme: whose dtype this is.
     """
 
     group: int = 16
+    divided: bool = True
+    scheme: str = "CT"
 
     @property
     def dtype(self) -> str:
         """See `Packed`."""
-        return f"CT:{'NVFP4' if self.group == 16 else 'MXFP4'}"
+        return f"{self.scheme}:{'NVFP4' if self.group == 16 else 'MXFP4'}"
 
     @property
     def ways(self) -> Sequence[Way]:
@@ -153,7 +157,8 @@ class Float4Weight(Packed):
         if "all" in self.parts:
             way = self.way if self.way.scales == "divided by" else Way()
             whole = applied(parts.rows(self.parts["all"]).float().reshape(()), way)
-            scale, step = scale / whole, None if step is None else step / whole
+            join = torch.div if self.divided else torch.mul
+            scale, step = join(scale, whole), None if step is None else join(step, whole)
         if self.way.scales == "ignored":
             scale, step = torch.ones_like(scale), None
         spread = scale.repeat_interleave(self.group, dim=1)

@@ -135,6 +135,27 @@ CT = {
 }
 
 
+def test_nvfp4_of_modelopt_is_level_times_both_scales(tmp_path: Path) -> None:
+    """ModelOpt, NVFP4QTensor.dequantize: the low half of a byte first."""
+    scheme = packing.modelopt()
+    tensors = scheme.pack(drawn())
+    levels = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6])
+    codes = tensors[".weight"].long()
+    wanted = torch.stack([levels[codes & 15], levels[codes >> 4]], -1).view(ROWS, -1, 16)
+    wanted = wanted * (tensors[".weight_scale"].float() * tensors[".weight_scale_2"])[..., None]
+    found = values_of(tmp_path, scheme, tensors)
+    assert torch.equal(found, wanted.view(ROWS, COLUMNS).bfloat16().float())
+    assert (found - drawn()).norm() < 0.12 * drawn().norm()
+
+
+def test_fp8_of_modelopt_is_code_times_scale(tmp_path: Path) -> None:
+    scheme = packing.modelopt_fp8()
+    tensors = scheme.pack(drawn())
+    assert torch.equal(
+        values_of(tmp_path, scheme, tensors), tensors[".weight"].float() * tensors[".weight_scale"]
+    )
+
+
 @pytest.mark.parametrize("scheme", CT.values(), ids=CT)
 def test_compressed_tensors_is_what_its_library_makes_of_it(tmp_path: Path, scheme: packing.Scheme) -> None:
     pytest.importorskip("compressed_tensors")
@@ -248,6 +269,7 @@ def test_scales_of_activations_belong_to_their_weight(tmp_path: Path) -> None:
         ({"quant_method": "awq", "bits": 4, "version": "gemv"}, "states version 'gemv' for awq"),
         ({"quant_method": "compressed-tensors", "format": "marlin-24"}, "states format 'marlin-24'"),
         ({"group_size": 32, "bits": 4, "mode": "mxfp4"}, "states mode 'mxfp4' for MLX"),
+        ({"quant_method": "modelopt", "quant_algo": "W4A16_AWQ"}, "states quant_algo 'W4A16_AWQ'"),
     ],
 )
 def test_what_is_not_decoded_is_refused_by_name(tmp_path: Path, config: dict[str, Any], said: str) -> None:
