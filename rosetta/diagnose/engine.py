@@ -10,6 +10,7 @@ from rosetta.compare.outcome import Outcome
 from rosetta.compare.pair import ModelPair
 from rosetta.compare.results import Evidence, Finding, Refuted
 from rosetta.diagnose.hypothesis import Fault, Proposal
+from rosetta.diagnose.other_recording import of_other_weights
 from rosetta.diagnose.runtime_at_fault import in_its_words, runs_otherwise, runtime_at_fault
 from rosetta.diagnose.search import Search, Trial, local_of
 from rosetta.diagnose.suspicion import suspicion
@@ -97,8 +98,10 @@ class Engine:
     def _is_wrong_pair(self, fault: Fault, trial: Trial | None) -> bool:
         """Whether the sides are two models, which takes the place of all that was found so far."""
         causes = [] if trial is None else trial.proposals
-        if self._right_pair or fault.recorded:
+        if self._right_pair:
             return False
+        if fault.recorded:
+            return trial is None and self._is_of_other_weights(fault)
         proven = [cause for cause in causes if not _takes_all(cause)]
         explained = {name for cause in proven for name in cause.repair.patches}
         # What is added to a matrix is of low rank between many a fine-tune and its base as well.
@@ -117,15 +120,26 @@ class Engine:
         self._conclude(fault, likeness(self._stored or fault.pair))  # a repair makes weights alike
         return self.wrong_pair
 
+    def _is_of_other_weights(self, fault: Fault) -> bool:
+        """Whether a recording shows by its products that it is of another model than the file."""
+        self._causeless |= {name for name in fault.node.required if _is_matrix(fault, name)}
+        if len(self._causeless) < self._causeless_enough or runs_otherwise(fault) is not None:
+            return False
+        said = of_other_weights(self._stored or fault.pair)
+        self.wrong_pair, self._right_pair = said is not None, said is None
+        if said is not None:
+            self._put_first(two_models(fault, said, self._first))
+        return self.wrong_pair
+
+    def _put_first(self, finding: Finding) -> None:
+        """Let a finding take the place of all that was found so far."""
+        self.findings, self.proven, self.refuted[:] = [finding], [None], []
+
     def _conclude(self, fault: Fault, found: Likeness) -> None:
         """Let a sample of all matrices say whether the sides are two models."""
         self.wrong_pair, self._right_pair = found.of_two_models, not found.of_two_models
         if self.wrong_pair:
-            self.findings, self.proven, self.refuted[:] = (
-                [two_models(fault, found.words, self._first)],
-                [None],
-                [],
-            )
+            self._put_first(two_models(fault, found.words, self._first))
 
     def _leave_unexplained(self, fault: Fault) -> tuple[Model, Model] | None:
         """Say where a fault is of which no cause was proven; once for a setting that all layers share, or a table

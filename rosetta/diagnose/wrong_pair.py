@@ -217,12 +217,13 @@ def _correlation_where_different(weight: Weight, other: Weight) -> float | None:
 
 def two_models(fault: Fault, words: str, first: Evidence | None) -> Finding:
     """The one finding of a wrong pair, which stands where the first fault is."""
+    one = "the file that was run" if fault.recorded else "two files that were made from one model"
     side: Side = fault.side("subject")
     return Finding(
         kind="value.other_weights",
         side=side,
         message=words,
-        recommendation="give two files that were made from one model: no conversion makes one of these from the other",
+        recommendation=f"give {one}: no conversion makes one of these from the other",
         status="suspected",
         evidence=first,
     )

@@ -307,3 +307,39 @@ def test_what_nothing_explains_in_four_layers_is_not_searched_in_the_next_ones(
     assert [stage for stage in faulty(report) if stage in acts] == acts
     assert [stage for stage in searched if stage in acts] == acts[:4]
     assert [finding.evidence.stage for finding in report.findings if finding.evidence.stage in acts] == acts
+
+
+def other_values(part: float) -> Any:
+    """Every matrix with other values, but for a part of the file's own."""
+
+    def changed(file: FileContents) -> FileContents:
+        draw = torch.Generator().manual_seed(11)
+        for name in file.tensors:
+            own = torch.from_numpy(file.values(name)).float()
+            if own.ndim > 1:
+                noise = torch.randn(own.shape, generator=draw) * own.std()
+                file = file.with_values(name, (part * own + (1 - part**2) ** 0.5 * noise).numpy())
+        return file
+
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("part", "words"), [(0.0, "have nothing in common"), (0.98, "another revision, a fine-tune")]
+)
+def test_a_recording_of_other_weights_is_one_sentence(tmp_path: Path, part: float, words: str) -> None:
+    report = against_a_run(tmp_path, "qwen2", "gguf:F32", "gguf:F32", other_values(part))
+    [found] = report.findings
+    assert (found.kind, found.side, found.status) == ("value.other_weights", "left", "suspected")
+    assert found.message.startswith("the recording is of other weights")
+    assert words in found.message
+    assert "the file that was run" in found.recommendation
+    assert report.verdict == "divergent"
+
+
+def test_some_matrices_without_a_cause_are_no_other_weights(tmp_path: Path) -> None:
+    shuffled = [faults.shuffled(f"blk.{n}.attn_output.weight", 3, 9, seed=1) for n in range(2)]
+    report = against_a_run(tmp_path, "llama", "hf:F16", "gguf:F16", shuffled)
+    assert [(f.kind, f.tensor) for f in report.findings] == [
+        ("unexplained", f"blk.{n}.attn_output.weight") for n in range(2)
+    ]
