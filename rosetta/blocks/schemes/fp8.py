@@ -18,7 +18,8 @@ from rosetta.lazily import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-METHODS = ("fp8", "fbgemm_fp8")
+FBGEMM = "fbgemm_fp8"
+METHODS = ("fp8", FBGEMM)
 CODES = {
     # safetensors' name: mantissa bits, the smallest step (OCP 8-bit Floating Point v1.0; FNUZ: one exponent less)
     "F8_E4M3": (3, 2.0**-9),
@@ -125,7 +126,7 @@ def fp8_weight(
         folder.dims(f"{name}_scale")
     folder.hold_dtype(parts["scales"], *FLOATS, "U8", "F8_E8M0")
     dims, held = folder.dims(name), folder.dims(parts["scales"])
-    block = _block(dims, held, size)
+    block = _block(dims, held, size, turned=folder.method == FBGEMM)
     if block is None:
         raise folder.misfit(
             parts["scales"], f"one scale, one a row, or one a block of {size} of {list(dims)}"
@@ -135,8 +136,17 @@ def fp8_weight(
     )
 
 
-def _block(dims: tuple[int, ...], held: tuple[int, ...], size: object) -> tuple[int, int] | None:
-    """Rows and columns that share a scale; None where the scales fit no such block."""
+def _block(
+    dims: tuple[int, ...], held: tuple[int, ...], size: object, turned: bool
+) -> tuple[int, int] | None:
+    """Rows and columns that share a scale; None where the scales fit no such block.
+
+    Args:
+        dims: of the codes.
+        held: of the scales.
+        size: `weight_block_size` of the config, where there is one.
+        turned: whether stacked matrices have their inputs as rows.
+    """
     rows, columns = dims[-2:]
     stack = dims[:-2]
     if (block := _size(size)) is not None:
@@ -145,6 +155,9 @@ def _block(dims: tuple[int, ...], held: tuple[int, ...], size: object) -> tuple[
             return high, wide
     if held in ((), (1,), (1, 1), stack, (*stack, 1), (*stack, 1, 1)):
         return rows, columns
+    # transformers, FbgemmFp8Llama4TextExperts: experts that lie as [in, out] have a scale for each output.
+    if stack and (held == (*stack, 1, columns) or (turned and held == (*stack, columns, 1))):
+        return rows, 1
     return (1, columns) if held in ((*stack, rows), (*stack, rows, 1)) else None
 
 
@@ -159,4 +172,6 @@ def _size(stated: object) -> tuple[int, int] | None:
 def _words(weight: Fp8Weight, stated: object) -> str:
     if weight.block == _size(stated):
         return f"blocks of {weight.block[0]} × {weight.block[1]}"
-    return "a scale for each tensor" if weight.grid == (1, 1) else "a scale for each row"
+    if weight.grid == (1, 1):
+        return "a scale for each tensor"
+    return "a scale for each row" if weight.block[0] == 1 else "a scale for each column"

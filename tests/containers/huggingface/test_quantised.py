@@ -115,6 +115,21 @@ def test_blocks_of_fp8_may_end_with_the_weight(tmp_path: Path) -> None:
     assert torch.equal(values_of(tmp_path, scheme, tensors), tensors[".weight"].float() * scale)
 
 
+@pytest.mark.parametrize("rows", [64, 96])  # 96: as many inputs as outputs
+@pytest.mark.parametrize("form", [(3, 1, 96), (3, 96, 1)])
+def test_stacked_experts_of_fbgemm_have_a_scale_for_each_output(
+    tmp_path: Path, rows: int, form: tuple[int, ...]
+) -> None:
+    """transformers, FbgemmFp8Llama4TextExperts: codes [experts, in, out], scales [experts, 1, out] of gate and up and
+    [experts, out, 1] of down."""
+    weight, stem = drawn(3 * rows, 96).view(3, rows, 96), "model.layers.0.feed_forward.experts.down_proj"
+    scale = weight.abs().amax(1, keepdim=True) / 448
+    codes = (weight / scale).to(torch.float8_e4m3fn)
+    tensors = {"": codes, "_scale": scale.view(form)}
+    container = open_container(folder(tmp_path, tensors, {"quant_method": "fbgemm_fp8"}, stem))
+    assert torch.equal(decoded(container, stem), codes.float() * scale)
+
+
 def test_mxfp4_is_what_transformers_makes_of_it(tmp_path: Path) -> None:
     mxfp4 = pytest.importorskip("transformers.integrations.mxfp4")
     tensors = packing.gpt_oss_experts(drawn(3 * 64, 96).view(3, 64, 96))
