@@ -55,7 +55,6 @@ COHERE2 = Architecture(
         "feed_forward_length": 22528,
         "attention.head_count": 64,
         "attention.head_count_kv": 64,
-        "attention.key_length": 128,
         "attention.sliding_window": 4096,
         "vocab_size": 256000,
         "tied_embeddings": True,

@@ -53,3 +53,10 @@ def test_a_folder_without_a_table_of_the_rotation_is_scaled_as_its_class_does(
     assert "config.rope_scaling" in {
         found.kind for found in compared_files(folder, plain, tokens=tuple(IDS)).findings
     }
+
+
+def test_heads_of_cohere2_are_as_large_as_its_class_makes_them(tmp_path: Path) -> None:
+    plain = build_folder(tmp_path / "plain", RECIPES["cohere2"])
+    folder = restated(plain, tmp_path / "hf", {"head_dim": None})
+    ours = trace(folder, tokens=IDS)["logits"].numpy()
+    assert np.abs(ours - transformers_logits(plain, IDS)).max() < 1e-4
