@@ -34,7 +34,6 @@ from rosetta.graph import TOKENS, Node
 from rosetta.model import Model
 from rosetta.ops.as_observed import Given
 from rosetta.ops.attention import heads_at_once
-from rosetta.ops.linear import LONG
 from rosetta.ops.lookup import Embedding
 from rosetta.ops.op import NotComputable, Rounding, Step
 from rosetta.runtimes.runtime import Runtime
@@ -42,6 +41,8 @@ from rosetta.weight import Weight
 from rosetta.weight_cache import Products
 
 Pairs = dict[tuple[Weight, Weight], WeightPair]
+
+FEW = 128  # tokens: of more, multiplying takes longer than fetching, and logits' noise held whole takes their memory
 
 
 class ModelPair:
@@ -228,7 +229,7 @@ class ModelPair:
         places = node.inputs[0], other.inputs[0], other.inputs[0]
         inputs = [values.get(place) for values, place in zip(sources, places, strict=True)]
         a, b = weights
-        if a is None or b is None or not all(isinstance(x, Tensor) and len(x) < LONG for x in inputs):
+        if a is None or b is None or not all(isinstance(x, Tensor) and len(x) <= FEW for x in inputs):
             return
         x, local, own = (x for x in inputs if isinstance(x, Tensor))
         reference.cache.kept.expect(Products(a, b, x, [local] if own is local else [local, own]))
