@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rosetta import blocks
 from rosetta.compare.structure_sample import COMPENSATING, SampleTests, is_coarser
 from rosetta.compare.trait import COARSE, COARSER, CODEBOOKS, LEAST, ROW_DEVIATIONS, Trait
 from rosetta.dtypes import FLOATS, of_scheme
@@ -36,6 +37,8 @@ LARGEST_SHRINKAGE = {
 OTHER_SHRINKAGE = 2.8
 DEVIATIONS = 6.0  # of the mean of so many independent errors
 ROWS_DEVIATIONS = 3.0  # of all rows by their root mean square
+# Rows that are looked at again by their blocks, and of how many blocks at least: of fewer the mean strays too far.
+SECOND_LOOK, FEWEST_BLOCKS = 64, 16
 WEIGHED = 2.5  # times a plain encoder's limits of rows, where errors were weighed
 # Mean of the errors in units of their rms: an encoder with a minimum is biased by up to 0.04 over a tensor.
 MEAN, ROW_MEAN = 0.12, 0.45
@@ -174,7 +177,11 @@ def traits(tests: SampleTests, rows: RowSums, weighed: bool) -> tuple[Trait, ...
     coarse, fine, columns = tests.coarse, tests.fine, tests.coarse.dims[1]
     if coarse is not tests.left:
         rows = rows.turned()
-    found = [*_of_whole(coarse, fine, rows, columns), *_of_rows(rows, columns, weighed)]
+    found = [
+        *_of_whole(coarse, fine, rows, columns),
+        *_row_factors(coarse, fine, rows, weighed),
+        *_of_rows(rows, columns),
+    ]
     if not found:  # what a factor explains is not looked at further: its repair is
         size = float(rows.size_b.sum())
         found = tests.traits(weighed, float(rows.error.sum()) / size if size else math.inf)
@@ -229,29 +236,70 @@ def _of_whole(coarse: Weight, fine: Weight, rows: RowSums, columns: int) -> list
     return found
 
 
-def _of_rows(rows: RowSums, columns: int, weighed: bool) -> list[Trait]:
-    """What single rows have that the whole has not."""
+def _of_rows(rows: RowSums, columns: int) -> list[Trait]:
+    """What single rows have that the whole has not, but factors."""
     used = (rows.error > 0) & (rows.size_b > 0)
     if int(used.sum()) < LEAST:
         return []
-    error, size = rows.error[used], rows.size_b[used]
-    found, distance, slope = [], error / size, rows.product[used] / size
-    common = float(rows.product.sum() / rows.error.sum())  # −κ
-    deviations = (slope - common * distance) * size / rows.spread[used].sqrt()
-    usual = max(1.0, float(deviations.square().median().sqrt()) / 0.6745)
-    all_of_them = float(deviations.square().mean().sqrt())
-    coarse = COARSER if float(distance.median()) > COARSE else 1.0
-    wide = coarse * (WEIGHED if weighed else 1.0)
-    of_one, of_all = ROW_DEVIATIONS * usual * wide, ROWS_DEVIATIONS * wide
-    if float(deviations.abs().max()) > of_one:
-        found.append(Trait("row_factors", float(deviations.abs().max()), of_one))
-    elif all_of_them > of_all:
-        found.append(Trait("row_factors", all_of_them, of_all))
+    found, error = [], rows.error[used]
     mean = (rows.gap[used] / (error * columns).sqrt()).abs()
     worst = float(mean.max())
     if worst > ROW_MEAN and worst * math.sqrt(columns) > ROW_DEVIATIONS:
         found.append(Trait("row_offsets", worst, ROW_MEAN))
-    least = 1 + float(slope.min())
+    least = 1 + float((rows.product[used] / rows.size_b[used]).min())
     if least < ROW_LIKENESS:
         found.append(Trait("rows", least, ROW_LIKENESS))
     return found
+
+
+def _row_factors(coarse: Weight, fine: Weight, rows: RowSums, weighed: bool) -> list[Trait]:
+    """Factors of rows: how far the sum of each strays from what the encoder's shrinkage makes of its error.
+
+    A sum of squares says how far it may, if errors have nothing to do with each other and with the size of weights.
+    What strays farther is looked at again, by its blocks (`_by_blocks`); of few of these the limits are wider.
+    """
+    used = (rows.error > 0) & (rows.size_b > 0)
+    if int(used.sum()) < LEAST:
+        return []
+    strays = (rows.product - _common(rows) * rows.error) / rows.spread.sqrt().clamp(min=1e-300)
+    off = torch.where(used, strays.abs(), 0.0)
+    usual = max(1.0, float(off[used].square().median().sqrt()) / 0.6745)
+    farthest, all_of_them = float(off.max()), float(off[used].square().mean().sqrt())
+    of_one, of_all = ROW_DEVIATIONS * usual, ROWS_DEVIATIONS
+    if farthest <= of_one and all_of_them <= of_all:
+        return []
+    if coarse.dims[1] // blocks.group_of(coarse.dtype) >= FEWEST_BLOCKS:
+        farthest, all_of_them = _by_blocks(coarse, fine, off, _common(rows))
+        of_one = ROW_DEVIATIONS
+    else:
+        distance = float((rows.error[used] / rows.size_b[used]).median())
+        wide = (COARSER if distance > COARSE else 1.0) * (WEIGHED if weighed else 1.0)
+        of_one, of_all = of_one * wide, of_all * wide
+    if farthest > of_one:
+        return [Trait("row_factors", farthest, of_one)]
+    return [Trait("row_factors", all_of_them, of_all)] if all_of_them > of_all else []
+
+
+def _common(rows: RowSums) -> float:
+    """−κ of all rows: what the encoder's shrinkage is, Σ e·w of a row over its Σ e²."""
+    return float(rows.product.sum() / rows.error.sum())
+
+
+def _by_blocks(coarse: Weight, fine: Weight, off: Tensor, common: float) -> tuple[float, float]:
+    """How many standard deviations the farthest row strays, and all of them by their root mean square, told by their
+    blocks: the errors of one hang together, by its scale, and large weights have the large ones, but two blocks have
+    nothing to do with each other.
+
+    Args:
+        coarse, fine: the copies.
+        off: of each row how far it strays by a sum of squares, [R]: the farthest ones are looked at, and some more.
+        common: −κ of all rows.
+    """
+    (count, columns), group = coarse.dims, blocks.group_of(coarse.dtype)
+    some = torch.linspace(0, count - 1, min(count, SECOND_LOOK), dtype=torch.float64).round().long()
+    chosen = torch.cat([off.argsort(descending=True)[:SECOND_LOOK].cpu(), some])
+    w, c = (weight.rows(chosen.tolist()).double() for weight in (fine, coarse))
+    e = c - w
+    strays = (e * w - common * e.square())[:, : columns // group * group].reshape(len(e), -1, group).sum(2)
+    t = strays.mean(1) / (strays.std(1) / math.sqrt(strays.shape[1])).clamp(min=1e-300)
+    return float(t.abs().max()), float(t[-len(some) :].square().mean().sqrt())

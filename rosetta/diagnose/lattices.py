@@ -29,6 +29,7 @@ FEWER = 0.75  # of the distinct values that the other side has in the same group
 # So few weights have few values of any kind: of five bits 0.77, of four and a half (NVFP4) 0.63.
 FEWER_OF_16 = 0.7
 LEAST_LEVELS = 2  # in the middle group: one that is all zeros lies on every lattice
+PRUNED = 0.9  # of the values that differ, those that are nought on one side alone
 TERNARY = 3
 NF4 = (  # Dettmers et al. 2023, QLoRA, appendix E: quantiles of the normal distribution
     -1.0, -0.6961928, -0.52507305, -0.3949175, -0.28444138, -0.18477343, -0.09105004, 0.0,
@@ -210,7 +211,7 @@ def lattice_of_rows(
         unit: relative rounding of the values themselves.
         known: how far each value of both may be off its level at most, [R, C]; None: not at all.
     """
-    if not bool(a.isfinite().all() and b.isfinite().all()):
+    if not bool(a.isfinite().all() and b.isfinite().all()) or _is_pruned(a, b):
         return None
     found = (
         _few_levels(a, b, unit, known)
@@ -232,6 +233,12 @@ def unit_of(dtype: str) -> float:
 def rounded(values: Tensor, dtype: str) -> Tensor:
     """Values as a float dtype holds them."""
     return values.to(_torch_dtype(dtype)).float()
+
+
+def _is_pruned(a: Tensor, b: Tensor) -> bool:
+    """Whether two copies differ in little but values that one of them has lost: few are left then, and on no levels."""
+    differ = (a - b).abs() > TWO_ROUNDINGS * b.abs()
+    return int((differ & (a == 0)).sum()) > PRUNED * int(differ.sum())
 
 
 def _few_levels(
@@ -277,6 +284,15 @@ def _halves(a: Tensor, b: Tensor) -> tuple[OnLevels, str] | None:
         if was and not is_other:
             return OnLevels(min(128, a.shape[1]), count), name
     return None
+
+
+def halves_of_vector(weight: Weight, other: Weight) -> tuple[OnLevels, str] | None:
+    """The float of sixteen bits that a norm or a bias was rounded to before it was stored as float32."""
+    a, b = weight.values()[None], other.values()[None]
+    found = _halves(a, b) if weight.dtype == "F32" else None
+    if found is None or not bool(((a - b).abs() <= 2 / found[0].significands * b.abs()).all()):
+        return None
+    return found
 
 
 def _even_levels(

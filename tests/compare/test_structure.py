@@ -134,11 +134,25 @@ def test_amount_beneath_the_noise_is_seen() -> None:
     assert "offset" in {trait.kind for trait in found.traits}
 
 
-def test_rows_with_factors_of_their_own_are_seen() -> None:
+@pytest.mark.parametrize(("dtype", "size"), [("Q4_K", 0.05), ("Q4_0", 0.03), ("Q2_K", 0.05)])
+def test_rows_with_factors_of_their_own_are_seen(dtype: str, size: float) -> None:
     values, random = source(), np.random.default_rng(2)
-    scaled = values * (1 + 0.05 * random.standard_normal((ROWS, 1)))
-    found = compare_weights(weight(values, "F16"), weight(scaled, "Q4_K"))
+    scaled = values * (1 + size * random.standard_normal((ROWS, 1)))
+    found = compare_weights(weight(values, "F16"), weight(scaled, dtype))
     assert "row_factors" in {trait.kind for trait in found.traits}
+
+
+def test_errors_that_hang_together_within_a_block_are_no_factors_of_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An encoder that weighs errors leaves them so: a clean copy in IQ3_S had a row 44 deviations off by squares."""
+    values, random = source(), np.random.default_rng(2)
+    by_block = np.repeat(1 + 0.07 * random.standard_normal((ROWS, COLUMNS // 32)), 32, axis=1)
+    copies = weight(values, "F16"), weight(values * by_block, "Q4_0")
+    assert "row_factors" not in {trait.kind for trait in compare_weights(*copies).traits}
+    monkeypatch.setattr("rosetta.compare.structure.FEWEST_BLOCKS", COLUMNS)
+    monkeypatch.setattr("rosetta.compare.structure.WEIGHED", 1.0)
+    assert "row_factors" in {trait.kind for trait in compare_weights(*copies).traits}
 
 
 def test_largest_singular_value_is_that_of_svd() -> None:

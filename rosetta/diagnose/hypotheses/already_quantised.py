@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from rosetta.compare.pairing import Role, other_role
 from rosetta.compare.structure import SMALLER
 from rosetta.diagnose.hypothesis import Fault, Proposal
-from rosetta.diagnose.lattices import lattice_of, sampled
+from rosetta.diagnose.lattices import halves_of_vector, lattice_of, sampled
 from rosetta.diagnose.patches import changed
 from rosetta.diagnose.quantisers import Unrounded, is_rounded_from, quantised, quantiser_of
 from rosetta.dtypes import FLOATS
@@ -41,11 +41,11 @@ def propose(fault: Fault) -> Iterator[Proposal]:
             yield from _beneath(suspect.role, suspect.model, weight, original)
     for suspect, weight in fault.accused_weights():
         other = suspect.counterpart(weight)
-        if fault.recorded or other is None or other.dims != weight.dims or len(weight.dims) != 2:
+        if fault.recorded or other is None or other.dims != weight.dims or len(weight.dims) > 2:
             continue
         if weight.dtype in FLOATS:
             yield from _of(suspect.role, suspect.model, weight, other)
-        elif other.dtype in FLOATS:
+        elif other.dtype in FLOATS and len(weight.dims) == 2:
             for proposal in _of(other_role(suspect.role), suspect.other, other, weight):
                 mended = proposal.repair.applied(suspect.other).weights[weight.name]
                 if _is_needed(mended, weight):
@@ -61,7 +61,7 @@ def _is_needed(on_levels: Weight, other: Weight) -> bool:
 
 
 def _of(role: Role, model: Model, weight: Weight, other: Weight) -> Iterator[Proposal]:
-    lattice = lattice_of(weight, other)
+    lattice = lattice_of(weight, other) if len(weight.dims) == 2 else halves_of_vector(weight, other)
     if lattice is None:
         return
     edit, name = lattice

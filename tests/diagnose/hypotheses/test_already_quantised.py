@@ -168,6 +168,13 @@ def test_weights_of_no_lattice_have_none(dtype: str) -> None:
     assert lattice_of(stored(source(), dtype), stored(source() * 1.1, "BF16")) is None
 
 
+def test_pruned_weights_lie_on_no_lattice() -> None:
+    """Half of them are nought, and few values a group are left: it was called a format of four bits."""
+    values = source()
+    kept = values * (values.abs() > values.abs().median())
+    assert lattice_of(stored(kept, "F16"), stored(values, "F16")) is None
+
+
 @pytest.mark.parametrize("name", MAKERS)
 def test_lattice_of_both_sides_is_no_difference(name: str) -> None:
     """What is wrong between two copies of one quantised checkpoint is something else."""
@@ -210,3 +217,22 @@ def test_a_quantised_copy_beside_a_believed_file_that_was_quantised_otherwise_dr
     [finding] = turned.findings
     assert (finding.kind, finding.side, finding.latent) == ("value.requantised", "right", False)
     assert turned.verdict == "divergent"
+
+
+def test_a_norm_that_was_rounded_to_bf16_holds_no_other_weights(tmp_path: Path) -> None:
+    name = "blk.1.ffn_norm.weight"
+
+    def wide(file: FileContents) -> FileContents:
+        values = file.values(name)
+        factors = np.random.default_rng(3).uniform(0.5, 2, values.shape).astype(np.float32)
+        return file.with_values(name, values * factors)
+
+    def rounded(file: FileContents) -> FileContents:
+        return file.with_values(name, torch.from_numpy(file.values(name)).bfloat16().float().numpy())
+
+    spec = tiny("llama", hidden=128)
+    right = build(tmp_path, spec, "gguf:F32", wide, stem="right")
+    report = compared_files(build(tmp_path, spec, "gguf:F32", [wide, rounded], stem="left"), right)
+    [finding] = report.findings
+    assert (finding.kind, finding.tensor, finding.actual) == ("value.requantised", name, "BF16")
+    assert finding.status == "confirmed"
