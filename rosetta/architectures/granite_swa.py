@@ -7,10 +7,11 @@ from typing import Any
 
 from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
-from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of, sequential
+from rosetta.architectures.builders import scores_of
 from rosetta.architectures.expert_settings import rotated_layers
 from rosetta.architectures.granite import GRANITE
 from rosetta.architectures.granite import settings as factors
+from rosetta.architectures.mixtures import mixture_layer
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import Rotary
@@ -30,17 +31,9 @@ def settings(read: Any) -> None:
 
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
-    """Attention with sinks, then a gated network, what they add scaled."""
-    return sequential(
-        output_of(n - 1),
-        attention(
-            norm=a.norm_of("attn_norm"),
-            rope=Rotary(INTERLEAVED, where="rope.layers"),
-            scores=scores_of(c, sinks="attn_sinks"),
-        ),
-        feed_forward(norm=a.norm_of("ffn_norm")),
-        scale="residual_scale",
-    )
+    """Attention with sinks, then a gated network, what they add scaled; of experts, in a GGUF that has some."""
+    rope, scores = Rotary(INTERLEAVED, where="rope.layers"), scores_of(c, sinks="attn_sinks")
+    return mixture_layer(a, c, n, scale="residual_scale", mixer={"rope": rope, "scores": scores})
 
 
 GRANITE_SWA = replace(

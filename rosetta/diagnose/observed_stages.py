@@ -96,7 +96,7 @@ class Judge:
         if value is None or value.shape != a.shape or count_nonfinite(a) or count_nonfinite(value):
             return None
         size, gap = rms(a), (value - a).abs()
-        predicted = steps * self._predicted(name)
+        predicted = steps * self._predicted(name, of_experts=a.ndim == 3)
         largest = float(gap.max())
         relative = rms(gap) / size if size else (math.inf if largest else 0.0)
         return LocalError(
@@ -108,13 +108,22 @@ class Judge:
             / CERTAIN,
         )
 
-    def _predicted(self, name: str) -> float:
-        """The relative difference that the dtypes and the arithmetic explain."""
-        op = name.rpartition(".")[2]
-        if name == "embedding" or op not in WITHOUT_WEIGHTS:
+    def _predicted(self, name: str, of_experts: bool) -> float:
+        """The relative difference that the dtypes and the arithmetic explain; what is inside a block of experts, which
+        is one operation to transformers, is made of its own products, not of the reference's."""
+        prefix, _, op = name.rpartition(".")
+        if name == "embedding" or op not in WITHOUT_WEIGHTS or self._are_of_latent_keys(prefix, op):
             table = TABLE if self.tables and op == "ffn_act" else 0.0
-            return math.hypot(FLOOR, table) if op == "ffn_act" else math.hypot(FLOOR, self.rounding)
+            if op == "ffn_act" and not of_experts:
+                return math.hypot(FLOOR, table)
+            return math.hypot(FLOOR, table, self.rounding)
         return FLOOR
+
+    def _are_of_latent_keys(self, prefix: str, op: str) -> bool:
+        """Whether scores are a product of weights as well: of latent keys, where a runtime shows no others."""
+        runs = (self.runs.reference, self.runs.subject)
+        keys = (f"{prefix}.k", f"{prefix}.k_rope")
+        return op == "attn_scores" and not all(any(key in run.stages for key in keys) for run in runs)
 
     def _row(
         self, name: str, status: Status, a: Tensor | None, b: Tensor | None, local: LocalError | None

@@ -18,13 +18,14 @@ ZEROS = torch.zeros(3, 4)
 
 
 class Run:
-    """A run that consists of one stage."""
+    """A run that consists of one stage, or shows others as well."""
 
-    def __init__(self, value: Tensor) -> None:
-        self.value = value
+    def __init__(self, value: Tensor, name: str = STAGE, others: tuple[str, ...] = ()) -> None:
+        self.value, self.name = value, name
+        self.stages = {name, *others}
 
     def stage(self, name: str) -> Tensor | None:
-        return self.value if name == STAGE else None
+        return self.value if name == self.name else None
 
 
 def judged(reference: Tensor, subject: Tensor, local: Tensor) -> StageDiff:
@@ -54,3 +55,18 @@ def test_the_difference_is_said_by_the_size_of_the_stage() -> None:
     stage = judged(reference, subject, reference)
     assert (stage.max_diff, stage.scale) == (0.5, pytest.approx(2.0))
     assert stage.rel == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(("others", "status"), [(("layers.0.k",), "faulty"), ((), "ok")])
+def test_scores_of_latent_keys_are_as_coarse_as_the_weights_that_they_are_made_of(
+    others: tuple[str, ...], status: str
+) -> None:
+    """Where a runtime shows keys, scores have no weights in them, and what Q4 explains is too much."""
+    name = "layers.0.attn_scores"
+    truth = torch.softmax(torch.randn(2, 5, 5, generator=torch.Generator().manual_seed(1)), -1)
+    near = truth * (1 + 1e-4)
+    runs: Any = Pairing(Run(truth, name, ("layers.0.k",)), Run(near, name, others), "left")
+    own: Any = Run(near, name)
+    judge = Judge(runs, Pairing(Rotation(), Rotation(), "left"), own, 0.05, tables=False, threshold=1e-3)
+    [stage] = judge.result([name]).stages
+    assert stage.status == status
