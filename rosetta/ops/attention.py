@@ -76,7 +76,7 @@ def attention_scores(q: Tensor, k: Tensor, shaping: Shaping) -> Tensor:
 
     if len(q) * tokens * total <= SCORES_OF_A_CORE or len(q) % len(k):  # heads that fit no key: torch says so
         return of(q, k, slice(0, len(q)), hidden(tokens, total))
-    scores, group = q.new_zeros(len(q), tokens, total), len(q) // len(k)
+    scores, group = q.new_empty(len(q), tokens, total), len(q) // len(k)
     # No token sees one behind it: the first ones are computed as if there were no others.
     at_once = tokens if shaping.ahead > 0 else QUERIES_AT_ONCE
     parts = []
@@ -89,6 +89,7 @@ def attention_scores(q: Tensor, k: Tensor, shaping: Shaping) -> Tensor:
         key, one = head // group, slice(head, head + 1)
         for some, seen, unseen in parts:
             scores[one, some, :seen] = of(q[one, some], k[key : key + 1, :seen], one, unseen)
+            scores[one, some, seen:] = 0.0
 
     spread(write, range(len(q)))
     return scores
