@@ -106,6 +106,30 @@ def leave_out(
                 del weights[name]
 
 
+def idle_tensors(
+    container: Container, architecture: Architecture, names: Mapping[str, str | None]
+) -> set[str]:
+    """Tensors that a GGUF's loader does not compute by, whatever a file holds in them.
+
+    Args:
+        container: the file.
+        architecture: of the model, which says what llama.cpp leaves alone.
+        names: what the file's tensors are called canonically.
+    """
+    if container.kind != "gguf":
+        return set()
+    parted = [_parted(name) for name in names.values() if name is not None]
+    idle = {prefix + own for prefix, own in parted if own in architecture.gguf_idle}
+    instead = architecture.gguf_instead
+    return idle | {prefix + instead[own] for prefix, own in parted if own in instead}
+
+
+def _parted(name: str) -> tuple[str, str]:
+    """(`blk.N.` or nothing, the rest)."""
+    found = LAYER.match(name)
+    return (name.removesuffix(found[2]), found[2]) if found else ("", name)
+
+
 def read_tensor(
     container: Container, architecture: Architecture, c: Settings, name: str, entry: TensorEntry
 ) -> list[Weight]:

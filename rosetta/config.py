@@ -101,6 +101,8 @@ def _refuse_experts(read: SettingsReader) -> None:
     stated = read.container.settings.get("expert_count")
     if read.container.kind != "gguf" or stated is None or "expert_count" in read.config or not stated.value:
         return
+    if not read.architecture.reads_of_gguf("expert_count"):
+        return
     raise UnsupportedError(
         f"{stated.key} is {str(stated.value)[:60]}, and rosetta runs {read.architecture.name} without experts",
         file=read.container.path,

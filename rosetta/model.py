@@ -23,7 +23,7 @@ from rosetta.architectures import (
     find_architecture,
     not_run,
 )
-from rosetta.canonical_weights import adapted_weights, canonical_weights, leave_out
+from rosetta.canonical_weights import adapted_weights, canonical_weights, idle_tensors, leave_out
 from rosetta.config import LARGEST_BLOCK_COUNT, Config, Value, read_config, rope_scaling_from_tensors
 from rosetta.containers import open_operand
 from rosetta.containers.adapters import AdaptedContainer
@@ -261,6 +261,8 @@ def build_model(
             remedy="gather the weights before saving: under ZeRO stage 3 each process holds none of them whole",
         )
     names = canonical_names(container.tensors, architecture, _layers_named(container))
+    idle = idle_tensors(container, architecture, names)
+    names = {source: None if name in idle else name for source, name in names.items()}
     if not architecture.runs:  # what has no canonical name, or the same as another, keeps its own
         given = Counter(names.values())
         names = {source: name if name and given[name] == 1 else source for source, name in names.items()}
@@ -279,7 +281,8 @@ def build_model(
     shapes = {name: entry.dims for name, entry in entries.items() if name not in placeholders}
     config, unheeded = read_config(container, architecture, shapes, overrides)
     stored = {name: entry for name, entry in entries.items() if name not in placeholders}
-    factors, held = factors_of(container, architecture, names)
+    read = {source: name for source, name in names.items() if source not in idle}
+    factors, held = factors_of(container, architecture, read)
     weights = multiplied(canonical_weights(container, architecture, config, stored), factors)
     if isinstance(container, AdaptedContainer):
         own = weights.get("token_embd.weight")

@@ -92,6 +92,10 @@ class Architecture:
         gguf_unread: keys that it asks for too, and does not compute by.
         gguf_factors: stems of matrices that llama.cpp multiplies with the factor that a file keeps beside them
             (src/models/*.cpp); that of any other it loads and leaves alone.
+        gguf_idle: tensors, without the layer, that llama.cpp loads of such a file and does not compute by
+            (src/models/*.cpp).
+        gguf_instead: tensors, without the layer, that it reads where a file has them -> the one that it leaves alone
+            then.
         gguf_bare: stems of a layer's tensors that llama.cpp asks for without a suffix.
         gguf_padded: stems of a layer's matrices that llama.cpp asks for with a dim of one between rows and columns.
         text_part: the architecture that computes the same of a text, where this one is the part of a model that also
@@ -148,6 +152,8 @@ class Architecture:
     gguf_reads: frozenset[str] = frozenset()
     gguf_unread: frozenset[str] = frozenset()
     gguf_factors: frozenset[str] = factors.ATTENTION
+    gguf_idle: frozenset[str] = frozenset()
+    gguf_instead: Mapping[str, str] = field(default_factory=dict, hash=False)
     gguf_bare: tuple[str, ...] = ()
     gguf_padded: tuple[str, ...] = ()
     text_part: str = ""

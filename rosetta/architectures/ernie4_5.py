@@ -15,6 +15,8 @@ ERNIE4_5 = Architecture(
             "rope.dimension_sections",
         }
     ),
+    gguf_unread=frozenset({"expert_count"}),
+    gguf_idle=frozenset({"attn_output.bias"}),
     classes=("Ernie4_5ForCausalLM", "Ernie4_5_ForCausalLM"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope=INTERLEAVED,

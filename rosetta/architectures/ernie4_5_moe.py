@@ -65,6 +65,7 @@ ERNIE4_5_MOE = Architecture(
             "rope.dimension_sections",
         }
     ),
+    gguf_idle=frozenset({"attn_output.bias"}),
     classes=("Ernie4_5_MoeForCausalLM", "ernie4_5_moe"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope=SPLIT_HALF,  # no rows are reordered: pairs lie beside each other in every container

@@ -214,6 +214,7 @@ FALCON_H1 = Architecture(
     gguf="falcon-h1",
     gguf_reads=llamacpp_keys.STATE,
     gguf_factors=factors.ATTENTION | factors.STATE,
+    gguf_idle=frozenset({"attn_output.bias", "rope_freqs.weight"}),
     classes=("FalconH1ForCausalLM", "falcon_h1"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     settings=settings,

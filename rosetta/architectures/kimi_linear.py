@@ -147,6 +147,8 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
     if stored.stem.startswith("ssm_conv1d_") and stored.dims:
         taps = stored.dims[-1]
         return [Reading(f"{stored.stem}.weight", dims=(math.prod(stored.dims[:-1]), taps))]
+    if stored.stem == "ssm_beta" and len(stored.dims) == 1:  # of one head, whose dim ggml drops
+        return [Reading(f"ssm_beta.{stored.suffix}", dims=(1, *stored.dims))]
     found = latent_keys_values(stored, c) or standard_readings(stored, c)
     return None if found is None else list(found)
 
@@ -166,6 +168,8 @@ KIMI_LINEAR = Architecture(
     },
     gguf_factors=frozenset(("attn_output",)),
     gguf_padded=("ssm_conv1d_q", "ssm_conv1d_k", "ssm_conv1d_v"),
+    gguf_idle=frozenset(f"attn_{part}.bias" for part in ("q", "k", "v", "qkv")),
+    gguf_instead={"ssm_beta.weight": "attn_output.scale"},  # a delta net's is multiplied with no factor
     classes=("KimiLinearForCausalLM", "KimiLinearModel", "kimi_linear"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope=None,

@@ -27,6 +27,7 @@ from rosetta.ops.rotary import Rotary
 from rosetta.settings_reader import Config, PerLayer, listed
 
 VALUES, TURNED = "attention.value_scale", "rope.dimension_count_swa"
+SINKS = "attention.sinks"
 
 
 def settings(read: Any) -> None:
@@ -46,9 +47,11 @@ def settings(read: Any) -> None:
     _rotated(read)
     if read.container.kind == "gguf":
         layers_with_router(read)
+        _sinks(read)
         return
     _size_of_values(read)
     _layers(read)
+    _sinks(read)
     flags = read.spelled("moe_layer_freq")
     if flags is not None and isinstance(flags.value, list):
         expert_layers(
@@ -84,6 +87,14 @@ def _layers(read: Any) -> None:
         read.by_layer("attention.head_count_kv", [more if s else heads for s in sliding], "by kind of layer")
 
 
+def _sinks(read: Any) -> None:
+    """Which layers have sinks: those with a window, and any for which a GGUF holds some."""
+    sliding, layers = listed(read.config, PATTERN), range(read.config["block_count"].value)
+    gguf, tensors = read.container.kind == "gguf", read.container.tensors
+    held = [gguf and f"blk.{n}.attn_sinks.weight" in tensors for n in layers]
+    read.by_layer(SINKS, [bool(sliding[n]) or held[n] for n in layers], "the layers with a window")
+
+
 def _rotated(read: Any) -> None:
     """Layers with a window may rotate another part of each head."""
     share = read.raw("rope.swa_partial_rotary_factor")
@@ -94,11 +105,11 @@ def _rotated(read: Any) -> None:
 
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
-    """Attention, with sinks where it has a window, then experts or a dense network."""
+    """Attention, in most layers with sinks, then experts or a dense network."""
     slides = bool(c[PATTERN])
     mixer = {
         "rope": Rotary(SPLIT_HALF, TURNED, "rope.freq_base_swa") if slides else Rotary(SPLIT_HALF),
-        "scores": scores_of(c, sinks="attn_sinks" if slides else None),
+        "scores": scores_of(c, sinks="attn_sinks" if c[SINKS] else None),
     }
     stages = mixture_layer(a, c, n, mixer=mixer)
     return [replace(stage, op=Add(VALUES)) if stage.name == "attn_residual" else stage for stage in stages]
@@ -117,6 +128,7 @@ MIMO2 = Architecture(
     gguf_reads=frozenset({"attention.value_scale", "expert_feed_forward_length", "rope.freq_base_swa"}),
     gguf_factors=frozenset(("attn_qkv", "attn_output")),
     gguf_unread=frozenset({TURNED}),
+    gguf_idle=frozenset(f"attn_{part}.bias" for part in ("q", "k", "v", "qkv")),
     classes=("MiMoV2FlashForCausalLM", "MiMoV2ForCausalLM", "mimo_v2_flash", "mimo_v2"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope_theta=Default(apr=5e6, gguf=10000.0, huggingface=5e6),

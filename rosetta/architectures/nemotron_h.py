@@ -217,12 +217,21 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
 
 
 def _with_experts(metadata: Mapping[str, Any]) -> Architecture | None:
-    """The mixture, where a folder's list of layers has one, as the class's own list has: both go by one name there."""
+    """The mixture, where a folder's list of layers has one, as the class's own list has: both go by one name there.
+    Of a GGUF llama.cpp asks the count of experts alone, whatever the name."""
+    if metadata.get("nemotron_h.expert_count"):
+        return NEMOTRON_H_MOE
     pattern = metadata.get("hybrid_override_pattern")
     named = metadata.get("layers_block_type") or metadata.get("layer_types")
     kinds = pattern if isinstance(pattern, str) else named if isinstance(named, list) else ()
     unsaid = not kinds and "model_type" in metadata
     return NEMOTRON_H_MOE if unsaid or "E" in kinds or "moe" in kinds else None
+
+
+def _without_experts(metadata: Mapping[str, Any]) -> Architecture | None:
+    """The plain one, where a GGUF counts no experts; see `_with_experts`."""
+    gguf = "general.architecture" in metadata
+    return NEMOTRON_H if gguf and not metadata.get("nemotron_h_moe.expert_count") else None
 
 
 NAMES = {
@@ -333,7 +342,7 @@ NEMOTRON_H_MOE = replace(
     # The class has one, as wide as it says, which may be as wide as several of the others.
     gguf_keys={**NEMOTRON_H.gguf_keys, "expert_shared_count": lambda c: 1},
     settings=mixture_settings,
-    variant=lambda metadata: None,
+    variant=_without_experts,
     parameters={
         **NEMOTRON_H.parameters,
         "backbone.layers.{bid}.mixer.experts.up_proj": "blk.{bid}.ffn_up_exps",

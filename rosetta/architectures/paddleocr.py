@@ -29,6 +29,7 @@ PADDLEOCR = replace(
             "rope.dimension_sections",
         }
     ),
+    gguf_idle=frozenset(),
     model_type="paddleocr_vl",
     classes=("PaddleOCRVLForConditionalGeneration", "paddleocr_vl", "paddleocr_vl_text"),
     rope=SPLIT_HALF,

@@ -25,6 +25,7 @@ QWEN2VL = replace(
     name="qwen2vl",
     gguf="qwen2vl",
     gguf_reads=frozenset({"rope.dimension_sections"}),
+    gguf_idle=frozenset({"output.bias"}),
     classes=("Qwen2VLForConditionalGeneration", "qwen2_vl", "qwen2_vl_text"),
     norm_epsilon=Default(apr=1e-6, gguf=0.0, huggingface=1e-5),
     rope_theta=Default(apr=1e6, gguf=10000.0, huggingface=1e6),

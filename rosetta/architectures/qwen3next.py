@@ -158,6 +158,7 @@ QWEN3NEXT = Architecture(
         "expert_shared_feed_forward_length",
     },
     gguf_factors=(factors.ATTENTION | factors.EXPERTS | factors.SHARED) - {"attn_qkv"},
+    gguf_instead={"attn_qkv.weight": "ssm_in.weight"},
     classes=("Qwen3NextForCausalLM", "qwen3_next"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     settings=settings,

@@ -53,6 +53,7 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
 REFACT = Architecture(
     "refact",
     gguf="refact",
+    gguf_idle=frozenset({"attn_output.bias", "ffn_gate.bias", "ffn_up.bias", "ffn_down.bias"}),
     classes=("GPTRefactForCausalLM", "gpt_refact"),
     in_transformers=False,
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
