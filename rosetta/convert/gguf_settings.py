@@ -274,16 +274,20 @@ def _take_sizes_by_kind(wanted: Config, stated: dict[str, Any], reader: _Reader)
 
 
 def _take_derived(wanted: Config, stated: dict[str, Any], reader: _Reader) -> None:
-    """Keys that the architecture asks of a GGUF for settings that are ours by another name."""
-    shared = "expert_shared_feed_forward_length"
-    _read_quietly(reader, {key: value for key, value in stated.items() if key != shared})
-    asked = set(reader.asked)
-    _read_quietly(reader, stated)
-    for key, derive in DERIVED.items():
-        if key in asked | reader.asked and key not in stated:
-            value = derive(wanted)
-            if value is not None:
-                stated[key] = value
+    """Keys that the architecture asks of a GGUF for settings that are ours by another name. One that it cannot do
+    without keeps it from asking for those behind: it is asked again until it asks for no more."""
+    shared, more = "expert_shared_feed_forward_length", True
+    while more:
+        _read_quietly(reader, {key: value for key, value in stated.items() if key != shared})
+        asked = set(reader.asked)
+        _read_quietly(reader, stated)
+        asked |= reader.asked
+        derived = {
+            key: derive(wanted) for key, derive in DERIVED.items() if key in asked and key not in stated
+        }
+        found = {key: value for key, value in derived.items() if value is not None}
+        stated |= found
+        more = bool(found)
 
 
 def _read_quietly(reader: _Reader, stated: Mapping[str, Any]) -> None:

@@ -33,8 +33,13 @@ def layers_of(config: dict[str, Any], kind: str) -> list[bool]:
         ("qwen35", "qwen35.attention.recurrent_layers", lambda c: layers_of(c, "linear_attention")),
         ("olmo3", "olmo2.attention.sliding_window_pattern", lambda c: layers_of(c, "sliding_attention")),
         ("nemotron_h_moe", "nemotron_h_moe.expert_shared_count", lambda c: c["n_shared_experts"]),
+        (
+            "kimi-linear",
+            "kimi-linear.leading_dense_block_count",
+            lambda c: c["mlp_layer_types"].count("dense"),
+        ),
     ],
-    ids=["of the part that sees", "recurrent", "windows", "one that is as wide as two"],
+    ids=["of the part that sees", "recurrent", "windows", "one that is as wide as two", "behind another"],
 )
 def test_key_says_what_config_json_does(tmp_path: Path, name: str, key: str, said: Any) -> None:
     folder = build_folder(tmp_path / "hf", RECIPES[name])
