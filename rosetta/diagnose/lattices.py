@@ -355,7 +355,7 @@ def snapped(grouped: Tensor, known: Tensor) -> Tensor:
         grouped: values, [n, g].
         known: how far each may be off at most.
 
-    >>> snapped(torch.tensor([[1.0, 3.0, 1.2, 2.9]]), torch.full((1, 4), 0.1)).tolist()
+    >>> snapped(torch.tensor([[1.0, 3.0, 1.2, 2.9]]), torch.full((1, 4), 0.125)).tolist()
     [[1.100000023841858, 2.950000047683716, 1.100000023841858, 2.950000047683716]]
     """
     ordered, order = grouped.sort(dim=1)

@@ -8,10 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rosetta.containers.container import StoredContainer
-
 if TYPE_CHECKING:
-    from rosetta.containers.container import Container
+    from rosetta.containers.container import Container, StoredContainer
 
 AT_ONCE = 1 << 22  # bytes
 
@@ -46,7 +44,10 @@ def whole_sha256(container: Container) -> str | None:
 def tensors_sha256(container: Container) -> dict[str, str] | None:
     """Of each tensor's bytes as its file stores them, by the name that the file uses; None where the container does not
     say where they are. A packed weight is its codes, its scales …; an adapter's tensors stand with the base's."""
-    from rosetta.workers import spread  # torch's threads: help does without
+    from rosetta.containers.container import (
+        StoredContainer,
+    )  # numpy's, and torch's threads: help does without
+    from rosetta.workers import spread
 
     found: dict[str, str] = {}
     for stored in _as_stored(container):

@@ -33,6 +33,15 @@ def test_every_hypothesis_has_one_turn_and_what_explains_anything_the_last() -> 
     named = [{propose.__module__.rpartition(".")[2] for propose in turn} for turn in turns]
     assert {"transposed", "norm_epsilon", "scaled"} <= named[0]
     assert named[1:] == [
-        {"zeroed", "nonfinite", "missing", "repeated", "known_adapter", "low_rank", "cell_factors"},
+        {
+            "zeroed",
+            "nonfinite",
+            "missing",
+            "repeated",
+            "known_adapter",
+            "merged_into_quantised",
+            "low_rank",
+            "cell_factors",
+        },
         {"corrupted"},
     ]
