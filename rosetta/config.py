@@ -254,7 +254,9 @@ def _rope(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> None:
             f"the rope base is {theta}, not positive", file=container.path, remedy=WRONG_VALUE
         )
     key_length = read.size("attention.key_length")
-    share = read.raw("rope.partial_rotary_factor")
+    share = (
+        None if container.kind == "gguf" else read.raw("rope.partial_rotary_factor")
+    )  # which has no such key
     scaled = read.raw("rope.scaling")
     if scaled and isinstance(scaled.value, Mapping) and scaled.value.get("rope_type") == "proportional":
         share = None  # a part of the frequencies, which the scaling holds

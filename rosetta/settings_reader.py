@@ -184,6 +184,11 @@ class SettingsReader:
             return None
         return setting
 
+    def look_for(self, name: str) -> Any:
+        """What the file states under a key that no architecture's name stands before; None: nothing."""
+        self._looked = (*self._looked, name)
+        return self.container.metadata.get(name)
+
     def _is_none(self, key: str, value: Any) -> bool:
         """Whether the container's own loader takes a number for none."""
         return self.container.kind == "gguf" and key in NONE_IN_GGUF and value == 0
@@ -340,6 +345,11 @@ class SettingsReader:
                 return values[0]
             if len(values) >= layers:
                 return PerLayer(values[:layers])
+            raise DamagedFileError(
+                f"{setting.key} has {len(values)} values, and there are {layers} layers",
+                file=self.container.path,
+                remedy=WRONG_VALUE,
+            )
         if not holds(value):
             raise DamagedFileError(
                 f"{setting.key} is {str(value)[:60]}, not {noun}",

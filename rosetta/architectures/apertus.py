@@ -9,6 +9,7 @@ from rosetta import blocks
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, sequential
 from rosetta.containers.container import Container
+from rosetta.errors import DamagedFileError
 from rosetta.graph import Stage
 from rosetta.lazily import torch
 from rosetta.ops.op import Settings
@@ -24,14 +25,20 @@ def settings(read: Any) -> None:
     layers = read.config["block_count"].value
     for key in KEYS:
         if read.container.kind == "gguf":  # keys without the architecture's name
-            stated = read.container.metadata.get(key)
+            stated = read.look_for(key)
             one_a_layer = isinstance(stated, list) and len(stated) >= layers and all(map(_is_number, stated))
             values = stated[:layers] if one_a_layer else [stated] if _is_number(stated) else []
-            if not values:
-                read.put(key, None, DEFAULTS.get(key))  # or refuse the file without it
-            else:
-                read.by_layer(key, values, "the file's own, one a layer")
-            continue
+            if values or key in DEFAULTS:
+                note = (
+                    "the file's own, one a layer" if values else "the class's own; llama.cpp refuses the file"
+                )
+                read.by_layer(key, values or [DEFAULTS[key]], note)
+                continue
+            raise DamagedFileError(
+                f"the metadata has no {key} that is a number, or one for each of {layers} layers",
+                file=read.container.path,
+                remedy="export the model again with a complete configuration",
+            )
         stored = [
             _number(read.container, FOLDER.format(layer=layer, number=key.partition(".")[2]))
             for layer in range(layers)

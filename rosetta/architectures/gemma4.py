@@ -68,7 +68,7 @@ def settings(read: Any) -> None:
     read.take("final_logit_softcapping", "number", Default(apr=30.0, gguf=30.0, huggingface=0.0))
     read.fixed("embedding_scale", math.sqrt(width), "√(embedding length)")
     shared_keys(read, local, layers - _shared_layers(read))
-    per_layer_settings(read, Default(apr=0, gguf=0, huggingface=256))
+    per_layer_settings(read, Default(apr=0, gguf=None, huggingface=256))
     _experts(read, width)
 
 

@@ -69,7 +69,8 @@ def agree(key: str, a: Any, b: Any) -> bool:
 
 def _of_all_layers(value: Any) -> Any:
     """The one value where all layers have the same."""
-    return value[0] if isinstance(value, tuple) and value and len(set(value)) == 1 else value
+    alike = isinstance(value, tuple) and value and all(of_layer == value[0] for of_layer in value)
+    return value[0] if alike else value
 
 
 def _without_place(key: str, left: Model, right: Model) -> ConfigDiff:

@@ -13,6 +13,7 @@ from rosetta.containers.values import (
     COUNT,
     COUNTS,
     FLAG,
+    LAYERS,
     NUMBER,
     NUMBERS,
     TABLE,
@@ -84,6 +85,7 @@ GGUF_KINDS: dict[str, Kind] = {
     **dict.fromkeys(("rope.scaling.original_context_length",), COUNT),
     **dict.fromkeys(("rope.scaling.type",), TEXT),
     **dict.fromkeys(("rope.freq_base_swa",), NUMBERS),
+    **dict.fromkeys(("attention.sliding_window_pattern",), LAYERS),
 }
 """What a GGUF key may hold, for the keys that are relied upon; a list has a value for each layer."""
 

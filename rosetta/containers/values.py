@@ -42,6 +42,11 @@ def _is_numbers(value: Any) -> bool:
     return _is_number(value) or (isinstance(value, list) and all(map(_is_number, value)))
 
 
+def _is_layers(value: Any) -> bool:
+    listed = isinstance(value, list) and all(isinstance(item, bool) or _is_count(item) for item in value)
+    return listed or _is_count(value)
+
+
 def _is_text_table(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(item, str | None) for item in value.values())
 
@@ -61,6 +66,7 @@ COUNT = Kind("a whole number from 0 on", _is_count)
 COUNTS = Kind("a whole number from 0 on, or a list of them", _is_counts)
 NUMBER = Kind("a finite number", _is_number)
 NUMBERS = Kind("a finite number, or a list of them", _is_numbers)
+LAYERS = Kind("a whole number from 0 on, or a list of one flag for each layer", _is_layers)
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 TEXT = Kind("a text", lambda value: isinstance(value, str))
 TABLE = Kind("an object", lambda value: isinstance(value, dict))

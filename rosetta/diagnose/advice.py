@@ -11,7 +11,7 @@ from rosetta.containers.apr.settings import APR_FACTS
 from rosetta.containers.container import Container
 from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS
 from rosetta.diagnose.own_form import in_own_form, one_key_of_scaling, stated_by
-from rosetta.diagnose.places import has_place
+from rosetta.diagnose.places import has_place, key_that_says
 from rosetta.diagnose.stated_scaling import as_gguf, as_parameters
 from rosetta.errors import UnsupportedError
 from rosetta.model import FACTORS, Model
@@ -78,6 +78,9 @@ def write_value(model: Model, other: Model, key: str, own: Value | None, right: 
     if not has_place(model, key, right, other):
         stated = _as_stated(other, key)
         return f"nothing can be written: {_without_place(model, key, stated)}; run {other.container.path}"
+    through = key_that_says(model, key, right, other)
+    if through is not None:
+        return write_value(model, other, through, model.config.get(through), other.config[through].value)
     form = in_own_form(model, key, own, right)
     if key == "rope.scaling":
         advice = _write_scaling(model, other.container, right)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from rosetta.compare.adequacy import tokens_needed
 from rosetta.compare.lockstep import Lockstep
-from rosetta.compare.other_forms import DERIVED
 from rosetta.compare.pairing import other_side
 from rosetta.compare.results import Finding, Side
 from rosetta.compare.settings import WINDOW, agree, loses_window, plain
@@ -15,22 +14,10 @@ from rosetta.compare.weights import compare_weights
 from rosetta.diagnose.advice import config_file, shown, write_setting, write_value
 from rosetta.diagnose.engine import Engine
 from rosetta.diagnose.hypothesis import Proposal
+from rosetta.diagnose.refused import refused_findings
 from rosetta.lint.flags import contradicted_flags
-from rosetta.lint.gguf_keys import ALWAYS, REQUIRED
 from rosetta.model import Model
 from rosetta.settings_table import SETTINGS
-
-# Keys that llama.cpp asks for -> the setting that they say in another form.
-SAID_OTHERWISE = {
-    "expert_shared_count": "expert_shared_feed_forward_length",
-    "interleave_moe_layer_step": "expert_layers",
-    "leading_dense_block_count": "expert_layers",
-    **{
-        f"attention.{part}_length{of}": f"attention.{part}_length"
-        for part in ("key", "value")
-        for of in ("_mla", "_swa")
-    },
-}
 
 
 def shown_or_latent(engine: Engine, lockstep: Lockstep, tokens: list[int]) -> list[Finding]:
@@ -127,7 +114,7 @@ def latent_findings(
 
 def _contradictions(side: Side, model: Model, known: set[str]) -> Iterator[Finding]:
     """Where a file breaks a rule of its own container, though it can be read."""
-    yield from _refused_without(side, model, known)
+    yield from refused_findings(side, model, known)
     for flag in contradicted_flags(model.container):
         if flag.key in known:
             continue
@@ -151,34 +138,6 @@ def _contradictions(side: Side, model: Model, known: set[str]) -> Iterator[Findi
             actual="LAYOUT_ROW_MAJOR",
             message="flags: LAYOUT_COLUMN_MAJOR is set, which aprender refuses; the tensors were read row-major",
             recommendation="write the file with LAYOUT_ROW_MAJOR (0x0400) and without LAYOUT_COLUMN_MAJOR (0x0800)",
-            status="suspected",
-            latent=True,
-        )
-
-
-def _refused_without(side: Side, model: Model, known: set[str]) -> Iterator[Finding]:
-    """Keys that a GGUF file lacks, and without which llama.cpp refuses it: what was taken is no more than likely."""
-    if model.container.kind != "gguf" or not model.architecture.runs:
-        return
-    for key in (*ALWAYS, *REQUIRED.get(model.architecture.gguf, ())):
-        name = SAID_OTHERWISE.get(key, key)
-        row, found = SETTINGS.get(name), model.config.get(name)
-        spelled = f"{model.container.architecture}.{key}"
-        if row is None or row.kind is None or found is None or {key, name} & known:
-            continue
-        if spelled in model.container.metadata:
-            continue
-        form = DERIVED.get(key)
-        value = plain(found.value) if form is None else form(model.config)
-        yield Finding(
-            kind=row.kind.id,
-            side=side,
-            key=name,
-            left_name=spelled if side == "left" else None,
-            right_name=spelled if side == "right" else None,
-            actual=value,
-            message=f"{key} is missing: llama.cpp refuses the file; {shown(value)} was taken",
-            recommendation=f"write {spelled} {shown(value)} into {config_file(model.container)}",
             status="suspected",
             latent=True,
         )

@@ -7,9 +7,11 @@ from typing import Any
 
 from rosetta.compare.settings import WINDOW, agree, has_place_for_window, plain
 from rosetta.containers.container import Setting
+from rosetta.diagnose.own_form import in_own_form
 from rosetta.diagnose.stated_scaling import as_gguf
 from rosetta.diagnose.stating import Stating
 from rosetta.errors import RosettaError, UnsupportedError
+from rosetta.lint.gguf_keys import is_key
 from rosetta.model import Model, build_model
 from rosetta.rope_scaling import RopeScaling
 from rosetta.settings_table import SETTINGS, Shows
@@ -53,11 +55,43 @@ def has_place(model: Model, key: str, value: Any, other: Model) -> bool:
         return False
     if isinstance(value, RopeScaling):
         return _scaling_has_place(model, value, other)
-    alone = {key: value}
-    theirs = {
-        name: found.value for name, found in other.config.items() if not _same(model, name, found.value)
+    alone = {key: value} if is_key(key) else {}
+    theirs = _differing(model, other)
+    if any(_is_read(model, key, value, stated) for stated in (alone, {**theirs, **alone})):
+        return True
+    return in_own_form(model, key, own, value) is not None
+
+
+def key_that_says(model: Model, key: str, value: Any, other: Model) -> str | None:
+    """The other setting by whose key a GGUF file says one that has no key of its own; None where it has one, where the
+    file states it all the same, and where no other setting alone gives it.
+
+    Args:
+        model: of the file.
+        key: canonical.
+        value: what is to be said.
+        other: the model that has it.
+    """
+    container = model.container
+    if container.kind != "gguf" or is_key(key) or f"{container.architecture}.{key}" in container.metadata:
+        return None
+    return next(
+        (
+            name
+            for name, said in _differing(model, other).items()
+            if _is_read(model, key, value, {name: said})
+        ),
+        None,
+    )
+
+
+def _differing(model: Model, other: Model) -> dict[str, Any]:
+    """The other model's settings that GGUF has keys for and that this one has otherwise."""
+    return {
+        name: found.value
+        for name, found in other.config.items()
+        if is_key(name) and not _same(model, name, found.value)
     }
-    return any(_is_read(model, key, value, stated) for stated in (alone, {**theirs, **alone}))
 
 
 def _same(model: Model, key: str, value: Any) -> bool:

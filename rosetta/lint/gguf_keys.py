@@ -4,7 +4,10 @@ Keys are those of GGUF without the architecture. Sources: llama.cpp, src/models/
 `load_arch_hparams` that are neither optional nor conditional; gguf-py, gguf_writer.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cache
+
+import gguf
 
 ALWAYS = (
     "block_count",
@@ -40,6 +43,7 @@ _LAYER_EPSILON = _words("""
 """)
 
 _MORE = {
+    "apertus": "xielu.alpha_n xielu.alpha_p xielu.beta xielu.eps",
     "afmoe bailingmoe deepseek deepseek2-ocr dots1 glm4moe": (
         "expert_feed_forward_length expert_shared_count"
     ),
@@ -141,6 +145,7 @@ _MORE = {
     ),
     "mimo2 step35": "attention.sliding_window attention.sliding_window_pattern expert_feed_forward_length",
     "minicpm3": "attention.kv_lora_rank attention.q_lora_rank",
+    "minimax-m2": "expert_gating_func",  # optional, but its graph aborts without it
     "minimax-01": "residual_scale",
     "minimax-m3": (
         "attention.indexer.block_size attention.indexer.head_count attention.indexer.key_length "
@@ -179,6 +184,14 @@ def _required() -> dict[str, tuple[str, ...]]:
 
 REQUIRED: Mapping[str, tuple[str, ...]] = _required()
 """By architecture, beyond `ALWAYS`."""
+EITHER: Mapping[str, tuple[tuple[str, ...], ...]] = {"cohere2moe": ((LAYER, RMS),)}
+"""By architecture: keys of which it asks for one."""
+
+
+def spelled(architecture: str, key: str) -> str:
+    """A key as a file of an architecture has it: those of Apertus' activation have no architecture before them."""
+    return key if key.startswith("xielu.") else f"{architecture}.{key}"
+
 
 UINT32, FLOAT32, BOOL, STRING, ARRAY = 4, 6, 7, 8, 9  # gguf.h, enum gguf_type
 TYPE_NAMES = (
@@ -216,6 +229,8 @@ KEY_TYPES: Mapping[str, int] = {
 }
 """Of the keys of an architecture; a list in place of one value has its own rules."""
 
+NEWER = ("attention.recurrent_layers", "attention.value_scale")  # llama-arch.cpp; gguf-py has none of them
+
 WHOLE_KEY_TYPES: Mapping[str, int] = {
     **dict.fromkeys(("general.architecture", "tokenizer.ggml.model", "tokenizer.ggml.pre"), STRING),
     "tokenizer.chat_template": STRING,
@@ -237,3 +252,24 @@ WHOLE_KEY_TYPES: Mapping[str, int] = {
     },
 }
 """Of keys that are the same for all architectures."""
+
+
+def is_key(key: str) -> bool:
+    """Whether there is such a key, without the architecture: whether gguf-py or llama.cpp has a name for it."""
+    return key in _names()
+
+
+@cache
+def _names() -> frozenset[str]:
+    asked = (key for keys in REQUIRED.values() for key in keys)
+    named = (name.removeprefix("{arch}.") for name in _texts(gguf.Keys))
+    return frozenset((*named, *asked, *KEY_TYPES, *NEWER))
+
+
+def _texts(names: type) -> Iterator[str]:
+    """All texts of a class and of the classes in it."""
+    for attribute, value in vars(names).items():
+        if isinstance(value, type):
+            yield from _texts(value)
+        elif isinstance(value, str) and not attribute.startswith("__"):
+            yield value

@@ -12,7 +12,7 @@ from rosetta.diagnose.patches import instead
 from rosetta.model import Patch
 from rosetta.weight import Weight
 
-KEY = "block_count"
+KEY, PREDICTORS = "block_count", "nextn_predict_layers"
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
@@ -42,10 +42,16 @@ def _proposal(
     taken: str | None,
     held: int | None = None,
 ) -> Proposal:
+    container = subject.model.container
     spelled = next(would_say(subject.model, KEY, subject.model.config[KEY]), KEY)
+    advice = f"write {spelled} {believed} into {config_file(container)}"
     said = f"{KEY} is {own}, the reference has {believed} layers"
     if held is not None and held != own:
         said = f"{KEY} is {own}, the file holds {held} layers"
+    predictors, counted = (container.settings.get(key) for key in (PREDICTORS, KEY))
+    if predictors is not None and counted is not None and counted.value == believed > own:
+        said = f"{PREDICTORS} is {predictors.value}, and of the file's {believed} layers {own} are left"
+        advice = f"take {predictors.key} out of {config_file(container)}"
     return Proposal(
         kind="config.layer_count",
         role="subject",
@@ -54,8 +60,7 @@ def _proposal(
         declared=own,
         actual=believed,
         message=said,
-        recommendation=f"write {spelled} {believed} into {config_file(subject.model.container)}"
-        + (f", and export {taken}" if taken else ""),
+        recommendation=advice + (f", and export {taken}" if taken else ""),
         from_reference=taken,
     )
 

@@ -17,6 +17,7 @@ from rosetta.diagnose.patches import changed
 from rosetta.finding_kind import FindingKind
 from rosetta.names import LAYER
 from rosetta.row_order import Order, RowOrder
+from rosetta.settings_reader import PerLayer
 from rosetta.weight import Weight
 
 KINDS = (
@@ -136,9 +137,9 @@ def _of_columns(suspect: Suspect, weight: Weight, other: Weight) -> Iterator[Pro
 def _head(suspect: Suspect, weight: Weight) -> int:
     """Rows, or columns, of a head in a matrix of an attention; 0 elsewhere."""
     found, stated = LAYER.match(weight.name), suspect.model.config.get("attention.key_length")
-    return (
-        int(stated.value) if found is not None and found[2].startswith("attn_") and stated is not None else 0
-    )
+    if found is None or not found[2].startswith("attn_") or stated is None:
+        return 0
+    return int(stated.value.of(int(found[1])) if isinstance(stated.value, PerLayer) else stated.value)
 
 
 def sample_of_rows(weight: Weight) -> Tensor:

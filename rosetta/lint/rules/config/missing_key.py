@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS
-from rosetta.lint.gguf_keys import ALWAYS, LAYER, REQUIRED, RMS
+from rosetta.lint.gguf_keys import ALWAYS, EITHER, LAYER, REQUIRED, RMS, spelled
 from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.subject import Subject
 
@@ -39,10 +39,16 @@ def faults(subject: Subject) -> Iterator[Fault]:
         for key in dict.fromkeys(
             (*ALWAYS, *REQUIRED.get(subject.architecture, ()), *_asked_by_tensors(subject))
         ):
-            if subject.setting(key) is None:
+            name = spelled(subject.architecture, key)
+            if name not in subject.gguf.metadata:
                 other = {RMS: LAYER, LAYER: RMS}.get(key)
                 hint = f"; it has {prefix}{other}" if other and subject.setting(other) is not None else ""
-                yield Fault(f"is missing, and llama.cpp asks for it{hint}", key=prefix + key)
+                yield Fault(f"is missing, and llama.cpp asks for it{hint}", key=name)
+        for keys in EITHER.get(subject.architecture, ()):
+            if all(subject.setting(key) is None for key in keys):
+                yield Fault(
+                    f"is missing, and llama.cpp asks for it or {prefix}{keys[1]}", key=prefix + keys[0]
+                )
     elif subject.apr is not None:
         for key in (*_OF_OTHERS, *_asked_by_tensors(subject)):
             if subject.setting(key) is None:

@@ -1,0 +1,126 @@
+"""Keys for which llama.cpp refuses a GGUF file that can be computed all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Set
+from typing import Any
+
+from rosetta.compare.other_forms import DERIVED
+from rosetta.compare.results import Finding, Side
+from rosetta.compare.settings import plain
+from rosetta.diagnose.advice import config_file, shown
+from rosetta.lint.gguf_keys import ALWAYS, EITHER, REQUIRED, spelled
+from rosetta.lint.gguf_refusals import refused_counts
+from rosetta.model import Model
+from rosetta.settings_table import SETTINGS
+
+# Keys that llama.cpp asks for -> the setting that they say in another form.
+SAID_OTHERWISE = {
+    "expert_shared_count": "expert_shared_feed_forward_length",
+    "interleave_moe_layer_step": "expert_layers",
+    "leading_dense_block_count": "expert_layers",
+    **{
+        f"attention.{part}_length{of}": f"attention.{part}_length"
+        for part in ("key", "value")
+        for of in ("_mla", "_swa")
+    },
+}
+# Keys of counts that are no settings of ours -> the setting whose kind of finding they are.
+COUNTED = {
+    "nextn_predict_layers": "block_count",
+    "expert_shared_count": "expert_shared_feed_forward_length",
+}
+
+
+def refused_findings(side: Side, model: Model, known: Set[str]) -> Iterator[Finding]:
+    """Latent findings about missing keys and about counts that do not go with each other.
+
+    Args:
+        side: which file it is.
+        model: what it holds.
+        known: keys that other findings name.
+    """
+    if model.container.kind != "gguf" or not model.architecture.runs:
+        return
+    yield from _missing(side, model, known)
+    container = model.container
+    stated = {key: setting.value for key, setting in container.settings.items()}
+    for refused in refused_counts(model.architecture.gguf, stated, container.tensors):
+        row = SETTINGS[COUNTED.get(refused.key, refused.key)]
+        if row.kind is None or refused.key in known:
+            continue
+        own = spelled(container.architecture or "", refused.key)
+        right = _right(model, refused.key)
+        said = "is missing" if refused.value is None else f"is {refused.value}"
+        advice = f"take {own} out of {config_file(container)}"
+        if not refused.take_out:
+            advice = f"write {own} {_in_words(right)} into {config_file(container)}"
+        yield _finding(
+            side,
+            row.kind.id,
+            refused.key,
+            own,
+            f"{refused.key} {said} {refused.why}: llama.cpp refuses the file",
+            advice,
+            declared=refused.value,
+            actual=right,
+        )
+
+
+def _missing(side: Side, model: Model, known: Set[str]) -> Iterator[Finding]:
+    """Keys that the file lacks: what was taken in their place is no more than likely."""
+    container, name_of = model.container, model.container.architecture or ""
+    asked = [(key,) for key in (*ALWAYS, *REQUIRED.get(model.architecture.gguf, ()))]
+    asked += EITHER.get(model.architecture.gguf, ())
+    for keys in asked:
+        names = [SAID_OTHERWISE.get(key, key) for key in keys]
+        key, name = next(
+            ((k, n) for k, n in zip(keys, names, strict=True) if n in model.config), (keys[0], names[0])
+        )
+        row, found, own = SETTINGS.get(name), model.config.get(name), spelled(name_of, key)
+        if row is None or row.kind is None or {*keys, *names} & known:
+            continue
+        if any(spelled(name_of, one) in container.metadata for one in keys):
+            continue
+        form = DERIVED.get(key)
+        value = None if found is None else plain(found.value) if form is None else form(model.config)
+        taken = "" if value is None else f"; {shown(value)} was taken"
+        yield _finding(
+            side,
+            row.kind.id,
+            name,
+            own,
+            f"{key} is missing: llama.cpp refuses the file{taken}",
+            f"write {own} {_in_words(value)} into {config_file(container)}",
+            declared=None,
+            actual=value,
+        )
+
+
+def _in_words(value: Any) -> str:
+    return "as the model has it" if value is None else shown(value)
+
+
+def _right(model: Model, key: str) -> Any:
+    """What a count would have to be, as far as the file's other keys and tensors say; None where they do not."""
+    form = DERIVED.get(key)
+    return None if form is None else form(model.config)
+
+
+def _finding(
+    side: Side, kind: str, key: str, own: str, message: str, advice: str, declared: Any, actual: Any
+) -> Finding:
+    """A latent finding of one file, which names its own key."""
+    return Finding(
+        kind=kind,
+        side=side,
+        key=key,
+        left_name=own if side == "left" else None,
+        right_name=own if side == "right" else None,
+        declared=declared,
+        actual=actual,
+        message=message,
+        recommendation=advice,
+        status="suspected",
+        latent=True,
+    )

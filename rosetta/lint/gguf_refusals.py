@@ -1,0 +1,81 @@
+"""Counts of a GGUF file that llama.cpp refuses though they can be read: facts of its source, no rule.
+
+Sources: llama.cpp, src/llama-model.cpp, `llama_model_base::load_hparams`, whose assertions end the whole process;
+ggml, src/ggml-cpu/ops.cpp, the rotation, which turns no more dimensions than a head has;
+src/models/cohere2moe.cpp, `load_arch_tensors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+EXPERTS, USED = "expert_count", "expert_used_count"
+GROUPS, GROUPS_USED = "expert_group_count", "expert_group_used_count"
+LAYERS, PREDICTORS = "block_count", "nextn_predict_layers"
+ROTATED, HEAD, WINDOW = "rope.dimension_count", "attention.key_length", "attention.sliding_window"
+SHARED = "expert_shared_count"
+DROPS_ONE_EXPERT = ("hunyuan-dense", "hunyuan_vl")  # llama.cpp counts their one expert as none
+LOADS_SHARED_BY_COUNT = ("cohere2moe",)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A count that llama.cpp refuses.
+
+    Args:
+        key: GGUF's, without the architecture.
+        value: what the file states; None: nothing.
+        why: a sentence's end, after "is 4".
+        remedy: whether the key is to be taken out; else it is to be written.
+    """
+
+    key: str
+    value: int | None
+    why: str
+    take_out: bool
+
+
+def refused_counts(
+    architecture: str, stated: Mapping[str, Any], tensors: Collection[str]
+) -> Iterator[Refused]:
+    """Each of a file's counts that does not go with the others.
+
+    Args:
+        architecture: by its name in GGUF.
+        stated: the file's keys without the architecture, with their values.
+        tensors: names of the file's.
+    """
+    counts = {key: _most(value) for key, value in stated.items()}
+    experts, used = counts.get(EXPERTS, 0), counts.get(USED, 0)
+    if architecture in DROPS_ONE_EXPERT and experts <= 1:
+        experts = used = 0
+    groups, chosen = counts.get(GROUPS, 0), counts.get(GROUPS_USED, 0)
+    held_to = f"for {experts} experts" if experts else "for a model without experts"
+    if used > experts:
+        yield Refused(USED, used, held_to, take_out=not experts)
+    if experts and not used:
+        yield Refused(USED, counts.get(USED), held_to, take_out=False)
+    if groups and groups >= experts:
+        yield Refused(GROUPS, groups, held_to, take_out=True)
+    elif groups > 1 and experts % groups:
+        yield Refused(GROUPS, groups, held_to, take_out=False)
+    elif groups > 1 and not 0 < chosen < groups:
+        yield Refused(GROUPS_USED, counts.get(GROUPS_USED), f"for {groups} groups", take_out=False)
+    turned, head = (counts.get(f"{key}_swa", counts.get(key, 0)) for key in (ROTATED, HEAD))
+    if counts.get(WINDOW) and turned > head > 0:
+        why = f"for heads of {head} in layers with a window"
+        yield Refused(f"{ROTATED}_swa", counts.get(f"{ROTATED}_swa"), why, take_out=False)
+    layers, predictors = counts.get(LAYERS, 0), counts.get(PREDICTORS, 0)
+    if layers and predictors >= layers:
+        yield Refused(PREDICTORS, predictors, f"for {layers} layers", take_out=True)
+    held = any("_shexp." in name for name in tensors)
+    if architecture in LOADS_SHARED_BY_COUNT and held and not counts.get(SHARED):
+        yield Refused(SHARED, counts.get(SHARED), "for a file with a shared expert", take_out=False)
+
+
+def _most(value: Any) -> int:
+    """A count, the largest where each layer has one; 0 of anything else."""
+    numbers = value if isinstance(value, list) else [value]
+    return max((n for n in numbers if type(n) is int), default=0)
