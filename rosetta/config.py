@@ -248,7 +248,10 @@ def _rope(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> None:
     architecture, container = read.architecture, read.container
     read.config["rope.type"] = _row_order(read, shapes)
     note = f"default of {_loader(container.kind)} for {architecture.name}"
-    theta = read.number("rope.freq_base", architecture.rope_theta.of(container.kind), note)
+    own = read.own_table()
+    theta = read.number(
+        "rope.freq_base", own.get("rope_theta", architecture.rope_theta.of(container.kind)), note
+    )
     if theta <= 0:
         raise DamagedFileError(
             f"the rope base is {theta}, not positive", file=container.path, remedy=WRONG_VALUE
@@ -267,6 +270,7 @@ def _rope(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> None:
     )
     if share is not None and isinstance(share.value, int | float):
         part = share.value
+    part = own.get("partial_rotary_factor", part)
     rotated = key_length if part is None else int(key_length * part)
     dimensions = read.count("rope.dimension_count", rotated, "the key length")
     if dimensions % 2:

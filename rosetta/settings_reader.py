@@ -127,8 +127,8 @@ class SettingsReader:
             and setting.key.removeprefix("text_config.") not in self._names | self.architecture.idle_keys
             and not (without_rotary and key.startswith("rope."))
         )
-        left = (*stated, *self._unknown(), *self._denied.values())
-        return tuple(setting for setting in left if not _says_nothing(setting.value))
+        left = (setting for setting in (*stated, *self._unknown()) if not _says_nothing(setting.value))
+        return (*left, *(setting for setting in self._denied.values() if setting.value is not None))
 
     def _says_what_is_computed(self, key: str, value: Any) -> bool:
         """Whether a key that its container's loader does not read says what is computed anyway."""
@@ -229,6 +229,11 @@ class SettingsReader:
         if self.container.kind != "huggingface" or own is None or stated is not None:
             return stated
         return None if self.spelled("rope_parameters", "rope_scaling") else Setting(own, "")
+
+    def own_table(self) -> Mapping[str, Any]:
+        """The class's own table of rotary parameters, where a folder has none; else an empty one."""
+        table = self.scaling_table()
+        return table.value if table is not None and not table.key else {}
 
     def put(self, key: str, setting: Setting | None, default: Any, note: str = "") -> Any:
         """Store the setting, or the default with its note; required where the default is None."""

@@ -122,6 +122,7 @@ LAGUNA = Architecture(
         "attention.head_count_kv": 8,
         "attention.key_length": 128,
         "attention.sliding_window": 512,
+        "rope.scaling": {"rope_type": "default", "partial_rotary_factor": 0.5},
         "vocab_size": 100352,
         "tied_embeddings": False,
     },

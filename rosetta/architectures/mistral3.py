@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from rosetta.architectures import factors
@@ -22,6 +23,15 @@ def _text_part(metadata: Mapping[str, Any]) -> object:
     return part.get("model_type") if isinstance(part, Mapping) else None
 
 
+def _read_by(metadata: Mapping[str, Any]) -> Architecture | None:
+    """The architecture of the part that reads; mistral's own class has no scaling where its config has none."""
+    part = _text_part(metadata)
+    if part == "mistral":
+        unscaled = {key: value for key, value in MISTRAL3.huggingface.items() if key != "rope.scaling"}
+        return replace(MISTRAL3, huggingface=unscaled)
+    return MISTRAL4 if part == "mistral4" else None
+
+
 def settings(read: Any) -> None:
     """By how much queries grow, and after how many positions: those of the context before it was stretched."""
     experts_of_gguf(read)
@@ -36,7 +46,8 @@ def settings(read: Any) -> None:
     )
     stretched = tuple(f"{table}.original_max_position_embeddings" for table in tables)
     stated = read.raw("rope.scaling.original_context_length")
-    read.take("attention.temperature_length", "count", stated.value if stated else context, stretched)
+    whole = read.own_table().get("original_max_position_embeddings", context)
+    read.take("attention.temperature_length", "count", stated.value if stated else whole, stretched)
 
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
@@ -70,11 +81,19 @@ MISTRAL3 = Architecture(
         "attention.head_count_kv": 8,
         "attention.key_length": 128,
         "attention.sliding_window": 0,
+        "rope.scaling": {
+            "type": "yarn",
+            "rope_theta": 1e6,
+            "factor": 16.0,
+            "original_max_position_embeddings": 16384,
+            "mscale": 1.0,
+            "mscale_all_dim": 1.0,
+        },
         "vocab_size": 131072,
         "tied_embeddings": False,
     },
     model_type="ministral3",
-    variant=lambda metadata: MISTRAL4 if _text_part(metadata) == "mistral4" else None,
+    variant=_read_by,
     folder_keys={
         **GROWING_QUERIES,  # its class divides by the length even where nothing grows
         "rope_parameters.original_max_position_embeddings": lambda c: c["attention.temperature_length"].value,

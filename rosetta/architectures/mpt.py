@@ -10,17 +10,19 @@ from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 
 ALIBI = "attention.max_alibi_bias"
+LARGEST = 8.0  # transformers, modeling_mpt.py, build_mpt_alibi_tensor: nothing hands it another
 
 
 def settings(read: Any) -> None:
     """ALiBi's largest exponent, 0 where there is none; where q, k and v are clamped; the width of the network."""
     read.take("attention.clamp_kqv", "number", 0.0, ("attn_config.clip_qkv",), note="not clamped")
-    switched = read.spelled("attn_config.alibi")
-    off = read.container.kind == "huggingface" and switched is not None and not switched.value
-    default = Default(apr=0.0, gguf=0.0, huggingface=8.0)
-    read.take(ALIBI, "number", default, () if off else ("attn_config.alibi_bias_max",))
-    if off:
-        read.fixed(ALIBI, 0.0, "attn_config.alibi is off")
+    read.take(ALIBI, "number", 0.0)
+    if read.container.kind == "huggingface":
+        read.fixed(ALIBI, LARGEST, "the class's own, whatever its config says")
+        for key, computed in (("attn_config.alibi", True), ("attn_config.alibi_bias_max", LARGEST)):
+            stated = read.spelled(key)
+            if stated is not None and stated.value != computed:
+                read.deny(stated)
     scale = read.spelled("attn_config.softmax_scale")
     if scale is not None and read.container.kind == "huggingface":
         read.by_layer("attention.scale", [scale.value], stated=scale.key)

@@ -81,10 +81,10 @@ def would_say(model: Model, key: str, own: Value | None) -> Iterator[str]:
     if own is not None and own.key is not None and stated_by(container, own.key) is not None:
         yield own.key
     if container.kind == "gguf":
-        itself = f"{container.architecture}.{key}"
-        if itself in container.metadata and (own is None or own.key != itself):
-            yield itself
         yield from () if own is None else own.asked
+        itself = f"{container.architecture}.{key}"
+        if itself in container.metadata and (own is None or own.key is None):
+            yield itself
         return
     facts = APR_FACTS if container.kind == "apr" else HUGGINGFACE_FACTS
     usual = next((fact.spellings for fact in facts if fact.key == key), ())

@@ -70,7 +70,7 @@ def refused_findings(side: Side, model: Model, known: Set[str]) -> Iterator[Find
 def _missing(side: Side, model: Model, known: Set[str]) -> Iterator[Finding]:
     """Keys that the file lacks: what was taken in their place is no more than likely."""
     container, name_of = model.container, model.container.architecture or ""
-    asked = [(key,) for key in (*ALWAYS, *REQUIRED.get(model.architecture.gguf, ()))]
+    asked: list[tuple[str, ...]] = [(key,) for key in (*ALWAYS, *REQUIRED.get(model.architecture.gguf, ()))]
     asked += EITHER.get(model.architecture.gguf, ())
     for keys in asked:
         names = [SAID_OTHERWISE.get(key, key) for key in keys]

@@ -40,7 +40,7 @@ def test_variant_is_computed_as_its_class_does(tmp_path: Path, case: str) -> Non
     assert np.abs(ours - theirs).max() < 1e-4 * max(1.0, float(np.abs(theirs).max()))
 
 
-@pytest.mark.parametrize("name", ["gpt-oss", "mistral4"])
+@pytest.mark.parametrize("name", ["gpt-oss", "laguna", "mistral3", "mistral4"])
 def test_a_folder_without_a_table_of_the_rotation_is_scaled_as_its_class_does(
     tmp_path: Path, name: str
 ) -> None:
@@ -53,6 +53,16 @@ def test_a_folder_without_a_table_of_the_rotation_is_scaled_as_its_class_does(
     assert "config.rope_scaling" in {
         found.kind for found in compared_files(folder, plain, tokens=tuple(IDS)).findings
     }
+
+
+@pytest.mark.parametrize(("key", "stated"), [("alibi", False), ("alibi_bias_max", 4)])
+def test_mpt_falls_off_as_its_class_has_it_whatever_is_stated(tmp_path: Path, key: str, stated: int) -> None:
+    plain = build_folder(tmp_path / "plain", RECIPES["mpt"])
+    folder = restated(plain, tmp_path / "hf", {f"attn_config.{key}": stated})
+    assert np.array_equal(transformers_logits(folder, IDS), transformers_logits(plain, IDS))
+    report = compared_files(folder, plain, tokens=tuple(IDS))
+    assert (report.verdict, report.findings) == ("match", [])
+    assert any(f"attn_config.{key} {stated}, which mpt does not compute" in note for note in report.notes)
 
 
 def test_heads_of_cohere2_are_as_large_as_its_class_makes_them(tmp_path: Path) -> None:
