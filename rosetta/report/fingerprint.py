@@ -44,9 +44,8 @@ def whole_sha256(container: Container) -> str | None:
 def tensors_sha256(container: Container) -> dict[str, str] | None:
     """Of each tensor's bytes as its file stores them, by the name that the file uses; None where the container does not
     say where they are. A packed weight is its codes, its scales …; an adapter's tensors stand with the base's."""
-    from rosetta.containers.container import (
-        StoredContainer,
-    )  # numpy's, and torch's threads: help does without
+    # Help does without numpy and torch, which these bring.
+    from rosetta.containers.container import StoredContainer
     from rosetta.workers import spread
 
     found: dict[str, str] = {}
