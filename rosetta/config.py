@@ -88,6 +88,7 @@ def read_config(
     _refuse_experts(read)
     _refuse_sight_ahead(read)
     _refuse_sizes_of_windows(read)
+    _refuse_scaling_of_windows(read)
     read.refuse_others(architecture.only_with)
     for key in ("bos_token_id", "eos_token_id"):
         setting = read.raw(key)
@@ -134,6 +135,34 @@ def _refuse_sizes_of_windows(read: SettingsReader) -> None:
             raise UnsupportedError(
                 f"{stated.key} is {str(stated.value)[:60]}, and rosetta runs {read.architecture.name} with "
                 f"{others.value} in all layers",
+                file=read.container.path,
+                remedy=NOT_RUN,
+            )
+
+
+STRETCHED_WINDOWS = frozenset(
+    ("afmoe", "cohere2", "cohere2moe", "exaone-moe", "exaone4", "gemma2", "gpt-oss", "llama4")
+)
+"""In which llama.cpp divides the frequencies of layers with a window by the stated factor, whatever the type is
+(src/models/*.cpp, `rope_freq_scale_train_swa = rope_freq_scale_train`)."""
+GROWN_WINDOWS = frozenset(("gemma3", "gemma3n", "gemma4"))
+"""In which it does not, and multiplies what is turned there by the stated factor of attention all the same."""
+
+
+def _refuse_scaling_of_windows(read: SettingsReader) -> None:
+    """Rope scaling that llama.cpp has in layers with a window otherwise than is run here: no model is published so."""
+    if read.container.kind != "gguf" or not read.config.get("attention.sliding_window", Value(0)).value:
+        return
+    rule, factor, grown = (
+        read.container.settings.get(f"rope.scaling.{key}") for key in ("type", "factor", "attn_factor")
+    )
+    stretched = factor if rule is not None and rule.value == "none" and factor is not None else None
+    name = read.architecture.gguf
+    for stated, where in ((stretched, STRETCHED_WINDOWS), (grown, GROWN_WINDOWS)):
+        if stated is not None and name in where and stated.value not in (0, 1):
+            raise UnsupportedError(
+                f"{stated.key} is {stated.value:g}, which llama.cpp computes with otherwise in layers with a window, "
+                f"and rosetta runs {name} without it",
                 file=read.container.path,
                 remedy=NOT_RUN,
             )

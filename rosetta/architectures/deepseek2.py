@@ -185,7 +185,7 @@ def _from_gguf(read: Any) -> float:
         found = read.config["rope.scaling"]
         read.config["rope.scaling"] = Value(replace(scaling, magnitude=turned), found.key, found.note)
     # The growth that YaRN's own factor cancels stays where there is no YaRN.
-    linear = rule is None or rule.value == "linear"
+    linear = rule is None or rule.value != "yarn"
     return turned * grown(factor, by) * (grown(factor, 1.0) if linear else 1.0)
 
 

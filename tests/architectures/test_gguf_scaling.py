@@ -132,3 +132,38 @@ def test_latent_attention_that_llamacpp_refuses_is_refused(tmp_path: Path, key: 
         DamagedFileError, match=rf"deepseek2\.attention\.{key} is .*, and llama\.cpp asks for"
     ):
         open_model(planted)
+
+
+@pytest.mark.parametrize("recipe", ["deepseek2-v2-lite", "deepseek32"])
+def test_any_type_but_yarn_is_linear_in_latent_attention_too(tmp_path: Path, recipe: str) -> None:
+    _, file = tiny_pair(tmp_path, recipe)
+    planted = restated(file, tmp_path / "planted.gguf", {"rope.scaling.type": "longrope"})
+    theirs = llamacpp_logits(planted, IDS)
+    assert np.abs(theirs - llamacpp_logits(file, IDS)).max() > 0.1
+    assert np.abs(trace(planted, tokens=IDS)["logits"].numpy() - theirs).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("recipe", "stated", "named"),
+    [("gpt-oss", {"rope.scaling.type": "none"}, FACTOR), ("gemma3", {MAGNITUDE: 2.0}, MAGNITUDE)],
+)
+def test_scaling_that_windows_have_otherwise_is_refused(
+    tmp_path: Path, recipe: str, stated: dict[str, Any], named: str
+) -> None:
+    _, file = tiny_pair(tmp_path, recipe)
+    planted = restated(file, tmp_path / "planted.gguf", stated)
+    assert np.abs(llamacpp_logits(planted, IDS) - llamacpp_logits(file, IDS)).max() > 1e-2
+    with pytest.raises(UnsupportedError, match=f"{recipe}.{named} is .* in layers with a window"):
+        open_model(planted)
+
+
+def test_sections_that_turn_other_pairs_take_the_blame(tmp_path: Path) -> None:
+    folder, file = tiny_pair(tmp_path, "glm4")
+    planted = restated(file, tmp_path / "planted.gguf", {"rope.dimension_sections": [2, 1, 1, 0]})
+    theirs = llamacpp_logits(planted, IDS)
+    assert np.abs(trace(planted, tokens=IDS)["logits"].numpy() - theirs).max() < 1e-4
+    (finding,) = compared_files(planted, folder, tokens=tuple(IDS)).findings
+    assert (finding.kind, finding.key, finding.status) == (
+        "config.rope_type", "rope.dimension_sections", "confirmed"
+    )  # fmt: skip
+    assert finding.recommendation.startswith("take glm4.rope.dimension_sections out of ")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from rosetta.architectures import INTERLEAVED, SPLIT_HALF
+from rosetta.diagnose.advice import config_file
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, resembles
 from rosetta.finding_kind import FindingKind
 from rosetta.model import Model, Patch
@@ -37,8 +38,13 @@ def propose(fault: Fault) -> Iterator[Proposal]:
             continue
         declared = suspect.model["rope.type"]
         other_order = SPLIT_HALF if declared == INTERLEAVED else INTERLEAVED
-        if suspect.model.container.kind == "apr" and _all_in_other_order(fault, suspect, other_order):
-            spelled = suspect.model.config["rope.type"].key or "rope_type"
+        container, stated = suspect.model.container, suspect.model.config["rope.type"].key
+        said = container.kind == "gguf" and stated in container.metadata
+        if said and _all_in_other_order(fault, suspect, other_order):
+            yield _by_key(suspect, str(stated), declared, other_order)
+            continue
+        if container.kind == "apr" and _all_in_other_order(fault, suspect, other_order):
+            spelled = stated or "rope_type"
             yield Proposal(
                 kind="config.rope_type",
                 role=suspect.role,
@@ -63,6 +69,23 @@ def propose(fault: Fault) -> Iterator[Proposal]:
             + ("permute" if declared == INTERLEAVED else "do not permute")
             + " them on export",
         )
+
+
+def _by_key(suspect: Suspect, stated: str, declared: int, other_order: int) -> Proposal:
+    """A GGUF that states a key for which llama.cpp turns pairs of the other order, and whose rows lie as without it."""
+    key = stated.removeprefix(f"{suspect.model.container.architecture}.")
+    return Proposal(
+        kind="config.rope_type",
+        role=suspect.role,
+        repair=Repair(overrides={"rope.type": other_order}),
+        key=key,
+        declared=NAMES[declared],
+        actual=NAMES[other_order],
+        message=f"{key} is stated, with which llama.cpp turns {NAMES[declared]} pairs, and all rows of q and k lie "
+        f"{NAMES[other_order]}",
+        recommendation=f"take {stated} out of {config_file(suspect.model.container)}, or store the rows of q and k "
+        f"{NAMES[declared]}",
+    )
 
 
 def _turned(model: Model) -> Patch:
