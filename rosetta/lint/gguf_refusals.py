@@ -2,7 +2,7 @@
 
 Sources: llama.cpp, src/llama-model.cpp, `llama_model_base::load_hparams`, whose assertions end the whole process;
 ggml, src/ggml-cpu/ops.cpp, the rotation, which turns no more dimensions than a head has;
-src/models/cohere2moe.cpp, `load_arch_tensors`.
+src/models/cohere2moe.cpp and minimax-m2.cpp, `load_arch_tensors`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ ROTATED, HEAD, WINDOW = "rope.dimension_count", "attention.key_length", "attenti
 SHARED = "expert_shared_count"
 DROPS_ONE_EXPERT = ("hunyuan-dense", "hunyuan_vl")  # llama.cpp counts their one expert as none
 LOADS_SHARED_BY_COUNT = ("cohere2moe",)
+NETWORK, OF_EXPERT = "feed_forward_length", "expert_feed_forward_length"
+LOADS_EXPERTS_AS_NETWORK = ("minimax-m2",)  # asks for the width of experts, and takes the other one
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,9 @@ def refused_counts(
     held = any("_shexp." in name for name in tensors)
     if architecture in LOADS_SHARED_BY_COUNT and held and not counts.get(SHARED):
         yield Refused(SHARED, counts.get(SHARED), "for a file with a shared expert", take_out=False)
+    width = counts.get(OF_EXPERT, 0)
+    if architecture in LOADS_EXPERTS_AS_NETWORK and width and counts.get(NETWORK, width) != width:
+        yield Refused(NETWORK, counts[NETWORK], f"for experts as wide as {width}", take_out=False)
 
 
 def _most(value: Any) -> int:

@@ -40,6 +40,12 @@ LATENT = [
         "write minimax-m2.expert_gating_func 2",
     ),
     (
+        "minimax-m2",
+        {"feed_forward_length": 97},
+        "feed_forward_length",
+        "write minimax-m2.feed_forward_length as the model has it",
+    ),
+    (
         "gemma4",
         {"rope.dimension_count_swa": None},
         "rope.dimension_count_swa",
