@@ -303,7 +303,7 @@ TIME_STEPS = FindingKind(
 ROPE_SECTIONS = FindingKind(
     "config.rope_sections",
     means="The rotary pairs are shared out among time, height and width in other numbers.",
-    why="mrope_section is left out of the export. A text shows none of it: its three positions are one and the same.",
+    why="mrope_section is left out of the export. In a text all three are one; llama.cpp turns none of a fourth.",
     repair="The model is read with the reference's sections. Write rope.dimension_sections.",
 )
 
@@ -397,7 +397,7 @@ KEYS = (
         ConfigKey(f"per_layer_embedding.{part}_scale", "number", EMBEDDING_SCALE)
         for part in ("projection", "sum", "rows")
     ),
-    ConfigKey("rope.dimension_sections", "table", ROPE_SECTIONS),
+    ConfigKey("rope.dimension_sections", "table", ROPE_SECTIONS, prompt=Prompt.TWO_TOKENS),
     ConfigKey("attention.recurrent_layers", "flag", LAYER_PATTERN, Shows.ANYWHERE),
     *(
         ConfigKey(f"ssm.{name}", "count", STATE_SIZE, Shows.ANYWHERE)

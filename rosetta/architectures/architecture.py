@@ -21,7 +21,7 @@ from rosetta.architectures.readings import Readings, standard_readings
 from rosetta.graph import Graph, SettingsOf, Stage, build_graph
 from rosetta.ops.norm import Norm
 from rosetta.ops.op import Settings
-from rosetta.ops.rotary import INTERLEAVED, SPLIT_HALF, Rotary
+from rosetta.ops.rotary import INTERLEAVED, SPLIT_HALF, STILL, Rotary
 
 __all__ = ["INTERLEAVED", "SPLIT_HALF", "Activation", "Architecture", "Default"]
 
@@ -216,7 +216,7 @@ def decoder_layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
         output_of(n - 1),
         attention(
             norm=a.norm_of("attn_norm"),
-            rope=None if a.rope is None else Rotary(a.rope),
+            rope=None if a.rope is None else Rotary(a.rope, still=STILL if STILL in c else None),
             head_norm=a.head_norm if a.qk_norm else None,
             scores=scores_of(c),
         ),

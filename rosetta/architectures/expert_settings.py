@@ -11,6 +11,7 @@ from rosetta.containers.container import Setting
 from rosetta.errors import DamagedFileError, UnsupportedError
 from rosetta.ops.experts import LARGEST_GATING, SIGMOID, SOFTMAX, SQRT_SOFTPLUS
 from rosetta.ops.latent import NOPE
+from rosetta.ops.rotary import STILL
 from rosetta.settings_reader import NOT_RUN, Config, PerLayer, float32, listed
 
 SPARSE, DENSE = "sparse", "dense"
@@ -219,18 +220,37 @@ def expert_layers(read: Any, sparse: Sequence[bool], stated: str | None = None) 
     read.by_layer("expert_layers", sparse, "the layers with experts", stated)
 
 
-def rotary_sections(read: Any, default: list[int]) -> None:
+def rotary_sections(read: Any, default: list[int], in_turns: bool = False) -> None:
     """Which rotary pairs turn by which of three positions (time, height, width), which are one and the same of a text.
 
     Args:
         read: the reader of the container's settings.
         default: pairs of each, where the file does not say.
+        in_turns: whether pairs of the three take turns; else those of one lie beside each other.
     """
     key = "rope.dimension_sections"
     stated = read.raw(key) or read.spelled("rope_parameters.mrope_section", "rope_scaling.mrope_section")
     sections = default if stated is None else stated.value
     padded = (*sections, 0, 0, 0, 0)[:4] if isinstance(sections, list | tuple) else sections
-    read.by_layer(key, [padded], "default of transformers", stated.key if stated is not None else None)
+    own = stated.key if stated is not None else None
+    read.by_layer(key, [padded], "default of transformers", own)
+    counts = isinstance(padded, tuple) and all(isinstance(count, int) and count >= 0 for count in padded)
+    left = counts and read.container.kind == "gguf" and padded != (*default, 0)
+    pairs = read.config["rope.dimension_count"].value // 2
+    read.by_layer(STILL, [_still_pairs(padded, pairs, in_turns) if left else ()], "by the sections", own)
+
+
+def _still_pairs(sections: Sequence[int], pairs: int, in_turns: bool) -> tuple[int, ...]:
+    """Rotary pairs that llama.cpp does not turn in a text: those of a fourth position, which it has at 0.
+
+    So are the pairs 61 and 62 of Qwen3-VL's published 24, 20 and 20, whose angles are too small to show; a file of them
+    is as good as its folder, and is read as that.
+
+    Source: ggml-cpu, ops.cpp, ggml_mrope_cache_init; llama-graph.cpp, llm_graph_input_pos.
+    """
+    three, all_four = sum(sections[:3]), sum(sections)
+    places = ((pair, pair % all_four) for pair in range(pairs if all_four > 0 else 0))
+    return tuple(p for p, place in places if place >= (3 * sections[place % 3] if in_turns else three))
 
 
 def stated_sections(config: Config) -> list[int]:

@@ -10,7 +10,7 @@ from rosetta.architectures.expert_settings import rotary_sections
 from rosetta.architectures.readings import first_of, gate_beside_up, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
-from rosetta.ops.rotary import Rotary
+from rosetta.ops.rotary import STILL, Rotary
 from rosetta.settings_reader import Value
 
 SECTIONS = "rope.dimension_sections"
@@ -33,7 +33,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
         output_of(n - 1),
         attention(
             norm=a.norm_of("attn_norm"),
-            rope=Rotary(INTERLEAVED),
+            rope=Rotary(INTERLEAVED, still=STILL if STILL in c else None),
             scores=scores_of(c),
             post_norm=a.norm_of("post_attention_norm"),
         ),

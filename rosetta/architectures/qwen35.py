@@ -22,7 +22,7 @@ from rosetta.row_order import GroupOrder, Order, WithinRows
 def settings(read: Any) -> None:
     """Delta nets, and the rotary sections of three kinds of positions, which are one and the same of a text."""
     delta_settings(read)
-    rotary_sections(read, [11, 11, 10])
+    rotary_sections(read, [11, 11, 10], in_turns=True)
 
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:

@@ -17,7 +17,7 @@ DEEPSTACK = (8, 16, 24)  # transformers, Qwen3VLVisionConfig and Qwen3VLMoeVisio
 
 def settings(read: Any) -> None:
     """The sections."""
-    rotary_sections(read, [24, 20, 20])
+    rotary_sections(read, [24, 20, 20], in_turns=True)
 
 
 def deepstack_layers(config: Mapping[str, Any]) -> int | None:

@@ -25,7 +25,7 @@ def settings(read: Any) -> None:
     read.raw("expert_weights_norm")  # transformers' router does not look at norm_topk_prob
     read.fixed("expert_weights_norm", True, "the architecture's")
     stepped_layers(read)
-    rotary_sections(read, [24, 20, 20])
+    rotary_sections(read, [24, 20, 20], in_turns=True)
 
 
 def readings(stored: Stored, c: Settings) -> list[Reading] | None:

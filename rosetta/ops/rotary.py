@@ -17,9 +17,10 @@ from rosetta.row_order import INTERLEAVED, SPLIT_HALF
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["INTERLEAVED", "SPLIT_HALF", "Rotary"]
+__all__ = ["INTERLEAVED", "SPLIT_HALF", "STILL", "Rotary"]
 
 FACTORS = ("freqs", "factors_short", "factors_long")  # tensors of GGUF that hold rope scaling
+STILL, SECTIONS = "rope.still_pairs", "rope.dimension_sections"
 UNITS = 2.0  # float32 floor, see `linear.UNITS`
 
 
@@ -37,6 +38,7 @@ class Rotary(Op):
         first: position of the first token of a text.
         regrouped: whether adjacent pairs are brought into halves before they are turned, and back behind it: what a
             runtime does to a folder's rows, which lie in halves, and turns as pairs.
+        still: config key of the numbers of pairs that are not turned; None: all are.
         running: whether the angle of a pair is that of the pair before, times a ratio, all in float32, as ggml works
             them out: the last ones are off by as many roundings as there are pairs.
     """
@@ -49,11 +51,13 @@ class Rotary(Op):
     where: str | None = None
     first: int = 0
     regrouped: bool = False
+    still: str | None = None
     running: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
-        stated = (self.dimensions, self.base, self.scaling, self.where)
+        of_sections = () if self.still is None else (self.still, SECTIONS)  # which they are worked out from
+        stated = (self.dimensions, self.base, self.scaling, self.where, *of_sections)
         return tuple(key for key in stated if key is not None)
 
     def _turns(self, s: Step) -> bool:
@@ -104,6 +108,8 @@ class Rotary(Op):
         angles = (_running if self.running else _angles)(position, s[self.base], pairs)
         if scaling is not None:
             angles = angles / torch.tensor(scaling.at(places.stop), dtype=torch.float64)
+        if self.still is not None:
+            angles[:, list(s[self.still])] = 0.0
         return angles, scaling.magnitude if scaling else 1.0
 
     def spread(

@@ -1,0 +1,60 @@
+"""Rotary sections of a GGUF as llama.cpp takes them in a text: pairs of a fourth position are not turned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fixtures.canonical_gguf import tiny_pair
+from fixtures.comparing import compared_files
+from fixtures.oracles import llamacpp_logits
+from fixtures.restating import renamed, restated
+from rosetta.model import open_model
+from rosetta.ops.rotary import STILL
+from rosetta.transformer import Transformer
+
+pytestmark = [pytest.mark.requires_transformers, pytest.mark.requires_llamacpp]
+IDS = [5, 9, 17, 33, 2, 8, 40, 100, 7, 31]
+CLOSE = 1e-5  # of the largest logit, in float32
+
+
+@pytest.mark.parametrize(
+    ("recipe", "sections", "still"),
+    [
+        ("qwen2vl", [2, 2, 2, 2], (6, 7)),
+        ("qwen2vl", [1, 1, 0, 2], (2, 3, 6, 7)),
+        ("qwen3vl", [5, 5, 6, 0], (15,)),
+        ("qwen3vl", [4, 4, 4, 4], (12, 13, 14, 15)),
+        ("qwen3vlmoe", [4, 4, 4, 4], (12, 13, 14, 15)),
+        ("qwen35", [2, 3, 3, 0], (6,)),
+        ("qwen35moe", [1, 1, 1, 1], (3, 7)),
+    ],
+)
+def test_pairs_are_turned_as_llamacpp_does(
+    tmp_path: Path, recipe: str, sections: list[int], still: tuple[int, ...]
+) -> None:
+    folder, file = tiny_pair(tmp_path, recipe)
+    other = restated(file, tmp_path / "other.gguf", {"rope.dimension_sections": sections})
+    model, theirs = open_model(other), llamacpp_logits(other, IDS)
+    assert model[STILL] == still
+    assert np.abs(Transformer(model)(IDS).numpy() - theirs).max() < CLOSE * np.abs(theirs).max()
+    assert np.abs(llamacpp_logits(file, IDS) - theirs).max() > 5 * CLOSE * np.abs(theirs).max()
+    findings = [f for f in compared_files(other, folder, tokens=tuple(IDS)).findings if not f.latent]
+    assert {(f.kind, f.side, f.status) for f in findings} == {("config.rope_sections", "left", "confirmed")}
+
+
+def test_pairs_beside_each_other_of_ernie_are_turned_as_llamacpp_does(tmp_path: Path) -> None:
+    _, file = tiny_pair(tmp_path, "ernie4_5")
+    under = renamed(file, tmp_path / "under.gguf", "paddleocr")
+    other = restated(under, tmp_path / "other.gguf", {"rope.dimension_sections": [2, 2, 2, 2]})
+    theirs = llamacpp_logits(other, IDS)
+    assert np.abs(Transformer(open_model(other))(IDS).numpy() - theirs).max() < CLOSE * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize("recipe", ["qwen2vl", "qwen3vl", "qwen35"])
+def test_all_pairs_of_a_clean_file_are_turned(tmp_path: Path, recipe: str) -> None:
+    folder, file = tiny_pair(tmp_path, recipe)
+    assert open_model(file)[STILL] == ()
+    assert [f for f in compared_files(file, folder, tokens=tuple(IDS)).findings if not f.latent] == []
