@@ -16,7 +16,7 @@ LARGEST = 8.0  # transformers, modeling_mpt.py, build_mpt_alibi_tensor: nothing 
 def settings(read: Any) -> None:
     """ALiBi's largest exponent, 0 where there is none; where q, k and v are clamped; the width of the network."""
     read.take("attention.clamp_kqv", "number", 0.0, ("attn_config.clip_qkv",), note="not clamped")
-    read.take(ALIBI, "number", 0.0)
+    read.take(ALIBI, "number", 0.0, ("attn_config.alibi_bias_max",))
     if read.container.kind == "huggingface":
         read.fixed(ALIBI, LARGEST, "the class's own, whatever its config says")
         for key, computed in (("attn_config.alibi", True), ("attn_config.alibi_bias_max", LARGEST)):
