@@ -43,12 +43,15 @@ OTHER: dict[str, tuple[Any, Any]] = {  # two values; the one that the model has 
 }
 
 
+NOT_LOADED = ("glm-dsa", "muse-glimmer")  # llama.cpp loads no file of them that is made here
+
+
 def recipes() -> list[str]:
     """A recipe of each architecture that llama.cpp runs."""
     found: dict[str, str] = {}
     for recipe, made in sorted(RECIPES.items()):
         own = find_architecture(recipe)
-        if own is not None and made.gguf is None and recipe != "muse-glimmer":  # which has no GGUF here
+        if own is not None and made.gguf is None and recipe not in NOT_LOADED:
             found.setdefault(own.gguf, recipe)
     return list(found.values())
 

@@ -34,6 +34,18 @@ def unassisted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.sample(2)
+def alike(a: Any, b: Any) -> bool:
+    """Whether two parts of reports say the same; what is summed over rows as they are compared, and what is summed over
+    all of them at once, differ by float32's rounding."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(alike(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(alike, a, b))
+    if isinstance(a, float) and isinstance(b, float):
+        return a == pytest.approx(b, rel=1e-6, nan_ok=True)
+    return bool(a == b)
+
+
 @pytest.mark.parametrize("operands", [("gguf:F16", "apr:F16"), ("hf:BF16", "gguf:Q8_0")])
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("fault", FAULTS)
@@ -46,8 +58,8 @@ def test_report_is_that_of_computing_everything_anew(
     anew = compared_files(*files)
     assert taken_over.findings
     for part in ("verdict", "stages", "findings", "refuted", "first_divergence", "weights"):
-        one, other = (report.model_dump_json(include={part}) for report in (taken_over, anew))
-        assert one == other, part
+        one, other = (report.model_dump(include={part}) for report in (taken_over, anew))
+        assert alike(one, other), part
 
 
 def test_recorded_run_is_followed_in_the_same_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
