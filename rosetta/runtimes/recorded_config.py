@@ -12,6 +12,7 @@ import numpy as np
 from rosetta.config import Config, Value
 from rosetta.errors import DamagedFileError
 from rosetta.model import Model
+from rosetta.ops.rotary import SECTIONS, STILL
 from rosetta.rope_scaling import RopeScaling
 from rosetta.settings_reader import LARGEST_BLOCK_COUNT, LARGEST_COUNT, LARGEST_NUMBER, PerLayer
 
@@ -62,6 +63,8 @@ def _sane(path: Path, key: str, value: Any, like: Config) -> Any:
     other = like[key].value if key in like else None
     if key == "rope.scaling":
         return _scaling(path, value)
+    if key in (SECTIONS, STILL) and isinstance(value, list):  # of pairs, not of layers
+        return tuple(_of_kind(path, key, one, 0) for one in value)
     first = next(iter(other), None) if isinstance(other, PerLayer) else other
     if not isinstance(value, list) or isinstance(other, list):
         return _of_kind(path, key, value, value if key not in like else first)
