@@ -1,20 +1,13 @@
 """ERNIE 4.5 (dense): llama whose rows lie interleaved in either container."""
 
+from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 
 ERNIE4_5 = Architecture(
     "ernie4_5",
     folder_flags={"use_bias": False},
     gguf="ernie4_5",
-    gguf_reads=frozenset(
-        {
-            "expert_feed_forward_length",
-            "expert_shared_feed_forward_length",
-            "interleave_moe_layer_step",
-            "leading_dense_block_count",
-            "rope.dimension_sections",
-        }
-    ),
+    gguf_reads=llamacpp_keys.ERNIE,
     gguf_unread=frozenset({"expert_count"}),
     gguf_idle=frozenset({"attn_output.bias"}),
     classes=("Ernie4_5ForCausalLM", "Ernie4_5_ForCausalLM"),

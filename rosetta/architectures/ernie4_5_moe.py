@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.expert_settings import expert_layers, expert_settings, of_folder, shared_expert
 from rosetta.architectures.folder_names import gated
@@ -56,15 +57,7 @@ ERNIE4_5_MOE = Architecture(
     "ernie4_5-moe",
     folder_flags={"use_bias": False},
     gguf="ernie4_5-moe",
-    gguf_reads=frozenset(
-        {
-            "expert_feed_forward_length",
-            "expert_shared_feed_forward_length",
-            "interleave_moe_layer_step",
-            "leading_dense_block_count",
-            "rope.dimension_sections",
-        }
-    ),
+    gguf_reads=llamacpp_keys.ERNIE,
     gguf_idle=frozenset({"attn_output.bias"}),
     classes=("Ernie4_5_MoeForCausalLM", "ernie4_5_moe"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

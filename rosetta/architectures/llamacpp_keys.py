@@ -46,6 +46,17 @@ INDEXER = frozenset(
 )
 """Of sparse attention."""
 
+ERNIE = frozenset(
+    {
+        "expert_feed_forward_length",
+        "expert_shared_feed_forward_length",
+        "interleave_moe_layer_step",
+        "leading_dense_block_count",
+        "rope.dimension_sections",
+    }
+)
+"""Of ERNIE 4.5, dense or of experts, and of what is made of it."""
+
 OF_SOME = (
     EXPERTS
     | LATENT
