@@ -328,16 +328,6 @@ NEMOTRON_H_MOE = replace(
     NEMOTRON_H,
     name="nemotron_h_moe",
     gguf="nemotron_h_moe",
-    gguf_reads=llamacpp_keys.STATE
-    | {
-        "expert_feed_forward_length",
-        "expert_shared_count",
-        "expert_shared_feed_forward_length",
-        "expert_weights_norm",
-        "expert_weights_scale",
-        "moe_latent_size",
-    },
-    gguf_factors=FACTORS,
     classes=(),
     # The class has one, as wide as it says, which may be as wide as several of the others.
     gguf_keys={**NEMOTRON_H.gguf_keys, "expert_shared_count": lambda c: 1},

@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import SPLIT_HALF
 from rosetta.architectures.ernie4_5 import ERNIE4_5
 from rosetta.architectures.expert_settings import rotary_sections, stated_sections
@@ -21,7 +20,6 @@ PADDLEOCR = replace(
     ERNIE4_5,
     name="paddleocr",
     gguf="paddleocr",
-    gguf_reads=llamacpp_keys.ERNIE,
     gguf_idle=frozenset(),
     model_type="paddleocr_vl",
     classes=("PaddleOCRVLForConditionalGeneration", "paddleocr_vl", "paddleocr_vl_text"),

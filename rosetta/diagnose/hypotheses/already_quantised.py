@@ -4,6 +4,7 @@ beneath its own: it was made from a quantised checkpoint (`value.requantised`)."
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from rosetta.compare.pairing import Role, other_role
 from rosetta.compare.structure import SMALLER
@@ -14,7 +15,7 @@ from rosetta.diagnose.quantisers import Unrounded, is_rounded_from, quantised, q
 from rosetta.dtypes import FLOATS
 from rosetta.finding_kind import FindingKind
 from rosetta.model import Model
-from rosetta.weight import Weight
+from rosetta.weight import ValuesEdit, Weight
 
 KINDS = (
     FindingKind(
@@ -65,19 +66,9 @@ def _of(role: Role, model: Model, weight: Weight, other: Weight) -> Iterator[Pro
     if lattice is None:
         return
     edit, name = lattice
-    yield Proposal(
-        kind="value.requantised",
-        role=role,
-        repair=changed(model, weight, edit),
-        tensor=weight.name,
-        declared=weight.dtype,
-        actual=name,
-        message=f"{weight.name} is stored as {weight.dtype} and lies on the lattice of {name}: it was made from a "
-        "quantised checkpoint, whose rounding explains the difference",
-        recommendation=f"convert {weight.entry.name} from the original checkpoint: no export brings back what was "
-        "rounded away",
-        moves=False,
-    )
+    made = "it was made from a quantised checkpoint, whose rounding explains the difference"
+    said = f"lies on the lattice of {name}: {made}"
+    yield replace(_requantised(role, model, weight, edit, name, said), moves=False)
 
 
 def _beneath(role: Role, model: Model, weight: Weight, original: Weight) -> Iterator[Proposal]:
@@ -87,15 +78,22 @@ def _beneath(role: Role, model: Model, weight: Weight, original: Weight) -> Iter
         return
     is_of_it = is_rounded_from(weight, quantised(original, quantiser))
     edit = Unrounded(original, quantiser, nearest=is_of_it)
-    yield Proposal(
+    said = f"has the errors of {quantiser.name} beneath its own: it was made from a quantised checkpoint"
+    yield _requantised(role, model, weight, edit, quantiser.name, said)
+
+
+def _requantised(
+    role: Role, model: Model, weight: Weight, edit: ValuesEdit, name: str, said: str
+) -> Proposal:
+    """A weight that was quantised in another way before it was stored as it is."""
+    return Proposal(
         kind="value.requantised",
         role=role,
         repair=changed(model, weight, edit),
         tensor=weight.name,
         declared=weight.dtype,
-        actual=quantiser.name,
-        message=f"{weight.name} is stored as {weight.dtype} and has the errors of {quantiser.name} beneath its own: "
-        "it was made from a quantised checkpoint",
+        actual=name,
+        message=f"{weight.name} is stored as {weight.dtype} and {said}",
         recommendation=f"convert {weight.entry.name} from the original checkpoint: no export brings back what was "
         "rounded away",
     )
