@@ -61,7 +61,7 @@ class Search:
     def _ask(self, hypotheses: Iterable[Hypothesis]) -> None:
         """Add what some hypotheses propose."""
         for proposal in _ranked(proposal for propose in hypotheses for proposal in propose(self.fault)):
-            if proposal.tensor is None:
+            if proposal.tensor is None or proposal.key is not None:
                 self.settings.append(proposal)
             else:
                 self.tensors.setdefault(proposal.tensor, []).append(proposal)

@@ -385,7 +385,6 @@ CASES: dict[str, list[Case]] = {
                  {"attention.temperature_scale": 0.5}, {"rope_parameters.llama_4_scaling_beta": 0.5}),
     ],
     "config.time_steps": [Limited()],
-    "layout.alignment": [Padded()],
     "layout.expert_order": [
         Damaged("qwen3moe", "model.layers.1.mlp.gate.weight", "blk.1.ffn_gate_inp.weight", lambda x: np.roll(x, 3, 0)),
         Damaged("qwen3moe", None, "blk.1.ffn_down_exps.weight", lambda x: np.roll(x, 3, 0)),
@@ -406,7 +405,7 @@ CASES: dict[str, list[Case]] = {
     "layout.interleaved": [Planted(_edited(UP, _side_by_side))],
     "layout.permuted": [Planted(faults.features_permuted(UP, 0, 5))],
     "layout.rope_order": [Planted(faults.rope_order_changed("blk.1.attn_q.weight"))],
-    "layout.shifted": [Planted(faults.shifted(UP, 16))],
+    "layout.shifted": [Planted(faults.shifted(UP, 16)), Padded()],
     "layout.transposed": [
         Planted(faults.transposed(LATER)),
         Planted(faults.transposed("blk.1.attn_q.weight", "as_expected")),

@@ -1,4 +1,5 @@
-"""A GGUF file that does not state the alignment that it was written with (`layout.alignment`)."""
+"""A GGUF file that does not state the alignment that it was written with (`layout.shifted`, of all its tensors
+at once)."""
 
 from __future__ import annotations
 
@@ -8,20 +9,8 @@ from dataclasses import replace
 from rosetta.containers.gguf.reader import GgufContainer
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, looks_like
 from rosetta.errors import DamagedFileError
-from rosetta.finding_kind import FindingKind
 from rosetta.model import Patch
 from rosetta.weight import Weight
-
-KINDS = (
-    FindingKind(
-        "layout.alignment",
-        means="All data of a GGUF file begin elsewhere: it does not state the alignment that it was written with.",
-        why="A tool that copies or edits the metadata drops general.alignment, or writes another one than it pads by; "
-        "a reader then takes 32.",
-        repair="All tensors are read from where that alignment puts them. Write general.alignment as the data are "
-        "padded, or pad them to 32.",
-    ),
-)
 
 KEY = "general.alignment"
 ALIGNMENTS = [1 << power for power in range(3, 17)]  # bytes: from a word to the largest page
@@ -35,8 +24,9 @@ def propose(fault: Fault) -> Iterator[Proposal]:
             continue
         for realigned in _realigned(container):
             patch = _reading(container, realigned)
-            if _fits(fault, suspect, patch):
-                yield _proposal(suspect, container, realigned, patch)
+            name = _brought_right(fault, suspect, patch)
+            if name is not None:
+                yield _proposal(suspect, name, container, realigned, patch)
 
 
 def _realigned(container: GgufContainer) -> Iterator[GgufContainer]:
@@ -67,32 +57,38 @@ def _reading(container: GgufContainer, realigned: GgufContainer) -> Patch:
     return patch
 
 
-def _fits(fault: Fault, suspect: Suspect, patch: Patch) -> bool:
-    """Whether a weight of the stage looks like the other side's with the patch; of a recorded run the rerun says."""
+def _brought_right(fault: Fault, suspect: Suspect, patch: Patch) -> str | None:
+    """The first weight of the stage that looks like the other side's with the patch; of a recorded run, the first one,
+    as the rerun says."""
     if fault.recorded:
-        return suspect.role == "subject"
+        own = (name for name in fault.names() if name in suspect.model.weights)
+        return next(own, None) if suspect.role == "subject" else None
     for name in fault.names():
         stored, truth = suspect.model.weights.get(name), suspect.other.weights.get(name)
         if stored is None or truth is None:
             continue
         mended = patch(stored)
         if mended is not None and mended != stored and looks_like(mended, truth):
-            return not looks_like(stored, truth)
-    return False
+            return None if looks_like(stored, truth) else name
+    return None
 
 
-def _proposal(suspect: Suspect, container: GgufContainer, realigned: GgufContainer, patch: Patch) -> Proposal:
+def _proposal(
+    suspect: Suspect, name: str, container: GgufContainer, realigned: GgufContainer, patch: Patch
+) -> Proposal:
     stated, right = container.metadata.get(KEY), realigned.header.alignment
     path, (before, after) = container.path, (min(c.data_starts.values()) for c in (container, realigned))
     where = f"{abs(after - before)} bytes {'later' if after > before else 'earlier'}"
     said = "is not stated, which means 32" if stated is None else f"is {stated}"
     return Proposal(
-        kind="layout.alignment",
+        kind="layout.shifted",
         role=suspect.role,
         repair=Repair(patches=dict.fromkeys(suspect.model.weights, patch)),
+        tensor=name,
         key=KEY,
         declared=stated,
         actual=right,
-        message=f"{KEY} {said}: all data of {path} begin {where}, where an alignment of {right} puts them",
+        message=f"{name} and all other data of {path} begin {where}, where an alignment of {right} puts them: {KEY} "
+        f"{said}",
         recommendation=f"write {KEY} {right} (UINT32) into {path}",
     )

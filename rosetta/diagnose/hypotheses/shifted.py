@@ -23,11 +23,13 @@ from rosetta.weight import Weight
 KINDS = (
     FindingKind(
         "layout.shifted",
-        means="The data of a tensor start some bytes too early or too late.",
+        means="The data of a tensor, or of all of a GGUF file, start some bytes too early or too late.",
         why="An offset is computed with another alignment or a header of another size, or from the start of the file "
-        "where it counts from the start of the data.",
+        "where it counts from the start of the data. A tool that copies or edits the metadata drops general.alignment, "
+        "or writes another one than it pads by: a reader then takes 32, and all tensors are shifted.",
         repair="The bytes are read from where the tensor's values begin; what a shift has cut off at the end is taken "
-        "from the reference. Write the data at the offset that the header gives.",
+        "from the reference. Write the data at the offset that the header gives, and general.alignment as they are "
+        "padded.",
         whole=True,
     ),
 )
