@@ -80,7 +80,7 @@ class Story:
         prompt: what was run.
         runs: at least one.
         changed: (side, tensor) whose bytes are others since the verdict is what it is now; none where one of the two
-            runs about that was not made with `--hash`.
+            runs about that has no hashes of tensors.
     """
 
     left: str

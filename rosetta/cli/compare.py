@@ -115,7 +115,9 @@ def compare(
     ] = Detail.stages,
     hashed: Annotated[
         bool,
-        typer.Option("--hash", help="SHA-256 of both operands and of each of their tensors in the report."),
+        typer.Option(
+            "--hash", help="SHA-256 of both operands and of each of their tensors, of large ones too."
+        ),
     ] = False,
     github: Github = None,
     targets: Targets,

@@ -15,7 +15,7 @@ from rosetta.diagnose.comparison import Comparison
 from rosetta.errors import without_secrets
 from rosetta.model import Model
 from rosetta.report.exit_code import USAGE
-from rosetta.report.fingerprint import header_sha256, tensors_sha256, whole_sha256
+from rosetta.report.fingerprint import hashed_by_the_way, header_sha256, tensors_sha256, whole_sha256
 from rosetta.report.report import Asked, Assertion, RemoteFacts, Report, RunFacts, SideFacts, Timing, Tool
 from rosetta.sources import RemotePath
 from rosetta.system import peak_memory
@@ -32,7 +32,8 @@ def build_report(
         comparison: what was found.
         detail: how much of the stages is to be written.
         run: the run of the program, where it is one.
-        hashed: whether to read both operands whole once more, for their SHA-256 and that of each tensor.
+        hashed: whether to read both operands whole once more, for their SHA-256 and that of each tensor; small ones
+            are without being asked.
     """
     c, options = comparison, comparison.options
     return Report(
@@ -128,6 +129,7 @@ def _facts(c: Comparison, side: Side, hashed: bool) -> SideFacts:
     dtypes = Counter(entry.dtype for entry in model.container.tensors.values())
     was_run = live(c.operands[side]) is not None  # the recording is gone: the facts are of what was run
     held = open_container(model.container.path) if was_run else model.container
+    hashed = hashed or hashed_by_the_way(held)
     facts = SideFacts(
         operand=without_secrets(c.operands[side]),
         path=str(model.container.path),

@@ -76,9 +76,10 @@ class SideFacts(Result):
     header_sha256: str | None = None
     """SHA-256 of all that is no tensor data: a GGUF file's keys and index, a folder's config.json and headers."""
     sha256: str | None = None
-    """SHA-256 of the file, or of a folder's model files one after another by name; null unless it was asked for."""
+    """SHA-256 of the file, or of a folder's model files one after another by name; null where they are large (above 64
+    MiB) or far away and it was not asked for."""
     tensors_sha256: dict[str, str] | None = None
-    """SHA-256 of each tensor's bytes as stored, by the name that the file uses; null unless it was asked for."""
+    """SHA-256 of each tensor's bytes as stored, by the name that the file uses; null where `sha256` is."""
     remote: RemoteFacts | None = None
     """How it was read; null where it lies on this machine."""
 

@@ -16,6 +16,7 @@ from gguf import GGUFReader
 from fixtures import pair, reports
 from fixtures.faults import dims_swapped
 from rosetta.compare.options import Options
+from rosetta.report import fingerprint
 from rosetta.report.report import report_schema
 
 Run = Callable[..., Any]
@@ -191,10 +192,13 @@ def test_what_exits_2_leaves_a_report_that_says_why_in_place_of_yesterdays(
     assert result.err == f"rosetta: {report['error']}\n"
 
 
-def test_a_report_says_which_run_it_is_of_and_what_was_compared(rosetta: Run, tmp_path: Path) -> None:
+def test_a_report_says_which_run_it_is_of_and_what_was_compared(
+    rosetta: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     left, right = pair(tmp_path, "qwen2", "hf:BF16", "gguf:Q8_0")
     target, plain = tmp_path / "report.json", tmp_path / "plain.json"
-    assert rosetta(left, right, "--json", target, "--hash", "--detail", "tokens").code == 0
+    assert rosetta(left, right, "--json", target, "--detail", "tokens").code == 0
+    monkeypatch.setattr(fingerprint, "SMALL", right.stat().st_size - 1)
     assert rosetta(left, right, "--json", plain, "--detail", "summary").code == 0
     report, short = (json.loads(path.read_text("utf-8")) for path in (target, plain))
     assert report["right"]["sha256"] == hashlib.sha256(right.read_bytes()).hexdigest()
@@ -220,6 +224,10 @@ def test_a_report_says_which_run_it_is_of_and_what_was_compared(rosetta: Run, tm
         name: hashlib.sha256(data[first:last]).hexdigest() for name, (first, last) in spans.items()
     }
     assert short["right"]["sha256"] is short["right"]["tensors_sha256"] is None
+    assert rosetta(left, right, "--json", plain, "--hash").code == 0
+    asked = json.loads(plain.read_text("utf-8"))
+    assert asked["right"]["sha256"] == report["right"]["sha256"]
+    assert asked["right"]["tensors_sha256"] == names
     assert short["right"]["header_sha256"] == report["right"]["header_sha256"]
     assert report["run"]["id"] != short["run"]["id"]
     assert {"python", "torch"} <= set(report["run"]["versions"])
