@@ -19,6 +19,7 @@ from torch import Tensor
 from rosetta.compare.ahead import expect_stages, rows_in_use
 from rosetta.compare.at_sight import compare_at_sight
 from rosetta.compare.doubt import Doubt
+from rosetta.compare.expected_products import expect_products
 from rosetta.compare.in_parts import InParts, Value, computed_in_parts, seen_by
 from rosetta.compare.kept_order import KeptOrder
 from rosetta.compare.lane import Lane, tensors
@@ -34,15 +35,11 @@ from rosetta.graph import TOKENS, Node
 from rosetta.model import Model
 from rosetta.ops.as_observed import Given
 from rosetta.ops.attention import heads_at_once
-from rosetta.ops.lookup import Embedding
 from rosetta.ops.op import NotComputable, Rounding, Step
 from rosetta.runtimes.runtime import Runtime
 from rosetta.weight import Weight
-from rosetta.weight_cache import Products
 
 Pairs = dict[tuple[Weight, Weight], WeightPair]
-
-FEW = 128  # tokens: of more, multiplying takes longer than fetching, and logits' noise held whole takes their memory
 
 
 class ModelPair:
@@ -192,7 +189,7 @@ class ModelPair:
             return known
         if not self.reference.runtime.offers(stage) and self.observed is not None:
             return self._run_unobserved(other)
-        self._expect_products(node, other)
+        expect_products(self.reference, self.subject, nodes, self._for_subject())
         pairs = self._weight_pairs(node, other)
         heads = self._heads_at_once(node, other)
         if heads and node.op.by_head:
@@ -211,28 +208,6 @@ class ModelPair:
         both = self._both(node, other, pairs)
         outcome = self._judged(both, pairs, self._sums(computing, both, pairs))
         return outcome if self.observed is None else self._explained(node, other, outcome, both.reference)
-
-    def _expect_products(self, node: Node, other: Node) -> None:
-        """Let a matrix that both sides multiply with be multiplied with while its copies are compared."""
-        reference, subject = self.reference.runtime, self.subject.runtime
-        if isinstance(node.op, Embedding) and isinstance(other.op, Embedding):
-            reference.cache.kept.expect(None)
-        names = [own.op.links[0].matrix for own in (node, other)]
-        alike = reference.chunks is subject.chunks is None and reference.cache.device == subject.cache.device
-        if None in names or self.observed is not None or not alike:
-            return
-        weights = [
-            lane.model.weights.get(lane.runtime.step(own).full_name(str(name)))
-            for lane, own, name in zip((self.reference, self.subject), (node, other), names, strict=True)
-        ]
-        sources = self.reference.values, self._for_subject(), self.subject.values
-        places = node.inputs[0], other.inputs[0], other.inputs[0]
-        inputs = [values.get(place) for values, place in zip(sources, places, strict=True)]
-        a, b = weights
-        if a is None or b is None or not all(isinstance(x, Tensor) and len(x) <= FEW for x in inputs):
-            return
-        x, local, own = (x for x in inputs if isinstance(x, Tensor))
-        reference.cache.kept.expect(Products(a, b, x, [local] if own is local else [local, own]))
 
     def _keep_decoded(self, node: Node) -> None:
         """Let the matrices of a stage be decoded once for all that is computed of it."""
