@@ -13,7 +13,6 @@ import torch
 from fixtures.comparing import compared_files, tiny
 from fixtures.memory import MemoryContainer, stored
 from fixtures.pairs import pair
-from rosetta.compare.pair import ModelPair
 from rosetta.compare.weights import compare_weights
 from rosetta.weight import Weight, row_ranges, same_bytes
 from rosetta.weight_cache import DecodedPair, Products, WeightCache, variance
@@ -99,7 +98,7 @@ def test_matrices_of_two_dtypes_are_decoded_once_a_side_with_the_same_report(
     once = compared_files(*files)
     assert most() == 1
     decoded.clear()
-    monkeypatch.setattr(ModelPair, "_expect_products", lambda *_: None)
+    monkeypatch.setattr("rosetta.compare.pair.expect_products", lambda *_: None)
     assert compared_files(*files).stages == once.stages, (
         "products of rows at hand are those of the stage by itself"
     )
