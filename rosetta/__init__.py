@@ -18,19 +18,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rosetta.api import compare as compare
+    from rosetta.api import lint as lint
     from rosetta.api import open_model, trace
+    from rosetta.lint.report import LintReport
     from rosetta.report.report import Report
 
 __version__ = "0.1.0"
-__all__ = ["Report", "__version__", "compare", "open_model", "trace"]
+__all__ = ["LintReport", "Report", "__version__", "compare", "lint", "open_model", "trace"]
 
-PLACES = {"Report": "rosetta.report.report", "open_model": "rosetta.api", "trace": "rosetta.api"}
+PACKAGES = ("compare", "lint")  # each the function of its name, too
+PLACES = {
+    "LintReport": "rosetta.lint.report",
+    "Report": "rosetta.report.report",
+    "open_model": "rosetta.api",
+    "trace": "rosetta.api",
+}
 
 
 def __getattr__(name: str) -> Any:
     """What the package offers, imported when it is first asked for."""
-    if name == "compare":
-        return importlib.import_module("rosetta.compare")
+    if name in PACKAGES:
+        return importlib.import_module(f"rosetta.{name}")
     if name not in PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(PLACES[name]), name)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rosetta.compare.listener import Listener
+    from rosetta.lint.report import LintReport
     from rosetta.model import Model
     from rosetta.report.report import Report
 
@@ -85,6 +86,35 @@ def compare(
         witness=None if witness is None else str(witness),
     )
     return build_report(compare_operands(str(left), str(right), options, listener))
+
+
+def lint(
+    *paths: str | Path,
+    select: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    values: bool = False,
+    text: str | Path | None = None,
+) -> LintReport:
+    """Check model files against rules that a file must not break, whatever the model; none is run.
+
+    Args:
+        paths: files, folders of a model, folders of many.
+        select: only these rules: ids (`F101`), their beginnings (`F`, `C2`), names.
+        ignore: not these.
+        values: whether to read all values, too, and not headers alone.
+        text: a file to be encoded by each tokenizer, which shows how healthy it is.
+
+    Returns:
+        Every fault, file by file, as `rosetta lint --json` writes it.
+
+    Raises:
+        RosettaError: a path where no model is, or a rule that there is not.
+    """
+    if not paths:
+        raise UsageError("no file is named", remedy='rosetta.lint("model.gguf")')
+    from rosetta.lint.report import lint_report  # imports gguf-py's tables
+
+    return lint_report([str(path) for path in paths], select=select, ignore=ignore, values=values, text=text)
 
 
 def open_model(path: str | Path) -> Model:

@@ -42,6 +42,19 @@ def test_compare_is_a_function_whatever_is_imported_first(first: str) -> None:
     assert fresh(program) == "True 2+2="
 
 
+def test_lint_is_a_function_and_gives_what_the_command_gives(tmp_path: Path) -> None:
+    sound, broken = pair(tmp_path, "qwen2", "gguf:F16", "gguf:F16", faults.scaled("blk.0.ffn_up.weight", 2.0))
+    assert rosetta.lint(sound).found == ()
+    broken.write_bytes(broken.read_bytes()[:-64])
+    report = rosetta.lint(sound, broken, select=["F"])
+    assert [(found.rule.name, found.path) for found in report.found] == [("truncated", broken)]
+    command = [sys.executable, "-m", "rosetta", "lint", sound, broken, "--select", "F", "--json", "-"]
+    assert report.to_json() == subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    assert (
+        fresh("import rosetta.lint.rule; print(rosetta.lint.__signature__.return_annotation)") == "LintReport"
+    )
+
+
 def test_everything_that_is_offered_is_there_and_documented() -> None:
     for name in set(rosetta.__all__) - {"__version__"}:
         assert getattr(rosetta, name).__doc__, name
@@ -87,6 +100,9 @@ def test_what_cannot_be_is_said() -> None:
         lambda: rosetta.compare("none.apr", "none.gguf"),
         lambda: rosetta.compare("a", "b", threshold=-1.0),
         lambda: rosetta.compare("a", "b", tokens=[]),
+        lambda: rosetta.lint(),
+        lambda: rosetta.lint("none.gguf"),
+        lambda: rosetta.lint("none.gguf", select=["Z999"]),
         lambda: rosetta.trace("trace:x"),
         lambda: rosetta.trace("x", prompt="auto"),
         lambda: rosetta.trace("x", tokens=[]),

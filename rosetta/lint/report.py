@@ -76,7 +76,8 @@ class LintReport:
 
     Args:
         paths: the models that were looked at.
-        found: every fault, file by file in the order of the rules.
+        found: every fault with its rule, file by file in the order of the rules; `line()` is what `rosetta lint`
+            says of one.
         health: of the tokenizers, where a text was given.
         values: whether values were read.
     """
