@@ -351,7 +351,7 @@ KEYS = (
     ConfigKey("swiglu_clamp_shexp", "number", ACTIVATION),
     ConfigKey("attention.latent_norm_epsilon", "number", NORM_EPSILON, published=EPSILONS),
     ConfigKey("rope_interleave", "flag", ROPE_TYPE, Shows.ANYWHERE, Prompt.TWO_TOKENS),
-    ConfigKey("expert_used_count", "count", EXPERTS_USED, published=(8, 4, 2, 1, 6, 10)),
+    ConfigKey("expert_used_count", "count", EXPERTS_USED),
     ConfigKey("expert_gating_func", "count", EXPERT_GATING, published=(1, 2, 3, 4)),
     ConfigKey("expert_weights_norm", "flag", EXPERT_WEIGHTS, published=(True, False)),
     ConfigKey("expert_weights_scale", "number", EXPERT_WEIGHTS, published=(1.0, 2.5, 1.8, 16.0)),

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rosetta.graph import Node
+from rosetta.ops.experts import Router
 from rosetta.ops.op import NotComputable, Rounding, Step
 
 DRAWS = 4
@@ -67,7 +68,12 @@ class Doubt:
         with torch.inference_mode():
             own = node.op.spread(step, rounding, value, *inputs).sigma.expand_as(value)
         carried = self.carried(node, inputs, compute)
-        self.sigmas[node.name] = own if carried is None else torch.hypot(own, carried)
+        sigma = own if carried is None else torch.hypot(own, carried)
+        if isinstance(
+            node.op, Router
+        ):  # an expert that is not chosen would count as chosen, if it counted at all
+            sigma = sigma.where(value != 0, 0.0)
+        self.sigmas[node.name] = sigma
 
     def carried(
         self, node: Node, inputs: Sequence[Tensor], compute: Callable[[Sequence[Tensor]], Tensor]

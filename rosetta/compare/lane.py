@@ -52,12 +52,12 @@ class Lane:
         return all(name in self.values for name in node.inputs)
 
     def computed(self, node: Node, values: dict[str, Value]) -> Tensor:
-        """A stage from values of its inputs, which may be the other side's.
+        """A stage from values of its inputs, which may be the other side's; of an observed side, as it was seen.
 
         Raises:
             NotComputable: one of them is missing, or the runtime cannot compute it.
         """
-        return self.runtime.compute(node, self.gathered(node, values))
+        return self.runtime.compute(node, self.gathered(node, values) if self.runtime.computes else ())
 
     def gathered(self, node: Node, values: dict[str, Value]) -> list[Tensor]:
         """The inputs of a stage out of values that may be the other side's; those that the run does not come to are

@@ -187,8 +187,10 @@ class ModelPair:
         if known is not None and twin is not None:
             self.doubt.adopt(twin.pair.doubt, stage)
             return known
-        if not self.reference.runtime.offers(stage) and self.observed is not None:
-            return self._run_unobserved(other)
+        if self.observed is not None:
+            self._recall(other)
+            if not self.observed.offers(stage):
+                return self._run_unobserved(other)
         expect_products(self.reference, self.subject, nodes, self._for_subject())
         pairs = self._weight_pairs(node, other)
         heads = self._heads_at_once(node, other)
@@ -396,6 +398,16 @@ class ModelPair:
         bad = count_nonfinite(a)
         return Outcome(a, a, [], nonfinite=(bad, bad), unrecorded=True)
 
+    def _recall(self, other: Node) -> None:
+        """Have the observed inputs of a stage that a repair makes of others than before: those were let go of."""
+        for name in other.inputs:
+            observed = self.reference.graph.get(name)
+            if name in self.reference.values or observed is None or not self.reference.runtime.offers(name):
+                continue
+            value = self.reference.runtime.compute(observed, ())
+            self.reference.put(name, value)
+            self.subject.put(name, self.subject.moved(value))
+
     def _run_unobserved(self, other: Node) -> Outcome:
         """A stage that the observed side lacks: the subject's own, from the observed stages before it."""
         reasons: dict[Role, NotComputable] = {}
@@ -491,9 +503,9 @@ class ModelPair:
             return None
         cache = self.reference.runtime.cache
         believed, rounding = self.reference, self._rounding(pairs, arithmetic)
-        if self.observed is not None:  # it has no weights
+        if self.observed is not None:  # it has no weights, nor the stages that a repair makes of others
             believed = self.subject
-        inputs = self.reference.gathered(node, self.reference.values)
+        inputs = [x.to(cache.device) for x in believed.gathered(node, self._inputs_of(believed))]
         doubt = (
             self.doubt.carried(node, inputs, self._by_subject(node)) if self.observed is not None else None
         )
@@ -519,6 +531,10 @@ class ModelPair:
         known = {name: pair for name, pair in pairs.items() if pair is not None}
         dtype = self.reference.runtime.cache.dtype
         return RoundingOfPair(self.reference.model, self.subject.model, known, dtype)
+
+    def _inputs_of(self, lane: Lane) -> dict[str, Value]:
+        """The reference's stages on a side's device."""
+        return self._for_subject() if lane is self.subject else self.reference.values
 
     def _for_subject(self) -> dict[str, Value]:
         """The reference's stages on the subject's device."""

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fixtures import build, faults
+from fixtures.architectures import build_tiny
 from fixtures.causes import Cause, assert_causes, assert_clean, assert_proven
 from fixtures.comparing import compared_files, faulty, tiny
 from fixtures.contents import FileContents
@@ -239,6 +240,17 @@ def test_stages_that_were_not_recorded_are_skipped_and_the_run_goes_on(tmp_path:
     assert_clean(report)
     assert {stage.op for stage in report.stages if stage.status == "skipped"} == set(gone)
     assert all(stage.max_diff is None for stage in report.stages if stage.op in gone)
+
+
+@pytest.mark.requires_transformers
+@pytest.mark.parametrize("name", ["qwen3next", "laguna", "deepseek2-v3"])
+def test_routing_that_was_not_recorded_is_computed_in_its_place(tmp_path: Path, name: str) -> None:
+    """With what experts compute from it: those that are not chosen stay out, however well their weight is known."""
+    folder = build_tiny(tmp_path / name, name)
+    trace = recorded(tmp_path / "run.safetensors", folder, edit=without_stages("ffn_router", "ffn_norm"))
+    report = compared_files(folder, f"trace:{trace}", tokens=None)
+    assert_clean(report)
+    assert report.verdict == "match"
 
 
 def test_fault_behind_unrecorded_stages_is_found_at_the_next_one(tmp_path: Path) -> None:

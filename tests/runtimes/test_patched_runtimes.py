@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,28 @@ def bias_in_weights(model: Any) -> None:
         return scores, weights / weights.sum(-1, keepdim=True) * router.routed_scaling_factor, chosen
 
     rerouted(model, forward)
+
+
+def half_of_the_dimensions(model: Any) -> None:
+    """The rotation anew, by the class's own code, of a config in which half as much of each head is turned."""
+    rotary = model.base_model.rotary_emb
+    config = deepcopy(rotary.config)
+    stated = config.rope_parameters
+    for parameters in [stated] if "rope_type" in stated else stated.values():
+        parameters["partial_rotary_factor"] = parameters.get("partial_rotary_factor", 1.0) / 2
+    for name, buffer in type(rotary)(config).named_buffers():
+        setattr(rotary, name, buffer)
+
+
+def one_expert_more(model: Any) -> None:
+    for router in routers(model):
+        router.top_k += 1
+
+
+def blocks_arranged_otherwise(model: Any) -> None:
+    for module in model.modules():
+        if hasattr(module, "use_parallel_residual"):
+            module.use_parallel_residual = not module.use_parallel_residual
 
 
 def heavier_experts(model: Any) -> None:
@@ -405,6 +428,13 @@ def lower_bound(model: Any) -> None:
         ("gptneox", layer_epsilon, "config.norm_epsilon", "layers.0.attn_norm", 1e-3),
         ("bloom", steeper, "config.alibi", "layers.0.attn_scores", None),
         ("deepseek2-v3", not_normalised_anywhere, "config.expert_weights", "layers.1.ffn_router", False),
+        ("qwen3moe", one_expert_more, "config.experts_used", "layers.0.ffn_router", 3),
+        ("glm4", half_of_the_dimensions, "config.rope_dimensions", "layers.0.q_rope", 8),
+        ("laguna-pattern", half_of_the_dimensions, "config.rope_dimensions", "layers.0.q_rope", None),
+        ("gemma4", half_of_the_dimensions, "config.rope_scaling", "layers.2.q_rope", None),
+        ("gptneox", blocks_arranged_otherwise, "config.parallel_residual", "layers.0.ffn_norm", False),
+        ("gptneox-serial", blocks_arranged_otherwise, "config.parallel_residual", "layers.0.ffn_norm", True),
+        ("stablelm", blocks_arranged_otherwise, "config.parallel_residual", "layers.0.ffn_gate", True),
         ("qwen3", no_query_norm, "value.missing", "layers.0.q", None),
         ("qwen2", no_query_bias, "value.missing", "layers.0.q", None),
         ("gpt-oss", gentler_gate, "config.activation", "layers.0.ffn_act", 1.0),

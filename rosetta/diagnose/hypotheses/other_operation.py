@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
+from rosetta.diagnose.setting_proposals import setting_proposal
 from rosetta.ops.edit import Exchanged, OpEdit
 from rosetta.ops.experts import LARGEST_GATING, SOFTMAX, SOFTMAX_OF_CHOSEN, Router
 from rosetta.ops.norm import Kind, Norm
@@ -38,6 +39,11 @@ def propose(fault: Fault) -> Iterator[Proposal]:
 
 
 def _of_router(fault: Fault, op: Router) -> Iterator[Proposal]:
+    truth = fault.recorded_value  # [T, E], zero where an expert is not chosen
+    if truth is not None and truth.dim() == 2 and bool((truth != 0).any()):
+        stated, used = fault.subject.model.config[op.used], int((truth != 0).sum(-1).max())
+        if used != stated.value:
+            yield setting_proposal(fault, op.used, stated, used)
     if not isinstance(op.gating, str):
         for gating in range(SOFTMAX, LARGEST_GATING + 1):
             if gating != op.gating and {gating, op.gating} != ONE_WEIGHT:

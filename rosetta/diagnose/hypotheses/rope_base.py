@@ -1,7 +1,8 @@
-"""Another base of the rotary frequencies (`config.rope_theta`), or other frequencies than any base gives
-(`config.rope_scaling`), read off an observed run whose settings may be its own.
+"""Another base of the rotary frequencies (`config.rope_theta`), other frequencies than any base gives
+(`config.rope_scaling`), or another number of turned dimensions (`config.rope_dimensions`), read off an observed run
+whose settings may be its own.
 
-Letters: T = tokens, N = heads, R = rotary pairs.
+Letters: T = tokens, N = heads, D = head size, R = rotary pairs.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ DIGITS = 3  # significant ones that a base is published with
 FACTOR_DIGITS = 4  # and a factor
 STRAY = 1e-3  # of an angle that one base gives, relative: what is beyond it is of other frequencies
 EVEN = 1e-3  # of one factor for all pairs
+STILL = 1e30  # what GGUF files divide the frequency of a pair by that is not turned
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
     ops = fault.node.op.ops if isinstance(fault.node.op, Chain) else (fault.node.op,)
     if not fault.settings_unknown or len(ops) > 1 or not isinstance(op := ops[0], Rotary):
         return
+    yield from _of_dimensions(fault, op)
     turned = _turned(fault, op)
     if turned is None:
         return
@@ -57,6 +60,22 @@ def propose(fault: Fault) -> Iterator[Proposal]:
                 yield setting_proposal(fault, op.base, own, value)
     if op.scaling is not None and (base is None or not _of_base(turned.angles * divisors, base)):
         yield from _scaled(fault, op, turned)
+
+
+def _of_dimensions(fault: Fault, op: Rotary) -> Iterator[Proposal]:
+    """As many dimensions as come out otherwise than they went in: the others pass as they are."""
+    x, y = fault.input(), fault.recorded_value  # [T, N, D]
+    if x is None or y is None or x.shape != y.shape or op.last:
+        return
+    turned = (x != y).flatten(0, 1).any(0).nonzero()
+    number = 2 * -(-(int(turned.max()) + 1) // 2) if len(turned) else 0
+    own = fault.subject.model.config[op.dimensions]
+    here = fault.subject.model.settings_of(fault.layer)[op.dimensions]
+    if number in (0, here):
+        return
+    of_layers = own.value if isinstance(own.value, tuple) else None  # those of this layer's kind have as many
+    right = number if of_layers is None else tuple(number if one == here else one for one in of_layers)
+    yield setting_proposal(fault, op.dimensions, own, right)
 
 
 def _turned(fault: Fault, op: Rotary) -> Turned | None:
@@ -105,9 +124,11 @@ def _scaled(fault: Fault, op: Rotary, turned: Turned) -> Iterator[Proposal]:
     assert op.scaling is not None
     base = float(fault.subject.model.settings_of(fault.layer)[op.base])
     expected = base ** (-torch.arange(len(turned.angles), dtype=torch.float64) / len(turned.angles))
-    if not bool((turned.angles > 0).all()):
+    if bool((turned.angles < 0).any()):
         return
-    factors, own = expected / turned.angles, fault.subject.model.config[op.scaling]
+    still = torch.full_like(expected, STILL)
+    factors = torch.where(turned.angles > 0, expected / turned.angles, still)
+    own = fault.subject.model.config[op.scaling]
     seen = factors[turned.angles > SLOWEST]
     magnitude = float(f"{turned.magnitude:.{FACTOR_DIGITS}g}")
     magnitude = magnitude if abs(magnitude - turned.magnitude) < STRAY / 100 else turned.magnitude

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from rosetta.diagnose.hypothesis import Fault, Proposal
 from rosetta.diagnose.setting_proposals import believed_values, setting_proposal
-from rosetta.settings_table import SETTINGS
+from rosetta.errors import RosettaError
+from rosetta.settings_table import SETTINGS, Shows
 
 ROWS = [row for row in SETTINGS.values() if row.kind is not None and not row.own_hypothesis]
 
@@ -23,3 +24,19 @@ def propose(fault: Fault) -> Iterator[Proposal]:
             yield from (
                 setting_proposal(fault, row.key, own, value) for value in row.published if value != own.value
             )
+        elif row.value == "flag" and row.shows is Shows.ANYWHERE:
+            yield from _turned(fault, row.key)
+
+
+def _turned(fault: Fault, key: str) -> Iterator[Proposal]:
+    """The other value of a flag, where the stage is another operation with it, or one of other stages."""
+    model, node = fault.subject.model, fault.other_node
+    own = model.config.get(key)
+    if own is None or node is None or not isinstance(own.value, bool):  # else it is of each layer
+        return
+    try:
+        other = model.repaired({key: not own.value}).graph.get(fault.stage)
+    except RosettaError:
+        return
+    if other is not None and (other.op, other.inputs) != (node.op, node.inputs):
+        yield setting_proposal(fault, key, own, not own.value)
