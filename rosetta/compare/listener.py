@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rosetta.compare.in_parts import Value
     from rosetta.model import Model
     from rosetta.weight import Weight
 
@@ -56,6 +57,14 @@ class Listener:
             what: the work at hand, for people: `layer 3`, `diagnosing layers.3.q`.
             done: units finished.
             total: units in all; 0 where that is not known.
+        """
+
+    def computed(self, stage: str, left: Value | None, right: Value | None) -> None:
+        """A stage has been computed on both sides, each from its own inputs, before any repair.
+
+        Args:
+            stage: its full name.
+            left, right: the values; None where a side lacks it or could not compute it.
         """
 
 

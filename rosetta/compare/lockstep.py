@@ -157,6 +157,7 @@ class Lockstep:
         if self.diagnoser is not None and (rounded := self.diagnoser.rounded(self.stored)) is not None:
             self.stored = rounded
             outcome = rounded.run(node.name)
+        self._tell(node.name, outcome.reference, outcome.subject)
         stage, over = self._judge(node, outcome)
         if outcome.explained is not None and outcome.local is not None:
             found = ExplainedStage(node.name, node.layer, outcome.explained, outcome.local)
@@ -175,6 +176,10 @@ class Lockstep:
                 self.result.brought_back.append(node.name)
             self.repaired.advance(node.name, fixed)
             self.repaired.forget()
+
+    def _tell(self, stage: str, reference: Value | None, subject: Value | None) -> None:
+        values = self.stored.lanes.with_both(reference, subject).by_side()
+        self.listener.computed(stage, values["left"], values["right"])
 
     def _repaired_outcome(self, node: Node, outcome: Outcome) -> Outcome | None:
         """What the stage gives with all repairs in place, a new one among them where its fault is explained; None
@@ -299,6 +304,7 @@ class Lockstep:
             with suppress(NotComputable):  # what needs it will say so
                 value = lane.computed(node, lane.values)
                 lane.values[node.name], dims = value, list(value.shape)
+                self._tell(node.name, value, None)
             lane.runtime.cache.clear()
         of_sides = pair.lanes.with_both(
             dims if role == "reference" else None, dims if role == "subject" else None

@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from rosetta.compare.listener import Listener
 from rosetta.compare.lockstep import LockstepResult
 from rosetta.compare.metrics import count_nonfinite, difference, ends, in_figures, rms
 from rosetta.compare.pairing import Pairing
@@ -40,6 +41,7 @@ class Judge:
         rounding: relative, of the weights of both files together.
         tables: whether a side reads activations from tables.
         threshold: largest allowed difference, times the larger of 1 and the reference's rms.
+        listener: hears the stages.
     """
 
     runs: Pairing[Recording]
@@ -48,6 +50,7 @@ class Judge:
     rounding: float
     tables: bool
     threshold: float
+    listener: Listener = field(default_factory=Listener)
 
     def result(self, stages: Sequence[str]) -> LockstepResult:
         """All stages, in order; one that a side lacks is skipped."""
@@ -59,6 +62,8 @@ class Judge:
             a = values_of(self.runs.reference, name, self.rotations.reference)
             b = values_of(self.runs.subject, name, self.rotations.subject)
             missing[layer_of(name)] += a is None
+            both = self.runs.with_both(a, b).by_side()
+            self.listener.computed(name, both["left"], both["right"])
             if a is None or b is None:
                 found.stages.append(self._row(name, "skipped", a, b, None))
                 continue

@@ -62,7 +62,7 @@ def compare_runs(operands: dict[Side, str], options: Options, listener: Listener
         local, _ = record(request, overwrite=_Values(recordings.reference, rotations))
     coarse = math.hypot(sides.reference.rounding, sides.subject.rounding)
     tables = "llamacpp" in (sides.reference.facts.runtime, sides.subject.facts.runtime)
-    judge = Judge(recordings, rotations, local, coarse, tables, options.threshold)
+    judge = Judge(recordings, rotations, local, coarse, tables, options.threshold, listener)
     result = judge.result(sorted({*recordings.reference.stages, *recordings.subject.stages}, key=sort_key))
     divided = split(operands, run, options) if any(row.status == "faulty" for row in result.stages) else None
     if divided is not None:

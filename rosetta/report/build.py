@@ -70,6 +70,8 @@ def build_report(
             left_device=options.left_device,
             right_device=options.right_device,
             dtype=options.dtype,
+            runtime_options=dict(options.runtime_options),
+            run_as=options.run_as,
             detail=detail,
         ),
         run=run,

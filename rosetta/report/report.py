@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, WithJsonSchema
 
@@ -24,6 +24,9 @@ from rosetta.compare.results import (
 )
 from rosetta.report.worst_stages import MEASURES, worst_stages
 from rosetta.strict_json import json_text
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 VERSION_PATTERN = {"type": "string", "pattern": r"^1\.[0-9]+$", "title": "Schema Version"}
@@ -99,6 +102,10 @@ class Asked(Result):
     """Where the right side was to compute."""
     dtype: str
     """In what precision."""
+    runtime_options: dict[str, str] = Field(default={})
+    """What was asked of the runtimes that ran an operand."""
+    run_as: str | None = None
+    """The architecture that a model was to be taken for which declares none that is run; null: none."""
     detail: Literal["summary", "stages", "tokens"]
     """How much this report holds: no stages; the stages, the worst with their heads and experts; the stages, each with
     the differences of its tokens, heads and experts."""
@@ -237,6 +244,17 @@ class Report(Result):
         from rosetta.report.notebook import table  # it reads what is defined here
 
         return table(self, name)
+
+    def tensors(self, stage: str) -> tuple[Tensor | None, Tensor | None]:
+        """The left and the right value of a stage, such as `layers.0.k`, as torch tensors: both sides are run once more
+        as far as that. None on a side that lacks the stage.
+
+        Raises:
+            RosettaError: the report has no such stage, or an operand is gone or another file by now.
+        """
+        from rosetta.report.stage_values import stage_values  # it reads what is defined here
+
+        return stage_values(self, stage)
 
     def _repr_html_(self) -> str:
         """What a notebook shows of it."""
