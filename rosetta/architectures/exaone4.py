@@ -23,6 +23,9 @@ def settings(read: Any) -> None:
     mixed = layers == LAYERS_OF_32B
     if read.container.kind == "huggingface":
         mixed = not read.says_null("sliding_window")
+    elif read.container.kind == "apr":  # which says what a folder or a GGUF said
+        stated = read.raw(WINDOW)
+        mixed = mixed or bool(stated is not None and stated.value)
     if not mixed:
         note = (
             "llama.cpp, for any other number of layers" if read.container.kind == "gguf" else "none declared"

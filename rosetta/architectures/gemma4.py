@@ -54,7 +54,7 @@ def settings(read: Any) -> None:
     """What each layer has of its own, and the factors that no file states."""
     config = {key: value.value for key, value in read.config.items()}
     layers, width = config["block_count"], config["embedding_length"]
-    of_folder = read.container.kind == "huggingface"
+    of_folder = read.container.kind != "gguf"
     stated = config.get(PATTERN, True)
     local = [bool(flag) for flag in (stated if isinstance(stated, tuple) else [stated] * layers)]
     if of_folder:

@@ -65,7 +65,7 @@ LEAST_STEP = 0.001  # NemotronHConfig, which clamps by it: so small a step is no
 
 def settings(read: Any) -> None:
     """What each layer is."""
-    if read.container.kind == "huggingface":
+    if read.container.kind != "gguf":
         _kinds(read)
     rms_epsilon(read)
     for key in ("rope.dimension_count", "rope.scaling.finetuned"):  # which the converter states all the same
@@ -105,7 +105,8 @@ def _as_repaired(read: Any, kinds: Sequence[str]) -> list[str]:
     config, tensors, found = read.config, read.container.tensors, []
     recurrent, sparse = listed(config, RECURRENT), listed(config, "expert_layers")
     for n, kind in enumerate(kinds[: len(recurrent)]):
-        attends = any(name.endswith(f"layers.{n}.mixer.q_proj.weight") for name in tensors)
+        queries = (f"layers.{n}.mixer.q_proj.weight", f"blk.{n}.attn_q.weight")
+        attends = any(name.endswith(queries) for name in tensors)
         other = "attention" if attends else "mlp"
         plain = kind if kind in ("attention", "mlp") else other
         found.append("mamba" if recurrent[n] else "moe" if sparse[n] else plain)
@@ -315,7 +316,7 @@ NEMOTRON_H = Architecture(
         "time_step_min": lambda c: c[SMALLEST].value or LEAST_STEP,  # the class takes no null
         "mamba_head_dim": head_size,
         "num_key_value_heads": lambda c: max(listed(c, KV_HEADS)),
-        "intermediate_size": lambda c: width_of(c, "mlp"),
+        "intermediate_size": lambda c: width_of(c, "mlp") or width_of(c, "moe"),  # an `.apr` must state some
         "moe_intermediate_size": lambda c: width_of(c, "moe"),
     },
     gguf_keys={

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from rosetta.containers.apr.writer import check_name, pack_apr, refusal
 from rosetta.containers.container import TensorEntry
 from rosetta.containers.huggingface.settings import without_quantisation
 from rosetta.convert.draft import Draft
+from rosetta.convert.folder import config_as_folder, of_folder
 from rosetta.convert.folder_settings import own_keys, spelling
 from rosetta.convert.gguf_settings import IMPLIED, IN_WEIGHTS
 from rosetta.convert.plan import Done, Request, as_stored, with_dtypes
@@ -79,6 +81,25 @@ def write_apr_model(folder: Path, request: Request) -> tuple[list[Path], Done]:
 
 def _metadata(model: Model, tensors: Mapping[str, TensorEntry], done: Done) -> dict[str, Any]:
     """All that the file states: the format's own keys, and config.json's for what it has no key for."""
+    wanted = {key: value for key, value in model.config.items() if key not in IMPLIED | IN_WEIGHTS}
+    stated = _stated(model, wanted, tensors)
+    left = _differing(model, wanted, stated, tensors)
+    if left and model.container.kind == "gguf":  # the words of its folder, under the name that a folder has
+        for named in dict.fromkeys((model.architecture, of_folder(model))):
+            alike = replace(model, architecture=named)
+            tried = _with_words(alike, _stated(alike, wanted, tensors))
+            lacking = _differing(alike, wanted, tried, tensors)
+            if len(lacking) < len(left):
+                stated, left = tried, lacking
+    done.lost += [
+        f"{key} is {value}, for which .apr has no place: its reader will take {read}"
+        for key, (value, read) in left.items()
+    ]
+    return {**stated, **_tokenizer(model, done), **dict.fromkeys(LICENCE_KEYS)}
+
+
+def _stated(model: Model, wanted: Config, tensors: Mapping[str, TensorEntry]) -> dict[str, Any]:
+    """What is stated of the model beside its tokenizer."""
     architecture, container = model.architecture, model.container
     stated: dict[str, Any] = {
         "model_type": architecture.name,
@@ -87,40 +108,47 @@ def _metadata(model: Model, tensors: Mapping[str, TensorEntry], done: Done) -> d
         "hf_model_type": architecture.model_type or architecture.name,
         "original_format": "gguf" if container.kind == "gguf" else "safetensors",
     }
-    wanted = {key: value for key, value in model.config.items() if key not in IMPLIED | IN_WEIGHTS}
     if container.kind == "huggingface":  # its own words, where they are none of the format's
         config = without_quantisation(container.metadata)  # what was packed is plain in the file
-        nested = config.get("text_config")
-        words = {**config, **(nested if isinstance(nested, Mapping) else {})}
-        words = {
-            k: v
-            for k, v in words.items()
-            if v is not None and k not in (*stated, "architectures", "text_config")
-        }
-        stated |= {key: value for key, value in words.items() if key not in CANONICAL_SPELLING}
-    for key, value in wanted.items():
-        single = not isinstance(value.value, tuple) and value.value is not None
-        if key in SPELLINGS and single:
-            stated[SPELLINGS[key]] = plain(value.value)
+        stated = {**_words(config), **stated}
+    single = {
+        key: plain(value.value)
+        for key, value in wanted.items()
+        if key in SPELLINGS and value.value is not None and not isinstance(value.value, tuple)
+    }
+    stated |= {
+        SPELLINGS[key]: said for key, said in reversed(single.items())
+    }  # the size of keys before that of values
     _take_lists(model, wanted, stated)
     epsilon = architecture.epsilon_key
     if epsilon in wanted:
         stated["rms_norm_eps"] = plain(wanted[epsilon].value)
-    if "rope.freq_base" in wanted:
+    if "rope.freq_base" in wanted and not isinstance(wanted["rope.freq_base"].value, tuple):
         stated["rope_theta"] = plain(wanted["rope.freq_base"].value)
     if architecture.rope is not None and "rope.type" in model.config:
         stated["rope_type"] = model.config["rope.type"].value
     stated["tie_word_embeddings"] = model.config["tied_embeddings"].value
     ours = model.config["activation"].value
     stated["hidden_act"] = next((word for word, name in ACTIVATIONS.items() if name == ours), None)
-    stated |= _tokenizer(model, done)
     _take_more(model, wanted, stated, tensors)
-    stated = {key: value for key, value in stated.items() if value is not None}
-    done.lost += [
-        f"{key} is {value}, for which .apr has no place: its reader will take {read}"
-        for key, (value, read) in _differing(model, wanted, stated, tensors).items()
-    ]
-    return {**stated, **dict.fromkeys(LICENCE_KEYS)}
+    return {key: value for key, value in stated.items() if value is not None}
+
+
+def _words(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a config.json that say something, those of its text part among them, as the format spells them."""
+    nested = config.get("text_config")
+    words = {**config, **(nested if isinstance(nested, Mapping) else {})}
+    return {
+        CANONICAL_SPELLING.get(key, key): value
+        for key, value in words.items()
+        if value is not None and key not in ("architectures", "text_config")
+        if key not in CANONICAL_SPELLING or not isinstance(value, list)
+    }
+
+
+def _with_words(model: Model, stated: Mapping[str, Any]) -> dict[str, Any]:
+    """What is stated, and what a folder of the model would say beside it."""
+    return {**_words(config_as_folder(model)), **stated}
 
 
 def _take_lists(model: Model, wanted: Config, stated: dict[str, Any]) -> None:

@@ -119,21 +119,40 @@ def of_folder(model: Model) -> Architecture:
     alike.sort(key=lambda a: (not a.in_transformers, a.name != model.architecture.name))
     nearest: tuple[int, Architecture] | None = None
     for architecture in alike:
-        tried = replace(model, architecture=architecture)
-        weights = {name: weight for name, weight in written_weights(tried).items() if name not in FACTORS}
-        placed, left = place_weights(tried, weights, "huggingface", folder_candidates(tried, weights))
-        if any(name in model.graph.dims for name in left):
-            continue
-        entries = {t.name: TensorEntry(t.name, "F32", t.dims, flat_bytes("F32", t.dims)) for t in placed}
         try:
-            _, unsaid = folder_config(tried, entries, {t.canonical: t.dims for t in placed}, "float32")
+            found = _config_as(model, architecture)
         except RosettaError:
             continue
+        if found is None:
+            continue
+        unsaid = found[1]
         if nearest is None or len(unsaid) < nearest[0]:
             nearest = len(unsaid), architecture
         if not unsaid:
             break
     return model.architecture if nearest is None else nearest[1]
+
+
+def config_as_folder(model: Model) -> dict[str, Any]:
+    """config.json of the folder of its architecture that a model would be; empty where there is none."""
+    try:
+        found = _config_as(without_vectors(model), model.architecture)
+    except RosettaError:
+        return {}
+    return {} if found is None else found[0]
+
+
+def _config_as(
+    model: Model, architecture: Architecture
+) -> tuple[dict[str, Any], dict[str, tuple[Any, Any]]] | None:
+    """See `folder_config`, of a folder of an architecture; None where that has no name for one of the weights."""
+    tried = replace(model, architecture=architecture)
+    weights = {name: weight for name, weight in written_weights(tried).items() if name not in FACTORS}
+    placed, left = place_weights(tried, weights, "huggingface", folder_candidates(tried, weights))
+    if any(name in model.graph.dims for name in left):
+        return None
+    entries = {t.name: TensorEntry(t.name, "F32", t.dims, flat_bytes("F32", t.dims)) for t in placed}
+    return folder_config(tried, entries, {t.canonical: t.dims for t in placed}, "float32")
 
 
 def _has_folder_names(model: Model) -> bool:

@@ -23,6 +23,7 @@ EXACT = 5e-5  # of logits of about 5, both in float32
 GELU_TABLE = 2e-2  # llama.cpp looks GELU up in half precision, and every layer adds to it
 SIGHT = ("model.vision", "model.multi_modal")
 SEEING = {name for name, recipe in RECIPES.items() if recipe.vision is not None}
+NO_PLACE_IN_APR = {"apertus"}  # the numbers of xIELU, which are tensors of a folder and keys of a GGUF
 SAID = {name: recipe for name, recipe in RECIPES.items() if recipe.gguf is None}
 
 
@@ -62,6 +63,17 @@ def test_a_folder_that_transformers_has_no_class_for_comes_back(tmp_path: Path, 
     convert(str(folder), tmp_path / "out.gguf", Options(), verify=False)
     convert(str(tmp_path / "out.gguf"), back, Options(), verify=False)
     assert compared_files(folder, back, tokens=tuple(IDS)).verdict == "match"
+
+
+@pytest.mark.parametrize("name", [name for name in (*SAID, *CHECKPOINTS) if name not in NO_PLACE_IN_APR])
+def test_an_apr_says_all_that_a_folder_or_a_gguf_says(tmp_path: Path, name: str) -> None:
+    folder = build_tiny(tmp_path / "hf", name)
+    convert(str(folder), tmp_path / "model.gguf", Options(), verify=False)
+    options = Options(tokens=tuple(IDS), diagnose=False)
+    for source in (folder, tmp_path / "model.gguf"):
+        done = convert(str(source), tmp_path / f"of-{source.suffix}.apr", options)
+        assert done.comparison is not None
+        assert done.comparison.verdict == "match", done.comparison.reason
 
 
 @pytest.mark.parametrize("name", [*SAID, *CHECKPOINTS])
