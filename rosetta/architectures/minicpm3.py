@@ -32,18 +32,17 @@ def settings(read: Any) -> None:
     width, layers = read.config["embedding_length"].value, read.config["block_count"].value
     value = width // read.config["attention.head_count"].value  # MiniCPM3Config
     latent_settings(read, query_rank=768, rank=256, own=64, value=value)
-    if not folder:  # llama.cpp, models/minicpm3.cpp
-        read.fixed("attention.value_length", value, "the embedding length / heads")
     epsilon = 1e-6 if folder else read.config[read.architecture.epsilon_key].value
     note = "transformers has it fixed" if folder else "that of all norms"
     read.fixed(LATENT_EPSILON, epsilon, note)
     length = read.config["attention.key_length"].value
     read.fixed("attention.scale", 1 / math.sqrt(length), "1/√(key length)")
     said = {
-        key: read.spelled(key) if folder else None for key in ("scale_emb", "scale_depth", "dim_model_base")
+        key: read.spelled(key) if read.container.kind != "gguf" else None
+        for key in ("scale_emb", "scale_depth", "dim_model_base")
     }
     stated = {key: setting.value for key, setting in said.items() if setting is not None}
-    note = "keys of the folder" if folder else "fixed in llama.cpp"
+    note = "fixed in llama.cpp" if read.container.kind == "gguf" else "keys of the folder"
     depth, base = stated.get("scale_depth", DEPTH), stated.get("dim_model_base", BASE)
     read.fixed("embedding_scale", float(stated.get("scale_emb", EMBEDDING)), note)
     read.fixed("residual_scale", depth / math.sqrt(layers), note)

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from fixtures.architectures import RECIPES
+from fixtures.canonical_gguf import write_canonical
 from fixtures.comparing import compared_files
-from fixtures.oracles import transformers_logits
+from fixtures.oracles import llamacpp_logits, transformers_logits
 from fixtures.recipes import build_folder
 from fixtures.restating import restated
 from rosetta.api import trace
+from rosetta.model import open_model
 
 pytestmark = pytest.mark.requires_transformers
 IDS = [17, 10, 17, 28, 300, 5, 63, 299]
@@ -70,3 +72,14 @@ def test_heads_of_cohere2_are_as_large_as_its_class_makes_them(tmp_path: Path) -
     folder = restated(plain, tmp_path / "hf", {"head_dim": None})
     ours = trace(folder, tokens=IDS)["logits"].numpy()
     assert np.abs(ours - transformers_logits(plain, IDS)).max() < 1e-4
+
+
+@pytest.mark.requires_llamacpp
+def test_values_of_minicpm3_are_as_wide_as_its_gguf_says(tmp_path: Path) -> None:
+    recipe = replace(RECIPES["minicpm3"], arguments={**RECIPES["minicpm3"].arguments, "v_head_dim": 24})
+    folder = build_folder(tmp_path / "hf", recipe)
+    file = write_canonical(tmp_path / "model.gguf", open_model(folder))
+    report = compared_files(file, folder, tokens=tuple(IDS))
+    assert (report.verdict, report.findings) == ("match", [])
+    ours = trace(file, tokens=IDS)["logits"].numpy()
+    np.testing.assert_allclose(ours, llamacpp_logits(file, IDS), atol=1e-4)
