@@ -99,24 +99,29 @@ class Norm(Op):
         return rounding.variance(weight, s.cache) if rounding.explains(weight) else None
 
     def _through(
-        self, s: Step, rounding: Rounding, y: Tensor, x: Tensor, own: Tensor, before: Spread
+        self, s: Step, rounding: Rounding, y: Tensor, given: Tensor, own: Tensor, before: Spread
     ) -> Spread:
         """To first order: the variance of its input × gain², and that of its weight.
 
         The norm takes out the component along x itself; an upper bound leaves it in. What it divides by carries the
-        noise of the whole head: without it, a row that is exact (taken by a repair) would have none.
+        noise of the whole head, and so does the mean that LayerNorm takes off: without them, an element that is exact
+        (taken by a repair), or next to nothing and rounded as finely, would have none.
         """
-        epsilon = s[self.epsilon]
-        gain = self._gain(s, x) * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon)
-        squares = x.float().square()
+        epsilon, explained = s[self.epsilon], before.explained
+        x = given.float()
+        if self._kind(s) == "layer":
+            x = x - x.mean(-1, keepdim=True)
+            explained = explained + explained.expand_as(x).mean(-1, keepdim=True) / x.shape[-1]
+        squares = x.square()
+        gain = self._gain(s, x) * torch.rsqrt(squares.mean(-1, keepdim=True) + epsilon)
         length = squares.sum(-1, keepdim=True) + x.shape[-1] * epsilon
-        divisor: Tensor = squares * (squares * before.explained).sum(-1, keepdim=True) / length.square()
-        explained = (before.explained + divisor) * gain.float().square() + own
+        divisor: Tensor = squares * (squares * explained).sum(-1, keepdim=True) / length.square()
+        explained = (explained + divisor) * gain.float().square() + own
         magnitude = y.float().abs()
         scale = magnitude.square().mean(-1, keepdim=True).sqrt() / magnitude.new_tensor(1e-30).maximum(
-            x.float().square().mean(-1, keepdim=True).sqrt()
+            squares.mean(-1, keepdim=True).sqrt()
         )
-        return Spread(explained, before.floor * scale + UNITS * unit_of(rounding) * magnitude)
+        return Spread(explained, before.floor * scale + UNITS * unit_of(rounding) * self._terms(s, given))
 
     def _terms(self, s: Step, x: Tensor) -> Tensor:
         """Sum of the sizes of what it adds up, float32 [T, H]: where mean or bias cancel, the rounding stays.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal, cast
+
 import pytest
 import torch
 
-from fixtures.steps import HeldStep
+from fixtures.steps import Exact, HeldStep
 from rosetta.ops.norm import UNITS, HeadNorms, Norm
-from rosetta.ops.op import HALF_ULP
+from rosetta.ops.op import HALF_ULP, Rounding, Spread
 
 HEADS, SIZE = 3, 8
 SETTINGS = {"attention.head_count": HEADS, "attention.layer_norm_epsilon": 1e-5}
@@ -47,3 +49,22 @@ def test_a_value_and_a_mean_next_to_nothing_stray_by_the_rounding_of_the_others(
     sigma = UNITS * HALF_ULP[torch.float32] * norm._terms(step, x)[:, 7]
     assert (error / sigma).max() < 4
     assert (error / sigma).square().mean().sqrt() > 0.1
+
+
+@pytest.mark.parametrize("kind", ["rms", "layer"])
+def test_noise_of_what_is_normed_is_that_of_its_mean_and_length_too(kind: Literal["rms", "layer"]) -> None:
+    """A value next to nothing, whose own rounding is next to nothing, strays by what LayerNorm takes off it."""
+    size, draw = 32, torch.Generator().manual_seed(9)
+    norm = Norm("attn_norm", "attention.layer_norm_epsilon", width=(size,), kind=kind, bias=False)
+    x = torch.randn(1, size, generator=draw, dtype=torch.float64)
+    x[:, 3] = 1e-4
+    variance = (1e-3 * x).square()
+    strayed = x + variance.sqrt() * torch.randn(4000, size, generator=draw, dtype=torch.float64)
+    step = HeldStep(
+        SETTINGS, {"attn_norm.weight": torch.rand(size, generator=draw, dtype=torch.float64) + 0.5}
+    )
+    y = norm.compute(step, x)
+    before = Spread(variance, torch.zeros(()))
+    explained = norm.spread(step, cast(Rounding, Exact()), y, x, before=before).explained
+    measured = (norm.compute(step, strayed) - y).square().mean(0, keepdim=True)
+    assert 0.8 < (measured / explained).max() < 1.2
