@@ -256,6 +256,10 @@ def _forward(model: Model, tokenizer: Tokenizer, checker: _Checker, *, continued
     uniform, runs = math.log(model["vocab_size"]), Runs()
     for number, prompt in enumerate(PROMPTS):
         ids = [id for id in tokenizer.encode(prompt) if id < model["vocab_size"]]
+        if not ids:
+            size = model["vocab_size"]
+            checker.error("forward", f"{prompt!r} has no token below the vocabulary's size, {size}: it was not run")
+            continue
         checker.progress(f"running {prompt.strip()!r:.40}", number, len(PROMPTS))
         try:
             logits = _logits(model, ids)

@@ -30,6 +30,21 @@ def test_a_trained_model_is_right(smollm2: Path) -> None:
     assert all(prompt.nll is not None and prompt.nll < prompt.uniform / 2 for prompt in found.prompts)
 
 
+def test_prompts_whose_tokens_are_all_beyond_the_stated_vocabulary_are_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "is_installed", lambda: False)
+    folder = build(tmp_path, TINY, "hf:F16")
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 4}), "utf-8")
+    found = check(folder)
+    said = [one.message for one in found.findings if one.part == "forward"]
+    assert found.verdict == "wrong"
+    assert found.prompts == []
+    assert len(said) == len(module.PROMPTS)
+    assert all("has no token below the vocabulary's size, 4" in message for message in said)
+
+
 @pytest.mark.parametrize(
     ("fault", "part", "said"),
     [
