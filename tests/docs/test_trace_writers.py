@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -34,6 +34,12 @@ Stages = Sequence[tuple[str, Tensor]]
 
 
 @cache
+def programs() -> TemporaryDirectory[str]:
+    """Where compiled writers lie, as long as the tests run."""
+    return TemporaryDirectory(prefix="rosetta-writer-")
+
+
+@cache
 def writer(language: str) -> list[str]:
     """The command that a writer is; skips where nothing at hand runs it."""
     compiler, *options = COMPILERS[language]
@@ -43,7 +49,7 @@ def writer(language: str) -> list[str]:
         pytest.skip(f"no {compiler} is at hand")
     if language == "js":
         return [found, str(source)]
-    program = Path(mkdtemp(prefix="rosetta-writer-")) / "write_trace"
+    program = Path(programs().name) / language
     done = subprocess.run([found, *options, str(source), "-o", str(program)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return [str(program)]
