@@ -258,7 +258,9 @@ def _forward(model: Model, tokenizer: Tokenizer, checker: _Checker, *, continued
         ids = [id for id in tokenizer.encode(prompt) if id < model["vocab_size"]]
         if not ids:
             size = model["vocab_size"]
-            checker.error("forward", f"{prompt!r} has no token below the vocabulary's size, {size}: it was not run")
+            checker.error(
+                "forward", f"{prompt!r} has no token below the vocabulary's size, {size}: it was not run"
+            )
             continue
         checker.progress(f"running {prompt.strip()!r:.40}", number, len(PROMPTS))
         try:

@@ -31,6 +31,8 @@ KINDS = (
         "from the reference. Write the data at the offset that the header gives, and general.alignment as they are "
         "padded.",
         whole=True,
+        together="start some bytes beside their places, most often {actual} too far on: bytes came into the file, or "
+        "were lost (a negative number), before the first of them, or its offsets are of another layout",
     ),
 )
 
