@@ -42,7 +42,7 @@ from rosetta.diagnose.drawn_weights import with_drawn_weights
 from rosetta.diagnose.engine import Engine
 from rosetta.diagnose.latent import latent_findings, shown_or_latent
 from rosetta.diagnose.not_run import check_run_as, check_was_taken, notes_on
-from rosetta.diagnose.one_cause import told_together
+from rosetta.diagnose.one_cause import gathered, told_together
 from rosetta.diagnose.one_sided import one_sided
 from rosetta.diagnose.operands import open_operands
 from rosetta.diagnose.other_source import made_of_other_weights
@@ -261,7 +261,7 @@ def _diagnosed(
     """The findings of all kinds: of tokenizers, of the stages that were run, and of what the run did not show."""
     reference = lockstep.stored.reference_side
     findings = tokenizer_findings(models, tokenized, reference)
-    findings += shown_or_latent(engine, lockstep, tokenized.run)
+    findings += gathered(shown_or_latent(engine, lockstep, tokenized.run))
     if engine.wrong_pair:  # of two models no setting of one is advice for the other
         return findings
     known = {finding.tensor for finding in findings}

@@ -14,6 +14,13 @@ from rosetta.diagnose.other_recording import of_other_weights
 from rosetta.diagnose.runtime_at_fault import in_its_words, runs_otherwise, runtime_at_fault
 from rosetta.diagnose.search import Search, Trial, local_of
 from rosetta.diagnose.suspicion import suspicion
+from rosetta.diagnose.trained_part import (
+    Related,
+    are_many,
+    related_weights,
+    taken_from_reference,
+    trained_part,
+)
 from rosetta.diagnose.wrong_pair import CAUSELESS, Likeness, likeness, strangers_at_sight, two_models
 from rosetta.graph import Node
 from rosetta.model import Model
@@ -40,6 +47,8 @@ class Engine:
         self._unexplained: set[tuple[str, str]] = set()
         self._in_vain = Counter[str]()  # stages, in whichever layer, that nothing explained
         self._causeless: set[str] = set()  # weights that nothing explained
+        self._explained: set[str] = set()  # those that something did
+        self._related: Related | None = None  # weights that may be of another training
         self._first: Evidence | None = None  # where the first fault is
         self.wrong_pair = self._right_pair = False
         self._at_sight: Likeness | None = None  # of two models, as foreseen
@@ -65,16 +74,22 @@ class Engine:
         trial = None if self._are_strangers(fault) or in_vain else Search(fault, self.refuted).run()
         if self.wrong_pair or self._is_wrong_pair(fault, trial):
             models = None
+        elif (told := self._of_other_training(fault, trial)) is not None:
+            models = told
         elif trial is None:
             self._in_vain[node.stage] += 1
             models = self._leave_unexplained(fault)
         else:
-            models = trial.pair.reference.model, trial.pair.subject.model
-            self.findings += [_finding(fault, trial, proposal) for proposal in trial.proposals]
-            self.proven += trial.proposals
-            self._levels = [p for p in trial.proposals if p.role == "reference" and not p.moves]
+            models = self._believe(fault, trial)
         self.seconds += time.perf_counter() - started
         return models
+
+    def _believe(self, fault: Fault, trial: Trial) -> tuple[Model, Model]:
+        """Make findings of what a trial has shown; the repaired models."""
+        self.findings += [_finding(fault, trial, proposal) for proposal in trial.proposals]
+        self.proven += trial.proposals
+        self._levels = [p for p in trial.proposals if p.role == "reference" and not p.moves]
+        return trial.pair.reference.model, trial.pair.subject.model
 
     def rounded(self, pair: ModelPair) -> ModelPair | None:
         """The pair with the levels that the believed side lies on; see `Diagnoser`."""
@@ -97,13 +112,14 @@ class Engine:
 
     def _is_wrong_pair(self, fault: Fault, trial: Trial | None) -> bool:
         """Whether the sides are two models, which takes the place of all that was found so far."""
-        causes = [] if trial is None else trial.proposals
+        if fault.recorded:
+            return not self._right_pair and trial is None and self._is_of_other_weights(fault)
+        proven = [] if trial is None else [cause for cause in trial.proposals if not _takes_all(cause)]
+        explained = {name for cause in proven for name in cause.repair.patches}
+        self._explained |= explained
+        self._causeless |= {name for name in fault.outcome.differing if name not in explained}
         if self._right_pair:
             return False
-        if fault.recorded:
-            return trial is None and self._is_of_other_weights(fault)
-        proven = [cause for cause in causes if not _takes_all(cause)]
-        explained = {name for cause in proven for name in cause.repair.patches}
         # What is added to a matrix is of low rank between many a fine-tune and its base as well.
         if any(
             _is_matrix(fault, name)
@@ -113,12 +129,40 @@ class Engine:
         ):
             self._right_pair = True
             return False
-        differing = {name for name in fault.outcome.differing if name not in explained}
-        self._causeless |= differing
         if len(self._causeless) < self._causeless_enough:
             return False
         self._conclude(fault, likeness(self._stored or fault.pair))  # a repair makes weights alike
         return self.wrong_pair
+
+    def _of_other_training(self, fault: Fault, trial: Trial | None) -> tuple[Model, Model] | None:
+        """Let one finding take the place of those of all weights of another training.
+
+        Returns:
+            The models with these weights taken from the reference, and with the causes of others that were found at
+            this stage; None where there are no such weights.
+        """
+        believed = fault.pair.reference.model
+        if fault.recorded or fault.pair.frugal or not are_many(self._causeless, believed):
+            return None
+        if self._related is None:
+            self._related = related_weights(self._stored or fault.pair)
+        part = trained_part(self._related, believed, self._causeless, self._explained)
+        if part is None:
+            return None
+        of_part = [finding.tensor in part.correlations for finding in self.findings]
+        shown = next(
+            (f.evidence for f, is_of_it in zip(self.findings, of_part, strict=True) if is_of_it), None
+        )
+        self.findings = [f for f, is_of_it in zip(self.findings, of_part, strict=True) if not is_of_it]
+        self.proven = [p for p, is_of_it in zip(self.proven, of_part, strict=True) if not is_of_it]
+        place = len(self.findings)
+        causes = [] if trial is None else [cause for cause in trial.proposals if not _takes_all(cause)]
+        models = self._believe(
+            fault, Search(fault, self.refuted).tried([taken_from_reference(fault, part), *causes])
+        )
+        if shown is not None:  # where the first of them showed
+            self.findings[place] = self.findings[place].model_copy(update={"evidence": shown})
+        return models
 
     def _is_of_other_weights(self, fault: Fault) -> bool:
         """Whether a recording shows by its products that it is of another model than the file."""

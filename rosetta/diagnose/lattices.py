@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from rosetta.compare.kept_order import levels_out_of_order
+from rosetta.compare.trait import LEAST
 from rosetta.diagnose.edits import SQRT12
 from rosetta.dtypes import FLOATS
-from rosetta.weight import Weight
+from rosetta.weight import Weight, row_ranges
+from rosetta.workers import spread
 
 ROWS = 8  # sampled
 GROUPS = (256, 128, 64, 32, 16)  # weights that may share a scale, the most first
@@ -51,6 +53,8 @@ TOPS = (1.0, 4 / 6, 3 / 6)  # of E2M1: the level of a group's largest value, whe
 SMALL = 2.0**-6  # of a group's largest value
 KNOWN_PART = 2.0**-6  # of a value, by which it may be off and still tell its significand of three bits
 EIGHT_BITS = 127  # levels to either side
+# Steps between the ends of a group that has a zero point: the ends themselves were rounded to them.
+WITH_ZERO_POINT = (255, 254, 256)
 TELLING = 6  # values that tell whether they are whole numbers of a step
 ON_LEVELS = 0.9  # of the groups, how many lie on their levels
 # Of a step's square, by how much values miss whole steps, where chance has 1 / 12 and, of the best of sixty steps,
@@ -70,6 +74,7 @@ class OnLevels:
         beyond: how much farther outwards than inwards an end level takes values in.
         nearest: whether each weight of a sample was rounded by itself to one of the levels about it.
         like: a dtype whose encoders leave such blocks.
+        cut: whether what lies beyond a level was cut off: the error is up to a whole step, and of one sign.
     """
 
     group: int
@@ -77,6 +82,7 @@ class OnLevels:
     beyond: float = 1.0
     nearest: bool = False
     like: str | None = None
+    cut: bool = False
 
     def touches(self, start: int, stop: int) -> bool:
         return False  # only their noise does
@@ -88,14 +94,15 @@ class OnLevels:
         return torch.hypot(sigma, self.rounding(values))
 
     def rounding(self, values: Tensor, known: Tensor | None = None) -> Tensor:
-        """Standard deviation of the rounding to the levels.
+        """Root mean square of the rounding to the levels.
 
         Args:
             values: [R, C].
             known: how far each may be off its level at most; None: not at all.
         """
         if self.significands:  # a step is at most the power of two below the value, over their number
-            return values.abs() / (self.significands * SQRT12)
+            whole = 2.0 if self.cut else 1.0  # √(s² / 3) is twice √(s² / 12)
+            return whole * values.abs() / (self.significands * SQRT12)
         grouped = _on_levels(values, known, self.group)
         return gaps_of_levels(grouped, self.beyond).view(len(values), -1)[:, : values.shape[1]] / SQRT12
 
@@ -106,15 +113,18 @@ class OnEvenLevels:
 
     Args:
         group: weights that share a step.
-        counts: into how many steps the range of a group may be cut; none: its largest value is 127 of them.
+        counts: into how many steps the range of a group may be cut; none: its largest value is 127 of them, or its
+            range 255 where it has a zero point.
         unit: relative rounding of the values themselves.
         nearest: whether each weight of a sample was rounded by itself to one of the levels about it.
+        ends: of all groups alike, the least and the largest value; None: each has its own.
     """
 
     group: int
     counts: tuple[int, ...]
     unit: float
     nearest: bool = False
+    ends: tuple[float, float] | None = None
 
     @property
     def like(self) -> str:
@@ -146,9 +156,7 @@ class OnEvenLevels:
         """
         known = grouped.abs() * self.unit if known is None else known
         if not self.counts:
-            largest, at = grouped.abs().max(1)
-            step = largest / EIGHT_BITS
-            return step, self._mostly_on(grouped, step, known, known.gather(1, at[:, None]))
+            return self._eight_bits(grouped, known)
         low, high = grouped.aminmax(dim=1)
         ends = torch.stack([grouped.argmin(1), grouped.argmax(1)], 1)
         step, least = (high - low) / max(self.counts), torch.full_like(low, torch.inf)
@@ -158,6 +166,24 @@ class OnEvenLevels:
             nearer = off < least / 2  # half a step is as good as the step
             step, least = torch.where(nearer, tried, step), torch.where(nearer, off, least)
         return step, (least <= OFF_STEPS) & (step > 0)
+
+    def _eight_bits(self, grouped: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        """The step of each group, and whether its values lie on it: of 127 to either side, or else of 255 in all."""
+        low, high = grouped.aminmax(dim=1)
+        off_low, off_high = (known.gather(1, at(1)[:, None]) for at in (grouped.argmin, grouped.argmax))
+        if self.ends is not None:
+            low, high = (torch.full_like(low, end) for end in self.ends)
+            off_low, off_high = (self.unit * end.abs()[:, None] for end in (low, high))
+        largest, off = torch.maximum(high, -low), torch.where((high >= -low)[:, None], off_high, off_low)
+        step, on = largest / EIGHT_BITS, torch.zeros_like(low, dtype=torch.bool)
+        for count, span, off_span in (
+            (EIGHT_BITS, largest, off),
+            *((count, high - low, off_low + off_high) for count in WITH_ZERO_POINT),
+        ):
+            tried = span / count
+            found = self._mostly_on(grouped, tried, known, off_span / count)
+            step, on = torch.where(found & ~on, tried, step), on | found
+        return step, on
 
     @staticmethod
     def _off(above: Tensor, step: Tensor, known: Tensor, of_ends: Tensor) -> Tensor:
@@ -176,11 +202,15 @@ class OnEvenLevels:
         return (weights * (steps - steps.round()).square()).sum(1) / weights.sum(1)
 
     @staticmethod
-    def _mostly_on(values: Tensor, step: Tensor, known: Tensor, of_largest: Tensor) -> Tensor:
-        """Whether values that are not too many steps to be known are near whole steps, bool [n]; see `_off`."""
+    def _mostly_on(values: Tensor, step: Tensor, known: Tensor, of_step: Tensor) -> Tensor:
+        """Whether values that are not too many steps to be known are near whole steps, bool [n]; see `_off`.
+
+        Args:
+            of_step: how far the step itself may be off, [n, 1].
+        """
         one = step[:, None].clamp(min=1e-30)
         steps = values / one
-        tells = (known + steps.abs() * (of_largest / EIGHT_BITS)) / one <= MOSTLY_TELLS
+        tells = (known + steps.abs() * of_step) / one <= MOSTLY_TELLS
         squares = ((steps - steps.round()).square() * tells).sum(1) / tells.sum(1).clamp(min=1)
         return (squares <= MOSTLY_OFF) & (tells.sum(1) >= TELLING) & (step > 0)
 
@@ -196,9 +226,28 @@ def lattice_of(weight: Weight, other: Weight) -> tuple[OnLevels | OnEvenLevels, 
     rows = sampled(weight)
     a, b = weight.rows(rows), rounded(other.rows(rows), weight.dtype)
     found = lattice_of_rows(a, b, unit_of(weight.dtype))
+    if found is None:
+        found = _one_grid(weight, other, a, b)
     if found is None and weight.dtype == "F32":
         found = _halves(a, b)
     return found
+
+
+def _one_grid(weight: Weight, other: Weight, a: Tensor, b: Tensor) -> tuple[OnEvenLevels, str] | None:
+    """The steps that all values of a matrix are whole numbers of, where the other side's are not; see `_few_levels`."""
+    if not bool(a.isfinite().all() and b.isfinite().all()):
+        return None
+    way = OnEvenLevels(a.shape[1], (), unit_of(weight.dtype), ends=_ends(weight))
+    mine = float(way.steps(a)[1].float().mean())
+    if mine < ON_LEVELS or float(replace(way, ends=_ends(other)).steps(b)[1].float().mean()) > mine / 2:
+        return None
+    return replace(way, nearest=_keeps_order(a, b, a.shape[1])), "eight bits with one scale"
+
+
+def _ends(weight: Weight) -> tuple[float, float]:
+    """The least and the largest value of a matrix."""
+    of_ranges = spread(lambda rows: weight.values(*rows).aminmax(), row_ranges(weight))
+    return float(min(r.min for r in of_ranges)), float(max(r.max for r in of_ranges))
 
 
 def lattice_of_rows(
@@ -289,10 +338,31 @@ def _halves(a: Tensor, b: Tensor) -> tuple[OnLevels, str] | None:
 def halves_of_vector(weight: Weight, other: Weight) -> tuple[OnLevels, str] | None:
     """The float of sixteen bits that a norm or a bias was rounded to before it was stored as float32."""
     a, b = weight.values()[None], other.values()[None]
+    if (cut := _cut_off(a, b, weight.dtype)) is not None:
+        return cut
     found = _halves(a, b) if weight.dtype == "F32" else None
     if found is None or not bool(((a - b).abs() <= 2 / found[0].significands * b.abs()).all()):
         return None
     return found
+
+
+def _cut_off(a: Tensor, b: Tensor, dtype: str) -> tuple[OnLevels, str] | None:
+    """The float of sixteen bits that some values were cut off to instead of rounded: none is farther from nought than
+    the other side's, nor nearer by a step, and those that differ are many.
+
+    Args:
+        a, b: the values of both copies, [1, n].
+        dtype: that the first are stored as.
+    """
+    for name, (half, count) in HALVES.items():
+        if dtype not in ("F32", name) or not bool((a.to(half).float() == a).all()):
+            continue
+        less = b.abs() - a.abs()
+        towards_nought = (less >= 0) & (less <= b.abs() / count) & ((a * b > 0) | (less == 0))
+        # Rounded, as many would be farther as are nearer: that all are nearer is chance once in 2^n.
+        if bool(towards_nought.all()) and int((less > 0).sum()) >= LEAST:
+            return OnLevels(min(128, a.shape[1]), count, cut=True), f"{name}, cut off instead of rounded"
+    return None
 
 
 def _even_levels(

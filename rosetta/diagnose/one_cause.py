@@ -1,9 +1,11 @@
-"""Many findings of one kind in one sentence: what a file has in all its weights has one cause, and is told first."""
+"""What a file has in many of its weights has one cause: one sentence, told first, and one finding where what is done
+about one weight is done about all."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from rosetta.compare.results import Finding, Side
 from rosetta.diagnose.kinds import all_kinds
@@ -20,13 +22,62 @@ def told_together(findings: Sequence[Finding]) -> Iterator[str]:
     >>> next(told_together(found))[:67]
     '4 weights of the left file lie on the levels of a quantised format,'
     """
+    for (kind, side), found in _of_many(findings).items():
+        if (words := _words(kind, found)) is not None:
+            yield f"{len(found)} weights of the {side} file {words}"
+
+
+def gathered(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings, those of many weights in one where their kind is a file's.
+
+    >>> one = dict(kind="value.requantised", side="left", actual="NF4", status="confirmed")
+    >>> found = [Finding(tensor=f"blk.{n}.attn_q.weight", message="", recommendation="", **one) for n in range(4)]
+    >>> [(finding.tensor, finding.actual) for finding in gathered(found)]
+    [(None, 'NF4')]
+    """
+    told = list(findings)
+    for (kind, side), found in _of_many(findings).items():
+        words = _words(kind, found)
+        if words is None or not all_kinds()[kind].of_file:
+            continue
+        shown = [finding for finding in found if not finding.latent] or found
+        one = shown[0].model_copy(
+            update={
+                "tensor": None,
+                "layer": None,
+                "left_name": None,
+                "right_name": None,
+                "declared": _commonest(finding.declared for finding in found),
+                "actual": _commonest(finding.actual for finding in found),
+                "message": f"{len(found)} weights {words}",
+                "recommendation": f"convert the {side} file from the original checkpoint: no export brings back what "
+                "was rounded away",
+            }
+        )
+        first = told.index(found[0])
+        told = [finding for finding in told[:first] if finding not in found] + [
+            one,
+            *(finding for finding in told[first:] if finding not in found),
+        ]
+    return told
+
+
+def _of_many(findings: Sequence[Finding]) -> dict[tuple[str, Side], list[Finding]]:
+    """The findings of each kind that many weights of a side have."""
     of_weights: dict[tuple[str, Side], dict[str, Finding]] = {}
     for finding in findings:
         if finding.tensor is not None and (finding.status == "confirmed" or finding.kind in UNPROVABLE):
-            of_weights.setdefault((finding.kind, finding.side), {})[finding.tensor] = finding
-    for (kind, side), found in of_weights.items():
-        known = all_kinds().get(kind)
-        if len(found) < MANY or known is None or known.together is None:
-            continue
-        commonest = Counter(str(finding.actual) for finding in found.values()).most_common(1)[0][0]
-        yield f"{len(found)} weights of the {side} file {known.together.format(actual=commonest)}"
+            of_weights.setdefault((finding.kind, finding.side), {}).setdefault(finding.tensor, finding)
+    return {mark: [*found.values()] for mark, found in of_weights.items() if len(found) >= MANY}
+
+
+def _words(kind: str, found: Sequence[Finding]) -> str | None:
+    """What many weights of a kind say of their file; None where they have no cause in common."""
+    known = all_kinds().get(kind)
+    if known is None or known.together is None:
+        return None
+    return known.together.format(actual=_commonest(finding.actual for finding in found))
+
+
+def _commonest(values: Iterable[Any]) -> str:
+    return Counter(map(str, values)).most_common(1)[0][0]

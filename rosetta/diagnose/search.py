@@ -101,7 +101,7 @@ class Search:
             mark = frozenset(id(proposal) for proposal in chosen)
             if mark not in tried:
                 tried[mark] = chosen
-                yield self._try(chosen)
+                yield self.tried(chosen)
 
     def _sets(self) -> Iterator[Sequence[Proposal]]:
         """Sets of proposals, those that take least from the reference first."""
@@ -257,7 +257,8 @@ class Search:
         except RosettaError:
             return None
 
-    def _try(self, proposals: Sequence[Proposal]) -> Trial:
+    def tried(self, proposals: Sequence[Proposal]) -> Trial:
+        """What the stage gives with the repairs of some proposals in place."""
         pair = self._repaired(proposals)
         if pair is None:
             return Trial(tuple(proposals), self.fault.pair, self.fault.outcome)
@@ -268,7 +269,7 @@ class Search:
         """The trial without proposals that the repair does not need."""
         for proposal in trial.proposals:
             if len(trial.proposals) > 1:
-                fewer = self._try([p for p in trial.proposals if p is not proposal])
+                fewer = self.tried([p for p in trial.proposals if p is not proposal])
                 if fewer.confirmed:
                     trial = fewer
         return trial

@@ -8,7 +8,7 @@ from fixtures.comparing import compared_files, tiny
 from fixtures.pairs import pair
 from rosetta.compare.results import Finding
 from rosetta.containers import open_container
-from rosetta.diagnose.one_cause import told_together
+from rosetta.diagnose.one_cause import gathered, told_together
 
 
 def finding(n: int, kind: str = "value.low_rank", status: str = "confirmed", actual: object = 16) -> Finding:
@@ -43,3 +43,25 @@ def test_bytes_that_came_into_a_file_are_told_in_a_sentence(tmp_path: Path) -> N
     [said] = [note for note in report.notes if "weights of the left file" in note]
     assert "start some bytes beside their places, most often 100 too far on" in said
     assert {finding.kind for finding in report.findings} <= {"layout.shifted", "value.corrupted"}
+
+
+def test_what_concerns_the_file_is_one_finding_of_all_its_weights_in_the_place_of_the_first() -> None:
+    levels = [
+        finding(n, kind="value.requantised", actual=name)
+        for n, name in enumerate(("NF4", "NF4", "Q4_0", "NF4"))
+    ]
+    others = [finding(8), finding(9, kind="value.scaled")]
+    told = gathered([others[0], *levels, others[1]])
+    assert [found.tensor for found in told] == ["blk.8.attn_q.weight", None, "blk.9.attn_q.weight"]
+    assert (told[1].kind, told[1].actual, told[1].status) == ("value.requantised", "NF4", "confirmed")
+    assert told[1].message.startswith("4 weights lie on the levels of a quantised format, most often NF4")
+    assert gathered(levels[:3]) == levels[:3]
+    assert not next(
+        found for found in gathered([*levels[:3], levels[3].model_copy(update={"latent": False})])
+    ).latent
+
+
+def test_it_is_latent_where_all_of_them_are() -> None:
+    levels = [finding(n, kind="value.requantised").model_copy(update={"latent": True}) for n in range(4)]
+    [told] = gathered(levels)
+    assert told.latent

@@ -415,6 +415,7 @@ CASES: dict[str, list[Case]] = {
     "value.offset": [Planted(faults.offset("blk.1.ffn_norm.weight", 1), exact=False)],
     "value.scaled": [Planted(faults.scaled(UP, -2))],
     "value.zeroed": [Planted(faults.zeroed(UP, 3, 9))],
+    "value.clipped": [Planted(_edited(UP, lambda x: x.clip(-2 * x.std(), 2 * x.std())))],
     "value.nonfinite": [Planted(faults.nonfinite(UP, 70))],
     "value.low_rank": [Planted(_edited(UP, _added), tiny("llama", hidden=128, head_dim=32, ffn=192), exact=False)],
     "adapter.merge": [Wrapped()],

@@ -30,6 +30,7 @@ KINDS = (
         title="quantised before",
         together="lie on the levels of a quantised format, most often {actual}: it was made from a checkpoint "
         "quantised so, and not from the original",
+        of_file=True,
     ),
 )
 
@@ -45,7 +46,10 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         if fault.recorded or other is None or other.dims != weight.dims or len(weight.dims) > 2:
             continue
         if weight.dtype in FLOATS:
-            yield from _of(suspect.role, suspect.model, weight, other)
+            own = [*_of(suspect.role, suspect.model, weight, other)]
+            yield from own
+            if not own and len(weight.dims) == 1 and other.dtype in FLOATS:
+                yield from _of(other_role(suspect.role), suspect.other, other, weight)
         elif other.dtype in FLOATS and len(weight.dims) == 2:
             for proposal in _of(other_role(suspect.role), suspect.other, other, weight):
                 mended = proposal.repair.applied(suspect.other).weights[weight.name]

@@ -62,6 +62,20 @@ def int8(w: Tensor) -> Tensor:
     return (w / step).round() * step
 
 
+def int8_of_tensor(w: Tensor) -> Tensor:
+    """Eight bits with one step for the whole tensor."""
+    step = w.abs().max() / 127
+    return (w / step).round() * step
+
+
+def uint8(w: Tensor) -> Tensor:
+    """Eight bits with a step and a zero point for each row, as ONNX and torch's observers have them."""
+    low, high = w.amin(1, keepdim=True), w.amax(1, keepdim=True)
+    step = (high - low) / 255
+    zero = (-low / step).round()
+    return ((w / step).round() + zero).clamp(0, 255).sub(zero) * step
+
+
 def six_bits(w: Tensor) -> Tensor:
     """Groups of 16, as Q6_K has them."""
     grouped = w.view(-1, 16)
@@ -76,6 +90,7 @@ MAKERS: dict[str, Callable[[Tensor], Tensor]] = {
     "FP8 (E4M3)": lambda w: fp8(w, 32),
     "eight bits in groups of 32": q8_0,
     "eight bits in groups of 256": int8,
+    "eight bits with one scale": int8_of_tensor,
 }
 
 
@@ -164,6 +179,21 @@ def test_six_bits_are_told(dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["F16", "BF16", "F32"])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_eight_bits_with_a_zero_point_are_told(seed: int, dtype: str) -> None:
+    draw = torch.randn(ROWS, COLUMNS, generator=torch.Generator().manual_seed(seed)) * 0.02 + 0.01
+    left, right = stored(uint8(draw), dtype), stored(draw, "BF16")
+    assert compare_weights(right, left).state == "differing"
+    found = lattice_of(left, right)
+    assert found is not None
+    assert found[1] == "eight bits in groups of 256"
+    widened = Weight(left.name, left.container, left.entry, dtype, left.dims, values_edits=(found[0],))
+    error = (left.values() - right.values()).square().mean().sqrt()
+    assert 0.9 < float(error / widened.sigma().square().mean().sqrt()) < 1.1
+    assert compare_weights(right, widened).state == "within_noise"
+
+
+@pytest.mark.parametrize("dtype", ["F16", "BF16", "F32"])
 def test_weights_of_no_lattice_have_none(dtype: str) -> None:
     assert lattice_of(stored(source(), dtype), stored(source() * 1.1, "BF16")) is None
 
@@ -236,3 +266,31 @@ def test_a_norm_that_was_rounded_to_bf16_holds_no_other_weights(tmp_path: Path) 
     [finding] = report.findings
     assert (finding.kind, finding.tensor, finding.actual) == ("value.requantised", name, "BF16")
     assert finding.status == "confirmed"
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("seed", range(4))
+def test_norms_near_one_that_were_cut_off_to_bf16_hold_no_other_weights(
+    seed: int, side: Any, tmp_path: Path
+) -> None:
+    """Where the last place is widest, cutting off instead of rounding leaves twice the error: other weights."""
+    names = [f"blk.{layer}.{stem}_norm.weight" for layer in (0, 1) for stem in ("attn", "ffn")]
+
+    def near_one(cut: bool) -> Callable[[FileContents], FileContents]:
+        def changed(file: FileContents) -> FileContents:
+            draw = np.random.default_rng(seed)
+            for name in names:
+                values = (1 + 0.05 * np.abs(draw.standard_normal(file.values(name).shape))).astype(np.float32)
+                bits = (values.view(np.uint32) & 0xFFFF0000).view(np.float32)
+                rounded = torch.from_numpy(values).bfloat16().float().numpy()
+                file = file.with_values(name, bits if cut else rounded)
+            return file
+
+        return changed
+
+    spec = tiny("llama", hidden=256, head_dim=64, ffn=384)
+    left = build(tmp_path, spec, "gguf:Q8_0", near_one(cut=True), stem="left")
+    right = build(tmp_path, spec, "gguf:F32", near_one(cut=False), stem="right")
+    [finding] = compared_files(left, right, reference=side).findings
+    assert (finding.kind, finding.tensor, finding.side) == ("value.requantised", None, "left")
+    assert (finding.status, finding.actual) == ("confirmed", "BF16, cut off instead of rounded")

@@ -1,0 +1,149 @@
+"""Values that were cut off at a bound (`value.clipped`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from rosetta.compare.weights import compare_weights
+from rosetta.diagnose.hypothesis import Fault, Proposal, Suspect
+from rosetta.diagnose.patches import of_weights, taking
+from rosetta.finding_kind import FindingKind
+from rosetta.weight import Weight, row_ranges
+from rosetta.weight_cache import variance
+from rosetta.workers import spread
+
+KINDS = (
+    FindingKind(
+        "value.clipped",
+        means="The values of a tensor that lie beyond a bound were cut off to it.",
+        why="A checkpoint went through a dtype of less range (float16 ends at 65504), or an exporter clamps outliers "
+        "before it quantises.",
+        repair="What was cut off is taken from the reference, and the proof says how many values. Convert without the "
+        "clamp, from a checkpoint that holds them.",
+        order=80,
+        title="clipped",
+        together="have values that were cut off at a bound, each at its own: a clamp or a dtype of less range on the "
+        "way",
+    ),
+)
+
+TAKES_FROM_REFERENCE = True
+LARGEST_F16 = 65504.0
+FEWEST = 8  # values at a bound; of float16's own, which no other cause gives, one will do
+MOST = 0.5  # of a tensor's values: of what is cut off beyond that the bound is nearly all that is left
+STRAYS = 4  # standard deviations of the rounding within which a value may be what the other side holds
+KEPT = 1 << 12  # values of a range of rows
+
+
+@dataclass(frozen=True)
+class Clamped:
+    """Values cut off at bounds, to see whether what another file holds are these."""
+
+    low: float
+    high: float
+
+    def touches(self, start: int, stop: int) -> bool:
+        return True
+
+    def values(self, values: Tensor, start: int) -> Tensor:
+        return values.clamp(self.low, self.high)
+
+    def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
+        return sigma
+
+
+@dataclass(frozen=True)
+class Beyond:
+    """Which values of the other side's copy lie beyond the bounds; see `edits.Mask`."""
+
+    other: Weight = field(hash=False)
+    low: float
+    high: float
+
+    def __call__(self, start: int, values: Tensor) -> Tensor:
+        there = self.other.values(start, start + len(values), values.device)
+        return (there < self.low) | (there > self.high)
+
+
+def propose(fault: Fault) -> Iterator[Proposal]:
+    """The bounds at which each accused weight ends where the other side's goes on; or the believed one, where it is."""
+    for suspect, weight in fault.accused_weights():
+        other = suspect.counterpart(weight)
+        if fault.recorded or other is None or other.dims != weight.dims:
+            continue
+        believed = fault.reference if suspect.role == "subject" else fault.subject
+        for side, clipped, whole in ((suspect, weight, other), (believed, other, weight)):
+            found = bounds(clipped, whole)
+            if found is None:
+                continue
+            mask = Beyond(whole, *found)
+            count = sum(spread(partial(_beyond, mask), row_ranges(whole)))
+            if 0 < count <= MOST * whole.count:
+                yield _proposal(side, clipped, whole, mask, count)
+            break
+
+
+def _beyond(mask: Beyond, rows: tuple[int, int]) -> int:
+    there = mask.other.values(*rows)
+    return int(((there < mask.low) | (there > mask.high)).sum())
+
+
+def bounds(weight: Weight, other: Weight) -> tuple[float, float] | None:
+    """The ends at which a copy was cut off, infinite where it was not; None where that does not explain it."""
+    high, low = _end(weight, other, 1.0), -_end(weight, other, -1.0)
+    if high == -low == torch.inf:
+        return None
+    ways = [(low, high)]
+    if -low < torch.inf and high < torch.inf:  # of both signs one bound, which rounding moved
+        both = (high - low) / 2
+        ways = [(-both, both), *ways]
+    for way in ways:
+        clamped = replace(other, values_edits=(*other.values_edits, Clamped(*way)))
+        if compare_weights(weight, clamped).state != "differing":
+            return way
+    return None
+
+
+def _end(weight: Weight, other: Weight, sign: float) -> float:
+    """The bound of the positive values, or with −1 of the negative ones, by its size: what a copy has where the other
+    one has more; infinite where these are too few or not alike."""
+
+    def part(rows: tuple[int, int]) -> Tensor:
+        a, b = (sign * w.values(*rows) for w in (weight, other))
+        sigma = variance(weight, other, *rows).sqrt()
+        less = (a > 0) & (b - a > STRAYS * sigma)
+        return torch.stack([a[less], sigma[less]])[:, :KEPT].double().cpu()
+
+    found, sigma = torch.cat(spread(part, row_ranges(weight)), dim=1)
+    if not len(found) or not bool(found.isfinite().all()):
+        return torch.inf
+    end = float(found.median())
+    alike = (found - end).abs() <= STRAYS * sigma
+    enough = len(found) >= FEWEST or end == LARGEST_F16
+    return end if enough and bool(alike.double().mean() > MOST) else torch.inf
+
+
+def _proposal(suspect: Suspect, weight: Weight, other: Weight, mask: Beyond, count: int) -> Proposal:
+    low, high = mask.low, mask.high
+    ends = [f"{end:.6g}" for end in (low, high) if abs(end) < torch.inf]
+    where = f"±{high:.6g}" if low == -high else " and ".join(ends)
+    taken = of_weights(count, weight.count)
+    dtype = ", the largest that float16 holds" if LARGEST_F16 in (high, -low) else ""
+    return Proposal(
+        kind="value.clipped",
+        role=suspect.role,
+        repair=taking(suspect, weight, other, mask, (0, weight.dims[0])),
+        tensor=weight.name,
+        actual=high if high < torch.inf else low,
+        message=f"{weight.name} is cut off at {where}{dtype}: {taken} lie beyond it in the other file",
+        recommendation=f"convert {weight.entry.name} without "
+        + ("float16 on the way" if dtype else "a clamp")
+        + ", from a checkpoint that holds what was cut off",
+        from_reference=taken,
+        taken=count,
+    )
