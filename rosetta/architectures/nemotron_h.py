@@ -114,9 +114,9 @@ def _as_repaired(read: Any, kinds: Sequence[str]) -> list[str]:
 
 
 def kinds_of(config: Config) -> list[str]:
-    """What config.json calls each layer."""
+    """What config.json calls each layer; of lists that a repair changes one by one, as far as the shortest goes."""
     recurrent, sparse, widths = (listed(config, key) for key in (RECURRENT, "expert_layers", FFN))
-    kinds = zip(recurrent, sparse, widths, strict=True)
+    kinds = zip(recurrent, sparse, widths, strict=False)
     return [
         "mamba" if state else "moe" if experts else "mlp" if width else "attention"
         for state, experts, width in kinds
@@ -125,7 +125,7 @@ def kinds_of(config: Config) -> list[str]:
 
 def width_of(config: Config, kind: str) -> int | None:
     """The width of the networks of one kind; None where there is no layer of it."""
-    layers = zip(kinds_of(config), listed(config, FFN), strict=True)
+    layers = zip(kinds_of(config), listed(config, FFN), strict=False)
     return next((width for layer, width in layers if layer == kind), None)
 
 

@@ -18,6 +18,7 @@ from rosetta.containers.values import (
     NUMBERS,
     TABLE,
     TEXT,
+    TEXTS,
     WRONG_VALUE,
     Kind,
 )
@@ -238,7 +239,12 @@ def sliding_window(path: Path, source: Source) -> dict[str, Setting]:
         return {}
     found = gathered(path, [Fact("attention.sliding_window", COUNT, ("sliding_window",))], [source])
     kinds = source.values.get("layer_types")
-    if isinstance(kinds, list) and kinds and set(kinds) <= {"sliding_attention", "full_attention"}:
+    name = f"{source.prefix}layer_types"
+    if (
+        isinstance(kinds, list)
+        and kinds
+        and set(held(path, name, kinds, TEXTS)) <= {"sliding_attention", "full_attention"}
+    ):
         pattern = [kind == "sliding_attention" for kind in kinds]
-        found["attention.sliding_window_pattern"] = Setting(pattern, f"{source.prefix}layer_types")
+        found["attention.sliding_window_pattern"] = Setting(pattern, name)
     return found

@@ -47,6 +47,10 @@ def _is_layers(value: Any) -> bool:
     return listed or _is_count(value)
 
 
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
 def _is_text_table(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(item, str | None) for item in value.values())
 
@@ -69,6 +73,7 @@ NUMBERS = Kind("a finite number, or a list of them", _is_numbers)
 LAYERS = Kind("a whole number from 0 on, or a list of one flag for each layer", _is_layers)
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 TEXT = Kind("a text", lambda value: isinstance(value, str))
+TEXTS = Kind("a list of texts", _is_texts)
 TABLE = Kind("an object", lambda value: isinstance(value, dict))
 TEXT_TABLE = Kind("an object of texts", _is_text_table)
 QUANTIZATION = Kind("an object of quant_type, bits, block_size and symmetric", _is_quantization)

@@ -7,11 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
 from rosetta.config import LARGEST_BLOCK_COUNT
-from rosetta.containers.container import Container, Setting, TensorEntry
+from rosetta.containers.container import Container, TensorEntry
+from rosetta.containers.stand_in import StandIn
 from rosetta.diagnose.hypotheses.adapter_beside import module_around
 from rosetta.errors import UnsupportedError
 from rosetta.model import FOREIGN_LAYER, Model, build_model
@@ -34,25 +32,12 @@ class Layout:
     dropped: tuple[str, ...]
 
 
-class Extended:
-    """A container as it will be read with some tensors added; everything else is the original's."""
+class Extended(StandIn):
+    """A container as it will be read with some tensors added, of which there is nothing yet."""
 
     def __init__(self, original: Container, added: Mapping[str, TensorEntry]) -> None:
-        self.kind, self.label, self.path = original.kind, original.label, original.path
-        self.architecture, self.file_bytes = original.architecture, original.file_bytes
-        self.metadata: Mapping[str, Any] = original.metadata
-        self.settings: Mapping[str, Setting] = original.settings
-        self.tensors: Mapping[str, TensorEntry] = {**original.tensors, **added}
-        self.notes = original.notes
-        self.transposed_linears = bool(getattr(original, "transposed_linears", False))
-        self._original = original
-
-    def read(self, name: str, start: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
-        """See `Container.read`; of an added tensor there is nothing yet."""
-        return self._original.read(name, start, nbytes)
-
-    def close(self) -> None:
-        """The original is its opener's to close."""
+        super().__init__(original)
+        self.tensors = {**original.tensors, **added}
 
 
 def repaired_layout(base: Model, weights: Mapping[str, Weight], settings: Mapping[str, Any]) -> Layout:

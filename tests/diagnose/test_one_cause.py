@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from fixtures.comparing import compared_files, tiny
-from fixtures.pairs import pair
 from rosetta.compare.results import Finding
-from rosetta.containers import open_container
 from rosetta.diagnose.one_cause import gathered, told_together
 
 
@@ -30,19 +25,6 @@ def test_few_weights_suspicions_and_kinds_without_a_common_cause_are_left_to_the
     assert not list(told_together([finding(n, status="suspected") for n in range(9)]))
     assert not list(told_together([finding(n, kind="value.corrupted") for n in range(9)]))
     assert not list(told_together([finding(0) for _ in range(9)]))  # one weight, nine times
-
-
-def test_bytes_that_came_into_a_file_are_told_in_a_sentence(tmp_path: Path) -> None:
-    left, right = pair(tmp_path, tiny("qwen2"), "gguf:F16", "gguf:F16")
-    container = open_container(left)
-    _, at = container.place("blk.1.attn_q.weight")
-    container.close()
-    stored = left.read_bytes()
-    left.write_bytes(stored[:at] + bytes(100) + stored[at:])
-    report = compared_files(left, right)
-    [said] = [note for note in report.notes if "weights of the left file" in note]
-    assert "start some bytes beside their places, most often 100 too far on" in said
-    assert {finding.kind for finding in report.findings} <= {"layout.shifted", "value.corrupted"}
 
 
 def test_what_concerns_the_file_is_one_finding_of_all_its_weights_in_the_place_of_the_first() -> None:

@@ -17,6 +17,7 @@ from fixtures.oracles import transformers_logits
 from fixtures.recipes import FULL, SLIDING
 from fixtures.restating import restated
 from rosetta.api import trace
+from rosetta.containers import open_container
 
 pytestmark = pytest.mark.requires_transformers
 PATTERN_KIND = "config.layer_pattern"
@@ -208,3 +209,14 @@ def test_a_folder_of_mamba_has_the_width_that_it_states_whatever_it_expands_by(
     folder, file = pair_of(place, "mamba")
     report = compared_files(restated(folder, tmp_path / "other", {"expand": 4}), file)
     assert (report.verdict, report.findings) == ("match", [])
+
+
+@pytest.mark.requires_transformers
+def test_a_list_of_fewer_layers_than_the_file_has_is_compared(tmp_path: Path) -> None:
+    """What a repair says of one list of layers, the others do not say yet."""
+    right, _ = tiny_pair(tmp_path, "nemotron_h")
+    kinds = [*open_container(right).metadata["layers_block_type"]]
+    wrong = restated(right, tmp_path / "wrong", {"layers_block_type": [kinds[0], *kinds[2:]]})
+    report = compared_files(wrong, right)
+    assert report.verdict == "divergent"
+    assert "config.layer_count" in {finding.kind for finding in report.findings}

@@ -7,14 +7,11 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from rosetta.adapted import merge_of
 from rosetta.containers.adapters import AdaptedContainer, Factor, Module
-from rosetta.containers.container import Setting, StoredContainer, TensorEntry
+from rosetta.containers.container import StoredContainer, TensorEntry
+from rosetta.containers.stand_in import StandIn
 from rosetta.diagnose.hypotheses.known_adapter import CERTAIN, CLOSE, times_merged
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.diagnose.patches import instead
@@ -55,36 +52,21 @@ def module_around(name: str) -> str | None:
     return name.removesuffix(".base_layer.weight") if name.endswith(".base_layer.weight") else None
 
 
-class Unwrapped:
+class Unwrapped(StandIn):
     """A folder whose tensors have the names that they have without the adapter around them.
 
     Args:
-        stored: the folder as it is.
+        stored: the folder as it is: entries keep the names that it has.
     """
 
     def __init__(self, stored: StoredContainer) -> None:
-        self.stored, self.kind, self.label, self.path = stored, stored.kind, stored.label, stored.path
-        self.metadata: Mapping[str, Any] = stored.metadata
-        self.architecture, self.file_bytes = stored.architecture, stored.file_bytes
-        self.settings: Mapping[str, Setting] = stored.settings
-        self.notes = stored.notes
-        self.tensors: Mapping[str, TensorEntry] = {
+        super().__init__(stored)
+        self.place = stored.place
+        self.tensors = {
             BASE_LAYER.sub("", name): entry
             for name, entry in stored.tensors.items()
             if FACTOR.match(name) is None
         }
-
-    def read(self, name: str, start: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
-        """See `Container.read`: entries keep the names that the folder has."""
-        return self.stored.read(name, start, nbytes)
-
-    def place(self, name: str) -> tuple[Path, int]:
-        """See `StoredContainer.place`."""
-        return self.stored.place(name)
-
-    def close(self) -> None:
-        """Release the files."""
-        self.stored.close()
 
 
 @dataclass(frozen=True)

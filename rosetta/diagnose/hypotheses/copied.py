@@ -10,6 +10,7 @@ from rosetta.diagnose.patches import instead, of_weights
 from rosetta.weight import Weight
 
 KIND = "value.other_weights"
+TIED = {"token_embd.weight", "output.weight"}
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
@@ -38,6 +39,8 @@ def _copy(suspect: Suspect, weight: Weight, other: Weight) -> Iterator[Proposal]
         copied = resembles(weight, in_place_of(weight, partner)) or resembles(weight, partner)
         if theirs is None or not copied or not resembles(partner, theirs):
             continue
+        if suspect.model["tied_embeddings"] and {weight.name, partner.name} == TIED:
+            continue  # they are one, as they are to be
         yield Proposal(
             kind=KIND,
             role=suspect.role,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rosetta import blocks
 from rosetta.compare.block_cuts import block_cut
 from rosetta.compare.weights import compare_weights
+from rosetta.diagnose.displaced import Displacement, displacement
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.diagnose.patches import for_all_names, of_weights, reading, taking
 from rosetta.diagnose.region import ratios_of
@@ -71,8 +72,12 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         if other is None or other.dims != weight.dims or weight.transposed:
             continue
         shift = best_shift(weight, other)
-        if shift is not None:
-            yield from _moved(suspect, weight, other, shift)
+        if shift is None:
+            continue
+        beside = displacement(suspect, weight, shift)
+        if beside is not None:
+            yield _all_moved(suspect, weight, beside)
+        yield from _moved(suspect, weight, other, shift)
 
 
 @dataclass(frozen=True)
@@ -202,6 +207,25 @@ def _correlation(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(a @ b) / norm if norm else 0.0
 
 
+def _all_moved(suspect: Suspect, weight: Weight, beside: Displacement) -> Proposal:
+    """All tensors of a file from one on, read from where they lie."""
+    path, (shift, others) = weight.container.path, (beside.container.shift, beside.count - 1)
+    late, back = ("late", "earlier") if shift > 0 else ("early", "later")
+    came, some = "came in" if shift > 0 else "went missing", _in_bytes(shift)
+    return Proposal(
+        kind="layout.shifted",
+        role=suspect.role,
+        repair=Repair(patches=beside.patches(suspect.model)),
+        tensor=weight.name,
+        declared=0,
+        actual=shift,
+        message=f"{weight.name} starts {some} too {late}, as do {others} other tensors of {path}, from {beside.first} "
+        f"on: {some} {came} before it",
+        recommendation=f"write the data of {path} from {beside.first} on {some} {back}; a file that was copied or "
+        "downloaded, fetch again",
+    )
+
+
 def _moved(suspect: Suspect, weight: Weight, other: Weight, shift: int) -> Iterator[Proposal]:
     edit = Moved(shift)
     patches = for_all_names(suspect.model, weight, reading(bytes_edit=edit))
@@ -217,7 +241,7 @@ def _moved(suspect: Suspect, weight: Weight, other: Weight, shift: int) -> Itera
         filled = taking(suspect, moved, other, tail.mask, tail.rows).patches
         patches = {name: both(patch, filled[name]) for name, patch in patches.items()}
         taken = of_weights(tail.count, weight.count)
-    late = "late" if shift > 0 else "early"
+    (late, back), some = (("late", "earlier") if shift > 0 else ("early", "later")), _in_bytes(shift)
     yield Proposal(
         kind="layout.shifted",
         role=suspect.role,
@@ -225,8 +249,11 @@ def _moved(suspect: Suspect, weight: Weight, other: Weight, shift: int) -> Itera
         tensor=weight.name,
         declared=0,
         actual=shift,
-        message=f"{weight.name} starts {abs(shift)} bytes too {late}",
-        recommendation=f"write the data of {weight.entry.name} at its offset, {abs(shift)} bytes "
-        + ("earlier" if shift > 0 else "later"),
+        message=f"{weight.name} starts {some} too {late}",
+        recommendation=f"write the data of {weight.entry.name} at its offset, {some} {back}",
         from_reference=taken,
     )
+
+
+def _in_bytes(shift: int) -> str:
+    return "1 byte" if abs(shift) == 1 else f"{abs(shift)} bytes"

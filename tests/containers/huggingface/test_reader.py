@@ -295,6 +295,7 @@ def test_a_setting_says_how_the_file_spells_it() -> None:
         {"rope_parameters": 3},
         {"query_pre_attn_scalar": 0},
         {"num_attention_heads": [4, "x"]},
+        {"layer_types": ["full_attention", {"a": 1}]},
     ],
 )
 def test_a_value_of_the_wrong_kind_names_its_key(config: dict[str, Any]) -> None:
