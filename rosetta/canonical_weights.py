@@ -15,6 +15,7 @@ from rosetta.config import LARGEST_BLOCK_COUNT, Config, Value
 from rosetta.containers.adapters import AdaptedContainer
 from rosetta.containers.container import Container, TensorEntry
 from rosetta.containers.huggingface.settings import huggingface_quantisation
+from rosetta.containers.huggingface.text_part import text_part
 from rosetta.dtypes import DTYPES, of_scheme
 from rosetta.errors import UnsupportedError, UsageError
 from rosetta.layer_settings import settings_of
@@ -87,8 +88,8 @@ def leave_out(
     """Take out what a flag of a folder's config denies, as transformers does; the flag is then one of the settings."""
     if container.kind != "huggingface" or huggingface_quantisation(container.metadata) is not None:
         return  # GPTQ's packers store biases of zeros for every matrix
-    nested = container.metadata.get("text_config")
-    tables = [("text_config.", nested)] if isinstance(nested, Mapping) else []
+    part = text_part(container.metadata)
+    tables = [] if part is None else [(part.prefix, part.config)]
     for flag, default in architecture.folder_flags.items():
         stems = left_out(architecture.folder_flags, flag)
         held = [name for name in weights if without_numbers(name) in stems]

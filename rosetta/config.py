@@ -9,6 +9,7 @@ from typing import Any
 
 from rosetta.architectures import INTERLEAVED, SPLIT_HALF, Architecture
 from rosetta.containers.container import Container, Setting
+from rosetta.containers.huggingface.text_part import tied_unless_stated
 from rosetta.containers.values import WRONG_VALUE
 from rosetta.errors import DamagedFileError, UnsupportedError
 from rosetta.rope_scaling import RopeScaling, UnknownRuleError, scaling_from_gguf, scaling_from_parameters
@@ -168,6 +169,9 @@ def _refuse_scaling_of_windows(read: SettingsReader) -> None:
             )
 
 
+NUMBERED = re.compile(r"(?:^|\.)(?:blk|layers|h|blocks)\.(\d{1,5})\.")
+
+
 def _as_stated(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Value]:
     """What the file states, key by key, of an architecture that is not run; what it leaves out, by its tensors."""
     for key, setting in read.stated("").items():
@@ -179,7 +183,7 @@ def _as_stated(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> d
             if isinstance(value, float) and value.is_integer():  # 10000.0, where the other file has 10000
                 value = int(value)
             read.config[key] = Value(value, named.key)
-    layers = [int(found[1]) + 1 for name in shapes if (found := re.match(r"blk\.(\d+)\.", name))]
+    layers = [int(found[1]) + 1 for name in shapes if (found := NUMBERED.search(name))]
     counted = {
         "block_count": max(layers, default=0),
         "vocab_size": shapes.get("token_embd.weight", (0,))[0],
@@ -300,7 +304,8 @@ def _rope(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> None:
     if share is not None and isinstance(share.value, int | float):
         part = share.value
     part = own.get("partial_rotary_factor", part)
-    rotated = key_length if part is None else int(key_length * part)
+    whole = architecture.huggingface.get("rope.dimension_count") if container.kind == "huggingface" else None
+    rotated = whole or key_length if part is None else int(key_length * part)
     dimensions = read.count("rope.dimension_count", rotated, "the key length")
     if dimensions % 2:
         raise DamagedFileError(
@@ -440,7 +445,13 @@ def _sliding_layers(read: SettingsReader, published: Mapping[str, Any]) -> list[
 def _head(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]], published: Mapping[str, Any]) -> None:
     """Whether the head is the embedding: what the file says, else whether it holds a head."""
     setting = read.raw("tied_embeddings")
-    if setting is not None and isinstance(setting.value, bool):
+    whole = read.container.metadata
+    unheld = "output.weight" not in shapes and "tied_embeddings" not in read.overrides
+    if unheld and tied_unless_stated(whole):
+        read.config["tied_embeddings"] = Value(
+            True, None, f"default of transformers for {whole['model_type']}"
+        )
+    elif setting is not None and isinstance(setting.value, bool):
         read.config["tied_embeddings"] = Value(setting.value, setting.key)
     elif "tied_embeddings" in published:
         read.config["tied_embeddings"] = Value(published["tied_embeddings"], None, "default of transformers")

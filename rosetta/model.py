@@ -44,6 +44,8 @@ Patch = Callable[[Weight | None], Weight | None]
 """What a repair makes of a weight; it is given None where there is none of that name, and may leave it so."""
 FACTORS = ("rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight")
 """Tensors that hold rope scaling."""
+NO_NUMBERS = frozenset({"BOOL", "I64"})
+"""Dtypes of what counts or marks something, by safetensors' names."""
 FOREIGN_LAYER = re.compile(r"(?:^|\.)(?:blk|layers|h|blocks)\.(\d+)\.")
 
 
@@ -263,9 +265,8 @@ def build_model(
     names = canonical_names(container.tensors, architecture, _layers_named(container))
     idle = idle_tensors(container, architecture, names)
     names = {source: None if name in idle else name for source, name in names.items()}
-    if not architecture.runs:  # what has no canonical name, or the same as another, keeps its own
-        given = Counter(names.values())
-        names = {source: name if name and given[name] == 1 else source for source, name in names.items()}
+    if not architecture.runs:
+        names = _own_names(container, names)
     entries: dict[str, TensorEntry] = {}
     for source, name in names.items():
         if name is None:
@@ -304,6 +305,20 @@ def build_model(
     if getattr(container, "absent", None):
         hold_to_index(container, architecture, model.graph, weights, _layers_named(container))
     return model
+
+
+def _own_names(container: Container, names: Mapping[str, str | None]) -> dict[str, str | None]:
+    """The names of tensors of an architecture that is not run: what has no canonical one, or the same as another, keeps
+    its own. Counters and masks (None) are no weights."""
+    given = Counter(names.values())
+    return {
+        source: None
+        if container.tensors[source].dtype in NO_NUMBERS
+        else name
+        if name and given[name] == 1
+        else source
+        for source, name in names.items()
+    }
 
 
 def _scaling_from_tensors(

@@ -21,6 +21,9 @@ ALIASES = {
 BLOCK_ALIASES = {
     "self_attn.c_attn": "attn_qkv",
     "self_attn.qkv_proj": "attn_qkv",
+    **{f"self_attn.to_{part}": f"attn_{part}" for part in ("q", "k", "v")},  # Cosmos, as diffusers names them
+    **{f"self_attn.norm_{part}": f"attn_{part}_norm" for part in ("q", "k")},
+    "self_attn.to_out": "attn_output",
     **{  # transformers 5, of what it does not save in its original form
         f"{module}.experts.{part}_proj": f"ffn_{stem}_exps"
         for module in ("mlp", "block_sparse_moe", "feed_forward", "mixer")
@@ -36,12 +39,20 @@ BLOCK_ALIASES = {
 LAYER = re.compile(r"^blk\.(\d+)\.(.+)$")
 STACKED = re.compile(r"\.\d+\.")  # the number of a head or an expert in what follows
 ROPE_FACTORS = frozenset({"rope_freqs", "rope_factors_short", "rope_factors_long"})
-TEXT_PART = re.compile(r"\b(?:language_model|text_model)\.")  # of what sees images as well
+# Modules of what also sees, hears or speaks, within which lies the part that reads: transformers' of today and before,
+# and those of code that lies beside published weights (Qwen's Omni, MiniCPM-V, DeepSeek-VL).
+_TEXT_PART = re.compile(r"\b(?:language_model|text_model|thinker|llm|language)\.")
+_DOUBLED = re.compile(
+    r"^(?:model\.){2,}"
+)  # what is left where a whole model lies within another one's `model`
+# What transformers 5 makes of `layers` where it renames layers of the part that sees, and the text's with them.
+_RENAMED = re.compile(r"^(?:model\.)?(?:encoder\.layers|blocks)\.(?=\d)")
 EXPERT = re.compile(r"\.experts\.(\d{1,5})\.")
 COMPUTED = ".rotary_emb.inv_freq"  # a buffer of old checkpoints, of what the settings say
 OWN_BIAS = "_bias"  # of a parameter that is no module: experts.down_proj_bias, e_score_correction_bias
 # Modules that wrap another and leave their name in the checkpoint: torch.compile, FSDP, DataParallel, PEFT.
-WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+# The last holds parameters that a model keeps in float32 (Nemotron's Transcribe).
+WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_fp32_params.")
 OUTER_WRAPPERS = ("base_model.model.", "module.")
 PREFIXES = ("", "model.", "transformer.")  # some exporters strip the outermost module's name
 
@@ -63,7 +74,7 @@ def canonical_name(name: str, architecture: Architecture, block_count: int) -> s
     stem, dot, suffix = name.rpartition(".")
     if suffix not in ("weight", "bias"):
         stem, dot, suffix = name, "", ""  # a parameter of a module itself: A_log
-        own = TEXT_PART.sub("", name, count=1)
+        own = within_text_part(name)
         if name.endswith(OWN_BIAS) and not any(prefix + own in table for prefix in PREFIXES):
             stem, dot, suffix = name.removesuffix(OWN_BIAS), ".", "bias"
     if stem in known:
@@ -71,12 +82,31 @@ def canonical_name(name: str, architecture: Architecture, block_count: int) -> s
     expert = EXPERT.search(stem)
     if expert is not None:  # one of those that GGUF stacks in one tensor
         number, stem = expert[1], EXPERT.sub(".experts.", stem)
-    inner = TEXT_PART.sub("", stem, count=1)
-    for spelled in (*(prefix + inner for prefix in PREFIXES), stem.removeprefix("transformer.")):
+    inner = within_text_part(stem)
+    spellings = (*(prefix + inner for prefix in PREFIXES), stem.removeprefix("transformer."))
+    renamed = () if inner == stem else _otherwise_named(inner)
+    for spelled in (*spellings, *renamed):
         found = table.get(spelled)
         if found is not None:
             return found + dot + suffix if expert is None else f"{found}.{number}.{suffix or 'weight'}"
     return None
+
+
+def within_text_part(name: str) -> str:
+    """A tensor's name without the modules around the part that reads, where there are any.
+
+    >>> within_text_part("model.language_model.layers.0.input_layernorm.weight")
+    'model.layers.0.input_layernorm.weight'
+    """
+    inner = _TEXT_PART.sub("", name)
+    return name if inner == name else _DOUBLED.sub("model.", inner)
+
+
+def _otherwise_named(inner: str) -> tuple[str, ...]:
+    """What else a name of the part that reads may be spelled like: its layers by their usual name, a model of mixers by
+    its own (`backbone`), a head that lies beside the model without it."""
+    own = inner.removeprefix("model.")
+    return _RENAMED.sub("model.layers.", inner), f"backbone.{own}", own
 
 
 def wrapper_of(name: str) -> str | None:

@@ -83,7 +83,7 @@ def scaling_from_parameters(
         turned = int(_positive(parameters, "partial_rotary_factor", 1.0) * pairs)
         factor = _positive(parameters, "factor", 1.0)
         return _scaling(np.array([factor] * turned + [STILL] * (pairs - turned)))
-    if rule == "dynamic":
+    if rule in ("dynamic", "xdrope"):  # the latter as HunYuan-VL was published
         growth = _positive(parameters, "factor")
         return RopeScaling((1.0,) * pairs, beyond=context_length, growth=growth)
     if rule not in ("linear", "llama3", "yarn"):

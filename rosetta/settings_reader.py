@@ -11,6 +11,7 @@ import numpy as np
 from rosetta.architectures import Architecture, Default
 from rosetta.containers.container import Container, Setting
 from rosetta.containers.huggingface.silent_keys import is_silent
+from rosetta.containers.huggingface.text_part import own_key, tables
 from rosetta.containers.values import WRONG_VALUE
 from rosetta.errors import DamagedFileError, UnsupportedError
 
@@ -124,7 +125,7 @@ class SettingsReader:
             for key, setting in self.container.settings.items()
             if key not in self._asked
             and not self._says_what_is_computed(key, setting.value)
-            and setting.key.removeprefix("text_config.") not in self._names | self.architecture.idle_keys
+            and self._own(setting) not in self._names | self.architecture.idle_keys
             and not (without_rotary and key.startswith("rope."))
         )
         left = (setting for setting in (*stated, *self._unknown()) if not _says_nothing(setting.value))
@@ -155,9 +156,11 @@ class SettingsReader:
 
     def _sources(self) -> list[tuple[Mapping[str, Any], str]]:
         """The tables of keys that hold, the first before the second, and what stands before their keys."""
-        nested = self.container.metadata.get("text_config")
-        whole = (self.container.metadata, "")
-        return [(nested, "text_config."), whole] if isinstance(nested, Mapping) else [whole]
+        return [*tables(self.container.metadata)]
+
+    def _own(self, setting: Setting) -> str:
+        """A setting's key, without the table that it may stand in."""
+        return own_key(self.container.metadata, setting.key)
 
     def stated(self, prefix: str) -> dict[str, Any]:
         """All that the file states under keys that begin so."""
@@ -202,7 +205,7 @@ class SettingsReader:
         usual, found = self.container.settings.get(key), self.spelled(own)
         if found is None or usual is None:
             return found
-        if usual.key.removeprefix("text_config.") in self.architecture.spellings.values():
+        if self._own(usual) in self.architecture.spellings.values():
             return None if usual.key == found.key else found  # it is another setting's own
         if usual.value != found.value:
             self.deny(usual)

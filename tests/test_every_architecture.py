@@ -77,9 +77,6 @@ def model_of(folder: Path) -> Model:
 
 def test_every_architecture_that_is_run_is_that_of_a_model(folder_of: Any) -> None:
     held = {model_of(folder_of(name)).architecture.name for name in {**RECIPES, **CHECKPOINTS}}
-    held |= {
-        "paddleocr"
-    }  # a part of one that also sees: architectures/test_text_parts.py holds it to its class
     assert {own.name for own in all_architectures() if own.runs} - held == set()
 
 

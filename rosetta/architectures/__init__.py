@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
 from rosetta.architectures.architecture import INTERLEAVED, SPLIT_HALF, Activation, Architecture, Default
 from rosetta.architectures.not_run import not_run
+from rosetta.containers.huggingface.settings import huggingface_architecture
+from rosetta.containers.huggingface.text_part import text_config
 
 if TYPE_CHECKING:
     from rosetta.containers.container import Container
@@ -48,11 +49,10 @@ def find_architecture(declared: str) -> Architecture | None:
 
 def architecture_of(container: Container) -> Architecture | None:
     """The architecture that a container declares, or None. Of a folder whose model also sees or hears, and has no
-    architecture of its own here, that of its text part: `text_config.model_type`."""
+    architecture of its own here, that of its text part."""
     found = find_architecture(container.architecture) if container.architecture else None
-    part = container.metadata.get("text_config")
-    inner = part.get("model_type") if isinstance(part, Mapping) else None
-    return found or (find_architecture(inner) if isinstance(inner, str) else None)
+    part = huggingface_architecture(text_config(container.metadata))
+    return found or (find_architecture(part) if part is not None else None)
 
 
 def _called_like(declared: str) -> list[Architecture]:

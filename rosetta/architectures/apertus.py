@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from rosetta import blocks
@@ -93,6 +94,14 @@ APERTUS = Architecture(
         "attention.head_count_kv": 32,
         "vocab_size": 131072,
         "tied_embeddings": False,
+        "rope.scaling": {
+            "rope_type": "llama3",
+            "rope_theta": 12e6,
+            "factor": 8.0,
+            "original_max_position_embeddings": 8192,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+        },
     },
     parameters={
         "model.layers.{bid}.mlp.act_fn.alpha_n": "blk.{bid}.xielu.alpha_n",
@@ -101,4 +110,11 @@ APERTUS = Architecture(
         "model.layers.{bid}.mlp.act_fn.eps": "blk.{bid}.xielu.eps",
     },
     folder_dims={"xielu.alpha_n": (1,), "xielu.alpha_p": (1,), "xielu.beta": (), "xielu.eps": ()},
+)
+APERTUS_1_5 = replace(
+    APERTUS,
+    name="apertus1p5",
+    classes=("Apertus1p5TextForCausalLM", "Apertus1p5ForConditionalGeneration", "apertus1p5_text"),
+    model_type="apertus1p5_text",
+    huggingface={**APERTUS.huggingface, "vocab_size": 266752},  # transformers, Apertus1p5TextConfig
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -61,6 +61,7 @@ class Architecture:
         activation: of the feed-forward network.
         gated: whether the network is `act(gate(x)) * up(x)` or `act(up(x))`.
         rope: order of the rotary pairs in GGUF's Q and K rows; None: no rotary embedding.
+        halves_with: the setting of a model whose rows GGUF has by halves, though `rope` says otherwise.
         folder_rope: the same of the rows in a Hugging Face folder.
         rope_theta: where the key is missing, by container.
         learned_positions: whether a position table is added to the embedding.
@@ -129,6 +130,7 @@ class Architecture:
     activation: Activation = "silu"
     gated: bool = True
     rope: int | None = SPLIT_HALF
+    halves_with: str = ""
     folder_rope: int = SPLIT_HALF
     rope_theta: Default = Default(apr=10000.0, gguf=10000.0, huggingface=10000.0)
     learned_positions: bool = False
@@ -184,6 +186,11 @@ class Architecture:
     def reads_of_gguf(self, key: str) -> bool:
         """Whether llama.cpp reads a key of such a file, and computes by it; the key without the architecture."""
         return key not in self.gguf_unread and (key in self.gguf_reads or key not in OF_SOME)
+
+    def gguf_rope(self, c: Settings) -> int | None:
+        """Order of the rotary pairs in GGUF's Q and K rows of a model with such settings."""
+        stated = c.get(self.halves_with)
+        return SPLIT_HALF if isinstance(stated, Sequence) and any(stated) else self.rope
 
     def norm_of(self, stem: str) -> Norm:
         """The norm of a stage, whose tensors are named so."""

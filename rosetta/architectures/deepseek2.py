@@ -15,6 +15,7 @@ from rosetta.architectures.builders import (
     output_of,
     sequential,
 )
+from rosetta.architectures.deepseek_ocr import DEEPSEEK_OCR
 from rosetta.architectures.expert_settings import (
     expert_groups,
     expert_settings,
@@ -28,6 +29,7 @@ from rosetta.architectures.folder_names import LATENT_KEYS, LATENT_QUERIES, SCOR
 from rosetta.architectures.growing_queries import GROWING_QUERIES
 from rosetta.architectures.mixtures import network
 from rosetta.architectures.readings import Reading, Stored, latent_keys_values, standard_readings
+from rosetta.containers.huggingface.text_part import text_config
 from rosetta.graph import Stage
 from rosetta.ops.indexer import TOP_K, IndexedScores
 from rosetta.ops.latent import LATENT_EPSILON, latent_norm
@@ -104,10 +106,13 @@ def mistral4_settings(read: Any) -> None:
     shared_expert(read, of_folder(1), "n_shared_experts")
     leading_dense(read, 0, "first_k_dense_replace")
     yarn_scales(read)
-    beta = read.take(TEMPERATURE, "number", 0.0, ("rope_parameters.llama_4_scaling_beta",))
+    own = read.own_table()
+    grows = own.get("llama_4_scaling_beta", 0.0)
+    beta = read.take(TEMPERATURE, "number", grows, ("rope_parameters.llama_4_scaling_beta",))
     if beta:
         original = read.raw("rope.scaling.original_context_length")
-        default = read.config["context_length"].value if original is None else original.value
+        whole = own.get("original_max_position_embeddings", read.config["context_length"].value)
+        default = whole if original is None else original.value
         spelling = "rope_parameters.original_max_position_embeddings"
         read.take("attention.temperature_length", "count", default, (spelling,))
     else:
@@ -243,6 +248,7 @@ DEEPSEEK2 = Architecture(
         **gated("mlp.shared_experts", "_shexp"),
     },
     model_type="deepseek_v2",
+    variant=lambda metadata: DEEPSEEK_OCR if text_config(metadata).get("use_mla") is False else None,
     folder_keys={"topk_method": lambda c: GROUP_LIMITED if c["expert_group_count"].value > 1 else "greedy"},
     spellings={
         "rope.dimension_count": "qk_rope_head_dim",
@@ -313,6 +319,7 @@ MISTRAL4 = replace(
             "original_max_position_embeddings": 8192,
             "mscale_all_dim": 1.0,
             "mscale": 1.0,
+            "llama_4_scaling_beta": 0.1,
         },
         "vocab_size": 131072,
         "tied_embeddings": False,

@@ -6,7 +6,13 @@ from typing import Any
 
 from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.expert_settings import expert_layers, expert_settings, of_folder, shared_expert
+from rosetta.architectures.expert_settings import (
+    SPARSE,
+    expert_layers,
+    expert_settings,
+    of_folder,
+    shared_expert,
+)
 from rosetta.architectures.folder_names import gated
 from rosetta.architectures.mixtures import mixture_layer
 from rosetta.errors import UnsupportedError
@@ -33,7 +39,16 @@ def settings(read: Any) -> None:
     """The experts, and from which layer to which there are some."""
     expert_settings(read, count=of_folder(64, None), used=of_folder(6, None), width=of_folder(1536, None))
     shared_expert(read, of_folder(2), "moe_num_shared_experts")
+    sparse_layers(read)
+
+
+def sparse_layers(read: Any) -> None:
+    """Which layers have experts; and no floor under their weights that could show."""
     _refuse_floor(read)
+    kinds = read.spelled("mlp_layer_types")
+    if kinds is not None and read.container.kind != "gguf":
+        expert_layers(read, [kind == SPARSE for kind in kinds.value], kinds.key)
+        return
     layers = read.config["block_count"].value
     if read.container.kind == "gguf":
         first, step = read.raw("leading_dense_block_count"), read.raw("interleave_moe_layer_step")

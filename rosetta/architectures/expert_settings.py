@@ -16,6 +16,8 @@ from rosetta.settings_reader import NOT_RUN, Config, PerLayer, float32, listed
 
 SPARSE, DENSE = "sparse", "dense"
 
+SECTIONS = "rope.dimension_sections"
+SECTIONS_OF_FOLDERS = ("rope_parameters.mrope_section", "rope_scaling.mrope_section")
 GATINGS = {"softmax": SOFTMAX, "sigmoid": SIGMOID, "sqrtsoftplus": SQRT_SOFTPLUS}
 """Hugging Face's names of gating functions -> GGUF's numbers (see `ops.experts`)."""
 
@@ -220,16 +222,19 @@ def expert_layers(read: Any, sparse: Sequence[bool], stated: str | None = None) 
     read.by_layer("expert_layers", sparse, "the layers with experts", stated)
 
 
-def rotary_sections(read: Any, default: list[int], in_turns: bool = False) -> None:
+def rotary_sections(
+    read: Any, default: list[int], in_turns: bool = False, spellings: Sequence[str] = SECTIONS_OF_FOLDERS
+) -> None:
     """Which rotary pairs turn by which of three positions (time, height, width), which are one and the same of a text.
 
     Args:
         read: the reader of the container's settings.
         default: pairs of each, where the file does not say.
         in_turns: whether pairs of the three take turns; else those of one lie beside each other.
+        spellings: keys of config.json that say it.
     """
-    key = "rope.dimension_sections"
-    stated = read.raw(key) or read.spelled("rope_parameters.mrope_section", "rope_scaling.mrope_section")
+    key = SECTIONS
+    stated = read.raw(key) or read.spelled(*spellings)
     sections = default if stated is None else stated.value
     padded = (*sections, 0, 0, 0, 0)[:4] if isinstance(sections, list | tuple) else sections
     own = stated.key if stated is not None else None

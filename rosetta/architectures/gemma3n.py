@@ -245,6 +245,7 @@ GEMMA3N = Architecture(
         "attention.key_length": 256,
         "attention.sliding_window": 512,
         "vocab_size": 262400,
+        "vocab_size_per_layer_input": 262144,
         "tied_embeddings": True,
     },
     parameters={

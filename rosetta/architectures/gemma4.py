@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -68,7 +69,7 @@ def settings(read: Any) -> None:
     read.take("final_logit_softcapping", "number", Default(apr=30.0, gguf=30.0, huggingface=0.0))
     read.fixed("embedding_scale", math.sqrt(width), "√(embedding length)")
     shared_keys(read, local, layers - _shared_layers(read))
-    per_layer_settings(read, Default(apr=0, gguf=None, huggingface=256))
+    per_layer_settings(read, Default(apr=0, gguf=None, huggingface=read.architecture.huggingface[WIDTH]))
     _experts(read, width)
 
 
@@ -310,6 +311,7 @@ GEMMA4 = Architecture(
         "attention.head_count_kv": 4,
         "attention.key_length": 256,
         "attention.sliding_window": 512,
+        WIDTH: 256,
         "vocab_size": 262144,
         "tied_embeddings": True,
     },
@@ -333,5 +335,18 @@ GEMMA4 = Architecture(
         PATTERN: lambda c: listed(c, PATTERN),
         "attention.shared_kv_layers": lambda c: c["attention.shared_kv_layers"].value,
         "embedding_length_per_layer_input": lambda c: c["embedding_length_per_layer_input"].value,
+    },
+)
+GEMMA4_UNIFIED = replace(
+    GEMMA4,
+    name="gemma4_unified",
+    classes=("Gemma4UnifiedForConditionalGeneration", "gemma4_unified", "gemma4_unified_text"),
+    text_part="gemma4",
+    model_type="gemma4_unified_text",
+    huggingface={  # transformers, Gemma4UnifiedTextConfig
+        **GEMMA4.huggingface,
+        "context_length": 262144,
+        "attention.sliding_window": 1024,
+        WIDTH: 0,
     },
 )

@@ -1,30 +1,31 @@
-"""GLM-4 (0414): norms before and after each block, half of each head rotated, gate and up in one tensor."""
+"""GLM-4 (0414), and the text parts of GLM-4.1V, GLM-4.6V and GLM-OCR: norms before and after each block, half of each
+head rotated, gate and up in one tensor."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from rosetta.architectures.architecture import INTERLEAVED, SPLIT_HALF, Architecture, Default
+from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of, sequential
-from rosetta.architectures.expert_settings import rotary_sections
+from rosetta.architectures.expert_settings import SECTIONS, SECTIONS_OF_FOLDERS, rotary_sections
 from rosetta.architectures.readings import first_of, gate_beside_up, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import STILL, Rotary
 from rosetta.settings_reader import Value
 
-SECTIONS = "rope.dimension_sections"
-
 
 def settings(read: Any) -> None:
     """Which rotary pairs turn by which position, in one that also sees. llama.cpp turns halves there, and its converter
     orders the rows so (llama-model.cpp, llama_model_rope_type)."""
-    stated = read.raw(SECTIONS) or read.spelled("rope_parameters.mrope_section", "rope_scaling.mrope_section")
+    stated = read.raw(SECTIONS) or read.spelled(*SECTIONS_OF_FOLDERS)
     if stated is None or not isinstance(stated.value, list | tuple) or not any(stated.value):
         return
     rotary_sections(read, [])
     if read.container.kind == "gguf" and "rope.type" not in read.overrides:
-        read.config["rope.type"] = Value(SPLIT_HALF, stated.key)
+        found = {SECTIONS: read.config[SECTIONS].value}
+        read.config["rope.type"] = Value(read.architecture.gguf_rope(found), stated.key)
 
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
@@ -46,9 +47,10 @@ GLM4 = Architecture(
     folder_flags={"attention_bias": True},
     gguf="glm4",
     gguf_reads=frozenset({"rope.dimension_sections"}),
-    classes=("Glm4ForCausalLM", "Glm4vForConditionalGeneration", "glm4v", "glm4v_text"),
+    classes=("Glm4ForCausalLM",),
     norm_epsilon=Default(apr=1.5625e-7, gguf=1.5625e-7, huggingface=1.5625e-7),
     rope=INTERLEAVED,
+    halves_with=SECTIONS,
     folder_rope=INTERLEAVED,
     settings=settings,
     readings=first_of(gate_beside_up, standard_readings),
@@ -70,5 +72,39 @@ GLM4 = Architecture(
         "vocab_size": 151552,
         "tied_embeddings": False,
         "rope.partial_rotary_factor": 0.5,
+    },
+)
+GLM4V = replace(
+    GLM4,
+    name="glm4v",
+    classes=("Glm4vForConditionalGeneration", "glm4v", "glm4v_text", "glm46v", "glmga"),
+    norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
+    text_part="glm4",
+    model_type="glm4v",
+    huggingface={  # transformers, Glm4vTextConfig
+        "block_count": 40,
+        "context_length": 32768,
+        "embedding_length": 4096,
+        "feed_forward_length": 13696,
+        "attention.head_count": 32,
+        "attention.head_count_kv": 2,
+        "vocab_size": 151552,
+        "tied_embeddings": False,
+    },
+)
+GLM_OCR = replace(
+    GLM4V,
+    name="glm_ocr",
+    classes=("GlmOcrForConditionalGeneration", "glm_ocr", "glm_ocr_text"),
+    model_type="glm_ocr",
+    huggingface={  # transformers, GlmOcrTextConfig
+        "block_count": 16,
+        "context_length": 131072,
+        "embedding_length": 1024,
+        "feed_forward_length": 4096,
+        "attention.head_count": 16,
+        "attention.head_count_kv": 8,
+        "vocab_size": 59392,
+        "tied_embeddings": False,
     },
 )

@@ -1,7 +1,9 @@
-"""Granite 3 and 4 (dense): llama with factors of embedding, of what each block adds, of scores and logits."""
+"""Granite 3 and 4 (dense), and the text parts of Granite Vision, Speech and Docling: llama with factors of embedding,
+of what each block adds, of scores and logits."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from rosetta.architectures import llamacpp_keys
@@ -14,16 +16,17 @@ from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Scale
 from rosetta.ops.rotary import Rotary
 
-NONE = Default(apr=1.0, gguf=1.0, huggingface=1.0)
+FACTORS = ("embedding_scale", "residual_scale", "logit_scale")
 ROTATED = "rope.scaling.finetuned"  # llama.cpp takes this key for the switch of rope
 
 
 def settings(read: Any) -> None:
     """The factors; by the last one the logits are divided. And whether a GGUF turns any layer."""
-    for key in ("embedding_scale", "residual_scale", "logit_scale"):
-        read.take(key, "number", NONE)
+    published = read.architecture.huggingface
+    for key in FACTORS:
+        read.take(key, "number", Default(apr=1.0, gguf=1.0, huggingface=published.get(key, 1.0)))
     if read.container.kind == "huggingface":
-        read.number("attention.scale", 1.0, "default of transformers")
+        read.number("attention.scale", published.get("attention.scale", 1.0), "default of transformers")
     read.take(ROTATED, "flag", True, note="all layers are turned")
     experts_of_gguf(read)
     if "expert_count" in read.config:
@@ -41,7 +44,7 @@ GRANITE = Architecture(
     folder_flags={"attention_bias": False, "mlp_bias": False},
     gguf="granite",
     gguf_reads=llamacpp_keys.FACTORS | {"expert_shared_feed_forward_length"},
-    classes=("GraniteForCausalLM",),
+    classes=("GraniteForCausalLM", "granite4_vision_text"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-5, huggingface=1e-6),
     rope=INTERLEAVED,
     settings=settings,
@@ -61,5 +64,27 @@ GRANITE = Architecture(
         "attention.head_count_kv": 32,
         "vocab_size": 32000,
         "tied_embeddings": False,
+    },
+)
+GRANITE_DOCLING = replace(
+    GRANITE,
+    name="granite_docling",
+    classes=("GraniteDoclingForConditionalGeneration", "granite_docling_text"),
+    norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
+    text_part="granite",
+    model_type="granite_docling",
+    huggingface={  # transformers, GraniteDoclingTextConfig
+        "block_count": 28,
+        "context_length": 32768,
+        "embedding_length": 1024,
+        "feed_forward_length": 2048,
+        "attention.head_count": 16,
+        "attention.head_count_kv": 4,
+        "vocab_size": 133800,
+        "tied_embeddings": True,
+        "embedding_scale": 12.0,
+        "logit_scale": 4.0,
+        "residual_scale": 0.263,
+        "attention.scale": 0.015625,
     },
 )

@@ -9,7 +9,7 @@ from rosetta.architectures.builders import attention, feed_forward, output_of, s
 from rosetta.containers.container import Setting
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
-from rosetta.ops.rotary import SPLIT_HALF, Rotary
+from rosetta.ops.rotary import SPLIT_HALF, STILL, Rotary
 from rosetta.settings_reader import float32
 
 
@@ -23,7 +23,7 @@ def raised_base(read: Any) -> None:
     table = read.raw("rope.scaling")
     stated = table.value if table is not None and isinstance(table.value, dict) else {}
     alpha, rule = stated.get("alpha"), stated.get("rope_type", stated.get("type"))
-    if rule != "dynamic" or not isinstance(alpha, int | float) or alpha <= 0:
+    if rule not in ("dynamic", "xdrope") or not isinstance(alpha, int | float) or alpha <= 0:
         return
     _raise(read, alpha, f"{table.key}.alpha")
     read.fixed("rope.scaling", None, "the base is raised instead")
@@ -48,7 +48,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
         output_of(n - 1),
         attention(
             norm=a.norm_of("attn_norm"),
-            rope=Rotary(SPLIT_HALF),
+            rope=Rotary(SPLIT_HALF, still=STILL if STILL in c else None),
             after_rope=lambda part: a.head_norm(f"attn_{part}_norm"),
         ),
         feed_forward(norm=a.norm_of("ffn_norm")),

@@ -1,6 +1,6 @@
 """Llama 1 to 3: RMSNorm, rotary q and k in interleaved rows, SwiGLU. Llama 3.1 adds rope scaling, as factors.
 
-GGUF files Mixtral under the same name: a llama with experts.
+GGUF files Mixtral under the same name: a llama with experts. Emu3's text part is one without.
 """
 
 from __future__ import annotations
@@ -61,5 +61,24 @@ MIXTRAL = replace(
     model_type="",
     spellings={
         "expert_count": "num_local_experts",
+    },
+)
+EMU3 = replace(
+    LLAMA,
+    name="emu3",
+    folder_flags={},
+    classes=("Emu3ForConditionalGeneration", "Emu3ForCausalLM", "emu3_text_model"),
+    norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
+    rope_theta=Default(apr=1e6, gguf=10000.0, huggingface=1e6),
+    text_part="llama",
+    huggingface={  # transformers, Emu3TextConfig
+        "block_count": 32,
+        "context_length": 9216,
+        "embedding_length": 4096,
+        "feed_forward_length": 14336,
+        "attention.head_count": 32,
+        "attention.head_count_kv": 8,
+        "vocab_size": 184622,
+        "tied_embeddings": False,
     },
 )

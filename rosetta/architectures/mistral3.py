@@ -11,7 +11,9 @@ from rosetta.architectures.architecture import INTERLEAVED, Architecture, Defaul
 from rosetta.architectures.deepseek2 import MISTRAL4
 from rosetta.architectures.expert_settings import experts_of_gguf
 from rosetta.architectures.growing_queries import GROWING_QUERIES
+from rosetta.architectures.mistral import MISTRAL
 from rosetta.architectures.mixtures import mixture_layer
+from rosetta.containers.huggingface.text_part import text_config
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.temperature import Temperature
@@ -19,16 +21,14 @@ from rosetta.ops.temperature import Temperature
 
 def _text_part(metadata: Mapping[str, Any]) -> object:
     """Which model reads the text where another part sees: mistral, ministral3 or mistral4, all of one class."""
-    part = metadata.get("text_config")
-    return part.get("model_type") if isinstance(part, Mapping) else None
+    return text_config(metadata).get("model_type")
 
 
 def _read_by(metadata: Mapping[str, Any]) -> Architecture | None:
-    """The architecture of the part that reads; mistral's own class has no scaling where its config has none."""
+    """The architecture of the part that reads; mistral's own class has other defaults."""
     part = _text_part(metadata)
     if part == "mistral":
-        unscaled = {key: value for key, value in MISTRAL3.huggingface.items() if key != "rope.scaling"}
-        return replace(MISTRAL3, huggingface=unscaled)
+        return replace(MISTRAL3, huggingface=MISTRAL.huggingface, norm_epsilon=MISTRAL.norm_epsilon)
     return MISTRAL4 if part == "mistral4" else None
 
 

@@ -26,5 +26,6 @@ PADDLEOCR = replace(
     rope=SPLIT_HALF,
     folder_rope=SPLIT_HALF,
     settings=settings,
+    senses={"vision_config": {"num_hidden_layers": 0}},
     folder_keys={"rope_parameters.mrope_section": stated_sections},
 )

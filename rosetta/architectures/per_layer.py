@@ -18,6 +18,7 @@ from rosetta.ops.op import chain
 from rosetta.ops.pointwise import Add, Heads, LayerGate, Scale
 
 WIDTH, LAYERS, HIDDEN = "embedding_length_per_layer_input", "block_count", "embedding_length"
+ROWS = "vocab_size_per_layer_input"  # of config.json
 ROWS_SCALE, PROJECTION_SCALE, SUM_SCALE = (
     f"per_layer_embedding.{of}_scale" for of in ("rows", "projection", "sum")
 )
@@ -40,8 +41,10 @@ def per_layer_settings(read: Any, default: int | Default) -> None:
         default: the width, where the file does not say; 0: there are none.
     """
     part = read.take(WIDTH, "count", default, ("hidden_size_per_layer_input",))
-    rows = read.spelled("vocab_size_per_layer_input") if read.container.kind != "gguf" else None
-    vocabulary = rows.value if rows is not None else read.config["vocab_size"].value
+    vocabulary = read.config["vocab_size"].value
+    if read.container.kind != "gguf":
+        rows = read.spelled(ROWS)
+        vocabulary = rows.value if rows is not None else read.architecture.huggingface.get(ROWS, vocabulary)
     read.fixed("per_layer_vocab_size", vocabulary, "vocab_size_per_layer_input, or vocab_size")
     for key, factor in (
         (ROWS_SCALE, math.sqrt(part)),

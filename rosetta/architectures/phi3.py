@@ -1,7 +1,9 @@
-"""Phi-3 and Phi-4: q, k and v in one tensor, gate and up in another; long contexts by two lists of rope factors."""
+"""Phi-3, Phi-4, and the text part of Phi-4 multimodal, without its adapters: q, k and v in one tensor, gate and up in
+another; long contexts by two lists of rope factors."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
@@ -36,5 +38,23 @@ PHI3 = Architecture(
     names={
         "model.layers.{bid}.mlp.gate_up_proj": "blk.{bid}.ffn_up",
         "model.layers.{bid}.self_attn.qkv_proj": "blk.{bid}.attn_qkv",
+    },
+)
+PHI4_MULTIMODAL = replace(
+    PHI3,
+    name="phi4_multimodal",
+    classes=("Phi4MultimodalForCausalLM",),
+    text_part="phi3",
+    huggingface={  # transformers, Phi4MultimodalConfig
+        "original_max_position_embeddings": 4096,
+        "block_count": 32,
+        "context_length": 131072,
+        "embedding_length": 3072,
+        "feed_forward_length": 8192,
+        "attention.head_count": 32,
+        "attention.head_count_kv": 8,
+        "attention.sliding_window": 0,
+        "vocab_size": 200064,
+        "tied_embeddings": False,
     },
 )

@@ -22,6 +22,7 @@ from rosetta.containers.apr.settings import APR_FACTS, apr_settings
 from rosetta.containers.apr.writer import check_name, pack_apr, refusal
 from rosetta.containers.container import TensorEntry
 from rosetta.containers.huggingface.settings import without_quantisation
+from rosetta.containers.huggingface.text_part import NESTING, text_config
 from rosetta.convert.draft import Draft
 from rosetta.convert.folder import config_as_folder, of_folder
 from rosetta.convert.folder_settings import own_keys, spelling
@@ -136,12 +137,11 @@ def _stated(model: Model, wanted: Config, tensors: Mapping[str, TensorEntry]) ->
 
 def _words(config: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of a config.json that say something, those of its text part among them, as the format spells them."""
-    nested = config.get("text_config")
-    words = {**config, **(nested if isinstance(nested, Mapping) else {})}
+    words = {**config, **text_config(config)}
     return {
         CANONICAL_SPELLING.get(key, key): value
         for key, value in words.items()
-        if value is not None and key not in ("architectures", "text_config")
+        if value is not None and key not in ("architectures", *NESTING)
         if key not in CANONICAL_SPELLING or not isinstance(value, list)
     }
 

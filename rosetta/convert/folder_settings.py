@@ -14,6 +14,7 @@ from rosetta.compare.settings import agree, in_json, plain
 from rosetta.config import Config, read_config
 from rosetta.containers.container import Setting, TensorEntry
 from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS, huggingface_settings
+from rosetta.containers.huggingface.text_part import NESTING
 from rosetta.containers.spool import declared
 from rosetta.convert.draft import Draft
 from rosetta.convert.folder_rotation import ROTATION, SCALING, plain_table, take_plain_table, take_rotation
@@ -298,7 +299,7 @@ def _take_asked(wanted: Config, config: dict[str, Any], reader: _Reader, said: s
     for what, name in events:
         if what == "setting":
             setting = name
-        elif name == "text_config" or name in said:  # the one is looked into before the key itself
+        elif name in NESTING or name in said:  # the one is looked into before the key itself
             continue
         elif name in OTHER_FORMS:
             form, own = OTHER_FORMS[name], reader.model.architecture.spellings.get(setting, name)

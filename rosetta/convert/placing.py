@@ -162,7 +162,7 @@ def settings_in(model: Model, kind: str, layer: int | None) -> Settings:
     c = model.settings_of(layer)
     if architecture.rope is None or "rope.type" not in c:
         return c
-    return {**c, "rope.type": architecture.rope if kind == "gguf" else architecture.folder_rope}
+    return {**c, "rope.type": architecture.gguf_rope(c) if kind == "gguf" else architecture.folder_rope}
 
 
 def _probes(model: Model, candidate: Candidate, left: _Left) -> Iterator[Dims]:

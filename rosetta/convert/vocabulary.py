@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from rosetta.containers.container import Container
+from rosetta.containers.huggingface.text_part import text_config
 from rosetta.convert.tried_vocabulary import scored_pair_ways, tried, unigram_ways, word_piece_ways
 from rosetta.errors import DamagedFileError, RosettaError
 from rosetta.model import Model
@@ -236,9 +237,8 @@ def _special_ids(container: Container, facts: Vocabulary) -> dict[str, int]:
     found = dict(facts.special_ids)
     if container.kind == "huggingface":
         config = json_file(container.path / "config.json")
-        nested = config.get("text_config")
         for key, role in OF_CONFIG.items():
-            for table in (config, nested if isinstance(nested, Mapping) else {}):
+            for table in (config, text_config(config)):
                 value = table.get(f"{key}_token_id")
                 if role not in found and type(value) is int:
                     found[role] = value

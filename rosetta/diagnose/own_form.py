@@ -12,6 +12,7 @@ from rosetta.config import Config, Value
 from rosetta.containers.apr.settings import APR_FACTS, apr_settings
 from rosetta.containers.container import Container, Setting
 from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS, huggingface_settings
+from rosetta.containers.huggingface.text_part import text_part
 from rosetta.diagnose.stating import Stating
 from rosetta.errors import RosettaError
 from rosetta.model import Model, build_model
@@ -93,10 +94,10 @@ def would_say(model: Model, key: str, own: Value | None) -> Iterator[str]:
     names = [] if class_own is None or container.kind != "huggingface" else [class_own]
     names += [name for name in of_class if stated_by(container, name) is None]
     names += [*IN_TABLES.get(key, ()), *usual, *(() if own is None else own.asked), *of_class]
-    inner = container.metadata.get("text_config")
+    part = text_part(container.metadata)
     for name in dict.fromkeys(names):
-        nested = isinstance(inner, Mapping) and (name in inner or name not in container.metadata)
-        spelled = f"text_config.{name}" if nested else name
+        nested = part is not None and (name in part.config or name not in container.metadata)
+        spelled = f"{part.prefix}{name}" if part is not None and nested else name
         if has_parent(container.metadata, path_of(container, spelled)):
             yield spelled
 

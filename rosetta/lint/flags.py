@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rosetta.architectures import architecture_of
 from rosetta.containers.container import Container
 from rosetta.containers.huggingface.settings import huggingface_quantisation
+from rosetta.containers.huggingface.text_part import text_config
 from rosetta.lint.tensor_names import meaning
 from rosetta.tensor_flags import LEFT_OUT, left_out
 
@@ -44,8 +45,7 @@ def contradicted_flags(container: Container) -> Iterator[Contradiction]:
     of packed weights."""
     if container.kind != "huggingface" or huggingface_quantisation(container.metadata) is not None:
         return  # GPTQ's packers store biases of zeros for every matrix
-    nested = container.metadata.get("text_config")
-    config = {**container.metadata, **(nested if isinstance(nested, Mapping) else {})}
+    config = {**container.metadata, **text_config(container.metadata)}
     own = architecture_of(container)
     heeded = own.folder_flags if own is not None and own.in_transformers else LEFT_OUT
     stated = {key: config[key] for key in heeded if isinstance(config.get(key), bool)}

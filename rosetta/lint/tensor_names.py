@@ -11,11 +11,10 @@ from functools import cache
 import gguf
 from gguf.tensor_mapping import TensorNameMap
 
-from rosetta.names import wrapper_of
+from rosetta.names import within_text_part, wrapper_of
 
 _LAYER = re.compile(r"(?:^|\.)(?:blk|layers|layer|h|blocks)\.(\d{1,5})\.")
 _SUFFIX = re.compile(r"\.(weight|bias|scale|input_scale)$")
-_MODULE = re.compile(r"^(model\.)?(language_model\.)?(model\.)?")
 # What transformers 5 saves and gguf-py 0.19 does not know; the row of a stacked expert has a number of its own.
 _EXPERT = re.compile(r"\.experts\.\d{1,5}\.")
 
@@ -33,7 +32,8 @@ def meaning(name: str) -> tuple[str | None, int | None]:
     if found is not None:
         stem = stem.replace(f".{found[1]}.", ".{bid}.", 1)
     stem = _EXPERT.sub(".experts.", stem)
-    for spelled in (stem, _MODULE.sub("model.", stem, count=1), _MODULE.sub("", stem, count=1)):
+    inner = within_text_part(stem).removeprefix("model.")
+    for spelled in (stem, f"model.{inner}", inner):
         known = _table().get(spelled)
         if known is not None:
             return known.removeprefix("blk.{bid}.") + ending, layer

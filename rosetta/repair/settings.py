@@ -6,12 +6,13 @@ import copy
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from rosetta.compare.settings import plain
 from rosetta.containers.apr.settings import APR_FACTS
 from rosetta.containers.container import Container
 from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS
+from rosetta.containers.huggingface.text_part import text_part
 from rosetta.convert.folder_rotation import share_of
 from rosetta.diagnose.stated_scaling import as_parameters
 from rosetta.errors import UnsupportedError
@@ -51,8 +52,8 @@ class Settings:
     def _tables(self) -> list[tuple[str, Table, str]]:
         """Where settings stand, in order of trust: (what is shown before a key, table, what stands before it)."""
         if self.kind == "huggingface":
-            nested = self.metadata.get("text_config")
-            inner = [("text_config.", nested, "")] if isinstance(nested, dict) else []
+            part = text_part(self.metadata)
+            inner = [] if part is None else [(part.prefix, cast(Table, part.config), "")]
             return [*inner, ("", self.metadata, "")]
         tables = [("", self.metadata, ""), ("", self.metadata, "model.")]
         config = self.metadata.get("model_config")

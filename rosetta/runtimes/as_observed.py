@@ -6,6 +6,7 @@ are taken as they were seen.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
@@ -78,13 +79,15 @@ def as_observed(model: Model, run: Recording) -> Model:
 
 
 def _under_the_runs_names(model: Model, run: Recording) -> Model:
-    """The model with its weights under the names, too, that transformers' parameters of such names go by in a run."""
+    """The model with its weights under the names, too, that transformers' parameters of such names go by in a run. What
+    two of them would go by, as of an encoder and a decoder, is no name: it may be either's."""
     if run.facts.get("runtime") != "transformers":
         return model
     architecture = gguf_architecture(run.architecture or "")
     whole = [w for w in model.weights.values() if w.slot is None and w.part is None and w.fused is None]
-    named = {canonical_weight(weight.entry.name, architecture): weight for weight in whole}
-    more = {name: replace(w, name=name) for name, w in named.items() if name not in model.weights}
+    named = [(canonical_weight(weight.entry.name, architecture), weight) for weight in whole]
+    given = Counter(name for name, _ in named)
+    more = {n: replace(w, name=n) for n, w in named if given[n] == 1 and n not in model.weights}
     return replace(model, weights={**model.weights, **more})
 
 

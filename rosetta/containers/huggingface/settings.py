@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rosetta.containers.container import Setting
+from rosetta.containers.huggingface.text_part import NESTING, tables, text_part, whole
 from rosetta.containers.settings import (
     FORWARD_FACTS,
     Fact,
@@ -19,6 +20,7 @@ from rosetta.containers.settings import (
 from rosetta.containers.values import COUNT, COUNTS, NUMBER
 
 QUANTISATION = ("quantization_config", "quantization")  # keys that say how weights are packed
+SPECIAL_TOKENS = tuple(Fact(key, COUNTS, (key,)) for key in ("bos_token_id", "eos_token_id"))
 HUGGINGFACE_FACTS: tuple[Fact, ...] = (
     Fact("embedding_length", COUNT, ("hidden_size", "n_embd", "d_model", "dim")),
     Fact("block_count", COUNT, ("num_hidden_layers", "n_layer", "n_layers", "num_layers")),
@@ -45,14 +47,13 @@ HUGGINGFACE_FACTS: tuple[Fact, ...] = (
         NUMBER,
         ("layer_norm_epsilon", "layer_norm_eps", "norm_epsilon", "norm_eps"),
     ),
-    Fact("bos_token_id", COUNTS, ("bos_token_id",)),
-    Fact("eos_token_id", COUNTS, ("eos_token_id",)),
+    *SPECIAL_TOKENS,
     *FORWARD_FACTS,
 )
 
 
 def huggingface_settings(path: Path, config: Mapping[str, Any]) -> dict[str, Setting]:
-    """The settings; those of a nested `text_config` come before the outer ones, but for whether the head is tied.
+    """The settings; those of a part that reads come before the outer ones, but for whether the head is tied.
 
     Args:
         path: config.json, for messages.
@@ -61,15 +62,16 @@ def huggingface_settings(path: Path, config: Mapping[str, Any]) -> dict[str, Set
     Raises:
         DamagedFileError: a value is not of its kind.
     """
-    sources = _sources(config)
-    found = gathered(path, HUGGINGFACE_FACTS, sources)
+    sources = [Source(*table) for table in tables(config)]
+    found = gathered(path, SPECIAL_TOKENS, _sources(config)) | gathered(path, HUGGINGFACE_FACTS, sources)
     for source in sources:
         for derived in (rope_settings, attention_scale, sliding_window):
             for key, setting in derived(path, source).items():
                 found.setdefault(key, setting)
-    tied = config.get("tie_word_embeddings")
+    model = whole(config)
+    tied = model.config.get("tie_word_embeddings")
     if isinstance(tied, bool):  # transformers ties by what the model's own config says, not by that of a part
-        found["tied_embeddings"] = Setting(tied, "tie_word_embeddings")
+        found["tied_embeddings"] = Setting(tied, f"{model.prefix}tie_word_embeddings")
     return found
 
 
@@ -95,11 +97,13 @@ def huggingface_quantisation(config: Mapping[str, Any]) -> Mapping[str, Any] | N
 
 def without_quantisation(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config of the same folder with plain weights."""
-    found = {key: value for key, value in config.items() if key not in QUANTISATION}
-    nested = found.get("text_config")
-    return {**found, "text_config": without_quantisation(nested)} if isinstance(nested, dict) else found
+    return {
+        key: without_quantisation(value) if key in NESTING and isinstance(value, dict) else value
+        for key, value in config.items()
+        if key not in QUANTISATION
+    }
 
 
 def _sources(config: Mapping[str, Any]) -> tuple[Source, ...]:
-    nested = config.get("text_config")
-    return (Source(nested, "text_config."), Source(config)) if isinstance(nested, dict) else (Source(config),)
+    part = text_part(config)
+    return (Source(config),) if part is None else (Source(*part), Source(config))

@@ -6,11 +6,12 @@ from __future__ import annotations
 import re
 
 from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS
+from rosetta.containers.huggingface.text_part import NESTING
 
 _ELSEWHERE = frozenset({  # read where settings are gathered, in other forms than facts
     "rope_parameters", "rope_scaling", "rope_theta", "rotary_emb_base", "rope_local_base_freq",
     "query_pre_attn_scalar", "scale_attn_weights", "sliding_window", "use_sliding_window",
-    "layer_types", "text_config", "architectures", "model_type", "quantization_config", "quantization",
+    "layer_types", *NESTING, "architectures", "model_type", "quantization_config", "quantization",
     "max_window_layers", "transformers_version", "original_max_position_embeddings",
 })  # fmt: skip
 _SENSES = frozenset({"vision_config", "audio_config", "speech_config", "video_config"})

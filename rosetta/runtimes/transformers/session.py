@@ -177,11 +177,21 @@ def _load(path: Path, dtype: torch.dtype) -> Any:
     except ValueError as error:
         if "Unrecognized configuration class" not in str(error):
             raise
-        config = transformers.AutoConfig.from_pretrained(path, local_files_only=True)
-        own = getattr(transformers, (config.architectures or [""])[0], None)  # what the folder itself names
+        own = _own_class(path)
         if own is None:
             raise
         return _pretrained(own, path, settings)
+
+
+def _own_class(path: Path) -> Any:
+    """The class that a folder itself names; of a model that thinks and talks, that of the part that thinks."""
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(path, local_files_only=True)
+    thinker = getattr(config, "thinker_config", None)
+    if thinker is not None:
+        return transformers.AutoModelForMultimodalLM._model_mapping[type(thinker)]
+    return getattr(transformers, (config.architectures or [""])[0], None)
 
 
 def _pretrained(of: Any, path: Path, settings: Mapping[str, Any]) -> Any:

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import gguf
 
-from rosetta.names import TEXT_PART
+from rosetta.names import within_text_part
 
 LAYER = re.compile(r"\.(?:layers|h|blocks|layer)\.(\d+)\.")
 SUFFIXES = (".weight", ".bias", "_bias")
@@ -49,6 +49,7 @@ ENDINGS: tuple[tuple[str, str], ...] = (
     ("router.e_score_correction", "exp_probs_b"),
     ("expert", "exp_probs_b"),
     ("mlp.gate", "ffn_gate_inp"),
+    ("mlp.text_moe.gate", "ffn_gate_inp"),
     ("mlp.gate.wg", "ffn_gate_inp"),
     ("mlp.router", "ffn_gate_inp"),
     ("mlp.router.gate", "ffn_gate_inp"),
@@ -139,7 +140,7 @@ def canonical_weight(name: str, architecture: str | None) -> str:
     suffix = next((s for s in SUFFIXES if name.endswith(s) and not name.endswith("dt_bias")), "")
     stem = name.removesuffix(suffix)
     kind = ".bias" if suffix.endswith("bias") else ".weight"
-    stem = TEXT_PART.sub("", stem)
+    stem = within_text_part(stem)
     layer = LAYER.search("." + stem + ".")
     if layer is None:
         outer, _ = _tables(architecture)

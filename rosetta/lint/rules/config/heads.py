@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from rosetta.containers.huggingface.text_part import text_config
 from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.subject import StoredTensor, Subject
 
@@ -24,10 +25,7 @@ _OTHERWISE = ("kv_lora_rank", "num_attention_heads_per_layer", "num_sliding_atte
 def faults(subject: Subject) -> Iterator[Fault]:
     """The first layer of each contradiction."""
     config = subject.container.metadata
-    inner = config.get("text_config")
-    if any(
-        key in table for table in (config, inner if isinstance(inner, dict) else {}) for key in _OTHERWISE
-    ):
+    if any(key in table for table in (config, text_config(config)) for key in _OTHERWISE):
         return
     said: set[str] = set()
     for stem, key in (("attn_q", "attention.head_count"), ("attn_k", "attention.head_count_kv")):

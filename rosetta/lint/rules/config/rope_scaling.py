@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from rosetta.containers.huggingface.text_part import text_config
 from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.subject import Subject
 
@@ -64,8 +65,7 @@ def _gguf(subject: Subject, names: set[str]) -> Iterator[Fault]:
 
 def _tables(subject: Subject) -> Iterator[Fault]:
     config = subject.container.metadata
-    inner = config.get("text_config")
-    for table in (config, inner if isinstance(inner, Mapping) else {}):
+    for table in (config, text_config(config)):
         stated = [key for key in ("rope_scaling", "rope_parameters") if isinstance(table.get(key), Mapping)]
         tables = [dict(table[key]) for key in stated]
         if len(tables) == 2 and _rule(tables[0]) != _rule(tables[1]):

@@ -1,0 +1,37 @@
+"""The text part of HunYuan-VL and HunYuan-OCR: the dense Hunyuan, whose rotary sections of four kinds of positions are
+one and the same of a text; llama.cpp leaves the fourth at 0."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from rosetta.architectures.expert_settings import SECTIONS, rotary_sections, stated_sections
+from rosetta.architectures.hunyuan_dense import HUNYUAN_DENSE, raised_base
+
+
+def settings(read: Any) -> None:
+    """The raised base, and the sections of a file that has some."""
+    raised_base(read)
+    if read.raw(SECTIONS) or read.spelled(*MULTI_SECTIONS):
+        rotary_sections(read, [], spellings=MULTI_SECTIONS)
+
+
+MULTI_SECTIONS = tuple(
+    f"{table}.{name}"
+    for table in ("rope_parameters", "rope_scaling")
+    for name in ("mrope_section", "xdrope_section")
+)
+"""Keys of config.json that say them; the last of each table is that of what was published first."""
+
+HUNYUAN_VL = replace(
+    HUNYUAN_DENSE,
+    name="hunyuan_vl",
+    gguf="hunyuan_vl",
+    classes=("HunYuanVLForConditionalGeneration", "hunyuan_vl_text"),
+    settings=settings,
+    text_part="hunyuan-dense",
+    model_type="hunyuan_vl",
+    folder_keys={"rope_parameters.mrope_section": stated_sections},
+    huggingface={**HUNYUAN_DENSE.huggingface, "tied_embeddings": True},  # transformers, HunYuanVLTextConfig
+)
