@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from rosetta.graph import Node
-from rosetta.ops.experts import Router
 from rosetta.ops.op import NotComputable, Rounding, Step
 
+ROUTING = ".ffn_router"
 DRAWS = 4
 """Of random signs. A row of a stage has dozens of elements, so that its mean of squares is known to some percent."""
 
@@ -68,12 +68,7 @@ class Doubt:
         with torch.inference_mode():
             own = node.op.spread(step, rounding, value, *inputs).sigma.expand_as(value)
         carried = self.carried(node, inputs, compute)
-        sigma = own if carried is None else torch.hypot(own, carried)
-        if isinstance(
-            node.op, Router
-        ):  # an expert that is not chosen would count as chosen, if it counted at all
-            sigma = sigma.where(value != 0, 0.0)
-        self.sigmas[node.name] = sigma
+        self.sigmas[node.name] = own if carried is None else torch.hypot(own, carried)
 
     def carried(
         self, node: Node, inputs: Sequence[Tensor], compute: Callable[[Sequence[Tensor]], Tensor]
@@ -88,8 +83,8 @@ class Doubt:
             total = torch.zeros_like(still)
             for _ in range(DRAWS):
                 moved = [
-                    x if sigma is None else x + sigma.to(x) * _signs(x, draw)
-                    for x, sigma in zip(inputs, sigmas, strict=True)
+                    x if sigma is None else _strayed(x, sigma, draw, name.endswith(ROUTING))
+                    for name, x, sigma in zip(node.inputs, inputs, sigmas, strict=True)
                 ]
                 total += (compute(moved).double() - still).square()
         except NotComputable:
@@ -98,6 +93,9 @@ class Doubt:
         return torch.maximum(variance, variance.mean(-1, keepdim=True)).sqrt().float()
 
 
-def _signs(like: Tensor, draw: torch.Generator) -> Tensor:
-    """±1 at random."""
-    return torch.randint(0, 2, like.shape, generator=draw).to(like) * 2 - 1
+def _strayed(x: Tensor, sigma: Tensor, draw: torch.Generator, routing: bool) -> Tensor:
+    """A stage off by its standard deviation, up or down at random; what is not chosen of experts stays nothing, as it
+    would count as chosen if it counted at all."""
+    signs = torch.randint(0, 2, x.shape, generator=draw).to(x) * 2 - 1
+    strayed = x + sigma.to(x) * signs
+    return strayed.where(x != 0, x) if routing else strayed

@@ -227,7 +227,7 @@ class Lockstep:
             metrics = difference(b, a, left_is_subject, token_axis=node.op.token_axis)
         over = metrics is None or metrics.max_diff > self._limit(metrics.size)
         status: Status = "ok"
-        if outcome.unrecorded:
+        if outcome.unrecorded and not outcome.faulty:
             status, metrics, over = "skipped", None, False
         elif outcome.faulty:
             status = "faulty"

@@ -41,7 +41,8 @@ class Outcome:
         nonfinite: NaN and infinite values of (reference, subject).
         differing: weights in use of which a block differs by more than its dtypes explain.
         absent: whether neither side has the layer at all.
-        unrecorded: whether the reference is a recording that lacks the stage: there is nothing to compare.
+        unrecorded: whether the reference is a recording that lacks the stage: there is nothing to compare, unless the
+            subject cannot compute it.
         explained: what the reference's runtime legitimately computes otherwise, where that alone brings the local
             error back to its noise; `sums` are then those of its imitation.
     """
@@ -76,7 +77,7 @@ class Outcome:
     @property
     def faulty(self) -> bool:
         """Whether the fault is in this stage itself."""
-        if self.absent or self.unrecorded or self.without_inputs:
+        if self.absent or self.without_inputs or (self.unrecorded and not self.reasons):
             return False
         if self.reasons or self.differing or bool(self.nonfinite[0]) != bool(self.nonfinite[1]):
             return True

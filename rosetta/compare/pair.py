@@ -7,7 +7,6 @@ files differ by exactly zero.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,6 +29,7 @@ from rosetta.compare.outcome import Computed, Explained, Outcome, folded, side_b
 from rosetta.compare.pairing import Pairing, Role
 from rosetta.compare.results import Side
 from rosetta.compare.twin_runs import equal_inputs, reads_alike
+from rosetta.compare.unrecorded import compute_anew
 from rosetta.compare.weights import WeightPair, compare_weights
 from rosetta.graph import TOKENS, Node
 from rosetta.model import Model
@@ -106,26 +106,8 @@ class ModelPair:
             lane.passed = own.passed | self.reference.private | self.subject.private
         pair.order, pair.doubt = self.order, self.doubt.copied()
         if self.observed is not None:
-            pair._compute_anew(self.subject)
+            compute_anew(pair.reference, pair.subject, self.subject)
         return pair
-
-    def _compute_anew(self, before: Lane) -> None:
-        """Stages that the observed side does not show, where the subject computes them otherwise now than before."""
-        runtime = self.reference.runtime
-        for name in [*self.reference.values]:
-            own, node = before.graph.get(name), self.subject.graph.get(name)
-            if node is None or own is None or own.op == node.op or runtime.offers(name):
-                continue
-            recorded = {
-                source: runtime.compute(self.reference.graph[source], ())
-                for source in node.inputs
-                if runtime.offers(source)
-            }
-            values = {**self.reference.values, **recorded}
-            with suppress(NotComputable):
-                value = self.subject.computed(node, values)
-                self.reference.put(name, value)
-                self.subject.put(name, value)
 
     def weight_pair(self, full: str) -> WeightPair | None:
         """The comparison of a weight that both sides have, made once; None where one lacks it."""
@@ -424,7 +406,8 @@ class ModelPair:
             inputs = tensors(self.reference.values, other.inputs)
             rounding = self._rounding({}, self.doubt.coarser)
             self.doubt.learn(other, step, rounding, a.to(device), inputs, self._by_subject(other))
-        return Outcome(None if a is None else a.to(device), b, [], unrecorded=True)
+        value = None if a is None else a.to(device)
+        return Outcome(value, b, None if reasons else [], reasons, unrecorded=True)
 
     def advance(self, stage: str, outcome: Outcome) -> None:
         """Take the stage's values as inputs of the next; where one is missing or not finite, the other's."""
@@ -449,7 +432,7 @@ class ModelPair:
         done = [
             name
             for name in {*nodes[0].inputs, *nodes[1].inputs}
-            if all(graph.last_reader.get(name, stage) == stage for graph in graphs)
+            if name != TOKENS and all(graph.last_reader.get(name, stage) == stage for graph in graphs)
         ]
         self.reference.forget(done)
         self.subject.forget(done)

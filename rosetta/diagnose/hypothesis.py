@@ -21,6 +21,7 @@ from rosetta.compare.pair import ModelPair
 from rosetta.compare.pairing import Role
 from rosetta.compare.results import Side
 from rosetta.compare.settings import agree
+from rosetta.compare.unrecorded import unrecorded_behind
 from rosetta.compare.weights import compare_weights, readable
 from rosetta.config import Value
 from rosetta.errors import RosettaError
@@ -128,10 +129,20 @@ class Fault:
         """Its layer; None outside the layers."""
         return self.node.layer
 
-    @property
+    @cached_property
+    def stages(self) -> tuple[Node, ...]:
+        """The stage, and those that it is computed from which an observed reference does not show: as we compute them
+        in its place, what is otherwise there shows here."""
+        if self.pair.observed is None:
+            return (self.node,)
+        graph = self.pair.subject.graph
+        own = self.other_node or self.node
+        return (self.node, *reversed(unrecorded_behind(graph, own.inputs, self.pair.observed)))
+
+    @cached_property
     def keys(self) -> tuple[str, ...]:
-        """Config keys that it reads."""
-        return self.node.keys
+        """Config keys that it reads, or an unrecorded stage behind it."""
+        return tuple(dict.fromkeys(key for node in self.stages for key in node.keys))
 
     @property
     def subject(self) -> Suspect:
@@ -192,6 +203,10 @@ class Fault:
         lane = self.pair.subject
         try:
             model = repair.applied(lane.model) if repair else lane.model
+            if repair is not None and stage is None and len(self.stages) > 1:
+                lane = self.pair.with_models(self.pair.reference.model, model).subject
+                node = lane.graph.get(self.stage)
+                return None if node is None else lane.computed(node, lane.values)
             node = model.graph.get(stage or self.stage)
             if node is None:
                 return None
@@ -250,7 +265,8 @@ class Fault:
 
     def _found_accused(self) -> Iterator[tuple[Suspect, Weight]]:
         if self.recorded:
-            weights = (self.subject.model.weights.get(name) for name in self.names())
+            names = (name for node in self.stages if node.layer == self.layer for name in node.tensors)
+            weights = (self.subject.model.weights.get(name) for name in dict.fromkeys(names))
             yield from ((self.subject, weight) for weight in weights if weight is not None)
             return
         for name in self.names():

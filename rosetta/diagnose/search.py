@@ -16,12 +16,13 @@ from rosetta.compare.pair import ModelPair
 from rosetta.compare.pairing import other_role
 from rosetta.compare.results import Refuted
 from rosetta.compare.settings import agree
+from rosetta.compare.unrecorded import unrecorded_behind
 from rosetta.diagnose.hypotheses import Hypothesis, all_hypotheses, in_turn
 from rosetta.diagnose.hypothesis import Fault, Proposal, looks_like
 from rosetta.diagnose.kinds import kind_named
 from rosetta.diagnose.proof import UNCHANGED, no_proof, takes_back
 from rosetta.errors import RosettaError
-from rosetta.settings_table import SETTINGS
+from rosetta.settings_table import SETTINGS, Shows
 
 LAST_RESORT = "value.corrupted"  # it explains anything, by taking it from the reference
 MUCH = 0.5  # of what damage alone would take from the reference: another cause must leave it less than that
@@ -56,6 +57,10 @@ class Search:
     def __init__(self, fault: Fault, refuted: list[Refuted]) -> None:
         self.fault, self.refuted = fault, refuted
         self.settings: list[Proposal] = []
+        self._own_keys = {
+            *fault.node.keys,
+            *(key for key, row in SETTINGS.items() if row.shows is not Shows.WHERE_READ),
+        }
         self.tensors: dict[str, list[Proposal]] = {}
 
     def _ask(self, hypotheses: Iterable[Hypothesis]) -> None:
@@ -119,9 +124,12 @@ class Search:
         yield from ([*chosen, *weights] for chosen in self._sets_of_settings())
 
     def _sets_of_settings(self) -> Iterator[tuple[Proposal, ...]]:
-        """Settings that may be wrong at once, the smallest sets first."""
-        for count in range(1, min(LARGEST_SET, len(self.settings)) + 1):
-            yield from (chosen for chosen in combinations(self.settings, count) if _compatible(chosen))
+        """Settings that may be wrong at once, the smallest sets first; of what shows at the stage by way of unrecorded
+        ones alone each by itself, as there may be dozens."""
+        yield from ((one,) for one in self.settings)
+        own = [p for p in self.settings if len(self.fault.stages) == 1 or p.key in self._own_keys]
+        for count in range(2, min(LARGEST_SET, len(own)) + 1):
+            yield from (chosen for chosen in combinations(own, count) if _compatible(chosen))
 
     def _with_ties(self, trial: Trial, rest: Iterator[Trial]) -> Trial:
         """The trial with other kinds of its rank that are confirmed too: activations alone do not tell them apart."""
@@ -262,8 +270,26 @@ class Search:
         pair = self._repaired(proposals)
         if pair is None:
             return Trial(tuple(proposals), self.fault.pair, self.fault.outcome)
-        outcome = pair.run(self.fault.stage)
-        return Trial(tuple(proposals), pair, outcome)
+        return Trial(tuple(proposals), pair, self._outcome(pair))
+
+    def _outcome(self, pair: ModelPair) -> Outcome:
+        """What the stage gives in a repaired pair; of an unrecorded one, what the first recorded one gives that is
+        computed from it: that it can be computed proves nothing."""
+        stage, observed = self.fault.stage, pair.observed
+        outcome = pair.run(stage)
+        if observed is None or not outcome.unrecorded or outcome.reasons:
+            return outcome
+        nodes = iter(pair.subject.graph)
+        while next(nodes).name != stage:
+            pass
+        found = outcome
+        for node in nodes:
+            pair.advance(stage, found)
+            stage, found = node.name, pair.run(node.name)
+            behind = unrecorded_behind(pair.subject.graph, node.inputs, observed)
+            if observed.offers(stage) and any(one.name == self.fault.stage for one in behind):
+                return found
+        return outcome
 
     def _minimal(self, trial: Trial) -> Trial:
         """The trial without proposals that the repair does not need."""

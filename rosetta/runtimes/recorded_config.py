@@ -44,18 +44,27 @@ def recorded_config(
 
 
 def _sizes(stages: Mapping[str, tuple[int, ...]], like: Model) -> dict[str, Value]:
-    """The settings that the dims of recorded stages tell, by key."""
-    dims = {name.rpartition(".")[2]: found for name, found in stages.items()}
+    """The settings that the dims of recorded stages tell, by key; of layers that show none, the other model's."""
     layers = [int(found[1]) + 1 for name in stages if (found := LAYER_STAGE.match(name))]
-    sizes = {"block_count": min(LARGEST_BLOCK_COUNT, max([like.block_count, *layers]))}
+    sizes: dict[str, dict[int, int]] = {}
     for node in like.graph:
-        last = dims.get(node.stage, ())[1:]  # [T, …]
+        last = stages.get(node.name, ())[1:]  # [T, …]
         if len(last) != len(node.op.shape):  # heads recorded side by side tell no number of heads
             continue
         for key, dim in zip(node.op.shape, last, strict=True):
             if isinstance(key, str):
-                sizes.setdefault(key, dim)
-    return {key: Value(size, key) for key, size in sizes.items()}
+                sizes.setdefault(key, {})[node.layer or 0] = dim
+    known = {key: Value(_of_layers(like, key, seen), key) for key, seen in sizes.items()}
+    count = min(LARGEST_BLOCK_COUNT, max([like.block_count, *layers]))
+    return {**known, "block_count": Value(count, "block_count")}
+
+
+def _of_layers(like: Model, key: str, seen: Mapping[int, int]) -> Any:
+    """A size that some layers showed."""
+    own = like.config[key].value if key in like.config else None
+    if not isinstance(own, PerLayer):
+        return next(iter(seen.values()))
+    return PerLayer(seen.get(layer, own.of(layer)) for layer in range(len(own)))
 
 
 def _sane(path: Path, key: str, value: Any, like: Config) -> Any:

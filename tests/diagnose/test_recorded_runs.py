@@ -254,12 +254,72 @@ def test_routing_that_was_not_recorded_is_computed_in_its_place(tmp_path: Path, 
 
 
 def test_fault_behind_unrecorded_stages_is_found_at_the_next_one(tmp_path: Path) -> None:
-    fault = faults.scaled("blk.1.attn_v.weight", 2.0)
+    fault = faults.f16_as_bf16("blk.1.attn_v.weight")
     report = against_a_run(
-        tmp_path, "llama", "hf:F16", "gguf:F16", fault, edit=without_stages("v", "attn_context")
+        tmp_path, "llama", "gguf:F16", "hf:F16", fault, edit=without_stages("v", "attn_context")
     )
-    assert report.verdict == "divergent"
     assert faulty(report) == ["layers.1.attn_out"]
+    cause = Cause("dtype.mislabeled", "blk.1.attn_v.weight", declared="BF16", actual="F16")
+    assert_proven(report, "layers.1.attn_out", cause)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "gone", "stage", "cause"),
+    [
+        ({EPSILON: 1e-3}, ("attn_norm", "ffn_norm"), "layers.0.q",
+         Cause("config.norm_epsilon", EPSILON, actual=1e-3)),
+        ({"rope.freq_base": 5e5}, ("q_rope", "k_rope"), "layers.0.attn_scores",
+         Cause("config.rope_theta", "rope.freq_base", actual=5e5)),
+        ({"activation": "gelu"}, ("ffn_act", "ffn_out"), "layers.0.residual",
+         Cause("config.activation", "activation", actual="gelu")),
+        ({"norm_type": "layer"}, ("attn_norm", "q", "k", "v"), "layers.0.q_rope",
+         Cause("config.norm_type", "norm_type", actual="layer")),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("without", [(), CONFIG], ids=["config recorded", "config unknown"])
+def test_cause_in_a_stage_that_was_not_recorded_is_found_behind_it(
+    tmp_path: Path, overrides: dict[str, Any], gone: tuple[str, ...], stage: str, cause: Cause, without: Any
+) -> None:
+    edit = without_stages(*gone)
+    report = against_a_run(
+        tmp_path, "llama", "gguf:F32", "gguf:F32", without=without, overrides=overrides, edit=edit
+    )
+    assert_proven(report, stage, cause)
+
+
+@pytest.mark.requires_transformers
+def test_layers_that_were_not_recorded_have_the_sizes_of_the_file(tmp_path: Path) -> None:
+    """A run that states no settings, of layers with other heads each, some of which it shows."""
+    folder = build_tiny(tmp_path / "laguna", "laguna")
+
+    def edit(stages: Stages) -> Iterator[tuple[str, torch.Tensor]]:
+        return ((name, x) for name, x in stages if name.startswith(("layers.0.", "layers.4.")))
+
+    trace = recorded(tmp_path / "run.safetensors", folder, without=CONFIG, edit=edit)
+    assert_clean(compared_files(folder, f"trace:{trace}", tokens=None))
+
+
+@pytest.mark.parametrize("gone", [("v",), ("v", "attn_context")])
+@pytest.mark.parametrize(
+    ("fault", "kind", "status"),
+    [
+        (faults.dropped("blk.1.attn_v.weight"), "value.missing", "suspected"),
+        (faults.transposed("blk.1.attn_v.weight"), "layout.transposed", "confirmed"),
+    ],
+)
+def test_what_a_file_cannot_compute_is_its_fault_though_it_was_not_recorded(
+    tmp_path: Path, gone: tuple[str, ...], fault: Any, kind: str, status: Any
+) -> None:
+    report = against_a_run(tmp_path, "llama", "hf:F16", "gguf:F16", fault, edit=without_stages(*gone))
+    assert report.first_divergence.name == "layers.1.v"
+    assert report.verdict == "divergent"
+    [found] = report.findings
+    assert (found.kind, found.tensor, found.side, found.status) == (
+        kind,
+        "blk.1.attn_v.weight",
+        "left",
+        status,
+    )
 
 
 def moved(op: str, amount: torch.Tensor) -> Any:

@@ -22,16 +22,15 @@ def propose(fault: Fault) -> Iterator[Proposal]:
     if not fault.settings_unknown or fault.recorded_value is None:
         return
     weights = fault.subject.model.weights
-    for name in fault.names():
-        if name in weights and name.endswith(".bias"):
-            yield _without_values(weights[name], 0.0)
-    for op, weight in _norms(fault, fault.node):
-        yield _without_norm(fault.node, op, weight)
-        yield _without_values(weight, 1.0)
-    for source in fault.node.inputs:
-        before = fault.pair.subject.graph.get(source)
-        if before is not None and not fault.pair.reference.runtime.offers(source):
-            yield from (_without_norm(before, op, weight) for op, weight in _norms(fault, before))
+    for node in fault.stages:
+        if node is not fault.node and node.layer != fault.layer:
+            continue
+        for name in node.tensors:
+            if name in weights and name.endswith(".bias"):
+                yield _without_values(weights[name], 0.0)
+        for op, weight in _norms(fault, node):
+            yield _without_norm(node, op, weight)
+            yield _without_values(weight, 1.0)
 
 
 def _norms(fault: Fault, node: Node) -> Iterator[tuple[Norm, Weight]]:

@@ -16,6 +16,7 @@ from rosetta.ops.norm import Norm, normalised
 from rosetta.settings_table import NORM_EPSILON, SETTINGS
 
 SHOWS = 1e-3  # the default threshold of a stage
+DIGITS = 3  # significant ones that an epsilon is set to
 KEYS = ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon")
 
 
@@ -90,7 +91,8 @@ def _fitting_behind(fault: Fault, key: str) -> Iterator[float]:
 
 
 def _near(key: str, fitted: float) -> Iterator[float]:
-    """The published epsilon next to one, and itself."""
+    """The published epsilon next to one, the round number, and itself."""
     if np.isfinite(fitted) and fitted > 0:
         yield min(SETTINGS[key].published, key=lambda value: abs(np.log(value / fitted)))
+        yield float(f"{fitted:.{DIGITS}g}")
         yield float(torch.tensor(fitted, dtype=torch.float32))

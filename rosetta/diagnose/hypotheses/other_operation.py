@@ -9,11 +9,13 @@ from typing import Any
 
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
 from rosetta.diagnose.setting_proposals import setting_proposal
+from rosetta.graph import Node
 from rosetta.ops.edit import Exchanged, OpEdit
 from rosetta.ops.experts import LARGEST_GATING, SOFTMAX, SOFTMAX_OF_CHOSEN, Router
 from rosetta.ops.norm import Kind, Norm
 from rosetta.ops.op import Op
 from rosetta.ops.rotary import INTERLEAVED, SPLIT_HALF, Rotary
+from rosetta.runtimes.observed.experts_order import OF_EXPERTS
 
 POSITIONS = (1, 2, -1)
 """Where runtimes begin to count: at 1, or at 2 where padding has a position of its own (RoBERTa), or behind by one."""
@@ -27,22 +29,26 @@ def propose(fault: Fault) -> Iterator[Proposal]:
     """Each way in which an operation may be computed otherwise than the architecture has it."""
     if not fault.settings_unknown:
         return
-    for op in fault.node.op.links:
-        if isinstance(op, Router):
-            yield from _of_router(fault, op)
-        elif isinstance(op, Rotary):
-            yield from _of_rotary(op)
-        elif isinstance(op, Norm) and op.kind is not None:
-            other: Kind = "layer" if op.kind == "rms" else "rms"
-            edit = Exchanged(fault.node.stage, op, replace(op, kind=other))
-            yield _stated("config.norm_type", "norm_type", op.kind, other, Repair(operations=(edit,)))
+    for node in fault.stages:
+        for op in node.op.links:
+            yield from _of_operation(fault, node, op)
+
+
+def _of_operation(fault: Fault, node: Node, op: Op) -> Iterator[Proposal]:
+    if isinstance(op, Router):
+        yield from _of_router(fault, op)
+    elif isinstance(op, Rotary):
+        yield from _of_rotary(op)
+    elif isinstance(op, Norm) and op.kind is not None:
+        other: Kind = "layer" if op.kind == "rms" else "rms"
+        edit = Exchanged(node.stage, op, replace(op, kind=other))
+        yield _stated("config.norm_type", "norm_type", op.kind, other, Repair(operations=(edit,)))
 
 
 def _of_router(fault: Fault, op: Router) -> Iterator[Proposal]:
-    truth = fault.recorded_value  # [T, E], zero where an expert is not chosen
-    if truth is not None and truth.dim() == 2 and bool((truth != 0).any()):
-        stated, used = fault.subject.model.config[op.used], int((truth != 0).sum(-1).max())
-        if used != stated.value:
+    stated = fault.subject.model.config[op.used]
+    for used in _used(fault, op, stated.value):
+        if used != stated.value and used > 0:
             yield setting_proposal(fault, op.used, stated, used)
     if not isinstance(op.gating, str):
         for gating in range(SOFTMAX, LARGEST_GATING + 1):
@@ -67,6 +73,17 @@ def _of_router(fault: Fault, op: Router) -> Iterator[Proposal]:
         own = float(settings[op.scale] if isinstance(op.scale, str) else op.scale or 1.0)
         scale = float(f"{own * factor:.{DIGITS}g}")
         yield _proposal(op, "config.expert_weights", "expert_weights_scale", own, scale, scale=scale)
+
+
+def _used(fault: Fault, op: Router, stated: int) -> tuple[int, ...]:
+    """How many experts were chosen: as many as count in the recorded routing, or as many as what they compute is of;
+    where neither was recorded, perhaps one more or less."""
+    truth = fault.recorded_value
+    if truth is not None and op in fault.node.op.links:  # [T, E], zero where an expert is not chosen
+        return (int((truth != 0).sum(-1).max()),)
+    if truth is not None and fault.node.stage in OF_EXPERTS and truth.dim() == 3:  # [T, k, R]
+        return (truth.shape[1],)
+    return (stated + 1, stated - 1)
 
 
 def _factor(fault: Fault) -> float | None:

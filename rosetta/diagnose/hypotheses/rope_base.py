@@ -53,6 +53,9 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         return
     own = fault.subject.model.config[op.base]
     divisors = _divisors(fault, op, len(turned.angles))
+    divisors = divisors.where(
+        (turned.angles != 0) | (divisors < STILL), math.nan
+    )  # pairs that both leave still
     base = _fitting(turned.angles * divisors)
     if base is not None:
         for value in dict.fromkeys((float(f"{base:.{DIGITS}g}"), float(torch.tensor(base)))):
@@ -114,9 +117,10 @@ def _fitting(angles: Tensor) -> float | None:
 
 
 def _of_base(angles: Tensor, base: float) -> bool:
-    """Whether the angles are those of a base."""
+    """Whether the angles are those of a base, apart from those that are NaN."""
     expected = base ** (-torch.arange(len(angles), dtype=torch.float64) / len(angles))
-    return bool(((angles - expected).abs() <= STRAY * expected + SLOWEST).all())
+    strays = (angles - expected).abs() > STRAY * expected + SLOWEST  # NaN does not
+    return not bool(strays.any())
 
 
 def _scaled(fault: Fault, op: Rotary, turned: Turned) -> Iterator[Proposal]:

@@ -101,9 +101,10 @@ def in_other_order(model: Model, weight: Weight) -> Weight:
         return replace(weight, order=None)
     canonical = model.architecture.rope
     source = SPLIT_HALF if canonical == INTERLEAVED else INTERLEAVED
-    return replace(
-        weight, order=RowOrder(model["attention.key_length"], model["rope.dimension_count"], source)
-    )
+    found = LAYER.match(weight.name)
+    of_layer = model.settings_of(None if found is None else int(found[1]))
+    order = RowOrder(of_layer["attention.key_length"], of_layer["rope.dimension_count"], source)
+    return replace(weight, order=order)
 
 
 def _is_rotary(weight: Weight) -> bool:

@@ -30,13 +30,14 @@ def propose(fault: Fault) -> Iterator[Proposal]:
 
 def _turned(fault: Fault, key: str) -> Iterator[Proposal]:
     """The other value of a flag, where the stage is another operation with it, or one of other stages."""
-    model, node = fault.subject.model, fault.other_node
+    model = fault.subject.model
     own = model.config.get(key)
-    if own is None or node is None or not isinstance(own.value, bool):  # else it is of each layer
+    if own is None or not isinstance(own.value, bool):  # else it is of each layer
         return
     try:
-        other = model.repaired({key: not own.value}).graph.get(fault.stage)
+        turned = model.repaired({key: not own.value}).graph
     except RosettaError:
         return
-    if other is not None and (other.op, other.inputs) != (node.op, node.inputs):
+    both = ((model.graph.get(node.name), turned.get(node.name)) for node in fault.stages)
+    if any(a and b and (a.op, a.inputs) != (b.op, b.inputs) for a, b in both):
         yield setting_proposal(fault, key, own, not own.value)

@@ -13,7 +13,7 @@ KEY = "attention.sliding_window"
 def propose(fault: Fault) -> Iterator[Proposal]:
     """A window of as many tokens as the recorded scores see."""
     scores = fault.recorded_value  # [N, T, T]
-    if not fault.settings_unknown or KEY not in fault.keys or scores is None or scores.dim() != 3:
+    if not fault.settings_unknown or KEY not in fault.node.keys or scores is None or scores.dim() != 3:
         return
     seen = int((scores > 0).sum(-1).max())
     yield setting_proposal(
