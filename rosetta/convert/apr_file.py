@@ -171,6 +171,7 @@ def _take_more(
         single = [] if isinstance(value, tuple) else [(key.rpartition(".")[2], plain(value))]
         own = model.architecture.spellings.get(key)
         ways = [*([(own, plain(value))] if own and single else []), *single]
+        ways += [(CANONICAL_SPELLING.get(name, name), said) for name, said in own_keys(model, wanted).items()]
         ways += [(name, form(wanted)) for name, form in OTHER_FORMS.items() if _applies(form, wanted)]
         for name, said in ways:
             tried = {**stated, name: said}
