@@ -476,6 +476,7 @@ def rope_scaling_from_tensors(
     whole, short, long = (
         tuple(tensors.get(f"rope_{name}.weight", ())) for name in ("freqs", "factors_short", "factors_long")
     )
+    whole = whole or (long if short and not original else ())  # from the first token on
     found = RopeScaling(whole) if whole else RopeScaling(short, 1.0, original, long)
     if not whole and not (short and long):
         return None

@@ -39,7 +39,7 @@ from rosetta.ops.temperature import Temperature
 from rosetta.rope_scaling import RopeScaling
 from rosetta.settings_reader import Value
 
-TEMPERATURE = "attention.temperature_scale"
+TEMPERATURE, LENGTH = "attention.temperature_scale", "attention.temperature_length"
 GROUP_LIMITED = "group_limited_greedy"
 GLM_LITE = ((47, 48), 154880)  # layers and vocabulary by which llama.cpp knows GLM-4.7 Lite
 
@@ -71,6 +71,7 @@ def v2_settings(read: Any) -> None:
             read.put(f"expert_group_{key}", None, value, note)
     leading_dense(read, 0, "first_k_dense_replace")
     yarn_scales(read)
+    _growing_queries(read)
 
 
 def v3_settings(read: Any) -> None:
@@ -80,6 +81,7 @@ def v3_settings(read: Any) -> None:
     expert_groups(read, of_folder(8), of_folder(4))
     leading_dense(read, of_folder(3), "first_k_dense_replace")
     yarn_scales(read)
+    _growing_queries(read)
 
 
 def glm_settings(read: Any) -> None:
@@ -89,6 +91,7 @@ def glm_settings(read: Any) -> None:
     expert_groups(read, of_folder(1), of_folder(1))
     leading_dense(read, of_folder(1))
     yarn_scales(read)
+    _growing_queries(read)
 
 
 def mistral4_settings(read: Any) -> None:
@@ -107,16 +110,28 @@ def mistral4_settings(read: Any) -> None:
     leading_dense(read, 0, "first_k_dense_replace")
     yarn_scales(read)
     own = read.own_table()
-    grows = own.get("llama_4_scaling_beta", 0.0)
-    beta = read.take(TEMPERATURE, "number", grows, ("rope_parameters.llama_4_scaling_beta",))
-    if beta:
-        original = read.raw("rope.scaling.original_context_length")
-        whole = own.get("original_max_position_embeddings", read.config["context_length"].value)
-        default = whole if original is None else original.value
-        spelling = "rope_parameters.original_max_position_embeddings"
-        read.take("attention.temperature_length", "count", default, (spelling,))
+    original = read.raw("rope.scaling.original_context_length")
+    whole = own.get("original_max_position_embeddings", read.config["context_length"].value)
+    length = whole if original is None else original.value
+    _growing_queries(read, own.get("llama_4_scaling_beta", 0.0), length, ("rope_parameters.llama_4_scaling_beta",))
+
+
+def _growing_queries(
+    read: Any, by: float = 0.0, length: int | None = None, stated: tuple[str, ...] = ()
+) -> None:
+    """By how much queries grow with their position, and after how many positions: of Mistral Small 4, and of a GGUF of
+    deepseek2, which Mistral Large 3 is published as.
+
+    Args:
+        read: the reader of the container's settings.
+        by: how much, where the file does not say.
+        length: after how many, likewise; None: it must.
+        stated: keys of config.json that say by how much.
+    """
+    if read.take(TEMPERATURE, "number", by, stated):
+        read.take(LENGTH, "count", length, ("rope_parameters.original_max_position_embeddings",))
     else:
-        read.put("attention.temperature_length", None, 1, "no scale grows with it")
+        read.put(LENGTH, None, 1, "no scale grows with it")
 
 
 def sigmoid_experts(
@@ -239,7 +254,7 @@ DEEPSEEK2 = Architecture(
         "feed_forward_length": 11008,
         "attention.head_count": 32,
         "rope.dimension_count": 64,
-        "vocab_size": 32000,
+        "vocab_size": 102400,
         "tied_embeddings": False,
     },
     names={

@@ -36,7 +36,9 @@ HUNYUAN_MOE = Architecture(
     "hunyuan-moe",
     folder_flags={"attention_bias": False},
     gguf="hunyuan-moe",
-    gguf_reads=frozenset({"expert_feed_forward_length", "expert_shared_feed_forward_length"}),
+    gguf_reads=frozenset(
+        {"expert_shared_feed_forward_length"}
+    ),  # it asks for the width of experts, and takes the network's
     classes=("HunYuanMoEV1ForCausalLM", "hunyuan_v1_moe"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     qk_norm=True,

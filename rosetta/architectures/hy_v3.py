@@ -24,11 +24,12 @@ def settings(read: Any) -> None:
         count=of_folder(192, None),
         used=of_folder(8, None),
         width=of_folder(1536, None),
-        gating=of_folder(2, None),
+        gating=2,
         normalised=of_folder(True, False),
         scale=of_folder(2.826, 1.0),
     )
-    shared_expert(read, of_folder(1, 0), "num_shared_experts")
+    held = any("_shexp." in name for name in read.container.tensors)
+    shared_expert(read, of_folder(1, int(held)), "num_shared_experts")
     if read.container.kind == "gguf":
         layers_with_router(read)
     else:

@@ -29,6 +29,7 @@ from rosetta.settings_reader import listed
 
 STEP = 4  # of so many layers the last is not turned, where the file does not say
 CHUNK, TEMPERATURE, TEMPERATURE_LENGTH = 8192, 0.1, 8192  # which llama.cpp has fixed
+CHUNKED = "chunked_attention"
 EXPERTS_WITHOUT_NORM = 128  # Maverick, which llama.cpp knows by it
 GATE_UP = ("ffn_gate_exps", "ffn_up_exps")
 
@@ -62,6 +63,7 @@ def settings(read: Any) -> None:
         layers_with_router(read)
     turned = [bool((n + 1) % STEP) for n in layers]
     chunk, tuned, normed = CHUNK, True, read.config["expert_count"].value != EXPERTS_WITHOUT_NORM
+    kinds = read.spelled("layer_types") if folder else None
     if folder:
         unturned, interval = read.spelled("no_rope_layers"), read.spelled("no_rope_layer_interval")
         if unturned is not None and unturned.value:
@@ -77,9 +79,11 @@ def settings(read: Any) -> None:
         if window is not None and window.value == 0:  # no chunks: the smaller models
             turned, chunk, tuned = [True] * len(layers), 0, False
     read.by_layer("rope.layers", turned, "the layers that are turned")
-    read.by_layer(
-        "attention.chunk_size", [chunk if t else 0 for t in turned], "in the layers that are turned"
-    )
+    chunked, where = turned, "in the layers that are turned"
+    if kinds is not None:
+        chunked, where = [kind == CHUNKED for kind in kinds.value], "in the layers that are chunked"
+    said = None if kinds is None else kinds.key
+    read.by_layer("attention.chunk_size", [chunk if one else 0 for one in chunked], where, said)
     read.take("attention.temperature_scale", "number", TEMPERATURE if tuned else 0.0, ("attn_scale",))
     read.take("attention.temperature_length", "count", TEMPERATURE_LENGTH, ("floor_scale",))
     if not tuned and "attention.temperature_scale" not in read.overrides:
@@ -160,6 +164,9 @@ LLAMA4 = Architecture(
     },
     folder_keys={
         "attention_chunk_size": lambda c: max(listed(c, "attention.chunk_size")) or None,
+        "layer_types": lambda c: [
+            CHUNKED if size else "full_attention" for size in listed(c, "attention.chunk_size")
+        ],
         "attn_temperature_tuning": lambda c: c["attention.temperature_scale"].value != 0,
         "no_rope_layers": lambda c: [int(on) for on in listed(c, "rope.layers")],
         "use_qk_norm": lambda c: c["attention.head_norm"].value,

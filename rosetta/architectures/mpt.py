@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of, sequential
+from rosetta.errors import UnsupportedError
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
+from rosetta.settings_reader import NOT_RUN
 
 ALIBI = "attention.max_alibi_bias"
+MORE = re.compile(r"blk\.\d+\.(attn_[qk]_norm|ffn\.act)\.")  # llama.cpp, models/mpt.cpp
 LARGEST = 8.0  # transformers, modeling_mpt.py, build_mpt_alibi_tensor: nothing hands it another
 
 
 def settings(read: Any) -> None:
     """ALiBi's largest exponent, 0 where there is none; where q, k and v are clamped; the width of the network."""
+    _refuse_what_only_llamacpp_runs(read)
     read.take("attention.clamp_kqv", "number", 0.0, ("attn_config.clip_qkv",), note="not clamped")
     read.take(ALIBI, "number", 0.0, ("attn_config.alibi_bias_max",))
     if read.container.kind == "huggingface":
@@ -30,6 +35,15 @@ def settings(read: Any) -> None:
     if ratio is not None and read.container.kind == "huggingface":
         width = ratio.value * read.config["embedding_length"].value
         read.fixed("feed_forward_length", int(width), "expansion_ratio × the embedding length")
+
+
+def _refuse_what_only_llamacpp_runs(read: Any) -> None:
+    """Normed queries and keys, and divisors of the activation, which AWQ wrote: no folder that is read has them."""
+    more = next((name for name in read.container.tensors if MORE.search(name)), None)
+    if read.container.kind == "gguf" and more is not None:
+        raise UnsupportedError(
+            "rosetta runs mpt without it", file=read.container.path, where=f"tensor '{more}'", remedy=NOT_RUN
+        )
 
 
 def _whole(number: float) -> float:

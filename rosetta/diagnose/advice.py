@@ -76,6 +76,11 @@ def write_value(model: Model, other: Model, key: str, own: Value | None, right: 
     """
     said = "none" if own is None else shown(own.value)
     if not has_place(model, key, right, other):
+        one = (
+            one_key_of_scaling(model, key, right, other.container) if "rope.scaling" in model.config else None
+        )
+        if one is not None:
+            return _write_one(one, config_file(model.container))
         stated = _as_stated(other, key)
         return f"nothing can be written: {_without_place(model, key, stated)}; run {other.container.path}"
     through = key_that_says(model, key, right, other)
@@ -142,11 +147,9 @@ def _write_scaling(model: Model, other: Container, right: RopeScaling | None) ->
     file = config_file(container)
     try:
         if container.kind == "gguf":
-            one = one_key_of_scaling(model, right)
-            if one is not None and one[2] is None:
-                return f"take {one[0]} out of {file}"
+            one = one_key_of_scaling(model, "rope.scaling", right, other)
             if one is not None:
-                return f"write {one[0]} {one[2]} into {file}" + (f" instead of {one[1]}" if one[1] else "")
+                return _write_one(one, file)
             if right is None:
                 return f"take {_scaling_held(container)} out of {file}"
             stated = as_gguf(right, model, other)
@@ -168,6 +171,15 @@ def _write_scaling(model: Model, other: Container, right: RopeScaling | None) ->
         return f"write {name} {json.dumps(as_parameters(right, model, other))} into {file}"
     except UnsupportedError as error:
         return error.remedy or f"state the original model's rope scaling in {file}"
+
+
+def _write_one(one: tuple[str, Any, Any], file: str) -> str:
+    """Advice to state something else under one key: its name, what it states, what it is to."""
+    spelled, stated, said = one
+    if said is None:
+        return f"take {spelled} out of {file}"
+    before = "" if stated is None else f" instead of {shown(stated)}"
+    return f"write {spelled} {shown(said)} into {file}{before}"
 
 
 def _scaling_held(container: Container) -> str:

@@ -16,6 +16,7 @@ from rosetta.diagnose.engine import Engine
 from rosetta.diagnose.hypothesis import Proposal
 from rosetta.diagnose.refused import refused_findings
 from rosetta.lint.flags import contradicted_flags
+from rosetta.lint.gguf_keys import REQUIRED
 from rosetta.model import Model
 from rosetta.settings_table import SETTINGS
 
@@ -169,7 +170,9 @@ def _stated_in_vain(side: Side, model: Model, believed: Model, known: set[str]) 
             actual=plain(computed.value),
             message=f"{key} is {shown(stated.value)}, which llama.cpp does not read of {model.architecture.gguf}: "
             f"it computes with {shown(computed.value)}",
-            recommendation=f"take {stated.key} out of {config_file(model.container)}",
+            recommendation=f"write {stated.key} {shown(computed.value)} into {config_file(model.container)}"
+            if key in REQUIRED.get(model.architecture.gguf, ())  # it asks for the key all the same
+            else f"take {stated.key} out of {config_file(model.container)}",
             status="suspected",
             latent=True,
         )

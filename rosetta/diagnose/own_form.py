@@ -13,11 +13,13 @@ from rosetta.containers.apr.settings import APR_FACTS, apr_settings
 from rosetta.containers.container import Container, Setting
 from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS, huggingface_settings
 from rosetta.containers.huggingface.text_part import text_part
+from rosetta.diagnose.stated_scaling import gguf_words
 from rosetta.diagnose.stating import Stating
 from rosetta.errors import RosettaError
 from rosetta.model import Model, build_model
 from rosetta.rope_scaling import RopeScaling
 
+GROWTH = "rope.scaling.attn_factor"
 IN_TABLES: Mapping[str, tuple[str, ...]] = {
     "rope.freq_base": ("rope_parameters.rope_theta", "rope_theta"),
     "rope.dimension_count": ("rope_parameters.partial_rotary_factor", "partial_rotary_factor"),
@@ -117,33 +119,50 @@ def path_of(container: Container, own: str) -> tuple[str, ...]:
     return (own,) if whole else tuple(own.split("."))
 
 
-def one_key_of_scaling(model: Model, right: RopeScaling | None) -> tuple[str, Any, Any] | None:
-    """The one key of a GGUF file that makes its rope scaling another, what it states (None: nothing), and what it would
-    have to state (None: it is to be taken out); None where no key alone does.
+def one_key_of_scaling(model: Model, key: str, right: Any, other: Container) -> tuple[str, Any, Any] | None:
+    """The one key of a GGUF file's rope scaling that makes a setting another, what it states (None: nothing), and what
+    it would have to state (None: it is to be taken out); None where no key alone does.
 
     Args:
         model: of the file.
-        right: the scaling as it is to be.
+        key: canonical: the scaling, or what is worked out from its keys.
+        right: the setting as it is to be.
+        other: the file that has it right, whose words come first.
     """
-    container, own = model.container, model.config["rope.scaling"].value
-    held = {key: said for key, said in container.settings.items() if key.startswith("rope.scal")}
-    magnitude = "rope.scaling.attn_factor"
-    grown = 1.0 if right is None else right.magnitude
-    ratio = plain(grown / (1.0 if own is None else own.magnitude))
-    tries = [(key, None) for key in held]
-    tries.append((magnitude, plain(held[magnitude].value * ratio) if magnitude in held else ratio))
-    for key, said in tries:
-        spelled = f"{container.architecture}.{key}"
-        left = {name: value for name, value in container.settings.items() if name != key}
+    container, found = model.container, None
+    held = {name: said.value for name, said in container.settings.items() if name.startswith("rope.scal")}
+    for name, said in dict.fromkeys(_ways_to_scale(model, key, right, other, held)):
+        if said == held.get(name):
+            continue
+        spelled = f"{container.architecture}.{name}"
+        left = {own: value for own, value in container.settings.items() if own != name}
         made = Stating(container, {})
-        made.settings = left if said is None else {**left, key: Setting(said, spelled)}
+        made.settings = left if said is None else {**left, name: Setting(said, spelled)}
         try:
-            found = build_model(made).config["rope.scaling"].value
+            config = build_model(made).config
         except RosettaError:
             continue
-        if agree("rope.scaling", found, right):
-            return spelled, held[key].value if key in held else None, said
-    return None
+        if not agree(key, config[key].value, right):
+            continue
+        way = spelled, held.get(name), said
+        if all(own == key or agree(own, config[own].value, model.config[own].value) for own in config):
+            return way
+        found = found or way  # another setting changes with it
+    return found
+
+
+def _ways_to_scale(
+    model: Model, key: str, right: Any, other: Container, held: Mapping[str, Any]
+) -> Iterator[tuple[str, Any]]:
+    """A key each, and what it might state: taken out; as the other file says it; by how much values grow."""
+    yield from ((name, None) for name in held)
+    own = model.config["rope.scaling"].value
+    scaling = right if key == "rope.scaling" else own
+    if scaling is not None:
+        yield from (way for words in gguf_words(scaling, other) for way in words.items())
+    if key == "rope.scaling":
+        ratio = plain((1.0 if right is None else right.magnitude) / (1.0 if own is None else own.magnitude))
+        yield GROWTH, plain(held[GROWTH] * ratio) if GROWTH in held else ratio
 
 
 def has_parent(metadata: Mapping[str, Any], path: tuple[str, ...]) -> bool:

@@ -125,11 +125,14 @@ class Search:
 
     def _sets_of_settings(self) -> Iterator[tuple[Proposal, ...]]:
         """Settings that may be wrong at once, the smallest sets first; of what shows at the stage by way of unrecorded
-        ones alone each by itself, as there may be dozens."""
+        ones alone each by itself, as there may be dozens; and all of them, as where a whole table was left out."""
         yield from ((one,) for one in self.settings)
         own = [p for p in self.settings if len(self.fault.stages) == 1 or p.key in self._own_keys]
         for count in range(2, min(LARGEST_SET, len(own)) + 1):
             yield from (chosen for chosen in combinations(own, count) if _compatible(chosen))
+        first = {proposal.key: proposal for proposal in reversed(own)}
+        if len(first) > LARGEST_SET:
+            yield tuple(reversed(first.values()))
 
     def _with_ties(self, trial: Trial, rest: Iterator[Trial]) -> Trial:
         """The trial with other kinds of its rank that are confirmed too: activations alone do not tell them apart."""

@@ -54,7 +54,7 @@ def as_gguf(scaling: RopeScaling | None, model: Model, other: Container) -> Gguf
     """
     if scaling is None:
         return GgufScaling({})
-    for candidate in _gguf_candidates(scaling, other):
+    for candidate in gguf_words(scaling, other):
         keys = {key: value for key, value in candidate.items() if model.architecture.reads_of_gguf(key)}
         if agree("rope.scaling", _as_read(model, keys), scaling):
             return GgufScaling(keys)
@@ -113,7 +113,8 @@ def _unsaid(model: Model) -> UnsupportedError:
     )
 
 
-def _gguf_candidates(scaling: RopeScaling, other: Container) -> Iterator[dict[str, Any]]:
+def gguf_words(scaling: RopeScaling, other: Container) -> Iterator[dict[str, Any]]:
+    """What keys of a GGUF file might say of a scaling: those of the file that it was taken from first."""
     own = {key: found.value for key, found in other.settings.items() if key.startswith(PREFIX)}
     if own:
         yield own

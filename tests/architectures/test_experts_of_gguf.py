@@ -37,3 +37,30 @@ def test_experts_that_llamacpp_does_not_run_are_refused(tmp_path: Path) -> None:
     _, file = tiny_pair(tmp_path, "mixtral")
     with pytest.raises(UnsupportedError, match=r"refact\.expert_count is 8, and rosetta runs refact without"):
         open_model(renamed(file, tmp_path / "refact.gguf", "refact"))
+
+
+@pytest.mark.parametrize("lost", ["expert_shared_feed_forward_length", "expert_gating_func"])
+def test_hunyuan_3_is_run_as_llamacpp_does_without_keys_that_it_need_not_have(
+    tmp_path: Path, lost: str
+) -> None:
+    _, file = tiny_pair(tmp_path, "hy_v3")
+    silent = restated(file, tmp_path / "silent.gguf", {lost: None})
+    assert np.array_equal(llamacpp_logits(silent, IDS), llamacpp_logits(file, IDS))
+    report = compared_files(silent, file, tokens=tuple(IDS))
+    assert (report.verdict, report.findings) == ("match", [])
+
+
+def test_experts_of_hunyuan_are_as_wide_as_its_network_whatever_width_is_stated(tmp_path: Path) -> None:
+    _, file = tiny_pair(tmp_path, "hunyuan-moe")
+    planted = restated(file, tmp_path / "planted.gguf", {"expert_feed_forward_length": 192})
+    assert np.array_equal(llamacpp_logits(planted, IDS), llamacpp_logits(file, IDS))
+    report = compared_files(planted, file, tokens=tuple(IDS))
+    assert report.verdict == "match"
+    [found] = report.findings
+    assert (found.key, found.latent) == ("expert_feed_forward_length", True)
+    assert found.recommendation.startswith("write hunyuan-moe.expert_feed_forward_length 96 into ")
+    network = restated(file, tmp_path / "network.gguf", {"feed_forward_length": 192})  # llama.cpp refuses it
+    [found] = compared_files(network, file, tokens=tuple(IDS)).findings
+    assert (found.kind, found.key, found.status) == (
+        "config.feed_forward_length", "feed_forward_length", "confirmed",
+    )  # fmt: skip

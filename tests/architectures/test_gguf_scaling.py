@@ -3,6 +3,7 @@ the key that makes it another is the one that is to be put right."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from rosetta.model import open_model
 pytestmark = [pytest.mark.requires_transformers, pytest.mark.requires_llamacpp]
 IDS = [17, 10, 17, 28, 300, 5, 63, 299, 128, 31, 31, 7]
 FACTOR, MAGNITUDE = "rope.scaling.factor", "rope.scaling.attn_factor"
+ORIGINAL = "rope.scaling.original_context_length"
 MULTIPLIER = "rope.scaling.yarn_log_multiplier"
 CASES: list[tuple[str, str, Any, str]] = [  # recipe, key, value (None: taken out), what is to be done
     ("llama", MAGNITUDE, 1.5, "take llama.rope.scaling.attn_factor out of"),
@@ -28,6 +30,7 @@ CASES: list[tuple[str, str, Any, str]] = [  # recipe, key, value (None: taken ou
     ("llama-rope-llama3", MAGNITUDE, 1.5, "take llama.rope.scaling.attn_factor out of"),
     ("llama-rope-yarn", MAGNITUDE, 1.5, "take llama.rope.scaling.attn_factor out of"),
     ("phi3-longrope-long", FACTOR, 4.0, "take phi3.rope.scaling.factor out of"),
+    ("phi3-longrope-short", ORIGINAL, 0, "write phi3.rope.scaling.original_context_length 512 into"),
     ("phi3-longrope-long", MAGNITUDE, None, "write phi3.rope.scaling.attn_factor 1.41421"),
 ]
 
@@ -111,7 +114,12 @@ def test_another_rotation_of_windows_is_refused_where_none_is_run(
 
 def test_a_key_of_yarn_is_advised_of_latent_attention_as_of_any_other(tmp_path: Path) -> None:
     folder, file = tiny_pair(tmp_path, "deepseek2-v2-lite")
-    planted = restated(file, tmp_path / "planted.gguf", {FACTOR: 8.0})
+    one = restated(file, tmp_path / "one.gguf", {FACTOR: 8.0})
+    (finding,) = compared_files(one, folder, tokens=tuple(IDS)).findings
+    assert finding.recommendation.startswith("write deepseek2.rope.scaling.factor 4 into ")
+    planted = restated(
+        file, tmp_path / "planted.gguf", {FACTOR: 8.0, "rope.scaling.original_context_length": 64}
+    )
     (finding,) = compared_files(planted, folder, tokens=tuple(IDS)).findings
     assert finding.recommendation.startswith(
         "write deepseek2.rope.scaling.type yarn, deepseek2.rope.scaling.factor 4.0"
@@ -167,3 +175,43 @@ def test_sections_that_turn_other_pairs_take_the_blame(tmp_path: Path) -> None:
         "config.rope_type", "rope.dimension_sections", "confirmed"
     )  # fmt: skip
     assert finding.recommendation.startswith("take glm4.rope.dimension_sections out of ")
+
+
+@pytest.mark.parametrize("recipe", ["deepseek2-v2-lite", "deepseek2-v3"])
+@pytest.mark.parametrize("factor", [None, 2.0])
+@pytest.mark.parametrize("beside", ["folder", "gguf"])
+def test_the_multiplier_of_yarn_is_put_right_by_its_own_key(
+    tmp_path: Path, recipe: str, factor: float | None, beside: str
+) -> None:
+    """By attn_factor the rotation would be right and the scale of the scores wrong."""
+    folder, file = tiny_pair(tmp_path, recipe)
+    stated = open_model(file).container.settings[MULTIPLIER].value
+    wrong = None if factor is None else stated * factor
+    planted = restated(file, tmp_path / "planted.gguf", {MULTIPLIER: wrong})
+    assert np.abs(llamacpp_logits(planted, IDS) - llamacpp_logits(file, IDS)).max() > 0.1
+    found = compared_files(planted, folder if beside == "folder" else file, tokens=tuple(IDS)).findings
+    assert {finding.status for finding in found} == {"confirmed"}
+    for finding in found:
+        said = re.match(rf"write deepseek2\.{MULTIPLIER} (\S+) into ", finding.recommendation)
+        assert said is not None, finding.recommendation
+        assert np.float32(said[1]) == np.float32(stated)
+
+
+@pytest.mark.parametrize("recipe", ["deepseek2-v2", "deepseek2-v3", "deepseek2-glm4lite"])
+def test_queries_of_latent_attention_grow_with_their_position_where_a_gguf_says_so(
+    tmp_path: Path, recipe: str
+) -> None:
+    """Mistral Large 3 is published as deepseek2."""
+    folder, file = tiny_pair(tmp_path, recipe)
+    scale, length = "attention.temperature_scale", "attention.temperature_length"
+    planted = restated(file, tmp_path / "planted.gguf", {scale: 0.5, length: 4})
+    theirs = llamacpp_logits(planted, IDS)
+    assert np.abs(theirs - llamacpp_logits(file, IDS)).max() > 0.1
+    assert np.abs(trace(planted, tokens=IDS)["logits"].numpy() - theirs).max() < 1e-4
+    (finding,) = compared_files(planted, folder, tokens=tuple(IDS)).findings
+    assert (finding.kind, finding.key, finding.status) == ("config.attention_temperature", scale, "confirmed")
+    alone = restated(
+        file, tmp_path / "alone.gguf", {scale: 0.5, length: None}
+    )  # llama.cpp ends with an assertion
+    with pytest.raises(DamagedFileError, match=rf"has no deepseek2\.{length}"):
+        open_model(alone)

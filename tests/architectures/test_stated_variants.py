@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from fixtures.canonical_gguf import write_canonical
 from fixtures.comparing import compared_files
 from fixtures.oracles import llamacpp_logits, transformers_logits
 from fixtures.recipes import build_folder
-from fixtures.restating import restated
+from fixtures.restating import restated, with_tensors
 from rosetta.api import trace
+from rosetta.errors import UnsupportedError
 from rosetta.model import open_model
 
 pytestmark = pytest.mark.requires_transformers
@@ -83,3 +85,67 @@ def test_values_of_minicpm3_are_as_wide_as_its_gguf_says(tmp_path: Path) -> None
     assert (report.verdict, report.findings) == ("match", [])
     ours = trace(file, tokens=IDS)["logits"].numpy()
     np.testing.assert_allclose(ours, llamacpp_logits(file, IDS), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"no_rope_layers": [0, 1, 1, 1]},
+        {"layer_types": ["full_attention", *["chunked_attention"] * 3]},
+        {"layer_types": None},
+    ],
+    ids=lambda stated: next(iter(stated)),
+)
+def test_llama4_sees_chunks_in_the_layers_that_are_said_to_and_turns_others(
+    tmp_path: Path, stated: dict[str, Any]
+) -> None:
+    plain = build_folder(tmp_path / "plain", RECIPES["llama4-chunk"])
+    ids = [*IDS, *IDS]
+    folder = restated(plain, tmp_path / "hf", stated)
+    ours = trace(folder, tokens=ids)["logits"].numpy()
+    assert np.abs(ours - transformers_logits(folder, ids)).max() < 1e-4
+    report = compared_files(folder, plain, tokens=tuple(ids))
+    assert {f.status for f in report.findings} <= {"confirmed"}
+    assert (report.verdict == "match") == (stated == {"layer_types": None})
+
+
+def test_a_rotated_part_that_is_not_stated_is_the_class_s_own(tmp_path: Path) -> None:
+    """Not `head_dim`, which transformers saves beside it: it takes 64, and finds weights of other sizes."""
+    plain = build_folder(tmp_path / "plain", RECIPES["deepseek2-v2"])
+    folder = restated(plain, tmp_path / "hf", {"qk_rope_head_dim": None})
+    with pytest.raises(RuntimeError, match="mismatch"):
+        transformers_logits(folder, IDS)
+    report = compared_files(folder, plain, tokens=tuple(IDS))
+    assert report.verdict == "divergent"
+    assert "config.rope_dimensions" in {found.kind for found in report.findings}
+
+
+def test_a_whole_table_of_the_rotation_that_is_lost_is_explained(tmp_path: Path) -> None:
+    """Four settings of one stage at once: the base, the factors, and by how much and where queries grow."""
+    recipe = RECIPES["mistral4-beta"]
+    table = {**recipe.arguments["rope_parameters"], "rope_theta": 25000.0}
+    plain = build_folder(
+        tmp_path / "plain", replace(recipe, arguments={**recipe.arguments, "rope_parameters": table})
+    )
+    folder = restated(plain, tmp_path / "hf", {"rope_parameters": None})
+    report = compared_files(folder, plain, tokens=(*IDS, *IDS))
+    assert sorted((found.kind, found.status) for found in report.findings) == [
+        ("config.attention_temperature", "confirmed"),
+        ("config.attention_temperature", "confirmed"),
+        ("config.rope_scaling", "confirmed"),
+        ("config.rope_theta", "confirmed"),
+    ]
+
+
+@pytest.mark.requires_llamacpp
+@pytest.mark.parametrize("stem", ["ffn.act.scales", "attn_q_norm.weight"])
+def test_tensors_of_mpt_that_llamacpp_alone_runs_are_refused(tmp_path: Path, stem: str) -> None:
+    folder = build_folder(tmp_path / "hf", RECIPES["mpt"])
+    file = write_canonical(tmp_path / "model.gguf", open_model(folder))
+    width = 256 if stem.startswith("ffn") else 64
+    more = {f"blk.{n}.{stem}": np.full(width, 2, np.float32) for n in range(3)}
+    planted = with_tensors(file, tmp_path / "planted.gguf", more)
+    if stem.startswith("ffn"):  # with the norms it ends with an assertion
+        assert np.abs(llamacpp_logits(planted, IDS) - llamacpp_logits(file, IDS)).max() > 0.1
+    with pytest.raises(UnsupportedError, match=rf"blk\.0\.{stem}"):
+        open_model(planted)
