@@ -200,6 +200,13 @@ VOCAB_SIZE = FindingKind(
     "that of the model that this one was made from.",
     repair="The embedding and the head are read with the reference's number of rows. Write vocab_size.",
 )
+CONTEXT_LENGTH = FindingKind(
+    "config.context_length",
+    means="The config counts another number of positions than the table of them has rows.",
+    why="The context is shortened or stretched in the config of a model that learned its positions, whose table stays "
+    "as it was.",
+    repair="Nothing computes otherwise, and loaders refuse the file. Write as many as the table has rows.",
+)
 TIED_EMBEDDINGS = FindingKind(
     "config.tied_embeddings",
     means="The head is taken for the embedding where it is another matrix, or the reverse.",
@@ -382,7 +389,7 @@ KEYS = (
     ConfigKey("vocab_size", "count", VOCAB_SIZE, Shows.IN_DIMS, latent=False),
     ConfigKey("tied_embeddings", "flag", TIED_EMBEDDINGS, Shows.ANYWHERE, own_hypothesis=True, latent=False),
     ConfigKey("architecture", "text", ARCHITECTURE, Shows.ANYWHERE),
-    ConfigKey("context_length", "count"),
+    ConfigKey("context_length", "count", CONTEXT_LENGTH, Shows.IN_DIMS, latent=False),
     ConfigKey("bos_token_id", "token"),
     ConfigKey("eos_token_id", "token"),
     ConfigKey("attention.key_length_nope", "count", HEAD_DIM, Shows.ANYWHERE, latent=False),

@@ -1,4 +1,4 @@
-"""Keys for which llama.cpp refuses a GGUF file that can be computed all the same."""
+"""Keys for which llama.cpp refuses a GGUF, or transformers a folder, that can be computed all the same."""
 
 from __future__ import annotations
 
@@ -25,9 +25,12 @@ SAID_OTHERWISE = {
         for of in ("_mla", "_swa")
     },
 }
+CONTEXT, POSITIONS = "context_length", "position_embd.weight"
+LOADERS = {"gguf": "llama.cpp", "huggingface": "transformers"}
 # Keys of counts that are no settings of ours -> the setting whose kind of finding they are.
 COUNTED = {
     "nextn_predict_layers": "block_count",
+    "interleave_moe_layer_step": "expert_layers",
     "expert_shared_count": "expert_shared_feed_forward_length",
 }
 
@@ -40,6 +43,8 @@ def refused_findings(side: Side, model: Model, known: Set[str]) -> Iterator[Find
         model: what it holds.
         known: keys that other findings name.
     """
+    if model.architecture.runs:
+        yield from _positions(side, model, known)
     if model.container.kind != "gguf" or not model.architecture.runs:
         return
     yield from _missing(side, model, known)
@@ -51,6 +56,9 @@ def refused_findings(side: Side, model: Model, known: Set[str]) -> Iterator[Find
             continue
         own = spelled(container.architecture or "", refused.key)
         right = _right(model, refused.key)
+        found = model.config.get(refused.key)
+        if right is None and refused.value is not None and found is not None and found.key is None:
+            right = plain(found.value)  # what is computed with, whatever the file states
         said = "is missing" if refused.value is None else f"is {refused.value}"
         advice = f"take {own} out of {config_file(container)}"
         if not refused.take_out:
@@ -64,6 +72,27 @@ def refused_findings(side: Side, model: Model, known: Set[str]) -> Iterator[Find
             advice,
             declared=refused.value,
             actual=right,
+        )
+
+
+def _positions(side: Side, model: Model, known: Set[str]) -> Iterator[Finding]:
+    """Another count of positions than there are rows of the table: loaders ask for as many."""
+    table, stated = model.weights.get(POSITIONS), model.config.get(CONTEXT)
+    loader, row = LOADERS.get(model.container.kind), SETTINGS[CONTEXT].kind
+    if table is None or stated is None or loader is None or row is None or CONTEXT in known:
+        return
+    rows, counted = table.dims[0], stated.value
+    if counted != rows:
+        own = stated.key or CONTEXT
+        yield _finding(
+            side,
+            row.id,
+            CONTEXT,
+            own,
+            f"{CONTEXT} is {counted} for a table of {rows} positions: {loader} refuses the file",
+            f"write {own} {rows} into {config_file(model.container)}",
+            declared=counted if stated.key else None,
+            actual=rows,
         )
 
 

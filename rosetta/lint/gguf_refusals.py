@@ -2,7 +2,8 @@
 
 Sources: llama.cpp, src/llama-model.cpp, `llama_model_base::load_hparams`, whose assertions end the whole process;
 ggml, src/ggml-cpu/ops.cpp, the rotation, which turns no more dimensions than a head has;
-src/models/cohere2moe.cpp and minimax-m2.cpp, `load_arch_tensors`.
+src/models/cohere2moe.cpp, llama4.cpp and minimax-m2.cpp, `load_arch_tensors`;
+src/models/minicpm3.cpp and plm.cpp, whose keys have the rows of all heads and not those of the cache.
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ ROTATED, HEAD, WINDOW = "rope.dimension_count", "attention.key_length", "attenti
 SHARED = "expert_shared_count"
 DROPS_ONE_EXPERT = ("hunyuan-dense", "hunyuan_vl")  # llama.cpp counts their one expert as none
 LOADS_SHARED_BY_COUNT = ("cohere2moe",)
+HEADS, KV_HEADS = "attention.head_count", "attention.head_count_kv"
+KEEPS_ALL_HEADS = ("minicpm3", "plm")  # keys and values come out of a latent, and are kept for each head
 NETWORK, OF_EXPERT = "feed_forward_length", "expert_feed_forward_length"
+STEP, ROUTER = "interleave_moe_layer_step", ".ffn_gate_inp.weight"
+LOADS_EXPERTS_BY_STEP = ("llama4",)  # of so many layers the last, whatever tensors there are
 LOADS_EXPERTS_AS_NETWORK = ("minimax-m2",)  # asks for the width of experts, and takes the other one
 
 
@@ -72,9 +77,17 @@ def refused_counts(
     layers, predictors = counts.get(LAYERS, 0), counts.get(PREDICTORS, 0)
     if layers and predictors >= layers:
         yield Refused(PREDICTORS, predictors, f"for {layers} layers", take_out=True)
+    heads, kept = counts.get(HEADS, 0), counts.get(KV_HEADS, 0)
+    if architecture in KEEPS_ALL_HEADS and kept not in (0, heads):
+        yield Refused(KV_HEADS, kept, f"for {heads} heads, each with keys of its own", take_out=False)
     held = any("_shexp." in name for name in tensors)
     if architecture in LOADS_SHARED_BY_COUNT and held and not counts.get(SHARED):
         yield Refused(SHARED, counts.get(SHARED), "for a file with a shared expert", take_out=False)
+    routed = sorted(int(name.split(".")[1]) for name in tensors if name.endswith(ROUTER))
+    step = counts.get(STEP, 0)
+    loaded = [n for n in range(layers) if step and (n + 1) % step == 0]
+    if architecture in LOADS_EXPERTS_BY_STEP and STEP in stated and routed != loaded:
+        yield Refused(STEP, step, f"for experts in layers {', '.join(map(str, routed))}", take_out=False)
     width = counts.get(OF_EXPERT, 0)
     if architecture in LOADS_EXPERTS_AS_NETWORK and width and counts.get(NETWORK, width) != width:
         yield Refused(NETWORK, counts[NETWORK], f"for experts as wide as {width}", take_out=False)

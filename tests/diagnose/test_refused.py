@@ -11,12 +11,27 @@ import pytest
 
 from fixtures.canonical_gguf import tiny_pair
 from fixtures.comparing import compared_files
+from fixtures.oracles import transformers_logits
 from fixtures.restating import restated
 from rosetta.errors import DamagedFileError
 from rosetta.model import open_model
 
 RUN = "import sys; from fixtures.oracles import llamacpp_logits; llamacpp_logits(sys.argv[1], [5, 9])"
 LATENT = [
+    (
+        "minicpm3",
+        {"attention.head_count_kv": 3},
+        "attention.head_count_kv",
+        "write minicpm3.attention.head_count_kv 4",
+    ),
+    ("gpt2", {"context_length": 129}, "context_length", "write gpt2.context_length 128"),
+    (
+        "llama4",
+        {"interleave_moe_layer_step": 1},
+        "interleave_moe_layer_step",
+        "write llama4.interleave_moe_layer_step 2",
+    ),
+    ("starcoder", {"context_length": 64}, "context_length", "write starcoder.context_length 128"),
     # recipe, what the file states, what the finding names, what is advised
     ("bloom", {"expert_used_count": 1}, "expert_used_count", "take bloom.expert_used_count out"),
     ("olmo2", {"expert_group_count": 1}, "expert_group_count", "take olmo2.expert_group_count out"),
@@ -72,6 +87,19 @@ def test_what_llama_cpp_refuses_is_a_latent_finding(
     assert "llama.cpp refuses the file" in found.message
     assert found.recommendation.startswith(advice)
     assert not compared_files(file, file).findings
+
+
+@pytest.mark.requires_transformers
+def test_other_positions_than_a_folder_has_rows_for_are_a_latent_finding(tmp_path: Path) -> None:
+    folder, _ = tiny_pair(tmp_path, "gpt2")
+    planted = restated(folder, tmp_path / "planted", {"n_positions": 129})
+    with pytest.raises(RuntimeError, match="mismatch"):
+        transformers_logits(planted, [5, 9])
+    [found] = compared_files(planted, folder).findings
+    assert (found.kind, found.key, found.latent) == ("config.context_length", "context_length", True)
+    assert found.message.endswith("transformers refuses the file")
+    assert found.recommendation.startswith("write n_positions 128 into ")
+    assert not compared_files(folder, folder).findings
 
 
 @pytest.mark.requires_transformers

@@ -442,6 +442,7 @@ def _all() -> Iterator[Any]:
 
 NO_REPAIR = {
     "config.causal_mask": "it is read off a recorded run, which is no file to repair",
+    "config.context_length": "nothing computes otherwise, so that no rerun proves it",
     "config.rope_sections": "a text shows of it a fourth section alone, which no published model has",
     "config.norm_type": "it comes with the architecture, whose name is repaired",
     "config.quantization": "packed weights are written by their own tools alone; the command says so and stops",
