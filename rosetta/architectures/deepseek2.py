@@ -113,7 +113,9 @@ def mistral4_settings(read: Any) -> None:
     original = read.raw("rope.scaling.original_context_length")
     whole = own.get("original_max_position_embeddings", read.config["context_length"].value)
     length = whole if original is None else original.value
-    _growing_queries(read, own.get("llama_4_scaling_beta", 0.0), length, ("rope_parameters.llama_4_scaling_beta",))
+    _growing_queries(
+        read, own.get("llama_4_scaling_beta", 0.0), length, ("rope_parameters.llama_4_scaling_beta",)
+    )
 
 
 def _growing_queries(

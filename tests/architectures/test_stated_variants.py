@@ -123,7 +123,8 @@ def test_a_rotated_part_that_is_not_stated_is_the_class_s_own(tmp_path: Path) ->
 def test_a_whole_table_of_the_rotation_that_is_lost_is_explained(tmp_path: Path) -> None:
     """Four settings of one stage at once: the base, the factors, and by how much and where queries grow."""
     recipe = RECIPES["mistral4-beta"]
-    table = {**recipe.arguments["rope_parameters"], "rope_theta": 25000.0}
+    others = {"rope_theta": 25000.0, "llama_4_scaling_beta": 0.3}
+    table = {**recipe.arguments["rope_parameters"], **others}
     plain = build_folder(
         tmp_path / "plain", replace(recipe, arguments={**recipe.arguments, "rope_parameters": table})
     )
