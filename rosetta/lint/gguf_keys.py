@@ -9,6 +9,8 @@ from functools import cache
 
 import gguf
 
+from rosetta.containers.gguf.number_keys import COUNTS, FLAGS, NUMBERS
+
 ALWAYS = (
     "block_count",
     "context_length",
@@ -198,33 +200,11 @@ TYPE_NAMES = (
     "uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "bool", "string", "array", "uint64", "int64",
     "float64",
 )  # fmt: skip
-_COUNTS = _words("""
-    attention.head_count attention.head_count_kv attention.key_length attention.key_length_mla
-    attention.key_length_swa attention.kv_lora_rank attention.q_lora_rank attention.shared_kv_layers
-    attention.sliding_window attention.value_length attention.value_length_mla
-    attention.value_length_swa block_count context_length embedding_length
-    embedding_length_per_layer_input expert_count expert_feed_forward_length expert_gating_func
-    expert_group_count expert_group_used_count expert_shared_count expert_shared_feed_forward_length
-    expert_used_count feed_forward_length interleave_moe_layer_step kda.head_dim
-    leading_dense_block_count moe_latent_size nextn_predict_layers rope.dimension_count
-    rope.dimension_count_swa rope.scaling.original_context_length shortconv.l_cache ssm.conv_kernel
-    ssm.group_count ssm.inner_size ssm.state_size ssm.time_step_rank vocab_size
-""")
-_NUMBERS = _words("""
-    attention.clamp_kqv attention.layer_norm_epsilon attention.layer_norm_rms_epsilon
-    attention.max_alibi_bias attention.scale attn_logit_softcapping embedding_scale expert_weights_scale
-    final_logit_softcapping logit_scale residual_scale rope.freq_base rope.freq_base_swa
-    rope.scaling.attn_factor rope.scaling.factor rope.scaling.yarn_beta_fast rope.scaling.yarn_beta_slow
-    rope.scaling.yarn_ext_factor rope.scaling.yarn_log_multiplier
-""")
-_FLAGS = _words("""
-    attention.causal expert_weights_norm rope.scaling.finetuned ssm.dt_b_c_rms use_parallel_residual
-""")
 
 KEY_TYPES: Mapping[str, int] = {
-    **dict.fromkeys(_COUNTS, UINT32),
-    **dict.fromkeys(_NUMBERS, FLOAT32),
-    **dict.fromkeys(_FLAGS, BOOL),
+    **dict.fromkeys(COUNTS, UINT32),
+    **dict.fromkeys(NUMBERS, FLOAT32),
+    **dict.fromkeys(FLAGS, BOOL),
     "rope.scaling.type": STRING,
 }
 """Of the keys of an architecture; a list in place of one value has its own rules."""

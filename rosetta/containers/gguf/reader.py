@@ -17,10 +17,12 @@ from rosetta.containers.container import Setting, TensorEntry
 from rosetta.containers.file_bytes import FileBytes
 from rosetta.containers.foreign import is_pointer, refusal_of_file
 from rosetta.containers.gguf.header import GgufHeader, read_header, read_pairs
+from rosetta.containers.gguf.number_keys import COUNTS, FLAGS, NUMBERS
 from rosetta.containers.gguf.values import LazyMetadata
 from rosetta.containers.settings import GGUF_KINDS, held
 from rosetta.containers.span import slice_of
 from rosetta.containers.values import COUNT, TEXT
+from rosetta.containers.values import NUMBERS as A_NUMBER
 from rosetta.dtypes import DTYPES
 from rosetta.errors import DamagedFileError, UsageError
 
@@ -222,6 +224,10 @@ def _header_of(path: Path) -> tuple[FileBytes, GgufHeader]:
         raise
 
 
+def _has_text(value: Any) -> bool:
+    return any(isinstance(item, str) for item in (value if isinstance(value, list) else [value]))
+
+
 def _settings(path: Path, metadata: LazyMetadata, architecture: str | None) -> dict[str, Setting]:
     """The keys of the architecture without its prefix, and what the tokenizer's keys add to them."""
     found: dict[str, Setting] = {}
@@ -232,6 +238,8 @@ def _settings(path: Path, metadata: LazyMetadata, architecture: str | None) -> d
             continue
         value = metadata[name]
         kind = GGUF_KINDS.get(key)
+        if kind is None and key in COUNTS | NUMBERS | FLAGS and _has_text(value):
+            kind = A_NUMBER
         found[key] = Setting(held(path, name, value, kind) if kind else value, name)
     if "hidden_activation" in found:
         found.setdefault("activation", found["hidden_activation"])

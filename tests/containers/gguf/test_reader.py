@@ -156,6 +156,7 @@ def test_a_tensor_out_of_place_is_noted(tmp_path: Path) -> None:
         (raw_gguf(NAMED, [RawInfo("w", (33,), 8, bytes(68))]), "blocks of 32"),
         (raw_gguf([("general.architecture", U32, 1)]), "general.architecture.*text"),
         (raw_gguf([*NAMED, ("llama.block_count", TEXT, "many")]), "llama.block_count.*whole number"),
+        (raw_gguf([*NAMED, ("llama.attention.value_length_mla", TEXT, "x")]), "value_length_mla.*number"),
     ],
 )
 def test_damaged_headers_are_said(tmp_path: Path, data: bytes, says: str) -> None:
