@@ -27,7 +27,18 @@ BLOCK_ALIASES = {
     **{  # transformers 5, of what it does not save in its original form
         f"{module}.experts.{part}_proj": f"ffn_{stem}_exps"
         for module in ("mlp", "block_sparse_moe", "feed_forward", "mixer")
-        for part, stem in (("gate_up", "gate_up"), ("up", "up"), ("down", "down"))
+        for part, stem in (("gate_up", "gate_up"), ("gate", "gate"), ("up", "up"), ("down", "down"))
+    },
+    **{  # MLX (mlx-lm, models/switch_layers.py), which stacks all experts of a layer
+        f"{module}.switch_mlp.{part}": f"ffn_{stem}_exps"
+        for module in ("mlp", "block_sparse_moe", "feed_forward", "mixer")
+        for part, stem in (
+            ("gate_proj", "gate"),
+            ("up_proj", "up"),
+            ("down_proj", "down"),
+            ("fc1", "up"),
+            ("fc2", "down"),
+        )
     },
     "block_sparse_moe.router": "ffn_gate_inp",
     **{

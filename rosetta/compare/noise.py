@@ -57,8 +57,15 @@ class RoundingOfPair:
         copies, found = (self.reference.weights[name], self.subject.weights[name]), self.pairs[name]
         known = cache.kept.explained(*copies, x) if found.salient is None else None
         if known is not None:
-            return known[:, slice(*rows)] * found.widening
-        return x.float().square() @ self.variance(name, cache, *rows).T
+            explained = known[:, slice(*rows)] * found.widening
+        else:
+            explained = x.float().square() @ self.variance(name, cache, *rows).T
+        if found.widening == 1.0:
+            return explained
+        # Errors that make others good hang together from column to column, in all rows alike: what they add up to in
+        # these inputs is seen from the rows together, and not from each error's size.
+        a, b = (cache.rows(copy, *rows) for copy in copies)
+        return torch.maximum(explained, (x.float() @ (a - b).T).square_().mean(-1, keepdim=True))
 
     def row_variance(self, name: str, rows: Sequence[int]) -> list[Tensor]:
         """See `Rounding`."""

@@ -266,8 +266,8 @@ class ExpertLinear(Op):
         unit = product_unit(x, rounding)
         for expert, tokens, places in tokens_of(chosen):
             name = f"{self.stem}.{expert}"
-            squares = self._own(x, tokens, places).float().square()
-            weight = s.weight(f"{name}.weight").float()
+            own = self._own(x, tokens, places)
+            squares, weight = own.float().square(), s.weight(f"{name}.weight").float()
             floor[tokens, places] = unit * (squares @ weight.square().T).sqrt()
             added = s.optional(f"{name}.bias")
             if added is not None:
@@ -275,7 +275,7 @@ class ExpertLinear(Op):
                 floor[tokens, places] = torch.hypot(floor[tokens, places], of_sum)
             full, bias = s.full_name(f"{name}.weight"), s.full_name(f"{name}.bias")
             if rounding.explains(full):
-                explained[tokens, places] = squares @ rounding.variance(full, s.cache).T
+                explained[tokens, places] = rounding.explained(full, s.cache, own, (0, len(weight)))
             if rounding.explains(bias):
                 explained[tokens, places] += rounding.variance(bias, s.cache)
         return Spread(explained, floor)

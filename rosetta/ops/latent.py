@@ -97,5 +97,5 @@ class LatentKeys(Op):
             own = slice(0, len(weight))
             floor[:, head, own] = unit * (squares @ weight.square().T).sqrt()
             if rounding.explains(full):
-                explained[:, head, own] = squares @ rounding.variance(full, s.cache).T
+                explained[:, head, own] = rounding.explained(full, s.cache, latent, (0, len(weight)))
         return Spread(explained, floor)
