@@ -2,28 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from rosetta.blocks.schemes import Way
+from rosetta.compare.weights import readable
 from rosetta.containers.huggingface.quantised import QuantisedContainer
+from rosetta.diagnose.hypothesis import Suspect
+from rosetta.diagnose.patches import for_all_names
+from rosetta.model import Model, Patch
 from rosetta.weight import Weight
 
-NIBBLES = Way(swapped=True)
 
-
-def other_readings(weight: Weight) -> Iterator[tuple[Way, Weight]]:
-    """The weight as each wrong way of its scheme reads it; nothing of one that no scheme packed."""
+def other_readings(weight: Weight) -> Iterator[tuple[Way, QuantisedContainer]]:
+    """The folder as each wrong way of a weight's scheme reads it; nothing of one that no scheme packed."""
     container = weight.container
     if not isinstance(container, QuantisedContainer) or not is_packed(weight):
         return
     packed = container.packed[weight.entry.name]
     if packed.way == Way():  # else a repair reads it already in a way of its own
         for way in packed.ways:
-            yield way, replace(weight, container=container.read_otherwise(packed.name, way))
+            yield way, container.read_otherwise(packed.name, way)
+
+
+def in_one_matrix(model: Model, weight: Weight) -> Iterator[list[Weight]]:
+    """A weight with the others of its stored matrix, where that is fused, and then by itself."""
+    if weight.part is not None:
+        others = [own for own in model.weights.values() if own.beside(weight) and own is not weight]
+        yield [weight, *others]
+    yield [weight]
+
+
+def with_counterparts(suspect: Suspect, weight: Weight) -> Iterator[list[tuple[Weight, Weight]]]:
+    """The same of a packed weight, each with the other side's copy; nothing where one has no such copy."""
+    for weights in in_one_matrix(suspect.model, weight) if is_packed(weight) else ():
+        both = [(own, suspect.counterpart(own)) for own in weights]
+        known = [
+            (own, other)
+            for own, other in both
+            if other is not None and other.dims == own.dims and readable(other)
+        ]
+        if len(known) == len(both):
+            yield known
+
+
+def for_all_of(model: Model, weights: Sequence[Weight], patch: Patch) -> dict[str, Patch]:
+    """The patch for several weights, see `for_all_names`."""
+    return {name: patch for weight in weights for name in for_all_names(model, weight, patch)}
 
 
 def is_packed(weight: Weight) -> bool:
@@ -34,7 +62,8 @@ def is_packed(weight: Weight) -> bool:
 def stored_words(way: Way) -> str:
     """What is wrong with a folder whose weight is right when it is read so."""
     if way.swapped:
-        return "its codes lie in the other order within a byte"
+        order = "the other order within a byte" if way.order == "byte" else "turn within a word"
+        return f"its {_swapped(way)} lie in {order}"
     if way.zero_shift:
         return f"its zero points are stored one too {'high' if way.zero_shift < 0 else 'low'}"
     if way.in_order:
@@ -50,7 +79,8 @@ def stored_words(way: Way) -> str:
 def decoded_words(way: Way) -> str:
     """What somebody did wrong who decoded a folder so."""
     if way.swapped:
-        return "with the codes of a byte in the other order"
+        order = "the other order" if way.order == "byte" else "turn"
+        return f"with the {_swapped(way)} of a {'byte' if way.order == 'byte' else 'word'} in {order}"
     if way.zero_shift:
         return f"with zero points one too {'low' if way.zero_shift < 0 else 'high'}"
     if way.in_order:
@@ -61,6 +91,10 @@ def decoded_words(way: Way) -> str:
         "transposed": "with scales of the wrong axis",
         "as stored": "as its scheme says",
     }[way.scales]
+
+
+def _swapped(way: Way) -> str:
+    return "codes and zero points" if "zeros" in way.swapped else "codes"
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from rosetta.repair.encode import Holds, encoded
 from rosetta.repair.layout import Layout
 from rosetta.repair.names import fused
 from rosetta.repair.planned import Planned
+from rosetta.repair.repacked import repacked
 
 EXPERT = re.compile(r"(.+_exps)\.\d+\.(weight|bias)$")
 TAKEN = re.compile(r"(?:all )?(\d+) (?:of|weights|numbers|values)\b")  # how evidence begins: what was taken
@@ -95,6 +96,14 @@ def remade(fix: Fix, holds: Holds, written: Written) -> Iterator[TensorInput]:
         if planned.is_copied:
             written.copied += 1
             total += 0 if planned.original is None else planned.original.nbytes
+            continue
+        parts = repacked(planned, fix.base.container)
+        if parts is not None:
+            why = "; ".join(_why(planned, fix.findings, source))
+            for stored, part in parts:
+                written.changes.append(Change(part.name, shape(stored), shape(part), why))
+                total += part.data.nbytes
+                yield part
             continue
         found = encoded(planned, holds, fix.other.weights, fix.base.container)
         before = ABSENT if planned.original is None else shape(planned.original)

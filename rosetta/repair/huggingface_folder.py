@@ -27,6 +27,7 @@ from rosetta.errors import UnsupportedError
 from rosetta.model import FOREIGN_LAYER
 from rosetta.repair.changes import Change
 from rosetta.repair.fix import Fix, Written, refuse_a_plain_copy, remade
+from rosetta.repair.repacked import repacked
 from rosetta.repair.restating import state_settings
 from rosetta.repair.settings import Settings
 from rosetta.repair.tokenizer_json import put_template, repair_tokenizer
@@ -89,7 +90,11 @@ def _as_it_is(fix: Fix) -> HuggingFaceContainer:
     if isinstance(container, HuggingFaceContainer):
         return container
     assert isinstance(container, QuantisedContainer)
-    remade = [p.name for p in fix.layout.tensors if not p.is_copied and p.name in container.packed]
+    remade = [
+        p.name
+        for p in fix.layout.tensors
+        if not p.is_copied and p.name in container.packed and repacked(p, container) is None
+    ]
     if remade:
         raise UnsupportedError(
             f"is packed as {container.tensors[remade[0]].dtype}, which rosetta does not write",

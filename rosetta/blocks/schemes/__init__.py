@@ -18,9 +18,22 @@ from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any
 
-from rosetta.blocks.schemes.packed import Entry, Folder, Packed, Packing, Parts, Way
+from rosetta.blocks.schemes.packed import Entry, Folder, OtherParts, Packed, Packing, Parts, PlacesOf, Way
+from rosetta.blocks.schemes.rewriting import rewritten
 
-__all__ = ["Entry", "Folder", "Packed", "Packing", "Parts", "Way", "packing_of", "unstated_configs"]
+__all__ = [
+    "Entry",
+    "Folder",
+    "OtherParts",
+    "Packed",
+    "Packing",
+    "Parts",
+    "PlacesOf",
+    "Way",
+    "packing_of",
+    "rewritten",
+    "unstated_configs",
+]
 
 
 @cache

@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rosetta.blocks.schemes.affine import affine, scales_by_group
-from rosetta.blocks.schemes.packed import FLOATS, Folder, Packed, Packing, Parts, Way, codes, in_runs, in_turn
+from rosetta.blocks.schemes.packed import (
+    FLOATS,
+    Folder,
+    Packed,
+    Packing,
+    Parts,
+    Way,
+    codes,
+    exchanged,
+    in_runs,
+    in_turn,
+)
 from rosetta.lazily import torch
 
 if TYPE_CHECKING:
@@ -35,6 +46,23 @@ PLACES = (
 class AwqWeight(Packed):
     """One weight."""
 
+    turned = True
+    zeros_packed = "along columns"
+
+    def reordered(self, stored: Tensor) -> Tensor:
+        """See `Packed`."""
+        if self.way.order == "byte":
+            return super().reordered(stored)
+        held = in_runs(codes(stored, BITS), RUN)
+        placed = torch.empty_like(held)
+        placed[..., torch.tensor(PLACES)] = held
+        nibbles = in_runs(placed.flatten(-2), 2)
+        return (nibbles[..., 0] | nibbles[..., 1] << 4).contiguous().view(stored.dtype)
+
+    def codes_by_row(self, stored: Tensor) -> None:
+        """See `Packed`: eight rows share a word."""
+        return None
+
     @property
     def dtype(self) -> str:
         """See `Packed`."""
@@ -44,7 +72,12 @@ class AwqWeight(Packed):
     def ways(self) -> Sequence[Way]:
         """See `Packed`."""
         shifts = [Way(zero_shift=shift) for shift in (-1, 1)]
-        return [*shifts, Way(scales="ignored"), Way(scales="transposed"), Way(swapped=True)]
+        orders = [
+            Way(swapped=swapped, order=order)
+            for order in ("turn", "byte")
+            for swapped in (("codes", "zeros"), ("codes",))
+        ]
+        return [*shifts, Way(scales="ignored"), Way(scales="transposed"), *orders]
 
     def numbers(self, parts: Parts, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """See `Packed`."""
@@ -58,7 +91,9 @@ class AwqWeight(Packed):
         """Codes of the rows, uint8 [rows, …]: a word holds eight rows, or nibbles in turn where it is read so."""
         first, last = start // RUN, -(-stop // RUN)
         held = in_runs(codes(parts.columns(self.parts[part], first, last), BITS), RUN)
-        if not self.way.swapped:
+        if part in self.way.swapped and self.way.order == "byte":
+            held = exchanged(held, 2)
+        if part not in self.way.swapped or self.way.order == "byte":
             held = held[..., torch.tensor(PLACES)]
         return held.flatten(-2)[:, start - first * RUN : stop - first * RUN].T
 

@@ -55,7 +55,7 @@ class BlockWeight(Packed):
     @property
     def ways(self) -> Sequence[Way]:
         """See `Packed`."""
-        return [Way(swapped=True), Way(scales="ignored")]
+        return [Way(swapped=("codes",)), Way(scales="ignored")]
 
     def numbers(self, parts: Parts, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """See `Packed`."""
@@ -70,6 +70,10 @@ class BlockWeight(Packed):
         steps = None if step is None else step[of_weight]
         values, sigma = at_levels(code, levels, gaps_of(levels), scale, steps, TYPES[self.rounded])
         return values.view(-1, self.columns), sigma.view(-1, self.columns)
+
+    def scales_by_row(self, stored: Tensor) -> Tensor | None:
+        """See `Packed`."""
+        return None if self.columns % self.block else super().scales_by_row(stored)
 
     def _magnitudes(self, parts: Parts, blocks: slice) -> tuple[Tensor, Tensor | None]:
         """The largest magnitude of each block, and the gap between those that could be stored."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rosetta.blocks.fields import spacing
 from rosetta.blocks.four_bit import gaps_of
@@ -57,6 +57,16 @@ class IntWeight(Packed):
     packed: bool = False
 
     @property
+    def zeros_packed(self) -> Literal["", "along rows"]:  # type: ignore[override]
+        """See `Packed`."""
+        return "along rows" if self.packed else ""
+
+    @property
+    def code_bits(self) -> int:
+        """See `Packed`."""
+        return self.bits
+
+    @property
     def dtype(self) -> str:
         """See `Packed`."""
         return f"CT:INT{self.bits}"
@@ -65,8 +75,16 @@ class IntWeight(Packed):
     def ways(self) -> Sequence[Way]:
         """See `Packed`."""
         found = [Way(zero_shift=-1), Way(zero_shift=1), Way(scales="ignored"), Way(scales="transposed")]
-        found += [Way(swapped=True)] * (self.packed and self.bits == 4)
+        if self.packed and self.bits == 4:
+            found += [Way(swapped=("codes", "zeros"))] * ("zeros" in self.parts) + [Way(swapped=("codes",))]
         return [*found, Way(in_order=True)] if "index" in self.parts else found
+
+    def places(self, parts: Parts, start: int, stop: int, groups: int) -> tuple[Tensor, Tensor]:
+        """See `Packed`."""
+        row, group = super().places(parts, start, stop, groups)
+        if "index" in self.parts and not self.way.in_order:
+            group = parts.rows(self.parts["index"]).long()
+        return row, group
 
     @property
     def half(self) -> int:
@@ -76,7 +94,7 @@ class IntWeight(Packed):
     def numbers(self, parts: Parts, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """See `Packed`."""
         held = parts.rows(self.parts["codes"], start, stop)
-        q = self._unpacked(held)[:, : self.columns].int() - self.half if self.packed else held
+        q = self._unpacked("codes", held)[:, : self.columns].int() - self.half if self.packed else held
         scale = self._by_row(parts.rows(self.parts["scales"]))
         zero = self._zeros(parts, start, stop, scale.shape[1])
         scale = read_scales(scale, self.way, slice(start, stop) if len(scale) > 1 else slice(None))
@@ -98,12 +116,12 @@ class IntWeight(Packed):
             return (zero[start:stop] if len(zero) > 1 else zero) + shift
         words, first = self.bits * RUN // 32, start // RUN
         packed = parts.rows(self.parts["zeros"], first * words, -(-stop // RUN) * words)
-        stored = self._unpacked(packed.T)[:, start - first * RUN : stop - first * RUN]
+        stored = self._unpacked("zeros", packed.T)[:, start - first * RUN : stop - first * RUN]
         return stored.T.int() - self.half + shift
 
-    def _unpacked(self, words: Tensor) -> Tensor:
+    def _unpacked(self, part: str, words: Tensor) -> Tensor:
         found = codes(words, self.bits)
-        return exchanged(found, 2) if self.way.swapped else found
+        return exchanged(found, 2) if part in self.way.swapped else found
 
 
 @dataclass(frozen=True)
@@ -128,7 +146,7 @@ class Float4Weight(Packed):
     @property
     def ways(self) -> Sequence[Way]:
         """See `Packed`."""
-        found = [Way(swapped=True), Way(scales="ignored"), Way(scales="transposed")]
+        found = [Way(swapped=("codes",)), Way(scales="ignored"), Way(scales="transposed")]
         return [*found, Way(scales="divided by")] if "all" in self.parts else found
 
     @property
@@ -144,7 +162,7 @@ class Float4Weight(Packed):
 
     def numbers(self, parts: Parts, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """See `Packed`."""
-        code = nibbles(parts.rows(self.parts["codes"], start, stop), self.way.swapped)
+        code = nibbles(parts.rows(self.parts["codes"], start, stop), bool(self.way.swapped))
         stored = parts.rows(self.parts["scales"])
         if self.way.scales == "transposed":
             stored = stored.reshape(stored.shape[1], stored.shape[0]).T

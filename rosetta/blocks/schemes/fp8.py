@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
 from rosetta.blocks.fields import SQRT12, spacing, unit
@@ -55,6 +56,17 @@ class Fp8Weight(Packed):
         """See `Packed`."""
         found = [Way(scales="ignored"), Way(scales="divided by")]
         return found if len(self.dims) != 2 or 1 in self.grid else [*found, Way(scales="transposed")]
+
+    @property
+    def scale_rows(self) -> int:
+        """See `Packed`."""
+        return prod(self.dims[:-2]) * self.grid[0]
+
+    def places(self, parts: Parts, start: int, stop: int, groups: int) -> tuple[Tensor, Tensor]:
+        """See `Packed`."""
+        row, per_matrix = torch.arange(start, stop), self.dims[-2]
+        of_rows = row // per_matrix * self.grid[0] + row % per_matrix // self.block[0]
+        return of_rows, torch.arange(self.columns) // self.block[1]
 
     @property
     def grid(self) -> tuple[int, int]:

@@ -24,6 +24,7 @@ from rosetta.blocks.schemes.packed import (
     exchanged,
     in_turn,
 )
+from rosetta.lazily import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,6 +46,17 @@ class GptqWeight(Packed):
 
     bits: int = 4
     stored_less: int = 1
+    turned = True
+    zeros_packed = "along columns"
+
+    @property
+    def code_bits(self) -> int:
+        """See `Packed`."""
+        return self.bits
+
+    def places(self, parts: Parts, start: int, stop: int, groups: int) -> tuple[Tensor, Tensor]:
+        """See `Packed`."""
+        return torch.arange(start, stop), self._groups(parts, groups)
 
     @property
     def dtype(self) -> str:
@@ -56,12 +68,12 @@ class GptqWeight(Packed):
         """See `Packed`."""
         found = [Way(zero_shift=-1), Way(zero_shift=1), Way(scales="ignored"), Way(scales="transposed")]
         if 32 % self.bits == 0 and self.bits < 8:
-            found.append(Way(swapped=True))
+            found += [Way(swapped=parts) for parts in (("codes", "zeros"), ("codes",))]
         return [*found, Way(in_order=True)] if "index" in self.parts else found
 
     def numbers(self, parts: Parts, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """See `Packed`."""
-        q = self._unpacked(parts.columns(self.parts["codes"], start, stop).T)[:, : self.columns]
+        q = self._unpacked("codes", parts.columns(self.parts["codes"], start, stop).T)[:, : self.columns]
         scale = scales_by_group(parts, self.parts["scales"], self.way, start, stop)
         zero = self._zeros(parts, start, stop)
         return affine(q, zero, scale, self._groups(parts, scale.shape[1]), reach=(1 << self.bits) - 1)
@@ -72,13 +84,13 @@ class GptqWeight(Packed):
         words = self.bits * RUN // 32
         width = -(-self.rows * self.bits // 32)
         packed = parts.columns(self.parts["zeros"], first * words, min(last * words, width))
-        stored = self._unpacked(packed)[:, start - first * RUN : stop - first * RUN]
+        stored = self._unpacked("zeros", packed)[:, start - first * RUN : stop - first * RUN]
         zero = (stored.int() + self.stored_less) & ((1 << self.bits) - 1)
         return (zero + self.way.zero_shift).T
 
-    def _unpacked(self, words: Tensor) -> Tensor:
+    def _unpacked(self, part: str, words: Tensor) -> Tensor:
         found = codes(words, self.bits)
-        return exchanged(found, 8 // self.bits) if self.way.swapped else found
+        return exchanged(found, 8 // self.bits) if part in self.way.swapped else found
 
     def _groups(self, parts: Parts, count: int) -> Tensor:
         if "index" in self.parts and not self.way.in_order:

@@ -35,6 +35,11 @@ class MlxWeight(Packed):
     group: int = 64
 
     @property
+    def code_bits(self) -> int:
+        """See `Packed`."""
+        return self.bits
+
+    @property
     def dtype(self) -> str:
         """See `Packed`."""
         return f"MLX:INT{self.bits}"
@@ -43,7 +48,7 @@ class MlxWeight(Packed):
     def ways(self) -> Sequence[Way]:
         """See `Packed`."""
         found = [Way(zero_shift=1), Way(zero_shift=-1), Way(scales="ignored"), Way(scales="transposed")]
-        return [*found, Way(swapped=True)] if self.bits == 4 else found
+        return [*found, Way(swapped=("codes",))] if self.bits == 4 else found
 
     def numbers(self, parts: Parts, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """See `Packed`."""

@@ -37,12 +37,12 @@ class Mxfp4Weight(Packed):
     @property
     def ways(self) -> Sequence[Way]:
         """See `Packed`."""
-        return [Way(swapped=True), Way(scales="ignored"), Way(scales="transposed")]
+        return [Way(swapped=("codes",)), Way(scales="ignored"), Way(scales="transposed")]
 
     def numbers(self, parts: Parts, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """See `Packed`."""
         groups = self.columns // GROUP
-        code = nibbles(parts.rows(self.parts["codes"], start * groups, stop * groups), self.way.swapped)
+        code = nibbles(parts.rows(self.parts["codes"], start * groups, stop * groups), bool(self.way.swapped))
         scale = applied((self._exponents(parts, start, stop).reshape(-1, 1).float() - 127).exp2(), self.way)
         values, sigma = at_levels(code, FLOAT4, GAPS, scale, None)
         return values.view(stop - start, -1), sigma.view(stop - start, -1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from rosetta.errors import DamagedFileError, UnsupportedError
 from rosetta.lazily import torch
@@ -55,13 +55,15 @@ class Way:
 
     Args:
         zero_shift: added to every zero point.
-        swapped: the codes of a byte (or word) in the other order.
+        swapped: the parts, `codes` or `zeros`, whose codes are in another order.
+        order: which order that is: the two of a `byte` exchanged, or those of a word in `turn`.
         scales: what is done with them.
         in_order: columns are taken to belong to groups in turn, whatever the group index says.
     """
 
     zero_shift: int = 0
-    swapped: bool = False
+    swapped: tuple[str, ...] = ()
+    order: Literal["byte", "turn"] = "byte"
     scales: Scales = "as stored"
     in_order: bool = False
 
@@ -110,6 +112,46 @@ class Packed:
         """Rows start … stop as blocks of `ggml`, uint8 [rows, bytes of a row]; nothing is decoded."""
         raise NotImplementedError
 
+    turned: ClassVar[bool] = False
+    """Whether codes and scales lie by input and output, [C, R] and [G, R]."""
+
+    zeros_packed: ClassVar[Literal["", "along columns", "along rows"]] = ""
+    """Whether zero points lie in words, those of a group or those of a row."""
+
+    @property
+    def code_bits(self) -> int:
+        """Of a code, and of a zero point that is packed."""
+        return 4
+
+    def reordered(self, stored: Tensor) -> Tensor:
+        """Codes, or packed zero points, that are in the order of the way, in that in which the scheme reads them."""
+        data = stored.contiguous().view(-1).view(torch.uint8)
+        codes_of = exchanged(codes(data.view(-1, 1), self.code_bits), 8 // self.code_bits).int()
+        powers = 1 << torch.arange(0, 8, self.code_bits)
+        return (codes_of * powers).sum(-1).to(torch.uint8).view(stored.dtype).view(stored.shape)
+
+    @property
+    def scale_rows(self) -> int:
+        """How many rows of scales there are; several rows of the weight may share one."""
+        return self.rows
+
+    def scales_by_row(self, stored: Tensor) -> Tensor | None:
+        """The stored scales as a view [rows of scales, G]; None where groups run on from row to row."""
+        if self.turned:
+            return stored.reshape(-1, self.rows).T
+        return stored.reshape(self.scale_rows, -1) if stored.numel() % self.scale_rows == 0 else None
+
+    def codes_by_row(self, stored: Tensor) -> Tensor | None:
+        """The stored codes as a view [R, …]; None where several rows share a word."""
+        if self.turned:
+            return stored.T
+        return stored.reshape(self.rows, -1) if stored.numel() % self.rows == 0 else None
+
+    def places(self, parts: Parts, start: int, stop: int, groups: int) -> tuple[Tensor, Tensor]:
+        """Which scale goes with each weight of some rows: the row of scales, int64 [rows], and which of so many groups
+        each column belongs to, int64 [C]."""
+        return torch.arange(start, stop), in_turn(self.columns, -(-self.columns // groups))
+
     @property
     def columns(self) -> int:
         """C."""
@@ -119,6 +161,64 @@ class Packed:
     def rows(self) -> int:
         """R, all dims but the last."""
         return prod(self.dims[:-1])
+
+
+@dataclass(frozen=True)
+class PlacesOf(Packed):
+    """In the place of each weight the scale that goes with it, and of its rounding the group of columns.
+
+    Args:
+        of: the packed weight.
+        groups: of its columns.
+        by_row: whether the row of scales is meant; else the row of the weight itself.
+    """
+
+    of: Packed | None = None
+    groups: int = 1
+    by_row: bool = True
+
+    @property
+    def dtype(self) -> str:
+        """See `Packed`."""
+        return "PLACES:ROWS"
+
+    @property
+    def ways(self) -> Sequence[Way]:
+        """None."""
+        return []
+
+    def numbers(self, parts: Parts, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """See `Packed`: whole numbers, which float32 holds up to 2²⁴."""
+        assert self.of is not None
+        row, group = self.of.places(parts, start, stop, self.groups)
+        row = row if self.by_row else torch.arange(start, stop)
+        shape = stop - start, self.columns
+        return row.float()[:, None].expand(shape), group.float().expand(shape)
+
+
+@dataclass(frozen=True, eq=False)
+class OtherParts:
+    """Parts some of which are others than the folder has.
+
+    Args:
+        stored: the folder's.
+        others: what is read instead, by name.
+    """
+
+    stored: Parts
+    others: Mapping[str, Tensor]
+
+    def rows(self, name: str, start: int = 0, stop: int | None = None) -> Tensor:
+        """See `Parts`."""
+        found = self.others.get(name)
+        if found is None:
+            return self.stored.rows(name, start, stop)
+        return (found.reshape(-1, found.shape[-1]) if found.dim() > 1 else found.reshape(-1))[start:stop]
+
+    def columns(self, name: str, start: int, stop: int) -> Tensor:
+        """See `Parts`."""
+        found = self.others.get(name)
+        return self.stored.columns(name, start, stop) if found is None else found[:, start:stop]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rosetta.blocks.schemes import Folder, Packed, Way, packing_of
+from rosetta.blocks.schemes import Folder, OtherParts, Packed, Parts, Way, packing_of
 from rosetta.containers.container import Setting, TensorEntry
 from rosetta.containers.huggingface.reader import HuggingFaceContainer
 from rosetta.containers.span import slice_of
@@ -99,7 +99,10 @@ class QuantisedContainer:
         self.stored, self.path, self.metadata = stored, stored.path, stored.metadata
         self.architecture, self.file_bytes = stored.architecture, stored.file_bytes
         self.settings: Mapping[str, Setting] = stored.settings
-        self._parts, self._kept = StoredParts(stored), local()
+        self._parts: Parts = StoredParts(stored)
+        self._kept = local()
+        # What is read in place of stored tensors: a repair.
+        self.others: Mapping[str, Tensor] = MappingProxyType({})
         folder = Folder(stored.path, config, stored.tensors, self._parts)
         packing = packing_of(folder)
         self.scheme = packing.words
@@ -168,10 +171,26 @@ class QuantisedContainer:
 
     def read_otherwise(self, name: str, way: Way) -> QuantisedContainer:
         """The same folder, one packed weight of which is read in another way."""
+        return self.read_as(replace(self.packed[name], way=way))
+
+    def read_as(self, weight: Packed, others: Mapping[str, Tensor] | None = None) -> QuantisedContainer:
+        """The same folder, one packed weight of which is another, or is made of other tensors.
+
+        Args:
+            weight: under the name of the one that it takes the place of.
+            others: what is read in place of stored tensors, by their names.
+        """
         other = copy(self)
-        weight = replace(self.packed[name], way=way)
-        other.packed = MappingProxyType({**self.packed, name: weight})
+        other.packed = MappingProxyType({**self.packed, weight.name: weight})
+        if others:
+            other.others = MappingProxyType({**self.others, **others})
+            other._parts = OtherParts(StoredParts(self.stored), other.others)
+        other._kept = local()
         return other
+
+    def part(self, name: str) -> Tensor:
+        """All numbers of a stored tensor, or of what is read in its place, of its own dims."""
+        return self._parts.rows(name).reshape(self.stored.tensors[name].dims)
 
     def in_blocks(self) -> QuantisedContainer:
         """The same folder, its packed weights as blocks of ggml's where there are some that hold the same codes."""

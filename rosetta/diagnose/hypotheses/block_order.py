@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from rosetta import blocks
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, looks_like
-from rosetta.diagnose.packed_weights import NIBBLES as SWAPPED
-from rosetta.diagnose.packed_weights import other_readings, stored_words
+from rosetta.diagnose.packed_weights import for_all_of, in_one_matrix, other_readings, stored_words
 from rosetta.diagnose.patches import for_all_names, reading
 from rosetta.finding_kind import FindingKind
 
@@ -104,16 +103,18 @@ def _of_schemes(fault: Fault) -> Iterator[Proposal]:
     for suspect, weight in fault.accused_weights():
         other = suspect.counterpart(weight)
         for way, candidate in other_readings(weight):
-            if way != SWAPPED or (other is not None and not looks_like(candidate, other)):
+            read = replace(weight, container=candidate)
+            if not way.swapped or (other is not None and not looks_like(read, other)):
                 continue
-            patch = reading(container=candidate.container)
-            yield Proposal(
-                kind="dtype.block_order",
-                role=suspect.role,
-                repair=Repair(patches=for_all_names(suspect.model, weight, patch)),
-                tensor=weight.name,
-                declared=weight.entry.dtype,
-                actual=stored_words(way),
-                message=f"{weight.name} is packed as {weight.entry.dtype}, and {stored_words(way)}",
-                recommendation=f"pack the codes of {weight.entry.name} in the order that its scheme has",
-            )
+            patch = reading(container=candidate)
+            for weights in in_one_matrix(suspect.model, weight):
+                yield Proposal(
+                    kind="dtype.block_order",
+                    role=suspect.role,
+                    repair=Repair(patches=for_all_of(suspect.model, weights, patch)),
+                    tensor=weight.name,
+                    declared=weight.entry.dtype,
+                    actual=stored_words(way),
+                    message=f"{weight.name} is packed as {weight.entry.dtype}, and {stored_words(way)}",
+                    recommendation=f"pack the codes of {weight.entry.name} in the order that its scheme has",
+                )

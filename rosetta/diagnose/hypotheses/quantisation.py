@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
-from rosetta.diagnose.packed_weights import NIBBLES, other_readings, stored_words
-from rosetta.diagnose.patches import for_all_names, reading
+from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
+from rosetta.diagnose.packed_weights import (
+    for_all_of,
+    in_one_matrix,
+    other_readings,
+    stored_words,
+    with_counterparts,
+)
+from rosetta.diagnose.patches import reading
+from rosetta.diagnose.scale_places import PlacedReading, placed_readings
 from rosetta.finding_kind import FindingKind
+from rosetta.weight import Weight
 
 KINDS = (
     FindingKind(
@@ -29,17 +37,25 @@ def propose(fault: Fault) -> Iterator[Proposal]:
     """Each accused weight that is packed, in all other ways but the order of its nibbles."""
     for suspect, weight in fault.accused_weights():
         for way, candidate in other_readings(weight):
-            if way == NIBBLES:
+            if way.swapped:
                 continue
-            patch = reading(container=candidate.container)
-            said = stored_words(way)
-            yield Proposal(
-                kind="config.quantization",
-                role=suspect.role,
-                repair=Repair(patches=for_all_names(suspect.model, weight, patch)),
-                tensor=weight.name,
-                declared=weight.entry.dtype,
-                actual=said,
-                message=f"{weight.name} is packed as {weight.entry.dtype}, and {said}",
-                recommendation=f"pack {weight.entry.name} again as its scheme has it",
-            )
+            for weights in in_one_matrix(suspect.model, weight):
+                yield _proposal(suspect, weights, PlacedReading(candidate, stored_words(way), ""))
+        for pairs in with_counterparts(suspect, weight):
+            for found in placed_readings(pairs):
+                yield _proposal(suspect, [own for own, _ in pairs], found)
+
+
+def _proposal(suspect: Suspect, weights: Sequence[Weight], found: PlacedReading) -> Proposal:
+    weight, patch = weights[0], reading(container=found.container)
+    return Proposal(
+        kind=found.kind,
+        role=suspect.role,
+        repair=Repair(patches=for_all_of(suspect.model, weights, patch)),
+        tensor=weight.name,
+        declared=weight.entry.dtype,
+        actual=found.stored,
+        message=f"{weight.name} is packed as {weight.entry.dtype}, and {found.stored}",
+        recommendation=f"pack {weight.entry.name} again as its scheme has it",
+        from_reference=found.from_reference,
+    )

@@ -25,7 +25,7 @@ from rosetta.model import open_model
 from rosetta.report.report import Report
 
 OWN, NAME, STAGE = "model.layers.1.mlp.up_proj.weight", "blk.1.ffn_up.weight", "layers.1.ffn_up"
-ZERO = "._weight_zero_point"
+ZERO, MAGNITUDES = "._weight_zero_point", ".weight.absmax"
 QUANTISATION, ORDER = "config.quantization", "dtype.block_order"
 SPEC = tiny("llama", hidden=128, ffn=192, tied=False)
 
@@ -152,6 +152,48 @@ STORED = {
         ),
         "by column and row",
     ),
+    "fp8 rows of scales": (
+        "fp8 rows",
+        faults.scales_of_other_rows(OWN, ".weight_scale"),
+        "its scales belong to other rows: they begin with number 1",
+    ),
+    "fp8 blocks of scales": (
+        "fp8 blocks",
+        faults.scales_of_other_rows(OWN, ".weight_scale_inv", 1),
+        "its scales belong to other groups: they begin with number 1",
+    ),
+    "gptq rows of scales": (
+        "gptq",
+        faults.scales_of_other_rows(OWN, ".scales", 1),
+        "its scales belong to other rows: they begin with number 1",
+    ),
+    "gptq 2 bits of other rows": (
+        "gptq 2 bits",
+        faults.scales_of_other_rows(OWN, ".scales", 1),
+        "its scales belong to other rows: they begin with number 1",
+    ),
+    "bnb blocks of scales": (
+        "bnb nf4",
+        lambda name, t: t | ({MAGNITUDES: t[MAGNITUDES].roll(2)} if name == OWN else {}),
+        "its scales belong to other rows: they begin with number 1",
+    ),
+    "bnb int8 rows of scales": (
+        "bnb int8",
+        faults.scales_of_other_rows(OWN, ".SCB"),
+        "its scales belong to other rows: they begin with number 1",
+    ),
+    "gptq lost": ("gptq", faults.scales_lost(OWN, ".scales"), "its scales are all 1"),
+    "ct nvfp4 lost": ("ct nvfp4", faults.scales_lost(OWN, ".weight_scale"), "its scales are all 1"),
+    "gptq sorted columns, other groups": (
+        "gptq by activation",
+        faults.group_index_replaced(OWN),
+        "its group index puts",
+    ),
+    "gptq sorted columns, in turn": (
+        "gptq by activation",
+        faults.group_index_in_turn(OWN),
+        "its group index puts",
+    ),
     "fp8 inverted": ("fp8 blocks", faults.scales_inverted(OWN, ".weight_scale_inv"), "the inverse"),
     "ct nvfp4 inverted": ("ct nvfp4", faults.scales_inverted(OWN, ".weight_global_scale"), "the inverse"),
     "fp8 applied": ("fp8 rows", faults.scales_applied_already(OWN, ".weight_scale"), "the values already"),
@@ -171,6 +213,10 @@ def test_what_is_stored_otherwise_is_found_and_proven(tmp_path: Path, plain: Pat
     ("name", "endings"),
     [
         ("gptq", (".qweight", ".qzeros")),
+        ("gptq", (".qweight",)),
+        ("awq", (".qweight",)),
+        ("awq", (".qweight", ".qzeros")),
+        ("ct int4 zero points", (".weight_packed",)),
         ("ct int4", (".weight_packed",)),
         ("ct nvfp4", (".weight_packed",)),
         ("bnb nf4", (".weight",)),
@@ -183,6 +229,52 @@ def test_codes_in_the_other_order_are_found_and_proven(
     fault = faults.nibbles_exchanged(OWN, *endings)
     folder = packing.quantised(plain, tmp_path / "quantised", packing.SCHEMES[name], fault)
     assert_proven(compared_files(folder, plain), STAGE, Cause(ORDER, NAME))
+
+
+@pytest.mark.parametrize(
+    ("name", "ending", "by", "said"),
+    [
+        ("fp8 rows", ".weight", 1, "in other rows than their scales: they begin with number 1"),
+        ("fp8 blocks", ".weight", 1, "in other rows than their scales: they begin with number 1"),
+        ("ct int4", ".weight_packed", 1, "in other rows than their scales: they begin with number 1"),
+        ("gptq", ".qweight", 4, "in other columns than their scales: they begin with number 32"),
+        ("awq", ".qweight", 32, "in other columns than their scales: they begin with number 32"),
+    ],
+)
+def test_codes_that_lie_elsewhere_than_their_scales_are_one_finding(
+    tmp_path: Path, plain: Path, name: str, ending: str, by: int, said: str
+) -> None:
+    fault = faults.codes_of_other_rows(OWN, ending, by)
+    folder = packing.quantised(plain, tmp_path / "quantised", packing.SCHEMES[name], fault)
+    report = compared_files(folder, plain)
+    assert_proven(report, STAGE, Cause("layout.permuted", NAME))
+    assert said in report.findings[0].message
+
+
+def test_scales_read_as_another_float_are_told(tmp_path: Path, plain: Path) -> None:
+    fault = faults.scales_misread(OWN, ".weight_scale")
+    folder = packing.quantised(plain, tmp_path / "quantised", packing.SCHEMES["ct int4"], fault)
+    report = compared_files(folder, plain)
+    assert_proven(report, STAGE, Cause("dtype.mislabeled", NAME))
+    assert "its scales are declared BF16 and hold F16" in report.findings[0].message
+
+
+@pytest.mark.parametrize("exchanged", [False, True])
+def test_scales_of_another_weight_are_told_by_its_name(tmp_path: Path, plain: Path, exchanged: bool) -> None:
+    folder = packing.quantised(plain, tmp_path / "quantised", packing.gptq())
+    file, gate = folder / "model.safetensors", OWN.replace("up_proj", "gate_proj")
+    held = load_file(file)
+    own, other = (name.replace(".weight", ".scales") for name in (OWN, gate))
+    held |= {own: held[other].clone()} | ({other: held[own].clone()} if exchanged else {})
+    save_file(held, file)
+    report = compared_files(folder, plain)
+    first = [Cause(QUANTISATION, NAME.replace("ffn_up", "ffn_gate"))] if exchanged else []
+    stage = STAGE.replace("ffn_up", "ffn_gate") if exchanged else STAGE
+    assert_proven(report, stage, *first, Cause(QUANTISATION, NAME))
+    said = (
+        f"its own scales are those that lie beside the codes of {gate}" if exchanged else f"those of {gate}"
+    )
+    assert said in report.findings[-1].message
 
 
 def without_config(folder: Path) -> Path:
@@ -295,6 +387,15 @@ def test_so_is_one_that_leaves_those_of_gptq_out(tmp_path: Path, plain: Path) ->
     report = converted_with(folder, plain, tmp_path / "plain", values)
     assert_proven(report, STAGE, Cause(QUANTISATION, NAME))
     assert "without its scales" in report.findings[0].message
+
+
+def test_so_is_one_that_takes_the_scales_of_other_rows(tmp_path: Path, plain: Path) -> None:
+    folder = packing.quantised(plain, tmp_path / "quantised", packing.SCHEMES["fp8 rows"])
+    held = load_file(folder / "model.safetensors")
+    values = held[OWN].float() * held[f"{OWN}_scale"].roll(1, 0)
+    report = converted_with(folder, plain, tmp_path / "plain", values)
+    assert_proven(report, STAGE, Cause(QUANTISATION, NAME))
+    assert "decoded with the scales of other rows: they begin with" in report.findings[0].message
 
 
 def test_a_fault_of_the_values_is_not_called_one_of_the_scheme(tmp_path: Path, plain: Path) -> None:
