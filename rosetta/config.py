@@ -146,7 +146,7 @@ STRETCHED_WINDOWS = frozenset(
 )
 """In which llama.cpp divides the frequencies of layers with a window by the stated factor, whatever the type is
 (src/models/*.cpp, `rope_freq_scale_train_swa = rope_freq_scale_train`)."""
-GROWN_WINDOWS = frozenset(("gemma3", "gemma3n", "gemma4"))
+GROWN_WINDOWS = frozenset(("gemma3", "gemma3n", "gemma4", "mimo2", "step35"))
 """In which it does not, and multiplies what is turned there by the stated factor of attention all the same."""
 
 

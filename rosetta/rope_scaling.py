@@ -149,7 +149,8 @@ def scaling_from_gguf(
     parameters = {
         "rope_type": "linear" if rule == "longrope" else rule,  # whose own factors are tensors
         "factor": factor,
-        "original_max_position_embeddings": settings.get("rope.scaling.original_context_length"),
+        # llama.cpp takes 0 for none stated (llama-context.cpp, n_ctx_orig_yarn)
+        "original_max_position_embeddings": settings.get("rope.scaling.original_context_length") or None,
         "beta_fast": settings.get("rope.scaling.yarn_beta_fast"),
         "beta_slow": settings.get("rope.scaling.yarn_beta_slow"),
     }

@@ -17,7 +17,7 @@ from rosetta.architectures.expert_settings import (
     shared_expert,
 )
 from rosetta.architectures.folder_names import BLOCK_SPARSE, LATENT_KEYS
-from rosetta.architectures.mixtures import network
+from rosetta.architectures.mixtures import SHARED, network
 from rosetta.architectures.readings import (
     MINUS_EXP,
     Reading,
@@ -96,6 +96,9 @@ def _experts(read: Any) -> None:
     )
     expert_groups(read, 1, 1)
     shared_expert(read, of_folder(1, None), "num_shared_experts", "n_shared_experts")
+    if read.container.kind == "gguf" and not read.config[SHARED].value and SHARED not in read.overrides:
+        each = read.config["expert_feed_forward_length"].value
+        read.put(SHARED, None, each, "one, in llama.cpp, where none is counted")
     leading_dense(read, of_folder(1, 0), "first_k_dense_replace")
 
 

@@ -108,7 +108,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     """Attention, in most layers with sinks, then experts or a dense network."""
     slides = bool(c[PATTERN])
     mixer = {
-        "rope": Rotary(SPLIT_HALF, TURNED, "rope.freq_base_swa") if slides else Rotary(SPLIT_HALF),
+        "rope": Rotary(SPLIT_HALF, TURNED, "rope.freq_base_swa", None) if slides else Rotary(SPLIT_HALF),
         "scores": scores_of(c, sinks="attn_sinks" if c[SINKS] else None),
     }
     stages = mixture_layer(a, c, n, mixer=mixer)

@@ -4,6 +4,7 @@ a shared one."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from rosetta.architectures.architecture import SPLIT_HALF, Architecture, Default
@@ -25,6 +26,7 @@ from rosetta.ops.clamped_gate import ClampedActivation
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Gate
 from rosetta.ops.rotary import Rotary
+from rosetta.rope_scaling import scaling_from_gguf
 from rosetta.settings_reader import Config, PerLayer, listed
 
 DIMENSIONS = "rope.dimension_count"
@@ -98,6 +100,14 @@ def _rotation(read: Any) -> None:
     if read.container.kind == "gguf":
         whole = read.config[DIMENSIONS].value
         read.fixed(DIMENSIONS, whole // 2, f"llama.cpp takes half of {whole}")
+        found = read.config["rope.scaling"]
+        if (
+            found.value is not None and "rope.scaling" not in read.overrides
+        ):  # of as many pairs as that leaves
+            theta, context = (read.config[key].value for key in ("rope.freq_base", "context_length"))
+            pairs = read.config[DIMENSIONS].value // 2
+            scaling = scaling_from_gguf(read.stated("rope.scal"), pairs, theta, context)
+            read.config["rope.scaling"] = replace(found, value=scaling)
 
 
 def _shares(read: Any) -> dict[bool, Setting]:

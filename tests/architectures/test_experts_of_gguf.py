@@ -39,12 +39,19 @@ def test_experts_that_llamacpp_does_not_run_are_refused(tmp_path: Path) -> None:
         open_model(renamed(file, tmp_path / "refact.gguf", "refact"))
 
 
-@pytest.mark.parametrize("lost", ["expert_shared_feed_forward_length", "expert_gating_func"])
-def test_hunyuan_3_is_run_as_llamacpp_does_without_keys_that_it_need_not_have(
-    tmp_path: Path, lost: str
+@pytest.mark.parametrize(
+    ("recipe", "stated"),
+    [
+        ("hy_v3", {"expert_shared_feed_forward_length": None}),
+        ("hy_v3", {"expert_gating_func": None}),
+        ("kimi-linear", {"expert_shared_count": 0}),
+    ],
+)
+def test_keys_that_llamacpp_can_do_without_are_taken_as_it_takes_them(
+    tmp_path: Path, recipe: str, stated: dict[str, int | None]
 ) -> None:
-    _, file = tiny_pair(tmp_path, "hy_v3")
-    silent = restated(file, tmp_path / "silent.gguf", {lost: None})
+    _, file = tiny_pair(tmp_path, recipe)
+    silent = restated(file, tmp_path / "silent.gguf", stated)
     assert np.array_equal(llamacpp_logits(silent, IDS), llamacpp_logits(file, IDS))
     report = compared_files(silent, file, tokens=tuple(IDS))
     assert (report.verdict, report.findings) == ("match", [])

@@ -30,6 +30,7 @@ CASES: list[tuple[str, str, Any, str]] = [  # recipe, key, value (None: taken ou
     ("llama-rope-llama3", MAGNITUDE, 1.5, "take llama.rope.scaling.attn_factor out of"),
     ("llama-rope-yarn", MAGNITUDE, 1.5, "take llama.rope.scaling.attn_factor out of"),
     ("phi3-longrope-long", FACTOR, 4.0, "take phi3.rope.scaling.factor out of"),
+    ("llama-rope-yarn", ORIGINAL, 0, "write llama.rope.scaling.original_context_length 16 into"),
     ("phi3-longrope-short", ORIGINAL, 0, "write phi3.rope.scaling.original_context_length 512 into"),
     ("phi3-longrope-long", MAGNITUDE, None, "write phi3.rope.scaling.attn_factor 1.41421"),
 ]
@@ -215,3 +216,22 @@ def test_queries_of_latent_attention_grow_with_their_position_where_a_gguf_says_
     )  # llama.cpp ends with an assertion
     with pytest.raises(DamagedFileError, match=rf"has no deepseek2\.{length}"):
         open_model(alone)
+
+
+@pytest.mark.parametrize("rule", ["linear", "yarn"])
+@pytest.mark.parametrize("recipe", ["mimo2", "step35"])
+def test_layers_with_a_window_are_not_scaled_where_llamacpp_does_not(
+    tmp_path: Path, recipe: str, rule: str
+) -> None:
+    _, file = tiny_pair(tmp_path, recipe)
+    stated = {"rope.scaling.type": rule, FACTOR: 4.0, ORIGINAL: 16}
+    planted = restated(file, tmp_path / "planted.gguf", stated)
+    theirs = llamacpp_logits(planted, IDS)
+    assert np.abs(theirs - llamacpp_logits(file, IDS)).max() > 0.1
+    assert np.abs(trace(planted, tokens=IDS)["logits"].numpy() - theirs).max() < 1e-4
+    (finding,) = compared_files(planted, file, tokens=tuple(IDS)).findings
+    assert (finding.kind, finding.status) == ("config.rope_scaling", "confirmed")
+    assert finding.recommendation.startswith(f"take {recipe}.{FACTOR} out of ")
+    grown = restated(file, tmp_path / "grown.gguf", {MAGNITUDE: 1.5})
+    with pytest.raises(UnsupportedError, match=rf"{recipe}\.{MAGNITUDE} is 1\.5"):
+        open_model(grown)
