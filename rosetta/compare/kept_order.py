@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,6 +35,7 @@ SAMPLED, RUN = 1 << 18, 8  # weights of a matrix, and rows of it that lie togeth
 EIGHT_BITS, NEAR_BY = 1 / 127 + 2**-8, 32
 FEWEST = 4  # levels out of order; clean copies have none
 EASED = 0.5  # of these, what a repair may leave: the numbers that it is fitted by are known no better
+FARTHEST = 5.0  # standard deviations: about the largest of so many normal errors
 ENOUGH = 2_000  # levels that are in order, all of them, before an encoder is said to keep it
 TRIED = 6  # matrices that may show it
 # Matrices, in all of which so many levels are not those of their weights: no encoder that rounds leaves that.
@@ -152,24 +154,67 @@ def out_of_order(coarse: Weight, fine: Weight) -> tuple[int, int]:
     """
     chosen = _spread_runs(coarse)
     v, x = coarse.rows(chosen), fine.rows(chosen)
+    unsure = torch.zeros_like(x)
     if coarse.repaired and coarse.values_edits:
         # What the repair takes off is what the encoder had to round besides.
         stored = replace(coarse, values_edits=()).rows(chosen)
         more = stored - v
         if float(more.norm()) > float((stored - x).norm()):
             return 0, 1  # it moves values elsewhere, and says nothing of their order
-        v, x = stored, x + more
+        back = [_Back(edit) for edit in reversed(coarse.values_edits) if hasattr(edit, "stored")]
+        if len(back) == len(coarse.values_edits):
+            x = replace(fine, values_edits=(*fine.values_edits, *back)).rows(chosen)
+        else:
+            x = x + more
+        v, unsure = stored, _unsure(coarse, chosen)
     group, near = blocks.group_of(coarse.dtype), math.gcd(NEAR_BY, coarse.dims[1])
     shared = math.gcd(near, group)
     allowed = x.abs().view(-1, near).amax(1).mul_(EIGHT_BITS).repeat_interleave(near // shared)
     allowed = allowed.view(-1, group // shared).amax(1, keepdim=True)  # [n, 1]
+    unsure = FARTHEST * unsure.view(-1, group).amax(1, keepdim=True)
     v, x = v.view(-1, group), x.view(-1, group)  # [n, g]
     if not blocks.rounds_to_nearest(coarse.dtype):
-        return levels_out_of_order(v, x, allowed)
+        return levels_out_of_order(v, x, allowed + math.sqrt(2) * unsure)  # of two weights
     step = coarse.step_rows(chosen).view(-1, group)[:, :1]  # of a block: [n, 1]
     lowest, highest = v.aminmax(dim=1, keepdim=True)  # a weight beyond the last level has that one
-    wrong = x.clamp(lowest, highest).sub_(v).abs_() > (step + allowed) / 2
+    wrong = x.clamp(lowest, highest).sub_(v).abs_() > (step + allowed) / 2 + unsure
     return int(wrong.count_nonzero()), wrong.numel()
+
+
+@dataclass(frozen=True)
+class _Back:
+    """What a file held before a repair, of values that are right: the repair turned round."""
+
+    edit: Any
+
+    def touches(self, start: int, stop: int) -> bool:
+        return True
+
+    def values(self, values: Tensor, start: int) -> Tensor:
+        back: Tensor = self.edit.stored(values, start)
+        return back
+
+    def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
+        return sigma
+
+
+@dataclass(frozen=True)
+class _Fitted(_Back):
+    """How far numbers that a repair is fitted by may be off: the leverage of each value on them."""
+
+    def values(self, values: Tensor, start: int) -> Tensor:
+        return values
+
+    def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
+        off: Tensor = sigma * self.edit.leverage(values, start).sqrt()
+        return off
+
+
+def _unsure(coarse: Weight, chosen: list[int]) -> Tensor:
+    """Standard deviation of what repairs fitted to the other copy put into each value of some rows, [n, C]."""
+    fitted = [_Fitted(edit) for edit in coarse.values_edits if hasattr(edit, "leverage")]
+    variances = [replace(coarse, values_edits=(edit,)).sigma_rows(chosen).square() for edit in fitted]
+    return sum(variances, torch.zeros(len(chosen), coarse.dims[1])).sqrt()
 
 
 def _spread_runs(weight: Weight) -> list[int]:

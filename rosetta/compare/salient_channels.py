@@ -19,7 +19,8 @@ from torch import Tensor
 
 from rosetta import blocks
 from rosetta.compare.block_cuts import block_cut, common_ratio, plain_limit
-from rosetta.dtypes import FLOATS
+from rosetta.compare.trait import CODEBOOKS
+from rosetta.dtypes import FLOATS, of_scheme
 from rosetta.weight import Device, Weight, row_ranges
 from rosetta.weight_cache import DecodedPair
 from rosetta.workers import spread
@@ -28,16 +29,24 @@ from rosetta.workers import spread
 # activations (docs/noise.md, "Channels that matter").
 # Standard deviations by which the spared column's error must fall short: of its own prediction, of its neighbours'.
 ITSELF, AMONG_OTHERS = 3.0, 4.0
-# Of the mean share of a row's error, what half of the columns have at least where all suffer alike.
+# Of the mean share of a row's error, what half of the columns have at least where all suffer alike: a column of weights
+# half as large as the others' that is stretched as they are has a quarter of their squared errors.
 SHARED = 0.25
-# Of the block columns of a matrix; 0.33 was seen (Q5_0, six channels of 576). Faults of every block, such as nibbles in
-# another order, have columns that stay right as well, and more block columns than that.
+# Of the block columns of a matrix; 0.33 was seen (Q5_0, six channels of 576). No law bounds it: where all columns' own
+# importances differ by more than e⁴, an encoder gives up blocks of most block columns, and each by less than the cut of
+# blocks. It guards against faults of every block that leave some columns right, such as two columns exchanged in each.
 MOST_COLUMNS = 0.4
 # Over the rows that do not suffer, a column's squared error is that of rounding: evenly spread, its square has a
 # variance of 4/5 about its mean. The standard deviations by which a salient one's mean over them falls short.
 KEPT_RIGHT, ROUNDING_VARIANCE = 6.0, 0.8
-# Of a block, in units of the finer copy's weights; 2.4 was seen (IQ3_S).
-LARGEST_ERROR = 3.0
+# Of a block, in units of the finer copy's weights. A weight is given the level nearest to it, and nought is a level, or
+# lies between two: whichever weight the scale was fitted to, none is off by more than itself. (IQ4's level nearest to
+# nought is 1 / 127 of its last one, which is √32 / 127 of a block more.) Encoders fit the scale once more when all have
+# their levels, which may put single weights farther off, blocks up to 0.93 (Q2_K, importances lognormal with σ = 3).
+LARGEST_ERROR = 1.05
+# The levels of codebooks lie apart from nought, and their scale is fitted to any of them: 2.4 was seen (IQ3_S). Packers
+# of folders make good the errors of some weights by others.
+LARGEST_ERROR_OTHERWISE = 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +106,7 @@ def salient_blocks(
         return None
     finer = max(left, right, key=lambda weight: weight.entry.file_bytes)
     elevated = ratios[:, columns] > plain_limit(left, right)  # where the channel's neighbours suffer
+    largest = _largest_error(left, right)
 
     def measured(rows: tuple[int, int]) -> tuple[Tensor, ...]:
         a, b = (_blocks(kept.values(weight, *rows, device), columns, size) for weight in (left, right))
@@ -106,7 +116,7 @@ def salient_blocks(
         own_size = size_a if finer is left else size_b
         if left.dtype == right.dtype:
             own_size = torch.maximum(size_a, size_b)
-        bounded = error.sum(-1) <= LARGEST_ERROR**2 * own_size
+        bounded = error.sum(-1) <= largest**2 * own_size
         bounded &= (size_a > 0) & (size_b > 0)  # of a zeroed block nothing is left
         steps = error / _blocks(explained, columns, size)
         others = steps * (~elevated[slice(*rows), :, None] & bounded[..., None])
@@ -143,6 +153,16 @@ def salient_blocks(
         min=1.0
     )
     return SalientBlocks(columns.cpu(), excess.cpu(), size)
+
+
+def _largest_error(left: Weight, right: Weight) -> float:
+    """How far blocks of two copies may be apart, in units of their weights: by what each encoder may leave."""
+
+    def of_one(dtype: str) -> float:
+        by_one = dtype not in CODEBOOKS and not of_scheme(dtype)
+        return 0.0 if dtype in FLOATS else LARGEST_ERROR if by_one else LARGEST_ERROR_OTHERWISE
+
+    return sum(of_one(weight.dtype) for weight in (left, right))
 
 
 def _wrong_where_it_matters(

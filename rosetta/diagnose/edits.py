@@ -33,6 +33,10 @@ class Scaled:
     def values(self, values: Tensor, start: int) -> Tensor:
         return (values.double() / self.factor).float()
 
+    def stored(self, values: Tensor, start: int) -> Tensor:
+        """See `Reversible`."""
+        return (values.double() * self.factor).float()
+
     def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
         return torch.hypot(sigma / abs(self.factor), rounding(self.values(values, start), self.dtype))
 

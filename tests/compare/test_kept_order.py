@@ -16,6 +16,8 @@ from fixtures.quantize import quantize
 from rosetta.compare.kept_order import ENOUGH, FEWEST, KeptOrder, out_of_order
 from rosetta.compare.weights import WeightPair, compare_weights
 from rosetta.diagnose.edits import Offset, Scaled
+from rosetta.diagnose.hypotheses.cell_factors import _fitted
+from rosetta.diagnose.hypotheses.low_rank import Added, difference_of_low_rank
 from rosetta.weight import Weight
 
 Floats = NDArray[np.float32]
@@ -114,6 +116,37 @@ def test_a_repair_must_bring_the_order_back() -> None:
     )
     assert order.heeded(WeightPair("within_noise"), (right, fine), [clean]).state == "within_noise"
     assert order.heeded(WeightPair("within_noise"), (wrong, fine), [clean]).state == "differing"
+
+
+@pytest.mark.requires_llamacpp
+@pytest.mark.parametrize("dtype", ["Q4_K", "Q2_K"])
+def test_what_a_repair_was_fitted_by_is_known_no_better_than_the_values_are(dtype: str) -> None:
+    """Factors of columns that were fitted to noise left three quarters of the levels that they had put out of order."""
+    factors = 1 + np.random.default_rng(9).standard_normal((1, COLUMNS), dtype=np.float32) * np.float32(0.06)
+    coarse, fine = copies(drawn(), drawn() * factors, dtype)
+    fitted = _fitted(coarse, fine, "factor", ROWS, 1)
+    turned = replace(fitted, numbers=fitted.numbers.flip(1))
+    before, right, wrong = (
+        out_of_order(replace(coarse, values_edits=edits, repaired=bool(edits)), fine)[0]
+        for edits in ((), (fitted,), (turned,))
+    )
+    assert before > 1000
+    assert right < FEWEST
+    assert wrong > 10 * FEWEST
+
+
+@pytest.mark.requires_llamacpp
+def test_an_adapter_is_known_no_better_either() -> None:
+    random = np.random.default_rng(7)
+    low = random.standard_normal((ROWS, 2)) @ random.standard_normal((2, COLUMNS))
+    added = (drawn() + low * 0.005).astype(np.float32)
+    coarse, fine = copies(drawn(), added, "Q4_0")
+    found = difference_of_low_rank(coarse, fine)
+    assert found is not None
+    repaired = replace(coarse, values_edits=(Added(found[0], found[1], "Q4_0"),), repaired=True)
+    broken, levels = out_of_order(coarse, fine)
+    assert broken > 0.2 * levels
+    assert out_of_order(repaired, fine)[0] < FEWEST
 
 
 @pytest.mark.parametrize("dtype", ["Q4_0", "Q4_K"])

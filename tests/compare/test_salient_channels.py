@@ -147,6 +147,27 @@ def test_block_that_is_wrong_where_it_matters_is_a_fault_however_small_it_is(dty
     assert found.worst_block[0] == row
 
 
+@pytest.mark.parametrize("dtype", ["Q4_0", "IQ4_NL"])
+def test_codes_in_other_columns_are_a_fault_though_the_one_that_matters_is_right(dtype: str) -> None:
+    """Each weight is off by more than itself, as no encoder leaves it, whatever its scale was fitted to."""
+    block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[dtype]]
+    raw = ggml.quantize(matrix(), dtype).reshape(ROWS, -1, size).copy()
+    weighed_anyway = weighed(dtype).reshape(ROWS, -1, size)
+    raw[:, CHANNEL // block] = weighed_anyway[:, CHANNEL // block]
+    hit = raw[100, CHANNEL // block]
+    codes = np.concatenate([hit[2:] & 15, hit[2:] >> 4])  # ggml-common.h: 16 low nibbles, then the high ones
+    others = np.arange(block) != CHANNEL % block
+    codes[others] = np.roll(codes[others], 1)
+    hit[2:] = codes[:16] | codes[16:] << 4
+    assert compare_weights(
+        weight(dtype, np.ascontiguousarray(weighed_anyway).reshape(-1)), truth()
+    ).state == ("within_noise")
+    found = compare_weights(weight(dtype, raw.reshape(-1)), truth())
+    assert found.state == "differing"
+    assert found.worst_block is not None
+    assert found.worst_block[0] == 100
+
+
 @pytest.mark.parametrize("places", [16, 6])
 def test_damaged_columns_are_a_fault_where_none_is_spared(places: int) -> None:
     """Quants of some columns of one block column turned upside down, in sixty rows."""

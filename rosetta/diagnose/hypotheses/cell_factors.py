@@ -56,6 +56,7 @@ class Cells:
         numbers: of each cell, float32 [⌈R / rows⌉, ⌈C / columns⌉].
         rows, columns: of a cell.
         dtype: of the tensor, to which what was changed had been rounded.
+        known: what each number was fitted to, Σ b² of factors and the count of amounts, as `numbers`.
     """
 
     fitted: ClassVar[bool] = True  # to the other side's copy
@@ -65,14 +66,25 @@ class Cells:
     rows: int
     columns: int
     dtype: str
+    known: Tensor = field(hash=False)
 
     def touches(self, start: int, stop: int) -> bool:
         return True
 
-    def _wide(self, values: Tensor, start: int) -> Tensor:
+    def _wide(self, values: Tensor, start: int, numbers: Tensor | None = None) -> Tensor:
         index = torch.arange(start, start + len(values)) // self.rows
-        wide = self.numbers[index].repeat_interleave(self.columns, dim=1)[:, : values.shape[1]]
-        return wide.to(values.device)
+        of_cells = self.numbers if numbers is None else numbers
+        return of_cells[index].repeat_interleave(self.columns, dim=1)[:, : values.shape[1]].to(values.device)
+
+    def stored(self, values: Tensor, start: int) -> Tensor:
+        """See `Reversible`."""
+        wide = self._wide(values, start).double()
+        return (values.double() * wide if self.what == "factor" else values.double() + wide).float()
+
+    def leverage(self, values: Tensor, start: int) -> Tensor:
+        """Of each value's own error, which part is in the number fitted to its cell, as a variance: [rows, C]."""
+        known = self._wide(values, start, self.known).clamp(min=1e-30)
+        return (values.square() if self.what == "factor" else torch.ones_like(values)) / known
 
     def values(self, values: Tensor, start: int) -> Tensor:
         wide = self._wide(values, start).double()
@@ -150,7 +162,7 @@ def _fitting(weight: Weight, other: Weight) -> tuple[What, int, int] | None:
         """A repair that only allows more noise would lessen the ratio as well: the difference itself must shrink."""
         return float(((cells.values(a.float(), 0).double() - b).square() / explained).mean().sqrt())
 
-    whole = Cells("factor", _numbers(a, b, "factor", some, columns).float(), some, columns, weight.dtype)
+    whole = _cells(a, b, "factor", some, columns, weight.dtype)
     # One factor does for all, which `scaled` proposes, unless rows or columns have more of it than chance gives them.
     one_does = bool((whole.numbers.abs() > 1e-12).all()) and left(whole) <= REMAINS
     rest = min(before, shrunk_to(whole)) if one_does else before
@@ -162,10 +174,10 @@ def _fitting(weight: Weight, other: Weight) -> tuple[What, int, int] | None:
         if one_does and not lines:
             continue
         for what in ("factor", "amount"):
-            numbers = _numbers(a, b, what, tall, wide)
+            cells = _cells(a, b, what, tall, wide, weight.dtype)
+            numbers = cells.numbers.double()
             if numbers.numel() == 1:
                 continue  # one number for all: `scaled` and `offset` propose it
-            cells = Cells(what, numbers.float(), tall, wide, weight.dtype)
             if what == "factor" and (
                 float(numbers.std()) < NEARLY_ONE or not bool((numbers.abs() > 1e-12).all())
             ):
@@ -214,12 +226,11 @@ def _allowed(cells: Cells, weight: Weight, other: Weight, a: Tensor, stop: int) 
     return (own.square() + other.sigma(0, stop).square()).double()
 
 
-def _numbers(a: Tensor, b: Tensor, what: What, rows: int, columns: int) -> Tensor:
-    """The factor or amount of least squares of each cell of some rows, float64."""
-    if what == "amount":
-        sums, counts = _by_cell(a - b, rows, columns), _by_cell(torch.ones_like(a), rows, columns)
-        return sums / counts
-    return _by_cell(a * b, rows, columns) / _by_cell(b * b, rows, columns).clamp(min=1e-300)
+def _cells(a: Tensor, b: Tensor, what: What, rows: int, columns: int, dtype: str) -> Cells:
+    """The cells of some rows, each with its factor or amount of least squares."""
+    parts = (a - b, torch.ones_like(a)) if what == "amount" else (a * b, b * b)
+    sums, known = (_by_cell(part, rows, columns) for part in parts)
+    return Cells(what, (sums / known.clamp(min=1e-300)).float(), rows, columns, dtype, known.float())
 
 
 def _by_cell(x: Tensor, rows: int, columns: int) -> Tensor:
@@ -240,4 +251,5 @@ def _fitted(weight: Weight, other: Weight, what: What, rows: int, columns: int) 
             sums = torch.zeros(2, count, of_rows.shape[2], dtype=torch.float64)
         sums.index_add_(1, torch.arange(start, stop) // rows, of_rows)
     assert sums is not None
-    return Cells(what, (sums[0] / sums[1].clamp(min=1e-300)).float(), rows, columns, weight.dtype)
+    numbers = (sums[0] / sums[1].clamp(min=1e-300)).float()
+    return Cells(what, numbers, rows, columns, weight.dtype, sums[1].float())

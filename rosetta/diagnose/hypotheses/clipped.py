@@ -9,9 +9,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from rosetta.compare.kept_order import keeps_order
 from rosetta.compare.weights import compare_weights
 from rosetta.diagnose.hypothesis import Fault, Proposal, Suspect
 from rosetta.diagnose.patches import of_weights, taking
+from rosetta.diagnose.wrong_pair import BEYOND
 from rosetta.finding_kind import FindingKind
 from rosetta.weight import Weight, row_ranges
 from rosetta.weight_cache import variance
@@ -82,15 +84,20 @@ def propose(fault: Fault) -> Iterator[Proposal]:
             if found is None:
                 continue
             mask = Beyond(whole, *found)
-            count = sum(spread(partial(_beyond, mask), row_ranges(whole)))
-            if 0 < count <= MOST * whole.count:
-                yield _proposal(side, clipped, whole, mask, count)
+            parts = spread(partial(_cut_off, clipped, mask), row_ranges(whole))
+            count, cut = (sum(part[i] for part in parts) for i in range(2))
+            # Beneath a coarse dtype the last level is a bound of any weights: what is cut off must be more than noise.
+            if 0 < count <= MOST * whole.count and cut > BEYOND**2 * count:
+                yield _proposal(side, clipped, whole, mask, int(count))
             break
 
 
-def _beyond(mask: Beyond, rows: tuple[int, int]) -> int:
-    there = mask.other.values(*rows)
-    return int(((there < mask.low) | (there > mask.high)).sum())
+def _cut_off(clipped: Weight, mask: Beyond, rows: tuple[int, int]) -> tuple[int, float]:
+    """How many values of some rows lie beyond the bounds, and the sum of squares of what was cut off of them, each in
+    units of its rounding."""
+    there, explained = mask.other.values(*rows).double(), variance(clipped, mask.other, *rows).double()
+    over = there - there.clamp(mask.low, mask.high)
+    return int(over.count_nonzero()), float((over.square() / explained.clamp(min=1e-30)).sum())
 
 
 def bounds(weight: Weight, other: Weight) -> tuple[float, float] | None:
@@ -104,7 +111,9 @@ def bounds(weight: Weight, other: Weight) -> tuple[float, float] | None:
         ways = [(-both, both), *ways]
     for way in ways:
         clamped = replace(other, values_edits=(*other.values_edits, Clamped(*way)))
-        if compare_weights(weight, clamped).state != "differing":
+        agrees = compare_weights(weight, clamped).state != "differing"
+        # To cut off keeps the order of values, which another cause beneath a coarse dtype does not.
+        if agrees and keeps_order((weight, clamped)) is not False:
             return way
     return None
 

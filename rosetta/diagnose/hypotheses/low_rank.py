@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -79,6 +80,20 @@ class Added:
     def values(self, values: Tensor, start: int) -> Tensor:
         part = self.left[start : start + len(values)].to(values.device) @ self.right.to(values.device)
         return values - part
+
+    def leverage(self, values: Tensor, start: int) -> Tensor:
+        """Of each value's own error, which part is in what was fitted to it, as a variance, [rows, C]: that of its row
+        among the singular vectors, and that of its column (Stewart 1990, to first order)."""
+        of_rows, of_columns = self._of_lines
+        of_rows = of_rows[start : start + len(values)].to(values.device)
+        return of_rows[:, None] + of_columns.to(values.device)
+
+    @cached_property
+    def _of_lines(self) -> tuple[Tensor, Tensor]:
+        """Sums of squares of the orthonormal bases that the factors span, [R] and [C]."""
+        bases = (torch.linalg.qr(x.double()).Q for x in (self.left, self.right.T))
+        rows, columns = (base.square().sum(1).float() for base in bases)
+        return rows, columns
 
     def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
         """What float32 rounds in the sum that was stored and in what is taken off, beside the weight's own noise and
@@ -163,7 +178,7 @@ def _lengths_of_rows(weight: Weight, other: Weight, added: Sized | None) -> Cell
         return None
     if float(factor.var()) < UNEVEN**2 * float(variance.mean()):
         return None
-    return Cells("factor", factor.float()[:, None], 1, weight.dims[1], weight.dtype)
+    return Cells("factor", factor.float()[:, None], 1, weight.dims[1], weight.dtype, size.float()[:, None])
 
 
 def difference_of_low_rank(a: Weight, b: Weight) -> Sized | None:
