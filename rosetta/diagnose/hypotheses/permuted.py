@@ -102,6 +102,7 @@ def _of_rows(
     head = _head(suspect, weight)
     found = LAYER.match(weight.name)
     rotary = found is not None and found[2].rpartition(".")[0] in ROTARY and head > 0
+    rotary = rotary and suspect.model.architecture.rope is not None
     if rotary and looks_like(in_other_order(suspect.model, weight), other):
         return  # which `rope_order` proposes
     within = rotary and bool((order // head == np.arange(len(order)) // head).all())

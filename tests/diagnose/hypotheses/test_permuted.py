@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from fixtures import faults
+from fixtures.canonical_gguf import tiny_pair
 from fixtures.causes import Cause, assert_proven
-from fixtures.comparing import compared, tiny
+from fixtures.comparing import compared, compared_files, tiny
+from fixtures.planting import planted
 from rosetta.diagnose.hypotheses.permuted import matched, matched_numbers, orders
 
 KIND = "layout.permuted"
@@ -33,6 +35,20 @@ def test_other_order_is_found_and_takes_nothing_from_the_reference(tmp_path: Pat
     (finding,) = report.findings
     assert finding.evidence.from_reference is None
     assert ("values" if tensor.endswith("bias") else "rows" if axis == 0 else "columns") in finding.message
+
+
+@pytest.mark.requires_transformers
+@pytest.mark.parametrize(("recipe", "layer"), [("refact", 1), ("jamba", 2)])
+def test_rows_of_queries_that_nothing_turns_are_rows_in_another_order(
+    tmp_path: Path, recipe: str, layer: int
+) -> None:
+    _, file = tiny_pair(tmp_path, recipe)
+    tensor = f"blk.{layer}.attn_q.weight"
+    broken = planted(
+        file, tmp_path / "broken.gguf", {tensor: lambda v: v[np.random.default_rng(5).permutation(len(v))]}
+    )
+    report = compared_files(broken, file)
+    assert_proven(report, f"layers.{layer}.q", Cause(KIND, tensor, "left"))
 
 
 def test_numbers_are_matched_through_their_rounding() -> None:
