@@ -62,8 +62,8 @@ EXPERT = re.compile(r"\.experts\.(\d{1,5})\.")
 COMPUTED = ".rotary_emb.inv_freq"  # a buffer of old checkpoints, of what the settings say
 OWN_BIAS = "_bias"  # of a parameter that is no module: experts.down_proj_bias, e_score_correction_bias
 # Modules that wrap another and leave their name in the checkpoint: torch.compile, FSDP, DataParallel, PEFT.
-# The last holds parameters that a model keeps in float32 (Nemotron's Transcribe).
-WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_fp32_params.")
+WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+IN_FLOAT32 = "_fp32_params."  # a module of what a model keeps so (Nemotron's Transcribe)
 OUTER_WRAPPERS = ("base_model.model.", "module.")
 PREFIXES = ("", "model.", "transformer.")  # some exporters strip the outermost module's name
 
@@ -79,6 +79,7 @@ def canonical_name(name: str, architecture: Architecture, block_count: int) -> s
     wrapped = wrapper_of(name)
     if wrapped is not None:
         return canonical_name(name.replace(wrapped, "", 1), architecture, block_count)
+    name = name.replace(IN_FLOAT32, "", 1)
     if name.endswith(COMPUTED):
         return None
     table, known = _tables(architecture, block_count)

@@ -49,6 +49,8 @@ class ConfigKey:
         own_hypothesis: whether a module of `diagnose/hypotheses` proposes what is to be tried; else the reference's
             value and the published ones are.
         latent: whether a difference is a finding where no stage shows it.
+        in_code: whether a loader's code decides it, whatever a file says: no finding where it puts no stage over the
+            threshold.
         order_only: whether it names a container's order of rows: canonical weights have one order.
         in_weights: whether it is a factor that is multiplied into weights, as a file of another container holds them.
     """
@@ -61,6 +63,7 @@ class ConfigKey:
     published: tuple[Any, ...] = ()
     own_hypothesis: bool = False
     latent: bool = True
+    in_code: bool = False
     order_only: bool = False
     in_weights: bool = False
 
@@ -405,6 +408,10 @@ KEYS = (
         for part in ("projection", "sum", "rows")
     ),
     ConfigKey("rope.dimension_sections", "table", ROPE_SECTIONS, prompt=Prompt.TWO_TOKENS),
+    ConfigKey(
+        "rope.still_pairs", "table", ROPE_SECTIONS, prompt=Prompt.TWO_TOKENS, own_hypothesis=True, latent=False,
+        in_code=True,
+    ),
     ConfigKey("attention.recurrent_layers", "flag", LAYER_PATTERN, Shows.ANYWHERE),
     *(
         ConfigKey(f"ssm.{name}", "count", STATE_SIZE, Shows.ANYWHERE)

@@ -240,16 +240,15 @@ def rotary_sections(
     own = stated.key if stated is not None else None
     read.by_layer(key, [padded], "default of transformers", own)
     counts = isinstance(padded, tuple) and all(isinstance(count, int) and count >= 0 for count in padded)
-    left = counts and read.container.kind == "gguf" and padded != (*default, 0)
+    left = counts and read.container.kind == "gguf"
     pairs = read.config["rope.dimension_count"].value // 2
-    read.by_layer(STILL, [_still_pairs(padded, pairs, in_turns) if left else ()], "by the sections", own)
+    read.by_layer(STILL, [_still_pairs(padded, pairs, in_turns) if left else ()], "by the sections")
 
 
 def _still_pairs(sections: Sequence[int], pairs: int, in_turns: bool) -> tuple[int, ...]:
     """Rotary pairs that llama.cpp does not turn in a text: those of a fourth position, which it has at 0.
 
-    So are the pairs 61 and 62 of Qwen3-VL's published 24, 20 and 20, whose angles are too small to show; a file of them
-    is as good as its folder, and is read as that.
+    So are the pairs 61 and 62 of Qwen3-VL's published 24, 20 and 20, whose angles are too small to show in short texts.
 
     Source: ggml-cpu, ops.cpp, ggml_mrope_cache_init; llama-graph.cpp, llm_graph_input_pos.
     """

@@ -70,6 +70,7 @@ IMPLIED = frozenset(
         "norm_type",
         "tied_embeddings",
         "rope.type",
+        "rope.still_pairs",
         "bos_token_id",
         "eos_token_id",
     }

@@ -40,6 +40,7 @@ from rosetta.diagnose.chat import chat_findings, chat_notes
 from rosetta.diagnose.crash import crash_findings
 from rosetta.diagnose.drawn_weights import with_drawn_weights
 from rosetta.diagnose.engine import Engine
+from rosetta.diagnose.hypotheses.still_pairs import named_pairs
 from rosetta.diagnose.latent import latent_findings, shown_or_latent
 from rosetta.diagnose.not_run import check_run_as, check_was_taken, notes_on
 from rosetta.diagnose.one_cause import gathered, told_together
@@ -53,6 +54,7 @@ from rosetta.errors import UsageError
 from rosetta.index_entries import needless_entries
 from rosetta.model import Model
 from rosetta.names import shared_prefix, wrapper_of
+from rosetta.ops.rotary import STILL
 from rosetta.runtimes.as_observed import notes as of_seen
 from rosetta.runtimes.runtime import Runtime
 from rosetta.runtimes.torch import PRECISIONS
@@ -328,6 +330,12 @@ def _notes(model: Model) -> list[str]:
         some = ", ".join(model.unread[:3]) + (" …" if len(model.unread) > 3 else "")
         notes.append(
             f"{path}: {len(model.unread)} tensors that {model.architecture.name} does not know: {some}"
+        )
+    still = model.config.get(STILL)
+    if still is not None and still.value:
+        notes.append(
+            f"{path}: llama.cpp turns no {named_pairs(still.value)} in a text: the file's sections leave such to a "
+            "fourth position"
         )
     if model.unheeded and not model.architecture.seen:
         stated = ", ".join(f"{setting.key} {setting.value}" for setting in model.unheeded[:6])

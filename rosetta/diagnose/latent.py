@@ -22,7 +22,8 @@ from rosetta.settings_table import SETTINGS
 
 
 def shown_or_latent(engine: Engine, lockstep: Lockstep, tokens: list[int]) -> list[Finding]:
-    """The findings, marked where with the other repairs in place they make nothing divergent on this prompt."""
+    """The findings, marked where with the other repairs in place they make nothing divergent on this prompt; without
+    what a loader's code decides and makes nothing divergent."""
     result, over = lockstep.result, set(lockstep.result.faulty_over)
 
     def latent(finding: Finding, proposal: Proposal | None) -> bool:
@@ -34,10 +35,16 @@ def shown_or_latent(engine: Engine, lockstep: Lockstep, tokens: list[int]) -> li
             return False
         return not _makes_divergent(proposal, engine.proven, lockstep, tokens)
 
-    return [
+    found = [
         finding.model_copy(update={"latent": latent(finding, proposal)})
         for finding, proposal in zip(engine.findings, engine.proven, strict=True)
     ]
+    return [finding for finding in found if not (finding.latent and _is_in_code(finding.key))]
+
+
+def _is_in_code(key: str | None) -> bool:
+    """Whether it is a loader's code that decides a setting."""
+    return key is not None and key in SETTINGS and SETTINGS[key].in_code
 
 
 def _makes_divergent(

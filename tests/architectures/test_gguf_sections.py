@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fixtures.canonical_gguf import tiny_pair
+from fixtures.architectures import RECIPES
+from fixtures.canonical_gguf import tiny_pair, write_canonical
 from fixtures.comparing import compared_files
 from fixtures.oracles import llamacpp_logits
+from fixtures.recipes import build_folder, rope
 from fixtures.restating import renamed, restated
 from rosetta.model import open_model
 from rosetta.ops.rotary import STILL
@@ -51,6 +54,33 @@ def test_pairs_beside_each_other_of_ernie_are_turned_as_llamacpp_does(tmp_path: 
     other = restated(under, tmp_path / "other.gguf", {"rope.dimension_sections": [2, 2, 2, 2]})
     theirs = llamacpp_logits(other, IDS)
     assert np.abs(Transformer(open_model(other))(IDS).numpy() - theirs).max() < CLOSE * np.abs(theirs).max()
+
+
+def test_pairs_that_llamacpp_does_not_turn_are_its_own_choice(tmp_path: Path) -> None:
+    """HunYuan-VL's four sections, which its folder's class turns all of."""
+    rotation = {"head_dim": 32, "rope_parameters": rope(mrope_section=[4, 4, 4, 4])}
+    folder = build_folder(tmp_path / "hf", replace(RECIPES["hunyuan-vl"], arguments=rotation))
+    file = write_canonical(tmp_path / "model.gguf", open_model(folder))
+    assert (open_model(folder)[STILL], open_model(file)[STILL]) == ((), (12, 13, 14, 15))
+    (found,) = [f for f in compared_files(folder, file, tokens=tuple(IDS)).findings if not f.latent]
+    assert (found.kind, found.key, found.status) == ("config.rope_sections", STILL, "confirmed")
+    assert "llama.cpp turns no rotary pairs 12, 13, 14, 15 in a text" in found.message
+    assert found.recommendation.startswith(f"run {folder}: ")
+
+
+def test_published_sections_of_qwen3_vl_are_a_note_alone(tmp_path: Path) -> None:
+    """The pairs 61 and 62 turn by less than 1e-5 in a short text."""
+    own = RECIPES["qwen3vl"]
+    rotation = rope(mrope_section=[24, 20, 20], mrope_interleaved=True, rope_theta=5e6)
+    published = replace(own, arguments={"head_dim": 128, "rope_parameters": rotation})
+    folder = build_folder(tmp_path / "hf", published)
+    file = write_canonical(tmp_path / "model.gguf", open_model(folder))
+    assert open_model(file)[STILL] == (61, 62)
+    report = compared_files(folder, file, tokens=tuple(IDS))
+    assert (report.verdict, report.findings) == ("match", [])
+    assert any("llama.cpp turns no rotary pairs 61, 62" in note for note in report.notes)
+    run = compared_files(file, f"llamacpp:{file}", tokens=tuple(IDS))
+    assert (run.verdict, run.findings) == ("match", [])
 
 
 @pytest.mark.parametrize("recipe", ["qwen2vl", "qwen3vl", "qwen35"])
