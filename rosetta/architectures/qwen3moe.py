@@ -34,7 +34,7 @@ QWEN3MOE = Architecture(
     gguf="qwen3moe",
     gguf_reads=frozenset({"expert_feed_forward_length"}),
     gguf_factors=factors.ATTENTION | factors.EXPERTS,
-    classes=("Qwen3MoeForCausalLM", "qwen3_moe", "qwen3_omni_moe_text"),
+    classes=("Qwen3MoeForCausalLM", "qwen3_moe"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope_theta=Default(apr=1e6, gguf=10000.0, huggingface=10000.0),
     qk_norm=True,

@@ -1,5 +1,5 @@
-"""The text part of Qwen3-VL: qwen3, with rotary sections of three kinds of positions, which are one and the same of a
-text."""
+"""The text parts of Qwen3-VL and Qwen3-ASR: qwen3, with rotary sections of three kinds of positions, which are one and
+the same of a text."""
 
 from __future__ import annotations
 
@@ -54,4 +54,12 @@ QWEN3VL = replace(
         "vocab_size": 151936,
         "tied_embeddings": False,
     },
+)
+QWEN3_ASR = replace(
+    QWEN3VL,
+    name="qwen3_asr",
+    classes=("Qwen3ASRForConditionalGeneration", "qwen3_asr"),
+    rope_theta=QWEN3.rope_theta,
+    gguf_sight={},
+    huggingface=QWEN3.huggingface,
 )

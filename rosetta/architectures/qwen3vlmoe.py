@@ -1,5 +1,5 @@
-"""The text part of Qwen3-VL-MoE: qwen3moe, with rotary sections of three kinds of positions, which are one and the same
-of a text."""
+"""The text parts of Qwen3-VL-MoE and of what thinks in Qwen3-Omni: qwen3moe, with rotary sections of three kinds of
+positions, which are one and the same of a text."""
 
 from __future__ import annotations
 
@@ -14,18 +14,30 @@ from rosetta.architectures.qwen3vl import deepstack_layers
 from rosetta.architectures.readings import Reading, Stored, experts, standard_readings
 from rosetta.ops.op import Settings
 
+COUNTS = {
+    "expert_count": 60,
+    "expert_used_count": 4,
+    "expert_feed_forward_length": 1408,
+}  # Qwen3VLMoeTextConfig
 GATE_UP = ("ffn_gate_exps", "ffn_up_exps")
 
 
 def settings(read: Any) -> None:
     """The experts, whose weights always sum to one, and the sections."""
-    read.take("expert_count", "count", Default(apr=60, gguf=None, huggingface=60))
-    read.take("expert_used_count", "count", Default(apr=4, gguf=None, huggingface=4))
-    read.take("expert_feed_forward_length", "count", Default(apr=1408, gguf=None, huggingface=1408))
+    for key, default in COUNTS.items():
+        published = read.architecture.huggingface.get(key, default)
+        read.take(key, "count", Default(apr=published, gguf=None, huggingface=published))
     read.raw("expert_weights_norm")  # transformers' router does not look at norm_topk_prob
     read.fixed("expert_weights_norm", True, "the architecture's")
     stepped_layers(read)
     rotary_sections(read, [24, 20, 20], in_turns=True)
+
+
+def thinker_settings(read: Any) -> None:
+    """The experts, whose weights a folder may leave unnormalised, and the sections."""
+    settings(read)
+    if read.container.kind == "huggingface" and "expert_weights_norm" not in read.overrides:
+        read.take("expert_weights_norm", "flag", True)
 
 
 def readings(stored: Stored, c: Settings) -> list[Reading] | None:
@@ -64,5 +76,33 @@ QWEN3VLMOE = replace(
         "attention.head_count_kv": 16,
         "vocab_size": 151936,
         "tied_embeddings": True,
+    },
+)
+QWEN3_OMNI_MOE = replace(
+    QWEN3VLMOE,
+    name="qwen3_omni_moe",
+    classes=(
+        "Qwen3OmniMoeForConditionalGeneration",
+        "Qwen3OmniMoeThinkerForConditionalGeneration",
+        "qwen3_omni_moe",
+        "qwen3_omni_moe_thinker",
+        "qwen3_omni_moe_text",
+    ),
+    rope_theta=Default(apr=1e6, gguf=10000.0, huggingface=10000.0),
+    settings=thinker_settings,
+    gguf_sight={},
+    model_type="qwen3_omni_moe",
+    huggingface={  # transformers, Qwen3OmniMoeTextConfig
+        "block_count": 28,
+        "context_length": 32768,
+        "embedding_length": 2048,
+        "feed_forward_length": 18944,
+        "attention.head_count": 28,
+        "attention.head_count_kv": 4,
+        "expert_count": 128,
+        "expert_used_count": 8,
+        "expert_feed_forward_length": 768,
+        "vocab_size": 3584,
+        "tied_embeddings": False,
     },
 )
