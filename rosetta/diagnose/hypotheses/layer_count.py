@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -9,14 +10,18 @@ from rosetta.diagnose.advice import config_file
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, looks_like, resembles
 from rosetta.diagnose.own_form import would_say
 from rosetta.diagnose.patches import instead
+from rosetta.errors import RosettaError
 from rosetta.model import Patch
 from rosetta.weight import Weight
 
 KEY, PREDICTORS = "block_count", "nextn_predict_layers"
+NUMBERED = re.compile(r"\.(\d+)\.")  # a tensor of a layer, as any file calls it
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
-    """The reference's number of layers, each layer that the file lacks taken from the reference."""
+    """The number of layers that the believed file has tensors of, where it declares another; else the reference's
+    number, each layer that the file lacks taken from the reference."""
+    yield from _believed(fault)
     subject = fault.subject
     own, believed = subject.model.block_count, subject.other.block_count
     held = {layer for layer in range(max(own, believed)) if _layer(subject.model.weights, layer)}
@@ -34,31 +39,61 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         yield from _closed_up(fault, subject, own, believed)
 
 
+def _believed(fault: Fault) -> Iterator[Proposal]:
+    """The believed file belies itself: it holds the layers that the other side has, and declares more, or fewer."""
+    suspect = fault.reference
+    declared, count = suspect.model.block_count, suspect.other.block_count
+    apart = range(min(declared, count), max(declared, count))
+    if fault.recorded or fault.layer not in apart:
+        return
+    if declared > count:
+        holds = all(_layer(suspect.model.weights, n) for n in range(count))
+        belied = holds and not any(_layer(suspect.model.weights, n) for n in apart)
+    else:
+        belied = _holds_more(suspect, count, apart)
+    if belied:
+        yield _proposal(suspect, declared, count, {}, None, held=count)
+
+
+def _holds_more(suspect: Suspect, count: int, apart: range) -> bool:
+    """Whether a file has just the other side's tensors of some layers that it does not count; those that predict
+    further tokens, which a folder does not count either, have more."""
+    try:
+        counted = suspect.model.repaired({KEY: count})
+    except RosettaError:
+        return False
+    left = {int(found[1]) for name in counted.unread if (found := NUMBERED.search(name)) is not None}
+    return not left & {*apart} and all(
+        _layer(counted.weights, n) and {*_layer(counted.weights, n)} == {*_layer(suspect.other.weights, n)}
+        for n in apart
+    )
+
+
 def _proposal(
-    subject: Suspect,
+    suspect: Suspect,
     own: int,
-    believed: int,
+    right: int,
     patches: dict[str, Patch],
     taken: str | None,
     held: int | None = None,
 ) -> Proposal:
-    container = subject.model.container
-    spelled = next(would_say(subject.model, KEY, subject.model.config[KEY]), KEY)
-    advice = f"write {spelled} {believed} into {config_file(container)}"
-    said = f"{KEY} is {own}, the reference has {believed} layers"
+    container = suspect.model.container
+    spelled = next(would_say(suspect.model, KEY, suspect.model.config[KEY]), KEY)
+    advice = f"write {spelled} {right} into {config_file(container)}"
+    said = f"{KEY} is {own}, the reference has {right} layers"
     if held is not None and held != own:
         said = f"{KEY} is {own}, the file holds {held} layers"
     predictors, counted = (container.settings.get(key) for key in (PREDICTORS, KEY))
-    if predictors is not None and counted is not None and counted.value == believed > own:
-        said = f"{PREDICTORS} is {predictors.value}, and of the file's {believed} layers {own} are left"
+    if predictors is not None and counted is not None and counted.value == right > own:
+        said = f"{PREDICTORS} is {predictors.value}, and of the file's {right} layers {own} are left"
         advice = f"take {predictors.key} out of {config_file(container)}"
     return Proposal(
         kind="config.layer_count",
-        role="subject",
-        repair=Repair(overrides={KEY: believed}, patches=patches),
+        role=suspect.role,
+        repair=Repair(overrides={KEY: right}, patches=patches),
         key=KEY,
         declared=own,
-        actual=believed,
+        actual=right,
         message=said,
         recommendation=advice + (f", and export {taken}" if taken else ""),
         from_reference=taken,

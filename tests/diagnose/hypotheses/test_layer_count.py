@@ -38,6 +38,26 @@ def test_config_that_miscounts_is_found_at_the_first_layer_too_many_or_too_few(
 
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("operands", OPERANDS)
+@pytest.mark.parametrize(("said", "stage"), [(2, "layers.2"), (1, "layers.1"), (4, "layers.3")])
+def test_a_believed_file_whose_tensors_belie_its_count_is_at_fault(
+    tmp_path: Path, operands: Any, said: int, stage: str
+) -> None:
+    spec = tiny("qwen2", layers=LAYERS, ffn=128, tied=False)
+    report = compared(tmp_path, spec, *operands, faults.layer_count(said), "left", reference="left")
+    assert_proven(report, f"{stage}.attn_norm", Cause(KIND, KEY, "left", declared=said, actual=LAYERS))
+    assert f"the file holds {LAYERS} layers" in report.findings[0].message
+
+
+def test_a_believed_file_that_lacks_a_layer_is_taken_at_its_word(tmp_path: Path) -> None:
+    """What it declares, it holds: the other file has one layer more."""
+    spec = tiny("qwen2", layers=LAYERS, ffn=128, tied=False)
+    report = compared(tmp_path, spec, *OPERANDS[0], faults.layer_lost(2), "left", reference="left")
+    [finding] = report.findings
+    assert (finding.kind, finding.side, finding.actual) == (KIND, "right", LAYERS - 1)
+
+
+@pytest.mark.sample(2)
+@pytest.mark.parametrize("operands", OPERANDS)
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_absent_layer_that_is_counted_is_taken_from_the_reference(
     tmp_path: Path, operands: Any, layer: int
