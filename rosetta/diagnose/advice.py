@@ -50,6 +50,8 @@ def write_setting(container: Container, key: str, own: Value | None, wanted: str
         said: the wrong one.
     """
     if key in NO_KEY.get(container.kind, ()):
+        if own is not None and own.key in container.metadata:  # by another key, which implies it
+            return f"take {own.key} out of {config_file(container)}: with it, {key} is {said}"
         return (
             f"convert the model for an architecture with {key} {wanted}: {container.label} has no key for it, and "
             f"{container.architecture} implies {said}"

@@ -71,3 +71,15 @@ def test_experts_of_hunyuan_are_as_wide_as_its_network_whatever_width_is_stated(
     assert (found.kind, found.key, found.status) == (
         "config.feed_forward_length", "feed_forward_length", "confirmed",
     )  # fmt: skip
+
+
+def test_an_epsilon_that_makes_norms_of_another_type_is_to_be_taken_out(tmp_path: Path) -> None:
+    folder, file = tiny_pair(tmp_path, "cohere2moe")
+    key = "attention.layer_norm_rms_epsilon"
+    planted = restated(file, tmp_path / "planted.gguf", {key: 1e-5})
+    theirs = llamacpp_logits(planted, IDS)
+    assert np.abs(theirs - llamacpp_logits(file, IDS)).max() > 1e-2
+    assert np.abs(Transformer(open_model(planted))(IDS).numpy() - theirs).max() < 1e-5 * np.abs(theirs).max()
+    (finding,) = compared_files(planted, folder, tokens=tuple(IDS)).findings
+    assert (finding.kind, finding.status) == ("config.norm_type", "confirmed")
+    assert finding.recommendation.startswith(f"take cohere2moe.{key} out of ")
