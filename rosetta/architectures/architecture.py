@@ -88,6 +88,8 @@ class Architecture:
             of a folder's whole config.json (None: nothing).
         gguf_vectors: stems of vectors that each layer has in a GGUF in place of a setting that has no key there ->
             that setting's canonical key, and what they hold, of the canonical settings.
+        gguf_placeholders: stems of tensors that llama.cpp asks for in each layer, also in those that do not compute by
+            them -> their dims, of a layer's settings: zeros are written where a model has none.
         gguf_reads: keys that llama.cpp asks for of this architecture, of those that it does not ask for of every one
             (`llamacpp_keys.py`).
         gguf_unread: keys that it asks for too, and does not compute by.
@@ -149,6 +151,9 @@ class Architecture:
     gguf_keys: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict, hash=False)
     gguf_sight: Mapping[str, Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict, hash=False)
     gguf_vectors: Mapping[str, tuple[str, Callable[[Any], list[float]]]] = field(
+        default_factory=dict, hash=False
+    )
+    gguf_placeholders: Mapping[str, Callable[[Any], tuple[int, ...]]] = field(
         default_factory=dict, hash=False
     )
     gguf_reads: frozenset[str] = frozenset()

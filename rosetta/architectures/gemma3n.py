@@ -206,6 +206,11 @@ GEMMA3N = Architecture(
     "gemma3n",
     folder_flags={"attention_bias": False},
     gguf="gemma3n",
+    gguf_placeholders={  # of layers that share keys and values, as transformers 5 saves none of
+        "attn_k": lambda c: (c["attention.head_count_kv"] * c["attention.key_length"], c[HIDDEN]),
+        "attn_v": lambda c: (c["attention.head_count_kv"] * c["attention.value_length"], c[HIDDEN]),
+        "attn_k_norm": lambda c: (c["attention.key_length"],),
+    },
     gguf_reads=frozenset({"rope.freq_base_swa"}),
     classes=("Gemma3nForCausalLM", "Gemma3nForConditionalGeneration", "gemma3n_text"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),

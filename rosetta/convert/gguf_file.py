@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,17 @@ def _keys(model: Model, sources: list[TensorSource], done: Done) -> tuple[dict[s
         "general.quantization_version": gguf.GGML_QUANT_VERSION,
         **vocabulary.keys,
     }
-    return keys, [held(tensor) for tensor in stated.factors]
+    names = {source.entry.name for source in sources}
+    return keys, [held(tensor) for tensor in (*stated.factors, *_placeholders(model, names))]
+
+
+def _placeholders(model: Model, names: Collection[str]) -> Iterator[TensorInput]:
+    """Tensors of zeros that llama.cpp asks for, and does not compute by."""
+    for stem, dims in model.architecture.gguf_placeholders.items():
+        for layer in range(model.block_count):
+            name, size = f"blk.{layer}.{stem}.weight", dims(model.settings_of(layer))
+            if name not in names:
+                yield TensorInput(name, "F32", size, np.zeros(4 * math.prod(size), np.uint8))
 
 
 def held(tensor: TensorInput) -> TensorSource:
