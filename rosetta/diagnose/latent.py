@@ -11,6 +11,7 @@ from rosetta.compare.pairing import other_side
 from rosetta.compare.results import Finding, Side
 from rosetta.compare.settings import WINDOW, agree, loses_window, plain
 from rosetta.compare.weights import compare_weights
+from rosetta.containers.huggingface.quantised import QuantisedContainer
 from rosetta.diagnose.advice import config_file, shown, write_setting, write_value
 from rosetta.diagnose.engine import Engine
 from rosetta.diagnose.hypothesis import Proposal
@@ -123,6 +124,23 @@ def latent_findings(
 def _contradictions(side: Side, model: Model, known: set[str]) -> Iterator[Finding]:
     """Where a file breaks a rule of its own container, though it can be read."""
     yield from refused_findings(side, model, known)
+    if isinstance(model.container, QuantisedContainer):
+        for wrong in model.container.misstated:
+            own = f"quantization_config.{wrong.key}"
+            right = "without that module" if wrong.actual is None else shown(wrong.actual)
+            yield Finding(
+                kind="config.quantization",
+                side=side,
+                key=own,
+                left_name=own if side == "left" else None,
+                right_name=own if side == "right" else None,
+                declared=wrong.stated,
+                actual=wrong.actual,
+                message=f"{own} {wrong.said} ({wrong.weight}): loaders go by the config",
+                recommendation=f"write {own} {right} into {config_file(model.container)}",
+                status="suspected",
+                latent=True,
+            )
     for flag in contradicted_flags(model.container):
         if flag.key in known:
             continue

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fixtures import build, packing
-from fixtures.comparing import tiny
+from fixtures.comparing import compared_files, tiny
 from rosetta.lint.engine import linted, selected_rules
 from rosetta.lint.rule import Found
 
@@ -71,6 +71,39 @@ def test_what_is_no_number_is_found_in_its_part_at_its_byte(tmp_path: Path, plai
     size = int.from_bytes(raw[:8], "little")
     start = json.loads(raw[8 : 8 + size])[name]["data_offsets"][0]
     assert found.fault.byte == 8 + size + start + byte
+
+
+MISSTATED = {
+    "bits": ("gptq", {"bits": 8}, "is 8, and its codes have 4"),
+    "group_size": ("awq", {"group_size": 128}, "is 128, and its scales are of groups of 32"),
+    "modules_to_not_convert": (
+        "fp8 rows",
+        {"modules_to_not_convert": ["up_proj"]},
+        "is not quantised, and it is",
+    ),
+    "ignore": ("ct int4", {"ignore": ["re:.*up_proj"]}, "is not quantised, and it is packed"),
+}
+
+
+@pytest.mark.parametrize("key", MISSTATED)
+def test_a_config_that_the_tensors_belie_is_found_alone_and_beside_the_source(
+    tmp_path: Path, plain: Path, key: str
+) -> None:
+    name, changes, said = MISSTATED[key]
+    folder = packing.quantised(plain, tmp_path / "quantised", packing.SCHEMES[name])
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] |= changes
+    (folder / "config.json").write_text(json.dumps(config))
+    (found,) = found_in(folder)
+    assert (found.rule.id, found.fault.key) == ("C224", f"quantization_config.{key}")
+    assert said in found.line()
+    (finding,) = compared_files(folder, plain).findings
+    assert (finding.kind, finding.key, finding.latent) == (
+        "config.quantization",
+        f"quantization_config.{key}",
+        True,
+    )
+    assert said in finding.message
 
 
 def stray(folder: Path) -> None:

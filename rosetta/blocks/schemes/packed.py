@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -334,8 +335,8 @@ class Folder:
         return value
 
     @cached_property
-    def excluded(self) -> tuple[str, ...]:
-        """Modules that the config says are not quantised: `modules_to_not_convert`, `ignore` and their like."""
+    def exclusions(self) -> Mapping[str, tuple[str, ...]]:
+        """Lists of modules that the config says are not quantised, by their key: `modules_to_not_convert` …"""
         keys = (
             "modules_to_not_convert",
             "ignore",
@@ -343,8 +344,22 @@ class Folder:
             "llm_int8_skip_modules",
             "exclude_modules",
         )
-        lists = (self.config.get(key) for key in keys)
-        return tuple(str(name) for names in lists if isinstance(names, list) for name in names)
+        lists = {key: self.config.get(key) for key in keys}
+        return {key: tuple(map(str, names)) for key, names in lists.items() if isinstance(names, list)}
+
+    @staticmethod
+    def excludes(listed: tuple[str, ...], module: str) -> bool:
+        """Whether a list names a module: whole, by its last parts, by those above it, or by `re:` and a pattern."""
+        parts = module.split(".")
+        ways = {".".join(parts[i:j]) for i in range(len(parts)) for j in range(i + 1, len(parts) + 1)}
+        return any(_matches(name[3:], module) if name.startswith("re:") else name in ways for name in listed)
+
+
+def _matches(pattern: str, module: str) -> bool:
+    try:
+        return re.match(pattern, module) is not None
+    except re.error:
+        return False
 
 
 def codes(words: Tensor, bits: int) -> Tensor:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from rosetta.blocks.schemes import Folder, OtherParts, Packed, Parts, Way, packing_of
 from rosetta.containers.container import Setting, TensorEntry
+from rosetta.containers.huggingface.misstated import misstated
 from rosetta.containers.huggingface.reader import HuggingFaceContainer
 from rosetta.containers.span import slice_of
 from rosetta.dtypes import DTYPES, FLOATS, PAIR, flat_bytes
@@ -111,10 +112,11 @@ class QuantisedContainer:
         )
         self.tensors: Mapping[str, TensorEntry] = MappingProxyType(self._entries())
         self.absent = stored.absent
+        self.misstated = tuple(misstated(folder, packing.weights))
         self.notes: tuple[str, ...] = (
             *stored.notes,
             f"{len(self.packed)} of {len(self.tensors)} tensors are quantised: {packing.words}",
-            *self._excluded(folder),
+            *(f"the config's {wrong.key} {wrong.said}" for wrong in self.misstated),
         )
 
     def _entries(self) -> dict[str, TensorEntry]:
@@ -132,13 +134,6 @@ class QuantisedContainer:
                     weight.name, weight.dtype, weight.dims, count * PAIR, held=held
                 )
         return entries
-
-    def _excluded(self, folder: Folder) -> list[str]:
-        """A note of each list that says a module is not quantised which is."""
-        wrong = [name for name in self.packed if excludes(folder.excluded, name.removesuffix(".weight"))]
-        if not wrong:
-            return []
-        return [f"the config says that {wrong[0].removesuffix('.weight')} is not quantised, and it is packed"]
 
     def read(self, name: str, start: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
         """See `Container.read`; of a packed weight pairs of float32, its values and their rounding, or blocks."""
@@ -215,13 +210,6 @@ class QuantisedContainer:
     def close(self) -> None:
         """Release the files."""
         self.stored.close()
-
-
-def excludes(listed: tuple[str, ...], module: str) -> bool:
-    """Whether a list of modules that are not quantised names one: whole, by its last parts, or by those above it."""
-    parts = module.split(".")
-    ways = {".".join(parts[i:j]) for i in range(len(parts)) for j in range(i + 1, len(parts) + 1)}
-    return any(name in ways for name in listed)
 
 
 def as_if_plain(
