@@ -14,6 +14,7 @@ from rosetta.containers.huggingface.silent_keys import is_silent
 from rosetta.containers.huggingface.text_part import own_key, tables
 from rosetta.containers.values import WRONG_VALUE
 from rosetta.errors import DamagedFileError, UnsupportedError
+from rosetta.settings_table import SETTINGS
 
 LARGEST_COUNT = 1 << 31  # of any size in a config: what an int32 tensor index can hold
 LARGEST_NUMBER = float(np.finfo(np.float32).max)
@@ -90,7 +91,7 @@ def _says_nothing(value: Any) -> bool:
 
 
 Kind = Literal["count", "number", "flag", "text"]
-REAL: Mapping[Kind, tuple[str, Callable[[Any], bool]]] = {
+REAL: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "count": ("a count", lambda x: type(x) is int and 0 <= x <= LARGEST_COUNT),
     "number": ("a finite number", lambda x: type(x) in (int, float) and abs(x) <= LARGEST_NUMBER),
     "flag": ("true or false", lambda x: type(x) is bool or x in (0, 1)),
@@ -243,6 +244,7 @@ class SettingsReader:
         named = self._looked
         asked = self._would_say(key)
         if setting is not None:
+            self._refuse_text(key, setting)
             self.config[key] = Value(setting.value, setting.key)
         elif default is not None:
             self.config[key] = Value(default, None, note, asked)
@@ -253,6 +255,21 @@ class SettingsReader:
                 remedy="export the model again with a complete configuration",
             )
         return self.config[key].value
+
+    def _refuse_text(self, key: str, setting: Setting) -> None:
+        """Refuse what no number can be made of, where a setting is one."""
+        row = SETTINGS.get(key)
+        if (
+            row is not None
+            and row.value in REAL
+            and row.value != "text"
+            and isinstance(setting.value, str | dict)
+        ):
+            raise DamagedFileError(
+                f"{setting.key} is {str(setting.value)[:60]!r}, not {REAL[row.value][0]}",
+                file=self.container.path,
+                remedy=WRONG_VALUE,
+            )
 
     def take(
         self, key: str, kind: Kind, default: Any = None, spellings: tuple[str, ...] = (), note: str = ""

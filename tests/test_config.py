@@ -420,6 +420,7 @@ def test_layers_that_predict_further_tokens_are_left_out_once(name: str) -> None
         ("dots1", {"scoring_func": ["sigmoid"]}, "scoring_func is"),
         ("codeshell", {"activation_function": "swooshy"}, "'swooshy' is none of"),
         ("codeshell", {"n_inner": "a"}, "n_inner': is 'a'"),
+        ("llama4", {"intermediate_size_mlp": ""}, "intermediate_size_mlp is '', not a count"),
     ],
 )
 def test_an_architectures_own_settings_are_held_to_sense(
