@@ -35,6 +35,7 @@ def test_every_hypothesis_has_one_turn_and_what_explains_anything_the_last() -> 
     assert named[1:] == [
         {
             "zeroed",
+            "clipped",
             "nonfinite",
             "missing",
             "repeated",
