@@ -55,6 +55,7 @@ class Doubt:
         value: Tensor,
         inputs: Sequence[Tensor],
         compute: Callable[[Sequence[Tensor]], Tensor],
+        strays: Sequence[Tensor] = (),
     ) -> None:
         """Take note of a stage that was computed in the run's place.
 
@@ -64,17 +65,32 @@ class Doubt:
             value: of the stage.
             inputs: that it was computed from.
             compute: the stage from its inputs.
+            strays: see `carried`.
         """
         with torch.inference_mode():
             own = node.op.spread(step, rounding, value, *inputs).sigma.expand_as(value)
-        carried = self.carried(node, inputs, compute)
+        carried = self.carried(node, inputs, compute, strays)
         self.sigmas[node.name] = own if carried is None else torch.hypot(own, carried)
 
     def carried(
-        self, node: Node, inputs: Sequence[Tensor], compute: Callable[[Sequence[Tensor]], Tensor]
+        self,
+        node: Node,
+        inputs: Sequence[Tensor],
+        compute: Callable[[Sequence[Tensor]], Tensor],
+        strays: Sequence[Tensor] = (),
     ) -> Tensor | None:
-        """By how much a stage may stray because its inputs may, shaped as the stage; None where they are known."""
+        """By how much a stage may stray because its inputs may, shaped as the stage; None where they are known.
+
+        Args:
+            node, inputs, compute: see `learn`.
+            strays: standard deviations of what the run rounds of each input; none: it rounds nothing.
+        """
         sigmas = [self.sigmas.get(name) for name in node.inputs]
+        if strays:
+            sigmas = [
+                more if sigma is None else torch.hypot(sigma.to(more), more)
+                for sigma, more in zip(sigmas, strays, strict=True)
+            ]
         if all(sigma is None for sigma in sigmas):
             return None
         draw = torch.Generator().manual_seed(0)

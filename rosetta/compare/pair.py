@@ -215,7 +215,7 @@ class ModelPair:
                 imitated = way.nearest(a, partial(computing.compute, edited), inputs)
             except NotComputable:
                 continue
-            sums = self._local(node, a, imitated, {}, way.result)
+            sums = self._local(node, a, imitated, {}, way.result, way.strays)
             if sums is not None and local_error(sums).worst_ratio <= 1:
                 self.doubt.coarser = self.doubt.coarser or way.coarser
                 return replace(outcome, sums=sums, explained=Explained(way.words, outcome.local))
@@ -395,7 +395,10 @@ class ModelPair:
         reasons: dict[Role, NotComputable] = {}
         a = _computed(self.subject, other, self._for_subject(), reasons, "subject")
         ways = () if a is None else self.reference.runtime.imitations(other, self.subject.model)
+        strays: Sequence[Tensor] = ()
         for way in (way for way in ways if way.certain):
+            if way.strays is not None:
+                strays = way.strays(tensors(self.reference.values, other.inputs))
             a = way.compute(
                 partial(self.subject.runtime.compute, other), tensors(self._for_subject(), other.inputs)
             )
@@ -405,7 +408,7 @@ class ModelPair:
             step = Step(self.subject.model, other.layer, self.reference.runtime.cache)
             inputs = tensors(self.reference.values, other.inputs)
             rounding = self._rounding({}, self.doubt.coarser)
-            self.doubt.learn(other, step, rounding, a.to(device), inputs, self._by_subject(other))
+            self.doubt.learn(other, step, rounding, a.to(device), inputs, self._by_subject(other), strays)
         value = None if a is None else a.to(device)
         return Outcome(value, b, None if reasons else [], reasons, unrecorded=True)
 
@@ -481,6 +484,7 @@ class ModelPair:
         b: Tensor | None,
         pairs: Mapping[str, WeightPair | None],
         arithmetic: torch.dtype | None = None,
+        strays: Callable[[Sequence[Tensor]], Sequence[Tensor]] | None = None,
     ) -> Sequence[Sums] | None:
         if a is None or b is None or a.shape != b.shape or count_nonfinite(a) or count_nonfinite(b):
             return None
@@ -489,9 +493,10 @@ class ModelPair:
         if self.observed is not None:  # it has no weights, nor the stages that a repair makes of others
             believed = self.subject
         inputs = [x.to(cache.device) for x in believed.gathered(node, self._inputs_of(believed))]
-        doubt = (
-            self.doubt.carried(node, inputs, self._by_subject(node)) if self.observed is not None else None
-        )
+        doubt = None
+        if self.observed is not None:
+            rounded = () if strays is None else strays(inputs)
+            doubt = self.doubt.carried(node, inputs, self._by_subject(node), rounded)
         with torch.inference_mode():
             step = Step(believed.model, node.layer, cache)
             return local_parts(node, step, rounding, inputs, a, b.to(cache.device), doubt)

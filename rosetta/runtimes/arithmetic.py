@@ -44,6 +44,8 @@ class Imitation:
         operations: what its operations do otherwise.
         certain: whether the run says that it computes so, and need not be seen to.
         coarser: the float that takes part in it where float32 does here; None: none does.
+        strays: standard deviations of what its inputs are rounded by, where it is not followed which way each is; None:
+            it is, or nothing is rounded.
     """
 
     words: str
@@ -55,6 +57,7 @@ class Imitation:
     operations: tuple[Edit, ...] = ()
     certain: bool = False
     coarser: torch.dtype | None = None
+    strays: Callable[[Sequence[Tensor]], Sequence[Tensor]] | None = None
 
     def fits(self, seen: Tensor, inputs: Sequence[Tensor]) -> bool:
         """Whether what was seen can have been computed so: where every step is rounded, it is such numbers alone, or

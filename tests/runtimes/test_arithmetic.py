@@ -13,8 +13,11 @@ import torch
 import torch.nn.functional as F
 
 from fixtures import build, faults, model_spec, pair
+from fixtures.architectures import build_tiny
+from fixtures.canonical_gguf import write_canonical
 from fixtures.contents import FileContents
 from rosetta.containers.container import TensorInput
+from rosetta.model import open_model
 from rosetta.ops.altup import SparseActivation
 from rosetta.ops.pointwise import Activation, LayerGate
 from rosetta.runtimes.arithmetic import Imitation, input_rounding
@@ -227,5 +230,52 @@ def test_a_wrong_scale_is_found_beneath_flash_attention_over_halves(tmp_path: Pa
     broken = build(tmp_path, "llama", "gguf:F32", faults.attention_scale(0.2), stem="broken")
     options = ("--runtime-option", "flash_attn=on", "--runtime-option", "kv=f16", "--assert-match")
     run = compare(broken, f"llamacpp:{sound}", "--tokens", "5,17,9,33,101,7", *options)
+    assert run.exit_code == 1, run.stdout
+    assert run.report["first_divergence"]["op"] == "attn_context"
+
+
+def asked(**options: str) -> list[str]:
+    """The options of a runtime, as they are given."""
+    return [part for key, value in options.items() for part in ("--runtime-option", f"{key}={value}")]
+
+
+@pytest.mark.requires_llamacpp
+@pytest.mark.requires_transformers
+@pytest.mark.parametrize(
+    ("recipe", "options"),
+    [
+        ("gemma3", {"kv": "f16"}),
+        ("gemma2-scalar", {"flash_attn": "on"}),
+        ("deepseek2-v3", {"kv": "f16"}),
+        ("hunyuan-dense", {"flash_attn": "on", "kv": "q8_0"}),
+        ("glm4", {"flash_attn": "on", "kv": "q4_0"}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "-".join(value.values()),
+)
+def test_a_coarser_cache_accuses_nobody(
+    tmp_path: Path, compare: Compare, recipe: str, options: dict[str, str]
+) -> None:
+    """Queries that are multiplied by the scale before they are rounded, latent keys, steps for floats."""
+    path = tmp_path / "model.gguf"
+    write_canonical(path, open_model(build_tiny(tmp_path / "folder", recipe)))
+    ids = ",".join(str(2 + 37 * n % 380) for n in range(20))
+    run = compare(path, f"llamacpp:{path}", "--tokens", ids, *asked(**options), "--assert-match")
+    assert run.exit_code == 0, run.stdout
+    assert {found["kind"] for found in run.report["findings"]} <= {"runtime.precision"}
+
+
+@pytest.mark.requires_llamacpp
+@pytest.mark.parametrize("head_dim", [32, 64], ids=["in one block", "that would be mixed"])
+def test_a_wrong_scale_is_found_beneath_a_cache_of_steps(
+    tmp_path: Path, compare: Compare, head_dim: int
+) -> None:
+    spec = model_spec("llama", head_dim=head_dim)
+    sound = build(tmp_path, spec, "gguf:F32")
+    options = ("--tokens", "5,17,9,33,101,7,250", *asked(flash_attn="on", kv="q8_0"), "--assert-match")
+    clean = compare(sound, f"llamacpp:{sound}", *options)
+    assert clean.exit_code == 0, clean.stdout
+    assert {found["kind"] for found in clean.report["findings"]} <= {"runtime.precision"}
+    broken = build(tmp_path, spec, "gguf:F32", faults.attention_scale(0.2), stem="broken")
+    run = compare(broken, f"llamacpp:{sound}", *options)
     assert run.exit_code == 1, run.stdout
     assert run.report["first_divergence"]["op"] == "attn_context"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 from rosetta.dtypes import DTYPES, FLOATS
 from rosetta.graph import Node
 from rosetta.model import Model
+from rosetta.ops.attention import Scores
 from rosetta.ops.edit import OpEdit
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Activation
@@ -25,7 +27,13 @@ from rosetta.runtimes.arithmetic import Compute, Imitation
 
 # ggml-cpu, ggml_vec_gelu_f32 and ggml_gelu_f32; llm_graph_context::build_ffn has one GELU for both.
 TABLED, TABLE_ENDS = ("gelu", "gelu_tanh"), 10.0  # beyond it GELU is 0, or x
+CACHE_STEPS = {"Q8_0": 127, "Q4_0": 8}
+"""Of a cache that is no float, how many steps the largest value of a block is."""  # ggml-quants.c
+EXPANDED = frozenset({"minicpm3", "plm"})
+"""Architectures of latent attention that keep the heads' own keys and values, not what these are made of."""
 QUERY_TILE = 64  # queries from which on flash attention works in float32  # ggml-cpu, GGML_FA_TILE_Q
+SCALED_BEFORE = frozenset({"gemma", "gemma2", "gemma3", "phi2", "phi3", "phimoe"})
+"""Architectures whose graph multiplies queries by the scale of attention first."""  # llama.cpp, src/models
 TINY = 2.0**-126  # of float32's normal numbers
 # Half units of a sum in halves: two roundings that went the other way; one was seen of 5,000.
 HALF_ROUNDINGS = 4.0
@@ -38,7 +46,7 @@ LEVELS = 127  # of a block of activations  # ggml-quants.c, quantize_row_q8_0_re
 
 def imitations(node: Node, model: Model, facts: Mapping[str, Any]) -> list[Imitation]:
     """See `runtimes.arithmetic`."""
-    return [*_products(node, facts), *_activation(node, model), *_rotation(node), *_cache(node, facts)]
+    return [*_products(node, facts), *_activation(node, model), *_rotation(node), *_cache(node, model, facts)]
 
 
 def input_rounding(dtype: str, facts: Mapping[str, Any]) -> float | None:
@@ -93,7 +101,7 @@ def _rotation(node: Node) -> Iterator[Imitation]:
         yield Imitation(words, lambda plain, inputs: plain(inputs), operations=(running,))
 
 
-def _cache(node: Node, facts: Mapping[str, Any]) -> Iterator[Imitation]:
+def _cache(node: Node, model: Model, facts: Mapping[str, Any]) -> Iterator[Imitation]:
     """Keys and values that are kept in halves, and what is multiplied by them."""
     options = facts.get("runtime_options")
     options = options if isinstance(options, dict) else {}
@@ -101,13 +109,26 @@ def _cache(node: Node, facts: Mapping[str, Any]) -> Iterator[Imitation]:
     kept = "kept in"
     if flash and kind == "F32":
         kind, kept = "F16", "brought to"  # llama-graph.cpp, build_attn_mha
-    if kind not in HALVES or node.stage not in ("attn_scores", "attn_context"):
+    if node.stage not in ("attn_scores", "attn_context") or kind not in (*HALVES, *CACHE_STEPS):
         return
-    by, rounding = f"with keys and values {kept} {kind}", HALVES[kind]
-    if not flash:
+    by = f"with keys and values {kept} {kind}"
+    if kind in CACHE_STEPS:
+        steps = partial(_strays_of_steps, CACHE_STEPS[kind])
+        yield Imitation(by, lambda plain, inputs: plain(inputs), certain=True, strays=steps)
+        return
+    expanded = model.architecture.gguf in EXPANDED
+    if f"blk.{node.layer}.attn_k_b.0.weight" in model.weights and not expanded:
+        rank = int(model.settings_of(node.layer)["attention.kv_lora_rank"])
+        strays = partial(_strays_of_latent, kind, rank)
+        yield Imitation(by, lambda plain, inputs: plain(inputs), certain=True, strays=strays)
+        return
+    rounding = HALVES[kind]
+    if isinstance(node.op, Scores):
+        first = model.architecture.gguf in SCALED_BEFORE
+        scale = float(model.settings_of(node.layer)[node.op.scale]) if first else 1.0
+        yield Imitation(by, _rounded_scores(rounding, scale, flash), certain=True)
+    elif not flash:
         yield Imitation(by, _of_inputs(rounding), certain=True)
-    elif node.stage == "attn_scores":
-        yield Imitation(by, _flash_scores(rounding), certain=True)
     else:
         yield Imitation(by, _of_second(rounding))
         if kind == "F16":
@@ -115,13 +136,48 @@ def _cache(node: Node, facts: Mapping[str, Any]) -> Iterator[Imitation]:
             yield Imitation(words, _flash_context(below=True), _flash_context(below=False))
 
 
-def _flash_scores(rounded: Callable[[Tensor], Tensor]) -> Callable[[Compute, Sequence[Tensor]], Tensor]:
-    """Scores as flash attention has them: keys are halves, and so are queries unless there is a tile of them."""
+def _rounded_scores(
+    rounded: Callable[[Tensor], Tensor], scale: float, flash: bool
+) -> Callable[[Compute, Sequence[Tensor]], Tensor]:
+    """Scores of keys that are halves; so are queries, unless flash attention has a tile of them.
+
+    Args:
+        scale: what queries are multiplied by before they are rounded.
+    """
 
     def compute(plain: Compute, inputs: Sequence[Tensor]) -> Tensor:
-        return (_of_second if len(inputs[0]) >= QUERY_TILE else _of_inputs)(rounded)(plain, inputs)
+        q, k, *more = inputs
+        if not flash or len(q) < QUERY_TILE:
+            q = rounded(q * scale) / scale
+        return plain([q, rounded(k), *more])
 
     return compute
+
+
+def _strays_of_latent(kind: str, rank: int, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """What rounding latent keys or values, and what is multiplied by them, takes off the heads' own: half a unit of the
+    last place of the root mean square of a row, or of the value where that is larger. A product of so many numbers more
+    strays by the root of that more.
+    """
+    unit = torch.finfo(torch.float16 if kind == "F16" else torch.bfloat16).eps / 2
+
+    def stray(x: Tensor) -> Tensor:
+        size = torch.maximum(x.square().mean(-1, keepdim=True).sqrt(), x.abs())
+        return size * (unit * max(1.0, math.sqrt(rank / x.shape[-1])))
+
+    return [stray(x) for x in inputs]
+
+
+def _strays_of_steps(levels: int, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """What rounding to steps takes off inputs: of the last one to so many levels, of a query to Q8_0's, and nothing of
+    scores."""
+
+    def stray(x: Tensor, count: int) -> Tensor:
+        return (x.abs().amax(-1, keepdim=True) / count / math.sqrt(12)).expand_as(x)
+
+    first, last = inputs[0], inputs[-1]
+    of_queries = first.shape[-1] == last.shape[-1] and first.shape[0] == last.shape[0]
+    return [stray(first, LEVELS) if of_queries else torch.zeros_like(first), stray(last, levels)]
 
 
 def _of_second(rounded: Callable[[Tensor], Tensor]) -> Callable[[Compute, Sequence[Tensor]], Tensor]:

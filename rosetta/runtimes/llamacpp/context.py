@@ -60,6 +60,8 @@ class Context:
         self.options = {**DEFAULTS, **options}
         if self.options["fusion"] == "off":
             os.environ["GGML_CPU_DISABLE_FUSION"] = "1"
+        # Keys and values of a cache of steps would be mixed before they are kept, and none of them be seen.
+        os.environ["LLAMA_ATTN_ROT_DISABLE"] = "1"
         import llama_cpp
 
         self.api: Any = llama_cpp

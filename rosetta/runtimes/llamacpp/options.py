@@ -16,6 +16,7 @@ GGML_TYPES: Mapping[str, int] = {
     "q8_0": 8,
     "q4_0": 2,
 }  # ggml.h, enum ggml_type
+STEPS = ("q8_0", "q4_0")  # of these that are no floats
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "flash_attn": ("off", "on"), "kv": tuple(GGML_TYPES), "repack": ("off", "on"), "fusion": ("off", "on"),
 }  # fmt: skip
@@ -42,4 +43,9 @@ def checked(options: Mapping[str, object]) -> dict[str, str]:
         if allowed is None and not text.lstrip("-").isdigit():
             raise UsageError(f"the runtime option {name} is '{text}'", remedy="give a whole number")
         found[name] = text
+    if found["kv"] in STEPS and found["flash_attn"] == "off":
+        raise UsageError(
+            f"llama.cpp keeps values in {found['kv']} under flash attention alone",
+            remedy="give --runtime-option flash_attn=on as well",
+        )
     return found
