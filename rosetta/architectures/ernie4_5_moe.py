@@ -45,10 +45,6 @@ def settings(read: Any) -> None:
 def sparse_layers(read: Any) -> None:
     """Which layers have experts; and no floor under their weights that could show."""
     _refuse_floor(read)
-    kinds = read.spelled("mlp_layer_types")
-    if kinds is not None and read.container.kind != "gguf":
-        expert_layers(read, [kind == SPARSE for kind in kinds.value], kinds.key)
-        return
     layers = read.config["block_count"].value
     if read.container.kind == "gguf":
         first, step = read.raw("leading_dense_block_count"), read.raw("interleave_moe_layer_step")
@@ -56,6 +52,12 @@ def sparse_layers(read: Any) -> None:
     else:
         first, step = read.spelled("moe_layer_start_index"), read.spelled("moe_layer_interval")
         last = read.spelled("moe_layer_end_index")
+        kinds = read.spelled(
+            "mlp_layer_types"
+        )  # asked for last: what is missing is advised by the usual keys
+        if kinds is not None:
+            expert_layers(read, [kind == SPARSE for kind in kinds.value], kinds.key)
+            return
     start = first.value if first else 0 if read.container.kind == "gguf" else 1
     every = step.value if step else 1
     end = last.value if last and last.value >= 0 else layers - 1

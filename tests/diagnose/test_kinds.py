@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -65,9 +66,18 @@ def test_what_code_finds_is_registered_and_nothing_else_is() -> None:
     assert set(all_kinds()) == found | KINDS_OF_SETTINGS, "a kind that nothing can find"
 
 
+def modules() -> Iterator[ModuleType]:
+    """All hypotheses, imported: a key may be named elsewhere."""
+    for found in pkgutil.iter_modules(hypotheses.__path__):
+        yield importlib.import_module(f"{hypotheses.__name__}.{found.name}")
+
+
 @pytest.mark.parametrize("row", [row for row in KEYS if row.own_hypothesis], ids=lambda row: row.key)
 def test_setting_of_its_own_hypothesis_has_one(row: object) -> None:
     texts = [file.read_text("utf-8") for file in PACKAGE.glob("diagnose/hypotheses/*.py")]
+    texts += [
+        f'"{value}"' for module in modules() for value in vars(module).values() if isinstance(value, str)
+    ]
     # Those that a folder's reader multiplies into weights have one together, that the weights tell of them.
     named = "of_settings" if row.in_weights else f'"{row.key}"'  # type: ignore[attr-defined]
     assert any(named in text for text in texts)
