@@ -6,8 +6,9 @@ a shift cuts off a tensor's end stands in the file, behind it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
+from itertools import takewhile
 
 import numpy as np
 import torch
@@ -22,10 +23,9 @@ from rosetta.model import Model, Patch
 from rosetta.sources import RemotePath
 from rosetta.weight import Weight
 
-NEIGHBOURS = (
-    2  # tensors beside the one at hand that lie beside their places by as much: of fewer it is its own fault
-)
+NEIGHBOURS = 2  # tensors that lie as far beside their places as the one at hand: of fewer it is its own fault
 MUCH_NEARER = 2.0  # times: of norms, which all are near one, the wrong bytes are not far off either
+FIRST_BYTES = 1 << 12
 
 
 class Displaced(StandIn):
@@ -98,15 +98,18 @@ def displacement(suspect: Suspect, weight: Weight, shift: int) -> Displacement |
     names.sort(key=lambda name: container.place(name)[1])
     moved = Displaced(container, shift, frozenset(names))
     copies = {own.entry.name: own for own in suspect.model.weights.values() if own.container is container}
-    beside = {name: _lies_beside(suspect, own, moved) for name, own in copies.items()}
+
+    @cache
+    def beside(name: str) -> bool | None:
+        return _lies_beside(suspect, copies[name], moved) if name in copies else None
+
     at = names.index(weight.entry.name)
-    ahead = [*_run(names[at:], beside)]
-    behind = [*_run(names[:at][::-1], beside)]
-    run = [*behind[::-1], *ahead]
-    while run and not beside.get(run[0]):
+    before = takewhile(lambda name: beside(name) is not False, reversed(names[:at]))
+    run = [*reversed([*before]), *takewhile(lambda name: beside(name) is not False, names[at:])]
+    while run and not beside(run[0]):
         del run[0]  # what says nothing, before the first that does, may lie in its place
     found = frozenset(run)
-    if weight.entry.name not in found or sum(beside.get(name) is True for name in found) <= NEIGHBOURS:
+    if weight.entry.name not in found or sum(beside(name) is True for name in found) <= NEIGHBOURS:
         return None
     return Displacement(Displaced(container, shift, found), run[0], len(run))
 
@@ -117,20 +120,13 @@ def _lies_as_it_is_read(container: StoredContainer, weight: Weight) -> bool:
     path, _ = container.place(name)
     if isinstance(path, RemotePath) or weight.bytes_edit is not None:
         return False
-    unmoved = Displaced(container, 0, frozenset([name]))
-    return np.array_equal(unmoved.read(name), container.read(name))
-
-
-def _run(names: list[str], beside: dict[str, bool | None]) -> Iterator[str]:
-    """Tensors as far as one that lies in its place."""
-    for name in names:
-        if beside.get(name) is False:
-            return
-        yield name
+    unmoved, some = Displaced(container, 0, frozenset([name])), min(weight.entry.nbytes, FIRST_BYTES)
+    return np.array_equal(unmoved.read(name, 0, some), container.read(name, 0, some))
 
 
 def _lies_beside(suspect: Suspect, weight: Weight, moved: Displaced) -> bool | None:
-    """Whether a weight is the other copy where it is read some bytes on, or as it is; None: neither is nearer."""
+    """Whether a weight is the other copy only where it is read some bytes on; None of a vector that tells nothing. A
+    matrix that is no copy either way has a fault of its own: what lies behind it is told by itself."""
     other = suspect.counterpart(weight)
     if other is None or other.dims != weight.dims or weight.bytes_edit is not None:
         return None
@@ -141,7 +137,7 @@ def _lies_beside(suspect: Suspect, weight: Weight, moved: Displaced) -> bool | N
     before, after = (_distance(x, truth) for x in (stored, further))
     if after * MUCH_NEARER < before:
         return True
-    return False if before * MUCH_NEARER < after else None
+    return None if len(weight.dims) == 1 and before * MUCH_NEARER >= after else False
 
 
 def _distance(a: torch.Tensor, b: torch.Tensor) -> float:

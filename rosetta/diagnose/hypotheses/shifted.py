@@ -24,7 +24,7 @@ from rosetta.weight import Weight
 KINDS = (
     FindingKind(
         "layout.shifted",
-        means="The data of a tensor, or of all of a GGUF file, start some bytes too early or too late.",
+        means="The data of a tensor, or of all behind one in a file, start some bytes too early or too late.",
         why="An offset is computed with another alignment or a header of another size, or from the start of the file "
         "where it counts from the start of the data. A tool that copies or edits the metadata drops general.alignment, "
         "or writes another one than it pads by: a reader then takes 32, and all tensors are shifted.",
