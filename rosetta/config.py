@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from rosetta.containers.container import Container, Setting
 from rosetta.containers.huggingface.text_part import tied_unless_stated
 from rosetta.containers.values import WRONG_VALUE
 from rosetta.errors import DamagedFileError, UnsupportedError
+from rosetta.names import FOREIGN_LAYER
 from rosetta.rope_scaling import RopeScaling, UnknownRuleError, scaling_from_gguf, scaling_from_parameters
 from rosetta.settings_reader import (
     ACTIVATIONS,
@@ -169,9 +169,6 @@ def _refuse_scaling_of_windows(read: SettingsReader) -> None:
             )
 
 
-NUMBERED = re.compile(r"(?:^|\.)(?:blk|layers|h|blocks)\.(\d{1,5})\.")
-
-
 def _as_stated(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Value]:
     """What the file states, key by key, of an architecture that is not run; what it leaves out, by its tensors."""
     for key, setting in read.stated("").items():
@@ -183,7 +180,7 @@ def _as_stated(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> d
             if isinstance(value, float) and value.is_integer():  # 10000.0, where the other file has 10000
                 value = int(value)
             read.config[key] = Value(value, named.key)
-    layers = [int(found[1]) + 1 for name in shapes if (found := NUMBERED.search(name))]
+    layers = [int(found[1]) + 1 for name in shapes if (found := FOREIGN_LAYER.search(name))]
     counted = {
         "block_count": max(layers, default=0),
         "vocab_size": shapes.get("token_embd.weight", (0,))[0],
@@ -290,9 +287,8 @@ def _rope(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> None:
             f"the rope base is {theta}, not positive", file=container.path, remedy=WRONG_VALUE
         )
     key_length = read.size("attention.key_length")
-    share = (
-        None if container.kind == "gguf" else read.raw("rope.partial_rotary_factor")
-    )  # which has no such key
+    # GGUF has no such key.
+    share = None if container.kind == "gguf" else read.raw("rope.partial_rotary_factor")
     scaled = read.raw("rope.scaling")
     if scaled and isinstance(scaled.value, Mapping) and scaled.value.get("rope_type") == "proportional":
         share = None  # a part of the frequencies, which the scaling holds

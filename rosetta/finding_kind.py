@@ -36,8 +36,8 @@ class FindingKind:
         whole: whether it concerns all of a tensor, so that another fault may be found behind it.
         together: what several weights of a file that have it say of the file, after "{count} weights of the {side}
             file": `{actual}` is what most of them are in truth. None where they have no cause in common.
-        of_file: whether many weights that have it are one finding, of the file: what is done about one is done about
-            all.
+        of_file: what is to be done about a file of which many weights have it, which are one finding then: `{side}` is
+            the side. None where each weight is a finding of its own.
     """
 
     id: str
@@ -48,7 +48,7 @@ class FindingKind:
     title: str | None = None
     whole: bool = False
     together: str | None = None
-    of_file: bool = False
+    of_file: str | None = None
 
     @property
     def family(self) -> str:

@@ -7,7 +7,6 @@ is compared: names, fused and Conv1D tensors, the order of rotary rows, a tied h
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -32,7 +31,7 @@ from rosetta.errors import DamagedFileError, RosettaError, UnsupportedError
 from rosetta.graph import Graph
 from rosetta.index_entries import hold_to_index
 from rosetta.layer_settings import settings_of
-from rosetta.names import canonical_names
+from rosetta.names import FOREIGN_LAYER, canonical_names
 from rosetta.ops.edit import Edit
 from rosetta.ops.indexer import TOP_K
 from rosetta.ops.op import Settings
@@ -46,7 +45,6 @@ FACTORS = ("rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.
 """Tensors that hold rope scaling."""
 NO_NUMBERS = frozenset({"BOOL", "I64"})
 """Dtypes of what counts or marks something, by safetensors' names."""
-FOREIGN_LAYER = re.compile(r"(?:^|\.)(?:blk|layers|h|blocks)\.(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -394,11 +392,7 @@ def _architecture(container: Container, overrides: Mapping[str, Any], must_run: 
 
 def _layers_named(container: Container) -> int:
     """Number of layers that tensor names speak of: a wrong block count must not make tensors nameless."""
-    numbers = [
-        int(found[1])
-        for name in container.tensors
-        if (found := FOREIGN_LAYER.search(name)) and len(found[1]) < 6
-    ]
+    numbers = [int(found[1]) for name in container.tensors if (found := FOREIGN_LAYER.search(name))]
     return min(max(numbers, default=0) + 1, LARGEST_BLOCK_COUNT)
 
 

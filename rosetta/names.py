@@ -48,14 +48,13 @@ BLOCK_ALIASES = {
     },
 }
 LAYER = re.compile(r"^blk\.(\d+)\.(.+)$")
+FOREIGN_LAYER = re.compile(r"(?:^|\.)(?:blk|layers|h|blocks)\.(\d{1,5})\.")  # as any file may number it
 STACKED = re.compile(r"\.\d+\.")  # the number of a head or an expert in what follows
 ROPE_FACTORS = frozenset({"rope_freqs", "rope_factors_short", "rope_factors_long"})
 # Modules of what also sees, hears or speaks, within which lies the part that reads: transformers' of today and before,
 # and those of code that lies beside published weights (Qwen's Omni, MiniCPM-V, DeepSeek-VL).
 _TEXT_PART = re.compile(r"\b(?:language_model|text_model|thinker|llm|language)\.")
-_DOUBLED = re.compile(
-    r"^(?:model\.){2,}"
-)  # what is left where a whole model lies within another one's `model`
+_DOUBLED = re.compile(r"^(?:model\.){2,}")  # is left where a whole model lies within another one's `model`
 # What transformers 5 makes of `layers` where it renames layers of the part that sees, and the text's with them.
 _RENAMED = re.compile(r"^(?:model\.)?(?:encoder\.layers|blocks)\.(?=\d)")
 EXPERT = re.compile(r"\.experts\.(\d{1,5})\.")

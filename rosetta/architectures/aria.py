@@ -10,11 +10,9 @@ from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.expert_settings import expert_settings, of_folder
 from rosetta.architectures.folder_names import gated, in_layers
 from rosetta.architectures.mixtures import SHARED, mixture_layer
-from rosetta.architectures.readings import Reading, Stored, experts, standard_readings
+from rosetta.architectures.readings import EXPERTS_GATE_UP, Reading, Stored, experts, standard_readings
 from rosetta.containers.container import Setting
 from rosetta.ops.op import Settings
-
-GATE_UP = ("ffn_gate_exps", "ffn_up_exps")
 
 
 def settings(read: Any) -> None:
@@ -28,7 +26,9 @@ def settings(read: Any) -> None:
 def readings(stored: Stored, c: Settings) -> Sequence[Reading] | None:
     """A folder stores each expert's matrices `[in, out]`, gate and up in one."""
     if stored.foreign and stored.stem in ("ffn_gate_up_exps", "ffn_down_exps"):
-        return experts(stored, GATE_UP if stored.stem == "ffn_gate_up_exps" else None, transposed=True)
+        return experts(
+            stored, EXPERTS_GATE_UP if stored.stem == "ffn_gate_up_exps" else None, transposed=True
+        )
     return standard_readings(stored, c)
 
 

@@ -40,9 +40,8 @@ DEEPSEEK_OCR = Architecture(
     folder_flags={"attention_bias": False, "mlp_bias": False},
     gguf="deepseek2-ocr",
     gguf_reads=llamacpp_keys.EXPERTS,
-    gguf_unread=frozenset(
-        {"rope.dimension_count"}
-    ),  # deepseek2.cpp turns whole heads; the converter writes 0
+    # deepseek2.cpp turns whole heads; the converter writes 0.
+    gguf_unread=frozenset({"rope.dimension_count"}),
     classes=("DeepseekOcr2ForConditionalGeneration", "deepseek_ocr2", "deepseek_ocr2_text"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     settings=settings,

@@ -52,9 +52,8 @@ def sparse_layers(read: Any) -> None:
     else:
         first, step = read.spelled("moe_layer_start_index"), read.spelled("moe_layer_interval")
         last = read.spelled("moe_layer_end_index")
-        kinds = read.spelled(
-            "mlp_layer_types"
-        )  # asked for last: what is missing is advised by the usual keys
+        # Asked for last: what is missing is advised by the usual keys.
+        kinds = read.spelled("mlp_layer_types")
         if kinds is not None:
             expert_layers(read, [kind == SPARSE for kind in kinds.value], kinds.key)
             return

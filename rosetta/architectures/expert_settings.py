@@ -11,12 +11,11 @@ from rosetta.containers.container import Setting
 from rosetta.errors import DamagedFileError, UnsupportedError
 from rosetta.ops.experts import LARGEST_GATING, SIGMOID, SOFTMAX, SQRT_SOFTPLUS
 from rosetta.ops.latent import NOPE
-from rosetta.ops.rotary import STILL
+from rosetta.ops.rotary import SECTIONS, STILL
 from rosetta.settings_reader import NOT_RUN, Config, PerLayer, float32, listed
 
 SPARSE, DENSE = "sparse", "dense"
 
-SECTIONS = "rope.dimension_sections"
 SECTIONS_OF_FOLDERS = ("rope_parameters.mrope_section", "rope_scaling.mrope_section")
 GATINGS = {"softmax": SOFTMAX, "sigmoid": SIGMOID, "sqrtsoftplus": SQRT_SOFTPLUS}
 """Hugging Face's names of gating functions -> GGUF's numbers (see `ops.experts`)."""
@@ -259,7 +258,7 @@ def _still_pairs(sections: Sequence[int], pairs: int, in_turns: bool) -> tuple[i
 
 def stated_sections(config: Config) -> list[int]:
     """The sections as config.json has them: none for what a model does not tell apart."""
-    sections = list(config["rope.dimension_sections"].value)
+    sections = list(config[SECTIONS].value)
     return sections[:3] if not any(sections[3:]) else sections
 
 

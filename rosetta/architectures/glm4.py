@@ -8,11 +8,11 @@ from typing import Any
 
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of, sequential
-from rosetta.architectures.expert_settings import SECTIONS, SECTIONS_OF_FOLDERS, rotary_sections
+from rosetta.architectures.expert_settings import SECTIONS_OF_FOLDERS, rotary_sections
 from rosetta.architectures.readings import first_of, gate_beside_up, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
-from rosetta.ops.rotary import STILL, Rotary
+from rosetta.ops.rotary import SECTIONS, STILL, Rotary
 from rosetta.settings_reader import Value
 
 

@@ -8,13 +8,11 @@ from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import scores_of
 from rosetta.architectures.expert_settings import expert_settings, of_folder, refuse_base_of_windows
 from rosetta.architectures.mixtures import mixture_layer
-from rosetta.architectures.readings import Reading, Stored, experts, standard_readings
+from rosetta.architectures.readings import EXPERTS_GATE_UP, Reading, Stored, experts, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.clamped_gate import ClampedGate
 from rosetta.ops.experts import SOFTMAX_OF_CHOSEN
 from rosetta.ops.op import Settings
-
-GATE_UP = ("ffn_gate_exps", "ffn_up_exps")
 
 
 def settings(read: Any) -> None:
@@ -44,7 +42,7 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
     turned = not stored.packed
     if stored.foreign and stored.stem == "ffn_gate_up_exps":
         outputs = stored.dims[1:][-1 if turned else 0] if len(stored.dims) > 1 else 0
-        return experts(stored, GATE_UP, groups=outputs // 2, transposed=turned)
+        return experts(stored, EXPERTS_GATE_UP, groups=outputs // 2, transposed=turned)
     if stored.foreign and stored.stem == "ffn_down_exps":
         return experts(stored, transposed=turned)
     found = standard_readings(stored, c)

@@ -36,9 +36,8 @@ HUNYUAN_MOE = Architecture(
     "hunyuan-moe",
     folder_flags={"attention_bias": False},
     gguf="hunyuan-moe",
-    gguf_reads=frozenset(
-        {"expert_shared_feed_forward_length"}
-    ),  # it asks for the width of experts, and takes the network's
+    # It asks for the width of experts as well, and takes the network's.
+    gguf_reads=frozenset({"expert_shared_feed_forward_length"}),
     classes=("HunYuanMoEV1ForCausalLM", "hunyuan_v1_moe"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     qk_norm=True,

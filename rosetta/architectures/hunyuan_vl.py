@@ -6,8 +6,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from rosetta.architectures.expert_settings import SECTIONS, rotary_sections, stated_sections
+from rosetta.architectures.expert_settings import rotary_sections, stated_sections
 from rosetta.architectures.hunyuan_dense import HUNYUAN_DENSE, raised_base
+from rosetta.ops.rotary import SECTIONS
 
 
 def settings(read: Any) -> None:

@@ -17,7 +17,7 @@ from rosetta.architectures.expert_settings import (
 )
 from rosetta.architectures.folder_names import gated
 from rosetta.architectures.mixtures import mixture_layer, router_of
-from rosetta.architectures.readings import Reading, Stored, experts, standard_readings
+from rosetta.architectures.readings import EXPERTS_GATE_UP, Reading, Stored, experts, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.attention import Scores
 from rosetta.ops.linear import Linear
@@ -31,7 +31,6 @@ STEP = 4  # of so many layers the last is not turned, where the file does not sa
 CHUNK, TEMPERATURE, TEMPERATURE_LENGTH = 8192, 0.1, 8192  # which llama.cpp has fixed
 CHUNKED = "chunked_attention"
 EXPERTS_WITHOUT_NORM = 128  # Maverick, which llama.cpp knows by it
-GATE_UP = ("ffn_gate_exps", "ffn_up_exps")
 
 
 def settings(read: Any) -> None:
@@ -115,7 +114,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 def readings(stored: Stored, c: Settings) -> list[Reading] | None:
     """A folder stores each expert's matrix `[in, out]`."""
     if stored.foreign and stored.stem == "ffn_gate_up_exps":
-        return experts(stored, GATE_UP, transposed=True)
+        return experts(stored, EXPERTS_GATE_UP, transposed=True)
     if stored.foreign and stored.stem == "ffn_down_exps":
         return experts(stored, transposed=True)
     found = standard_readings(stored, c)

@@ -11,7 +11,7 @@ from rosetta.architectures.architecture import Default
 from rosetta.architectures.expert_settings import INTERLEAVED_SECTIONS, rotary_sections, stepped_layers
 from rosetta.architectures.qwen3moe import QWEN3MOE
 from rosetta.architectures.qwen3vl import deepstack_layers
-from rosetta.architectures.readings import Reading, Stored, experts, standard_readings
+from rosetta.architectures.readings import EXPERTS_GATE_UP, Reading, Stored, experts, standard_readings
 from rosetta.ops.op import Settings
 
 COUNTS = {
@@ -19,7 +19,6 @@ COUNTS = {
     "expert_used_count": 4,
     "expert_feed_forward_length": 1408,
 }  # Qwen3VLMoeTextConfig
-GATE_UP = ("ffn_gate_exps", "ffn_up_exps")
 
 
 def settings(read: Any) -> None:
@@ -48,7 +47,7 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
         turned = stored.dims[1:] == (into, out)
         if turned and into == out:  # a square one does not tell
             turned = str(stored.metadata.get("transformers_version", "")).startswith("4.")
-        stems = GATE_UP if stored.stem == "ffn_gate_up_exps" else None
+        stems = EXPERTS_GATE_UP if stored.stem == "ffn_gate_up_exps" else None
         return experts(stored, stems, transposed=turned)
     found = standard_readings(stored, c)
     return None if found is None else list(found)

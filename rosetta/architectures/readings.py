@@ -69,6 +69,7 @@ Readings = Callable[[Stored, Settings], Sequence[Reading] | None]
 
 QKV = ("attn_q", "attn_k", "attn_v")
 GATE_UP = ("ffn_gate", "ffn_up")
+EXPERTS_GATE_UP = tuple(f"{stem}_exps" for stem in GATE_UP)
 
 
 def standard_readings(stored: Stored, c: Settings) -> Sequence[Reading] | None:

@@ -101,9 +101,8 @@ def _rotation(read: Any) -> None:
         whole = read.config[DIMENSIONS].value
         read.fixed(DIMENSIONS, whole // 2, f"llama.cpp takes half of {whole}")
         found = read.config["rope.scaling"]
-        if (
-            found.value is not None and "rope.scaling" not in read.overrides
-        ):  # of as many pairs as that leaves
+        if found.value is not None and "rope.scaling" not in read.overrides:
+            # Of as many pairs as that leaves.
             theta, context = (read.config[key].value for key in ("rope.freq_base", "context_length"))
             pairs = read.config[DIMENSIONS].value // 2
             scaling = scaling_from_gguf(read.stated("rope.scal"), pairs, theta, context)

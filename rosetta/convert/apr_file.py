@@ -117,9 +117,8 @@ def _stated(model: Model, wanted: Config, tensors: Mapping[str, TensorEntry]) ->
         for key, value in wanted.items()
         if key in SPELLINGS and value.value is not None and not isinstance(value.value, tuple)
     }
-    stated |= {
-        SPELLINGS[key]: said for key, said in reversed(single.items())
-    }  # the size of keys before that of values
+    # The size of keys comes before that of values, which go by one name.
+    stated |= {SPELLINGS[key]: said for key, said in reversed(single.items())}
     _take_lists(model, wanted, stated)
     epsilon = architecture.epsilon_key
     if epsilon in wanted:

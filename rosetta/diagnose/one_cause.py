@@ -37,8 +37,8 @@ def gathered(findings: Sequence[Finding]) -> list[Finding]:
     """
     told = list(findings)
     for (kind, side), found in _of_many(findings).items():
-        words = _words(kind, found)
-        if words is None or not all_kinds()[kind].of_file:
+        words, known = _words(kind, found), all_kinds().get(kind)
+        if words is None or known is None or known.of_file is None:
             continue
         shown = [finding for finding in found if not finding.latent] or found
         one = shown[0].model_copy(
@@ -50,8 +50,7 @@ def gathered(findings: Sequence[Finding]) -> list[Finding]:
                 "declared": _commonest(finding.declared for finding in found),
                 "actual": _commonest(finding.actual for finding in found),
                 "message": f"{len(found)} weights {words}",
-                "recommendation": f"convert the {side} file from the original checkpoint: no export brings back what "
-                "was rounded away",
+                "recommendation": known.of_file.format(side=side),
             }
         )
         first = told.index(found[0])

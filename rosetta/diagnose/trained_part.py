@@ -24,6 +24,7 @@ from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
 from rosetta.diagnose.patches import for_all_names, instead, of_weights
 from rosetta.diagnose.wrong_pair import BEYOND, EVERYWHERE, LEAST_MATRICES, MOST_NAMED, RELATED, ROWS
 from rosetta.model import Model, Patch
+from rosetta.names import LAYER
 from rosetta.weight import Weight
 from rosetta.weight_cache import variance
 
@@ -196,13 +197,13 @@ def _where(names: Sequence[str], model: Model) -> str:
 
 
 def _layer(name: str) -> int | None:
-    family, _, rest = name.partition(".")
-    number = rest.partition(".")[0]
-    return int(number) if family == "blk" and number.isdigit() else None
+    found = LAYER.match(name)
+    return None if found is None else int(found[1])
 
 
 def _stem(name: str) -> str:
-    return name.split(".", 2)[2].removesuffix(".weight")
+    found = LAYER.match(name)
+    return (name if found is None else found[2]).removesuffix(".weight")
 
 
 def ranges(numbers: Sequence[int]) -> str:

@@ -35,7 +35,7 @@ class Refused:
         key: GGUF's, without the architecture.
         value: what the file states; None: nothing.
         why: a sentence's end, after "is 4".
-        remedy: whether the key is to be taken out; else it is to be written.
+        take_out: whether the key is to be taken out; else it is to be written.
     """
 
     key: str

@@ -17,7 +17,7 @@ from rosetta.row_order import INTERLEAVED, SPLIT_HALF
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["INTERLEAVED", "SPLIT_HALF", "STILL", "Rotary"]
+__all__ = ["INTERLEAVED", "SECTIONS", "SPLIT_HALF", "STILL", "Rotary"]
 
 FACTORS = ("freqs", "factors_short", "factors_long")  # tensors of GGUF that hold rope scaling
 STILL, SECTIONS = "rope.still_pairs", "rope.dimension_sections"

@@ -24,7 +24,7 @@ from rosetta.containers.spool import Progress, Spool, TensorSource, copied
 from rosetta.containers.unfinished import unfinished
 from rosetta.dtypes import FLOATS, flat_bytes
 from rosetta.errors import UnsupportedError
-from rosetta.model import FOREIGN_LAYER
+from rosetta.names import FOREIGN_LAYER
 from rosetta.repair.changes import Change
 from rosetta.repair.fix import Fix, Written, refuse_a_plain_copy, remade
 from rosetta.repair.repacked import repacked

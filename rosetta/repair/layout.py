@@ -12,8 +12,8 @@ from rosetta.containers.container import Container, TensorEntry
 from rosetta.containers.stand_in import StandIn
 from rosetta.diagnose.hypotheses.adapter_beside import module_around
 from rosetta.errors import UnsupportedError
-from rosetta.model import FOREIGN_LAYER, Model, build_model
-from rosetta.names import LAYER, canonical_names
+from rosetta.model import Model, build_model
+from rosetta.names import FOREIGN_LAYER, LAYER, canonical_names
 from rosetta.repair.names import members, own_name, parts_of
 from rosetta.repair.planned import EMBEDDING, HEAD, ROPE_FACTORS, Held, Planned
 from rosetta.weight import Reversible, Weight
@@ -111,11 +111,7 @@ def _members(base: Model, own: str, name: str | None, expected: Mapping[str, Wei
 def _canonical(base: Model, weights: Mapping[str, Weight]) -> dict[str, str | None]:
     """The canonical name of every tensor of the file."""
     numbers = [int(found[1]) for name in weights if (found := LAYER.match(name))]
-    numbers += [
-        int(found[1])
-        for own in base.container.tensors
-        if (found := FOREIGN_LAYER.search(own)) and len(found[1]) < 6
-    ]
+    numbers += [int(found[1]) for own in base.container.tensors if (found := FOREIGN_LAYER.search(own))]
     layers = min(max(numbers, default=0) + 1, LARGEST_BLOCK_COUNT)
     return canonical_names(base.container.tensors, base.architecture, layers)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rosetta.architectures.readings import QKV
 from rosetta.errors import UnsupportedError
-from rosetta.model import FOREIGN_LAYER, Model
-from rosetta.names import LAYER, canonical_name
+from rosetta.model import Model
+from rosetta.names import FOREIGN_LAYER, LAYER, canonical_name
 from rosetta.weight import Weight
 
 # The names of the llama family, which `.apr` files give every architecture (aprender, tensor_expectation.rs), and

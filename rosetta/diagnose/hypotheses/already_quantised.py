@@ -30,7 +30,7 @@ KINDS = (
         title="quantised before",
         together="lie on the levels of a quantised format, most often {actual}: it was made from a checkpoint "
         "quantised so, and not from the original",
-        of_file=True,
+        of_file="convert the {side} file from the original checkpoint: no export brings back what was rounded away",
     ),
 )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -12,10 +11,10 @@ from rosetta.diagnose.own_form import would_say
 from rosetta.diagnose.patches import instead
 from rosetta.errors import RosettaError
 from rosetta.model import Patch
+from rosetta.names import FOREIGN_LAYER
 from rosetta.weight import Weight
 
 KEY, PREDICTORS = "block_count", "nextn_predict_layers"
-NUMBERED = re.compile(r"\.(\d+)\.")  # a tensor of a layer, as any file calls it
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
@@ -62,7 +61,7 @@ def _holds_more(suspect: Suspect, count: int, apart: range) -> bool:
         counted = suspect.model.repaired({KEY: count})
     except RosettaError:
         return False
-    left = {int(found[1]) for name in counted.unread if (found := NUMBERED.search(name)) is not None}
+    left = {int(found[1]) for name in counted.unread if (found := FOREIGN_LAYER.search(name)) is not None}
     return not left & {*apart} and all(
         _layer(counted.weights, n) and {*_layer(counted.weights, n)} == {*_layer(suspect.other.weights, n)}
         for n in apart

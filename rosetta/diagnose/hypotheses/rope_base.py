@@ -18,14 +18,13 @@ from rosetta.diagnose.hypothesis import Fault, Proposal
 from rosetta.diagnose.setting_proposals import setting_proposal
 from rosetta.ops.op import Chain
 from rosetta.ops.rotary import Rotary
-from rosetta.rope_scaling import RopeScaling
+from rosetta.rope_scaling import STILL, RopeScaling
 
 SLOWEST = 1e-4  # radians a token; below it a float32 angle says little
 DIGITS = 3  # significant ones that a base is published with
 FACTOR_DIGITS = 4  # and a factor
 STRAY = 1e-3  # of an angle that one base gives, relative: what is beyond it is of other frequencies
 EVEN = 1e-3  # of one factor for all pairs
-STILL = 1e30  # what GGUF files divide the frequency of a pair by that is not turned
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.subject import Subject
-from rosetta.model import FOREIGN_LAYER, Model
-from rosetta.names import COMPUTED, LAYER
+from rosetta.model import Model
+from rosetta.names import COMPUTED, FOREIGN_LAYER, LAYER
 
 RULE = Rule(
     "C222",
