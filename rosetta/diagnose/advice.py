@@ -149,11 +149,12 @@ def _write_scaling(model: Model, other: Container, right: RopeScaling | None) ->
     file = config_file(container)
     try:
         if container.kind == "gguf":
-            one = one_key_of_scaling(model, "rope.scaling", right, other)
+            held = _scaling_held(container)
+            one = one_key_of_scaling(model, "rope.scaling", right, other) if held else None
             if one is not None:
                 return _write_one(one, file)
             if right is None:
-                return f"take {_scaling_held(container)} out of {file}"
+                return f"take {', '.join(held)} out of {file}"
             stated = as_gguf(right, model, other)
             keys = ", ".join(f"{spelling(container, name)} {value}" for name, value in stated.keys.items())
             if not stated.factors:
@@ -184,10 +185,10 @@ def _write_one(one: tuple[str, Any, Any], file: str) -> str:
     return f"write {spelled} {shown(said)} into {file}{before}"
 
 
-def _scaling_held(container: Container) -> str:
-    """What a GGUF file has that says a rope scaling."""
+def _scaling_held(container: Container) -> list[str]:
+    """The keys and tensors of a GGUF file that say a rope scaling."""
     keys = [said.key for key, said in container.settings.items() if key.startswith("rope.scal")]
-    return ", ".join([*keys, *(name for name in FACTORS if name in container.tensors)])
+    return [*keys, *(name for name in FACTORS if name in container.tensors)]
 
 
 def shown(value: Any) -> str:

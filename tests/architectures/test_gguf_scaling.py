@@ -51,6 +51,21 @@ def test_each_key_is_computed_as_llamacpp_does_and_named(tmp_path: Path, case: A
     assert finding.recommendation.startswith(advice)
 
 
+@pytest.mark.parametrize(
+    ("lost", "advice"),
+    [
+        ({"rope.scaling.type", FACTOR}, "write llama.rope.scaling.type linear, llama.rope.scaling.factor 4.0 into"),
+        ({FACTOR}, "write llama.rope.scaling.factor 4 into"),
+    ],
+)  # fmt: skip
+def test_a_rule_that_is_lost_whole_is_advised_whole(tmp_path: Path, lost: set[str], advice: str) -> None:
+    """llama.cpp takes a factor without a type for a linear one; other readers of the file ask for the type."""
+    folder, file = tiny_pair(tmp_path, "llama-rope-linear")
+    planted = restated(file, tmp_path / "planted.gguf", dict.fromkeys(lost))
+    (finding,) = compared_files(planted, folder, tokens=tuple(IDS)).findings
+    assert finding.recommendation.startswith(advice)
+
+
 def test_a_file_whose_tokens_see_those_behind_them_is_refused(tmp_path: Path) -> None:
     _, file = tiny_pair(tmp_path, "llama")
     planted = restated(file, tmp_path / "planted.gguf", {"attention.causal": False})
