@@ -70,6 +70,13 @@ class SalientBlocks:
         found[:, self.columns] = self.excess.to(ratios.device) > 1
         return found
 
+    def given_up(self, total: int) -> Tensor:
+        """Which of so many columns are of these blocks, bool [total]."""
+        found = torch.zeros(total, dtype=torch.bool)
+        for column in self.columns.tolist():
+            found[column * self.size : (column + 1) * self.size] = True
+        return found
+
     def widened(self, variance: Tensor, start: int) -> Tensor:
         """Variance of the rows from `start` on, [rows, C], with that of given up blocks as it was found."""
         excess = self.excess[start : start + len(variance)].to(variance.device)
@@ -118,6 +125,11 @@ def salient_blocks(
             own_size = torch.maximum(size_a, size_b)
         bounded = error.sum(-1) <= largest**2 * own_size
         bounded &= (size_a > 0) & (size_b > 0)  # of a zeroed block nothing is left
+        rounded_away = torch.zeros_like(bounded)
+        for weight, sizes in ((left, size_a), (right, size_b)):
+            if bool((sizes == 0).any()):
+                values = kept.values(weight, *rows, device)
+                rounded_away |= (sizes == 0) & _superblock_holds(values, weight, columns, size)
         steps = error / _blocks(explained, columns, size)
         others = steps * (~elevated[slice(*rows), :, None] & bounded[..., None])
         in_others = others.sum(0, dtype=torch.float64)
@@ -128,11 +140,13 @@ def salient_blocks(
             shares.nan_to_num().sum(0, dtype=torch.float64),
             bounded,
             in_others,
+            rounded_away,
         )
 
     parts = spread(measured, row_ranges(left))
     steps, shares = (torch.stack([part[i] for part in parts]).sum(0) for i in (0, 1))  # [n, g]
-    bounded = torch.cat([part[2] for part in parts]) & ratios[:, columns].isfinite()
+    bounded, rounded_away = (torch.cat([part[i] for part in parts]) for i in (2, 4))
+    bounded &= ratios[:, columns].isfinite()
     count = (elevated & bounded).sum(0).tolist()
     right_by_itself = steps / steps.new_tensor(count)[:, None] < _limits(count, ITSELF, steps)
     right_among_others = shares / shares.mean(-1, keepdim=True) < _limits(count, AMONG_OTHERS, steps)
@@ -149,9 +163,8 @@ def salient_blocks(
         return None
     columns, salient = columns[found], salient[found]
     wrong = _wrong_where_it_matters(left, right, finer, columns, salient, size, kept, device)
-    excess = torch.where(bounded[:, found] & ~wrong.to(bounded), ratios[:, columns].square(), 1.0).clamp(
-        min=1.0
-    )
+    allowed = (bounded | rounded_away)[:, found] & ~wrong.to(bounded)
+    excess = torch.where(allowed, ratios[:, columns].square(), 1.0).clamp(min=1.0)
     return SalientBlocks(columns.cpu(), excess.cpu(), size)
 
 
@@ -163,6 +176,19 @@ def _largest_error(left: Weight, right: Weight) -> float:
         return 0.0 if dtype in FLOATS else LARGEST_ERROR if by_one else LARGEST_ERROR_OTHERWISE
 
     return sum(of_one(weight.dtype) for weight in (left, right))
+
+
+def _superblock_holds(values: Tensor, weight: Weight, columns: Tensor, size: int) -> Tensor:
+    """Whether the superblocks of some block columns hold anything, in rows [rows, C]: bool [rows, n].
+
+    A block's scale is rounded to steps of its superblock's. One that was fitted to a weight near nought is rounded to
+    none, and the block to nought.
+    """
+    width = blocks.block_format(weight.dtype).block_size
+    if width <= size:
+        return torch.zeros(len(values), len(columns), dtype=torch.bool, device=values.device)
+    superblocks = columns * size // width
+    return (_blocks(values, superblocks, width) != 0).any(-1)
 
 
 def _wrong_where_it_matters(

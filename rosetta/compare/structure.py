@@ -164,13 +164,16 @@ def tells_structure(left: Weight, right: Weight) -> bool:
     )
 
 
-def traits(tests: SampleTests, rows: RowSums, weighed: bool) -> tuple[Trait, ...]:
+def traits(
+    tests: SampleTests, rows: RowSums, weighed: bool, given_up: Tensor | None = None
+) -> tuple[Trait, ...]:
     """What two copies that agree within their noise differ in all the same.
 
     Args:
         tests: of some rows of the copies, which tell of structure.
         rows: sums of all of them, a = the left one.
         weighed: whether the encoder weighed some columns' errors more than others'.
+        given_up: columns of blocks that were fitted to a salient channel, bool [C]; None: there are none.
     """
     if float(rows.error.sum()) < SMALLER**2 * float(rows.explained.sum()):
         return ()
@@ -184,7 +187,7 @@ def traits(tests: SampleTests, rows: RowSums, weighed: bool) -> tuple[Trait, ...
     ]
     if not found:  # what a factor explains is not looked at further: its repair is
         size = float(rows.size_b.sum())
-        found = tests.traits(weighed, float(rows.error.sum()) / size if size else math.inf)
+        found = tests.traits(weighed, float(rows.error.sum()) / size if size else math.inf, given_up)
     if found and tests.follow_levels():
         return tuple(
             trait for trait in found if trait.kind == "factor" and abs(trait.value - 1) > LEVELS_SLOPE

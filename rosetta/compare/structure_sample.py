@@ -87,17 +87,22 @@ class SampleTests:
             if self._has_rank:
                 self._rank = aside(self._of_rank)
 
-    def traits(self, weighed: bool, distance: float) -> list[Trait]:
+    def traits(self, weighed: bool, distance: float, given_up: Tensor | None = None) -> list[Trait]:
         """What is found.
 
         Args:
             weighed: whether the encoder weighed some columns' errors more than others'.
             distance: D = Σ e² / Σ w².
+            given_up: columns of blocks that were fitted to a salient channel, bool [C]: their errors are what is left
+                of the weights, which have ranks of their own.
         """
         found = _of_columns(self._column_sums(), self._rows_of_columns, weighed, distance)
         if self._compensating:
             return [*found, *_of_neighbours(self._rows_of_columns)]
-        return found or (self._rank() if self._has_rank else [])
+        if found or not self._has_rank:
+            return found
+        found = self._rank()
+        return found if not found or given_up is None else self._of_rank(~given_up)
 
     def follow_levels(self) -> bool:
         """Whether the finer copy has few values a block, and the coarser one is a function of them: it was encoded from
@@ -142,11 +147,17 @@ class SampleTests:
         pieces = self._rows_of_columns.pieces(max(1, PIECE // self.coarse.dims[1]))
         return _ColumnSums.joined(spread(_ColumnSums.of, pieces))
 
-    def _of_rank(self) -> list[Trait]:
-        """Whether the errors of a part of the matrix, [rows, columns] from all over it, have a part of low rank."""
+    def _of_rank(self, columns: Tensor | None = None) -> list[Trait]:
+        """Whether the errors of a part of the matrix, [rows, columns] from all over it, have a part of low rank.
+
+        Args:
+            columns: to look at, whole blocks, bool [C]; None: all.
+        """
         rows = Rows(self.sample.of(self.fine), self.sample.of(self.coarse), self.sample.variance)
+        if columns is not None:
+            rows = rows.only_columns(columns)
         if self.coarse.count > SAMPLED:
-            rows = rows.in_columns(_runs(self.coarse.dims[1]))
+            rows = rows.in_columns(_runs(rows.fine.shape[1]))
         z, u, inverse = rows.in_sigmas()
         if z.numel() - int(z.count_nonzero()) > EQUAL * z.numel():
             return []
@@ -181,6 +192,11 @@ class Rows:
             return self
         of_each = (self.fine, self.coarse, self.variance)
         return Rows(*(torch.cat([x[:, run] for run in runs], dim=1) for x in of_each))
+
+    def only_columns(self, wanted: Tensor) -> Rows:
+        """The columns where `wanted`, bool [C], is true."""
+        wanted = wanted.to(self.fine.device)
+        return Rows(*(x[:, wanted] for x in (self.fine, self.coarse, self.variance)))
 
     def pieces(self, count: int) -> list[Rows]:
         """So many of them at a time."""

@@ -265,7 +265,8 @@ def _judged(
     beneath: tuple[Trait, ...] = ()
     if not faulty and tests is not None and seen.rows is not None:
         weighed = salient is not None or common > plain_limit(reference, other)
-        beneath = traits(tests, seen.rows, weighed)
+        given_up = None if salient is None else salient.given_up(reference.dims[1])
+        beneath = traits(tests, seen.rows, weighed, given_up)
     return WeightPair(
         state="differing" if faulty or beneath else "within_noise",
         explained=not some_only,

@@ -60,6 +60,45 @@ def test_a_channel_that_matters_most_is_no_fault(dtype: str, monkeypatch: pytest
     assert compare_weights(copy, truth()).state == "differing", "otherwise nothing need be forgiven"
 
 
+def weighed_pair(values: Floats, dtype: str, importance: float) -> tuple[Weight, Weight]:
+    """A matrix encoded for a massive channel, and the matrix."""
+    of_each = np.ones(COLUMNS, dtype=np.float32)
+    of_each[CHANNEL] = importance
+    copy = weight(dtype, ggml.quantize(values, dtype, of_each).reshape(-1))
+    return copy, weight("F32", values.view(np.uint8).reshape(-1))
+
+
+def test_a_block_whose_scale_was_rounded_to_none_is_no_fault() -> None:
+    """Fitted to a weight a thousandth of the others: less than half a step of its superblock's scales."""
+    values, block = matrix(), slice(CHANNEL // 32 * 32, CHANNEL // 32 * 32 + 32)
+    values[:, CHANNEL] *= np.float32(1e-3)
+    copy, clean = weighed_pair(values, "IQ4_XS", 1e8)
+    nought = (copy.values()[:, block] == 0).all(1)
+    assert 32 < int(nought.sum()) < ROWS
+    assert compare_weights(copy, clean).state == "within_noise"
+    raw = weighed("IQ4_XS").reshape(ROWS, -1, 136).copy()
+    row = int(np.abs(matrix()[:, CHANNEL]).argmax())
+    hit = raw[row, CHANNEL // 256]  # ggml-common.h, block_iq4_xs: its third scale, six bits, 32 is none
+    hit[2], hit[5] = hit[2] & 0xCF | 0x20, hit[5] & 0xF0
+    emptied = weight("IQ4_XS", raw.reshape(-1))
+    assert not emptied.values()[row, block].any()
+    assert compare_weights(emptied, truth()).state == "differing", "a weight that matters is lost"
+
+
+def test_what_is_left_of_weights_in_given_up_blocks_is_no_adapter() -> None:
+    """Clipped to next to nothing, a block's errors are its weights, which have a rank of their own."""
+    values, generator = matrix(), np.random.default_rng(9)
+    block = slice(CHANNEL // 32 * 32, CHANNEL // 32 * 32 + 32)
+    few = generator.standard_normal((ROWS, 2)) @ generator.standard_normal((2, 32))
+    values[:, block] += 0.3 * few.astype(np.float32)
+    values[:, CHANNEL] /= 16
+    assert compare_weights(*weighed_pair(values, "IQ4_XS", 1e5)).state == "within_noise"
+    adapter = generator.standard_normal((ROWS, 2)) @ generator.standard_normal((2, COLUMNS))
+    copy, _ = weighed_pair((values + 0.001 * adapter).astype(np.float32), "IQ4_XS", 1e5)
+    found = compare_weights(copy, weight("F32", values.view(np.uint8).reshape(-1)))
+    assert found.state == "differing", "an adapter is one beside such blocks"
+
+
 def test_the_other_block_beside_a_float_copy_is_looked_at_by_itself() -> None:
     """Q6_K's blocks are of 16: two of them as one, as the float copy's are of 32, hid which columns suffered."""
     raw = ggml.quantize(matrix(), "Q6_K").reshape(ROWS, -1)
