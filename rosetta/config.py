@@ -141,15 +141,6 @@ def _refuse_sizes_of_windows(read: SettingsReader) -> None:
             )
 
 
-STRETCHED_WINDOWS = frozenset(
-    ("afmoe", "cohere2", "cohere2moe", "exaone-moe", "exaone4", "gemma2", "gpt-oss", "llama4")
-)
-"""In which llama.cpp divides the frequencies of layers with a window by the stated factor, whatever the type is
-(src/models/*.cpp, `rope_freq_scale_train_swa = rope_freq_scale_train`)."""
-GROWN_WINDOWS = frozenset(("gemma3", "gemma3n", "gemma4", "mimo2", "step35"))
-"""In which it does not, and multiplies what is turned there by the stated factor of attention all the same."""
-
-
 def _refuse_scaling_of_windows(read: SettingsReader) -> None:
     """Rope scaling that llama.cpp has in layers with a window otherwise than is run here: no model is published so."""
     if read.container.kind != "gguf" or not read.config.get("attention.sliding_window", Value(0)).value:
@@ -157,16 +148,17 @@ def _refuse_scaling_of_windows(read: SettingsReader) -> None:
     rule, factor, grown = (
         read.container.settings.get(f"rope.scaling.{key}") for key in ("type", "factor", "attn_factor")
     )
-    stretched = factor if rule is not None and rule.value == "none" and factor is not None else None
-    name = read.architecture.gguf
-    for stated, where in ((stretched, STRETCHED_WINDOWS), (grown, GROWN_WINDOWS)):
-        if stated is not None and name in where and stated.value not in (0, 1):
-            raise UnsupportedError(
-                f"{stated.key} is {stated.value:g}, which llama.cpp computes with otherwise in layers with a window, "
-                f"and rosetta runs {name} without it",
-                file=read.container.path,
-                remedy=NOT_RUN,
-            )
+    unscaled = rule is not None and rule.value == "none"
+    stated = {"": None, "stretched": factor if unscaled else None, "grown": grown}[
+        read.architecture.gguf_windows
+    ]
+    if stated is not None and stated.value not in (0, 1):
+        raise UnsupportedError(
+            f"{stated.key} is {stated.value:g}, which llama.cpp computes with otherwise in layers with a window, "
+            f"and rosetta runs {read.architecture.gguf} without it",
+            file=read.container.path,
+            remedy=NOT_RUN,
+        )
 
 
 def _as_stated(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Value]:

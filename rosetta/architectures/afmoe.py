@@ -68,6 +68,7 @@ AFMOE = Architecture(
     "afmoe",
     folder_flags={"attention_bias": False},
     gguf="afmoe",
+    gguf_windows="stretched",
     gguf_reads=llamacpp_keys.EXPERTS | {"rope.freq_base_swa"},
     classes=("AfmoeForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from rosetta.architectures.builders import (
     scores_of,
     sequential,
 )
+from rosetta.architectures.gguf_counts import Counts, Refused
 from rosetta.architectures.llamacpp_keys import OF_SOME
 from rosetta.architectures.readings import Readings, standard_readings
 from rosetta.graph import Graph, SettingsOf, Stage, build_graph
@@ -101,6 +102,18 @@ class Architecture:
             then.
         gguf_bare: stems of a layer's tensors that llama.cpp asks for without a suffix.
         gguf_padded: stems of a layer's matrices that llama.cpp asks for with a dim of one between rows and columns.
+        gguf_windows: what llama.cpp does in layers with a window to a rotation that a file scales: divides its
+            frequencies by the factor whatever the type is (`stretched`, src/models/*.cpp,
+            `rope_freq_scale_train_swa = rope_freq_scale_train`), or multiplies what is turned by the factor of
+            attention and no more (`grown`); empty: the same as in the other layers, or nothing.
+        gguf_keeps_heads: whether its cache keeps the keys and values of all heads where these are made of a latent.
+        gguf_drops_one_expert: whether it counts a single expert as none.
+        gguf_refuses: counts that do not go with each other in its eyes, beside those of every architecture
+            (`gguf_counts.py`).
+        gguf_scales_queries: whether its graph multiplies queries, and not scores, by the scale of attention.
+        gguf_tiles_heads: whether a GGUF has the value heads of linear attention that share a key apart, one a key
+            (conversion/qwen.py).
+        folded: stages behind whose product transformers multiplies by a factor that a GGUF has in the weight.
         text_part: the architecture that computes the same of a text, where this one is the part of a model that also
             sees, and transformers has no class of it alone.
         in_transformers: whether transformers has a class of it; else its code lies beside published weights.
@@ -163,6 +176,13 @@ class Architecture:
     gguf_instead: Mapping[str, str] = field(default_factory=dict, hash=False)
     gguf_bare: tuple[str, ...] = ()
     gguf_padded: tuple[str, ...] = ()
+    gguf_windows: Literal["", "stretched", "grown"] = ""
+    gguf_keeps_heads: bool = False
+    gguf_drops_one_expert: bool = False
+    gguf_refuses: Callable[[Counts], Iterable[Refused]] = lambda counts: ()
+    gguf_scales_queries: bool = False
+    gguf_tiles_heads: bool = False
+    folded: frozenset[str] = frozenset()
     text_part: str = ""
     in_transformers: bool = True
     model_type: str = ""

@@ -37,6 +37,7 @@ COHERE2 = Architecture(
     "cohere2",
     folder_flags={"attention_bias": False},
     gguf="cohere2",
+    gguf_windows="stretched",
     gguf_reads=frozenset({"logit_scale", "rope.freq_base_swa"}),
     gguf_factors=factors.ATTENTION | factors.NETWORK,
     classes=("Cohere2ForCausalLM",),

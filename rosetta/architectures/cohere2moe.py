@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from rosetta.architectures import factors, llamacpp_keys
@@ -15,6 +16,7 @@ from rosetta.architectures.expert_settings import (
     shared_expert,
 )
 from rosetta.architectures.folder_names import gated
+from rosetta.architectures.gguf_counts import Counts, Refused
 from rosetta.architectures.mixtures import network
 from rosetta.containers.container import Setting
 from rosetta.graph import Stage
@@ -88,10 +90,20 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     return parallel(output_of(n - 1), mixer, network(a, c, norm=None, out_scale=AVERAGE))
 
 
+def shared_by_count(counts: Counts) -> Iterator[Refused]:
+    """A shared expert that nothing counts: llama.cpp loads as many as are counted (src/models/cohere2moe.cpp)."""
+    if any("_shexp." in name for name in counts.tensors) and not counts.of("expert_shared_count"):
+        yield Refused(
+            "expert_shared_count", counts.get("expert_shared_count"), "for a file with a shared expert"
+        )
+
+
 COHERE2MOE = Architecture(
     "cohere2moe",
     folder_flags={"attention_bias": False},
     gguf="cohere2moe",
+    gguf_refuses=shared_by_count,
+    gguf_windows="stretched",
     gguf_reads=llamacpp_keys.EXPERTS
     | {"expert_shared_feed_forward_length", "logit_scale", "rope.freq_base_swa"},
     gguf_factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS | factors.SHARED,

@@ -56,6 +56,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 EXAONE4 = Architecture(
     "exaone4",
     gguf="exaone4",
+    gguf_windows="stretched",
     gguf_reads=frozenset({"rope.freq_base_swa"}),
     classes=("Exaone4ForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

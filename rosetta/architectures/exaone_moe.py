@@ -46,6 +46,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 EXAONE_MOE = Architecture(
     "exaone-moe",
     gguf="exaone-moe",
+    gguf_windows="stretched",
     gguf_reads=llamacpp_keys.EXPERTS | {"expert_shared_feed_forward_length", "rope.freq_base_swa"},
     classes=("ExaoneMoeForCausalLM", "exaone_moe"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

@@ -242,5 +242,6 @@ FALCON_H1 = Architecture(
     folder_keys={key: partial(_listed, key) for key in ("mlp_multipliers", "ssm_multipliers")},
     parameters=MAMBA_PARAMETERS,
     model_type="falcon_h1",
+    folded=frozenset({"k", "attn_out", "ssm_in", "ssm_out", "ffn_gate", "ffn_out"}),
     gguf_bare=("ffn_norm",),
 )

@@ -20,6 +20,7 @@ GEMMA = Architecture(
     folder_flags={"attention_bias": False},
     only_with={"use_bidirectional_attention": (False,)},
     gguf="gemma",
+    gguf_scales_queries=True,
     classes=("GemmaForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     activation="gelu_tanh",

@@ -67,6 +67,8 @@ GEMMA2 = Architecture(
     "gemma2",
     folder_flags={"attention_bias": False},
     gguf="gemma2",
+    gguf_scales_queries=True,
+    gguf_windows="stretched",
     gguf_reads=frozenset({"attn_logit_softcapping", "final_logit_softcapping", "rope.freq_base_swa"}),
     classes=("Gemma2ForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),

@@ -73,6 +73,8 @@ GEMMA3 = Architecture(
     "gemma3",
     folder_flags={"attention_bias": False},
     gguf="gemma3",
+    gguf_scales_queries=True,
+    gguf_windows="grown",
     gguf_reads=frozenset({"final_logit_softcapping", "rope.freq_base_swa"}),
     classes=("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration", "gemma3_text"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),

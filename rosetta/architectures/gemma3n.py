@@ -206,6 +206,7 @@ GEMMA3N = Architecture(
     "gemma3n",
     folder_flags={"attention_bias": False},
     gguf="gemma3n",
+    gguf_windows="grown",
     gguf_placeholders={  # of layers that share keys and values, as transformers 5 saves none of
         "attn_k": lambda c: (c["attention.head_count_kv"] * c["attention.key_length"], c[HIDDEN]),
         "attn_v": lambda c: (c["attention.head_count_kv"] * c["attention.value_length"], c[HIDDEN]),

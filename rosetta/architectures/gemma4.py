@@ -271,6 +271,7 @@ GEMMA4 = Architecture(
     "gemma4",
     folder_flags={"attention_bias": False},
     gguf="gemma4",
+    gguf_windows="grown",
     gguf_reads=frozenset(
         {
             "attention.shared_kv_layers",

@@ -53,6 +53,7 @@ GPT_OSS = Architecture(
     "gpt-oss",
     folder_flags={"attention_bias": True},
     gguf="gpt-oss",
+    gguf_windows="stretched",
     gguf_reads=frozenset({"expert_feed_forward_length", "rope.freq_base_swa"}),
     classes=("GptOssForCausalLM", "gpt_oss"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

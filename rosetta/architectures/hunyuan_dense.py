@@ -59,6 +59,7 @@ HUNYUAN_DENSE = Architecture(
     "hunyuan-dense",
     folder_flags={"attention_bias": False},
     gguf="hunyuan-dense",
+    gguf_drops_one_expert=True,
     gguf_reads=frozenset({"rope.dimension_sections", "rope.scaling.alpha"}),
     classes=("HunYuanDenseV1ForCausalLM", "hunyuan_v1_dense"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

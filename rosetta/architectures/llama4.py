@@ -3,6 +3,7 @@ inputs are weighed."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from rosetta.architectures.architecture import INTERLEAVED, SPLIT_HALF, Architecture, Default
@@ -16,6 +17,7 @@ from rosetta.architectures.expert_settings import (
     refuse_base_of_windows,
 )
 from rosetta.architectures.folder_names import gated
+from rosetta.architectures.gguf_counts import Counts, Refused
 from rosetta.architectures.mixtures import mixture_layer, router_of
 from rosetta.architectures.readings import EXPERTS_GATE_UP, Reading, Stored, experts, standard_readings
 from rosetta.graph import Stage
@@ -121,10 +123,26 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
     return None if found is None else list(found)
 
 
+def experts_by_step(counts: Counts) -> Iterator[Refused]:
+    """A step that is not that of the layers with experts: llama.cpp loads those of the last of so many layers, whatever
+    tensors there are (src/models/llama4.cpp)."""
+    step = counts.get("interleave_moe_layer_step")
+    if step is None:
+        return
+    routed = sorted(
+        int(name.split(".")[1]) for name in counts.tensors if name.endswith(".ffn_gate_inp.weight")
+    )
+    if routed != [n for n in range(counts.of("block_count")) if step and (n + 1) % step == 0]:
+        why = f"for experts in layers {', '.join(map(str, routed))}"
+        yield Refused("interleave_moe_layer_step", step, why)
+
+
 LLAMA4 = Architecture(
     "llama4",
     folder_flags={"attention_bias": False},
     gguf="llama4",
+    gguf_refuses=experts_by_step,
+    gguf_windows="stretched",
     gguf_reads=frozenset({"expert_feed_forward_length", "interleave_moe_layer_step", "rope.freq_base_swa"}),
     classes=("Llama4ForCausalLM", "Llama4ForConditionalGeneration", "llama4_text"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

@@ -125,6 +125,7 @@ MIMO2 = Architecture(
     "mimo2",
     folder_flags={"attention_bias": False},
     gguf="mimo2",
+    gguf_windows="grown",
     gguf_reads=frozenset({"attention.value_scale", "expert_feed_forward_length", "rope.freq_base_swa"}),
     gguf_factors=frozenset(("attn_qkv", "attn_output")),
     gguf_unread=frozenset({TURNED}),

@@ -66,6 +66,7 @@ MINICPM3 = Architecture(
     "minicpm3",
     folder_flags={"attention_bias": False, "mlp_bias": False},
     gguf="minicpm3",
+    gguf_keeps_heads=True,
     gguf_reads=frozenset({"attention.kv_lora_rank", "attention.q_lora_rank"}),
     gguf_factors=frozenset(("attn_output",)),
     classes=("MiniCPM3ForCausalLM",),

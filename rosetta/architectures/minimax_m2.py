@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.expert_settings import expert_settings, of_folder
 from rosetta.architectures.folder_names import BLOCK_SPARSE
+from rosetta.architectures.gguf_counts import Counts, Refused
 from rosetta.architectures.mixtures import mixture_layer, normed_whole
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
@@ -29,9 +31,18 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
     return mixture_layer(a, c, n, mixer={"queries": normed_whole(a, "q"), "keys": normed_whole(a, "k")})
 
 
+def one_width(counts: Counts) -> Iterator[Refused]:
+    """Two widths that differ: llama.cpp asks for one of experts and takes the network's (src/models/minimax-m2.cpp)."""
+    width = counts.of("expert_feed_forward_length")
+    stated = counts.get("feed_forward_length")
+    if width and stated not in (None, width):
+        yield Refused("feed_forward_length", stated, f"for experts as wide as {width}")
+
+
 MINIMAX_M2 = Architecture(
     "minimax-m2",
     gguf="minimax-m2",
+    gguf_refuses=one_width,
     gguf_reads=frozenset({"expert_feed_forward_length", "expert_gating_func"}),
     classes=("MiniMaxM2ForCausalLM", "minimax_m2"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),

@@ -23,6 +23,7 @@ PHI2 = Architecture(
     "phi2",
     folder_flags={"qk_layernorm": False},
     gguf="phi2",
+    gguf_scales_queries=True,
     classes=("PhiForCausalLM", "phi"),
     norm="layer",
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),

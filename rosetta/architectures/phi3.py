@@ -19,6 +19,7 @@ def settings(read: Any) -> None:
 PHI3 = Architecture(
     "phi3",
     gguf="phi3",
+    gguf_scales_queries=True,
     classes=("Phi3ForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     settings=settings,

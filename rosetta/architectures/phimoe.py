@@ -40,6 +40,7 @@ PHIMOE = Architecture(
     "phimoe",
     folder_flags={"attention_bias": False, "lm_head_bias": False},
     gguf="phimoe",
+    gguf_scales_queries=True,
     classes=("PhimoeForCausalLM", "PhiMoEForCausalLM"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope_theta=Default(apr=1e6, gguf=10000.0, huggingface=1e6),

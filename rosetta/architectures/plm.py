@@ -38,6 +38,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 PLM = Architecture(
     "plm",
     gguf="plm",
+    gguf_keeps_heads=True,
     gguf_reads=frozenset({"attention.kv_lora_rank"}),
     gguf_factors=frozenset(("attn_output",)),
     classes=("PLMForCausalLM",),

@@ -65,6 +65,7 @@ QWEN35 = Architecture(
     "qwen35",
     folder_flags={"attention_bias": False},
     gguf="qwen35",
+    gguf_tiles_heads=True,
     gguf_reads=llamacpp_keys.DELTA | {"rope.dimension_sections"},
     gguf_factors=factors.ATTENTION | factors.NETWORK | factors.DELTA,
     classes=("Qwen3_5ForCausalLM", "Qwen3_5ForConditionalGeneration", "qwen3_5", "qwen3_5_text"),

@@ -32,6 +32,7 @@ QWEN35MOE = Architecture(
     "qwen35moe",
     folder_flags={"attention_bias": False},
     gguf="qwen35moe",
+    gguf_tiles_heads=True,
     gguf_reads=llamacpp_keys.DELTA
     | {
         "expert_feed_forward_length",

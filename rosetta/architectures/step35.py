@@ -147,6 +147,7 @@ STEP35 = Architecture(
     "step35",
     folder_flags={"attention_bias": False, "mlp_bias": False},
     gguf="step35",
+    gguf_windows="grown",
     gguf_reads=frozenset(
         {
             "expert_feed_forward_length",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 from typing import Any
 
+from rosetta.architectures.gguf_counts import Counts, refused_counts
 from rosetta.compare.other_forms import DERIVED
 from rosetta.compare.results import Finding, Side
 from rosetta.compare.settings import plain
 from rosetta.diagnose.advice import config_file, shown
 from rosetta.lint.gguf_keys import ALWAYS, EITHER, REQUIRED, spelled
-from rosetta.lint.gguf_refusals import refused_counts
 from rosetta.model import Model
 from rosetta.settings_table import SETTINGS
 
@@ -50,7 +50,7 @@ def refused_findings(side: Side, model: Model, known: Set[str]) -> Iterator[Find
     yield from _missing(side, model, known)
     container = model.container
     stated = {key: setting.value for key, setting in container.settings.items()}
-    for refused in refused_counts(model.architecture.gguf, stated, container.tensors):
+    for refused in refused_counts(model.architecture, Counts(stated, container.tensors)):
         row = SETTINGS[COUNTED.get(refused.key, refused.key)]
         if row.kind is None or refused.key in known:
             continue

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
 import pytest
 
+import rosetta
 from fixtures import model_spec
 from fixtures.architectures import ARCHITECTURES, blueprint
 from rosetta.architectures import Architecture, Default, all_architectures, find_architecture
@@ -139,3 +142,36 @@ def test_epsilons_are_positive_and_known_to_float32(own: Architecture) -> None:
         # llama.cpp does not read the key of these, and takes 0.
         none = own.gguf == "qwen2vl" and kind == "gguf"
         assert (0 if none else 1e-13) <= np.float32(own.norm_epsilon.of(kind)) <= (0 if none else 1e-5)
+
+
+CORE = (
+    "compare",
+    "config.py",
+    "graph.py",
+    "model.py",
+    "ops",
+    "repair",
+    "runtimes",
+    "transformer.py",
+    "weight.py",
+)
+"""What one forward pass and what is compared of it stand on. Tables of vocabularies, of llama.cpp's keys and of
+wrappers' names lie elsewhere, and name models because what they list is named so."""
+
+
+def test_what_computes_and_compares_names_no_model() -> None:
+    names = {name for own in all_architectures() for name in (own.name, own.gguf, *own.classes)}
+    package = Path(rosetta.__file__).parent
+    files = [
+        file
+        for part in CORE
+        for file in ([package / part] if "." in part else (package / part).rglob("*.py"))
+    ]
+    assert len(files) > 50
+    named = {
+        f"{file.relative_to(package)}:{node.lineno}"
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and node.value in names
+    }
+    assert not named

@@ -29,11 +29,7 @@ from rosetta.runtimes.arithmetic import Compute, Imitation
 TABLED, TABLE_ENDS = ("gelu", "gelu_tanh"), 10.0  # beyond it GELU is 0, or x
 CACHE_STEPS = {"Q8_0": 127, "Q4_0": 8}
 """Of a cache that is no float, how many steps the largest value of a block is."""  # ggml-quants.c
-EXPANDED = frozenset({"minicpm3", "plm"})
-"""Architectures of latent attention that keep the heads' own keys and values, not what these are made of."""
 QUERY_TILE = 64  # queries from which on flash attention works in float32  # ggml-cpu, GGML_FA_TILE_Q
-SCALED_BEFORE = frozenset({"gemma", "gemma2", "gemma3", "phi2", "phi3", "phimoe"})
-"""Architectures whose graph multiplies queries by the scale of attention first."""  # llama.cpp, src/models
 TINY = 2.0**-126  # of float32's normal numbers
 # Half units of a sum in halves: two roundings that went the other way; one was seen of 5,000.
 HALF_ROUNDINGS = 4.0
@@ -116,15 +112,15 @@ def _cache(node: Node, model: Model, facts: Mapping[str, Any]) -> Iterator[Imita
         steps = partial(_strays_of_steps, CACHE_STEPS[kind])
         yield Imitation(by, lambda plain, inputs: plain(inputs), certain=True, strays=steps)
         return
-    expanded = model.architecture.gguf in EXPANDED
-    if f"blk.{node.layer}.attn_k_b.0.weight" in model.weights and not expanded:
+    latent = f"blk.{node.layer}.attn_k_b.0.weight" in model.weights
+    if latent and not model.architecture.gguf_keeps_heads:
         rank = int(model.settings_of(node.layer)["attention.kv_lora_rank"])
         strays = partial(_strays_of_latent, kind, rank)
         yield Imitation(by, lambda plain, inputs: plain(inputs), certain=True, strays=strays)
         return
     rounding = HALVES[kind]
     if isinstance(node.op, Scores):
-        first = model.architecture.gguf in SCALED_BEFORE
+        first = model.architecture.gguf_scales_queries
         scale = float(model.settings_of(node.layer)[node.op.scale]) if first else 1.0
         yield Imitation(by, _rounded_scores(rounding, scale, flash), certain=True)
     elif not flash:

@@ -7,14 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from rosetta.architectures import find_architecture
 from rosetta.runtimes.observed.graph import Graph
 from rosetta.runtimes.observed.placing import Placement
 from rosetta.runtimes.observed.taps import Tap
-
-# model_type -> the stages behind whose product a factor of the config stands that GGUF has in the weight
-FOLDED: Mapping[str, frozenset[str]] = {
-    "falcon_h1": frozenset({"k", "attn_out", "ssm_in", "ssm_out", "ffn_gate", "ffn_out"}),
-}
 
 
 def after_factors(graph: Graph, placement: Placement, config: Mapping[str, Any]) -> Placement:
@@ -25,7 +21,8 @@ def after_factors(graph: Graph, placement: Placement, config: Mapping[str, Any])
         placement: its stages.
         config: as transformers sees it.
     """
-    folded = FOLDED.get(str(config.get("model_type")), frozenset())
+    architecture = find_architecture(str(config.get("model_type")))
+    folded = frozenset() if architecture is None else architecture.folded
     return replace(
         placement,
         taps=tuple(

@@ -1,4 +1,4 @@
-"""The value heads of Qwen3.5's linear attention: beside their key head in transformers, tiled in a GGUF file.
+"""Value heads of linear attention that a converter moves: beside their key head in transformers, tiled in a GGUF file.
 
 llama.cpp's converter moves every row, column and channel that belongs to a value head (conversion/qwen.py): of K key
 heads with R value heads each, head k, r of transformers is head r, k of the file.
@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rosetta.architectures import find_architecture
 from rosetta.runtimes.observed.placing import Placement
-
-MODEL_TYPES = frozenset({"qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text"})
 
 
 def in_file_order(placement: Placement, config: Mapping[str, Any]) -> Placement:
@@ -25,7 +24,8 @@ def in_file_order(placement: Placement, config: Mapping[str, Any]) -> Placement:
         placement: the stages of a run.
         config: of the model, in transformers' words.
     """
-    if config.get("model_type") not in MODEL_TYPES:
+    architecture = find_architecture(str(config.get("model_type")))
+    if architecture is None or not architecture.gguf_tiles_heads:
         return placement
     keys, values = int(config["linear_num_key_heads"]), int(config["linear_num_value_heads"])
     heads = np.arange(values).reshape(keys, -1).T.reshape(-1)  # of the file's heads transformers' numbers

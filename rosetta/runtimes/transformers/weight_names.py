@@ -11,20 +11,11 @@ from functools import lru_cache
 
 import gguf
 
+from rosetta.architectures import find_architecture
 from rosetta.names import within_text_part
 
 LAYER = re.compile(r"\.(?:layers|h|blocks|layer)\.(\d+)\.")
 SUFFIXES = (".weight", ".bias", "_bias")
-
-# model_type without its separators -> GGUF's architecture, where they differ
-ARCHITECTURES = {
-    "mistral": "llama", "mixtral": "llama", "deepseekv2": "deepseek2", "deepseekv3": "deepseek2", "kimik2": "deepseek2",
-    "glm4moelite": "deepseek2", "phi": "phi2", "phi4": "phi3", "qwen35": "qwen35", "cohere": "command-r",
-    "ministral3": "mistral3", "granitemoehybrid": "granitehybrid", "granitemoeshared": "granitemoe",
-    "bamba": "granitehybrid", "olmo3": "olmo2", "seedoss": "seed_oss", "hunyuanv1dense": "hunyuan-dense",
-    "hunyuanv1moe": "hunyuan-moe", "gptbigcode": "starcoder", "falconmamba": "mamba", "gemma4text": "gemma4",
-    "ernie45moe": "ernie4_5-moe", "lfm2moe": "lfm2moe", "exaone4": "exaone4", "glm4": "glm4",
-}  # fmt: skip
 
 # how a parameter's name ends, its layer taken off -> canonical stem; the first that fits
 ENDINGS: tuple[tuple[str, str], ...] = (
@@ -117,10 +108,13 @@ ENDINGS: tuple[tuple[str, str], ...] = (
 
 
 def gguf_architecture(model_type: str) -> str | None:
-    """GGUF's name of an architecture by transformers' `model_type`; None where gguf-py has none."""
-    plain = _plain(model_type.removesuffix("_text"))
+    """GGUF's name of an architecture by transformers' `model_type`; where it is not run, the one of gguf-py that is
+    spelled alike, or None."""
+    run = find_architecture(model_type)
+    if run is not None:
+        return run.gguf
     known = {_plain(name): name for name in gguf.MODEL_ARCH_NAMES.values()}
-    return ARCHITECTURES.get(plain) or known.get(plain)
+    return known.get(_plain(model_type.removesuffix("_text")))
 
 
 def _plain(name: str) -> str:

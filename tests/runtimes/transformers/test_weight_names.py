@@ -37,6 +37,8 @@ def test_canonical_names(name: str, architecture: str | None, expected: str) -> 
         ("gemma3_text", "gemma3"),
         ("gpt_oss", "gpt-oss"),
         ("cohere", "command-r"),
+        ("qwen2_5_vl_text", "qwen2vl"),
+        ("dbrx", "dbrx"),
         ("nonesuch", None),
     ],
 )
