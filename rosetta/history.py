@@ -184,7 +184,7 @@ def stories(base: sqlite3.Connection, like: str | None = None) -> list[Story]:
 
 
 def _changed(base: sqlite3.Connection, story: Story) -> Iterator[tuple[str, str]]:
-    """See `Story.changed`: in the order of side and name, what is new or gone among them."""
+    """See `Story.changed`: in the order of side and name; what is new or gone among them, where all was hashed."""
     if story.before is None:
         return
     before, since = (
@@ -196,10 +196,18 @@ def _changed(base: sqlite3.Connection, story: Story) -> Iterator[tuple[str, str]
         }
         for run in (story.before, story.began)
     )
-    known = {side for side, _ in before} & {side for side, _ in since}
+    whole = _hashed_whole(base, story.before) & _hashed_whole(base, story.began)
     for place in sorted({*before, *since}):
-        if place[0] in known and before.get(place) != since.get(place):
+        if ((place in before and place in since) or place[0] in whole) and before.get(place) != since.get(
+            place
+        ):
             yield place
+
+
+def _hashed_whole(base: sqlite3.Connection, run: Run) -> set[str]:
+    """The sides of a run that were hashed to their ends: of others it has the tensors that it read."""
+    sums = base.execute("SELECT left_sha256, right_sha256 FROM runs WHERE id = ?", (run.id,)).fetchone()
+    return {side for side, whole in zip(("left", "right"), sums, strict=True) if whole is not None}
 
 
 def _migrate(base: sqlite3.Connection, path: Path) -> None:

@@ -117,6 +117,13 @@ class Weight:
             return self
         return replace(self, part=Part(0, (len(chosen), self.dims[0] - len(chosen))), order=Chosen(chosen))
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is all of a stored tensor, in the file's own order."""
+        changed = self.bytes_edit or self.values_edits or self.transposed or self.dtype != self.entry.dtype
+        apart = (self.slot, self.part, self.order, self.columns, self.fused)
+        return not changed and all(one is None for one in apart)
+
     def same_place(self, other: Weight) -> bool:
         """Whether two weights are read from the very same stored rows."""
         return self.entry is other.entry and self.slot == other.slot and self.part == other.part

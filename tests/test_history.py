@@ -83,10 +83,11 @@ def test_it_says_since_when_a_pair_diverges_and_where(base: Any) -> None:
 
 
 def hashed(digest: str, side: str = "left", **others: str) -> dict[str, Any]:
-    """A side whose tensors have a hash each."""
+    """A side that was hashed to its end."""
     return {
         side: reports.side(
-            tensors_sha256={"blk.0.attn_k.weight": digest, "blk.1.attn_k.weight": digest} | others
+            sha256=digest,
+            tensors_sha256={"blk.0.attn_k.weight": digest, "blk.1.attn_k.weight": digest} | others,
         )
     }
 
@@ -105,6 +106,17 @@ def test_it_says_which_bytes_are_others_since_a_verdict_changed(base: Any) -> No
     assert story.changed == (
         ("left", "blk.0.attn_k.weight"), ("left", "blk.1.attn_k.weight"), ("left", "gone"), ("left", "new"),
     )  # fmt: skip
+
+
+def test_of_runs_that_read_some_tensors_it_names_those_that_both_read(base: Any) -> None:
+    def some(**tensors: str) -> dict[str, Any]:
+        return {"left": reports.side(tensors_sha256=tensors)}
+
+    history.add(
+        base, [run(0, **some(first="a", second="b")), run(1, reports.dims_swapped(), **some(first="c"))]
+    )
+    (story,) = history.stories(base)
+    assert story.changed == (("left", "first"),)
 
 
 def test_of_a_run_without_hashes_it_does_not_say_that_bytes_are_others(base: Any) -> None:

@@ -13,6 +13,7 @@ from rosetta.architectures.builders import (
     feed_forward,
     head,
     output_of,
+    rotary_of,
     scores_of,
     sequential,
 )
@@ -22,7 +23,7 @@ from rosetta.architectures.readings import Readings, standard_readings
 from rosetta.graph import Graph, SettingsOf, Stage, build_graph
 from rosetta.ops.norm import Norm
 from rosetta.ops.op import Settings
-from rosetta.ops.rotary import INTERLEAVED, SPLIT_HALF, STILL, Rotary
+from rosetta.ops.rotary import INTERLEAVED, SPLIT_HALF
 
 __all__ = ["INTERLEAVED", "SPLIT_HALF", "Activation", "Architecture", "Default"]
 
@@ -248,7 +249,7 @@ def decoder_layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
         output_of(n - 1),
         attention(
             norm=a.norm_of("attn_norm"),
-            rope=None if a.rope is None else Rotary(a.rope, still=STILL if STILL in c else None),
+            rope=None if a.rope is None else rotary_of(c, a.rope),
             head_norm=a.head_norm if a.qk_norm else None,
             scores=scores_of(c),
         ),

@@ -18,7 +18,7 @@ from rosetta.ops.lookup import Embedding
 from rosetta.ops.norm import Norm
 from rosetta.ops.op import Op, Settings, Size, chain
 from rosetta.ops.pointwise import Activation, Add, Clamp, Gate, Scale
-from rosetta.ops.rotary import Rotary
+from rosetta.ops.rotary import STILL, Rotary
 
 Block = Callable[[str], list[Stage]]
 """Name of the stage that is read -> the block's stages."""
@@ -40,6 +40,16 @@ def scores_of(c: Settings, **options: Any) -> Scores:
     """
     pattern = "attention.sliding_window_pattern"
     return Scores(pattern=pattern if pattern in c else None, **options)
+
+
+def rotary_of(c: Settings, order: int) -> Rotary:
+    """The rotation of heads, without the pairs that the settings leave unturned.
+
+    Args:
+        c: settings of the layer.
+        order: of the pairs within a head.
+    """
+    return Rotary(order, still=STILL if STILL in c else None)
 
 
 def slides(c: Settings) -> bool:

@@ -7,12 +7,19 @@ from dataclasses import replace
 from typing import Any
 
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
-from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of, sequential
+from rosetta.architectures.builders import (
+    attention,
+    feed_forward,
+    output_of,
+    rotary_of,
+    scores_of,
+    sequential,
+)
 from rosetta.architectures.expert_settings import SECTIONS_OF_FOLDERS, rotary_sections
 from rosetta.architectures.readings import first_of, gate_beside_up, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
-from rosetta.ops.rotary import SECTIONS, STILL, Rotary
+from rosetta.ops.rotary import SECTIONS
 from rosetta.settings_reader import Value
 
 
@@ -34,7 +41,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
         output_of(n - 1),
         attention(
             norm=a.norm_of("attn_norm"),
-            rope=Rotary(INTERLEAVED, still=STILL if STILL in c else None),
+            rope=rotary_of(c, INTERLEAVED),
             scores=scores_of(c),
             post_norm=a.norm_of("post_attention_norm"),
         ),

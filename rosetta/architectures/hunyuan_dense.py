@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import attention, feed_forward, output_of, sequential
+from rosetta.architectures.builders import attention, feed_forward, output_of, rotary_of, sequential
 from rosetta.containers.container import Setting
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
-from rosetta.ops.rotary import SPLIT_HALF, STILL, Rotary
+from rosetta.ops.rotary import SPLIT_HALF
 from rosetta.settings_reader import float32
 
 
@@ -48,7 +48,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
         output_of(n - 1),
         attention(
             norm=a.norm_of("attn_norm"),
-            rope=Rotary(SPLIT_HALF, still=STILL if STILL in c else None),
+            rope=rotary_of(c, SPLIT_HALF),
             after_rope=lambda part: a.head_norm(f"attn_{part}_norm"),
         ),
         feed_forward(norm=a.norm_of("ffn_norm")),

@@ -15,6 +15,7 @@ from rosetta.architectures.builders import (
     experts,
     feed_forward,
     output_of,
+    rotary_of,
     scores_of,
     sequential,
 )
@@ -24,7 +25,6 @@ from rosetta.ops.linear import Linear
 from rosetta.ops.norm import Norm
 from rosetta.ops.op import Op, Settings, Size, chain
 from rosetta.ops.pointwise import Heads
-from rosetta.ops.rotary import STILL, Rotary
 
 SHARED = "expert_shared_feed_forward_length"
 WIDTH = "expert_feed_forward_length"
@@ -118,7 +118,7 @@ def mixture_layer(
     """
     given: dict[str, Any] = {
         "norm": a.norm_of("attn_norm"),
-        "rope": None if a.rope is None else Rotary(a.rope, still=STILL if STILL in c else None),
+        "rope": None if a.rope is None else rotary_of(c, a.rope),
         "head_norm": a.head_norm if a.qk_norm else None,
         "scores": scores_of(c),
     }

@@ -13,6 +13,7 @@ from rosetta.architectures.builders import (
     experts,
     feed_forward,
     output_of,
+    rotary_of,
     scores_of,
     sequential,
 )
@@ -39,7 +40,7 @@ from rosetta.ops.experts import Router
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Gate
 from rosetta.ops.recurrent import GROUPS, INNER, KERNEL, RANK, STATE
-from rosetta.ops.rotary import SPLIT_HALF, STILL, Rotary
+from rosetta.ops.rotary import SPLIT_HALF
 from rosetta.row_order import Part
 
 ONE_MORE = ("attn_norm", "post_attention_norm", "attn_q_norm", "attn_k_norm", "output_norm")
@@ -95,7 +96,7 @@ def gated_attention(a: Architecture, c: Settings) -> Block:
     head_norm = partial(a.head_norm, optional=False)
     return attention(
         norm=a.norm_of("attn_norm"),
-        rope=Rotary(SPLIT_HALF, still=STILL if STILL in c else None),
+        rope=rotary_of(c, SPLIT_HALF),
         head_norm=head_norm,
         scores=scores_of(c),
         gate=Gate("sigmoid"),

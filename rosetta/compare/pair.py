@@ -30,7 +30,7 @@ from rosetta.compare.pairing import Pairing, Role
 from rosetta.compare.results import Side
 from rosetta.compare.twin_runs import equal_inputs, reads_alike
 from rosetta.compare.unrecorded import compute_anew
-from rosetta.compare.weights import WeightPair, compare_weights
+from rosetta.compare.weights import Copies, WeightPair, compare_weights
 from rosetta.graph import TOKENS, Node
 from rosetta.model import Model
 from rosetta.ops.as_observed import Given
@@ -130,6 +130,13 @@ class ModelPair:
         """Both copies of each weight that both sides have."""
         own = self.subject.model.weights
         return ((a, own[name]) for name, a in self.reference.model.weights.items() if name in own)
+
+    def read_whole(self) -> Iterator[Copies]:
+        """The copies that were compared value by value, all of them."""
+        for (a, b), found in self.compared.items():
+            if found.sampled is None and a.dims == b.dims:
+                left, right = (a, b) if self.reference_side == "left" else (b, a)
+                yield Copies(left, right, found.identical_bytes and a.plain and b.plain)
 
     def has_compared(self, full: str) -> bool:
         """Whether `weight_pair` has the answer already."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -71,6 +71,19 @@ class WeightPair:
     traits: tuple[Trait, ...] = ()
     widening: float = 1.0
     sampled: int | None = None
+
+
+class Copies(NamedTuple):
+    """Both copies of a weight, as stored.
+
+    Args:
+        left, right: where they lie.
+        same_bytes: whether the same bytes are stored.
+    """
+
+    left: Weight
+    right: Weight
+    same_bytes: bool
 
 
 def compare_weights(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 from rosetta.compare.settings import plain
@@ -189,6 +190,11 @@ def _scaling_held(container: Container) -> list[str]:
     """The keys and tensors of a GGUF file that say a rope scaling."""
     keys = [said.key for key, said in container.settings.items() if key.startswith("rope.scal")]
     return [*keys, *(name for name in FACTORS if name in container.tensors)]
+
+
+def named_pairs(pairs: Collection[int]) -> str:
+    """Rotary pairs by their numbers: rotary pairs 61, 62."""
+    return f"rotary pair{'s' * (len(pairs) > 1)} {', '.join(map(str, sorted(pairs)))}"
 
 
 def shown(value: Any) -> str:

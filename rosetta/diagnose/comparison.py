@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rosetta.compare.adequacy import beyond_context, hidden_from, shown_by_auto
+from rosetta.compare.adequacy import shown_by_auto
 from rosetta.compare.all_weights import compare_all_weights, strangers
 from rosetta.compare.by_value import brought_together
 from rosetta.compare.listener import Listener
@@ -35,13 +35,14 @@ from rosetta.compare.results import (
 )
 from rosetta.compare.settings import compare_config
 from rosetta.compare.verdict import verdict
+from rosetta.compare.weights import Copies
 from rosetta.diagnose.both_nonfinite import both_nonfinite
-from rosetta.diagnose.chat import chat_findings, chat_notes
+from rosetta.diagnose.chat import chat_findings
 from rosetta.diagnose.crash import crash_findings
 from rosetta.diagnose.drawn_weights import with_drawn_weights
 from rosetta.diagnose.engine import Engine
-from rosetta.diagnose.hypotheses.still_pairs import named_pairs
 from rosetta.diagnose.latent import latent_findings, shown_or_latent
+from rosetta.diagnose.model_notes import model_notes
 from rosetta.diagnose.not_run import check_run_as, check_was_taken, notes_on
 from rosetta.diagnose.one_cause import gathered, told_together
 from rosetta.diagnose.one_sided import one_sided
@@ -51,10 +52,7 @@ from rosetta.diagnose.precision import precision_findings
 from rosetta.diagnose.tokenizers import tokenizer_findings
 from rosetta.diagnose.vocabulary_rows import lacking_rows
 from rosetta.errors import UsageError
-from rosetta.index_entries import needless_entries
 from rosetta.model import Model
-from rosetta.names import shared_prefix, wrapper_of
-from rosetta.ops.rotary import STILL
 from rosetta.runtimes.as_observed import notes as of_seen
 from rosetta.runtimes.runtime import Runtime
 from rosetta.runtimes.torch import PRECISIONS
@@ -71,6 +69,7 @@ class Comparison:
 
     `repaired` holds the models with all confirmed repairs in place: equal to `models` where there is none.
     `prompt` is the text that was run; None where token ids were given, made up, or recorded without their text.
+    `read` holds the weights of which all was read.
     """
 
     operands: dict[Side, str]
@@ -92,6 +91,7 @@ class Comparison:
     load_s: float
     diagnose_s: float
     total_s: float
+    read: tuple[Copies, ...] = ()
     witness: Witness | None = None
 
 
@@ -186,9 +186,10 @@ def _compared(operands: dict[Side, str], options: Options, listener: Listener) -
             *of_seen(list(models.values())),
             *unnamed,
             *(strangers(weights) if engine is None or engine.wrong_pair else ()),
-            *_of_models(models, len(tokenized.run)),
+            *model_notes(models, len(tokenized.run)),
             *pair.reference.runtime.noted,
         ],
+        read=tuple(pair.read_whole()),
         load_s=loaded - started,
         diagnose_s=engine.seconds if engine else 0.0,
         total_s=time.perf_counter() - started,
@@ -297,48 +298,3 @@ def _tokens_stage(tokens: TokensDiff) -> StageDiff:
         left_dims=[len(tokens.left)],
         right_dims=[len(tokens.right)],
     )
-
-
-def _of_models(models: dict[Side, Model], tokens: int) -> list[str]:
-    """What is to be known of the models: what so many tokens cannot show of them, what was made of their files."""
-    return [
-        *hidden_from(tokens, *models.values()),
-        *(note for model in models.values() if (note := beyond_context(tokens, model)) is not None),
-        *chat_notes(models),
-        *(note for model in models.values() for note in _notes(model)),
-    ]
-
-
-def _notes(model: Model) -> list[str]:
-    path = model.container.path
-    notes = [f"{path}: {note}" for note in (*model.container.notes, *needless_entries(model.container))]
-    wrappers = {
-        wrapper: name for name in model.container.tensors if (wrapper := wrapper_of(name)) is not None
-    }
-    notes += [
-        f"{path}: tensors are named with the prefix {wrapper} of a wrapping module, as {name}; no loader expects it: "
-        "save the unwrapped model, or take the prefix off"
-        for wrapper, name in wrappers.items()
-    ]
-    names = [*model.container.tensors]
-    if not wrappers and (prefix := shared_prefix(names, model.architecture, model.block_count)):
-        notes.append(
-            f"{path}: all tensors are named with the prefix {prefix}, as {names[0]}, and were read without it: take "
-            "the prefix off, no loader expects it"
-        )
-    if model.unread and model.architecture.runs and not model.architecture.seen:
-        some = ", ".join(model.unread[:3]) + (" …" if len(model.unread) > 3 else "")
-        notes.append(
-            f"{path}: {len(model.unread)} tensors that {model.architecture.name} does not know: {some}"
-        )
-    still = model.config.get(STILL)
-    if still is not None and still.value:
-        notes.append(
-            f"{path}: llama.cpp turns no {named_pairs(still.value)} in a text: the file's sections leave such to a "
-            "fourth position"
-        )
-    if model.unheeded and not model.architecture.seen:
-        stated = ", ".join(f"{setting.key} {setting.value}" for setting in model.unheeded[:6])
-        more = " …" if len(model.unheeded) > 6 else ""
-        notes.append(f"{path}: states {stated}{more}, which {model.architecture.name} does not compute")
-    return notes

@@ -15,7 +15,7 @@ from rosetta.diagnose.comparison import Comparison
 from rosetta.errors import without_secrets
 from rosetta.model import Model
 from rosetta.report.exit_code import USAGE
-from rosetta.report.fingerprint import hashed_by_the_way, header_sha256, tensors_sha256, whole_sha256
+from rosetta.report.fingerprint import header_sha256, is_small, read_sha256, tensors_sha256, whole_sha256
 from rosetta.report.report import Asked, Assertion, RemoteFacts, Report, RunFacts, SideFacts, Timing, Tool
 from rosetta.sources import RemotePath
 from rosetta.system import peak_memory
@@ -33,15 +33,17 @@ def build_report(
         detail: how much of the stages is to be written.
         run: the run of the program, where it is one.
         hashed: whether to read both operands whole once more, for their SHA-256 and that of each tensor; small ones
-            are without being asked.
+            are without being asked, and of others the tensors that were read anyway.
     """
     c, options = comparison, comparison.options
+    whole = hashed or all(is_small(model.container) for model in c.models.values())
+    read: Mapping[Side, dict[str, str]] = {} if whole else read_sha256(c.read)
     return Report(
         tool=Tool(version=__version__),
         verdict=c.verdict,
         reason=c.reason,
-        left=_facts(c, "left", hashed),
-        right=_facts(c, "right", hashed),
+        left=_facts(c, "left", hashed, read.get("left")),
+        right=_facts(c, "right", hashed, read.get("right")),
         reference=options.reference,
         prompt=c.prompt,
         threshold=options.threshold,
@@ -126,12 +128,20 @@ def error_report(
     )
 
 
-def _facts(c: Comparison, side: Side, hashed: bool) -> SideFacts:
+def _facts(c: Comparison, side: Side, hashed: bool, read: dict[str, str] | None) -> SideFacts:
+    """What a report says of a side.
+
+    Args:
+        c: what was found.
+        side: of the two.
+        hashed: whether all of it is to be hashed.
+        read: SHA-256 of the tensors that were read anyway.
+    """
     model = c.models[side]
     dtypes = Counter(entry.dtype for entry in model.container.tensors.values())
     was_run = live(c.operands[side]) is not None  # the recording is gone: the facts are of what was run
     held = open_container(model.container.path) if was_run else model.container
-    hashed = hashed or hashed_by_the_way(held)
+    hashed = hashed or is_small(held)
     facts = SideFacts(
         operand=without_secrets(c.operands[side]),
         path=str(model.container.path),
@@ -144,7 +154,7 @@ def _facts(c: Comparison, side: Side, hashed: bool) -> SideFacts:
         file_bytes=held.file_bytes,
         header_sha256=header_sha256(held),
         sha256=whole_sha256(held) if hashed else None,
-        tensors_sha256=tensors_sha256(held) if hashed else None,
+        tensors_sha256=tensors_sha256(held) if hashed else read or None,
         remote=_remote(held),
     )
     if was_run:

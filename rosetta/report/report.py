@@ -82,7 +82,8 @@ class SideFacts(Result):
     """SHA-256 of the file, or of a folder's model files one after another by name; null where they are large (above 64
     MiB) or far away and it was not asked for."""
     tensors_sha256: dict[str, str] | None = None
-    """SHA-256 of each tensor's bytes as stored, by the name that the file uses; null where `sha256` is."""
+    """SHA-256 of each tensor's bytes as stored, by the name that the file uses; where `sha256` is null, of the tensors
+    that were read to their ends anyway, null where none was or the file is far away."""
     remote: RemoteFacts | None = None
     """How it was read; null where it lies on this machine."""
 

@@ -223,7 +223,9 @@ def test_a_report_says_which_run_it_is_of_and_what_was_compared(
     assert report["left"]["tensors_sha256"] == {
         name: hashlib.sha256(data[first:last]).hexdigest() for name, (first, last) in spans.items()
     }
-    assert short["right"]["sha256"] is short["right"]["tensors_sha256"] is None
+    assert short["right"]["sha256"] is None
+    assert short["right"]["tensors_sha256"] == names  # all of them were read
+    assert short["left"]["tensors_sha256"] == report["left"]["tensors_sha256"]
     assert rosetta(left, right, "--json", plain, "--hash").code == 0
     asked = json.loads(plain.read_text("utf-8"))
     assert asked["right"]["sha256"] == report["right"]["sha256"]

@@ -9,13 +9,19 @@ from pathlib import Path
 import torch
 from gguf import GGUFReader
 from safetensors.numpy import load_file, save
+from safetensors.torch import load_file as load_torch
 from safetensors.torch import save_file
 
 from fixtures import build, packing
 from fixtures.adapters import write_adapter
 from fixtures.comparing import tiny
+from fixtures.faults import transposed
+from fixtures.packing import quantised
+from fixtures.pairs import pair
+from rosetta.compare.options import Options
 from rosetta.containers import open_container, open_operand
-from rosetta.report.fingerprint import tensors_sha256
+from rosetta.diagnose.comparison import compare_operands
+from rosetta.report.fingerprint import read_sha256, tensors_sha256
 
 LAYERS = 2
 
@@ -51,3 +57,34 @@ def test_packed_weights_are_hashed_as_they_are_packed(tmp_path: Path) -> None:
     config = {"architectures": ["LlamaForCausalLM"], "quantization_config": dict(scheme.config)}
     (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
     assert tensors_sha256(open_container(tmp_path)) == by_safetensors(tmp_path / "model.safetensors")
+
+
+def test_what_was_read_anyway_is_hashed_as_it_is_stored(tmp_path: Path) -> None:
+    """Equal bytes, bytes in another order of rows, other dtypes: what both sides share is hashed once."""
+    spec = tiny("llama")  # whose rows of q and k GGUF has in another order than folders
+    left, right = build(tmp_path / "l", spec, "hf:F16"), build(tmp_path / "r", spec, "gguf:F16")
+    found = read_sha256(compare_operands(left, right, Options(prompt="2+2=")).read)
+    assert found["left"] == by_safetensors(left / "model.safetensors")
+    assert found["right"] == tensors_sha256(open_container(right))
+    first = "model.layers.0.self_attn.{}_proj.weight", "blk.0.attn_{}.weight"
+    assert found["left"][first[0].format("v")] == found["right"][first[1].format("v")]
+    assert found["left"][first[0].format("q")] != found["right"][first[1].format("q")]
+
+
+def test_of_packed_weights_all_that_they_are_made_of_is_hashed(tmp_path: Path) -> None:
+    left, right = build(tmp_path / "l", tiny("qwen2"), "hf:F16"), tmp_path / "packed"
+    quantised(left, right, packing.fp8())
+    found = read_sha256(compare_operands(left, right, Options(prompt="2+2=")).read)
+    stored = load_torch(right / "model.safetensors")
+    assert found["right"] == {
+        name: hashlib.sha256(values.contiguous().view(-1).view(torch.uint8).numpy().tobytes()).hexdigest()
+        for name, values in stored.items()
+    }
+
+
+def test_what_a_run_did_not_come_to_is_not_hashed(tmp_path: Path) -> None:
+    left, right = pair(tmp_path, tiny("qwen2"), fault=transposed("blk.0.attn_q.weight"))
+    found = read_sha256(compare_operands(left, right, Options(prompt="2+2=", stop_at_first=True)).read)
+    assert found["right"].items() < (tensors_sha256(open_container(right)) or {}).items()
+    assert "token_embd.weight" in found["right"]
+    assert "blk.1.attn_q.weight" not in found["right"]

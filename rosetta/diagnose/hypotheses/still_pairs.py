@@ -3,9 +3,10 @@ decides, and no file is at fault for."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 from rosetta.compare.settings import plain
+from rosetta.diagnose.advice import named_pairs
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
 from rosetta.model import Model
 from rosetta.ops.rotary import SECTIONS, STILL
@@ -46,8 +47,3 @@ def _sentence(model: Model, other: Model) -> str:
         f"llama.cpp turns no {pairs} in a text of {model.container.path}, whose {model.config[SECTIONS].key} "
         f"{sections} leaves such to a fourth position"
     )
-
-
-def named_pairs(pairs: Collection[int]) -> str:
-    """Rotary pairs by their numbers: rotary pairs 61, 62."""
-    return f"rotary pair{'s' * (len(pairs) > 1)} {', '.join(map(str, sorted(pairs)))}"
