@@ -1,0 +1,57 @@
+"""Notes on files: what was left out of names, what was not read, what the settings say that no run computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from fixtures import build
+from fixtures.comparing import compared_files, tiny
+
+
+def renamed(folder: Path, prefix: str, *, all_of_them: bool = True) -> Path:
+    """The folder with something before the names of its tensors, or of those of the first layer."""
+    file = folder / "model.safetensors"
+    tensors = {
+        f"{prefix}{name}" if all_of_them or ".layers.0." in name else name: values
+        for name, values in load_file(file).items()
+    }
+    save_file(tensors, file)
+    return folder
+
+
+@pytest.mark.parametrize("wrapper", ["_orig_mod.", "module."])
+@pytest.mark.parametrize("all_of_them", [True, False])
+def test_a_wrapping_modules_prefix_is_told_and_read_past(
+    tmp_path: Path, wrapper: str, all_of_them: bool
+) -> None:
+    folder = renamed(build(tmp_path / "l", tiny("qwen2"), "hf:F32"), wrapper, all_of_them=all_of_them)
+    report = compared_files(folder, build(tmp_path / "r", tiny("qwen2"), "gguf:F32"))
+    assert report.verdict == "match"
+    (note,) = [note for note in report.notes if "prefix" in note]
+    assert note.startswith(
+        f"{folder}: tensors are named with the prefix {wrapper} of a wrapping module, as {wrapper}model."
+    )
+    assert note.endswith("save the unwrapped model, or take the prefix off")
+
+
+def test_any_other_prefix_is_told_where_all_names_have_it(tmp_path: Path) -> None:
+    folder = renamed(build(tmp_path / "l", tiny("qwen2"), "hf:F32"), "policy.")
+    report = compared_files(folder, build(tmp_path / "r", tiny("qwen2"), "gguf:F32"))
+    assert report.verdict == "match"
+    assert any(
+        "all tensors are named with the prefix policy., as policy.model." in note for note in report.notes
+    )
+
+
+def test_tensors_that_the_architecture_does_not_know_are_named(tmp_path: Path) -> None:
+    folder = build(tmp_path / "l", tiny("qwen2"), "hf:F32")
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    more = {f"model.layers.0.adapter.{n}.weight": tensors["model.norm.weight"].clone() for n in range(4)}
+    save_file(tensors | more, file)
+    report = compared_files(folder, build(tmp_path / "r", tiny("qwen2"), "gguf:F32"))
+    first = ", ".join(sorted(more)[:3])
+    assert f"{folder}: 4 tensors that qwen2 does not know: {first} …" in report.notes
