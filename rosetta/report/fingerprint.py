@@ -97,7 +97,7 @@ def _places_of(weight: Weight) -> dict[str, Place]:
         return {}
     packed = getattr(base, "packed", {}).get(weight.entry.name)
     names = [weight.entry.name] if packed is None else [*packed.parts.values()]
-    return _places(getattr(base, "stored", base), names) or {}
+    return _places(_packed_or_not(base), names) or {}
 
 
 def _places(stored: Container, names: Iterable[str]) -> dict[str, Place] | None:
@@ -134,9 +134,14 @@ def _sha256(place: Place) -> str:
 def _as_stored(container: Container) -> Iterator[Container]:
     """What lies in files: of a folder of packed weights the packed ones, of a base with an adapter both."""
     base = getattr(container, "base", container)
-    yield getattr(base, "stored", base)
+    yield _packed_or_not(base)
     if base is not container:
         yield vars(container)["adapter"].stored
+
+
+def _packed_or_not(base: Container) -> Container:
+    """A folder of packed weights as it is stored; anything else is."""
+    return vars(base)["stored"] if hasattr(base, "packed") else base
 
 
 def _starts(container: Container) -> Mapping[Path, int] | None:

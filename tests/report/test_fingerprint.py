@@ -41,6 +41,17 @@ def test_a_gguf_files_tensors_are_its_blocks(tmp_path: Path) -> None:
     assert tensors_sha256(open_container(file)) == theirs
 
 
+def test_an_apr_files_tensors_are_those_of_its_index(tmp_path: Path) -> None:
+    file = build(tmp_path, tiny("qwen2"), "apr:F16")
+    data, apr = file.read_bytes(), open_container(file)
+    found = tensors_sha256(apr)
+    assert found is not None
+    assert found.keys() == apr.tensors.keys()
+    for name in found:  # the machine is little-endian, as the format is
+        assert found[name] == hashlib.sha256(apr.read(name).tobytes()).hexdigest()
+        assert apr.read(name).tobytes() in data
+
+
 def test_an_adapters_tensors_stand_with_its_bases(tmp_path: Path) -> None:
     base = build(tmp_path / "base", tiny("llama"), "hf:F32")
     adapter = write_adapter(tmp_path / "adapter", base, LAYERS)
