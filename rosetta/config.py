@@ -67,7 +67,7 @@ def read_config(
     else:
         read.count("vocab_size", embedding[0] or None, "rows of the embedding")
 
-    read.config["norm_type"] = Value(overrides.get("norm_type", architecture.norm), "architecture")
+    read.norm_type(Value(architecture.norm, "architecture"))
     _epsilon(read)
     _activation(read)
     if architecture.rope is not None:

@@ -212,6 +212,14 @@ class SettingsReader:
             self.deny(usual)
         return found
 
+    def _under_canonical_key(self, key: str) -> Setting | None:
+        """What an `.apr` states under GGUF's key of a setting that neither the format nor config.json has one for."""
+        if self.container.kind != "apr":
+            return None
+        self._looked += (key,)
+        value = self.container.metadata.get(key)
+        return None if value is None else Setting(value, key)
+
     def deny(self, setting: Setting) -> None:
         """Note what a file states and another of its keys, or its architecture, denies."""
         self._denied[setting.key] = setting
@@ -286,7 +294,7 @@ class SettingsReader:
         Returns:
             Its value, of which all floats are float32's.
         """
-        setting = self.raw(key) or self.spelled(*spellings)
+        setting = self.raw(key) or self.spelled(*spellings) or self._under_canonical_key(key)
         if setting is not None:
             setting = Setting(self._of_kind(setting, kind), setting.key)
         else:
@@ -325,6 +333,16 @@ class SettingsReader:
         alike = all(value == values[0] for value in values)
         value = values[0] if alike and values else PerLayer(values)
         self.config[key] = Value(value, stated, "" if stated else note, self._would_say(key))
+
+    def norm_type(self, default: Value) -> None:
+        """Put the kind of norm, which follows from the architecture. Only an `.apr` may state it, in our own words:
+        config.json's of that name mean something else (MPT's `low_precision_layernorm`)."""
+        key = "norm_type"
+        stated = self.container.metadata.get(key) if self.container.kind == "apr" else None
+        known = stated in SETTINGS[key].published
+        self.config[key] = Value(stated, key) if known else default
+        if key in self.overrides:
+            self.config[key] = Value(self.overrides[key], self.config[key].key)
 
     def fixed(self, key: str, value: Any, note: str) -> None:
         """Put a setting that the container's own loader takes so, whatever the file says."""

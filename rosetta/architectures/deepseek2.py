@@ -20,6 +20,7 @@ from rosetta.architectures.expert_settings import (
     expert_groups,
     expert_settings,
     grown,
+    latent_epsilon,
     latent_settings,
     leading_dense,
     of_folder,
@@ -32,7 +33,7 @@ from rosetta.architectures.readings import Reading, Stored, latent_keys_values, 
 from rosetta.containers.huggingface.text_part import text_config
 from rosetta.graph import Stage
 from rosetta.ops.indexer import TOP_K, IndexedScores
-from rosetta.ops.latent import LATENT_EPSILON, latent_norm
+from rosetta.ops.latent import latent_norm
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import INTERLEAVED, SPLIT_HALF, Rotary
 from rosetta.ops.temperature import Temperature
@@ -170,10 +171,7 @@ def _gguf_gating(read: Any) -> int:
 def yarn_scales(read: Any) -> None:
     """The scale of the attention, of which YaRN's magnitude is a part, and the epsilon of the latents' norms."""
     folder = read.container.kind == "huggingface"
-    key = read.architecture.epsilon_key
-    epsilon = 1e-6 if folder else read.config[key].value
-    note = "transformers has it fixed" if folder else "that of all norms"
-    read.take(LATENT_EPSILON, "number", epsilon, note=note)
+    latent_epsilon(read)
     read.take("rope_interleave", "flag", True, ("rope_interleave",))
     magnitude = _from_folder(read) if folder else _from_gguf(read)
     length = read.config["attention.key_length"].value

@@ -10,7 +10,7 @@ from rosetta.architectures.architecture import Default
 from rosetta.containers.container import Setting
 from rosetta.errors import DamagedFileError, UnsupportedError
 from rosetta.ops.experts import LARGEST_GATING, SIGMOID, SOFTMAX, SQRT_SOFTPLUS
-from rosetta.ops.latent import NOPE
+from rosetta.ops.latent import LATENT_EPSILON, NOPE
 from rosetta.ops.rotary import SECTIONS, STILL
 from rosetta.settings_reader import NOT_RUN, Config, PerLayer, float32, listed
 
@@ -306,6 +306,15 @@ def refuse_base_of_windows(read: Any) -> None:
             file=read.container.path,
             remedy=NOT_RUN,
         )
+
+
+def latent_epsilon(read: Any) -> None:
+    """The epsilon of the latents' norms: transformers has it fixed, llama.cpp takes that of all norms."""
+    if read.container.kind == "huggingface":
+        read.fixed(LATENT_EPSILON, 1e-6, "transformers has it fixed")
+    else:
+        norms = read.config[read.architecture.epsilon_key].value
+        read.take(LATENT_EPSILON, "number", norms, note="that of all norms")
 
 
 def latent_settings(

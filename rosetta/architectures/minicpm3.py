@@ -14,11 +14,11 @@ from rosetta.architectures.builders import (
     output_of,
     sequential,
 )
-from rosetta.architectures.expert_settings import latent_settings
+from rosetta.architectures.expert_settings import latent_epsilon, latent_settings
 from rosetta.architectures.folder_names import LATENT_KEYS, LATENT_QUERIES
 from rosetta.architectures.readings import first_of, latent_keys_values, standard_readings
 from rosetta.graph import Stage
-from rosetta.ops.latent import LATENT_EPSILON, latent_norm
+from rosetta.ops.latent import latent_norm
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Scale
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
@@ -28,13 +28,10 @@ EMBEDDING, DEPTH, BASE = 12.0, 1.4, 256  # llama.cpp, models/minicpm3.cpp: fixed
 
 def settings(read: Any) -> None:
     """Sizes of latent attention, and the factors, which no GGUF file holds and llama.cpp has fixed."""
-    folder = read.container.kind == "huggingface"
     width, layers = read.config["embedding_length"].value, read.config["block_count"].value
     value = width // read.config["attention.head_count"].value  # MiniCPM3Config
     latent_settings(read, query_rank=768, rank=256, own=64, value=value)
-    epsilon = 1e-6 if folder else read.config[read.architecture.epsilon_key].value
-    note = "transformers has it fixed" if folder else "that of all norms"
-    read.fixed(LATENT_EPSILON, epsilon, note)
+    latent_epsilon(read)
     length = read.config["attention.key_length"].value
     read.fixed("attention.scale", 1 / math.sqrt(length), "1/√(key length)")
     said = {

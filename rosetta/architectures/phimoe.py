@@ -15,6 +15,7 @@ from rosetta.architectures.mixtures import mixture_layer, router_of
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.sparse_mixer import SPARSE_MIXER, SparseMixer
+from rosetta.settings_reader import Value
 
 
 def settings(read: Any) -> None:
@@ -24,8 +25,8 @@ def settings(read: Any) -> None:
     read.take("router_jitter_noise", "number", 0.01, ("router_jitter_noise",))
     if read.container.kind == "huggingface":
         read.fixed("expert_used_count", 2, "transformers' mixer takes two, whatever the config says")
-        if "norm_type" not in read.overrides:
-            read.put("norm_type", None, "layer", "transformers'")
+    if read.container.kind != "gguf":
+        read.norm_type(Value("layer", None, "transformers'"))
 
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:

@@ -82,7 +82,8 @@ def write_apr_model(folder: Path, request: Request) -> tuple[list[Path], Done]:
 
 def _metadata(model: Model, tensors: Mapping[str, TensorEntry], done: Done) -> dict[str, Any]:
     """All that the file states: the format's own keys, and config.json's for what it has no key for."""
-    wanted = {key: value for key, value in model.config.items() if key not in IMPLIED | IN_WEIGHTS}
+    unstated = (IMPLIED - {"norm_type"}) | IN_WEIGHTS
+    wanted = {key: value for key, value in model.config.items() if key not in unstated}
     stated = _stated(model, wanted, tensors)
     left = _differing(model, wanted, stated, tensors)
     if left and model.container.kind == "gguf":  # the words of its folder, under the name that a folder has
@@ -172,6 +173,7 @@ def _take_more(
         ways = [*([(own, plain(value))] if own and single else []), *single]
         ways += [(CANONICAL_SPELLING.get(name, name), said) for name, said in own_keys(model, wanted).items()]
         ways += [(name, form(wanted)) for name, form in OTHER_FORMS.items() if _applies(form, wanted)]
+        ways += [(key, plain(value))] if single else []  # GGUF's own key, where nobody has another
         for name, said in ways:
             tried = {**stated, name: said}
             if (

@@ -1,0 +1,47 @@
+"""What an `.apr` says of a folder that no GGUF can: under our own words of it, or GGUF's key of a setting."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fixtures.architectures import build_tiny
+from rosetta.compare.options import Options
+from rosetta.containers import open_container
+from rosetta.convert import convert
+
+IDS = (5, 9, 17, 33, 2, 8, 40, 100)
+
+pytestmark = pytest.mark.requires_transformers
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "key", "said"),
+    [
+        ("phimoe", {}, "norm_type", None),  # that of transformers' class, as is the mixer of its experts
+        ("minicpm3", {"rms_norm_eps": 1e-3}, "attention.latent_norm_epsilon", 1e-6),
+        ("deepseek2-glm4lite-eps", {}, "attention.latent_norm_epsilon", 1e-6),
+    ],
+)
+def test_an_apr_says_what_no_gguf_does(
+    tmp_path: Path, name: str, changed: dict[str, float], key: str, said: float | None
+) -> None:
+    folder = build_tiny(tmp_path / "hf", name)
+    config = folder / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text("utf-8")), **changed}), encoding="utf-8")
+    done = convert(str(folder), tmp_path / "model.apr", Options(tokens=IDS))
+    assert done.comparison is not None
+    assert done.comparison.verdict == "match", done.comparison.reason
+    stated = open_container(tmp_path / "model.apr").metadata.get(key)
+    assert stated == (None if said is None else pytest.approx(said))
+
+
+def test_an_apr_of_a_gguf_says_the_norm_that_llamacpp_has(tmp_path: Path) -> None:
+    folder = build_tiny(tmp_path / "hf", "phimoe")
+    convert(str(folder), tmp_path / "model.gguf", Options(), verify=False)
+    done = convert(str(tmp_path / "model.gguf"), tmp_path / "model.apr", Options(tokens=IDS))
+    assert done.comparison is not None
+    assert done.comparison.verdict == "match"
+    assert open_container(tmp_path / "model.apr").metadata["norm_type"] == "rms"
