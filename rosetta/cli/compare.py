@@ -116,7 +116,7 @@ def compare(
     hashed: Annotated[
         bool,
         typer.Option(
-            "--hash", help="SHA-256 of both operands and of each of their tensors, of large ones too."
+            "--hash", help="SHA-256 of both operands whole, and of tensors that the comparison does not read."
         ),
     ] = False,
     github: Github = None,

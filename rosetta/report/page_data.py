@@ -22,7 +22,6 @@ def page_data(report: Report) -> dict[str, Any]:
     """The report as the page's script reads it; plain JSON values, NaN and Inf as strings."""
     every, tokens = _tokens_shown(report.stages)
     told = worst_stages(report.stages)
-    asked = report.options.model_dump() if report.options else {}
     return dict(
         plain(
             {
@@ -59,7 +58,7 @@ def page_data(report: Report) -> dict[str, Any]:
                     [tried.kind, tried.tensor or tried.key, tried.stage, _short(tried.before), _short(tried.after)]
                     for tried in report.refuted
                 ],
-                "run": _run(report) | {f"option {key}": value for key, value in asked.items()},
+                "run": _run(report) | _options(report),
             }
         )
     )  # fmt: skip
@@ -179,6 +178,21 @@ def _run(report: Report) -> dict[str, Any]:
     facts["peak memory"] = f"{report.peak_rss_bytes / 2**20:.0f} MiB"
     facts["compared"] = ", ".join(f"{count} {what}" for what, count in report.compared.model_dump().items())
     return {key: value for key, value in facts.items() if value is not None}
+
+
+def _options(report: Report) -> dict[str, str]:
+    """What was asked for, a line each; of what was left out none."""
+    asked = {} if report.options is None else report.options.model_dump()
+    said = {key: _said(value) for key, value in asked.items()}
+    return {f"option {key.replace('_', ' ')}": value for key, value in said.items() if value}
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={one}" for key, one in value.items())
+    return "" if value is None else str(value)
 
 
 def _dims(dims: list[int] | None) -> str | None:

@@ -126,6 +126,19 @@ def test_a_prompt_of_any_length_leaves_it_there() -> None:
     assert data["token_step"] > 1
 
 
+def test_it_says_what_was_asked_for_and_nothing_of_what_was_not() -> None:
+    plain = Asked(
+        threshold_is_explicit=True, stop_at_first=False, diagnose=True, left_device="cpu", right_device="cpu",
+        dtype="float32", detail="stages",
+    )  # fmt: skip
+    given = plain.model_copy(update={"runtime_options": {"kv": "f16", "flash_attn": "on"}, "run_as": "llama"})
+    run, other = (page_data(deep().model_copy(update={"options": asked}))["run"] for asked in (given, plain))
+    assert run["option runtime options"] == "kv=f16, flash_attn=on"
+    assert run["option run as"] == "llama"
+    assert (run["option threshold is explicit"], run["option stop at first"]) == ("yes", "no")
+    assert run.keys() - other.keys() == {"option runtime options", "option run as"}
+
+
 def test_the_page_loads_nothing() -> None:
     reader = read(html.render(deep()))
     for tag, attributes in reader.tags:
