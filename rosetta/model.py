@@ -35,6 +35,7 @@ from rosetta.names import FOREIGN_LAYER, canonical_names
 from rosetta.ops.edit import Edit
 from rosetta.ops.indexer import TOP_K
 from rosetta.ops.op import Settings
+from rosetta.rope_scaling import RopeScaling
 from rosetta.settings_reader import PerLayer
 from rosetta.tensor_factors import factors_of, multiplied
 from rosetta.weight import Weight
@@ -326,10 +327,15 @@ def _scaling_from_tensors(
     held = {name: weights[name] for name in FACTORS if name in weights}
     pairs = config["rope.dimension_count"].value // 2
     values = {name: weight.values().tolist() for name, weight in held.items() if weight.count == pairs}
-    keys = config["rope.scaling"].value if container.kind == "gguf" else None
-    original = container.settings.get("rope.scaling.original_context_length")
-    context = original.value if original is not None else config["context_length"].value
-    scaling = rope_scaling_from_tensors(values, keys, context)
+    keys = config["rope.scaling"].value
+    setting = container.settings.get("rope.scaling.original_context_length")
+    original = setting.value if setting is not None else config["context_length"].value
+    if (
+        container.kind != "gguf" and keys is not None
+    ):  # of the divisors that its table says the tensors' count
+        original = keys.beyond or original
+        keys = RopeScaling((1.0,) * pairs, keys.magnitude) if keys.long else None
+    scaling = rope_scaling_from_tensors(values, keys, original)
     if scaling is not None:
         config["rope.scaling"] = Value(scaling, held[next(iter(values))].entry.name)
 

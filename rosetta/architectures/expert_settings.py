@@ -289,6 +289,14 @@ def rotated_layers(read: Any, default: Sequence[bool], pattern: Setting | None =
     read.by_layer("rope.layers", turned, "the layers that are turned", key)
 
 
+def bases_by_layer(c: Config) -> list[float]:
+    """What a folder lists of it: the base of each layer, 0 for one that is not rotated."""
+    return [
+        base if on else 0
+        for base, on in zip(listed(c, "rope.freq_base"), listed(c, "rope.layers"), strict=True)
+    ]
+
+
 def no_pattern_without_window(read: Any) -> None:
     """llama.cpp asks a GGUF which layers have a window, and so another rotation, only where it states one."""
     key, layers = "attention.sliding_window_pattern", read.config["block_count"].value

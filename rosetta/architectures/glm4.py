@@ -15,7 +15,7 @@ from rosetta.architectures.builders import (
     scores_of,
     sequential,
 )
-from rosetta.architectures.expert_settings import SECTIONS_OF_FOLDERS, rotary_sections
+from rosetta.architectures.expert_settings import SECTIONS_OF_FOLDERS, rotary_sections, stated_sections
 from rosetta.architectures.readings import first_of, gate_beside_up, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
@@ -58,6 +58,7 @@ GLM4 = Architecture(
     norm_epsilon=Default(apr=1.5625e-7, gguf=1.5625e-7, huggingface=1.5625e-7),
     rope=INTERLEAVED,
     halves_with=SECTIONS,
+    folder_keys={"rope_parameters.mrope_section": stated_sections},
     folder_rope=INTERLEAVED,
     settings=settings,
     readings=first_of(gate_beside_up, standard_readings),

@@ -8,7 +8,7 @@ from typing import Any
 from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.builders import scores_of
-from rosetta.architectures.expert_settings import rotated_layers
+from rosetta.architectures.expert_settings import bases_by_layer, rotated_layers
 from rosetta.architectures.granite import GRANITE
 from rosetta.architectures.granite import settings as factors
 from rosetta.architectures.mixtures import mixture_layer
@@ -46,6 +46,7 @@ GRANITE_SWA = replace(
     only_with={"num_local_experts": (0,)},
     full_attention_every=STEP,
     gguf_keys={**GRANITE.gguf_keys, PATTERN: lambda c: listed(c, PATTERN)},
+    folder_keys={"layer_rope_theta": bases_by_layer},
     settings=settings,
     names={"model.layers.{bid}.self_attn.sinks": "blk.{bid}.attn_sinks.weight"},
     layer=layer,

@@ -20,7 +20,7 @@ from rosetta.architectures.builders import (
     scores_of,
     sequential,
 )
-from rosetta.architectures.expert_settings import of_folder, rotated_layers
+from rosetta.architectures.expert_settings import bases_by_layer, of_folder, rotated_layers
 from rosetta.architectures.folder_names import NORMS_AROUND
 from rosetta.architectures.readings import first_of, one_more_where, standard_readings
 from rosetta.architectures.stated_kinds import PATTERN, window_kinds
@@ -30,7 +30,7 @@ from rosetta.ops.norm import FactorNorm, Norm
 from rosetta.ops.op import Op, Settings, chain
 from rosetta.ops.pointwise import Gate, Scale, Softcap
 from rosetta.ops.rotary import Rotary
-from rosetta.settings_reader import PerLayer, listed
+from rosetta.settings_reader import PerLayer
 
 STEP = 4  # of so many layers, counted from the last, one sees all and is not rotated
 QUERIES = "attention.query_scale"
@@ -130,9 +130,7 @@ MUSE_GLIMMER = Architecture(
         POST_EPSILON: "post_norm_eps",
     },
     folder_keys={
-        "layer_rope_theta": lambda c: [
-            c["rope.freq_base"].value if on else 0 for on in listed(c, "rope.layers")
-        ],
+        "layer_rope_theta": bases_by_layer,
         "layer_types": window_kinds,
     },
     gguf_vectors={  # llama.cpp's graph norms with weights (conversion/muse_glimmer.py)

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from rosetta.compare.other_forms import OTHER_FORMS
 from rosetta.compare.settings import agree, plain
@@ -26,6 +22,8 @@ from rosetta.containers.huggingface.text_part import NESTING, text_config
 from rosetta.convert.draft import Draft
 from rosetta.convert.folder import config_as_folder, of_folder
 from rosetta.convert.folder_settings import own_keys, spelling
+from rosetta.convert.folder_tensors import numbers_of, setting_tensors
+from rosetta.convert.gguf_file import held
 from rosetta.convert.gguf_settings import IMPLIED, IN_WEIGHTS
 from rosetta.convert.plan import Done, Request, as_stored, with_dtypes
 from rosetta.convert.vocabulary import PREFIX, gguf_vocabulary_keys
@@ -62,6 +60,7 @@ def write_apr_model(folder: Path, request: Request) -> tuple[list[Path], Done]:
     canonical = canonical_names(model.container.tensors, model.architecture, model.block_count + 1)
     names = {own: name or own for own, name in canonical.items()}
     sources = with_dtypes(request, stored, names, lambda entry: refusal(entry, "all", request.target), done)
+    sources += [held(tensor) for tensor in setting_tensors(model)]
     for source in sources:
         check_name(source.entry.name, request.target)
     entries = {source.entry.name: source.entry for source in sources}
@@ -200,7 +199,7 @@ def _differing(
     }
     try:
         settings = apr_settings(model.container.path, stated, lambda note: None)
-        numbers = _numbers(model, tensors)
+        numbers = numbers_of(model, tensors)
         draft = Draft(
             model.container.path, "apr", stated, settings, tensors, model.architecture.name, data=numbers
         )
@@ -212,16 +211,6 @@ def _differing(
         for key, value in wanted.items()
         if key != "rope.scaling" or "rope_freqs.weight" not in tensors
         if not (agree(key, found[key].value, value.value) if key in found else not value.value)
-    }
-
-
-def _numbers(model: Model, tensors: Mapping[str, TensorEntry]) -> dict[str, NDArray[np.uint8]]:
-    """The tensors of one number that are copied: some architectures state settings by them."""
-    source = model.container
-    return {
-        name: source.read(name)
-        for name, entry in tensors.items()
-        if math.prod(entry.dims) == 1 and name in source.tensors and source.tensors[name].dtype == entry.dtype
     }
 
 

@@ -113,7 +113,7 @@ def _text_part(model: Model, done: Done) -> Model:
 def of_folder(model: Model) -> Architecture:
     """As which architecture a folder is written: GGUF files several under one name, and what a file holds tells them
     apart; of those that fit one that transformers has, the file's own before others."""
-    if model.container.kind != "gguf":
+    if _has_folder_names(model):
         return model.architecture
     alike = [a for a in all_architectures() if a.gguf == model.architecture.gguf and a.classes]
     alike.sort(key=lambda a: (not a.in_transformers, a.name != model.architecture.name))

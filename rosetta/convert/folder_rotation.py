@@ -45,7 +45,7 @@ def take_rotation(
             config.pop(key, None)
         ways = [{ROTATION: _by_kind(wanted, form)} for form in forms or [{}]]
     else:
-        config[BASE] = plain(wanted["rope.freq_base"].value)
+        config[BASE] = plain(listed(wanted, "rope.freq_base")[0])  # a list of them has a key of its own
         ways = [{SCALING: form} for form in forms]
     if ways:
         config |= min(ways, key=lambda way: missed({**config, **way}))

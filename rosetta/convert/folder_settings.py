@@ -18,7 +18,7 @@ from rosetta.containers.huggingface.text_part import NESTING
 from rosetta.containers.spool import declared
 from rosetta.convert.draft import Draft
 from rosetta.convert.folder_rotation import ROTATION, SCALING, plain_table, take_plain_table, take_rotation
-from rosetta.convert.folder_tensors import setting_tensors
+from rosetta.convert.folder_tensors import numbers_of, setting_tensors
 from rosetta.convert.gguf_settings import IMPLIED
 from rosetta.errors import RosettaError
 from rosetta.model import Model
@@ -77,10 +77,9 @@ class _Reader:
     def __init__(
         self, model: Model, tensors: Mapping[str, TensorEntry], shapes: Mapping[str, tuple[int, ...]]
     ) -> None:
-        made = {tensor.name: tensor for tensor in setting_tensors(model)}
         self.model, self.shapes = model, shapes
-        self.tensors = {**tensors, **{name: declared(tensor) for name, tensor in made.items()}}
-        self.data = {name: tensor.data for name, tensor in made.items()}
+        self.tensors = {**tensors, **{made.name: declared(made) for made in setting_tensors(model)}}
+        self.data = numbers_of(model, self.tensors)
 
     def read(self, config: Mapping[str, Any], events: list[tuple[str, str]] | None = None) -> Config:
         """What a reader makes of it."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rosetta.containers.container import TensorInput
+from rosetta.containers.container import TensorEntry, TensorInput
 from rosetta.convert.placing import Candidate, stem_of
 from rosetta.model import Model
 from rosetta.names import LAYER
@@ -74,6 +76,23 @@ def setting_tensors(model: Model) -> Iterator[TensorInput]:
             for layer, value in enumerate(listed(model.config, key)):
                 data = np.array([value], np.float32).view(np.uint8)
                 yield TensorInput(template.format(bid=layer), "F32", architecture.folder_dims[key], data)
+
+
+def numbers_of(model: Model, tensors: Mapping[str, TensorEntry]) -> dict[str, NDArray[np.uint8]]:
+    """The bytes of tensors of one number, by which some architectures state settings: those that are copied from a
+    model, and those that are made of it.
+
+    Args:
+        model: the source.
+        tensors: of the file to be written, by name.
+    """
+    source = model.container
+    copied = {
+        name: source.read(name)
+        for name, entry in tensors.items()
+        if math.prod(entry.dims) == 1 and name in source.tensors and source.tensors[name].dtype == entry.dtype
+    }
+    return copied | {made.name: made.data for made in setting_tensors(model)}
 
 
 def _each(

@@ -72,7 +72,8 @@ def write_gguf_model(folder: Path, request: Request) -> tuple[list[Path], Done]:
         placed = [tensor for tensor in placed if not _is_setting(model, tensor.canonical)]
         sources = with_dtypes(request, placed, {t.name: t.canonical for t in placed}, refusal, done)
         keys, more = _keys(model, sources, done)
-        sources = [*more, *sources]
+        anew = {source.entry.name for source in more}
+        sources = [*more, *(source for source in sources if source.entry.name not in anew)]
         pairs = [packed_pair(order, key, value) for key, value in keys.items()]
         note_left_out(model, done)
     shards = shards_of(sources, request.split_bytes)

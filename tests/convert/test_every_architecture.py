@@ -15,6 +15,7 @@ from fixtures.comparing import compared_files
 from fixtures.oracles import llamacpp_logits, transformers_logits
 from fixtures.recipes import Recipe, build_folder
 from rosetta.compare.options import Options
+from rosetta.containers import open_container
 from rosetta.convert import convert
 
 pytestmark = [pytest.mark.sweep, pytest.mark.requires_transformers, pytest.mark.requires_llamacpp]
@@ -23,8 +24,6 @@ EXACT = 5e-5  # of logits of about 5, both in float32
 GELU_TABLE = 2e-2  # llama.cpp looks GELU up in half precision, and every layer adds to it
 SIGHT = ("model.vis", "model.multi_modal", "model.projector", "model.view_sep")
 SEEING = {name for name, recipe in RECIPES.items() if recipe.vision is not None}
-NO_PLACE_IN_APR = ("apertus", "apertus1p5")  # xIELU's numbers: tensors of a folder, keys of a GGUF
-SCALED_OTHERWISE = ("phi3-longrope-short", "phi3-longrope-long")  # of a GGUF: convert says that it failed
 SAID = {name: recipe for name, recipe in RECIPES.items() if recipe.gguf is None}
 
 
@@ -66,18 +65,36 @@ def test_a_folder_that_transformers_has_no_class_for_comes_back(tmp_path: Path, 
     assert compared_files(folder, back, tokens=tuple(IDS)).verdict == "match"
 
 
-@pytest.mark.parametrize(
-    "name",
-    [name for name in (*SAID, *CHECKPOINTS) if name not in (*NO_PLACE_IN_APR, *SCALED_OTHERWISE)],
-)
-def test_an_apr_says_all_that_a_folder_or_a_gguf_says(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", [*SAID, *CHECKPOINTS])
+def test_a_gguf_comes_back_from_an_apr(tmp_path: Path, name: str) -> None:
+    """And the folder that is made of such an .apr is the model still."""
     folder = build_tiny(tmp_path / "hf", name)
     convert(str(folder), tmp_path / "model.gguf", Options(), verify=False)
-    options = Options(tokens=tuple(IDS), diagnose=False)
-    for source in (folder, tmp_path / "model.gguf"):
-        done = convert(str(source), tmp_path / f"of-{source.suffix}.apr", options)
-        assert done.comparison is not None
-        assert done.comparison.verdict == "match", done.comparison.reason
+    proven(tmp_path / "model.gguf", tmp_path / "of-gguf.apr")
+    proven(tmp_path / "of-gguf.apr", tmp_path / "back.gguf")
+    proven(tmp_path / "of-gguf.apr", tmp_path / "back")
+    first, back = (contents(tmp_path / name) for name in ("model.gguf", "back.gguf"))
+    assert back.keys() == first.keys()
+    assert [name for name in first if back[name] != first[name]] == []
+
+
+@pytest.mark.parametrize("name", [*RECIPES, *CHECKPOINTS])
+def test_a_folder_comes_back_from_an_apr(tmp_path: Path, name: str) -> None:
+    folder = build_tiny(tmp_path / "hf", name)
+    proven(folder, tmp_path / "between.apr")
+    proven(tmp_path / "between.apr", tmp_path / "back")
+    stored, back = open_container(folder), open_container(tmp_path / "back")
+    for tensor, entry in back.tensors.items():
+        assert entry == stored.tensors[tensor]
+        assert back.read(tensor).tobytes() == stored.read(tensor).tobytes(), tensor
+
+
+def proven(source: Path, target: Path) -> None:
+    """Convert, and have it compared and linted."""
+    done = convert(str(source), target, Options(tokens=tuple(IDS), diagnose=False))
+    assert done.comparison is not None
+    assert done.comparison.verdict == "match", done.comparison.reason
+    assert done.faults == ()
 
 
 @pytest.mark.parametrize("name", [*SAID, *CHECKPOINTS])

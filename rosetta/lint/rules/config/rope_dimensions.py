@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.subject import Subject
+from rosetta.settings_reader import listed
 
 RULE = Rule(
     "C213",
@@ -21,7 +22,7 @@ _FIXED = ("llama", "deci", "falcon", "llama-embed")  # llama-model.cpp: n_rot mu
 def faults(subject: Subject) -> Iterator[Fault]:
     """A count that cannot be."""
     rotated = subject.count("rope.dimension_count")
-    size = subject.count("attention.key_length")
+    size = _largest_head(subject)
     hidden, heads = subject.count("embedding_length"), subject.count("attention.head_count")
     if size is None and subject.gguf is not None and hidden and heads:
         size = hidden // heads
@@ -36,3 +37,12 @@ def faults(subject: Subject) -> Iterator[Fault]:
             "rope.dimension_count",
             f"is {rotated}, and llama.cpp wants the {size} of a head for {subject.architecture}",
         )
+
+
+def _largest_head(subject: Subject) -> int | None:
+    """The size of a head, of the largest where layers have heads of several sizes (Gemma 4); None where it is not
+    stated."""
+    model = subject.model
+    sizes = listed(model.config, "attention.key_length") if model and model.architecture.runs else []
+    stated = subject.count("attention.key_length")
+    return max(sizes) if len(set(sizes)) > 1 else stated
