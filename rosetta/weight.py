@@ -115,7 +115,7 @@ class Weight:
         inside = bool(chosen) and len(self.dims) == 2 and chosen[0] >= 0 and chosen[-1] < self.dims[0]
         if not plain or not inside or self._row_bytes() is None:
             return self
-        return replace(self, part=Part(0, (len(chosen), self.dims[0] - len(chosen))), order=Chosen(chosen))
+        return self.with_rows(np.array(chosen), self.dims[0])
 
     @property
     def plain(self) -> bool:
@@ -220,6 +220,17 @@ class Weight:
         index = np.arange(rows) if self.order is None else self.order.index(rows)
         wanted: NDArray[np.int64] = index[start:stop]
         return part.index()[wanted] if scattered and part is not None else first + wanted
+
+    @property
+    def rows_of_whole(self) -> NDArray[np.int64]:
+        """For each canonical row the row of the whole tensor, turned where it is to be turned."""
+        rows = self._source_rows(0, None)
+        return np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+
+    def with_rows(self, rows: NDArray[np.int64], total: int) -> Weight:
+        """The weight that is read from these of the whole tensor's rows, `total` in all."""
+        part = Part(0, (len(rows), total - len(rows)))
+        return replace(self, part=part, order=Chosen(tuple(rows.tolist())))
 
     def _parts(self, row_bytes: int) -> list[tuple[int, int]]:
         """The stored bytes cut into ranges of whole rows, (first, after the last)."""

@@ -33,16 +33,38 @@ def propose(fault: Fault) -> Iterator[Proposal]:
     for suspect, weight in fault.accused_weights():
         if weight.part is None or not weight.name.startswith("blk."):
             continue
-        parts = sorted(
-            (w for w in suspect.model.weights.values() if w.beside(weight) and w.part),
-            key=lambda w: w.part.which if w.part else 0,
-        )
+        parts = parts_of(suspect, weight)
         if len(parts) > MOST_PARTS:  # latent keys of many heads: their orders are beyond counting
             continue
-        for groups in _groupings(fault, suspect, parts):
-            for order in permutations(range(len(parts))):
-                if order != tuple(sorted(order)) or groups != weight.part.groups:
-                    yield from _in_order(fault, suspect, parts, order, groups)
+        for order, groups, repaired in arrangements(fault, suspect, parts):
+            yield from _in_order(fault, suspect, parts, order, groups, repaired)
+
+
+def parts_of(suspect: Suspect, weight: Weight) -> list[Weight]:
+    """All weights that are parts of the tensor that holds one of them, in the order of the parts."""
+    return sorted(
+        (w for w in suspect.model.weights.values() if w.beside(weight) and w.part),
+        key=lambda w: w.part.which if w.part else 0,
+    )
+
+
+def arrangements(
+    fault: Fault, suspect: Suspect, parts: list[Weight]
+) -> Iterator[tuple[tuple[int, ...], int, list[Weight]]]:
+    """Each other way in which the file may store the parts: in each of so many groups, part order[0] first, then
+    order[1], …; and the parts as they are then read."""
+    first = parts[0].part
+    assert first is not None
+    for groups in _groupings(fault, suspect, parts):
+        for order in permutations(range(len(parts))):
+            if order == tuple(sorted(order)) and groups == first.groups:
+                continue
+            stored = tuple(first.sizes[which] * first.groups // groups for which in order)
+            repaired = [
+                replace(part, part=replace(first, which=order.index(which), sizes=stored, groups=groups))
+                for which, part in enumerate(parts)
+            ]
+            yield order, groups, repaired
 
 
 def _groupings(fault: Fault, suspect: Suspect, parts: list[Weight]) -> list[int]:
@@ -57,16 +79,14 @@ def _groupings(fault: Fault, suspect: Suspect, parts: list[Weight]) -> list[int]
 
 
 def _in_order(
-    fault: Fault, suspect: Suspect, parts: list[Weight], order: tuple[int, ...], groups: int
+    fault: Fault,
+    suspect: Suspect,
+    parts: list[Weight],
+    order: tuple[int, ...],
+    groups: int,
+    repaired: list[Weight],
 ) -> Iterator[Proposal]:
-    """The proposal that the file stores, in each of so many groups, part order[0] first, then order[1], …"""
-    first = parts[0].part
-    assert first is not None
-    stored = tuple(first.sizes[which] * first.groups // groups for which in order)
-    repaired = [
-        replace(part, part=replace(first, which=order.index(which), sizes=stored, groups=groups))
-        for which, part in enumerate(parts)
-    ]
+    """The proposal that the file stores the parts so, see `arrangements`."""
     others = [suspect.other.weights.get(part.name) for part in parts]
     alike = [
         other is not None and looks_like(part, other) for part, other in zip(repaired, others, strict=True)
