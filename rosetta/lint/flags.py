@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,8 +13,10 @@ from rosetta.containers.huggingface.text_part import text_config
 from rosetta.lint.tensor_names import meaning
 from rosetta.tensor_flags import LEFT_OUT, left_out
 
-WITHOUT_WEIGHTS = frozenset({"use_qk_norm", "qk_layernorm", "use_expert_bias"})
-"""Flags of what may have no tensor, as Llama 4's norm of heads, or one whose name says nothing by itself."""
+WITHOUT_WEIGHTS = frozenset({"use_qk_norm", "qk_layernorm"})
+"""Flags of what may have no tensor in a class that is not known, as Llama 4's norm of heads."""
+NAMELESS = frozenset({"use_expert_bias"})
+"""Flags of a tensor whose name says nothing by itself."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,7 @@ class Contradiction:
     def words(self) -> str:
         """What is wrong, and what transformers makes of it."""
         if self.stated:
-            return (
-                f"is true, and no layer has a tensor {self.tensor}: transformers makes one of random numbers"
-            )
+            return f"is true, and no layer has a tensor {self.tensor}: transformers makes one that nobody trained"
         return f"is false, and {self.tensor} is stored: transformers leaves it out"
 
 
@@ -47,7 +48,9 @@ def contradicted_flags(container: Container) -> Iterator[Contradiction]:
         return  # GPTQ's packers store biases of zeros for every matrix
     config = {**container.metadata, **text_config(container.metadata)}
     own = architecture_of(container)
-    heeded = own.folder_flags if own is not None and own.in_transformers else LEFT_OUT
+    known = own is not None and own.in_transformers
+    heeded = own.folder_flags if own is not None and known else LEFT_OUT
+    silent = NAMELESS if known else NAMELESS | WITHOUT_WEIGHTS
     stated = {key: config[key] for key in heeded if isinstance(config.get(key), bool)}
     if not stated:
         return
@@ -59,13 +62,20 @@ def contradicted_flags(container: Container) -> Iterator[Contradiction]:
             unknown.append(name)
         if stem is not None:
             held.setdefault(stem, name)
+    places = {_place(name) for name in held.values()}
+    unknown = [name for name in unknown if _place(name) in places]  # none of a part that sees
     for key, said in stated.items():
         stems = left_out(heeded, key)
         there = [held[stem] for stem in stems if stem in held]
         ending = stems[0].rpartition("_")[2].rpartition(".")[2]
         if said and not there and any(name.endswith(f".{ending}") for name in unknown):
             continue  # it may be there by another name
-        if said and not there and key not in WITHOUT_WEIGHTS:
+        if said and not there and key not in silent:
             yield Contradiction(key, said, stems[0])
         elif there and not said:
             yield Contradiction(key, said, there[0])
+
+
+def _place(name: str) -> str:
+    """What stands before a layer's number in the name of a tensor."""
+    return re.split(r"\.\d+\.", name, maxsplit=1)[0]

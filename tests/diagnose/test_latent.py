@@ -130,7 +130,7 @@ def test_an_epsilon_that_the_loader_passes_over_is_not_missing(tmp_path: Path) -
 
 
 def test_a_flag_that_the_tensors_deny_is_a_finding(tmp_path: Path) -> None:
-    """transformers would make biases of random numbers. What it leaves out, see `test_denied_by_flag`."""
+    """transformers would make biases that nobody trained. What it leaves out, see `test_denied_by_flag`."""
     claiming = faults.config_set("attention_bias", True)
     report = compared(tmp_path, tiny("llama"), "hf:F32", "gguf:F32", claiming)
     (found,) = report.findings
@@ -140,7 +140,7 @@ def test_a_flag_that_the_tensors_deny_is_a_finding(tmp_path: Path) -> None:
         "attention_bias",
         True,
     )
-    assert "transformers makes one of random numbers" in found.message
+    assert "transformers makes one that nobody trained" in found.message
     assert_clean(
         compared(
             tmp_path / "clean", "llama", "hf:F32", "gguf:F32", faults.config_set("attention_bias", False)

@@ -4,6 +4,7 @@ and the flag is named."""
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +78,28 @@ def _logits(folder: Path) -> np.ndarray[Any, Any]:
     with torch.no_grad():
         found: np.ndarray[Any, Any] = model(torch.tensor([TOKENS])).logits[0].numpy()
     return found
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        ("command-r", {"use_qk_norm": True}),
+        ("phi2", {"qk_layernorm": True}),
+        ("hunyuan-vl", {"text_config.attention_bias": True}),  # its eyes have tensors of unknown names
+    ],
+)
+def test_what_a_flag_claims_and_no_tensor_holds_is_named(
+    tmp_path: Path, recipe: str, said: dict[str, bool]
+) -> None:
+    folder = build_tiny(tmp_path / "hf", recipe)
+    claiming, (flag,) = shutil.copytree(folder, tmp_path / "claiming"), said
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    part, key = (config["text_config"], flag.partition(".")[2]) if "." in flag else (config, flag)
+    part[key] = said[flag]
+    (claiming / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    report = compared_files(claiming, folder)
+    (finding,) = report.findings
+    assert (report.verdict, finding.kind, finding.key, finding.side, finding.latent) == (
+        "match", "value.missing", key, "left", True
+    )  # fmt: skip
+    assert compared_files(folder, folder).findings == []
