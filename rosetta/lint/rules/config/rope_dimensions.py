@@ -42,7 +42,6 @@ def faults(subject: Subject) -> Iterator[Fault]:
 def _largest_head(subject: Subject) -> int | None:
     """The size of a head, of the largest where layers have heads of several sizes (Gemma 4); None where it is not
     stated."""
-    model = subject.model
-    sizes = listed(model.config, "attention.key_length") if model and model.architecture.runs else []
-    stated = subject.count("attention.key_length")
-    return max(sizes) if len(set(sizes)) > 1 else stated
+    config, key = {} if subject.model is None else subject.model.config, "attention.key_length"
+    sizes = set(listed(config, key)) if key in config else set()
+    return max(sizes) if len(sizes) > 1 else subject.count(key)
