@@ -95,12 +95,14 @@ class Merged:
         added: what is added to it, scaled.
         lengths: DoRA's lengths of the rows, [R, 1]; None without DoRA.
         dtype: of the base: what is added may be rounded to it first (peft, Embedding.merge).
+        times: of what is added; 1 unless it is known to be merged with another scale.
     """
 
     module: Module
     added: Weight
     lengths: Weight | None = None
     dtype: str = "F32"
+    times: float = 1.0
 
     def touches(self, start: int, stop: int) -> bool:
         """All rows."""
@@ -108,28 +110,31 @@ class Merged:
 
     def values(self, values: Tensor, start: int) -> Tensor:
         """W + s·B·A; of DoRA each row of it stretched to its length (Liu et al. 2024, eq. 5)."""
-        merged = values + self.added.values(start, start + len(values), values.device)
+        merged = values + self._added(values, start)
         return merged if self.lengths is None else merged * self._stretch(merged, start)
 
     def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
         """The rounding of both."""
-        stop = start + len(values)
-        found = torch.hypot(sigma, self.added.sigma(start, stop, values.device))
-        added = self.added.values(start, stop, values.device)
+        of_added = self.added.sigma(start, start + len(values), values.device)
+        found = torch.hypot(sigma, abs(self.times) * of_added)
+        added = self._added(values, start)
         if self.dtype in HALVES:
             found = torch.hypot(found, unit(added, HALVES[self.dtype]) / SQRT12)
         return found if self.lengths is None else found * self._stretch(values + added, start).abs()
 
     def misread(self) -> Iterator[tuple[str, Merged]]:
-        """How else a merge may have read the factors, in words, and what it then merges; nothing of DoRA."""
+        """How else a merge may have read the factors, in words, and what it then merges."""
         product = self.added.container
-        if not isinstance(product, Product) or self.lengths is not None:
+        if not isinstance(product, Product):
             return
         for words, numbers in product.misread.items():
             other = Product(
                 product.adapter, product.entry.name, product.metadata, numbers, product.entry.dims
             )
             yield words, replace(self, added=replace(self.added, container=other))
+
+    def _added(self, values: Tensor, start: int) -> Tensor:
+        return self.times * self.added.values(start, start + len(values), values.device)
 
     def _stretch(self, merged: Tensor, start: int) -> Tensor:
         assert self.lengths is not None
@@ -140,25 +145,42 @@ class Merged:
 
 @dataclass(frozen=True)
 class Instead:
-    """An edit that puts a tensor that was trained as a whole in the place of the base's.
+    """An edit that puts a tensor that was trained as a whole in the place of the base's, or some rows of one.
 
     Args:
-        other: that tensor.
+        other: that tensor, [R, C], or its rows, [n, C].
+        rows: where those belong; None: it is all of the tensor.
     """
 
     other: Weight
+    rows: tuple[int, ...] | None = None
 
     def touches(self, start: int, stop: int) -> bool:
-        """All rows."""
-        return True
+        """All rows, or those that it has."""
+        return self.rows is None or any(start <= row < stop for row in self.rows)
 
     def values(self, values: Tensor, start: int) -> Tensor:
         """The other's."""
-        return self.other.values(start, start + len(values), values.device)
+        return self._instead_of(values, start, self.other.values)
 
     def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
         """The other's."""
-        return self.other.sigma(start, start + len(values), values.device)
+        return self._instead_of(sigma, start, self.other.sigma)
+
+    def fits(self, dims: tuple[int, ...]) -> bool:
+        """Whether a tensor of these dims has a place for it."""
+        if self.rows is None:
+            return self.other.dims == dims
+        return self.other.dims[1:] == dims[1:] and max(self.rows) < dims[0]
+
+    def _instead_of(self, own: Tensor, start: int, read: Callable[..., Tensor]) -> Tensor:
+        stop = start + len(own)
+        if self.rows is None:
+            return read(start, stop, own.device)
+        here = [n for n, row in enumerate(self.rows) if start <= row < stop]
+        found = own.clone()
+        found[[self.rows[n] - start for n in here]] = read(0, None, own.device)[here]
+        return found
 
 
 @dataclass(frozen=True)
@@ -259,14 +281,17 @@ def adapted(
             if canonical(source) is None or name not in weights:
                 raise _of_another_model(container, source, f"the base {base.path} has no such tensor")
             own, theirs = weights[name].dims, (edit.added if isinstance(edit, Merged) else edit.other).dims
-            if isinstance(edit, Instead) and name in VOCABULARY and own != theirs and own[1:] == theirs[1:]:
+            fits = own == theirs if isinstance(edit, Merged) else edit.fits(own)
+            whole = isinstance(edit, Instead) and edit.rows is None
+            if whole and name in VOCABULARY and not fits and own[1:] == theirs[1:]:
+                assert isinstance(edit, Instead)
                 found[name] = replace(edit.other, name=name)  # tokens were added, and trained with it
                 continue
-            if own != theirs:
+            if not fits:
                 message = f"is {list(theirs)} in the adapter and {list(own)} in the base {base.path}"
                 raise _of_another_model(container, source, message)
             same = [other for other, weight in weights.items() if weight.same_place(weights[name])]
-            if len(same) > 1 and isinstance(edit, Instead) and not is_base(edit.other.entry.name):
+            if len(same) > 1 and isinstance(edit, Instead) and whole and not is_base(edit.other.entry.name):
                 # Of a module to be saved peft trains a copy, which is tied to nothing.
                 raise UnsupportedError(
                     f"stands for one of {' and '.join(same)}, which the base {base.path} ties",
@@ -291,10 +316,13 @@ def _of_another_model(container: AdaptedContainer, source: str, message: str) ->
 def _edits(
     adapter: Adapter, metadata: Mapping[str, Any], read: Read, weights: Mapping[str, Weight]
 ) -> Iterator[tuple[str, list[tuple[str, Merged | Instead]]]]:
-    """(name of a tensor, [(canonical name, edit)]) of all that the adapter holds: whole tensors first."""
+    """(name of a tensor, [(canonical name, edit)]) of all that the adapter holds: tensors and rows first."""
     for name, stored in adapter.whole.items():
         read_as = read(adapter.stored, name, adapter.stored.tensors[stored])
         yield name, [(weight.name, Instead(weight)) for weight in read_as]
+    for name, (stored, rows) in adapter.rows.items():
+        read_as = read(adapter.stored, name, adapter.stored.tensors[stored])
+        yield name, [(weight.name, Instead(weight, rows)) for weight in read_as]
     for module in adapter.modules:
         yield _merged(adapter, module, metadata, read, weights)
 
@@ -357,9 +385,16 @@ def merge_of(weight: Weight) -> Merged | None:
     return next((edit for edit in weight.values_edits if isinstance(edit, Merged)), None)
 
 
+def is_replaced(weight: Weight) -> bool:
+    """Whether an adapter has a tensor in the place of a weight."""
+    return any(isinstance(edit, Instead) for edit in weight.values_edits)
+
+
 def without_merge(weight: Weight) -> Weight:
     """The weight as its base holds it."""
-    kept: tuple[ValuesEdit, ...] = tuple(edit for edit in weight.values_edits if not isinstance(edit, Merged))
+    kept: tuple[ValuesEdit, ...] = tuple(
+        edit for edit in weight.values_edits if not isinstance(edit, Merged | Instead)
+    )
     return replace(weight, values_edits=kept)
 
 

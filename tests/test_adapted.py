@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
+from safetensors.torch import load_file as load_torch
+from safetensors.torch import save_file as save_torch
 
 from fixtures import build
 from fixtures.adapters import WRAPPED, merge, write_adapter
@@ -236,6 +239,92 @@ def test_factors_that_were_turned_are_said(tmp_path: Path, turned: str, said: st
         assert finding.status == "confirmed"
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"times": 13 / 6}, r"merged with the scale 3\.25\d? in place of 1\.5"),
+        ({"times": 2}, r"merged with the scale 3 \(alpha/√r\) in place of 1\.5"),
+        ({"times": 0}, "not merged"),
+        ({"turned": "A"}, "merged with A read as its transpose"),
+        ({"stretched": False}, "merged without the lengths that DoRA gives its rows"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("dtype", ["hf:F32", "hf:BF16"])
+def test_a_merge_of_dora_that_went_wrong_is_said(
+    tmp_path: Path, dtype: str, wrong: dict[str, Any], said: str
+) -> None:
+    base, adapter = folders(tmp_path, use_dora=True)
+    broken = merge(tmp_path / "m", base, adapter, **wrong)
+    if wrong.get("times") == 0:
+        shutil.copy(base / "model.safetensors", broken / "model.safetensors")
+    if dtype == "hf:BF16":
+        rounded_to_bf16(broken)
+    report = compared_files(broken, f"peft:{base}+{adapter}")
+    kind = "value.low_rank" if wrong.get("stretched", True) else "adapter.merge"
+    assert [finding.kind for finding in report.findings] == [kind] * 8
+    for finding in report.findings:
+        assert re.search(f"the adapter is {said} in the left file", finding.message)
+        assert finding.status == "confirmed"
+
+
+def rounded_to_bf16(folder: Path) -> None:
+    held = load_torch(folder / "model.safetensors")
+    save_torch({name: values.bfloat16() for name, values in held.items()}, folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("trained", ["lm_head.weight", "model.norm.weight"])
+def test_a_tensor_that_was_trained_as_a_whole_and_left_out_is_said(
+    tmp_path: Path, trained: str, side: str
+) -> None:
+    base, adapter = folders(tmp_path)
+    own = load_file(base / "model.safetensors")[trained]
+    other = own + np.random.default_rng(1).standard_normal(own.shape).astype(np.float32) / 8
+    edit_weights(adapter, lambda tensors: tensors.update({f"{WRAPPED}{trained}": other}))
+    forgotten, operand = merge(tmp_path / "merged", base, adapter), f"peft:{base}+{adapter}"
+    report = compared_files(*((forgotten, operand) if side == "left" else (operand, forgotten)))
+    [finding] = report.findings
+    assert (finding.kind, finding.status) == ("adapter.merge", "confirmed")
+    assert f"is not in the {side} file, which holds the base's" in finding.message
+
+
+def with_trained_tokens(adapter: Path, base: Path, rows: list[int], stated: Any) -> Any:
+    """Rows of the embedding beside an adapter, as peft saves them; the whole embedding with them is given."""
+    whole = load_file(base / "model.safetensors")["model.embed_tokens.weight"].copy()
+    whole[rows] = np.random.default_rng(2).standard_normal((len(rows), whole.shape[1])) / 4
+    name = f"{WRAPPED}model.embed_tokens.token_adapter.trainable_tokens_delta"
+    edit_weights(adapter, lambda tensors: tensors.update({name: whole[rows].copy()}))
+    edit_config(adapter, trainable_token_indices=stated)
+    return whole
+
+
+@pytest.mark.parametrize("stated", [[17, 3, 5], {"embed_tokens": [17, 3, 5]}], ids=str)
+def test_tokens_that_were_trained_stand_for_the_bases(tmp_path: Path, stated: Any) -> None:
+    base, adapter = folders(tmp_path)
+    whole = with_trained_tokens(adapter, base, [17, 3, 5], stated)
+    weight = open_model(f"peft:{base}+{adapter}").weights["token_embd.weight"]
+    assert np.array_equal(weight.values().numpy(), whole)
+    assert np.array_equal(weight.values(4, 20).numpy(), whole[4:20])
+    assert "3 rows in place of the base's" in " ".join(inspection(f"peft:{base}+{adapter}").notes)
+
+
+def test_tokens_that_were_trained_and_left_out_are_said(tmp_path: Path) -> None:
+    base, adapter = folders(tmp_path)
+    with_trained_tokens(adapter, base, [TOKENS[0], 3], [TOKENS[0], 3])
+    report = compared_files(merge(tmp_path / "merged", base, adapter), f"peft:{base}+{adapter}")
+    [finding] = report.findings
+    assert (finding.kind, finding.tensor) == ("adapter.merge", "token_embd.weight")
+    assert finding.status == "confirmed"
+
+
+def test_tokens_that_the_config_does_not_list_are_refused(tmp_path: Path) -> None:
+    base, adapter = folders(tmp_path)
+    with_trained_tokens(adapter, base, [3, 5], [3, 5, 7])
+    with pytest.raises(RosettaError, match=r"lists 3 rows in trainable_token_indices"):
+        open_model(f"peft:{base}+{adapter}")
+
+
 def test_the_side_with_the_adapter_may_be_the_accused_one(tmp_path: Path) -> None:
     base, adapter = folders(tmp_path)
     broken = merge(tmp_path / "m", base, adapter, turned="A")
@@ -245,11 +334,15 @@ def test_the_side_with_the_adapter_may_be_the_accused_one(tmp_path: Path) -> Non
 
 
 @pytest.mark.requires_transformers
-@pytest.mark.parametrize("config", [{}, {"use_rslora": True}, {"use_dora": True}], ids=str)
+@pytest.mark.parametrize(
+    "config", [{}, {"use_rslora": True}, {"use_dora": True}, {"trainable_token_indices": [3, 17]}], ids=str
+)
 def test_the_folder_that_peft_merges_is_the_same(tmp_path: Path, config: dict[str, Any]) -> None:
     peft = pytest.importorskip("peft")
     transformers = pytest.importorskip("transformers")
     base, adapter = folders(tmp_path, **config)
+    if rows := config.get("trainable_token_indices"):
+        with_trained_tokens(adapter, base, rows, rows)
     loaded = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     merged = peft.PeftModel.from_pretrained(loaded, adapter).merge_and_unload()
     merged.save_pretrained(tmp_path / "merged")

@@ -90,6 +90,11 @@ class Adapter(Protocol):
         ...
 
     @property
+    def rows(self) -> Mapping[str, tuple[str, tuple[int, ...]]]:
+        """Rows in the place of some of the base's: the tensor's name there -> (name here, which rows)."""
+        ...
+
+    @property
     def architecture(self) -> str | None:
         """That it says it is for, as GGUF files call it; None where it does not say."""
         ...

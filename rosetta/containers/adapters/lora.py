@@ -45,6 +45,7 @@ class GgufAdapter:
 
     kind = "gguf"
     whole: Mapping[str, str] = {}
+    rows: Mapping[str, tuple[str, tuple[int, ...]]] = {}
     remedy = MERGE
 
     def __init__(self, path: Path) -> None:

@@ -31,6 +31,7 @@ _WRAPPED = "base_model.model."  # peft, PeftModel around its tuner around the mo
 _BASE_LAYER = ".base_layer."  # peft, the module that a tuner's layer stands around
 # peft, ModulesToSaveWrapper: the trained one, the base's.
 _COPIES = (".modules_to_save.", ".original_module.")
+_TOKENS = ".token_adapter.trainable_tokens_delta"  # peft, TrainableTokensWrapper: rows of an embedding, whole
 _LORA = re.compile(
     r"(.+)\.(lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)(?:\.weight)?"
 )
@@ -46,6 +47,7 @@ _HEEDED = frozenset(
         "use_dora",
         "modules_to_save",
         "target_parameters",
+        "trainable_token_indices",
     ]
 )
 _WITHOUT_EFFECT = frozenset(
@@ -111,6 +113,12 @@ class PeftAdapter:
         try:
             self.stored = HuggingFaceContainer(path, {}, [file])
             self.modules = tuple(self._modules())
+            self.rows = {
+                f"{module}.weight": (name, self._trained_rows(module, name))
+                for name in self.stored.tensors
+                if name.endswith(_TOKENS)
+                for module in [name.removeprefix(_WRAPPED).removesuffix(_TOKENS)]
+            }
         except BaseException:
             file.close()
             raise
@@ -127,8 +135,24 @@ class PeftAdapter:
         return {
             name.removeprefix(_WRAPPED).replace(_BASE_LAYER, "."): name
             for name in self.stored.tensors
-            if _LORA.fullmatch(name) is None and not self._is_second_copy(name)
+            if _LORA.fullmatch(name) is None and not name.endswith(_TOKENS) and not self._is_second_copy(name)
         }
+
+    def _trained_rows(self, module: str, name: str) -> tuple[int, ...]:
+        """Which rows of a module's weight a tensor holds: the config lists them, for all modules or for each."""
+        stated = self.config.get("trainable_token_indices")
+        if isinstance(stated, Mapping):
+            named = [rows for key, rows in stated.items() if module == key or module.endswith(f".{key}")]
+            stated = named[0] if named else None
+        rows = stated if isinstance(stated, list) else []
+        if not rows or not all(type(row) is int and row >= 0 for row in rows):
+            message = f"trainable_token_indices lists no rows of {module}"
+            raise DamagedFileError(message, file=self.path / CONFIG, remedy=AGAIN)
+        dims = self.stored.tensors[name].dims
+        if len(dims) != 2 or dims[0] != len(rows):
+            message = f"is {list(dims)}, and {CONFIG} lists {len(rows)} rows in trainable_token_indices"
+            raise DamagedFileError(message, file=self.weights, where=f"tensor {name!r}", remedy=AGAIN)
+        return tuple(rows)
 
     def _is_second_copy(self, name: str) -> bool:
         """Whether peft saved a tensor once more, under the names of its wrapper: an embedding that was both trained and
@@ -141,7 +165,9 @@ class PeftAdapter:
         kind = "rsLoRA" if self.config.get("use_rslora") else "LoRA"
         kind = "DoRA" if any(found.magnitude for found in self.modules) else kind
         whole = f", {len(self.whole)} tensors in place of the base's" if self.whole else ""
-        return f"{kind} of {len(self.modules)} modules{scales_of(self.modules)}{whole}"
+        trained = sum(len(rows) for _, rows in self.rows.values())
+        rows = f", {trained} rows in place of the base's" if trained else ""
+        return f"{kind} of {len(self.modules)} modules{scales_of(self.modules)}{whole}{rows}"
 
     def _modules(self) -> Iterator[Module]:
         parts: dict[str, dict[str, str]] = {}

@@ -22,11 +22,12 @@ from rosetta.model import Model, Patch, build_model
 KINDS = (
     FindingKind(
         "adapter.merge",
-        means="An adapter stands beside its base instead of being merged into it, or was merged into a base that had "
-        "been quantised.",
+        means="An adapter stands beside its base instead of being merged into it, was merged into a base that had been "
+        "quantised, or lacks what it was trained with as a whole.",
         why="The state dict of a model that peft still wraps was saved: each adapted module has base_layer.weight, "
         "lora_A and lora_B, and loaders leave such a weight random or take it for missing. Or the adapter was trained "
-        "over a base in four or eight bits (QLoRA) and merged into that base, decoded, and not into the original.",
+        "over a base in four or eight bits (QLoRA) and merged into that base, decoded, and not into the original. Or A "
+        "and B were merged by hand, and the embedding, head or rows that peft saved beside them were forgotten.",
         repair="base_layer.weight is read as the weight, with B·A merged where the other side has it. Call "
         "merge_and_unload before save_pretrained. Beneath a merge the rounding of the quantised base is taken for this "
         "side's: load the original base in 16 bits and merge the adapter into that.",
@@ -98,6 +99,11 @@ class Beside:
     @property
     def whole(self) -> Mapping[str, str]:
         """Nothing stands in the place of the base's tensors."""
+        return {}
+
+    @property
+    def rows(self) -> Mapping[str, tuple[str, tuple[int, ...]]]:
+        """Nor of rows of them."""
         return {}
 
     @property

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from rosetta.adapted import Merged, merge_of, without_merge
 from rosetta.compare.pairing import other_role
+from rosetta.diagnose.edits import HALF_ULP
 from rosetta.diagnose.hypothesis import Fault, Proposal, Suspect
 from rosetta.diagnose.patches import changed
 from rosetta.weight import ValuesEdit, Weight, row_ranges
@@ -65,11 +67,17 @@ class Exchanged:
         return True
 
     def values(self, values: Tensor, start: int) -> Tensor:
-        rows = start, start + len(values), values.device
-        return values + (self.wanted.values(*rows) - self.held.values(*rows))
+        wanted, held = self._read(values, start)
+        return values + (wanted - held)
 
     def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
-        return sigma
+        """The rounding of what was stored, and what float32 rounds in either merge and in their exchange."""
+        wanted, held = self._read(values, start)
+        return torch.hypot(sigma, (values.abs() + wanted.abs() + held.abs()) * (2 * HALF_ULP))
+
+    def _read(self, values: Tensor, start: int) -> tuple[Tensor, Tensor]:
+        rows = start, start + len(values), values.device
+        return self.wanted.values(*rows), self.held.values(*rows)
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
@@ -123,29 +131,60 @@ def _misread(
     merged, plain = (weight, other) if merge_of(weight) is not None else (other, weight)
     base = without_merge(merged)
     where = fault.side(suspect.role if plain is weight else other_role(suspect.role))
-    for words, ways in _other_merges(merge):
+    for words, ways in _other_merges(merge, base, plain):
         wrong = replace(merged, values_edits=tuple(_in_place_of(merge, ways, merged.values_edits)))
         times, error = times_merged(plain, wrong, base)
         if CERTAIN * error > LEAST_CERTAIN or abs(times - 1) > max(CERTAIN * error, CLOSE):
             continue
         change = Exchanged(wrong, merged) if plain is weight else Exchanged(merged, wrong)
         yield Proposal(
-            kind="value.low_rank",
+            # Lengths are no matrix of low rank, and lie in the adapter: no factors of rows are to be found.
+            kind="adapter.merge" if ways[0].lengths is not merge.lengths else "value.low_rank",
             role=suspect.role,
             repair=changed(suspect.model, weight, change),
             tensor=weight.name,
-            message=f"{weight.name}: the adapter is merged {words} in the {where} file",
+            message=f"{weight.name}: the adapter is {words} in the {where} file",
             recommendation=f"merge B·A, [out, r] times [r, in], into {weight.entry.name} once, and export again",
-            from_reference="no number: what the adapter's own tensors make when they are merged so",
+            from_reference="no number: what the adapter's own tensors make when they are merged so"
+            if ways[0].times == 1
+            else "1 number: the scale that the adapter is merged with",
         )
 
 
-def _other_merges(merge: Merged) -> Iterator[tuple[str, tuple[Merged, ...]]]:
+def _other_merges(merge: Merged, base: Weight, plain: Weight) -> Iterator[tuple[str, tuple[Merged, ...]]]:
     """How else an adapter may have been merged, in words, and what is merged then. Of LoRA another scale is a number of
     times; of DoRA, whose rows have lengths of their own, it is not."""
-    yield from ((words, (way,)) for words, way in merge.misread())
-    if merge.lengths is not None:
-        yield "twice", (merge, merge)
+    yield from ((f"merged {words}", (way,)) for words, way in merge.misread())
+    if merge.lengths is None:
+        return
+    yield "merged twice", (merge, merge)
+    yield "merged without the lengths that DoRA gives its rows", (replace(merge, lengths=None),)
+    times, error = _times_stretched(plain, base, merge)
+    close = max(CERTAIN * error, CLOSE)
+    if abs(times) > close and abs(times - 1) > close:
+        yield _with_scale(times, close, merge), (replace(merge, times=times),)
+
+
+def _times_stretched(plain: Weight, base: Weight, merge: Merged) -> tuple[float, float]:
+    """How many times a weight holds what DoRA adds to its base, before rows get their lengths, and the standard error.
+
+    Of each row p, c · (w + t · d) with a length of its own, t is the ratio of what p has along d and along w.
+    """
+
+    def sums(rows: tuple[int, int]) -> Tensor:
+        p, w, d = (x.values(*rows).double() for x in (plain, base, merge.added))
+        ww, wd, dd, pw, pd = ((x * y).sum(1) for x, y in ((w, w), (w, d), (d, d), (p, w), (p, d)))
+        beside = dd - wd * wd / ww  # of d, what does not lie along w
+        along_d = (pd - pw * wd / ww) / beside
+        along_w = (pw - along_d * wd) / ww
+        left = (p.square().sum(1) - along_w * pw - along_d * pd).clamp(min=0)
+        terms = torch.stack([along_w * along_d * beside, along_w.square() * beside, left])
+        return terms[:, beside > 0].sum(1)
+
+    product, size, left = torch.stack(spread(sums, row_ranges(plain))).sum(0).tolist()
+    if not (size > 0 and math.isfinite(product) and math.isfinite(left)):
+        return 1.0, 0.0
+    return product / size, math.sqrt(left / plain.count / size)
 
 
 def _in_place_of(
@@ -185,6 +224,12 @@ def how_often(times: float, close: float, merge: Merged) -> str:
         return "merged twice" + (f", or with the scale {2 * module.scale:.4g} (alpha/√r)" if is_root else "")
     if merge.lengths is not None:
         return f"merged {times:.3g} times"
+    return _with_scale(times, close, merge)
+
+
+def _with_scale(times: float, close: float, merge: Merged) -> str:
+    """`merged with the scale 4 (alpha/√r) in place of 2`, of how many times what is added is added."""
+    module = merge.module
     rules = {
         "alpha/r": module.alpha / module.rank,
         "alpha/√r": module.alpha / math.sqrt(module.rank),
@@ -193,5 +238,6 @@ def how_often(times: float, close: float, merge: Merged) -> str:
         "1/r": 1 / module.rank,
     }
     scale = times * module.scale
-    named = [f" ({words})" for words, value in rules.items() if abs(scale / value - 1) <= close]
-    return f"merged with the scale {scale:.4g}{named[0] if named else ''} in place of {module.scale:.6g}"
+    near = [(value, f" ({words})") for words, value in rules.items() if abs(scale / value - 1) <= close]
+    value, named = near[0] if near else (scale, "")
+    return f"merged with the scale {value:.4g}{named} in place of {module.scale:.6g}"

@@ -31,8 +31,8 @@ KINDS = (
         repair="The matrix of low rank is taken off, and the proof says its rank. Merge the adapter once and export "
         "again.",
         order=80,
-        together="differ by matrices of low rank, of rank {actual} most often: an adapter that is not merged in it, or "
-        "in it alone",
+        together="differ by matrices of low rank: an adapter that is not merged in it, is merged otherwise, or is in "
+        "it alone",
     ),
 )
 
