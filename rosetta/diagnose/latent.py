@@ -126,7 +126,7 @@ def _contradictions(side: Side, model: Model, known: set[str]) -> Iterator[Findi
     yield from refused_findings(side, model, known)
     if isinstance(model.container, QuantisedContainer):
         for wrong in model.container.misstated:
-            own = f"quantization_config.{wrong.key}"
+            own = wrong.key
             right = "without that module" if wrong.actual is None else shown(wrong.actual)
             yield Finding(
                 kind="config.quantization",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -74,15 +75,47 @@ def test_what_is_no_number_is_found_in_its_part_at_its_byte(tmp_path: Path, plai
 
 
 MISSTATED = {
-    "bits": ("gptq", {"bits": 8}, "is 8, and its codes have 4"),
-    "group_size": ("awq", {"group_size": 128}, "is 128, and its scales are of groups of 32"),
-    "modules_to_not_convert": (
+    "quantization_config.bits": ("gptq", {"bits": 8}, "is 8, and its codes have 4"),
+    "quantization_config.group_size": (
+        "awq",
+        {"group_size": 128},
+        "is 128, and its scales are of groups of 32",
+    ),
+    "quantization_config.weight_block_size": (
+        "fp8 blocks",
+        {"weight_block_size": [128, 128]},
+        "is [128, 128], and its scales are of blocks of [32, 32]",
+    ),
+    "quantization_config.config_groups.group_0.weights.num_bits": (
+        "ct int4",
+        {"config_groups": {"group_0": {"weights": {"num_bits": 8, "type": "int", "group_size": 32}}}},
+        "is 8, and its codes have 4",
+    ),
+    "quantization.bits": ("mlx 4 bits", {"bits": 8}, "is 8, and its codes have 4"),
+    "quantization.group_size": (
+        "mlx 4 bits",
+        {"group_size": 64},
+        "is 64, and its scales are of groups of 32",
+    ),
+    "quantization_config.modules_to_not_convert": (
         "fp8 rows",
         {"modules_to_not_convert": ["up_proj"]},
         "is not quantised, and it is",
     ),
-    "ignore": ("ct int4", {"ignore": ["re:.*up_proj"]}, "is not quantised, and it is packed"),
+    "quantization_config.ignore": (
+        "ct int4",
+        {"ignore": ["re:.*up_proj"]},
+        "is not quantised, and it is packed",
+    ),
 }
+
+
+def restated(folder: Path, **changes: Any) -> None:
+    """Keys of the folder's quantization config changed."""
+    config = json.loads((folder / "config.json").read_text())
+    (table,) = {"quantization_config", "quantization"} & {*config}
+    config[table] |= changes
+    (folder / "config.json").write_text(json.dumps(config))
 
 
 @pytest.mark.parametrize("key", MISSTATED)
@@ -91,19 +124,21 @@ def test_a_config_that_the_tensors_belie_is_found_alone_and_beside_the_source(
 ) -> None:
     name, changes, said = MISSTATED[key]
     folder = packing.quantised(plain, tmp_path / "quantised", packing.SCHEMES[name])
-    config = json.loads((folder / "config.json").read_text())
-    config["quantization_config"] |= changes
-    (folder / "config.json").write_text(json.dumps(config))
+    restated(folder, **changes)
     (found,) = found_in(folder)
-    assert (found.rule.id, found.fault.key) == ("C224", f"quantization_config.{key}")
+    assert (found.rule.id, found.fault.key) == ("C224", key)
     assert said in found.line()
     (finding,) = compared_files(folder, plain).findings
-    assert (finding.kind, finding.key, finding.latent) == (
-        "config.quantization",
-        f"quantization_config.{key}",
-        True,
-    )
+    assert (finding.kind, finding.key, finding.latent) == ("config.quantization", key, True)
     assert said in finding.message
+
+
+def test_bits_and_groups_of_mlx_that_are_wrong_together_are_both_found(tmp_path: Path, plain: Path) -> None:
+    """2 bits in groups of 64 have as many words and scales as 4 in groups of 32: norms tell how wide modules are."""
+    folder = packing.quantised(plain, tmp_path / "quantised", packing.SCHEMES["mlx 4 bits"])
+    restated(folder, bits=2, group_size=64)
+    assert [found.fault.key for found in found_in(folder)] == ["quantization.bits", "quantization.group_size"]
+    assert compared_files(folder, plain).verdict == "drift"
 
 
 def stray(folder: Path) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rosetta.blocks.fields import spacing
 from rosetta.blocks.four_bit import gaps_of
 from rosetta.blocks.schemes.affine import affine, applied, read_scales
-from rosetta.blocks.schemes.fp8 import CODES, fp8_weight
+from rosetta.blocks.schemes.fp8 import CODES, fp8_weight, told_size
 from rosetta.blocks.schemes.levels import FLOAT4, at_levels, mxfp4_blocks, nibbles
 from rosetta.blocks.schemes.packed import (
     FLOATS,
@@ -187,7 +187,11 @@ class Float4Weight(Packed):
 def packing(folder: Folder) -> Packing:
     """See `rosetta.blocks.schemes`."""
     groups = _groups(folder)
-    weights = [weight for name in folder.tensors if (weight := _weight(folder, name, groups)) is not None]
+    structures = [list(s) for w in groups if isinstance(s := w.get("block_structure"), list)]
+    floats = [name for name, entry in folder.tensors.items() if entry.dtype in CODES]
+    size = told_size(folder, floats, structures[0] if structures else None)
+    found = (_weight(folder, name, groups, size) for name in folder.tensors)
+    weights = [weight for weight in found if weight is not None]
     words = dict.fromkeys(map(_words, groups))
     return Packing(f"compressed-tensors, {' and '.join(words) or 'nothing packed'}", tuple(weights))
 
@@ -221,7 +225,7 @@ def _groups(folder: Folder) -> list[Mapping[str, Any]]:
     return [w for group in groups if isinstance(w := group.get("weights"), Mapping)]
 
 
-def _weight(folder: Folder, name: str, groups: Sequence[Mapping[str, Any]]) -> Packed | None:
+def _weight(folder: Folder, name: str, groups: Sequence[Mapping[str, Any]], size: object) -> Packed | None:
     """The weight whose codes a tensor holds; None where it holds none."""
     entry = folder.tensors[name]
     if name.endswith(".weight_packed"):
@@ -230,8 +234,6 @@ def _weight(folder: Folder, name: str, groups: Sequence[Mapping[str, Any]]) -> P
     if not name.endswith(".weight") or f"{name}_scale" not in folder.tensors:
         return None
     if entry.dtype in CODES:
-        structures = [list(s) for w in groups if isinstance(s := w.get("block_structure"), list)]
-        size = structures[0] if structures else None
         return fp8_weight(folder, name, size, rounded=True, scheme="CT")
     if entry.dtype != "I8":
         raise folder.unsupported(f"keeps {name} as {entry.dtype} with a scale")
@@ -250,7 +252,8 @@ def _packed_int(folder: Folder, stem: str, groups: Sequence[Mapping[str, Any]]) 
         raise folder.misfit(f"{stem}_shape", f"two numbers, the first one {rows}")
     columns = int(shape[1])
     stated = [w["num_bits"] for w in groups if w.get("num_bits") in range(1, 9) and w.get("type") != "float"]
-    fitting = [bits for bits in dict.fromkeys(stated) if -(-columns * bits // 32) == words]
+    room = [bits for bits in range(1, 9) if -(-columns * bits // 32) == words]
+    fitting = [bits for bits in room if bits in stated] or room  # what the config denies the words may tell
     if len(fitting) != 1:
         raise folder.misfit(f"{stem}_packed", f"rows of {columns} codes of {stated} bits")
     parts = folder.parts(

@@ -6,8 +6,9 @@ Arithmetic: transformers, finegrained_fp8.py: code · scale in float32. `weight_
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 FBGEMM = "fbgemm_fp8"
 METHODS = ("fp8", FBGEMM)
+POWERS = tuple(2**n for n in range(4, 13))  # rows and columns of the blocks that are in use
 CODES = {
     # safetensors' name: mantissa bits, the smallest step (OCP 8-bit Floating Point v1.0; FNUZ: one exponent less)
     "F8_E4M3": (3, 2.0**-9),
@@ -108,15 +110,38 @@ def _powers(scale: Tensor) -> Tensor:
 
 def packing(folder: Folder) -> Packing:
     """See `rosetta.blocks.schemes`."""
-    size = folder.config.get("weight_block_size")
-    weights = [
-        fp8_weight(folder, name, size)
-        for name, entry in folder.tensors.items()
-        if entry.dtype in CODES and len(entry.dims) > 1
-    ]
+    names = [name for name, entry in folder.tensors.items() if entry.dtype in CODES and len(entry.dims) > 1]
+    size = told_size(folder, names, folder.config.get("weight_block_size"))
+    weights = [fp8_weight(folder, name, size) for name in names]
     kinds = ", ".join(dict.fromkeys(weight.code.removeprefix("F8_") for weight in weights)) or "no weights"
     shared = " and ".join(dict.fromkeys(_words(weight, size) for weight in weights)) or "nothing packed"
     return Packing(f"FP8 ({kinds}), {shared}", tuple(weights))
+
+
+def told_size(folder: Folder, names: Iterable[str], stated: object) -> object:
+    """The block that shares a scale: the stated one, but where no weight's scales are of such and those of all are of
+    one other.
+
+    Args:
+        folder: where they are.
+        names: of the codes.
+        stated: the block of the config, where there is one.
+    """
+    scales = ((name, f"{name}{end}") for name in names for end in ("_scale_inv", "_scale"))
+    grids = [
+        (folder.dims(name)[-2:], folder.dims(scale)[-2:]) for name, scale in scales if scale in folder.tensors
+    ]
+    grids = [(dims, held) for dims, held in grids if len(held) == 2 and 1 not in held]
+
+    def fits(grid: tuple[tuple[int, ...], tuple[int, ...]], block: tuple[int, int]) -> bool:
+        (rows, columns), held = grid
+        return held == (-(-rows // block[0]), -(-columns // block[1]))
+
+    own = _size(stated)
+    if not grids or (own is not None and any(fits(grid, own) for grid in grids)):
+        return stated
+    found = [block for block in product(POWERS, POWERS) if all(fits(grid, block) for grid in grids)]
+    return [*found[0]] if len(found) == 1 else stated
 
 
 def fp8_weight(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 METHODS = ("mlx",)
 BITS = (2, 3, 4, 5, 6, 8)
+GROUPS = (16, 32, 64, 128)  # mlx.core.quantize
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,10 @@ class MlxWeight(Packed):
 def packing(folder: Folder) -> Packing:
     """See `rosetta.blocks.schemes`."""
     weights = []
+    told = {**folder.config, **_told(folder)}
     for stem in folder.stems(".scales"):
         own = folder.config.get(stem)
-        stated = {**folder.config, **own} if isinstance(own, Mapping) else folder.config
+        stated = {**folder.config, **own} if isinstance(own, Mapping) else told
         if stated.get("mode", "affine") != "affine":
             raise folder.unsupported(f"states mode {stated['mode']!r:.40} for MLX")
         bits, group = stated.get("bits"), stated.get("group_size")
@@ -103,3 +105,29 @@ def packing(folder: Folder) -> Packing:
         weights.append(MlxWeight(f"{stem}.weight", (*rows, columns), parts, bits=bits, group=group))
     kinds = dict.fromkeys(f"{weight.bits} bits in groups of {weight.group}" for weight in weights)
     return Packing(f"MLX, {' and '.join(kinds) or 'nothing packed'}", tuple(weights))
+
+
+def _told(folder: Folder) -> dict[str, int]:
+    """Bits and group that all modules have that state none of their own, where more of them are then as wide as norms
+    are than by what the config states of all; else nothing.
+
+    Words and scales tell the product of both alone. Most modules read what a norm gives.
+    """
+    beside = (s for s in folder.stems(".scales") if f"{s}.weight" in folder.tensors)
+    stems = [s for s in beside if not isinstance(folder.config.get(s), Mapping)]
+    dims = [(folder.dims(f"{stem}.scales")[-1], folder.dims(f"{stem}.weight")[-1]) for stem in stems]
+    norms = {
+        entry.dims[0] for name, entry in folder.tensors.items() if "norm" in name and len(entry.dims) == 1
+    }
+    stated = folder.config.get("bits"), folder.config.get("group_size")
+
+    def as_wide(bits: int, group: int) -> int:
+        if any(groups * group * bits != 32 * words for groups, words in dims):
+            return 0
+        return sum(groups * group in norms for groups, _ in dims)
+
+    found = {(bits, group): as_wide(bits, group) for bits in BITS for group in GROUPS}
+    best = max(found, key=lambda both: (found[both], both == stated))
+    if best == stated or found[best] == 0 or [*found.values()].count(found[best]) > 1:
+        return {}
+    return {"bits": best[0], "group_size": best[1]}

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from rosetta.blocks.schemes import Folder, Packed
+from rosetta.blocks.schemes.compressed_tensors import IntWeight
+from rosetta.blocks.schemes.fp8 import Fp8Weight
+from rosetta.blocks.schemes.gptq import GptqWeight
+from rosetta.blocks.schemes.mlx import MlxWeight
 
 # Methods whose one number is that of all weights, but for those that GPTQ's `dynamic` names.
-BITS_OF_ALL, SIZE_OF_ALL = ("gptq",), ("gptq", "awq")
+BITS_OF_ALL, SIZE_OF_ALL = ("gptq", "mlx"), ("gptq", "awq", "mlx")
+CODED = (GptqWeight, IntWeight, MlxWeight)  # whose codes may be of several widths
+UNSTATED = object()
 
 
 @dataclass(frozen=True)
@@ -17,7 +24,7 @@ class Misstated:
     """A key of quantization_config that is wrong.
 
     Args:
-        key: within it.
+        key: of the config, `quantization_config.bits`.
         stated, actual: what it says, and what the tensors have.
         weight: one that belies it.
         said: how, after the key.
@@ -32,50 +39,83 @@ class Misstated:
 
 def misstated(folder: Folder, packed: Sequence[Packed]) -> Iterator[Misstated]:
     """Each key that is wrong, by the first weight that belies it."""
-    config = folder.config
-    stated = config.get("bits")
-    if folder.method in BITS_OF_ALL and not config.get("dynamic"):
-        other = next((w for w in packed if w.code_bits != stated), None)
-        if other is not None:
-            yield Misstated(
-                "bits",
-                stated,
-                other.code_bits,
-                other.name,
-                f"is {stated}, and its codes have {other.code_bits}",
-            )
-    key, size = _group_size(folder)
-    for weight in packed if isinstance(size, int) else ():
-        groups = _groups(folder, weight)
-        wanted = -(-weight.columns // size) if size > 0 else 1
-        if groups is not None and groups != wanted:
-            actual = -(-weight.columns // groups)
-            yield Misstated(
-                key, size, actual, weight.name, f"is {size}, and its scales are of groups of {actual}"
-            )
-            break
+    table = "quantization" if folder.method == "mlx" else "quantization_config"  # mlx_lm.utils.load_model
+    keys = (
+        (_bits(folder), _bits_of, "is {}, and its codes have {}"),
+        (_group_size(folder), partial(_group_of, folder), "is {}, and its scales are of groups of {}"),
+        (_block_size(folder), _block_of, "is {}, and its scales are of blocks of {}"),
+    )
+    for (key, stated), actual_of, said in keys:
+        for weight in packed if stated is not UNSTATED else ():
+            actual = actual_of(weight, stated)
+            if actual is not None and actual != stated and not _says_its_own(folder, weight):
+                yield Misstated(f"{table}.{key}", stated, actual, weight.name, said.format(stated, actual))
+                break
     for name, modules in folder.exclusions.items():
         for weight in packed:
             module = weight.name.removesuffix(".weight")
             if folder.excludes(modules, module):
                 said = f"says that {module} is not quantised, and it is packed"
-                yield Misstated(name, module, None, weight.name, said)
+                yield Misstated(f"{table}.{name}", module, None, weight.name, said)
                 break
 
 
+def _bits(folder: Folder) -> tuple[str, Any]:
+    """The key of the bits of a code, and what it states of all weights; `UNSTATED` of a scheme whose modules may
+    differ."""
+    if folder.method in BITS_OF_ALL:
+        return "bits", UNSTATED if folder.config.get("dynamic") else folder.config.get("bits")
+    return _of_one_group(folder, "num_bits")
+
+
+def _bits_of(weight: Packed, stated: Any) -> int | None:
+    in_bytes = isinstance(weight, IntWeight) and not weight.packed
+    return None if in_bytes or not isinstance(weight, CODED) else weight.code_bits
+
+
 def _group_size(folder: Folder) -> tuple[str, Any]:
-    """The key of the size of groups, and what it states of all weights; of compressed-tensors that of the one group of
-    modules, and nothing of a scheme whose modules may differ."""
-    config = folder.config
+    """The key of the size of groups, and what it states of all weights."""
     if folder.method in SIZE_OF_ALL:
-        return "group_size", None if config.get("dynamic") else config.get("group_size")
-    groups = config.get("config_groups") if folder.method.startswith("compressed") else None
+        return "group_size", UNSTATED if folder.config.get("dynamic") else folder.config.get("group_size")
+    return _of_one_group(folder, "group_size")
+
+
+def _group_of(folder: Folder, weight: Packed, stated: Any) -> int | None:
+    """Columns of a group, where the scales have others than the stated size gives."""
+    groups = _groups(folder, weight)
+    if groups is None or not isinstance(stated, int):
+        return None
+    wanted = -(-weight.columns // stated) if stated > 0 else 1
+    return stated if groups == wanted else -(-weight.columns // groups)
+
+
+def _block_size(folder: Folder) -> tuple[str, Any]:
+    """The key of blocks that share a scale, and what it states of all weights."""
+    if folder.method == "fp8":
+        return "weight_block_size", folder.config.get("weight_block_size")
+    return _of_one_group(folder, "block_structure")
+
+
+def _block_of(weight: Packed, stated: Any) -> list[int] | None:
+    is_grid = isinstance(weight, Fp8Weight) and 1 not in weight.grid and 1 not in weight.block
+    return [*weight.block] if isinstance(weight, Fp8Weight) and is_grid else None
+
+
+def _of_one_group(folder: Folder, key: str) -> tuple[str, Any]:
+    """A key of compressed-tensors' one group of modules, and what it states; `UNSTATED` where there are several."""
+    groups = folder.config.get("config_groups") if folder.method.startswith("compressed") else None
     if not isinstance(groups, Mapping) or len(groups) != 1:
-        return "group_size", None
+        return key, UNSTATED
     [(name, group)] = groups.items()
     weights = group.get("weights") if isinstance(group, Mapping) else None
-    stated = weights.get("group_size") if isinstance(weights, Mapping) else None
-    return f"config_groups.{name}.weights.group_size", stated
+    return f"config_groups.{name}.weights.{key}", (
+        weights.get(key) if isinstance(weights, Mapping) else UNSTATED
+    )
+
+
+def _says_its_own(folder: Folder, weight: Packed) -> bool:
+    """Whether the config states of a module by itself how it is packed, as MLX's does."""
+    return isinstance(folder.config.get(weight.name.removesuffix(".weight")), Mapping)
 
 
 def _groups(folder: Folder, weight: Packed) -> int | None:

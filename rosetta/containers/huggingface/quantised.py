@@ -116,7 +116,7 @@ class QuantisedContainer:
         self.notes: tuple[str, ...] = (
             *stored.notes,
             f"{len(self.packed)} of {len(self.tensors)} tensors are quantised: {packing.words}",
-            *(f"the config's {wrong.key} {wrong.said}" for wrong in self.misstated),
+            *(f"{wrong.key} {wrong.said}" for wrong in self.misstated),
         )
 
     def _entries(self) -> dict[str, TensorEntry]:

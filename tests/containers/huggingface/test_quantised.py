@@ -355,7 +355,8 @@ def test_a_packed_module_that_the_config_excludes_is_noted(tmp_path: Path) -> No
     scheme = packing.fp8()
     config = {**scheme.config, "modules_to_not_convert": ["mlp.up_proj"]}
     (*_, note) = open_container(folder(tmp_path, scheme.pack(drawn()), config)).notes
-    assert note == f"the config's modules_to_not_convert says that {STEM} is not quantised, and it is packed"
+    said = f"says that {STEM} is not quantised, and it is packed"
+    assert note == f"quantization_config.modules_to_not_convert {said}"
 
 
 def test_a_folder_that_was_dequantised_and_says_so_no_longer_is_plain(tmp_path: Path) -> None:

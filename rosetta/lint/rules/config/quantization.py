@@ -22,4 +22,4 @@ def faults(subject: Subject) -> Iterator[Fault]:
     """Each key that the tensors belie."""
     if isinstance(subject.container, QuantisedContainer):
         for wrong in subject.container.misstated:
-            yield subject.at_file_key(f"quantization_config.{wrong.key}", wrong.said)
+            yield subject.at_file_key(wrong.key, wrong.said)
