@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,10 +12,12 @@ from torch import Tensor
 from rosetta.blocks.schemes import Way
 from rosetta.compare.weights import readable
 from rosetta.containers.huggingface.quantised import QuantisedContainer
-from rosetta.diagnose.hypothesis import Suspect
+from rosetta.diagnose.hypothesis import Fault, Suspect
 from rosetta.diagnose.patches import for_all_names
 from rosetta.model import Model, Patch
 from rosetta.weight import Weight
+
+EXPERT = re.compile(r"(_exps)\.\d+\.weight$")
 
 
 def other_readings(weight: Weight) -> Iterator[tuple[Way, QuantisedContainer]]:
@@ -28,17 +31,33 @@ def other_readings(weight: Weight) -> Iterator[tuple[Way, QuantisedContainer]]:
             yield way, container.read_otherwise(packed.name, way)
 
 
-def in_one_matrix(model: Model, weight: Weight) -> Iterator[list[Weight]]:
-    """A weight with the others of its stored matrix, where that is fused, and then by itself."""
-    if weight.part is not None:
-        others = [own for own in model.weights.values() if own.beside(weight) and own is not weight]
+def in_one_tensor(fault: Fault, suspect: Suspect, weight: Weight) -> Iterator[list[Weight]]:
+    """A weight with all others of its stored tensor, where that is a stack of experts each of which is accused, the
+    weight first; with those of its matrix, where that is fused; and then by itself."""
+    others = [
+        own for own in suspect.model.weights.values() if own.entry is weight.entry and own is not weight
+    ]
+    accused = [own for by, own in fault.accused_weights() if by.role == suspect.role]
+    accused = [own for own in accused if own.entry is weight.entry]
+    all_slots = {own.slot for own in (weight, *others)}
+    if len(all_slots) > 1 and accused and accused[0] is weight and {own.slot for own in accused} == all_slots:
         yield [weight, *others]
+    if weight.part is not None:
+        yield [weight, *(own for own in others if own.beside(weight))]
     yield [weight]
 
 
-def with_counterparts(suspect: Suspect, weight: Weight) -> Iterator[list[tuple[Weight, Weight]]]:
+def name_of(weights: Sequence[Weight]) -> str:
+    """The name of weights of one stored tensor: the first one's; of a stack that of all its experts."""
+    name = weights[0].name
+    return name if len({weight.slot for weight in weights}) == 1 else EXPERT.sub(r"\1.weight", name)
+
+
+def with_counterparts(
+    fault: Fault, suspect: Suspect, weight: Weight
+) -> Iterator[list[tuple[Weight, Weight]]]:
     """The same of a packed weight, each with the other side's copy; nothing where one has no such copy."""
-    for weights in in_one_matrix(suspect.model, weight) if is_packed(weight) else ():
+    for weights in in_one_tensor(fault, suspect, weight) if is_packed(weight) else ():
         both = [(own, suspect.counterpart(own)) for own in weights]
         known = [
             (own, other)

@@ -83,12 +83,17 @@ class Known:
         packed: the weight.
         container: the folder that it lies in.
         pairs: what of it the model has, as it is stored, and the other side's of equal dims: one matrix, or the
-            parts of a fused one.
+            parts of a fused one, or all of a stack.
     """
 
     packed: Packed
     container: QuantisedContainer
     pairs: Sequence[tuple[Weight, Weight]]
+
+    @property
+    def matrices(self) -> int:
+        """How many matrices of a stack they are."""
+        return len({weight.slot for weight, _ in self.pairs})
 
     def read_as(self, packed: Packed) -> Iterator[tuple[Weight, Weight]]:
         """The pairs with the packed weight read as another."""
@@ -188,7 +193,7 @@ def _scales_elsewhere(known: Known, scales: Scales) -> Iterator[PlacedReading]:
     if order is not None:
         index, said = torch.from_numpy(order), permutation_in_words(order, 0, "groups")
         yield from _reordered(known, "groups", said, lambda by_row: _taken(by_row, 1, index))
-    order = _order(own[rows], wanted[rows])
+    order = _order(own[rows], wanted[rows], known.matrices)
     if order is not None:
         taken = np.arange(len(raw))
         taken[rows.numpy()] = rows.numpy()[order]
@@ -210,17 +215,23 @@ def _distance(a: Tensor, b: Tensor) -> float:
     return float(gap.square().mean().sqrt()) if len(gap) else math.inf
 
 
-def _order(own: Tensor, wanted: Tensor) -> NDArray[np.int64] | None:
+def _order(own: Tensor, wanted: Tensor, matrices: int = 1) -> NDArray[np.int64] | None:
     """For each row the one whose scales it asks for; None where all are in place, or they are no rows of these.
 
     Args:
         own, wanted: logarithms [n, G], all numbers.
+        matrices: how many lie one after another: rows may be rolled or woven within each.
     """
     count = len(own)
     if not 1 < count <= LARGEST:
         return None
     off = _distance(wanted, own)
-    found = [order for order in _simple_orders(own, wanted) if _distance(wanted, own[order]) < NEARER * off]
+    orders = [*_simple_orders(own, wanted)]
+    if matrices > 1 and count % matrices == 0:
+        height = count // matrices
+        starts = torch.arange(0, count, height)[:, None]
+        orders += ((starts + order).flatten() for order in _simple_orders(own[:height], wanted[:height]))
+    found = [order for order in orders if _distance(wanted, own[order]) < NEARER * off]
     best = min(found, key=lambda order: _distance(wanted, own[order]), default=None)
     if best is None:
         best = _one_to_one(own, wanted)

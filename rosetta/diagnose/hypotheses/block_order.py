@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rosetta import blocks
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, looks_like
-from rosetta.diagnose.packed_weights import for_all_of, in_one_matrix, other_readings, stored_words
+from rosetta.diagnose.packed_weights import for_all_of, in_one_tensor, name_of, other_readings, stored_words
 from rosetta.diagnose.patches import for_all_names, reading
 from rosetta.finding_kind import FindingKind
 
@@ -107,14 +107,14 @@ def _of_schemes(fault: Fault) -> Iterator[Proposal]:
             if not way.swapped or (other is not None and not looks_like(read, other)):
                 continue
             patch = reading(container=candidate)
-            for weights in in_one_matrix(suspect.model, weight):
+            for weights in in_one_tensor(fault, suspect, weight):
                 yield Proposal(
                     kind="dtype.block_order",
                     role=suspect.role,
                     repair=Repair(patches=for_all_of(suspect.model, weights, patch)),
-                    tensor=weight.name,
+                    tensor=name_of(weights),
                     declared=weight.entry.dtype,
                     actual=stored_words(way),
-                    message=f"{weight.name} is packed as {weight.entry.dtype}, and {stored_words(way)}",
+                    message=f"{name_of(weights)} is packed as {weight.entry.dtype}, and {stored_words(way)}",
                     recommendation=f"pack the codes of {weight.entry.name} in the order that its scheme has",
                 )

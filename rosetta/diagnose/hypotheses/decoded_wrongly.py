@@ -32,7 +32,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
                 edit = DecodedAnew(other, wrong, way.scales != "as stored")
                 yield _proposal(suspect, weight, other, edit, kind, decoded_words(way))
         turned = Suspect(other_role(suspect.role), suspect.other, suspect.model)
-        for pairs in with_counterparts(turned, other):
+        for pairs in with_counterparts(fault, turned, other):
             for found in placed_readings(pairs):
                 edit = DecodedAnew(other, replace(other, container=found.container), proportional=False)
                 yield _proposal(suspect, weight, other, edit, found.kind, found.decoded)

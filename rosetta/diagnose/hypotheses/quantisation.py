@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.diagnose.packed_weights import (
     for_all_of,
-    in_one_matrix,
+    in_one_tensor,
+    name_of,
     other_readings,
     stored_words,
     with_counterparts,
@@ -39,9 +40,9 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         for way, candidate in other_readings(weight):
             if way.swapped:
                 continue
-            for weights in in_one_matrix(suspect.model, weight):
+            for weights in in_one_tensor(fault, suspect, weight):
                 yield _proposal(suspect, weights, PlacedReading(candidate, stored_words(way), ""))
-        for pairs in with_counterparts(suspect, weight):
+        for pairs in with_counterparts(fault, suspect, weight):
             for found in placed_readings(pairs):
                 yield _proposal(suspect, [own for own, _ in pairs], found)
 
@@ -52,10 +53,10 @@ def _proposal(suspect: Suspect, weights: Sequence[Weight], found: PlacedReading)
         kind=found.kind,
         role=suspect.role,
         repair=Repair(patches=for_all_of(suspect.model, weights, patch)),
-        tensor=weight.name,
+        tensor=name_of(weights),
         declared=weight.entry.dtype,
         actual=found.stored,
-        message=f"{weight.name} is packed as {weight.entry.dtype}, and {found.stored}",
+        message=f"{name_of(weights)} is packed as {weight.entry.dtype}, and {found.stored}",
         recommendation=f"pack {weight.entry.name} again as its scheme has it",
         from_reference=found.from_reference,
     )

@@ -88,6 +88,34 @@ def test_scales_of_another_expert_of_a_stack_are_told(
     ].message
 
 
+STACK = "model.layers.1.mlp.switch_mlp.up_proj.weight"
+OF_A_STACK = {
+    "nibbles": ("dtype.block_order", faults.nibbles_exchanged(STACK, ".weight")),
+    "scales of other rows": (
+        QUANTISATION,
+        faults.both(
+            *(faults.scales_of_other_rows(STACK, ending, 1) for ending in (".scales", ".biases")),
+        ),
+    ),
+    "scales of other groups": (
+        QUANTISATION,
+        faults.both(
+            *(faults.scales_of_other_rows(STACK, ending, 2) for ending in (".scales", ".biases")),
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", OF_A_STACK)
+def test_what_is_wrong_with_all_experts_of_a_stack_is_one_finding(
+    tmp_path: Path, mixtures: dict[str, Path], fault: str
+) -> None:
+    kind, change = OF_A_STACK[fault]
+    folder = packing.mlx_mixture(mixtures["qwen3moe"], tmp_path / "mlx", packing.mlx(4), change)
+    report = compared_files(folder, mixtures["qwen3moe"])
+    assert_proven(report, "layers.1.ffn_up", Cause(kind, "blk.1.ffn_up_exps.weight"))
+
+
 @pytest.mark.parametrize(("scheme", "ending"), [("gptq", ".scales"), ("fp8 rows", ".weight_scale")])
 def test_scales_of_another_expert_are_told_by_its_name(
     tmp_path: Path, mixtures: dict[str, Path], scheme: str, ending: str
