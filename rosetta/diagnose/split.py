@@ -90,6 +90,16 @@ class Split:
             if finding.status == "confirmed" and finding.evidence and finding.evidence.stage in stages
         ]
 
+    def proven(self) -> set[str]:
+        """The stages at fault in a comparison of which every cause is proven: each of them follows from these."""
+        return {
+            row.name
+            for part in self.parts
+            if part.findings and all(finding.status == "confirmed" for finding in part.findings)
+            for row in part.stages
+            if row.status == "faulty"
+        }
+
     @property
     def note(self) -> str:
         """What each comparison says."""

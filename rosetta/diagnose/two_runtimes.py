@@ -154,6 +154,7 @@ def _findings(result: LockstepResult, runs: Pairing[Recording], divided: Split |
     if divided is not None:
         found += divided.of_files({name for name in faulty if len(divided.held(name)) > 1})
     told = {finding.evidence.stage for finding in found if finding.evidence is not None}
+    told |= set() if divided is None else divided.proven()
     return found + [
         _unexplained(stage, stage.name in result.faulty_over, runs, divided)
         for stage in result.stages

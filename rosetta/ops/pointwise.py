@@ -80,6 +80,33 @@ class Add(Op):
 
 
 @dataclass(frozen=True)
+class WeightedSum(Op):
+    """The sum of stages, each times a number that no setting says.
+
+    Args:
+        factors: the numbers; a stage whose number is 0 takes no part.
+    """
+
+    factors: tuple[float, ...]
+
+    def compute(self, s: Step, *inputs: Tensor) -> Tensor:
+        y, *others = (
+            x if factor == 1 else x * factor for x, factor in zip(inputs, self.factors, strict=True)
+        )
+        for x in others:
+            y = y + x
+        return y
+
+    def spread(
+        self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None
+    ) -> Spread:
+        terms = torch.stack(
+            [x.float().abs() * abs(f) for x, f in zip(inputs, self.factors, strict=True)]
+        ).sum(0)
+        return Spread(nothing(y), ADD_UNITS * unit_of(rounding) * terms)
+
+
+@dataclass(frozen=True)
 class Elementwise(Op):
     """An operation on each element of one input: what comes before in a chain is stretched by so much at most."""
 
@@ -227,6 +254,9 @@ GATES: Mapping[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": lambda x: torch.sigmoid(x),
     "silu": lambda x: F.silu(x),
     "softplus": lambda x: F.softplus(x),
+    "tanh": lambda x: torch.tanh(x),
+    "linear": lambda x: x,
+    "none": lambda x: torch.ones_like(x),
 }
 
 
@@ -259,17 +289,24 @@ class Activation(Op):
 
     Args:
         key: config key of the activation's name.
+        exchanged: whether gate and up are taken for each other.
     """
 
     key: str = "activation"
+    exchanged: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
         return (self.key,)
 
     def compute(self, s: Step, *inputs: Tensor) -> Tensor:
+        inputs = self._in_roles(inputs)
         y, up = ACTIVATIONS[s[self.key]](inputs[0]), self.factor(*inputs)
         return y if up is None else y * up
+
+    def _in_roles(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """What the activation is taken of, and what is multiplied with it."""
+        return inputs[::-1] if self.exchanged else inputs
 
     def entering(self, c: Settings, gate: Tensor) -> tuple[Tensor, Tensor]:
         """What the activation is taken of, and how far the rounding of that in float32 goes."""
@@ -282,7 +319,7 @@ class Activation(Op):
     def spread(
         self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None
     ) -> Spread:
-        terms = y.float().abs()
+        terms, inputs = y.float().abs(), self._in_roles(inputs)
         if s[self.key] in CANCELLING:
             half, up = self.entering(s.settings, inputs[0])[0].float().abs() / 2, self.factor(*inputs)
             terms = terms.maximum(half if up is None else half * up.float().abs())

@@ -6,7 +6,7 @@ Letters: T = tokens, N = heads, D = head size, R = rotary pairs.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rosetta.lazily import torch
@@ -39,6 +39,9 @@ class Rotary(Op):
         regrouped: whether adjacent pairs are brought into halves before they are turned, and back behind it: what a
             runtime does to a folder's rows, which lie in halves, and turns as pairs.
         still: config key of the numbers of pairs that are not turned; None: all are.
+        backwards: whether pairs are turned against the sense of the formula.
+        angles: in which order the angles lie among a head's dimensions, where that is another one than the pairs', as
+            of a runtime that mixes two forms of the formula; None: in the pairs' own. Of regrouped pairs: in halves.
         running: whether the angle of a pair is that of the pair before, times a ratio, all in float32, as ggml works
             them out: the last ones are off by as many roundings as there are pairs.
     """
@@ -52,6 +55,8 @@ class Rotary(Op):
     first: int = 0
     regrouped: bool = False
     still: str | None = None
+    backwards: bool = False
+    angles: int | None = None
     running: bool = False
 
     @property
@@ -74,20 +79,40 @@ class Rotary(Op):
         if not self._turns(s):
             return x
         angles, magnitude = self._angles(s, len(x))
+        if self.backwards:
+            angles = -angles
         cos, sin = ((f(angles) * magnitude).to(x)[:, None, :] for f in (torch.cos, torch.sin))  # [T, 1, R]
         first, second = self.halves(s, x.shape[-1])
         if self.regrouped:
             return self._regrouped(s, x, cos, sin)
         y, a, b = x.clone(), x[..., first], x[..., second]
-        y[..., first], y[..., second] = a * cos - b * sin, b * cos + a * sin
+        if self.angles is None:
+            y[..., first], y[..., second] = a * cos - b * sin, b * cos + a * sin
+            return y
+        (cos_a, cos_b), (sin_a, sin_b) = (self._by_dimension(s, part, x.shape[-1]) for part in (cos, sin))
+        y[..., first], y[..., second] = a * cos_a - b * sin_a, b * cos_b + a * sin_b
         return y
+
+    def _by_dimension(self, s: Step, part: Tensor, head_size: int) -> tuple[Tensor, Tensor]:
+        """A sine or cosine of each pair, [T, 1, R], as the first and the second of each pair find it where the angles
+        lie in an order of their own."""
+        assert self.angles is not None
+        wide = part.new_zeros(*part.shape[:-1], head_size)
+        for half in replace(self, order=self.angles).halves(s, head_size):
+            wide[..., half] = part
+        first, second = self.halves(s, head_size)
+        return wide[..., first], wide[..., second]
 
     def _regrouped(self, s: Step, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Adjacent values turned of rows whose pairs lie in halves, which are adjacent in x."""
         first, second = self.halves(s, x.shape[-1])
         y, rows = x.clone(), torch.cat([x[..., first], x[..., second]], -1)
         a, b = rows[..., ::2], rows[..., 1::2]
-        turned = torch.stack([a * cos - b * sin, b * cos + a * sin], -1).flatten(-2)
+        (cos_a, cos_b), (sin_a, sin_b) = (
+            (part, part) if self.angles is None else (wide[..., ::2], wide[..., 1::2])
+            for part, wide in ((part, torch.cat([part, part], -1)) for part in (cos, sin))
+        )
+        turned = torch.stack([a * cos_a - b * sin_a, b * cos_b + a * sin_b], -1).flatten(-2)
         y[..., first], y[..., second] = turned.chunk(2, -1)
         return y
 

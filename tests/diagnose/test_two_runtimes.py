@@ -127,6 +127,18 @@ def test_a_fault_at_a_stage_that_a_runtime_does_not_show_is_no_drift_behind_it(
     assert {f["kind"] for f in run.report["findings"]} == {"config.attention_temperature"}
 
 
+def test_what_a_latent_cause_explains_is_no_finding_of_its_own(tmp_path: Path, compare: Compare) -> None:
+    """llama.cpp computes the norms of Qwen2-VL with an epsilon of 0: each shows it, none over the threshold."""
+    folder, path = build_folder(tmp_path / "hf", RECIPES["qwen2vl"]), tmp_path / "model.gguf"
+    write_canonical(path, open_model(folder))
+    run = compare(
+        f"transformers:{folder}", f"llamacpp:{path}", "--tokens", "5,17,9,33,101,7,250,12,13,44,3,8"
+    )
+    assert run.report["verdict"] == "match"
+    assert len([stage for stage in run.report["stages"] if stage["status"] == "faulty"]) > 1
+    assert [(f["kind"], f["latent"]) for f in run.report["findings"]] == [("config.norm_epsilon", True)]
+
+
 @pytest.mark.parametrize("dtype", ["F16", "Q8_0", "Q4_K_M"])
 def test_what_the_dtypes_explain_is_drift(tmp_path: Path, compare: Compare, dtype: str) -> None:
     folder, path = build(tmp_path, "qwen2", "hf:F32"), build(tmp_path, "qwen2", f"gguf:{dtype}")

@@ -390,6 +390,91 @@ def lower_bound(model: Any) -> None:
         layer.mlp.experts.limit = 1.0
 
 
+def otherwise_in_its_module(model: Any, function: str, other: Callable[..., Any]) -> None:
+    """Run the model with another function of its class's module in place of that one."""
+    import sys
+
+    module: Any = sys.modules[type(model).__module__]
+    own = model.forward
+
+    def forward(*given: Any, **options: Any) -> Any:
+        before = getattr(module, function)
+        setattr(module, function, other)
+        try:
+            return own(*given, **options)
+        finally:
+            setattr(module, function, before)
+
+    model.forward = forward
+
+
+def turned_back(model: Any) -> None:
+    def rotate_half(x: torch.Tensor) -> torch.Tensor:
+        first, second = x.chunk(2, -1)
+        return torch.cat([second, -first], -1)
+
+    otherwise_in_its_module(model, "rotate_half", rotate_half)
+
+
+def pairs_of_another_form(model: Any) -> None:
+    """Adjacent values turned together, by the angles of halves."""
+
+    def rotate_half(x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([-x[..., 1::2], x[..., ::2]], -1).flatten(-2)
+
+    otherwise_in_its_module(model, "rotate_half", rotate_half)
+
+
+def gate_for_up(model: Any) -> None:
+    for layer in model.model.layers:
+
+        def forward(x: torch.Tensor, mlp: Any = layer.mlp) -> torch.Tensor:
+            y: torch.Tensor = mlp.down_proj(mlp.act_fn(mlp.up_proj(x)) * mlp.gate_proj(x))
+            return y
+
+        layer.mlp.forward = forward
+
+
+def no_gate_of_the_shared_expert(model: Any) -> None:
+    def forward(mlp: Any, x: torch.Tensor) -> torch.Tensor:
+        rows = x.view(-1, x.shape[-1])
+        _, weights, chosen = mlp.gate(rows)
+        return (mlp.experts(rows, chosen, weights) + mlp.shared_expert(rows)).reshape(x.shape)
+
+    for layer in model.model.layers:
+        layer.mlp.forward = partial(forward, layer.mlp)
+
+
+def stream_counted(factor: float) -> Change:
+    """Add what attention gives to the stream times a number, or to nothing."""
+
+    def change(model: Any) -> None:
+        for layer in model.model.layers:
+
+            def forward(x: torch.Tensor, layer: Any = layer, **options: Any) -> torch.Tensor:
+                attended: torch.Tensor = layer.self_attn(hidden_states=layer.input_layernorm(x), **options)[0]
+                summed = x * factor + attended if factor else attended
+                y: torch.Tensor = summed + layer.mlp(layer.post_attention_layernorm(summed))
+                return y
+
+            layer.forward = forward
+
+    change.__name__ = f"stream_counted_{factor}"
+    return change
+
+
+def values_counted(factor: float) -> Change:
+    """Attend to values times a number: what attention gives is counted so."""
+
+    def change(model: Any) -> None:
+        for layer in model.model.layers:
+            own = layer.self_attn.v_proj.forward
+            layer.self_attn.v_proj.forward = lambda x, own=own: own(x) * factor
+
+    change.__name__ = f"values_counted_{factor}"
+    return change
+
+
 @pytest.mark.sample(8)
 @pytest.mark.parametrize(
     ("recipe", "change", "kind", "stage", "actual"),
@@ -445,6 +530,21 @@ def lower_bound(model: Any) -> None:
         ("granite", kv_heads_tiled, "layout.permuted", "layers.0.attn_scores", None),
         ("olmo2", epsilon, "config.norm_epsilon", "layers.0.q", 1e-3),
         ("olmo2", theta, "config.rope_theta", "layers.0.q_rope", 500.0),
+        ("qwen3", turned_back, "config.rope_type", "layers.0.q_rope", "backwards"),
+        ("llama", turned_back, "config.rope_type", "layers.0.q_rope", "backwards"),
+        ("qwen2", pairs_of_another_form, "config.rope_type", "layers.0.q_rope", None),
+        ("granite", pairs_of_another_form, "config.rope_type", "layers.0.q_rope", None),
+        ("cohere2", values_counted(1.5), "config.residual_scale", "layers.0.residual", None),
+        ("llama", gate_for_up, "config.activation", "layers.0.ffn_act", "up"),
+        ("qwen2moe", no_gate_of_the_shared_expert, "config.activation", "layers.0.ffn_shared", "none"),
+        (
+            "qwen3",
+            stream_counted(0.5),
+            "config.residual_scale",
+            "layers.0.attn_residual",
+            "0.5 · embedding + attn_out",
+        ),
+        ("llama", stream_counted(0), "config.residual_scale", "layers.0.attn_residual", "attn_out"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )

@@ -4,16 +4,17 @@ a recorded run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor
 
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
 from rosetta.diagnose.setting_proposals import setting_proposal
-from rosetta.ops.edit import Edit, Followed, OpEdit
+from rosetta.ops.edit import Edit, Exchanged, Followed, OpEdit
 from rosetta.ops.experts import ExpertSum
 from rosetta.ops.op import Chain, Op
-from rosetta.ops.pointwise import Add, Scale, Times
+from rosetta.ops.pointwise import Add, Scale, Times, WeightedSum
 from rosetta.settings_table import SETTINGS
 
 DIGITS = 4  # significant ones that a factor is published with
@@ -29,8 +30,10 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         return
     ops = fault.node.op.ops if isinstance(fault.node.op, Chain) else (fault.node.op,)
     yield from _of_setting(fault, ops[-1], own, truth)
-    if isinstance(ops[0], Add) and ops[0].scale is not None and len(ops) == 1:
-        yield from _of_summand(fault, ops[0].scale, own, truth)
+    if isinstance(ops[0], Add) and len(ops) == 1:
+        if ops[0].scale is not None:
+            yield from _of_summand(fault, ops[0].scale, own, truth)
+        yield from _of_sum(fault, ops[0], truth)
     if isinstance(ops[0], ExpertSum) and len(fault.node.inputs) > 2:
         yield from _of_shared(fault, ops, own, truth)
     elif _is_shared(fault) and (factor := multiple(truth, own)) is not None:
@@ -66,6 +69,43 @@ def _of_summand(fault: Fault, key: str, own: Tensor, truth: Tensor) -> Iterator[
         factor = multiple(truth.double() - first, own.double() - first)
         if factor is not None:
             yield from _with(fault, key, factor)
+
+
+def _of_sum(fault: Fault, op: Add, truth: Tensor) -> Iterator[Proposal]:
+    """Factors of a residual sum that no setting says: the stream is lost, or what is added."""
+    given = [fault.input(place) for place in range(len(fault.node.inputs))]
+    columns = [x.double().flatten() for x in given if x is not None and x.shape == truth.shape]
+    if len(columns) < max(len(given), 2):
+        return
+    terms, y = torch.stack(columns, -1), truth.double().flatten()
+    if float(torch.linalg.cond(terms)) > 1 / SAME:  # a term is the others' sum
+        return
+    fitted = torch.linalg.lstsq(terms, y).solution
+    factors = tuple(_published(float(factor)) for factor in fitted)
+    settings = fault.subject.model.settings_of(fault.layer)
+    scale = 1.0 if op.scale is None else float(settings[op.scale])
+    own = (1.0, *(scale for _ in columns[1:]))
+    changed = max(abs(factor - stated) for factor, stated in zip(factors, own, strict=True)) > SAME
+    if not changed or float((y - terms @ fitted).norm()) > LEFT * float(y.norm()):
+        return
+    names = [name.rpartition(".")[2] for name in fault.node.inputs]
+    stated, found = _sum_in_words(names, own), _sum_in_words(names, factors)
+    yield Proposal(
+        kind="config.residual_scale",
+        role="subject",
+        repair=Repair(operations=(Exchanged(fault.node.stage, op, WeightedSum(factors)),)),
+        message=f"{fault.node.stage} is {stated}, in what was recorded it is {found}",
+        recommendation=f"add {' and '.join(names)} as the architecture does",
+        key=fault.node.stage,
+        declared=stated,
+        actual=found,
+    )
+
+
+def _sum_in_words(names: Sequence[str], factors: Sequence[float]) -> str:
+    """`residual + 0.5 · attn_out`; what is counted 0 times is left out."""
+    terms = [name if f == 1 else f"{f:g} · {name}" for name, f in zip(names, factors, strict=True) if f]
+    return " + ".join(terms) or "0"
 
 
 def _with(fault: Fault, key: str, factor: float) -> Iterator[Proposal]:

@@ -1,5 +1,5 @@
-"""What a runtime does otherwise than the architecture, where no setting says how: its routing of experts, the order and
-the start of its rotation. Imitated by computing the operation so."""
+"""What a runtime does otherwise than the architecture, where no setting says how: its routing of experts, the order,
+the sense and the start of its rotation, which of two rows is the gate. Imitated by computing the operation so."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rosetta.ops.edit import Exchanged, OpEdit
 from rosetta.ops.experts import LARGEST_GATING, SOFTMAX, SOFTMAX_OF_CHOSEN, Router
 from rosetta.ops.norm import Kind, Norm
 from rosetta.ops.op import Op
+from rosetta.ops.pointwise import GATES, Activation, Gate
 from rosetta.ops.rotary import INTERLEAVED, SPLIT_HALF, Rotary
 from rosetta.runtimes.observed.experts_order import OF_EXPERTS
 
@@ -43,6 +44,14 @@ def _of_operation(fault: Fault, node: Node, op: Op) -> Iterator[Proposal]:
         other: Kind = "layer" if op.kind == "rms" else "rms"
         edit = Exchanged(node.stage, op, replace(op, kind=other))
         yield _stated("config.norm_type", "norm_type", op.kind, other, Repair(operations=(edit,)))
+    elif isinstance(op, Gate):
+        for function in GATES:
+            if function != op.function:
+                repair = Repair(operations=(Exchanged(node.stage, op, replace(op, function=function)),))
+                yield _stated("config.activation", f"{node.stage}.gate", op.function, function, repair)
+    elif type(op) is Activation and len(node.inputs) > 1:
+        repair = Repair(operations=(Exchanged(node.stage, op, replace(op, exchanged=True)),))
+        yield _stated("config.activation", "activation_of", "gate", "up", repair)
 
 
 def _of_router(fault: Fault, op: Router) -> Iterator[Proposal]:
@@ -100,11 +109,12 @@ def _factor(fault: Fault) -> float | None:
 def _of_rotary(op: Rotary) -> Iterator[Proposal]:
     names = {INTERLEAVED: "interleaved", SPLIT_HALF: "split-half"}
     other = SPLIT_HALF if op.order == INTERLEAVED else INTERLEAVED
-    ways: list[dict[str, Any]] = [{"order": other}]
+    ways: list[dict[str, Any]] = [{"order": other}, {"order": other, "angles": op.order}, {"angles": other}]
     if op.order == INTERLEAVED:
-        ways.append({"regrouped": True})
+        ways += [{"regrouped": True}, {"regrouped": True, "angles": other}]
     for way in ways:
         yield _proposal(op, "config.rope_type", "rope.order", names[op.order], names[other], **way)
+    yield _proposal(op, "config.rope_type", "rope.sense", "forwards", "backwards", backwards=True)
     for first in POSITIONS:
         yield _proposal(op, "config.rope_scaling", "rope.first_position", op.first, first, first=first)
 

@@ -129,12 +129,30 @@ class Layer:
     def _attended(self, source: int) -> Iterator[Tap]:
         """The sum of what enters the layer and what attention gives, where the network reads that."""
         graph = self.graph
-        added = [graph.bare(j) for j in graph.live_inputs(source)]
-        if graph[source].kind != "add" or self.stream not in added:
+        added = [self._plain(j) for j in graph.live_inputs(source)]
+        stream = None if self.stream is None else self._plain(self.stream)
+        if (graph[source].kind != "add" or stream not in added) and not self._is_attended(source):
             self._skip("attn_residual", "the network reads another sum than that of the stream and attention")
             return
         yield self._tap("attn_residual", source)
         yield from self._norm_before(source, self.stream, "attn_post_norm")
+
+    def _plain(self, i: int) -> int:
+        """What a term of a sum is, but for a number that it is multiplied with."""
+        graph = self.graph
+        while graph[i].kind in ("view", "scale") and graph[i].inputs:
+            i = graph[i].inputs[0]
+        return i
+
+    def _is_attended(self, source: int) -> bool:
+        """Whether this is what attention gives and nothing else: the stream that it is added to is lost."""
+        graph = self.graph
+        source = self._plain(source)
+        norm = norm_source(graph, source)
+        return last_consumer(graph, self.layer, "attn_output") in (
+            source,
+            norm if norm is None else self._plain(norm),
+        )
 
     def _own_norm(self, norm: int) -> Iterator[Tap]:
         """The network's norm where it stands beside the attention's, on the same input."""
