@@ -171,6 +171,9 @@ def out_of_order(coarse: Weight, fine: Weight) -> tuple[int, int]:
     shared = math.gcd(near, group)
     allowed = x.abs().view(-1, near).amax(1).mul_(EIGHT_BITS).repeat_interleave(near // shared)
     allowed = allowed.view(-1, group // shared).amax(1, keepdim=True)  # [n, 1]
+    if fine.repaired and fine.values_edits:  # what was rounded to levels before is off by half of their step
+        steps = math.sqrt(12) * fine.sigma_rows(chosen)
+        allowed = allowed + steps.view(-1, group).amax(1, keepdim=True)
     unsure = FARTHEST * unsure.view(-1, group).amax(1, keepdim=True)
     v, x = v.view(-1, group), x.view(-1, group)  # [n, g]
     if not blocks.rounds_to_nearest(coarse.dtype):

@@ -215,22 +215,76 @@ class OnEvenLevels:
         return (squares <= MOSTLY_OFF) & (tells.sum(1) >= TELLING) & (step > 0)
 
 
+@dataclass(frozen=True, eq=False)
+class OnColumnLevels:
+    """Values as they are, with the rounding to evenly spaced levels of each column.
+
+    Args:
+        steps: of each column, [C].
+        nearest: whether each weight of a sample was rounded by itself to one of the levels about it.
+    """
+
+    steps: Tensor
+    nearest: bool = False
+    like = "Q8_0"
+
+    def touches(self, start: int, stop: int) -> bool:
+        return False  # only their noise does
+
+    def values(self, values: Tensor, start: int) -> Tensor:
+        return values
+
+    def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
+        return torch.hypot(sigma, self.steps.to(sigma.device) / SQRT12)
+
+
 def sampled(weight: Weight) -> list[int]:
     """Some rows, from all over a matrix."""
     step = max(1, weight.dims[0] // ROWS)
     return list(range(step // 2, weight.dims[0], step))[:ROWS]
 
 
-def lattice_of(weight: Weight, other: Weight) -> tuple[OnLevels | OnEvenLevels, str] | None:
+def lattice_of(weight: Weight, other: Weight) -> tuple[OnLevels | OnEvenLevels | OnColumnLevels, str] | None:
     """The lattice of a matrix and its name; None where its values are no fewer than the other side's."""
     rows = sampled(weight)
-    a, b = weight.rows(rows), rounded(other.rows(rows), weight.dtype)
-    found = lattice_of_rows(a, b, unit_of(weight.dtype))
-    if found is None:
-        found = _one_grid(weight, other, a, b)
+    a, theirs = weight.rows(rows), other.rows(rows)
+    if other.dtype not in FLOATS:  # its levels are its own dtype's, and were none before
+        drawn = torch.randn(theirs.shape, generator=torch.Generator().manual_seed(0))
+        theirs = theirs + drawn * other.sigma_rows(rows)
+    b = rounded(theirs, weight.dtype)
+    found = (
+        lattice_of_rows(a, b, unit_of(weight.dtype))
+        or _one_grid(weight, other, a, b)
+        or _of_columns(weight, other)
+    )
     if found is None and weight.dtype == "F32":
-        found = _halves(a, b)
+        off = math.sqrt(3) * other.sigma_rows(rows)  # the largest error where √(s² / 12) is its deviation
+        cut = _cut_off(a, other.rows(rows), weight.dtype, off) if other.dtype in FLOATS else None
+        return cut or _halves(a, b)
     return found
+
+
+def _of_columns(weight: Weight, other: Weight) -> tuple[OnLevels | OnColumnLevels, str] | None:
+    """The eight bits that columns of a matrix have, each with a scale of its own, where the other side's do not."""
+    step = max(1, weight.dims[1] // ROWS)
+    some = list(range(step // 2, weight.dims[1], step))[:ROWS]
+    a, theirs = (_some_columns(copy, some) for copy in (weight, other))
+    b = rounded(theirs, weight.dtype)
+    if not bool(a.isfinite().all() and b.isfinite().all()) or _is_pruned(a, b):
+        return None
+    way = OnEvenLevels(a.shape[1], (), unit_of(weight.dtype))
+    if _even_levels(a, b, [way]) is not None:
+        steps, _ = way.steps(weight.values().T.contiguous())
+        return OnColumnLevels(steps, _keeps_order(a, b, way.group)), "eight bits with a scale for each column"
+    if (found := _few_significands(a, b)) is not None:
+        return replace(found[0], nearest=_keeps_order(a, b, found[0].group)), found[1]
+    return None
+
+
+def _some_columns(weight: Weight, some: Sequence[int]) -> Tensor:
+    """Some columns of a matrix, turned: [n, R]."""
+    of_ranges = spread(lambda rows: weight.values(*rows)[:, some], row_ranges(weight))
+    return torch.cat(of_ranges).T.contiguous()
 
 
 def _one_grid(weight: Weight, other: Weight, a: Tensor, b: Tensor) -> tuple[OnEvenLevels, str] | None:
@@ -346,21 +400,24 @@ def halves_of_vector(weight: Weight, other: Weight) -> tuple[OnLevels, str] | No
     return found
 
 
-def _cut_off(a: Tensor, b: Tensor, dtype: str) -> tuple[OnLevels, str] | None:
+def _cut_off(a: Tensor, b: Tensor, dtype: str, off: Tensor | float = 0.0) -> tuple[OnLevels, str] | None:
     """The float of sixteen bits that some values were cut off to instead of rounded: none is farther from nought than
     the other side's, nor nearer by a step, and those that differ are many.
 
     Args:
-        a, b: the values of both copies, [1, n].
+        a, b: the values of both copies, [R, C].
         dtype: that the first are stored as.
+        off: how far the other side's may be off by its own rounding, [R, C].
     """
     for name, (half, count) in HALVES.items():
         if dtype not in ("F32", name) or not bool((a.to(half).float() == a).all()):
             continue
         less = b.abs() - a.abs()
-        towards_nought = (less >= 0) & (less <= b.abs() / count) & ((a * b > 0) | (less == 0))
+        towards_nought = (
+            (less >= -off) & (less <= b.abs() / count + off) & ((a * b > 0) | (less.abs() <= off))
+        )
         # Rounded, as many would be farther as are nearer: that all are nearer is chance once in 2^n.
-        if bool(towards_nought.all()) and int((less > 0).sum()) >= LEAST:
+        if bool(towards_nought.all()) and int((less > off).sum()) >= LEAST:
             return OnLevels(min(128, a.shape[1]), count, cut=True), f"{name}, cut off instead of rounded"
     return None
 

@@ -80,6 +80,11 @@ class Ratios:
         """The groups beyond a limit."""
         return Region(self.ratios > limit, self.size, self.dims)
 
+    def beside(self, region: Region) -> float:
+        """How far all groups that are not of a region are apart, by their root mean square; 0 where there are none."""
+        others = self.ratios[~region.groups & (self.ratios > 0)].double()
+        return float(others.square().mean().sqrt()) if len(others) else 0.0
+
 
 def ratios_of(weight: Weight, other: Weight) -> Ratios:
     """The ratios of two copies of equal dims."""

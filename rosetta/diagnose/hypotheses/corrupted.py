@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from rosetta.compare.block_cuts import block_cut
+from rosetta.compare.block_cuts import block_cut, plain_limit
 from rosetta.compare.weights import compare_weights
 from rosetta.diagnose.hypothesis import Fault, Proposal, Suspect
 from rosetta.diagnose.patches import of_weights, taking
@@ -40,7 +40,7 @@ KINDS = (
 )
 
 LAST_RESORT = True
-NEARLY_ALL = 0.9  # of a tensor's values: taking them from the reference proves nothing
+MOST, NEARLY_ALL = 0.5, 0.9  # of a tensor's values: taking them from the reference proves nothing
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
@@ -59,7 +59,9 @@ def _taking_blocks(suspect: Suspect, weight: Weight, other: Weight) -> Iterator[
         if not region.count:
             continue
         said = of_weights(region.count, weight.count)
-        nearly_all = region.count > NEARLY_ALL * weight.count
+        # Damage leaves the rest as it was; beneath a coarse dtype some blocks of other weights are near enough.
+        beside = ratios.beside(region) > plain_limit(weight, other)
+        nearly_all = region.count > (MOST if beside else NEARLY_ALL) * weight.count
         everywhere = nearly_all and (len(weight.dims) > 1 or correlation(weight, other) >= RELATED)
         yield Proposal(
             kind="value.other_weights" if everywhere else "value.corrupted",

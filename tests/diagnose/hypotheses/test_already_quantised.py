@@ -68,6 +68,16 @@ def int8_of_tensor(w: Tensor) -> Tensor:
     return (w / step).round() * step
 
 
+def int8_of_columns(w: Tensor) -> Tensor:
+    """Eight bits with a step for each input, as weights that are stored turned have them."""
+    return int8(w.T.contiguous()).T.contiguous()
+
+
+def cut_to_bf16(w: Tensor) -> Tensor:
+    """Without the lower half of each float's bits."""
+    return (w.view(torch.int32) & -65536).view(torch.float32)
+
+
 def uint8(w: Tensor) -> Tensor:
     """Eight bits with a step and a zero point for each row, as ONNX and torch's observers have them."""
     low, high = w.amin(1, keepdim=True), w.amax(1, keepdim=True)
@@ -91,7 +101,9 @@ MAKERS: dict[str, Callable[[Tensor], Tensor]] = {
     "eight bits in groups of 32": q8_0,
     "eight bits in groups of 256": int8,
     "eight bits with one scale": int8_of_tensor,
+    "eight bits with a scale for each column": int8_of_columns,
 }
+BENEATH = {"NF4": nf4, "four bits and less": gptq, "FP8 (E4M3)": fp8, "eight bits in groups of 256": int8}
 
 
 def stored(values: Tensor, dtype: str) -> Weight:
@@ -114,6 +126,43 @@ def test_lattice_is_named_and_its_rounding_explains_the_difference(name: str, dt
     error = (left.values() - right.values()).square().mean().sqrt()
     assert 0.5 < float(error / widened.sigma().square().mean().sqrt()) < 1.1
     assert compare_weights(right, widened).state == "within_noise"
+
+
+def test_floats_that_were_cut_off_to_bf16_are_no_other_weights() -> None:
+    left, right = stored(cut_to_bf16(source()), "F32"), stored(source(), "F16")
+    assert compare_weights(right, left).state == "differing"
+    found = lattice_of(left, right)
+    assert found is not None
+    assert found[1] == "BF16, cut off instead of rounded"
+    widened = Weight(left.name, left.container, left.entry, "F32", left.dims, values_edits=(found[0],))
+    assert compare_weights(right, widened).state == "within_noise"
+    rounded = lattice_of(stored(source().bfloat16().float(), "F32"), right)
+    assert rounded is not None
+    assert rounded[1] == "BF16"
+
+
+@pytest.mark.requires_llamacpp
+@pytest.mark.parametrize("name", BENEATH)
+def test_a_decoded_checkpoint_beside_four_bits_of_its_source_is_one_finding(
+    tmp_path: Path, name: str
+) -> None:
+    """Their rounding puts weights in another order than the four bits have; the four bits are levels, too."""
+    spec = tiny("llama", hidden=256, ffn=256, heads=4, head_dim=64, layers=2, tied=False)
+    names = [f"blk.{i}.{part}.weight" for i in (0, 1) for part in ("attn_q", "attn_output", "ffn_up")]
+
+    def fault(file: FileContents) -> FileContents:
+        for each in names:
+            values = BENEATH[name](torch.from_numpy(file.values(each)).view(2 * ROWS, COLUMNS)[:ROWS])
+            rest = BENEATH[name](torch.from_numpy(file.values(each)).view(2 * ROWS, COLUMNS)[ROWS:])
+            file = file.with_values(each, torch.cat([values, rest]).numpy())
+        return file
+
+    report = compared(tmp_path, spec, "hf:F32", "gguf:Q4_K", fault)
+    (found,) = report.findings
+    assert (found.kind, found.tensor, found.side, found.status) == (
+        "value.requantised", None, "left", "confirmed"
+    )  # fmt: skip
+    assert name in found.message
 
 
 GGML = {
