@@ -76,6 +76,10 @@ class Cells:
         of_cells = self.numbers if numbers is None else numbers
         return of_cells[index].repeat_interleave(self.columns, dim=1)[:, : values.shape[1]].to(values.device)
 
+    def of_each(self, of_cells: Tensor, rows: int) -> Tensor:
+        """What is said of cells, of each value of the first rows: [rows, C and more]."""
+        return of_cells[torch.arange(rows) // self.rows].repeat_interleave(self.columns, dim=1)
+
     def stored(self, values: Tensor, start: int) -> Tensor:
         """See `Reversible`."""
         wide = self._wide(values, start).double()
@@ -222,8 +226,14 @@ def _explains_some(cells: Cells, numbers: Tensor, a: Tensor, b: Tensor) -> bool:
 
 
 def _allowed(cells: Cells, weight: Weight, other: Weight, a: Tensor, stop: int) -> Tensor:
+    """The variance of what is left, with that of a fitted amount: beside values near nought, whose own is next to
+    nothing in a float, an amount is off by its mean over the cell."""
     own = cells.sigma(weight.sigma(0, stop), a, 0)
-    return (own.square() + other.sigma(0, stop).square()).double()
+    allowed = (own.square() + other.sigma(0, stop).square()).double()
+    if cells.what == "factor":
+        return allowed
+    of_cells = _by_cell(allowed, cells.rows, cells.columns) / cells.known.double().clamp(min=1).square()
+    return allowed + cells.of_each(of_cells, len(a))[:, : a.shape[1]]
 
 
 def _cells(a: Tensor, b: Tensor, what: What, rows: int, columns: int, dtype: str) -> Cells:

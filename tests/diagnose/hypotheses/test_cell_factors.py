@@ -45,6 +45,13 @@ def test_a_few_groups_that_are_each_off_by_one_amount_are_described() -> None:
     assert _fitting(held(wrong, "F32"), held(drawn(), "F32")) == ("amount", 1, 32)
 
 
+def test_amounts_of_groups_are_found_beside_floats_that_know_their_small_values_better() -> None:
+    """An amount is known to the mean of its group's rounding; of a value near nought that is many times its own."""
+    amounts = np.random.default_rng(3).uniform(0.01, 0.03, (ROWS, COLUMNS // 128)).astype(np.float32)
+    wrong = drawn() + amounts.repeat(128, axis=1)
+    assert _fitting(held(wrong, "F32"), held(drawn(), "BF16")) == ("amount", 1, 128)
+
+
 def test_a_few_damaged_groups_are_off_by_no_amount() -> None:
     wrong = drawn()
     wrong[::7, 64:96] = wrong[::7, 64:96][:, ::-1]
