@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from fixtures.architectures import RECIPES
 from fixtures.canonical_gguf import write_canonical
@@ -42,6 +44,49 @@ def test_variant_is_computed_as_its_class_does(tmp_path: Path, case: str) -> Non
     assert np.abs(theirs - transformers_logits(plain, IDS)).max() > 1e-4  # the variant shows
     ours = trace(folder, tokens=IDS)["logits"].numpy()
     assert np.abs(ours - theirs).max() < 1e-4 * max(1.0, float(np.abs(theirs).max()))
+
+
+PUBLISHED = {  # recipe, other arguments, keys that its checkpoints have instead of those that transformers saves
+    "bloom": ("bloom", {"hidden_size": 32}, {"hidden_size": "n_embed", "n_head": "num_attention_heads"}),
+    "falcon": ("falcon-7b", {"hidden_size": 32}, {"hidden_size": "n_embed"}),
+}
+
+
+@pytest.mark.parametrize("case", PUBLISHED)
+def test_keys_of_published_checkpoints_are_read_as_its_class_does(tmp_path: Path, case: str) -> None:
+    name, changes, own = PUBLISHED[case]
+    recipe = RECIPES[name]
+    plain = build_folder(tmp_path / "plain", replace(recipe, arguments={**recipe.arguments, **changes}))
+    config = json.loads((plain / "config.json").read_text("utf-8"))
+    said = dict.fromkeys(own) | {theirs: config[key] for key, theirs in own.items()}
+    folder = restated(plain, tmp_path / "hf", said)
+    theirs = transformers_logits(folder, IDS)
+    assert np.abs(theirs - transformers_logits(plain, IDS)).max() == 0
+    ours = trace(folder, tokens=IDS)["logits"].numpy()
+    assert np.abs(ours - theirs).max() < 1e-4 * max(1.0, float(np.abs(theirs).max()))
+    assert open_model(folder).unheeded == ()
+
+
+def without_head(folder: Path) -> Path:
+    """A folder whose head is taken out."""
+    weights = load_file(folder / "model.safetensors")
+    del weights["lm_head.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize("name", ["lfm2", "lfm2moe"])
+def test_a_head_is_tied_by_the_key_of_its_class(tmp_path: Path, name: str) -> None:
+    """LFM2's checkpoints have `tie_embedding`, and the class takes it before `tie_word_embeddings`."""
+    recipe = RECIPES[name]
+    untied = replace(recipe, arguments={**recipe.arguments, "tie_word_embeddings": False})
+    plain = build_folder(tmp_path / "plain", untied)
+    folder = without_head(restated(plain, tmp_path / "hf", {"tie_embedding": True}))
+    theirs = transformers_logits(folder, IDS)
+    assert np.abs(theirs - transformers_logits(plain, IDS)).max() > 1e-2
+    ours = trace(folder, tokens=IDS)["logits"].numpy()
+    assert np.abs(ours - theirs).max() < 1e-4 * max(1.0, float(np.abs(theirs).max()))
+    assert open_model(folder).config["tied_embeddings"].key == "tie_embedding"
 
 
 @pytest.mark.parametrize("name", ["gpt-oss", "laguna", "mistral3", "mistral4"])

@@ -146,7 +146,8 @@ class Store:
                 wanted = {file: dict.fromkeys(missing)}
                 self._add_expected(wanted, AHEAD // BLOCK - len(missing))
                 for distant, blocks in wanted.items():
-                    distant.fetch(sorted(blocks))
+                    if blocks:  # of what is expected all may be here
+                        distant.fetch(sorted(blocks))
 
     def _add_expected(self, wanted: dict[Distant, dict[int, None]], room: int) -> None:
         for name, span in self._expected:

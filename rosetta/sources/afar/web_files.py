@@ -144,6 +144,9 @@ class _Ranges(HTTPFileSystem):  # type: ignore[misc]  # fsspec has no types
                 reason = f"the server said nothing for {SILENCE:g} seconds"
             except aiohttp.InvalidURL as error:
                 raise UsageError("is no address", file=url, remedy="check it") from error
+            except aiohttp.TooManyRedirects as error:
+                message = f"leads to other addresses without end, {len(error.history)} of them"
+                raise UsageError(message, file=url, remedy="check the address") from error
             except (aiohttp.ClientError, OSError) as error:
                 reason = f"{error}" or type(error).__name__
         raise UsageError(
