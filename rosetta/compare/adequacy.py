@@ -6,9 +6,10 @@ from collections.abc import Collection, Iterable
 
 from rosetta.compare.settings import agree
 from rosetta.model import Model
+from rosetta.rope_scaling import RopeScaling
 from rosetta.settings_table import SETTINGS, Prompt
 
-WINDOW = "attention.sliding_window"
+WINDOW, SCALING = "attention.sliding_window", "rope.scaling"
 
 
 def tokens_needed(left: Model, right: Model) -> dict[str, int]:
@@ -22,7 +23,22 @@ def tokens_needed(left: Model, right: Model) -> dict[str, int]:
         if row.prompt is Prompt.PAST_WINDOW:
             widths = [model[WINDOW] for model in (left, right) if model[WINDOW]]
             needed[row.key] = min(widths, default=1) + 1
+        if row.key == SCALING:
+            needed[row.key] = max(2, _alike_up_to(left[SCALING], right[SCALING]) + 1)
     return needed
+
+
+def _alike_up_to(*scalings: RopeScaling | None) -> int:
+    """Tokens up to which two scalings divide by the same numbers, where longer runs have others; 0: they never do."""
+    pairs = max(len(scaling.factors) for scaling in scalings if scaling is not None)
+    a, b = (scaling or RopeScaling((1.0,) * pairs) for scaling in scalings)
+    ends = sorted({scaling.beyond for scaling in (a, b) if scaling.beyond})
+    alike = 0
+    for end in ends:  # up to each end both have one list
+        if a.magnitude != b.magnitude or a.at(end) != b.at(end):
+            break
+        alike = end
+    return alike
 
 
 def hidden_from(count: int, left: Model, right: Model) -> list[str]:

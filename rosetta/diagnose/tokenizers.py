@@ -215,6 +215,8 @@ def _difference(
 
 
 def _worded(difference: VocabularyDifference, own: Any, right: Any, examples: str) -> str:
+    if difference.key == "types":  # whose message has both pieces, each with its type
+        return difference.message
     return f"{difference.message}: {examples}" if examples else f"{own} here, {right} there"
 
 
@@ -226,7 +228,8 @@ def _evidence(search: _Search, text: str, repaired: Sequence[VocabularyDifferenc
 def _example(example: tuple[int, str | None, str | None], left_is_own: bool) -> str:
     place, left, right = example
     own, other = (left, right) if left_is_own else (right, left)
-    return f"{place} {own!r} for {other!r}"
+    said = ["none" if piece is None else repr(piece) for piece in (own, other)]
+    return f"{place} {said[0]} for {said[1]}"
 
 
 def _declared(

@@ -52,6 +52,7 @@ class Likeness:
         other_dims: matrices whose dims differ.
         vectors: correlation of each vector that differs in many of its values, by name.
         compared_vectors: vectors of equal dims that are floats in both files.
+        one_architecture: whether both files are of one.
     """
 
     correlations: Mapping[str, float]
@@ -59,6 +60,7 @@ class Likeness:
     other_dims: int
     vectors: Mapping[str, float] = field(default_factory=dict)
     compared_vectors: int = 0
+    one_architecture: bool = True
 
     @property
     def of_two_models(self) -> bool:
@@ -95,9 +97,11 @@ class Likeness:
         most = ", ".join(f"{name} ({value:.5g})" for name, value in ranked[:MOST_NAMED])
         count = f"{len(ranked)} of {compared} {what} differ {'in many values' if few else 'everywhere'}"
         if median < UNRELATED:
-            return f"unrelated weights of one architecture: {count}, and have nothing in common"
+            whose = " of one architecture" if self.one_architecture else ""
+            return f"unrelated weights{whose}: {count}, and have nothing in common"
+        start = "the same architecture, other weights" if self.one_architecture else "other weights"
         return (
-            f"the same architecture, other weights: {count} and correlate at {least:.5g} or more: a fine-tune of one "
+            f"{start}: {count} and correlate at {least:.5g} or more: a fine-tune of one "
             f"another, or of one base, or another revision; they differ most at {most}"
         )
 
@@ -125,7 +129,8 @@ def likeness(pair: ModelPair) -> Likeness:
         found = _correlation_where_different(weight, other)
         if found is not None:
             correlations[name] = found
-    return Likeness(correlations, compared, other_dims, vectors, compared_vectors)
+    alike = a.architecture.name == b.architecture.name
+    return Likeness(correlations, compared, other_dims, vectors, compared_vectors, alike)
 
 
 def strangers_at_sight(pair: ModelPair) -> Likeness | None:

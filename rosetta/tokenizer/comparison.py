@@ -166,12 +166,20 @@ def _types(left: Vocabulary, right: Vocabulary) -> list[VocabularyDifference]:
         (id, left.tokens[id] if id in sets[0] else None, right.tokens[id] if id in sets[1] else None)
         for id in only[:_EXAMPLES]
     )
-    message = f"{len(only):,} tokens are special on one side only, first {only[0]} {left.tokens[only[0]]!r}"
+    sides = (
+        f"{vocabulary.tokens[only[0]]!r} ({_type_name(int(vocabulary.types[only[0]]))}) on the {which}"
+        for which, vocabulary in (("left", left), ("right", right))
+    )
+    message = f"{len(only):,} tokens are special on one side only, first {only[0]}, {', '.join(sides)}"
     return [
         VocabularyDifference(
             "tokenizer.special_tokens", "types", len(sets[0]), len(sets[1]), message, examples
         )
     ]
+
+
+def _type_name(kind: int) -> str:
+    return next((known.name.lower() for known in TokenType if known == kind), f"type {kind}")
 
 
 def _plain(kind: str, key: str, left: Any, right: Any) -> VocabularyDifference:

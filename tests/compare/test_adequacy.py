@@ -11,6 +11,7 @@ from fixtures import build, faults
 from fixtures.comparing import tiny
 from rosetta.compare.adequacy import hidden_from, shortest_ids, tokens_needed
 from rosetta.model import Model, open_model
+from rosetta.rope_scaling import RopeScaling
 
 
 def model(folder: Path, fault: Any = (), operand: str = "apr:F16", **changes: Any) -> Model:
@@ -46,6 +47,17 @@ def test_tokens_that_a_difference_needs(tmp_path: Path, clean: Model, fault: Any
     ids = shortest_ids(clean, other)
     assert len(ids) == max([2, *needed.values()])
     assert hidden_from(len(ids), clean, other) == [], "the shortest prompt hides nothing"
+
+
+def test_scaling_of_long_runs_needs_one(tmp_path: Path, clean: Model) -> None:
+    """Dynamic NTK divides by one up to the context that the model was trained for."""
+    ones = (1.0,) * (clean["rope.dimension_count"] // 2)
+    dynamic = clean.repaired({"rope.scaling": RopeScaling(ones, beyond=32, growth=4.0)})
+    halved = clean.repaired({"rope.scaling": RopeScaling((2.0,) * len(ones), beyond=32, growth=4.0)})
+    assert tokens_needed(clean, dynamic) == tokens_needed(dynamic, clean) == {"rope.scaling": 33}
+    assert tokens_needed(halved, dynamic) == {"rope.scaling": 2}
+    (said,) = hidden_from(12, clean, dynamic)
+    assert "shows from 33 tokens on" in said
 
 
 def test_the_smaller_of_two_windows_counts(tmp_path: Path) -> None:

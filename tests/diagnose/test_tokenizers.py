@@ -114,6 +114,9 @@ def test_control_token_marked_as_ordinary_is_told_though_no_text_shows_it(tmp_pa
         tmp_path, SPEC, "gguf:F16", "apr:F16", faults.special_token_lost(1), tokens=None, prompt="2+2="
     )
     assert named(report) == [("tokenizer.special_tokens", TYPES, "left", "suspected", True, None)]
+    (found,) = report.findings
+    assert "first 1, '</s>' (normal) on the left, '</s>' (control) on the right" in found.message
+    assert "None" not in found.message + str(found.declared)
 
 
 @pytest.mark.parametrize("vocab", [384, 448])

@@ -95,6 +95,13 @@ def test_two_models_are_told_by_a_search_that_finds_no_cause(
     assert len(report.stages) == 2 if stop else len(report.stages) > 30
 
 
+def test_two_architectures_are_not_said_to_be_one(tmp_path: Path) -> None:
+    other = tiny("qwen2", hidden=256, head_dim=64, ffn=384)
+    left = build(tmp_path / "left", other, "gguf:F32", all_changed(drawn))
+    report = compared_files(left, build(tmp_path / "right", SPEC, "gguf:F32"))
+    assert "unrelated weights: " in report.findings[0].message
+
+
 def test_one_matrix_without_a_cause_is_no_wrong_pair(tmp_path: Path) -> None:
     def fault(file: FileContents) -> FileContents:
         return file.with_values(
