@@ -62,6 +62,7 @@ COMPUTED = ".rotary_emb.inv_freq"  # a buffer of old checkpoints, of what the se
 OWN_BIAS = "_bias"  # of a parameter that is no module: experts.down_proj_bias, e_score_correction_bias
 # Modules that wrap another and leave their name in the checkpoint: torch.compile, FSDP, DataParallel, PEFT.
 WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+BASE_LAYER = ".base_layer."  # peft, the module that a tuner's layer stands around
 IN_FLOAT32 = "_fp32_params."  # a module of what a model keeps so (Nemotron's Transcribe)
 OUTER_WRAPPERS = ("base_model.model.", "module.")
 PREFIXES = ("", "model.", "transformer.")  # some exporters strip the outermost module's name
@@ -134,8 +135,27 @@ def canonical_names(
     Where nearly all names are unknown because some module of any name wraps the model, they are known without its name.
     """
     given = [*names]
-    prefix = shared_prefix(given, architecture, block_count)
-    return {name: canonical_name(name.removeprefix(prefix), architecture, block_count) for name in given}
+    prefix, around = shared_prefix(given, architecture, block_count), emptied_tuner(given)
+    return {
+        name: canonical_name(name.removeprefix(prefix).replace(around, ".", 1), architecture, block_count)
+        for name in given
+    }
+
+
+def emptied_tuner(names: Iterable[str]) -> str:
+    """`.base_layer.`, which peft leaves in the names of adapted weights, where nothing of an adapter is beside them; a
+    dot, which stands for nothing, elsewhere.
+
+    >>> emptied_tuner(["layers.0.q_proj.base_layer.weight", "layers.0.k_proj.weight"])
+    '.base_layer.'
+    >>> emptied_tuner(["layers.0.q_proj.base_layer.weight", "layers.0.q_proj.lora_A.default.weight"])
+    '.'
+    """
+    given = [*names]
+    modules = {name.partition(BASE_LAYER)[0] for name in given if BASE_LAYER in name}
+    beside = (name for name in given if BASE_LAYER not in name)
+    adapted = any(name[: dot.start()] in modules for name in beside for dot in re.finditer(r"\.", name))
+    return BASE_LAYER if modules and not adapted else "."
 
 
 def shared_prefix(names: Iterable[str], architecture: Architecture, block_count: int) -> str:

@@ -10,7 +10,7 @@ from rosetta.diagnose.advice import named_pairs
 from rosetta.diagnose.chat import chat_notes
 from rosetta.index_entries import needless_entries
 from rosetta.model import Model
-from rosetta.names import shared_prefix, wrapper_of
+from rosetta.names import BASE_LAYER, emptied_tuner, shared_prefix, wrapper_of
 from rosetta.ops.rotary import STILL
 
 SHOWN_TENSORS, SHOWN_SETTINGS = 3, 6  # of those that are not known
@@ -54,6 +54,12 @@ def _prefixes(model: Model) -> Iterator[str]:
         yield (
             f"tensors are named with the prefix {wrapper} of a wrapping module, as {name}; no loader expects it: "
             "save the unwrapped model, or take the prefix off"
+        )
+    if (around := emptied_tuner(names)) == BASE_LAYER:
+        name = next(name for name in names if around in name)
+        yield (
+            f"adapted tensors are named with {around.strip('.')} of peft, as {name}, and no adapter is beside them; no "
+            "loader expects it: call unload or merge_and_unload before the model is saved"
         )
     if not wrappers and (prefix := shared_prefix(names, model.architecture, model.block_count)):
         yield (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,23 @@ def test_a_wrapping_modules_prefix_is_told_and_read_past(
         f"{folder}: tensors are named with the prefix {wrapper} of a wrapping module, as {wrapper}model."
     )
     assert note.endswith("save the unwrapped model, or take the prefix off")
+
+
+@pytest.mark.parametrize("wrapper", ["", "base_model.model."])
+def test_weights_of_a_tuner_without_its_adapter_are_read_and_told(tmp_path: Path, wrapper: str) -> None:
+    """peft, whose state dict was saved without the keys that hold lora_."""
+    folder = renamed(build(tmp_path / "l", tiny("qwen2"), "hf:F32"), wrapper)
+    file = folder / "model.safetensors"
+    tensors = {re.sub(r"([qv]_proj)\.", r"\1.base_layer.", name): x for name, x in load_file(file).items()}
+    save_file(tensors, file)
+    right = build(tmp_path / "r", tiny("qwen2"), "gguf:F32")
+    report = compared_files(folder, right)
+    assert (report.verdict, report.findings) == ("match", [])
+    assert any("are named with base_layer of peft" in note for note in report.notes)
+    q = next(name for name in tensors if "q_proj.base_layer.weight" in name)
+    beside = q.replace("base_layer.weight", "ia3_l.default")
+    save_file(tensors | {beside: tensors[q][:, :1].clone()}, file)
+    assert compared_files(folder, right).verdict == "divergent", "an adapter is beside them"
 
 
 def test_any_other_prefix_is_told_where_all_names_have_it(tmp_path: Path) -> None:
