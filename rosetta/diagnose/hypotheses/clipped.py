@@ -12,8 +12,10 @@ from torch import Tensor
 from rosetta.compare.kept_order import keeps_order
 from rosetta.compare.weights import compare_weights
 from rosetta.diagnose.hypothesis import Fault, Proposal, Suspect
+from rosetta.diagnose.lattices import OnLevels, lattice_of
 from rosetta.diagnose.patches import of_weights, taking
 from rosetta.diagnose.wrong_pair import BEYOND
+from rosetta.dtypes import FLOATS
 from rosetta.finding_kind import FindingKind
 from rosetta.weight import Weight, row_ranges
 from rosetta.weight_cache import variance
@@ -39,6 +41,8 @@ LARGEST_F16 = 65504.0
 FEWEST = 8  # values at a bound; of float16's own, which no other cause gives, one will do
 MOST = 0.5  # of a tensor's values: of what is cut off beyond that the bound is nearly all that is left
 STRAYS = 4  # standard deviations of the rounding within which a value may be what the other side holds
+GROUPS = (128, 64, 32)  # columns that may have a bound of their own, as AWQ's clipping has them
+FEWEST_AT_BOUND = 2.0  # values, on average of the groups that were cut off
 KEPT = 1 << 12  # values of a range of rows
 
 
@@ -57,6 +61,46 @@ class Clamped:
 
     def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
         return sigma
+
+
+@dataclass(frozen=True, eq=False)
+class ClampedCells:
+    """Values cut off at a bound of each group of columns of each row; see `Clamped`.
+
+    Args:
+        bounds: of each group, infinite where nothing was cut off, [R, n].
+        width: columns of a group.
+    """
+
+    bounds: Tensor
+    width: int
+
+    def touches(self, start: int, stop: int) -> bool:
+        return True
+
+    def of_each(self, values: Tensor, start: int) -> Tensor:
+        """The bound of each value of the rows from `start` on, [rows, C]."""
+        own = self.bounds[start : start + len(values)].to(values.device)
+        return own.repeat_interleave(self.width, dim=1)[:, : values.shape[1]]
+
+    def values(self, values: Tensor, start: int) -> Tensor:
+        bounds = self.of_each(values, start)
+        return torch.minimum(torch.maximum(values, -bounds), bounds)
+
+    def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
+        return sigma
+
+
+@dataclass(frozen=True, eq=False)
+class BeyondCells:
+    """Which values of the other side's copy lie beyond the bounds of their groups; see `edits.Mask`."""
+
+    other: Weight
+    cells: ClampedCells
+
+    def __call__(self, start: int, values: Tensor) -> Tensor:
+        there = self.other.values(start, start + len(values), values.device)
+        return there.abs() > self.cells.of_each(values, start)
 
 
 @dataclass(frozen=True)
@@ -82,6 +126,9 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         for side, clipped, whole in ((suspect, weight, other), (believed, other, weight)):
             found = bounds(clipped, whole)
             if found is None:
+                yield from _by_cells(side, clipped, whole)
+                continue
+            if _on_few_levels(clipped, whole):
                 continue
             mask = Beyond(whole, *found)
             parts = spread(partial(_cut_off, clipped, mask), row_ranges(whole))
@@ -90,6 +137,55 @@ def propose(fault: Fault) -> Iterator[Proposal]:
             if 0 < count <= MOST * whole.count and cut > BEYOND**2 * count:
                 yield _proposal(side, clipped, whole, mask, int(count))
             break
+
+
+def _on_few_levels(weight: Weight, other: Weight) -> bool:
+    """Whether a copy was decoded from four bits or less, whose last level is a bound of all."""
+    if weight.dtype not in FLOATS or len(weight.dims) != 2:
+        return False
+    lattice = lattice_of(weight, other)
+    return lattice is not None and isinstance(lattice[0], OnLevels) and not lattice[0].significands
+
+
+def _by_cells(side: Suspect, weight: Weight, other: Weight) -> Iterator[Proposal]:
+    """Rows, or groups of each, that end at a bound of their own where the other side's go on."""
+    if weight.dtype not in FLOATS or len(weight.dims) != 2:
+        return
+    for width in (weight.dims[1], *GROUPS):
+        if width > weight.dims[1] or weight.dims[1] % width:
+            continue
+        cells, cut, at_bound = _cells(weight, other, width)
+        if at_bound < FEWEST_AT_BOUND * cut or cut < MOST * cells.bounds.numel():
+            continue  # a bound at which one value lies is any value
+        clamped = replace(other, values_edits=(*other.values_edits, cells))
+        if compare_weights(weight, clamped).state == "differing":
+            continue
+        mask = BeyondCells(other, cells)
+        count = sum(spread(partial(_count_beyond, mask), row_ranges(other)))
+        if count <= MOST * other.count:
+            yield _proposal_of_cells(side, weight, other, mask, count)
+        return
+
+
+def _count_beyond(mask: BeyondCells, rows: tuple[int, int]) -> int:
+    return int(mask(rows[0], mask.other.values(*rows)).sum())
+
+
+def _cells(weight: Weight, other: Weight, width: int) -> tuple[ClampedCells, int, int]:
+    """The bounds of all groups of so many columns; how many groups were cut off, and how many values lie at those
+    groups' bounds."""
+
+    def part(rows: tuple[int, int]) -> tuple[Tensor, int]:
+        a, b = (w.values(*rows).abs().view(-1, weight.dims[1] // width, width) for w in (weight, other))
+        sigma = variance(weight, other, *rows).sqrt().view_as(a)
+        bound = a.amax(-1, keepdim=True)
+        lost = (b - bound > STRAYS * sigma).any(-1, keepdim=True)
+        at_bound = int(((a == bound) & lost).sum())
+        return torch.where(lost, bound, torch.inf)[..., 0].cpu(), at_bound
+
+    parts = spread(part, row_ranges(weight))
+    bounds = torch.cat([of_rows for of_rows, _ in parts])
+    return ClampedCells(bounds, width), int(bounds.isfinite().sum()), sum(count for _, count in parts)
 
 
 def _cut_off(clipped: Weight, mask: Beyond, rows: tuple[int, int]) -> tuple[int, float]:
@@ -135,6 +231,26 @@ def _end(weight: Weight, other: Weight, sign: float) -> float:
     alike = (found - end).abs() <= STRAYS * sigma
     enough = len(found) >= FEWEST or end == LARGEST_F16
     return end if enough and bool(alike.double().mean() > MOST) else torch.inf
+
+
+def _proposal_of_cells(
+    suspect: Suspect, weight: Weight, other: Weight, mask: BeyondCells, count: int
+) -> Proposal:
+    bounds = mask.cells.bounds[mask.cells.bounds.isfinite()]
+    low, high = float(bounds.min()), float(bounds.max())
+    width, taken = mask.cells.width, of_weights(count, weight.count)
+    what = "row" if width == weight.dims[1] else f"group of {width} columns of a row"
+    return Proposal(
+        kind="value.clipped",
+        role=suspect.role,
+        repair=taking(suspect, weight, other, mask, (0, weight.dims[0])),
+        tensor=weight.name,
+        message=f"{weight.name}: each {what} is cut off at a bound of its own, {low:.4g} to {high:.4g}: {taken} lie "
+        "beyond it in the other file",
+        recommendation=f"convert {weight.entry.name} without a clamp, from a checkpoint that holds what was cut off",
+        from_reference=taken,
+        taken=count,
+    )
 
 
 def _proposal(suspect: Suspect, weight: Weight, other: Weight, mask: Beyond, count: int) -> Proposal:

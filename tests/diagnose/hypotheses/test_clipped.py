@@ -55,6 +55,32 @@ def test_one_end_alone_is_said_so(tmp_path: Path) -> None:
     assert "±" not in found.message
 
 
+@pytest.mark.parametrize("width", [256, 128])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_bounds_of_rows_and_of_groups_are_told(tmp_path: Path, width: int, side: Any) -> None:
+    def by_group(file: FileContents) -> FileContents:
+        grouped = file.values(NAME).reshape(-1, width)
+        bound = np.abs(grouped).max(1, keepdims=True) * np.float32(0.6)
+        return file.with_values(NAME, grouped.clip(-bound, bound).reshape(512, 256))
+
+    [found] = compared(tmp_path, SPEC, "gguf:F32", "gguf:F16", by_group, side=side).findings
+    assert (found.kind, found.tensor, found.side, found.status) == (KIND, NAME, side, "confirmed")
+    assert ("each row is cut off" if width == 256 else "each group of 128 columns of a row") in found.message
+
+
+def test_values_that_are_lost_one_in_a_row_are_cut_off_at_no_bound(tmp_path: Path) -> None:
+    """Each row's largest value halved: what is the largest then is any value."""
+
+    def halved(file: FileContents) -> FileContents:
+        values = file.values(NAME)
+        rows, places = np.arange(len(values)), np.abs(values).argmax(1)
+        values[rows, places] /= 2
+        return file.with_values(NAME, values)
+
+    report = compared(tmp_path, SPEC, "gguf:F32", "gguf:F16", halved)
+    assert KIND not in [found.kind for found in report.findings]
+
+
 def test_a_single_value_that_float16_cannot_hold_is_told_by_its_end(tmp_path: Path) -> None:
     def large(file: FileContents) -> FileContents:
         values = file.values(NAME)
