@@ -5,6 +5,7 @@ Letters: R = rows, C = columns of a canonical weight, row-major.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import cast
@@ -82,13 +83,33 @@ def _chunks(placed: Placed, entry: TensorEntry) -> Iterator[Chunk]:
             for start, stop in _ranges(matrix[0].source):
                 yield _encoded_rows(matrix[0], entry.dtype, start, stop).reshape(-1).data
             continue
-        size = entry.nbytes if slot is None else entry.nbytes // slot[1]
-        stored = np.zeros(size, np.uint8)
-        for piece in matrix:
-            for start, stop in _ranges(piece.source):
-                rows = _encoded_rows(piece, entry.dtype, start, stop)
-                replace(piece.target, dtype=entry.dtype).place(stored, rows, start)
-        yield stored.data
+        shape = _matrix_dims(entry, 1 if slot is None else slot[1])
+        if entry.dtype in FLOATS or not any(_moves_columns(piece.target) for piece in matrix):
+            yield _laid_out(matrix, entry.dtype, shape).data
+        else:  # blocks lie along the stored rows, which are known only when all is in place
+            values = torch.from_numpy(_laid_out(matrix, "F32", shape).view(np.float32))
+            yield encoded(values.reshape(shape), entry.dtype).reshape(-1).data
+
+
+def _matrix_dims(entry: TensorEntry, matrices: int) -> tuple[int, int]:
+    """Rows and columns of each of so many matrices of a tensor."""
+    columns = entry.dims[-1] if entry.dims else 1
+    return math.prod(entry.dims) // columns // matrices, columns
+
+
+def _laid_out(matrix: list[Piece], dtype: str, dims: tuple[int, int]) -> NDArray[np.uint8]:
+    """All bytes of a matrix of a dtype, each piece where a reader will find it."""
+    stored = np.zeros(flat_bytes(dtype, dims), np.uint8)
+    for piece in matrix:
+        for start, stop in _ranges(piece.source):
+            rows = _encoded_rows(piece, dtype, start, stop)
+            replace(piece.target, dtype=dtype).place(stored, rows, start)
+    return stored
+
+
+def _moves_columns(target: Weight) -> bool:
+    """Whether what is beside each other in a canonical row is not so in a stored one."""
+    return target.columns is not None or target.transposed
 
 
 def _is_straight(target: Weight) -> bool:

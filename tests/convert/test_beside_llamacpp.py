@@ -225,3 +225,18 @@ def test_every_difference_has_a_reason(tmp_path: Path, name: str) -> None:
     rounded = any(line.startswith("b rope_freqs") for line in found)
     left, right = llamacpp_logits(ours, IDS), llamacpp_logits(theirs, IDS)
     assert np.abs(left - right).max() <= (1e-5 if rounded else 0)
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "f16", "q8_0"])
+@pytest.mark.parametrize("name", [name for name in (*RECIPES, *CHECKPOINTS) if name not in NOT_COMPARED])
+def test_every_difference_of_encoded_files_has_a_reason(tmp_path: Path, name: str, dtype: str) -> None:
+    """Which tensors stay F32, which blocks are written, and what is said of them."""
+    sources = checkout()
+    if sources is None:
+        pytest.skip("LLAMA_CPP names no checkout of llama.cpp")
+    folder = build_tiny(tmp_path / "hf", name)
+    folder = published(folder, tmp_path / "published") or folder
+    ours, theirs = tmp_path / "ours.gguf", tmp_path / "theirs.gguf"
+    convert(str(folder), ours, Options(), dtype=dtype.upper(), verify=False)
+    written_by_llamacpp(sources, folder, theirs, dtype)
+    assert [line for line in differences(ours, theirs) if explained(name, line) is None] == []

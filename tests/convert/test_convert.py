@@ -13,8 +13,10 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from fixtures import Llama3Scaling, build, model_spec, packing
+from fixtures.architectures import RECIPES
 from fixtures.comparing import tiny
 from fixtures.oracles import llamacpp_logits, transformers_logits
+from fixtures.recipes import build_folder
 from rosetta.compare.options import Options
 from rosetta.containers import open_container
 from rosetta.convert import Conversion, convert
@@ -105,6 +107,22 @@ def test_a_folder_comes_back_byte_by_byte(tmp_path: Path, spec: Any, between: st
     ours, theirs = load_file(tmp_path / "back" / "model.safetensors"), load_file(source / "model.safetensors")
     assert ours.keys() == theirs.keys()
     assert all(ours[name].tobytes() == theirs[name].tobytes() for name in theirs)
+
+
+@pytest.mark.requires_transformers
+def test_a_matrix_that_is_stored_turned_is_encoded_along_its_stored_rows(tmp_path: Path) -> None:
+    """DeepSeek's keys of the latent: GGUF holds them turned, a folder in one matrix with the values."""
+    folder = build_folder(tmp_path / "hf", RECIPES["deepseek2-v2"])
+    for dtype in ("F32", "Q8_0"):
+        convert(str(folder), tmp_path / f"{dtype}.gguf", Options(), dtype=dtype, verify=False)
+    plain, packed = (
+        {tensor.name: tensor for tensor in gguf.GGUFReader(tmp_path / f"{dtype}.gguf").tensors}
+        for dtype in ("F32", "Q8_0")
+    )
+    turned = packed["blk.0.attn_k_b.weight"]
+    assert turned.tensor_type == gguf.GGMLQuantizationType.Q8_0
+    wanted = gguf.quantize(plain[turned.name].data, gguf.GGMLQuantizationType.Q8_0)
+    np.testing.assert_array_equal(turned.data.reshape(-1), wanted.reshape(-1))
 
 
 @pytest.mark.parametrize("dtype", [None, "Q8_0"])

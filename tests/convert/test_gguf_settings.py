@@ -57,3 +57,14 @@ def test_number_for_each_layer_that_gguf_has_once_is_the_commonest_and_said_to_b
     assert [said.partition(" is ")[0] for said in lost] == ["rope.freq_base", "rope.layers"]
     keys = gguf.GGUFReader(tmp_path / "out.gguf").fields
     assert keys["granite_swa.rope.freq_base"].contents() == 10000.0
+
+
+def test_size_of_heads_with_a_window_is_stated_only_where_the_architecture_has_another(
+    tmp_path: Path,
+) -> None:
+    """As llama.cpp's converter does (conversion/gemma.py)."""
+    for name, stated in (("gemma2", False), ("gemma4", True)):
+        folder = build_folder(tmp_path / name, RECIPES[name])
+        convert(str(folder), tmp_path / f"{name}.gguf", Options(), verify=False)
+        keys = gguf.GGUFReader(tmp_path / f"{name}.gguf").fields
+        assert (f"{name}.attention.key_length_swa" in keys) == stated
