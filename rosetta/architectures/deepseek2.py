@@ -41,6 +41,10 @@ from rosetta.rope_scaling import RopeScaling
 from rosetta.settings_reader import Value
 
 TEMPERATURE, LENGTH = "attention.temperature_scale", "attention.temperature_length"
+BETA, ORIGINAL = (
+    "llama_4_scaling_beta",
+    "original_max_position_embeddings",
+)  # config.json's, in the rotation's table
 GROUP_LIMITED = "group_limited_greedy"
 GLM_LITE = ((47, 48), 154880)  # layers and vocabulary by which llama.cpp knows GLM-4.7 Lite
 
@@ -112,16 +116,12 @@ def mistral4_settings(read: Any) -> None:
     yarn_scales(read)
     own = read.own_table()
     original = read.raw("rope.scaling.original_context_length")
-    whole = own.get("original_max_position_embeddings", read.config["context_length"].value)
+    whole = own.get(ORIGINAL, read.config["context_length"].value)
     length = whole if original is None else original.value
-    _growing_queries(
-        read, own.get("llama_4_scaling_beta", 0.0), length, ("rope_parameters.llama_4_scaling_beta",)
-    )
+    _growing_queries(read, own.get(BETA, 0.0), length, spelled=True)
 
 
-def _growing_queries(
-    read: Any, by: float = 0.0, length: int | None = None, stated: tuple[str, ...] = ()
-) -> None:
+def _growing_queries(read: Any, by: float = 0.0, length: int | None = None, spelled: bool = False) -> None:
     """By how much queries grow with their position, and after how many positions: of Mistral Small 4, and of a GGUF of
     deepseek2, which Mistral Large 3 is published as.
 
@@ -129,10 +129,11 @@ def _growing_queries(
         read: the reader of the container's settings.
         by: how much, where the file does not say.
         length: after how many, likewise; None: it must.
-        stated: keys of config.json that say by how much.
+        spelled: whether config.json says by how much.
     """
-    if read.take(TEMPERATURE, "number", by, stated):
-        read.take(LENGTH, "count", length, ("rope_parameters.original_max_position_embeddings",))
+    tables = ("rope_parameters", "rope_scaling")
+    if read.take(TEMPERATURE, "number", by, tuple(f"{table}.{BETA}" for table in tables if spelled)):
+        read.take(LENGTH, "count", length, tuple(f"{table}.{ORIGINAL}" for table in tables))
     else:
         read.put(LENGTH, None, 1, "no scale grows with it")
 

@@ -343,7 +343,7 @@ GEMMA4_UNIFIED = replace(
     name="gemma4_unified",
     classes=("Gemma4UnifiedForConditionalGeneration", "gemma4_unified", "gemma4_unified_text"),
     text_part="gemma4",
-    model_type="gemma4_unified_text",
+    model_type="gemma4_unified",
     huggingface={  # transformers, Gemma4UnifiedTextConfig
         **GEMMA4.huggingface,
         "context_length": 262144,

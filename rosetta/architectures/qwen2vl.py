@@ -31,6 +31,7 @@ QWEN2VL = replace(
     rope_theta=Default(apr=1e6, gguf=10000.0, huggingface=1e6),
     settings=settings,
     text_part="qwen2",
+    model_type="qwen2_vl",
     folder_keys={"rope_parameters.mrope_section": stated_sections},
     huggingface={  # transformers, Qwen2VLTextConfig
         "block_count": 80,
@@ -49,5 +50,6 @@ QWEN2VL = replace(
 QWEN25VL = replace(
     QWEN2VL,
     name="qwen2_5_vl",
+    model_type="qwen2_5_vl",
     classes=("Qwen2_5_VLForConditionalGeneration", "qwen2_5_vl_text", "qwen2_5_omni_text"),
 )

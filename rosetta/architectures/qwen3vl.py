@@ -41,6 +41,7 @@ QWEN3VL = replace(
     rope_theta=Default(apr=5e5, gguf=10000.0, huggingface=5e5),
     settings=settings,
     text_part="qwen3",
+    model_type="qwen3_vl",
     gguf_sight={"n_deepstack_layers": deepstack_layers},
     folder_keys=INTERLEAVED_SECTIONS,
     huggingface={  # transformers, Qwen3VLTextConfig
@@ -58,6 +59,7 @@ QWEN3VL = replace(
 QWEN3_ASR = replace(
     QWEN3VL,
     name="qwen3_asr",
+    model_type="qwen3_asr",
     classes=("Qwen3ASRForConditionalGeneration", "qwen3_asr"),
     rope_theta=QWEN3.rope_theta,
     gguf_sight={},

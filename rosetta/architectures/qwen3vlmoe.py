@@ -63,6 +63,7 @@ QWEN3VLMOE = replace(
     rope_theta=Default(apr=5e5, gguf=10000.0, huggingface=5e5),
     settings=settings,
     text_part="qwen3moe",
+    model_type="qwen3_vl_moe",
     gguf_sight={"n_deepstack_layers": deepstack_layers},
     folder_keys=INTERLEAVED_SECTIONS,
     readings=readings,

@@ -25,7 +25,7 @@ from rosetta.model import Model
 from rosetta.names import without_numbers
 from rosetta.rope_scaling import RopeScaling
 from rosetta.settings_reader import ACTIVATIONS, PerLayer
-from rosetta.tensor_flags import left_out
+from rosetta.tensor_flags import LEFT_OUT, left_out
 
 SPELLINGS = {fact.key: fact.spellings for fact in HUGGINGFACE_FACTS}
 # Stated only where a reader comes to something else without them: classes that lack them may refuse them.
@@ -219,7 +219,7 @@ def _flags(model: Model) -> dict[str, bool]:
     ends = set(map(without_numbers, model.weights))
     flags = model.architecture.folder_flags
     own = {flag: any(stem in ends for stem in left_out(flags, flag)) for flag in flags}
-    return {
+    usual = {
         "attention_bias": "attn_q.bias" in ends,
         "attention_out_bias": "attn_output.bias" in ends,
         "mlp_bias": "ffn_up.bias" in ends,
@@ -227,8 +227,9 @@ def _flags(model: Model) -> dict[str, bool]:
         "use_bias": "ffn_up.bias" in ends,
         "use_qk_norm": "attn_q_norm.weight" in ends,
         "mamba_rms_norm": "ssm_norm.weight" in ends,
-        **own,
     }
+    denying = {flag for flag, set_ in usual.items() if not set_ and ends & set(LEFT_OUT[flag])}
+    return {flag: set_ for flag, set_ in usual.items() if flag not in denying} | own
 
 
 def _is_none(value: Any) -> bool:

@@ -64,6 +64,7 @@ REASONS = (
         r"- (nextn_predict_layers|expert_count|expert_used_count|attention\.sliding_window)=0",
         "taken without the key",
     ),
+    Reason(r"- expert_group(_used)?_count=1", "one group is taken without the key", of="nemotron_h$"),
     Reason(r"- (expert_weights_norm|ssm\.dt_b_c_rms)=False", "taken without the key"),
     Reason(r"- rope\.scaling\.type=none", "nothing is scaled"),
     Reason(
@@ -148,6 +149,12 @@ REASONS = (
         theirs_is_wrong=True,
     ),
     Reason(
+        r"\+t blk\.\d+\.attn_(k|v|k_norm)\.weight",
+        "llama.cpp asks for those of the layers that share them, too",
+        of="gemma3n",
+        theirs_is_wrong=True,
+    ),
+    Reason(
         r"[-+v] .*layer_norm.*",
         "llama.cpp asks for the key that theirs has not",
         of="^qwen$",
@@ -203,6 +210,7 @@ NOT_COMPARED = {
     "qwen3vlmoe": "transformers 5 saves stacked experts turned; their converter takes them as they were published",
     "hunyuan-dense-alpha": "their converter asserts the published context",
     "hunyuan-moe-alpha": "their converter asserts the published context and width of heads",
+    "phimoe": "transformers saves no original context of its rotation, for which their converter asks",
     "mimo2": "their converter counts three layers that predict further tokens, which are not there",
     "kimi-linear": "transformers saves the dense layer under the experts' name",
 }

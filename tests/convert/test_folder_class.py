@@ -7,12 +7,12 @@ import pytest
 from rosetta.architectures import Architecture, all_architectures
 
 pytestmark = pytest.mark.requires_transformers
-# Of a model that also sees transformers has no class of the text part alone: it is written as `text_part`, or its
-# folder needs the other part's files beside it.
-ALONE = [a for a in all_architectures() if a.classes and not a.text_part]
+WITH_CLASS = [
+    a for a in all_architectures() if a.classes
+]  # an .apr of a model that also sees becomes such a folder
 
 
-@pytest.mark.parametrize("architecture", ALONE, ids=lambda architecture: architecture.name)
+@pytest.mark.parametrize("architecture", WITH_CLASS, ids=lambda architecture: architecture.name)
 def test_model_type_is_that_of_the_class(architecture: Architecture) -> None:
     transformers = pytest.importorskip("transformers")
     own = getattr(transformers, architecture.classes[0], None)

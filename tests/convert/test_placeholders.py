@@ -12,6 +12,7 @@ from fixtures.oracles import llamacpp_logits
 from fixtures.recipes import build_folder
 from rosetta.compare.options import Options
 from rosetta.convert import convert
+from rosetta.lint.engine import linted, selected_rules
 from rosetta.model import open_model
 
 
@@ -29,3 +30,4 @@ def test_layers_of_gemma3n_that_share_keys_have_some_for_llamacpp(tmp_path: Path
     for stem in ("attn_k", "attn_v", "attn_k_norm"):
         assert all(not stored[f"blk.{layer}.{stem}.weight"].any() for layer in shared)
     assert llamacpp_logits(tmp_path / "out.gguf", [5, 6, 7]).shape == (3, 384)
+    assert list(linted(tmp_path / "out.gguf", rules=selected_rules(), values=True)) == []

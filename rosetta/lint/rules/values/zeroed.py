@@ -32,8 +32,19 @@ def _multiplies(seen: SeenTensor) -> bool:
     return NORM.search(name) is not None and model is not None and not edited
 
 
+def _is_placeholder(seen: SeenTensor) -> bool:
+    """Whether llama.cpp asks for the tensor and does not compute by it, so that converters write zeros."""
+    model, stem = seen.subject.model, (seen.tensor.stem or "").removesuffix(".weight")
+    if model is None or stem not in model.architecture.gguf_placeholders:
+        return False
+    names = [name for name, weight in model.weights.items() if weight.entry.name == seen.tensor.name]
+    return not any(name in model.graph.dims for name in names)
+
+
 def value_faults(seen: SeenTensor) -> Iterator[Fault]:
     """The whole, or the first row and how many there are."""
+    if _is_placeholder(seen):
+        return
     if not seen.is_matrix:
         if seen.count and seen.zeros == seen.count and _multiplies(seen):
             yield seen.subject.at_tensor(seen.tensor, f"all its {seen.count:,} values are zero")
