@@ -141,6 +141,26 @@ def test_a_server_without_ranges_is_told_to_send_none(server: Served, models: Pa
         open_container(f"{server.address}/model.gguf")
 
 
+def test_what_is_expected_and_already_here_is_not_asked_for(
+    server: Served, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended in an internal error: of one file all that was expected was held, and another one was read."""
+    monkeypatch.setattr(store, "BLOCK", 1 << 12)
+    shards = sorted(models.rglob("*-of-*.safetensors"))
+    one, other = (file.relative_to(models).as_posix() for file in shards[:2])
+    files = web_files.WebFiles(lambda name: f"{server.address}/{name}")
+    far = store.Store(files, server.address)
+    far.expect([(one, (0, far.opened(one).size))])
+    for name in (one, other):
+        assert far.opened(name).whole() == (models / name).read_bytes()
+
+
+def test_a_server_that_leads_from_place_to_place_is_named(server: Served) -> None:
+    server.moved = True
+    with pytest.raises(UsageError, match=r"leads to other addresses without end.*check the address"):
+        open_container(f"{server.address}/model.gguf")
+
+
 def test_no_server_at_all_is_one_sentence(server: Served, hasty: None) -> None:
     address = "http://127.0.0.1:9/model.gguf"  # discard: nothing listens
     with pytest.raises(
