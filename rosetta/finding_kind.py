@@ -38,6 +38,7 @@ class FindingKind:
             file": `{actual}` is what most of them are in truth. None where they have no cause in common.
         of_file: what is to be done about a file of which many weights have it, which are one finding then: `{side}` is
             the side. None where each weight is a finding of its own.
+        alike: whether it is one of the file only where it is the same of these weights in truth, `actual`.
     """
 
     id: str
@@ -49,6 +50,7 @@ class FindingKind:
     whole: bool = False
     together: str | None = None
     of_file: str | None = None
+    alike: bool = False
 
     @property
     def family(self) -> str:

@@ -134,6 +134,7 @@ LFM2 = Architecture(
     },
     spellings={
         "attention.layer_norm_rms_epsilon": "norm_eps",
+        "tied_embeddings": "tie_embedding",
     },
     folder_keys={"block_auto_adjust_ff_dim": lambda c: False},  # the width is what the tensors have
 )

@@ -86,5 +86,6 @@ LFM2MOE = Architecture(
     model_type="lfm2_moe",
     spellings={
         "attention.layer_norm_rms_epsilon": "norm_eps",
+        "tied_embeddings": "tie_embedding",
     },
 )

@@ -22,7 +22,7 @@ def told_together(findings: Sequence[Finding]) -> Iterator[str]:
     >>> next(told_together(found))[:67]
     '4 weights of the left file lie on the levels of a quantised format,'
     """
-    for (kind, side), found in _of_many(findings).items():
+    for (kind, side, _), found in _of_many(findings).items():
         if (words := _words(kind, found)) is not None:
             yield f"{len(found)} weights of the {side} file {words}"
 
@@ -36,7 +36,7 @@ def gathered(findings: Sequence[Finding]) -> list[Finding]:
     [(None, 'NF4')]
     """
     told = list(findings)
-    for (kind, side), found in _of_many(findings).items():
+    for (kind, side, _), found in _of_many(findings).items():
         words, known = _words(kind, found), all_kinds().get(kind)
         if words is None or known is None or known.of_file is None:
             continue
@@ -49,7 +49,7 @@ def gathered(findings: Sequence[Finding]) -> list[Finding]:
                 "right_name": None,
                 "declared": _commonest(finding.declared for finding in found),
                 "actual": _commonest(finding.actual for finding in found),
-                "message": f"{len(found)} weights {words}",
+                "message": f"{len(found)} weights {words}" + (f": {_names(found)}" if known.alike else ""),
                 "recommendation": known.of_file.format(side=side),
             }
         )
@@ -61,12 +61,14 @@ def gathered(findings: Sequence[Finding]) -> list[Finding]:
     return told
 
 
-def _of_many(findings: Sequence[Finding]) -> dict[tuple[str, Side], list[Finding]]:
-    """The findings of each kind that many weights of a side have."""
-    of_weights: dict[tuple[str, Side], dict[str, Finding]] = {}
+def _of_many(findings: Sequence[Finding]) -> dict[tuple[str, Side, Any], list[Finding]]:
+    """The findings of each kind that many weights of a side have; of some kinds those with one `actual`."""
+    of_weights: dict[tuple[str, Side, Any], dict[str, Finding]] = {}
     for finding in findings:
         if finding.tensor is not None and (finding.status == "confirmed" or finding.kind in UNPROVABLE):
-            of_weights.setdefault((finding.kind, finding.side), {}).setdefault(finding.tensor, finding)
+            known = all_kinds().get(finding.kind)
+            truth = str(finding.actual) if known is not None and known.alike else None
+            of_weights.setdefault((finding.kind, finding.side, truth), {}).setdefault(finding.tensor, finding)
     return {mark: [*found.values()] for mark, found in of_weights.items() if len(found) >= MANY}
 
 
@@ -76,6 +78,11 @@ def _words(kind: str, found: Sequence[Finding]) -> str | None:
     if known is None or known.together is None:
         return None
     return known.together.format(actual=_commonest(finding.actual for finding in found))
+
+
+def _names(found: Sequence[Finding]) -> str:
+    names = [str(finding.tensor) for finding in found]
+    return ", ".join(names[:MANY]) + (f" and {len(names) - MANY} more" if len(names) > MANY else "")
 
 
 def _commonest(values: Iterable[Any]) -> str:

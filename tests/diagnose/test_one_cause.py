@@ -41,6 +41,19 @@ def test_what_concerns_the_file_is_one_finding_of_all_its_weights_in_the_place_o
     ).latent
 
 
+def test_packed_weights_are_one_finding_where_all_are_off_in_the_same_way() -> None:
+    low = [
+        finding(n, kind="config.quantization", actual="its zero points are stored one too low")
+        for n in range(5)
+    ]
+    other = [finding(n, kind="config.quantization", actual="its scales are inverse") for n in range(5, 8)]
+    told = gathered([*low, *other])
+    assert [found.tensor for found in told] == [None, *(found.tensor for found in other)]
+    assert "its zero points are stored one too low: blk.0.attn_q.weight" in told[0].message
+    assert told[0].message.endswith("blk.3.attn_q.weight and 1 more")
+    assert gathered([*low[:3], *other]) == [*low[:3], *other]
+
+
 def test_it_is_latent_where_all_of_them_are() -> None:
     levels = [finding(n, kind="value.requantised").model_copy(update={"latent": True}) for n in range(4)]
     [told] = gathered(levels)

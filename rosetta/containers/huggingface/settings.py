@@ -22,7 +22,7 @@ from rosetta.containers.values import COUNT, COUNTS, NUMBER
 QUANTISATION = ("quantization_config", "quantization")  # keys that say how weights are packed
 SPECIAL_TOKENS = tuple(Fact(key, COUNTS, (key,)) for key in ("bos_token_id", "eos_token_id"))
 HUGGINGFACE_FACTS: tuple[Fact, ...] = (
-    Fact("embedding_length", COUNT, ("hidden_size", "n_embd", "d_model", "dim")),
+    Fact("embedding_length", COUNT, ("hidden_size", "n_embd", "n_embed", "d_model", "dim")),
     Fact("block_count", COUNT, ("num_hidden_layers", "n_layer", "n_layers", "num_layers")),
     Fact("attention.head_count", COUNTS, ("num_attention_heads", "n_head", "n_heads", "num_heads")),
     Fact(

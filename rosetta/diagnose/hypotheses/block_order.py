@@ -24,6 +24,9 @@ KINDS = (
         "(n is 32 in Q4_0, 64 in Q4_K); or a reader unpacks them so. Every value is there, in the wrong place.",
         repair="The bytes are read with the nibbles in the other order. Pack them as the dtype demands.",
         whole=True,
+        together="have their codes in another order than their dtype has, each alike: {actual}",
+        of_file="write the {side} side again, its codes in the order that its dtype has",
+        alike=True,
     ),
 )
 

@@ -47,7 +47,7 @@ def _proposal(
         repair=changed(suspect.model, weight, edit),
         tensor=weight.name,
         declared=other.entry.dtype,
-        actual=said,
+        actual=f"decoded {said}",
         message=f"{weight.name} is the other side's {other.entry.dtype} decoded {said}",
         recommendation=f"convert {weight.entry.name} again, its codes decoded as their scheme says",
     )

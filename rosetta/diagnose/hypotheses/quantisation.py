@@ -30,6 +30,10 @@ KINDS = (
         order=15,
         title="quantisation mismatch",
         whole=True,
+        together="are packed or decoded otherwise than their scheme has it, each alike: {actual}",
+        of_file="write the {side} side again as its scheme has it, or have its config say how it is packed: in GPTQ's "
+        "checkpoint_format gptq means zero points that are stored less one, gptq_v2 such as they are",
+        alike=True,
     ),
 )
 

@@ -287,6 +287,28 @@ def without_config(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
+    ("side", "said"),
+    [
+        ("left", "its zero points are stored one too low"),
+        ("right", "decoded with zero points one too high"),  # the folder is believed
+    ],
+)
+def test_a_folder_whose_zero_points_are_of_the_other_version_is_one_finding(
+    tmp_path: Path, plain: Path, side: str, said: str
+) -> None:
+    folder = packing.quantised(plain, tmp_path / "quantised", packing.SCHEMES["gptq"])
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"]["checkpoint_format"] = "gptq_v2"
+    (folder / "config.json").write_text(json.dumps(config))
+    report = compared_files(*((folder, plain) if side == "left" else (plain, folder)))
+    [finding] = report.findings
+    assert (finding.kind, finding.side, finding.status) == ("config.quantization", "left", "confirmed")
+    assert "14 weights are packed or decoded otherwise" in finding.message
+    assert said in finding.message
+    assert "checkpoint_format" in finding.recommendation
+
+
+@pytest.mark.parametrize(
     "name",
     ["awq", "gptq", "gptq v2", "gptq 8 bits", "ct int4 zero points", "ct nvfp4", "ct mxfp4", "torchao int8"],
 )
