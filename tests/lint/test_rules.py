@@ -303,6 +303,8 @@ CASES = [
     Case("F114", "model-hf", said="names it", broken=in_folder("model-00001-of-00002.safetensors", b"")),
     Case("F115", "model.apr", added("blk.0.attn_q.weight", f16(values(HIDDEN, HIDDEN))), "is the same weight as"),
     Case("F116", "model-hf", renamed("model.norm.weight", "_orig_mod.model.norm.weight"), "'_orig_mod.'"),
+    Case("F116", "model-hf", renamed("model.norm.weight", "model.model.norm.weight"), "1 names carry 'model.'"),
+    Case("F116", "model.gguf", renamed(NORM, f"model.{NORM}"), "1 names carry 'model.'"),
     Case("F117", "model-hf", tensor("model.norm.weight", lambda t: PlainTensor("F32", (0,), b"")), "has dims [0]"),
     Case("F118", "model-hf", added("model.layers.0.self_attn.q_proj.lora_A.weight", f16(values(8, HIDDEN))), "adapter"),
     Case("F118", "model-hf", added("optimizer.state.exp_avg", f16(values(8, HIDDEN))), "an optimiser's state"),

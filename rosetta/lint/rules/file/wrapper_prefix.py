@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from rosetta.architectures import architecture_of
 from rosetta.lint.rule import Fault, Rule
-from rosetta.lint.subject import Subject
+from rosetta.lint.subject import StoredTensor, Subject
 from rosetta.names import wrapper_of
 
 RULE = Rule(
@@ -21,9 +22,19 @@ def faults(subject: Subject) -> Iterator[Fault]:
     """The first such name of each wrapper, and how many there are."""
     by_wrapper: dict[str, list[str]] = {}
     for tensor in subject.tensors:
-        wrapper = wrapper_of(tensor.name)
+        wrapper = wrapper_of(tensor.name) or _twice(subject, tensor)
         if wrapper is not None:
             by_wrapper.setdefault(wrapper, []).append(tensor.name)
     for wrapper, names in by_wrapper.items():
         first = next(tensor for tensor in subject.tensors if tensor.name == names[0])
         yield subject.at_tensor(first, f"{len(names):,} names carry {wrapper!r} of a wrapping module")
+
+
+def _twice(subject: Subject, tensor: StoredTensor) -> str | None:
+    """`model.` before names that have it already (`model.model.layers.0…`), or that of GGUF's never have it."""
+    if subject.kind == "gguf":
+        wrapped = tensor.name.startswith("model.")
+    else:  # a class that is not known may be built so
+        known = architecture_of(subject.container)
+        wrapped = known is not None and known.in_transformers and tensor.name.startswith("model.model.")
+    return "model." if wrapped and tensor.stem is not None else None
