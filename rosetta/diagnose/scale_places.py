@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rosetta.blocks.schemes import Packed, PlacesOf, Way
+from rosetta.blocks.schemes.bitsandbytes import BlockWeight
 from rosetta.containers.huggingface.quantised import QuantisedContainer
 from rosetta.diagnose.hypotheses.permuted import matched, permutation_in_words
 from rosetta.weight import Weight, row_ranges
@@ -331,9 +332,10 @@ def _lost(known: Known, scales: Scales, said: str, decoded: str) -> Iterator[Pla
     stored = known.container.part(packed.parts["scales"])
     step = (scales.wanted - scales.own).nan_to_num(0.0)
     if stored.dtype == torch.uint8:
-        if "outer_scales" in packed.parts:
-            return  # numbers of a table
-        found = (by_row.float() + step / math.log(2)).round().clamp(0, 254).to(torch.uint8)
+        if isinstance(packed, BlockWeight) and packed.nested:
+            found = _in_table(known, packed, by_row, step.exp())
+        else:
+            found = (by_row.float() + step / math.log(2)).round().clamp(0, 254).to(torch.uint8)
     else:
         found = by_row.float() * step.exp()
     for parts in [("scales",), ("scales", "biases")] if "biases" in packed.parts else [("scales",)]:
@@ -342,6 +344,24 @@ def _lost(known: Known, scales: Scales, said: str, decoded: str) -> Iterator[Pla
             bias = known.container.part(packed.parts["biases"])
             others["biases"] = _biases_of(scales, bias, found)
         yield _as_lost(known, scales, parts, others, said, decoded)
+
+
+def _in_table(known: Known, packed: BlockWeight, by_row: Tensor, times: Tensor) -> Tensor:
+    """Nested magnitudes that are so many times those of some rows, as numbers of their table, uint8 [n, G]."""
+    table, outer = (
+        known.container.part(packed.parts[part]).float() for part in ("outer_levels", "outer_scales")
+    )
+    number = by_row.flatten().long()
+    size = outer[torch.arange(len(number)) // packed.nested]
+    wanted = (table[number] * size + packed.offset) * times.flatten()
+    return (
+        ((wanted - packed.offset) / size)[:, None]
+        .sub(table)
+        .abs()
+        .argmin(1)
+        .to(torch.uint8)
+        .view(by_row.shape)
+    )
 
 
 def _biases_of(scales: Scales, bias: Tensor, found: Tensor) -> Tensor:

@@ -184,6 +184,11 @@ STORED = {
     ),
     "gptq lost": ("gptq", faults.scales_lost(OWN, ".scales"), "its scales are all 1"),
     "ct nvfp4 lost": ("ct nvfp4", faults.scales_lost(OWN, ".weight_scale"), "its scales are all 1"),
+    "bnb nf4 nested lost": (
+        "bnb nf4 nested",
+        faults.scales_lost(OWN, ".weight.absmax"),
+        "its scales are all 1",
+    ),
     "gptq sorted columns, other groups": (
         "gptq by activation",
         faults.group_index_replaced(OWN),
