@@ -232,10 +232,15 @@ class Fault:
     def agrees_at(self, repair: Repair, stage: str) -> bool:
         """Whether a repair brings a stage close to its recorded value: for asking after the other stages that it
         touches, before the run comes to them."""
+        return self.distance_at(repair, stage) <= CLOSE
+
+    def distance_at(self, repair: Repair, stage: str) -> float:
+        """How far a repair leaves a stage from its recorded value, over that; infinite where one of both is missing."""
         truth, value = self.recorded_stage(stage), self.computed(repair, stage)
         if truth is None or value is None or truth.shape != value.shape:
-            return False
-        return float((truth - value).norm()) <= CLOSE * float(truth.norm())
+            return math.inf
+        gap, size = float((truth - value).norm()), float(truth.norm())
+        return gap / size if size else (math.inf if gap else 0.0)
 
     def accused_weights(self, unreadable: bool = False) -> Iterator[tuple[Suspect, Weight]]:
         """Weights of the stage that may be at fault: the subject's that differ from the reference's, and on

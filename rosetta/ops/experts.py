@@ -169,7 +169,7 @@ class Router(Op):
         margin = (NEAR_TIE * sigma * slope).amax(-1, keepdim=True)
         last = preferred.masked_fill(~chosen, torch.inf).amin(-1, keepdim=True)
         first_out = preferred.masked_fill(chosen, -torch.inf).amax(-1, keepdim=True)
-        tied = (last - first_out) <= 2 * margin
+        tied = (last - first_out).abs() <= 2 * margin  # else the reference chose by something else
         near = tied & (chosen | (preferred >= last - 2 * margin)) & preferred.isfinite()
         if not self._grouped(s):
             return near

@@ -180,6 +180,14 @@ def test_a_near_tie_is_no_fault(scores: list[float], options: dict[str, Any], fo
     assert bool((sigma * NEAR_TIE > 0.5).any()) is forgiven
 
 
+def test_experts_that_were_chosen_by_something_else_are_no_near_tie() -> None:
+    """Of a recorded routing in which the third and the last count, where the first two are far ahead."""
+    router, s, x = Router(gating=SOFTMAX_OF_CHOSEN), scored(FAR), inputs().float().abs()
+    y = torch.zeros(len(x), EXPERTS)
+    y[:, [2, 7]] = 0.5
+    assert not bool((router.spread(s, Exact(), y, x).sigma * NEAR_TIE > 0.25).any())
+
+
 def test_the_routing_that_is_given_is_followed() -> None:
     """Of two experts, say, where the settings of this side speak of three."""
     router, x = Router(), inputs()

@@ -176,6 +176,24 @@ def blocks_arranged_otherwise(model: Any) -> None:
             module.use_parallel_residual = not module.use_parallel_residual
 
 
+def chosen_without_bias(model: Any) -> None:
+    def forward(router: Any, x: torch.Tensor) -> Any:
+        own, router.e_score_correction_bias = router.e_score_correction_bias, torch.zeros(router.num_experts)
+        try:
+            return type(router).forward(router, x)
+        finally:
+            router.e_score_correction_bias = own
+
+    rerouted(model, forward)
+
+
+def norms_of_queries_and_keys_exchanged(model: Any) -> None:
+    for layer in model.model.layers:
+        attention = getattr(layer, "self_attn", None)
+        if attention is not None:
+            attention.q_norm, attention.k_norm = attention.k_norm, attention.q_norm
+
+
 def heavier_experts(model: Any) -> None:
     def forward(router: Any, x: torch.Tensor) -> Any:
         scores, weights, chosen = type(router).forward(router, x)
@@ -535,6 +553,10 @@ def values_counted(factor: float) -> Change:
         ("qwen2", pairs_of_another_form, "config.rope_type", "layers.0.q_rope", None),
         ("granite", pairs_of_another_form, "config.rope_type", "layers.0.q_rope", None),
         ("cohere2", values_counted(1.5), "config.residual_scale", "layers.0.residual", None),
+        ("glm4moe", chosen_without_bias, "value.missing", "layers.1.ffn_router", None),
+        ("deepseek2-v3", chosen_without_bias, "value.missing", "layers.1.ffn_router", None),
+        ("qwen3", norms_of_queries_and_keys_exchanged, "value.swapped", "layers.0.q", None),
+        ("qwen3next", norms_of_queries_and_keys_exchanged, "value.swapped", "layers.3.q", None),
         ("llama", gate_for_up, "config.activation", "layers.0.ffn_act", "up"),
         ("qwen2moe", no_gate_of_the_shared_expert, "config.activation", "layers.0.ffn_shared", "none"),
         (

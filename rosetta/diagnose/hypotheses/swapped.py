@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, looks_like, resembles
+from rosetta.diagnose.hypothesis import CLOSE, Fault, Proposal, Repair, Suspect, looks_like, resembles
 from rosetta.diagnose.patches import InMemory
 from rosetta.finding_kind import FindingKind
 from rosetta.model import Patch
@@ -30,27 +31,40 @@ LIKENESS = 0.4  # correlation of some rows; unrelated matrices have none, norms 
 def propose(fault: Fault) -> Iterator[Proposal]:
     """Each other tensor of the same dims whose content the accused one has, and the reverse."""
     for suspect, weight in fault.accused_weights():
-        for partner in tensors_alike(suspect, weight):
-            patches: dict[str, Patch] = {
-                weight.name: read_from(partner),
-                partner.name: read_from(weight),
-            }
-            if not (
-                _agree_at_stages(fault, weight, partner, patches)
-                if fault.recorded
-                else _exchanged(suspect, weight, partner)
-            ):
-                continue
+        partner = (_nearest if fault.recorded else _first)(fault, suspect, weight)
+        if partner is not None:
             yield Proposal(
                 kind="value.swapped",
                 role=suspect.role,
-                repair=Repair(patches=patches),
+                repair=Repair(patches=_exchange(weight, partner)),
                 tensor=weight.name,
                 partner=partner.name,
                 message=f"{weight.name} holds the values of {partner.name}, and the reverse",
                 recommendation=f"exchange {weight.entry.name} and {partner.entry.name} on export",
             )
-            break
+
+
+def _exchange(weight: Weight, partner: Weight) -> dict[str, Patch]:
+    return {weight.name: read_from(partner), partner.name: read_from(weight)}
+
+
+def _first(fault: Fault, suspect: Suspect, weight: Weight) -> Weight | None:
+    """The first tensor that is exchanged with one, by what the other side's hold."""
+    alike = tensors_alike(suspect, weight)
+    return next((partner for partner in alike if _exchanged(suspect, weight, partner)), None)
+
+
+def _nearest(fault: Fault, suspect: Suspect, weight: Weight) -> Weight | None:
+    """The tensor whose exchange with one brings both stages nearest to their recorded values: those of a norm are near
+    1, whichever it is."""
+    apart = {
+        partner: max(
+            _distance_where_used(fault, weight, partner), _distance_where_used(fault, partner, weight)
+        )
+        for partner in tensors_alike(suspect, weight)
+    }
+    nearest = min(apart, key=lambda partner: apart[partner], default=None)
+    return nearest if nearest is not None and apart[nearest] <= CLOSE else None
 
 
 def _exchanged(suspect: Suspect, weight: Weight, partner: Weight) -> bool:
@@ -66,15 +80,11 @@ def _exchanged(suspect: Suspect, weight: Weight, partner: Weight) -> bool:
     return alike and (resembles(here, ours) or resembles(there, theirs))
 
 
-def _agree_at_stages(fault: Fault, weight: Weight, partner: Weight, patches: dict[str, Patch]) -> bool:
-    """Whether the exchange brings both stages concerned to their recorded values."""
-    repair = Repair(patches=patches)
-    return all(_agrees_where_used(fault, repair, w) for w in (weight, partner))
-
-
-def _agrees_where_used(fault: Fault, repair: Repair, weight: Weight) -> bool:
+def _distance_where_used(fault: Fault, weight: Weight, partner: Weight) -> float:
+    """How far the exchange leaves the stages that read a weight from what was recorded; infinite where none does."""
+    repair = Repair(patches=_exchange(weight, partner))
     readers = fault.subject.model.graph.readers.get(weight.name, [])
-    return bool(readers) and all(fault.agrees_at(repair, node.name) for node in readers)
+    return max((fault.distance_at(repair, node.name) for node in readers), default=math.inf)
 
 
 def read_from(source: Weight) -> Patch:
