@@ -277,8 +277,9 @@ def _rope(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> None:
         "rope.freq_base", own.get("rope_theta", architecture.rope_theta.of(container.kind)), note
     )
     if theta <= 0:
+        stated = read.config["rope.freq_base"].key or "rope.freq_base"
         raise DamagedFileError(
-            f"the rope base is {theta}, not positive", file=container.path, remedy=WRONG_VALUE
+            f"{stated}, the rope base, is {theta}, not positive", file=container.path, remedy=WRONG_VALUE
         )
     key_length = read.size("attention.key_length")
     # GGUF has no such key.

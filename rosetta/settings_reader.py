@@ -147,13 +147,18 @@ class SettingsReader:
         tables = {name.partition(".")[0] for name in known if "." in name}
         source, prefix = self._sources()[0]  # what stands outside of a text's own keys is of the rest
         for name, value in source.items():
-            if name in known or is_silent(name):
+            if name in known or is_silent(name) or self._says_anyway(name, value):
                 continue
             if name in tables and isinstance(value, Mapping):
                 inner = {f"{name}.{key}": held for key, held in value.items()}
                 yield from (Setting(v, prefix + k) for k, v in inner.items() if k not in known)
             else:
                 yield Setting(value, prefix + name)
+
+    def _says_anyway(self, name: str, value: Any) -> bool:
+        """Whether a key that the class does not read says what it computes anyway."""
+        says = self.architecture.says_anyway
+        return name in says and says[name] == value
 
     def _sources(self) -> list[tuple[Mapping[str, Any], str]]:
         """The tables of keys that hold, the first before the second, and what stands before their keys."""

@@ -127,6 +127,8 @@ class Architecture:
         only_with: keys of config.json that have its class compute otherwise -> the values with which it is run; another
             one is refused by name.
         idle_keys: keys of config.json that its class states, and that say nothing of a text, or what others say.
+        says_anyway: keys of published config.json's that its class does not read -> the value that says what it
+            computes anyway; of another one a note says that it is not computed.
         rotation_by_kind: whether config.json has a table of the rotation for each kind of layer.
         senses: keys of config.json beside its `text_config`, where transformers has the architecture only as a part
             of a model that also sees; what is written has no part that does. Empty: nothing is nested.
@@ -192,6 +194,7 @@ class Architecture:
     folder_flags: Mapping[str, bool] = field(default_factory=dict, hash=False)
     only_with: Mapping[str, tuple[Any, ...]] = field(default_factory=dict, hash=False)
     idle_keys: frozenset[str] = frozenset()
+    says_anyway: Mapping[str, Any] = field(default_factory=dict, hash=False)
     rotation_by_kind: bool = False
     senses: Mapping[str, Any] = field(default_factory=dict, hash=False)
     text_names: str = "model."

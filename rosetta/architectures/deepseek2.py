@@ -274,6 +274,7 @@ DEEPSEEK2 = Architecture(
 DEEPSEEK_V3 = replace(
     DEEPSEEK2,
     name="deepseek_v3",
+    says_anyway={"topk_method": "noaux_tc"},
     classes=("DeepseekV3ForCausalLM", "kimi_k2", "KimiK2ForCausalLM"),
     settings=v3_settings,
     huggingface={  # transformers, DeepseekV3Config

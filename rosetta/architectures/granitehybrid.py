@@ -135,6 +135,7 @@ GRANITE_HYBRID = Architecture(
     gguf="granitehybrid",
     gguf_reads=llamacpp_keys.STATE | llamacpp_keys.FACTORS | {"expert_shared_feed_forward_length"},
     gguf_factors=factors.ATTENTION | factors.STATE,
+    says_anyway={"normalization_function": "rmsnorm"},
     classes=("GraniteMoeHybridForCausalLM", "granitemoehybrid"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope=INTERLEAVED,

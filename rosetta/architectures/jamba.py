@@ -83,6 +83,7 @@ JAMBA = Architecture(
     gguf="jamba",
     gguf_reads=llamacpp_keys.STATE - {"ssm.group_count"},
     gguf_factors=factors.ATTENTION | factors.STATE,
+    says_anyway={"mamba_inner_layernorms": True},
     classes=("JambaForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope=None,

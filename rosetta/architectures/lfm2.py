@@ -101,6 +101,7 @@ LFM2 = Architecture(
     "lfm2",
     gguf="lfm2",
     gguf_reads=frozenset({"shortconv.l_cache"}),
+    says_anyway={"block_use_swiglu": True, "use_pos_enc": True},
     classes=("Lfm2ForCausalLM", "LFM2ForCausalLM"),
     norm_epsilon=EPSILON,
     rope_theta=THETA,

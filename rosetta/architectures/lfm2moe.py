@@ -42,6 +42,7 @@ LFM2MOE = Architecture(
     gguf_reads=frozenset(
         {"expert_feed_forward_length", "expert_gating_func", "leading_dense_block_count", "shortconv.l_cache"}
     ),
+    says_anyway={"use_pos_enc": True},
     classes=("Lfm2MoeForCausalLM", "lfm2_moe"),
     norm_epsilon=EPSILON,
     rope_theta=THETA,

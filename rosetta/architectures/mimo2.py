@@ -130,6 +130,7 @@ MIMO2 = Architecture(
     gguf_factors=frozenset(("attn_qkv", "attn_output")),
     gguf_unread=frozenset({TURNED}),
     gguf_idle=frozenset(f"attn_{part}.bias" for part in ("q", "k", "v", "qkv")),
+    says_anyway={"topk_method": "noaux_tc", "attention_projection_layout": "split"},
     classes=("MiMoV2FlashForCausalLM", "MiMoV2ForCausalLM", "mimo_v2_flash", "mimo_v2"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope_theta=Default(apr=5e6, gguf=10000.0, huggingface=5e6),

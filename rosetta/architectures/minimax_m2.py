@@ -44,6 +44,13 @@ MINIMAX_M2 = Architecture(
     gguf="minimax-m2",
     gguf_refuses=one_width,
     gguf_reads=frozenset({"expert_feed_forward_length", "expert_gating_func"}),
+    says_anyway={
+        **dict.fromkeys(("layernorm_full_attention_beta", "layernorm_linear_attention_beta"), 1.0),
+        **dict.fromkeys(("layernorm_linear_attention_alpha", "layernorm_mlp_beta"), 1.0),
+        **dict.fromkeys(("use_routing_bias", "use_grouped_topk"), True),
+        "qk_norm_type": "per_layer",
+        "shared_moe_mode": "sigmoid",  # of a shared expert that it has not
+    },
     classes=("MiniMaxM2ForCausalLM", "minimax_m2"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope_theta=Default(apr=5e6, gguf=10000.0, huggingface=5e6),

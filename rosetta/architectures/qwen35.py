@@ -68,6 +68,7 @@ QWEN35 = Architecture(
     gguf_tiles_heads=True,
     gguf_reads=llamacpp_keys.DELTA | {"rope.dimension_sections"},
     gguf_factors=factors.ATTENTION | factors.NETWORK | factors.DELTA,
+    says_anyway={"attn_output_gate": True},
     classes=("Qwen3_5ForCausalLM", "Qwen3_5ForConditionalGeneration", "qwen3_5", "qwen3_5_text"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     settings=settings,

@@ -40,6 +40,7 @@ QWEN35MOE = Architecture(
         "rope.dimension_sections",
     },
     gguf_factors=factors.ATTENTION | factors.EXPERTS | factors.SHARED | factors.DELTA,
+    says_anyway={"attn_output_gate": True},
     classes=(
         "Qwen3_5MoeForCausalLM",
         "Qwen3_5MoeForConditionalGeneration",

@@ -161,6 +161,11 @@ STEP35 = Architecture(
         }
     ),
     model_type="step3p7",
+    says_anyway={
+        **dict.fromkeys(("use_moe", "use_moe_router_bias", "norm_expert_weight", "zero_centered"), True),
+        "att_impl_type": "GQA",
+        "moe_router_activation": "sigmoid",
+    },
     classes=("Step3p7ForConditionalGeneration", "Step3p5ForCausalLM", "step3p5", "step3p7"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     qk_norm=True,

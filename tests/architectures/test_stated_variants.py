@@ -67,6 +67,29 @@ def test_keys_of_published_checkpoints_are_read_as_its_class_does(tmp_path: Path
     assert open_model(folder).unheeded == ()
 
 
+SAYS_ANYWAY = {  # recipe: a key of its checkpoints that the class does not read, and what it computes anyway
+    "qwen35": ("attn_output_gate", True),
+    "minimax-m2": ("layernorm_mlp_beta", 1.0),
+    "granitehybrid": ("normalization_function", "rmsnorm"),
+    "lfm2": ("use_pos_enc", True),
+    "deepseek2-v3": ("topk_method", "noaux_tc"),
+    "jamba": ("mamba_inner_layernorms", True),
+}
+
+
+@pytest.mark.parametrize("name", SAYS_ANYWAY)
+def test_a_key_that_the_class_does_not_read_is_noted_where_it_says_something_else(
+    tmp_path: Path, name: str
+) -> None:
+    key, computed = SAYS_ANYWAY[name]
+    folder = build_folder(tmp_path / "hf", RECIPES[name])
+    plain = transformers_logits(folder, IDS)
+    for value, noted in ((computed, []), ("another", [key])):
+        stated = restated(folder, tmp_path / str(value), {key: value})
+        assert np.array_equal(transformers_logits(stated, IDS), plain)
+        assert [setting.key.rpartition(".")[2] for setting in open_model(stated).unheeded] == noted
+
+
 def without_head(folder: Path) -> Path:
     """A folder whose head is taken out."""
     weights = load_file(folder / "model.safetensors")

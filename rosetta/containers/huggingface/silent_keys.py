@@ -24,7 +24,12 @@ _BOOKS = frozenset({
     "max_tokenizer_truncation", "ep_size", "seq_aux", "qk_head_dim", "reorder_and_upcast_attn",
     "mamba_ssm_cache_dtype", "time_step_floor", "time_step_scale", "time_step_init_scheme",
     "mm_tokens_per_image", "pretraining_tp", "slow_but_exact", "use_cache", "return_dict",
-    "_attn_implementation", "cache_implementation",
+    "_attn_implementation", "cache_implementation", "init_method", "init_config", "task_specific_params",
+    "tokenizer_name", "max_model_len", "router_dtype", "mamba_ssm_dtype", "moe_capacity", "block_mlp_init_scale",
+    "block_out_init_scale", "pre_allocate_kv_cache", "pad_key_length", "validate_runner_input",
+    "masked_softmax_fusion",
+    # of layers that predict further tokens, which no text is run by
+    "mtp_num_hidden_layers", "mtp_transformer_layers", "num_mtp_modules", "use_mtp",
 })  # fmt: skip
 _FLAGS = frozenset({  # of tensors
     "attention_bias", "attention_out_bias", "mlp_bias", "qkv_bias", "use_qkv_bias", "add_qkv_bias",
