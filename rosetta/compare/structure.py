@@ -208,20 +208,33 @@ def slope_limits(coarse: Weight, fine: Weight, distance: float) -> tuple[float, 
         coarse, fine: the copies.
         distance: D = Σ e² / Σ w².
     """
+    encoded = _encoded_as(fine)
+    if (
+        encoded not in FLOATS and coarse.dtype in FLOATS
+    ):  # a repair says that the finer one was decoded from less
+        return -distance - SCALE_ROUNDING, _shrinkage(encoded) * distance + SCALE_ROUNDING
     if coarse.dtype in FLOATS:  # truncated instead of rounded, each is smaller by half its error's bound
         return (-1.1 * math.sqrt(distance), 0.0 if fine.dtype == "F32" else distance)
-    low = -LARGEST_SHRINKAGE.get(coarse.dtype, OTHER_SHRINKAGE) * distance
+    low = -_shrinkage(coarse.dtype) * distance
     low -= SCALE_ROUNDING
     # Codebooks' encoders may leave a block larger: by half of D was seen (IQ3_S). So may the schemes of folders: they
     # keep a group's two ends as they are, and the next levels stand for less.
     searched_or_ends_kept = coarse.dtype in CODEBOOKS or of_scheme(coarse.dtype)
     grown = SCALE_ROUNDING + (distance if searched_or_ends_kept else 0.0)
-    if fine.dtype in FLOATS:
+    if encoded in FLOATS:
         return low, grown
-    high = (
-        LARGEST_SHRINKAGE.get(fine.dtype, OTHER_SHRINKAGE) * distance
-    )  # the finer one's own error is in w, too
+    high = _shrinkage(encoded) * distance  # the finer one's own error is in w, too
     return low - distance, high + grown
+
+
+def _shrinkage(dtype: str) -> float:
+    return LARGEST_SHRINKAGE.get(dtype, OTHER_SHRINKAGE)
+
+
+def _encoded_as(weight: Weight) -> str:
+    """The dtype whose encoder left the values: its own, or that which a repair says they were decoded from."""
+    likes = (getattr(edit, "like", None) for edit in weight.values_edits)
+    return next((like for like in likes if like is not None), weight.dtype)
 
 
 def _of_whole(coarse: Weight, fine: Weight, rows: RowSums, columns: int) -> list[Trait]:

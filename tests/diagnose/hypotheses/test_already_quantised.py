@@ -17,6 +17,7 @@ from fixtures.comparing import compared, compared_files, tiny
 from fixtures.contents import FileContents
 from fixtures.dtypes import encode
 from fixtures.memory import MemoryContainer
+from rosetta.compare.structure import slope_limits
 from rosetta.compare.weights import compare_weights
 from rosetta.diagnose.lattices import NF4, gaps_of_levels, lattice_of
 from rosetta.weight import Weight
@@ -76,6 +77,14 @@ def int8_of_columns(w: Tensor) -> Tensor:
 def cut_to_bf16(w: Tensor) -> Tensor:
     """Without the lower half of each float's bits."""
     return (w.view(torch.int32) & -65536).view(torch.float32)
+
+
+def mxfp4(w: Tensor) -> Tensor:
+    """Scales that are powers of two, below the largest value: what lies beyond six of them is cut off (OCP, 6.3)."""
+    grouped, levels = w.view(-1, 32), torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+    scale = torch.exp2(grouped.abs().amax(1, keepdim=True).log2().floor() - 2)
+    nearest = ((grouped / scale).abs()[..., None] - levels).abs().argmin(-1)
+    return (levels[nearest] * grouped.sign() * scale).view_as(w)
 
 
 def uint8(w: Tensor) -> Tensor:
@@ -139,6 +148,21 @@ def test_floats_that_were_cut_off_to_bf16_are_no_other_weights() -> None:
     rounded = lattice_of(stored(source().bfloat16().float(), "F32"), right)
     assert rounded is not None
     assert rounded[1] == "BF16"
+
+
+def test_what_an_encoder_of_four_bits_cut_off_is_no_factor_of_its_copy() -> None:
+    """A fifth of the weights lies beyond the last level: the copy loses a part of its slope."""
+    drawn = torch.rand(ROWS, COLUMNS, generator=torch.Generator().manual_seed(1))
+    values = (2 * drawn - 1) * 7.5 / 512
+    left, right = stored(mxfp4(values), "F32"), stored(values, "F16")
+    found = lattice_of(left, right)
+    assert found is not None
+    widened = Weight(left.name, left.container, left.entry, "F32", left.dims, values_edits=(found[0],))
+    w, e = left.values(), right.values() - left.values()
+    slope, distance = (float((e * x).sum() / w.square().sum()) for x in (w, e))
+    low, high = slope_limits(right, widened, distance)
+    assert low < 0.03 < slope < high
+    assert slope > slope_limits(right, left, distance)[1], "of a float it would be a factor"
 
 
 @pytest.mark.requires_llamacpp
