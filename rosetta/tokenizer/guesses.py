@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from rosetta.tokenizer.pre_tokenizers import PRE_TOKENIZERS
+
 # The names that gguf-py's converter gives the tokenizers that these tokens identify: (tokens all present,
 # smallest vocabulary, name); the first row that fits counts.
 _FINGERPRINTS = (
@@ -66,9 +68,21 @@ def likely_pre_tokenizer(
             return name, f"the vocabulary holds {present[0]} and {len(tokens):,} tokens"
     if ids.get("<|endoftext|>") == 50_256:
         return "gpt-2", "<|endoftext|> is token 50256"
-    if declared is not None and declared.lower() in _MISSPELLINGS:
-        return _MISSPELLINGS[declared.lower()], f"'{declared}' is close to it"
+    meant = None if declared is None else _close_to(declared)
+    if meant is not None:
+        return meant, f"'{declared}' is close to it"
     slug = architecture.lower().removesuffix("forcausallm").removesuffix("lmheadmodel").replace("_", "")
     if slug in _ARCHITECTURES:
         return _ARCHITECTURES[slug], f"the architecture is {architecture}"
     return None
+
+
+def _close_to(declared: str) -> str | None:
+    """The name that exists and differs from what is declared by case, spaces or marks alone, or is often called so."""
+    spelled = {_letters(name): name for name in PRE_TOKENIZERS}
+    spelled |= {_letters(name): meant for name, meant in _MISSPELLINGS.items()}
+    return spelled.get(_letters(declared))
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))

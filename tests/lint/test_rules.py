@@ -390,6 +390,7 @@ CASES = [
     Case("T303", "model-hf", lambda m: (m.files["tokenizer.json"]["model"]["vocab"].pop("ing"),
          m.files["tokenizer.json"]["model"]["merges"].pop()), "say that '<|endoftext|>' is 261, and it gets 260"),
     Case("T304", "model.gguf", put("tokenizer.ggml.pre", (TEXT, "gpt2")), "likely 'gpt-2'"),
+    Case("T304", "model.gguf", put("tokenizer.ggml.pre", (TEXT, "Qwen-2")), "likely 'qwen2'"),
     Case("T304", "model.gguf", drop("tokenizer.ggml.pre"), "'tokenizer.ggml.pre': is missing"),
     Case("T305", "model.gguf", put("tokenizer.ggml.eos_token_id", (U32, 9999)), "is 9,999, and there are 264 tokens"),
     Case("T305", "model-hf", lambda m: m.files["tokenizer_config.json"].update(eos_token="<|no|>"), "as eos"),
