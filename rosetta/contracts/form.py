@@ -1,4 +1,9 @@
-"""What a contract file must say, and the sentences for what it does not."""
+"""What a contract file must say, and the sentences for what it does not.
+
+A contract whose falsifiers say what rosetta is to measure, its `run`, is asked for all that makes a prediction worth
+something: a control for each, and obligations that name what would falsify them. One written for other tools, as
+aprender's are, is asked for the form that they share: none of its falsifiers can be run here, and each is unknown.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +18,8 @@ from rosetta.errors import UsageError, unreadable
 
 PARTS = ("metadata", "equations", "proof_obligations", "falsification_tests")
 FALSIFIER = ("id", "prediction", "if_fails")
+STATEMENTS = ("statement", "property", "formal")
+"""Where an obligation says what is to hold: rosetta's key, and those of provable-contracts' schema."""
 _LARGEST = 1 << 20  # bytes of a contract
 
 Contract = Mapping[str, Any]
@@ -93,20 +100,26 @@ def form_problems(name: str, contract: Any) -> Iterator[str]:
     yield from (f"its {part} are no {'list' if kinds[part] is list else 'mapping'}" for part in wrong)
     if missing or wrong:
         return
-    yield from _metadata(name, contract["metadata"])
+    tests = [test if isinstance(test, Mapping) else {} for test in contract["falsification_tests"]]
+    own = any("run" in test for test in tests)
+    yield from _metadata(name, contract["metadata"], own)
     for key, equation in contract["equations"].items():
         if not isinstance(equation, Mapping) or not equation.get("formula"):
             yield f"equation {key} has no formula"
-    tests = [test if isinstance(test, Mapping) else {} for test in contract["falsification_tests"]]
     ids = [test.get("id") for test in tests]
     yield from (f"{id} stands twice" for id in sorted({str(id) for id in ids if ids.count(id) > 1}))
     for test in tests:
-        yield from _falsifier(test)
-    yield from _obligations(contract["proof_obligations"], ids)
+        yield from (f"{test.get('id')} has no {part}" for part in FALSIFIER if not _is_text(test.get(part)))
+        if own:
+            yield from _run(test)
+    if own:
+        yield from _obligations(contract["proof_obligations"], ids)
+    else:
+        yield from _stated(contract["proof_obligations"])
 
 
-def _metadata(name: str, metadata: Mapping[str, Any]) -> Iterator[str]:
-    if metadata.get("id") != name:
+def _metadata(name: str, metadata: Mapping[str, Any], own: bool) -> Iterator[str]:
+    if metadata.get("id") != name and (own or "id" in metadata):
         yield f"its id is {metadata.get('id')}, its file's name {name}"
     if not re.fullmatch(r"\d+\.\d+\.\d+", str(metadata.get("version"))):
         yield "its version is none"
@@ -115,10 +128,8 @@ def _metadata(name: str, metadata: Mapping[str, Any]) -> Iterator[str]:
         yield "it has no references"
 
 
-def _falsifier(test: Mapping[str, Any]) -> Iterator[str]:
-    name = test.get("id")
-    yield from (f"{name} has no {part}" for part in FALSIFIER if not _is_text(test.get(part)))
-    run = test.get("run")
+def _run(test: Mapping[str, Any]) -> Iterator[str]:
+    name, run = test.get("id"), test.get("run")
     if not isinstance(run, Mapping) or not isinstance(run.get("measure"), str):
         yield f"{name} has no run with a measure"
         return
@@ -145,6 +156,14 @@ def _obligations(obligations: list[Any], ids: list[Any]) -> Iterator[str]:
         yield from (f"{name} names {id}, which is no test" for id in falsifiers if id not in ids)
         serving.update(map(str, falsifiers))
     yield from (f"{id} serves no obligation" for id in ids if str(id) not in serving)
+
+
+def _stated(obligations: list[Any]) -> Iterator[str]:
+    """Obligations of a contract for other tools: each says something."""
+    for number, obligation in enumerate(obligations, 1):
+        stated = obligation if isinstance(obligation, Mapping) else {}
+        if not any(_is_text(stated.get(part)) for part in STATEMENTS):
+            yield f"obligation {stated.get('id', number)} states nothing"
 
 
 def _is_text(value: Any) -> bool:

@@ -128,6 +128,13 @@ def _id_of(contract: Contract, file: Path) -> str:
     return name if isinstance(name, str) else file.stem
 
 
+def _why_not_run(test: Mapping[str, Any]) -> str:
+    """Of a falsifier for other tools."""
+    named = test.get("test")
+    its = f", and its test, {' '.join(named.split())[:80]!r}, is for others" if isinstance(named, str) else ""
+    return f"it says nothing that rosetta measures (run){its}"
+
+
 def run_falsifier(test: Mapping[str, Any], home: Path) -> FalsifierResult:
     """Run one falsifier and its control.
 
@@ -135,6 +142,8 @@ def run_falsifier(test: Mapping[str, Any], home: Path) -> FalsifierResult:
         test: of a form that has been found sound.
         home: the contract's folder.
     """
+    if "run" not in test:
+        return FalsifierResult(test["id"], "unknown", _why_not_run(test), {}, {})
     name, run, expected = test["id"], test["run"], test["expect"]
     if run["measure"] not in all_measures():
         known = ", ".join(all_measures())

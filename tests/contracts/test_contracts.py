@@ -403,6 +403,57 @@ def test_a_broken_contract_is_said(edit: Callable[[dict[str, Any]], None], said:
     assert any(said in problem for problem in form_problems("tensor-layout-v1", contract))
 
 
+FOREIGN = """
+metadata:
+  version: "1.0.0"
+  created: "2026-02-23"
+  author: somebody
+  references: ["Zhang & Sennrich (2019). Root Mean Square Layer Normalization. arXiv:1910.07467"]
+equations:
+  rmsnorm: {formula: "y = x / rms(x) * w", domain: "x in R^n"}
+proof_obligations:
+  - {type: invariant, property: output is finite, formal: "|y_i| < inf"}
+falsification_tests:
+  - id: FALSIFY-RN-001
+    rule: finite
+    prediction: output is finite
+    test: cargo test falsify_rn_001
+    if_fails: eps is lost
+"""
+"""As provable-contracts' schema has it: no id of its own, nothing that rosetta measures."""
+
+
+def test_a_contract_for_another_tool_is_unknown_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "rmsnorm-kernel-v1.yaml").write_text(FOREIGN, "utf-8")
+    report = run_contracts([tmp_path])
+    assert report.verdict == "unknown"
+    (found,) = report.contracts[0].falsifiers
+    assert found.reason == (
+        "it says nothing that rosetta measures (run), and its test, 'cargo test falsify_rn_001', is for others"
+    )
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (change("falsification_tests.0.prediction", None), "FALSIFY-RN-001 has no prediction"),
+        (change("falsification_tests.0.if_fails", None), "FALSIFY-RN-001 has no if_fails"),
+        (change("equations.rmsnorm.formula", None), "equation rmsnorm has no formula"),
+        (change("proof_obligations.0", {"type": "bound"}), "obligation 1 states nothing"),
+        (change("metadata.id", "another"), "its id is another"),
+        (change("metadata.references", None), "it has no references"),
+    ],
+)
+def test_a_contract_for_another_tool_has_the_form_all_the_same(
+    edit: Callable[[dict[str, Any]], None], said: str
+) -> None:
+    contract = yaml.safe_load(FOREIGN)
+    assert not list(form_problems("rmsnorm-kernel-v1", contract))
+    edit(contract)
+    (problem,) = form_problems("rmsnorm-kernel-v1", contract)
+    assert said in problem
+
+
 @pytest.mark.parametrize("text", ["", "- a list", "just text", "{}"])
 def test_an_empty_contract_is_said(text: str) -> None:
     assert list(form_problems("tensor-layout-v1", yaml.safe_load(text)))
