@@ -39,6 +39,7 @@ def test_every_hypothesis_has_one_turn_and_what_explains_anything_the_last() -> 
             "nonfinite",
             "missing",
             "repeated",
+            "adapter_left_out",
             "known_adapter",
             "merged_into_quantised",
             "low_rank",
