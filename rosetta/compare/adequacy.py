@@ -10,6 +10,9 @@ from rosetta.rope_scaling import RopeScaling
 from rosetta.settings_table import SETTINGS, Prompt
 
 WINDOW, SCALING = "attention.sliding_window", "rope.scaling"
+LONGEST = 8192
+"""Tokens that nobody is made to wait for unasked. Some models state windows of 262,144 tokens; at this length the
+scores of one attention head are 256 MiB, and the logits over 150,000 tokens 5 GB."""
 
 
 def tokens_needed(left: Model, right: Model) -> dict[str, int]:
@@ -51,8 +54,11 @@ def hidden_from(count: int, left: Model, right: Model) -> list[str]:
         )
     for key, needed in tokens_needed(left, right).items():
         if count < needed and count > 1:
+            advice = "--prompt auto has enough"
+            if needed > LONGEST:
+                advice = f"give as many by --prompt-file or --tokens, --prompt auto stops at {LONGEST:,}"
             said.append(
-                f"{key} differs, and shows from {needed} tokens on; this prompt has {count}: --prompt auto has enough"
+                f"{key} differs, and shows from {needed} tokens on; this prompt has {count}: {advice}"
             )
     return said
 
@@ -97,11 +103,11 @@ def counted_tokens(count: int) -> str:
 
 
 def shortest_ids(left: Model, right: Model) -> list[int]:
-    """The shortest run of token ids that can show every difference between two configs.
+    """The shortest run of token ids that can show every difference between two configs, `LONGEST` at most.
 
     Distinct ids where the vocabulary has enough, spread over it, the same for the same vocabulary; at least two.
     """
-    count = max(2, *tokens_needed(left, right).values(), 2)
+    count = min(max(2, *tokens_needed(left, right).values(), 2), LONGEST)
     vocabulary = min(model["vocab_size"] for model in (left, right))
     stride = max(1, vocabulary // (count + 1))
     return [(stride * (i + 1)) % vocabulary for i in range(count)]

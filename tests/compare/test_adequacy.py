@@ -9,7 +9,7 @@ import pytest
 
 from fixtures import build, faults
 from fixtures.comparing import tiny
-from rosetta.compare.adequacy import hidden_from, shortest_ids, tokens_needed
+from rosetta.compare.adequacy import LONGEST, hidden_from, shortest_ids, tokens_needed
 from rosetta.model import Model, open_model
 from rosetta.rope_scaling import RopeScaling
 
@@ -76,6 +76,14 @@ def test_prompt_shorter_than_a_window_is_told(tmp_path: Path, clean: Model, coun
     (said,) = hidden_from(count, clean, model(tmp_path / "other", faults.sliding_window(40)))
     assert "attention.sliding_window differs, and shows from 41 tokens on" in said
     assert f"this prompt has {count}" in said
+
+
+def test_nobody_is_made_to_wait_for_a_window_of_any_size(tmp_path: Path) -> None:
+    clean = model(tmp_path / "clean", context=1 << 20)
+    other = model(tmp_path / "other", faults.sliding_window(262_143), context=1 << 20)
+    assert len(shortest_ids(clean, other)) == LONGEST
+    (note,) = hidden_from(LONGEST, clean, other)
+    assert "shows from 262144 tokens on; this prompt has 8192: give as many by --prompt-file" in note
 
 
 def test_models_without_a_setting_need_nothing_for_it(tmp_path: Path, clean: Model) -> None:
