@@ -62,6 +62,8 @@ def contradicted_flags(container: Container) -> Iterator[Contradiction]:
             unknown.append(name)
         if stem is not None:
             held.setdefault(stem, name)
+    if not held:  # names of a class that is not known here: any of them may be the one
+        return
     places = {_place(name) for name in held.values()}
     unknown = [name for name in unknown if _place(name) in places]  # none of a part that sees
     for key, said in stated.items():

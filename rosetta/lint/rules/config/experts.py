@@ -6,7 +6,7 @@ from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.subject import Subject
 from rosetta.names import EXPERT
 
-STACKED = "ffn_down_exps"
+STACKED, ROUTER = "ffn_down_exps", "ffn_gate_inp"
 
 RULE = Rule(
     "C209",
@@ -33,6 +33,13 @@ def faults(subject: Subject) -> Iterator[Fault]:
     yield from _of_tensors(subject, count)
 
 
+def _of_another_part(subject: Subject, numbers: set[int], count: int) -> bool:
+    """Whether experts beyond the count are those of a part that sees, which ERNIE 4.5 VL numbers on from the text's:
+    the text's routers choose among as many as the config says."""
+    routers = list(subject.by_stem(f"{ROUTER}.weight"))
+    return numbers > set(range(count)) and bool(routers) and all(count in router.dims for router in routers)
+
+
 def _of_tensors(subject: Subject, count: int | None) -> Iterator[Fault]:
     """The first matrix of experts of another number, or that there are some, or none."""
     stacked = next((t for t in subject.by_stem(f"{STACKED}.weight") if len(t.dims) == 3), None)
@@ -44,7 +51,7 @@ def _of_tensors(subject: Subject, count: int | None) -> Iterator[Fault]:
         if count and len(tensor.dims) == 3 and tensor.dims[0] != count:
             yield subject.at_tensor(tensor, f"holds {tensor.dims[0]} experts, and the config says {count}")
             return
-    if count and numbers and numbers != set(range(count)):
+    if count and numbers and numbers != set(range(count)) and not _of_another_part(subject, numbers, count):
         last = next(t for t in subject.tensors if (f := EXPERT.search(t.name)) and int(f[1]) == max(numbers))
         yield subject.at_tensor(
             last, f"is of {len(numbers)} experts, numbered up to {max(numbers)}, and the config says {count}"
