@@ -76,7 +76,7 @@ def _attention(read: Any, folder: bool) -> None:
     if isinstance(heads.value, PerLayer):  # what llama.cpp writes itself has none in recurrent layers
         read.config[HEADS] = Value(max(heads.value), heads.key)
     read.count("rope.dimension_count", 64 if folder else None)
-    latent_settings(read, query_rank=None, rank=512, own=128, value=128)
+    latent_settings(read, query_rank=0, rank=512, own=128, value=128)
     length, heads = read.config["attention.key_length"].value, read.config[HEADS].value
     read.number("attention.scale", 1 / math.sqrt(length), "1/√(key length)")
     layers = range(read.config["block_count"].value)
