@@ -197,10 +197,9 @@ def _changed(base: sqlite3.Connection, story: Story) -> Iterator[tuple[str, str]
         for run in (story.before, story.began)
     )
     whole = _hashed_whole(base, story.before) & _hashed_whole(base, story.began)
+    both = before.keys() & since.keys()
     for place in sorted({*before, *since}):
-        if ((place in before and place in since) or place[0] in whole) and before.get(place) != since.get(
-            place
-        ):
+        if (place in both or place[0] in whole) and before.get(place) != since.get(place):
             yield place
 
 

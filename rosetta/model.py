@@ -330,9 +330,7 @@ def _scaling_from_tensors(
     keys = config["rope.scaling"].value
     setting = container.settings.get("rope.scaling.original_context_length")
     original = setting.value if setting is not None else config["context_length"].value
-    if (
-        container.kind != "gguf" and keys is not None
-    ):  # of the divisors that its table says the tensors' count
+    if container.kind != "gguf" and keys is not None:  # the tensors' divisors count, not its table's
         original = keys.beyond or original
         keys = RopeScaling((1.0,) * pairs, keys.magnitude) if keys.long else None
     scaling = rope_scaling_from_tensors(values, keys, original)

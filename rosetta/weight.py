@@ -119,10 +119,11 @@ class Weight:
 
     @property
     def plain(self) -> bool:
-        """Whether it is all of a stored tensor, in the file's own order."""
+        """Whether it is all of a stored tensor as its bytes lie in the file."""
+        swapped = not getattr(self.container, "is_native", True)
         changed = self.bytes_edit or self.values_edits or self.transposed or self.dtype != self.entry.dtype
         apart = (self.slot, self.part, self.order, self.columns, self.fused)
-        return not changed and all(one is None for one in apart)
+        return not (changed or swapped) and all(one is None for one in apart)
 
     def same_place(self, other: Weight) -> bool:
         """Whether two weights are read from the very same stored rows."""

@@ -41,10 +41,8 @@ from rosetta.rope_scaling import RopeScaling
 from rosetta.settings_reader import Value
 
 TEMPERATURE, LENGTH = "attention.temperature_scale", "attention.temperature_length"
-BETA, ORIGINAL = (
-    "llama_4_scaling_beta",
-    "original_max_position_embeddings",
-)  # config.json's, in the rotation's table
+# Keys of config.json's table of the rotation.
+BETA, ORIGINAL = "llama_4_scaling_beta", "original_max_position_embeddings"
 GROUP_LIMITED = "group_limited_greedy"
 GLM_LITE = ((47, 48), 154880)  # layers and vocabulary by which llama.cpp knows GLM-4.7 Lite
 

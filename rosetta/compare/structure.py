@@ -209,9 +209,7 @@ def slope_limits(coarse: Weight, fine: Weight, distance: float) -> tuple[float, 
         distance: D = Σ e² / Σ w².
     """
     encoded = _encoded_as(fine)
-    if (
-        encoded not in FLOATS and coarse.dtype in FLOATS
-    ):  # a repair says that the finer one was decoded from less
+    if encoded not in FLOATS and coarse.dtype in FLOATS:  # a repair says that the finer one was decoded
         return -distance - SCALE_ROUNDING, _shrinkage(encoded) * distance + SCALE_ROUNDING
     if coarse.dtype in FLOATS:  # truncated instead of rounded, each is smaller by half its error's bound
         return (-1.1 * math.sqrt(distance), 0.0 if fine.dtype == "F32" else distance)

@@ -6,8 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rosetta.sources import RemotePath
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 AT_ONCE = 1 << 22  # bytes
 SMALL = 1 << 26  # bytes that are hashed within 0.1 s, a fraction of what any comparison takes
-Of = TypeVar("Of", bound=str)
 
 
 class Place(NamedTuple):
@@ -73,21 +71,22 @@ def tensors_sha256(container: Container) -> dict[str, str] | None:
         if found is None:
             return None
         places |= found
-    return _hashed({"": places})[""]
+    hashed = _hashed(places.values())
+    return {name: hashed[place] for name, place in places.items()}
 
 
 def read_sha256(copies: Iterable[Copies]) -> dict[Side, dict[str, str]]:
     """The same of the tensors that a comparison has read to their ends, by side; of files on this machine alone, and of
     an adapter's base. Bytes that both sides have are hashed once."""
-    places: dict[Side, dict[str, Place]] = {"left": {}, "right": {}}
-    same: dict[Place, Place] = {}
+    sides: dict[Side, dict[str, Place]] = {"left": {}, "right": {}}
     for left, right, same_bytes in copies:
         own, theirs = _places_of(left), _places_of(right)
-        places["left"] |= own
-        places["right"] |= theirs
-        if same_bytes and len(own) == len(theirs) == 1:
-            same |= zip(theirs.values(), own.values(), strict=True)
-    return _hashed(places, same)
+        if same_bytes and len(own) == len(theirs) == 1:  # a packed weight lies in several places
+            theirs = dict(zip(theirs, own.values(), strict=True))
+        sides["left"] |= own
+        sides["right"] |= theirs
+    hashed = _hashed(place for places in sides.values() for place in places.values())
+    return {side: {name: hashed[place] for name, place in places.items()} for side, places in sides.items()}
 
 
 def _places_of(weight: Weight) -> dict[str, Place]:
@@ -109,20 +108,12 @@ def _places(stored: Container, names: Iterable[str]) -> dict[str, Place] | None:
     return {name: Place(*stored.place(name), stored.tensors[name].nbytes) for name in names}
 
 
-def _hashed(
-    places: Mapping[Of, Mapping[str, Place]], same: Mapping[Place, Place] = MappingProxyType({})
-) -> dict[Of, dict[str, str]]:
-    """What lies at places, on all cores; at some the same as at others."""
+def _hashed(places: Iterable[Place]) -> dict[Place, str]:
+    """What lies at places, each hashed once, on all cores."""
     from rosetta.workers import spread  # brings torch
 
-    todo = list(
-        dict.fromkeys(same.get(place, place) for named in places.values() for place in named.values())
-    )
-    digests = dict(zip(todo, spread(_sha256, todo), strict=True))
-    return {
-        of: {name: digests[same.get(place, place)] for name, place in named.items()}
-        for of, named in places.items()
-    }
+    todo = list(dict.fromkeys(places))
+    return dict(zip(todo, spread(_sha256, todo), strict=True))
 
 
 def _sha256(place: Place) -> str:

@@ -216,16 +216,22 @@ NOT_COMPARED = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in (*RECIPES, *CHECKPOINTS) if name not in NOT_COMPARED])
-def test_every_difference_has_a_reason(tmp_path: Path, name: str) -> None:
+def converted(folder: Path, name: str, dtype: str = "f32") -> tuple[Path, Path]:
+    """A recipe's folder as we convert it, and as llama.cpp's converter does."""
     sources = checkout()
     if sources is None:
         pytest.skip("LLAMA_CPP names no checkout of llama.cpp")
-    folder = build_tiny(tmp_path / "hf", name)
-    folder = published(folder, tmp_path / "published") or folder
-    ours, theirs = tmp_path / "ours.gguf", tmp_path / "theirs.gguf"
-    convert(str(folder), ours, Options(), verify=False)
-    written_by_llamacpp(sources, folder, theirs)
+    source = build_tiny(folder / "hf", name)
+    source = published(source, folder / "published") or source
+    ours, theirs = folder / "ours.gguf", folder / "theirs.gguf"
+    convert(str(source), ours, Options(), dtype=None if dtype == "f32" else dtype.upper(), verify=False)
+    written_by_llamacpp(sources, source, theirs, dtype)
+    return ours, theirs
+
+
+@pytest.mark.parametrize("name", [name for name in (*RECIPES, *CHECKPOINTS) if name not in NOT_COMPARED])
+def test_every_difference_has_a_reason(tmp_path: Path, name: str) -> None:
+    ours, theirs = converted(tmp_path, name)
     found = {line: explained(name, line) for line in differences(ours, theirs)}
     assert [line for line, reason in found.items() if reason is None] == []
     if any(reason is not None and reason.theirs_is_wrong for reason in found.values()):
@@ -239,12 +245,5 @@ def test_every_difference_has_a_reason(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in (*RECIPES, *CHECKPOINTS) if name not in NOT_COMPARED])
 def test_every_difference_of_encoded_files_has_a_reason(tmp_path: Path, name: str, dtype: str) -> None:
     """Which tensors stay F32, which blocks are written, and what is said of them."""
-    sources = checkout()
-    if sources is None:
-        pytest.skip("LLAMA_CPP names no checkout of llama.cpp")
-    folder = build_tiny(tmp_path / "hf", name)
-    folder = published(folder, tmp_path / "published") or folder
-    ours, theirs = tmp_path / "ours.gguf", tmp_path / "theirs.gguf"
-    convert(str(folder), ours, Options(), dtype=dtype.upper(), verify=False)
-    written_by_llamacpp(sources, folder, theirs, dtype)
+    ours, theirs = converted(tmp_path, name, dtype)
     assert [line for line in differences(ours, theirs) if explained(name, line) is None] == []

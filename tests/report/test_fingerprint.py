@@ -20,6 +20,8 @@ from fixtures.packing import quantised
 from fixtures.pairs import pair
 from rosetta.compare.options import Options
 from rosetta.containers import open_container, open_operand
+from rosetta.containers.container import TensorInput
+from rosetta.containers.gguf.writer import write_gguf
 from rosetta.diagnose.comparison import compare_operands
 from rosetta.report.fingerprint import read_sha256, tensors_sha256
 
@@ -99,3 +101,15 @@ def test_what_a_run_did_not_come_to_is_not_hashed(tmp_path: Path) -> None:
     assert found["right"].items() < (tensors_sha256(open_container(right)) or {}).items()
     assert "token_embd.weight" in found["right"]
     assert "blk.1.attn_q.weight" not in found["right"]
+
+
+def test_bytes_that_lie_in_another_order_are_not_those_of_the_other_side(tmp_path: Path) -> None:
+    """A big-endian file holds the same weights, and every byte elsewhere."""
+    left, right = build(tmp_path / "l", tiny("qwen2"), "gguf:F16"), tmp_path / "big.gguf"
+    little = open_container(left)
+    tensors = [TensorInput(name, e.dtype, e.dims, little.read(name)) for name, e in little.tensors.items()]
+    write_gguf(right, little.metadata, tensors, big_endian=True)
+    found = read_sha256(compare_operands(left, right, Options(prompt="2+2=")).read)
+    for side, file in (("left", left), ("right", right)):
+        theirs = {t.name: hashlib.sha256(t.data.tobytes()).hexdigest() for t in GGUFReader(file).tensors}
+        assert found[side] == theirs

@@ -88,6 +88,11 @@ class GgufContainer:
         """The (first) file's."""
         return self._shards[0][1]
 
+    @property
+    def is_native(self) -> bool:
+        """Whether its data lie in this machine's byte order, and are read as they lie."""
+        return self.header.order == NATIVE
+
     def pairs(self) -> dict[str, bytes]:
         """Each key of the (first) file, and it with its value as they stand there."""
         file, header = self._shards[0]

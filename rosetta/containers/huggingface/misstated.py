@@ -97,8 +97,9 @@ def _block_size(folder: Folder) -> tuple[str, Any]:
 
 
 def _block_of(weight: Packed, stated: Any) -> list[int] | None:
-    is_grid = isinstance(weight, Fp8Weight) and 1 not in weight.grid and 1 not in weight.block
-    return [*weight.block] if isinstance(weight, Fp8Weight) and is_grid else None
+    if not isinstance(weight, Fp8Weight) or 1 in weight.grid or 1 in weight.block:
+        return None
+    return [*weight.block]
 
 
 def _of_one_group(folder: Folder, key: str) -> tuple[str, Any]:
