@@ -76,8 +76,10 @@ def tensors_sha256(container: Container) -> dict[str, str] | None:
 
 
 def read_sha256(copies: Iterable[Copies]) -> dict[Side, dict[str, str]]:
-    """The same of the tensors that a comparison has read to their ends, by side; of files on this machine alone, and of
-    an adapter's base. Bytes that both sides have are hashed once."""
+    """The same of the tensors that a comparison has read to their ends, by side; with an adapter, of its base's.
+
+    Bytes that both sides have are hashed once. Nothing is fetched again: of a file far away it is those that are held.
+    """
     sides: dict[Side, dict[str, Place]] = {"left": {}, "right": {}}
     for left, right, same_bytes in copies:
         own, theirs = _places_of(left), _places_of(right)
@@ -92,11 +94,18 @@ def read_sha256(copies: Iterable[Copies]) -> dict[Side, dict[str, str]]:
 def _places_of(weight: Weight) -> dict[str, Place]:
     """Where what a weight is made of lies, by the file's names."""
     base = getattr(weight.container, "base", weight.container)
-    if isinstance(base.path, RemotePath):
-        return {}
     packed = getattr(base, "packed", {}).get(weight.entry.name)
     names = [weight.entry.name] if packed is None else [*packed.parts.values()]
-    return _places(_packed_or_not(base), names) or {}
+    places = _places(_packed_or_not(base), names) or {}
+    return places if all(map(_is_here, places.values())) else {}
+
+
+def _is_here(place: Place) -> bool:
+    """Whether the bytes are on this machine: of a file that is read from afar those that are still held."""
+    if not isinstance(place.path, RemotePath):
+        return True
+    distant = place.path.store.opened(place.path.inside)
+    return next(distant.missing((place.start, place.start + place.nbytes)), None) is None
 
 
 def _places(stored: Container, names: Iterable[str]) -> dict[str, Place] | None:

@@ -83,7 +83,7 @@ class SideFacts(Result):
     MiB) or far away and it was not asked for."""
     tensors_sha256: dict[str, str] | None = None
     """SHA-256 of each tensor's bytes as stored, by the name that the file uses; where `sha256` is null, of the tensors
-    that were read to their ends anyway, null where none was or the file is far away."""
+    that were read to their ends anyway and need not be fetched again, null where there is none."""
     remote: RemoteFacts | None = None
     """How it was read; null where it lies on this machine."""
 

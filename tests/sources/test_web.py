@@ -15,6 +15,7 @@ from fixtures.spec import model_spec
 from rosetta.containers import open_container
 from rosetta.errors import DamagedFileError, UsageError
 from rosetta.model import open_model
+from rosetta.report.fingerprint import tensors_sha256
 from rosetta.sources.afar import store
 
 pytest.importorskip("aiohttp", reason="the extra remote is not installed")
@@ -97,6 +98,9 @@ def fetched(server: Served, file: Path, tensor: str) -> float:
 def test_a_whole_comparison_fetches_each_byte_at_most_once(server: Served, models: Path) -> None:
     report = rosetta.compare(f"{server.address}/model.apr", f"{server.address}/model.gguf")
     assert report.verdict == "match"
+    for side, name in ((report.left, "model.apr"), (report.right, "model.gguf")):
+        assert side.sha256 is None
+        assert side.tensors_sha256 == tensors_sha256(open_container(models / name))
     assert server.sent <= sum((models / name).stat().st_size for name in ("model.apr", "model.gguf"))
     assert len(server.asked) < 60, "ranges of a layer are fetched together"
 
