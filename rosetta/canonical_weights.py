@@ -62,7 +62,7 @@ def adapted_weights(
             remedy="give the model that the adapter was trained on",
         )
     layers = min(config["block_count"].value, LARGEST_BLOCK_COUNT)
-    rope = architecture.rope if adapter.kind == "gguf" else architecture.folder_rope
+    rope = architecture.rope if adapter.kind == "gguf" else architecture.huggingface.rope
 
     def canonical(name: str) -> str | None:
         return canonical_name(name, architecture, layers)
@@ -90,8 +90,8 @@ def leave_out(
         return  # GPTQ's packers store biases of zeros for every matrix
     part = text_part(container.metadata)
     tables = [] if part is None else [(part.prefix, part.config)]
-    for flag, default in architecture.folder_flags.items():
-        stems = left_out(architecture.folder_flags, flag)
+    for flag, default in architecture.huggingface.flags.items():
+        stems = left_out(architecture.huggingface.flags, flag)
         held = [name for name in weights if without_numbers(name) in stems]
         said = [
             (spelled + flag, table[flag])
@@ -120,8 +120,8 @@ def idle_tensors(
     if container.kind != "gguf":
         return set()
     parted = [_parted(name) for name in names.values() if name is not None]
-    idle = {prefix + own for prefix, own in parted if own in architecture.gguf_idle}
-    instead = architecture.gguf_instead
+    idle = {prefix + own for prefix, own in parted if own in architecture.llamacpp.idle}
+    instead = architecture.llamacpp.instead
     return idle | {prefix + instead[own] for prefix, own in parted if own in instead}
 
 
@@ -210,7 +210,7 @@ def stored_in_out(container: Container, architecture: Architecture, name: str, e
     if len(entry.dims) != 2 or _is_packed(container, entry):  # by rows of outputs, whatever the module
         return False
     if container.kind == "huggingface":
-        return name.endswith(".weight") and name.rsplit(".", 2)[-2] in architecture.conv1d
+        return name.endswith(".weight") and name.rsplit(".", 2)[-2] in architecture.huggingface.conv1d
     return bool(getattr(container, "transposed_linears", False)) and entry.name.endswith(
         ("_proj.weight", "lm_head.weight")
     )

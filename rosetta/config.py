@@ -49,7 +49,7 @@ def read_config(
     if not architecture.runs:
         return _as_stated(read, shapes), ()
     theirs = f"default of {_loader(kind)}"
-    published = architecture.huggingface if kind == "huggingface" else {}
+    published = architecture.huggingface.defaults if kind == "huggingface" else {}
 
     read.config["architecture"] = Value(architecture.gguf, "architecture")
     embedding = shapes.get("token_embd.weight", (0, 0))
@@ -90,7 +90,7 @@ def read_config(
     _refuse_sight_ahead(read)
     _refuse_sizes_of_windows(read)
     _refuse_scaling_of_windows(read)
-    read.refuse_others(architecture.only_with)
+    read.refuse_others(architecture.huggingface.only_with)
     for key in ("bos_token_id", "eos_token_id"):
         setting = read.raw(key)
         if setting is not None:
@@ -103,7 +103,7 @@ def _refuse_experts(read: SettingsReader) -> None:
     stated = read.container.settings.get("expert_count")
     if read.container.kind != "gguf" or stated is None or "expert_count" in read.config or not stated.value:
         return
-    if not read.architecture.reads_of_gguf("expert_count"):
+    if not read.architecture.llamacpp.computes_by("expert_count"):
         return
     raise UnsupportedError(
         f"{stated.key} is {str(stated.value)[:60]}, and rosetta runs {read.architecture.name} without experts",
@@ -132,7 +132,7 @@ def _refuse_sizes_of_windows(read: SettingsReader) -> None:
         if own not in read.container.settings:  # not asked for: whoever writes a file states what is
             continue
         stated = read.container.settings[own]
-        if others is None or read.heeds(own) or not read.architecture.reads_of_gguf(own):
+        if others is None or read.heeds(own) or not read.architecture.llamacpp.computes_by(own):
             continue
         if stated.value != others.value:
             raise UnsupportedError(
@@ -152,7 +152,7 @@ def _refuse_scaling_of_windows(read: SettingsReader) -> None:
     )
     unscaled = rule is not None and rule.value == "none"
     stated = {"": None, "stretched": factor if unscaled else None, "grown": grown}[
-        read.architecture.gguf_windows
+        read.architecture.llamacpp.windows
     ]
     if stated is not None and stated.value not in (0, 1):
         raise UnsupportedError(
@@ -222,7 +222,7 @@ def _heads(
 def _head_size(
     read: SettingsReader, shapes: Mapping[str, tuple[int, ...]], hidden: int, heads: int
 ) -> tuple[int, str]:
-    kind, published = read.container.kind, read.architecture.huggingface
+    kind, published = read.container.kind, read.architecture.huggingface.defaults
     if kind == "huggingface" and "attention.key_length" in published:
         return int(published["attention.key_length"]), "default of transformers"
     query = shapes.get("blk.0.attn_q.weight")
@@ -288,14 +288,18 @@ def _rope(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> None:
     if scaled and isinstance(scaled.value, Mapping) and scaled.value.get("rope_type") == "proportional":
         share = None  # a part of the frequencies, which the scaling holds
     part = (
-        architecture.huggingface.get("rope.partial_rotary_factor")
+        architecture.huggingface.defaults.get("rope.partial_rotary_factor")
         if container.kind == "huggingface"
         else None
     )
     if share is not None and isinstance(share.value, int | float):
         part = share.value
     part = own.get("partial_rotary_factor", part)
-    whole = architecture.huggingface.get("rope.dimension_count") if container.kind == "huggingface" else None
+    whole = (
+        architecture.huggingface.defaults.get("rope.dimension_count")
+        if container.kind == "huggingface"
+        else None
+    )
     rotated = whole or key_length if part is None else int(key_length * part)
     dimensions = read.count("rope.dimension_count", rotated, "the key length")
     if dimensions % 2:
@@ -313,7 +317,7 @@ def _row_order(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> V
     if kind == "gguf" and "rope.type" not in read.overrides:
         return Value(architecture.rope, "architecture")
     if kind == "huggingface" and "rope.type" not in read.overrides:
-        return Value(architecture.folder_rope, "architecture")
+        return Value(architecture.huggingface.rope, "architecture")
     if setting is not None:
         if setting.value not in (INTERLEAVED, SPLIT_HALF):
             raise DamagedFileError(
@@ -324,8 +328,8 @@ def _row_order(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> V
         return Value(setting.value, setting.key)
     if any(name.startswith("blk.") for name in read.container.tensors):
         return Value(architecture.rope, None, "GGUF names: GGUF's order")
-    order = "split-half" if architecture.folder_rope == SPLIT_HALF else "interleaved"
-    return Value(architecture.folder_rope, None, f"Hugging Face names: {order}")
+    order = "split-half" if architecture.huggingface.rope == SPLIT_HALF else "interleaved"
+    return Value(architecture.huggingface.rope, None, f"Hugging Face names: {order}")
 
 
 def _scaling(read: SettingsReader, pairs: int, theta: float) -> Value:
@@ -341,9 +345,9 @@ def _scaling(read: SettingsReader, pairs: int, theta: float) -> Value:
             if (
                 outer is None
                 and read.container.kind == "huggingface"
-                and name in read.architecture.huggingface
+                and name in read.architecture.huggingface.defaults
             ):
-                outer = Setting(read.architecture.huggingface[name], "")
+                outer = Setting(read.architecture.huggingface.defaults[name], "")
             if outer is not None:
                 stated = {**setting.value, "original_max_position_embeddings": outer.value}
                 setting = Setting(stated, setting.key)

@@ -323,16 +323,9 @@ def _stages(report: Report, run: str) -> Iterator[Sequence[object]]:
             local.predicted_max_diff if local else None,
             local.worst_ratio if local else None,
         )
+        # SQLite takes NaN for NULL.
         kept = (math.inf if number is not None and math.isnan(number) else number for number in numbers)
-        yield (
-            run,
-            position,
-            stage.name,
-            stage.layer,
-            stage.op,
-            stage.status,
-            *kept,
-        )  # SQLite takes NaN for NULL
+        yield (run, position, stage.name, stage.layer, stage.op, stage.status, *kept)
 
 
 def _findings(report: Report, run: str) -> Iterator[Sequence[object]]:

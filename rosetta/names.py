@@ -195,7 +195,7 @@ def _tables(own: Architecture, block_count: int) -> tuple[dict[str, str], frozen
         table |= {
             f"model.layers.{layer}.{alias}": f"blk.{layer}.{name}" for alias, name in BLOCK_ALIASES.items()
         }
-        for name, found in {**own.names, **own.parameters}.items():
+        for name, found in {**own.huggingface.names, **own.huggingface.parameters}.items():
             plain = name.replace("{eid}.", ""), found.replace(".{eid}", "")
             table[plain[0].format(bid=layer)] = plain[1].format(bid=layer)
     return table, frozenset(table.values()) | ROPE_FACTORS

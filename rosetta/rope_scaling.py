@@ -141,9 +141,8 @@ def scaling_from_gguf(
     settings: Mapping[str, Any], pairs: int, theta: float, context_length: int
 ) -> RopeScaling | None:
     """The scaling that GGUF's `rope.scaling.*` keys mean (Llama 3.1's is a tensor instead); None for none."""
-    rule = str(
-        settings.get("rope.scaling.type", "linear")
-    )  # llama.cpp: linear unless the file says otherwise
+    # llama.cpp: linear unless the file says otherwise.
+    rule = str(settings.get("rope.scaling.type", "linear"))
     factor = settings.get("rope.scaling.factor", settings.get("rope.scale_linear"))
     magnitude = _positive(settings, "rope.scaling.attn_factor", 1.0)
     parameters = {

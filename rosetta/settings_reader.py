@@ -112,21 +112,19 @@ class SettingsReader:
         self._names: set[str] = set()  # of config.json, that were asked for by these
         self._looked: tuple[str, ...] = ()  # the keys that were asked for, since a setting was put
         self._before: tuple[str, ...] = ()  # and those before, where several settings follow from them
-        self._denied: dict[
-            str, Setting
-        ] = {}  # usual keys of config.json that its class does not read, and that differ
+        # Usual keys of config.json that its class does not read, and that differ.
+        self._denied: dict[str, Setting] = {}
 
     def unheeded(self) -> tuple[Setting, ...]:
         """What the file states of the forward pass, and nothing asked for: it is not computed."""
-        without_rotary = (
-            self.architecture.rope is None and self.container.kind == "apr"
-        )  # its writers state it anyway
+        # Writers of .apr state a rotation of models that have none.
+        without_rotary = self.architecture.rope is None and self.container.kind == "apr"
         stated = (
             setting
             for key, setting in self.container.settings.items()
             if key not in self._asked
             and not self._says_what_is_computed(key, setting.value)
-            and self._own(setting) not in self._names | self.architecture.idle_keys
+            and self._own(setting) not in self._names | self.architecture.huggingface.idle
             and not (without_rotary and key.startswith("rope."))
         )
         left = (setting for setting in (*stated, *self._unknown()) if not _says_nothing(setting.value))
@@ -143,7 +141,7 @@ class SettingsReader:
         """What config.json states under keys that neither all architectures nor this one is read by."""
         if self.container.kind != "huggingface":
             return
-        known = self._names | self.architecture.idle_keys
+        known = self._names | self.architecture.huggingface.idle
         tables = {name.partition(".")[0] for name in known if "." in name}
         source, prefix = self._sources()[0]  # what stands outside of a text's own keys is of the rest
         for name, value in source.items():
@@ -157,7 +155,7 @@ class SettingsReader:
 
     def _says_anyway(self, name: str, value: Any) -> bool:
         """Whether a key that the class does not read says what it computes anyway."""
-        says = self.architecture.says_anyway
+        says = self.architecture.huggingface.says_anyway
         return name in says and says[name] == value
 
     def _sources(self) -> list[tuple[Mapping[str, Any], str]]:
@@ -205,13 +203,13 @@ class SettingsReader:
     def _under_own_key(self, key: str) -> Setting | None:
         """What a folder states of a setting under the key that its class has of its own: that one is read, whatever
         the usual keys say."""
-        own = self.architecture.spellings.get(key)
+        own = self.architecture.huggingface.spellings.get(key)
         if own is None or self.container.kind != "huggingface":
             return None
         usual, found = self.container.settings.get(key), self.spelled(own)
         if found is None or usual is None:
             return found
-        if self._own(usual) in self.architecture.spellings.values():
+        if self._own(usual) in self.architecture.huggingface.spellings.values():
             return None if usual.key == found.key else found  # it is another setting's own
         if usual.value != found.value:
             self.deny(usual)
@@ -231,17 +229,19 @@ class SettingsReader:
 
     def _is_unread(self, key: str) -> bool:
         """Whether the container's own loader computes one way, whatever the file says under a key."""
-        return self.container.kind == "gguf" and not self.architecture.reads_of_gguf(key)
+        return self.container.kind == "gguf" and not self.architecture.llamacpp.computes_by(key)
 
     def _would_say(self, key: str) -> tuple[str, ...]:
         """The file's keys that were asked for before a setting was put, its class's own first."""
         self._before, self._looked = self._looked or self._before, ()
-        own = self.architecture.spellings.get(key) if self.container.kind == "huggingface" else None
+        own = (
+            self.architecture.huggingface.spellings.get(key) if self.container.kind == "huggingface" else None
+        )
         return tuple(dict.fromkeys(((own,) if own else ()) + self._before))
 
     def scaling_table(self) -> Setting | None:
         """What states rope scaling in a table: the file's, or its class's own where a folder has no table at all."""
-        own = self.architecture.huggingface.get("rope.scaling")
+        own = self.architecture.huggingface.defaults.get("rope.scaling")
         stated = self.container.settings.get("rope.scaling")
         if self.container.kind != "huggingface" or own is None or stated is not None:
             return stated

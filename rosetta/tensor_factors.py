@@ -90,7 +90,7 @@ def factors_of(
 def _is_multiplied(entry: TensorEntry, architecture: Architecture) -> bool:
     """Whether llama.cpp multiplies with a matrix's factor; that of the head it asks for only where this is NVFP4."""
     _, dot, stem = entry.name.removesuffix(WEIGHT).rpartition(".")
-    return stem in architecture.gguf_factors if dot else stem == "output" and entry.dtype == "NVFP4"
+    return stem in architecture.llamacpp.factors if dot else stem == "output" and entry.dtype == "NVFP4"
 
 
 def _values(container: Container, entry: TensorEntry, matrix: TensorEntry) -> tuple[float, ...]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from rosetta.architectures.architecture import INTERLEAVED, SPLIT_HALF, Activation, Architecture, Default
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.not_run import not_run
 from rosetta.containers.huggingface.settings import huggingface_architecture
 from rosetta.containers.huggingface.text_part import text_config
@@ -21,6 +23,8 @@ __all__ = [
     "Activation",
     "Architecture",
     "Default",
+    "HuggingFace",
+    "LlamaCpp",
     "all_architectures",
     "architecture_of",
     "find_architecture",
@@ -37,10 +41,8 @@ def all_architectures() -> tuple[Architecture, ...]:
 
 def find_architecture(declared: str) -> Architecture | None:
     """The architecture that a file calls `declared` (a slug or a class name), or None."""
-    for architectures in (
-        lambda: _called_like(declared),
-        all_architectures,
-    ):  # all of them take a moment to import
+    # All of them take a moment to import, so that of its own name comes first.
+    for architectures in (partial(_called_like, declared), all_architectures):
         for architecture in architectures():
             if declared.lower() == architecture.name or declared in architecture.classes:
                 return architecture

@@ -11,6 +11,8 @@ from rosetta.architectures.architecture import SPLIT_HALF, Architecture, Default
 from rosetta.architectures.builders import base_of, base_of_windows, embedding
 from rosetta.architectures.expert_settings import expert_settings, leading_dense, of_folder, shared_expert
 from rosetta.architectures.folder_names import gated
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import mixture_layer
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
@@ -66,38 +68,42 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 AFMOE = Architecture(
     "afmoe",
-    folder_flags={"attention_bias": False},
     gguf="afmoe",
-    gguf_windows="stretched",
-    gguf_reads=llamacpp_keys.EXPERTS | {"rope.freq_base_swa"},
     classes=("AfmoeForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     qk_norm=True,
     full_attention_every=4,
     settings=settings,
-    names={
-        **gated("mlp.shared_experts", "_shexp"),
-        "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
-        "model.layers.{bid}.post_mlp_layernorm": "blk.{bid}.post_ffw_norm",
-        "model.layers.{bid}.pre_mlp_layernorm": "blk.{bid}.ffn_norm",
-        "model.layers.{bid}.self_attn.gate_proj": "blk.{bid}.attn_gate",
-        "model.layers.{bid}.mlp.router.gate": "blk.{bid}.ffn_gate_inp",
-    },
     before=lambda a, c: embedding(Scale("embedding_scale")),
     layer=layer,
-    huggingface={  # transformers, AfmoeConfig
-        "block_count": 32,
-        "context_length": 16384,
-        "embedding_length": 2048,
-        "feed_forward_length": 6144,
-        "attention.head_count": 16,
-        "attention.key_length": 128,
-        "attention.sliding_window": 1024,
-        "vocab_size": 200192,
-        "tied_embeddings": False,
-    },
-    spellings={"expert_weights_scale": "route_scale"},
-    parameters={
-        "model.layers.{bid}.mlp.expert_bias": "blk.{bid}.exp_probs_b",
-    },
+    huggingface=HuggingFace(
+        defaults={  # transformers, AfmoeConfig
+            "block_count": 32,
+            "context_length": 16384,
+            "embedding_length": 2048,
+            "feed_forward_length": 6144,
+            "attention.head_count": 16,
+            "attention.key_length": 128,
+            "attention.sliding_window": 1024,
+            "vocab_size": 200192,
+            "tied_embeddings": False,
+        },
+        spellings={"expert_weights_scale": "route_scale"},
+        flags={"attention_bias": False},
+        names={
+            **gated("mlp.shared_experts", "_shexp"),
+            "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
+            "model.layers.{bid}.post_mlp_layernorm": "blk.{bid}.post_ffw_norm",
+            "model.layers.{bid}.pre_mlp_layernorm": "blk.{bid}.ffn_norm",
+            "model.layers.{bid}.self_attn.gate_proj": "blk.{bid}.attn_gate",
+            "model.layers.{bid}.mlp.router.gate": "blk.{bid}.ffn_gate_inp",
+        },
+        parameters={
+            "model.layers.{bid}.mlp.expert_bias": "blk.{bid}.exp_probs_b",
+        },
+    ),
+    llamacpp=LlamaCpp(
+        reads=llamacpp_keys.EXPERTS | {"rope.freq_base_swa"},
+        windows="stretched",
+    ),
 )

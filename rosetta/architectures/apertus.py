@@ -9,6 +9,7 @@ from typing import Any
 from rosetta import blocks
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, sequential
+from rosetta.architectures.huggingface import HuggingFace
 from rosetta.containers.container import Container
 from rosetta.errors import DamagedFileError
 from rosetta.graph import Stage
@@ -72,7 +73,6 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 APERTUS = Architecture(
     "apertus",
-    folder_flags={"attention_bias": False},
     gguf="apertus",
     classes=("ApertusForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
@@ -81,40 +81,46 @@ APERTUS = Architecture(
     rope_theta=Default(apr=10000.0, gguf=10000.0, huggingface=12e6),
     settings=settings,
     layer=layer,
-    names={
-        "model.layers.{bid}.attention_layernorm": "blk.{bid}.attn_norm",
-        "model.layers.{bid}.feedforward_layernorm": "blk.{bid}.ffn_norm",
-    },
-    huggingface={  # transformers, ApertusConfig
-        "block_count": 32,
-        "context_length": 65536,
-        "embedding_length": 4096,
-        "feed_forward_length": 14336,
-        "attention.head_count": 32,
-        "attention.head_count_kv": 32,
-        "vocab_size": 131072,
-        "tied_embeddings": False,
-        "rope.scaling": {
-            "rope_type": "llama3",
-            "rope_theta": 12e6,
-            "factor": 8.0,
-            "original_max_position_embeddings": 8192,
-            "low_freq_factor": 1.0,
-            "high_freq_factor": 4.0,
+    huggingface=HuggingFace(
+        defaults={  # transformers, ApertusConfig
+            "block_count": 32,
+            "context_length": 65536,
+            "embedding_length": 4096,
+            "feed_forward_length": 14336,
+            "attention.head_count": 32,
+            "attention.head_count_kv": 32,
+            "vocab_size": 131072,
+            "tied_embeddings": False,
+            "rope.scaling": {
+                "rope_type": "llama3",
+                "rope_theta": 12e6,
+                "factor": 8.0,
+                "original_max_position_embeddings": 8192,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+            },
         },
-    },
-    parameters={
-        "model.layers.{bid}.mlp.act_fn.alpha_n": "blk.{bid}.xielu.alpha_n",
-        "model.layers.{bid}.mlp.act_fn.alpha_p": "blk.{bid}.xielu.alpha_p",
-        "model.layers.{bid}.mlp.act_fn.beta": "blk.{bid}.xielu.beta",
-        "model.layers.{bid}.mlp.act_fn.eps": "blk.{bid}.xielu.eps",
-    },
-    folder_dims={"xielu.alpha_n": (1,), "xielu.alpha_p": (1,), "xielu.beta": (), "xielu.eps": ()},
+        flags={"attention_bias": False},
+        names={
+            "model.layers.{bid}.attention_layernorm": "blk.{bid}.attn_norm",
+            "model.layers.{bid}.feedforward_layernorm": "blk.{bid}.ffn_norm",
+        },
+        parameters={
+            "model.layers.{bid}.mlp.act_fn.alpha_n": "blk.{bid}.xielu.alpha_n",
+            "model.layers.{bid}.mlp.act_fn.alpha_p": "blk.{bid}.xielu.alpha_p",
+            "model.layers.{bid}.mlp.act_fn.beta": "blk.{bid}.xielu.beta",
+            "model.layers.{bid}.mlp.act_fn.eps": "blk.{bid}.xielu.eps",
+        },
+        dims={"xielu.alpha_n": (1,), "xielu.alpha_p": (1,), "xielu.beta": (), "xielu.eps": ()},
+    ),
 )
 APERTUS_1_5 = replace(
     APERTUS,
     name="apertus1p5",
     classes=("Apertus1p5TextForCausalLM", "Apertus1p5ForConditionalGeneration", "apertus1p5_text"),
-    model_type="apertus1p5_text",
-    huggingface={**APERTUS.huggingface, "vocab_size": 266752},  # transformers, Apertus1p5TextConfig
+    huggingface=replace(
+        APERTUS.huggingface,
+        model_type="apertus1p5_text",
+        defaults={**APERTUS.huggingface.defaults, "vocab_size": 266752},  # transformers, Apertus1p5TextConfig
+    ),
 )

@@ -9,6 +9,7 @@ from typing import Any
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.expert_settings import expert_settings, of_folder
 from rosetta.architectures.folder_names import gated, in_layers
+from rosetta.architectures.huggingface import HuggingFace
 from rosetta.architectures.mixtures import SHARED, mixture_layer
 from rosetta.architectures.readings import EXPERTS_GATE_UP, Reading, Stored, experts, standard_readings
 from rosetta.containers.container import Setting
@@ -34,32 +35,34 @@ def readings(stored: Stored, c: Settings) -> Sequence[Reading] | None:
 
 ARIA = Architecture(
     "aria",
-    folder_flags={"attention_bias": False, "mlp_bias": False},
     gguf="aria",
     classes=("AriaTextForCausalLM", "AriaForConditionalGeneration", "aria_text"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     settings=settings,
     layer=mixture_layer,
     readings=readings,
-    names={
-        **gated("mlp.shared_experts", "_shexp"),
-        **in_layers(
-            {
-                "mlp.router": "ffn_gate_inp",
-                "mlp.experts.fc1": "ffn_gate_up_exps",
-                "mlp.experts.fc2": "ffn_down_exps",
-            }
-        ),
-    },
-    spellings={"expert_count": "moe_num_experts", "expert_used_count": "moe_topk"},
-    model_type="aria_text",
-    huggingface={  # transformers, AriaTextConfig
-        "block_count": 32,
-        "context_length": 2048,
-        "embedding_length": 4096,
-        "feed_forward_length": 4096,
-        "attention.head_count": 32,
-        "vocab_size": 32000,
-        "tied_embeddings": False,
-    },
+    huggingface=HuggingFace(
+        model_type="aria_text",
+        defaults={  # transformers, AriaTextConfig
+            "block_count": 32,
+            "context_length": 2048,
+            "embedding_length": 4096,
+            "feed_forward_length": 4096,
+            "attention.head_count": 32,
+            "vocab_size": 32000,
+            "tied_embeddings": False,
+        },
+        spellings={"expert_count": "moe_num_experts", "expert_used_count": "moe_topk"},
+        flags={"attention_bias": False, "mlp_bias": False},
+        names={
+            **gated("mlp.shared_experts", "_shexp"),
+            **in_layers(
+                {
+                    "mlp.router": "ffn_gate_inp",
+                    "mlp.experts.fc1": "ffn_gate_up_exps",
+                    "mlp.experts.fc2": "ffn_down_exps",
+                }
+            ),
+        },
+    ),
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of, sequential
+from rosetta.architectures.huggingface import HuggingFace
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import Rotary
@@ -40,21 +41,23 @@ BAICHUAN = Architecture(
     "baichuan",
     gguf="baichuan",
     classes=("BaichuanForCausalLM", "BaiChuanForCausalLM", "baichuan-13b"),
-    in_transformers=False,
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope=INTERLEAVED,
     settings=settings,
     layer=layer,
-    names={
-        "model.layers.{bid}.self_attn.W_pack": "blk.{bid}.attn_qkv",
-    },
-    huggingface={  # configuration_baichuan.py of baichuan-inc/Baichuan2-7B-Base
-        "block_count": 32,
-        "context_length": 4096,
-        "embedding_length": 4096,
-        "feed_forward_length": 11008,
-        "attention.head_count": 32,
-        "vocab_size": 125696,
-        "tied_embeddings": False,
-    },
+    huggingface=HuggingFace(
+        in_transformers=False,
+        defaults={  # configuration_baichuan.py of baichuan-inc/Baichuan2-7B-Base
+            "block_count": 32,
+            "context_length": 4096,
+            "embedding_length": 4096,
+            "feed_forward_length": 11008,
+            "attention.head_count": 32,
+            "vocab_size": 125696,
+            "tied_embeddings": False,
+        },
+        names={
+            "model.layers.{bid}.self_attn.W_pack": "blk.{bid}.attn_qkv",
+        },
+    ),
 )

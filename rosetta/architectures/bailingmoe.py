@@ -14,6 +14,8 @@ from rosetta.architectures.expert_settings import (
     shared_expert,
 )
 from rosetta.architectures.folder_names import gated
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import mixture_layer
 from rosetta.containers.container import Setting
 
@@ -45,9 +47,8 @@ def v2_settings(read: Any) -> None:
     shared = read.raw(SHARED)
     shared_expert(read, 0, "num_shared_experts")
     own = read.spelled("moe_shared_expert_intermediate_size")
-    if (
-        own is not None and read.container.kind == "huggingface"
-    ):  # conversion/bailingmoe.py: goes before the count
+    if own is not None and read.container.kind == "huggingface":
+        # conversion/bailingmoe.py: it goes before the count.
         count = read.spelled("num_shared_experts")
         read.by_layer(SHARED, [own.value * (count.value if count is not None else 1)], stated=own.key)
     number = read.raw("expert_shared_count")
@@ -64,49 +65,55 @@ def v2_settings(read: Any) -> None:
 BAILINGMOE = Architecture(
     "bailingmoe",
     gguf="bailingmoe",
-    gguf_reads=llamacpp_keys.EXPERTS - {"expert_gating_func"},
-    gguf_unread=frozenset({"leading_dense_block_count"}),  # all layers have experts
     classes=("BailingMoeForCausalLM", "bailing_moe"),
-    in_transformers=False,
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope=INTERLEAVED,
     settings=settings,
-    names={
-        **gated("mlp.shared_experts", "_shexp"),
-        "model.layers.{bid}.attention.dense": "blk.{bid}.attn_output",
-        "model.layers.{bid}.attention.query_key_value": "blk.{bid}.attn_qkv",
-        "model.word_embeddings": "token_embd",
-    },
     layer=mixture_layer,
-    huggingface={  # the published configuration_bailing_moe.py; transformers has none
-        "block_count": 28,
-        "context_length": 16384,
-        "embedding_length": 2048,
-        "feed_forward_length": 5632,
-        "attention.head_count": 16,
-        "vocab_size": 126464,
-        "tied_embeddings": False,
-    },
-    gguf_keys={"leading_dense_block_count": lambda c: 0},
+    huggingface=HuggingFace(
+        in_transformers=False,
+        defaults={  # the published configuration_bailing_moe.py; transformers has none
+            "block_count": 28,
+            "context_length": 16384,
+            "embedding_length": 2048,
+            "feed_forward_length": 5632,
+            "attention.head_count": 16,
+            "vocab_size": 126464,
+            "tied_embeddings": False,
+        },
+        names={
+            **gated("mlp.shared_experts", "_shexp"),
+            "model.layers.{bid}.attention.dense": "blk.{bid}.attn_output",
+            "model.layers.{bid}.attention.query_key_value": "blk.{bid}.attn_qkv",
+            "model.word_embeddings": "token_embd",
+        },
+    ),
+    llamacpp=LlamaCpp(
+        reads=llamacpp_keys.EXPERTS - {"expert_gating_func"},
+        unread=frozenset({"leading_dense_block_count"}),  # all layers have experts
+        keys={"leading_dense_block_count": lambda c: 0},
+    ),
 )
 BAILINGMOE2 = Architecture(
     "bailingmoe2",
     gguf="bailingmoe2",
-    gguf_reads=llamacpp_keys.EXPERTS | {"expert_shared_feed_forward_length"},
     classes=("BailingMoeV2ForCausalLM", "bailing_moe_v2"),
-    in_transformers=False,
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope=SPLIT_HALF,
     qk_norm=True,
     settings=v2_settings,
     layer=mixture_layer,
-    huggingface=BAILINGMOE.huggingface,
-    parameters={
-        "model.layers.{bid}.mlp.gate.expert_bias": "blk.{bid}.exp_probs_b",
-    },
-    names={
-        **BAILINGMOE.names,
-        "model.layers.{bid}.attention.key_layernorm": "blk.{bid}.attn_k_norm",
-        "model.layers.{bid}.attention.query_layernorm": "blk.{bid}.attn_q_norm",
-    },
+    huggingface=HuggingFace(
+        in_transformers=False,
+        defaults=BAILINGMOE.huggingface.defaults,
+        names={
+            **BAILINGMOE.huggingface.names,
+            "model.layers.{bid}.attention.key_layernorm": "blk.{bid}.attn_k_norm",
+            "model.layers.{bid}.attention.query_layernorm": "blk.{bid}.attn_q_norm",
+        },
+        parameters={
+            "model.layers.{bid}.mlp.gate.expert_bias": "blk.{bid}.exp_probs_b",
+        },
+    ),
+    llamacpp=LlamaCpp(reads=llamacpp_keys.EXPERTS | {"expert_shared_feed_forward_length"}),
 )

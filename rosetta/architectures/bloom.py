@@ -13,6 +13,8 @@ from rosetta.architectures.builders import (
     scores_of,
     sequential,
 )
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.readings import readings_by_key_group
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
@@ -52,29 +54,31 @@ BLOOM = Architecture(
     readings=readings_by_key_group,
     before=lambda a, c: embedding(a.norm_of("token_embd_norm")),
     layer=layer,
-    huggingface={  # transformers, BloomConfig
-        "block_count": 2,
-        "embedding_length": 64,
-        "attention.head_count": 8,
-        "vocab_size": 250880,
-        "tied_embeddings": True,
-        "context_length": 2048,
-    },
-    names={
-        "transformer.h.{bid}.input_layernorm": "blk.{bid}.attn_norm",
-        "transformer.h.{bid}.mlp.dense_4h_to_h": "blk.{bid}.ffn_down",
-        "transformer.h.{bid}.mlp.dense_h_to_4h": "blk.{bid}.ffn_up",
-        "transformer.h.{bid}.post_attention_layernorm": "blk.{bid}.ffn_norm",
-        "transformer.h.{bid}.self_attention.dense": "blk.{bid}.attn_output",
-        "transformer.h.{bid}.self_attention.query_key_value": "blk.{bid}.attn_qkv",
-        "transformer.ln_f": "output_norm",
-        "transformer.word_embeddings": "token_embd",
-        "transformer.word_embeddings_layernorm": "token_embd_norm",
-    },
-    spellings={
-        "block_count": "n_layer",
-        "attention.head_count": "n_head",
-        OF_NORMS: "apply_residual_connection_post_layernorm",
-    },
-    gguf_unread=frozenset({OF_NORMS}),
+    huggingface=HuggingFace(
+        defaults={  # transformers, BloomConfig
+            "block_count": 2,
+            "embedding_length": 64,
+            "attention.head_count": 8,
+            "vocab_size": 250880,
+            "tied_embeddings": True,
+            "context_length": 2048,
+        },
+        spellings={
+            "block_count": "n_layer",
+            "attention.head_count": "n_head",
+            OF_NORMS: "apply_residual_connection_post_layernorm",
+        },
+        names={
+            "transformer.h.{bid}.input_layernorm": "blk.{bid}.attn_norm",
+            "transformer.h.{bid}.mlp.dense_4h_to_h": "blk.{bid}.ffn_down",
+            "transformer.h.{bid}.mlp.dense_h_to_4h": "blk.{bid}.ffn_up",
+            "transformer.h.{bid}.post_attention_layernorm": "blk.{bid}.ffn_norm",
+            "transformer.h.{bid}.self_attention.dense": "blk.{bid}.attn_output",
+            "transformer.h.{bid}.self_attention.query_key_value": "blk.{bid}.attn_qkv",
+            "transformer.ln_f": "output_norm",
+            "transformer.word_embeddings": "token_embd",
+            "transformer.word_embeddings_layernorm": "token_embd_norm",
+        },
+    ),
+    llamacpp=LlamaCpp(unread=frozenset({OF_NORMS})),
 )

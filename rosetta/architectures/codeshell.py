@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
+from rosetta.architectures.huggingface import HuggingFace
 
 
 def settings(read: Any) -> None:
@@ -24,33 +25,35 @@ CODESHELL = Architecture(
     "codeshell",
     gguf="codeshell",
     classes=("CodeShellForCausalLM",),
-    in_transformers=False,
     norm="layer",
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     activation="gelu_tanh",
     gated=False,
     settings=settings,
-    huggingface={  # configuration_codeshell.py of WisdomShell/CodeShell-7B
-        "block_count": 42,
-        "context_length": 8192,
-        "embedding_length": 4096,
-        "attention.head_count": 32,
-        "attention.head_count_kv": 8,
-        "vocab_size": 70144,
-        "tied_embeddings": False,
-    },
-    names={
-        "transformer.h.{bid}.attn.c_attn": "blk.{bid}.attn_qkv",
-        "transformer.h.{bid}.attn.c_proj": "blk.{bid}.attn_output",
-        "transformer.h.{bid}.ln_1": "blk.{bid}.attn_norm",
-        "transformer.h.{bid}.ln_2": "blk.{bid}.ffn_norm",
-        "transformer.h.{bid}.mlp.c_fc": "blk.{bid}.ffn_up",
-        "transformer.h.{bid}.mlp.c_proj": "blk.{bid}.ffn_down",
-        "transformer.ln_f": "output_norm",
-        "transformer.wte": "token_embd",
-    },
-    spellings={
-        "block_count": "n_layer",
-        "attention.head_count_kv": "num_query_groups",
-    },
+    huggingface=HuggingFace(
+        in_transformers=False,
+        defaults={  # configuration_codeshell.py of WisdomShell/CodeShell-7B
+            "block_count": 42,
+            "context_length": 8192,
+            "embedding_length": 4096,
+            "attention.head_count": 32,
+            "attention.head_count_kv": 8,
+            "vocab_size": 70144,
+            "tied_embeddings": False,
+        },
+        spellings={
+            "block_count": "n_layer",
+            "attention.head_count_kv": "num_query_groups",
+        },
+        names={
+            "transformer.h.{bid}.attn.c_attn": "blk.{bid}.attn_qkv",
+            "transformer.h.{bid}.attn.c_proj": "blk.{bid}.attn_output",
+            "transformer.h.{bid}.ln_1": "blk.{bid}.attn_norm",
+            "transformer.h.{bid}.ln_2": "blk.{bid}.ffn_norm",
+            "transformer.h.{bid}.mlp.c_fc": "blk.{bid}.ffn_up",
+            "transformer.h.{bid}.mlp.c_proj": "blk.{bid}.ffn_down",
+            "transformer.ln_f": "output_norm",
+            "transformer.wte": "token_embd",
+        },
+    ),
 )

@@ -14,6 +14,8 @@ from rosetta.architectures.builders import (
     scores_of,
 )
 from rosetta.architectures.command_r import settings
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Scale
@@ -35,33 +37,37 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 COHERE2 = Architecture(
     "cohere2",
-    folder_flags={"attention_bias": False},
     gguf="cohere2",
-    gguf_windows="stretched",
-    gguf_reads=frozenset({"logit_scale", "rope.freq_base_swa"}),
-    gguf_factors=factors.ATTENTION | factors.NETWORK,
     classes=("Cohere2ForCausalLM",),
     norm="layer",
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope=INTERLEAVED,
-    folder_rope=INTERLEAVED,
     full_attention_every=4,
     settings=settings,
     layer=layer,
     after=lambda a, layers: head(output_of(layers - 1), Scale("logit_scale"), norm=a.norm_of("output_norm")),
-    huggingface={  # transformers, Cohere2Config
-        "block_count": 40,
-        "context_length": 8192,
-        "embedding_length": 8192,
-        "feed_forward_length": 22528,
-        "attention.head_count": 64,
-        "attention.head_count_kv": 64,
-        "attention.sliding_window": 4096,
-        "vocab_size": 256000,
-        "tied_embeddings": True,
-    },
-    spellings={
-        "attention.layer_norm_epsilon": "layer_norm_eps",
-        "logit_scale": "logit_scale",
-    },
+    huggingface=HuggingFace(
+        defaults={  # transformers, Cohere2Config
+            "block_count": 40,
+            "context_length": 8192,
+            "embedding_length": 8192,
+            "feed_forward_length": 22528,
+            "attention.head_count": 64,
+            "attention.head_count_kv": 64,
+            "attention.sliding_window": 4096,
+            "vocab_size": 256000,
+            "tied_embeddings": True,
+        },
+        spellings={
+            "attention.layer_norm_epsilon": "layer_norm_eps",
+            "logit_scale": "logit_scale",
+        },
+        flags={"attention_bias": False},
+        rope=INTERLEAVED,
+    ),
+    llamacpp=LlamaCpp(
+        reads=frozenset({"logit_scale", "rope.freq_base_swa"}),
+        factors=factors.ATTENTION | factors.NETWORK,
+        windows="stretched",
+    ),
 )

@@ -17,6 +17,8 @@ from rosetta.architectures.expert_settings import (
 )
 from rosetta.architectures.folder_names import gated
 from rosetta.architectures.gguf_counts import Counts, Refused
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import network
 from rosetta.containers.container import Setting
 from rosetta.graph import Stage
@@ -100,13 +102,7 @@ def shared_by_count(counts: Counts) -> Iterator[Refused]:
 
 COHERE2MOE = Architecture(
     "cohere2moe",
-    folder_flags={"attention_bias": False},
     gguf="cohere2moe",
-    gguf_refuses=shared_by_count,
-    gguf_windows="stretched",
-    gguf_reads=llamacpp_keys.EXPERTS
-    | {"expert_shared_feed_forward_length", "logit_scale", "rope.freq_base_swa"},
-    gguf_factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS | factors.SHARED,
     classes=("Cohere2MoeForCausalLM", "cohere2_moe"),
     norm="layer",
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
@@ -115,23 +111,33 @@ COHERE2MOE = Architecture(
     settings=settings,
     layer=layer,
     after=lambda a, layers: head(output_of(layers - 1), Scale("logit_scale"), norm=a.norm_of("output_norm")),
-    only_with={"prefix_dense_sliding_window_pattern": (1,), "rms_norm_eps": ()},
-    huggingface={  # transformers, Cohere2MoeConfig
-        "block_count": 40,
-        "context_length": 8192,
-        "embedding_length": 8192,
-        "feed_forward_length": 22528,
-        "attention.head_count": 64,
-        "attention.key_length": 128,
-        "attention.sliding_window": 4096,
-        "vocab_size": 256000,
-        "tied_embeddings": True,
-    },
-    names=gated("mlp.shared_experts", "_shexp"),
-    model_type="cohere2_moe",
-    spellings={
-        "attention.layer_norm_epsilon": "layer_norm_eps",
-        "logit_scale": "logit_scale",
-    },
-    gguf_keys={"leading_dense_block_count": leading_dense_count},
+    huggingface=HuggingFace(
+        model_type="cohere2_moe",
+        defaults={  # transformers, Cohere2MoeConfig
+            "block_count": 40,
+            "context_length": 8192,
+            "embedding_length": 8192,
+            "feed_forward_length": 22528,
+            "attention.head_count": 64,
+            "attention.key_length": 128,
+            "attention.sliding_window": 4096,
+            "vocab_size": 256000,
+            "tied_embeddings": True,
+        },
+        spellings={
+            "attention.layer_norm_epsilon": "layer_norm_eps",
+            "logit_scale": "logit_scale",
+        },
+        flags={"attention_bias": False},
+        only_with={"prefix_dense_sliding_window_pattern": (1,), "rms_norm_eps": ()},
+        names=gated("mlp.shared_experts", "_shexp"),
+    ),
+    llamacpp=LlamaCpp(
+        reads=llamacpp_keys.EXPERTS
+        | {"expert_shared_feed_forward_length", "logit_scale", "rope.freq_base_swa"},
+        keys={"leading_dense_block_count": leading_dense_count},
+        factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS | factors.SHARED,
+        windows="stretched",
+        refuses=shared_by_count,
+    ),
 )

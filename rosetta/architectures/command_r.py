@@ -7,6 +7,8 @@ from typing import Any
 
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, head, head_norms, output_of, parallel
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Scale
@@ -33,31 +35,33 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 COMMAND_R = Architecture(
     "command-r",
-    folder_flags={"attention_bias": False, "use_qk_norm": False},
     gguf="command-r",
-    gguf_reads=frozenset({"logit_scale"}),
     classes=("CohereForCausalLM", "cohere"),
     norm="layer",
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope=INTERLEAVED,
-    folder_rope=INTERLEAVED,
     rope_theta=Default(apr=10000.0, gguf=10000.0, huggingface=5e5),
     settings=settings,
     layer=layer,
     after=lambda a, layers: head(output_of(layers - 1), Scale("logit_scale"), norm=a.norm_of("output_norm")),
-    huggingface={  # transformers, CohereConfig
-        "block_count": 40,
-        "context_length": 8192,
-        "embedding_length": 8192,
-        "feed_forward_length": 22528,
-        "attention.head_count": 64,
-        "attention.head_count_kv": 64,
-        "vocab_size": 256000,
-        "tied_embeddings": True,
-    },
-    model_type="cohere",
-    spellings={
-        "attention.layer_norm_epsilon": "layer_norm_eps",
-        "logit_scale": "logit_scale",
-    },
+    huggingface=HuggingFace(
+        model_type="cohere",
+        defaults={  # transformers, CohereConfig
+            "block_count": 40,
+            "context_length": 8192,
+            "embedding_length": 8192,
+            "feed_forward_length": 22528,
+            "attention.head_count": 64,
+            "attention.head_count_kv": 64,
+            "vocab_size": 256000,
+            "tied_embeddings": True,
+        },
+        spellings={
+            "attention.layer_norm_epsilon": "layer_norm_eps",
+            "logit_scale": "logit_scale",
+        },
+        flags={"attention_bias": False, "use_qk_norm": False},
+        rope=INTERLEAVED,
+    ),
+    llamacpp=LlamaCpp(reads=frozenset({"logit_scale"})),
 )

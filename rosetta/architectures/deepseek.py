@@ -7,6 +7,8 @@ from typing import Any
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.expert_settings import expert_settings, leading_dense, shared_expert
 from rosetta.architectures.folder_names import gated
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import mixture_layer
 
 
@@ -25,32 +27,36 @@ def settings(read: Any) -> None:
 DEEPSEEK = Architecture(
     "deepseek",
     gguf="deepseek",
-    gguf_reads=frozenset(
-        {
-            "expert_feed_forward_length",
-            "expert_shared_count",
-            "expert_weights_scale",
-            "leading_dense_block_count",
-        }
-    ),
     classes=("DeepseekForCausalLM",),
-    in_transformers=False,
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope=INTERLEAVED,
     settings=settings,
     layer=mixture_layer,
-    only_with={"moe_layer_freq": (1,)},
-    huggingface={  # the published configuration_deepseek.py; transformers has none
-        "block_count": 30,
-        "context_length": 2048,
-        "embedding_length": 4096,
-        "feed_forward_length": 11008,
-        "attention.head_count": 32,
-        "vocab_size": 102400,
-        "tied_embeddings": False,
-    },
-    names=gated("mlp.shared_experts", "_shexp"),
-    spellings={
-        "expert_count": "n_routed_experts",
-    },
+    huggingface=HuggingFace(
+        in_transformers=False,
+        defaults={  # the published configuration_deepseek.py; transformers has none
+            "block_count": 30,
+            "context_length": 2048,
+            "embedding_length": 4096,
+            "feed_forward_length": 11008,
+            "attention.head_count": 32,
+            "vocab_size": 102400,
+            "tied_embeddings": False,
+        },
+        spellings={
+            "expert_count": "n_routed_experts",
+        },
+        only_with={"moe_layer_freq": (1,)},
+        names=gated("mlp.shared_experts", "_shexp"),
+    ),
+    llamacpp=LlamaCpp(
+        reads=frozenset(
+            {
+                "expert_feed_forward_length",
+                "expert_shared_count",
+                "expert_weights_scale",
+                "leading_dense_block_count",
+            }
+        ),
+    ),
 )

@@ -28,6 +28,8 @@ from rosetta.architectures.expert_settings import (
 )
 from rosetta.architectures.folder_names import LATENT_KEYS, LATENT_QUERIES, SCORE_CORRECTION, gated
 from rosetta.architectures.growing_queries import GROWING_QUERIES
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import network
 from rosetta.architectures.readings import Reading, Stored, latent_keys_values, standard_readings
 from rosetta.containers.huggingface.text_part import text_config
@@ -235,60 +237,67 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
 
 DEEPSEEK2 = Architecture(
     "deepseek2",
-    folder_flags={"attention_bias": False, "mlp_bias": False},
     gguf="deepseek2",
-    gguf_reads=llamacpp_keys.EXPERTS
-    | llamacpp_keys.LATENT
-    | {"attention.temperature_length", "attention.temperature_scale", "rope.scaling.yarn_log_multiplier"},
     classes=("DeepseekV2ForCausalLM", "deepseek_v2"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope=SPLIT_HALF,  # the rows that are rotated lie interleaved in every container
     settings=v2_settings,
     readings=readings,
     layer=layer,
-    huggingface={  # transformers, DeepseekV2Config
-        "block_count": 32,
-        "context_length": 2048,
-        "embedding_length": 4096,
-        "feed_forward_length": 11008,
-        "attention.head_count": 32,
-        "rope.dimension_count": 64,
-        "vocab_size": 102400,
-        "tied_embeddings": False,
-    },
-    names={
-        **LATENT_KEYS,
-        **LATENT_QUERIES,
-        **gated("mlp.shared_experts", "_shexp"),
-    },
-    model_type="deepseek_v2",
     variant=lambda metadata: DEEPSEEK_OCR if text_config(metadata).get("use_mla") is False else None,
-    folder_keys={"topk_method": lambda c: GROUP_LIMITED if c["expert_group_count"].value > 1 else "greedy"},
-    spellings={
-        "rope.dimension_count": "qk_rope_head_dim",
-        "expert_count": "n_routed_experts",
-    },
+    huggingface=HuggingFace(
+        model_type="deepseek_v2",
+        defaults={  # transformers, DeepseekV2Config
+            "block_count": 32,
+            "context_length": 2048,
+            "embedding_length": 4096,
+            "feed_forward_length": 11008,
+            "attention.head_count": 32,
+            "rope.dimension_count": 64,
+            "vocab_size": 102400,
+            "tied_embeddings": False,
+        },
+        spellings={
+            "rope.dimension_count": "qk_rope_head_dim",
+            "expert_count": "n_routed_experts",
+        },
+        keys={"topk_method": lambda c: GROUP_LIMITED if c["expert_group_count"].value > 1 else "greedy"},
+        flags={"attention_bias": False, "mlp_bias": False},
+        names={
+            **LATENT_KEYS,
+            **LATENT_QUERIES,
+            **gated("mlp.shared_experts", "_shexp"),
+        },
+    ),
+    llamacpp=LlamaCpp(
+        reads=llamacpp_keys.EXPERTS
+        | llamacpp_keys.LATENT
+        | {"attention.temperature_length", "attention.temperature_scale", "rope.scaling.yarn_log_multiplier"},
+    ),
 )
 DEEPSEEK_V3 = replace(
     DEEPSEEK2,
     name="deepseek_v3",
-    says_anyway={"topk_method": "noaux_tc"},
     classes=("DeepseekV3ForCausalLM", "kimi_k2", "KimiK2ForCausalLM"),
     settings=v3_settings,
-    huggingface={  # transformers, DeepseekV3Config
-        "block_count": 61,
-        "context_length": 4096,
-        "embedding_length": 7168,
-        "feed_forward_length": 18432,
-        "attention.head_count": 128,
-        "attention.head_count_kv": 128,
-        "rope.dimension_count": 64,
-        "vocab_size": 129280,
-        "tied_embeddings": False,
-    },
-    parameters=SCORE_CORRECTION,
-    model_type="",
-    folder_keys={},
+    huggingface=replace(
+        DEEPSEEK2.huggingface,
+        model_type="",
+        defaults={  # transformers, DeepseekV3Config
+            "block_count": 61,
+            "context_length": 4096,
+            "embedding_length": 7168,
+            "feed_forward_length": 18432,
+            "attention.head_count": 128,
+            "attention.head_count_kv": 128,
+            "rope.dimension_count": 64,
+            "vocab_size": 129280,
+            "tied_embeddings": False,
+        },
+        keys={},
+        says_anyway={"topk_method": "noaux_tc"},
+        parameters=SCORE_CORRECTION,
+    ),
 )
 GLM4_MOE_LITE = replace(
     DEEPSEEK2,
@@ -296,58 +305,67 @@ GLM4_MOE_LITE = replace(
     classes=("Glm4MoeLiteForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     settings=glm_settings,
-    huggingface={  # transformers, Glm4MoeLiteConfig
-        "block_count": 47,
-        "context_length": 202752,
-        "embedding_length": 2048,
-        "feed_forward_length": 10240,
-        "attention.head_count": 20,
-        "attention.head_count_kv": 20,
-        "rope.dimension_count": 64,
-        "vocab_size": 154880,
-        "tied_embeddings": False,
-    },
-    parameters=SCORE_CORRECTION,
-    model_type="",
-    folder_keys={},
+    huggingface=replace(
+        DEEPSEEK2.huggingface,
+        model_type="",
+        defaults={  # transformers, Glm4MoeLiteConfig
+            "block_count": 47,
+            "context_length": 202752,
+            "embedding_length": 2048,
+            "feed_forward_length": 10240,
+            "attention.head_count": 20,
+            "attention.head_count_kv": 20,
+            "rope.dimension_count": 64,
+            "vocab_size": 154880,
+            "tied_embeddings": False,
+        },
+        keys={},
+        parameters=SCORE_CORRECTION,
+    ),
 )
 MISTRAL4 = replace(
     DEEPSEEK2,
     name="mistral4",
     gguf="mistral4",
-    gguf_reads=llamacpp_keys.EXPERTS
-    | llamacpp_keys.LATENT
-    | {"attention.temperature_length", "attention.temperature_scale", "rope.scaling.yarn_log_multiplier"},
     classes=("Mistral4ForCausalLM",),
     settings=mistral4_settings,
-    huggingface={  # transformers, Mistral4Config
-        "block_count": 36,
-        "context_length": 1048576,
-        "embedding_length": 4096,
-        "feed_forward_length": 12288,
-        "attention.head_count": 32,
-        "attention.head_count_kv": 32,
-        "rope.dimension_count": 64,
-        "rope.scaling": {
-            "rope_type": "yarn",
-            "factor": 128.0,
-            "original_max_position_embeddings": 8192,
-            "mscale_all_dim": 1.0,
-            "mscale": 1.0,
-            "llama_4_scaling_beta": 0.1,
+    huggingface=replace(
+        DEEPSEEK2.huggingface,
+        model_type="",
+        defaults={  # transformers, Mistral4Config
+            "block_count": 36,
+            "context_length": 1048576,
+            "embedding_length": 4096,
+            "feed_forward_length": 12288,
+            "attention.head_count": 32,
+            "attention.head_count_kv": 32,
+            "rope.dimension_count": 64,
+            "rope.scaling": {
+                "rope_type": "yarn",
+                "factor": 128.0,
+                "original_max_position_embeddings": 8192,
+                "mscale_all_dim": 1.0,
+                "mscale": 1.0,
+                "llama_4_scaling_beta": 0.1,
+            },
+            "vocab_size": 131072,
+            "tied_embeddings": False,
         },
-        "vocab_size": 131072,
-        "tied_embeddings": False,
-    },
-    parameters={
-        "model.layers.{bid}.mlp.experts.down_proj": "blk.{bid}.ffn_down_exps",
-        "model.layers.{bid}.mlp.experts.gate_up_proj": "blk.{bid}.ffn_gate_up_exps",
-    },
-    model_type="",
-    folder_keys={
-        **GROWING_QUERIES,
-        "rope_parameters.partial_rotary_factor": lambda c: (
-            c["rope.dimension_count"].value / c["attention.key_length"].value
-        ),
-    },
+        keys={
+            **GROWING_QUERIES,
+            "rope_parameters.partial_rotary_factor": lambda c: (
+                c["rope.dimension_count"].value / c["attention.key_length"].value
+            ),
+        },
+        parameters={
+            "model.layers.{bid}.mlp.experts.down_proj": "blk.{bid}.ffn_down_exps",
+            "model.layers.{bid}.mlp.experts.gate_up_proj": "blk.{bid}.ffn_gate_up_exps",
+        },
+    ),
+    llamacpp=replace(
+        DEEPSEEK2.llamacpp,
+        reads=llamacpp_keys.EXPERTS
+        | llamacpp_keys.LATENT
+        | {"attention.temperature_length", "attention.temperature_scale", "rope.scaling.yarn_log_multiplier"},
+    ),
 )

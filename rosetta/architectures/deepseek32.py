@@ -52,57 +52,69 @@ DEEPSEEK32 = replace(
     DEEPSEEK_V3,
     name="deepseek32",
     gguf="deepseek32",
-    gguf_reads=llamacpp_keys.EXPERTS
-    | llamacpp_keys.LATENT
-    | llamacpp_keys.INDEXER
-    | {"rope.dimension_sections", "rope.scaling.yarn_log_multiplier"},
-    gguf_factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS | factors.SHARED,
     classes=("DeepseekV32ForCausalLM", "deepseek_v32"),
-    model_type="deepseek_v32",
     settings=v32_settings,
-    huggingface={  # transformers, DeepseekV32Config
-        "block_count": 61,
-        "context_length": 163840,
-        "embedding_length": 7168,
-        "feed_forward_length": 18432,
-        "attention.head_count": 128,
-        "attention.head_count_kv": 128,
-        "rope.dimension_count": 64,
-        "vocab_size": 129280,
-        "tied_embeddings": False,
-    },
-    names={
-        **DEEPSEEK_V3.names,
-        "model.layers.{bid}.self_attn.indexer.wq_b": "blk.{bid}.indexer.attn_q_b",
-        "model.layers.{bid}.self_attn.indexer.wk": "blk.{bid}.indexer.attn_k",
-        "model.layers.{bid}.self_attn.indexer.k_norm": "blk.{bid}.indexer.k_norm",
-        "model.layers.{bid}.self_attn.indexer.weights_proj": "blk.{bid}.indexer.proj",
-    },
+    huggingface=replace(
+        DEEPSEEK_V3.huggingface,
+        model_type="deepseek_v32",
+        defaults={  # transformers, DeepseekV32Config
+            "block_count": 61,
+            "context_length": 163840,
+            "embedding_length": 7168,
+            "feed_forward_length": 18432,
+            "attention.head_count": 128,
+            "attention.head_count_kv": 128,
+            "rope.dimension_count": 64,
+            "vocab_size": 129280,
+            "tied_embeddings": False,
+        },
+        names={
+            **DEEPSEEK_V3.huggingface.names,
+            "model.layers.{bid}.self_attn.indexer.wq_b": "blk.{bid}.indexer.attn_q_b",
+            "model.layers.{bid}.self_attn.indexer.wk": "blk.{bid}.indexer.attn_k",
+            "model.layers.{bid}.self_attn.indexer.k_norm": "blk.{bid}.indexer.k_norm",
+            "model.layers.{bid}.self_attn.indexer.weights_proj": "blk.{bid}.indexer.proj",
+        },
+    ),
+    llamacpp=replace(
+        DEEPSEEK_V3.llamacpp,
+        reads=llamacpp_keys.EXPERTS
+        | llamacpp_keys.LATENT
+        | llamacpp_keys.INDEXER
+        | {"rope.dimension_sections", "rope.scaling.yarn_log_multiplier"},
+        factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS | factors.SHARED,
+    ),
 )
 GLM_DSA = replace(
     DEEPSEEK32,
     name="glm-dsa",
     gguf="glm-dsa",
-    gguf_reads=llamacpp_keys.EXPERTS
-    | llamacpp_keys.LATENT
-    | llamacpp_keys.INDEXER
-    | {"attention.indexer.types", "rope.dimension_sections"},
-    gguf_factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS | factors.SHARED,
     classes=("GlmMoeDsaForCausalLM", "glm_moe_dsa"),
-    model_type="glm_moe_dsa",
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     settings=glm_settings,
-    huggingface={  # transformers, GlmMoeDsaConfig
-        "block_count": 78,
-        "context_length": 202752,
-        "embedding_length": 6144,
-        "feed_forward_length": 12288,
-        "attention.head_count": 64,
-        "attention.head_count_kv": 64,
-        "rope.dimension_count": 64,
-        "vocab_size": 154880,
-        "tied_embeddings": False,
-    },
-    gguf_keys={INDEXED: lambda c: listed(c, INDEXED) if INDEXED in c else None},
-    folder_keys={"indexer_types": lambda c: ["full" if on else "shared" for on in listed(c, INDEXED)]},
+    huggingface=replace(
+        DEEPSEEK32.huggingface,
+        model_type="glm_moe_dsa",
+        defaults={  # transformers, GlmMoeDsaConfig
+            "block_count": 78,
+            "context_length": 202752,
+            "embedding_length": 6144,
+            "feed_forward_length": 12288,
+            "attention.head_count": 64,
+            "attention.head_count_kv": 64,
+            "rope.dimension_count": 64,
+            "vocab_size": 154880,
+            "tied_embeddings": False,
+        },
+        keys={"indexer_types": lambda c: ["full" if on else "shared" for on in listed(c, INDEXED)]},
+    ),
+    llamacpp=replace(
+        DEEPSEEK32.llamacpp,
+        reads=llamacpp_keys.EXPERTS
+        | llamacpp_keys.LATENT
+        | llamacpp_keys.INDEXER
+        | {"attention.indexer.types", "rope.dimension_sections"},
+        keys={INDEXED: lambda c: listed(c, INDEXED) if INDEXED in c else None},
+        factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS | factors.SHARED,
+    ),
 )

@@ -10,6 +10,8 @@ from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.expert_settings import expert_settings, leading_dense, of_folder, shared_expert
 from rosetta.architectures.folder_names import gated
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import WIDTH, mixture_layer
 
 
@@ -19,7 +21,7 @@ def settings(read: Any) -> None:
         read,
         count=of_folder(64, None),
         used=of_folder(6, None),
-        width=of_folder(read.architecture.huggingface[WIDTH], None),
+        width=of_folder(read.architecture.huggingface.defaults[WIDTH], None),
         normalised=False,
         scale=1.0,
     )
@@ -37,45 +39,52 @@ SENSES = {
 }
 DEEPSEEK_OCR = Architecture(
     "deepseek2-ocr",
-    folder_flags={"attention_bias": False, "mlp_bias": False},
     gguf="deepseek2-ocr",
-    gguf_reads=llamacpp_keys.EXPERTS,
-    # deepseek2.cpp turns whole heads; the converter writes 0.
-    gguf_unread=frozenset({"rope.dimension_count"}),
     classes=("DeepseekOcr2ForConditionalGeneration", "deepseek_ocr2", "deepseek_ocr2_text"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     settings=settings,
     layer=mixture_layer,
-    only_with={"topk_method": ("greedy",)},
-    idle_keys=frozenset({"n_group", "topk_group", "use_mla"}),
-    names=gated("mlp.shared_experts", "_shexp"),
-    spellings={"expert_count": "n_routed_experts"},
-    model_type="deepseek_ocr2",
-    senses=SENSES,
-    huggingface={  # transformers, DeepseekOcr2TextConfig
-        "block_count": 32,
-        "context_length": 2048,
-        "embedding_length": 4096,
-        "feed_forward_length": 11008,
-        "attention.head_count": 32,
-        WIDTH: 1407,
-        "vocab_size": 102400,
-        "tied_embeddings": False,
-    },
+    huggingface=HuggingFace(
+        model_type="deepseek_ocr2",
+        defaults={  # transformers, DeepseekOcr2TextConfig
+            "block_count": 32,
+            "context_length": 2048,
+            "embedding_length": 4096,
+            "feed_forward_length": 11008,
+            "attention.head_count": 32,
+            WIDTH: 1407,
+            "vocab_size": 102400,
+            "tied_embeddings": False,
+        },
+        spellings={"expert_count": "n_routed_experts"},
+        flags={"attention_bias": False, "mlp_bias": False},
+        only_with={"topk_method": ("greedy",)},
+        idle=frozenset({"n_group", "topk_group", "use_mla"}),
+        senses=SENSES,
+        names=gated("mlp.shared_experts", "_shexp"),
+    ),
+    llamacpp=LlamaCpp(
+        reads=llamacpp_keys.EXPERTS,
+        # deepseek2.cpp turns whole heads; the converter writes 0.
+        unread=frozenset({"rope.dimension_count"}),
+    ),
 )
 UNLIMITED_OCR = replace(
     DEEPSEEK_OCR,
     name="unlimited_ocr",
     classes=("UnlimitedOcrForConditionalGeneration", "unlimited_ocr_text"),
-    model_type="unlimited_ocr",
-    huggingface={  # transformers, UnlimitedOcrTextConfig
-        "block_count": 12,
-        "context_length": 32768,
-        "embedding_length": 1280,
-        "feed_forward_length": 6848,
-        "attention.head_count": 10,
-        WIDTH: 896,
-        "vocab_size": 129280,
-        "tied_embeddings": False,
-    },
+    huggingface=replace(
+        DEEPSEEK_OCR.huggingface,
+        model_type="unlimited_ocr",
+        defaults={  # transformers, UnlimitedOcrTextConfig
+            "block_count": 12,
+            "context_length": 32768,
+            "embedding_length": 1280,
+            "feed_forward_length": 6848,
+            "attention.head_count": 10,
+            WIDTH: 896,
+            "vocab_size": 129280,
+            "tied_embeddings": False,
+        },
+    ),
 )

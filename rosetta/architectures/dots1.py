@@ -14,6 +14,8 @@ from rosetta.architectures.expert_settings import (
     shared_expert,
 )
 from rosetta.architectures.folder_names import SCORE_CORRECTION, gated
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import mixture_layer
 
 
@@ -33,29 +35,31 @@ def settings(read: Any) -> None:
 
 DOTS1 = Architecture(
     "dots1",
-    folder_flags={"attention_bias": False},
     gguf="dots1",
-    gguf_reads=llamacpp_keys.EXPERTS,
     classes=("Dots1ForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     qk_norm=True,
     settings=settings,
     layer=mixture_layer,
-    huggingface={  # transformers, Dots1Config
-        "block_count": 62,
-        "context_length": 2048,
-        "embedding_length": 4608,
-        "feed_forward_length": 10944,
-        "attention.head_count": 32,
-        "attention.head_count_kv": 32,
-        "attention.sliding_window": 4096,
-        "max_window_layers": 62,
-        "vocab_size": 152064,
-        "tied_embeddings": False,
-    },
-    parameters=SCORE_CORRECTION,
-    names=gated("mlp.shared_experts", "_shexp"),
-    spellings={
-        "expert_count": "n_routed_experts",
-    },
+    huggingface=HuggingFace(
+        defaults={  # transformers, Dots1Config
+            "block_count": 62,
+            "context_length": 2048,
+            "embedding_length": 4608,
+            "feed_forward_length": 10944,
+            "attention.head_count": 32,
+            "attention.head_count_kv": 32,
+            "attention.sliding_window": 4096,
+            "max_window_layers": 62,
+            "vocab_size": 152064,
+            "tied_embeddings": False,
+        },
+        spellings={
+            "expert_count": "n_routed_experts",
+        },
+        flags={"attention_bias": False},
+        names=gated("mlp.shared_experts", "_shexp"),
+        parameters=SCORE_CORRECTION,
+    ),
+    llamacpp=LlamaCpp(reads=llamacpp_keys.EXPERTS),
 )

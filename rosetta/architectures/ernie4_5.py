@@ -2,28 +2,34 @@
 
 from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 
 ERNIE4_5 = Architecture(
     "ernie4_5",
-    folder_flags={"use_bias": False},
     gguf="ernie4_5",
-    gguf_reads=llamacpp_keys.ERNIE,
-    gguf_unread=frozenset({"expert_count"}),
-    gguf_idle=frozenset({"attn_output.bias"}),
     classes=("Ernie4_5ForCausalLM", "Ernie4_5_ForCausalLM"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope=INTERLEAVED,
-    folder_rope=INTERLEAVED,
     rope_theta=Default(apr=10000.0, gguf=10000.0, huggingface=5e5),
-    huggingface={  # transformers, Ernie4_5Config
-        "block_count": 18,
-        "context_length": 131072,
-        "embedding_length": 1024,
-        "feed_forward_length": 3072,
-        "attention.head_count": 16,
-        "attention.head_count_kv": 2,
-        "attention.key_length": 128,
-        "vocab_size": 103424,
-        "tied_embeddings": True,
-    },
+    huggingface=HuggingFace(
+        defaults={  # transformers, Ernie4_5Config
+            "block_count": 18,
+            "context_length": 131072,
+            "embedding_length": 1024,
+            "feed_forward_length": 3072,
+            "attention.head_count": 16,
+            "attention.head_count_kv": 2,
+            "attention.key_length": 128,
+            "vocab_size": 103424,
+            "tied_embeddings": True,
+        },
+        flags={"use_bias": False},
+        rope=INTERLEAVED,
+    ),
+    llamacpp=LlamaCpp(
+        reads=llamacpp_keys.ERNIE,
+        unread=frozenset({"expert_count"}),
+        idle=frozenset({"attn_output.bias"}),
+    ),
 )

@@ -14,6 +14,8 @@ from rosetta.architectures.expert_settings import (
     shared_expert,
 )
 from rosetta.architectures.folder_names import gated
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import mixture_layer
 from rosetta.errors import UnsupportedError
 from rosetta.graph import Stage
@@ -71,35 +73,39 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 ERNIE4_5_MOE = Architecture(
     "ernie4_5-moe",
-    folder_flags={"use_bias": False},
     gguf="ernie4_5-moe",
-    gguf_reads=llamacpp_keys.ERNIE,
-    gguf_idle=frozenset({"attn_output.bias"}),
     classes=("Ernie4_5_MoeForCausalLM", "ernie4_5_moe"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope=SPLIT_HALF,  # no rows are reordered: pairs lie beside each other in every container
     rope_theta=Default(apr=5e5, gguf=10000.0, huggingface=5e5),
     settings=settings,
     layer=layer,
-    huggingface={  # transformers, Ernie4_5_MoeConfig
-        "block_count": 28,
-        "context_length": 131072,
-        "embedding_length": 2560,
-        "feed_forward_length": 12288,
-        "attention.head_count": 20,
-        "attention.head_count_kv": 4,
-        "vocab_size": 103424,
-        "tied_embeddings": True,
-    },
-    parameters={
-        "model.layers.{bid}.mlp.moe_statics.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
-    },
-    names=gated("mlp.shared_experts", "_shexp"),
-    folder_dims={"exp_probs_b": (1, -1)},
-    model_type="ernie4_5_moe",
-    spellings={
-        "expert_count": "moe_num_experts",
-        "expert_used_count": "moe_k",
-    },
-    gguf_keys={"interleave_moe_layer_step": lambda c: 1},
+    huggingface=HuggingFace(
+        model_type="ernie4_5_moe",
+        defaults={  # transformers, Ernie4_5_MoeConfig
+            "block_count": 28,
+            "context_length": 131072,
+            "embedding_length": 2560,
+            "feed_forward_length": 12288,
+            "attention.head_count": 20,
+            "attention.head_count_kv": 4,
+            "vocab_size": 103424,
+            "tied_embeddings": True,
+        },
+        spellings={
+            "expert_count": "moe_num_experts",
+            "expert_used_count": "moe_k",
+        },
+        flags={"use_bias": False},
+        names=gated("mlp.shared_experts", "_shexp"),
+        parameters={
+            "model.layers.{bid}.mlp.moe_statics.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
+        },
+        dims={"exp_probs_b": (1, -1)},
+    ),
+    llamacpp=LlamaCpp(
+        reads=llamacpp_keys.ERNIE,
+        keys={"interleave_moe_layer_step": lambda c: 1},
+        idle=frozenset({"attn_output.bias"}),
+    ),
 )

@@ -55,7 +55,12 @@ ERNIE4_5_VL_MOE = replace(
     settings=settings,
     readings=readings,
     text_part="ernie4_5-moe",
-    model_type="ernie4_5_vl_moe",
-    parameters={"model.layers.{bid}.mlp.moe_statics.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias"},
-    folder_dims={},
+    huggingface=replace(
+        ERNIE4_5_MOE.huggingface,
+        model_type="ernie4_5_vl_moe",
+        parameters={
+            "model.layers.{bid}.mlp.moe_statics.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias"
+        },
+        dims={},
+    ),
 )

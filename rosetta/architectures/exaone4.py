@@ -8,6 +8,8 @@ from typing import Any
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of, sequential
 from rosetta.architectures.folder_names import POST_NORMS
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.stated_kinds import SLIDING_LISTED
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
@@ -56,24 +58,28 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 EXAONE4 = Architecture(
     "exaone4",
     gguf="exaone4",
-    gguf_windows="stretched",
-    gguf_reads=frozenset({"rope.freq_base_swa"}),
     classes=("Exaone4ForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     full_attention_every=4,
     settings=settings,
     layer=layer,
-    names=POST_NORMS,
-    gguf_keys=SLIDING_LISTED,
-    huggingface={  # transformers, Exaone4Config
-        "block_count": 32,
-        "context_length": 2048,
-        "embedding_length": 4096,
-        "feed_forward_length": 16384,
-        "attention.head_count": 32,
-        "attention.head_count_kv": 32,
-        "attention.sliding_window": 4096,
-        "vocab_size": 102400,
-        "tied_embeddings": False,
-    },
+    huggingface=HuggingFace(
+        defaults={  # transformers, Exaone4Config
+            "block_count": 32,
+            "context_length": 2048,
+            "embedding_length": 4096,
+            "feed_forward_length": 16384,
+            "attention.head_count": 32,
+            "attention.head_count_kv": 32,
+            "attention.sliding_window": 4096,
+            "vocab_size": 102400,
+            "tied_embeddings": False,
+        },
+        names=POST_NORMS,
+    ),
+    llamacpp=LlamaCpp(
+        reads=frozenset({"rope.freq_base_swa"}),
+        keys=SLIDING_LISTED,
+        windows="stretched",
+    ),
 )

@@ -14,6 +14,8 @@ from rosetta.architectures.expert_settings import (
     shared_expert,
 )
 from rosetta.architectures.folder_names import gated
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import mixture_layer
 from rosetta.architectures.stated_kinds import SLIDING_LISTED
 from rosetta.graph import Stage
@@ -46,29 +48,33 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 EXAONE_MOE = Architecture(
     "exaone-moe",
     gguf="exaone-moe",
-    gguf_windows="stretched",
-    gguf_reads=llamacpp_keys.EXPERTS | {"expert_shared_feed_forward_length", "rope.freq_base_swa"},
     classes=("ExaoneMoeForCausalLM", "exaone_moe"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     qk_norm=True,
     full_attention_every=4,
     settings=settings,
     layer=layer,
-    huggingface={  # transformers, ExaoneMoeConfig
-        "block_count": 32,
-        "context_length": 2048,
-        "embedding_length": 4096,
-        "feed_forward_length": 16384,
-        "attention.head_count": 32,
-        "attention.head_count_kv": 32,
-        "attention.sliding_window": 4096,
-        "vocab_size": 102400,
-        "tied_embeddings": False,
-    },
-    parameters={
-        "model.layers.{bid}.mlp.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
-    },
-    names=gated("mlp.shared_experts", "_shexp"),
-    model_type="exaone_moe",
-    gguf_keys=SLIDING_LISTED,
+    huggingface=HuggingFace(
+        model_type="exaone_moe",
+        defaults={  # transformers, ExaoneMoeConfig
+            "block_count": 32,
+            "context_length": 2048,
+            "embedding_length": 4096,
+            "feed_forward_length": 16384,
+            "attention.head_count": 32,
+            "attention.head_count_kv": 32,
+            "attention.sliding_window": 4096,
+            "vocab_size": 102400,
+            "tied_embeddings": False,
+        },
+        names=gated("mlp.shared_experts", "_shexp"),
+        parameters={
+            "model.layers.{bid}.mlp.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
+        },
+    ),
+    llamacpp=LlamaCpp(
+        reads=llamacpp_keys.EXPERTS | {"expert_shared_feed_forward_length", "rope.freq_base_swa"},
+        keys=SLIDING_LISTED,
+        windows="stretched",
+    ),
 )

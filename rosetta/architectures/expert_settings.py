@@ -354,7 +354,7 @@ def latent_settings(
             stated = read.raw(f"attention.{name}_mla")
             if stated is not None:
                 _size(read, f"attention.{name}", stated, stated.value)
-            elif split and read.architecture.reads_of_gguf(f"attention.{name}_mla"):
+            elif split and read.architecture.llamacpp.computes_by(f"attention.{name}_mla"):
                 raise DamagedFileError(
                     f"the metadata has no {read.container.architecture}.attention.{name}_mla, which llama.cpp asks for "
                     "where keys and values have matrices of their own",

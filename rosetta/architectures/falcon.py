@@ -6,6 +6,7 @@ from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, parallel
+from rosetta.architectures.huggingface import HuggingFace
 from rosetta.architectures.readings import readings_by_key_group
 from rosetta.errors import UnsupportedError
 from rosetta.graph import Stage
@@ -59,30 +60,32 @@ FALCON = Architecture(
     settings=settings,
     readings=readings_by_key_group,
     layer=layer,
-    names={
-        "transformer.h.{bid}.ln_attn": "blk.{bid}.attn_norm_2",
-        "transformer.h.{bid}.ln_mlp": "blk.{bid}.attn_norm",
-        "transformer.h.{bid}.mlp.dense_4h_to_h": "blk.{bid}.ffn_down",
-        "transformer.h.{bid}.mlp.dense_h_to_4h": "blk.{bid}.ffn_up",
-        "transformer.h.{bid}.self_attention.dense": "blk.{bid}.attn_output",
-        "transformer.h.{bid}.self_attention.query_key_value": "blk.{bid}.attn_qkv",
-        "transformer.ln_f": "output_norm",
-        "transformer.word_embeddings": "token_embd",
-        "transformer.h.{bid}.input_layernorm": "blk.{bid}.attn_norm",
-    },
-    only_beside={"transformer.h.{bid}.ln_mlp": "blk.{bid}.attn_norm_2"},
-    huggingface={  # transformers, FalconConfig
-        "block_count": 32,
-        "context_length": 2048,
-        "embedding_length": 4544,
-        "attention.head_count": 71,
-        "attention.head_count_kv": 71,
-        "vocab_size": 65024,
-        "tied_embeddings": True,
-    },
-    spellings={
-        "activation": "activation",
-        "attention.head_count_kv": "num_kv_heads",
-        "feed_forward_length": "ffn_hidden_size",
-    },
+    huggingface=HuggingFace(
+        defaults={  # transformers, FalconConfig
+            "block_count": 32,
+            "context_length": 2048,
+            "embedding_length": 4544,
+            "attention.head_count": 71,
+            "attention.head_count_kv": 71,
+            "vocab_size": 65024,
+            "tied_embeddings": True,
+        },
+        spellings={
+            "activation": "activation",
+            "attention.head_count_kv": "num_kv_heads",
+            "feed_forward_length": "ffn_hidden_size",
+        },
+        names={
+            "transformer.h.{bid}.ln_attn": "blk.{bid}.attn_norm_2",
+            "transformer.h.{bid}.ln_mlp": "blk.{bid}.attn_norm",
+            "transformer.h.{bid}.mlp.dense_4h_to_h": "blk.{bid}.ffn_down",
+            "transformer.h.{bid}.mlp.dense_h_to_4h": "blk.{bid}.ffn_up",
+            "transformer.h.{bid}.self_attention.dense": "blk.{bid}.attn_output",
+            "transformer.h.{bid}.self_attention.query_key_value": "blk.{bid}.attn_qkv",
+            "transformer.ln_f": "output_norm",
+            "transformer.word_embeddings": "token_embd",
+            "transformer.h.{bid}.input_layernorm": "blk.{bid}.attn_norm",
+        },
+        only_beside={"transformer.h.{bid}.ln_mlp": "blk.{bid}.attn_norm_2"},
+    ),
 )

@@ -13,6 +13,8 @@ from rosetta.architectures import factors, llamacpp_keys
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of
 from rosetta.architectures.folder_names import MAMBA_NAMES, MAMBA_PARAMETERS, gated
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.readings import Reading, Stored, standard_readings
 from rosetta.architectures.recurrent import (
     mamba2,
@@ -204,44 +206,48 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 FALCON_H1 = Architecture(
     "falcon-h1",
-    folder_flags={
-        "attention_bias": False,
-        "mlp_bias": False,
-        "mamba_rms_norm": False,
-        "mamba_conv_bias": True,
-        "mamba_proj_bias": False,
-    },
     gguf="falcon-h1",
-    gguf_reads=llamacpp_keys.STATE,
-    gguf_factors=factors.ATTENTION | factors.STATE,
-    gguf_idle=frozenset({"attn_output.bias", "rope_freqs.weight"}),
     classes=("FalconH1ForCausalLM", "falcon_h1"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     settings=settings,
     readings=readings,
-    names={
-        **MAMBA_NAMES,
-        **gated("feed_forward"),
-        "model.final_layernorm": "output_norm",
-        "model.layers.{bid}.pre_ff_layernorm": "blk.{bid}.ffn_norm",
-        "model.layers.{bid}.mamba.norm": "blk.{bid}.ssm_norm",
-    },
     layer=layer,
-    huggingface={  # transformers, FalconH1Config
-        "block_count": 32,
-        "context_length": 8192,
-        "embedding_length": 4096,
-        "feed_forward_length": 14336,
-        "attention.head_count": 32,
-        "attention.head_count_kv": 8,
-        "vocab_size": 128000,
-        "tied_embeddings": False,
-    },
-    idle_keys=frozenset({"mamba_expand"}),  # mamba_d_ssm says it
-    spellings={name: name for name in NAMES if "." not in name},
-    folder_keys={key: partial(_listed, key) for key in ("mlp_multipliers", "ssm_multipliers")},
-    parameters=MAMBA_PARAMETERS,
-    model_type="falcon_h1",
-    folded=frozenset({"k", "attn_out", "ssm_in", "ssm_out", "ffn_gate", "ffn_out"}),
-    gguf_bare=("ffn_norm",),
+    huggingface=HuggingFace(
+        model_type="falcon_h1",
+        defaults={  # transformers, FalconH1Config
+            "block_count": 32,
+            "context_length": 8192,
+            "embedding_length": 4096,
+            "feed_forward_length": 14336,
+            "attention.head_count": 32,
+            "attention.head_count_kv": 8,
+            "vocab_size": 128000,
+            "tied_embeddings": False,
+        },
+        spellings={name: name for name in NAMES if "." not in name},
+        keys={key: partial(_listed, key) for key in ("mlp_multipliers", "ssm_multipliers")},
+        flags={
+            "attention_bias": False,
+            "mlp_bias": False,
+            "mamba_rms_norm": False,
+            "mamba_conv_bias": True,
+            "mamba_proj_bias": False,
+        },
+        idle=frozenset({"mamba_expand"}),  # mamba_d_ssm says it
+        names={
+            **MAMBA_NAMES,
+            **gated("feed_forward"),
+            "model.final_layernorm": "output_norm",
+            "model.layers.{bid}.pre_ff_layernorm": "blk.{bid}.ffn_norm",
+            "model.layers.{bid}.mamba.norm": "blk.{bid}.ssm_norm",
+        },
+        parameters=MAMBA_PARAMETERS,
+        folded=frozenset({"k", "attn_out", "ssm_in", "ssm_out", "ffn_gate", "ffn_out"}),
+    ),
+    llamacpp=LlamaCpp(
+        reads=llamacpp_keys.STATE,
+        bare=("ffn_norm",),
+        factors=factors.ATTENTION | factors.STATE,
+        idle=frozenset({"attn_output.bias", "rope_freqs.weight"}),
+    ),
 )

@@ -5,6 +5,8 @@ from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import embedding
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.readings import first_of, one_more_where, standard_readings
 from rosetta.ops.pointwise import Scale
 
@@ -17,25 +19,27 @@ def settings(read: Any) -> None:
 
 GEMMA = Architecture(
     "gemma",
-    folder_flags={"attention_bias": False},
-    only_with={"use_bidirectional_attention": (False,)},
     gguf="gemma",
-    gguf_scales_queries=True,
     classes=("GemmaForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     activation="gelu_tanh",
     settings=settings,
     readings=first_of(one_more_where("attn_norm", "ffn_norm", "output_norm"), standard_readings),
     before=lambda a, c: embedding(Scale("embedding_scale")),
-    huggingface={  # transformers, GemmaConfig
-        "block_count": 28,
-        "context_length": 8192,
-        "embedding_length": 3072,
-        "feed_forward_length": 24576,
-        "attention.head_count": 16,
-        "attention.head_count_kv": 16,
-        "attention.key_length": 256,
-        "vocab_size": 256000,
-        "tied_embeddings": True,
-    },
+    huggingface=HuggingFace(
+        defaults={  # transformers, GemmaConfig
+            "block_count": 28,
+            "context_length": 8192,
+            "embedding_length": 3072,
+            "feed_forward_length": 24576,
+            "attention.head_count": 16,
+            "attention.head_count_kv": 16,
+            "attention.key_length": 256,
+            "vocab_size": 256000,
+            "tied_embeddings": True,
+        },
+        flags={"attention_bias": False},
+        only_with={"use_bidirectional_attention": (False,)},
+    ),
+    llamacpp=LlamaCpp(scales_queries=True),
 )

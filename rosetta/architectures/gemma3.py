@@ -18,6 +18,8 @@ from rosetta.architectures.builders import (
     windowed_rope,
 )
 from rosetta.architectures.folder_names import NORMS_AROUND
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.readings import first_of, one_more_where, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
@@ -71,11 +73,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 GEMMA3 = Architecture(
     "gemma3",
-    folder_flags={"attention_bias": False},
     gguf="gemma3",
-    gguf_scales_queries=True,
-    gguf_windows="grown",
-    gguf_reads=frozenset({"final_logit_softcapping", "rope.freq_base_swa"}),
     classes=("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration", "gemma3_text"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     activation="gelu_tanh",
@@ -83,27 +81,35 @@ GEMMA3 = Architecture(
     full_attention_every=6,
     settings=settings,
     readings=first_of(one_more_where(*NORMS), standard_readings),
-    names=NORMS_AROUND,
     before=lambda a, c: embedding(Scale("embedding_scale")),
     layer=layer,
     after=lambda a, layers: head(
         output_of(layers - 1), Softcap("final_logit_softcapping"), norm=a.norm_of("output_norm")
     ),
-    only_with={"use_bidirectional_attention": (False,)},
-    huggingface={  # transformers, Gemma3TextConfig
-        "block_count": 26,
-        "context_length": 131072,
-        "embedding_length": 2304,
-        "feed_forward_length": 9216,
-        "attention.head_count": 8,
-        "attention.head_count_kv": 4,
-        "attention.key_length": 256,
-        "attention.sliding_window": 4096,
-        "vocab_size": 262208,
-        "tied_embeddings": True,
-    },
-    model_type="gemma3_text",
-    spellings={
-        "activation": "hidden_activation",
-    },
+    huggingface=HuggingFace(
+        model_type="gemma3_text",
+        defaults={  # transformers, Gemma3TextConfig
+            "block_count": 26,
+            "context_length": 131072,
+            "embedding_length": 2304,
+            "feed_forward_length": 9216,
+            "attention.head_count": 8,
+            "attention.head_count_kv": 4,
+            "attention.key_length": 256,
+            "attention.sliding_window": 4096,
+            "vocab_size": 262208,
+            "tied_embeddings": True,
+        },
+        spellings={
+            "activation": "hidden_activation",
+        },
+        flags={"attention_bias": False},
+        only_with={"use_bidirectional_attention": (False,)},
+        names=NORMS_AROUND,
+    ),
+    llamacpp=LlamaCpp(
+        reads=frozenset({"final_logit_softcapping", "rope.freq_base_swa"}),
+        windows="grown",
+        scales_queries=True,
+    ),
 )

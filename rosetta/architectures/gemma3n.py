@@ -20,6 +20,8 @@ from rosetta.architectures.builders import (
     windowed_rope,
 )
 from rosetta.architectures.folder_names import NORMS_AROUND
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.per_layer import (
     PER_LAYER_NAMES,
     per_layer_block,
@@ -204,15 +206,7 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
 
 GEMMA3N = Architecture(
     "gemma3n",
-    folder_flags={"attention_bias": False},
     gguf="gemma3n",
-    gguf_windows="grown",
-    gguf_placeholders={  # of layers that share keys and values, as transformers 5 saves none of
-        "attn_k": lambda c: (c["attention.head_count_kv"] * c["attention.key_length"], c[HIDDEN]),
-        "attn_v": lambda c: (c["attention.head_count_kv"] * c["attention.value_length"], c[HIDDEN]),
-        "attn_k_norm": lambda c: (c["attention.key_length"],),
-    },
-    gguf_reads=frozenset({"rope.freq_base_swa"}),
     classes=("Gemma3nForCausalLM", "Gemma3nForConditionalGeneration", "gemma3n_text"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     activation="gelu_tanh",
@@ -220,57 +214,69 @@ GEMMA3N = Architecture(
     full_attention_every=5,
     settings=settings,
     readings=readings,
-    names={
-        **{
-            f"model.{module}.{number}": f"{stem}.{number}"
-            for module, stem in STREAMS.items()
-            for number in range(MOST_STREAMS)
-        },
-        **NORMS_AROUND,
-        **PER_LAYER_NAMES,
-        "model.layers.{bid}.altup.correction_coefs": "blk.{bid}.altup_correct_coef",
-        "model.layers.{bid}.altup.modality_router": "blk.{bid}.altup_router",
-        "model.layers.{bid}.altup.prediction_coefs": "blk.{bid}.altup_predict_coef",
-        "model.layers.{bid}.altup.router_norm": "blk.{bid}.altup_router_norm",
-        "model.layers.{bid}.laurel.linear_left": "blk.{bid}.laurel_l",
-        "model.layers.{bid}.laurel.linear_right": "blk.{bid}.laurel_r",
-        "model.layers.{bid}.laurel.post_laurel_norm": "blk.{bid}.laurel_post_norm",
-    },
     before=before,
     layer=layer,
     after=after,
-    only_with={"altup_correct_scale": (True,)},
-    idle_keys=frozenset({"altup_coef_clip"}),
-    huggingface={  # transformers, Gemma3nTextConfig
-        "block_count": 35,
-        "context_length": 32768,
-        "embedding_length": 2048,
-        "feed_forward_length": 16384,
-        "attention.head_count": 8,
-        "attention.head_count_kv": 2,
-        "attention.key_length": 256,
-        "attention.sliding_window": 512,
-        "vocab_size": 262400,
-        "vocab_size_per_layer_input": 262144,
-        "tied_embeddings": True,
-    },
-    parameters={
-        "model.layers.{bid}.altup.correct_output_scale": "blk.{bid}.altup_correct_scale",
-    },
-    model_type="gemma3n_text",
-    spellings={
-        "activation": "hidden_activation",
-    },
-    folder_keys={
-        "num_kv_shared_layers": lambda c: sum(
-            n != of for n, of in enumerate(listed(c, "attention.kv_layer"))
-        ),
-        "activation_sparsity_pattern": lambda c: [
-            _share_shut(z) for z in listed(c, "activation_sparsity_scale")
-        ],
-    },
-    gguf_keys={
-        **SLIDING_LISTED,
-        "feed_forward_length": lambda c: listed(c, "feed_forward_length"),
-    },
+    huggingface=HuggingFace(
+        model_type="gemma3n_text",
+        defaults={  # transformers, Gemma3nTextConfig
+            "block_count": 35,
+            "context_length": 32768,
+            "embedding_length": 2048,
+            "feed_forward_length": 16384,
+            "attention.head_count": 8,
+            "attention.head_count_kv": 2,
+            "attention.key_length": 256,
+            "attention.sliding_window": 512,
+            "vocab_size": 262400,
+            "vocab_size_per_layer_input": 262144,
+            "tied_embeddings": True,
+        },
+        spellings={
+            "activation": "hidden_activation",
+        },
+        keys={
+            "num_kv_shared_layers": lambda c: sum(
+                n != of for n, of in enumerate(listed(c, "attention.kv_layer"))
+            ),
+            "activation_sparsity_pattern": lambda c: [
+                _share_shut(z) for z in listed(c, "activation_sparsity_scale")
+            ],
+        },
+        flags={"attention_bias": False},
+        only_with={"altup_correct_scale": (True,)},
+        idle=frozenset({"altup_coef_clip"}),
+        names={
+            **{
+                f"model.{module}.{number}": f"{stem}.{number}"
+                for module, stem in STREAMS.items()
+                for number in range(MOST_STREAMS)
+            },
+            **NORMS_AROUND,
+            **PER_LAYER_NAMES,
+            "model.layers.{bid}.altup.correction_coefs": "blk.{bid}.altup_correct_coef",
+            "model.layers.{bid}.altup.modality_router": "blk.{bid}.altup_router",
+            "model.layers.{bid}.altup.prediction_coefs": "blk.{bid}.altup_predict_coef",
+            "model.layers.{bid}.altup.router_norm": "blk.{bid}.altup_router_norm",
+            "model.layers.{bid}.laurel.linear_left": "blk.{bid}.laurel_l",
+            "model.layers.{bid}.laurel.linear_right": "blk.{bid}.laurel_r",
+            "model.layers.{bid}.laurel.post_laurel_norm": "blk.{bid}.laurel_post_norm",
+        },
+        parameters={
+            "model.layers.{bid}.altup.correct_output_scale": "blk.{bid}.altup_correct_scale",
+        },
+    ),
+    llamacpp=LlamaCpp(
+        reads=frozenset({"rope.freq_base_swa"}),
+        keys={
+            **SLIDING_LISTED,
+            "feed_forward_length": lambda c: listed(c, "feed_forward_length"),
+        },
+        placeholders={  # of layers that share keys and values, as transformers 5 saves none of
+            "attn_k": lambda c: (c["attention.head_count_kv"] * c["attention.key_length"], c[HIDDEN]),
+            "attn_v": lambda c: (c["attention.head_count_kv"] * c["attention.value_length"], c[HIDDEN]),
+            "attn_k_norm": lambda c: (c["attention.key_length"],),
+        },
+        windows="grown",
+    ),
 )

@@ -24,6 +24,8 @@ from rosetta.architectures.builders import (
     slides,
 )
 from rosetta.architectures.folder_names import NORMS_AROUND
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.per_layer import (
     PER_LAYER_NAMES,
     WIDTH,
@@ -69,7 +71,9 @@ def settings(read: Any) -> None:
     read.take("final_logit_softcapping", "number", Default(apr=30.0, gguf=30.0, huggingface=0.0))
     read.fixed("embedding_scale", math.sqrt(width), "√(embedding length)")
     shared_keys(read, local, layers - _shared_layers(read))
-    per_layer_settings(read, Default(apr=0, gguf=None, huggingface=read.architecture.huggingface[WIDTH]))
+    per_layer_settings(
+        read, Default(apr=0, gguf=None, huggingface=read.architecture.huggingface.defaults[WIDTH])
+    )
     _experts(read, width)
 
 
@@ -269,19 +273,7 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
 
 GEMMA4 = Architecture(
     "gemma4",
-    folder_flags={"attention_bias": False},
     gguf="gemma4",
-    gguf_windows="grown",
-    gguf_reads=frozenset(
-        {
-            "attention.shared_kv_layers",
-            "embedding_length_per_layer_input",
-            "expert_feed_forward_length",
-            "final_logit_softcapping",
-            "rope.freq_base_swa",
-        }
-    ),
-    gguf_factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS,
     classes=("Gemma4ForCausalLM", "Gemma4ForConditionalGeneration", "gemma4_text"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     activation="gelu_tanh",
@@ -289,65 +281,84 @@ GEMMA4 = Architecture(
     full_attention_every=6,
     settings=settings,
     readings=readings,
-    names={
-        **NORMS_AROUND,
-        **PER_LAYER_NAMES,
-        "model.layers.{bid}.post_feedforward_layernorm_1": "blk.{bid}.post_ffw_norm_1",
-        "model.layers.{bid}.post_feedforward_layernorm_2": "blk.{bid}.post_ffw_norm_2",
-        "model.layers.{bid}.pre_feedforward_layernorm_2": "blk.{bid}.pre_ffw_norm_2",
-        "model.layers.{bid}.router.proj": "blk.{bid}.ffn_gate_inp",
-    },
     before=before,
     layer=layer,
     after=lambda a, layers: head(
         output_of(layers - 1), Softcap("final_logit_softcapping"), norm=a.norm_of("output_norm")
     ),
-    only_with={"use_bidirectional_attention": (False, "vision")},
-    huggingface={  # transformers, Gemma4TextConfig
-        "block_count": 30,
-        "context_length": 131072,
-        "embedding_length": 2304,
-        "feed_forward_length": 9216,
-        "attention.head_count": 8,
-        "attention.head_count_kv": 4,
-        "attention.key_length": 256,
-        "attention.sliding_window": 512,
-        WIDTH: 256,
-        "vocab_size": 262144,
-        "tied_embeddings": True,
-    },
-    parameters={
-        "model.layers.{bid}.layer_scalar": "blk.{bid}.layer_output_scale",
-        "model.layers.{bid}.experts.down_proj": "blk.{bid}.ffn_down_exps",
-        "model.layers.{bid}.experts.gate_up_proj": "blk.{bid}.ffn_gate_up_exps",
-        "model.layers.{bid}.router.per_expert_scale": "blk.{bid}.ffn_down_exps.scale",
-        "model.layers.{bid}.router.scale": "blk.{bid}.ffn_gate_inp.scale",
-    },
-    model_type="gemma4_text",
-    spellings={
-        "activation": "hidden_activation",
-        "expert_used_count": "top_k_experts",
-    },
-    folder_keys={
-        "hidden_size_per_layer_input": lambda c: c["embedding_length_per_layer_input"].value,
-        "num_key_value_heads": lambda c: _of_window_layers(c, "attention.head_count_kv"),
-    },
-    gguf_keys={
-        PATTERN: lambda c: listed(c, PATTERN),
-        "attention.shared_kv_layers": lambda c: c["attention.shared_kv_layers"].value,
-        "embedding_length_per_layer_input": lambda c: c["embedding_length_per_layer_input"].value,
-    },
+    huggingface=HuggingFace(
+        model_type="gemma4_text",
+        defaults={  # transformers, Gemma4TextConfig
+            "block_count": 30,
+            "context_length": 131072,
+            "embedding_length": 2304,
+            "feed_forward_length": 9216,
+            "attention.head_count": 8,
+            "attention.head_count_kv": 4,
+            "attention.key_length": 256,
+            "attention.sliding_window": 512,
+            WIDTH: 256,
+            "vocab_size": 262144,
+            "tied_embeddings": True,
+        },
+        spellings={
+            "activation": "hidden_activation",
+            "expert_used_count": "top_k_experts",
+        },
+        keys={
+            "hidden_size_per_layer_input": lambda c: c["embedding_length_per_layer_input"].value,
+            "num_key_value_heads": lambda c: _of_window_layers(c, "attention.head_count_kv"),
+        },
+        flags={"attention_bias": False},
+        only_with={"use_bidirectional_attention": (False, "vision")},
+        names={
+            **NORMS_AROUND,
+            **PER_LAYER_NAMES,
+            "model.layers.{bid}.post_feedforward_layernorm_1": "blk.{bid}.post_ffw_norm_1",
+            "model.layers.{bid}.post_feedforward_layernorm_2": "blk.{bid}.post_ffw_norm_2",
+            "model.layers.{bid}.pre_feedforward_layernorm_2": "blk.{bid}.pre_ffw_norm_2",
+            "model.layers.{bid}.router.proj": "blk.{bid}.ffn_gate_inp",
+        },
+        parameters={
+            "model.layers.{bid}.layer_scalar": "blk.{bid}.layer_output_scale",
+            "model.layers.{bid}.experts.down_proj": "blk.{bid}.ffn_down_exps",
+            "model.layers.{bid}.experts.gate_up_proj": "blk.{bid}.ffn_gate_up_exps",
+            "model.layers.{bid}.router.per_expert_scale": "blk.{bid}.ffn_down_exps.scale",
+            "model.layers.{bid}.router.scale": "blk.{bid}.ffn_gate_inp.scale",
+        },
+    ),
+    llamacpp=LlamaCpp(
+        reads=frozenset(
+            {
+                "attention.shared_kv_layers",
+                "embedding_length_per_layer_input",
+                "expert_feed_forward_length",
+                "final_logit_softcapping",
+                "rope.freq_base_swa",
+            }
+        ),
+        keys={
+            PATTERN: lambda c: listed(c, PATTERN),
+            "attention.shared_kv_layers": lambda c: c["attention.shared_kv_layers"].value,
+            "embedding_length_per_layer_input": lambda c: c["embedding_length_per_layer_input"].value,
+        },
+        factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS,
+        windows="grown",
+    ),
 )
 GEMMA4_UNIFIED = replace(
     GEMMA4,
     name="gemma4_unified",
     classes=("Gemma4UnifiedForConditionalGeneration", "gemma4_unified", "gemma4_unified_text"),
     text_part="gemma4",
-    model_type="gemma4_unified",
-    huggingface={  # transformers, Gemma4UnifiedTextConfig
-        **GEMMA4.huggingface,
-        "context_length": 262144,
-        "attention.sliding_window": 1024,
-        WIDTH: 0,
-    },
+    huggingface=replace(
+        GEMMA4.huggingface,
+        model_type="gemma4_unified",
+        defaults={  # transformers, Gemma4UnifiedTextConfig
+            **GEMMA4.huggingface.defaults,
+            "context_length": 262144,
+            "attention.sliding_window": 1024,
+            WIDTH: 0,
+        },
+    ),
 )

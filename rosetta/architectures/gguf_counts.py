@@ -1,6 +1,6 @@
 """Counts of a GGUF file that llama.cpp refuses though they can be read: facts of its source, no rule.
 
-What it asks of every architecture stands here; what it asks of one stands with that one, as its `gguf_refuses`.
+What it asks of every architecture stands here; what it asks of one stands with that one, as its `llamacpp.refuses`.
 
 Sources: llama.cpp, src/llama-model.cpp, `llama_model_base::load_hparams`, whose assertions end the whole process;
 ggml, src/ggml-cpu/ops.cpp, the rotation, which turns no more dimensions than a head has.
@@ -76,7 +76,7 @@ def refused_counts(architecture: Architecture, counts: Counts) -> Iterator[Refus
         architecture: of the file.
         counts: what it states.
     """
-    yield from _experts(counts, drops_one=architecture.gguf_drops_one_expert)
+    yield from _experts(counts, drops_one=architecture.llamacpp.drops_one_expert)
     turned, head = (counts.of_windows(key) for key in (ROTATED, HEAD))
     if counts.of(WINDOW) and turned > head > 0:
         why = f"for heads of {head} in layers with a window"
@@ -85,9 +85,9 @@ def refused_counts(architecture: Architecture, counts: Counts) -> Iterator[Refus
     if layers and predictors >= layers:
         yield Refused(PREDICTORS, predictors, f"for {layers} layers", take_out=True)
     heads, kept = counts.of(HEADS), counts.of(KV_HEADS)
-    if architecture.gguf_keeps_heads and kept not in (0, heads):
+    if architecture.llamacpp.keeps_heads and kept not in (0, heads):
         yield Refused(KV_HEADS, kept, f"for {heads} heads, each with keys of its own")
-    yield from architecture.gguf_refuses(counts)
+    yield from architecture.llamacpp.refuses(counts)
 
 
 def _experts(counts: Counts, drops_one: bool) -> Iterator[Refused]:

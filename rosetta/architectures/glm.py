@@ -2,30 +2,33 @@
 `chatglm`."""
 
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
+from rosetta.architectures.huggingface import HuggingFace
 from rosetta.architectures.readings import first_of, gate_beside_up, standard_readings
 
 GLM = Architecture(
     "glm",
-    folder_flags={"attention_bias": True},
     gguf="chatglm",
     classes=("GlmForCausalLM",),
     norm_epsilon=Default(apr=1.5625e-7, gguf=1e-5, huggingface=1.5625e-7),
     rope=INTERLEAVED,
-    folder_rope=INTERLEAVED,
     readings=first_of(gate_beside_up, standard_readings),
-    huggingface={  # transformers, GlmConfig
-        "block_count": 40,
-        "context_length": 131072,
-        "embedding_length": 4096,
-        "feed_forward_length": 13696,
-        "attention.head_count": 32,
-        "attention.head_count_kv": 2,
-        "attention.key_length": 128,
-        "vocab_size": 151552,
-        "tied_embeddings": False,
-        "rope.partial_rotary_factor": 0.5,
-    },
-    names={
-        "model.layers.{bid}.mlp.gate_up_proj": "blk.{bid}.ffn_up",
-    },
+    huggingface=HuggingFace(
+        defaults={  # transformers, GlmConfig
+            "block_count": 40,
+            "context_length": 131072,
+            "embedding_length": 4096,
+            "feed_forward_length": 13696,
+            "attention.head_count": 32,
+            "attention.head_count_kv": 2,
+            "attention.key_length": 128,
+            "vocab_size": 151552,
+            "tied_embeddings": False,
+            "rope.partial_rotary_factor": 0.5,
+        },
+        flags={"attention_bias": True},
+        names={
+            "model.layers.{bid}.mlp.gate_up_proj": "blk.{bid}.ffn_up",
+        },
+        rope=INTERLEAVED,
+    ),
 )

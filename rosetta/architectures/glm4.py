@@ -16,6 +16,8 @@ from rosetta.architectures.builders import (
     sequential,
 )
 from rosetta.architectures.expert_settings import SECTIONS_OF_FOLDERS, rotary_sections, stated_sections
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.readings import first_of, gate_beside_up, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
@@ -51,36 +53,38 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 GLM4 = Architecture(
     "glm4",
-    folder_flags={"attention_bias": True},
     gguf="glm4",
-    gguf_reads=frozenset({"rope.dimension_sections"}),
     classes=("Glm4ForCausalLM",),
     norm_epsilon=Default(apr=1.5625e-7, gguf=1.5625e-7, huggingface=1.5625e-7),
     rope=INTERLEAVED,
     halves_with=SECTIONS,
-    folder_keys={"rope_parameters.mrope_section": stated_sections},
-    folder_rope=INTERLEAVED,
     settings=settings,
     readings=first_of(gate_beside_up, standard_readings),
     layer=layer,
-    names={
-        "model.layers.{bid}.mlp.gate_up_proj": "blk.{bid}.ffn_up",
-        "model.layers.{bid}.post_mlp_layernorm": "blk.{bid}.post_ffw_norm",
-        "model.layers.{bid}.post_self_attn_layernorm": "blk.{bid}.post_attention_norm",
-        "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.ffn_norm",
-    },
-    huggingface={  # transformers, Glm4Config
-        "block_count": 40,
-        "context_length": 131072,
-        "embedding_length": 4096,
-        "feed_forward_length": 13696,
-        "attention.head_count": 32,
-        "attention.head_count_kv": 2,
-        "attention.key_length": 128,
-        "vocab_size": 151552,
-        "tied_embeddings": False,
-        "rope.partial_rotary_factor": 0.5,
-    },
+    huggingface=HuggingFace(
+        defaults={  # transformers, Glm4Config
+            "block_count": 40,
+            "context_length": 131072,
+            "embedding_length": 4096,
+            "feed_forward_length": 13696,
+            "attention.head_count": 32,
+            "attention.head_count_kv": 2,
+            "attention.key_length": 128,
+            "vocab_size": 151552,
+            "tied_embeddings": False,
+            "rope.partial_rotary_factor": 0.5,
+        },
+        keys={"rope_parameters.mrope_section": stated_sections},
+        flags={"attention_bias": True},
+        names={
+            "model.layers.{bid}.mlp.gate_up_proj": "blk.{bid}.ffn_up",
+            "model.layers.{bid}.post_mlp_layernorm": "blk.{bid}.post_ffw_norm",
+            "model.layers.{bid}.post_self_attn_layernorm": "blk.{bid}.post_attention_norm",
+            "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.ffn_norm",
+        },
+        rope=INTERLEAVED,
+    ),
+    llamacpp=LlamaCpp(reads=frozenset({"rope.dimension_sections"})),
 )
 GLM4V = replace(
     GLM4,
@@ -88,31 +92,37 @@ GLM4V = replace(
     classes=("Glm4vForConditionalGeneration", "glm4v", "glm4v_text", "glm46v", "glmga"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     text_part="glm4",
-    model_type="glm4v",
-    huggingface={  # transformers, Glm4vTextConfig
-        "block_count": 40,
-        "context_length": 32768,
-        "embedding_length": 4096,
-        "feed_forward_length": 13696,
-        "attention.head_count": 32,
-        "attention.head_count_kv": 2,
-        "vocab_size": 151552,
-        "tied_embeddings": False,
-    },
+    huggingface=replace(
+        GLM4.huggingface,
+        model_type="glm4v",
+        defaults={  # transformers, Glm4vTextConfig
+            "block_count": 40,
+            "context_length": 32768,
+            "embedding_length": 4096,
+            "feed_forward_length": 13696,
+            "attention.head_count": 32,
+            "attention.head_count_kv": 2,
+            "vocab_size": 151552,
+            "tied_embeddings": False,
+        },
+    ),
 )
 GLM_OCR = replace(
     GLM4V,
     name="glm_ocr",
     classes=("GlmOcrForConditionalGeneration", "glm_ocr", "glm_ocr_text"),
-    model_type="glm_ocr",
-    huggingface={  # transformers, GlmOcrTextConfig
-        "block_count": 16,
-        "context_length": 131072,
-        "embedding_length": 1024,
-        "feed_forward_length": 4096,
-        "attention.head_count": 16,
-        "attention.head_count_kv": 8,
-        "vocab_size": 59392,
-        "tied_embeddings": False,
-    },
+    huggingface=replace(
+        GLM4V.huggingface,
+        model_type="glm_ocr",
+        defaults={  # transformers, GlmOcrTextConfig
+            "block_count": 16,
+            "context_length": 131072,
+            "embedding_length": 1024,
+            "feed_forward_length": 4096,
+            "attention.head_count": 16,
+            "attention.head_count_kv": 8,
+            "vocab_size": 59392,
+            "tied_embeddings": False,
+        },
+    ),
 )

@@ -15,6 +15,8 @@ from rosetta.architectures.expert_settings import (
     shared_expert,
 )
 from rosetta.architectures.folder_names import SCORE_CORRECTION, gated
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import mixture_layer
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
@@ -53,9 +55,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 GLM4_MOE = Architecture(
     "glm4moe",
-    folder_flags={"attention_bias": False, "use_qk_norm": False},
     gguf="glm4moe",
-    gguf_reads=llamacpp_keys.EXPERTS | {"rope.dimension_sections"},
     classes=(
         "Glm4MoeForCausalLM",
         "glm4_moe",
@@ -67,45 +67,52 @@ GLM4_MOE = Architecture(
     qk_norm=True,
     settings=settings,
     layer=layer,
-    huggingface={  # transformers, Glm4MoeConfig
-        "block_count": 46,
-        "context_length": 131072,
-        "embedding_length": 4096,
-        "feed_forward_length": 10944,
-        "attention.head_count": 96,
-        "attention.head_count_kv": 8,
-        "vocab_size": 151552,
-        "tied_embeddings": False,
-        "rope.partial_rotary_factor": 0.5,
-    },
-    parameters=SCORE_CORRECTION,
-    names={
-        **gated("mlp.shared_experts", "_shexp"),
-        "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
-    },
-    model_type="glm4_moe",
-    spellings={
-        "expert_count": "n_routed_experts",
-    },
+    huggingface=HuggingFace(
+        model_type="glm4_moe",
+        defaults={  # transformers, Glm4MoeConfig
+            "block_count": 46,
+            "context_length": 131072,
+            "embedding_length": 4096,
+            "feed_forward_length": 10944,
+            "attention.head_count": 96,
+            "attention.head_count_kv": 8,
+            "vocab_size": 151552,
+            "tied_embeddings": False,
+            "rope.partial_rotary_factor": 0.5,
+        },
+        spellings={
+            "expert_count": "n_routed_experts",
+        },
+        flags={"attention_bias": False, "use_qk_norm": False},
+        names={
+            **gated("mlp.shared_experts", "_shexp"),
+            "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
+        },
+        parameters=SCORE_CORRECTION,
+    ),
+    llamacpp=LlamaCpp(reads=llamacpp_keys.EXPERTS | {"rope.dimension_sections"}),
 )
 SOLAR_OPEN = replace(
     GLM4_MOE,
     name="solar_open",
-    folder_flags={"attention_bias": False},
     classes=("SolarOpenForCausalLM",),
     rope_theta=Default(apr=1e6, gguf=10000.0, huggingface=1e6),
     qk_norm=False,
     settings=solar_settings,
-    huggingface={  # transformers, SolarOpenConfig
-        "block_count": 48,
-        "context_length": 131072,
-        "embedding_length": 4096,
-        "feed_forward_length": 10240,
-        "attention.head_count": 64,
-        "attention.head_count_kv": 8,
-        "attention.key_length": 128,
-        "vocab_size": 196608,
-        "tied_embeddings": False,
-    },
-    model_type="",
+    huggingface=replace(
+        GLM4_MOE.huggingface,
+        model_type="",
+        defaults={  # transformers, SolarOpenConfig
+            "block_count": 48,
+            "context_length": 131072,
+            "embedding_length": 4096,
+            "feed_forward_length": 10240,
+            "attention.head_count": 64,
+            "attention.head_count_kv": 8,
+            "attention.key_length": 128,
+            "vocab_size": 196608,
+            "tied_embeddings": False,
+        },
+        flags={"attention_bias": False},
+    ),
 )

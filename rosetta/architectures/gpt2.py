@@ -1,6 +1,7 @@
 """GPT-2: LayerNorm, learned positions, biases everywhere, no gate; its Hugging Face linears are Conv1D."""
 
 from rosetta.architectures.architecture import Architecture, Default
+from rosetta.architectures.huggingface import HuggingFace
 
 GPT2 = Architecture(
     "gpt2",
@@ -12,31 +13,33 @@ GPT2 = Architecture(
     gated=False,
     rope=None,
     learned_positions=True,
-    conv1d=frozenset({"attn_qkv", "attn_output", "ffn_up", "ffn_down"}),
-    huggingface={  # transformers, GPT2Config
-        "block_count": 12,
-        "context_length": 1024,
-        "embedding_length": 768,
-        "attention.head_count": 12,
-        "vocab_size": 50257,
-        "tied_embeddings": True,
-    },
-    names={
-        "transformer.h.{bid}.attn.c_attn": "blk.{bid}.attn_qkv",
-        "transformer.h.{bid}.attn.c_proj": "blk.{bid}.attn_output",
-        "transformer.h.{bid}.ln_1": "blk.{bid}.attn_norm",
-        "transformer.h.{bid}.ln_2": "blk.{bid}.ffn_norm",
-        "transformer.h.{bid}.mlp.c_fc": "blk.{bid}.ffn_up",
-        "transformer.h.{bid}.mlp.c_proj": "blk.{bid}.ffn_down",
-        "transformer.ln_f": "output_norm",
-        "transformer.wpe": "position_embd",
-        "transformer.wte": "token_embd",
-    },
-    spellings={
-        "embedding_length": "n_embd",
-        "block_count": "n_layer",
-        "attention.head_count": "n_head",
-        "context_length": "n_positions",
-        "activation": "activation_function",
-    },
+    huggingface=HuggingFace(
+        defaults={  # transformers, GPT2Config
+            "block_count": 12,
+            "context_length": 1024,
+            "embedding_length": 768,
+            "attention.head_count": 12,
+            "vocab_size": 50257,
+            "tied_embeddings": True,
+        },
+        spellings={
+            "embedding_length": "n_embd",
+            "block_count": "n_layer",
+            "attention.head_count": "n_head",
+            "context_length": "n_positions",
+            "activation": "activation_function",
+        },
+        names={
+            "transformer.h.{bid}.attn.c_attn": "blk.{bid}.attn_qkv",
+            "transformer.h.{bid}.attn.c_proj": "blk.{bid}.attn_output",
+            "transformer.h.{bid}.ln_1": "blk.{bid}.attn_norm",
+            "transformer.h.{bid}.ln_2": "blk.{bid}.ffn_norm",
+            "transformer.h.{bid}.mlp.c_fc": "blk.{bid}.ffn_up",
+            "transformer.h.{bid}.mlp.c_proj": "blk.{bid}.ffn_down",
+            "transformer.ln_f": "output_norm",
+            "transformer.wpe": "position_embd",
+            "transformer.wte": "token_embd",
+        },
+        conv1d=frozenset({"attn_qkv", "attn_output", "ffn_up", "ffn_down"}),
+    ),
 )

@@ -7,6 +7,8 @@ from typing import Any
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import scores_of
 from rosetta.architectures.expert_settings import expert_settings, of_folder, refuse_base_of_windows
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import mixture_layer
 from rosetta.architectures.readings import EXPERTS_GATE_UP, Reading, Stored, experts, standard_readings
 from rosetta.graph import Stage
@@ -51,48 +53,52 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
 
 GPT_OSS = Architecture(
     "gpt-oss",
-    folder_flags={"attention_bias": True},
     gguf="gpt-oss",
-    gguf_windows="stretched",
-    gguf_reads=frozenset({"expert_feed_forward_length", "rope.freq_base_swa"}),
     classes=("GptOssForCausalLM", "gpt_oss"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope_theta=Default(apr=150000.0, gguf=10000.0, huggingface=150000.0),
     full_attention_every=2,
     settings=settings,
     readings=readings,
-    names={
-        "model.layers.{bid}.mlp.router": "blk.{bid}.ffn_gate_inp",
-        "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
-    },
     layer=layer,
-    huggingface={  # transformers, GptOssConfig
-        "block_count": 36,
-        "context_length": 131072,
-        "embedding_length": 2880,
-        "feed_forward_length": 2880,
-        "attention.head_count": 64,
-        "attention.head_count_kv": 8,
-        "attention.key_length": 64,
-        "attention.sliding_window": 128,
-        "rope.scaling": {
-            "rope_type": "yarn",
-            "factor": 32.0,
-            "original_max_position_embeddings": 4096,
-            "truncate": False,
+    huggingface=HuggingFace(
+        model_type="gpt_oss",
+        defaults={  # transformers, GptOssConfig
+            "block_count": 36,
+            "context_length": 131072,
+            "embedding_length": 2880,
+            "feed_forward_length": 2880,
+            "attention.head_count": 64,
+            "attention.head_count_kv": 8,
+            "attention.key_length": 64,
+            "attention.sliding_window": 128,
+            "rope.scaling": {
+                "rope_type": "yarn",
+                "factor": 32.0,
+                "original_max_position_embeddings": 4096,
+                "truncate": False,
+            },
+            "vocab_size": 201088,
+            "tied_embeddings": False,
         },
-        "vocab_size": 201088,
-        "tied_embeddings": False,
-    },
-    parameters={
-        "model.layers.{bid}.mlp.experts.down_proj": "blk.{bid}.ffn_down_exps",
-        "model.layers.{bid}.mlp.experts.down_proj_bias": "blk.{bid}.ffn_down_exps.bias",
-        "model.layers.{bid}.mlp.experts.gate_up_proj": "blk.{bid}.ffn_gate_up_exps",
-        "model.layers.{bid}.mlp.experts.gate_up_proj_bias": "blk.{bid}.ffn_gate_up_exps.bias",
-        "model.layers.{bid}.self_attn.sinks": "blk.{bid}.attn_sinks.weight",
-    },
-    model_type="gpt_oss",
-    spellings={
-        "expert_count": "num_local_experts",
-    },
+        spellings={
+            "expert_count": "num_local_experts",
+        },
+        flags={"attention_bias": True},
+        names={
+            "model.layers.{bid}.mlp.router": "blk.{bid}.ffn_gate_inp",
+            "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
+        },
+        parameters={
+            "model.layers.{bid}.mlp.experts.down_proj": "blk.{bid}.ffn_down_exps",
+            "model.layers.{bid}.mlp.experts.down_proj_bias": "blk.{bid}.ffn_down_exps.bias",
+            "model.layers.{bid}.mlp.experts.gate_up_proj": "blk.{bid}.ffn_gate_up_exps",
+            "model.layers.{bid}.mlp.experts.gate_up_proj_bias": "blk.{bid}.ffn_gate_up_exps.bias",
+            "model.layers.{bid}.self_attn.sinks": "blk.{bid}.attn_sinks.weight",
+        },
+    ),
+    llamacpp=LlamaCpp(
+        reads=frozenset({"expert_feed_forward_length", "rope.freq_base_swa"}),
+        windows="stretched",
+    ),
 )

@@ -6,6 +6,8 @@ from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, parallel, sequential
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.readings import QKV, Reading, Stored, fused, qkv_sizes, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
@@ -38,9 +40,7 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
 
 GPTNEOX = Architecture(
     "gptneox",
-    folder_flags={"attention_bias": True},
     gguf="gptneox",
-    gguf_reads=frozenset({"use_parallel_residual"}),
     classes=("GPTNeoXForCausalLM", "gpt_neox"),
     norm="layer",
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
@@ -49,29 +49,33 @@ GPTNEOX = Architecture(
     settings=settings,
     readings=readings,
     layer=layer,
-    huggingface={  # transformers, GPTNeoXConfig
-        "block_count": 44,
-        "context_length": 2048,
-        "embedding_length": 6144,
-        "feed_forward_length": 24576,
-        "attention.head_count": 64,
-        "vocab_size": 50432,
-        "tied_embeddings": False,
-        "rope.partial_rotary_factor": 0.25,
-    },
-    names={
-        "embed_out": "output",
-        "gpt_neox.embed_in": "token_embd",
-        "gpt_neox.final_layer_norm": "output_norm",
-        "gpt_neox.layers.{bid}.attention.dense": "blk.{bid}.attn_output",
-        "gpt_neox.layers.{bid}.attention.query_key_value": "blk.{bid}.attn_qkv",
-        "gpt_neox.layers.{bid}.input_layernorm": "blk.{bid}.attn_norm",
-        "gpt_neox.layers.{bid}.mlp.dense_4h_to_h": "blk.{bid}.ffn_down",
-        "gpt_neox.layers.{bid}.mlp.dense_h_to_4h": "blk.{bid}.ffn_up",
-        "gpt_neox.layers.{bid}.post_attention_layernorm": "blk.{bid}.ffn_norm",
-    },
-    model_type="gpt_neox",
-    spellings={
-        "attention.layer_norm_epsilon": "layer_norm_eps",
-    },
+    huggingface=HuggingFace(
+        model_type="gpt_neox",
+        defaults={  # transformers, GPTNeoXConfig
+            "block_count": 44,
+            "context_length": 2048,
+            "embedding_length": 6144,
+            "feed_forward_length": 24576,
+            "attention.head_count": 64,
+            "vocab_size": 50432,
+            "tied_embeddings": False,
+            "rope.partial_rotary_factor": 0.25,
+        },
+        spellings={
+            "attention.layer_norm_epsilon": "layer_norm_eps",
+        },
+        flags={"attention_bias": True},
+        names={
+            "embed_out": "output",
+            "gpt_neox.embed_in": "token_embd",
+            "gpt_neox.final_layer_norm": "output_norm",
+            "gpt_neox.layers.{bid}.attention.dense": "blk.{bid}.attn_output",
+            "gpt_neox.layers.{bid}.attention.query_key_value": "blk.{bid}.attn_qkv",
+            "gpt_neox.layers.{bid}.input_layernorm": "blk.{bid}.attn_norm",
+            "gpt_neox.layers.{bid}.mlp.dense_4h_to_h": "blk.{bid}.ffn_down",
+            "gpt_neox.layers.{bid}.mlp.dense_h_to_4h": "blk.{bid}.ffn_up",
+            "gpt_neox.layers.{bid}.post_attention_layernorm": "blk.{bid}.ffn_norm",
+        },
+    ),
+    llamacpp=LlamaCpp(reads=frozenset({"use_parallel_residual"})),
 )

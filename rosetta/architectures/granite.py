@@ -10,6 +10,8 @@ from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.builders import embedding, head, output_of
 from rosetta.architectures.expert_settings import experts_of_gguf
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import SHARED, mixture_layer
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
@@ -22,7 +24,7 @@ ROTATED = "rope.scaling.finetuned"  # llama.cpp takes this key for the switch of
 
 def settings(read: Any) -> None:
     """The factors; by the last one the logits are divided. And whether a GGUF turns any layer."""
-    published = read.architecture.huggingface
+    published = read.architecture.huggingface.defaults
     for key in FACTORS:
         read.take(key, "number", Default(apr=1.0, gguf=1.0, huggingface=published.get(key, 1.0)))
     if read.container.kind == "huggingface":
@@ -41,9 +43,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 GRANITE = Architecture(
     "granite",
-    folder_flags={"attention_bias": False, "mlp_bias": False},
     gguf="granite",
-    gguf_reads=llamacpp_keys.FACTORS | {"expert_shared_feed_forward_length"},
     classes=("GraniteForCausalLM", "granite4_vision_text"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-5, huggingface=1e-6),
     rope=INTERLEAVED,
@@ -53,18 +53,24 @@ GRANITE = Architecture(
     after=lambda a, layers: head(
         output_of(layers - 1), Scale("logit_scale", inverse=True), norm=a.norm_of("output_norm")
     ),
-    spellings={"attention.scale": "attention_multiplier"},
-    gguf_keys={"logit_scale": lambda c: c["logit_scale"].value},
-    huggingface={  # transformers, GraniteConfig
-        "block_count": 32,
-        "context_length": 2048,
-        "embedding_length": 4096,
-        "feed_forward_length": 11008,
-        "attention.head_count": 32,
-        "attention.head_count_kv": 32,
-        "vocab_size": 32000,
-        "tied_embeddings": False,
-    },
+    huggingface=HuggingFace(
+        defaults={  # transformers, GraniteConfig
+            "block_count": 32,
+            "context_length": 2048,
+            "embedding_length": 4096,
+            "feed_forward_length": 11008,
+            "attention.head_count": 32,
+            "attention.head_count_kv": 32,
+            "vocab_size": 32000,
+            "tied_embeddings": False,
+        },
+        spellings={"attention.scale": "attention_multiplier"},
+        flags={"attention_bias": False, "mlp_bias": False},
+    ),
+    llamacpp=LlamaCpp(
+        reads=llamacpp_keys.FACTORS | {"expert_shared_feed_forward_length"},
+        keys={"logit_scale": lambda c: c["logit_scale"].value},
+    ),
 )
 GRANITE_DOCLING = replace(
     GRANITE,
@@ -72,19 +78,22 @@ GRANITE_DOCLING = replace(
     classes=("GraniteDoclingForConditionalGeneration", "granite_docling_text"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     text_part="granite",
-    model_type="granite_docling",
-    huggingface={  # transformers, GraniteDoclingTextConfig
-        "block_count": 28,
-        "context_length": 32768,
-        "embedding_length": 1024,
-        "feed_forward_length": 2048,
-        "attention.head_count": 16,
-        "attention.head_count_kv": 4,
-        "vocab_size": 133800,
-        "tied_embeddings": True,
-        "embedding_scale": 12.0,
-        "logit_scale": 4.0,
-        "residual_scale": 0.263,
-        "attention.scale": 0.015625,
-    },
+    huggingface=replace(
+        GRANITE.huggingface,
+        model_type="granite_docling",
+        defaults={  # transformers, GraniteDoclingTextConfig
+            "block_count": 28,
+            "context_length": 32768,
+            "embedding_length": 1024,
+            "feed_forward_length": 2048,
+            "attention.head_count": 16,
+            "attention.head_count_kv": 4,
+            "vocab_size": 133800,
+            "tied_embeddings": True,
+            "embedding_scale": 12.0,
+            "logit_scale": 4.0,
+            "residual_scale": 0.263,
+            "attention.scale": 0.015625,
+        },
+    ),
 )

@@ -19,6 +19,8 @@ from rosetta.architectures.builders import (
 )
 from rosetta.architectures.folder_names import MAMBA_NAMES, MAMBA_PARAMETERS, gated
 from rosetta.architectures.granitemoe import GRANITE_MOE_SHARED
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.readings import Reading, Stored, fused, standard_readings
 from rosetta.architectures.recurrent import (
     RECURRENT,
@@ -131,80 +133,88 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
 
 GRANITE_HYBRID = Architecture(
     "granitehybrid",
-    folder_flags={"attention_bias": False, "mamba_conv_bias": True, "mamba_proj_bias": False},
     gguf="granitehybrid",
-    gguf_reads=llamacpp_keys.STATE | llamacpp_keys.FACTORS | {"expert_shared_feed_forward_length"},
-    gguf_factors=factors.ATTENTION | factors.STATE,
-    says_anyway={"normalization_function": "rmsnorm"},
     classes=("GraniteMoeHybridForCausalLM", "granitemoehybrid"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope=INTERLEAVED,
     settings=settings,
     readings=readings,
-    names={
-        **MAMBA_NAMES,
-        **GRANITE_MOE_SHARED.names,
-        "model.layers.{bid}.mamba.norm": "blk.{bid}.ssm_norm",
-    },
     before=lambda a, c: embedding(Scale("embedding_scale")),
     layer=layer,
     after=lambda a, layers: head(
         output_of(layers - 1), Scale("logit_scale", inverse=True), norm=a.norm_of("output_norm")
     ),
-    huggingface={  # transformers, GraniteMoeHybridConfig
-        "block_count": 32,
-        "context_length": 2048,
-        "embedding_length": 4096,
-        "feed_forward_length": 11008,
-        "attention.head_count": 32,
-        "vocab_size": 32000,
-        "tied_embeddings": False,
-    },
-    parameters=MAMBA_PARAMETERS,
-    model_type="granitemoehybrid",
-    spellings={
-        "attention.scale": "attention_multiplier",
-        "expert_count": "num_local_experts",
-        SHARED: "shared_intermediate_size",
-    },
-    folder_dims={"ssm_norm": (-1,)},
+    huggingface=HuggingFace(
+        model_type="granitemoehybrid",
+        defaults={  # transformers, GraniteMoeHybridConfig
+            "block_count": 32,
+            "context_length": 2048,
+            "embedding_length": 4096,
+            "feed_forward_length": 11008,
+            "attention.head_count": 32,
+            "vocab_size": 32000,
+            "tied_embeddings": False,
+        },
+        spellings={
+            "attention.scale": "attention_multiplier",
+            "expert_count": "num_local_experts",
+            SHARED: "shared_intermediate_size",
+        },
+        flags={"attention_bias": False, "mamba_conv_bias": True, "mamba_proj_bias": False},
+        says_anyway={"normalization_function": "rmsnorm"},
+        names={
+            **MAMBA_NAMES,
+            **GRANITE_MOE_SHARED.huggingface.names,
+            "model.layers.{bid}.mamba.norm": "blk.{bid}.ssm_norm",
+        },
+        parameters=MAMBA_PARAMETERS,
+        dims={"ssm_norm": (-1,)},
+    ),
+    llamacpp=LlamaCpp(
+        reads=llamacpp_keys.STATE | llamacpp_keys.FACTORS | {"expert_shared_feed_forward_length"},
+        factors=factors.ATTENTION | factors.STATE,
+    ),
 )
 BAMBA = Architecture(
     "bamba",
-    folder_flags={
-        "attention_bias": False,
-        "mlp_bias": False,
-        "mamba_conv_bias": True,
-        "mamba_proj_bias": False,
-    },
     gguf="granitehybrid",
-    gguf_reads=llamacpp_keys.STATE | llamacpp_keys.FACTORS | {"expert_shared_feed_forward_length"},
-    gguf_factors=factors.ATTENTION | factors.STATE,
     classes=("BambaForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope=INTERLEAVED,
     settings=bamba_settings,
     readings=readings,
-    names={
-        **MAMBA_NAMES,
-        **gated("feed_forward"),
-        "model.final_layernorm": "output_norm",
-        "model.layers.{bid}.mamba.norm": "blk.{bid}.ssm_norm",
-        "model.layers.{bid}.pre_ff_layernorm": "blk.{bid}.ffn_norm",
-    },
     before=GRANITE_HYBRID.before,
     layer=layer,
     after=GRANITE_HYBRID.after,
-    huggingface={  # transformers, BambaConfig
-        "block_count": 32,
-        "context_length": 262144,
-        "embedding_length": 4096,
-        "feed_forward_length": 14336,
-        "attention.head_count": 32,
-        "attention.head_count_kv": 8,
-        "vocab_size": 128000,
-        "tied_embeddings": False,
-        "rope.partial_rotary_factor": 0.5,
-    },
-    parameters=MAMBA_PARAMETERS,
+    huggingface=HuggingFace(
+        defaults={  # transformers, BambaConfig
+            "block_count": 32,
+            "context_length": 262144,
+            "embedding_length": 4096,
+            "feed_forward_length": 14336,
+            "attention.head_count": 32,
+            "attention.head_count_kv": 8,
+            "vocab_size": 128000,
+            "tied_embeddings": False,
+            "rope.partial_rotary_factor": 0.5,
+        },
+        flags={
+            "attention_bias": False,
+            "mlp_bias": False,
+            "mamba_conv_bias": True,
+            "mamba_proj_bias": False,
+        },
+        names={
+            **MAMBA_NAMES,
+            **gated("feed_forward"),
+            "model.final_layernorm": "output_norm",
+            "model.layers.{bid}.mamba.norm": "blk.{bid}.ssm_norm",
+            "model.layers.{bid}.pre_ff_layernorm": "blk.{bid}.ffn_norm",
+        },
+        parameters=MAMBA_PARAMETERS,
+    ),
+    llamacpp=LlamaCpp(
+        reads=llamacpp_keys.STATE | llamacpp_keys.FACTORS | {"expert_shared_feed_forward_length"},
+        factors=factors.ATTENTION | factors.STATE,
+    ),
 )

@@ -10,6 +10,8 @@ from rosetta.architectures.architecture import INTERLEAVED, Architecture, Defaul
 from rosetta.architectures.builders import embedding, head, output_of
 from rosetta.architectures.expert_settings import expert_settings, of_folder
 from rosetta.architectures.folder_names import in_layers
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import mixture_layer
 from rosetta.architectures.readings import GATE_UP, Reading, Stored, fused, standard_readings
 from rosetta.graph import Stage
@@ -63,40 +65,47 @@ SHARED_NAMES = in_layers(
 )
 GRANITE_MOE = Architecture(
     "granitemoe",
-    folder_flags={"attention_bias": False},
     gguf="granitemoe",
-    gguf_reads=llamacpp_keys.FACTORS | {"expert_shared_feed_forward_length"},
     classes=("GraniteMoeForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope=INTERLEAVED,
     settings=settings,
     readings=readings,
-    names=NAMES,
     before=lambda a, c: embedding(Scale("embedding_scale")),
     layer=layer,
     after=lambda a, layers: head(
         output_of(layers - 1), Scale("logit_scale", inverse=True), norm=a.norm_of("output_norm")
     ),
-    gguf_keys={"logit_scale": lambda c: c["logit_scale"].value},
-    huggingface={  # transformers, GraniteMoeConfig
-        "block_count": 32,
-        "context_length": 2048,
-        "embedding_length": 4096,
-        "feed_forward_length": 11008,
-        "attention.head_count": 32,
-        "vocab_size": 32000,
-        "tied_embeddings": False,
-    },
-    spellings={
-        "attention.scale": "attention_multiplier",
-        "expert_count": "num_local_experts",
-    },
+    huggingface=HuggingFace(
+        defaults={  # transformers, GraniteMoeConfig
+            "block_count": 32,
+            "context_length": 2048,
+            "embedding_length": 4096,
+            "feed_forward_length": 11008,
+            "attention.head_count": 32,
+            "vocab_size": 32000,
+            "tied_embeddings": False,
+        },
+        spellings={
+            "attention.scale": "attention_multiplier",
+            "expert_count": "num_local_experts",
+        },
+        flags={"attention_bias": False},
+        names=NAMES,
+    ),
+    llamacpp=LlamaCpp(
+        reads=llamacpp_keys.FACTORS | {"expert_shared_feed_forward_length"},
+        keys={"logit_scale": lambda c: c["logit_scale"].value},
+    ),
 )
 GRANITE_MOE_SHARED = replace(
     GRANITE_MOE,
     name="granitemoeshared",
     classes=("GraniteMoeSharedForCausalLM",),
     settings=shared_settings,
-    names={**NAMES, **SHARED_NAMES},
-    spellings={**GRANITE_MOE.spellings, SHARED: "shared_intermediate_size"},
+    huggingface=replace(
+        GRANITE_MOE.huggingface,
+        spellings={**GRANITE_MOE.huggingface.spellings, SHARED: "shared_intermediate_size"},
+        names={**NAMES, **SHARED_NAMES},
+    ),
 )

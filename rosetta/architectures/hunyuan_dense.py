@@ -6,6 +6,8 @@ from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, rotary_of, sequential
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.containers.container import Setting
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
@@ -57,27 +59,31 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 HUNYUAN_DENSE = Architecture(
     "hunyuan-dense",
-    folder_flags={"attention_bias": False},
     gguf="hunyuan-dense",
-    gguf_drops_one_expert=True,
-    gguf_reads=frozenset({"rope.dimension_sections", "rope.scaling.alpha"}),
     classes=("HunYuanDenseV1ForCausalLM", "hunyuan_v1_dense"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     settings=raised_base,
     layer=layer,
-    names={
-        "model.layers.{bid}.self_attn.key_layernorm": "blk.{bid}.attn_k_norm",
-        "model.layers.{bid}.self_attn.query_layernorm": "blk.{bid}.attn_q_norm",
-    },
-    huggingface={  # transformers, HunYuanDenseV1Config
-        "block_count": 32,
-        "context_length": 2048,
-        "embedding_length": 4096,
-        "feed_forward_length": 11008,
-        "attention.head_count": 32,
-        "attention.head_count_kv": 32,
-        "vocab_size": 290943,
-        "tied_embeddings": False,
-    },
-    model_type="hunyuan_v1_dense",
+    huggingface=HuggingFace(
+        model_type="hunyuan_v1_dense",
+        defaults={  # transformers, HunYuanDenseV1Config
+            "block_count": 32,
+            "context_length": 2048,
+            "embedding_length": 4096,
+            "feed_forward_length": 11008,
+            "attention.head_count": 32,
+            "attention.head_count_kv": 32,
+            "vocab_size": 290943,
+            "tied_embeddings": False,
+        },
+        flags={"attention_bias": False},
+        names={
+            "model.layers.{bid}.self_attn.key_layernorm": "blk.{bid}.attn_k_norm",
+            "model.layers.{bid}.self_attn.query_layernorm": "blk.{bid}.attn_q_norm",
+        },
+    ),
+    llamacpp=LlamaCpp(
+        reads=frozenset({"rope.dimension_sections", "rope.scaling.alpha"}),
+        drops_one_expert=True,
+    ),
 )

@@ -7,7 +7,9 @@ from typing import Any
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.expert_settings import expert_settings, of_folder
 from rosetta.architectures.folder_names import gated
+from rosetta.architectures.huggingface import HuggingFace
 from rosetta.architectures.hunyuan_dense import raised_base
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import mixture_layer
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
@@ -34,30 +36,34 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 HUNYUAN_MOE = Architecture(
     "hunyuan-moe",
-    folder_flags={"attention_bias": False},
     gguf="hunyuan-moe",
-    # It asks for the width of experts as well, and takes the network's.
-    gguf_reads=frozenset({"expert_shared_feed_forward_length"}),
     classes=("HunYuanMoEV1ForCausalLM", "hunyuan_v1_moe"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     qk_norm=True,
     settings=settings,
     layer=layer,
-    huggingface={  # transformers, HunYuanMoEV1Config
-        "block_count": 32,
-        "context_length": 2048,
-        "embedding_length": 4096,
-        "feed_forward_length": 11008,
-        "attention.head_count": 32,
-        "vocab_size": 290943,
-        "tied_embeddings": False,
-    },
-    names={
-        **gated("mlp.shared_mlp", "_shexp"),
-        "model.layers.{bid}.mlp.gate.wg": "blk.{bid}.ffn_gate_inp",
-        "model.layers.{bid}.self_attn.key_layernorm": "blk.{bid}.attn_k_norm",
-        "model.layers.{bid}.self_attn.query_layernorm": "blk.{bid}.attn_q_norm",
-    },
-    model_type="hunyuan_v1_moe",
-    spellings={"expert_used_count": "moe_topk"},
+    huggingface=HuggingFace(
+        model_type="hunyuan_v1_moe",
+        defaults={  # transformers, HunYuanMoEV1Config
+            "block_count": 32,
+            "context_length": 2048,
+            "embedding_length": 4096,
+            "feed_forward_length": 11008,
+            "attention.head_count": 32,
+            "vocab_size": 290943,
+            "tied_embeddings": False,
+        },
+        spellings={"expert_used_count": "moe_topk"},
+        flags={"attention_bias": False},
+        names={
+            **gated("mlp.shared_mlp", "_shexp"),
+            "model.layers.{bid}.mlp.gate.wg": "blk.{bid}.ffn_gate_inp",
+            "model.layers.{bid}.self_attn.key_layernorm": "blk.{bid}.attn_k_norm",
+            "model.layers.{bid}.self_attn.query_layernorm": "blk.{bid}.attn_q_norm",
+        },
+    ),
+    llamacpp=LlamaCpp(
+        # It asks for the width of experts as well, and takes the network's.
+        reads=frozenset({"expert_shared_feed_forward_length"})
+    ),
 )

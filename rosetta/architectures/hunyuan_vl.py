@@ -32,7 +32,13 @@ HUNYUAN_VL = replace(
     classes=("HunYuanVLForConditionalGeneration", "hunyuan_vl_text"),
     settings=settings,
     text_part="hunyuan-dense",
-    model_type="hunyuan_vl",
-    folder_keys={"rope_parameters.mrope_section": stated_sections},
-    huggingface={**HUNYUAN_DENSE.huggingface, "tied_embeddings": True},  # transformers, HunYuanVLTextConfig
+    huggingface=replace(
+        HUNYUAN_DENSE.huggingface,
+        model_type="hunyuan_vl",
+        defaults={
+            **HUNYUAN_DENSE.huggingface.defaults,
+            "tied_embeddings": True,
+        },  # transformers, HunYuanVLTextConfig
+        keys={"rope_parameters.mrope_section": stated_sections},
+    ),
 )

@@ -14,6 +14,8 @@ from rosetta.architectures.expert_settings import (
     shared_expert,
 )
 from rosetta.architectures.folder_names import gated
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import mixture_layer
 
 
@@ -38,42 +40,46 @@ def settings(read: Any) -> None:
 
 HY_V3 = Architecture(
     "hy_v3",
-    folder_flags={"attention_bias": False, "mlp_bias": False},
     gguf="hy_v3",
-    gguf_reads=frozenset(
-        {
-            "expert_feed_forward_length",
-            "expert_gating_func",
-            "expert_shared_feed_forward_length",
-            "expert_weights_norm",
-            "expert_weights_scale",
-        }
-    ),
-    gguf_factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS | factors.SHARED,
     classes=("HYV3ForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope_theta=Default(apr=11158840.0, gguf=10000.0, huggingface=11158840.0),
     qk_norm=True,
     settings=settings,
     layer=mixture_layer,
-    huggingface={  # transformers, HYV3Config
-        "block_count": 80,
-        "context_length": 131072,
-        "embedding_length": 4096,
-        "feed_forward_length": 13312,
-        "attention.head_count": 64,
-        "attention.head_count_kv": 8,
-        "attention.key_length": 128,
-        "vocab_size": 120832,
-        "tied_embeddings": False,
-    },
-    spellings={"expert_weights_scale": "router_scaling_factor"},
-    parameters={
-        "model.layers.{bid}.mlp.expert_bias": "blk.{bid}.exp_probs_b",
-    },
-    names={
-        **gated("mlp.shared_mlp", "_shexp"),
-        "model.layers.{bid}.mlp.router.gate": "blk.{bid}.ffn_gate_inp",
-    },
-    gguf_bare=("exp_probs_b",),
+    huggingface=HuggingFace(
+        defaults={  # transformers, HYV3Config
+            "block_count": 80,
+            "context_length": 131072,
+            "embedding_length": 4096,
+            "feed_forward_length": 13312,
+            "attention.head_count": 64,
+            "attention.head_count_kv": 8,
+            "attention.key_length": 128,
+            "vocab_size": 120832,
+            "tied_embeddings": False,
+        },
+        spellings={"expert_weights_scale": "router_scaling_factor"},
+        flags={"attention_bias": False, "mlp_bias": False},
+        names={
+            **gated("mlp.shared_mlp", "_shexp"),
+            "model.layers.{bid}.mlp.router.gate": "blk.{bid}.ffn_gate_inp",
+        },
+        parameters={
+            "model.layers.{bid}.mlp.expert_bias": "blk.{bid}.exp_probs_b",
+        },
+    ),
+    llamacpp=LlamaCpp(
+        reads=frozenset(
+            {
+                "expert_feed_forward_length",
+                "expert_gating_func",
+                "expert_shared_feed_forward_length",
+                "expert_weights_norm",
+                "expert_weights_scale",
+            }
+        ),
+        bare=("exp_probs_b",),
+        factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS | factors.SHARED,
+    ),
 )

@@ -10,6 +10,8 @@ from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, experts, feed_forward, output_of, sequential
 from rosetta.architectures.expert_settings import every_so_many, expert_layers
 from rosetta.architectures.folder_names import MAMBA_NAMES, gated
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mamba import rank_of_time_steps
 from rosetta.architectures.readings import first_of, standard_readings
 from rosetta.architectures.recurrent import (
@@ -79,53 +81,57 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 JAMBA = Architecture(
     "jamba",
-    folder_flags={"mamba_conv_bias": True, "mamba_proj_bias": False},
     gguf="jamba",
-    gguf_reads=llamacpp_keys.STATE - {"ssm.group_count"},
-    gguf_factors=factors.ATTENTION | factors.STATE,
-    says_anyway={"mamba_inner_layernorms": True},
     classes=("JambaForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope=None,
     settings=settings,
     readings=first_of(state_readings, standard_readings),
     layer=layer,
-    huggingface={  # transformers, JambaConfig
-        "block_count": 32,
-        "context_length": 262144,
-        "embedding_length": 4096,
-        "feed_forward_length": 14336,
-        "attention.head_count": 32,
-        "attention.head_count_kv": 8,
-        "vocab_size": 65536,
-        "tied_embeddings": False,
-    },
-    parameters={
-        "model.layers.{bid}.mamba.A_log": "blk.{bid}.ssm_a",
-        "model.layers.{bid}.mamba.D": "blk.{bid}.ssm_d",
-    },
-    names={
-        **MAMBA_NAMES,
-        **gated("feed_forward"),
-        "model.final_layernorm": "output_norm",
-        "model.layers.{bid}.mamba.b_layernorm": "blk.{bid}.ssm_b_norm",
-        "model.layers.{bid}.mamba.c_layernorm": "blk.{bid}.ssm_c_norm",
-        "model.layers.{bid}.mamba.dt_layernorm": "blk.{bid}.ssm_dt_norm",
-        "model.layers.{bid}.mamba.dt_proj": "blk.{bid}.ssm_dt",
-        "model.layers.{bid}.mamba.x_proj": "blk.{bid}.ssm_x",
-        "model.layers.{bid}.pre_ff_layernorm": "blk.{bid}.ffn_norm",
-        "model.layers.{bid}.feed_forward.experts.{eid}.down_proj": "blk.{bid}.ffn_down_exps.{eid}",
-        "model.layers.{bid}.feed_forward.experts.{eid}.gate_proj": "blk.{bid}.ffn_gate_exps.{eid}",
-        "model.layers.{bid}.feed_forward.experts.{eid}.up_proj": "blk.{bid}.ffn_up_exps.{eid}",
-        "model.layers.{bid}.feed_forward.router": "blk.{bid}.ffn_gate_inp",
-    },
-    folder_keys={
-        "attn_layer_period": lambda c: every_so_many([not on for on in listed(c, RECURRENT)])[0],
-        "attn_layer_offset": lambda c: every_so_many([not on for on in listed(c, RECURRENT)])[1],
-        "expert_layer_period": lambda c: every_so_many(listed(c, "expert_layers"))[0],
-        "expert_layer_offset": lambda c: every_so_many(listed(c, "expert_layers"))[1],
-        "num_experts": lambda c: c["expert_count"].value or 1,  # one: a network
-        "num_experts_per_tok": lambda c: c["expert_used_count"].value or 1,
-        "num_key_value_heads": lambda c: max(listed(c, "attention.head_count_kv")),
-    },
+    huggingface=HuggingFace(
+        defaults={  # transformers, JambaConfig
+            "block_count": 32,
+            "context_length": 262144,
+            "embedding_length": 4096,
+            "feed_forward_length": 14336,
+            "attention.head_count": 32,
+            "attention.head_count_kv": 8,
+            "vocab_size": 65536,
+            "tied_embeddings": False,
+        },
+        keys={
+            "attn_layer_period": lambda c: every_so_many([not on for on in listed(c, RECURRENT)])[0],
+            "attn_layer_offset": lambda c: every_so_many([not on for on in listed(c, RECURRENT)])[1],
+            "expert_layer_period": lambda c: every_so_many(listed(c, "expert_layers"))[0],
+            "expert_layer_offset": lambda c: every_so_many(listed(c, "expert_layers"))[1],
+            "num_experts": lambda c: c["expert_count"].value or 1,  # one: a network
+            "num_experts_per_tok": lambda c: c["expert_used_count"].value or 1,
+            "num_key_value_heads": lambda c: max(listed(c, "attention.head_count_kv")),
+        },
+        flags={"mamba_conv_bias": True, "mamba_proj_bias": False},
+        says_anyway={"mamba_inner_layernorms": True},
+        names={
+            **MAMBA_NAMES,
+            **gated("feed_forward"),
+            "model.final_layernorm": "output_norm",
+            "model.layers.{bid}.mamba.b_layernorm": "blk.{bid}.ssm_b_norm",
+            "model.layers.{bid}.mamba.c_layernorm": "blk.{bid}.ssm_c_norm",
+            "model.layers.{bid}.mamba.dt_layernorm": "blk.{bid}.ssm_dt_norm",
+            "model.layers.{bid}.mamba.dt_proj": "blk.{bid}.ssm_dt",
+            "model.layers.{bid}.mamba.x_proj": "blk.{bid}.ssm_x",
+            "model.layers.{bid}.pre_ff_layernorm": "blk.{bid}.ffn_norm",
+            "model.layers.{bid}.feed_forward.experts.{eid}.down_proj": "blk.{bid}.ffn_down_exps.{eid}",
+            "model.layers.{bid}.feed_forward.experts.{eid}.gate_proj": "blk.{bid}.ffn_gate_exps.{eid}",
+            "model.layers.{bid}.feed_forward.experts.{eid}.up_proj": "blk.{bid}.ffn_up_exps.{eid}",
+            "model.layers.{bid}.feed_forward.router": "blk.{bid}.ffn_gate_inp",
+        },
+        parameters={
+            "model.layers.{bid}.mamba.A_log": "blk.{bid}.ssm_a",
+            "model.layers.{bid}.mamba.D": "blk.{bid}.ssm_d",
+        },
+    ),
+    llamacpp=LlamaCpp(
+        reads=llamacpp_keys.STATE - {"ssm.group_count"},
+        factors=factors.ATTENTION | factors.STATE,
+    ),
 )

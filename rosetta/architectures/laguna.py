@@ -15,6 +15,8 @@ from rosetta.architectures.expert_settings import (
     shared_expert,
 )
 from rosetta.architectures.folder_names import gated
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import mixture_layer, router_of
 from rosetta.architectures.stated_kinds import PATTERN, network_kinds, window_kinds
 from rosetta.graph import Stage
@@ -97,49 +99,53 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 LAGUNA = Architecture(
     "laguna",
-    folder_flags={"attention_bias": False},
     gguf="laguna",
-    gguf_reads=llamacpp_keys.EXPERTS | {"expert_shared_feed_forward_length", "rope.freq_base_swa"},
     classes=("LagunaForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope_theta=Default(apr=5e5, gguf=10000.0, huggingface=5e5),
     qk_norm=True,
     full_attention_every=STEP,
     settings=settings,
-    names={
-        **gated("mlp.shared_expert", "_shexp"),
-        "model.layers.{bid}.self_attn.g_proj": "blk.{bid}.attn_gate",
-        "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.ffn_norm",
-        "model.layers.{bid}.mlp.experts.e_score_correction": "blk.{bid}.exp_probs_b",
-    },
     layer=layer,
-    huggingface={  # transformers, LagunaConfig
-        "block_count": 40,
-        "context_length": 131072,
-        "embedding_length": 2048,
-        "feed_forward_length": 8192,
-        "attention.head_count": 48,
-        "attention.head_count_kv": 8,
-        "attention.key_length": 128,
-        "attention.sliding_window": 512,
-        "rope.scaling": {"rope_type": "default", "partial_rotary_factor": 0.5},
-        "vocab_size": 100352,
-        "tied_embeddings": False,
-    },
-    spellings={
-        "expert_weights_scale": "moe_routed_scaling_factor",
-        "expert_softcap": "moe_router_logit_softcapping",
-    },
-    rotation_by_kind=True,
-    folder_keys={
-        "num_attention_heads": lambda c: listed(c, HEADS)[0],
-        "num_attention_heads_per_layer": lambda c: listed(c, HEADS),
-        "layer_types": window_kinds,
-        "mlp_layer_types": network_kinds,
-        "gating": lambda c: "per-head" if c["attention.gate_per_head"].value else "per-element",
-    },
-    parameters={
-        "model.layers.{bid}.mlp.experts.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
-    },
-    gguf_keys={HEADS: lambda c: listed(c, HEADS)},
+    huggingface=HuggingFace(
+        defaults={  # transformers, LagunaConfig
+            "block_count": 40,
+            "context_length": 131072,
+            "embedding_length": 2048,
+            "feed_forward_length": 8192,
+            "attention.head_count": 48,
+            "attention.head_count_kv": 8,
+            "attention.key_length": 128,
+            "attention.sliding_window": 512,
+            "rope.scaling": {"rope_type": "default", "partial_rotary_factor": 0.5},
+            "vocab_size": 100352,
+            "tied_embeddings": False,
+        },
+        spellings={
+            "expert_weights_scale": "moe_routed_scaling_factor",
+            "expert_softcap": "moe_router_logit_softcapping",
+        },
+        keys={
+            "num_attention_heads": lambda c: listed(c, HEADS)[0],
+            "num_attention_heads_per_layer": lambda c: listed(c, HEADS),
+            "layer_types": window_kinds,
+            "mlp_layer_types": network_kinds,
+            "gating": lambda c: "per-head" if c["attention.gate_per_head"].value else "per-element",
+        },
+        flags={"attention_bias": False},
+        rotation_by_kind=True,
+        names={
+            **gated("mlp.shared_expert", "_shexp"),
+            "model.layers.{bid}.self_attn.g_proj": "blk.{bid}.attn_gate",
+            "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.ffn_norm",
+            "model.layers.{bid}.mlp.experts.e_score_correction": "blk.{bid}.exp_probs_b",
+        },
+        parameters={
+            "model.layers.{bid}.mlp.experts.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
+        },
+    ),
+    llamacpp=LlamaCpp(
+        reads=llamacpp_keys.EXPERTS | {"expert_shared_feed_forward_length", "rope.freq_base_swa"},
+        keys={HEADS: lambda c: listed(c, HEADS)},
+    ),
 )

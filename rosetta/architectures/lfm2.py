@@ -16,6 +16,8 @@ from rosetta.architectures.builders import (
     scores_of,
     sequential,
 )
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.readings import first_of, standard_readings
 from rosetta.architectures.recurrent import (
     RECURRENT,
@@ -100,8 +102,6 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 LFM2 = Architecture(
     "lfm2",
     gguf="lfm2",
-    gguf_reads=frozenset({"shortconv.l_cache"}),
-    says_anyway={"block_use_swiglu": True, "use_pos_enc": True},
     classes=("Lfm2ForCausalLM", "LFM2ForCausalLM"),
     norm_epsilon=EPSILON,
     rope_theta=THETA,
@@ -109,33 +109,37 @@ LFM2 = Architecture(
     readings=first_of(state_readings, standard_readings),
     layer=layer,
     after=lambda a, layers: head(output_of(layers - 1), norm=a.norm_of("token_embd_norm")),
-    huggingface={  # transformers, Lfm2Config
-        "block_count": 32,
-        "context_length": 128000,
-        "embedding_length": 2560,
-        "feed_forward_length": 12288,
-        "attention.head_count": 32,
-        "attention.head_count_kv": 8,
-        "vocab_size": 65536,
-        "tied_embeddings": True,
-    },
-    names={
-        "model.embedding_norm": "token_embd_norm",
-        "model.layers.{bid}.conv.conv": "blk.{bid}.shortconv.conv",
-        "model.layers.{bid}.conv.in_proj": "blk.{bid}.shortconv.in_proj",
-        "model.layers.{bid}.conv.out_proj": "blk.{bid}.shortconv.out_proj",
-        "model.layers.{bid}.feed_forward.w1": "blk.{bid}.ffn_gate",
-        "model.layers.{bid}.feed_forward.w2": "blk.{bid}.ffn_down",
-        "model.layers.{bid}.feed_forward.w3": "blk.{bid}.ffn_up",
-        "model.layers.{bid}.ffn_norm": "blk.{bid}.ffn_norm",
-        "model.layers.{bid}.operator_norm": "blk.{bid}.attn_norm",
-        "model.layers.{bid}.self_attn.k_layernorm": "blk.{bid}.attn_k_norm",
-        "model.layers.{bid}.self_attn.out_proj": "blk.{bid}.attn_output",
-        "model.layers.{bid}.self_attn.q_layernorm": "blk.{bid}.attn_q_norm",
-    },
-    spellings={
-        "attention.layer_norm_rms_epsilon": "norm_eps",
-        "tied_embeddings": "tie_embedding",
-    },
-    folder_keys={"block_auto_adjust_ff_dim": lambda c: False},  # the width is what the tensors have
+    huggingface=HuggingFace(
+        defaults={  # transformers, Lfm2Config
+            "block_count": 32,
+            "context_length": 128000,
+            "embedding_length": 2560,
+            "feed_forward_length": 12288,
+            "attention.head_count": 32,
+            "attention.head_count_kv": 8,
+            "vocab_size": 65536,
+            "tied_embeddings": True,
+        },
+        spellings={
+            "attention.layer_norm_rms_epsilon": "norm_eps",
+            "tied_embeddings": "tie_embedding",
+        },
+        keys={"block_auto_adjust_ff_dim": lambda c: False},  # the width is what the tensors have
+        says_anyway={"block_use_swiglu": True, "use_pos_enc": True},
+        names={
+            "model.embedding_norm": "token_embd_norm",
+            "model.layers.{bid}.conv.conv": "blk.{bid}.shortconv.conv",
+            "model.layers.{bid}.conv.in_proj": "blk.{bid}.shortconv.in_proj",
+            "model.layers.{bid}.conv.out_proj": "blk.{bid}.shortconv.out_proj",
+            "model.layers.{bid}.feed_forward.w1": "blk.{bid}.ffn_gate",
+            "model.layers.{bid}.feed_forward.w2": "blk.{bid}.ffn_down",
+            "model.layers.{bid}.feed_forward.w3": "blk.{bid}.ffn_up",
+            "model.layers.{bid}.ffn_norm": "blk.{bid}.ffn_norm",
+            "model.layers.{bid}.operator_norm": "blk.{bid}.attn_norm",
+            "model.layers.{bid}.self_attn.k_layernorm": "blk.{bid}.attn_k_norm",
+            "model.layers.{bid}.self_attn.out_proj": "blk.{bid}.attn_output",
+            "model.layers.{bid}.self_attn.q_layernorm": "blk.{bid}.attn_q_norm",
+        },
+    ),
+    llamacpp=LlamaCpp(reads=frozenset({"shortconv.l_cache"})),
 )

@@ -7,7 +7,9 @@ from typing import Any
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import output_of, sequential
 from rosetta.architectures.expert_settings import expert_settings, leading_dense
+from rosetta.architectures.huggingface import HuggingFace
 from rosetta.architectures.lfm2 import EPSILON, LFM2, THETA, convolution_settings, mixer_of
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import network
 from rosetta.graph import Stage
 from rosetta.ops.experts import SIGMOID
@@ -37,56 +39,65 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 LFM2MOE = Architecture(
     "lfm2moe",
-    folder_flags={"use_expert_bias": True},
     gguf="lfm2moe",
-    gguf_reads=frozenset(
-        {"expert_feed_forward_length", "expert_gating_func", "leading_dense_block_count", "shortconv.l_cache"}
-    ),
-    says_anyway={"use_pos_enc": True},
     classes=("Lfm2MoeForCausalLM", "lfm2_moe"),
     norm_epsilon=EPSILON,
     rope_theta=THETA,
     settings=settings,
     readings=LFM2.readings,
-    names={
-        "model.embedding_norm": "token_embd_norm",
-        "model.layers.{bid}.conv.conv": "blk.{bid}.shortconv.conv",
-        "model.layers.{bid}.conv.in_proj": "blk.{bid}.shortconv.in_proj",
-        "model.layers.{bid}.conv.out_proj": "blk.{bid}.shortconv.out_proj",
-        "model.layers.{bid}.feed_forward.w1": "blk.{bid}.ffn_gate",
-        "model.layers.{bid}.feed_forward.w2": "blk.{bid}.ffn_down",
-        "model.layers.{bid}.feed_forward.w3": "blk.{bid}.ffn_up",
-        "model.layers.{bid}.ffn_norm": "blk.{bid}.ffn_norm",
-        "model.layers.{bid}.operator_norm": "blk.{bid}.attn_norm",
-        "model.layers.{bid}.feed_forward.experts.{eid}.w1": "blk.{bid}.ffn_gate_exps.{eid}",
-        "model.layers.{bid}.feed_forward.experts.{eid}.w2": "blk.{bid}.ffn_down_exps.{eid}",
-        "model.layers.{bid}.feed_forward.experts.{eid}.w3": "blk.{bid}.ffn_up_exps.{eid}",
-        "model.layers.{bid}.feed_forward.gate": "blk.{bid}.ffn_gate_inp",
-        "model.layers.{bid}.self_attn.k_layernorm": "blk.{bid}.attn_k_norm",
-        "model.layers.{bid}.self_attn.out_proj": "blk.{bid}.attn_output",
-        "model.layers.{bid}.self_attn.q_layernorm": "blk.{bid}.attn_q_norm",
-        "model.layers.{bid}.feed_forward.experts.w1": "blk.{bid}.ffn_gate_exps",
-        "model.layers.{bid}.feed_forward.experts.w2": "blk.{bid}.ffn_down_exps",
-        "model.layers.{bid}.feed_forward.experts.w3": "blk.{bid}.ffn_up_exps",
-    },
     layer=layer,
     after=LFM2.after,
-    huggingface={  # transformers, Lfm2MoeConfig
-        "block_count": 32,
-        "context_length": 128000,
-        "embedding_length": 2048,
-        "feed_forward_length": 7168,
-        "attention.head_count": 32,
-        "attention.head_count_kv": 8,
-        "vocab_size": 65536,
-        "tied_embeddings": True,
-    },
-    parameters={
-        "model.layers.{bid}.feed_forward.expert_bias": "blk.{bid}.exp_probs_b.bias",
-    },
-    model_type="lfm2_moe",
-    spellings={
-        "attention.layer_norm_rms_epsilon": "norm_eps",
-        "tied_embeddings": "tie_embedding",
-    },
+    huggingface=HuggingFace(
+        model_type="lfm2_moe",
+        defaults={  # transformers, Lfm2MoeConfig
+            "block_count": 32,
+            "context_length": 128000,
+            "embedding_length": 2048,
+            "feed_forward_length": 7168,
+            "attention.head_count": 32,
+            "attention.head_count_kv": 8,
+            "vocab_size": 65536,
+            "tied_embeddings": True,
+        },
+        spellings={
+            "attention.layer_norm_rms_epsilon": "norm_eps",
+            "tied_embeddings": "tie_embedding",
+        },
+        flags={"use_expert_bias": True},
+        says_anyway={"use_pos_enc": True},
+        names={
+            "model.embedding_norm": "token_embd_norm",
+            "model.layers.{bid}.conv.conv": "blk.{bid}.shortconv.conv",
+            "model.layers.{bid}.conv.in_proj": "blk.{bid}.shortconv.in_proj",
+            "model.layers.{bid}.conv.out_proj": "blk.{bid}.shortconv.out_proj",
+            "model.layers.{bid}.feed_forward.w1": "blk.{bid}.ffn_gate",
+            "model.layers.{bid}.feed_forward.w2": "blk.{bid}.ffn_down",
+            "model.layers.{bid}.feed_forward.w3": "blk.{bid}.ffn_up",
+            "model.layers.{bid}.ffn_norm": "blk.{bid}.ffn_norm",
+            "model.layers.{bid}.operator_norm": "blk.{bid}.attn_norm",
+            "model.layers.{bid}.feed_forward.experts.{eid}.w1": "blk.{bid}.ffn_gate_exps.{eid}",
+            "model.layers.{bid}.feed_forward.experts.{eid}.w2": "blk.{bid}.ffn_down_exps.{eid}",
+            "model.layers.{bid}.feed_forward.experts.{eid}.w3": "blk.{bid}.ffn_up_exps.{eid}",
+            "model.layers.{bid}.feed_forward.gate": "blk.{bid}.ffn_gate_inp",
+            "model.layers.{bid}.self_attn.k_layernorm": "blk.{bid}.attn_k_norm",
+            "model.layers.{bid}.self_attn.out_proj": "blk.{bid}.attn_output",
+            "model.layers.{bid}.self_attn.q_layernorm": "blk.{bid}.attn_q_norm",
+            "model.layers.{bid}.feed_forward.experts.w1": "blk.{bid}.ffn_gate_exps",
+            "model.layers.{bid}.feed_forward.experts.w2": "blk.{bid}.ffn_down_exps",
+            "model.layers.{bid}.feed_forward.experts.w3": "blk.{bid}.ffn_up_exps",
+        },
+        parameters={
+            "model.layers.{bid}.feed_forward.expert_bias": "blk.{bid}.exp_probs_b.bias",
+        },
+    ),
+    llamacpp=LlamaCpp(
+        reads=frozenset(
+            {
+                "expert_feed_forward_length",
+                "expert_gating_func",
+                "leading_dense_block_count",
+                "shortconv.l_cache",
+            }
+        ),
+    ),
 )

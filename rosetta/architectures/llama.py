@@ -12,6 +12,8 @@ from rosetta.architectures import factors
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.expert_settings import expert_settings, experts_of_gguf
 from rosetta.architectures.folder_names import BLOCK_SPARSE
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import mixture_layer
 
 
@@ -22,22 +24,24 @@ def mixtral_settings(read: Any) -> None:
 
 LLAMA = Architecture(
     "llama",
-    folder_flags={"attention_bias": False, "mlp_bias": False},
     gguf="llama",
-    gguf_factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS,
     classes=("LlamaForCausalLM",),
     rope=INTERLEAVED,
     settings=experts_of_gguf,
     layer=mixture_layer,
-    huggingface={  # transformers, LlamaConfig
-        "block_count": 32,
-        "context_length": 2048,
-        "embedding_length": 4096,
-        "feed_forward_length": 11008,
-        "attention.head_count": 32,
-        "vocab_size": 32000,
-        "tied_embeddings": False,
-    },
+    huggingface=HuggingFace(
+        defaults={  # transformers, LlamaConfig
+            "block_count": 32,
+            "context_length": 2048,
+            "embedding_length": 4096,
+            "feed_forward_length": 11008,
+            "attention.head_count": 32,
+            "vocab_size": 32000,
+            "tied_embeddings": False,
+        },
+        flags={"attention_bias": False, "mlp_bias": False},
+    ),
+    llamacpp=LlamaCpp(factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS),
 )
 MIXTRAL = replace(
     LLAMA,
@@ -46,39 +50,45 @@ MIXTRAL = replace(
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope_theta=Default(apr=1e6, gguf=10000.0, huggingface=1e6),
     settings=mixtral_settings,
-    huggingface={  # transformers, MixtralConfig
-        "block_count": 32,
-        "context_length": 131072,
-        "embedding_length": 4096,
-        "feed_forward_length": 14336,
-        "attention.head_count": 32,
-        "attention.head_count_kv": 8,
-        "attention.sliding_window": 0,
-        "vocab_size": 32000,
-        "tied_embeddings": False,
-    },
-    names=BLOCK_SPARSE,
-    model_type="",
-    spellings={
-        "expert_count": "num_local_experts",
-    },
+    huggingface=replace(
+        LLAMA.huggingface,
+        model_type="",
+        defaults={  # transformers, MixtralConfig
+            "block_count": 32,
+            "context_length": 131072,
+            "embedding_length": 4096,
+            "feed_forward_length": 14336,
+            "attention.head_count": 32,
+            "attention.head_count_kv": 8,
+            "attention.sliding_window": 0,
+            "vocab_size": 32000,
+            "tied_embeddings": False,
+        },
+        spellings={
+            "expert_count": "num_local_experts",
+        },
+        names=BLOCK_SPARSE,
+    ),
 )
 EMU3 = replace(
     LLAMA,
     name="emu3",
-    folder_flags={},
     classes=("Emu3ForConditionalGeneration", "Emu3ForCausalLM", "emu3_text_model"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope_theta=Default(apr=1e6, gguf=10000.0, huggingface=1e6),
     text_part="llama",
-    huggingface={  # transformers, Emu3TextConfig
-        "block_count": 32,
-        "context_length": 9216,
-        "embedding_length": 4096,
-        "feed_forward_length": 14336,
-        "attention.head_count": 32,
-        "attention.head_count_kv": 8,
-        "vocab_size": 184622,
-        "tied_embeddings": False,
-    },
+    huggingface=replace(
+        LLAMA.huggingface,
+        defaults={  # transformers, Emu3TextConfig
+            "block_count": 32,
+            "context_length": 9216,
+            "embedding_length": 4096,
+            "feed_forward_length": 14336,
+            "attention.head_count": 32,
+            "attention.head_count_kv": 8,
+            "vocab_size": 184622,
+            "tied_embeddings": False,
+        },
+        flags={},
+    ),
 )

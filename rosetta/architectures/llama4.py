@@ -18,6 +18,8 @@ from rosetta.architectures.expert_settings import (
 )
 from rosetta.architectures.folder_names import gated
 from rosetta.architectures.gguf_counts import Counts, Refused
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import mixture_layer, router_of
 from rosetta.architectures.readings import EXPERTS_GATE_UP, Reading, Stored, experts, standard_readings
 from rosetta.graph import Stage
@@ -139,54 +141,58 @@ def experts_by_step(counts: Counts) -> Iterator[Refused]:
 
 LLAMA4 = Architecture(
     "llama4",
-    folder_flags={"attention_bias": False},
     gguf="llama4",
-    gguf_refuses=experts_by_step,
-    gguf_windows="stretched",
-    gguf_reads=frozenset({"expert_feed_forward_length", "interleave_moe_layer_step", "rope.freq_base_swa"}),
     classes=("Llama4ForCausalLM", "Llama4ForConditionalGeneration", "llama4_text"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope=SPLIT_HALF,  # no rows are reordered: pairs lie beside each other in every container
     rope_theta=Default(apr=5e5, gguf=10000.0, huggingface=5e5),
     settings=settings,
     readings=readings,
-    names={
-        **gated("feed_forward"),
-        **gated("feed_forward.shared_expert", "_shexp"),
-        "model.layers.{bid}.feed_forward.router": "blk.{bid}.ffn_gate_inp",
-    },
     layer=layer,
-    huggingface={  # transformers, Llama4TextConfig
-        "block_count": 48,
-        "context_length": 131072,
-        "embedding_length": 5120,
-        "feed_forward_length": 16384,
-        "attention.head_count": 40,
-        "attention.head_count_kv": 8,
-        "attention.key_length": 128,
-        "vocab_size": 202048,
-        "tied_embeddings": False,
-    },
-    parameters={
-        "model.layers.{bid}.feed_forward.experts.down_proj": "blk.{bid}.ffn_down_exps",
-        "model.layers.{bid}.feed_forward.experts.gate_up_proj": "blk.{bid}.ffn_gate_up_exps",
-    },
-    model_type="llama4_text",
-    spellings={
-        "expert_count": "num_local_experts",
-        "expert_feed_forward_length": "intermediate_size",
-        "feed_forward_length": "intermediate_size_mlp",
-        "attention.temperature_scale": "attn_scale",
-        "attention.temperature_length": "floor_scale",
-    },
-    folder_keys={
-        "attention_chunk_size": lambda c: max(listed(c, "attention.chunk_size")) or None,
-        "layer_types": lambda c: [
-            CHUNKED if size else "full_attention" for size in listed(c, "attention.chunk_size")
-        ],
-        "attn_temperature_tuning": lambda c: c["attention.temperature_scale"].value != 0,
-        "no_rope_layers": lambda c: [int(on) for on in listed(c, "rope.layers")],
-        "use_qk_norm": lambda c: c["attention.head_norm"].value,
-    },
-    gguf_keys={"interleave_moe_layer_step": expert_step},
+    huggingface=HuggingFace(
+        model_type="llama4_text",
+        defaults={  # transformers, Llama4TextConfig
+            "block_count": 48,
+            "context_length": 131072,
+            "embedding_length": 5120,
+            "feed_forward_length": 16384,
+            "attention.head_count": 40,
+            "attention.head_count_kv": 8,
+            "attention.key_length": 128,
+            "vocab_size": 202048,
+            "tied_embeddings": False,
+        },
+        spellings={
+            "expert_count": "num_local_experts",
+            "expert_feed_forward_length": "intermediate_size",
+            "feed_forward_length": "intermediate_size_mlp",
+            "attention.temperature_scale": "attn_scale",
+            "attention.temperature_length": "floor_scale",
+        },
+        keys={
+            "attention_chunk_size": lambda c: max(listed(c, "attention.chunk_size")) or None,
+            "layer_types": lambda c: [
+                CHUNKED if size else "full_attention" for size in listed(c, "attention.chunk_size")
+            ],
+            "attn_temperature_tuning": lambda c: c["attention.temperature_scale"].value != 0,
+            "no_rope_layers": lambda c: [int(on) for on in listed(c, "rope.layers")],
+            "use_qk_norm": lambda c: c["attention.head_norm"].value,
+        },
+        flags={"attention_bias": False},
+        names={
+            **gated("feed_forward"),
+            **gated("feed_forward.shared_expert", "_shexp"),
+            "model.layers.{bid}.feed_forward.router": "blk.{bid}.ffn_gate_inp",
+        },
+        parameters={
+            "model.layers.{bid}.feed_forward.experts.down_proj": "blk.{bid}.ffn_down_exps",
+            "model.layers.{bid}.feed_forward.experts.gate_up_proj": "blk.{bid}.ffn_gate_up_exps",
+        },
+    ),
+    llamacpp=LlamaCpp(
+        reads=frozenset({"expert_feed_forward_length", "interleave_moe_layer_step", "rope.freq_base_swa"}),
+        keys={"interleave_moe_layer_step": expert_step},
+        windows="stretched",
+        refuses=experts_by_step,
+    ),
 )

@@ -1,4 +1,4 @@
-"""Keys of a GGUF file that llama.cpp asks for of some architectures only, each of which says which (`gguf_reads`).
+"""Keys of a GGUF file that llama.cpp asks for of some architectures only, each of which says which (`llamacpp.reads`).
 What llama.cpp does not ask for it does not compute, whatever a file states.
 
 Source: llama.cpp, `load_arch_hparams` of src/models/*.cpp. Keys are without the architecture. Those that it asks for

@@ -8,6 +8,8 @@ from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import output_of, single
 from rosetta.architectures.folder_names import MIXER_NAMES, MIXER_PARAMETERS
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.recurrent import mamba, rms_epsilon, state_readings, state_sizes, without_attention
 from rosetta.graph import Stage
 from rosetta.ops.norm import Norm
@@ -59,10 +61,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 FALCON = ("falcon_mamba", "FalconMambaForCausalLM")
 MAMBA = Architecture(
     "mamba",
-    folder_flags={"use_bias": False, "use_conv_bias": True},
     gguf="mamba",
-    gguf_reads=(llamacpp_keys.STATE - {"ssm.group_count"}) | {"ssm.dt_b_c_rms"},
-    gguf_factors=frozenset(("ssm_in", "ssm_out")),
     classes=("MambaForCausalLM", *FALCON),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope=None,
@@ -71,19 +70,26 @@ MAMBA = Architecture(
     settings=settings,
     readings=state_readings,
     layer=layer,
-    idle_keys=frozenset({"time_step_min", "time_step_max", "time_step_rank"}),  # of the first values
-    huggingface={  # transformers, MambaConfig
-        "block_count": 32,
-        "context_length": 1 << 20,  # what llama.cpp's converter writes: there is no limit
-        "embedding_length": 768,
-        "vocab_size": 50280,
-        "tied_embeddings": True,
-    },
-    parameters=MIXER_PARAMETERS,
-    names={
-        **MIXER_NAMES,
-        "backbone.layers.{bid}.mixer.dt_proj": "blk.{bid}.ssm_dt",
-        "backbone.layers.{bid}.mixer.x_proj": "blk.{bid}.ssm_x",
-    },
-    gguf_keys={"attention.head_count": lambda c: 0, "feed_forward_length": lambda c: 0},
+    huggingface=HuggingFace(
+        defaults={  # transformers, MambaConfig
+            "block_count": 32,
+            "context_length": 1 << 20,  # what llama.cpp's converter writes: there is no limit
+            "embedding_length": 768,
+            "vocab_size": 50280,
+            "tied_embeddings": True,
+        },
+        flags={"use_bias": False, "use_conv_bias": True},
+        idle=frozenset({"time_step_min", "time_step_max", "time_step_rank"}),  # of the first values
+        names={
+            **MIXER_NAMES,
+            "backbone.layers.{bid}.mixer.dt_proj": "blk.{bid}.ssm_dt",
+            "backbone.layers.{bid}.mixer.x_proj": "blk.{bid}.ssm_x",
+        },
+        parameters=MIXER_PARAMETERS,
+    ),
+    llamacpp=LlamaCpp(
+        reads=(llamacpp_keys.STATE - {"ssm.group_count"}) | {"ssm.dt_b_c_rms"},
+        keys={"attention.head_count": lambda c: 0, "feed_forward_length": lambda c: 0},
+        factors=frozenset(("ssm_in", "ssm_out")),
+    ),
 )

@@ -8,6 +8,8 @@ from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import output_of, single
 from rosetta.architectures.folder_names import MIXER_NAMES, MIXER_PARAMETERS
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.recurrent import (
     head_size,
     mamba2,
@@ -54,10 +56,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 MAMBA2 = Architecture(
     "mamba2",
-    folder_flags={"use_bias": False, "use_conv_bias": True},
     gguf="mamba2",
-    gguf_reads=llamacpp_keys.STATE,
-    gguf_factors=frozenset(("ssm_in", "ssm_out")),
     classes=("Mamba2ForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope=None,
@@ -65,30 +64,37 @@ MAMBA2 = Architecture(
     feed_forward=False,
     settings=settings,
     readings=lambda stored, c: state_readings(stored, c, per_head=True),
-    names={
-        **MIXER_NAMES,
-        "backbone.layers.{bid}.mixer.norm": "blk.{bid}.ssm_norm",
-    },
     layer=layer,
-    idle_keys=frozenset({"time_step_min", "time_step_max", "time_step_rank"}),  # of the first values
-    huggingface={  # transformers, Mamba2Config
-        "block_count": 64,
-        "context_length": 1 << 20,  # what llama.cpp's converter writes: there is no limit
-        "embedding_length": 4096,
-        "vocab_size": 32768,
-        "tied_embeddings": False,
-    },
-    parameters={
-        **MIXER_PARAMETERS,
-        "backbone.layers.{bid}.mixer.dt_bias": "blk.{bid}.ssm_dt.bias",
-    },
-    spellings={
-        "attention.head_count": "num_heads",
-    },
-    folder_keys={
-        "num_heads": lambda c: c[RANK].value,
-        "head_dim": head_size,
-        "time_step_limit": stated_limits,
-    },
-    gguf_keys={"attention.head_count": lambda c: 0, "feed_forward_length": lambda c: 0},
+    huggingface=HuggingFace(
+        defaults={  # transformers, Mamba2Config
+            "block_count": 64,
+            "context_length": 1 << 20,  # what llama.cpp's converter writes: there is no limit
+            "embedding_length": 4096,
+            "vocab_size": 32768,
+            "tied_embeddings": False,
+        },
+        spellings={
+            "attention.head_count": "num_heads",
+        },
+        keys={
+            "num_heads": lambda c: c[RANK].value,
+            "head_dim": head_size,
+            "time_step_limit": stated_limits,
+        },
+        flags={"use_bias": False, "use_conv_bias": True},
+        idle=frozenset({"time_step_min", "time_step_max", "time_step_rank"}),  # of the first values
+        names={
+            **MIXER_NAMES,
+            "backbone.layers.{bid}.mixer.norm": "blk.{bid}.ssm_norm",
+        },
+        parameters={
+            **MIXER_PARAMETERS,
+            "backbone.layers.{bid}.mixer.dt_bias": "blk.{bid}.ssm_dt.bias",
+        },
+    ),
+    llamacpp=LlamaCpp(
+        reads=llamacpp_keys.STATE,
+        keys={"attention.head_count": lambda c: 0, "feed_forward_length": lambda c: 0},
+        factors=frozenset(("ssm_in", "ssm_out")),
+    ),
 )

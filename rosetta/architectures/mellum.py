@@ -13,6 +13,8 @@ from rosetta.architectures.expert_settings import (
     no_pattern_without_window,
     of_folder,
 )
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import mixture_layer
 from rosetta.architectures.stated_kinds import PATTERN, SLIDING_LISTED, network_kinds, window_kinds
 from rosetta.graph import Stage
@@ -52,10 +54,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 MELLUM = Architecture(
     "mellum",
-    folder_flags={"attention_bias": False},
     gguf="mellum",
-    gguf_reads=frozenset({"expert_feed_forward_length", "rope.freq_base_swa"}),
-    gguf_factors=factors.ATTENTION | factors.EXPERTS,
     classes=("MellumForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope_theta=Default(apr=5e5, gguf=10000.0, huggingface=5e5),
@@ -63,20 +62,27 @@ MELLUM = Architecture(
     full_attention_every=4,
     settings=settings,
     layer=layer,
-    huggingface={  # transformers, MellumConfig
-        "block_count": 28,
-        "context_length": 131072,
-        "embedding_length": 2304,
-        "feed_forward_length": 7168,
-        "attention.head_count": 32,
-        "attention.head_count_kv": 4,
-        "attention.key_length": 128,
-        "attention.sliding_window": 1024,
-        "vocab_size": 98304,
-        "tied_embeddings": False,
-    },
-    rotation_by_kind=True,
-    folder_keys={"layer_types": window_kinds, "mlp_layer_types": network_kinds},
-    spellings={"expert_count": "num_local_experts"},
-    gguf_keys=SLIDING_LISTED,
+    huggingface=HuggingFace(
+        defaults={  # transformers, MellumConfig
+            "block_count": 28,
+            "context_length": 131072,
+            "embedding_length": 2304,
+            "feed_forward_length": 7168,
+            "attention.head_count": 32,
+            "attention.head_count_kv": 4,
+            "attention.key_length": 128,
+            "attention.sliding_window": 1024,
+            "vocab_size": 98304,
+            "tied_embeddings": False,
+        },
+        spellings={"expert_count": "num_local_experts"},
+        keys={"layer_types": window_kinds, "mlp_layer_types": network_kinds},
+        flags={"attention_bias": False},
+        rotation_by_kind=True,
+    ),
+    llamacpp=LlamaCpp(
+        reads=frozenset({"expert_feed_forward_length", "rope.freq_base_swa"}),
+        keys=SLIDING_LISTED,
+        factors=factors.ATTENTION | factors.EXPERTS,
+    ),
 )

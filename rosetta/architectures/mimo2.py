@@ -17,6 +17,8 @@ from rosetta.architectures.expert_settings import (
     of_folder,
 )
 from rosetta.architectures.folder_names import SCORE_CORRECTION
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import mixture_layer
 from rosetta.architectures.stated_kinds import PATTERN, network_kinds, window_kinds
 from rosetta.containers.container import Setting
@@ -123,50 +125,54 @@ def key_heads(c: Config) -> int:
 
 MIMO2 = Architecture(
     "mimo2",
-    folder_flags={"attention_bias": False},
     gguf="mimo2",
-    gguf_windows="grown",
-    gguf_reads=frozenset({"attention.value_scale", "expert_feed_forward_length", "rope.freq_base_swa"}),
-    gguf_factors=frozenset(("attn_qkv", "attn_output")),
-    gguf_unread=frozenset({TURNED}),
-    gguf_idle=frozenset(f"attn_{part}.bias" for part in ("q", "k", "v", "qkv")),
-    says_anyway={"topk_method": "noaux_tc", "attention_projection_layout": "split"},
     classes=("MiMoV2FlashForCausalLM", "MiMoV2ForCausalLM", "mimo_v2_flash", "mimo_v2"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope_theta=Default(apr=5e6, gguf=10000.0, huggingface=5e6),
     full_attention_every=6,
     settings=settings,
-    names={
-        "model.layers.{bid}.self_attn.sinks": "blk.{bid}.attn_sinks.weight",
-    },
     layer=layer,
-    huggingface={  # transformers, MiMoV2FlashConfig
-        "block_count": 48,
-        "context_length": 131072,
-        "embedding_length": 4096,
-        "feed_forward_length": 16384,
-        "attention.head_count": 64,
-        "attention.head_count_kv": 4,
-        "attention.key_length": 192,
-        "attention.sliding_window": 129,
-        "rope.partial_rotary_factor": 0.334,
-        "vocab_size": 152576,
-        "tied_embeddings": False,
-    },
-    parameters={
-        **SCORE_CORRECTION,
-        "model.layers.{bid}.self_attn.attention_sink_bias": "blk.{bid}.attn_sinks.weight",
-    },
-    model_type="mimo_v2_flash",
-    spellings={
-        "expert_count": "n_routed_experts",
-        "expert_weights_scale": "routed_scaling_factor",
-    },
-    rotation_by_kind=True,
-    folder_keys={
-        "num_key_value_heads": key_heads,
-        "layer_types": window_kinds,
-        "mlp_layer_types": network_kinds,
-    },
-    gguf_keys={PATTERN: lambda c: listed(c, PATTERN)},
+    huggingface=HuggingFace(
+        model_type="mimo_v2_flash",
+        defaults={  # transformers, MiMoV2FlashConfig
+            "block_count": 48,
+            "context_length": 131072,
+            "embedding_length": 4096,
+            "feed_forward_length": 16384,
+            "attention.head_count": 64,
+            "attention.head_count_kv": 4,
+            "attention.key_length": 192,
+            "attention.sliding_window": 129,
+            "rope.partial_rotary_factor": 0.334,
+            "vocab_size": 152576,
+            "tied_embeddings": False,
+        },
+        spellings={
+            "expert_count": "n_routed_experts",
+            "expert_weights_scale": "routed_scaling_factor",
+        },
+        keys={
+            "num_key_value_heads": key_heads,
+            "layer_types": window_kinds,
+            "mlp_layer_types": network_kinds,
+        },
+        flags={"attention_bias": False},
+        says_anyway={"topk_method": "noaux_tc", "attention_projection_layout": "split"},
+        rotation_by_kind=True,
+        names={
+            "model.layers.{bid}.self_attn.sinks": "blk.{bid}.attn_sinks.weight",
+        },
+        parameters={
+            **SCORE_CORRECTION,
+            "model.layers.{bid}.self_attn.attention_sink_bias": "blk.{bid}.attn_sinks.weight",
+        },
+    ),
+    llamacpp=LlamaCpp(
+        reads=frozenset({"attention.value_scale", "expert_feed_forward_length", "rope.freq_base_swa"}),
+        unread=frozenset({TURNED}),
+        keys={PATTERN: lambda c: listed(c, PATTERN)},
+        factors=frozenset(("attn_qkv", "attn_output")),
+        idle=frozenset(f"attn_{part}.bias" for part in ("q", "k", "v", "qkv")),
+        windows="grown",
+    ),
 )

@@ -10,6 +10,8 @@ from rosetta.architectures.architecture import INTERLEAVED, Architecture, Defaul
 from rosetta.architectures.builders import embedding, head, output_of
 from rosetta.architectures.expert_settings import experts_of_gguf
 from rosetta.architectures.granite import layer
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.ops.pointwise import Scale
 
 
@@ -32,11 +34,8 @@ def settings(read: Any) -> None:
 
 MINICPM = Architecture(
     "minicpm",
-    spellings={"embedding_scale": "scale_emb"},
     gguf="minicpm",
-    gguf_reads=llamacpp_keys.FACTORS,
     classes=("MiniCPMForCausalLM",),
-    in_transformers=False,
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-6),
     rope=INTERLEAVED,
     settings=settings,
@@ -45,13 +44,18 @@ MINICPM = Architecture(
     after=lambda a, layers: head(
         output_of(layers - 1), Scale("logit_scale", inverse=True), norm=a.norm_of("output_norm")
     ),
-    huggingface={  # configuration_minicpm.py of openbmb/MiniCPM-2B
-        "block_count": 32,
-        "context_length": 2048,
-        "embedding_length": 4096,
-        "feed_forward_length": 11008,
-        "attention.head_count": 32,
-        "vocab_size": 32000,
-        "tied_embeddings": True,
-    },
+    huggingface=HuggingFace(
+        in_transformers=False,
+        defaults={  # configuration_minicpm.py of openbmb/MiniCPM-2B
+            "block_count": 32,
+            "context_length": 2048,
+            "embedding_length": 4096,
+            "feed_forward_length": 11008,
+            "attention.head_count": 32,
+            "vocab_size": 32000,
+            "tied_embeddings": True,
+        },
+        spellings={"embedding_scale": "scale_emb"},
+    ),
+    llamacpp=LlamaCpp(reads=llamacpp_keys.FACTORS),
 )

@@ -16,6 +16,8 @@ from rosetta.architectures.builders import (
 )
 from rosetta.architectures.expert_settings import latent_epsilon, latent_settings
 from rosetta.architectures.folder_names import LATENT_KEYS, LATENT_QUERIES
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.readings import first_of, latent_keys_values, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.latent import latent_norm
@@ -61,11 +63,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 MINICPM3 = Architecture(
     "minicpm3",
-    folder_flags={"attention_bias": False, "mlp_bias": False},
     gguf="minicpm3",
-    gguf_keeps_heads=True,
-    gguf_reads=frozenset({"attention.kv_lora_rank", "attention.q_lora_rank"}),
-    gguf_factors=frozenset(("attn_output",)),
     classes=("MiniCPM3ForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     settings=settings,
@@ -75,27 +73,35 @@ MINICPM3 = Architecture(
     after=lambda a, layers: head(
         output_of(layers - 1), Scale("logit_scale", inverse=True), norm=a.norm_of("output_norm")
     ),
-    huggingface={  # transformers, MiniCPM3Config
-        "block_count": 62,
-        "context_length": 32768,
-        "embedding_length": 2560,
-        "feed_forward_length": 6400,
-        "attention.head_count": 40,
-        "attention.head_count_kv": 40,
-        "rope.dimension_count": 32,
-        "vocab_size": 73448,
-        "tied_embeddings": True,
-    },
-    names={
-        **LATENT_KEYS,
-        **LATENT_QUERIES,
-    },
-    spellings={
-        "rope.dimension_count": "qk_rope_head_dim",
-    },
-    folder_keys={
-        "scale_emb": lambda c: c["embedding_scale"].value,
-        "scale_depth": lambda c: c["residual_scale"].value * math.sqrt(c["block_count"].value),
-        "dim_model_base": lambda c: round(c["embedding_length"].value / c["logit_scale"].value),
-    },
+    huggingface=HuggingFace(
+        defaults={  # transformers, MiniCPM3Config
+            "block_count": 62,
+            "context_length": 32768,
+            "embedding_length": 2560,
+            "feed_forward_length": 6400,
+            "attention.head_count": 40,
+            "attention.head_count_kv": 40,
+            "rope.dimension_count": 32,
+            "vocab_size": 73448,
+            "tied_embeddings": True,
+        },
+        spellings={
+            "rope.dimension_count": "qk_rope_head_dim",
+        },
+        keys={
+            "scale_emb": lambda c: c["embedding_scale"].value,
+            "scale_depth": lambda c: c["residual_scale"].value * math.sqrt(c["block_count"].value),
+            "dim_model_base": lambda c: round(c["embedding_length"].value / c["logit_scale"].value),
+        },
+        flags={"attention_bias": False, "mlp_bias": False},
+        names={
+            **LATENT_KEYS,
+            **LATENT_QUERIES,
+        },
+    ),
+    llamacpp=LlamaCpp(
+        reads=frozenset({"attention.kv_lora_rank", "attention.q_lora_rank"}),
+        factors=frozenset(("attn_output",)),
+        keeps_heads=True,
+    ),
 )

@@ -9,6 +9,8 @@ from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.expert_settings import expert_settings, of_folder
 from rosetta.architectures.folder_names import BLOCK_SPARSE
 from rosetta.architectures.gguf_counts import Counts, Refused
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import mixture_layer, normed_whole
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
@@ -42,37 +44,41 @@ def one_width(counts: Counts) -> Iterator[Refused]:
 MINIMAX_M2 = Architecture(
     "minimax-m2",
     gguf="minimax-m2",
-    gguf_refuses=one_width,
-    gguf_reads=frozenset({"expert_feed_forward_length", "expert_gating_func"}),
-    says_anyway={
-        **dict.fromkeys(("layernorm_full_attention_beta", "layernorm_linear_attention_beta"), 1.0),
-        **dict.fromkeys(("layernorm_linear_attention_alpha", "layernorm_mlp_beta"), 1.0),
-        **dict.fromkeys(("use_routing_bias", "use_grouped_topk"), True),
-        "qk_norm_type": "per_layer",
-        "shared_moe_mode": "sigmoid",  # of a shared expert that it has not
-    },
     classes=("MiniMaxM2ForCausalLM", "minimax_m2"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope_theta=Default(apr=5e6, gguf=10000.0, huggingface=5e6),
     settings=settings,
     layer=layer,
-    huggingface={  # transformers, MiniMaxM2Config
-        "block_count": 62,
-        "context_length": 196608,
-        "embedding_length": 3072,
-        "feed_forward_length": 1536,
-        "attention.head_count": 48,
-        "attention.head_count_kv": 8,
-        "attention.key_length": 128,
-        "vocab_size": 200064,
-        "tied_embeddings": False,
-    },
-    parameters={
-        "model.layers.{bid}.block_sparse_moe.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
-    },
-    names=BLOCK_SPARSE,
-    model_type="minimax_m2",
-    spellings={
-        "expert_count": "num_local_experts",
-    },
+    huggingface=HuggingFace(
+        model_type="minimax_m2",
+        defaults={  # transformers, MiniMaxM2Config
+            "block_count": 62,
+            "context_length": 196608,
+            "embedding_length": 3072,
+            "feed_forward_length": 1536,
+            "attention.head_count": 48,
+            "attention.head_count_kv": 8,
+            "attention.key_length": 128,
+            "vocab_size": 200064,
+            "tied_embeddings": False,
+        },
+        spellings={
+            "expert_count": "num_local_experts",
+        },
+        says_anyway={
+            **dict.fromkeys(("layernorm_full_attention_beta", "layernorm_linear_attention_beta"), 1.0),
+            **dict.fromkeys(("layernorm_linear_attention_alpha", "layernorm_mlp_beta"), 1.0),
+            **dict.fromkeys(("use_routing_bias", "use_grouped_topk"), True),
+            "qk_norm_type": "per_layer",
+            "shared_moe_mode": "sigmoid",  # of a shared expert that it has not
+        },
+        names=BLOCK_SPARSE,
+        parameters={
+            "model.layers.{bid}.block_sparse_moe.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
+        },
+    ),
+    llamacpp=LlamaCpp(
+        reads=frozenset({"expert_feed_forward_length", "expert_gating_func"}),
+        refuses=one_width,
+    ),
 )

@@ -2,22 +2,26 @@
 
 from rosetta.architectures import factors
 from rosetta.architectures.architecture import INTERLEAVED, Architecture
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 
 MISTRAL = Architecture(
     "mistral",
     gguf="llama",
-    gguf_factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS,
     classes=("MistralForCausalLM",),
     rope=INTERLEAVED,
-    huggingface={  # transformers, MistralConfig
-        "block_count": 32,
-        "context_length": 131072,
-        "embedding_length": 4096,
-        "feed_forward_length": 14336,
-        "attention.head_count": 32,
-        "attention.head_count_kv": 8,
-        "attention.sliding_window": 4096,
-        "vocab_size": 32000,
-        "tied_embeddings": False,
-    },
+    huggingface=HuggingFace(
+        defaults={  # transformers, MistralConfig
+            "block_count": 32,
+            "context_length": 131072,
+            "embedding_length": 4096,
+            "feed_forward_length": 14336,
+            "attention.head_count": 32,
+            "attention.head_count_kv": 8,
+            "attention.sliding_window": 4096,
+            "vocab_size": 32000,
+            "tied_embeddings": False,
+        },
+    ),
+    llamacpp=LlamaCpp(factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS),
 )

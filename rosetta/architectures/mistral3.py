@@ -11,6 +11,8 @@ from rosetta.architectures.architecture import INTERLEAVED, Architecture, Defaul
 from rosetta.architectures.deepseek2 import MISTRAL4
 from rosetta.architectures.expert_settings import experts_of_gguf
 from rosetta.architectures.growing_queries import GROWING_QUERIES
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mistral import MISTRAL
 from rosetta.architectures.mixtures import mixture_layer
 from rosetta.containers.huggingface.text_part import text_config
@@ -28,7 +30,11 @@ def _read_by(metadata: Mapping[str, Any]) -> Architecture | None:
     """The architecture of the part that reads; mistral's own class has other defaults."""
     part = _text_part(metadata)
     if part == "mistral":
-        return replace(MISTRAL3, huggingface=MISTRAL.huggingface, norm_epsilon=MISTRAL.norm_epsilon)
+        return replace(
+            MISTRAL3,
+            norm_epsilon=MISTRAL.norm_epsilon,
+            huggingface=replace(MISTRAL3.huggingface, defaults=MISTRAL.huggingface.defaults),
+        )
     return MISTRAL4 if part == "mistral4" else None
 
 
@@ -58,44 +64,50 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 MISTRAL3 = Architecture(
     "mistral3",
     gguf="mistral3",
-    gguf_reads=frozenset(
-        {
-            "attention.temperature_scale",
-            "rope.scaling.yarn_beta_fast",
-            "rope.scaling.yarn_beta_slow",
-            "rope.scaling.yarn_log_multiplier",
-        }
-    ),
-    gguf_factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS,
     classes=("Ministral3ForCausalLM", "Mistral3ForConditionalGeneration", "ministral3"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope=INTERLEAVED,
     settings=settings,
     layer=layer,
-    huggingface={  # transformers, Ministral3Config
-        "block_count": 34,
-        "context_length": 262144,
-        "embedding_length": 4096,
-        "feed_forward_length": 14336,
-        "attention.head_count": 32,
-        "attention.head_count_kv": 8,
-        "attention.key_length": 128,
-        "attention.sliding_window": 0,
-        "rope.scaling": {
-            "type": "yarn",
-            "rope_theta": 1e6,
-            "factor": 16.0,
-            "original_max_position_embeddings": 16384,
-            "mscale": 1.0,
-            "mscale_all_dim": 1.0,
-        },
-        "vocab_size": 131072,
-        "tied_embeddings": False,
-    },
-    model_type="ministral3",
     variant=_read_by,
-    folder_keys={
-        **GROWING_QUERIES,  # its class divides by the length even where nothing grows
-        "rope_parameters.original_max_position_embeddings": lambda c: c["attention.temperature_length"].value,
-    },
+    huggingface=HuggingFace(
+        model_type="ministral3",
+        defaults={  # transformers, Ministral3Config
+            "block_count": 34,
+            "context_length": 262144,
+            "embedding_length": 4096,
+            "feed_forward_length": 14336,
+            "attention.head_count": 32,
+            "attention.head_count_kv": 8,
+            "attention.key_length": 128,
+            "attention.sliding_window": 0,
+            "rope.scaling": {
+                "type": "yarn",
+                "rope_theta": 1e6,
+                "factor": 16.0,
+                "original_max_position_embeddings": 16384,
+                "mscale": 1.0,
+                "mscale_all_dim": 1.0,
+            },
+            "vocab_size": 131072,
+            "tied_embeddings": False,
+        },
+        keys={
+            **GROWING_QUERIES,  # its class divides by the length even where nothing grows
+            "rope_parameters.original_max_position_embeddings": lambda c: (
+                c["attention.temperature_length"].value
+            ),
+        },
+    ),
+    llamacpp=LlamaCpp(
+        reads=frozenset(
+            {
+                "attention.temperature_scale",
+                "rope.scaling.yarn_beta_fast",
+                "rope.scaling.yarn_beta_slow",
+                "rope.scaling.yarn_log_multiplier",
+            }
+        ),
+        factors=factors.ATTENTION | factors.NETWORK | factors.EXPERTS,
+    ),
 )

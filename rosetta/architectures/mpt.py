@@ -7,6 +7,8 @@ from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of, sequential
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.errors import UnsupportedError
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
@@ -68,7 +70,6 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 MPT = Architecture(
     "mpt",
     gguf="mpt",
-    gguf_reads=frozenset({"attention.clamp_kqv", "attention.max_alibi_bias"}),
     classes=("MptForCausalLM", "MPTForCausalLM"),
     norm="layer",
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
@@ -78,39 +79,50 @@ MPT = Architecture(
     learned_positions=True,
     settings=settings,
     layer=layer,
-    huggingface={  # transformers, MptConfig
-        "block_count": 24,
-        "context_length": 2048,
-        "embedding_length": 2048,
-        "attention.head_count": 16,
-        "vocab_size": 50368,
-        "tied_embeddings": True,
-    },
-    names={
-        "transformer.blocks.{bid}.attn.Wqkv": "blk.{bid}.attn_qkv",
-        "transformer.blocks.{bid}.attn.out_proj": "blk.{bid}.attn_output",
-        "transformer.blocks.{bid}.ffn.down_proj": "blk.{bid}.ffn_down",
-        "transformer.blocks.{bid}.ffn.up_proj": "blk.{bid}.ffn_up",
-        "transformer.blocks.{bid}.norm_1": "blk.{bid}.attn_norm",
-        "transformer.blocks.{bid}.norm_2": "blk.{bid}.ffn_norm",
-        "transformer.norm_f": "output_norm",
-        "transformer.wte": "token_embd",
-    },
-    spellings={
-        "embedding_length": "d_model",
-        "block_count": "n_layers",
-        "attention.head_count": "n_heads",
-        "context_length": "max_seq_len",
-    },
-    idle_keys=frozenset(
-        f"attn_config.{key}"
-        for key in ("attn_impl", "attn_type", "attn_pdrop", "dtype", "id2label", "label2id", "return_dict")
-    )
-    | {"embedding_fraction", "init_device", "learned_pos_emb", "norm_type"},
-    folder_keys={
-        "attn_config.alibi": lambda c: bool(c[ALIBI].value),
-        "attn_config.alibi_bias_max": lambda c: int(c[ALIBI].value) or None,
-        "attn_config.clip_qkv": lambda c: c["attention.clamp_kqv"].value or None,
-        "expansion_ratio": lambda c: _whole(c["feed_forward_length"].value / c["embedding_length"].value),
-    },
+    huggingface=HuggingFace(
+        defaults={  # transformers, MptConfig
+            "block_count": 24,
+            "context_length": 2048,
+            "embedding_length": 2048,
+            "attention.head_count": 16,
+            "vocab_size": 50368,
+            "tied_embeddings": True,
+        },
+        spellings={
+            "embedding_length": "d_model",
+            "block_count": "n_layers",
+            "attention.head_count": "n_heads",
+            "context_length": "max_seq_len",
+        },
+        keys={
+            "attn_config.alibi": lambda c: bool(c[ALIBI].value),
+            "attn_config.alibi_bias_max": lambda c: int(c[ALIBI].value) or None,
+            "attn_config.clip_qkv": lambda c: c["attention.clamp_kqv"].value or None,
+            "expansion_ratio": lambda c: _whole(c["feed_forward_length"].value / c["embedding_length"].value),
+        },
+        idle=frozenset(
+            f"attn_config.{key}"
+            for key in (
+                "attn_impl",
+                "attn_type",
+                "attn_pdrop",
+                "dtype",
+                "id2label",
+                "label2id",
+                "return_dict",
+            )
+        )
+        | {"embedding_fraction", "init_device", "learned_pos_emb", "norm_type"},
+        names={
+            "transformer.blocks.{bid}.attn.Wqkv": "blk.{bid}.attn_qkv",
+            "transformer.blocks.{bid}.attn.out_proj": "blk.{bid}.attn_output",
+            "transformer.blocks.{bid}.ffn.down_proj": "blk.{bid}.ffn_down",
+            "transformer.blocks.{bid}.ffn.up_proj": "blk.{bid}.ffn_up",
+            "transformer.blocks.{bid}.norm_1": "blk.{bid}.attn_norm",
+            "transformer.blocks.{bid}.norm_2": "blk.{bid}.ffn_norm",
+            "transformer.norm_f": "output_norm",
+            "transformer.wte": "token_embd",
+        },
+    ),
+    llamacpp=LlamaCpp(reads=frozenset({"attention.clamp_kqv", "attention.max_alibi_bias"})),
 )

@@ -22,6 +22,8 @@ from rosetta.architectures.builders import (
 )
 from rosetta.architectures.expert_settings import bases_by_layer, of_folder, rotated_layers
 from rosetta.architectures.folder_names import NORMS_AROUND
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.readings import first_of, one_more_where, standard_readings
 from rosetta.architectures.stated_kinds import PATTERN, window_kinds
 from rosetta.graph import Stage
@@ -87,19 +89,13 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 MUSE_GLIMMER = Architecture(
     "muse-glimmer",
-    folder_flags={"attention_bias": False},
     gguf="muse-glimmer",
-    gguf_reads=frozenset({"final_logit_softcapping", "logit_scale", "rope.freq_base_swa"}),
     classes=("MuseGlimmerForConditionalGeneration", "muse_glimmer", "muse_glimmer_text"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope=INTERLEAVED,
     full_attention_every=STEP,
     settings=settings,
     readings=first_of(one_more_where(*NORMS), standard_readings),
-    names={
-        **NORMS_AROUND,
-        "model.layers.{bid}.self_attn.gate_proj": "blk.{bid}.attn_gate",
-    },
     before=lambda a, c: embedding(Norm(None, a.epsilon_key, kind="rms")),
     layer=layer,
     after=lambda a, layers: head(
@@ -108,33 +104,43 @@ MUSE_GLIMMER = Architecture(
         Softcap("final_logit_softcapping"),
         norm=a.norm_of("output_norm"),
     ),
-    huggingface={  # transformers, MuseGlimmerTextConfig
-        "block_count": 52,
-        "context_length": 131072,
-        "embedding_length": 6656,
-        "feed_forward_length": 19968,
-        "attention.head_count": 32,
-        "attention.head_count_kv": 2,
-        "attention.key_length": 128,
-        "attention.sliding_window": 2048,
-        "vocab_size": 202048,
-        "tied_embeddings": False,
-    },
-    model_type="muse_glimmer",
-    senses={"vision_config": {"num_hidden_layers": 0}},
-    text_names="model.language_model.",
-    spellings={
-        "activation": "hidden_activation",
-        "logit_scale": "output_multiplier",
-        QUERIES: "qk_scale_factor",
-        POST_EPSILON: "post_norm_eps",
-    },
-    folder_keys={
-        "layer_rope_theta": bases_by_layer,
-        "layer_types": window_kinds,
-    },
-    gguf_vectors={  # llama.cpp's graph norms with weights (conversion/muse_glimmer.py)
-        "attn_q_norm": (QUERIES, lambda c: [c[QUERIES].value] * c[KEY].value),
-        "attn_k_norm": (QUERIES, lambda c: [1.0] * c[KEY].value),
-    },
+    huggingface=HuggingFace(
+        model_type="muse_glimmer",
+        defaults={  # transformers, MuseGlimmerTextConfig
+            "block_count": 52,
+            "context_length": 131072,
+            "embedding_length": 6656,
+            "feed_forward_length": 19968,
+            "attention.head_count": 32,
+            "attention.head_count_kv": 2,
+            "attention.key_length": 128,
+            "attention.sliding_window": 2048,
+            "vocab_size": 202048,
+            "tied_embeddings": False,
+        },
+        spellings={
+            "activation": "hidden_activation",
+            "logit_scale": "output_multiplier",
+            QUERIES: "qk_scale_factor",
+            POST_EPSILON: "post_norm_eps",
+        },
+        keys={
+            "layer_rope_theta": bases_by_layer,
+            "layer_types": window_kinds,
+        },
+        flags={"attention_bias": False},
+        senses={"vision_config": {"num_hidden_layers": 0}},
+        text_names="model.language_model.",
+        names={
+            **NORMS_AROUND,
+            "model.layers.{bid}.self_attn.gate_proj": "blk.{bid}.attn_gate",
+        },
+    ),
+    llamacpp=LlamaCpp(
+        reads=frozenset({"final_logit_softcapping", "logit_scale", "rope.freq_base_swa"}),
+        vectors={  # llama.cpp's graph norms with weights (conversion/muse_glimmer.py)
+            "attn_q_norm": (QUERIES, lambda c: [c[QUERIES].value] * c[KEY].value),
+            "attn_k_norm": (QUERIES, lambda c: [1.0] * c[KEY].value),
+        },
+    ),
 )

@@ -2,11 +2,11 @@
 rotated."""
 
 from rosetta.architectures.architecture import Architecture, Default
+from rosetta.architectures.huggingface import HuggingFace
 from rosetta.architectures.readings import first_of, one_more_where, standard_readings
 
 NEMOTRON = Architecture(
     "nemotron",
-    folder_flags={"attention_bias": False, "mlp_bias": False},
     gguf="nemotron",
     classes=("NemotronForCausalLM",),
     norm="layer",
@@ -14,17 +14,20 @@ NEMOTRON = Architecture(
     activation="relu_squared",
     gated=False,
     readings=first_of(one_more_where("attn_norm", "ffn_norm", "output_norm"), standard_readings),
-    huggingface={  # transformers, NemotronConfig
-        "block_count": 32,
-        "context_length": 4096,
-        "embedding_length": 6144,
-        "feed_forward_length": 24576,
-        "attention.head_count": 48,
-        "vocab_size": 256000,
-        "tied_embeddings": False,
-        "rope.partial_rotary_factor": 0.5,
-    },
-    spellings={
-        "attention.layer_norm_epsilon": "norm_eps",
-    },
+    huggingface=HuggingFace(
+        defaults={  # transformers, NemotronConfig
+            "block_count": 32,
+            "context_length": 4096,
+            "embedding_length": 6144,
+            "feed_forward_length": 24576,
+            "attention.head_count": 48,
+            "vocab_size": 256000,
+            "tied_embeddings": False,
+            "rope.partial_rotary_factor": 0.5,
+        },
+        spellings={
+            "attention.layer_norm_epsilon": "norm_eps",
+        },
+        flags={"attention_bias": False, "mlp_bias": False},
+    ),
 )

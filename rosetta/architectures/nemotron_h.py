@@ -20,6 +20,8 @@ from rosetta.architectures.builders import (
 )
 from rosetta.architectures.expert_settings import expert_groups, expert_layers, expert_settings
 from rosetta.architectures.folder_names import MIXER_NAMES, MIXER_PARAMETERS
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import router_of
 from rosetta.architectures.readings import Reading, Stored, standard_readings
 from rosetta.architectures.recurrent import (
@@ -247,18 +249,7 @@ FACTORS = factors.ATTENTION | factors.NETWORK | factors.EXPERTS | factors.SHARED
 
 NEMOTRON_H = Architecture(
     "nemotron_h",
-    folder_flags={"mlp_bias": False, "use_bias": False, "use_conv_bias": True},
     gguf="nemotron_h",
-    gguf_reads=llamacpp_keys.STATE
-    | {
-        "expert_feed_forward_length",
-        "expert_shared_count",
-        "expert_shared_feed_forward_length",
-        "expert_weights_norm",
-        "expert_weights_scale",
-        "moe_latent_size",
-    },
-    gguf_factors=FACTORS,
     classes=("NemotronHForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     activation="relu_squared",
@@ -267,88 +258,111 @@ NEMOTRON_H = Architecture(
     settings=settings,
     readings=readings,
     variant=_with_experts,
-    names={
-        **NAMES,
-        "backbone.layers.{bid}.mixer.down_proj": "blk.{bid}.ffn_down",
-        "backbone.layers.{bid}.mixer.up_proj": "blk.{bid}.ffn_up",
-        "backbone.layers.{bid}.mixer.gate.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
-    },
     layer=layer,
-    huggingface={  # transformers, NemotronHConfig
-        "block_count": 4,
-        "context_length": 4096,
-        "embedding_length": 4096,
-        "feed_forward_length": 21504,
-        "attention.head_count": 32,
-        "attention.head_count_kv": 8,
-        "attention.key_length": 128,
-        "vocab_size": 131072,
-        "tied_embeddings": False,
-    },
-    parameters={
-        **MIXER_PARAMETERS,
-        "backbone.layers.{bid}.mixer.dt_bias": "blk.{bid}.ssm_dt.bias",
-    },
-    spellings={
-        "activation": "mlp_hidden_act",
-        "expert_count": "n_routed_experts",
-        "attention.layer_norm_rms_epsilon": "layer_norm_epsilon",
-        SHARED: "moe_shared_expert_intermediate_size",
-    },
-    only_with={"mamba_hidden_act": ("silu", "swish")},
-    idle_keys=frozenset(
-        {
-            *("chunk_size", "expand", "mamba_ssm_cache_dtype", "num_logits_to_keep", "time_step_max"),
-            *("moe_shared_expert_overlap", "mtp_layers_block_type", "n_shared_experts"),
-            # of its experts, where no layer has any
-            *(
-                "moe_intermediate_size",
-                "moe_shared_expert_intermediate_size",
-                "moe_latent_size",
-                "n_routed_experts",
-            ),
-            *("n_group", "topk_group", "norm_topk_prob", "num_experts_per_tok", "routed_scaling_factor"),
-        }
+    huggingface=HuggingFace(
+        defaults={  # transformers, NemotronHConfig
+            "block_count": 4,
+            "context_length": 4096,
+            "embedding_length": 4096,
+            "feed_forward_length": 21504,
+            "attention.head_count": 32,
+            "attention.head_count_kv": 8,
+            "attention.key_length": 128,
+            "vocab_size": 131072,
+            "tied_embeddings": False,
+        },
+        spellings={
+            "activation": "mlp_hidden_act",
+            "expert_count": "n_routed_experts",
+            "attention.layer_norm_rms_epsilon": "layer_norm_epsilon",
+            SHARED: "moe_shared_expert_intermediate_size",
+        },
+        keys={
+            "layers_block_type": kinds_of,
+            "time_step_limit": stated_limits,
+            "time_step_min": lambda c: c[SMALLEST].value or LEAST_STEP,  # the class takes no null
+            "mamba_head_dim": head_size,
+            "num_key_value_heads": lambda c: max(listed(c, KV_HEADS)),
+            "intermediate_size": lambda c: (
+                width_of(c, "mlp") or width_of(c, "moe")
+            ),  # an `.apr` must state some
+            "moe_intermediate_size": lambda c: width_of(c, "moe"),
+        },
+        flags={"mlp_bias": False, "use_bias": False, "use_conv_bias": True},
+        only_with={"mamba_hidden_act": ("silu", "swish")},
+        idle=frozenset(
+            {
+                *("chunk_size", "expand", "mamba_ssm_cache_dtype", "num_logits_to_keep", "time_step_max"),
+                *("moe_shared_expert_overlap", "mtp_layers_block_type", "n_shared_experts"),
+                # of its experts, where no layer has any
+                *(
+                    "moe_intermediate_size",
+                    "moe_shared_expert_intermediate_size",
+                    "moe_latent_size",
+                    "n_routed_experts",
+                ),
+                *("n_group", "topk_group", "norm_topk_prob", "num_experts_per_tok", "routed_scaling_factor"),
+            }
+        ),
+        names={
+            **NAMES,
+            "backbone.layers.{bid}.mixer.down_proj": "blk.{bid}.ffn_down",
+            "backbone.layers.{bid}.mixer.up_proj": "blk.{bid}.ffn_up",
+            "backbone.layers.{bid}.mixer.gate.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
+        },
+        parameters={
+            **MIXER_PARAMETERS,
+            "backbone.layers.{bid}.mixer.dt_bias": "blk.{bid}.ssm_dt.bias",
+        },
     ),
-    folder_keys={
-        "layers_block_type": kinds_of,
-        "time_step_limit": stated_limits,
-        "time_step_min": lambda c: c[SMALLEST].value or LEAST_STEP,  # the class takes no null
-        "mamba_head_dim": head_size,
-        "num_key_value_heads": lambda c: max(listed(c, KV_HEADS)),
-        "intermediate_size": lambda c: width_of(c, "mlp") or width_of(c, "moe"),  # an `.apr` must state some
-        "moe_intermediate_size": lambda c: width_of(c, "moe"),
-    },
-    gguf_keys={
-        "attention.layer_norm_epsilon": lambda c: c["attention.layer_norm_rms_epsilon"].value,
-        "rope.dimension_count": lambda c: c[HIDDEN].value // max(listed(c, "attention.head_count")),
-        "rope.scaling.finetuned": lambda c: False,
-    },
+    llamacpp=LlamaCpp(
+        reads=llamacpp_keys.STATE
+        | {
+            "expert_feed_forward_length",
+            "expert_shared_count",
+            "expert_shared_feed_forward_length",
+            "expert_weights_norm",
+            "expert_weights_scale",
+            "moe_latent_size",
+        },
+        keys={
+            "attention.layer_norm_epsilon": lambda c: c["attention.layer_norm_rms_epsilon"].value,
+            "rope.dimension_count": lambda c: c[HIDDEN].value // max(listed(c, "attention.head_count")),
+            "rope.scaling.finetuned": lambda c: False,
+        },
+        factors=FACTORS,
+    ),
 )
 NEMOTRON_H_MOE = replace(
     NEMOTRON_H,
     name="nemotron_h_moe",
     gguf="nemotron_h_moe",
     classes=(),
-    # The class has one, as wide as it says, which may be as wide as several of the others.
-    gguf_keys={**NEMOTRON_H.gguf_keys, "expert_shared_count": lambda c: 1},
     settings=mixture_settings,
     variant=_without_experts,
-    parameters={
-        **NEMOTRON_H.parameters,
-        "backbone.layers.{bid}.mixer.experts.up_proj": "blk.{bid}.ffn_up_exps",
-        "backbone.layers.{bid}.mixer.experts.down_proj": "blk.{bid}.ffn_down_exps",
-        "backbone.layers.{bid}.mixer.gate.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
-    },
-    names={
-        **NAMES,
-        "backbone.layers.{bid}.mixer.experts.{eid}.down_proj": "blk.{bid}.ffn_down_exps.{eid}",
-        "backbone.layers.{bid}.mixer.experts.{eid}.up_proj": "blk.{bid}.ffn_up_exps.{eid}",
-        "backbone.layers.{bid}.mixer.gate": "blk.{bid}.ffn_gate_inp",
-        "backbone.layers.{bid}.mixer.shared_experts.down_proj": "blk.{bid}.ffn_down_shexp",
-        "backbone.layers.{bid}.mixer.shared_experts.up_proj": "blk.{bid}.ffn_up_shexp",
-        "backbone.layers.{bid}.mixer.fc1_latent_proj": "blk.{bid}.ffn_latent_down",
-        "backbone.layers.{bid}.mixer.fc2_latent_proj": "blk.{bid}.ffn_latent_up",
-    },
-    model_type="nemotron_h",
+    huggingface=replace(
+        NEMOTRON_H.huggingface,
+        model_type="nemotron_h",
+        names={
+            **NAMES,
+            "backbone.layers.{bid}.mixer.experts.{eid}.down_proj": "blk.{bid}.ffn_down_exps.{eid}",
+            "backbone.layers.{bid}.mixer.experts.{eid}.up_proj": "blk.{bid}.ffn_up_exps.{eid}",
+            "backbone.layers.{bid}.mixer.gate": "blk.{bid}.ffn_gate_inp",
+            "backbone.layers.{bid}.mixer.shared_experts.down_proj": "blk.{bid}.ffn_down_shexp",
+            "backbone.layers.{bid}.mixer.shared_experts.up_proj": "blk.{bid}.ffn_up_shexp",
+            "backbone.layers.{bid}.mixer.fc1_latent_proj": "blk.{bid}.ffn_latent_down",
+            "backbone.layers.{bid}.mixer.fc2_latent_proj": "blk.{bid}.ffn_latent_up",
+        },
+        parameters={
+            **NEMOTRON_H.huggingface.parameters,
+            "backbone.layers.{bid}.mixer.experts.up_proj": "blk.{bid}.ffn_up_exps",
+            "backbone.layers.{bid}.mixer.experts.down_proj": "blk.{bid}.ffn_down_exps",
+            "backbone.layers.{bid}.mixer.gate.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
+        },
+    ),
+    llamacpp=replace(
+        NEMOTRON_H.llamacpp,
+        # The class has one, as wide as it says, which may be as wide as several of the others.
+        keys={**NEMOTRON_H.llamacpp.keys, "expert_shared_count": lambda c: 1},
+    ),
 )

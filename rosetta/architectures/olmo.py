@@ -6,6 +6,8 @@ from typing import Any
 
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, head, output_of, sequential
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.graph import Stage
 from rosetta.ops.norm import Norm
 from rosetta.ops.op import Settings
@@ -29,9 +31,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 OLMO = Architecture(
     "olmo",
-    folder_flags={"attention_bias": False},
     gguf="olmo",
-    gguf_reads=frozenset({"attention.clamp_kqv"}),
     classes=("OlmoForCausalLM",),
     norm="layer",
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
@@ -39,14 +39,18 @@ OLMO = Architecture(
     settings=settings,
     layer=layer,
     after=lambda a, layers: head(output_of(layers - 1), norm=Norm(None, a.epsilon_key)),
-    huggingface={  # transformers, OlmoConfig
-        "block_count": 32,
-        "context_length": 2048,
-        "embedding_length": 4096,
-        "feed_forward_length": 11008,
-        "attention.head_count": 32,
-        "attention.head_count_kv": 32,
-        "vocab_size": 50304,
-        "tied_embeddings": False,
-    },
+    huggingface=HuggingFace(
+        defaults={  # transformers, OlmoConfig
+            "block_count": 32,
+            "context_length": 2048,
+            "embedding_length": 4096,
+            "feed_forward_length": 11008,
+            "attention.head_count": 32,
+            "attention.head_count_kv": 32,
+            "vocab_size": 50304,
+            "tied_embeddings": False,
+        },
+        flags={"attention_bias": False},
+    ),
+    llamacpp=LlamaCpp(reads=frozenset({"attention.clamp_kqv"})),
 )

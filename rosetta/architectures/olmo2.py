@@ -19,6 +19,8 @@ from rosetta.architectures.builders import (
     windowed_rope,
 )
 from rosetta.architectures.folder_names import POST_NORMS
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.graph import Stage
 from rosetta.ops.linear import Linear
 from rosetta.ops.norm import Norm
@@ -62,23 +64,25 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 OLMO2 = Architecture(
     "olmo2",
-    folder_flags={"attention_bias": False},
     gguf="olmo2",
-    gguf_reads=frozenset({"rope.freq_base_swa"}),
     classes=("Olmo2ForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-5),
     full_attention_every=4,
     settings=settings,
     layer=layer,
-    names=POST_NORMS,
-    huggingface={  # transformers, Olmo2Config
-        "block_count": 32,
-        "context_length": 2048,
-        "embedding_length": 4096,
-        "feed_forward_length": 11008,
-        "attention.head_count": 32,
-        "attention.head_count_kv": 32,
-        "vocab_size": 50304,
-        "tied_embeddings": False,
-    },
+    huggingface=HuggingFace(
+        defaults={  # transformers, Olmo2Config
+            "block_count": 32,
+            "context_length": 2048,
+            "embedding_length": 4096,
+            "feed_forward_length": 11008,
+            "attention.head_count": 32,
+            "attention.head_count_kv": 32,
+            "vocab_size": 50304,
+            "tied_embeddings": False,
+        },
+        flags={"attention_bias": False},
+        names=POST_NORMS,
+    ),
+    llamacpp=LlamaCpp(reads=frozenset({"rope.freq_base_swa"})),
 )

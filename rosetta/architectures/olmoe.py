@@ -7,6 +7,7 @@ from typing import Any
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import HIDDEN, KV_HEADS, VALUE
 from rosetta.architectures.expert_settings import expert_settings, of_folder
+from rosetta.architectures.huggingface import HuggingFace
 from rosetta.architectures.mixtures import mixture_layer, normed_whole
 from rosetta.graph import Stage
 from rosetta.ops.linear import Linear
@@ -38,19 +39,21 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 OLMOE = Architecture(
     "olmoe",
-    folder_flags={"attention_bias": False},
     gguf="olmoe",
     classes=("OlmoeForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     settings=settings,
     layer=layer,
-    huggingface={  # transformers, OlmoeConfig
-        "block_count": 16,
-        "context_length": 4096,
-        "embedding_length": 2048,
-        "feed_forward_length": 2048,
-        "attention.head_count": 16,
-        "vocab_size": 50304,
-        "tied_embeddings": False,
-    },
+    huggingface=HuggingFace(
+        defaults={  # transformers, OlmoeConfig
+            "block_count": 16,
+            "context_length": 4096,
+            "embedding_length": 2048,
+            "feed_forward_length": 2048,
+            "attention.head_count": 16,
+            "vocab_size": 50304,
+            "tied_embeddings": False,
+        },
+        flags={"attention_bias": False},
+    ),
 )

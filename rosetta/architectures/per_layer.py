@@ -44,7 +44,9 @@ def per_layer_settings(read: Any, default: int | Default) -> None:
     vocabulary = read.config["vocab_size"].value
     if read.container.kind != "gguf":
         rows = read.spelled(ROWS)
-        vocabulary = rows.value if rows is not None else read.architecture.huggingface.get(ROWS, vocabulary)
+        vocabulary = (
+            rows.value if rows is not None else read.architecture.huggingface.defaults.get(ROWS, vocabulary)
+        )
     read.fixed("per_layer_vocab_size", vocabulary, "vocab_size_per_layer_input, or vocab_size")
     for key, factor in (
         (ROWS_SCALE, math.sqrt(part)),

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, parallel
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
@@ -21,33 +23,35 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 PHI2 = Architecture(
     "phi2",
-    folder_flags={"qk_layernorm": False},
     gguf="phi2",
-    gguf_scales_queries=True,
     classes=("PhiForCausalLM", "phi"),
     norm="layer",
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     activation="gelu_tanh",
     gated=False,
     layer=layer,
-    huggingface={  # transformers, PhiConfig
-        "block_count": 24,
-        "context_length": 2048,
-        "embedding_length": 2048,
-        "feed_forward_length": 8192,
-        "attention.head_count": 32,
-        "vocab_size": 51200,
-        "tied_embeddings": False,
-        "rope.partial_rotary_factor": 0.5,
-    },
-    names={
-        "model.final_layernorm": "output_norm",
-        "model.layers.{bid}.mlp.fc1": "blk.{bid}.ffn_up",
-        "model.layers.{bid}.mlp.fc2": "blk.{bid}.ffn_down",
-        "model.layers.{bid}.self_attn.dense": "blk.{bid}.attn_output",
-    },
-    model_type="phi",
-    spellings={
-        "attention.layer_norm_epsilon": "layer_norm_eps",
-    },
+    huggingface=HuggingFace(
+        model_type="phi",
+        defaults={  # transformers, PhiConfig
+            "block_count": 24,
+            "context_length": 2048,
+            "embedding_length": 2048,
+            "feed_forward_length": 8192,
+            "attention.head_count": 32,
+            "vocab_size": 51200,
+            "tied_embeddings": False,
+            "rope.partial_rotary_factor": 0.5,
+        },
+        spellings={
+            "attention.layer_norm_epsilon": "layer_norm_eps",
+        },
+        flags={"qk_layernorm": False},
+        names={
+            "model.final_layernorm": "output_norm",
+            "model.layers.{bid}.mlp.fc1": "blk.{bid}.ffn_up",
+            "model.layers.{bid}.mlp.fc2": "blk.{bid}.ffn_down",
+            "model.layers.{bid}.self_attn.dense": "blk.{bid}.attn_output",
+        },
+    ),
+    llamacpp=LlamaCpp(scales_queries=True),
 )

@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.readings import first_of, gate_beside_up, standard_readings
 
 
@@ -19,43 +21,48 @@ def settings(read: Any) -> None:
 PHI3 = Architecture(
     "phi3",
     gguf="phi3",
-    gguf_scales_queries=True,
     classes=("Phi3ForCausalLM",),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     settings=settings,
     readings=first_of(gate_beside_up, standard_readings),
-    huggingface={  # transformers, Phi3Config
-        "original_max_position_embeddings": 4096,
-        "block_count": 32,
-        "context_length": 4096,
-        "embedding_length": 3072,
-        "feed_forward_length": 8192,
-        "attention.head_count": 32,
-        "attention.head_count_kv": 32,
-        "attention.sliding_window": 0,
-        "vocab_size": 32064,
-        "tied_embeddings": False,
-    },
-    names={
-        "model.layers.{bid}.mlp.gate_up_proj": "blk.{bid}.ffn_up",
-        "model.layers.{bid}.self_attn.qkv_proj": "blk.{bid}.attn_qkv",
-    },
+    huggingface=HuggingFace(
+        defaults={  # transformers, Phi3Config
+            "original_max_position_embeddings": 4096,
+            "block_count": 32,
+            "context_length": 4096,
+            "embedding_length": 3072,
+            "feed_forward_length": 8192,
+            "attention.head_count": 32,
+            "attention.head_count_kv": 32,
+            "attention.sliding_window": 0,
+            "vocab_size": 32064,
+            "tied_embeddings": False,
+        },
+        names={
+            "model.layers.{bid}.mlp.gate_up_proj": "blk.{bid}.ffn_up",
+            "model.layers.{bid}.self_attn.qkv_proj": "blk.{bid}.attn_qkv",
+        },
+    ),
+    llamacpp=LlamaCpp(scales_queries=True),
 )
 PHI4_MULTIMODAL = replace(
     PHI3,
     name="phi4_multimodal",
     classes=("Phi4MultimodalForCausalLM",),
     text_part="phi3",
-    huggingface={  # transformers, Phi4MultimodalConfig
-        "original_max_position_embeddings": 4096,
-        "block_count": 32,
-        "context_length": 131072,
-        "embedding_length": 3072,
-        "feed_forward_length": 8192,
-        "attention.head_count": 32,
-        "attention.head_count_kv": 8,
-        "attention.sliding_window": 0,
-        "vocab_size": 200064,
-        "tied_embeddings": False,
-    },
+    huggingface=replace(
+        PHI3.huggingface,
+        defaults={  # transformers, Phi4MultimodalConfig
+            "original_max_position_embeddings": 4096,
+            "block_count": 32,
+            "context_length": 131072,
+            "embedding_length": 3072,
+            "feed_forward_length": 8192,
+            "attention.head_count": 32,
+            "attention.head_count_kv": 8,
+            "attention.sliding_window": 0,
+            "vocab_size": 200064,
+            "tied_embeddings": False,
+        },
+    ),
 )

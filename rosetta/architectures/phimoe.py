@@ -11,6 +11,8 @@ from typing import Any
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.expert_settings import expert_settings, of_folder
 from rosetta.architectures.folder_names import BLOCK_SPARSE
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import mixture_layer, router_of
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
@@ -39,26 +41,28 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 PHIMOE = Architecture(
     "phimoe",
-    folder_flags={"attention_bias": False, "lm_head_bias": False},
     gguf="phimoe",
-    gguf_scales_queries=True,
     classes=("PhimoeForCausalLM", "PhiMoEForCausalLM"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope_theta=Default(apr=1e6, gguf=10000.0, huggingface=1e6),
     settings=settings,
     layer=layer,
-    huggingface={  # transformers, PhimoeConfig
-        "block_count": 32,
-        "context_length": 131072,
-        "embedding_length": 4096,
-        "feed_forward_length": 6400,
-        "attention.head_count": 32,
-        "attention.head_count_kv": 8,
-        "vocab_size": 32064,
-        "tied_embeddings": False,
-    },
-    names=BLOCK_SPARSE,
-    spellings={
-        "expert_count": "num_local_experts",
-    },
+    huggingface=HuggingFace(
+        defaults={  # transformers, PhimoeConfig
+            "block_count": 32,
+            "context_length": 131072,
+            "embedding_length": 4096,
+            "feed_forward_length": 6400,
+            "attention.head_count": 32,
+            "attention.head_count_kv": 8,
+            "vocab_size": 32064,
+            "tied_embeddings": False,
+        },
+        spellings={
+            "expert_count": "num_local_experts",
+        },
+        flags={"attention_bias": False, "lm_head_bias": False},
+        names=BLOCK_SPARSE,
+    ),
+    llamacpp=LlamaCpp(scales_queries=True),
 )

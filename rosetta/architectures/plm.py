@@ -9,6 +9,8 @@ from rosetta.architectures.architecture import INTERLEAVED, SPLIT_HALF, Architec
 from rosetta.architectures.builders import feed_forward, latent_attention, output_of, sequential
 from rosetta.architectures.expert_settings import latent_settings
 from rosetta.architectures.folder_names import LATENT_KEYS
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.readings import first_of, latent_keys_values, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.latent import LATENT_EPSILON, latent_norm
@@ -38,11 +40,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 PLM = Architecture(
     "plm",
     gguf="plm",
-    gguf_keeps_heads=True,
-    gguf_reads=frozenset({"attention.kv_lora_rank"}),
-    gguf_factors=frozenset(("attn_output",)),
     classes=("PLMForCausalLM",),
-    in_transformers=False,
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     activation="relu_squared",
     gated=False,
@@ -50,18 +48,26 @@ PLM = Architecture(
     settings=settings,
     readings=first_of(latent_keys_values, standard_readings),
     layer=layer,
-    huggingface={  # configuration_plm.py of PLM-Team/PLM-1.8B-Base
-        "block_count": 32,
-        "context_length": 4096,
-        "embedding_length": 2048,
-        "feed_forward_length": 8192,
-        "attention.head_count": 16,
-        "rope.dimension_count": 64,
-        "vocab_size": 151936,
-        "tied_embeddings": True,
-    },
-    names=LATENT_KEYS,
-    spellings={
-        "rope.dimension_count": "qk_rope_head_dim",
-    },
+    huggingface=HuggingFace(
+        in_transformers=False,
+        defaults={  # configuration_plm.py of PLM-Team/PLM-1.8B-Base
+            "block_count": 32,
+            "context_length": 4096,
+            "embedding_length": 2048,
+            "feed_forward_length": 8192,
+            "attention.head_count": 16,
+            "rope.dimension_count": 64,
+            "vocab_size": 151936,
+            "tied_embeddings": True,
+        },
+        spellings={
+            "rope.dimension_count": "qk_rope_head_dim",
+        },
+        names=LATENT_KEYS,
+    ),
+    llamacpp=LlamaCpp(
+        reads=frozenset({"attention.kv_lora_rank"}),
+        factors=frozenset(("attn_output",)),
+        keeps_heads=True,
+    ),
 )

@@ -1,6 +1,7 @@
 """Qwen2: llama with a bias on q, k and v; rotary rows are never reordered."""
 
 from rosetta.architectures.architecture import Architecture, Default
+from rosetta.architectures.huggingface import HuggingFace
 
 QWEN2 = Architecture(
     "qwen2",
@@ -8,17 +9,19 @@ QWEN2 = Architecture(
     classes=("Qwen2ForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope_theta=Default(apr=1e6, gguf=10000.0, huggingface=10000.0),
-    huggingface={  # transformers, Qwen2Config
-        "block_count": 32,
-        "context_length": 32768,
-        "embedding_length": 4096,
-        "feed_forward_length": 22016,
-        "attention.head_count": 32,
-        "attention.head_count_kv": 32,
-        "attention.sliding_window": 4096,
-        "use_sliding_window": False,
-        "max_window_layers": 28,  # the layers from this one on slide
-        "vocab_size": 151936,
-        "tied_embeddings": False,
-    },
+    huggingface=HuggingFace(
+        defaults={  # transformers, Qwen2Config
+            "block_count": 32,
+            "context_length": 32768,
+            "embedding_length": 4096,
+            "feed_forward_length": 22016,
+            "attention.head_count": 32,
+            "attention.head_count_kv": 32,
+            "attention.sliding_window": 4096,
+            "use_sliding_window": False,
+            "max_window_layers": 28,  # the layers from this one on slide
+            "vocab_size": 151936,
+            "tied_embeddings": False,
+        },
+    ),
 )

@@ -7,6 +7,8 @@ from typing import Any
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.expert_settings import expert_settings, of_folder, stepped_layers
 from rosetta.architectures.folder_names import gated
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import mixture_layer
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
@@ -33,30 +35,32 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 QWEN2MOE = Architecture(
     "qwen2moe",
-    folder_flags={"qkv_bias": True},
     gguf="qwen2moe",
-    gguf_reads=frozenset({"expert_feed_forward_length", "expert_shared_feed_forward_length"}),
     classes=("Qwen2MoeForCausalLM", "qwen2_moe"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope_theta=Default(apr=1e6, gguf=10000.0, huggingface=10000.0),
     settings=settings,
     layer=layer,
-    huggingface={  # transformers, Qwen2MoeConfig
-        "block_count": 24,
-        "context_length": 32768,
-        "embedding_length": 2048,
-        "feed_forward_length": 5632,
-        "attention.head_count": 16,
-        "attention.head_count_kv": 16,
-        "attention.sliding_window": 4096,
-        "use_sliding_window": False,
-        "max_window_layers": 28,
-        "vocab_size": 151936,
-        "tied_embeddings": False,
-    },
-    names={
-        **gated("mlp.shared_expert", "_shexp"),
-        "model.layers.{bid}.mlp.shared_expert_gate": "blk.{bid}.ffn_gate_inp_shexp",
-    },
-    model_type="qwen2_moe",
+    huggingface=HuggingFace(
+        model_type="qwen2_moe",
+        defaults={  # transformers, Qwen2MoeConfig
+            "block_count": 24,
+            "context_length": 32768,
+            "embedding_length": 2048,
+            "feed_forward_length": 5632,
+            "attention.head_count": 16,
+            "attention.head_count_kv": 16,
+            "attention.sliding_window": 4096,
+            "use_sliding_window": False,
+            "max_window_layers": 28,
+            "vocab_size": 151936,
+            "tied_embeddings": False,
+        },
+        flags={"qkv_bias": True},
+        names={
+            **gated("mlp.shared_expert", "_shexp"),
+            "model.layers.{bid}.mlp.shared_expert_gate": "blk.{bid}.ffn_gate_inp_shexp",
+        },
+    ),
+    llamacpp=LlamaCpp(reads=frozenset({"expert_feed_forward_length", "expert_shared_feed_forward_length"})),
 )

@@ -9,6 +9,8 @@ from rosetta.architectures import factors, llamacpp_keys
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import feed_forward, output_of, sequential
 from rosetta.architectures.expert_settings import INTERLEAVED_SECTIONS, rotary_sections
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.qwen3next import delta_settings, gated_attention, gated_readings
 from rosetta.architectures.readings import Reading, Stored
 from rosetta.architectures.recurrent import RECURRENT, delta_net
@@ -63,45 +65,49 @@ DELTA_NET_ALONE = {
 }
 QWEN35 = Architecture(
     "qwen35",
-    folder_flags={"attention_bias": False},
     gguf="qwen35",
-    gguf_tiles_heads=True,
-    gguf_reads=llamacpp_keys.DELTA | {"rope.dimension_sections"},
-    gguf_factors=factors.ATTENTION | factors.NETWORK | factors.DELTA,
-    says_anyway={"attn_output_gate": True},
     classes=("Qwen3_5ForCausalLM", "Qwen3_5ForConditionalGeneration", "qwen3_5", "qwen3_5_text"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     settings=settings,
     readings=readings,
-    names={
-        "model.layers.{bid}.linear_attn.conv1d": "blk.{bid}.ssm_conv1d",
-        "model.layers.{bid}.linear_attn.in_proj_a": "blk.{bid}.ssm_alpha",
-        "model.layers.{bid}.linear_attn.in_proj_b": "blk.{bid}.ssm_beta",
-        "model.layers.{bid}.linear_attn.in_proj_qkv": "blk.{bid}.attn_qkv",
-        "model.layers.{bid}.linear_attn.in_proj_z": "blk.{bid}.attn_gate",
-        "model.layers.{bid}.linear_attn.norm": "blk.{bid}.ssm_norm",
-        "model.layers.{bid}.linear_attn.out_proj": "blk.{bid}.ssm_out",
-        "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
-    },
     layer=layer,
-    huggingface={  # transformers, Qwen3_5TextConfig
-        "block_count": 32,
-        "context_length": 32768,
-        "embedding_length": 4096,
-        "feed_forward_length": 12288,
-        "attention.head_count": 16,
-        "attention.head_count_kv": 4,
-        "attention.key_length": 256,
-        "vocab_size": 248320,
-        "tied_embeddings": False,
-        "rope.partial_rotary_factor": 0.25,
-    },
-    parameters={
-        "model.layers.{bid}.linear_attn.A_log": "blk.{bid}.ssm_a",
-        "model.layers.{bid}.linear_attn.dt_bias": "blk.{bid}.ssm_dt.bias",
-    },
-    model_type="qwen3_5_text",
-    only_beside=DELTA_NET_ALONE,
-    folder_keys=INTERLEAVED_SECTIONS,
-    gguf_keys=RECURRENT_LISTED,
+    huggingface=HuggingFace(
+        model_type="qwen3_5_text",
+        defaults={  # transformers, Qwen3_5TextConfig
+            "block_count": 32,
+            "context_length": 32768,
+            "embedding_length": 4096,
+            "feed_forward_length": 12288,
+            "attention.head_count": 16,
+            "attention.head_count_kv": 4,
+            "attention.key_length": 256,
+            "vocab_size": 248320,
+            "tied_embeddings": False,
+            "rope.partial_rotary_factor": 0.25,
+        },
+        keys=INTERLEAVED_SECTIONS,
+        flags={"attention_bias": False},
+        says_anyway={"attn_output_gate": True},
+        names={
+            "model.layers.{bid}.linear_attn.conv1d": "blk.{bid}.ssm_conv1d",
+            "model.layers.{bid}.linear_attn.in_proj_a": "blk.{bid}.ssm_alpha",
+            "model.layers.{bid}.linear_attn.in_proj_b": "blk.{bid}.ssm_beta",
+            "model.layers.{bid}.linear_attn.in_proj_qkv": "blk.{bid}.attn_qkv",
+            "model.layers.{bid}.linear_attn.in_proj_z": "blk.{bid}.attn_gate",
+            "model.layers.{bid}.linear_attn.norm": "blk.{bid}.ssm_norm",
+            "model.layers.{bid}.linear_attn.out_proj": "blk.{bid}.ssm_out",
+            "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
+        },
+        parameters={
+            "model.layers.{bid}.linear_attn.A_log": "blk.{bid}.ssm_a",
+            "model.layers.{bid}.linear_attn.dt_bias": "blk.{bid}.ssm_dt.bias",
+        },
+        only_beside=DELTA_NET_ALONE,
+    ),
+    llamacpp=LlamaCpp(
+        reads=llamacpp_keys.DELTA | {"rope.dimension_sections"},
+        keys=RECURRENT_LISTED,
+        factors=factors.ATTENTION | factors.NETWORK | factors.DELTA,
+        tiles_heads=True,
+    ),
 )

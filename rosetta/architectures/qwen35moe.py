@@ -9,6 +9,8 @@ from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import output_of, sequential
 from rosetta.architectures.expert_settings import INTERLEAVED_SECTIONS
 from rosetta.architectures.folder_names import gated
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.qwen3next import gated_attention, mixture, mixture_settings
 from rosetta.architectures.recurrent import RECURRENT, delta_net
 from rosetta.architectures.stated_kinds import RECURRENT_LISTED
@@ -30,17 +32,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 QWEN35MOE = Architecture(
     "qwen35moe",
-    folder_flags={"attention_bias": False},
     gguf="qwen35moe",
-    gguf_tiles_heads=True,
-    gguf_reads=llamacpp_keys.DELTA
-    | {
-        "expert_feed_forward_length",
-        "expert_shared_feed_forward_length",
-        "rope.dimension_sections",
-    },
-    gguf_factors=factors.ATTENTION | factors.EXPERTS | factors.SHARED | factors.DELTA,
-    says_anyway={"attn_output_gate": True},
     classes=(
         "Qwen3_5MoeForCausalLM",
         "Qwen3_5MoeForConditionalGeneration",
@@ -51,36 +43,50 @@ QWEN35MOE = Architecture(
     feed_forward=False,
     settings=settings,
     readings=qwen35.readings,
-    names={
-        **gated("mlp.shared_expert", "_shexp"),
-        "model.layers.{bid}.linear_attn.conv1d": "blk.{bid}.ssm_conv1d",
-        "model.layers.{bid}.linear_attn.in_proj_a": "blk.{bid}.ssm_alpha",
-        "model.layers.{bid}.linear_attn.in_proj_b": "blk.{bid}.ssm_beta",
-        "model.layers.{bid}.linear_attn.in_proj_qkv": "blk.{bid}.attn_qkv",
-        "model.layers.{bid}.linear_attn.in_proj_z": "blk.{bid}.attn_gate",
-        "model.layers.{bid}.linear_attn.norm": "blk.{bid}.ssm_norm",
-        "model.layers.{bid}.linear_attn.out_proj": "blk.{bid}.ssm_out",
-        "model.layers.{bid}.mlp.shared_expert_gate": "blk.{bid}.ffn_gate_inp_shexp",
-        "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
-    },
     layer=layer,
-    huggingface={  # transformers, Qwen3_5MoeTextConfig
-        "block_count": 40,
-        "context_length": 32768,
-        "embedding_length": 2048,
-        "attention.head_count": 16,
-        "attention.head_count_kv": 2,
-        "attention.key_length": 256,
-        "vocab_size": 248320,
-        "tied_embeddings": False,
-        "rope.partial_rotary_factor": 0.25,
-    },
-    parameters={
-        "model.layers.{bid}.linear_attn.A_log": "blk.{bid}.ssm_a",
-        "model.layers.{bid}.linear_attn.dt_bias": "blk.{bid}.ssm_dt.bias",
-    },
-    model_type="qwen3_5_moe_text",
-    only_beside=qwen35.DELTA_NET_ALONE,
-    folder_keys=INTERLEAVED_SECTIONS,
-    gguf_keys=RECURRENT_LISTED,
+    huggingface=HuggingFace(
+        model_type="qwen3_5_moe_text",
+        defaults={  # transformers, Qwen3_5MoeTextConfig
+            "block_count": 40,
+            "context_length": 32768,
+            "embedding_length": 2048,
+            "attention.head_count": 16,
+            "attention.head_count_kv": 2,
+            "attention.key_length": 256,
+            "vocab_size": 248320,
+            "tied_embeddings": False,
+            "rope.partial_rotary_factor": 0.25,
+        },
+        keys=INTERLEAVED_SECTIONS,
+        flags={"attention_bias": False},
+        says_anyway={"attn_output_gate": True},
+        names={
+            **gated("mlp.shared_expert", "_shexp"),
+            "model.layers.{bid}.linear_attn.conv1d": "blk.{bid}.ssm_conv1d",
+            "model.layers.{bid}.linear_attn.in_proj_a": "blk.{bid}.ssm_alpha",
+            "model.layers.{bid}.linear_attn.in_proj_b": "blk.{bid}.ssm_beta",
+            "model.layers.{bid}.linear_attn.in_proj_qkv": "blk.{bid}.attn_qkv",
+            "model.layers.{bid}.linear_attn.in_proj_z": "blk.{bid}.attn_gate",
+            "model.layers.{bid}.linear_attn.norm": "blk.{bid}.ssm_norm",
+            "model.layers.{bid}.linear_attn.out_proj": "blk.{bid}.ssm_out",
+            "model.layers.{bid}.mlp.shared_expert_gate": "blk.{bid}.ffn_gate_inp_shexp",
+            "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
+        },
+        parameters={
+            "model.layers.{bid}.linear_attn.A_log": "blk.{bid}.ssm_a",
+            "model.layers.{bid}.linear_attn.dt_bias": "blk.{bid}.ssm_dt.bias",
+        },
+        only_beside=qwen35.DELTA_NET_ALONE,
+    ),
+    llamacpp=LlamaCpp(
+        reads=llamacpp_keys.DELTA
+        | {
+            "expert_feed_forward_length",
+            "expert_shared_feed_forward_length",
+            "rope.dimension_sections",
+        },
+        keys=RECURRENT_LISTED,
+        factors=factors.ATTENTION | factors.EXPERTS | factors.SHARED | factors.DELTA,
+        tiles_heads=True,
+    ),
 )

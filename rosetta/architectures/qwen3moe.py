@@ -7,6 +7,8 @@ from typing import Any
 from rosetta.architectures import factors
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.expert_settings import stepped_layers
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import mixture_layer
 from rosetta.graph import Stage
 from rosetta.ops.experts import Router
@@ -30,31 +32,35 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 QWEN3MOE = Architecture(
     "qwen3moe",
-    folder_flags={"attention_bias": False},
     gguf="qwen3moe",
-    gguf_reads=frozenset({"expert_feed_forward_length"}),
-    gguf_factors=factors.ATTENTION | factors.EXPERTS,
     classes=("Qwen3MoeForCausalLM", "qwen3_moe"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope_theta=Default(apr=1e6, gguf=10000.0, huggingface=10000.0),
     qk_norm=True,
     settings=settings,
     layer=layer,
-    huggingface={  # transformers, Qwen3MoeConfig
-        "block_count": 24,
-        "context_length": 32768,
-        "embedding_length": 2048,
-        "feed_forward_length": 6144,
-        "attention.head_count": 32,
-        "attention.head_count_kv": 4,
-        "attention.sliding_window": 4096,
-        "use_sliding_window": False,
-        "max_window_layers": 28,
-        "vocab_size": 151936,
-        "tied_embeddings": False,
-    },
-    model_type="qwen3_moe",
-    spellings={
-        "expert_count": "num_local_experts",
-    },
+    huggingface=HuggingFace(
+        model_type="qwen3_moe",
+        defaults={  # transformers, Qwen3MoeConfig
+            "block_count": 24,
+            "context_length": 32768,
+            "embedding_length": 2048,
+            "feed_forward_length": 6144,
+            "attention.head_count": 32,
+            "attention.head_count_kv": 4,
+            "attention.sliding_window": 4096,
+            "use_sliding_window": False,
+            "max_window_layers": 28,
+            "vocab_size": 151936,
+            "tied_embeddings": False,
+        },
+        spellings={
+            "expert_count": "num_local_experts",
+        },
+        flags={"attention_bias": False},
+    ),
+    llamacpp=LlamaCpp(
+        reads=frozenset({"expert_feed_forward_length"}),
+        factors=factors.ATTENTION | factors.EXPERTS,
+    ),
 )

@@ -19,6 +19,8 @@ from rosetta.architectures.builders import (
 )
 from rosetta.architectures.expert_settings import expert_settings, stepped_layers
 from rosetta.architectures.folder_names import gated
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.readings import (
     Reading,
     Stored,
@@ -151,46 +153,50 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
 
 QWEN3NEXT = Architecture(
     "qwen3next",
-    folder_flags={"attention_bias": False},
     gguf="qwen3next",
-    gguf_reads=llamacpp_keys.DELTA
-    | {
-        "expert_feed_forward_length",
-        "expert_shared_feed_forward_length",
-    },
-    gguf_factors=(factors.ATTENTION | factors.EXPERTS | factors.SHARED) - {"attn_qkv"},
-    gguf_instead={"attn_qkv.weight": "ssm_in.weight"},
     classes=("Qwen3NextForCausalLM", "qwen3_next"),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     settings=settings,
     readings=readings,
-    names={
-        **gated("mlp.shared_expert", "_shexp"),
-        "model.layers.{bid}.linear_attn.conv1d": "blk.{bid}.ssm_conv1d",
-        "model.layers.{bid}.linear_attn.in_proj_ba": "blk.{bid}.ssm_ba",
-        "model.layers.{bid}.linear_attn.in_proj_qkvz": "blk.{bid}.ssm_in",
-        "model.layers.{bid}.linear_attn.norm": "blk.{bid}.ssm_norm",
-        "model.layers.{bid}.linear_attn.out_proj": "blk.{bid}.ssm_out",
-        "model.layers.{bid}.mlp.shared_expert_gate": "blk.{bid}.ffn_gate_inp_shexp",
-        "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
-    },
     layer=layer,
-    huggingface={  # transformers, Qwen3NextConfig
-        "block_count": 48,
-        "context_length": 32768,
-        "embedding_length": 2048,
-        "feed_forward_length": 5632,
-        "attention.head_count": 16,
-        "attention.head_count_kv": 2,
-        "attention.key_length": 256,
-        "vocab_size": 151936,
-        "tied_embeddings": False,
-        "rope.partial_rotary_factor": 0.25,
-    },
-    parameters={
-        "model.layers.{bid}.linear_attn.A_log": "blk.{bid}.ssm_a",
-        "model.layers.{bid}.linear_attn.dt_bias": "blk.{bid}.ssm_dt.bias",
-    },
-    model_type="qwen3_next",
-    gguf_keys=RECURRENT_LISTED,
+    huggingface=HuggingFace(
+        model_type="qwen3_next",
+        defaults={  # transformers, Qwen3NextConfig
+            "block_count": 48,
+            "context_length": 32768,
+            "embedding_length": 2048,
+            "feed_forward_length": 5632,
+            "attention.head_count": 16,
+            "attention.head_count_kv": 2,
+            "attention.key_length": 256,
+            "vocab_size": 151936,
+            "tied_embeddings": False,
+            "rope.partial_rotary_factor": 0.25,
+        },
+        flags={"attention_bias": False},
+        names={
+            **gated("mlp.shared_expert", "_shexp"),
+            "model.layers.{bid}.linear_attn.conv1d": "blk.{bid}.ssm_conv1d",
+            "model.layers.{bid}.linear_attn.in_proj_ba": "blk.{bid}.ssm_ba",
+            "model.layers.{bid}.linear_attn.in_proj_qkvz": "blk.{bid}.ssm_in",
+            "model.layers.{bid}.linear_attn.norm": "blk.{bid}.ssm_norm",
+            "model.layers.{bid}.linear_attn.out_proj": "blk.{bid}.ssm_out",
+            "model.layers.{bid}.mlp.shared_expert_gate": "blk.{bid}.ffn_gate_inp_shexp",
+            "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
+        },
+        parameters={
+            "model.layers.{bid}.linear_attn.A_log": "blk.{bid}.ssm_a",
+            "model.layers.{bid}.linear_attn.dt_bias": "blk.{bid}.ssm_dt.bias",
+        },
+    ),
+    llamacpp=LlamaCpp(
+        reads=llamacpp_keys.DELTA
+        | {
+            "expert_feed_forward_length",
+            "expert_shared_feed_forward_length",
+        },
+        keys=RECURRENT_LISTED,
+        factors=(factors.ATTENTION | factors.EXPERTS | factors.SHARED) - {"attn_qkv"},
+        instead={"attn_qkv.weight": "ssm_in.weight"},
+    ),
 )

@@ -24,7 +24,7 @@ COUNTS = {
 def settings(read: Any) -> None:
     """The experts, whose weights always sum to one, and the sections."""
     for key, default in COUNTS.items():
-        published = read.architecture.huggingface.get(key, default)
+        published = read.architecture.huggingface.defaults.get(key, default)
         read.take(key, "count", Default(apr=published, gguf=None, huggingface=published))
     read.raw("expert_weights_norm")  # transformers' router does not look at norm_topk_prob
     read.fixed("expert_weights_norm", True, "the architecture's")
@@ -55,28 +55,34 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
 
 QWEN3VLMOE = replace(
     QWEN3MOE,
-    gguf_factors=factors.ATTENTION,
     name="qwen3vlmoe",
     gguf="qwen3vlmoe",
-    gguf_reads=frozenset({"expert_feed_forward_length", "rope.dimension_sections"}),
     classes=("Qwen3VLMoeForConditionalGeneration", "qwen3_vl_moe", "qwen3_vl_moe_text"),
     rope_theta=Default(apr=5e5, gguf=10000.0, huggingface=5e5),
     settings=settings,
     text_part="qwen3moe",
-    model_type="qwen3_vl_moe",
-    gguf_sight={"n_deepstack_layers": deepstack_layers},
-    folder_keys=INTERLEAVED_SECTIONS,
     readings=readings,
-    huggingface={  # transformers, Qwen3VLMoeTextConfig
-        "block_count": 24,
-        "context_length": 128000,
-        "embedding_length": 2048,
-        "feed_forward_length": 5632,
-        "attention.head_count": 16,
-        "attention.head_count_kv": 16,
-        "vocab_size": 151936,
-        "tied_embeddings": True,
-    },
+    huggingface=replace(
+        QWEN3MOE.huggingface,
+        model_type="qwen3_vl_moe",
+        defaults={  # transformers, Qwen3VLMoeTextConfig
+            "block_count": 24,
+            "context_length": 128000,
+            "embedding_length": 2048,
+            "feed_forward_length": 5632,
+            "attention.head_count": 16,
+            "attention.head_count_kv": 16,
+            "vocab_size": 151936,
+            "tied_embeddings": True,
+        },
+        keys=INTERLEAVED_SECTIONS,
+    ),
+    llamacpp=replace(
+        QWEN3MOE.llamacpp,
+        reads=frozenset({"expert_feed_forward_length", "rope.dimension_sections"}),
+        sight={"n_deepstack_layers": deepstack_layers},
+        factors=factors.ATTENTION,
+    ),
 )
 QWEN3_OMNI_MOE = replace(
     QWEN3VLMOE,
@@ -90,19 +96,22 @@ QWEN3_OMNI_MOE = replace(
     ),
     rope_theta=Default(apr=1e6, gguf=10000.0, huggingface=10000.0),
     settings=thinker_settings,
-    gguf_sight={},
-    model_type="qwen3_omni_moe",
-    huggingface={  # transformers, Qwen3OmniMoeTextConfig
-        "block_count": 28,
-        "context_length": 32768,
-        "embedding_length": 2048,
-        "feed_forward_length": 18944,
-        "attention.head_count": 28,
-        "attention.head_count_kv": 4,
-        "expert_count": 128,
-        "expert_used_count": 8,
-        "expert_feed_forward_length": 768,
-        "vocab_size": 3584,
-        "tied_embeddings": False,
-    },
+    huggingface=replace(
+        QWEN3VLMOE.huggingface,
+        model_type="qwen3_omni_moe",
+        defaults={  # transformers, Qwen3OmniMoeTextConfig
+            "block_count": 28,
+            "context_length": 32768,
+            "embedding_length": 2048,
+            "feed_forward_length": 18944,
+            "attention.head_count": 28,
+            "attention.head_count_kv": 4,
+            "expert_count": 128,
+            "expert_used_count": 8,
+            "expert_feed_forward_length": 768,
+            "vocab_size": 3584,
+            "tied_embeddings": False,
+        },
+    ),
+    llamacpp=replace(QWEN3VLMOE.llamacpp, sight={}),
 )

@@ -78,9 +78,8 @@ def standard_readings(stored: Stored, c: Settings) -> Sequence[Reading] | None:
         return fused(stored, QKV, qkv_sizes(c))
     if stored.stem == "exp_probs_b" and stored.dims:  # of a suffix, or of dims, as a converter left it
         return [Reading("exp_probs_b.bias", dims=stored.dims[-1:])]
-    if (
-        stored.stem == "ffn_gate_inp_shexp" and len(stored.dims) == 1
-    ):  # ggml drops a dim of one when it quantises
+    if stored.stem == "ffn_gate_inp_shexp" and len(stored.dims) == 1:
+        # ggml drops a dim of one when it quantises.
         return [Reading(f"{stored.stem}.{stored.suffix}", dims=(1, *stored.dims))]
     if stored.stem == "ffn_gate_up_exps":
         return experts(stored, ("ffn_gate_exps", "ffn_up_exps"))

@@ -6,6 +6,8 @@ from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of, sequential
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.readings import (
     Reading,
     Stored,
@@ -53,34 +55,36 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
 REFACT = Architecture(
     "refact",
     gguf="refact",
-    gguf_idle=frozenset({"attn_output.bias", "ffn_gate.bias", "ffn_up.bias", "ffn_down.bias"}),
     classes=("GPTRefactForCausalLM", "gpt_refact"),
-    in_transformers=False,
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     rope=None,
     settings=settings,
     readings=readings,
     layer=layer,
-    names={
-        "transformer.h.{bid}.attn.c_proj": "blk.{bid}.attn_output",
-        "transformer.h.{bid}.attn.kv": "blk.{bid}.attn_kv",
-        "transformer.h.{bid}.attn.q": "blk.{bid}.attn_q",
-        "transformer.h.{bid}.ln_1": "blk.{bid}.attn_norm",
-        "transformer.h.{bid}.ln_2": "blk.{bid}.ffn_norm",
-        "transformer.h.{bid}.mlp.c_proj": "blk.{bid}.ffn_down",
-        "transformer.h.{bid}.mlp.gate_up_proj": "blk.{bid}.ffn_up",
-        "transformer.ln_f": "output_norm",
-        "transformer.wte": "token_embd",
-    },
-    huggingface={  # configuration_gpt_refact.py of smallcloudai/Refact-1_6B-fim
-        "block_count": 32,
-        "context_length": 4096,
-        "embedding_length": 2048,
-        "attention.head_count": 32,
-        "vocab_size": 49216,
-        "tied_embeddings": False,
-    },
-    spellings={
-        "block_count": "n_layer",
-    },
+    huggingface=HuggingFace(
+        in_transformers=False,
+        defaults={  # configuration_gpt_refact.py of smallcloudai/Refact-1_6B-fim
+            "block_count": 32,
+            "context_length": 4096,
+            "embedding_length": 2048,
+            "attention.head_count": 32,
+            "vocab_size": 49216,
+            "tied_embeddings": False,
+        },
+        spellings={
+            "block_count": "n_layer",
+        },
+        names={
+            "transformer.h.{bid}.attn.c_proj": "blk.{bid}.attn_output",
+            "transformer.h.{bid}.attn.kv": "blk.{bid}.attn_kv",
+            "transformer.h.{bid}.attn.q": "blk.{bid}.attn_q",
+            "transformer.h.{bid}.ln_1": "blk.{bid}.attn_norm",
+            "transformer.h.{bid}.ln_2": "blk.{bid}.ffn_norm",
+            "transformer.h.{bid}.mlp.c_proj": "blk.{bid}.ffn_down",
+            "transformer.h.{bid}.mlp.gate_up_proj": "blk.{bid}.ffn_up",
+            "transformer.ln_f": "output_norm",
+            "transformer.wte": "token_embd",
+        },
+    ),
+    llamacpp=LlamaCpp(idle=frozenset({"attn_output.bias", "ffn_gate.bias", "ffn_up.bias", "ffn_down.bias"})),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rosetta.architectures.architecture import Architecture, Default
+from rosetta.architectures.huggingface import HuggingFace
 from rosetta.architectures.mixtures import mixture_layer
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
@@ -15,23 +16,25 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 SEED_OSS = Architecture(
     "seed_oss",
-    folder_flags={"attention_bias": True, "attention_out_bias": False, "mlp_bias": False},
     gguf="seed_oss",
     classes=("SeedOssForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     layer=layer,
-    names={
-        "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
-    },
-    huggingface={  # transformers, SeedOssConfig
-        "block_count": 64,
-        "context_length": 524288,
-        "embedding_length": 4096,
-        "feed_forward_length": 27648,
-        "attention.head_count": 80,
-        "attention.head_count_kv": 8,
-        "attention.key_length": 128,
-        "vocab_size": 155136,
-        "tied_embeddings": False,
-    },
+    huggingface=HuggingFace(
+        defaults={  # transformers, SeedOssConfig
+            "block_count": 64,
+            "context_length": 524288,
+            "embedding_length": 4096,
+            "feed_forward_length": 27648,
+            "attention.head_count": 80,
+            "attention.head_count_kv": 8,
+            "attention.key_length": 128,
+            "vocab_size": 155136,
+            "tied_embeddings": False,
+        },
+        flags={"attention_bias": True, "attention_out_bias": False, "mlp_bias": False},
+        names={
+            "model.layers.{bid}.post_attention_layernorm": "blk.{bid}.post_attention_norm",
+        },
+    ),
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of, sequential
+from rosetta.architectures.huggingface import HuggingFace
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import Rotary
@@ -36,7 +37,6 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 SMOLLM3 = Architecture(
     "smollm3",
-    folder_flags={"attention_bias": False, "mlp_bias": False},
     gguf="smollm3",
     classes=("SmolLM3ForCausalLM",),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
@@ -44,14 +44,17 @@ SMOLLM3 = Architecture(
     rope_theta=Default(apr=2e6, gguf=10000.0, huggingface=2e6),
     settings=settings,
     layer=layer,
-    huggingface={  # transformers, SmolLM3Config
-        "block_count": 36,
-        "context_length": 32768,
-        "embedding_length": 2048,
-        "feed_forward_length": 11008,
-        "attention.head_count": 16,
-        "attention.head_count_kv": 4,
-        "vocab_size": 128256,
-        "tied_embeddings": True,
-    },
+    huggingface=HuggingFace(
+        defaults={  # transformers, SmolLM3Config
+            "block_count": 36,
+            "context_length": 32768,
+            "embedding_length": 2048,
+            "feed_forward_length": 11008,
+            "attention.head_count": 16,
+            "attention.head_count_kv": 4,
+            "vocab_size": 128256,
+            "tied_embeddings": True,
+        },
+        flags={"attention_bias": False, "mlp_bias": False},
+    ),
 )

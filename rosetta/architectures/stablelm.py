@@ -17,6 +17,7 @@ from rosetta.architectures.builders import (
     parallel,
     sequential,
 )
+from rosetta.architectures.huggingface import HuggingFace
 from rosetta.architectures.readings import Reading, Stored, experts, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.norm import HeadNorms
@@ -64,7 +65,6 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 STABLELM = Architecture(
     "stablelm",
-    folder_flags={"use_qkv_bias": False, "qk_layernorm": False},
     gguf="stablelm",
     classes=("StableLmForCausalLM", "StableLMEpochForCausalLM", "stablelm_epoch"),
     norm="layer",
@@ -72,23 +72,26 @@ STABLELM = Architecture(
     settings=settings,
     readings=readings,
     layer=layer,
-    names={
-        f"model.layers.{{bid}}.self_attn.{part}_layernorm.norms.{head}": f"blk.{{bid}}.attn_{part}_norm.{head}"
-        for part in "qk"
-        for head in range(MOST_HEADS)
-    },
-    huggingface={  # transformers, StableLmConfig
-        "block_count": 32,
-        "context_length": 4096,
-        "embedding_length": 2560,
-        "feed_forward_length": 6912,
-        "attention.head_count": 32,
-        "attention.head_count_kv": 32,
-        "vocab_size": 50304,
-        "tied_embeddings": False,
-        "rope.partial_rotary_factor": 0.25,
-    },
-    spellings={
-        "attention.layer_norm_epsilon": "layer_norm_eps",
-    },
+    huggingface=HuggingFace(
+        defaults={  # transformers, StableLmConfig
+            "block_count": 32,
+            "context_length": 4096,
+            "embedding_length": 2560,
+            "feed_forward_length": 6912,
+            "attention.head_count": 32,
+            "attention.head_count_kv": 32,
+            "vocab_size": 50304,
+            "tied_embeddings": False,
+            "rope.partial_rotary_factor": 0.25,
+        },
+        spellings={
+            "attention.layer_norm_epsilon": "layer_norm_eps",
+        },
+        flags={"use_qkv_bias": False, "qk_layernorm": False},
+        names={
+            f"model.layers.{{bid}}.self_attn.{part}_layernorm.norms.{head}": f"blk.{{bid}}.attn_{part}_norm.{head}"
+            for part in "qk"
+            for head in range(MOST_HEADS)
+        },
+    ),
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.gpt2 import GPT2
+from rosetta.architectures.huggingface import HuggingFace
 from rosetta.architectures.readings import readings_by_key_group
 
 
@@ -28,16 +29,18 @@ STARCODER = Architecture(
     learned_positions=True,
     settings=settings,
     readings=readings_by_key_group,
-    huggingface={  # transformers, GPTBigCodeConfig
-        "block_count": 12,
-        "context_length": 1024,
-        "embedding_length": 768,
-        "attention.head_count": 12,
-        "attention.head_count_kv": 1,
-        "vocab_size": 50257,
-        "tied_embeddings": True,
-    },
-    names=GPT2.names,
-    model_type="gpt_bigcode",
-    spellings=GPT2.spellings,
+    huggingface=HuggingFace(
+        model_type="gpt_bigcode",
+        defaults={  # transformers, GPTBigCodeConfig
+            "block_count": 12,
+            "context_length": 1024,
+            "embedding_length": 768,
+            "attention.head_count": 12,
+            "attention.head_count_kv": 1,
+            "vocab_size": 50257,
+            "tied_embeddings": True,
+        },
+        spellings=GPT2.huggingface.spellings,
+        names=GPT2.huggingface.names,
+    ),
 )

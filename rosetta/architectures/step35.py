@@ -17,6 +17,8 @@ from rosetta.architectures.expert_settings import (
     of_folder,
 )
 from rosetta.architectures.folder_names import gated
+from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import SHARED, mixture_layer
 from rosetta.architectures.readings import first_of, one_more_where, standard_readings
 from rosetta.architectures.stated_kinds import PATTERN, network_kinds, window_kinds
@@ -145,67 +147,71 @@ def limits(c: Config, key: str) -> list[float | None]:
 
 STEP35 = Architecture(
     "step35",
-    folder_flags={"attention_bias": False, "mlp_bias": False},
     gguf="step35",
-    gguf_windows="grown",
-    gguf_reads=frozenset(
-        {
-            "expert_feed_forward_length",
-            "expert_gating_func",
-            "expert_shared_feed_forward_length",
-            "expert_weights_norm",
-            "expert_weights_scale",
-            "rope.freq_base_swa",
-            "swiglu_clamp_exp",
-            "swiglu_clamp_shexp",
-        }
-    ),
-    model_type="step3p7",
-    says_anyway={
-        **dict.fromkeys(("use_moe", "use_moe_router_bias", "norm_expert_weight", "zero_centered"), True),
-        "att_impl_type": "GQA",
-        "moe_router_activation": "sigmoid",
-    },
     classes=("Step3p7ForConditionalGeneration", "Step3p5ForCausalLM", "step3p5", "step3p7"),
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     qk_norm=True,
     full_attention_every=4,
     settings=settings,
     readings=first_of(one_more_where(*NORMS), standard_readings),
-    names={
-        "model.layers.{bid}.self_attn.g_proj": "blk.{bid}.attn_gate",
-        "model.layers.{bid}.moe.gate": "blk.{bid}.ffn_gate_inp",
-        "model.layers.{bid}.moe.router_bias": "blk.{bid}.exp_probs_b.bias",
-        **gated("moe", "_exps"),
-        **gated("share_expert", "_shexp"),
-    },
     layer=layer,
-    rotation_by_kind=True,
-    senses={"vision_config": {"num_hidden_layers": 0}},
-    spellings={
-        "expert_count": "n_routed_experts",
-        "expert_weights_scale": "moe_router_scaling_factor",
-        SHARED: "share_expert_dim",
-    },
-    folder_keys={
-        "num_attention_heads": lambda c: heads_where(c, False) or heads_where(c, True),
-        "num_sliding_attention_heads": lambda c: heads_where(c, True),
-        "layer_types": window_kinds,
-        "mlp_layer_types": network_kinds,
-        "pad_token_id": lambda c: 0,  # which must be a number
-        "swiglu_limits": lambda c: limits(c, CLAMP),
-        "swiglu_limits_shared": lambda c: limits(c, SHARED_CLAMP),
-    },
-    huggingface={  # transformers, Step3p7TextConfig
-        "block_count": 45,
-        "context_length": 128000,
-        "embedding_length": 4096,
-        "feed_forward_length": 11264,
-        "attention.head_count": 64,
-        "attention.head_count_kv": 8,
-        "attention.key_length": 128,
-        "attention.sliding_window": 0,
-        "vocab_size": 128815,
-        "tied_embeddings": False,
-    },
+    huggingface=HuggingFace(
+        model_type="step3p7",
+        defaults={  # transformers, Step3p7TextConfig
+            "block_count": 45,
+            "context_length": 128000,
+            "embedding_length": 4096,
+            "feed_forward_length": 11264,
+            "attention.head_count": 64,
+            "attention.head_count_kv": 8,
+            "attention.key_length": 128,
+            "attention.sliding_window": 0,
+            "vocab_size": 128815,
+            "tied_embeddings": False,
+        },
+        spellings={
+            "expert_count": "n_routed_experts",
+            "expert_weights_scale": "moe_router_scaling_factor",
+            SHARED: "share_expert_dim",
+        },
+        keys={
+            "num_attention_heads": lambda c: heads_where(c, False) or heads_where(c, True),
+            "num_sliding_attention_heads": lambda c: heads_where(c, True),
+            "layer_types": window_kinds,
+            "mlp_layer_types": network_kinds,
+            "pad_token_id": lambda c: 0,  # which must be a number
+            "swiglu_limits": lambda c: limits(c, CLAMP),
+            "swiglu_limits_shared": lambda c: limits(c, SHARED_CLAMP),
+        },
+        flags={"attention_bias": False, "mlp_bias": False},
+        says_anyway={
+            **dict.fromkeys(("use_moe", "use_moe_router_bias", "norm_expert_weight", "zero_centered"), True),
+            "att_impl_type": "GQA",
+            "moe_router_activation": "sigmoid",
+        },
+        rotation_by_kind=True,
+        senses={"vision_config": {"num_hidden_layers": 0}},
+        names={
+            "model.layers.{bid}.self_attn.g_proj": "blk.{bid}.attn_gate",
+            "model.layers.{bid}.moe.gate": "blk.{bid}.ffn_gate_inp",
+            "model.layers.{bid}.moe.router_bias": "blk.{bid}.exp_probs_b.bias",
+            **gated("moe", "_exps"),
+            **gated("share_expert", "_shexp"),
+        },
+    ),
+    llamacpp=LlamaCpp(
+        reads=frozenset(
+            {
+                "expert_feed_forward_length",
+                "expert_gating_func",
+                "expert_shared_feed_forward_length",
+                "expert_weights_norm",
+                "expert_weights_scale",
+                "rope.freq_base_swa",
+                "swiglu_clamp_exp",
+                "swiglu_clamp_shexp",
+            }
+        ),
+        windows="grown",
+    ),
 )

@@ -1,21 +1,24 @@
 """XVERSE: llama."""
 
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
+from rosetta.architectures.huggingface import HuggingFace
 
 XVERSE = Architecture(
     "xverse",
     gguf="xverse",
     classes=("XverseForCausalLM",),
-    in_transformers=False,
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope=INTERLEAVED,
-    huggingface={  # configuration_xverse.py of xverse/XVERSE-7B
-        "block_count": 32,
-        "context_length": 8192,
-        "embedding_length": 4096,
-        "feed_forward_length": 10240,
-        "attention.head_count": 32,
-        "vocab_size": 100534,
-        "tied_embeddings": False,
-    },
+    huggingface=HuggingFace(
+        in_transformers=False,
+        defaults={  # configuration_xverse.py of xverse/XVERSE-7B
+            "block_count": 32,
+            "context_length": 8192,
+            "embedding_length": 4096,
+            "feed_forward_length": 10240,
+            "attention.head_count": 32,
+            "vocab_size": 100534,
+            "tied_embeddings": False,
+        },
+    ),
 )

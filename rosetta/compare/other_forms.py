@@ -123,7 +123,7 @@ Forms = Mapping[str, Callable[[Any], Any]]
 
 def forms_of(architecture: Architecture) -> Forms:
     """All keys that say a setting in another form, an architecture's own among them."""
-    own = {key.rpartition(".")[2]: form for key, form in architecture.folder_keys.items()}
+    own = {key.rpartition(".")[2]: form for key, form in architecture.huggingface.keys.items()}
     return {**OTHER_FORMS, **DERIVED, **own}
 
 

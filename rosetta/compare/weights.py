@@ -212,9 +212,8 @@ def _decoded(
     reference: Weight, other: Weight, rows: tuple[int, int], device: Device
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Some rows of both copies, and the variance of their difference that the dtypes explain."""
-    if (
-        reference.dtype in FLOATS
-    ):  # their variance is made of their values, and costs least where it is only added
+    if reference.dtype in FLOATS:
+        # Their variance is made of their values, and costs least where it is only added.
         b, explained = other.values_and_variance(*rows, device)
         a, explained = reference.values_and_variance(*rows, device, explained)
         return a, b, explained

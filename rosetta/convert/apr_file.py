@@ -106,7 +106,7 @@ def _stated(model: Model, wanted: Config, tensors: Mapping[str, TensorEntry]) ->
         "model_type": architecture.name,
         "architecture": architecture.name,
         "hf_architecture": architecture.classes[0] if architecture.classes else None,
-        "hf_model_type": architecture.model_type or architecture.name,
+        "hf_model_type": architecture.huggingface.model_type or architecture.name,
         "original_format": "gguf" if container.kind == "gguf" else "safetensors",
     }
     if container.kind == "huggingface":  # its own words, where they are none of the format's
@@ -168,7 +168,7 @@ def _take_more(
     for key in _differing(model, wanted, stated, tensors):
         value = wanted[key].value
         single = [] if isinstance(value, tuple) else [(key.rpartition(".")[2], plain(value))]
-        own = model.architecture.spellings.get(key)
+        own = model.architecture.huggingface.spellings.get(key)
         ways = [*([(own, plain(value))] if own and single else []), *single]
         ways += [(CANONICAL_SPELLING.get(name, name), said) for name, said in own_keys(model, wanted).items()]
         ways += [(name, form(wanted)) for name, form in OTHER_FORMS.items() if _applies(form, wanted)]

@@ -82,7 +82,7 @@ def write_folder_model(folder: Path, request: Request) -> tuple[list[Path], Done
         done.notes += files.notes
         done.lost += files.findings
         note_left_out(model, done)
-        if model.architecture.senses:
+        if model.architecture.huggingface.senses:
             done.notes.append("the folder has no weights of the part that sees: only texts make sense to it")
     shards = shards_of(sources, request.split_bytes)
     names = [WEIGHTS] if len(shards) == 1 else [
@@ -116,7 +116,7 @@ def of_folder(model: Model) -> Architecture:
     if _has_folder_names(model):
         return model.architecture
     alike = [a for a in all_architectures() if a.gguf == model.architecture.gguf and a.classes]
-    alike.sort(key=lambda a: (not a.in_transformers, a.name != model.architecture.name))
+    alike.sort(key=lambda a: (not a.huggingface.in_transformers, a.name != model.architecture.name))
     nearest: tuple[int, Architecture] | None = None
     for architecture in alike:
         try:

@@ -40,7 +40,7 @@ def take_rotation(
         forms = [_long(scaling)] if scaling.long else list(_scaling_forms(model, scaling))
         if scaling.long:
             config["original_max_position_embeddings"] = scaling.beyond
-    if model.architecture.rotation_by_kind:
+    if model.architecture.huggingface.rotation_by_kind:
         for key in FLAT:
             config.pop(key, None)
         ways = [{ROTATION: _by_kind(wanted, form)} for form in forms or [{}]]

@@ -128,7 +128,7 @@ def folder_config(
     wanted = {key: value for key, value in model.config.items() if key not in IMPLIED - {"tied_embeddings"}}
     config: dict[str, Any] = {
         "architectures": list(_classes(architecture)[:1]),
-        "model_type": architecture.model_type or architecture.name,
+        "model_type": architecture.huggingface.model_type or architecture.name,
         "torch_dtype": dtype,
         "tie_word_embeddings": wanted["tied_embeddings"].value,
         "pad_token_id": None,  # some classes have one of their own, which may lie behind the vocabulary
@@ -139,7 +139,8 @@ def folder_config(
     stated = own_keys(model, wanted)
     _state(config, stated)
     for key, value in wanted.items():
-        own_default = key in architecture.huggingface  # the class knows the key, and would take its own
+        # The class knows such a key, and would take its own value.
+        own_default = key in architecture.huggingface.defaults
         usual = key in SPELLINGS and key not in ("tied_embeddings", "norm.type")
         usual = usual and (own_default or key not in WHERE_NEEDED)
         if usual and not isinstance(value.value, PerLayer) and not _is_none(value.value):
@@ -147,11 +148,11 @@ def folder_config(
     reader = _Reader(model, tensors, shapes)
     if wanted.get("attention.sliding_window") and wanted["attention.sliding_window"].value:
         config["sliding_window"] = wanted["attention.sliding_window"].value
-        if "use_sliding_window" in architecture.huggingface:
+        if "use_sliding_window" in architecture.huggingface.defaults:
             config["use_sliding_window"] = True
     _take_asked(wanted, config, reader, {name.partition(".")[0] for name in stated})
     config |= _flags(model)
-    for key, own in architecture.spellings.items():
+    for key, own in architecture.huggingface.spellings.items():
         if key in wanted and not isinstance(wanted[key].value, PerLayer) and not _is_none(wanted[key].value):
             config.setdefault(
                 own, _named(wanted[key].value) if key == "activation" else plain(wanted[key].value)
@@ -178,14 +179,14 @@ def folder_config(
 
 def _classes(architecture: Architecture) -> tuple[str, ...]:
     """transformers' classes of an architecture, or of the one by whose name a folder of it goes."""
-    named = find_architecture(architecture.model_type) if not architecture.classes else None
+    named = find_architecture(architecture.huggingface.model_type) if not architecture.classes else None
     return architecture.classes if named is None else named.classes
 
 
 def own_keys(model: Model, wanted: Config) -> dict[str, Any]:
     """What the architecture itself says of its config.json."""
     said = {}
-    for name, form in model.architecture.folder_keys.items():
+    for name, form in model.architecture.huggingface.keys.items():
         with contextlib.suppress(KeyError):  # it speaks of something that the model has not
             said[name] = in_json(form(wanted))
     return {name: value for name, value in said.items() if value is not None}
@@ -207,17 +208,17 @@ def _state(config: dict[str, Any], keys: Mapping[str, Any]) -> None:
 
 def _nested(architecture: Architecture, config: dict[str, Any]) -> dict[str, Any]:
     """The same with the text's keys by themselves, where the class is that of a model that also sees."""
-    if not architecture.senses:
+    if not architecture.huggingface.senses:
         return config
     outside = ("architectures", "model_type", "torch_dtype", "tie_word_embeddings")
     text = {key: value for key, value in config.items() if key not in outside[:2]}
-    return {**{key: config[key] for key in outside}, "text_config": text, **architecture.senses}
+    return {**{key: config[key] for key in outside}, "text_config": text, **architecture.huggingface.senses}
 
 
 def _flags(model: Model) -> dict[str, bool]:
     """What tensors there are, which classes ask their config: biases and norms of heads."""
     ends = set(map(without_numbers, model.weights))
-    flags = model.architecture.folder_flags
+    flags = model.architecture.huggingface.flags
     own = {flag: any(stem in ends for stem in left_out(flags, flag)) for flag in flags}
     usual = {
         "attention_bias": "attn_q.bias" in ends,
@@ -239,7 +240,7 @@ def _is_none(value: Any) -> bool:
 
 def spelling(model: Model, key: str) -> str:
     """What the architecture's config.json calls a setting."""
-    return model.architecture.spellings.get(key, SPELLINGS[key][0])
+    return model.architecture.huggingface.spellings.get(key, SPELLINGS[key][0])
 
 
 def _ways(model: Model, wanted: Config, key: str) -> Iterator[tuple[str, Any]]:
@@ -274,7 +275,7 @@ def _ways(model: Model, wanted: Config, key: str) -> Iterator[tuple[str, Any]]:
             for said in stated:
                 yield name, list(said) if isinstance(said, PerLayer) else plain(said)
     elif isinstance(value, int | float | str) and key != PATTERN:
-        own = model.architecture.spellings.get(key)
+        own = model.architecture.huggingface.spellings.get(key)
         yield from ((name, plain(value)) for name in (own, key.rpartition(".")[2]) if name)
     yield from _other_forms(wanted)
 
@@ -302,7 +303,7 @@ def _take_asked(wanted: Config, config: dict[str, Any], reader: _Reader, said: s
         elif name in NESTING or name in said:  # the one is looked into before the key itself
             continue
         elif name in OTHER_FORMS:
-            form, own = OTHER_FORMS[name], reader.model.architecture.spellings.get(setting, name)
+            form, own = OTHER_FORMS[name], reader.model.architecture.huggingface.spellings.get(setting, name)
             value = form(wanted)
             if value is not None and form not in forms:  # the first of several names of one thing says it
                 config.setdefault(own if OTHER_FORMS.get(own) is form else name, value)
@@ -310,7 +311,9 @@ def _take_asked(wanted: Config, config: dict[str, Any], reader: _Reader, said: s
         elif setting in wanted and setting not in SPELLINGS and "." not in name and name not in NO_NUMBERS:
             value = wanted[setting].value
             if not isinstance(value, PerLayer | RopeScaling) and not _is_none(value):
-                config.setdefault(reader.model.architecture.spellings.get(setting, name), plain(value))
+                config.setdefault(
+                    reader.model.architecture.huggingface.spellings.get(setting, name), plain(value)
+                )
             setting = ""  # the first of its spellings says it
 
 

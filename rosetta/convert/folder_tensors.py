@@ -48,13 +48,16 @@ def folder_candidates(model: Model, weights: Mapping[str, Weight]) -> Iterator[C
         weights: those to be written, by canonical name.
     """
     architecture = model.architecture
-    modules = {**architecture.names, **{n: c for n, c in USUAL.items() if n not in architecture.names}}
+    modules = {
+        **architecture.huggingface.names,
+        **{n: c for n, c in USUAL.items() if n not in architecture.huggingface.names},
+    }
     layers = sorted({int(found[1]) for name in weights if (found := LAYER.match(name))})
-    for template, canonical in architecture.parameters.items():
+    for template, canonical in architecture.huggingface.parameters.items():
         for name, whole, like in _each(model, template, canonical, layers):
             yield Candidate(name, whole, like)
     for template, canonical in modules.items():
-        beside = architecture.only_beside.get(template)
+        beside = architecture.huggingface.only_beside.get(template)
         there = [n for n in layers if beside is None or beside.format(bid=n) + ".weight" in weights]
         for name, whole, like in _each(model, template, canonical, there):
             for suffix in (".weight", ".bias", ""):
@@ -70,12 +73,12 @@ def setting_tensors(model: Model) -> Iterator[TensorInput]:
     architecture = model.architecture
     if model.container.kind != "gguf":
         return
-    for template, canonical in architecture.parameters.items():
+    for template, canonical in architecture.huggingface.parameters.items():
         key = stem_of(canonical.format(bid=0))
-        if key in model.config and key in architecture.folder_dims:
+        if key in model.config and key in architecture.huggingface.dims:
             for layer, value in enumerate(listed(model.config, key)):
                 data = np.array([value], np.float32).view(np.uint8)
-                yield TensorInput(template.format(bid=layer), "F32", architecture.folder_dims[key], data)
+                yield TensorInput(template.format(bid=layer), "F32", architecture.huggingface.dims[key], data)
 
 
 def numbers_of(model: Model, tensors: Mapping[str, TensorEntry]) -> dict[str, NDArray[np.uint8]]:
@@ -99,7 +102,7 @@ def _each(
     model: Model, name: str, canonical: str, layers: list[int]
 ) -> Iterator[tuple[str, str, str | None]]:
     """A name in all layers, and for all experts, whose names are alike."""
-    name = re.sub("^model\\.", model.architecture.text_names, name)
+    name = re.sub("^model\\.", model.architecture.huggingface.text_names, name)
     for layer in layers if "{bid}" in name else [0]:
         each = "{eid}" in name
         count = (model.settings_of(layer).get("expert_count") or 0) if each else 1

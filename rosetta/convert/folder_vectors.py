@@ -1,4 +1,4 @@
-"""Tensors by which a GGUF file says a setting (`Architecture.gguf_vectors`), as the setting that a folder states."""
+"""Tensors by which a GGUF file says a setting (`LlamaCpp.vectors`), as the setting that a folder states."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def without_vectors(model: Model) -> Model:
     if model.container.kind != "gguf":
         return model
     config, weights = dict(model.config), dict(model.weights)
-    for key in dict.fromkeys(key for key, _ in model.architecture.gguf_vectors.values()):
+    for key in dict.fromkeys(key for key, _ in model.architecture.llamacpp.vectors.values()):
         said = next(_settings(model, key), None)
         if said is not None:
             config[key] = said
@@ -38,7 +38,7 @@ def _settings(model: Model, key: str) -> Iterator[Value]:
         tried: Config = {**model.config, key: Value(value, next(iter(held)))}
         said = {
             f"blk.{layer}.{stem}.weight": np.array(values(tried), np.float32)
-            for stem, (own, values) in model.architecture.gguf_vectors.items()
+            for stem, (own, values) in model.architecture.llamacpp.vectors.items()
             for layer in range(model.block_count)
             if own == key
         }
@@ -47,5 +47,5 @@ def _settings(model: Model, key: str) -> Iterator[Value]:
 
 
 def _names(model: Model, key: str) -> list[str]:
-    stems = [stem for stem, (own, _) in model.architecture.gguf_vectors.items() if own == key]
+    stems = [stem for stem, (own, _) in model.architecture.llamacpp.vectors.items() if own == key]
     return [f"blk.{layer}.{stem}.weight" for layer in range(model.block_count) for stem in stems]

@@ -31,11 +31,8 @@ FILE_TYPES = {
     "F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "Q2_K": 10, "Q3_K": 12, "Q4_K": 15,
     "Q5_K": 17, "Q6_K": 18, "IQ4_NL": 25, "IQ4_XS": 30, "BF16": 32, "TQ1_0": 36, "TQ2_0": 37, "MXFP4": 38,
 }  # fmt: skip
-OTHER_SENSES = (
-    "v.",
-    "a.",
-    "mm.",
-)  # what gguf-py calls tensors of the parts that see and hear, a file of their own
+# What gguf-py calls tensors of the parts that see and hear, a file of their own.
+OTHER_SENSES = ("v.", "a.", "mm.")
 SPLIT_KEYS = ("split.no", "split.count", "split.tensors.count")
 
 
@@ -135,7 +132,7 @@ def _keys(model: Model, sources: list[TensorSource], done: Done) -> tuple[dict[s
 
 def _placeholders(model: Model, names: Collection[str]) -> Iterator[TensorInput]:
     """Tensors of zeros that llama.cpp asks for, and does not compute by."""
-    for stem, dims in model.architecture.gguf_placeholders.items():
+    for stem, dims in model.architecture.llamacpp.placeholders.items():
         for layer in range(model.block_count):
             name, size = f"blk.{layer}.{stem}.weight", dims(model.settings_of(layer))
             if name not in names:

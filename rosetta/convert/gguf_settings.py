@@ -156,8 +156,8 @@ def _take_commonest(stated: dict[str, Any], reader: _Reader) -> None:
 def _asked_for(model: Model, wanted: Config) -> dict[str, Any]:
     """What llama.cpp's loader asks for beyond the settings, of them and of a folder's own words."""
     architecture, words = model.architecture, model.container.metadata
-    said = {key: value(wanted) for key, value in architecture.gguf_keys.items()}
-    said |= {key: value(words) for key, value in architecture.gguf_sight.items()}
+    said = {key: value(wanted) for key, value in architecture.llamacpp.keys.items()}
+    said |= {key: value(words) for key, value in architecture.llamacpp.sight.items()}
     return {key: value for key, value in said.items() if value is not None}
 
 
@@ -165,7 +165,7 @@ def _vectors(
     model: Model, wanted: Config, tensors: Mapping[str, TensorEntry]
 ) -> Iterator[tuple[TensorInput, str]]:
     """Tensors that stand for settings, each with the setting's key; those that the model has anyway say it already."""
-    for stem, (key, values) in model.architecture.gguf_vectors.items():
+    for stem, (key, values) in model.architecture.llamacpp.vectors.items():
         names = [f"blk.{layer}.{stem}.weight" for layer in range(model.block_count)]
         yield from ((_factors(name, tuple(values(wanted))), key) for name in names if name not in tensors)
 

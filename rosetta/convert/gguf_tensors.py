@@ -41,7 +41,7 @@ def gguf_candidates(model: Model, weights: Mapping[str, Weight]) -> Iterator[Can
         held = {(weights[prefix + name].fused or "").removesuffix(".weight") for name in names}
         kept = [name for name in EITHER_WAY if prefix + name.removesuffix(".weight") in held]
         whole = dict.fromkeys(_whole(name) for name in names)
-        first = list(model.architecture.gguf_bare) if prefix else []
+        first = list(model.architecture.llamacpp.bare) if prefix else []
         first += [name for name in kept if known is None or _stem(name) in known]
         plain = [name for name in whole if known is None or _stem(name) in known or prefix + name in FACTORS]
         rest = sorted(known or ())

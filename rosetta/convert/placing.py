@@ -162,7 +162,7 @@ def settings_in(model: Model, kind: str, layer: int | None) -> Settings:
     c = model.settings_of(layer)
     if architecture.rope is None or "rope.type" not in c:
         return c
-    return {**c, "rope.type": architecture.gguf_rope(c) if kind == "gguf" else architecture.folder_rope}
+    return {**c, "rope.type": architecture.gguf_rope(c) if kind == "gguf" else architecture.huggingface.rope}
 
 
 def _probes(model: Model, candidate: Candidate, left: _Left) -> Iterator[Dims]:
@@ -184,7 +184,7 @@ def _possible_dims(model: Model, sources: list[Weight], candidate: Candidate) ->
     """Dims of a tensor that holds these weights: those that a file under GGUF's names would have first, or those in
     which other files differ from them."""
     foreign = candidate.name != candidate.canonical
-    declared = model.architecture.folder_dims.get(stem_of(candidate.canonical)) if foreign else None
+    declared = model.architecture.huggingface.dims.get(stem_of(candidate.canonical)) if foreign else None
     if declared is not None:
         left = sources[0].count // math.prod(size for size in declared if size >= 0)
         yield tuple(left if size < 0 else size for size in declared)
@@ -195,7 +195,7 @@ def _possible_dims(model: Model, sources: list[Weight], candidate: Candidate) ->
         return
     columns = first[1:]
     rows = sum(weight.dims[0] for weight in sources)
-    if not foreign and stem_of(candidate.canonical) in model.architecture.gguf_padded:
+    if not foreign and stem_of(candidate.canonical) in model.architecture.llamacpp.padded:
         yield (rows, 1, *columns)
     plain: list[Dims] = [(rows, *columns)]
     other: list[Dims] = []
@@ -213,9 +213,8 @@ def _possible_dims(model: Model, sources: list[Weight], candidate: Candidate) ->
         plain += [(stacked, each, *columns), *([(stacked, columns[0], each)] if columns else [])]
     heads = model.settings_of(None).get("attention.head_count")
     if len(first) == 2 and isinstance(heads, int) and heads and rows % heads == 0 and rows > heads:
-        plain.insert(
-            0, (heads, rows // heads, columns[0])
-        )  # taken only where a reading flattens it: attn_v_b
+        # Taken only where a reading flattens it: attn_v_b.
+        plain.insert(0, (heads, rows // heads, columns[0]))
     yield from dict.fromkeys([*other, *plain] if foreign else [*plain, *other])
 
 

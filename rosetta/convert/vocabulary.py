@@ -150,9 +150,8 @@ def pre_tokenizer_of(tokenizer: Tokenizer) -> tuple[str | None, str]:
             tried[way] = encoder_of(as_gguf).ids(CHECK_TEXT, True) == bare
         return tried.get(way, False)
 
-    if (
-        facts.pre in PRE_TOKENIZERS
-    ):  # names of the same cuts differ in whether a word that is a token stays whole
+    if facts.pre in PRE_TOKENIZERS:
+        # Names of the same cuts differ in whether a word that is a token stays whole.
         same = sorted(
             names_alike(facts.pre),
             key=lambda name: (PRE_TOKENIZERS[name].ignore_merges != facts.ignore_merges, name != facts.pre),

@@ -176,11 +176,10 @@ def _stated_in_vain(side: Side, model: Model, believed: Model, known: set[str]) 
         return
     for key, stated in model.container.settings.items():
         row, computed = SETTINGS.get(key), model.config.get(key)
-        if (
-            row is None or row.kind is None or computed is None
-        ):  # of a setting that it has not, a note says so
+        # Of a setting that it has not, a note says so.
+        if row is None or row.kind is None or computed is None:
             continue
-        if key in known or model.architecture.reads_of_gguf(key):
+        if key in known or model.architecture.llamacpp.computes_by(key):
             continue
         if stated not in model.unheeded:  # it says what is computed anyway
             continue

@@ -91,8 +91,8 @@ def would_say(model: Model, key: str, own: Value | None) -> Iterator[str]:
         return
     facts = APR_FACTS if container.kind == "apr" else HUGGINGFACE_FACTS
     usual = next((fact.spellings for fact in facts if fact.key == key), ())
-    class_own = model.architecture.spellings.get(key)
-    of_class = model.architecture.folder_keys if container.kind == "huggingface" else ()
+    class_own = model.architecture.huggingface.spellings.get(key)
+    of_class = model.architecture.huggingface.keys if container.kind == "huggingface" else ()
     names = [] if class_own is None or container.kind != "huggingface" else [class_own]
     names += [name for name in of_class if stated_by(container, name) is None]
     names += [*IN_TABLES.get(key, ()), *usual, *(() if own is None else own.asked), *of_class]

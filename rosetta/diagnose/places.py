@@ -48,8 +48,8 @@ def has_place(model: Model, key: str, value: Any, other: Model) -> bool:
     if row.shows is Shows.IN_DIMS or key in BY_OTHER_KEYS or not model.architecture.runs:
         return True
     if key == "attention.scale":
-        return key in model.architecture.spellings
-    if key in model.architecture.gguf_unread:
+        return key in model.architecture.huggingface.spellings
+    if key in model.architecture.llamacpp.unread:
         return False
     if key == WINDOW and not has_place_for_window(model):
         return False

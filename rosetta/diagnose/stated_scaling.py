@@ -55,7 +55,9 @@ def as_gguf(scaling: RopeScaling | None, model: Model, other: Container) -> Gguf
     if scaling is None:
         return GgufScaling({})
     for candidate in gguf_words(scaling, other):
-        keys = {key: value for key, value in candidate.items() if model.architecture.reads_of_gguf(key)}
+        keys = {
+            key: value for key, value in candidate.items() if model.architecture.llamacpp.computes_by(key)
+        }
         if agree("rope.scaling", _as_read(model, keys), scaling):
             return GgufScaling(keys)
     if scaling.magnitude == 1 and not scaling.beyond:

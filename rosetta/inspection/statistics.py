@@ -154,9 +154,8 @@ def _pieces(container: Container, entry: TensorEntry) -> Iterator[torch.Tensor]:
             yield blocks.decode(entry.dtype, torch.from_numpy(raw), [weights])
         return
     columns = entry.dims[-1] if entry.dims else 1
-    if (
-        len(entry.dims) > 1 and columns % block.block_size
-    ):  # rows may be padded: whole, as rare as it is small
+    if len(entry.dims) > 1 and columns % block.block_size:
+        # Rows may be padded: read whole, as rare as it is small.
         yield blocks.decode(entry.dtype, torch.from_numpy(container.read(entry.name)), entry.dims).flatten()
         return
     step = PIECE // block.block_size * block.block_size

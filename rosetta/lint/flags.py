@@ -48,8 +48,8 @@ def contradicted_flags(container: Container) -> Iterator[Contradiction]:
         return  # GPTQ's packers store biases of zeros for every matrix
     config = {**container.metadata, **text_config(container.metadata)}
     own = architecture_of(container)
-    known = own is not None and own.in_transformers
-    heeded = own.folder_flags if own is not None and known else LEFT_OUT
+    known = own is not None and own.huggingface.in_transformers
+    heeded = own.huggingface.flags if own is not None and known else LEFT_OUT
     silent = NAMELESS if known else NAMELESS | WITHOUT_WEIGHTS
     stated = {key: config[key] for key in heeded if isinstance(config.get(key), bool)}
     if not stated:

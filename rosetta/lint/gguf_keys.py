@@ -11,11 +11,8 @@ import gguf
 
 from rosetta.containers.gguf.number_keys import COUNTS, FLAGS, NUMBERS
 
-ALWAYS = (
-    "block_count",
-    "context_length",
-    "embedding_length",
-)  # llama-model.cpp, llama_model_base::load_hparams
+# llama-model.cpp, llama_model_base::load_hparams
+ALWAYS = ("block_count", "context_length", "embedding_length")
 
 
 def _words(text: str) -> list[str]:

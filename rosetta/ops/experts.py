@@ -22,12 +22,10 @@ SOFTMAX, SIGMOID, SOFTMAX_OF_CHOSEN, SQRT_SOFTPLUS = 1, 2, 3, 4
 LARGEST_GATING = SQRT_SOFTPLUS
 
 ROUTER_UNITS = 20.0  # of a softmax, as for attention's
-NEAR_TIE = (
-    10.0  # standard deviations within which two scores may change places: those of `compare.local_error`
-)
-EPSILON = (
-    2.0**-14
-)  # least sum of the chosen weights that they are divided by (ggml clamps at F16's smallest normal)
+NEAR_TIE = 10.0
+"""Standard deviations within which two scores may change places: those of `compare.local_error`."""
+EPSILON = 2.0**-14
+"""Least sum of the chosen weights that they are divided by (ggml clamps at F16's smallest normal)."""
 
 
 @dataclass(frozen=True)

@@ -122,9 +122,8 @@ class Step:
         if weight is None:
             raise NotComputable(f"{full} is missing", full)
         contradiction = self.model.contradiction(full)
-        if (
-            contradiction is not None and weight.entry.room is None
-        ):  # with room for others it can be read as it says
+        # With room for others it can be read as it says.
+        if contradiction is not None and weight.entry.room is None:
             raise NotComputable(contradiction, full)
         return weight
 

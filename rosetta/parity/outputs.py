@@ -63,9 +63,8 @@ def _cached_limit(said: Said, speech: Speech, options: ParityOptions) -> float:
     precision = str(facts.options.get("dtype", "float32")) if facts is not None else "float32"
     relative = max(options.threshold, UNITS * UNIT[precision])
     if said.side.runtime == "llamacpp":
-        relative = max(
-            relative, UNITS * UNIT["float16"]
-        )  # it reads GELU from a table of halves  # ggml-cpu, vec.h
+        # It reads GELU from a table of halves (ggml-cpu, vec.h).
+        relative = max(relative, UNITS * UNIT["float16"])
         entries = said.side.container.tensors.values()
         if any(entry.dtype not in FLOATS and len(entry.dims) > 1 for entry in entries):
             relative = max(relative, PEAK * ACTIVATIONS)

@@ -44,7 +44,7 @@ class Settings:
         facts = APR_FACTS if self.kind == "apr" else HUGGINGFACE_FACTS
         self.spellings = {fact.key: fact.spellings for fact in facts}
         if self.kind == "huggingface":  # the class's own first
-            for key, own in model.architecture.spellings.items():
+            for key, own in model.architecture.huggingface.spellings.items():
                 self.spellings[key] = tuple(dict.fromkeys((own, *self.spellings.get(key, ()))))
         self._trained: Table | None = None  # an `.apr` checkpoint's config, a JSON text inside the JSON
         self.tables = self._tables()
@@ -196,7 +196,7 @@ def _attention_scale(file: Settings, value: float) -> None:
 
 def _activation(file: Settings, value: str) -> None:
     spellings = file.spellings["activation"]
-    conv1d = bool(file.model.architecture.conv1d)  # GPT-2's config class has its own words
+    conv1d = bool(file.model.architecture.huggingface.conv1d)  # GPT-2's config class has its own words
     name = "gelu_new" if value == "gelu_tanh" and conv1d else ACTIVATIONS[value]
     file.put(spellings, name, "activation_function" if conv1d else spellings[0])
 
@@ -221,7 +221,7 @@ def _architecture(file: Settings, value: str) -> None:
 
 
 def _window(file: Settings, value: int) -> None:
-    published = file.model.architecture.huggingface if file.kind == "huggingface" else {}
+    published = file.model.architecture.huggingface.defaults if file.kind == "huggingface" else {}
     if not value:
         file.remove(("sliding_window",))
         return

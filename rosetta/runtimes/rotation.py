@@ -71,7 +71,7 @@ def as_gguf_has_them(model: Model | None) -> Rotation:
     if model is None:
         return NOT_TURNED
     if model.architecture.rope == INTERLEAVED:
-        halves = model.architecture.folder_rope == SPLIT_HALF
+        halves = model.architecture.huggingface.rope == SPLIT_HALF
         return Rotation(True, int(model["rope.dimension_count"]), halves)
     return Rotation(True) if _turned_by_converter(model) else NOT_TURNED
 

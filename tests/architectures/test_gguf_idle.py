@@ -28,7 +28,7 @@ def leaving() -> list[str]:
     found: dict[str, str] = {}
     for recipe in sorted([*RECIPES, *CHECKPOINTS]):
         own = find_architecture(recipe)
-        if own is not None and own.gguf_idle:
+        if own is not None and own.llamacpp.idle:
             found.setdefault(own.gguf, recipe)
     return list(found.values())
 
@@ -42,7 +42,7 @@ def biases(model: Model, architecture: Architecture) -> dict[str, NDArray[np.flo
     none."""
     stored = model.container.tensors
     found = {}
-    for name in architecture.gguf_idle:
+    for name in architecture.llamacpp.idle:
         stem, _, suffix = name.rpartition(".")
         for prefix in ("", *(f"blk.{n}." for n in range(model.block_count))):
             matrix = stored.get(f"{prefix}{stem}.weight")

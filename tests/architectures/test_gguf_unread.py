@@ -63,7 +63,7 @@ def test_other_values_change_nothing(tmp_path: Path, recipe: str) -> None:
     model = open_model(file)
     planted = {}
     for key, (first, second) in OTHER.items():
-        if not model.architecture.reads_of_gguf(key):
+        if not model.architecture.llamacpp.computes_by(key):
             has = model.config[key].value if key in model.config else None
             planted[key] = second if has == first else first
     other = restated(file, tmp_path / "planted.gguf", planted)

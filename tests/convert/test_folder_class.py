@@ -18,7 +18,7 @@ def test_model_type_is_that_of_the_class(architecture: Architecture) -> None:
     own = getattr(transformers, architecture.classes[0], None)
     if own is None:
         pytest.skip(f"transformers has no {architecture.classes[0]}")
-    assert (architecture.model_type or architecture.name) == own.config_class.model_type
+    assert (architecture.huggingface.model_type or architecture.name) == own.config_class.model_type
 
 
 @pytest.mark.parametrize(

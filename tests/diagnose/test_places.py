@@ -49,15 +49,14 @@ def test_normalising_has_a_place_where_llama_cpp_reads_it(tmp_path: Path, name: 
     """By src/models/*.cpp: who asks for LLM_KV_EXPERT_WEIGHTS_NORM."""
     architecture = find_architecture(name)
     assert architecture is not None
-    assert architecture.reads_of_gguf("expert_weights_norm") is read
+    assert architecture.llamacpp.computes_by("expert_weights_norm") is read
 
 
 def test_a_key_that_is_not_read_has_no_place(tmp_path: Path) -> None:
     folder, file = map(open_model, pair(tmp_path, tiny("qwen2", theta=5e5), "hf:F16", "gguf:F16"))
     lacking = without(file, "rope.freq_base")
-    deaf = replace(
-        lacking, architecture=replace(file.architecture, gguf_unread=frozenset({"rope.freq_base"}))
-    )
+    llamacpp = replace(file.architecture.llamacpp, unread=frozenset({"rope.freq_base"}))
+    deaf = replace(lacking, architecture=replace(file.architecture, llamacpp=llamacpp))
     assert not has_place(deaf, "rope.freq_base", 5e5, folder)
 
 

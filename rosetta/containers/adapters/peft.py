@@ -50,6 +50,7 @@ _HEEDED = frozenset(
         "trainable_token_indices",
     ]
 )
+# Biases are saved as tensors; peft's fan_in_fan_out says how a module stores what its name tells.
 _WITHOUT_EFFECT = frozenset(
     [
         "task_type",
@@ -72,15 +73,9 @@ _WITHOUT_EFFECT = frozenset(
         "eva_config",
         "ensure_weight_tying",
     ]
-)  # biases are saved as tensors; peft's fan_in_fan_out says how a module stores what its name tells
-_CHANGE_THE_BASE = (
-    "pissa",
-    "olora",
-    "corda",
-    "loftq",
-    "lora_ga",
-    "mica",
-)  # their A and B belong to another base
+)
+# Their A and B belong to another base.
+_CHANGE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga", "mica")
 
 
 class PeftAdapter:

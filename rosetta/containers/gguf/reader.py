@@ -26,9 +26,8 @@ from rosetta.containers.values import NUMBERS as A_NUMBER
 from rosetta.dtypes import DTYPES
 from rosetta.errors import DamagedFileError, UsageError
 
-_SHARD_NAME = re.compile(
-    r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf"
-)  # llama.cpp, llama_split_path
+# llama.cpp, llama_split_path
+_SHARD_NAME = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 _MAX_LIST = 1 << 16  # items of a setting that has one for each layer
 
 

@@ -13,7 +13,7 @@ from rosetta.tensor_flags import left_out
 def propose(fault: Fault) -> Iterator[Proposal]:
     """For each flag that denies a tensor of the stage: that it be set."""
     for suspect in (fault.subject, fault.reference):
-        flags = suspect.model.architecture.folder_flags
+        flags = suspect.model.architecture.huggingface.flags
         for flag in flags:
             found = suspect.model.config.get(flag)
             if found is not None and not found.value:
@@ -39,7 +39,7 @@ def _proposal(suspect: Suspect, flag: str, name: str) -> Proposal:
 
 def _stored(suspect: Suspect, flag: str, name: str) -> str:
     """The file's own name of a tensor, or of the one that it is a part of."""
-    model, stems = suspect.model, left_out(suspect.model.architecture.folder_flags, flag)
+    model, stems = suspect.model, left_out(suspect.model.architecture.huggingface.flags, flag)
     names = canonical_names(model.container.tensors, model.architecture, model.block_count)
     layer = name[: name.index(".", 4) + 1]
     alike = [

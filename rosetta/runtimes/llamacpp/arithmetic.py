@@ -113,14 +113,14 @@ def _cache(node: Node, model: Model, facts: Mapping[str, Any]) -> Iterator[Imita
         yield Imitation(by, lambda plain, inputs: plain(inputs), certain=True, strays=steps)
         return
     latent = f"blk.{node.layer}.attn_k_b.0.weight" in model.weights
-    if latent and not model.architecture.gguf_keeps_heads:
+    if latent and not model.architecture.llamacpp.keeps_heads:
         rank = int(model.settings_of(node.layer)["attention.kv_lora_rank"])
         strays = partial(_strays_of_latent, kind, rank)
         yield Imitation(by, lambda plain, inputs: plain(inputs), certain=True, strays=strays)
         return
     rounding = HALVES[kind]
     if isinstance(node.op, Scores):
-        first = model.architecture.gguf_scales_queries
+        first = model.architecture.llamacpp.scales_queries
         scale = float(model.settings_of(node.layer)[node.op.scale]) if first else 1.0
         yield Imitation(by, _rounded_scores(rounding, scale, flash), certain=True)
     elif not flash:

@@ -10,9 +10,8 @@ from typing import Any
 from rosetta.runtimes.llamacpp.library import Ggml, dims
 from rosetta.runtimes.observed.graph import Kind, Node, joined_runs
 
-DEVICE_COPY = re.compile(
-    r"^[A-Za-z]+\d*#(.*)#\d+$"
-)  # a source copied to a device: CUDA0#blk.0.attn_q.weight#0
+# A source copied to a device: CUDA0#blk.0.attn_q.weight#0
+DEVICE_COPY = re.compile(r"^[A-Za-z]+\d*#(.*)#\d+$")
 
 KINDS: dict[str, Kind] = {
     "MUL_MAT": "product", "MUL_MAT_ID": "product", "OUT_PROD": "product",

@@ -230,9 +230,8 @@ def _above(graph: Graph, used: int) -> tuple[set[int], set[int], bool, bool | No
             continue
         node, live = graph[i], graph.live_inputs(i)
         plain = node.kind in MOVED or (node.kind in ("mul", "add") and len(live) == 1)
-        if (
-            not live or not plain or (node.weights and node.kind != "rope")
-        ):  # factors of a rotation may be stored
+        # Factors of a rotation may be stored.
+        if not live or not plain or (node.weights and node.kind != "rope"):
             frontier.add(i)
             continue
         region.add(i)

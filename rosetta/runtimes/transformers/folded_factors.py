@@ -22,7 +22,7 @@ def after_factors(graph: Graph, placement: Placement, config: Mapping[str, Any])
         config: as transformers sees it.
     """
     architecture = find_architecture(str(config.get("model_type")))
-    folded = frozenset() if architecture is None else architecture.folded
+    folded = frozenset() if architecture is None else architecture.huggingface.folded
     return replace(
         placement,
         taps=tuple(

@@ -25,7 +25,7 @@ def in_file_order(placement: Placement, config: Mapping[str, Any]) -> Placement:
         config: of the model, in transformers' words.
     """
     architecture = find_architecture(str(config.get("model_type")))
-    if architecture is None or not architecture.gguf_tiles_heads:
+    if architecture is None or not architecture.llamacpp.tiles_heads:
         return placement
     keys, values = int(config["linear_num_key_heads"]), int(config["linear_num_value_heads"])
     heads = np.arange(values).reshape(keys, -1).T.reshape(-1)  # of the file's heads transformers' numbers

@@ -23,11 +23,8 @@ _FACTORS = {
     "gemma4_text": (1, 2),
     "gemma3n_text": (1, 2),
 }
-_WORKED_OUT = (
-    "gpt_refact",
-    "refact",
-    "codeshell",
-)  # folders whose class takes four times the hidden size instead
+# Folders whose class takes four times the hidden size instead.
+_WORKED_OUT = ("gpt_refact", "refact", "codeshell")
 
 _AS_WIDE_AS_THE_MODEL = ("arctic",)  # whose config says the experts' width alone
 

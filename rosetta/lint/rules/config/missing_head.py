@@ -18,9 +18,8 @@ RULE = Rule(
 
 def faults(subject: Subject) -> Iterator[Fault]:
     """An untied head that is not there."""
-    outer = subject.container.metadata.get(
-        "tie_word_embeddings"
-    )  # of a model with parts it says more than theirs
+    # Of a model with parts it says more than theirs.
+    outer = subject.container.metadata.get("tie_word_embeddings")
     if subject.setting("tied_embeddings") is not False or outer is True or subject.embedding is None:
         return
     heads = ("lm_head.weight", "output.weight", "embed_out.weight", "output_layer.weight")

@@ -36,5 +36,7 @@ def _twice(subject: Subject, tensor: StoredTensor) -> str | None:
         wrapped = tensor.name.startswith("model.")
     else:  # a class that is not known may be built so
         known = architecture_of(subject.container)
-        wrapped = known is not None and known.in_transformers and tensor.name.startswith("model.model.")
+        wrapped = (
+            known is not None and known.huggingface.in_transformers and tensor.name.startswith("model.model.")
+        )
     return "model." if wrapped and tensor.stem is not None else None

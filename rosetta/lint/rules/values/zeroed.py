@@ -35,7 +35,7 @@ def _multiplies(seen: SeenTensor) -> bool:
 def _is_placeholder(seen: SeenTensor) -> bool:
     """Whether llama.cpp asks for the tensor and does not compute by it, so that converters write zeros."""
     model, stem = seen.subject.model, (seen.tensor.stem or "").removesuffix(".weight")
-    if model is None or stem not in model.architecture.gguf_placeholders:
+    if model is None or stem not in model.architecture.llamacpp.placeholders:
         return False
     names = [name for name, weight in model.weights.items() if weight.entry.name == seen.tensor.name]
     return not any(name in model.graph.dims for name in names)
