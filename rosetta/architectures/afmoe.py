@@ -4,7 +4,6 @@ each block, sigmoid experts beside a shared one."""
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import SPLIT_HALF, Architecture, Default
@@ -18,12 +17,12 @@ from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Gate, Scale
 from rosetta.ops.rotary import Rotary
-from rosetta.settings_reader import PerLayer
+from rosetta.settings_reader import PerLayer, SettingsReader
 
 ROPE_STEP = 4  # of so many layers llama.cpp turns all but the last, whatever has a window
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """Sigmoid experts, the factor of the embedding, and which layers are turned."""
     expert_settings(
         read,

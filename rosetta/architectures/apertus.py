@@ -17,12 +17,13 @@ from rosetta.lazily import torch
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
 from rosetta.ops.xielu import KEYS, Xielu
+from rosetta.settings_reader import SettingsReader
 
 FOLDER = "model.layers.{layer}.mlp.act_fn.{number}"
 DEFAULTS = {"xielu.beta": 0.5, "xielu.eps": -1e-6}  # transformers, XIELUActivation
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """The numbers of each layer's activation: keys of a GGUF file, tensors of a folder."""
     layers = read.config["block_count"].value
     for key in KEYS:

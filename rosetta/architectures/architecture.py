@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rosetta.architectures.builders import (
     attention,
@@ -23,6 +23,9 @@ from rosetta.graph import Graph, SettingsOf, Stage, build_graph
 from rosetta.ops.norm import Norm
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import INTERLEAVED, SPLIT_HALF
+
+if TYPE_CHECKING:
+    from rosetta.settings_reader import SettingsReader
 
 __all__ = ["INTERLEAVED", "SPLIT_HALF", "Activation", "Architecture", "Default"]
 
@@ -98,7 +101,7 @@ class Architecture:
     attention: bool = True
     feed_forward: bool = True
     full_attention_every: int = 1
-    settings: Callable[[Any], None] = lambda read: None
+    settings: Callable[[SettingsReader], None] = lambda read: None
     readings: Readings = standard_readings
     text_part: str = ""
     huggingface: HuggingFace = field(default_factory=HuggingFace)

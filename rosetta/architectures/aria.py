@@ -4,7 +4,6 @@ ones. No GGUF has it: llama.cpp does not know the model."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.expert_settings import expert_settings, of_folder
@@ -14,9 +13,10 @@ from rosetta.architectures.mixtures import SHARED, mixture_layer
 from rosetta.architectures.readings import EXPERTS_GATE_UP, Reading, Stored, experts, standard_readings
 from rosetta.containers.container import Setting
 from rosetta.ops.op import Settings
+from rosetta.settings_reader import SettingsReader
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """The experts, as wide as a dense network would be, and how many more serve all tokens."""
     expert_settings(read, count=of_folder(8), used=of_folder(2), like_dense=True)
     width, shared = read.config["feed_forward_length"].value, read.spelled("moe_num_shared_experts")

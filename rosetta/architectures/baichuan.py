@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of, sequential
 from rosetta.architectures.huggingface import HuggingFace
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import Rotary
+from rosetta.settings_reader import SettingsReader
 
 LAYERS_OF_7B, LAYERS_OF_13B = 32, 40  # by which llama.cpp knows them (models/baichuan.cpp)
 ALIBI = "attention.max_alibi_bias"
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """ALiBi's largest exponent, of the 13B, and whether positions are rotated: llama.cpp knows by the number of layers,
     and does neither where it is another."""
     layers, note = read.config["block_count"].value, "known by the number of layers"

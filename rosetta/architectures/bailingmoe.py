@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import INTERLEAVED, SPLIT_HALF, Architecture, Default
 from rosetta.architectures.expert_settings import (
@@ -18,11 +16,12 @@ from rosetta.architectures.huggingface import HuggingFace
 from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import mixture_layer
 from rosetta.containers.container import Setting
+from rosetta.settings_reader import SettingsReader
 
 SHARED = "expert_shared_feed_forward_length"
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """Softmax experts."""
     expert_settings(
         read,
@@ -34,7 +33,7 @@ def settings(read: Any) -> None:
     leading_dense(read, 0, "first_k_dense_replace")
 
 
-def v2_settings(read: Any) -> None:
+def v2_settings(read: SettingsReader) -> None:
     """Experts in groups, of the function that the file names."""
     expert_settings(
         read,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import (
     attention,
@@ -18,12 +16,13 @@ from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.readings import readings_by_key_group
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
+from rosetta.settings_reader import SettingsReader
 
 LARGEST = 8.0  # Press et al. 2022; llama.cpp, models/bloom.cpp
 OF_NORMS = "residual_of_norm"
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """ALiBi's largest exponent, which no file states; whether blocks are added to what they read, or to its norm."""
     read.fixed("attention.max_alibi_bias", LARGEST, "the architecture's")
     read.take(OF_NORMS, "flag", False, ("apply_residual_connection_post_layernorm",))

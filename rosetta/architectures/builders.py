@@ -7,7 +7,7 @@ config keys, or products of several.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rosetta.graph import TOKENS, Stage
 from rosetta.ops.attention import Context, Scores
@@ -19,6 +19,9 @@ from rosetta.ops.norm import Norm
 from rosetta.ops.op import Op, Settings, Size, chain
 from rosetta.ops.pointwise import Activation, Add, Clamp, Gate, Scale
 from rosetta.ops.rotary import STILL, Rotary
+
+if TYPE_CHECKING:
+    from rosetta.settings_reader import SettingsReader
 
 Block = Callable[[str], list[Stage]]
 """Name of the stage that is read -> the block's stages."""
@@ -57,7 +60,7 @@ def slides(c: Settings) -> bool:
     return bool(c.get("attention.sliding_window_pattern", c["attention.sliding_window"]))
 
 
-def base_of_windows(read: Any) -> None:
+def base_of_windows(read: SettingsReader) -> None:
     """The base by which layers with a window are turned: the others', where a GGUF has no key for it."""
     key, others = "rope.freq_base_swa", read.config["rope.freq_base"].value
     if read.container.kind == "gguf":

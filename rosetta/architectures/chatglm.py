@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.huggingface import HuggingFace
 from rosetta.architectures.readings import first_of, gate_beside_up, standard_readings
+from rosetta.settings_reader import SettingsReader
 
 BASE = 10000  # modeling_chatglm.py, RotaryEmbedding
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """What only the model's own code says: its heads of keys, and how much of a head is rotated."""
     if read.container.kind != "huggingface":
         return

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.huggingface import HuggingFace
+from rosetta.settings_reader import SettingsReader
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """The width of a folder's network, which no key states (modeling_codeshell.py)."""
     if read.container.kind == "huggingface":
         inner, four = read.spelled("n_inner"), 4 * read.config["embedding_length"].value

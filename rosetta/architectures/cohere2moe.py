@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from rosetta.architectures import factors, llamacpp_keys
 from rosetta.architectures.architecture import INTERLEAVED, SPLIT_HALF, Architecture, Default
@@ -25,13 +24,13 @@ from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Scale
 from rosetta.ops.rotary import Rotary
-from rosetta.settings_reader import PerLayer, Value
+from rosetta.settings_reader import PerLayer, SettingsReader, Value
 
 PATTERN, STEP = "attention.sliding_window_pattern", 4
 AVERAGE = "expert_output_scale"
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """The experts, averaged with the shared one, and which layers are turned: the first dense ones, and those with a
     window."""
     _norm(read)
@@ -73,7 +72,7 @@ def settings(read: Any) -> None:
     read.by_layer("rope.layers", [by_layer[0][n] or n < first for n in layers], "the layers that are turned")
 
 
-def _norm(read: Any) -> None:
+def _norm(read: SettingsReader) -> None:
     """llama.cpp takes means off, unless a file states the epsilon of norms that do not (models/cohere2moe.cpp)."""
     key = "attention.layer_norm_rms_epsilon"
     epsilon = read.raw(key) if read.container.kind == "gguf" else None

@@ -3,8 +3,6 @@ head of q and k by weights of its own."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, head, head_norms, output_of, parallel
 from rosetta.architectures.huggingface import HuggingFace
@@ -13,9 +11,10 @@ from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Scale
 from rosetta.ops.rotary import Rotary
+from rosetta.settings_reader import SettingsReader
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """The factor of the logits."""
     read.take("logit_scale", "number", Default(apr=1.0, gguf=1.0, huggingface=0.0625))
 

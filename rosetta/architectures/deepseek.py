@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.expert_settings import expert_settings, leading_dense, shared_expert
 from rosetta.architectures.folder_names import gated
 from rosetta.architectures.huggingface import HuggingFace
 from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import mixture_layer
+from rosetta.settings_reader import SettingsReader
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """The experts, never normalised in llama.cpp."""
     expert_settings(
         read,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -40,7 +39,7 @@ from rosetta.ops.op import Settings
 from rosetta.ops.rotary import INTERLEAVED, SPLIT_HALF, Rotary
 from rosetta.ops.temperature import Temperature
 from rosetta.rope_scaling import RopeScaling
-from rosetta.settings_reader import Value
+from rosetta.settings_reader import SettingsReader, Value
 
 TEMPERATURE, LENGTH = "attention.temperature_scale", "attention.temperature_length"
 # Keys of config.json's table of the rotation.
@@ -49,7 +48,7 @@ GROUP_LIMITED = "group_limited_greedy"
 GLM_LITE = ((47, 48), 154880)  # layers and vocabulary by which llama.cpp knows GLM-4.7 Lite
 
 
-def v2_settings(read: Any) -> None:
+def v2_settings(read: SettingsReader) -> None:
     """DeepSeek-V2: softmax of all scores, never normalised by transformers, groups only where config.json says so."""
     latent_settings(read, query_rank=1536, rank=512, own=128, value=128)
     gguf = read.container.kind == "gguf"
@@ -79,7 +78,7 @@ def v2_settings(read: Any) -> None:
     _growing_queries(read)
 
 
-def v3_settings(read: Any) -> None:
+def v3_settings(read: SettingsReader) -> None:
     """DeepSeek-V3: sigmoid of all scores, chosen by more than it is weighed by, from the best groups."""
     latent_settings(read, query_rank=1536, rank=512, own=128, value=128)
     sigmoid_experts(read, count=256, used=8, width=2048, scale=2.5, gating=_gguf_gating(read))
@@ -89,7 +88,7 @@ def v3_settings(read: Any) -> None:
     _growing_queries(read)
 
 
-def glm_settings(read: Any) -> None:
+def glm_settings(read: SettingsReader) -> None:
     """GLM-4.7 Lite: V3 in other sizes."""
     latent_settings(read, query_rank=768, rank=512, own=192, value=256)
     sigmoid_experts(read, count=64, used=4, width=1536, scale=1.8, gating=_gguf_gating(read))
@@ -99,7 +98,7 @@ def glm_settings(read: Any) -> None:
     _growing_queries(read)
 
 
-def mistral4_settings(read: Any) -> None:
+def mistral4_settings(read: SettingsReader) -> None:
     """Mistral Small 4: softmax experts, and queries scaled by their position, which GGUF files do not say."""
     latent_settings(read, query_rank=1024, rank=256, own=64, value=128)
     expert_settings(
@@ -121,7 +120,9 @@ def mistral4_settings(read: Any) -> None:
     _growing_queries(read, own.get(BETA, 0.0), length, spelled=True)
 
 
-def _growing_queries(read: Any, by: float = 0.0, length: int | None = None, spelled: bool = False) -> None:
+def _growing_queries(
+    read: SettingsReader, by: float = 0.0, length: int | None = None, spelled: bool = False
+) -> None:
     """By how much queries grow with their position, and after how many positions: of Mistral Small 4, and of a GGUF of
     deepseek2, which Mistral Large 3 is published as.
 
@@ -139,7 +140,7 @@ def _growing_queries(read: Any, by: float = 0.0, length: int | None = None, spel
 
 
 def sigmoid_experts(
-    read: Any, count: int, used: int, width: int, scale: float, gating: int | None = 1
+    read: SettingsReader, count: int, used: int, width: int, scale: float, gating: int | None = 1
 ) -> None:
     """Experts of DeepSeek-V3, beside a shared one.
 
@@ -162,14 +163,14 @@ def sigmoid_experts(
     shared_expert(read, of_folder(1), "n_shared_experts")
 
 
-def _gguf_gating(read: Any) -> int:
+def _gguf_gating(read: SettingsReader) -> int:
     """The gating function that llama.cpp takes where a GGUF names none."""
     layers, vocabulary = GLM_LITE
     glm = read.config["block_count"].value in layers and read.config["vocab_size"].value == vocabulary
     return 2 if glm else 1
 
 
-def yarn_scales(read: Any) -> None:
+def yarn_scales(read: SettingsReader) -> None:
     """The scale of the attention, of which YaRN's magnitude is a part, and the epsilon of the latents' norms."""
     folder = read.container.kind == "huggingface"
     latent_epsilon(read)
@@ -181,14 +182,14 @@ def yarn_scales(read: Any) -> None:
     )
 
 
-def _from_folder(read: Any) -> float:
+def _from_folder(read: SettingsReader) -> float:
     table = read.scaling_table()  # whatever a repair has put in place of the factors
     parameters = table.value if table is not None and isinstance(table.value, dict) else {}
     by, factor = parameters.get("mscale_all_dim") or 0.0, parameters.get("factor") or 1.0
     return grown(factor, by)
 
 
-def _from_gguf(read: Any) -> float:
+def _from_gguf(read: SettingsReader) -> float:
     """YaRN's magnitude in the scale, and in the rotated values, as llama.cpp works them out (llama-context.cpp,
     deepseek2.cpp): the file has a tenth of `mscale_all_dim`, and `mscale` is taken to be the same in deepseek2."""
     scaling, factor = read.config["rope.scaling"].value, _factor(read)
@@ -210,7 +211,7 @@ def _from_gguf(read: Any) -> float:
     return turned * grown(factor, by) * (grown(factor, 1.0) if linear else 1.0)
 
 
-def _factor(read: Any) -> float:
+def _factor(read: SettingsReader) -> float:
     stated = read.raw("rope.scaling.factor")
     return 1.0 if stated is None else float(stated.value)
 

@@ -6,20 +6,19 @@ Which these are, an indexer says, which is not run: of a sequence that is no lon
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from rosetta.architectures import factors, llamacpp_keys
 from rosetta.architectures.architecture import Default
 from rosetta.architectures.deepseek2 import DEEPSEEK_V3, sigmoid_experts, yarn_scales
 from rosetta.architectures.expert_settings import expert_groups, latent_settings, leading_dense, of_folder
 from rosetta.ops.indexer import TOP_K
-from rosetta.settings_reader import listed
+from rosetta.settings_reader import SettingsReader, listed
 
 INDEX_HEADS, INDEX_SIZE = "attention.indexer.head_count", "attention.indexer.key_length"
 INDEXED = "attention.indexer.types"  # which layers choose anew, and do not see what the one before chose
 
 
-def v32_settings(read: Any) -> None:
+def v32_settings(read: SettingsReader) -> None:
     """DeepSeek-V3's, and how many tokens are seen."""
     latent_settings(read, query_rank=1536, rank=512, own=128, value=128)
     sigmoid_experts(read, count=256, used=8, width=2048, scale=2.5, gating=None)
@@ -27,7 +26,7 @@ def v32_settings(read: Any) -> None:
     _indexed(read, heads=64)
 
 
-def glm_settings(read: Any) -> None:
+def glm_settings(read: SettingsReader) -> None:
     """The same in other sizes; llama.cpp takes a sigmoid where a file names no function (models/glm-dsa.cpp)."""
     latent_settings(read, query_rank=2048, rank=512, own=192, value=256)
     sigmoid_experts(read, count=256, used=8, width=2048, scale=2.5, gating=2)
@@ -40,7 +39,7 @@ def glm_settings(read: Any) -> None:
         read.take(INDEXED, "flag")
 
 
-def _indexed(read: Any, heads: int) -> None:
+def _indexed(read: SettingsReader, heads: int) -> None:
     leading_dense(read, of_folder(3), "first_k_dense_replace")
     yarn_scales(read)
     read.take(TOP_K, "count", of_folder(2048, None), ("index_topk",))

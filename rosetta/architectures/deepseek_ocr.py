@@ -4,7 +4,6 @@ is of what it writes: tokens of a prompt see all that stand before them."""
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import Architecture, Default
@@ -13,9 +12,10 @@ from rosetta.architectures.folder_names import gated
 from rosetta.architectures.huggingface import HuggingFace
 from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import WIDTH, mixture_layer
+from rosetta.settings_reader import SettingsReader
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """The experts, chosen from all of them at once and never normalised by transformers."""
     expert_settings(
         read,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.expert_settings import (
@@ -17,9 +15,10 @@ from rosetta.architectures.folder_names import SCORE_CORRECTION, gated
 from rosetta.architectures.huggingface import HuggingFace
 from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import mixture_layer
+from rosetta.settings_reader import SettingsReader
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """Sigmoid experts; llama.cpp asks a file which function they have."""
     expert_settings(
         read,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.expert_settings import (
@@ -21,10 +19,10 @@ from rosetta.errors import UnsupportedError
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import INTERLEAVED, SPLIT_HALF, Rotary
-from rosetta.settings_reader import NOT_RUN
+from rosetta.settings_reader import NOT_RUN, SettingsReader
 
 
-def _refuse_floor(read: Any) -> None:
+def _refuse_floor(read: SettingsReader) -> None:
     """Refuse a least sum of the chosen experts' scores that may be more than it: of `n` scores that sum to 1 the `k`
     largest are k/n at least."""
     least = read.spelled("moe_norm_min")
@@ -37,14 +35,14 @@ def _refuse_floor(read: Any) -> None:
         )
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """The experts, and from which layer to which there are some."""
     expert_settings(read, count=of_folder(64, None), used=of_folder(6, None), width=of_folder(1536, None))
     shared_expert(read, of_folder(2), "moe_num_shared_experts")
     sparse_layers(read)
 
 
-def sparse_layers(read: Any) -> None:
+def sparse_layers(read: SettingsReader) -> None:
     """Which layers have experts; and no floor under their weights that could show."""
     _refuse_floor(read)
     layers = read.config["block_count"].value

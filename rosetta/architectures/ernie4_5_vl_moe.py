@@ -12,11 +12,12 @@ from rosetta.architectures.expert_settings import expert_settings, of_folder, sh
 from rosetta.architectures.readings import Reading, Stored, standard_readings
 from rosetta.containers.container import Setting
 from rosetta.ops.op import Settings
+from rosetta.settings_reader import SettingsReader
 
 WIDTH = "expert_feed_forward_length"
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """The experts of a text: where config.json lists a size for each kind of token, text comes first."""
     expert_settings(read, count=of_folder(64, None), used=of_folder(6, None), like_dense=True)
     stated = read.raw(WIDTH)

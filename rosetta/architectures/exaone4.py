@@ -3,8 +3,6 @@ layers, and neither in the fourth."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of, sequential
 from rosetta.architectures.folder_names import POST_NORMS
@@ -14,12 +12,13 @@ from rosetta.architectures.stated_kinds import SLIDING_LISTED
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
+from rosetta.settings_reader import SettingsReader
 
 LAYERS_OF_32B = 64  # llama.cpp: with as many, and only then, there are windows
 WINDOW, PATTERN = "attention.sliding_window", "attention.sliding_window_pattern"
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """Which layers rotate: those with a window, or all where there is none."""
     layers = read.config["block_count"].value
     mixed = layers == LAYERS_OF_32B

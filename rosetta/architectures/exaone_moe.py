@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import SPLIT_HALF, Architecture, Default
 from rosetta.architectures.expert_settings import (
@@ -21,9 +19,10 @@ from rosetta.architectures.stated_kinds import SLIDING_LISTED
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import Rotary
+from rosetta.settings_reader import SettingsReader
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """Sigmoid experts."""
     expert_settings(
         read,

@@ -12,7 +12,7 @@ from rosetta.errors import DamagedFileError, UnsupportedError
 from rosetta.ops.experts import LARGEST_GATING, SIGMOID, SOFTMAX, SQRT_SOFTPLUS
 from rosetta.ops.latent import LATENT_EPSILON, NOPE
 from rosetta.ops.rotary import SECTIONS, STILL
-from rosetta.settings_reader import NOT_RUN, Config, PerLayer, float32, listed
+from rosetta.settings_reader import NOT_RUN, Config, PerLayer, SettingsReader, float32, listed
 
 SPARSE, DENSE = "sparse", "dense"
 
@@ -22,7 +22,7 @@ GATINGS = {"softmax": SOFTMAX, "sigmoid": SIGMOID, "sqrtsoftplus": SQRT_SOFTPLUS
 
 
 def expert_settings(
-    read: Any,
+    read: SettingsReader,
     *,
     count: int | Default | None = None,
     used: int | Default | None = None,
@@ -62,7 +62,7 @@ def expert_settings(
             read.put("expert_weights_scale", None, 1.0, f"llama.cpp takes the 0 of {default} for none")
 
 
-def experts_of_gguf(read: Any) -> None:
+def experts_of_gguf(read: SettingsReader) -> None:
     """Experts as wide as the dense network, weighed by a softmax whose chosen parts sum to one, in a GGUF that counts
     some: so llama.cpp runs several architectures of which a class of experts has another name, or none."""
     count = read.raw("expert_count")
@@ -70,7 +70,7 @@ def experts_of_gguf(read: Any) -> None:
         expert_settings(read, count=8, used=Default(apr=2, gguf=None, huggingface=2), like_dense=True)
 
 
-def _gating(read: Any, default: int | Default) -> None:
+def _gating(read: SettingsReader, default: int | Default) -> None:
     key = "expert_gating_func"
     if read.raw(key) is None:
         for spelling in ("scoring_func", "score_func", "score_function", "moe_router_activation_func"):
@@ -95,7 +95,7 @@ def _gating(read: Any, default: int | Default) -> None:
         )
 
 
-def expert_groups(read: Any, count: int | Default, used: int | Default, best: int = 2) -> None:
+def expert_groups(read: SettingsReader, count: int | Default, used: int | Default, best: int = 2) -> None:
     """Experts in groups, of which only the best may be chosen from.
 
     Args:
@@ -110,7 +110,7 @@ def expert_groups(read: Any, count: int | Default, used: int | Default, best: in
     )
 
 
-def shared_expert(read: Any, count: int | Default | None, *spellings: str) -> None:
+def shared_expert(read: SettingsReader, count: int | Default | None, *spellings: str) -> None:
     """The width of the expert that serves all tokens, 0 where there is none: what the file says, else as many times
     that of the others as the file counts shared ones.
 
@@ -137,7 +137,7 @@ def shared_expert(read: Any, count: int | Default | None, *spellings: str) -> No
     )
 
 
-def leading_dense(read: Any, default: int | Default, *spellings: str) -> None:
+def leading_dense(read: SettingsReader, default: int | Default, *spellings: str) -> None:
     """Which layers have experts: all but the first few, or those that the file lists as sparse.
 
     Args:
@@ -192,13 +192,13 @@ def every_so_many(on: Sequence[bool]) -> tuple[int, int]:
     return next(found, (len(on) + 1, len(on)))
 
 
-def layers_with_router(read: Any) -> None:
+def layers_with_router(read: SettingsReader) -> None:
     """Which layers have experts, where a GGUF does not say so: those with a matrix that scores them."""
     layers = range(read.config["block_count"].value)
     expert_layers(read, [f"blk.{n}.ffn_gate_inp.weight" in read.container.tensors for n in layers])
 
 
-def stepped_layers(read: Any) -> None:
+def stepped_layers(read: SettingsReader) -> None:
     """Which layers have experts, as the Qwen family says it: all of every so many, less those that are listed."""
     dense, step = read.spelled("mlp_only_layers"), read.spelled("decoder_sparse_step")
     expert_layers(
@@ -216,13 +216,16 @@ def of_folder(value: Any, gguf: Any = 0) -> Default:
     return Default(apr=value, gguf=gguf, huggingface=value)
 
 
-def expert_layers(read: Any, sparse: Sequence[bool], stated: str | None = None) -> None:
+def expert_layers(read: SettingsReader, sparse: Sequence[bool], stated: str | None = None) -> None:
     """Which layers have experts, and the file's own key that says so."""
     read.by_layer("expert_layers", sparse, "the layers with experts", stated)
 
 
 def rotary_sections(
-    read: Any, default: list[int], in_turns: bool = False, spellings: Sequence[str] = SECTIONS_OF_FOLDERS
+    read: SettingsReader,
+    default: list[int],
+    in_turns: bool = False,
+    spellings: Sequence[str] = SECTIONS_OF_FOLDERS,
 ) -> None:
     """Which rotary pairs turn by which of three positions (time, height, width), which are one and the same of a text.
 
@@ -269,7 +272,7 @@ INTERLEAVED_SECTIONS = {
 """Keys of config.json of sections whose pairs take turns."""
 
 
-def rotated_layers(read: Any, default: Sequence[bool], pattern: Setting | None = None) -> None:
+def rotated_layers(read: SettingsReader, default: Sequence[bool], pattern: Setting | None = None) -> None:
     """Which layers are rotated, and with what base, where a folder lists a base for each layer (0: it is not).
 
     Args:
@@ -297,14 +300,14 @@ def bases_by_layer(c: Config) -> list[float]:
     ]
 
 
-def no_pattern_without_window(read: Any) -> None:
+def no_pattern_without_window(read: SettingsReader) -> None:
     """llama.cpp asks a GGUF which layers have a window, and so another rotation, only where it states one."""
     key, layers = "attention.sliding_window_pattern", read.config["block_count"].value
     if read.container.kind == "gguf" and not read.config["attention.sliding_window"].value:
         read.fixed(key, PerLayer([False] * layers), "no window is stated")
 
 
-def refuse_base_of_windows(read: Any) -> None:
+def refuse_base_of_windows(read: SettingsReader) -> None:
     """llama.cpp reads a base of windows of more architectures than have one."""
     stated, others = read.raw("rope.freq_base_swa"), read.config["rope.freq_base"].value
     if read.container.kind == "gguf" and stated is not None and float32(stated.value) != others:
@@ -316,7 +319,7 @@ def refuse_base_of_windows(read: Any) -> None:
         )
 
 
-def latent_epsilon(read: Any) -> None:
+def latent_epsilon(read: SettingsReader) -> None:
     """The epsilon of the latents' norms: transformers has it fixed, llama.cpp takes that of all norms."""
     if read.container.kind == "huggingface":
         read.fixed(LATENT_EPSILON, 1e-6, "transformers has it fixed")
@@ -326,7 +329,7 @@ def latent_epsilon(read: Any) -> None:
 
 
 def latent_settings(
-    read: Any, *, query_rank: int | None, rank: int | None, own: int | None, value: int | None
+    read: SettingsReader, *, query_rank: int | None, rank: int | None, own: int | None, value: int | None
 ) -> None:
     """Ranks and sizes of latent attention; GGUF also counts heads as those of the latent, of which there is one.
 
@@ -377,7 +380,7 @@ def latent_settings(
     read.put("attention.kv_a_length", None, latent + rotated, "worked out from other keys")
 
 
-def _hold_to_latent(read: Any, key: str, count: int) -> None:
+def _hold_to_latent(read: SettingsReader, key: str, count: int) -> None:
     """Refuse a GGUF that llama.cpp refuses: of latent attention it asks for the one head of what is kept of a token."""
     stated = read.container.settings.get(key)
     if key in read.overrides or (
@@ -393,7 +396,7 @@ def _hold_to_latent(read: Any, key: str, count: int) -> None:
     )
 
 
-def _size(read: Any, key: str, stated: Setting | None, value: int | None) -> None:
+def _size(read: SettingsReader, key: str, stated: Setting | None, value: int | None) -> None:
     if key not in read.overrides:
         read.put(
             key, None if stated is None else Setting(value, stated.key), value, "default of transformers"

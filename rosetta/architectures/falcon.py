@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, parallel
 from rosetta.architectures.huggingface import HuggingFace
@@ -12,9 +10,10 @@ from rosetta.errors import UnsupportedError
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
+from rosetta.settings_reader import SettingsReader
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """How many norms a layer has, and how many heads of keys: what two flags of the folder say."""
     if read.container.kind == "gguf":
         own = "blk.0.attn_norm_2.weight" in read.container.tensors

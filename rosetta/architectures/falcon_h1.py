@@ -29,10 +29,11 @@ from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Add
 from rosetta.ops.recurrent import GROUPS, INNER, KERNEL, RANK, STATE
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
-from rosetta.settings_reader import Config
+from rosetta.settings_reader import Config, SettingsReader
 
 if TYPE_CHECKING:
     from torch import Tensor
+
 
 SPELLINGS = {
     KERNEL: ("mamba_d_conv",),
@@ -119,7 +120,7 @@ class Factors:
         return found
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """Sizes of the state, and the factors, which are of the weights here."""
     state_sizes(read, SPELLINGS, DEFAULTS)
     stated_head_size(read, "mamba_d_head")

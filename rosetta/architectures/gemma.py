@@ -1,7 +1,6 @@
 """Gemma: llama with GELU, an embedding times √(its length), and norms of which Hugging Face stores w and adds 1."""
 
 import math
-from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import embedding
@@ -9,9 +8,10 @@ from rosetta.architectures.huggingface import HuggingFace
 from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.readings import first_of, one_more_where, standard_readings
 from rosetta.ops.pointwise import Scale
+from rosetta.settings_reader import SettingsReader
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """The factor of the embedding, which no file states."""
     root = math.sqrt(read.config["embedding_length"].value)
     read.take("embedding_scale", "number", root, note="√(embedding length)")

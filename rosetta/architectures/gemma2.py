@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import (
@@ -25,12 +24,13 @@ from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Scale, Softcap
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
+from rosetta.settings_reader import SettingsReader
 
 NORMS = ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm", "output_norm")
 LAYERS_OF_27B = 46  # llama.cpp derives the attention scale of that size from its embedding
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """Softcaps, and the factor of the embedding, which no file states."""
     capped = Default(apr=50.0, gguf=50.0, huggingface=50.0)
     for key, default in (("attn_logit_softcapping", capped), ("final_logit_softcapping", 30.0)):

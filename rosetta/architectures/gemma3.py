@@ -4,7 +4,6 @@ of their own and no scaling."""
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import (
@@ -25,6 +24,7 @@ from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Scale, Softcap
 from rosetta.ops.rotary import SPLIT_HALF
+from rosetta.settings_reader import SettingsReader
 
 NORMS = (
     "attn_norm",
@@ -39,7 +39,7 @@ LAYERS_OF_27B = 62  # llama.cpp derives the attention scale of that size from it
 PATTERN = "attention.sliding_window_pattern"
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """The base of layers with a window, the final softcap, and the factor of the embedding, which no file states."""
     of_gguf = read.container.kind == "gguf"
     layers = read.config["block_count"].value

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import (
@@ -51,7 +50,7 @@ from rosetta.ops.norm import Norm
 from rosetta.ops.op import Op, Settings, chain
 from rosetta.ops.pointwise import Add, Scale, Softcap
 from rosetta.ops.rotary import SPLIT_HALF
-from rosetta.settings_reader import listed
+from rosetta.settings_reader import SettingsReader, listed
 
 # llama.cpp, models/gemma3n.cpp and models.h: fixed there, whatever the file says.
 LAYERS_WITH_KEYS, SPARSE_LAYERS, SPARSE_SHARE, GGUF_SOFTCAP = 20, 10, 0.95, 30.0
@@ -60,7 +59,7 @@ STREAMS = {"altup_projections": "altup_proj", "altup_unembed_projections": "altu
 HALF_POWER = "altup.half_power"
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """Streams, sparsity, sharing, and the factors that no file states."""
     width, layers = read.config["embedding_length"].value, read.config["block_count"].value
     of_gguf, fixed = read.container.kind == "gguf", "fixed in llama.cpp"
@@ -92,7 +91,7 @@ def settings(read: Any) -> None:
     shared_keys(read, local, layers - shared)
 
 
-def _sparsity(read: Any, layers: int) -> None:
+def _sparsity(read: SettingsReader, layers: int) -> None:
     """Standard deviations above the mean that a gate must be open to stay so, by the share that is shut."""
     stated = read.spelled("activation_sparsity_pattern")
     shares = stated.value if stated is not None else [SPARSE_SHARE] * SPARSE_LAYERS

@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from rosetta.architectures import factors
 from rosetta.architectures.architecture import Architecture, Default
@@ -44,7 +43,7 @@ from rosetta.ops.op import Op, Settings, chain
 from rosetta.ops.pointwise import Activation, Add, Scale, Softcap
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
 from rosetta.rope_scaling import scaling_from_parameters
-from rosetta.settings_reader import Config, listed
+from rosetta.settings_reader import Config, SettingsReader, listed
 
 PATTERN, DERIVED = "attention.sliding_window_pattern", "worked out from other keys"
 GLOBAL_HEAD, GLOBAL_ROPE = (
@@ -53,7 +52,7 @@ GLOBAL_HEAD, GLOBAL_ROPE = (
 )  # Gemma4TextConfig
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """What each layer has of its own, and the factors that no file states."""
     config = {key: value.value for key, value in read.config.items()}
     layers, width = config["block_count"], config["embedding_length"]
@@ -77,7 +76,7 @@ def settings(read: Any) -> None:
     _experts(read, width)
 
 
-def _heads_of_folder(read: Any, local: list[bool], layers: int) -> None:
+def _heads_of_folder(read: SettingsReader, local: list[bool], layers: int) -> None:
     """Sizes and numbers of heads, and the rotation, as the config says them: for each layer, or for all that see
     everything."""
     config, own = read.config, read.spelled("per_layer_config")
@@ -132,7 +131,7 @@ def _of_window_layers(config: Config, key: str) -> int:
     return int(next((size for size, slid in zip(sizes, slides, strict=True) if slid), sizes[0]))
 
 
-def _heads_of_gguf(read: Any, local: list[bool]) -> None:
+def _heads_of_gguf(read: SettingsReader, local: list[bool]) -> None:
     """The same out of a GGUF file's keys, one for each kind of layer."""
     for key in ("attention.key_length", "attention.value_length"):
         whole = read.config[key].value
@@ -153,13 +152,13 @@ def _heads_of_gguf(read: Any, local: list[bool]) -> None:
     read.by_layer("attention.keys_are_values", [k and not v for k, v in zip(keyed, stored, strict=True)])
 
 
-def _shared_layers(read: Any) -> int:
+def _shared_layers(read: SettingsReader) -> int:
     """How many of the last layers have no keys of their own."""
     read.take("attention.shared_kv_layers", "count", 0, ("num_kv_shared_layers",))
     return int(read.config["attention.shared_kv_layers"].value)
 
 
-def _experts(read: Any, width: int) -> None:
+def _experts(read: SettingsReader, width: int) -> None:
     """The experts beside the dense network, where there are any."""
     enabled = read.spelled("enable_moe_block")
     off = read.container.kind == "huggingface" and not (enabled is not None and enabled.value)

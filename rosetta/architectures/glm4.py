@@ -4,7 +4,6 @@ head rotated, gate and up in one tensor."""
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.builders import (
@@ -22,10 +21,10 @@ from rosetta.architectures.readings import first_of, gate_beside_up, standard_re
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import SECTIONS
-from rosetta.settings_reader import Value
+from rosetta.settings_reader import SettingsReader, Value
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """Which rotary pairs turn by which position, in one that also sees. llama.cpp turns halves there, and its converter
     orders the rows so (llama-model.cpp, llama_model_rope_type)."""
     stated = read.raw(SECTIONS) or read.spelled(*SECTIONS_OF_FOLDERS)

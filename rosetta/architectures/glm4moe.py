@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import Architecture, Default
@@ -20,21 +19,22 @@ from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import mixture_layer
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
+from rosetta.settings_reader import SettingsReader
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """Sigmoid experts, whose groups, if any, are DeepSeek-V3's."""
     _experts(read, width=1408)
     leading_dense(read, of_folder(1), "first_k_dense_replace")
 
 
-def solar_settings(read: Any) -> None:
+def solar_settings(read: SettingsReader) -> None:
     """The same in other sizes, with experts in all layers."""
     _experts(read, width=1280)
     leading_dense(read, 0)
 
 
-def _experts(read: Any, width: int) -> None:
+def _experts(read: SettingsReader, width: int) -> None:
     expert_settings(
         read,
         count=of_folder(128),

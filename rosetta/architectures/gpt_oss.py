@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import scores_of
 from rosetta.architectures.expert_settings import expert_settings, of_folder, refuse_base_of_windows
@@ -15,9 +13,10 @@ from rosetta.graph import Stage
 from rosetta.ops.clamped_gate import ClampedGate
 from rosetta.ops.experts import SOFTMAX_OF_CHOSEN
 from rosetta.ops.op import Settings
+from rosetta.settings_reader import SettingsReader
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """The experts, and the constants of their gate, which GGUF has no place for."""
     stated = read.spelled("intermediate_size")
     expert_settings(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, parallel, sequential
 from rosetta.architectures.huggingface import HuggingFace
@@ -12,9 +10,10 @@ from rosetta.architectures.readings import QKV, Reading, Stored, fused, qkv_size
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
+from rosetta.settings_reader import SettingsReader
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """Whether the blocks stand side by side."""
     read.take("use_parallel_residual", "flag", True)
 

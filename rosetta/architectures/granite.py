@@ -4,7 +4,6 @@ of what each block adds, of scores and logits."""
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
@@ -17,12 +16,13 @@ from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Scale
 from rosetta.ops.rotary import Rotary
+from rosetta.settings_reader import SettingsReader
 
 FACTORS = ("embedding_scale", "residual_scale", "logit_scale")
 ROTATED = "rope.scaling.finetuned"  # llama.cpp takes this key for the switch of rope
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """The factors; by the last one the logits are divided. And whether a GGUF turns any layer."""
     published = read.architecture.huggingface.defaults
     for key in FACTORS:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
@@ -15,13 +14,13 @@ from rosetta.architectures.mixtures import mixture_layer
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import Rotary
-from rosetta.settings_reader import listed
+from rosetta.settings_reader import SettingsReader, listed
 
 PATTERN = "attention.sliding_window_pattern"
 STEP = 4  # of so many layers the first sees all, where the file does not say
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """The factors, which layers have a window, which are rotated, and with what base."""
     factors(read)
     layers = range(read.config["block_count"].value)

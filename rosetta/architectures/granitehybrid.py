@@ -3,8 +3,6 @@ times a factor."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures import factors, llamacpp_keys
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.builders import (
@@ -39,6 +37,7 @@ from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Scale
 from rosetta.ops.recurrent import GROUPS, INNER, KERNEL, RANK, STATE
 from rosetta.ops.rotary import Rotary
+from rosetta.settings_reader import SettingsReader
 
 ROTATED = "rope.scaling.finetuned"  # llama.cpp takes this key for the switch of rope
 SHARED = "expert_shared_feed_forward_length"
@@ -60,7 +59,7 @@ DEFAULTS = {
 NONE = Default(apr=1.0, gguf=1.0, huggingface=1.0)
 
 
-def mamba_settings(read: Any) -> None:
+def mamba_settings(read: SettingsReader) -> None:
     """Sizes of the state, and factors."""
     state_sizes(read, SPELLINGS, DEFAULTS)
     stated_head_size(read, "mamba_d_head")
@@ -69,7 +68,7 @@ def mamba_settings(read: Any) -> None:
         read.take(key, "number", NONE)
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """Granite's: layer kinds by name, experts or one dense network under the name of the shared expert."""
     kinds: list[str] = []
     stated = None
@@ -92,7 +91,7 @@ def settings(read: Any) -> None:
         read.by_layer("feed_forward_length", [shared], stated=read.config[SHARED].key)
 
 
-def bamba_settings(read: Any) -> None:
+def bamba_settings(read: SettingsReader) -> None:
     """Bamba's: attention layers by number, all rotated, no experts."""
     indices, layers = read.spelled("attn_layer_indices"), range(read.config["block_count"].value)
     attending = indices.value if indices is not None else ()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
@@ -17,18 +16,19 @@ from rosetta.architectures.readings import GATE_UP, Reading, Stored, fused, stan
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Scale
+from rosetta.settings_reader import SettingsReader
 
 SHARED = "expert_shared_feed_forward_length"
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """The experts and the factors."""
     shared_settings(read)
     if read.container.kind == "huggingface":
         read.fixed(SHARED, 0, "the class has none")
 
 
-def shared_settings(read: Any) -> None:
+def shared_settings(read: SettingsReader) -> None:
     """Those of the class that has a shared expert."""
     expert_settings(read, count=of_folder(8), used=of_folder(2), like_dense=True)
     read.take(SHARED, "count", 0, ("shared_intermediate_size",))

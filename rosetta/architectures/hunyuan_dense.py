@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, rotary_of, sequential
 from rosetta.architectures.huggingface import HuggingFace
@@ -12,10 +10,10 @@ from rosetta.containers.container import Setting
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import SPLIT_HALF
-from rosetta.settings_reader import float32
+from rosetta.settings_reader import SettingsReader, float32
 
 
-def raised_base(read: Any) -> None:
+def raised_base(read: SettingsReader) -> None:
     """A rotary base that a factor α has raised once and for all, whatever the length, where a folder calls its scaling
     dynamic and states one (transformers, compute_ntk_alpha_rope_parameters; llama.cpp's converter writes the raised
     base), or a GGUF has a key for it."""
@@ -23,22 +21,23 @@ def raised_base(read: Any) -> None:
         _raise_by_key(read)
         return
     table = read.raw("rope.scaling")
-    stated = table.value if table is not None and isinstance(table.value, dict) else {}
-    alpha, rule = stated.get("alpha"), stated.get("rope_type", stated.get("type"))
+    if table is None or not isinstance(table.value, dict):
+        return
+    alpha, rule = table.value.get("alpha"), table.value.get("rope_type", table.value.get("type"))
     if rule not in ("dynamic", "xdrope") or not isinstance(alpha, int | float) or alpha <= 0:
         return
     _raise(read, alpha, f"{table.key}.alpha")
     read.fixed("rope.scaling", None, "the base is raised instead")
 
 
-def _raise_by_key(read: Any) -> None:
+def _raise_by_key(read: SettingsReader) -> None:
     """llama.cpp raises the base by a key of a GGUF too (models/hunyuan-vl.cpp), of the dense models alone."""
     alpha = read.raw("rope.scaling.alpha")
     if alpha is not None and isinstance(alpha.value, int | float) and alpha.value > 0:
         _raise(read, alpha.value, alpha.key)
 
 
-def _raise(read: Any, alpha: float, key: str) -> None:
+def _raise(read: SettingsReader, alpha: float, key: str) -> None:
     size, theta = read.config["attention.key_length"].value, read.config["rope.freq_base"].value
     if "rope.freq_base" not in read.overrides:
         read.put("rope.freq_base", Setting(float32(theta * alpha ** (size / max(size - 2, 1))), key), None)

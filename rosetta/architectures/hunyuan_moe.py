@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.expert_settings import expert_settings, of_folder
 from rosetta.architectures.folder_names import gated
@@ -13,11 +11,12 @@ from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import mixture_layer
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
+from rosetta.settings_reader import SettingsReader
 
 SHARED = "expert_shared_feed_forward_length"
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """The experts, all as wide as the dense network would be; and the base of the rotation, which `alpha` stretches."""
     dense = read.config["feed_forward_length"].value
     expert_settings(read, count=of_folder(1, None), used=of_folder(1, None), width=dense)

@@ -4,14 +4,14 @@ one and the same of a text; llama.cpp leaves the fourth at 0."""
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from rosetta.architectures.expert_settings import rotary_sections, stated_sections
 from rosetta.architectures.hunyuan_dense import HUNYUAN_DENSE, raised_base
 from rosetta.ops.rotary import SECTIONS
+from rosetta.settings_reader import SettingsReader
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """The raised base, and the sections of a file that has some."""
     raised_base(read)
     if read.raw(SECTIONS) or read.spelled(*MULTI_SECTIONS):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures import factors
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.expert_settings import (
@@ -17,9 +15,10 @@ from rosetta.architectures.folder_names import gated
 from rosetta.architectures.huggingface import HuggingFace
 from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import mixture_layer
+from rosetta.settings_reader import SettingsReader
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """Sigmoid experts; a GGUF does not say which layers have some."""
     expert_settings(
         read,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from rosetta.architectures import factors, llamacpp_keys
 from rosetta.architectures.architecture import Architecture, Default
@@ -27,13 +26,13 @@ from rosetta.ops.experts import Router
 from rosetta.ops.norm import Norm
 from rosetta.ops.op import Op, Settings
 from rosetta.ops.recurrent import INNER, KERNEL, RANK, STATE
-from rosetta.settings_reader import listed
+from rosetta.settings_reader import SettingsReader, listed
 
 SPELLINGS = {KERNEL: ("mamba_d_conv",), STATE: ("mamba_d_state",), INNER: ("mamba_expand", "hidden_size")}
 DEFAULTS = {"mamba_d_conv": 4, "mamba_d_state": 16, "mamba_expand": 2, "hidden_size": 4096}
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """Which layers attend and which have experts: a folder counts them out, a GGUF file shows it by its tensors."""
     layers, folder = range(read.config["block_count"].value), read.container.kind != "gguf"
     period, offset = (_number(read, f"attn_layer_{key}", default) for key, default in _PERIODS)
@@ -53,10 +52,10 @@ def settings(read: Any) -> None:
 _PERIODS = (("period", 8), ("offset", 4))
 
 
-def _number(read: Any, key: str, default: int) -> int:
+def _number(read: SettingsReader, key: str, default: int) -> int:
     found = read.spelled(key)
-    valid = found is not None and type(found.value) is int and found.value >= (key.endswith("period"))
-    return int(found.value) if valid else default
+    least = 1 if key.endswith("period") else 0
+    return found.value if found is not None and type(found.value) is int and found.value >= least else default
 
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import Architecture, Default
@@ -34,13 +33,13 @@ from rosetta.ops.latent import LATENT_EPSILON, latent_norm
 from rosetta.ops.linear import Linear
 from rosetta.ops.op import Settings
 from rosetta.ops.recurrent import KERNEL, ChannelDelta, Convolution, GatedNorm
-from rosetta.settings_reader import PerLayer, Value
+from rosetta.settings_reader import PerLayer, SettingsReader, Value
 
 WIDTH = "kda.head_dim"
 INNER = (HEADS, WIDTH)
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """Delta attention, which layers have it, latent attention, experts."""
     folder, layers = read.container.kind == "huggingface", range(read.config["block_count"].value)
     kinds = read.spelled("layer_types")
@@ -71,7 +70,7 @@ def settings(read: Any) -> None:
     _experts(read)
 
 
-def _attention(read: Any, folder: bool) -> None:
+def _attention(read: SettingsReader, folder: bool) -> None:
     """Sizes of latent attention; recurrent layers keep their count of no heads."""
     recurrent = read.config[RECURRENT].value
     heads = read.config[HEADS]
@@ -86,7 +85,7 @@ def _attention(read: Any, folder: bool) -> None:
     read.by_layer("attention.head_count_kv", [0 if holds else heads for holds in each], "each head's own")
 
 
-def _experts(read: Any) -> None:
+def _experts(read: SettingsReader) -> None:
     expert_settings(
         read,
         count=of_folder(256, None),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import SPLIT_HALF, Architecture, Default
 from rosetta.architectures.builders import HEADS, VALUE
@@ -23,13 +21,13 @@ from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Gate
 from rosetta.ops.rotary import Rotary
-from rosetta.settings_reader import listed
+from rosetta.settings_reader import SettingsReader, listed
 
 STEP = 4  # of so many layers the first sees all, where a GGUF does not say
 SLIDING = "rope_parameters.sliding_attention"
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """The experts, heads by layer, the rotation of layers with a window, and what the gate is for."""
     expert_settings(
         read,
@@ -61,7 +59,7 @@ def settings(read: Any) -> None:
     )
 
 
-def _layers(read: Any) -> None:
+def _layers(read: SettingsReader) -> None:
     """Heads by layer, and which layers have a window."""
     layers = range(read.config["block_count"].value)
     heads = read.spelled("num_attention_heads_per_layer")
@@ -73,7 +71,7 @@ def _layers(read: Any) -> None:
     no_pattern_without_window(read)
 
 
-def _per_head(read: Any) -> bool:
+def _per_head(read: SettingsReader) -> bool:
     """Whether the gate is one number a head: what a folder says, or the rows of a GGUF's matrix."""
     if read.container.kind != "gguf":
         stated = read.spelled("gating")

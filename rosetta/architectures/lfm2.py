@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import (
@@ -32,13 +31,14 @@ from rosetta.ops.linear import Linear
 from rosetta.ops.op import Settings
 from rosetta.ops.recurrent import Convolution, GatedNorm
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
+from rosetta.settings_reader import SettingsReader
 
 TAPS = "shortconv.l_cache"
 THETA = Default(apr=1e6, gguf=10000.0, huggingface=1e6)
 EPSILON = Default(apr=1e-5, gguf=1e-5, huggingface=1e-5)
 
 
-def convolution_settings(read: Any) -> None:
+def convolution_settings(read: SettingsReader) -> None:
     """Taps of the convolutions, which layers have one, and the norms' epsilon under its own name."""
     rms_epsilon(read)
     read.take(TAPS, "count", Default(apr=None, gguf=None, huggingface=3), ("conv_L_cache",))
@@ -52,7 +52,7 @@ def convolution_settings(read: Any) -> None:
     recurrent_without_heads(read, [kind != "full_attention" for kind in kinds], stated)
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """Convolutions, and the width of the networks, which transformers works out."""
     convolution_settings(read)
     if read.container.kind == "gguf":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import output_of, sequential
 from rosetta.architectures.expert_settings import expert_settings, leading_dense
@@ -14,9 +12,10 @@ from rosetta.architectures.mixtures import network
 from rosetta.graph import Stage
 from rosetta.ops.experts import SIGMOID
 from rosetta.ops.op import Settings
+from rosetta.settings_reader import SettingsReader
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """Convolutions and experts."""
     convolution_settings(read)
     expert_settings(

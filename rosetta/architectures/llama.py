@@ -6,7 +6,6 @@ GGUF files Mixtral under the same name: a llama with experts. Emu3's text part i
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from rosetta.architectures import factors
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
@@ -15,9 +14,10 @@ from rosetta.architectures.folder_names import BLOCK_SPARSE
 from rosetta.architectures.huggingface import HuggingFace
 from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mixtures import mixture_layer
+from rosetta.settings_reader import SettingsReader
 
 
-def mixtral_settings(read: Any) -> None:
+def mixtral_settings(read: SettingsReader) -> None:
     """Experts as wide as a dense network, weighed by a softmax whose chosen parts sum to one."""
     expert_settings(read, count=8, used=Default(apr=2, gguf=None, huggingface=2), like_dense=True)
 

@@ -29,7 +29,7 @@ from rosetta.ops.norm import Norm
 from rosetta.ops.op import Settings, chain
 from rosetta.ops.rotary import Rotary
 from rosetta.ops.temperature import Temperature
-from rosetta.settings_reader import listed
+from rosetta.settings_reader import SettingsReader, listed
 
 STEP = 4  # of so many layers the last is not turned, where the file does not say
 CHUNK, TEMPERATURE, TEMPERATURE_LENGTH = 8192, 0.1, 8192  # which llama.cpp has fixed
@@ -37,7 +37,7 @@ CHUNKED = "chunked_attention"
 EXPERTS_WITHOUT_NORM = 128  # Maverick, which llama.cpp knows by it
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """The experts; which layers are turned, and see chunks; the scale of queries by position."""
     layers = range(read.config["block_count"].value)
     folder = read.container.kind != "gguf"
@@ -85,8 +85,8 @@ def settings(read: Any) -> None:
     chunked, where = turned, "in the layers that are turned"
     if kinds is not None:
         chunked, where = [kind == CHUNKED for kind in kinds.value], "in the layers that are chunked"
-    said = None if kinds is None else kinds.key
-    read.by_layer("attention.chunk_size", [chunk if one else 0 for one in chunked], where, said)
+    chunks = [chunk if one else 0 for one in chunked]
+    read.by_layer("attention.chunk_size", chunks, where, None if kinds is None else kinds.key)
     read.take("attention.temperature_scale", "number", TEMPERATURE if tuned else 0.0, ("attn_scale",))
     read.take("attention.temperature_length", "count", TEMPERATURE_LENGTH, ("floor_scale",))
     if not tuned and "attention.temperature_scale" not in read.overrides:
@@ -95,7 +95,7 @@ def settings(read: Any) -> None:
     refuse_base_of_windows(read)
 
 
-def _widths(read: Any) -> None:
+def _widths(read: SettingsReader) -> None:
     """A folder's `intermediate_size` is that of an expert."""
     read.take("expert_feed_forward_length", "count", 8192, ("intermediate_size",))
     if "feed_forward_length" not in read.overrides:

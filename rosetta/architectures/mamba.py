@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import output_of, single
@@ -15,13 +13,14 @@ from rosetta.graph import Stage
 from rosetta.ops.norm import Norm
 from rosetta.ops.op import Settings
 from rosetta.ops.recurrent import INNER, KERNEL, RANK, STATE
+from rosetta.settings_reader import SettingsReader
 
 SPELLINGS = {KERNEL: ("conv_kernel",), STATE: ("state_size",), INNER: ("expand", "hidden_size")}
 DEFAULTS = {"conv_kernel": 4, "state_size": 16, "expand": 2, "hidden_size": 768}
 NORMED, EPSILON = "ssm.dt_b_c_rms", "ssm.dt_b_c_epsilon"
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """Sizes of the state, and whether what steers it is normed."""
     without_attention(read)
     rms_epsilon(read)
@@ -37,7 +36,7 @@ def settings(read: Any) -> None:
     read.take(EPSILON, "number", Default(apr=norms, gguf=norms, huggingface=1e-6), ("mixer_rms_eps",))
 
 
-def rank_of_time_steps(read: Any, spelling: str) -> None:
+def rank_of_time_steps(read: SettingsReader, spelling: str) -> None:
     """Rank of the time steps, a sixteenth of the embedding where a folder leaves it to transformers."""
     stated = read.spelled(spelling)
     if read.container.kind == "gguf" or (stated is not None and stated.value != "auto"):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import output_of, single
@@ -23,6 +21,7 @@ from rosetta.architectures.recurrent import (
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.recurrent import GROUPS, INNER, KERNEL, RANK, STATE
+from rosetta.settings_reader import SettingsReader
 
 SPELLINGS = {
     KERNEL: ("conv_kernel",),
@@ -41,7 +40,7 @@ DEFAULTS = {
 }
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """Sizes of the state."""
     without_attention(read)
     rms_epsilon(read)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures import factors
 from rosetta.architectures.architecture import SPLIT_HALF, Architecture, Default
 from rosetta.architectures.builders import windowed_rope
@@ -19,11 +17,12 @@ from rosetta.architectures.mixtures import mixture_layer
 from rosetta.architectures.stated_kinds import PATTERN, SLIDING_LISTED, network_kinds, window_kinds
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
+from rosetta.settings_reader import SettingsReader
 
 SWA_BASE = "rope.freq_base_swa"
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """Softmax experts, and the base of layers with a window, which llama.cpp reads and does not use
     (models/mellum.cpp)."""
     expert_settings(

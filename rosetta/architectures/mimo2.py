@@ -4,7 +4,6 @@ experts."""
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from rosetta.architectures.architecture import SPLIT_HALF, Architecture, Default
 from rosetta.architectures.builders import scores_of
@@ -26,13 +25,13 @@ from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Add
 from rosetta.ops.rotary import Rotary
-from rosetta.settings_reader import Config, PerLayer, listed
+from rosetta.settings_reader import Config, PerLayer, SettingsReader, listed
 
 VALUES, TURNED = "attention.value_scale", "rope.dimension_count_swa"
 SINKS = "attention.sinks"
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """Sigmoid experts, key heads by layer, the base of layers with a window, the scale of values."""
     expert_settings(
         read,
@@ -63,14 +62,14 @@ def settings(read: Any) -> None:
         leading_dense(read, 1)
 
 
-def _size_of_values(read: Any) -> None:
+def _size_of_values(read: SettingsReader) -> None:
     stated = read.spelled("v_head_dim")
     if "attention.value_length" not in read.overrides:
         found = None if stated is None else Setting(stated.value, stated.key)
         read.put("attention.value_length", found, 128, "default of transformers")
 
 
-def _layers(read: Any) -> None:
+def _layers(read: SettingsReader) -> None:
     """Which layers have a window, and that those have twice as many key heads, or as many as stated."""
     layers = read.config["block_count"].value
     sliding = read.config[PATTERN].value
@@ -89,7 +88,7 @@ def _layers(read: Any) -> None:
         read.by_layer("attention.head_count_kv", [more if s else heads for s in sliding], "by kind of layer")
 
 
-def _sinks(read: Any) -> None:
+def _sinks(read: SettingsReader) -> None:
     """Which layers have sinks: those with a window, and any for which a GGUF holds some."""
     sliding, layers = listed(read.config, PATTERN), range(read.config["block_count"].value)
     gguf, tensors = read.container.kind == "gguf", read.container.tensors
@@ -97,7 +96,7 @@ def _sinks(read: Any) -> None:
     read.by_layer(SINKS, [bool(sliding[n]) or held[n] for n in layers], "the layers with a window")
 
 
-def _rotated(read: Any) -> None:
+def _rotated(read: SettingsReader) -> None:
     """Layers with a window may rotate another part of each head."""
     share = read.raw("rope.swa_partial_rotary_factor")
     if share is not None and TURNED not in read.overrides:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from rosetta.architectures import llamacpp_keys
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
@@ -13,9 +12,10 @@ from rosetta.architectures.granite import layer
 from rosetta.architectures.huggingface import HuggingFace
 from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.ops.pointwise import Scale
+from rosetta.settings_reader import SettingsReader
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """The factors: llama.cpp's where a GGUF file has none (models/minicpm.cpp), else what the folder's keys give.
     And the experts of a GGUF."""
     experts_of_gguf(read)

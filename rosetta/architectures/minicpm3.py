@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import (
@@ -24,11 +23,12 @@ from rosetta.ops.latent import latent_norm
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Scale
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
+from rosetta.settings_reader import SettingsReader
 
 EMBEDDING, DEPTH, BASE = 12.0, 1.4, 256  # llama.cpp, models/minicpm3.cpp: fixed there
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """Sizes of latent attention, and the factors, which no GGUF file holds and llama.cpp has fixed."""
     width, layers = read.config["embedding_length"].value, read.config["block_count"].value
     value = width // read.config["attention.head_count"].value  # MiniCPM3Config

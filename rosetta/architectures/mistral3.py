@@ -19,6 +19,7 @@ from rosetta.containers.huggingface.text_part import text_config
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.temperature import Temperature
+from rosetta.settings_reader import SettingsReader
 
 
 def _text_part(metadata: Mapping[str, Any]) -> object:
@@ -38,7 +39,7 @@ def _read_by(metadata: Mapping[str, Any]) -> Architecture | None:
     return MISTRAL4 if part == "mistral4" else None
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """By how much queries grow, and after how many positions: those of the context before it was stretched."""
     experts_of_gguf(read)
     context = read.config["context_length"].value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of, sequential
@@ -12,14 +11,14 @@ from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.errors import UnsupportedError
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
-from rosetta.settings_reader import NOT_RUN
+from rosetta.settings_reader import NOT_RUN, SettingsReader
 
 ALIBI = "attention.max_alibi_bias"
 MORE = re.compile(r"blk\.\d+\.(attn_[qk]_norm|ffn\.act)\.")  # llama.cpp, models/mpt.cpp
 LARGEST = 8.0  # transformers, modeling_mpt.py, build_mpt_alibi_tensor: nothing hands it another
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """ALiBi's largest exponent, 0 where there is none; where q, k and v are clamped; the width of the network."""
     _refuse_what_only_llamacpp_runs(read)
     read.take("attention.clamp_kqv", "number", 0.0, ("attn_config.clip_qkv",), note="not clamped")
@@ -39,7 +38,7 @@ def settings(read: Any) -> None:
         read.fixed("feed_forward_length", int(width), "expansion_ratio × the embedding length")
 
 
-def _refuse_what_only_llamacpp_runs(read: Any) -> None:
+def _refuse_what_only_llamacpp_runs(read: SettingsReader) -> None:
     """Normed queries and keys, and divisors of the activation, which AWQ wrote: no folder that is read has them."""
     more = next((name for name in read.container.tensors if MORE.search(name)), None)
     if read.container.kind == "gguf" and more is not None:

@@ -4,7 +4,6 @@ three of four layers, gated attention, norms before and after each block, capped
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.builders import (
@@ -32,7 +31,7 @@ from rosetta.ops.norm import FactorNorm, Norm
 from rosetta.ops.op import Op, Settings, chain
 from rosetta.ops.pointwise import Gate, Scale, Softcap
 from rosetta.ops.rotary import Rotary
-from rosetta.settings_reader import PerLayer
+from rosetta.settings_reader import PerLayer, SettingsReader
 
 STEP = 4  # of so many layers, counted from the last, one sees all and is not rotated
 QUERIES = "attention.query_scale"
@@ -40,7 +39,7 @@ POST_EPSILON = "attention.post_norm_epsilon"
 NORMS = ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """The factors of queries and logits, the epsilon of the norms after the blocks, which layers are rotated."""
     folder, layers = read.container.kind != "gguf", range(read.config["block_count"].value)
     if read.raw(PATTERN) is None and folder and read.config["attention.sliding_window"].value:

@@ -43,7 +43,7 @@ from rosetta.ops.op import Op, Settings
 from rosetta.ops.pointwise import Activation, Add
 from rosetta.ops.recurrent import GROUPS, INNER, KERNEL, RANK, SMALLEST, STATE
 from rosetta.row_order import SPLIT_HALF, RowOrder
-from rosetta.settings_reader import Config, listed
+from rosetta.settings_reader import Config, SettingsReader, listed
 
 FFN, KV_HEADS, WIDTH = "feed_forward_length", "attention.head_count_kv", "expert_feed_forward_length"
 LATENT, SHARED = "moe_latent_size", "expert_shared_feed_forward_length"
@@ -65,7 +65,7 @@ DEFAULTS = {
 LEAST_STEP = 0.001  # NemotronHConfig, which clamps by it: so small a step is none that a trained layer has
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """What each layer is."""
     if read.container.kind != "gguf":
         _kinds(read)
@@ -81,11 +81,12 @@ def settings(read: Any) -> None:
         read.by_layer(SMALLEST, [least.value], stated=least.key)
 
 
-def _kinds(read: Any) -> None:
+def _kinds(read: SettingsReader) -> None:
     """A folder's list of layers, or its pattern of letters."""
     pattern, named = read.spelled("hybrid_override_pattern"), read.spelled("layers_block_type", "layer_types")
-    if isinstance(pattern and pattern.value, str):
-        kinds, stated = [LETTERS.get(letter, letter) for letter in pattern.value], pattern.key
+    if pattern is not None and isinstance(pattern.value, str):
+        kinds = [LETTERS.get(letter, letter) for letter in pattern.value]
+        stated: str | None = pattern.key
     elif named is not None and isinstance(named.value, list):
         kinds, stated = [str(kind) for kind in named.value], named.key
     else:
@@ -101,7 +102,7 @@ def _kinds(read: Any) -> None:
     read.by_layer(KV_HEADS, [heads.value * (kind == "attention") for kind in kinds], stated=heads.key)
 
 
-def _as_repaired(read: Any, kinds: Sequence[str]) -> list[str]:
+def _as_repaired(read: SettingsReader, kinds: Sequence[str]) -> list[str]:
     """The kinds of layers by what a repair says of the recurrent ones and of those with experts: what is none of them
     any more attends where the folder has queries for it, and is a dense network elsewhere."""
     config, tensors, found = read.config, read.container.tensors, []
@@ -131,7 +132,7 @@ def width_of(config: Config, kind: str) -> int | None:
     return next((width for layer, width in layers if layer == kind), None)
 
 
-def of_gguf(read: Any) -> None:
+def of_gguf(read: SettingsReader) -> None:
     """A GGUF file's layers: recurrent is what has neither heads of keys nor a network."""
     read.raw(RECURRENT)
     layers, recurrent = range(read.config["block_count"].value), []
@@ -146,7 +147,7 @@ def _of(value: Any, layer: int) -> Any:
     return value[layer] if isinstance(value, tuple) else value
 
 
-def mixture_settings(read: Any) -> None:
+def mixture_settings(read: SettingsReader) -> None:
     """Experts, and the size of what they read where that is a projection."""
     settings(read)
     expert_settings(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, head, output_of, sequential
 from rosetta.architectures.huggingface import HuggingFace
@@ -12,9 +10,10 @@ from rosetta.graph import Stage
 from rosetta.ops.norm import Norm
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import Rotary
+from rosetta.settings_reader import SettingsReader
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """Where q, k and v are clamped; 0: nowhere."""
     read.take("attention.clamp_kqv", "number", 0.0, ("clip_qkv",), note="not clamped")
 

@@ -3,8 +3,6 @@ OLMo 3, which GGUF files under this name."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import (
     HEADS,
@@ -27,9 +25,10 @@ from rosetta.ops.norm import Norm
 from rosetta.ops.op import Op, Settings, chain
 from rosetta.ops.pointwise import Heads
 from rosetta.ops.rotary import SPLIT_HALF
+from rosetta.settings_reader import SettingsReader
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """The base of the layers with a window, where there are any."""
     if not read.config["attention.sliding_window"].value and read.raw("attention.sliding_window") is None:
         read.by_layer(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import HIDDEN, KV_HEADS, VALUE
 from rosetta.architectures.expert_settings import expert_settings, of_folder
@@ -13,11 +11,12 @@ from rosetta.graph import Stage
 from rosetta.ops.linear import Linear
 from rosetta.ops.op import Settings, chain
 from rosetta.ops.pointwise import Clamp, Heads
+from rosetta.settings_reader import SettingsReader
 
 CLAMP = "attention.clamp_kqv"
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """The experts, whose weights are those of all in llama.cpp, and the clamp, which GGUF has no place for."""
     expert_settings(
         read, count=of_folder(64, None), used=of_folder(8, None), like_dense=True, normalised=False

@@ -4,14 +4,14 @@ are one and the same of a text."""
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from rosetta.architectures.architecture import SPLIT_HALF
 from rosetta.architectures.ernie4_5 import ERNIE4_5
 from rosetta.architectures.expert_settings import rotary_sections, stated_sections
+from rosetta.settings_reader import SettingsReader
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """The sections."""
     rotary_sections(read, [16, 24, 24])
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from rosetta.architectures.architecture import Default
 from rosetta.graph import TOKENS, Stage
@@ -16,6 +15,7 @@ from rosetta.ops.lookup import Embedding
 from rosetta.ops.norm import Norm
 from rosetta.ops.op import chain
 from rosetta.ops.pointwise import Add, Heads, LayerGate, Scale
+from rosetta.settings_reader import SettingsReader
 
 WIDTH, LAYERS, HIDDEN = "embedding_length_per_layer_input", "block_count", "embedding_length"
 ROWS = "vocab_size_per_layer_input"  # of config.json
@@ -33,7 +33,7 @@ PER_LAYER_NAMES = {
 """Names of modules in a folder."""
 
 
-def per_layer_settings(read: Any, default: int | Default) -> None:
+def per_layer_settings(read: SettingsReader, default: int | Default) -> None:
     """How wide the embeddings of each layer's own are, how many there are, and their factors.
 
     Args:
@@ -56,7 +56,7 @@ def per_layer_settings(read: Any, default: int | Default) -> None:
         read.fixed(key, factor, "the architecture's")
 
 
-def shared_keys(read: Any, local: Sequence[bool], own: int) -> None:
+def shared_keys(read: SettingsReader, local: Sequence[bool], own: int) -> None:
     """Whose keys and values each layer has: its own, or those of the last layer of its kind that has some.
 
     Args:

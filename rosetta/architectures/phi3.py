@@ -4,15 +4,15 @@ another; long contexts by two lists of rope factors."""
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.huggingface import HuggingFace
 from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.readings import first_of, gate_beside_up, standard_readings
+from rosetta.settings_reader import SettingsReader
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """No window in a GGUF file: llama.cpp reads it and switches it off (models/phi3.cpp)."""
     if read.container.kind == "gguf":
         read.fixed("attention.sliding_window", 0, "llama.cpp switches it off")

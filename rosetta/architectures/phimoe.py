@@ -6,8 +6,6 @@ norms, which it shares with Phi-3, are RMSNorm.
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.expert_settings import expert_settings, of_folder
 from rosetta.architectures.folder_names import BLOCK_SPARSE
@@ -17,10 +15,10 @@ from rosetta.architectures.mixtures import mixture_layer, router_of
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.sparse_mixer import SPARSE_MIXER, SparseMixer
-from rosetta.settings_reader import Value
+from rosetta.settings_reader import SettingsReader, Value
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """The experts, and the norm that each runtime has."""
     gating = of_folder(SPARSE_MIXER, 1)
     expert_settings(read, count=of_folder(16, None), used=of_folder(2, None), like_dense=True, gating=gating)

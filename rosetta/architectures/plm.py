@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from rosetta.architectures.architecture import INTERLEAVED, SPLIT_HALF, Architecture, Default
 from rosetta.architectures.builders import feed_forward, latent_attention, output_of, sequential
@@ -16,9 +15,10 @@ from rosetta.graph import Stage
 from rosetta.ops.latent import LATENT_EPSILON, latent_norm
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import Rotary
+from rosetta.settings_reader import SettingsReader
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """Sizes of latent attention, and the epsilon of its norm."""
     latent_settings(read, query_rank=0, rank=512, own=128, value=128)
     read.fixed(LATENT_EPSILON, read.config[read.architecture.epsilon_key].value, "that of all norms")

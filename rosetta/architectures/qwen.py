@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.huggingface import HuggingFace
+from rosetta.settings_reader import SettingsReader
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """The width of gate and up is half of what the files say (llama.cpp, models/qwen.cpp)."""
     width = read.config["feed_forward_length"]
     read.fixed("feed_forward_length", width.value // 2, f"half of {width.key or 'the default'}")

@@ -4,14 +4,14 @@ the same of a text."""
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from rosetta.architectures.architecture import Default
 from rosetta.architectures.expert_settings import rotary_sections, stated_sections
 from rosetta.architectures.qwen2 import QWEN2
+from rosetta.settings_reader import SettingsReader
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """The sections, and the norms' epsilon, which llama.cpp does not read of such a file (models/qwen2vl.cpp)."""
     rotary_sections(read, [16, 24, 24])
     if read.container.kind == "gguf":

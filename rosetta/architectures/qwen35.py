@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from rosetta.architectures import factors, llamacpp_keys
 from rosetta.architectures.architecture import Architecture, Default
@@ -19,9 +18,10 @@ from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.recurrent import GROUPS, INNER, RANK, STATE
 from rosetta.row_order import GroupOrder, Order, WithinRows
+from rosetta.settings_reader import SettingsReader
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """Delta nets, and the rotary sections of three kinds of positions, which are one and the same of a text."""
     delta_settings(read)
     rotary_sections(read, [11, 11, 10], in_turns=True)

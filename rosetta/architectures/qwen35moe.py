@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures import factors, llamacpp_keys, qwen35
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import output_of, sequential
@@ -16,9 +14,10 @@ from rosetta.architectures.recurrent import RECURRENT, delta_net
 from rosetta.architectures.stated_kinds import RECURRENT_LISTED
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
+from rosetta.settings_reader import SettingsReader
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """Delta nets and experts."""
     qwen35.settings(read)
     mixture_settings(read, count=256, used=8)

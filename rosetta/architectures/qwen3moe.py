@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures import factors
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.expert_settings import stepped_layers
@@ -13,9 +11,10 @@ from rosetta.architectures.mixtures import mixture_layer
 from rosetta.graph import Stage
 from rosetta.ops.experts import Router
 from rosetta.ops.op import Settings
+from rosetta.settings_reader import SettingsReader
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """How many experts there are, how many are used, and whether their weights sum to one."""
     read.take("expert_count", "count", Default(apr=128, gguf=None, huggingface=128))
     read.take("expert_used_count", "count", Default(apr=8, gguf=None, huggingface=8))

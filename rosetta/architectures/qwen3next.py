@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from rosetta.architectures import factors, llamacpp_keys
 from rosetta.architectures.architecture import Architecture, Default
@@ -44,6 +43,7 @@ from rosetta.ops.pointwise import Gate
 from rosetta.ops.recurrent import GROUPS, INNER, KERNEL, RANK, STATE
 from rosetta.ops.rotary import SPLIT_HALF
 from rosetta.row_order import Part
+from rosetta.settings_reader import SettingsReader
 
 ONE_MORE = ("attn_norm", "post_attention_norm", "attn_q_norm", "attn_k_norm", "output_norm")
 SPELLINGS = {
@@ -63,7 +63,7 @@ DEFAULTS = {
 L2_EPSILON = 1e-6  # transformers, l2norm; llama.cpp takes that of the norms
 
 
-def delta_settings(read: Any) -> None:
+def delta_settings(read: SettingsReader) -> None:
     """Sizes of the delta nets, and which layers are one."""
     recurrent_layers(read)
     state_sizes(read, SPELLINGS, DEFAULTS)
@@ -71,14 +71,14 @@ def delta_settings(read: Any) -> None:
     read.take("ssm.l2_epsilon", "number", own, note="that of the norms in llama.cpp, 1e-6 in transformers")
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """Delta nets and experts."""
     delta_settings(read)
     mixture_settings(read, count=512, used=10)
     stepped_layers(read)
 
 
-def mixture_settings(read: Any, count: int, used: int) -> None:
+def mixture_settings(read: SettingsReader, count: int, used: int) -> None:
     """Experts of which those that are chosen share a weight of one, and one that serves all tokens.
 
     Args:

@@ -11,11 +11,12 @@ from rosetta.architectures import factors
 from rosetta.architectures.architecture import Default
 from rosetta.architectures.expert_settings import INTERLEAVED_SECTIONS, rotary_sections
 from rosetta.architectures.qwen3 import QWEN3
+from rosetta.settings_reader import SettingsReader
 
 DEEPSTACK = (8, 16, 24)  # transformers, Qwen3VLVisionConfig and Qwen3VLMoeVisionConfig
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """The sections."""
     rotary_sections(read, [24, 20, 20], in_turns=True)
 

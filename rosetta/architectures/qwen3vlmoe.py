@@ -4,7 +4,6 @@ positions, which are one and the same of a text."""
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from rosetta.architectures import factors
 from rosetta.architectures.architecture import Default
@@ -13,6 +12,7 @@ from rosetta.architectures.qwen3moe import QWEN3MOE
 from rosetta.architectures.qwen3vl import deepstack_layers
 from rosetta.architectures.readings import EXPERTS_GATE_UP, Reading, Stored, experts, standard_readings
 from rosetta.ops.op import Settings
+from rosetta.settings_reader import SettingsReader
 
 COUNTS = {
     "expert_count": 60,
@@ -21,7 +21,7 @@ COUNTS = {
 }  # Qwen3VLMoeTextConfig
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """The experts, whose weights always sum to one, and the sections."""
     for key, default in COUNTS.items():
         published = read.architecture.huggingface.defaults.get(key, default)
@@ -32,7 +32,7 @@ def settings(read: Any) -> None:
     rotary_sections(read, [24, 20, 20], in_turns=True)
 
 
-def thinker_settings(read: Any) -> None:
+def thinker_settings(read: SettingsReader) -> None:
     """The experts, whose weights a folder may leave unnormalised, and the sections."""
     settings(read)
     if read.container.kind == "huggingface" and "expert_weights_norm" not in read.overrides:

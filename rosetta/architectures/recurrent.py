@@ -35,7 +35,7 @@ from rosetta.ops.recurrent import (
     SelectiveScan,
     StateSpace,
 )
-from rosetta.settings_reader import Config, listed
+from rosetta.settings_reader import Config, SettingsReader, listed
 
 RECURRENT = "attention.recurrent_layers"
 RECURRENT_KINDS = ("linear_attention", "mamba", "conv", "mamba2", "recurrent")
@@ -187,14 +187,14 @@ def mamba(norm: Op | None, epsilon: str, inner_norm: Callable[[str], Op] | None 
     )
 
 
-def rms_epsilon(read: Any) -> None:
+def rms_epsilon(read: SettingsReader) -> None:
     """The norms' epsilon under a name that elsewhere means LayerNorm's."""
     key, other = read.architecture.epsilon_key, read.raw("attention.layer_norm_epsilon")
     if read.raw(key) is None and other is not None:
         read.by_layer(key, [float(np.float32(other.value))], stated=other.key)
 
 
-def without_attention(read: Any) -> None:
+def without_attention(read: SettingsReader) -> None:
     """Take note of keys that have another meaning in a model without attention, or none: they are not unheeded."""
     keys = (
         "attention.head_count",
@@ -206,11 +206,11 @@ def without_attention(read: Any) -> None:
         read.raw(key)
 
 
-def time_step_limits(read: Any, *spellings: str) -> None:
+def time_step_limits(read: SettingsReader, *spellings: str) -> None:
     """Between what time steps are held, which GGUF cannot say.
 
     Args:
-        read: the `SettingsReader`.
+        read: a container's settings.
         spellings: keys of config.json.
     """
     stated = read.spelled(*spellings)
@@ -223,11 +223,13 @@ def time_step_limits(read: Any, *spellings: str) -> None:
         )
 
 
-def state_sizes(read: Any, spellings: Mapping[str, Sequence[str]], defaults: Mapping[str, int]) -> None:
+def state_sizes(
+    read: SettingsReader, spellings: Mapping[str, Sequence[str]], defaults: Mapping[str, int]
+) -> None:
     """Sizes of the state, each from the config's own spellings.
 
     Args:
-        read: the `SettingsReader`.
+        read: a container's settings.
         spellings: canonical key -> keys of config.json whose product it is.
         defaults: what transformers' config class assumes, by key of config.json.
     """
@@ -243,11 +245,11 @@ def state_sizes(read: Any, spellings: Mapping[str, Sequence[str]], defaults: Map
         read.by_layer(key, [math.prod(sizes)], "default of transformers", stated or None)
 
 
-def stated_head_size(read: Any, spelling: str) -> None:
+def stated_head_size(read: SettingsReader, spelling: str) -> None:
     """The size of a state's heads, which follows from the other sizes: a folder may contradict itself by it.
 
     Args:
-        read: the `SettingsReader`, which has read the other sizes.
+        read: a container's settings, the other sizes among them read.
         spelling: of config.json.
     """
     read.take(
@@ -259,12 +261,12 @@ def stated_head_size(read: Any, spelling: str) -> None:
     )
 
 
-def _repaired(read: Any, key: str | None) -> Any:
+def _repaired(read: SettingsReader, key: str | None) -> Any:
     """A size that a repair puts in place, for the others that are worked out from it."""
-    return read.raw(key) if key in read.overrides else None
+    return read.raw(key) if key is not None and key in read.overrides else None
 
 
-def _count_of(read: Any, name: str, setting: Any, defaults: Mapping[str, int]) -> int:
+def _count_of(read: SettingsReader, name: str, setting: Any, defaults: Mapping[str, int]) -> int:
     value = defaults.get(name) if setting is None else setting.value
     if value is None:
         raise DamagedFileError(
@@ -281,7 +283,7 @@ def _count_of(read: Any, name: str, setting: Any, defaults: Mapping[str, int]) -
     return value
 
 
-def recurrent_layers(read: Any) -> None:
+def recurrent_layers(read: SettingsReader) -> None:
     """Which layers are recurrent: a list of the file's, else all but the last of every so many."""
     layers = read.config["block_count"].value
     stated, kinds = read.raw(RECURRENT), read.spelled("layer_types")
@@ -298,11 +300,13 @@ def recurrent_layers(read: Any) -> None:
         read.by_layer(RECURRENT, [(n + 1) % every != 0 for n in range(layers)], note, stated_by)
 
 
-def recurrent_without_heads(read: Any, recurrent: Sequence[bool], stated: str | None = None) -> None:
+def recurrent_without_heads(
+    read: SettingsReader, recurrent: Sequence[bool], stated: str | None = None
+) -> None:
     """Which layers are recurrent: in a GGUF file those that have no heads of keys and values.
 
     Args:
-        read: the `SettingsReader`.
+        read: a container's settings.
         recurrent: of a folder's layers, whether they are.
         stated: the folder's own key that says so.
     """
@@ -332,11 +336,11 @@ def stated_limits(config: Config) -> list[float] | None:
     return limits if any(limits) else None
 
 
-def layer_kinds(read: Any, default: Sequence[str]) -> tuple[list[str], str | None]:
+def layer_kinds(read: SettingsReader, default: Sequence[str]) -> tuple[list[str], str | None]:
     """What a folder's `layer_types` calls its layers, and under which key.
 
     Args:
-        read: the `SettingsReader`.
+        read: a container's settings.
         default: where it says nothing.
     """
     found, layers = read.spelled("layer_types", "layers_block_type"), read.config["block_count"].value

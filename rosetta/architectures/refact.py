@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of, sequential
 from rosetta.architectures.huggingface import HuggingFace
@@ -18,12 +16,13 @@ from rosetta.architectures.readings import (
 )
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
+from rosetta.settings_reader import SettingsReader
 
 ALIBI = "attention.max_alibi_bias"
 MULTIPLE = 256  # of which the width of the network is the next (modeling_gpt_refact.py)
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """What the model's own code says, and no key: ALiBi, the width of the network, one head of keys."""
     read.fixed(ALIBI, 8.0, "the architecture's")
     if read.container.kind != "huggingface":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from rosetta.architectures.architecture import Default
 from rosetta.architectures.bailingmoe import BAILINGMOE2
@@ -17,9 +16,10 @@ from rosetta.architectures.expert_settings import (
 )
 from rosetta.architectures.readings import Centred, Reading, Stored, standard_readings
 from rosetta.ops.op import Settings
+from rosetta.settings_reader import SettingsReader
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """Sigmoid experts beside shared ones."""
     expert_settings(
         read,

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
 from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of, sequential
 from rosetta.architectures.huggingface import HuggingFace
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import Rotary
+from rosetta.settings_reader import SettingsReader
 
 STEP = 4  # llama.cpp, models/smollm3.cpp
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """Which layers rotate their queries and keys."""
     layers, stated = range(read.config["block_count"].value), read.spelled("no_rope_layers")
     step = read.spelled("no_rope_layer_interval")

@@ -4,7 +4,6 @@ each head of q and k by weights of its own."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.builders import (
@@ -23,11 +22,12 @@ from rosetta.graph import Stage
 from rosetta.ops.norm import HeadNorms
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
+from rosetta.settings_reader import SettingsReader
 
 MOST_HEADS = 128  # that names are made for; published models have 40
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """Whether the blocks stand side by side: in llama.cpp, where the second norm is missing."""
     if read.container.kind == "gguf":
         side_by_side = "blk.0.ffn_norm.weight" not in read.container.tensors

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rosetta.architectures.architecture import Architecture, Default
 from rosetta.architectures.gpt2 import GPT2
 from rosetta.architectures.huggingface import HuggingFace
 from rosetta.architectures.readings import readings_by_key_group
+from rosetta.settings_reader import SettingsReader
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """How many heads of keys, which a flag of the folder says."""
     shared = read.spelled("multi_query")
     if read.container.kind == "huggingface" and shared is not None and not shared.value:

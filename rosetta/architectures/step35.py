@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from rosetta.architectures.architecture import SPLIT_HALF, Architecture, Default
 from rosetta.architectures.builders import HEADS
@@ -29,7 +28,7 @@ from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Gate
 from rosetta.ops.rotary import Rotary
 from rosetta.rope_scaling import scaling_from_gguf
-from rosetta.settings_reader import Config, PerLayer, listed
+from rosetta.settings_reader import Config, PerLayer, SettingsReader, listed
 
 DIMENSIONS = "rope.dimension_count"
 CLAMP, SHARED_CLAMP = "swiglu_clamp_exp", "swiglu_clamp_shexp"
@@ -37,7 +36,7 @@ OF_LAYERS = "partial_rotary_factors"
 NORMS = ("attn_norm", "attn_q_norm", "attn_k_norm", "ffn_norm", "output_norm")
 
 
-def settings(read: Any) -> None:
+def settings(read: SettingsReader) -> None:
     """The experts and what holds them, heads and rotation by kind of layer."""
     expert_settings(
         read,
@@ -55,7 +54,7 @@ def settings(read: Any) -> None:
     _rotation(read)
 
 
-def _clamps(read: Any, key: str, spelling: str) -> None:
+def _clamps(read: SettingsReader, key: str, spelling: str) -> None:
     """A limit for each layer, 0 where there is none."""
     stated, layers = read.raw(key) or read.spelled(spelling), read.config["block_count"].value
     if stated is None or not isinstance(stated.value, list | tuple):
@@ -64,7 +63,7 @@ def _clamps(read: Any, key: str, spelling: str) -> None:
     read.by_layer(key, [float(limit or 0.0) for limit in stated.value[:layers]], stated=stated.key)
 
 
-def _layers(read: Any) -> None:
+def _layers(read: SettingsReader) -> None:
     """Which layers have a window, which have experts, and how many heads each has."""
     layers = read.config["block_count"].value
     if read.container.kind == "gguf":
@@ -88,7 +87,7 @@ def _layers(read: Any) -> None:
         read.by_layer("attention.head_count", by_kind, stated=other.key)
 
 
-def _rotation(read: Any) -> None:
+def _rotation(read: SettingsReader) -> None:
     """Layers with a window are rotated whole and with a base of their own, the others by half
     (llama.cpp, models/step35.cpp; a folder says it of each kind)."""
     size = read.config["attention.key_length"].value
@@ -111,7 +110,7 @@ def _rotation(read: Any) -> None:
             read.config["rope.scaling"] = replace(found, value=scaling)
 
 
-def _shares(read: Any) -> dict[bool, Setting]:
+def _shares(read: SettingsReader) -> dict[bool, Setting]:
     """How much of a head is rotated, of layers with a window and of those without, where a folder says so: in a table
     of each kind, or layer by layer as published."""
     found = {}
