@@ -57,7 +57,7 @@ class ModelPair:
         self, runtimes: Pairing[Runtime], compared: Pairs | None = None, *, frugal: bool = False
     ) -> None:
         self.frugal, self.two_models = frugal, False
-        layers = max(runtimes.reference.model.block_count, runtimes.subject.model.block_count)
+        layers = max(_layers(runtimes.reference), runtimes.subject.model.block_count)
         self.lanes = runtimes.each(lambda runtime: Lane(runtime, runtime.model.graph_of(layers)))
         graphs = self.lanes.each(lambda lane: frozenset(node.name for node in lane.graph))
         self.lanes.reference.private = graphs.reference - graphs.subject
@@ -544,6 +544,15 @@ class Twin:
 
     pair: ModelPair
     outcome: Outcome
+
+
+def _layers(runtime: Runtime) -> int:
+    """How many layers a side has; an observed one those as far as it shows any stage."""
+    count, model = runtime.model.block_count, runtime.model
+    if runtime.computes:
+        return count
+    shown = (node.layer for node in reversed(model.graph.nodes) if runtime.offers(node.name))
+    return next((layer + 1 for layer in shown if layer is not None), count)
 
 
 def _of_two_models(pairs: Mapping[str, WeightPair | None]) -> bool:

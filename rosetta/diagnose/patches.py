@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from math import prod
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -160,6 +161,11 @@ def in_memory(name: str, values: Tensor) -> Weight:
     """A weight of the given values, float32 of any shape."""
     data = values.contiguous().numpy().reshape(-1).view(np.uint8)
     return weight_of(TensorInput(name, "F32", tuple(values.shape), data))
+
+
+def zeros(name: str, dims: tuple[int, ...]) -> Weight:
+    """A weight of zeros, which takes no memory."""
+    return weight_of(TensorInput(name, "F32", dims, np.broadcast_to(np.uint8(0), 4 * prod(dims))))
 
 
 def weight_of(tensor: TensorInput) -> Weight:

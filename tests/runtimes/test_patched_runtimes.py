@@ -493,6 +493,19 @@ def values_counted(factor: float) -> Change:
     return change
 
 
+def fewer_layers(model: Any) -> None:
+    model.model.layers = model.model.layers[:-1]
+
+
+def head_of_the_embedding(model: Any) -> None:
+    model.lm_head.weight = model.model.embed_tokens.weight
+
+
+def values_of_zeros(model: Any) -> None:
+    for layer in model.model.layers:
+        layer.self_attn.v_proj.weight.data.zero_()
+
+
 @pytest.mark.sample(8)
 @pytest.mark.parametrize(
     ("recipe", "change", "kind", "stage", "actual"),
@@ -552,7 +565,9 @@ def values_counted(factor: float) -> Change:
         ("llama", turned_back, "config.rope_type", "layers.0.q_rope", "backwards"),
         ("qwen2", pairs_of_another_form, "config.rope_type", "layers.0.q_rope", None),
         ("granite", pairs_of_another_form, "config.rope_type", "layers.0.q_rope", None),
-        ("cohere2", values_counted(1.5), "config.residual_scale", "layers.0.residual", None),
+        ("cohere2", values_counted(1.5), "config.attention_scale", "layers.0.attn_context", 1.5),
+        ("exaone4", values_counted(1.5), "config.attention_scale", "layers.0.attn_context", 1.5),
+        ("mimo2", values_counted(1.5), "config.attention_scale", "layers.0.attn_residual", 1.0605),
         ("glm4moe", chosen_without_bias, "value.missing", "layers.1.ffn_router", None),
         ("deepseek2-v3", chosen_without_bias, "value.missing", "layers.1.ffn_router", None),
         ("qwen3", norms_of_queries_and_keys_exchanged, "value.swapped", "layers.0.q", None),
@@ -567,6 +582,10 @@ def values_counted(factor: float) -> Change:
             "0.5 · embedding + attn_out",
         ),
         ("llama", stream_counted(0), "config.residual_scale", "layers.0.attn_residual", "attn_out"),
+        ("gemma2", fewer_layers, "config.layer_count", "final_norm", None),
+        ("qwen3", fewer_layers, "config.layer_count", "final_norm", 2),
+        ("qwen3", head_of_the_embedding, "config.tied_embeddings", "logits", True),
+        ("gpt-oss", values_of_zeros, "value.missing", "layers.0.v", None),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )

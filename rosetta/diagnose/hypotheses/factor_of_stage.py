@@ -1,6 +1,6 @@
 """Another factor than the settings say, of a whole stage or of what a sum adds: a residual or an embedding factor that
-is lost, a shared expert left out (`config.residual_scale`, `config.logit_scale`, `config.expert_weights`, …), read off
-a recorded run."""
+is lost, values counted otherwise, a shared expert left out (`config.residual_scale`, `config.logit_scale`,
+`config.expert_weights`, …), read off a recorded run."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
 from rosetta.diagnose.setting_proposals import setting_proposal
+from rosetta.ops.attention import Context
 from rosetta.ops.edit import Edit, Exchanged, Followed, OpEdit
 from rosetta.ops.experts import ExpertSum
 from rosetta.ops.op import Chain, Op
@@ -36,6 +37,8 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         yield from _of_sum(fault, ops[0], truth)
     if isinstance(ops[0], ExpertSum) and len(fault.node.inputs) > 2:
         yield from _of_shared(fault, ops, own, truth)
+    elif isinstance(ops[0], Context) and (factor := multiple(truth, own)) is not None:
+        yield _of_values(fault, factor)
     elif _is_shared(fault) and (factor := multiple(truth, own)) is not None:
         yield _shared(factor, Followed(fault.node.stage, Times(factor)))
 
@@ -114,6 +117,21 @@ def _with(fault: Fault, key: str, factor: float) -> Iterator[Proposal]:
     if stated is not None and isinstance(stated.value, int | float) and SETTINGS[key].kind is not None:
         value = _published(float(stated.value) * factor)
         yield setting_proposal(fault, key, stated, value)
+
+
+def _of_values(fault: Fault, factor: float) -> Proposal:
+    """The factor of the values of attention, where the architecture has none."""
+    key, stage = "attention.value_scale", fault.node.stage
+    return Proposal(
+        kind="config.attention_scale",
+        role="subject",
+        repair=Repair(operations=(Followed(stage, Times(factor)),)),
+        message=f"{key} is 1, what was recorded was computed with {factor:g}",
+        recommendation="attend to the values as they are",
+        key=key,
+        declared=1.0,
+        actual=factor,
+    )
 
 
 def _of_shared(fault: Fault, ops: tuple[Op, ...], own: Tensor, truth: Tensor) -> Iterator[Proposal]:

@@ -9,6 +9,7 @@ from rosetta.diagnose.advice import config_file
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, looks_like, resembles
 from rosetta.diagnose.own_form import would_say
 from rosetta.diagnose.patches import instead
+from rosetta.diagnose.setting_proposals import setting_proposal
 from rosetta.errors import RosettaError
 from rosetta.model import Patch
 from rosetta.names import FOREIGN_LAYER
@@ -21,6 +22,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
     """The number of layers that the believed file has tensors of, where it declares another; else the reference's
     number, each layer that the file lacks taken from the reference."""
     yield from _believed(fault)
+    yield from _run_in_part(fault)
     subject = fault.subject
     own, believed = subject.model.block_count, subject.other.block_count
     held = {layer for layer in range(max(own, believed)) if _layer(subject.model.weights, layer)}
@@ -36,6 +38,17 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         yield _proposal(subject, own, believed, _taken(subject, absent), _in_words(absent), held=len(held))
     if own < believed and fault.layer is not None and fault.layer < own and not fault.recorded:
         yield from _closed_up(fault, subject, own, believed)
+
+
+def _run_in_part(fault: Fault) -> Iterator[Proposal]:
+    """A recorded run ends with an earlier layer than the file: it has no stage of the last ones."""
+    observed, own = fault.pair.observed, fault.subject.model.block_count
+    if observed is None or fault.layer is not None:
+        return
+    shown = {node.layer for node in fault.pair.subject.graph if observed.offers(node.name)}
+    count = next((n for n in range(own, 0, -1) if n - 1 in shown), own)
+    if count < own:
+        yield setting_proposal(fault, KEY, fault.subject.model.config[KEY], count)
 
 
 def _believed(fault: Fault) -> Iterator[Proposal]:

@@ -1,5 +1,5 @@
-"""A tensor that the file has and an observed run does without (`value.missing`): a bias that is not added, a norm that
-is not taken, or taken without its weight."""
+"""A tensor that the file has and an observed run does without (`value.missing`): a bias that is not added, a matrix
+that is all zeros, a norm that is not taken, or taken without its weight."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
-from rosetta.diagnose.patches import in_memory, instead
+from rosetta.diagnose.patches import in_memory, instead, zeros
 from rosetta.graph import Node
 from rosetta.ops.edit import Exchanged
 from rosetta.ops.norm import Norm
@@ -17,8 +17,8 @@ from rosetta.weight import Weight
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
-    """Each bias of the stage as nothing, each of its norms left out, or its weight as ones; and each norm left out of
-    what the stage is computed from, where that was not observed."""
+    """Each bias and matrix of the stage as zeros, each of its norms left out, or its weight as ones; and each norm left
+    out of what the stage is computed from, where that was not observed."""
     if not fault.settings_unknown or fault.recorded_value is None:
         return
     weights = fault.subject.model.weights
@@ -26,11 +26,11 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         if node is not fault.node and node.layer != fault.layer:
             continue
         for name in node.tensors:
-            if name in weights and name.endswith(".bias"):
-                yield _without_values(weights[name], 0.0)
+            if name in weights and (name.endswith(".bias") or len(weights[name].dims) > 1):
+                yield _with_values(weights[name], zeros(name, weights[name].dims))
         for op, weight in _norms(fault, node):
             yield _without_norm(node, op, weight)
-            yield _without_values(weight, 1.0)
+            yield _with_values(weight, in_memory(weight.name, torch.ones(weight.dims)))
 
 
 def _norms(fault: Fault, node: Node) -> Iterator[tuple[Norm, Weight]]:
@@ -48,10 +48,11 @@ def _without_norm(node: Node, op: Norm, weight: Weight) -> Proposal:
     return _proposal(weight, Repair(operations=(edit,)), ": the norm is left out of what was recorded")
 
 
-def _without_values(weight: Weight, value: float) -> Proposal:
-    """The stage as it is where all values of a tensor are one that does nothing."""
-    nothing = instead(in_memory(weight.name, torch.full(weight.dims, value)))
-    return _proposal(weight, Repair(patches={weight.name: nothing}), " takes no part in what was recorded")
+def _with_values(weight: Weight, nothing: Weight) -> Proposal:
+    """The stage as it is where all values of a tensor are ones that do nothing."""
+    return _proposal(
+        weight, Repair(patches={weight.name: instead(nothing)}), " takes no part in what was recorded"
+    )
 
 
 def _proposal(weight: Weight, repair: Repair, said: str) -> Proposal:

@@ -15,11 +15,11 @@ KEY, HEAD, EMBEDDING = "tied_embeddings", "output.weight", "token_embd.weight"
 def propose(fault: Fault) -> Iterator[Proposal]:
     """Tie the subject's head as the reference's is, or untie it."""
     subject = fault.subject
-    if (
-        fault.stage != "logits"
-        or tied(subject.model) == tied(subject.other)
-        or KEY not in subject.model.config
-    ):
+    if fault.stage != "logits" or KEY not in subject.model.config:
+        return
+    # What a runtime was run on says what its file does, and it may compute otherwise.
+    untied_in_both = fault.settings_unknown and not tied(subject.model)
+    if tied(subject.model) == tied(subject.other) and not untied_in_both:
         return
     other = subject.other.weights.get(HEAD)
     container, own = subject.model.container, subject.model.config[KEY]

@@ -1,5 +1,6 @@
 """Factors that transformers multiplies results by and a converter multiplies into the weights: the stage, which is of
-the GGUF file, is what comes after them."""
+the GGUF file, is what comes after them. And one of the values of attention, which a GGUF file has behind them: what is
+computed of these is the stage without it, where the architecture has such a factor at all."""
 
 from __future__ import annotations
 
@@ -12,9 +13,13 @@ from rosetta.runtimes.observed.graph import Graph
 from rosetta.runtimes.observed.placing import Placement
 from rosetta.runtimes.observed.taps import Tap
 
+VALUE_SCALE = "attention.value_scale"
+OF_VALUES = frozenset({"attn_context", "attn_out"})
+
 
 def after_factors(graph: Graph, placement: Placement, config: Mapping[str, Any]) -> Placement:
-    """The placement with those stages behind their factors.
+    """The placement with those stages behind their factors, and with the factors of values that are none of the
+    architecture's in what is computed of them.
 
     Args:
         graph: of the run.
@@ -22,13 +27,15 @@ def after_factors(graph: Graph, placement: Placement, config: Mapping[str, Any])
         config: as transformers sees it.
     """
     architecture = find_architecture(str(config.get("model_type")))
-    folded = frozenset() if architecture is None else architecture.huggingface.folded
-    return replace(
-        placement,
-        taps=tuple(
-            _behind(graph, tap) if tap.stage.rpartition(".")[2] in folded else tap for tap in placement.taps
-        ),
-    )
+    if architecture is None:
+        return placement
+    taps = []
+    for tap in placement.taps:
+        op = tap.stage.rpartition(".")[2]
+        if op in OF_VALUES and VALUE_SCALE not in architecture.llamacpp.reads:
+            tap = replace(tap, factor=1.0)
+        taps.append(_behind(graph, tap) if op in architecture.huggingface.folded else tap)
+    return replace(placement, taps=tuple(taps))
 
 
 def _behind(graph: Graph, tap: Tap) -> Tap:
