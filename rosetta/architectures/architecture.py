@@ -68,6 +68,7 @@ class Architecture:
         halves_with: the setting of a model whose rows GGUF has by halves, though `rope` says otherwise.
         rope_theta: where the key is missing, by container.
         learned_positions: whether a position table is added to the embedding.
+        always: tensors that a stage can do without and that every model of it has, of a layer without its number.
         qk_norm: an RMSNorm over each head of q and k.
         attention: whether any layer has attention of queries, keys and values.
         feed_forward: whether any layer has a dense feed-forward network.
@@ -97,6 +98,7 @@ class Architecture:
     halves_with: str = ""
     rope_theta: Default = Default(apr=10000.0, gguf=10000.0, huggingface=10000.0)
     learned_positions: bool = False
+    always: frozenset[str] = frozenset()
     qk_norm: bool = False
     attention: bool = True
     feed_forward: bool = True

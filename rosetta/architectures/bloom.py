@@ -11,6 +11,7 @@ from rosetta.architectures.builders import (
     scores_of,
     sequential,
 )
+from rosetta.architectures.gpt2 import GPT2
 from rosetta.architectures.huggingface import HuggingFace
 from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.readings import readings_by_key_group
@@ -42,6 +43,7 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 
 BLOOM = Architecture(
     "bloom",
+    always=GPT2.always - {"position_embd.weight"},
     gguf="bloom",
     classes=("BloomForCausalLM", "BloomModel"),
     norm="layer",

@@ -13,6 +13,19 @@ GPT2 = Architecture(
     gated=False,
     rope=None,
     learned_positions=True,
+    always=frozenset(
+        {
+            *("position_embd.weight", "attn_norm.bias", "ffn_norm.bias", "output_norm.bias"),
+            *(
+                "attn_q.bias",
+                "attn_k.bias",
+                "attn_v.bias",
+                "attn_output.bias",
+                "ffn_up.bias",
+                "ffn_down.bias",
+            ),
+        }
+    ),
     huggingface=HuggingFace(
         defaults={  # transformers, GPT2Config
             "block_count": 12,

@@ -7,6 +7,7 @@ QWEN2 = Architecture(
     "qwen2",
     gguf="qwen2",
     classes=("Qwen2ForCausalLM",),
+    always=frozenset({"attn_q.bias", "attn_k.bias", "attn_v.bias"}),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     rope_theta=Default(apr=1e6, gguf=10000.0, huggingface=10000.0),
     huggingface=HuggingFace(

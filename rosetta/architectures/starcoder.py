@@ -26,6 +26,7 @@ STARCODER = Architecture(
     gated=False,
     rope=None,
     learned_positions=True,
+    always=GPT2.always,
     settings=settings,
     readings=readings_by_key_group,
     huggingface=HuggingFace(

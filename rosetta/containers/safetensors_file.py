@@ -83,7 +83,12 @@ def read_header(file: FileBytes) -> tuple[dict[str, TensorEntry], dict[str, int]
     end = 0
     for entry, start, stop in infos:
         if start != end:
-            message = f"its data begins at byte {start:,} of the data, and the one before ends at {end:,}"
+            place = f"its data begins at byte {start:,} of the data"
+            gap, overlap = (
+                f"{start - end:,} bytes after the one before",
+                f"and the one before ends at {end:,}",
+            )
+            message = f"{place}, {overlap if start < end else gap}"
             raise DamagedFileError(message, file=file.path, where=f"tensor {entry.name!r}", remedy=_REMEDY)
         end = stop
     if data_at + end != file.size:

@@ -83,6 +83,12 @@ def _metadata(model: Model, tensors: Mapping[str, TensorEntry], done: Done) -> d
     """All that the file states: the format's own keys, and config.json's for what it has no key for."""
     unstated = (IMPLIED - {"norm_type"}) | IN_WEIGHTS
     wanted = {key: value for key, value in model.config.items() if key not in unstated}
+    epsilon = model.architecture.epsilon_key
+    own = model.container.settings.get(epsilon)
+    if (
+        own is not None and epsilon in wanted and wanted[epsilon].key is None
+    ):  # llama.cpp leaves Qwen2-VL's unread
+        wanted[epsilon] = replace(wanted[epsilon], value=own.value, key=own.key)
     stated = _stated(model, wanted, tensors)
     left = _differing(model, wanted, stated, tensors)
     if left and model.container.kind == "gguf":  # the words of its folder, under the name that a folder has

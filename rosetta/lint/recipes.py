@@ -3,6 +3,12 @@
 A recipe is no dtype: Q4_K_M files hold Q6_K too, and rows that are no whole superblocks fall back to other types.
 """
 
+from collections import Counter
+from collections.abc import Iterable
+from math import prod
+
+from rosetta.containers import TensorEntry
+
 NAME_OF_RECIPE = (
     r"(?i)(?:^|[-_.])(IQ[1-4]_(?:XXS|XS|S|M|NL)|Q[2-8]_K(?:_(?:XS|S|M|L|XL))?|Q[458]_[01]|TQ[12]_0|MXFP4(?:_MOE)?|"
     r"F16|FP16|BF16|F32|FP32)(?=$|[-_.])"
@@ -20,6 +26,7 @@ FILE_TYPES: dict[int, str] = {
 
 # llama-quant.cpp: what a row that is no whole superblock falls back to.
 _FALLBACK = {"Q4_0", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL"}
+_SUPERBLOCK = 256  # weights; ggml-common.h, QK_K
 _FAMILIES = {
     "Q2_K": {"Q2_K", "Q3_K", "Q4_K", "IQ3_XXS"},
     "Q3_K": {"Q3_K", "Q2_K", "Q4_K", "Q5_K"},
@@ -34,10 +41,17 @@ _FAMILIES = {
 }
 
 
-def dtypes_of(recipe: str) -> set[str]:
-    """The dtypes of which a file of a recipe holds at least one."""
+def is_of_recipe(recipe: str, tensors: Iterable[TensorEntry]) -> bool:
+    """Whether a file of such tensors may go by a recipe's name; where it has no matrix, by any."""
+    weights = Counter[str]()
+    whole = False  # whether a row of whole superblocks is of a type to which others fall back
+    for tensor in tensors:
+        if len(tensor.dims) > 1:
+            weights[tensor.dtype] += prod(tensor.dims)
+            whole |= tensor.dtype in _FALLBACK and tensor.dims[-1] % _SUPERBLOCK == 0
     plain = {"FP16": "F16", "FP32": "F32", "MXFP4_MOE": "MXFP4"}.get(recipe, recipe)
-    for family, dtypes in _FAMILIES.items():
-        if plain.startswith(family):
-            return dtypes | _FALLBACK
-    return {plain}
+    if plain == "F32":  # routers are F32 in every file; experts stay MXFP4 in an F32 one of gpt-oss
+        return not weights or weights.most_common(1)[0][0] in ("F32", "MXFP4")
+    family = next((dtypes for name, dtypes in _FAMILIES.items() if plain.startswith(name)), None)
+    fallen = set() if family is None or whole else _FALLBACK
+    return not weights or not ((family or {plain}) | fallen).isdisjoint(weights)

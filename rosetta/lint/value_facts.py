@@ -206,6 +206,8 @@ def _add_moments(seen: SeenTensor, values: NDArray[np.floating]) -> None:
             if values.dtype == np.float64
             else float(np.square(values).sum(dtype=np.float64))
         )
+        if np.isinf(squares):  # float32 holds no square of 2e19, float64 that of every float32
+            squares = float(np.square(values, dtype=np.float64).sum())
     seen._sums[0] += total
     seen._sums[1] += squares
 

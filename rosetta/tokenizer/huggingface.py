@@ -30,6 +30,8 @@ from rosetta.tokenizer.vocabulary import TokenType, Vocabulary, ids_of
 
 RENUMBERED = "the added_tokens say that"
 """How a note begins of ids that the tokenizers library gives otherwise than tokenizer.json states them."""
+SHARED = "one id is that of two tokens of the vocab"
+"""How a note begins of a vocabulary in which two tokens have one id."""
 _LARGEST_GAP = 1 << 20  # ids between two tokens: padding, never a million
 
 _PLACES = {
@@ -248,7 +250,7 @@ def _vocabulary(
         add_bos=bool(before) and before[0] == named.get("bos"),
         add_eos=bool(after) and after[-1] == named.get("eos"),
         places=_PLACES,
-        notes=_renumbered(parsed.get("added_tokens"), vocab),
+        notes=(*_renumbered(parsed.get("added_tokens"), vocab), *_shared(vocab)),
         **facts_of_steps(parsed, size),
     )
 
@@ -262,6 +264,18 @@ def _renumbered(added: object, vocab: Mapping[str, int]) -> tuple[str, ...]:
         )
         if given != stated:
             return (f"{RENUMBERED} {token['content']!r:.40} is {stated}, and it gets {given}",)
+    return ()
+
+
+def _shared(vocab: Mapping[str, int]) -> tuple[str, ...]:
+    """A note of the first id that two tokens have; nothing else of them can be decoded but one."""
+    if len(set(vocab.values())) == len(vocab):
+        return ()
+    held: dict[int, str] = {}
+    for token, id in vocab.items():
+        if held.setdefault(id, token) != token:
+            first, second = sorted((held[id], token))
+            return (f"{SHARED}: {id} of {first!r:.40} and {second!r:.40}",)
     return ()
 
 

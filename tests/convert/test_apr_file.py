@@ -45,3 +45,13 @@ def test_an_apr_of_a_gguf_says_the_norm_that_llamacpp_has(tmp_path: Path) -> Non
     assert done.comparison is not None
     assert done.comparison.verdict == "match"
     assert open_container(tmp_path / "model.apr").metadata["norm_type"] == "rms"
+
+
+def test_an_apr_of_a_gguf_states_the_epsilon_of_the_file_and_not_what_llamacpp_takes(tmp_path: Path) -> None:
+    """llama.cpp reads none of a Qwen2-VL, and computes with 0."""
+    folder = build_tiny(tmp_path / "hf", "qwen2vl")
+    convert(str(folder), tmp_path / "model.gguf", Options(), verify=False)
+    done = convert(str(tmp_path / "model.gguf"), tmp_path / "model.apr", Options(tokens=IDS))
+    assert not done.faults
+    stated = open_container(tmp_path / "model.apr").metadata["rms_norm_eps"]
+    assert stated == pytest.approx(json.loads((folder / "config.json").read_text("utf-8"))["rms_norm_eps"])

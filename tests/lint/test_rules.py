@@ -209,6 +209,26 @@ def pieces(edit: Edit) -> Edit:
     return changed
 
 
+def every(named: Callable[[str], str]) -> Edit:
+    """Give all tensors other names."""
+
+    def edit(model: PlainModel) -> None:
+        model.tensors = {named(name): t for name, t in model.tensors.items()}
+
+    return edit
+
+
+def without_the_first(path: Path) -> None:
+    """Take the last but one tensor out of the header of a folder's weights, and leave its bytes."""
+    file = path / "model.safetensors"
+    raw = file.read_bytes()
+    size = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + size])
+    header.pop(list(header)[-2])
+    text = json.dumps(header).encode()
+    file.write_bytes(struct.pack("<Q", len(text)) + text + raw[8 + size :])
+
+
 TOKENS, MERGES = "tokenizer.ggml.tokens", "tokenizer.ggml.merges"
 Q, K, NORM, DOWN = (
     *(f"blk.0.{stem}.weight" for stem in ("attn_q", "attn_k", "attn_norm")), "blk.1.ffn_down.weight",
@@ -274,6 +294,8 @@ CASES = [
          broken=lambda p: written(plain_apr(), p.with_name("a.apr")).replace(p)),
     Case("F111", "model.gguf", put("general.file_type", (U32, 15)), "is 15 (Q4_K_M), and the tensors are F16, F32"),
     Case("F111", "model.gguf", put("general.file_type", (U32, 99)), "is 99, which llama.cpp does not define"),
+    Case("F111", "model.gguf", put("general.file_type", (U32, 0)), "is 0 (F32), and the tensors are F16, F32"),
+    Case("F102", "model-hf", said="bytes after the one before", broken=without_the_first),
     Case("F112", "a-00001-of-00002.gguf", both(put("split.count", (2, 2)), put("split.no", (2, 0))), "is missing"),
     Case("F112", "model-hf", said="that is no file", broken=lambda p: (
         (p / "model.safetensors").unlink(), (p / "model.safetensors").mkdir(),
@@ -305,9 +327,12 @@ CASES = [
     Case("F116", "model-hf", renamed("model.norm.weight", "_orig_mod.model.norm.weight"), "'_orig_mod.'"),
     Case("F116", "model-hf", renamed("model.norm.weight", "model.model.norm.weight"), "1 names carry 'model.'"),
     Case("F116", "model.gguf", renamed(NORM, f"model.{NORM}"), "1 names carry 'model.'"),
+    Case("F116", "model-hf", every(lambda name: f"student.{name}"), "'student.' of a wrapping module"),
+    Case("F116", "model-hf", every(lambda name: f"transformer.{name}"), "'transformer.' of a wrapping module"),
     Case("F117", "model-hf", tensor("model.norm.weight", lambda t: PlainTensor("F32", (0,), b"")), "has dims [0]"),
     Case("F118", "model-hf", added("model.layers.0.self_attn.q_proj.lora_A.weight", f16(values(8, HIDDEN))), "adapter"),
     Case("F118", "model-hf", added("optimizer.state.exp_avg", f16(values(8, HIDDEN))), "an optimiser's state"),
+    Case("F118", "model-hf", renamed("model.layers.0.mlp.up_proj.weight", "blk.0.ffn_up.weight"), "has GGUF's name"),
     Case("F118", "model.gguf", added("blk.0.no_such_thing.weight", f16(values(8, HIDDEN))), "no architecture of GGUF"),
     Case("F119", "model.gguf", tensor(Q, lambda t: PlainTensor("F16", t.dims, t.data * 2)), "as many as F32"),
     Case("F120", "model.apr", lambda m: m.options.update(flags=0x0800), "COLUMN_MAJOR"),
@@ -323,6 +348,9 @@ CASES = [
     Case("C203", "model.gguf", put("qwen2.block_count", (U32, 2)), "is a key of qwen2"),
     Case("C204", "model.gguf", put("llama.rope.freq_base", (U32, 10000)), "is of type uint32, llama.cpp asks"),
     Case("C204", "model.gguf", put("llama.context_length", (TEXT, "128")), "must be a whole number"),
+    Case("C204", "model.apr", put("vocab_size", 264.0), "is 264.0, and aprender asks for a whole number"),
+    Case("C204", "model.apr", put("model_type", None), "is None, and aprender asks for a text"),
+    Case("C204", "model.apr", put("quantization", "F16"), "asks for an object of quant_type"),
     Case("C205", "model.gguf", put("llama.attention.head_count_kv", (U32, 4)), "has 16 rows"),
     Case("C205", "model.gguf", put("llama.attention.key_length", (U32, 16)), "has 32 rows"),
     Case("C205", "model-hf", put("num_key_value_heads", 3), "does not divide the 4 heads"),
@@ -335,6 +363,8 @@ CASES = [
     Case("C207", "model-hf", put("vocab_size", 300), "vocab_size says 300"),
     Case("C208", "model.gguf", put("llama.block_count", (U32, 1)), "is of layer 1, and 1 layers"),
     Case("C208", "model.gguf", put("llama.block_count", (U32, 3)), "no tensor is of layer 2"),
+    Case("C208", "model.gguf", put("llama.feed_forward_length", (ARRAY, (U32, [WIDTH]))), "has 1 entries, and"),
+    Case("C209", "model-hf", both(put("num_local_experts", 4), put("num_experts_per_tok", 0)), "is 0, and there are 4"),
     Case("C209", "model.gguf", put("llama.expert_count", (U32, 4)), "expert_used_count': is missing"),
     Case("C209", "model.gguf", both(put("llama.expert_count", (U32, 4)), put("llama.expert_used_count", (U32, 8))),
          "is 8, and there are 4 experts"),
@@ -361,6 +391,10 @@ CASES = [
     Case("C216", "model.gguf", added("rope_factors_long.weight", f32(np.ones(4))), "its other half"),
     Case("C216", "model-hf", both(put("rope_scaling", {"rope_type": "linear", "factor": 2.0}),
          put("rope_parameters", {"rope_type": "yarn", "factor": 2.0})), "is stated twice, and differs"),
+    Case("C216", "model-hf", both(put("rope_scaling", {"rope_type": "linear", "factor": 2.0}),
+         put("rope_parameters", {"rope_type": "linear", "factor": 4.0})), "states factor twice, and differs"),
+    Case("C216", "model.gguf", both(put("llama.rope.scale_linear", (F32, 2.0)),
+         put("llama.rope.scaling.factor", (F32, 4.0))), "is 2, and rope.scaling.factor is 4"),
     Case("C216", "model-hf", put("rope_scaling", {"rope_type": "llama3", "factor": 8.0}), "has no low_freq_factor"),
     Case("C216", "model.apr", put("rope_scaling", {"rope_type": "yarn"}), "is of type yarn, and has no factor"),
     Case("C216", "model-hf", put("rope_scaling", {"rope_type": "yarm", "factor": 2.0}), "is of type 'yarm', which"),
@@ -377,6 +411,10 @@ CASES = [
     Case("C222", "model-hf", both(gone("model.layers.1.mlp.up_proj.weight"), gone("model.layers.0.mlp.up_proj.weight"),
          ), "1 more are missing"),
     Case("C222", "model-hf", gone("model.layers.1.mlp.up_proj.weight"), "'model.layers.1.mlp.up_proj.weight': is mis"),
+    Case("C222", "model.gguf", added("blk.0.attn_q.bias", f32(values(HIDDEN))), "'blk.1.attn_q.bias': is missing, and"),
+    Case("C222", "model-hf", both(put("model_type", "qwen2"), put("architectures", ["Qwen2ForCausalLM"])),
+         "is missing, and qwen2 computes with it; 5 more"),
+    Case("C222", "model-hf", lambda m: m.tensors.clear(), "its files hold no tensor at all"),
     Case("C223", "model.gguf", tensor("blk.1.ffn_up.weight", lambda t: f16(values(96, HIDDEN))),
          "has dims [96, 32], and the config says [64, 32]"),
     Case("C220", "model.gguf", tensor(K, lambda t: PlainTensor(t.dtype, t.dims[::-1], t.data)),
@@ -386,6 +424,7 @@ CASES = [
     Case("T301", "model.gguf", listed("tokenizer.ggml.token_type", lambda t: t.pop()), "has 263 entries for 264"),
     Case("T301", "model.gguf", put("tokenizer.ggml.model", (TEXT, "gpt5")), "is 'gpt5', which llama.cpp does not know"),
     Case("T302", "model.gguf", listed(TOKENS, lambda t: t.__setitem__(5, t[4])), "ids 4 and 5 are both"),
+    Case("T302", "model-hf", lambda m: m.files["tokenizer.json"]["model"]["vocab"].update(zz=65), "65 of 'A' and 'zz'"),
     Case("T303", "model.gguf", listed(TOKENS, lambda t: t.__setitem__(260, "")), "id 260 has no token"),
     Case("T303", "model-hf", lambda m: (m.files["tokenizer.json"]["model"]["vocab"].pop("ing"),
          m.files["tokenizer.json"]["model"]["merges"].pop()), "say that '<|endoftext|>' is 261, and it gets 260"),
@@ -394,8 +433,12 @@ CASES = [
     Case("T304", "model.gguf", drop("tokenizer.ggml.pre"), "'tokenizer.ggml.pre': is missing"),
     Case("T305", "model.gguf", put("tokenizer.ggml.eos_token_id", (U32, 9999)), "is 9,999, and there are 264 tokens"),
     Case("T305", "model-hf", lambda m: m.files["tokenizer_config.json"].update(eos_token="<|no|>"), "as eos"),
+    Case("T305", "model-hf", lambda m: m.files.update({"generation_config.json": {"eos_token_id": [3, 9999]}}),
+         "is 9,999, and there are 264 tokens"),
+    Case("T306", "model-hf", lambda m: m.files["tokenizer_config.json"].update(eos_token="the"), "ordinary token"),
     Case("T306", "model.gguf", put("tokenizer.ggml.eos_token_id", (U32, 65)), "is 65, the ordinary token 'A'"),
     Case("T307", "model.gguf", listed(MERGES, lambda m: m.append("zz q")), "'zz q' joins what are no tokens"),
+    Case("T307", "model-hf", lambda m: m.files["tokenizer.json"]["model"].update(merges=[]), "are none, and 5 tokens"),
     Case("T307", "model.gguf", drop(MERGES), "is missing; llama.cpp refuses"),
     Case("T307", "model.gguf", pieces(drop("tokenizer.ggml.scores")), "'tokenizer.ggml.scores': is missing"),
     Case("T308", "model.gguf", pieces(listed("tokenizer.ggml.token_type", lambda t: t.__setitem__(13, 1))),
@@ -416,6 +459,8 @@ CASES = [
     Case("V403", "model.gguf", tensor(Q, lambda t: PlainTensor(t.dtype, t.dims, t.data[:-64] + b"\0\x3c" * 32)),
          "1 of its rows hold one value each, the first is row 31"),
     Case("V404", "model.gguf", tensor(NORM, lambda t: f32(np.full(HIDDEN, 5000.0))), "a norm's rms is"),
+    Case("V404", "model.gguf", tensor(NORM, lambda t: f32(np.full(HIDDEN, 1e30))), "a norm's rms is"),
+    Case("V405", "model-hf", added("x.weight", PlainTensor("BF16", BIG.shape, f16(BIG * 10).data)), "are those of F16"),
     Case("V405", "model.gguf", added("blk.0.attn_q_norm.weight",
          PlainTensor("F16", BIG.shape, bf16(BIG).data)), "its exponents are those of BF16"),
     Case("V405", "model-hf", added("x.weight", PlainTensor("BF16", BIG.shape, f16(BIG).data)), "are those of F16"),
@@ -433,7 +478,7 @@ ENTAILED = {
     "F104": {"F106", "F107", "V404"}, "F105": {"F107"}, "F107": {"F109"}, "F108": {"F109"},
     "F120": {"F108"}, "C201": {"C203", "C202"}, "C204": {"C212"}, "C205": {"C213"}, "C207": {"T301", "T309", "C220"},
     "C208": {"C205"}, "C210": {"C205", "C213", "C220"}, "C220": {"C205"}, "T303": {"T307", "T302"},
-    "T302": {"T307"}, "T312": {"T307"}, "V401": {"C206", "C220", "V403"}, "V405": {"F118", "V406"},
+    "T302": {"T303", "T307", "T309"}, "T312": {"T307"}, "V401": {"C206", "C220", "V403"}, "V405": {"F118", "V406"},
     "V406": {"V401", "V405", "V408"},
     "F115": {"C207"}, "F117": {"V404"}, "T301": {"C207"}, "V407": {"V405"},
 }  # fmt: skip

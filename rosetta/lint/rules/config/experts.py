@@ -24,10 +24,12 @@ def faults(subject: Subject) -> Iterator[Fault]:
     """Counts that cannot be, and stacked matrices of another number."""
     count, used = subject.count("expert_count"), subject.setting("expert_used_count")
     most = max(used, default=0) if isinstance(used, list) else used
-    if count and subject.gguf is not None and not most:
+    if count and subject.gguf is not None and most is None:
         yield Fault(
             f"is missing, and there are {count} experts", key=f"{subject.architecture}.expert_used_count"
         )
+    elif count and most == 0:
+        yield subject.at_key("expert_used_count", f"is 0, and there are {count} experts")
     elif count and isinstance(most, int) and most > count:
         yield subject.at_key("expert_used_count", f"is {most}, and there are {count} experts")
     yield from _of_tensors(subject, count)

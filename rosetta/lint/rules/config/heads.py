@@ -19,7 +19,10 @@ RULE = Rule(
 # Rows of q that are no heads of queries: a gate beside each head, as Qwen3.5 and Qwen3-Next have it.
 _GATED = 2
 # Of folders: keys and values out of a latent vector, and heads that differ by layer in keys of their own.
-_OTHERWISE = ("kv_lora_rank", "num_attention_heads_per_layer", "num_sliding_attention_heads")
+_OTHERWISE = (
+    *("kv_lora_rank", "num_attention_heads_per_layer", "num_sliding_attention_heads"),
+    "attention_other_setting",
+)
 
 
 def faults(subject: Subject) -> Iterator[Fault]:

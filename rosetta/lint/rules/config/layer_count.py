@@ -9,7 +9,7 @@ RULE = Rule(
     "C208",
     "layer-count",
     "error",
-    what="The file has tensors of another number of layers than it declares.",
+    what="The file has tensors, or a list of settings, of another number of layers than it declares.",
     why="A shard is missing, an export broke off, or the number was copied from another size of the model. A loader "
     "refuses it, or leaves the last layers out.",
     fix="Write the number of layers that there are, or export the missing ones.",
@@ -17,9 +17,20 @@ RULE = Rule(
 )
 
 
+_LISTS = (  # llama.cpp, get_key_or_arr(…, n_layer_all): a list of another length stops it
+    *("attention.head_count", "attention.head_count_kv", "attention.recurrent_layers"),
+    *("feed_forward_length", "expert_feed_forward_length", "expert_used_count"),
+    *("swiglu_clamp_exp", "swiglu_clamp_shexp"),
+)
+
+
 def faults(subject: Subject) -> Iterator[Fault]:
-    """Layers that are missing, and layers beyond the declared number."""
+    """Layers that are missing, layers beyond the declared number, and lists that have no entry for each."""
     declared = subject.count("block_count")
+    for key in _LISTS if subject.gguf is not None else ():
+        listed = subject.setting(key)
+        if isinstance(listed, list) and declared and len(listed) != declared:
+            yield subject.at_key(key, f"has {len(listed)} entries, and there are {declared} layers")
     if declared is None or not subject.layers:
         return
     predictors = subject.count("nextn_predict_layers") or 0

@@ -23,6 +23,8 @@ _SAID_ELSEWHERE = ("output.weight",)  # C218 says where a head must be
 
 def faults(subject: Subject) -> Iterator[Fault]:
     """The first missing tensor, and how many are."""
+    if subject.folder is not None and not subject.tensors:
+        yield Fault("its files hold no tensor at all")
     model = subject.model
     if model is None or not model.architecture.runs:
         return
@@ -49,6 +51,18 @@ def _lacking(model: Model) -> Iterator[str]:
         return
     for name in dict.fromkeys(name for node in model.graph for name in node.required):
         if name not in model.weights:
+            yield name
+    held = {found[2] for name in model.weights if (found := LAYER.match(name)) is not None}
+    for name in dict.fromkeys(name for node in model.graph for name in node.optional):
+        found = LAYER.match(
+            name
+        )  # what stages can do without, and other layers have: a bias that was dropped
+        expected = (
+            name in model.architecture.always
+            if found is None
+            else found[2] in held | model.architecture.always
+        )
+        if expected and name not in model.weights:
             yield name
 
 

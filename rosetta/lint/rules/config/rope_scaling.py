@@ -57,6 +57,9 @@ def _gguf(subject: Subject, names: set[str]) -> Iterator[Fault]:
         )
     if kind is not None and kind not in _OF_GGUF:
         yield subject.at_key("rope.scaling.type", f"is {kind!r:.40}, which llama.cpp does not know")
+    older = subject.number("rope.scale_linear")  # llama.cpp reads it where the factor is not there
+    if None not in (factor, older) and factor != older:
+        yield subject.at_key("rope.scale_linear", f"is {older:g}, and {_FACTOR} is {factor:g}")
     if kind == "none" and factor not in (None, 0.0, 1.0):
         yield subject.at_key(_FACTOR, f"is {factor:g}, and the scaling's type is none")
     if factor is not None and factor < 1 and factor != 0:  # 0 is none: llama-model.cpp, load_hparams
@@ -71,6 +74,15 @@ def _tables(subject: Subject) -> Iterator[Fault]:
         if len(tables) == 2 and _rule(tables[0]) != _rule(tables[1]):
             kinds = " and ".join(f"{key} says {_rule(one)}" for key, one in zip(stated, tables, strict=True))
             yield subject.at_file_key("rope_scaling", f"is stated twice, and differs: {kinds}")
+        elif len(tables) == 2:
+            other = [
+                part for part in tables[0].keys() & tables[1].keys() if tables[0][part] != tables[1][part]
+            ]
+            for part in sorted({*other} - {"type", "rope_type"}):
+                values = " and ".join(
+                    f"{key} says {one[part]!r:.40}" for key, one in zip(stated, tables, strict=True)
+                )
+                yield subject.at_file_key("rope_scaling", f"states {part} twice, and differs: {values}")
         for key, one in zip(stated, tables, strict=True):
             missing = [part for part in _NEEDED.get(_rule(one), ()) if one.get(part) is None]
             outer = {"original_max_position_embeddings": table.get("original_max_position_embeddings")}

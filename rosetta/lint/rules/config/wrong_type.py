@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from rosetta.containers.apr.keys import TYPED_KEYS
 from rosetta.lint.gguf_keys import ARRAY, KEY_TYPES, TYPE_NAMES, WHOLE_KEY_TYPES
 from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.rules.config.context import NAMES
@@ -23,8 +24,13 @@ RULE = Rule(
 )
 
 
+_NEVER_NULL = ("model_type", "total_size", "param_count")  # aprender, v2/header_impl.rs: no Option there
+
+
 def faults(subject: Subject) -> Iterator[Fault]:
     """Each key of another type."""
+    if subject.apr is not None:
+        yield from _apr(subject)
     for name, (_, kind) in subject.key_places.items():
         wanted = WHOLE_KEY_TYPES.get(name, KEY_TYPES.get(name.removeprefix(f"{subject.architecture}.")))
         if wanted is None or kind in (wanted, ARRAY):
@@ -33,3 +39,13 @@ def faults(subject: Subject) -> Iterator[Fault]:
             yield subject.at_file_key(
                 name, f"is of type {TYPE_NAMES[kind]}, llama.cpp asks for {TYPE_NAMES[wanted]}"
             )
+
+
+def _apr(subject: Subject) -> Iterator[Fault]:
+    """What aprender's strict reader has a typed field for: one wrong value costs it the whole file."""
+    for name, value in subject.container.metadata.items():
+        kind = TYPED_KEYS.get(name)
+        if kind is None or (value is None and name not in _NEVER_NULL):  # what is unset is null or absent
+            continue
+        if not kind.holds(value):
+            yield subject.at_file_key(name, f"is {value!r:.60}, and aprender asks for {kind.noun}")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.subject import GGUF_ARCHITECTURES, Subject
+from rosetta.names import LAYER
 
 RULE = Rule(
     "F118",
@@ -31,6 +32,10 @@ def faults(subject: Subject) -> Iterator[Fault]:
         if found:
             more = f", as are {len(found) - 1:,} more" if len(found) > 1 else ""
             yield subject.at_tensor(found[0], f"is {kind}{more}")
+    spelt = [tensor for tensor in left if LAYER.match(tensor.name)] if subject.folder is not None else []
+    if spelt:
+        more = f", as have {len(spelt) - 1:,} more" if len(spelt) > 1 else ""
+        yield subject.at_tensor(spelt[0], f"has GGUF's name, which no class of transformers has{more}")
     if subject.gguf is None or subject.architecture not in GGUF_ARCHITECTURES:  # whose names cannot be known
         return
     unknown = [tensor for tensor in left if tensor.stem is None]

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 
 from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.subject import Subject
+from rosetta.tokenizer.huggingface import SHARED
 
 RULE = Rule(
     "T302",
     "duplicate-tokens",
     "error",
-    what="Two ids have the same token: the vocabulary is not one to one.",
+    what="Two ids have the same token, or two tokens the same id: the vocabulary is not one to one.",
     why="Padding was written as one and the same text over and over, or an added token repeats one of the vocabulary. "
     "llama.cpp stops at such a list, or encodes with the last id where others take the first.",
     fix="Give each id a text of its own; llama.cpp's converter pads with [PAD151646], [PAD151647], …",
@@ -18,7 +19,12 @@ RULE = Rule(
 
 
 def faults(subject: Subject) -> Iterator[Fault]:
-    """The first token that stands twice, and how many do."""
+    """The first token that stands twice, and how many do; the first id that two tokens have."""
+    for note in () if subject.vocabulary is None else subject.vocabulary.notes:
+        if note.startswith(SHARED):
+            yield Fault(
+                f"gives {note.removeprefix(SHARED + ': ')}", key="vocab", file=subject.path / "tokenizer.json"
+            )
     if subject.vocabulary is None or len(subject.token_set) == len(subject.vocabulary.tokens):
         return
     tokens = [token for token in subject.vocabulary.tokens if token]

@@ -5,6 +5,7 @@ from itertools import repeat
 
 from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.subject import Subject
+from rosetta.tokenizer.vocabulary import TokenType, Vocabulary
 
 RULE = Rule(
     "T307",
@@ -26,6 +27,9 @@ def faults(subject: Subject) -> Iterator[Fault]:
         if scores not in subject.container.metadata:
             yield Fault("is missing: parts are joined, or texts cut, as they come", key=scores)
         return
+    if subject.folder is not None and vocabulary is not None and vocabulary.kind == "huggingface":
+        yield from _none_in_folder(subject, vocabulary)
+        return
     if vocabulary is None or vocabulary.kind not in ("bpe", "hex"):
         return
     for finding in vocabulary.findings:
@@ -35,6 +39,20 @@ def faults(subject: Subject) -> Iterator[Fault]:
     if wrong:
         key = "tokenizer.ggml.merges" if subject.gguf is not None else "tokenizer.merges"
         yield subject.at_file_key(key, f"{wrong[0]!r:.60} joins what are no tokens; {len(wrong):,} merges do")
+
+
+def _none_in_folder(subject: Subject, vocabulary: Vocabulary) -> Iterator[Fault]:
+    """That a folder's vocabulary has words, and no merges that make them; the library refuses all other faults."""
+    if vocabulary.model != "BPE" or vocabulary.merges:
+        return
+    words = [
+        token
+        for token, kind in zip(vocabulary.tokens, vocabulary.types, strict=True)
+        if kind == TokenType.NORMAL and len(token) > 1
+    ]
+    if words:
+        said = f"are none, and {len(words):,} tokens are longer than a letter, as {words[0]!r:.40}"
+        yield Fault(said, key="merges", file=subject.path / "tokenizer.json")
 
 
 def _undone(merges: Sequence[str], tokens: Sequence[str], known: frozenset[str]) -> list[str]:

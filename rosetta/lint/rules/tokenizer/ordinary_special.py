@@ -4,9 +4,10 @@ import re
 from collections.abc import Iterator
 
 from rosetta.lint.rule import Fault, Rule
-from rosetta.lint.rules.tokenizer.special_range import special_ids
+from rosetta.lint.rules.tokenizer.special_range import CONFIG, special_ids
 from rosetta.lint.subject import Subject
-from rosetta.tokenizer.vocabulary import TokenType
+from rosetta.tokenizer.folder_files import json_file, named_tokens
+from rosetta.tokenizer.vocabulary import TokenType, Vocabulary
 
 RULE = Rule(
     "T306",
@@ -24,8 +25,11 @@ _ROLES = re.compile(r"(?:^|\.)(bos|eos|eot|eom)_token_id$")
 def faults(subject: Subject) -> Iterator[Fault]:
     """Each such id."""
     vocabulary = subject.vocabulary
-    if vocabulary is None or subject.folder is not None or not len(vocabulary.types):
-        return  # a folder's own files name these tokens by their text
+    if vocabulary is None or not len(vocabulary.types):
+        return
+    if subject.folder is not None:
+        yield from _named(subject, vocabulary)
+        return
     said = "tokenizer.ggml.token_type" if subject.gguf is not None else "tokenizer.token_type"
     if said not in subject.container.metadata:  # their types are a guess by shape
         return
@@ -35,3 +39,13 @@ def faults(subject: Subject) -> Iterator[Fault]:
         text = vocabulary.tokens[token]
         if vocabulary.types[token] == TokenType.NORMAL and not _SPECIAL_LOOK.match(text):
             yield subject.at_file_key(key, f"is {token}, the ordinary token {text!r:.40}")
+
+
+def _named(subject: Subject, vocabulary: Vocabulary) -> Iterator[Fault]:
+    """Each such token of a folder, whose files name them by their text."""
+    file = subject.path / CONFIG
+    for role, text in named_tokens(subject.path, json_file(file)).items():
+        if role not in ("bos", "eos") or text not in subject.token_set or _SPECIAL_LOOK.match(text):
+            continue
+        if vocabulary.types[vocabulary.tokens.index(text)] == TokenType.NORMAL:
+            yield Fault(f"is the ordinary token {text!r:.40}", key=f"{role}_token", file=file)

@@ -1,12 +1,13 @@
 """T305: the id of a special token is beyond the vocabulary."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.subject import Subject
 from rosetta.tokenizer.folder_files import json_file, named_tokens
 
-CONFIG = "tokenizer_config.json"
+CONFIG, GENERATION = "tokenizer_config.json", "generation_config.json"
 
 RULE = Rule(
     "T305",
@@ -30,6 +31,10 @@ def faults(subject: Subject) -> Iterator[Fault]:
         if not 0 <= token < size and not _is_of_the_rows(subject, token):
             yield subject.at_file_key(key, f"is {token:,}, and there are {size:,} tokens")
     if subject.folder is not None:
+        generation = subject.path / GENERATION
+        for key, token in _ids_in(json_file(generation), ""):
+            if not 0 <= token < size and not _is_of_the_rows(subject, token):
+                yield Fault(f"is {token:,}, and there are {size:,} tokens", key=key, file=generation)
         for role, text in named_tokens(subject.path, json_file(subject.path / CONFIG)).items():
             if text not in subject.token_set:
                 yield Fault(f"names {text!r:.60} as {role}, which is no token", file=subject.path / CONFIG)
@@ -38,10 +43,14 @@ def faults(subject: Subject) -> Iterator[Fault]:
 def special_ids(subject: Subject) -> Iterator[tuple[str, int]]:
     """Each key that names a special token's id, and the id; a folder may list several."""
     prefix = {"gguf": "tokenizer.ggml.", "apr": "tokenizer.", "huggingface": ""}[subject.kind]
+    return _ids_in(subject.container.metadata, prefix)
+
+
+def _ids_in(stated: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, int]]:
     for role in _ROLES:
         for spelled in (role, "pad") if role == "padding" else (role,):
             key = f"{prefix}{spelled}_token_id"
-            value = subject.container.metadata.get(key)
+            value = stated.get(key)
             for token in value if isinstance(value, list) else [value]:
                 if isinstance(token, int) and not isinstance(token, bool):
                     yield key, token

@@ -6,6 +6,7 @@ from math import sqrt
 import numpy as np
 
 from rosetta.lint.rule import Fault, Rule
+from rosetta.lint.rules.values.float_mixed_up import is_f16
 from rosetta.lint.value_facts import SeenTensor
 
 RULE = Rule(
@@ -27,7 +28,7 @@ ERRORS = (
 
 def value_faults(seen: SeenTensor) -> Iterator[Fault]:
     """A matrix whose octaves begin as those of cut values do."""
-    if seen.dtype != "BF16" or seen.patterns is None or not seen.is_matrix:
+    if seen.dtype != "BF16" or seen.patterns is None or not seen.is_matrix or is_f16(seen.patterns):
         return
     by_mantissa = np.bincount(np.arange(len(seen.patterns)) & 127, weights=seen.patterns, minlength=128)
     by_mantissa[0] -= seen.zeros
