@@ -55,4 +55,5 @@ def test_an_apr_of_a_gguf_states_the_epsilon_of_the_file_and_not_what_llamacpp_t
     assert not done.faults
     stated = open_container(tmp_path / "model.apr").metadata["rms_norm_eps"]
     key = "attention.layer_norm_rms_epsilon"
-    assert stated == open_container(tmp_path / "model.gguf").settings[key].value > 0
+    assert stated == pytest.approx(open_container(tmp_path / "model.gguf").settings[key].value)
+    assert stated > 0
