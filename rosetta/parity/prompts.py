@@ -1,4 +1,4 @@
-"""The prompts of a parity run: four that are built in, or a file of lines of text or of JSON."""
+"""The prompts of a parity run: four that are built in, or a file of lines of text or of JSON, or of one JSON list."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def prompts_of(path: Path) -> tuple[Prompt, ...]:
         raise UsageError("is no file", file=path, remedy=REMEDY)
     if path.stat().st_size > LARGEST_FILE:
         raise UsageError(f"has {path.stat().st_size:,} bytes of prompts", file=path, remedy="split the file")
-    found = tuple(_lines(path))
+    found = tuple(_listed(path) or _lines(path))
     if not found:
         raise UsageError("has no prompts", file=path, remedy=REMEDY)
     seen: set[str] = set()
@@ -65,6 +65,26 @@ def prompts_of(path: Path) -> tuple[Prompt, ...]:
                 f"has two prompts with the id {prompt.id!r}", file=path, remedy="name them apart"
             )
         seen.add(prompt.id)
+    return found
+
+
+def _listed(path: Path) -> list[Prompt]:
+    """The prompts of a file that is one JSON list of objects; none where it is anything else."""
+    data = path.read_bytes()
+    if not data.lstrip().startswith(b"["):
+        return []
+    try:
+        values = json.loads(data)
+    except (ValueError, RecursionError):
+        return []
+    if not values or not all(isinstance(value, dict) for value in values):
+        return []
+    found = []
+    for number, value in enumerate(values, 1):
+        try:
+            found.append(_from_json(value, f"prompt {number}"))
+        except ValueError as error:
+            raise UsageError(str(error), file=path, where=f"prompt {number}", remedy=REMEDY) from None
     return found
 
 

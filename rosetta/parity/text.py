@@ -9,6 +9,7 @@ from rosetta.parity.outputs import cached_wrong
 from rosetta.parity.results import Candidate, Cell, Output, Parity
 from rosetta.parity.sides import OURS
 from rosetta.report.table import table
+from rosetta.report.words import counted
 
 WORDS = {
     "match": "MATCHED",
@@ -50,7 +51,8 @@ def render(found: Parity, width: int | None = None, *, quiet: bool = False) -> s
 
 def _heading(found: Parity) -> Iterator[str]:
     how = ", each as a question to an assistant" if found.chat else ""
-    yield f"[ROSETTA] Parity: {len(found.prompts)} prompts{how}, {found.generate} tokens each, greedily"
+    prompts, tokens = counted(len(found.prompts), "prompt"), counted(found.generate, "token")
+    yield f"[ROSETTA] Parity: {prompts}{how}, {tokens} each, greedily"
     for side in found.sides:
         options = ", ".join(f"{name} {value}" for name, value in side.options.items())
         version = "" if side.runtime == OURS else f" {side.version}"

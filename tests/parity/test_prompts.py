@@ -39,10 +39,26 @@ def test_lines_of_text_and_of_json_may_stand_side_by_side(tmp_path: Path) -> Non
     )
 
 
+def test_a_file_may_be_one_json_list(tmp_path: Path) -> None:
+    text = '[\n  {"id": "sum", "prompt": "2+2=", "expected_text": "4"},\n  {"prompt": "Hi"}\n]\n'
+    assert prompts_of(file_of(tmp_path, text)) == (
+        Prompt("sum", "2+2=", None, "4"),
+        Prompt("prompt 2", "Hi"),
+    )
+
+
+def test_a_line_of_text_may_begin_as_a_list_does(tmp_path: Path) -> None:
+    assert [prompt.text for prompt in prompts_of(file_of(tmp_path, "[1, 2, 3]\n[INST] Hi"))] == [
+        "[1, 2, 3]",
+        "[INST] Hi",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("", "has no prompts"),
+        ('[{"prompt": "a"}, {"prompt": 7}]', "prompt 2.*'prompt' is no text"),
         ('{"prompt": 7}', "line 1.*'prompt' is no text"),
         ('{"text": "a"}', "line 1.*'text'.*none of a prompt"),
         ('x\n{"prompt"', "line 2"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from rosetta.model import open_model
 from rosetta.ops.altup import SparseActivation
 from rosetta.ops.pointwise import Activation, LayerGate
 from rosetta.runtimes.arithmetic import Imitation, input_rounding
-from rosetta.runtimes.llamacpp.arithmetic import _tabled, q8_0, q8_k
+from rosetta.runtimes.llamacpp.arithmetic import _strays_of_sums, _tabled, q8_0, q8_k
 from tests.conftest import Compare
 
 
@@ -43,6 +44,58 @@ def test_q8_k_steps_are_of_the_value_that_is_largest_in_size() -> None:
     assert torch.allclose(steps, steps.round(), atol=1e-4)
     assert quantised[0, 7] == pytest.approx(9.0)
     assert quantised[1, 7] == pytest.approx(-9.0)
+
+
+class Traits(ctypes.Structure):
+    """ggml-cpu.h, ggml_type_traits_cpu."""
+
+    _fields_ = (("from_float", ctypes.c_void_p), ("vec_dot", ctypes.c_void_p))
+
+
+def product_of_llamacpp(dtype: gguf.GGMLQuantizationType, weights: np.ndarray, x: np.ndarray) -> float:
+    """The product of a row of a dtype and activations, by ggml's own functions.
+
+    Args:
+        weights: bytes of the row.
+        x: float32, which it quantises to Q8_1.
+    """
+    import llama_cpp
+
+    file = min((Path(llama_cpp.__file__).parent / "lib").glob("*ggml-cpu*"))
+    library = ctypes.CDLL(str(file))
+    library.ggml_cpu_init()
+    traits = library.ggml_get_type_traits_cpu
+    traits.argtypes, traits.restype = [ctypes.c_int], ctypes.POINTER(Traits)
+    own, other = (traits(int(one)).contents for one in (dtype, gguf.GGMLQuantizationType.Q8_1))
+    where, count = ctypes.c_void_p, ctypes.c_int64
+    quantise = ctypes.CFUNCTYPE(None, where, where, count)(other.from_float)
+    size = ctypes.c_size_t
+    multiply = ctypes.CFUNCTYPE(None, ctypes.c_int, where, size, where, size, where, size, ctypes.c_int)(
+        own.vec_dot
+    )
+    quantised, result = np.zeros(x.size // 32 * 36, np.uint8), np.zeros(1, np.float32)
+    quantise(x.ctypes.data, quantised.ctypes.data, x.size)
+    multiply(x.size, result.ctypes.data, 0, weights.ctypes.data, 0, quantised.ctypes.data, 0, 1)
+    return float(result[0])
+
+
+@pytest.mark.requires_llamacpp
+@pytest.mark.parametrize("name", ["Q4_1", "Q5_1"])
+def test_sums_of_activations_stray_no_further_than_is_said(name: str) -> None:
+    """The sum that a minimum is multiplied by is rounded to F16: of a block that one value rules, by much."""
+    dtype, draw, beyond = gguf.GGMLQuantizationType[name], np.random.default_rng(0), 0
+    for largest in (1, 10, 1000) * 100:
+        x, weights = draw.standard_normal((2, 32)).astype(np.float32)
+        x[0] *= largest
+        packed = gguf.quantize(weights[None], dtype)
+        row = torch.from_numpy(gguf.dequantize(packed, dtype)[0]).double()
+        given = torch.from_numpy(x)[None]
+        gap = abs(product_of_llamacpp(dtype, packed, x) - float(row @ q8_0(given)[0].double()))
+        floor = 32 * 2.0**-24 * float(row.abs() @ given[0].double().abs())
+        [stray] = _strays_of_sums([given])
+        assert gap <= float((row.square() @ stray[0].double().square()).sqrt()) + floor
+        beyond += gap > 4 * floor
+    assert beyond > 100
 
 
 ON_CPU = {"runtime_options": {"gpu_layers": "0"}}

@@ -37,6 +37,8 @@ HALF_UNIT = 2.0**-24  # of float32, in which the table is filled
 SMALL_BLOCKS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "MXFP4", "NVFP4", "Q1_0")
 """Dtypes beside which activations are Q8_0 (or Q8_1, the same with a sum); beside superblocks they are Q8_K."""
 # ggml-cpu.c, vec_dot_type
+WITH_MINIMUM = ("Q4_1", "Q5_1")
+"""Those whose blocks have a minimum, which is multiplied by the sum of a block of activations."""
 LEVELS = 127  # of a block of activations  # ggml-quants.c, quantize_row_q8_0_ref and quantize_row_q8_K_ref
 
 
@@ -75,7 +77,8 @@ def _products(node: Node, facts: Mapping[str, Any]) -> Iterator[Imitation]:
         if dtype in HALVES:
             yield Imitation(f"{by} rounded to {dtype}", _of_inputs(HALVES[dtype]))
         elif dtype in SMALL_BLOCKS:
-            yield Imitation(f"{by} quantised to Q8_0", _of_inputs(q8_0))
+            strays = _strays_of_sums if dtype in WITH_MINIMUM else None
+            yield Imitation(f"{by} quantised to Q8_0", _of_inputs(q8_0), strays=strays)
         elif dtype not in FLOATS:
             yield Imitation(f"{by} quantised to Q8_K", _of_inputs(q8_k))
 
@@ -162,6 +165,21 @@ def _strays_of_latent(kind: str, rank: int, inputs: Sequence[Tensor]) -> list[Te
         return size * (unit * max(1.0, math.sqrt(rank / x.shape[-1])))
 
     return [stray(x) for x in inputs]
+
+
+def _strays_of_sums(inputs: Sequence[Tensor]) -> list[Tensor]:
+    """What rounding the sum of a block to F16 takes off it, of each of its values: a block's minimum, which the sum is
+    multiplied by, is no larger than the root of the sum of the squares of its weights.
+
+    Source: ggml-quants.c, quantize_row_q8_1_ref, whose sum is of steps that are not rounded themselves.
+    """
+
+    def stray(x: Tensor) -> Tensor:
+        steps, step = _in_steps(x)
+        total = steps.sum(-1, keepdim=True)
+        return (half(total * step) - total * half(step)).abs().expand_as(steps).reshape(x.shape)
+
+    return [stray(x) if x.is_floating_point() else torch.zeros(x.shape) for x in inputs]
 
 
 def _strays_of_steps(levels: int, inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -271,11 +289,16 @@ def q8_0(x: Tensor) -> Tensor:
 
     Source: ggml-quants.c, quantize_row_q8_0_ref.
     """
+    steps, step = _in_steps(x)
+    return (steps * half(step)).reshape(x.shape)
+
+
+def _in_steps(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Whole steps [blocks, 32], and the step of each block [blocks, 1]."""
     blocks = _blocks(x, 32)
     step = blocks.abs().amax(-1, keepdim=True) / 127
     scaled = _over(blocks, step)
-    steps = torch.sign(scaled) * (scaled.abs() + 0.5).floor()  # roundf: halves away from zero
-    return (steps * half(step)).reshape(x.shape)
+    return torch.sign(scaled) * (scaled.abs() + 0.5).floor(), step  # roundf: halves away from zero
 
 
 def q8_k(x: Tensor) -> Tensor:
