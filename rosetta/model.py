@@ -391,7 +391,7 @@ def _architecture(container: Container, overrides: Mapping[str, Any], must_run: 
             file=container.path,
             remedy=f"rosetta runs {known}",
         )
-    return architecture.variant(container.metadata) or architecture
+    return (architecture.variant(container.metadata) if given else None) or architecture
 
 
 def _layers_named(container: Container) -> int:

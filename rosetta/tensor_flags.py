@@ -16,20 +16,27 @@ LEFT_OUT: Mapping[str, tuple[str, ...]] = {  # transformers, modeling_*.py, wher
     "qkv_bias": _SPLIT,
     "attention_out_bias": ("attn_output.bias",),
     "mlp_bias": _NETWORK,
+    "bias": (*_SPLIT, "attn_output.bias", *_NETWORK),
     "use_bias": (*_SPLIT, "attn_output.bias", *_NETWORK, *_STATE),
     "mamba_rms_norm": ("ssm_norm.weight",),
     "mamba_conv_bias": ("ssm_conv1d.bias",),
     "use_conv_bias": ("ssm_conv1d.bias",),
+    "conv_bias": ("shortconv.in_proj.bias", "shortconv.conv.bias", "shortconv.out_proj.bias"),
     "mamba_proj_bias": _STATE,
+    "projectors_bias": ("ssm_out.bias",),
     "use_qk_norm": _HEADS,
     "qk_layernorm": _HEADS,
     "use_expert_bias": ("exp_probs_b.bias",),
     "lm_head_bias": ("output.bias",),
 }
 """Stems of tensors, without the layer, that there are only where the flag is set."""
+VAGUE = frozenset({"bias", "conv_bias", "projectors_bias"})
+"""Flags whose names say which tensors they mean only in a class that is known."""
+_OF_A_PART = {"attention_bias": "attention_out_bias", "mamba_proj_bias": "projectors_bias"}
 
 
 def left_out(flags: Container[str], flag: str) -> tuple[str, ...]:
     """What a flag denies that a class has among these, where one of its own speaks of a part."""
-    outer = ("attn_output.bias",) if flag == "attention_bias" and "attention_out_bias" in flags else ()
+    part = _OF_A_PART.get(flag, "")
+    outer = LEFT_OUT[part] if part in flags else ()
     return tuple(stem for stem in LEFT_OUT[flag] if stem not in outer)

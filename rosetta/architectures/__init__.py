@@ -50,11 +50,12 @@ def find_architecture(declared: str) -> Architecture | None:
 
 
 def architecture_of(container: Container) -> Architecture | None:
-    """The architecture that a container declares, or None. Of a folder whose model also sees or hears, and has no
-    architecture of its own here, that of its text part."""
+    """The architecture of a container, or None: the one that it declares, or what of several by that name it really
+    holds. Of a folder whose model also sees or hears, and has no architecture of its own here, that of its text part."""
     found = find_architecture(container.architecture) if container.architecture else None
     part = huggingface_architecture(text_config(container.metadata))
-    return found or (find_architecture(part) if part is not None else None)
+    found = found or (find_architecture(part) if part is not None else None)
+    return None if found is None else found.variant(container.metadata) or found
 
 
 def _called_like(declared: str) -> list[Architecture]:

@@ -60,6 +60,7 @@ FALCON = Architecture(
     readings=readings_by_key_group,
     layer=layer,
     huggingface=HuggingFace(
+        flags={"bias": False},
         defaults={  # transformers, FalconConfig
             "block_count": 32,
             "context_length": 2048,

@@ -233,6 +233,7 @@ FALCON_H1 = Architecture(
             "mamba_rms_norm": False,
             "mamba_conv_bias": True,
             "mamba_proj_bias": False,
+            "projectors_bias": False,
         },
         idle=frozenset({"mamba_expand"}),  # mamba_d_ssm says it
         names={

@@ -110,6 +110,7 @@ LFM2 = Architecture(
     layer=layer,
     after=lambda a, layers: head(output_of(layers - 1), norm=a.norm_of("token_embd_norm")),
     huggingface=HuggingFace(
+        flags={"conv_bias": False},
         defaults={  # transformers, Lfm2Config
             "block_count": 32,
             "context_length": 128000,

@@ -62,7 +62,7 @@ LFM2MOE = Architecture(
             "attention.layer_norm_rms_epsilon": "norm_eps",
             "tied_embeddings": "tie_embedding",
         },
-        flags={"use_expert_bias": True},
+        flags={"conv_bias": False, "use_expert_bias": True},
         says_anyway={"use_pos_enc": True},
         names={
             "model.embedding_norm": "token_embd_norm",

@@ -11,7 +11,7 @@ from rosetta.containers.container import Container
 from rosetta.containers.huggingface.settings import huggingface_quantisation
 from rosetta.containers.huggingface.text_part import text_config
 from rosetta.lint.tensor_names import meaning
-from rosetta.tensor_flags import LEFT_OUT, left_out
+from rosetta.tensor_flags import LEFT_OUT, VAGUE, left_out
 
 WITHOUT_WEIGHTS = frozenset({"use_qk_norm", "qk_layernorm"})
 """Flags of what may have no tensor in a class that is not known, as Llama 4's norm of heads."""
@@ -49,7 +49,7 @@ def contradicted_flags(container: Container) -> Iterator[Contradiction]:
     config = {**container.metadata, **text_config(container.metadata)}
     own = architecture_of(container)
     known = own is not None and own.huggingface.in_transformers
-    heeded = own.huggingface.flags if own is not None and known else LEFT_OUT
+    heeded = set(own.huggingface.flags) if own is not None and known else LEFT_OUT.keys() - VAGUE
     silent = NAMELESS if known else NAMELESS | WITHOUT_WEIGHTS
     stated = {key: config[key] for key in heeded if isinstance(config.get(key), bool)}
     if not stated:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from fixtures.architectures import build_tiny
+from fixtures.architectures import RECIPES, build_tiny
 from fixtures.canonical_gguf import tiny_pair
 from fixtures.comparing import TOKENS, compared_files
+from fixtures.recipes import build_folder
 from fixtures.restating import restated
 from rosetta.api import trace
+from rosetta.containers import open_container
+from rosetta.lint.flags import contradicted_flags
 
 pytestmark = pytest.mark.requires_transformers
 CASES: list[tuple[str, str, bool | None]] = [  # recipe, flag, what it says (None: it is not there)
@@ -49,6 +53,33 @@ def test_what_a_flag_denies_is_left_out_and_the_flag_named(tmp_path: Path, case:
         "value.missing", flag, "left", "confirmed", False
     )  # fmt: skip
     assert f"write {flag} true into" in finding.recommendation
+
+
+@pytest.mark.sample(2)
+@pytest.mark.parametrize(
+    ("recipe", "flag", "part"),
+    [
+        ("falcon-40b", "bias", ""),
+        ("lfm2", "conv_bias", ""),
+        ("falcon-h1", "projectors_bias", ""),
+        ("falcon-h1", "mamba_proj_bias", ""),
+        ("mistral4-vision", "attention_bias", "text_config."),
+    ],
+)
+def test_what_the_flag_of_one_class_denies_is_left_out_and_the_flag_named(
+    tmp_path: Path, recipe: str, flag: str, part: str
+) -> None:
+    made = RECIPES[recipe]
+    folder = build_folder(tmp_path / "hf", replace(made, arguments={**made.arguments, flag: True}))
+    denied = restated(folder, tmp_path / "denied", {part + flag: False})
+    theirs = _logits(denied)
+    assert np.abs(theirs - _logits(folder)).max() > 0.01
+    assert np.abs(trace(denied, tokens=TOKENS)["logits"].numpy() - theirs).max() < 1e-3
+    (finding,) = compared_files(denied, folder).findings
+    assert (finding.kind, finding.key, finding.side, finding.status) == (
+        "value.missing", flag, "left", "confirmed"
+    )  # fmt: skip
+    assert [found.key for found in contradicted_flags(open_container(denied))] == [flag]
 
 
 @pytest.mark.parametrize("said", [False, None])
