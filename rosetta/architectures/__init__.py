@@ -50,8 +50,8 @@ def find_architecture(declared: str) -> Architecture | None:
 
 
 def architecture_of(container: Container) -> Architecture | None:
-    """The architecture of a container, or None: the one that it declares, or what of several by that name it really
-    holds. Of a folder whose model also sees or hears, and has no architecture of its own here, that of its text part."""
+    """The architecture that a container declares, or None: of several by one name that which it holds. Of a folder
+    whose model also sees or hears, and has no architecture of its own here, that of its text part."""
     found = find_architecture(container.architecture) if container.architecture else None
     part = huggingface_architecture(text_config(container.metadata))
     found = found or (find_architecture(part) if part is not None else None)

@@ -240,7 +240,8 @@ def rotary_sections(
     sections = default if stated is None else stated.value
     padded = (*sections, 0, 0, 0, 0)[:4] if isinstance(sections, list | tuple) else sections
     own = stated.key if stated is not None else None
-    read.by_layer(key, [padded], "default of transformers", own)
+    assumed = "none in the file" if read.container.kind == "gguf" else "default of transformers"
+    read.by_layer(key, [padded], assumed, own)
     counts = isinstance(padded, tuple) and all(isinstance(count, int) and count >= 0 for count in padded)
     left = counts and read.container.kind == "gguf"
     pairs = read.config["rope.dimension_count"].value // 2
@@ -259,10 +260,10 @@ def _still_pairs(sections: Sequence[int], pairs: int, in_turns: bool) -> tuple[i
     return tuple(p for p, place in places if place >= (3 * sections[place % 3] if in_turns else three))
 
 
-def stated_sections(config: Config) -> list[int]:
+def stated_sections(config: Config) -> list[int] | None:
     """The sections as config.json has them: none for what a model does not tell apart."""
     sections = list(config[SECTIONS].value)
-    return sections[:3] if not any(sections[3:]) else sections
+    return (sections if any(sections[3:]) else sections[:3]) if any(sections) else None
 
 
 INTERLEAVED_SECTIONS = {

@@ -26,12 +26,12 @@ from rosetta.settings_reader import SettingsReader, Value
 
 def settings(read: SettingsReader) -> None:
     """Which rotary pairs turn by which position, in one that also sees. llama.cpp turns halves there, and its converter
-    orders the rows so (llama-model.cpp, llama_model_rope_type)."""
-    stated = read.raw(SECTIONS) or read.spelled(*SECTIONS_OF_FOLDERS)
-    if stated is None or not isinstance(stated.value, list | tuple) or not any(stated.value):
-        return
-    rotary_sections(read, [])
-    if read.container.kind == "gguf" and "rope.type" not in read.overrides:
+    orders the rows so (llama-model.cpp, llama_model_rope_type): a GGUF that says nothing says that it does not see."""
+    stated, of_gguf = read.raw(SECTIONS) or read.spelled(*SECTIONS_OF_FOLDERS), read.container.kind == "gguf"
+    sees = stated is not None and isinstance(stated.value, list | tuple) and any(stated.value)
+    if sees or of_gguf:
+        rotary_sections(read, [])
+    if sees and of_gguf and "rope.type" not in read.overrides:
         found = {SECTIONS: read.config[SECTIONS].value}
         read.config["rope.type"] = Value(read.architecture.gguf_rope(found), stated.key)
 

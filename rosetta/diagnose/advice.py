@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from rosetta.compare.settings import plain
@@ -11,9 +11,10 @@ from rosetta.config import Value
 from rosetta.containers.apr.settings import APR_FACTS
 from rosetta.containers.container import Container
 from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS
+from rosetta.containers.huggingface.text_part import text_part, without_rotation
 from rosetta.diagnose.own_form import in_own_form, one_key_of_scaling, stated_by
 from rosetta.diagnose.places import has_place, key_that_says
-from rosetta.diagnose.stated_scaling import as_gguf, as_parameters
+from rosetta.diagnose.stated_scaling import BESIDE_SCALING, as_gguf, as_parameters
 from rosetta.errors import UnsupportedError
 from rosetta.model import FACTORS, Model
 from rosetta.rope_scaling import RopeScaling
@@ -165,16 +166,35 @@ def _write_scaling(model: Model, other: Container, right: RopeScaling | None) ->
                 f"write the tensor rope_freqs.weight into {file}: {len(stated.factors)} divisors of the rotary "
                 f"frequencies, {low:.6g} to {high:.6g}, F32, as the model's rope parameters give them"
             )
-        modern = "rope_parameters" in container.metadata
-        name = "rope_parameters" if modern else "rope_scaling"
+        part = text_part(container.metadata)
+        table, prefix = (container.metadata, "") if part is None else part
+        modern = "rope_parameters" in table or without_rotation(container.metadata)
+        own = "rope_parameters" if modern else "rope_scaling"
+        name, held = prefix + own, table.get(own)
         if right is None:
-            out = (
-                'write rope_type "default" into rope_parameters of' if modern else "take rope_scaling out of"
-            )
+            out = f'write rope_type "default" into {name} of' if modern else f"take {name} out of"
             return f"{out} {file}"
-        return f"write {name} {json.dumps(as_parameters(right, model, other))} into {file}"
+        return _write_table(name, held, as_parameters(right, model, other), file)
     except UnsupportedError as error:
         return error.remedy or f"state the original model's rope scaling in {file}"
+
+
+def _write_table(name: str, held: Any, wanted: Mapping[str, Any], file: str) -> str:
+    """Advice to state a table: the one key of it that differs, where the file has the others.
+
+    Args:
+        name: of the table.
+        held: what the file states; None: nothing.
+        wanted: what it is to state, without what stands beside it.
+        file: that it stands in.
+    """
+    before = {} if held is None else {key: said for key, said in held.items() if key not in BESIDE_SCALING}
+    differing = [key for key, said in wanted.items() if before.get(key) != said]
+    if len(differing) != 1 or not before or before.keys() - wanted.keys():
+        return f"write {name} {json.dumps(wanted)} into {file}"
+    (key,) = differing
+    instead = f" instead of {json.dumps(before[key])}" if key in before else ""
+    return f"write {name}.{key} {json.dumps(wanted[key])} into {file}{instead}"
 
 
 def _write_one(one: tuple[str, Any, Any], file: str) -> str:

@@ -12,7 +12,7 @@ from rosetta.config import Config, Value
 from rosetta.containers.apr.settings import APR_FACTS, apr_settings
 from rosetta.containers.container import Container, Setting
 from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS, huggingface_settings
-from rosetta.containers.huggingface.text_part import text_part
+from rosetta.containers.huggingface.text_part import text_part, without_rotation
 from rosetta.diagnose.stated_scaling import gguf_words
 from rosetta.diagnose.stating import Stating
 from rosetta.errors import RosettaError
@@ -22,6 +22,7 @@ from rosetta.rope_scaling import RopeScaling
 GROWTH = "rope.scaling.attn_factor"
 IN_TABLES: Mapping[str, tuple[str, ...]] = {
     "rope.freq_base": ("rope_parameters.rope_theta", "rope_theta"),
+    "rope.dimension_sections": ("rope_parameters.mrope_section",),
     "rope.dimension_count": ("rope_parameters.partial_rotary_factor", "partial_rotary_factor"),
     "attention.scale": ("query_pre_attn_scalar",),
     "attention.sliding_window": ("sliding_window",),
@@ -100,8 +101,15 @@ def would_say(model: Model, key: str, own: Value | None) -> Iterator[str]:
     for name in dict.fromkeys(names):
         nested = part is not None and (name in part.config or name not in container.metadata)
         spelled = f"{part.prefix}{name}" if part is not None and nested else name
-        if has_parent(container.metadata, path_of(container, spelled)):
+        path = path_of(container, spelled)
+        if has_parent(container.metadata, path) or _is_of_lost_table(container, path):
             yield spelled
+
+
+def _is_of_lost_table(container: Container, path: tuple[str, ...]) -> bool:
+    """Whether a key would stand in the table of the rotation, which the file has not."""
+    in_table = len(path) > 1 and path[-2] == "rope_parameters" and has_parent(container.metadata, path[:-1])
+    return in_table and container.kind == "huggingface" and without_rotation(container.metadata)
 
 
 def stated_by(container: Container, own: str | None) -> Any:
@@ -186,7 +194,7 @@ def _saying(container: Container, path: tuple[str, ...], said: Any) -> Stating:
     metadata = copy.deepcopy(dict(container.metadata))
     table = metadata
     for name in path[:-1]:
-        table = table[name]
+        table = table.setdefault(name, {})
     table[path[-1]] = said
     made = Stating(container, {})
     made.metadata = metadata

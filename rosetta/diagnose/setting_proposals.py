@@ -30,7 +30,8 @@ def _may_show(fault: Fault, key: str) -> bool:
         case Shows.ANYWHERE:
             return True
         case Shows.WHERE_READ:
-            return key in fault.keys
+            ordered_by = fault.subject.model.architecture.halves_with  # the rows of queries and keys
+            return key in fault.keys or key == ordered_by
         case Shows.IN_DIMS:
             models = fault.subject.model, fault.reference.model
             unlike = fault.other_node is not None and fault.other_node.inputs != fault.node.inputs

@@ -11,6 +11,7 @@ import numpy as np
 
 from rosetta.compare.settings import agree, plain
 from rosetta.containers.container import Container, Setting
+from rosetta.containers.huggingface.text_part import tables
 from rosetta.diagnose.stating import Stating
 from rosetta.errors import RosettaError, UnsupportedError
 from rosetta.model import Model, build_model
@@ -18,6 +19,7 @@ from rosetta.rope_scaling import RopeScaling, scaling_from_gguf, scaling_from_pa
 
 PREFIX = "rope.scaling."
 # GGUF's key -> the parameter that Hugging Face has for it (llama.cpp, convert_hf_to_gguf.py).
+RULES = ("linear", "dynamic", "longrope", "yarn", "llama3")  # as published YaRN may have longrope's factors
 BESIDE_SCALING = ("rope_theta", "partial_rotary_factor")  # which stand in the same object
 PARAMETERS = {
     "rope.scaling.type": "rope_type",
@@ -137,6 +139,11 @@ def _parameter_candidates(scaling: RopeScaling, model: Model, other: Container) 
     stated = other.settings.get("rope.scaling")
     if stated is not None and isinstance(stated.value, Mapping):
         yield {key: value for key, value in stated.value.items() if key not in BESIDE_SCALING}
+    for table in tables(model.container.metadata):  # all there but the rule's name
+        lost = table.config.get("rope_parameters")
+        if isinstance(lost, Mapping) and "rope_type" not in lost:
+            kept = {key: said for key, said in lost.items() if key not in BESIDE_SCALING}
+            yield from ({"rope_type": rule, **kept} for rule in RULES)
     keys = {name: other.settings[key].value for key, name in PARAMETERS.items() if key in other.settings}
     own = model.container.settings.get("rope.scaling")
     if own is not None and isinstance(own.value, Mapping):  # what else the file itself says of the rule stays

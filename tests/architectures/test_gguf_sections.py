@@ -88,3 +88,20 @@ def test_all_pairs_of_a_clean_file_are_turned(tmp_path: Path, recipe: str) -> No
     folder, file = tiny_pair(tmp_path, recipe)
     assert open_model(file)[STILL] == ()
     assert [f for f in compared_files(file, folder, tokens=tuple(IDS)).findings if not f.latent] == []
+
+
+@pytest.mark.parametrize("sections", [None, [0, 0, 0, 0]])
+def test_sections_lost_of_glm_that_sees_are_named_and_not_the_rows_that_hang_on_them(
+    tmp_path: Path, sections: list[int] | None
+) -> None:
+    """llama.cpp turns halves where there are some, and pairs where there are none."""
+    folder, file = tiny_pair(tmp_path, "glm4v")
+    lost = restated(file, tmp_path / "lost.gguf", {"rope.dimension_sections": sections})
+    model, theirs = open_model(lost), llamacpp_logits(lost, IDS)
+    assert np.abs(Transformer(model)(IDS).numpy() - theirs).max() < CLOSE * np.abs(theirs).max()
+    assert np.abs(llamacpp_logits(file, IDS) - theirs).max() > 5 * CLOSE * np.abs(theirs).max()
+    (found,) = compared_files(lost, folder, tokens=tuple(IDS)).findings
+    assert (found.kind, found.key, found.side, found.status) == (
+        "config.rope_sections", "rope.dimension_sections", "left", "confirmed"
+    )  # fmt: skip
+    assert "write glm4.rope.dimension_sections [2, 1, 1, 0] into" in found.recommendation

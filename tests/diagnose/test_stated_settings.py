@@ -141,14 +141,23 @@ CASES: list[tuple[str, str, Any, str, str, str]] = [
     ("jamba", "hidden_act", "relu", "config.activation", "activation", "write hidden_act silu "),
     ("nemotron_h", "mamba_head_dim", None, "config.state_size", "ssm.inner_size", "write mamba_head_dim 16 "),
     ("minicpm", "scale_emb", None, "config.embedding_scale", "embedding_scale", "write scale_emb 12 "),
-    ("mistral4", "rope_parameters.factor", 6.0, "config.rope_scaling", "rope.scaling", '"factor": 4.0'),
+    ("mistral4", "rope_parameters.factor", 6.0, "config.rope_scaling", "rope.scaling",
+     "write rope_parameters.factor 4.0 "),
+    ("deepseek2-v3", "rope_parameters.rope_type", None, "config.rope_scaling", "rope.scaling",
+     'write rope_parameters.rope_type "yarn" '),
+    ("phi3-longrope-long", "rope_parameters.rope_type", None, "config.rope_scaling", "rope.scaling",
+     'write rope_parameters.rope_type "longrope" '),
+    ("llama-rope-linear", "rope_parameters", None, "config.rope_scaling", "rope.scaling",
+     'write rope_parameters {"rope_type": "linear", "factor": 4.0}'),
+    ("hunyuan-dense-alpha", "rope_parameters", None, "config.rope_theta", "rope.freq_base",
+     "write rope_parameters.rope_theta "),
     (
         "mimo2", "rope_parameters.sliding_attention.partial_rotary_factor", 0.501, "config.rope_dimensions",
         "rope.dimension_count_swa", "write rope_parameters.sliding_attention.partial_rotary_factor 0.333",
     ),
     (
         "phi3-longrope-long", "original_max_position_embeddings", None, "config.rope_scaling", "rope.scaling",
-        '"original_max_position_embeddings": 8',
+        "write rope_parameters.original_max_position_embeddings 8 ",
     ),
     (
         "exaone-moe", "routed_scaling_factor", None, "config.expert_weights", "expert_weights_scale",
@@ -182,6 +191,16 @@ def test_the_setting_is_named_with_the_key_that_states_it(place: Path, tmp_path:
         (kind, key, "left", "confirmed", False)
     ]
     assert advice in report.findings[0].recommendation
+
+
+def test_a_lost_table_of_the_rotation_is_named_in_the_part_that_reads(place: Path, tmp_path: Path) -> None:
+    folder, file = pair_of(place, "qwen3vl")
+    report = compared_files(restated(folder, tmp_path / "lost", {"text_config.rope_parameters": None}), file)
+    table = "text_config.rope_parameters."
+    assert [(f.kind, f.recommendation.partition(" into ")[0]) for f in report.findings] == [
+        ("config.rope_theta", f"write {table}rope_theta 10000"),
+        ("config.rope_sections", f"write {table}mrope_section [6, 5, 5]"),
+    ]
 
 
 @pytest.mark.parametrize("said", ["relu", "gelu"])

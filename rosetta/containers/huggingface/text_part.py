@@ -78,6 +78,13 @@ def own_key(config: Mapping[str, Any], key: str) -> str:
     return key if part is None else key.removeprefix(part.prefix)
 
 
+def without_rotation(config: Mapping[str, Any]) -> bool:
+    """Whether a config.json that transformers 5 wrote says nothing of the rotation, which it keeps in a table."""
+    keys = {"rope_parameters", "rope_scaling", "rope_theta"}
+    fifth = str(config.get("transformers_version", "")).partition(".")[0] >= "5"
+    return fifth and not any(keys & table.config.keys() for table in tables(config))
+
+
 def tied_unless_stated(config: Mapping[str, Any]) -> bool:
     """Whether the head is the embedding by the default of the whole's own class, of which config.json says nothing."""
     model = whole(config).config
