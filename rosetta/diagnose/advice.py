@@ -170,11 +170,11 @@ def _write_scaling(model: Model, other: Container, right: RopeScaling | None) ->
         table, prefix = (container.metadata, "") if part is None else part
         modern = "rope_parameters" in table or without_rotation(container.metadata)
         own = "rope_parameters" if modern else "rope_scaling"
-        name, held = prefix + own, table.get(own)
+        name, before = prefix + own, table.get(own)
         if right is None:
             out = f'write rope_type "default" into {name} of' if modern else f"take {name} out of"
             return f"{out} {file}"
-        return _write_table(name, held, as_parameters(right, model, other), file)
+        return _write_table(name, before, as_parameters(right, model, other), file)
     except UnsupportedError as error:
         return error.remedy or f"state the original model's rope scaling in {file}"
 

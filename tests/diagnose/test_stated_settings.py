@@ -110,7 +110,7 @@ CASES: list[tuple[str, str, Any, str, str, str]] = [
         "ssm_multipliers.2",
         "write ssm_multipliers [0.9, 0.8, 0.7, 1.1, 1.2] into",
     ),
-    ("mistral4", "rope_parameters.mscale", 1.5, "config.rope_scaling", "rope.scaling", "scaling"),
+    ("mistral4", "rope_parameters.mscale", 1.5, "config.rope_scaling", "rope.scaling", "write rope_parameters.mscale 1.0 "),
     ("ernie4_5-moe", "moe_layer_end_index", 1, PATTERN_KIND, EXPERTS, "write moe_layer_end_index 2 "),
     ("ernie4_5-moe", "moe_layer_interval", 2, PATTERN_KIND, EXPERTS, "write moe_layer_interval 1 "),
     ("falcon-7b", "multi_query", False, "config.head_count_kv", KV_HEADS, "write multi_query true "),
@@ -157,7 +157,7 @@ CASES: list[tuple[str, str, Any, str, str, str]] = [
     ),
     (
         "phi3-longrope-long", "original_max_position_embeddings", None, "config.rope_scaling", "rope.scaling",
-        "write rope_parameters.original_max_position_embeddings 8 ",
+        '"original_max_position_embeddings": 8',
     ),
     (
         "exaone-moe", "routed_scaling_factor", None, "config.expert_weights", "expert_weights_scale",
