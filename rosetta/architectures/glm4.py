@@ -32,8 +32,8 @@ def settings(read: SettingsReader) -> None:
     if sees or of_gguf:
         rotary_sections(read, [])
     if sees and of_gguf and "rope.type" not in read.overrides:
-        found = {SECTIONS: read.config[SECTIONS].value}
-        read.config["rope.type"] = Value(read.architecture.gguf_rope(found), stated.key)
+        found = read.config[SECTIONS]
+        read.config["rope.type"] = Value(read.architecture.gguf_rope({SECTIONS: found.value}), found.key)
 
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
