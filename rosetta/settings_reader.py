@@ -141,7 +141,8 @@ class SettingsReader:
         """What config.json states under keys that neither all architectures nor this one is read by."""
         if self.container.kind != "huggingface":
             return
-        known = self._names | self.architecture.huggingface.idle
+        said = self.architecture.huggingface
+        known = self._names | said.idle | said.flags.keys()
         tables = {name.partition(".")[0] for name in known if "." in name}
         source, prefix = self._sources()[0]  # what stands outside of a text's own keys is of the rest
         for name, value in source.items():

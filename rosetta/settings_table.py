@@ -327,6 +327,7 @@ KEYS = (
     ConfigKey("rope.dimension_count_swa", "count", ROPE_DIMENSIONS, Shows.ANYWHERE, Prompt.TWO_TOKENS),
     ConfigKey("rope.layers", "flag", LAYER_PATTERN, Shows.ANYWHERE, Prompt.TWO_TOKENS),
     ConfigKey("attention.kv_layer", "count", LAYER_PATTERN, Shows.ANYWHERE, latent=False),
+    ConfigKey("attention.cross_layers", "flag", LAYER_PATTERN, Shows.ANYWHERE),
     ConfigKey("attention.keys_are_values", "flag", LAYER_PATTERN, Shows.ANYWHERE, latent=False),
     ConfigKey("attention.max_alibi_bias", "number", ALIBI, prompt=Prompt.TWO_TOKENS, published=(8.0, 0.0)),
     ConfigKey("attention.clamp_kqv", "number", CLAMP_KQV, published=(0.0, 8.0, 6.0)),

@@ -26,6 +26,7 @@ LEFT_OUT: Mapping[str, tuple[str, ...]] = {  # transformers, modeling_*.py, wher
     "projectors_bias": ("ssm_out.bias",),
     "use_qk_norm": _HEADS,
     "qk_layernorm": _HEADS,
+    "use_post_norm": ("post_attention_norm.weight", "post_ffw_norm.weight"),
     "use_expert_bias": ("exp_probs_b.bias",),
     "lm_head_bias": ("output.bias",),
 }

@@ -67,6 +67,7 @@ class Architecture:
         rope: order of the rotary pairs in GGUF's Q and K rows; None: no rotary embedding.
         halves_with: the setting of a model whose rows GGUF has by halves, though `rope` says otherwise.
         rope_theta: where the key is missing, by container.
+        tokens_beyond: how many tokens the embedding has rows of, and the head has none.
         learned_positions: whether a position table is added to the embedding.
         always: tensors that a stage can do without and that every model of it has, of a layer without its number.
         qk_norm: an RMSNorm over each head of q and k.
@@ -97,6 +98,7 @@ class Architecture:
     rope: int | None = SPLIT_HALF
     halves_with: str = ""
     rope_theta: Default = Default(apr=10000.0, gguf=10000.0, huggingface=10000.0)
+    tokens_beyond: int = 0
     learned_positions: bool = False
     always: frozenset[str] = frozenset()
     qk_norm: bool = False
@@ -110,7 +112,7 @@ class Architecture:
     llamacpp: LlamaCpp = field(default_factory=LlamaCpp)
     variant: Callable[[Mapping[str, Any]], Architecture | None] = lambda metadata: None
     before: Callable[[Architecture, Settings], list[Stage]] = lambda a, c: embedding(
-        positions=a.learned_positions
+        positions=a.learned_positions, beyond=a.tokens_beyond
     )
     layer: Callable[[Architecture, Settings, int], list[Stage]] = lambda a, c, n: decoder_layer(a, c, n)
     after: Callable[[Architecture, int], list[Stage]] = lambda a, layers: head(

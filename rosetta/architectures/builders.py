@@ -16,7 +16,7 @@ from rosetta.ops.latent import LatentKeys
 from rosetta.ops.linear import Linear
 from rosetta.ops.lookup import Embedding
 from rosetta.ops.norm import Norm
-from rosetta.ops.op import Op, Settings, Size, chain
+from rosetta.ops.op import Op, Settings, Size, Sum, chain
 from rosetta.ops.pointwise import Activation, Add, Clamp, Gate, Scale
 from rosetta.ops.rotary import STILL, Rotary
 
@@ -367,14 +367,16 @@ def single(x: str, mixer: Block) -> list[Stage]:
     return [*stages, Stage("residual", Add(), (x, stages[-1].name))]
 
 
-def embedding(*after: Op | None, positions: bool = False) -> list[Stage]:
+def embedding(*after: Op | None, positions: bool = False, beyond: int = 0) -> list[Stage]:
     """The rows of the tokens, and of their positions where the model learned some.
 
     Args:
         after: what is done to them before the first layer: a factor, a norm.
         positions: whether there is a table of positions.
+        beyond: rows that there are of tokens beyond the vocabulary.
     """
-    looked_up = Embedding(positions="position_embd" if positions else None)
+    rows: Size = Sum(("vocab_size", beyond)) if beyond else "vocab_size"
+    looked_up = Embedding(positions="position_embd" if positions else None, rows=rows)
     return [Stage("embedding", chain(looked_up, *after), (TOKENS,))]
 
 

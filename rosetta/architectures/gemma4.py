@@ -105,8 +105,12 @@ def _heads_of_folder(read: SettingsReader, local: list[bool], layers: int) -> No
     read.fixed("rope.dimension_count", whole, "the key length")
     part = next((own_size for own_size, slid in kinds if slid), size)
     read.fixed("rope.dimension_count_swa", part, "the key length")
-    raw = read.raw("rope.scaling")
-    table = raw.value if raw is not None and isinstance(raw.value, Mapping) else GLOBAL_ROPE
+    rules = (
+        read.raw("rope.scaling"),
+        read.spelled("rope_parameters.full_attention"),
+    )  # the last may name none
+    tables_of_rope = (said.value for said in rules if said is not None and isinstance(said.value, Mapping))
+    table = next(tables_of_rope, GLOBAL_ROPE)
     theta, context = config["rope.freq_base"].value, config["context_length"].value
     read.fixed(
         "rope.scaling", scaling_from_parameters(table, whole // 2, theta, context), "the config's rule"

@@ -171,6 +171,8 @@ def _write_scaling(model: Model, other: Container, right: RopeScaling | None) ->
         modern = "rope_parameters" in table or without_rotation(container.metadata)
         own = "rope_parameters" if modern else "rope_scaling"
         name, before = prefix + own, table.get(own)
+        if isinstance(before, Mapping) and isinstance(before.get("full_attention"), Mapping):
+            name, before = f"{name}.full_attention", before["full_attention"]
         if right is None:
             out = f'write rope_type "default" into {name} of' if modern else f"take {name} out of"
             return f"{out} {file}"
@@ -188,7 +190,8 @@ def _write_table(name: str, held: Any, wanted: Mapping[str, Any], file: str) -> 
         wanted: what it is to state, without what stands beside it.
         file: that it stands in.
     """
-    before = {} if held is None else {key: said for key, said in held.items() if key not in BESIDE_SCALING}
+    beside = {key for key in BESIDE_SCALING if key not in wanted}
+    before = {} if held is None else {key: said for key, said in held.items() if key not in beside}
     differing = [key for key, said in wanted.items() if before.get(key) != said]
     if len(differing) != 1 or not before or before.keys() - wanted.keys():
         return f"write {name} {json.dumps(wanted)} into {file}"

@@ -18,8 +18,15 @@ from rosetta.model import Model, build_model
 from rosetta.rope_scaling import RopeScaling, scaling_from_gguf, scaling_from_parameters
 
 PREFIX = "rope.scaling."
+RULES = (
+    "linear",
+    "dynamic",
+    "longrope",
+    "yarn",
+    "llama3",
+    "proportional",
+)  # YaRN may have longrope's factors
 # GGUF's key -> the parameter that Hugging Face has for it (llama.cpp, convert_hf_to_gguf.py).
-RULES = ("linear", "dynamic", "longrope", "yarn", "llama3")  # as published YaRN may have longrope's factors
 BESIDE_SCALING = ("rope_theta", "partial_rotary_factor")  # which stand in the same object
 PARAMETERS = {
     "rope.scaling.type": "rope_type",
@@ -141,8 +148,9 @@ def _parameter_candidates(scaling: RopeScaling, model: Model, other: Container) 
         yield {key: value for key, value in stated.value.items() if key not in BESIDE_SCALING}
     for table in tables(model.container.metadata):  # all there but the rule's name
         lost = table.config.get("rope_parameters")
+        lost = lost.get("full_attention", lost) if isinstance(lost, Mapping) else None
         if isinstance(lost, Mapping) and "rope_type" not in lost:
-            kept = {key: said for key, said in lost.items() if key not in BESIDE_SCALING}
+            kept = {key: said for key, said in lost.items() if key != "rope_theta"}
             yield from ({"rope_type": rule, **kept} for rule in RULES)
     keys = {name: other.settings[key].value for key, name in PARAMETERS.items() if key in other.settings}
     own = model.container.settings.get("rope.scaling")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from rosetta.lazily import torch
-from rosetta.ops.op import Op, Rounding, Settings, Size, Spread, Step, Tensors, size, unit_of
+from rosetta.ops.op import Op, Rounding, Settings, Size, Spread, Step, Tensors, nothing, size, unit_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,6 +75,8 @@ class Norm(Op):
         self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor, before: Spread | None = None
     ) -> Spread:
         [x] = inputs
+        if not self.takes_part(s):
+            return Spread(nothing(y), nothing(y)) if before is None else before
         own = self._from_weights(s, rounding, x)
         if before is None:
             return Spread(own, UNITS * unit_of(rounding) * self._terms(s, x))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from rosetta.architectures import architecture_of
 from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.subject import Subject
 
@@ -19,9 +20,11 @@ RULE = Rule(
 
 def faults(subject: Subject) -> Iterator[Fault]:
     """The embedding, and the head, that have another number of rows."""
-    for stem in ("token_embd.weight", "output.weight"):
+    architecture = architecture_of(subject.container)
+    beyond = 0 if architecture is None else architecture.tokens_beyond
+    for stem, more in (("token_embd.weight", beyond), ("output.weight", 0)):
         for tensor in subject.by_stem(stem):
-            wrong = [said for count, said in _counts(subject) if count not in tensor.dims]
+            wrong = [said for count, said in _counts(subject) if count + more not in tensor.dims]
             if wrong and len(tensor.dims) == 2:
                 yield subject.at_tensor(tensor, f"has dims {list(tensor.dims)}, and {wrong[0]}")
 
