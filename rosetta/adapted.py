@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from rosetta.containers.span import slice_of
 from rosetta.dtypes import PAIR
 from rosetta.errors import DamagedFileError, UnsupportedError, UsageError
 from rosetta.lazily import TorchDtypes, torch
-from rosetta.weight import ValuesEdit, Weight
+from rosetta.weight import ValuesEdit, Weight, row_ranges
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 DTYPE = "LORA:F32"  # a scheme's: values and their rounding, worked out from several tensors
 
 HALVES = TorchDtypes({"F16": "float16", "BF16": "bfloat16"})
+
+FACTOR_ROUNDING = (
+    2.0**-23
+)  # relative: of a column's length, which peft sums up in float32, and of what it gives
 
 VOCABULARY = ("token_embd.weight", "output.weight")  # have a row a token
 
@@ -93,9 +98,10 @@ class Merged:
     Args:
         module: what the adapter says of it.
         added: what is added to it, scaled.
-        lengths: DoRA's lengths of the rows, [R, 1]; None without DoRA.
+        lengths: DoRA's lengths of the rows, [R, 1], or those of the columns, [C, 1]; None without DoRA.
         dtype: of the base: what is added may be rounded to it first (peft, Embedding.merge).
         times: of what is added; 1 unless it is known to be merged with another scale.
+        base: of an embedding, whose columns have the lengths: what it is added to (peft, DoraEmbeddingVariant).
     """
 
     module: Module
@@ -103,13 +109,15 @@ class Merged:
     lengths: Weight | None = None
     dtype: str = "F32"
     times: float = 1.0
+    base: Weight | None = None
 
     def touches(self, start: int, stop: int) -> bool:
         """All rows."""
         return True
 
     def values(self, values: Tensor, start: int) -> Tensor:
-        """W + s·B·A; of DoRA each row of it stretched to its length (Liu et al. 2024, eq. 5)."""
+        """W + s·B·A; of DoRA each row of it stretched to its length (Liu et al. 2024, eq. 5), of an embedding each
+        column."""
         merged = values + self._added(values, start)
         return merged if self.lengths is None else merged * self._stretch(merged, start)
 
@@ -120,7 +128,11 @@ class Merged:
         added = self._added(values, start)
         if self.dtype in HALVES:
             found = torch.hypot(found, unit(added, HALVES[self.dtype]) / SQRT12)
-        return found if self.lengths is None else found * self._stretch(values + added, start).abs()
+        if self.lengths is None:
+            return found
+        stretch = self._stretch(values + added, start).abs()
+        of_factor = 0.0 if self.base is None else FACTOR_ROUNDING * (values + added).abs() * stretch
+        return torch.hypot(found * stretch, torch.as_tensor(of_factor))
 
     def misread(self) -> Iterator[tuple[str, Merged]]:
         """How else a merge may have read the factors, in words, and what it then merges."""
@@ -138,8 +150,22 @@ class Merged:
 
     def _stretch(self, merged: Tensor, start: int) -> Tensor:
         assert self.lengths is not None
+        if self.base is not None:
+            return self._stretch_of_columns.to(merged.device)
         lengths = self.lengths.values(start, start + len(merged), merged.device)
         stretch: Tensor = lengths / merged.norm(dim=1, keepdim=True)
+        return stretch
+
+    @cached_property
+    def _stretch_of_columns(self) -> Tensor:
+        """By how much each column of the whole sum is stretched, [1, C]."""
+        assert self.lengths is not None
+        assert self.base is not None
+        base, squares = self.base, torch.zeros(self.base.dims[1], dtype=torch.float64)
+        for start, stop in row_ranges(base):
+            whole = base.values(start, stop) + self.times * self.added.values(start, stop)
+            squares += whole.double().square().sum(0)
+        stretch: Tensor = self.lengths.values().view(1, -1) / squares.sqrt().float()
         return stretch
 
 
@@ -291,16 +317,17 @@ def adapted(
                 message = f"is {list(theirs)} in the adapter and {list(own)} in the base {base.path}"
                 raise _of_another_model(container, source, message)
             same = [other for other, weight in weights.items() if weight.same_place(weights[name])]
-            if len(same) > 1 and isinstance(edit, Instead) and whole and not is_base(edit.other.entry.name):
-                # Of a module to be saved peft trains a copy, which is tied to nothing.
-                raise UnsupportedError(
-                    f"stands for one of {' and '.join(same)}, which the base {base.path} ties",
-                    file=adapter.weights,
-                    where=f"{source!r}",
-                    remedy=adapter.remedy,
-                )
+            if (
+                isinstance(edit, Instead)
+                and whole
+                and not adapter.ties
+                and not is_base(edit.other.entry.name)
+            ):
+                same = [name]  # of a module to be saved peft trains a copy, which is tied to nothing
             if isinstance(edit, Merged):
                 edit = replace(edit, dtype=weights[name].dtype)
+                if edit.lengths is not None and module_is_embedding(edit.module):
+                    edit = replace(edit, base=weights[name])
             # What is added to one tensor is added to the tied head, too, as peft merges it.
             for other in same:
                 found[other] = replace(found[other], values_edits=(*found[other].values_edits, edit))
@@ -363,12 +390,14 @@ def _lengths(
     read: Read,
     read_as: list[Weight],
 ) -> list[Weight]:
-    """DoRA's lengths of the rows of each weight."""
+    """DoRA's lengths of the rows of each weight, or of the columns of an embedding."""
     where = f"module {module.name!r}"
-    rows = adapter.stored.tensors[str(module.magnitude)].dims
-    if rows != factors.dims[:1]:
+    held = adapter.stored.tensors[str(module.magnitude)].dims
+    of_columns = module_is_embedding(module)
+    count = factors.dims[1 if of_columns else 0]
+    if held != (count,):
         raise DamagedFileError(
-            f"lora_magnitude_vector is {list(rows)}, lora_B has {factors.dims[0]} rows",
+            f"lora_magnitude_vector is {list(held)}, lora_B has {count} rows",
             file=adapter.weights,
             where=where,
             remedy="save the adapter again",
@@ -376,8 +405,15 @@ def _lengths(
     if any(weight.transposed or weight.columns is not None for weight in read_as):
         message = "DoRA of a matrix that is read turned is not merged here"
         raise UnsupportedError(message, file=adapter.weights, where=where, remedy=adapter.remedy)
-    column = Product(adapter, name, metadata, factors.lengths, (factors.dims[0], 1))
+    if of_columns:
+        return [_tensor(adapter, str(module.magnitude))]
+    column = Product(adapter, name, metadata, factors.lengths, (count, 1))
     return read(column, name, column.entry)
+
+
+def module_is_embedding(module: Module) -> bool:
+    """Whether it is looked up and not multiplied with: both factors lie turned."""
+    return module.left.turned and module.right.turned
 
 
 def merge_of(weight: Weight) -> Merged | None:

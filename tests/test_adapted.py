@@ -349,6 +349,42 @@ def test_the_folder_that_peft_merges_is_the_same(tmp_path: Path, config: dict[st
     assert farthest(open_model(f"peft:{base}+{adapter}"), open_model(tmp_path / "merged")) < 1e-6
 
 
+OF_A_VOCABULARY = {
+    "DoRA of an embedding": {"target_modules": ["up_proj", "embed_tokens"], "use_dora": True},
+    "an embedding saved": {"modules_to_save": ["embed_tokens"]},
+    "a head saved": {"modules_to_save": ["lm_head"]},
+    "both saved": {"modules_to_save": ["embed_tokens", "lm_head"]},
+    "both tied": {"modules_to_save": ["embed_tokens"], "ensure_weight_tying": True},
+}
+
+
+@pytest.mark.requires_transformers
+@pytest.mark.parametrize("config", OF_A_VOCABULARY.values(), ids=OF_A_VOCABULARY)
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "apart"])
+def test_what_is_trained_of_a_vocabulary_is_what_peft_merges(
+    tmp_path: Path, config: dict[str, Any], tied: bool
+) -> None:
+    peft = pytest.importorskip("peft")
+    transformers = pytest.importorskip("transformers")
+    base = build(tmp_path / "base", tiny("llama", tied=tied), "hf:F32")
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    adapted = peft.get_peft_model(
+        loaded, peft.LoraConfig(r=4, lora_alpha=6, **{"target_modules": ["up_proj"], **config})
+    )
+    draw = torch.Generator().manual_seed(1)
+    for name, parameter in adapted.named_parameters():
+        if parameter.requires_grad and "magnitude" in name:
+            parameter.data *= 1 + 0.2 * torch.rand(parameter.shape, generator=draw)
+        elif parameter.requires_grad:
+            parameter.data += 0.05 * torch.randn(parameter.shape, generator=draw)
+    adapted.save_pretrained(tmp_path / "adapter")
+    adapted.merge_and_unload().save_pretrained(tmp_path / "merged")
+    operand, merged = f"peft:{base}+{tmp_path / 'adapter'}", tmp_path / "merged"
+    assert farthest(open_model(operand), open_model(merged)) < 1e-6
+    report = compared_files(operand, merged)
+    assert (report.verdict, report.findings) == ("match", [])
+
+
 @pytest.mark.requires_transformers
 @pytest.mark.parametrize("name", ["qwen3moe", "gpt-oss"])
 def test_experts_of_one_parameter_are_those_that_peft_merges(tmp_path: Path, name: str) -> None:

@@ -42,6 +42,7 @@ SECOND_LOOK, FEWEST_BLOCKS = 64, 16
 WEIGHED = 2.5  # times a plain encoder's limits of rows, where errors were weighed
 # Mean of the errors in units of their rms: an encoder with a minimum is biased by up to 0.04 over a tensor.
 MEAN, ROW_MEAN = 0.12, 0.45
+LARGEST_GROUP = 128  # columns that share a scale in the schemes of folders, where a row has more than one
 ROW_LIKENESS = 0.4  # slope of one row on its counterpart: in two bits and less a clean one keeps half
 
 COMPENSATED = 4.0  # times the predicted error
@@ -183,7 +184,7 @@ def traits(
     found = [
         *_of_whole(coarse, fine, rows, columns),
         *_row_factors(coarse, fine, rows, weighed),
-        *_of_rows(rows, columns),
+        *_of_rows(coarse, fine, rows, columns),
     ]
     if not found:  # what a factor explains is not looked at further: its repair is
         size = float(rows.size_b.sum())
@@ -250,7 +251,7 @@ def _of_whole(coarse: Weight, fine: Weight, rows: RowSums, columns: int) -> list
     return found
 
 
-def _of_rows(rows: RowSums, columns: int) -> list[Trait]:
+def _of_rows(coarse: Weight, fine: Weight, rows: RowSums, columns: int) -> list[Trait]:
     """What single rows have that the whole has not, but factors."""
     used = (rows.error > 0) & (rows.size_b > 0)
     if int(used.sum()) < LEAST:
@@ -258,12 +259,31 @@ def _of_rows(rows: RowSums, columns: int) -> list[Trait]:
     found, error = [], rows.error[used]
     mean = (rows.gap[used] / (error * columns).sqrt()).abs()
     worst = float(mean.max())
-    if worst > ROW_MEAN and worst * math.sqrt(columns) > ROW_DEVIATIONS:
+    beyond = worst * math.sqrt(columns) / ROW_DEVIATIONS
+    if worst > ROW_MEAN and beyond > 1 and beyond > _hanging_together(coarse, fine):
         found.append(Trait("row_offsets", worst, ROW_MEAN))
     least = 1 + float((rows.product[used] / rows.size_b[used]).min())
     if least < ROW_LIKENESS:
         found.append(Trait("rows", least, ROW_LIKENESS))
     return found
+
+
+def _hanging_together(coarse: Weight, fine: Weight) -> float:
+    """How much farther the mean of a row's errors strays by chance than that of independent ones.
+
+    A scheme that rounds scale and bias after it has made the codes, as MLX does to bfloat16, moves all weights of a
+    group together: half a step at the end of 255 of them. Groups have nothing to do with each other, so that their
+    means tell within a row, whatever the row's own is.
+    """
+    (count, columns), some = coarse.dims, min(coarse.dims[0], SECOND_LOOK)
+    groups = columns // LARGEST_GROUP
+    if groups < 2 or not (of_scheme(coarse.dtype) or of_scheme(fine.dtype)):
+        return 1.0
+    chosen = torch.linspace(0, count - 1, some, dtype=torch.float64).round().long().tolist()
+    w, c = (weight.rows(chosen).double() for weight in (fine, coarse))
+    e = (c - w)[:, : groups * LARGEST_GROUP].reshape(some, groups, LARGEST_GROUP)
+    of_means, of_errors = e.mean(2).var(1).mean(), (e - e.mean((1, 2), keepdim=True)).square().mean()
+    return max(1.0, float((of_means * LARGEST_GROUP / of_errors.clamp(min=1e-300)).sqrt()))
 
 
 def _row_factors(coarse: Weight, fine: Weight, rows: RowSums, weighed: bool) -> list[Trait]:

@@ -25,10 +25,11 @@ from rosetta.weight import Weight, row_ranges
 
 NEARER = 0.35  # of the distance of scales from those that are asked for: what is left where they are in place
 LARGEST = 20_000  # rows of scales that are matched with each other
-ROUNDS = 16  # of taking one's place
+ROUNDS, FARTHEST = 16, 32  # of taking one's place, and rows that are looked at in each for an exchange
 WOVEN = (2, 4, 8, 16, 32, 64, 128)
 SAMPLED_ROWS = 64  # by which the group of each column is told
 ALIKE = 0.5  # of the squares of rows on their codes, below which the codes are other rows'
+NEGATIVE = 4.0  # farther apart than the logarithms of two scales of a weight
 NEARER_FLOAT = 2.0**-4  # of a logarithm: scales told from the codes are off by less
 MIXED_UP = {"F16": torch.bfloat16, "BF16": torch.float16}
 
@@ -54,11 +55,13 @@ class PlacedReading:
 
 @dataclass(frozen=True)
 class Scales:
-    """The scales of a packed weight, natural logarithms [n, G] each, not a number where none of its weights has one.
+    """The scales of a packed weight, natural logarithms [n, G] each, not a number where none of its weights has one;
+    of a negative scale (AutoRound, MLX) the logarithm of its size and `NEGATIVE`.
 
     Args:
         own: as they are multiplied with.
         wanted: as the other side's values ask for.
+        times: how many times its own one that is, no logarithm.
         raw: as stored, no logarithms.
         rest: the mean of what the other side's values have beside codes times the scales that they ask for.
         fit: how much of the other side's squares lies on the codes, 0 to 1.
@@ -66,6 +69,7 @@ class Scales:
 
     own: Tensor
     wanted: Tensor
+    times: Tensor
     raw: Tensor
     rest: Tensor
     fit: float
@@ -167,7 +171,7 @@ def scales_of(known: Known) -> Scales | None:
     fit = float(lying[seen].sum() / kept[seen].sum().clamp(min=1e-30))
     rest = (st - wanted * su) / n
     own, wanted, rest = (x.float().reshape(count, groups) for x in (own, wanted, rest))
-    return Scales(own.log(), wanted.log(), raw, rest, fit)
+    return Scales(_logarithm(own), _logarithm(wanted), wanted / own, raw, rest, fit)
 
 
 def _places(packed: Packed, groups: int, by_row: bool = True) -> PlacesOf:
@@ -198,11 +202,28 @@ def _scales_elsewhere(known: Known, scales: Scales) -> Iterator[PlacedReading]:
     if order is not None:
         taken = np.arange(len(raw))
         taken[rows.numpy()] = rows.numpy()[order]
-        said = permutation_in_words(order, 0, "rows" if height == 1 else f"blocks of {height} rows")
-        yield from _reordered(known, "rows", said, lambda by_row: _taken(by_row, 0, torch.from_numpy(taken)))
+        things, said = _order_in_words(order, known.matrices, height)
+        yield from _reordered(known, things, said, lambda by_row: _taken(by_row, 0, torch.from_numpy(taken)))
     yield from _of_another_expert(known, scales, off)
     yield from _of_another(known, scales, off)
     yield from _of_another_float(known, scales)
+
+
+def _order_in_words(order: NDArray[np.int64], matrices: int, height: int) -> tuple[str, str]:
+    """What lies in an order of rows of scales, and what order it is: that of whole experts, or of rows.
+
+    Args:
+        order: for each right place where it lies.
+        matrices: how many experts' rows lie one after another.
+        height: rows of the weight that share a row of scales.
+    """
+    if matrices > 1 and len(order) % matrices == 0:
+        each = order.reshape(matrices, -1)
+        if bool(
+            (each - each[:, :1] == np.arange(each.shape[1])).all() and (each[:, 0] % each.shape[1] == 0).all()
+        ):
+            return "experts", permutation_in_words(each[:, 0] // each.shape[1], 0, "experts")
+    return "rows", permutation_in_words(order, 0, "rows" if height == 1 else f"blocks of {height} rows")
 
 
 def _across(by_row: Tensor) -> Tensor:
@@ -232,14 +253,23 @@ def _order(own: Tensor, wanted: Tensor, matrices: int = 1) -> NDArray[np.int64] 
         height = count // matrices
         starts = torch.arange(0, count, height)[:, None]
         orders += ((starts + order).flatten() for order in _simple_orders(own[:height], wanted[:height]))
+        orders += _order_of_matrices(own, wanted, height)
     found = [order for order in orders if _distance(wanted, own[order]) < NEARER * off]
     best = min(found, key=lambda order: _distance(wanted, own[order]), default=None)
     if best is None:
-        best = _one_to_one(own, wanted)
+        best = _exchanged(_one_to_one(own, wanted), own, wanted)
         if _distance(wanted, own[best]) >= NEARER * off:
             return None
     order = best.numpy()
     return order if bool((order != np.arange(count)).any()) else None
+
+
+def _order_of_matrices(own: Tensor, wanted: Tensor, height: int) -> Iterator[Tensor]:
+    """The order of whole matrices of a stack, each where it is nearest, where that is one for each."""
+    held = own.reshape(-1, height * own.shape[1])
+    asked = torch.cdist(wanted.reshape(held.shape), held).argmin(1)
+    if len(set(asked.tolist())) == len(asked):
+        yield (asked[:, None] * height + torch.arange(height)).flatten()
 
 
 def _simple_orders(own: Tensor, wanted: Tensor) -> Iterator[Tensor]:
@@ -288,6 +318,26 @@ def _one_to_one(own: Tensor, wanted: Tensor) -> Tensor:
     return order
 
 
+def _exchanged(order: Tensor, own: Tensor, wanted: Tensor) -> Tensor:
+    """The order with pairs of rows exchanged where both together are nearer so: who came last took what was left."""
+    order = order.clone()
+    for _ in range(ROUNDS):
+        far = (wanted - own[order]).square().sum(1)
+        exchanges = 0
+        for i in far.topk(min(FARTHEST, len(far))).indices.tolist():
+            held = own[order]
+            far = (wanted - held).square().sum(1)
+            with_theirs = (wanted[i] - held).square().sum(1) + (wanted - held[i]).square().sum(1)
+            gain = far[i] + far - with_theirs
+            j = int(gain.argmax())
+            if gain[j] > 0:
+                order[i], order[j] = int(order[j]), int(order[i])
+                exchanges += 1
+        if not exchanges:
+            break
+    return order
+
+
 def _reordered(
     known: Known, things: str, said: str, moved: Callable[[Tensor], Tensor]
 ) -> Iterator[PlacedReading]:
@@ -330,14 +380,14 @@ def _lost(known: Known, scales: Scales, said: str, decoded: str) -> Iterator[Pla
     """
     packed, by_row = known.packed, scales.raw
     stored = known.container.part(packed.parts["scales"])
-    step = (scales.wanted - scales.own).nan_to_num(0.0)
+    times = torch.where(scales.times.isfinite(), scales.times, 1.0)
     if stored.dtype == torch.uint8:
         if isinstance(packed, BlockWeight) and packed.nested:
-            found = _in_table(known, packed, by_row, step.exp())
+            found = _in_table(known, packed, by_row, times)
         else:
-            found = (by_row.float() + step / math.log(2)).round().clamp(0, 254).to(torch.uint8)
+            found = (by_row.float() + times.log2()).round().clamp(0, 254).to(torch.uint8)
     else:
-        found = by_row.float() * step.exp()
+        found = by_row.float() * times
     for parts in [("scales",), ("scales", "biases")] if "biases" in packed.parts else [("scales",)]:
         others = {"scales": _as_stored(packed, found, stored)}
         if "biases" in parts:
@@ -454,14 +504,19 @@ def _module(name: str) -> str:
 
 def _log(raw: Tensor) -> Tensor:
     """Logarithms of scales; of exponents of two, which bytes are, themselves."""
-    return raw.float() * math.log(2) if raw.dtype == torch.uint8 else raw.float().log()
+    return raw.float() * math.log(2) if raw.dtype == torch.uint8 else _logarithm(raw.float())
+
+
+def _logarithm(scale: Tensor) -> Tensor:
+    """See `Scales`."""
+    return scale.abs().log() + NEGATIVE * (scale < 0)
 
 
 def _of_another_float(known: Known, scales: Scales) -> Iterator[PlacedReading]:
     """Scales that are F16 under the name of BF16, or the reverse."""
     name = known.packed.parts["scales"]
     declared = known.container.stored.tensors[name].dtype
-    if declared not in MIXED_UP:
+    if declared not in MIXED_UP or name in known.container.others:  # a repair has put others in their place
         return
     found = known.container.part(name).contiguous().view(MIXED_UP[declared])
     by_row = known.packed.scales_by_row(found)

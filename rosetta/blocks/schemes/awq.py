@@ -102,7 +102,7 @@ def packing(folder: Folder) -> Packing:
     """See `rosetta.blocks.schemes`."""
     folder.stated("bits", 4, 4)
     folder.stated("version", "gemm", "gemm", "GEMM")
-    folder.stated("zero_point", True, True)
+    folder.stated("zero_point", True, True, False)  # AutoRound: zero points are there, all the middle one
     size = folder.config.get("group_size", 128)
     weights = []
     for stem in folder.stems(".qweight"):

@@ -85,8 +85,8 @@ class GptqWeight(Packed):
         width = -(-self.rows * self.bits // 32)
         packed = parts.columns(self.parts["zeros"], first * words, min(last * words, width))
         stored = self._unpacked("zeros", packed)[:, start - first * RUN : stop - first * RUN]
-        zero = (stored.int() + self.stored_less) & ((1 << self.bits) - 1)
-        return (zero + self.way.zero_shift).T
+        # A reader of the other version shifts within the bits of a code, too.
+        return ((stored.int() + self.stored_less + self.way.zero_shift) & ((1 << self.bits) - 1)).T
 
     def _unpacked(self, part: str, words: Tensor) -> Tensor:
         found = codes(words, self.bits)
@@ -120,11 +120,14 @@ def packing(folder: Folder) -> Packing:
 
 
 def _bits(folder: Folder, stem: str, stated: int) -> int:
-    """Bits of a weight: `dynamic` may give modules others than the rest has, and the group index counts the columns."""
-    if f"{stem}.g_idx" not in folder.tensors:
-        return stated
-    columns, words = prod(folder.dims(f"{stem}.g_idx")), folder.matrix(f"{stem}.qweight")[0]
-    return next((bits for bits in BITS if columns and -(-columns * bits // 32) == words), stated)
+    """Bits of a weight: modules may have others than the rest (`dynamic`; `extra_config` of AutoRound), and the group
+    index counts the columns, as the words of zero points do the rows."""
+    words, rows = folder.matrix(f"{stem}.qweight")
+    if f"{stem}.g_idx" in folder.tensors:
+        counted, held = prod(folder.dims(f"{stem}.g_idx")), words
+    else:
+        counted, held = rows, folder.matrix(f"{stem}.qzeros")[1]
+    return next((bits for bits in BITS if counted and -(-counted * bits // 32) == held), stated)
 
 
 def _dims(folder: Folder, stem: str, bits: int) -> tuple[int, int]:

@@ -86,7 +86,9 @@ def _scales(weight: Packed, read: Read) -> Mapping[str, Tensor] | None:
     whole = "all" if "all" in weight.parts else "scales"
     if way == "divided by":
         other = read(whole)
-        return {whole: (1 / other.float()).to(other.dtype)}
+        return {
+            whole: 2 * EVEN - other if other.dtype == torch.uint8 else (1 / other.float()).to(other.dtype)
+        }
     if way == "transposed":
         return {part: _across(weight, read(part)) for part in ("scales", "biases") if part in weight.parts}
     if "outer_scales" in weight.parts:

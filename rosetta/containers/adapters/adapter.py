@@ -95,6 +95,11 @@ class Adapter(Protocol):
         ...
 
     @property
+    def ties(self) -> bool:
+        """Whether a tensor in the place of one that the base ties to another is in the place of both."""
+        ...
+
+    @property
     def architecture(self) -> str | None:
         """That it says it is for, as GGUF files call it; None where it does not say."""
         ...

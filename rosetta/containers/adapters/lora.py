@@ -47,6 +47,7 @@ class GgufAdapter:
     whole: Mapping[str, str] = {}
     rows: Mapping[str, tuple[str, tuple[int, ...]]] = {}
     remedy = MERGE
+    ties = False
 
     def __init__(self, path: Path) -> None:
         self.path = self.weights = path

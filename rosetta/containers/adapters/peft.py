@@ -48,6 +48,7 @@ _HEEDED = frozenset(
         "modules_to_save",
         "target_parameters",
         "trainable_token_indices",
+        "ensure_weight_tying",
     ]
 )
 # Biases are saved as tensors; peft's fan_in_fan_out says how a module stores what its name tells.
@@ -71,7 +72,6 @@ _WITHOUT_EFFECT = frozenset(
         "fan_in_fan_out",
         "init_lora_weights",
         "eva_config",
-        "ensure_weight_tying",
     ]
 )
 # Their A and B belong to another base.
@@ -117,6 +117,11 @@ class PeftAdapter:
         except BaseException:
             file.close()
             raise
+
+    @property
+    def ties(self) -> bool:
+        """As it was trained with `ensure_weight_tying`."""
+        return bool(self.config.get("ensure_weight_tying"))
 
     @property
     def base(self) -> str | None:
@@ -192,10 +197,6 @@ class PeftAdapter:
             said = "has no lora_magnitude_vector" if magnitude is None else "has a lora_magnitude_vector"
             message = f"{said}, and {CONFIG} says use_dora {magnitude is None}".lower()
             raise DamagedFileError(message, file=self.weights, where=where, remedy=AGAIN)
-        if is_embedding and magnitude is not None:
-            raise UnsupportedError(
-                "DoRA of an embedding is not merged here", file=self.path, where=where, remedy=MERGE
-            )
         parameters = self._parameters(module)
         named = parameters[0] if parameters else module
         rank = _number(self.path, self.config, "r", "rank_pattern", named)

@@ -8,13 +8,15 @@ from functools import partial
 from typing import Any
 
 from rosetta.blocks.schemes import Folder, Packed
+from rosetta.blocks.schemes.auto_round import METHODS as AUTO_ROUND
 from rosetta.blocks.schemes.compressed_tensors import IntWeight
 from rosetta.blocks.schemes.fp8 import Fp8Weight
 from rosetta.blocks.schemes.gptq import GptqWeight
 from rosetta.blocks.schemes.mlx import MlxWeight
 
-# Methods whose one number is that of all weights, but for those that GPTQ's `dynamic` names.
-BITS_OF_ALL, SIZE_OF_ALL = ("gptq", "mlx"), ("gptq", "awq", "mlx")
+# Methods whose one number is that of all weights, but for those that GPTQ's and AutoRound's lists name.
+BITS_OF_ALL, SIZE_OF_ALL = ("gptq", "mlx", *AUTO_ROUND), ("gptq", "awq", "mlx", *AUTO_ROUND)
+LISTS = ("dynamic", "extra_config")
 CODED = (GptqWeight, IntWeight, MlxWeight)  # whose codes may be of several widths
 UNSTATED = object()
 
@@ -64,8 +66,13 @@ def _bits(folder: Folder) -> tuple[str, Any]:
     """The key of the bits of a code, and what it states of all weights; `UNSTATED` of a scheme whose modules may
     differ."""
     if folder.method in BITS_OF_ALL:
-        return "bits", UNSTATED if folder.config.get("dynamic") else folder.config.get("bits")
+        return _of_all(folder, "bits")
     return _of_one_group(folder, "num_bits")
+
+
+def _of_all(folder: Folder, key: str) -> tuple[str, Any]:
+    """A key, and what it states of all weights; `UNSTATED` where some have their own."""
+    return key, UNSTATED if any(folder.config.get(name) for name in LISTS) else folder.config.get(key)
 
 
 def _bits_of(weight: Packed, stated: Any) -> int | None:
@@ -76,7 +83,7 @@ def _bits_of(weight: Packed, stated: Any) -> int | None:
 def _group_size(folder: Folder) -> tuple[str, Any]:
     """The key of the size of groups, and what it states of all weights."""
     if folder.method in SIZE_OF_ALL:
-        return "group_size", UNSTATED if folder.config.get("dynamic") else folder.config.get("group_size")
+        return _of_all(folder, "group_size")
     return _of_one_group(folder, "group_size")
 
 

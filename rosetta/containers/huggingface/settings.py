@@ -86,12 +86,12 @@ def huggingface_architecture(config: Mapping[str, Any]) -> str | None:
 
 
 def huggingface_quantisation(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """What the config says of how weights are packed; None where it says nothing. MLX calls it `quantization`."""
+    """What the config says of how weights are packed; None where it says nothing. MLX calls it `quantization`, writes
+    it under the other key as well, without a method, and reads its own (mlx_lm, utils.load_model)."""
     for source in _sources(config):
-        for key in QUANTISATION:
-            found = source.values.get(key)
-            if isinstance(found, dict) and found:
-                return found
+        said = [found for key in QUANTISATION if isinstance(found := source.values.get(key), dict) and found]
+        if said:
+            return said[0] if "quant_method" in said[0] else said[-1]
     return None
 
 

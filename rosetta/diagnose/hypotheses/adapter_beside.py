@@ -85,6 +85,7 @@ class Beside:
     architecture: str | None = None
     base: str | None = None
     remedy: str = REMEDY
+    ties: bool = False
 
     @property
     def path(self) -> Path:

@@ -223,6 +223,62 @@ def test_mlx_is_what_its_library_makes_of_it(tmp_path: Path, bits: int, dtype: s
     assert torch.equal(decoded(container), torch.from_numpy(wanted))
 
 
+@pytest.mark.parametrize("mode", ["mxfp4", "nvfp4", "mxfp8"])
+def test_floats_of_mlx_are_what_its_library_makes_of_them(tmp_path: Path, mode: str) -> None:
+    mx = pytest.importorskip("mlx.core")
+    parts = mx.quantize(mx.array(drawn().numpy()).astype(mx.bfloat16), mode=mode)
+    wanted = np.array(mx.dequantize(*parts, mode=mode).astype(mx.float32))
+    codes, scales = (torch.from_numpy(np.array(part)) for part in parts)
+    config = {**packing.mlx_floats(mode).config}
+    container = open_container(folder(tmp_path, {".weight": codes, ".scales": scales}, config))
+    assert torch.equal(decoded(container), torch.from_numpy(wanted))
+
+
+def test_a_module_of_mlx_that_states_no_group_has_its_librarys(tmp_path: Path) -> None:
+    """mlx_lm's mixed recipes write null."""
+    scheme = packing.mlx(6, 64)
+    config = {"bits": 4, "group_size": 64, STEM: {"bits": 6, "group_size": None, "mode": "affine"}}
+    container = open_container(folder(tmp_path, scheme.pack(drawn()), config))
+    assert container.tensors[f"{STEM}.weight"].dtype == "MLX:INT6"
+    assert container.tensors[f"{STEM}.weight"].dims == (ROWS, COLUMNS)
+
+
+def test_float8_of_torchao_is_code_times_scale_in_the_dtype_that_the_weight_had(tmp_path: Path) -> None:
+    scheme = packing.torchao_float8()
+    tensors = scheme.pack(drawn())
+    wanted = (tensors["._weight_qdata"].float() * tensors["._weight_scale"]).bfloat16().float()
+    beside = {"_norm.weight": torch.ones(8, dtype=torch.bfloat16)}
+    assert torch.equal(values_of(tmp_path, scheme, tensors | beside), wanted)
+
+
+@pytest.mark.parametrize(
+    ("form", "other"),
+    [
+        ("auto_round:auto_gptq", packing.gptq()),
+        ("auto_round", packing.gptq(version=2)),
+        ("auto_round:auto_awq", packing.awq()),
+    ],
+    ids=["gptq", "gptq v2", "awq"],
+)
+def test_autorounds_files_are_those_that_its_packing_format_names(
+    tmp_path: Path, form: str, other: packing.Scheme
+) -> None:
+    """auto_round, inference/backend.py."""
+    tensors = other.pack(drawn())
+    config = {"quant_method": "auto-round", "packing_format": form, "bits": 4, "group_size": 32}
+    container = open_container(folder(tmp_path / "auto", tensors, config))
+    assert torch.equal(decoded(container), values_of(tmp_path / "own", other, tensors))
+
+
+def test_words_of_zero_points_tell_the_bits_of_a_module_where_there_is_no_group_index(tmp_path: Path) -> None:
+    tensors = packing.gptq(8).pack(drawn())
+    del tensors[".g_idx"]
+    config = {"quant_method": "gptq", "bits": 4, "group_size": 32, "dynamic": {"up_proj": {"bits": 8}}}
+    container = open_container(folder(tmp_path / "stated", tensors, config))
+    assert container.tensors[f"{STEM}.weight"].dtype == "GPTQ:INT8"
+    assert torch.equal(decoded(container), values_of(tmp_path / "own", packing.gptq(8), tensors))
+
+
 @pytest.mark.parametrize("scheme", packing.SCHEMES.values(), ids=packing.SCHEMES)
 def test_rows_are_decoded_alone_as_with_the_others(tmp_path: Path, scheme: packing.Scheme) -> None:
     container = open_container(folder(tmp_path, scheme.pack(drawn()), dict(scheme.config)))
@@ -283,7 +339,11 @@ def test_scales_of_activations_belong_to_their_weight(tmp_path: Path) -> None:
         ),
         ({"quant_method": "awq", "bits": 4, "version": "gemv"}, "states version 'gemv' for awq"),
         ({"quant_method": "compressed-tensors", "format": "marlin-24"}, "states format 'marlin-24'"),
-        ({"group_size": 32, "bits": 4, "mode": "mxfp4"}, "states mode 'mxfp4' for MLX"),
+        ({"group_size": 32, "bits": 4, "mode": "mxint4"}, "states mode 'mxint4' for MLX"),
+        (
+            {"quant_method": "auto-round", "packing_format": "auto_round:fp8"},
+            "packing_format 'auto_round:fp8'",
+        ),
         ({"quant_method": "modelopt", "quant_algo": "W4A16_AWQ"}, "states quant_algo 'W4A16_AWQ'"),
     ],
 )

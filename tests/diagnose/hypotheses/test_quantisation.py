@@ -13,15 +13,18 @@ from safetensors.torch import load_file, save_file
 
 from fixtures import packing
 from fixtures.causes import Cause, assert_clean, assert_proven
-from fixtures.comparing import compared_files, tiny
+from fixtures.comparing import TOKENS, compared_files, tiny
 from fixtures.contents import FileContents
 from fixtures.dtypes import encode
 from fixtures.faults import packing as faults
 from fixtures.pairs import build
+from rosetta.compare.options import Options
 from rosetta.compare.results import Side
 from rosetta.dtypes import of_scheme
 from rosetta.errors import UnsupportedError
 from rosetta.model import open_model
+from rosetta.repair.repair import repair_operands
+from rosetta.report.build import build_report
 from rosetta.report.report import Report
 
 OWN, NAME, STAGE = "model.layers.1.mlp.up_proj.weight", "blk.1.ffn_up.weight", "layers.1.ffn_up"
@@ -58,6 +61,17 @@ def test_a_row_that_is_one_group_is_read(tmp_path: Path, scheme: packing.Scheme)
     spec = tiny("llama", hidden=32, ffn=64, tied=False)
     plain = build(tmp_path, spec, "hf:BF16")
     assert_clean(compared_files(packing.quantised(plain, tmp_path / "quantised", scheme), plain))
+
+
+@pytest.mark.parametrize("dtype", ["F16", "Q8_0"])
+def test_a_scale_that_was_rounded_after_its_codes_is_no_amount_of_its_row(
+    tmp_path: Path, plain: Path, dtype: str
+) -> None:
+    """MLX keeps the scales of 255 steps in bfloat16: the weights of a group are all off by up to half of one."""
+    spec = tiny("llama", hidden=256, ffn=512, tied=False)
+    scheme = packing.mlx(8, 64, torch.bfloat16)
+    folder = packing.quantised(build(tmp_path, spec, "hf:BF16"), tmp_path / "quantised", scheme)
+    assert_clean(compared_files(folder, build(tmp_path, spec, f"gguf:{dtype}")))
 
 
 @pytest.mark.parametrize("name", ["fp8 blocks", "gptq by activation", "awq", "bnb nf4 nested", "mlx 4 bits"])
@@ -291,26 +305,44 @@ def without_config(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    ("side", "said"),
-    [
-        ("left", "its zero points are stored one too low"),
-        ("right", "decoded with zero points one too high"),  # the folder is believed
-    ],
-)
-def test_a_folder_whose_zero_points_are_of_the_other_version_is_one_finding(
-    tmp_path: Path, plain: Path, side: str, said: str
+@pytest.mark.parametrize(("name", "other"), [("gptq", "gptq_v2"), ("gptq v2", "gptq")])
+def test_zero_points_of_the_other_version_are_one_finding_of_the_key_that_states_it(
+    tmp_path: Path, plain: Path, name: str, other: str
 ) -> None:
-    folder = packing.quantised(plain, tmp_path / "quantised", packing.SCHEMES["gptq"])
-    config = json.loads((folder / "config.json").read_text())
-    config["quantization_config"]["checkpoint_format"] = "gptq_v2"
-    (folder / "config.json").write_text(json.dumps(config))
-    report = compared_files(*((folder, plain) if side == "left" else (plain, folder)))
-    [finding] = report.findings
+    folder = stating(packing.quantised(plain, tmp_path / "quantised", packing.SCHEMES[name]), other)
+    report = compared_files(folder, plain)
+    key = "quantization_config.checkpoint_format"
+    assert_proven(report, "layers.0.q", Cause(QUANTISATION, key))
+    own = "gptq" if name == "gptq" else "gptq_v2"
+    assert (report.findings[0].declared, report.findings[0].actual) == (other, own)
+    mended = repair_operands(str(folder), str(plain), tmp_path / "mended", Options(tokens=TOKENS)).after
+    assert build_report(mended).findings == []
+
+
+def test_zero_points_of_one_weight_are_no_fault_of_that_key(tmp_path: Path, plain: Path) -> None:
+    fault = faults.zero_points_shifted(OWN, ".qzeros", 1)
+    folder = packing.quantised(plain, tmp_path / "quantised", packing.SCHEMES["gptq"], fault)
+    assert_proven(compared_files(folder, plain), STAGE, Cause(QUANTISATION, NAME))
+
+
+def test_what_was_decoded_by_the_other_version_is_one_finding_of_its_file(
+    tmp_path: Path, plain: Path
+) -> None:
+    """The folder is believed."""
+    folder = stating(packing.quantised(plain, tmp_path / "quantised", packing.SCHEMES["gptq"]), "gptq_v2")
+    [finding] = compared_files(plain, folder).findings
     assert (finding.kind, finding.side, finding.status) == ("config.quantization", "left", "confirmed")
     assert "14 weights are packed or decoded otherwise" in finding.message
-    assert said in finding.message
+    assert "decoded with zero points one too high" in finding.message
     assert "checkpoint_format" in finding.recommendation
+
+
+def stating(folder: Path, form: str) -> Path:
+    """A folder that states another `checkpoint_format`."""
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"]["checkpoint_format"] = form
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
 
 
 @pytest.mark.parametrize(

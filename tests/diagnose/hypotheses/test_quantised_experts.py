@@ -68,24 +68,36 @@ def test_errors_that_hang_together_are_no_fault_in_inputs_that_do_so_too(
     assert_clean(compared_files(packing.quantised(plain, tmp_path / "gptq", scheme), plain))
 
 
-@pytest.mark.parametrize("exchanged", [False, True])
-def test_scales_of_another_expert_of_a_stack_are_told(
-    tmp_path: Path, mixtures: dict[str, Path], exchanged: bool
-) -> None:
+def swapped_experts(order: list[int]) -> packing.Change:
+    """The scales and biases of the last layer's experts in another order, or some twice."""
+
     def change(name: str, tensors: packing.Tensors) -> packing.Tensors:
         if name != "model.layers.1.mlp.switch_mlp.up_proj.weight":
             return tensors
-        order = [0, 2, 1, 3] if exchanged else [0, 2, 2, 3]
         return tensors | {part: tensors[part][order] for part in (".scales", ".biases")}
 
+    return change
+
+
+def test_scales_of_another_expert_of_a_stack_are_told(tmp_path: Path, mixtures: dict[str, Path]) -> None:
+    change = swapped_experts([0, 2, 2, 3])
     folder = packing.mlx_mixture(mixtures["qwen3moe"], tmp_path / "mlx", packing.mlx(4), change)
     report = compared_files(folder, mixtures["qwen3moe"])
-    causes = [Cause(QUANTISATION, f"blk.1.ffn_up_exps.{e}.weight") for e in ((1, 2) if exchanged else (1,))]
-    assert_proven(report, "layers.1.ffn_up", *causes)
-    said = "scales and biases belong to other experts: those of expert 1 lie at expert 2"
-    assert (said if exchanged else "its scales and biases are those of expert 2") in report.findings[
-        0
-    ].message
+    assert_proven(report, "layers.1.ffn_up", Cause(QUANTISATION, "blk.1.ffn_up_exps.1.weight"))
+    assert "its scales and biases are those of expert 2" in report.findings[0].message
+
+
+@pytest.mark.parametrize("order", [[0, 2, 1, 3], [3, 0, 1, 2]], ids=["exchanged", "rolled"])
+@pytest.mark.parametrize("bits", [3, 4])
+def test_scales_that_lie_at_other_experts_are_one_finding_of_the_stack(
+    tmp_path: Path, mixtures: dict[str, Path], order: list[int], bits: int
+) -> None:
+    folder = packing.mlx_mixture(
+        mixtures["qwen3moe"], tmp_path / "mlx", packing.mlx(bits), swapped_experts(order)
+    )
+    report = compared_files(folder, mixtures["qwen3moe"])
+    assert_proven(report, "layers.1.ffn_up", Cause(QUANTISATION, "blk.1.ffn_up_exps.weight"))
+    assert "its scales and biases belong to other experts" in report.findings[0].message
 
 
 STACK = "model.layers.1.mlp.switch_mlp.up_proj.weight"
