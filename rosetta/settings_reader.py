@@ -100,6 +100,11 @@ REAL: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
 """What a value of each kind is called, and whether one is of it."""
 
 
+def loader_of(container: str) -> str:
+    """Whose defaults hold where a container lacks a key."""
+    return {"apr": "aprender", "gguf": "llama.cpp", "huggingface": "transformers"}.get(container, container)
+
+
 class SettingsReader:
     """Reads one container's settings into canonical values; `overrides` (a repair's) win over the file."""
 

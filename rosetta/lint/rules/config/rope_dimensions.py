@@ -14,7 +14,11 @@ RULE = Rule(
     why="The share that is rotated (partial_rotary_factor) was applied twice or to the wrong size, or the number was "
     "copied from another model.",
     fix="Write rope.dimension_count as the size of a head times the share that is rotated.",
-    refusals=("rope.dimension_count is .* an odd number",),
+    refusals=(
+        "rope.dimension_count is .* an odd number",
+        "dimension_count.* is .* a head has",
+        "the share of a head that is rotated",
+    ),
 )
 _FIXED = ("llama", "deci", "falcon", "llama-embed")  # llama-model.cpp: n_rot must be the size of a head
 

@@ -326,6 +326,8 @@ HOSTILE: list[tuple[dict[str, Any], str]] = [
     ({"rope.freq_base": -10000.0}, "not positive"),
     ({"rope.freq_base": 1e-60}, "not positive"),
     ({"rope.dimension_count": 7}, "rope.dimension_count is 7"),
+    ({"rope.dimension_count": 18}, "rope.dimension_count is 18, and a head has 16 dims"),
+    ({"rope.dimension_count": 1 << 30}, "a head has 16 dims"),
     ({"rope.scaling.type": "spiral", "rope.scaling.factor": 2.0}, "spiral"),
     ({"rope.scaling": {"rope_type": "longrope", "short_factor": 2.0}}, "short_factor is no list"),
     ({"rope.scaling.type": "linear", "rope.scaling.factor": -2.0}, "factor"),
@@ -344,6 +346,14 @@ def test_a_value_that_cannot_be_meant_is_refused_in_words(stated: dict[str, Any]
     assert "\n" not in str(raised.value)
     assert "memory" in str(raised.value), "the message does not name the file"
     assert raised.value.remedy, "the message does not say what to do"
+
+
+@pytest.mark.parametrize("share", [-1, 0, 1.5, 1e30])
+def test_a_share_of_a_head_that_is_none_is_refused(share: float) -> None:
+    with pytest.raises(DamagedFileError, match="not above 0 and at most 1"):
+        huggingface_config(
+            {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": share}}, "qwen2"
+        )
 
 
 @pytest.mark.parametrize("stated", [1, 3, -2, "neox"])
