@@ -28,7 +28,8 @@ NONE_IN_GGUF = frozenset((
 """Settings whose 0 llama.cpp takes for none (llama-hparams.h): it writes it where a model has none of its own."""
 UNSAID = {"rope.scaling.yarn_beta_fast": 32.0, "rope.scaling.yarn_beta_slow": 1.0}
 """What llama.cpp takes where it does not read a key that is no setting of ours (llama-hparams.h)."""
-LARGEST_BLOCK_COUNT = 4096  # no published model has a tenth of it; a damaged count must not cost minutes
+# No published model has a tenth of either; a damaged count must not cost minutes.
+LARGEST_BLOCK_COUNT, LARGEST_EXPERT_COUNT = 4096, 8192
 
 # transformers' names of activations -> ours (transformers, activations.py, ACT2FN).
 ACTIVATIONS = {
@@ -92,12 +93,17 @@ def _says_nothing(value: Any) -> bool:
 
 Kind = Literal["count", "number", "flag", "text"]
 REAL: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
-    "count": ("a count", lambda x: type(x) is int and 0 <= x <= LARGEST_COUNT),
+    "count": ("a count", lambda x: type(x) is int and x >= 0),
     "number": ("a finite number", lambda x: type(x) in (int, float) and abs(x) <= LARGEST_NUMBER),
     "flag": ("true or false", lambda x: type(x) is bool or x in (0, 1)),
     "text": ("a text", lambda x: isinstance(x, str)),
 }
 """What a value of each kind is called, and whether one is of it."""
+
+
+def largest_count(key: str) -> int:
+    """What a count may be at most."""
+    return {"block_count": LARGEST_BLOCK_COUNT, "expert_count": LARGEST_EXPERT_COUNT}.get(key, LARGEST_COUNT)
 
 
 def loader_of(container: str) -> str:
@@ -307,7 +313,7 @@ class SettingsReader:
         """
         setting = self.raw(key) or self.spelled(*spellings) or self._under_canonical_key(key)
         if setting is not None:
-            setting = Setting(self._of_kind(setting, kind), setting.key)
+            setting = Setting(self._of_kind(setting, kind, largest_count(key)), setting.key)
         else:
             default = default.of(self.container.kind) if isinstance(default, Default) else default
             default = float(np.float32(default)) if kind == "number" and default is not None else default
@@ -389,9 +395,14 @@ class SettingsReader:
                     return Setting(found, prefix + spelling)
         return None
 
-    def _of_kind(self, setting: Setting, kind: Kind) -> Any:
-        noun, holds = REAL[kind]
+    def _of_kind(self, setting: Setting, kind: Kind, largest: int = LARGEST_COUNT) -> Any:
+        noun, of_kind = REAL[kind]
+        noun = f"{noun} up to {largest}" if kind == "count" else noun
         value = setting.value
+
+        def holds(one: Any) -> bool:
+            return of_kind(one) and (kind != "count" or one <= largest)
+
         if isinstance(value, list | tuple) and value and all(holds(v) for v in value):
             values = [self._plain(v, kind) for v in value]
             layers = self.config["block_count"].value
@@ -424,8 +435,8 @@ class SettingsReader:
             return self.put(key, Setting(self._of_kind(setting, "count"), setting.key), None)
         return self.count(key, default, note)
 
-    def count(self, key: str, default: int | None, note: str = "", largest: int = LARGEST_COUNT) -> int:
-        setting = self.raw(key)
+    def count(self, key: str, default: int | None, note: str = "") -> int:
+        setting, largest = self.raw(key), largest_count(key)
         if setting is not None and isinstance(setting.value, PerLayer):  # a repair's
             self.put(key, setting, None)
             return self.size(key)

@@ -8,7 +8,7 @@ from typing import Any
 
 from rosetta.architectures import Architecture
 from rosetta.config.refusals import refuse_what_is_not_run
-from rosetta.config.rotary import read_rotary, refuse_more_than_a_head
+from rosetta.config.rotary import read_rotary
 from rosetta.config.windows import read_window
 from rosetta.containers.container import Container, Setting
 from rosetta.containers.huggingface.text_part import tied_unless_stated
@@ -17,7 +17,6 @@ from rosetta.errors import DamagedFileError
 from rosetta.names import FOREIGN_LAYER
 from rosetta.settings_reader import (
     ACTIVATIONS,
-    LARGEST_BLOCK_COUNT,
     PerLayer,
     SettingsReader,
     Value,
@@ -52,7 +51,7 @@ def read_config(
 
     read.config["architecture"] = Value(architecture.gguf, "architecture")
     embedding = shapes.get("token_embd.weight", (0, 0))
-    read.count("block_count", published.get("block_count"), theirs, LARGEST_BLOCK_COUNT)
+    read.count("block_count", published.get("block_count"), theirs)
     _leave_out_predictors(read)
     read.count("context_length", published.get("context_length", 0 if kind == "apr" else None), theirs)
     hidden = read.count("embedding_length", published.get("embedding_length"), theirs)
@@ -84,7 +83,6 @@ def read_config(
             file=container.path,
             remedy=WRONG_VALUE,
         ) from error
-    refuse_more_than_a_head(read)
     refuse_what_is_not_run(read)
     read.refuse_others(architecture.huggingface.only_with)
     for key in ("bos_token_id", "eos_token_id"):

@@ -10,7 +10,7 @@ from rosetta.containers.container import Setting
 from rosetta.containers.values import WRONG_VALUE
 from rosetta.errors import DamagedFileError, UnsupportedError
 from rosetta.rope_scaling import RopeScaling, UnknownRuleError, scaling_from_gguf, scaling_from_parameters
-from rosetta.settings_reader import NOT_RUN, SettingsReader, Value, listed, loader_of
+from rosetta.settings_reader import NOT_RUN, SettingsReader, Value, loader_of
 
 
 def read_rotary(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -67,31 +67,6 @@ def _rotated(read: SettingsReader, own: Mapping[str, Any]) -> int:
     if part is not None:
         return int(key_length * part)
     return published.get("rope.dimension_count") or key_length
-
-
-def refuse_more_than_a_head(read: SettingsReader) -> None:
-    """Refuse more rotated dims than a head has, of the layers with a window and of the others.
-
-    Args:
-        read: a container's settings, those of its architecture among them.
-
-    Raises:
-        DamagedFileError: how many dims, and how many a head has.
-    """
-    if not read.architecture.attention:
-        return
-    for window in ("", "_swa"):
-        dims = read.config.get(f"rope.dimension_count{window}")
-        size = f"attention.key_length{window}"
-        if dims is None:
-            continue
-        most = max(listed(read.config, size if size in read.config else "attention.key_length"))
-        if dims.value > most:
-            raise DamagedFileError(
-                f"{dims.key or f'rope.dimension_count{window}'} is {dims.value}, and a head has {most} dims",
-                file=read.container.path,
-                remedy=WRONG_VALUE,
-            )
 
 
 def _row_order(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> Value:

@@ -19,9 +19,15 @@ def believed_values(fault: Fault, *keys: str) -> Iterator[Proposal]:
         if key not in keys or not _may_show(fault, key):
             continue
         yield setting_proposal(fault, key, own, believed)
-        other = fault.reference
-        if any(other.model.contradiction(name) for name in fault.names()):  # the believed file denies itself
-            yield setting_proposal(fault, key, other.model.config[key], own.value, "reference")
+        if _denies_itself(fault):
+            stated = fault.reference.model.config[key]
+            yield setting_proposal(fault, key, stated, own.value, "reference")
+
+
+def _denies_itself(fault: Fault) -> bool:
+    """Whether the believed file's settings do not go with its own tensors, or not with each other."""
+    believed = fault.reference.model
+    return "reference" in fault.outcome.reasons or any(believed.contradiction(name) for name in fault.names())
 
 
 def _may_show(fault: Fault, key: str) -> bool:

@@ -10,7 +10,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rosetta.lazily import torch
-from rosetta.ops.op import HALF_ULP, Op, Rounding, Settings, Spread, Step, Tensors, nothing, size, unit_of
+from rosetta.ops.op import (
+    HALF_ULP,
+    NotComputable,
+    Op,
+    Rounding,
+    Settings,
+    Spread,
+    Step,
+    Tensors,
+    nothing,
+    size,
+    unit_of,
+)
 from rosetta.rope_scaling import RopeScaling
 from rosetta.row_order import INTERLEAVED, SPLIT_HALF
 
@@ -78,6 +90,10 @@ class Rotary(Op):
         [x] = inputs
         if not self._turns(s):
             return x
+        if s[self.dimensions] > x.shape[-1]:
+            raise NotComputable(
+                f"{self.dimensions} is {s[self.dimensions]}, and a head has {x.shape[-1]} dims"
+            )
         angles, magnitude = self._angles(s, len(x))
         if self.backwards:
             angles = -angles

@@ -14,7 +14,7 @@ from rosetta.errors import DamagedFileError
 from rosetta.model import Model
 from rosetta.ops.rotary import SECTIONS, STILL
 from rosetta.rope_scaling import RopeScaling
-from rosetta.settings_reader import LARGEST_BLOCK_COUNT, LARGEST_COUNT, LARGEST_NUMBER, PerLayer
+from rosetta.settings_reader import LARGEST_BLOCK_COUNT, LARGEST_NUMBER, PerLayer, largest_count
 
 LAYER_STAGE = re.compile(r"layers\.(\d{1,4})\.")
 OF_THE_MODEL = ("block_count", "context_length", "embedding_length", "vocab_size")  # no layer has its own
@@ -89,7 +89,7 @@ def _of_kind(path: Path, key: str, value: Any, other: Any) -> Any:
     if isinstance(other, bool) or other is None or isinstance(other, str | list):
         kind, sane = "of its kind", type(value) is type(other) or key.endswith("_token_id")
     elif isinstance(other, int):
-        largest = LARGEST_BLOCK_COUNT if key == "block_count" else LARGEST_COUNT
+        largest = largest_count(key)
         kind, sane = f"a count up to {largest}", type(value) is int and 0 <= value <= largest
     else:
         kind, sane = "a finite number", _is_number(value)

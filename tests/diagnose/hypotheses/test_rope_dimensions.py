@@ -34,3 +34,13 @@ def test_other_number_is_found_and_proven(
     spec, fault = tiny(name, ffn=128), faults.rope_dimensions(said)
     report = compared(tmp_path, spec, *operands, fault, side, reference=reference)
     assert_proven(report, "layers.0.q_rope", Cause(KIND, KEY, side, declared=said, actual=16))
+
+
+@pytest.mark.parametrize("reference", ["left", "right"])
+@pytest.mark.parametrize("said", [18, 1 << 30])
+def test_more_than_a_head_has_is_proven_on_whichever_side_is_believed(
+    tmp_path: Path, said: int, reference: Any
+) -> None:
+    spec, fault = tiny("qwen2", ffn=128), faults.rope_dimensions(said)
+    report = compared(tmp_path, spec, "gguf:F16", "gguf:F16", fault, "left", reference=reference)
+    assert_proven(report, "layers.0.q_rope", Cause(KIND, KEY, "left", declared=said, actual=16))

@@ -16,7 +16,6 @@ RULE = Rule(
     fix="Write rope.dimension_count as the size of a head times the share that is rotated.",
     refusals=(
         "rope.dimension_count is .* an odd number",
-        "dimension_count.* is .* a head has",
         "the share of a head that is rotated",
     ),
 )
