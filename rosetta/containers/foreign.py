@@ -7,6 +7,7 @@ import re
 import struct
 from pathlib import Path
 
+from rosetta.containers.training_saves import save_in
 from rosetta.errors import DamagedFileError, RosettaError, UnsupportedError, UsageError
 from rosetta.sources import RemotePath
 from rosetta.sources.places import names_in
@@ -50,6 +51,8 @@ def refusal_of_file(path: Path, head: bytes) -> RosettaError:
         return UnsupportedError("is a GGML file from before GGUF", file=path, remedy=remedy)
     if head.startswith(_GIT_LFS):
         return pointer_instead_of("the model", path)
+    if is_page(head):
+        return page_instead_of("a model", path)
     if _is_text(head):
         if (ollama := _refusal_of_ollama(path)) is not None:
             return ollama
@@ -68,6 +71,8 @@ def refusal_of_folder(path: Path) -> RosettaError:
         return _refusal_of_cache(path)
     if "adapter_config.json" in names:
         return _refusal_of_adapter(path)
+    if (save := save_in(path)) is not None:
+        return save
     models = [name for name in names if name.endswith((".gguf", ".apr"))]
     if len(models) == 1:
         remedy = f"give the file: {path / models[0]}"
@@ -179,6 +184,17 @@ def is_pointer(head: bytes) -> bool:
 def pointer_instead_of(what: str, path: Path) -> DamagedFileError:
     """The error for such a file, which should be `what`: `the weights`."""
     return DamagedFileError(f"is a Git LFS pointer, not {what}", file=path, remedy="run git lfs pull")
+
+
+def is_page(text: bytes) -> bool:
+    """Whether a text is a web page, as a site answers whoever has not logged in."""
+    return text[:64].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html"))
+
+
+def page_instead_of(what: str, path: Path) -> DamagedFileError:
+    """The error for a web page that was saved in the place of `what`: `the config`."""
+    remedy = "download it again, logged in where the site asks for it"
+    return DamagedFileError(f"is a web page, not {what}", file=path, remedy=remedy)
 
 
 def is_safetensors(head: bytes) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from rosetta.containers.foreign import is_pointer, pointer_instead_of
+from rosetta.containers.foreign import is_page, is_pointer, page_instead_of, pointer_instead_of
 from rosetta.errors import DamagedFileError
 
 _Pairs = list[tuple[str, Any]]
@@ -65,6 +65,8 @@ def json_value(
 
     if is_pointer(text):
         raise pointer_instead_of(what, path)
+    if is_page(text):
+        raise page_instead_of(what, path)
     if not text:
         raise DamagedFileError(f"{what} is empty", file=path, remedy="copy the file again")
     try:

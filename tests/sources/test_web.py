@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from fixtures import build, faults
 from fixtures.serving import Served, served
 from fixtures.spec import model_spec
 from rosetta.containers import open_container
-from rosetta.errors import DamagedFileError, UsageError
+from rosetta.errors import DamagedFileError, RosettaError, UsageError
 from rosetta.model import open_model
 from rosetta.report.fingerprint import tensors_sha256
 from rosetta.sources.afar import store
@@ -116,6 +118,41 @@ def test_a_busy_server_is_asked_again(server: Served, hasty: None) -> None:
     server.busy = 2
     open_container(f"{server.address}/model.gguf").close()
     assert server.busy == 0
+
+
+def test_a_server_may_say_when_to_come_again_by_seconds_and_by_date(
+    server: Served, hasty: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_files, "LONGEST_PAUSE", 0.3)
+    for said in ("7", formatdate(time.time() + 7, usegmt=True)):
+        server.busy, server.retry_after = 1, said
+        begun = time.monotonic()
+        open_container(f"{server.address}/model.gguf").close()
+        assert time.monotonic() - begun >= 0.3, said
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("text/html; charset=utf-8", "the server answers with a web page, not with the file"),
+        ("application/octet-stream", "is a web page, not "),
+    ],
+)
+@pytest.mark.parametrize("name", ["model.gguf", "folder"])
+def test_a_page_in_the_place_of_a_file_is_said_to_be_one(
+    server: Served, kind: str, said: str, name: str
+) -> None:
+    """A site that wants one to log in answers 200; it was a config that is no JSON."""
+    server.page = b"<!DOCTYPE html>\n<html><title>Sign in</title></html>", kind
+    with pytest.raises(RosettaError, match=said):
+        open_container(f"{server.address}/{name}")
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again_and_named(server: Served, hasty: None) -> None:
+    server.breaks_off = True
+    with pytest.raises(UsageError, match=r"tried 4 times: the server broke off in the midst of an answer"):
+        open_container(f"{server.address}/model.gguf")
+    assert len(server.asked) == web_files.TRIES
 
 
 def test_a_server_that_stays_busy_is_named(server: Served, hasty: None) -> None:

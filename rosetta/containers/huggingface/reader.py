@@ -18,7 +18,8 @@ from rosetta.containers.huggingface.writer import CONFIG, INDEX, WEIGHTS
 from rosetta.containers.json_text import json_object
 from rosetta.containers.safetensors_file import METADATA, read_header, read_table
 from rosetta.containers.span import slice_of
-from rosetta.errors import DamagedFileError, UnsupportedError, UsageError
+from rosetta.containers.training_saves import names_of_training, save_in
+from rosetta.errors import DamagedFileError, RosettaError, UnsupportedError, UsageError
 from rosetta.sources.places import is_file, names_in
 
 _MAX_JSON = 100_000_000  # bytes, of config and index
@@ -134,6 +135,7 @@ def open(path: Path) -> HuggingFaceContainer:
             container.indexed_bytes = _total_size(index)
         elif is_file(path / INDEX):
             container.notes = (*container.notes, _STRAY)
+        container.refusal = names_of_training(path, container.tensors)
         return container
     except BaseException:
         for file in files:
@@ -206,7 +208,9 @@ def not_where_placed(container: Container, tensor: str, file: str) -> DamagedFil
     return DamagedFileError(message, file=container.path / INDEX, where=f"tensor {tensor!r}", remedy=_AGAIN)
 
 
-def _no_weights(path: Path) -> UsageError | UnsupportedError:
+def _no_weights(path: Path) -> RosettaError:
+    if (save := save_in(path)) is not None:
+        return save
     names = names_in(path)
     pickles = [name for name in names if name.endswith(PICKLE_SUFFIXES)]
     if pickles:

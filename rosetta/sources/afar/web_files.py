@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -22,6 +24,7 @@ WHOLE = 64 << 20  # bytes of a file beside the weights that may come whole where
 WEIGHTS = (".gguf", ".apr", ".safetensors")
 _AGAIN = frozenset([408, 425, 429, 500, 502, 503, 504])  # what a server says of now, not of the file
 _ABSENT = frozenset([404, 410])
+PAGES = ("text/html", "application/xhtml+xml")  # types of what no model has among its files
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,8 @@ class _Ranges(HTTPFileSystem):  # type: ignore[misc]  # fsspec has no types
             except aiohttp.TooManyRedirects as error:
                 message = f"leads to other addresses without end, {len(error.history)} of them"
                 raise UsageError(message, file=url, remedy="check the address") from error
+            except aiohttp.ClientPayloadError:
+                reason = "the server broke off in the midst of an answer"
             except (aiohttp.ClientError, OSError) as error:
                 reason = f"{error}" or type(error).__name__
         raise UsageError(
@@ -157,6 +162,7 @@ class _Ranges(HTTPFileSystem):  # type: ignore[misc]  # fsspec has no types
 
 
 _STILL = "compare what does not change, or download it first"
+_LOGIN = "check the address, and whether it asks to log in first"
 _DENIED = "check the address; what its owner must vouch for takes a token of the environment (HF_TOKEN, for the hub)"
 
 
@@ -170,6 +176,8 @@ async def _read(
         raise UsageError(f"may not be read: the server says {answer.status}", file=url, remedy=_DENIED)
     if answer.status == 416:  # it has fewer bytes than where the range starts
         return _Answer(b"", _total(answer) or 0, version)
+    if answer.status in (200, 206) and answer.content_type in PAGES:
+        raise UsageError("the server answers with a web page, not with the file", file=url, remedy=_LOGIN)
     if answer.status == 206:
         size, begin = _total(answer), _begin(answer)
         if size is None or begin != start:
@@ -197,7 +205,7 @@ async def _body(url: str, answer: aiohttp.ClientResponse, nbytes: int) -> bytes:
         if len(data) > nbytes:
             raise UsageError("the server sends more than it was asked for", file=url, remedy=_NO_RANGES)
     if len(data) < nbytes:
-        raise aiohttp.ClientPayloadError(f"the server broke off after {len(data):,} of {nbytes:,} bytes")
+        raise aiohttp.ClientPayloadError
     return bytes(data)
 
 
@@ -213,5 +221,13 @@ def _begin(answer: aiohttp.ClientResponse) -> int | None:
 
 
 def _asked_pause(text: str | None) -> float:
-    """Seconds that `Retry-After` asks for."""
-    return min(float(text), LONGEST_PAUSE) if text and text.isascii() and text.isdigit() else 0.0
+    """Seconds that `Retry-After` asks for, which is a number of them or a date (RFC 9110, 10.2.3)."""
+    if text is None:
+        return 0.0
+    if text.isascii() and text.isdigit():
+        return min(float(text), LONGEST_PAUSE)
+    try:
+        wait = parsedate_to_datetime(text).timestamp() - time.time()
+    except (ValueError, OverflowError):
+        return 0.0
+    return min(max(wait, 0.0), LONGEST_PAUSE)
