@@ -148,9 +148,9 @@ ACTIVATION = FindingKind(
 )
 NORM_TYPE = FindingKind(
     "config.norm_type",
-    means="LayerNorm is computed for RMSNorm, or the reverse.",
+    means="LayerNorm is computed for RMSNorm, or the reverse; or a norm behind a gate for one before it.",
     why="One forward pass is used for all models: a mean is subtracted that RMSNorm leaves in, or a LayerNorm's mean "
-    "and bias are left out.",
+    "and bias are left out. Or a recurrent state's queries and keys are not brought to unit length.",
     repair="The norm is computed as the reference's. It follows from the architecture: write that rightly.",
 )
 HEAD_COUNT = FindingKind(

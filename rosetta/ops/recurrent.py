@@ -210,6 +210,14 @@ def delta_rule(
     return torch.stack(y), state
 
 
+TAKEN: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "sigmoid": lambda take: torch.sigmoid(take),
+    "twice sigmoid": lambda take: 2 * torch.sigmoid(take),
+    "identity": lambda take: take,
+}
+"""How far a delta rule moves its state, of what is projected; the second where eigenvalues may be negative."""
+
+
 def of_unit_length(x: Tensor, epsilon: float) -> Tensor:
     """x divided by its length over the last dimension."""
     return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + epsilon)
@@ -224,10 +232,15 @@ class GatedDelta(Measured):
         tiled: whether value heads that share a key lie a whole set of keys apart, and forgetting and taking are inputs
             of their own, [T, H] each; else such heads lie beside each other, and both are one input: for each key
             those of its heads, taking before forgetting.
+        epsilon: config key of what keeps a length from zero.
+        unit: whether queries and keys are brought to unit length.
+        taken: how far the state is moved, see `TAKEN`.
     """
 
     tiled: bool
     epsilon: str = "ssm.l2_epsilon"
+    unit: bool = True
+    taken: str = "sigmoid"
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -241,7 +254,9 @@ class GatedDelta(Measured):
         mixed, *gates = inputs
         groups, heads, width, inner = int(s[GROUPS]), int(s[RANK]), int(s[STATE]), int(s[INNER])
         q, k, v = torch.split(mixed, [groups * width, groups * width, inner], dim=-1)
-        q, k = (of_unit_length(x.view(len(x), groups, width), s[self.epsilon]) for x in (q, k))
+        q, k = (x.view(len(x), groups, width) for x in (q, k))
+        if self.unit:
+            q, k = (of_unit_length(x, s[self.epsilon]) for x in (q, k))
         q, k = (self._for_values(x, heads // groups) for x in (q, k))
         forget, take = gates if self.tiled else _taking_first(gates[0], groups)
         decay = torch.exp(s.rounded(s.weight("ssm_a") * F.softplus(forget + s.weight("ssm_dt.bias"))))
@@ -251,7 +266,7 @@ class GatedDelta(Measured):
             s.rounded(k),
             v.view(len(v), heads, -1),
             decay[..., None],
-            take.sigmoid(),
+            TAKEN[self.taken](take),
             state,
             s.rounded,
         )
@@ -275,12 +290,14 @@ class ChannelDelta(Measured):
 
     Args:
         heads, width: config keys: H, N.
-        epsilon: config key of what keeps a length from zero.
+        epsilon, unit, taken: see `GatedDelta`.
     """
 
     heads: str
     width: str
     epsilon: str = "ssm.l2_epsilon"
+    unit: bool = True
+    taken: str = "sigmoid"
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -298,11 +315,12 @@ class ChannelDelta(Measured):
         *mixed, forget, take = inputs
         heads, width = int(s[self.heads]), int(s[self.width])
         q, k, v = (x.reshape(len(x), heads, width) for x in mixed)
-        q, k = (of_unit_length(x, s[self.epsilon]) for x in (q, k))
+        if self.unit:
+            q, k = (of_unit_length(x, s[self.epsilon]) for x in (q, k))
         steps = F.softplus(forget + s.weight("ssm_dt.bias")).view(len(forget), heads, width)
         decay = torch.exp(s.rounded(steps * s.weight("ssm_a").view(heads, 1)))
         state = s.state("state", v.new_zeros(heads, width, width))
-        taken = take.sigmoid()
+        taken = TAKEN[self.taken](take)
         y, state = delta_rule(s.rounded(q) * width**-0.5, s.rounded(k), v, decay, taken, state, s.rounded)
         s.leave("state", state)
         return y
@@ -312,6 +330,7 @@ OPENED: Mapping[str, Callable[[Tensor], Tensor]] = {
     "silu": lambda gate: F.silu(gate),
     "sigmoid": lambda gate: torch.sigmoid(gate),
     "identity": lambda gate: gate,
+    "none": lambda gate: torch.ones_like(gate),
 }
 
 
@@ -334,7 +353,7 @@ class GatedNorm(Measured):
     epsilon: str
     width: tuple[Size, ...] = (STATE,)
     channels: Size = INNER
-    function: Literal["silu", "sigmoid", "identity"] = "silu"
+    function: Literal["silu", "sigmoid", "identity", "none"] = "silu"
     first: Size = 0
     gate_first: bool = False
     optional: bool = False

@@ -506,6 +506,62 @@ def values_of_zeros(model: Any) -> None:
         layer.self_attn.v_proj.weight.data.zero_()
 
 
+def with_delta_rule(model: Any, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change what every recurrent state is given."""
+    import sys
+
+    module: Any = sys.modules[type(model).__module__]
+    own = module.torch_chunk_gated_delta_rule
+
+    def rule(*given: Any, **options: Any) -> Any:
+        change(options)
+        return own(*given, **options)
+
+    otherwise_in_its_module(model, "torch_chunk_gated_delta_rule", rule)
+
+
+def lengths_as_they_are(model: Any) -> None:
+    def change(options: dict[str, Any]) -> None:
+        options["use_qk_l2norm_in_kernel"] = False
+
+    with_delta_rule(model, change)
+
+
+def twice_as_far(model: Any) -> None:
+    def change(options: dict[str, Any]) -> None:
+        options["beta"] = 2 * options["beta"]
+
+    with_delta_rule(model, change)
+
+
+def gate_of_a_sigmoid(model: Any) -> None:
+    for module in model.modules():
+        if type(module).__name__ == "MambaRMSNormGated":
+
+            def forward(x: torch.Tensor, gate: torch.Tensor, norm: Any = module) -> torch.Tensor:
+                groups = (x * torch.sigmoid(gate)).unflatten(-1, (-1, norm.group_size))
+                size = groups.pow(2).mean(-1, keepdim=True) + norm.variance_epsilon
+                y: torch.Tensor = norm.weight * (groups * torch.rsqrt(size)).flatten(-2)
+                return y
+
+            module.forward = forward  # type: ignore[method-assign]
+
+
+def stream_lost_before_both(model: Any) -> None:
+    """Attention and a state are added, and the stream is not."""
+    for layer in model.model.layers:
+
+        def forward(x: torch.Tensor, layer: Any = layer, **options: Any) -> tuple[torch.Tensor]:
+            normed = layer.input_layernorm(x)
+            mixed = layer.mamba(hidden_states=normed) * layer.ssm_out_multiplier
+            options = {key: options[key] for key in ("attention_mask", "position_embeddings")}
+            attended = layer.self_attn(hidden_states=normed * layer.attention_in_multiplier, **options)[0]
+            summed = mixed + attended * layer.attn_out_multiplier
+            return (summed + layer.feed_forward(layer.pre_ff_layernorm(summed)),)
+
+        layer.forward = forward
+
+
 @pytest.mark.sample(8)
 @pytest.mark.parametrize(
     ("recipe", "change", "kind", "stage", "actual"),
@@ -582,6 +638,10 @@ def values_of_zeros(model: Any) -> None:
             "0.5 · embedding + attn_out",
         ),
         ("llama", stream_counted(0), "config.residual_scale", "layers.0.attn_residual", "attn_out"),
+        ("qwen3next", lengths_as_they_are, "config.norm_type", "layers.0.ssm_scan", "as projected"),
+        ("qwen3next", twice_as_far, "config.activation", "layers.0.ssm_scan", "twice sigmoid"),
+        ("mamba2", gate_of_a_sigmoid, "config.activation", "layers.0.ssm_norm", "sigmoid"),
+        ("falcon-h1", stream_lost_before_both, "config.residual_scale", "layers.0.attn_residual", None),
         ("gemma2", fewer_layers, "config.layer_count", "final_norm", None),
         ("qwen3", fewer_layers, "config.layer_count", "final_norm", 2),
         ("qwen3", head_of_the_embedding, "config.tied_embeddings", "logits", True),

@@ -1,5 +1,6 @@
 """What a runtime does otherwise than the architecture, where no setting says how: its routing of experts, the order,
-the sense and the start of its rotation, which of two rows is the gate. Imitated by computing the operation so."""
+the sense and the start of its rotation, which of two rows is the gate, how a recurrent state is written and read.
+Imitated by computing the operation so."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from rosetta.ops.experts import LARGEST_GATING, SOFTMAX, SOFTMAX_OF_CHOSEN, Rout
 from rosetta.ops.norm import Kind, Norm
 from rosetta.ops.op import Op
 from rosetta.ops.pointwise import GATES, Activation, Gate
+from rosetta.ops.recurrent import OPENED, TAKEN, ChannelDelta, GatedDelta, GatedNorm
 from rosetta.ops.rotary import INTERLEAVED, SPLIT_HALF, Rotary
 from rosetta.runtimes.observed.experts_order import OF_EXPERTS
 
@@ -49,9 +51,26 @@ def _of_operation(fault: Fault, node: Node, op: Op) -> Iterator[Proposal]:
             if function != op.function:
                 repair = Repair(operations=(Exchanged(node.stage, op, replace(op, function=function)),))
                 yield _stated("config.activation", f"{node.stage}.gate", op.function, function, repair)
+    elif isinstance(op, GatedNorm):
+        yield from _of_gated_norm(node, op)
+    elif isinstance(op, GatedDelta | ChannelDelta):
+        for taken in TAKEN:
+            if taken != op.taken:
+                yield _proposal(op, "config.activation", f"{node.stage}.taken", op.taken, taken, taken=taken)
+        way = ("of unit length", "as projected")
+        yield _proposal(op, "config.norm_type", f"{node.stage}.queries_and_keys", *way, unit=False)
     elif type(op) is Activation and len(node.inputs) > 1:
         repair = Repair(operations=(Exchanged(node.stage, op, replace(op, exchanged=True)),))
         yield _stated("config.activation", "activation_of", "gate", "up", repair)
+
+
+def _of_gated_norm(node: Node, op: GatedNorm) -> Iterator[Proposal]:
+    for function in OPENED:
+        if function != op.function:
+            key = f"{node.stage}.gate"
+            yield _proposal(op, "config.activation", key, op.function, function, function=function)
+    before, key = not op.gate_first, f"{node.stage}.norm_before_gate"
+    yield _proposal(op, "config.norm_type", key, before, not before, gate_first=before)
 
 
 def _of_router(fault: Fault, op: Router) -> Iterator[Proposal]:

@@ -127,11 +127,13 @@ class Layer:
         yield from self._dense()
 
     def _attended(self, source: int) -> Iterator[Tap]:
-        """The sum of what enters the layer and what attention gives, where the network reads that."""
+        """The sum of what enters the layer and what attention gives, where the network reads that, or one of the two
+        is lost."""
         graph = self.graph
-        added = [self._plain(j) for j in graph.live_inputs(source)]
+        added = graph.live_inputs(source) if graph[source].kind == "add" else []
         stream = None if self.stream is None else self._plain(self.stream)
-        if (graph[source].kind != "add" or stream not in added) and not self._is_attended(source):
+        summed = stream in [self._plain(j) for j in added] or any(self._is_attended(j) for j in added)
+        if not summed and not self._is_attended(source):
             self._skip("attn_residual", "the network reads another sum than that of the stream and attention")
             return
         yield self._tap("attn_residual", source)
