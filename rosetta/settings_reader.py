@@ -139,7 +139,8 @@ class SettingsReader:
             and not (without_rotary and key.startswith("rope."))
         )
         left = (setting for setting in (*stated, *self._unknown()) if not _says_nothing(setting.value))
-        return (*left, *(setting for setting in self._denied.values() if setting.value is not None))
+        denied = (setting for setting in self._denied.values() if setting.value is not None)
+        return tuple({setting.key: setting for setting in (*left, *denied)}.values())
 
     def _says_what_is_computed(self, key: str, value: Any) -> bool:
         """Whether a key that its container's loader does not read says what is computed anyway."""
@@ -241,7 +242,9 @@ class SettingsReader:
 
     def _is_unread(self, key: str) -> bool:
         """Whether the container's own loader computes one way, whatever the file says under a key."""
-        return self.container.kind == "gguf" and not self.architecture.llamacpp.computes_by(key)
+        if self.container.kind == "gguf":
+            return not self.architecture.llamacpp.computes_by(key)
+        return self.container.kind == "huggingface" and key in self.architecture.huggingface.unread
 
     def _would_say(self, key: str) -> tuple[str, ...]:
         """The file's keys that were asked for before a setting was put, its class's own first."""

@@ -56,6 +56,7 @@ BLOOM = Architecture(
     before=lambda a, c: embedding(a.norm_of("token_embd_norm")),
     layer=layer,
     huggingface=HuggingFace(
+        unread=frozenset({"attention.head_count_kv", "attention.key_length", "attention.value_length"}),
         defaults={  # transformers, BloomConfig
             "block_count": 2,
             "embedding_length": 64,

@@ -27,6 +27,7 @@ GPT2 = Architecture(
         }
     ),
     huggingface=HuggingFace(
+        unread=frozenset({"attention.head_count_kv", "attention.key_length", "attention.value_length"}),
         defaults={  # transformers, GPT2Config
             "block_count": 12,
             "context_length": 1024,

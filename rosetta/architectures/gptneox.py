@@ -49,6 +49,7 @@ GPTNEOX = Architecture(
     readings=readings,
     layer=layer,
     huggingface=HuggingFace(
+        unread=frozenset({"attention.head_count_kv"}),
         model_type="gpt_neox",
         defaults={  # transformers, GPTNeoXConfig
             "block_count": 44,

@@ -27,6 +27,7 @@ class HuggingFace:
             them to say where they are missing.
         only_with: keys of config.json that have its class compute otherwise -> the values with which it is run; another
             one is refused by name.
+        unread: settings that its class has no key of, whatever config.json says under a usual one.
         idle: keys of config.json that its class states, and that say nothing of a text, or what others say.
         says_anyway: keys of published config.json's that its class does not read -> the value that says what it
             computes anyway; of another one a note says that it is not computed.
@@ -53,6 +54,7 @@ class HuggingFace:
     keys: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict, hash=False)
     flags: Mapping[str, bool] = field(default_factory=dict, hash=False)
     only_with: Mapping[str, tuple[Any, ...]] = field(default_factory=dict, hash=False)
+    unread: frozenset[str] = frozenset()
     idle: frozenset[str] = frozenset()
     says_anyway: Mapping[str, Any] = field(default_factory=dict, hash=False)
     rotation_by_kind: bool = False

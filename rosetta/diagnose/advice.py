@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from rosetta.containers.apr.settings import APR_FACTS
 from rosetta.containers.container import Container
 from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS
 from rosetta.containers.huggingface.text_part import text_part, without_rotation
-from rosetta.diagnose.own_form import in_own_form, one_key_of_scaling, stated_by
+from rosetta.diagnose.own_form import in_own_form, lost_of_table, one_key_of_scaling, stated_by
 from rosetta.diagnose.places import has_place, key_that_says
 from rosetta.diagnose.stated_scaling import BESIDE_SCALING, as_gguf, as_parameters
 from rosetta.errors import UnsupportedError
@@ -99,7 +100,8 @@ def write_value(model: Model, other: Model, key: str, own: Value | None, right: 
         advice = write_setting(model.container, key, own, shown(right), said)
     if own is None or has_place(other, key, own.value, model):
         return advice
-    stated = _as_stated(model, key)
+    lost = lost_of_table(model, key, right) if isinstance(own.value, RopeScaling) else None
+    stated = _as_stated(model, key) if lost is None else f"{lost} {_listed(stated_by(model.container, lost))}"
     if form is not None and form[1] is not None:
         stated = f"{form[0]} {_json(_listed(form[1]), model.container)}"
     return f"{_without_place(other, key, stated)}; run {model.container.path}, or {advice}"
@@ -233,9 +235,19 @@ def shown(value: Any) -> str:
     return f"{plain(value):.8g}" if isinstance(value, float) else str(value)
 
 
+def shown_apart(value: Any, other: Any) -> tuple[str, str]:
+    """Two settings in words, by what tells them apart."""
+    said, wanted = shown(value), shown(other)
+    if said == wanted and isinstance(value, RopeScaling) and isinstance(other, RopeScaling):
+        pairs = enumerate(zip(value.factors, other.factors, strict=False))
+        where, (one, another) = max(pairs, key=lambda pair: abs(math.log(pair[1][0] / pair[1][1])))
+        return f"{said} (pair {where}: {one:.6g})", f"{wanted} (pair {where}: {another:.6g})"
+    return said, wanted
+
+
 def _listed(value: Any) -> str:
     """A value under a file's own key, in words."""
-    return json.dumps(value) if isinstance(value, list) else shown(value)
+    return json.dumps(value) if isinstance(value, list | bool) else shown(value)
 
 
 def _json(value: str, container: Container) -> str:

@@ -159,6 +159,28 @@ def one_key_of_scaling(model: Model, key: str, right: Any, other: Container) -> 
     return found
 
 
+def lost_of_table(model: Model, key: str, value: Any) -> str | None:
+    """The key in a folder's table of the rotation without which a setting would be another; None where no one is.
+
+    Args:
+        model: of the folder.
+        key: canonical, of what the table says.
+        value: the other one.
+    """
+    stated = model.config[key].key
+    path = path_of(model.container, stated or "")
+    table: Any = model.container.metadata
+    for name in path:
+        table = table.get(name) if isinstance(table, Mapping) else None
+    if stated is None or model.container.kind != "huggingface" or not isinstance(table, Mapping):
+        return None
+    for name in table:
+        config = _read(model, path, {other: said for other, said in table.items() if other != name})
+        if config is not None and key in config and agree(key, config[key].value, value):
+            return f"{stated}.{name}"
+    return None
+
+
 def _ways_to_scale(
     model: Model, key: str, right: Any, other: Container, held: Mapping[str, Any]
 ) -> Iterator[tuple[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from rosetta.compare.settings import WINDOW, agree, has_place_for_window, plain
 from rosetta.containers.container import Setting
-from rosetta.diagnose.own_form import in_own_form
+from rosetta.diagnose.own_form import in_own_form, one_key_of_scaling
 from rosetta.diagnose.stated_scaling import as_gguf
 from rosetta.diagnose.stating import Stating
 from rosetta.errors import RosettaError, UnsupportedError
@@ -43,7 +43,13 @@ def has_place(model: Model, key: str, value: Any, other: Model) -> bool:
         other: the model that has it: the setting may follow from its others.
     """
     row, own = SETTINGS.get(key), model.config.get(key)
-    if model.container.kind != "gguf" or row is None or own is None or not own.defaulted:
+    if model.container.kind != "gguf" or row is None or own is None:
+        return True
+    if isinstance(value, RopeScaling) and not own.defaulted:  # which may be read otherwise than it is meant
+        return _scaling_has_place(model, value, other) or (
+            one_key_of_scaling(model, key, value, other.container) is not None
+        )
+    if not own.defaulted and not isinstance(value, tuple):  # of the layers, where a key may say one for all
         return True
     if row.shows is Shows.IN_DIMS or key in BY_OTHER_KEYS or not model.architecture.runs:
         return True

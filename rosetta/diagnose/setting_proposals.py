@@ -8,7 +8,7 @@ from typing import Any
 from rosetta.compare.pairing import Role
 from rosetta.compare.settings import plain
 from rosetta.config import Value
-from rosetta.diagnose.advice import shown, write_value
+from rosetta.diagnose.advice import shown_apart, write_value
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.settings_table import SETTINGS, Shows
 
@@ -65,7 +65,7 @@ def setting_proposal(fault: Fault, key: str, own: Value, right: Any, role: Role 
     """
     kind = SETTINGS[key].kind
     assert kind is not None
-    said, wanted = shown(own.value), shown(right)
+    said, wanted = shown_apart(own.value, right)
     suspect = fault.subject if role == "subject" else fault.reference
     other = "the reference" if role == "subject" else "the other side"
     return Proposal(

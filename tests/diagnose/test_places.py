@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from fixtures import faults
-from fixtures.comparing import compared, tiny
+from fixtures.architectures import build_tiny
+from fixtures.canonical_gguf import tiny_pair
+from fixtures.comparing import compared, compared_files, tiny
 from fixtures.pairs import pair
+from fixtures.restating import restated
 from rosetta.architectures import find_architecture
 from rosetta.diagnose.places import has_place
 from rosetta.diagnose.stating import Stating
@@ -66,3 +69,31 @@ def test_a_scale_of_the_scores_has_a_place_in_granite_alone(tmp_path: Path) -> N
     granite = find_architecture("granite")
     assert granite is not None
     assert has_place(replace(file, architecture=granite), "attention.scale", 0.5, folder)
+
+
+@pytest.mark.requires_transformers
+@pytest.mark.parametrize(
+    ("recipe", "of_file", "key"),
+    [
+        ("gpt-oss-untruncated", "gpt-oss-untruncated", "rope_parameters.truncate false"),
+        ("granite-swa-bases", "granite-swa", "layer_rope_theta [0, 10000.0, 500000.0, 10000.0]"),
+    ],
+)
+def test_what_a_key_that_is_stated_cannot_say_has_no_place(
+    tmp_path: Path, recipe: str, of_file: str, key: str
+) -> None:
+    """llama.cpp truncates YaRN's bounds, and has one base for all layers."""
+    folder = build_tiny(tmp_path / "folder", recipe)
+    _, file = tiny_pair(tmp_path, of_file)
+    advice = [found.recommendation for found in compared_files(folder, file).findings]
+    assert any(f"{NO_PLACE} {key}: a file of" in text for text in advice), advice
+
+
+@pytest.mark.requires_transformers
+def test_another_factor_of_a_scaling_that_is_stated_has_a_place(tmp_path: Path) -> None:
+    folder, file = tiny_pair(tmp_path, "llama-rope-yarn")
+    other = restated(file, tmp_path / "other.gguf", {"rope.scaling.factor": 8.0})
+    (found,) = compared_files(folder, other).findings
+    assert found.kind == "config.rope_scaling"
+    assert NO_PLACE not in found.recommendation
+    assert "write rope_parameters.factor 8.0 into" in found.recommendation

@@ -231,6 +231,21 @@ def test_what_a_class_takes_by_itself_need_not_be_stated(
     assert (report.verdict, report.findings) == ("match", [])
 
 
+@pytest.mark.parametrize(
+    ("name", "key"), [("gpt2", "num_key_value_heads"), ("mpt", "head_dim"), ("bloom", "head_dim")]
+)
+def test_a_usual_key_that_its_class_has_not_says_nothing(
+    place: Path, tmp_path: Path, name: str, key: str
+) -> None:
+    folder, file = pair_of(place, name)
+    stating, ids = restated(folder, tmp_path / "stating", {key: 2}), (17, 10, 17, 28, 300, 5, 63)
+    assert (
+        np.abs(trace(stating, tokens=ids)["logits"].numpy() - transformers_logits(stating, ids)).max() < 1e-3
+    )
+    report = compared_files(stating, file)
+    assert (report.verdict, report.findings) == ("match", [])
+
+
 def test_a_folder_of_mamba_has_the_width_that_it_states_whatever_it_expands_by(
     place: Path, tmp_path: Path
 ) -> None:
