@@ -1,7 +1,8 @@
 """How a runtime computes otherwise than in float32, imitated on our side: what it legitimately rounds is no fault.
 
 A runtime that has such ways has a module `arithmetic` in its package, whose `imitations(node, model, facts)` lists
-those that concern a stage, and whose `input_rounding(dtype, facts)` says how coarsely it multiplies.
+those that concern a stage, and whose `input_rounding(dtype, facts)` says how coarsely it multiplies. One of a name that
+is not known may be built on llama.cpp's library, as many are.
 """
 
 from __future__ import annotations
@@ -168,12 +169,12 @@ def imitations(runtime: str, node: Node, model: Model, facts: Mapping[str, Any])
     """The ways of a runtime at one stage.
 
     Args:
-        runtime: `llamacpp`, `transformers`; any other has those that all have, the halves.
+        runtime: `llamacpp`, `transformers`; one that is not known has those of llama.cpp, and all have the halves.
         node: the stage.
         model: what is computed, for its settings.
         facts: of the run: its weights' dtypes, the runtime's options.
     """
-    own = _package(runtime)
+    own = _package(runtime if _is_known(runtime) else "llamacpp")
     return [*(() if own is None else own.imitations(node, model, facts)), *in_halves(node)]
 
 
@@ -197,10 +198,14 @@ def input_rounding(runtime: str, dtype: str, facts: Mapping[str, Any]) -> float 
     return found
 
 
+def _is_known(runtime: str) -> bool:
+    return runtime.isidentifier() and importlib.util.find_spec(f"rosetta.runtimes.{runtime}") is not None
+
+
 def _package(runtime: str) -> Any:
     """The module of a runtime's package that declares its ways; None where it has none."""
     name = f"rosetta.runtimes.{runtime}.arithmetic"
-    if not runtime.isidentifier() or importlib.util.find_spec(f"rosetta.runtimes.{runtime}") is None:
+    if not _is_known(runtime):
         return None
     try:
         found = importlib.util.find_spec(name)

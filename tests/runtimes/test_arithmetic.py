@@ -17,12 +17,14 @@ from fixtures import build, faults, model_spec, pair
 from fixtures.architectures import build_tiny
 from fixtures.canonical_gguf import write_canonical
 from fixtures.contents import FileContents
+from rosetta.cli import run as run_command
 from rosetta.containers.container import TensorInput
 from rosetta.model import open_model
 from rosetta.ops.altup import SparseActivation
 from rosetta.ops.pointwise import Activation, LayerGate
 from rosetta.runtimes.arithmetic import Imitation, input_rounding
 from rosetta.runtimes.llamacpp.arithmetic import _strays_of_sums, _tabled, q8_0, q8_k
+from rosetta.runtimes.trace import open_recording, write_trace
 from tests.conftest import Compare
 
 
@@ -211,6 +213,22 @@ def test_arithmetic_over_the_threshold_is_drift_and_named(
     assert {f["evidence"]["stage"].rpartition(".")[2] for f in found} <= stages
     assert all(f["evidence"]["ratio_before"] > 1 > f["evidence"]["ratio_after"] for f in found)
     assert not [stage for stage in run.report["stages"] if stage["status"] == "faulty"]
+
+
+@pytest.mark.requires_llamacpp
+def test_an_engine_of_another_name_may_round_as_llamacpp_does(tmp_path: Path, compare: Compare) -> None:
+    path = build(tmp_path, "gpt2", "gguf:F32")
+    run, engine = tmp_path / "run.safetensors", tmp_path / "engine.safetensors"
+    assert run_command(["trace", f"llamacpp:{path}", "--tokens", "5,17,9,33,101", "-o", str(run), "-q"]) == 0
+    recording = open_recording(run)
+    stages = ((name, stage) for name in recording.stages if (stage := recording.stage(name)) is not None)
+    write_trace(engine, stages, {"tokens": recording.tokens, "runtime": "an engine"})
+    found = compare(path, f"trace:{engine}").report
+    assert found["verdict"] == "drift"
+    assert {(f["kind"], f["evidence"]["stage"].rpartition(".")[2]) for f in found["findings"]} == {
+        ("runtime.precision", "ffn_act")
+    }
+    assert all("by an engine with GELU" in f["message"] for f in found["findings"])
 
 
 @pytest.mark.requires_llamacpp
