@@ -253,7 +253,7 @@ class Mapped:
 
 @dataclass(frozen=True)
 class Centred:
-    """An edit that takes off a vector its mean.
+    """An edit that takes off a vector its mean; one that has none but for rounding stays as it is.
 
     Args:
         count: of its values; a part of them is left as it is, for it does not tell the mean.
@@ -267,7 +267,10 @@ class Centred:
 
     def values(self, values: Tensor, start: int) -> Tensor:
         """Canonical values."""
-        return values - values.mean() if values.numel() == self.count else values
+        if values.numel() != self.count:
+            return values
+        mean = values.mean()
+        return values if mean.abs() <= values.abs().amax() * 2.0**-23 else values - mean
 
     def stored(self, values: Tensor, start: int) -> Tensor:
         """The same: the mean that was taken off changes nothing, and is not known."""

@@ -14,6 +14,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
+from rosetta.architectures.readings import Centred
 from rosetta.canonical_weights import read_tensor
 from rosetta.containers.container import TensorEntry
 from rosetta.convert.draft import Draft
@@ -136,10 +139,21 @@ def _placed(model: Model, left: _Left, kind: str, candidate: Candidate) -> Place
             read = _read(model, kind, candidate, dims)
             if tuple(weight.name for weight in read) != names:
                 continue
-            if all(target.dims == source.dims for target, source in zip(read, sources, strict=True)):
+            if all(map(_comes_back, sources, read)):
                 pieces = tuple(map(Piece, sources, read))
                 return Placed(candidate.name, candidate.canonical, dims, pieces)
     return None
+
+
+def _comes_back(source: Weight, target: Weight) -> bool:
+    """Whether a reader finds the weight as it is: with its dims, and with its mean where reading takes that off."""
+    if source.dims != target.dims:
+        return False
+    centring = [edit for edit in target.values_edits if isinstance(edit, Centred)]
+    if not centring or source.values_edits == target.values_edits:
+        return True
+    values = source.values()
+    return all(torch.equal(edit.values(values, 0), values) for edit in centring)
 
 
 def _read(model: Model, kind: str, candidate: Candidate, dims: Dims) -> list[Weight]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rosetta.architectures.readings import MINUS_EXP, ONE_MORE, Mapped
+from rosetta.architectures.readings import MINUS_EXP, ONE_MORE, Centred, Mapped
 from rosetta.containers.container import TensorEntry
 from rosetta.convert.draft import Draft
 from rosetta.row_order import GroupOrder, Part, RowOrder
@@ -17,6 +17,13 @@ from rosetta.weight import Weight
 def test_a_written_value_reads_back_as_it_was(edit: Mapped) -> None:
     canonical = edit.function(0.1 * torch.randn(4096, generator=torch.Generator().manual_seed(1)))
     assert torch.equal(edit.function(edit.stored(canonical, 0)), canonical)
+
+
+def test_a_mean_that_is_taken_off_is_taken_off_once() -> None:
+    edit, values = Centred(96), 0.1 * torch.randn(96, generator=torch.Generator().manual_seed(1)) + 3
+    centred = edit.values(values, 0)
+    assert centred.mean().abs() < 1e-6
+    assert torch.equal(edit.values(centred, 0), centred)
 
 
 @pytest.mark.parametrize(

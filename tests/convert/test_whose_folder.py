@@ -1,0 +1,28 @@
+"""A GGUF goes by one name for several classes: its folder is of one that gives its tensors back as they are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fixtures.architectures import build_tiny
+from rosetta.compare.options import Options
+from rosetta.containers import open_container
+from rosetta.convert import convert
+
+pytestmark = pytest.mark.requires_transformers
+
+
+@pytest.mark.parametrize(
+    ("name", "owner"), [("bailingmoe2", "BailingMoeV2ForCausalLM"), ("sarvam-moe", "SarvamMoEForCausalLM")]
+)
+def test_what_is_added_to_choose_experts_keeps_its_mean(tmp_path: Path, name: str, owner: str) -> None:
+    """Sarvam's has none, and the converter takes it off; Ling's has one."""
+    build_tiny(tmp_path / "hf", name)
+    for source, target in (("hf", "first.gguf"), ("first.gguf", "back"), ("back", "second.gguf")):
+        convert(str(tmp_path / source), tmp_path / target, Options(), verify=False)
+    assert json.loads((tmp_path / "back" / "config.json").read_text("utf-8"))["architectures"] == [owner]
+    first, second = (open_container(tmp_path / f"{name}.gguf") for name in ("first", "second"))
+    assert [n for n in first.tensors if first.read(n).tobytes() != second.read(n).tobytes()] == []
