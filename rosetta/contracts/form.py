@@ -104,7 +104,7 @@ def form_problems(name: str, contract: Any) -> Iterator[str]:
     own = any("run" in test for test in tests)
     yield from _metadata(name, contract["metadata"], own)
     for key, equation in contract["equations"].items():
-        if not isinstance(equation, Mapping) or not equation.get("formula"):
+        if not isinstance(equation, Mapping) or not _is_text(equation.get("formula")):
             yield f"equation {key} has no formula"
     ids = [test.get("id") for test in tests]
     yield from (f"{id} stands twice" for id in sorted({str(id) for id in ids if ids.count(id) > 1}))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rosetta import __version__
+from rosetta.contracts.arguments import problem_in
 from rosetta.contracts.form import Contract, contracts_below, load_contract
 from rosetta.contracts.measures import Facts, Ground, all_measures
 from rosetta.errors import RosettaError, one_line
@@ -150,6 +151,11 @@ def run_falsifier(test: Mapping[str, Any], home: Path) -> FalsifierResult:
         return FalsifierResult(
             name, "malformed", f"no measure is called {run['measure']!r}; there are {known}", {}, {}
         )
+    controlled = {**run, **test["control"]}
+    for arguments in (run, controlled):
+        problem = problem_in(arguments, all_measures()[run["measure"]].arguments)
+        if problem is not None:
+            return FalsifierResult(name, "malformed", problem, {}, {})
     facts = _measured(run, home)
     if isinstance(facts, str):
         return FalsifierResult(name, "unknown", facts, {}, {})
@@ -158,7 +164,7 @@ def run_falsifier(test: Mapping[str, Any], home: Path) -> FalsifierResult:
         return FalsifierResult(name, "malformed", reason, facts, {})
     if wrong := _unmet(facts, expected):
         return FalsifierResult(name, "fail", f"{wrong}: {test['if_fails']}", facts, {})
-    control = _measured({**run, **test["control"]}, home)
+    control = _measured(controlled, home)
     if isinstance(control, str):
         return FalsifierResult(name, "unknown", f"its control cannot be run: {control}", facts, {})
     if not _unmet(control, expected):
@@ -171,11 +177,13 @@ def _measured(run: Mapping[str, Any], home: Path) -> Facts | str:
     """What a run measures, or why it cannot be run."""
     with tempfile.TemporaryDirectory(prefix="rosetta-contract-") as scratch:
         try:
-            return all_measures()[run["measure"]](run, Ground(home, Path(scratch)))
+            return all_measures()[run["measure"]].measured(run, Ground(home, Path(scratch)))
         except RosettaError as error:
             return one_line(str(error))
         except KeyError as error:
             return f"its run has no {error.args[0]}"
+        except OSError as error:  # a path that the system takes for none
+            return one_line(str(error))
 
 
 def _unmet(facts: Facts, expected: Mapping[str, Any]) -> str | None:

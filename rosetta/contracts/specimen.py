@@ -21,6 +21,7 @@ from rosetta.containers.container import TensorEntry, TensorInput
 from rosetta.containers.gguf.writer import write_gguf
 from rosetta.containers.huggingface.writer import CONFIG, WEIGHTS, Part, WeightFile, pack_folder, packed_json
 from rosetta.containers.spool import TensorSource
+from rosetta.containers.values import COUNT, NUMBER, TABLE, TEXT, TEXT_TABLE, TEXTS, Kind
 from rosetta.errors import UsageError
 from rosetta.tokenizer.byte_alphabet import spelt
 
@@ -29,6 +30,7 @@ LAYERS, HIDDEN, WIDTH, HEADS, KV_HEADS = 2, 64, 128, 4, 2
 SIZE = HIDDEN // HEADS
 SPECIAL = ("<|endoftext|>", "<|im_end|>")
 MERGES = ("t h", "th e", "i n", "in g", "2 +")
+VOCABULARY = 256 + len(MERGES) + len(SPECIAL)
 _NAMES = {
     "token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head",
     "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm", "attn_q": "self_attn.q_proj",
@@ -83,7 +85,7 @@ def write_specimen(
     for name, argument in (change or {}).items():
         if name not in CHANGES:
             raise UsageError(f"no change is called {name!r}", remedy=f"there are {', '.join(CHANGES)}")
-        CHANGES[name](specimen, argument)
+        CHANGES[name][0](specimen, argument)
     if container not in _WRITERS:
         raise UsageError(
             f"no specimen is of container {container!r}", remedy=f"there are {', '.join(_WRITERS)}"
@@ -139,10 +141,12 @@ def _transpose(specimen: Specimen, name: str) -> None:
 
 
 def _turn_dims(specimen: Specimen, name: str) -> None:
+    _ = specimen.weights[name]
     specimen.turned.add(name)
 
 
 def _label(specimen: Specimen, labels: Mapping[str, str]) -> None:
+    _ = [specimen.weights[name] for name in labels]
     specimen.labels.update(labels)
 
 
@@ -171,21 +175,36 @@ def _spoil(specimen: Specimen, name: str) -> None:
     specimen.weights[name].flat[3] = np.nan
 
 
-CHANGES: Mapping[str, Callable[[Specimen, Any], None]] = {
-    "scale": _scale,
-    "set": _set,
-    "remove": _remove,
-    "transpose": _transpose,
-    "turn_dims": _turn_dims,
-    "label": _label,
-    "rope_order": _rope_order,
-    "tie": _tie,
-    "exchange_tokens": _exchange_tokens,
-    "repeat_token": _repeat_token,
-    "spoil": _spoil,
+def _is_factors(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(NUMBER.holds, value.values()))
+
+
+def _is_pair(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(COUNT.holds(id) and id < VOCABULARY for id in value)
+    )
+
+
+_FACTORS = Kind("an object of tensors and their factors", _is_factors)
+_PAIR = Kind(f"a list of two ids below {VOCABULARY}", _is_pair)
+_TRUE = Kind("true", lambda value: value is True)
+CHANGES: Mapping[str, tuple[Callable[[Specimen, Any], None], Kind]] = {
+    "scale": (_scale, _FACTORS),
+    "set": (_set, TABLE),
+    "remove": (_remove, TEXTS),
+    "transpose": (_transpose, TEXT),
+    "turn_dims": (_turn_dims, TEXT),
+    "label": (_label, TEXT_TABLE),
+    "rope_order": (_rope_order, TEXT),
+    "tie": (_tie, _TRUE),
+    "exchange_tokens": (_exchange_tokens, _PAIR),
+    "repeat_token": (_repeat_token, _PAIR),
+    "spoil": (_spoil, TEXT),
 }
-"""What may be changed, by name: weights multiplied, settings set or removed, a matrix or its dims turned, a dtype's
-label, the order of rotary rows, the head tied, two tokens exchanged, one repeated, a NaN put in."""
+"""What may be changed, by name, and what it is told: weights multiplied, settings set or removed, a matrix or its dims
+turned, a dtype's label, the order of rotary rows, the head tied, two tokens exchanged, one repeated, a NaN put in."""
 
 
 # --- containers -----------------------------------------------------------------------------------------------

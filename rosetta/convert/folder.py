@@ -33,7 +33,7 @@ from rosetta.convert.plan import Done, Request, as_stored, with_dtypes
 from rosetta.dtypes import FLOATS, flat_bytes
 from rosetta.errors import RosettaError, UnsupportedError
 from rosetta.model import FACTORS, Model, build_model
-from rosetta.names import canonical_name
+from rosetta.names import canonical_name, within_text_part
 
 BESIDE = (".json", ".model", ".txt", ".jinja", ".py", ".tiktoken", ".md")
 NO_WEIGHTS_INDEX = ".index.json"
@@ -156,10 +156,18 @@ def _config_as(
 
 
 def _has_folder_names(model: Model) -> bool:
-    """Whether the source's tensors have the names that a folder's have."""
+    """Whether the source's tensors have the names that a folder's have: an `.apr` of a model that also sees has those
+    of the whole, and its folder may be one of the part that reads."""
     container = model.container
     if container.kind != "apr":
         return container.kind == "huggingface"
+    nested = any(within_text_part(name) != name for name in container.tensors)
+    if (
+        nested
+        and not model.architecture.huggingface.senses
+        and model.architecture.huggingface.text_names == "model."
+    ):
+        return False
     return not any(name.startswith("blk.") for name in container.tensors)
 
 

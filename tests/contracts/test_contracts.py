@@ -297,6 +297,24 @@ def test_what_cannot_be_run_is_unknown_with_its_reason(tmp_path: Path) -> None:
     [
         ({"run": {"measure": "divination"}}, "no measure is called 'divination'"),
         ({"expect": {"colour": "red"}}, "lint measures no colour"),
+        (
+            {"run": {"measure": "lint", "model": {"specimen": "gguf"}, "selct": ["C"]}},
+            "has no place for 'selct'",
+        ),
+        ({"run": {"measure": "lint", "model": {"specimen": ["gguf"]}}}, "and must be a text"),
+        (
+            {"run": {"measure": "lint", "model": {"specimen": "gguf"}, "select": [3]}},
+            "must be a list of texts",
+        ),
+        (
+            {"control": {"model": {"specimen": "gguf", "change": {"remove": True}}}},
+            "remove of change is True",
+        ),
+        ({"control": {"model": {"specimen": "gguf", "change": {"exchange_tokens": [1]}}}}, "two ids below"),
+        (
+            {"control": {"model": {"specimen": "gguf", "chnge": {"spoil": "a"}}}},
+            "model has no place for 'chnge'",
+        ),
     ],
 )
 def test_what_no_measure_gives_is_malformed(tmp_path: Path, changes: dict[str, Any], said: str) -> None:

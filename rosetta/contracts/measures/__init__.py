@@ -1,4 +1,5 @@
-"""What a falsifier may measure: every module here that has `measure(arguments, ground)`. A new one is a new file."""
+"""What a falsifier may measure: every module here that has `ARGUMENTS` and
+`measure(arguments, ground)`. A new one is a new file."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from rosetta.containers.values import Kind
 from rosetta.contracts.specimen import write_specimen
 from rosetta.errors import UsageError
 
@@ -94,7 +96,17 @@ def _harmed(path: Path, folder: Path, tensor: str) -> Path:
     return target
 
 
-Measure = Callable[[Mapping[str, Any], Ground], Facts]
+@dataclass(frozen=True)
+class Measure:
+    """What may be measured.
+
+    Args:
+        arguments: that a run of it may have, and what each must be.
+        measured: what comes of a run.
+    """
+
+    arguments: Mapping[str, Kind]
+    measured: Callable[[Mapping[str, Any], Ground], Facts]
 
 
 @cache
@@ -104,5 +116,7 @@ def all_measures() -> Mapping[str, Measure]:
         importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)
     )
     return {
-        module.__name__.rpartition(".")[2]: module.measure for module in modules if hasattr(module, "measure")
+        module.__name__.rpartition(".")[2]: Measure(module.ARGUMENTS, module.measure)
+        for module in modules
+        if hasattr(module, "measure")
     }

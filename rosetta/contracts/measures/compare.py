@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from rosetta.compare.options import DEFAULT_PROMPT, Options
+from rosetta.contracts.arguments import COMPARISON
 from rosetta.contracts.measures import Facts, Ground
 from rosetta.report.report import Report
+
+ARGUMENTS = COMPARISON
 
 
 def measure(arguments: Mapping[str, Any], ground: Ground) -> Facts:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rosetta.containers.values import TEXT
+from rosetta.contracts.arguments import OPERAND
 from rosetta.contracts.measures import Facts, Ground
+
+ARGUMENTS = {"model": OPERAND, "key": TEXT}
 
 
 def measure(arguments: Mapping[str, Any], ground: Ground) -> Facts:

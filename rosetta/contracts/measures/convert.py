@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rosetta.containers.values import TEXT
+from rosetta.contracts.arguments import OPERAND
 from rosetta.contracts.measures import Facts, Ground
 from rosetta.errors import UsageError
 from rosetta.lint.report import lint_report
 
+ARGUMENTS = {"model": OPERAND, **dict.fromkeys(("to", "dtype", "prompt", "key"), TEXT)}
 TARGETS = {"gguf": "out.gguf", "apr": "out.apr", "huggingface": "out"}
 
 

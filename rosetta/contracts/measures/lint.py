@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rosetta.contracts.arguments import OPERAND, SELECTION
 from rosetta.contracts.measures import Facts, Ground
 from rosetta.lint.report import lint_report
+
+ARGUMENTS = {"model": OPERAND, **SELECTION}
 
 
 def measure(arguments: Mapping[str, Any], ground: Ground) -> Facts:

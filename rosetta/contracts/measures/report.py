@@ -7,8 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rosetta.containers.values import TEXTS
+from rosetta.contracts.arguments import COMPARISON, OPERAND
 from rosetta.contracts.measures import Facts, Ground
 from rosetta.contracts.measures.compare import compared
+
+ARGUMENTS = {
+    **COMPARISON,
+    **dict.fromkeys(("file", "schema_from"), OPERAND),
+    **dict.fromkeys(("without", "schema_without"), TEXTS),
+}
 
 
 def measure(arguments: Mapping[str, Any], ground: Ground) -> Facts:
@@ -36,7 +44,7 @@ def measure(arguments: Mapping[str, Any], ground: Ground) -> Facts:
 
     fields = json.loads(text, parse_constant=refused)
     for name in arguments.get("without") or ():
-        fields.pop(name, None)
+        del fields[name]
     try:
         Report.model_validate(fields)
         valid = True
@@ -47,6 +55,6 @@ def measure(arguments: Mapping[str, Any], ground: Ground) -> Facts:
         stored = Path(ground.model(arguments["schema_from"], "schema")).read_text("utf-8")
         schema = json.loads(stored)
         for name in arguments.get("schema_without") or ():
-            schema["properties"].pop(name, None)
+            del schema["properties"][name]
         facts["schema"] = schema == json.loads(report_schema())
     return facts

@@ -51,7 +51,7 @@ def _around(subject: Subject, tensor: StoredTensor) -> str | None:
     found = next((outer for outer in _AROUND if tensor.name.startswith(f"{outer}model.")), None)
     if found is None or meaning(tensor.name.removeprefix(found))[0] is None:
         return None
-    nested = text_part(subject.container.metadata) is not None
+    nested = subject.folder is None or text_part(subject.container.metadata) is not None
     return None if nested and found == "language_model." else found
 
 
