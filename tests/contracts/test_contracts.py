@@ -151,7 +151,7 @@ def offsets_shifted(patch: pytest.MonkeyPatch) -> None:
 
 def one_row_order(patch: pytest.MonkeyPatch) -> None:
     """Rotary rows of every container are taken for interleaved."""
-    patch.setattr("rosetta.config._row_order", lambda read, shapes: Value(0, "assumed"))
+    patch.setattr("rosetta.config.rotary._row_order", lambda read, shapes: Value(0, "assumed"))
 
 
 def no_noise(patch: pytest.MonkeyPatch) -> None:
