@@ -51,6 +51,7 @@ from rosetta.diagnose.other_source import made_of_other_weights
 from rosetta.diagnose.precision import precision_findings
 from rosetta.diagnose.tokenizers import tokenizer_findings
 from rosetta.diagnose.vocabulary_rows import lacking_rows
+from rosetta.diagnose.wrong_pair import in_another_basis
 from rosetta.errors import UsageError
 from rosetta.model import Model
 from rosetta.runtimes.as_observed import notes as of_seen
@@ -266,7 +267,8 @@ def _diagnosed(
     findings = tokenizer_findings(models, tokenized, reference)
     findings += gathered(shown_or_latent(engine, lockstep, tokenized.run))
     if engine.wrong_pair:  # of two models no setting of one is advice for the other
-        return findings
+        apart = next((stage.rel_l2 for stage in lockstep.result.stages if stage.name == "logits"), None)
+        return [in_another_basis(found, apart) for found in findings] if engine.strangers else findings
     known = {finding.tensor for finding in findings}
     findings += (found for found in lacking_rows(models, tokenized) if found.tensor not in known)
     findings += both_nonfinite(models, reference, lockstep.result.stages, known)

@@ -27,7 +27,7 @@ from rosetta.model import Model
 
 REAL_DROP = 0.9  # of the figure that decided: what falls by less has crossed a limit, and proves nothing
 LAYERS_IN_VAIN = 4  # what an observed run does otherwise and nothing explains, it does in every layer
-OTHER_WEIGHTS = "value.other_weights"
+TAKEN_WHOLE = ("value.other_weights", "layout.reordered")
 LOW_RANK = "value.low_rank"
 UNEXPLAINED = "unexplained"
 
@@ -51,6 +51,7 @@ class Engine:
         self._related: Related | None = None  # weights that may be of another training
         self._first: Evidence | None = None  # where the first fault is
         self.wrong_pair = self._right_pair = False
+        self.strangers = False  # two models that have nothing in common
         self._at_sight: Likeness | None = None  # of two models, as foreseen
         self._stored: ModelPair | None = None  # before any repair
         # A run that ends at its first fault sees one.
@@ -182,6 +183,7 @@ class Engine:
     def _conclude(self, fault: Fault, found: Likeness) -> None:
         """Let a sample of all matrices say whether the sides are two models."""
         self.wrong_pair, self._right_pair = found.of_two_models, not found.of_two_models
+        self.strangers = found.of_strangers
         if self.wrong_pair:
             self._put_first(two_models(fault, found.words, self._first))
 
@@ -232,7 +234,7 @@ class Engine:
 
 def _takes_all(proposal: Proposal) -> bool:
     """Whether a repair takes all from the reference, which proves nothing; that a weight is another one's copy does."""
-    return proposal.kind == OTHER_WEIGHTS and proposal.partner is None
+    return proposal.kind in TAKEN_WHOLE and proposal.partner is None
 
 
 def _of_runtime(fault: Fault, runtime: str) -> Finding:

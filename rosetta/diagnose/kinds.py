@@ -78,6 +78,15 @@ KINDS = (
         title="the runtime crashed",
     ),
     FindingKind(
+        "value.rotated",
+        means="No matrix has anything in common with the other side's, and the logits agree all the same.",
+        why="The residual stream of one file was rotated, as SpinQuant and QuaRot do before they quantise: every "
+        "matrix is turned into another basis, and the model is the same.",
+        repair="None is needed. What lies within the model cannot be compared in two bases, its logits can.",
+        order=96,
+        title="another basis",
+    ),
+    FindingKind(
         "unexplained",
         means="The difference is located, and no cause of it is proven.",
         why="No hypothesis knows the cause, or several lie so close together that no repair of some brings the stage "

@@ -75,7 +75,7 @@ def _of_many(findings: Sequence[Finding]) -> dict[tuple[str, Side, Any], list[Fi
 def _words(kind: str, found: Sequence[Finding]) -> str | None:
     """What many weights of a kind say of their file; None where they have no cause in common."""
     known = all_kinds().get(kind)
-    if known is None or known.together is None:
+    if known is None or known.together is None or (known.alike and found[0].actual is None):
         return None
     return known.together.format(actual=_commonest(finding.actual for finding in found))
 

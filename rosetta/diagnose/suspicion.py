@@ -8,10 +8,12 @@ from typing import Any
 
 from rosetta.compare.pairing import Role
 from rosetta.diagnose.both_nonfinite import KIND, holds_none_on_both, remedy_of, said_of
+from rosetta.diagnose.hypotheses.corrupted import holds_the_same_values
 from rosetta.diagnose.hypotheses.missing import lacks_layer
-from rosetta.diagnose.hypothesis import Fault, impossible, largest
+from rosetta.diagnose.hypothesis import CLOSE, Fault, impossible, largest
 from rosetta.diagnose.vocabulary_rows import export_resized, lacks, rows_lacking
 from rosetta.settings_table import SETTINGS, Shows
+from rosetta.weight import Weight
 
 SIZES = {
     row.key: row.kind for row in SETTINGS.values() if row.shows is Shows.IN_DIMS and row.kind is not None
@@ -82,6 +84,11 @@ def _by_dims(fault: Fault) -> Suspicion | None:
             if wanted is None:
                 continue
             dims = suspect.model.weights[name].dims
+            other = suspect.other.weights.get(name)
+            if other is not None and _mixed(suspect.model.weights[name], other):
+                why = f"{name} holds the other side's values, each once, in another order, under dims {list(dims)} for "
+                why += f"{list(wanted)}: parts were joined along the wrong axis, or it was reshaped"
+                return Suspicion("layout.reordered", why, name, role=suspect.role)
             if dims == wanted[::-1] != wanted:
                 why = f"{name} needs transpose (GGML convention): dims reversed"
                 return Suspicion("layout.dims_swapped", why, name)
@@ -91,6 +98,14 @@ def _by_dims(fault: Fault) -> Suspicion | None:
                 why = f"{key} is {own.value}, the reference has {believed}, and so has {name}: {list(dims)}"
                 return Suspicion(SIZES[key].id, why, key=key, right=believed)
     return None
+
+
+def _mixed(weight: Weight, other: Weight) -> bool:
+    """Whether a weight of other dims holds the other side's values in an order that no other reading of it mends."""
+    if not holds_the_same_values(weight, other):
+        return False
+    turned, theirs = weight.values().T.flatten().double(), other.values().flatten().double()
+    return float(turned @ theirs) < CLOSE * float(turned.norm() * theirs.norm())
 
 
 def _on_both(fault: Fault) -> Suspicion | None:

@@ -38,6 +38,8 @@ STEPS = 4  # standard deviations of the rounding within which a value counts as 
 FOUND_BY_CHANCE = 0.1  # of a vector's values; of two models' F32 vectors a few hundredths are
 CAUSELESS = 2  # weights without a cause before a sample is taken
 RELATED = 0.9  # correlation of a vector with what it was trained from, or on to; damage leaves none
+# Of the logits' size: of two trainings they are as far apart as they are large, but for how often each token is said.
+ONE_MODEL = 0.1
 MOVED = 0.2  # of a vector's values: in BF16 a short training leaves most of them as they were
 CUT_TO_BF16 = -1 << 16  # the bits of a float32 that are BF16's
 
@@ -120,8 +122,8 @@ def likeness(pair: ModelPair) -> Likeness:
                 vectors[name] = moved
         if other is None or len(weight.dims) != 2 or (name == "output.weight" and _tied(a, b)):
             continue
-        if other.dims != weight.dims:
-            other_dims += 1
+        if other.dims != weight.dims:  # what a file's own config belies is no other size
+            other_dims += not any(model.mismatch(name) for model in (a, b))
             continue
         if not (readable(weight) and readable(other)):
             continue
@@ -218,6 +220,25 @@ def _correlation_where_different(weight: Weight, other: Weight) -> float | None:
         return None
     norm = float(torch.linalg.vector_norm(x) * torch.linalg.vector_norm(y))
     return float((x.double() * y.double()).sum()) / norm if norm else 0.0
+
+
+def in_another_basis(finding: Finding, agreement: float | None) -> Finding:
+    """The finding of two models that have nothing in common; that they are one where their logits agree all the same.
+
+    Args:
+        finding: see `two_models`.
+        agreement: how far the logits of both are apart, relative to them, each from its own inputs; None: not known.
+    """
+    if agreement is None or not agreement <= ONE_MODEL:
+        return finding
+    return finding.model_copy(
+        update={
+            "kind": "value.rotated",
+            "message": f"one model in two bases: its logits agree, {agreement:.2g} of their size apart, though "
+            f"{finding.message}: the residual stream of one file is rotated (SpinQuant, QuaRot)",
+            "recommendation": "compare two files in one basis to see more than the logits",
+        }
+    )
 
 
 def two_models(fault: Fault, words: str, first: Evidence | None) -> Finding:

@@ -8,17 +8,18 @@ from __future__ import annotations
 from rosetta.compare.pairing import other_side
 from rosetta.compare.results import Finding, Side
 from rosetta.diagnose import Comparison
-from rosetta.diagnose.engine import OTHER_WEIGHTS
+from rosetta.diagnose.engine import TAKEN_WHOLE
 from rosetta.diagnose.patches import instead
 from rosetta.errors import UsageError
 from rosetta.model import Model
 
+OTHERS = (*TAKEN_WHOLE, "value.rotated")
 LARGEST_SHARE = 0.1  # of a repaired file that may come from the other one
 
 
 def _strange(comparison: Comparison) -> list[Finding]:
     """What says that weights are another model's; one that holds another's values is repaired like any other."""
-    return [f for f in comparison.findings if f.kind == OTHER_WEIGHTS and f.partner is None]
+    return [f for f in comparison.findings if f.kind in OTHERS and f.partner is None]
 
 
 def strange_side(comparison: Comparison) -> Side | None:

@@ -16,7 +16,7 @@ from fixtures.quantize import quantize
 from rosetta.compare.kept_order import ENOUGH, FEWEST, KeptOrder, out_of_order
 from rosetta.compare.weights import WeightPair, compare_weights
 from rosetta.diagnose.edits import Offset, Scaled
-from rosetta.diagnose.hypotheses.cell_factors import _fitted
+from rosetta.diagnose.hypotheses.cell_factors import fitted_cells
 from rosetta.diagnose.hypotheses.low_rank import Added, difference_of_low_rank
 from rosetta.weight import Weight
 
@@ -124,7 +124,7 @@ def test_what_a_repair_was_fitted_by_is_known_no_better_than_the_values_are(dtyp
     """Factors of columns that were fitted to noise left three quarters of the levels that they had put out of order."""
     factors = 1 + np.random.default_rng(9).standard_normal((1, COLUMNS), dtype=np.float32) * np.float32(0.06)
     coarse, fine = copies(drawn(), drawn() * factors, dtype)
-    fitted = _fitted(coarse, fine, "factor", ROWS, 1)
+    fitted = fitted_cells(coarse, fine, "factor", ROWS, 1)
     turned = replace(fitted, numbers=fitted.numbers.flip(1))
     before, right, wrong = (
         out_of_order(replace(coarse, values_edits=edits, repaired=bool(edits)), fine)[0]

@@ -178,4 +178,36 @@ def test_norms_that_were_rounded_or_damaged_make_no_two_models(
         build(tmp_path, SPEC, "gguf:Q8_0", [wide, norms_changed(change)], stem="changed"), base
     )
     assert report.findings
-    assert "value.other_weights" not in {found.kind for found in report.findings}
+    assert ("value.other_weights", None) not in {(found.kind, found.tensor) for found in report.findings}
+
+
+def test_a_rotated_residual_stream_is_one_model_in_another_basis(tmp_path: Path) -> None:
+    """As SpinQuant and QuaRot turn it: norms are folded, and every matrix is in another basis."""
+    turn, _ = np.linalg.qr(np.random.default_rng(3).standard_normal((64, 64)))
+
+    def rotated(file: FileContents) -> FileContents:
+        values = {name: file.values(name).astype(np.float64) for name in file.tensors}
+        for layer in range(2):
+            for norm, readers in (
+                ("attn_norm", ("attn_q", "attn_k", "attn_v")),
+                ("ffn_norm", ("ffn_gate", "ffn_up")),
+            ):
+                factors = values[f"blk.{layer}.{norm}.weight"]
+                for reader in readers:
+                    values[f"blk.{layer}.{reader}.weight"] = (
+                        values[f"blk.{layer}.{reader}.weight"] * factors @ turn
+                    )
+                values[f"blk.{layer}.{norm}.weight"] = np.ones_like(factors)
+            for writer in ("attn_output", "ffn_down"):
+                values[f"blk.{layer}.{writer}.weight"] = turn.T @ values[f"blk.{layer}.{writer}.weight"]
+        values["token_embd.weight"] = values["token_embd.weight"] @ turn
+        values["output.weight"] = values["output.weight"] * values["output_norm.weight"] @ turn
+        values["output_norm.weight"] = np.ones(64)
+        for name, one in values.items():
+            file = file.with_values(name, one.astype(np.float32))
+        return file
+
+    report = compared(tmp_path, tiny("llama", tied=False), "gguf:F32", "hf:F32", rotated)
+    (found,) = report.findings
+    assert (found.kind, found.status) == ("value.rotated", "suspected")
+    assert "its logits agree" in found.message

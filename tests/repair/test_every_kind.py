@@ -46,6 +46,13 @@ Fault = Callable[[FileContents], FileContents]
 UP, LATER = "blk.1.ffn_up.weight", "blk.1.attn_k.weight"  # of the second shard
 
 
+def _norm_folded(file: FileContents) -> FileContents:
+    norm = file.values("blk.1.ffn_norm.weight")
+    for name in (UP, "blk.1.ffn_gate.weight"):
+        file = file.with_values(name, file.values(name) * norm)
+    return file.with_values("blk.1.ffn_norm.weight", np.ones_like(norm))
+
+
 @dataclass(frozen=True)
 class Planted:
     """A fault of contents that are about to be written.
@@ -400,6 +407,7 @@ CASES: dict[str, list[Case]] = {
     "layout.fused_order": [
         Planted(faults.fused_order("blk.1.attn_qkv.weight", "kqv"), GPT2, forms=(*FOLDERS, "gguf", "gguf-split")),
     ],
+    "layout.flattened": [Planted(_edited(UP, lambda x: x.reshape(-1)))],
     "layout.layer_order": [Planted(_layers_one_on, tiny("llama", layers=3))],
     "value.repeated": [Planted(_edited(UP, _first_half_twice))],
     "layout.interleaved": [Planted(_edited(UP, _side_by_side))],
@@ -414,6 +422,7 @@ CASES: dict[str, list[Case]] = {
     "value.swapped": [Planted(faults.swapped("blk.1.ffn_gate.weight", UP))],
     "value.offset": [Planted(faults.offset("blk.1.ffn_norm.weight", 1), exact=False)],
     "value.scaled": [Planted(faults.scaled(UP, -2))],
+    "value.folded": [Planted(_norm_folded, exact=False)],
     "value.zeroed": [Planted(faults.zeroed(UP, 3, 9))],
     "value.clipped": [Planted(_edited(UP, lambda x: x.clip(-2 * x.std(), 2 * x.std())))],
     "value.nonfinite": [Planted(faults.nonfinite(UP, 70))],
@@ -446,6 +455,8 @@ NO_REPAIR = {
     "config.rope_sections": "a text shows of it a fourth section alone, which no published model has",
     "config.norm_type": "it comes with the architecture, whose name is repaired",
     "config.quantization": "packed weights are written by their own tools alone; the command says so and stops",
+    "layout.reordered": "that would be a copy of the other file's tensor",
+    "value.rotated": "nothing is wrong: one model in another basis",
     "value.other_weights": "that would be a copy of the other file; --allow-copy makes it and calls it one",
     "runtime.cache": "it is a runtime's",
     "runtime.precision": "it is a runtime's, and meant",

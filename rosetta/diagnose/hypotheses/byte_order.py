@@ -13,6 +13,7 @@ from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, looks_like
 from rosetta.diagnose.patches import for_all_names, reading
 from rosetta.dtypes import FLOATS
 from rosetta.finding_kind import FindingKind
+from rosetta.weight import BytesEdit
 
 KINDS = (
     FindingKind(
@@ -38,24 +39,40 @@ class Swapped:
         return turned
 
 
+@dataclass(frozen=True)
+class HalvesExchanged:
+    """Values of four bytes whose two halves stand the other way round, each in its own order."""
+
+    def __call__(self, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        turned = data.copy()
+        halves = turned[: len(data) // 4 * 4].view(np.uint16).reshape(-1, 2)
+        halves[:] = halves[:, ::-1].copy()
+        return turned
+
+
 def propose(fault: Fault) -> Iterator[Proposal]:
-    """Each accused float tensor that resembles the other side's once its bytes are swapped."""
+    """Each accused float tensor that resembles the other side's once its bytes, or halves, are swapped."""
     for suspect, weight in fault.accused_weights():
         if weight.dtype not in FLOATS or weight.bytes_edit is not None or weight.transposed:
             continue
-        patch = reading(bytes_edit=Swapped(weight.dtype))
-        repaired, other = patch(weight), suspect.counterpart(weight)
-        if not fault.recorded and (other is None or repaired is None or not looks_like(repaired, other)):
-            continue
-        yield Proposal(
-            kind="dtype.byte_order",
-            role=suspect.role,
-            repair=Repair(patches=for_all_names(suspect.model, weight, patch)),
-            tensor=weight.name,
-            declared="little-endian",
-            actual="big-endian",
-            message=f"{weight.name} has the bytes of each {weight.dtype} value swapped: the other byte order "
-            "(endianness)",
-            recommendation=f"swap the bytes of each value of {weight.entry.name}: it was written for a machine of the "
-            "other byte order",
-        )
+        ways: list[tuple[BytesEdit, str]] = [(Swapped(weight.dtype), "bytes")]
+        if weight.dtype == "F32":
+            ways.append((HalvesExchanged(), "two halves"))
+        for edit, what in ways:
+            patch = reading(bytes_edit=edit)
+            repaired, other = patch(weight), suspect.counterpart(weight)
+            if not fault.recorded and (other is None or repaired is None or not looks_like(repaired, other)):
+                continue
+            order = "big-endian" if what == "bytes" else "its 16-bit halves exchanged"
+            yield Proposal(
+                kind="dtype.byte_order",
+                role=suspect.role,
+                repair=Repair(patches=for_all_names(suspect.model, weight, patch)),
+                tensor=weight.name,
+                declared="little-endian",
+                actual=order,
+                message=f"{weight.name} has the {what} of each {weight.dtype} value swapped: the other byte order "
+                "(endianness)",
+                recommendation=f"swap the {what} of each value of {weight.entry.name}: it was written for a machine of "
+                "the other byte order",
+            )

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from rosetta.diagnose.edits import HALF_ULP, rounding
-from rosetta.diagnose.hypothesis import Fault, Proposal
+from rosetta.diagnose.hypothesis import Fault, Proposal, Suspect
 from rosetta.diagnose.patches import changed
 from rosetta.dtypes import FLOATS
 from rosetta.weight import Weight, row_ranges
@@ -57,6 +57,8 @@ class Cells:
         rows, columns: of a cell.
         dtype: of the tensor, to which what was changed had been rounded.
         known: what each number was fitted to, Σ b² of factors and the count of amounts, as `numbers`.
+        off: standard deviation of each amount, from the rounding of what it was fitted to, as `numbers`: beside values
+            near nought, whose own is next to nothing in a float, it is what is left of an amount.
     """
 
     fitted: ClassVar[bool] = True  # to the other side's copy
@@ -67,6 +69,7 @@ class Cells:
     columns: int
     dtype: str
     known: Tensor = field(hash=False)
+    off: Tensor | None = field(default=None, hash=False)
 
     def touches(self, start: int, stop: int) -> bool:
         return True
@@ -99,22 +102,19 @@ class Cells:
         if self.what == "factor":
             return torch.hypot(sigma / wide.abs(), rounding(after, self.dtype))
         grown = sigma if self.dtype in FLOATS else sigma * 2**0.5
+        if self.off is not None:
+            grown = torch.hypot(grown, self._wide(values, start, self.off))
         return torch.hypot(grown, rounding(after, self.dtype) + wide.abs() * 2 * HALF_ULP)
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
     """The coarsest cut into cells whose factors or amounts leave no more than noise."""
-    for suspect, weight in fault.accused_weights():
-        other = suspect.counterpart(weight)
-        if fault.recorded or other is None or other.dims != weight.dims or len(weight.dims) != 2:
-            continue
-        if fault.in_some_blocks_only(weight.name):
-            continue
+    for suspect, weight, other in off_throughout(fault):
         found = _fitting(weight, other)
         if found is None:
             continue
         what, rows, columns = found
-        cells = _fitted(weight, other, what, rows, columns)
+        cells = fitted_cells(weight, other, what, rows, columns)
         low, high = float(cells.numbers.min()), float(cells.numbers.max())
         count, place = cells.numbers.numel(), _in_words(cells, weight)
         if what == "factor":
@@ -134,6 +134,18 @@ def propose(fault: Fault) -> Iterator[Proposal]:
             recommendation=done,
             from_reference=f"{count} numbers for {weight.count} weights",
         )
+
+
+def off_throughout(fault: Fault) -> Iterator[tuple[Suspect, Weight, Weight]]:
+    """Accused matrices and the other side's copies, but those that are equal in most blocks."""
+    if fault.recorded:
+        return
+    for suspect, weight in fault.accused_weights():
+        other = suspect.counterpart(weight)
+        if other is None or other.dims != weight.dims or len(weight.dims) != 2:
+            continue
+        if not fault.in_some_blocks_only(weight.name):
+            yield suspect, weight, other
 
 
 def _in_words(cells: Cells, weight: Weight) -> str:
@@ -159,14 +171,15 @@ def _fitting(weight: Weight, other: Weight) -> tuple[What, int, int] | None:
 
     def left(cells: Cells) -> float:
         gap = cells.values(a.float(), 0).double() - b
-        allowed = _allowed(cells, weight, other, a.float(), some)
+        own = cells.sigma(weight.sigma(0, some), a.float(), 0)
+        allowed = (own.square() + other.sigma(0, some).square()).double()
         return float((gap.square() / allowed.clamp(min=1e-30)).mean().sqrt())
 
     def shrunk_to(cells: Cells) -> float:
         """A repair that only allows more noise would lessen the ratio as well: the difference itself must shrink."""
         return float(((cells.values(a.float(), 0).double() - b).square() / explained).mean().sqrt())
 
-    whole = _cells(a, b, "factor", some, columns, weight.dtype)
+    whole = _cells(a, b, "factor", some, columns, weight.dtype, explained)
     # One factor does for all, which `scaled` proposes, unless rows or columns have more of it than chance gives them.
     one_does = bool((whole.numbers.abs() > 1e-12).all()) and left(whole) <= REMAINS
     rest = min(before, shrunk_to(whole)) if one_does else before
@@ -178,7 +191,7 @@ def _fitting(weight: Weight, other: Weight) -> tuple[What, int, int] | None:
         if one_does and not lines:
             continue
         for what in ("factor", "amount"):
-            cells = _cells(a, b, what, tall, wide, weight.dtype)
+            cells = _cells(a, b, what, tall, wide, weight.dtype, explained)
             numbers = cells.numbers.double()
             if numbers.numel() == 1:
                 continue  # one number for all: `scaled` and `offset` propose it
@@ -225,22 +238,23 @@ def _explains_some(cells: Cells, numbers: Tensor, a: Tensor, b: Tensor) -> bool:
     return int(far.sum()) >= FEWEST_CELLS and bool((rest[far] <= LEFT_OF_SOME**2 * gap[far]).all())
 
 
-def _allowed(cells: Cells, weight: Weight, other: Weight, a: Tensor, stop: int) -> Tensor:
-    """The variance of what is left, with that of a fitted amount: beside values near nought, whose own is next to
-    nothing in a float, an amount is off by its mean over the cell."""
-    own = cells.sigma(weight.sigma(0, stop), a, 0)
-    allowed = (own.square() + other.sigma(0, stop).square()).double()
-    if cells.what == "factor":
-        return allowed
-    of_cells = _by_cell(allowed, cells.rows, cells.columns) / cells.known.double().clamp(min=1).square()
-    return allowed + cells.of_each(of_cells, len(a))[:, : a.shape[1]]
-
-
-def _cells(a: Tensor, b: Tensor, what: What, rows: int, columns: int, dtype: str) -> Cells:
+def _cells(a: Tensor, b: Tensor, what: What, rows: int, columns: int, dtype: str, explained: Tensor) -> Cells:
     """The cells of some rows, each with its factor or amount of least squares."""
-    parts = (a - b, torch.ones_like(a)) if what == "amount" else (a * b, b * b)
-    sums, known = (_by_cell(part, rows, columns) for part in parts)
-    return Cells(what, (sums / known.clamp(min=1e-300)).float(), rows, columns, dtype, known.float())
+    sums = torch.stack([_by_cell(part, rows, columns) for part in _parts(a, b, what, explained)])
+    return _of_sums(sums, what, rows, columns, dtype)
+
+
+def _parts(a: Tensor, b: Tensor, what: What, explained: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each value what is summed over its cell: a number is the first sum over the second; and the variance."""
+    first, second = (a - b, torch.ones_like(a)) if what == "amount" else (a * b, b * b)
+    return first, second, explained
+
+
+def _of_sums(sums: Tensor, what: What, rows: int, columns: int, dtype: str) -> Cells:
+    """The cells of three sums each, float64 [3, cells of rows, of columns]; see `_parts`."""
+    known = sums[1].clamp(min=1e-300)
+    off = (sums[2].sqrt() / known).float() if what == "amount" else None
+    return Cells(what, (sums[0] / known).float(), rows, columns, dtype, sums[1].float(), off)
 
 
 def _by_cell(x: Tensor, rows: int, columns: int) -> Tensor:
@@ -249,17 +263,16 @@ def _by_cell(x: Tensor, rows: int, columns: int) -> Tensor:
     return x.view(x.shape[0] // rows, rows, x.shape[1] // columns, columns).sum((1, 3))
 
 
-def _fitted(weight: Weight, other: Weight, what: What, rows: int, columns: int) -> Cells:
+def fitted_cells(weight: Weight, other: Weight, what: What, rows: int, columns: int) -> Cells:
     """The cells of the whole weight."""
     sums: Tensor | None = None
     count = -(-weight.dims[0] // rows)
     for start, stop in row_ranges(weight):
         a, b = (w.values(start, stop).double() for w in (weight, other))
-        parts = (a - b, torch.ones_like(a)) if what == "amount" else (a * b, b * b)
-        of_rows = torch.stack([_by_cell(part, 1, columns) for part in parts])  # [2, rows, cells of a row]
+        parts = _parts(a, b, what, variance(weight, other, start, stop).double())
+        of_rows = torch.stack([_by_cell(part, 1, columns) for part in parts])  # [3, rows, cells of a row]
         if sums is None:
-            sums = torch.zeros(2, count, of_rows.shape[2], dtype=torch.float64)
+            sums = torch.zeros(3, count, of_rows.shape[2], dtype=torch.float64)
         sums.index_add_(1, torch.arange(start, stop) // rows, of_rows)
     assert sums is not None
-    numbers = (sums[0] / sums[1].clamp(min=1e-300)).float()
-    return Cells(what, numbers, rows, columns, weight.dtype, sums[1].float())
+    return _of_sums(sums, what, rows, columns, weight.dtype)

@@ -25,7 +25,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         for suspect in (fault.subject, fault.reference):
             weight = suspect.model.weights.get(name)
             other = None if weight is None else suspect.counterpart(weight)
-            if weight is None or other is None or other.dims != weight.dims or len(weight.dims) < 2:
+            if weight is None or other is None or other.dims != weight.dims:
                 continue
             if resembles(weight, other):
                 continue

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from rosetta.diagnose.advice import config_file
+from rosetta.diagnose.hypotheses.missing import empty_tensors
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, looks_like, resembles
 from rosetta.diagnose.own_form import would_say
 from rosetta.diagnose.patches import instead
@@ -25,7 +26,8 @@ def propose(fault: Fault) -> Iterator[Proposal]:
     yield from _run_in_part(fault)
     subject = fault.subject
     own, believed = subject.model.block_count, subject.other.block_count
-    held = {layer for layer in range(max(own, believed)) if _layer(subject.model.weights, layer)}
+    stored = {**subject.model.weights, **empty_tensors(subject.model)}  # what is empty is no layer left out
+    held = {layer for layer in range(max(own, believed)) if _layer(stored, layer)}
     absent = [layer for layer in range(believed) if layer not in held]
     outside = fault.layer is None and not any(subject.model.mismatch(name) for name in fault.names())
     if outside or (fault.recorded and absent) or not held:  # of no layer at all a count says nothing
@@ -112,7 +114,7 @@ def _proposal(
     )
 
 
-def _layer(weights: Mapping[str, Weight], layer: int) -> list[str]:
+def _layer(weights: Mapping[str, object], layer: int) -> list[str]:
     return [name for name in weights if name.startswith(f"blk.{layer}.")]
 
 

@@ -8,6 +8,7 @@ from rosetta.diagnose.hypotheses.norm_factor import numbers
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.diagnose.patches import instead
 from rosetta.finding_kind import FindingKind
+from rosetta.model import Model
 from rosetta.names import LAYER, canonical_names
 
 KINDS = (
@@ -19,8 +20,15 @@ KINDS = (
         repair="The tensor is taken from the reference. Export it under the name that the file's readers look for.",
         order=80,
         title="missing weight",
+        together="are not whole, but {actual}: a process saved what it held itself",
+        of_file="gather the weights of the {side} side before they are saved: each process of a distributed training "
+        "holds some of them, or a part of each (FSDP: a full state dict; ZeRO stage 3: "
+        "stage3_gather_16bit_weights_on_model_save)",
+        alike=True,
     ),
 )
+
+NOTHING = "without any values"
 
 TAKES_FROM_REFERENCE = True
 
@@ -34,13 +42,14 @@ def propose(fault: Fault) -> Iterator[Proposal]:
                 continue
             if suspect.role == "reference" and name in numbers(fault):
                 continue  # it has a setting instead
-            own, empty = other.entry.name, _empty(suspect, name)
+            own, empty = other.entry.name, empty_tensors(suspect.model).get(name)
             lacks = "is missing" if empty is None else f"is empty, {empty} has dims [0] and no values"
             yield Proposal(
                 kind="value.missing",
                 role=suspect.role,
                 repair=Repair(patches={name: instead(other)}),
                 tensor=name,
+                actual=None if empty is None else NOTHING,
                 message=f"{name} {lacks}, the other side has it with dims {list(other.dims)}",
                 recommendation=(
                     f"export {name} into {suspect.model.container.path}"
@@ -52,17 +61,17 @@ def propose(fault: Fault) -> Iterator[Proposal]:
             )
 
 
-def _empty(suspect: Suspect, name: str) -> str | None:
-    """The file's own name of a tensor that it stores without any values; None where it stores none of the name."""
-    model = suspect.model
+def empty_tensors(model: Model) -> dict[str, str]:
+    """The file's own names of tensors that it stores without any values, by canonical name."""
     empty = [own for own, entry in model.container.tensors.items() if 0 in entry.dims]
-    names = canonical_names(empty, model.architecture, model.block_count)
-    return next((own for own, canonical in names.items() if canonical == name), None)
+    names = canonical_names(empty, model.architecture, model.block_count) if empty else {}
+    return {canonical: own for own, canonical in names.items() if canonical is not None}
 
 
 def lacks_layer(suspect: Suspect, name: str) -> bool:
     """Whether the layer is absent as a whole: then its tensors are accused of nothing."""
     found = LAYER.match(name)
     return found is not None and not any(
-        other.startswith(f"blk.{found[1]}.") for other in suspect.model.weights
+        other.startswith(f"blk.{found[1]}.")
+        for other in (*suspect.model.weights, *empty_tensors(suspect.model))
     )

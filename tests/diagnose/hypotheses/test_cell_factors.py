@@ -19,7 +19,7 @@ from fixtures.memory import MemoryContainer
 from fixtures.quantize import quantize
 from rosetta.compare.kept_order import out_of_order
 from rosetta.compare.weights import compare_weights
-from rosetta.diagnose.hypotheses.cell_factors import _fitted, _fitting
+from rosetta.diagnose.hypotheses.cell_factors import _fitting, fitted_cells
 from rosetta.model import open_model
 from rosetta.weight import Weight
 
@@ -87,7 +87,7 @@ def test_so_are_those_of_columns_which_put_the_levels_in_order_again(size: float
     each = 1 + size * np.random.default_rng(2).standard_normal((1, COLUMNS))
     left, right = held((drawn() * each).astype(np.float32), "Q4_0"), held(drawn(), "BF16")
     assert _fitting(left, right) == ("factor", ROWS, 1)
-    mended = replace(left, values_edits=(_fitted(left, right, "factor", ROWS, 1),), repaired=True)
+    mended = replace(left, values_edits=(fitted_cells(left, right, "factor", ROWS, 1),), repaired=True)
     assert compare_weights(right, mended).state == "within_noise"
     assert 20 * out_of_order(mended, right)[0] <= out_of_order(left, right)[0]
 
@@ -100,3 +100,17 @@ def test_no_cut_fits_a_clean_copy(tmp_path: Path, dtype: str) -> None:
     )
     for name in ("blk.0.attn_q.weight", "blk.1.ffn_up.weight", "blk.1.ffn_down.weight"):
         assert _fitting(left.weights[name], right.weights[name]) is None
+
+
+def test_amounts_of_rows_are_no_adapter_of_rank_one(tmp_path: Path) -> None:
+    """Rows whose mean was taken off, as tools that look into models store them; in F32 what is left of an amount is
+    more than what a value near nought is rounded by."""
+
+    def centred(file: FileContents) -> FileContents:
+        values = file.values("token_embd.weight")
+        return file.with_values("token_embd.weight", values - values.mean(1, keepdims=True))
+
+    report = compared(
+        tmp_path, tiny("llama", hidden=256, head_dim=64, tied=False), "hf:F32", "gguf:F32", centred
+    )
+    assert_proven(report, "embedding", Cause("value.offset", "token_embd.weight"))

@@ -18,11 +18,12 @@ CASES = [
     ("gguf:F16", "hf:F16", "blk.0.ffn_up.weight", "blk.0.ffn_gate.weight", "layers.0.ffn_up"),
     ("apr:F16", "gguf:Q8_0", "blk.1.ffn_down.weight", "blk.0.ffn_down.weight", "layers.1.ffn_out"),
     ("gguf:Q4_0", "hf:BF16", "blk.1.attn_k.weight", "blk.1.attn_v.weight", "layers.1.k"),
+    ("hf:F32", "gguf:F32", "blk.1.ffn_norm.weight", "blk.0.ffn_norm.weight", "layers.1.ffn_norm"),
     ("hf:BF16", "hf-sharded:BF16", "blk.1.attn_q.weight", "blk.1.attn_output.weight", "layers.1.q"),
 ]
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("believed", ["broken", "right"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: " ".join(case[:4]))
 def test_copy_is_named_with_what_it_is_a_copy_of(tmp_path: Path, case: Any, believed: str) -> None:

@@ -105,3 +105,43 @@ def test_bias_is_named_by_its_values(tmp_path: Path) -> None:
     report = compared(tmp_path, SMALL, "apr:F16", "gguf:F16", fault)
     assert_causes(report, Cause(KIND, "blk.0.attn_q.bias"))
     assert "values 32 to 63" in report.findings[0].message
+
+
+def test_a_norm_that_is_all_another_ones_is_not_called_damaged(tmp_path: Path) -> None:
+    """A repair that takes all of it from the reference proves nothing."""
+
+    def fresh(file: FileContents) -> FileContents:
+        return file.with_values("blk.1.ffn_norm.weight", np.ones(64, np.float32))
+
+    report = compared(tmp_path, tiny("llama", tied=False), "hf:F32", "gguf:F32", fresh)
+    assert_causes(report, Cause("value.other_weights", "blk.1.ffn_norm.weight", status="suspected"))
+
+
+@pytest.mark.parametrize("operand", ["hf:F32", "hf:BF16", "gguf:Q8_0"])
+def test_the_same_values_in_another_order_are_no_other_weights(tmp_path: Path, operand: str) -> None:
+    def mixed(file: FileContents) -> FileContents:
+        values = file.values("blk.1.ffn_up.weight")
+        order = np.random.default_rng(5).permutation(values.size)
+        return file.with_values("blk.1.ffn_up.weight", values.reshape(-1)[order].reshape(values.shape))
+
+    report = compared(tmp_path, tiny("llama", tied=False), operand, "gguf:F16", mixed)
+    assert_causes(report, Cause("layout.reordered", "blk.1.ffn_up.weight", status="suspected"))
+
+
+def test_another_draw_of_one_distribution_is_other_weights(tmp_path: Path) -> None:
+    def drawn(file: FileContents) -> FileContents:
+        values = file.values("blk.1.ffn_up.weight")
+        draw = np.random.default_rng(5).standard_normal(values.shape, dtype=np.float32)
+        return file.with_values("blk.1.ffn_up.weight", draw * values.std() + values.mean())
+
+    report = compared(tmp_path, tiny("llama", tied=False), "hf:F32", "gguf:F16", drawn)
+    assert_causes(report, Cause("value.other_weights", "blk.1.ffn_up.weight", status="suspected"))
+
+
+def test_ranks_joined_along_the_wrong_axis_need_no_transpose(tmp_path: Path) -> None:
+    def joined(file: FileContents) -> FileContents:
+        values = file.values("blk.1.ffn_up.weight")
+        return file.with_values("blk.1.ffn_up.weight", np.concatenate(np.split(values, 3), 1)[:, :])
+
+    report = compared(tmp_path, tiny("llama", ffn=192, tied=False), "hf:F32", "gguf:F16", joined)
+    assert {finding.kind for finding in report.findings} == {"layout.reordered"}
