@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,39 @@ class Reversible(ValuesEdit, Protocol):
 
     def stored(self, values: Tensor, start: int) -> Tensor:
         """Stored values that canonical ones of the rows from `start` on are made of."""
+        ...
+
+
+@runtime_checkable
+class Encoded(ValuesEdit, Protocol):
+    """An edit that says which dtype's encoder left the values, and how each was rounded."""
+
+    @property
+    def like(self) -> str | None:
+        """The dtype; None where it is none of those that are stored."""
+        ...
+
+    @property
+    def nearest(self) -> bool:
+        """Whether each value was rounded by itself to one of the levels about it."""
+        ...
+
+
+@runtime_checkable
+class Fitted(ValuesEdit, Protocol):
+    """An edit whose numbers, many of them, are fitted to the other side's copy."""
+
+    @property
+    def fitted(self) -> bool: ...
+
+
+@runtime_checkable
+class OfSettings(ValuesEdit, Protocol):
+    """An edit that a reading makes with numbers of the config."""
+
+    @property
+    def of_settings(self) -> Iterator[tuple[int, int, tuple[str, ...]]]:
+        """(first row, the one after the last, settings whose product these rows are multiplied with)."""
         ...
 
 
@@ -124,6 +157,17 @@ class Weight:
         changed = self.bytes_edit or self.values_edits or self.transposed or self.dtype != self.entry.dtype
         apart = (self.slot, self.part, self.order, self.columns, self.fused)
         return not (changed or swapped) and all(one is None for one in apart)
+
+    @property
+    def encoded_like(self) -> str | None:
+        """The dtype that an edit says the values are encoded in, whatever they are stored as; None where none does."""
+        likes = (edit.like for edit in self.values_edits if isinstance(edit, Encoded))
+        return next((like for like in likes if like is not None), None)
+
+    @property
+    def fitted(self) -> bool:
+        """Whether an edit fitted numbers to the other side's copy, many of them."""
+        return any(isinstance(edit, Fitted) and edit.fitted for edit in self.values_edits)
 
     def same_place(self, other: Weight) -> bool:
         """Whether two weights are read from the very same stored rows."""

@@ -64,8 +64,7 @@ def plain_limit(left: Weight, right: Weight) -> float:
 
 
 def _cuts(left: Weight, right: Weight) -> tuple[float, float, float]:
-    edits = [edit for weight in (left, right) for edit in weight.values_edits]
-    like = next((like for edit in edits if (like := getattr(edit, "like", None)) is not None), None)
+    like = left.encoded_like or right.encoded_like
     if like is not None:  # a repair says how coarse the values are, whatever they are stored as
         return BLOCK_CUTS[like]
     coarser = min(

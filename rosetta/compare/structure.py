@@ -19,7 +19,7 @@ from rosetta import blocks
 from rosetta.compare.structure_sample import COMPENSATING, SampleTests, is_coarser
 from rosetta.compare.trait import COARSE, COARSER, CODEBOOKS, LEAST, ROW_DEVIATIONS, Trait
 from rosetta.dtypes import FLOATS, of_scheme
-from rosetta.weight import Weight
+from rosetta.weight import Encoded, Weight
 
 # Shrinkage κ: an encoder's error is −κ·D of the weight, D = |e|² / |w|². Rounding to the nearest step has κ = 0, a
 # scale of least squares κ = 1, clipping what does not matter more than that; no encoder makes weights larger.
@@ -161,7 +161,7 @@ def tells_structure(left: Weight, right: Weight) -> bool:
         return False  # nothing is rounded but in arithmetic, one way or another
     # A repair that was held to the order of the weights, by which other ones show sooner.
     return not any(
-        getattr(edit, "nearest", False) for weight in (left, right) for edit in weight.values_edits
+        isinstance(edit, Encoded) and edit.nearest for weight in (left, right) for edit in weight.values_edits
     )
 
 
@@ -209,7 +209,7 @@ def slope_limits(coarse: Weight, fine: Weight, distance: float) -> tuple[float, 
         coarse, fine: the copies.
         distance: D = Σ e² / Σ w².
     """
-    encoded = _encoded_as(fine)
+    encoded = fine.encoded_like or fine.dtype
     if encoded not in FLOATS and coarse.dtype in FLOATS:  # a repair says that the finer one was decoded
         return -distance - SCALE_ROUNDING, _shrinkage(encoded) * distance + SCALE_ROUNDING
     if coarse.dtype in FLOATS:  # truncated instead of rounded, each is smaller by half its error's bound
@@ -228,12 +228,6 @@ def slope_limits(coarse: Weight, fine: Weight, distance: float) -> tuple[float, 
 
 def _shrinkage(dtype: str) -> float:
     return LARGEST_SHRINKAGE.get(dtype, OTHER_SHRINKAGE)
-
-
-def _encoded_as(weight: Weight) -> str:
-    """The dtype whose encoder left the values: its own, or that which a repair says they were decoded from."""
-    likes = (getattr(edit, "like", None) for edit in weight.values_edits)
-    return next((like for like in likes if like is not None), weight.dtype)
 
 
 def _of_whole(coarse: Weight, fine: Weight, rows: RowSums, columns: int) -> list[Trait]:

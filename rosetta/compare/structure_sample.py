@@ -132,7 +132,7 @@ class SampleTests:
     @property
     def _has_rank(self) -> bool:
         """Whether the errors of clean copies have none."""
-        return self.coarse.name not in TABLES and not any(map(_depends_on_other, self._pair))
+        return self.coarse.name not in TABLES and not any(weight.fitted for weight in self._pair)
 
     @property
     def _rows_of_columns(self) -> Rows:
@@ -309,8 +309,3 @@ def _of_neighbours(rows: Rows) -> list[Trait]:
     if likeness > NEIGHBOURS_ALIKE:
         found.append(Trait("group_factors", likeness, NEIGHBOURS_ALIKE))
     return found
-
-
-def _depends_on_other(weight: Weight) -> bool:
-    """Whether a repair fitted numbers to the other copy, many of them: the errors left are not independent."""
-    return any(getattr(edit, "fitted", False) for edit in weight.values_edits)

@@ -12,7 +12,7 @@ from rosetta.diagnose.advice import shown, write_value
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.settings_reader import float32
 from rosetta.settings_table import SETTINGS
-from rosetta.weight import Weight
+from rosetta.weight import OfSettings, Weight
 
 SURE = 6.0  # times the standard error: what is closer may be the same number
 ROUNDING = 1e-6  # relative, of a product in float32 and of one in the file's dtype that was written from it
@@ -51,7 +51,8 @@ def propose(fault: Fault) -> Iterator[Proposal]:
 def _parts(weight: Weight) -> Iterator[tuple[int, int, tuple[str, ...]]]:
     """(first row, last row, settings) of what is multiplied."""
     for edit in weight.values_edits:
-        yield from getattr(edit, "of_settings", ())
+        if isinstance(edit, OfSettings):
+            yield from edit.of_settings
 
 
 def _all_fit(suspect: Suspect, key: str, fit: Fit) -> bool:
