@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from rosetta.adapted import Merged
-from rosetta.diagnose.lattices import OnEvenLevels, OnLevels, lattice_of_rows, rounded, sampled, unit_of
+from rosetta.diagnose.lattices import lattice_of_rows, rounded, sampled, unit_of
+from rosetta.diagnose.levels import OnEvenLevels, OnLevels
 from rosetta.dtypes import FLOATS
 from rosetta.weight import Weight
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from rosetta.compare.kept_order import keeps_order
 from rosetta.compare.weights import compare_weights
 from rosetta.diagnose.hypothesis import Fault, Proposal, Suspect
-from rosetta.diagnose.lattices import OnLevels, lattice_of
+from rosetta.diagnose.lattices import lattice_of
+from rosetta.diagnose.levels import OnLevels
 from rosetta.diagnose.patches import of_weights, taking
 from rosetta.diagnose.wrong_pair import BEYOND
 from rosetta.dtypes import FLOATS

@@ -19,7 +19,8 @@ from fixtures.dtypes import encode
 from fixtures.memory import MemoryContainer
 from rosetta.compare.structure import slope_limits
 from rosetta.compare.weights import compare_weights
-from rosetta.diagnose.lattices import NF4, gaps_of_levels, lattice_of
+from rosetta.diagnose.lattices import NF4, lattice_of
+from rosetta.diagnose.levels import gaps_of_levels
 from rosetta.weight import Weight
 
 ROWS, COLUMNS = 128, 256
