@@ -77,7 +77,7 @@ def test_setting_of_all_layers_is_said_once(tmp_path: Path, monkeypatch: pytest.
 def test_later_faults_are_found_behind_an_unexplained_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    without(monkeypatch, "value.corrupted", "value.other_weights")
+    without(monkeypatch, "value.corrupted", "value.other_weights", "layout.reordered")
     fault = [faults.shuffled("blk.0.attn_v.weight", 0, 32, 1), faults.scaled("blk.1.ffn_down.weight", 2.0)]
     report = compared(tmp_path, LLAMA, "gguf:F16", "apr:F16", fault)
     assert [(f.kind, f.tensor, f.status) for f in report.findings] == [

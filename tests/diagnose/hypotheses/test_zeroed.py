@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fixtures import faults
 from fixtures.causes import Cause, assert_proven
 from fixtures.comparing import compared, tiny
+from fixtures.contents import FileContents
 
 KIND = "value.zeroed"
 LLAMA = tiny("llama", ffn=128, tied=False)
@@ -58,5 +60,19 @@ def test_bias_of_zeros_is_believed_of_the_reference(tmp_path: Path) -> None:
     """A bias may be zero: the other side's is then one that the reference does not have."""
     report = compared(tmp_path, "qwen2", "apr:F16", "gguf:F16", faults.zeroed("blk.0.attn_q.bias"), "right")
     assert [(f.tensor, f.side, f.status) for f in report.findings] == [
-        ("blk.0.attn_q.bias", "left", "confirmed")
+        ("blk.0.attn_q.bias", "left", "suspected")
     ]
+
+
+def test_what_was_pruned_is_not_said_to_be_unwritten(tmp_path: Path) -> None:
+    name = "blk.1.ffn_up.weight"
+
+    def pruned(file: FileContents) -> FileContents:
+        values = file.values(name)
+        return file.with_values(name, np.where(abs(values) < np.median(abs(values)), np.float32(0), values))
+
+    report = compared(tmp_path, "llama", "hf:F16", "gguf:F16", pruned)
+    assert_proven(report, "layers.1.ffn_up", Cause("value.zeroed", name))
+    (found,) = report.findings
+    assert "it was pruned" in found.message
+    assert "never written" not in found.recommendation
