@@ -47,7 +47,10 @@ class Times:
         return values + self.amount * (self.merged.values(*rows) - self.base.values(*rows))
 
     def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
-        return sigma
+        """The rounding of what was stored, and of what is added: in values that hold it once both are of one sign."""
+        rows = start, start + len(values), values.device
+        added = (self.merged.sigma(*rows).square() - self.base.sigma(*rows).square()).clamp(min=0)
+        return (sigma.square() + ((1 + abs(self.amount)) ** 2 - 1) * added).sqrt()
 
 
 @dataclass(frozen=True)
@@ -94,15 +97,17 @@ def propose(fault: Fault) -> Iterator[Proposal]:
 def _of_adapter(
     fault: Fault, suspect: Suspect, sides: tuple[Weight, Weight], merge: Merged
 ) -> Iterator[Proposal]:
-    """How often the side without the adapter at hand holds it, where that is not once."""
+    """How often the side without the adapter at hand holds it, where that is not once; where both have one, the accused
+    side, of whose scale the other one is believed."""
     weight, other = sides
-    merged, plain = (weight, other) if merge_of(weight) is not None else (other, weight)
-    if (
-        merge_of(plain) is not None
-    ):  # adapters on both sides: neither tells how often the other should be merged
+    both = merge_of(weight) is not None and merge_of(other) is not None
+    if both and suspect.role != "subject":
         return
+    merged, plain = (weight, other) if merge_of(other) is None else (other, weight)
+    merge = merge_of(merged) or merge
     base = without_merge(merged)
-    yield from _misread(fault, suspect, sides, merge)
+    if not both:
+        yield from _misread(fault, suspect, sides, merge)
     times, error = times_merged(plain, merged, base)
     if abs(times - 1) <= max(CERTAIN * error, CLOSE):
         return
