@@ -17,7 +17,7 @@ from safetensors.torch import load_file as load_torch
 from safetensors.torch import save_file as save_torch
 
 from fixtures import build
-from fixtures.adapters import WRAPPED, merge, write_adapter
+from fixtures.adapters import WRAPPED, merge, write_adapter, write_lora
 from fixtures.comparing import TOKENS, compared_files, tiny
 from fixtures.recipes import Recipe, build_folder
 from rosetta.containers import open_container
@@ -199,41 +199,55 @@ def test_inspect_says_what_is_merged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("times", "layers", "said", "where"),
+    ("times", "layers", "said", "weights"),
     [
-        (0, None, "not merged in the left file", {0, 1}),
-        (2, None, "merged twice, or with the scale 3 (alpha/√r) in the left file", {0, 1}),
-        (2 / 3, None, "merged with the scale 1 (1, without alpha/r) in place of 1.5", {0, 1}),
-        (2, [], "", set()),
-        (1, [0], "not merged in the left file", {1}),
+        (0, None, "not merged in the left file", 8),
+        (2, None, "merged twice, or with the scale 3 (alpha/√r) in the left file", 8),
+        (2 / 3, None, "merged with the scale 1 (1, without alpha/r) in place of 1.5", 8),
+        (2, [], "", 0),
+        (1, [0], "not merged in the left file: blk.1.", 4),
     ],
 )
-def test_how_often_an_adapter_is_merged_is_said_of_each_layer(
-    tmp_path: Path, times: float, layers: list[int] | None, said: str, where: set[int]
+def test_how_often_an_adapter_is_merged_is_one_finding(
+    tmp_path: Path, times: float, layers: list[int] | None, said: str, weights: int
 ) -> None:
     base, adapter = folders(tmp_path)
     operand = f"peft:{base}+{adapter}"
     left = operand if layers == [] else merge(tmp_path / "m", base, adapter, times=times, layers=layers)
     report = compared_files(left, operand)
-    assert {finding.kind for finding in report.findings} == ({"value.low_rank"} if where else set())
-    assert all(said in finding.message and finding.status == "confirmed" for finding in report.findings)
-    assert {finding.layer for finding in report.findings} == where
+    assert len(report.findings) == (weights > 0)
+    for finding in report.findings:
+        assert (finding.kind, finding.status, finding.tensor) == ("value.low_rank", "confirmed", None)
+        assert finding.message.startswith(f"{weights} weights: the adapter is ")
+        assert said in finding.message
+
+
+@pytest.mark.parametrize("dtype", ["F32", "F16"])
+def test_another_scale_of_an_adapter_that_both_sides_have_is_said(tmp_path: Path, dtype: str) -> None:
+    """llama.cpp's convert_lora_to_gguf.py leaves use_rslora out: alpha/r is applied in place of alpha/√r."""
+    base, adapter = folders(tmp_path, use_rslora=True)
+    lora = write_lora(tmp_path / "lora.gguf", adapter, {"self_attn.q_proj": 4, "self_attn.k_proj": 2})
+    file = build(tmp_path / "file", SPEC, f"gguf:{dtype}")
+    report = compared_files(f"lora:{file}+{lora}", f"peft:{base}+{adapter}")
+    [finding] = report.findings
+    assert (finding.kind, finding.side, finding.status) == ("value.low_rank", "left", "confirmed")
+    assert "8 weights: the adapter is merged with the scale 1.5 (alpha/r) in place of 3" in finding.message
 
 
 @pytest.mark.parametrize(
-    ("turned", "said", "tensors"),
+    ("turned", "said", "findings"),
     [
-        ("A", "merged with A read as its transpose", 8),
-        ("B", "merged with B read as its transpose", 8),
-        ("AB", "merged with A and B read as their transposes", 8),
-        ("BA", "merged with the product of its factors turned", 2),  # queries are square
+        ("A", "merged with A read as its transpose", 1),
+        ("B", "merged with B read as its transpose", 1),
+        ("AB", "merged with A and B read as their transposes", 1),
+        ("BA", "merged with the product of its factors turned", 2),  # queries are square, of either layer
     ],
 )
-def test_factors_that_were_turned_are_said(tmp_path: Path, turned: str, said: str, tensors: int) -> None:
+def test_factors_that_were_turned_are_said(tmp_path: Path, turned: str, said: str, findings: int) -> None:
     base, adapter = folders(tmp_path)
     broken = merge(tmp_path / "m", base, adapter, turned=turned)
     report = compared_files(broken, f"peft:{base}+{adapter}", reference="right")
-    assert [finding.kind for finding in report.findings] == ["value.low_rank"] * tensors
+    assert [finding.kind for finding in report.findings] == ["value.low_rank"] * findings
     for finding in report.findings:
         assert f"the adapter is {said} in the left file" in finding.message
         assert finding.status == "confirmed"
@@ -262,9 +276,9 @@ def test_a_merge_of_dora_that_went_wrong_is_said(
         rounded_to_bf16(broken)
     report = compared_files(broken, f"peft:{base}+{adapter}")
     kind = "value.low_rank" if wrong.get("stretched", True) else "adapter.merge"
-    assert [finding.kind for finding in report.findings] == [kind] * 8
+    assert [finding.kind for finding in report.findings] == [kind] * (8 if kind == "adapter.merge" else 1)
     for finding in report.findings:
-        assert re.search(f"the adapter is {said} in the left file", finding.message)
+        assert re.search(f": the adapter is {said} in the left file", finding.message)
         assert finding.status == "confirmed"
 
 

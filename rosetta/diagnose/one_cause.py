@@ -9,6 +9,7 @@ from typing import Any
 
 from rosetta.compare.results import Finding, Side
 from rosetta.diagnose.kinds import all_kinds
+from rosetta.finding_kind import FindingKind
 
 UNPROVABLE = ("value.other_weights",)
 MANY = 4  # weights: of fewer their own diagnoses are as short
@@ -49,7 +50,7 @@ def gathered(findings: Sequence[Finding]) -> list[Finding]:
                 "right_name": None,
                 "declared": _commonest(finding.declared for finding in found),
                 "actual": _commonest(finding.actual for finding in found),
-                "message": f"{len(found)} weights {words}" + (f": {_names(found)}" if known.alike else ""),
+                "message": _of_all(found) or f"{len(found)} weights {words}{_besides(known, found)}",
                 "recommendation": known.of_file.format(side=side),
             }
         )
@@ -62,14 +63,33 @@ def gathered(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _of_many(findings: Sequence[Finding]) -> dict[tuple[str, Side, Any], list[Finding]]:
-    """The findings of each kind that many weights of a side have; of some kinds those with one `actual`."""
+    """The findings of each kind that many weights of a side have; of some kinds those with one `actual`, and those of
+    which the same is said where that is so of many whatever is said."""
     of_weights: dict[tuple[str, Side, Any], dict[str, Finding]] = {}
-    for finding in findings:
-        if finding.tensor is not None and (finding.status == "confirmed" or finding.kind in UNPROVABLE):
-            known = all_kinds().get(finding.kind)
-            truth = str(finding.actual) if known is not None and known.alike else None
-            of_weights.setdefault((finding.kind, finding.side, truth), {}).setdefault(finding.tensor, finding)
+    concerned = [
+        finding
+        for finding in findings
+        if finding.tensor is not None and (finding.status == "confirmed" or finding.kind in UNPROVABLE)
+    ]
+    said = Counter((finding.kind, finding.side, _said(finding)) for finding in concerned)
+    for finding in concerned:
+        known = all_kinds().get(finding.kind)
+        counts = [
+            count for (kind, side, _), count in said.items() if (kind, side) == (finding.kind, finding.side)
+        ]
+        if known is not None and known.alike:
+            truth: str | None = str(finding.actual)
+        else:
+            truth = _said(finding) if min(counts) >= MANY else None
+        of_weights.setdefault((finding.kind, finding.side, truth), {}).setdefault(
+            str(finding.tensor), finding
+        )
     return {mark: [*found.values()] for mark, found in of_weights.items() if len(found) >= MANY}
+
+
+def _said(finding: Finding) -> str:
+    """What is said of a weight, without its name."""
+    return finding.message.removeprefix(str(finding.tensor))
 
 
 def _words(kind: str, found: Sequence[Finding]) -> str | None:
@@ -78,6 +98,20 @@ def _words(kind: str, found: Sequence[Finding]) -> str | None:
     if known is None or known.together is None or (known.alike and found[0].actual is None):
         return None
     return known.together.format(actual=_commonest(finding.actual for finding in found))
+
+
+def _of_all(found: Sequence[Finding]) -> str | None:
+    """What is said of each weight in the same words after a colon, said of all; None where the words differ."""
+    said = {_said(finding) for finding in found}
+    one = said.pop()
+    return None if said or not one.startswith(": ") else f"{len(found)} weights{one}: {_names(found)}"
+
+
+def _besides(known: FindingKind, found: Sequence[Finding]) -> str:
+    """Which weights they are, where all are alike; what is said of the first, where nothing says what they have."""
+    if known.alike:
+        return f": {_names(found)}"
+    return "" if "{actual}" in str(known.together) else f"; {found[0].message}"
 
 
 def _names(found: Sequence[Finding]) -> str:

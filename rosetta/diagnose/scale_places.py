@@ -194,6 +194,9 @@ def _scales_elsewhere(known: Known, scales: Scales) -> Iterator[PlacedReading]:
         way.scales != "transposed" for way in packed.ways
     ):
         yield from _reordered(known, "rows", "they lie by column and row", _across)
+    # Before rows: where scales are powers of two, another expert's are its own in some order of rows as well.
+    yield from _of_another_expert(known, scales, off)
+    yield from _of_another(known, scales, off)
     order = _order(own[rows].T, wanted[rows].T)
     if order is not None:
         index, said = torch.from_numpy(order), permutation_in_words(order, 0, "groups")
@@ -204,8 +207,6 @@ def _scales_elsewhere(known: Known, scales: Scales) -> Iterator[PlacedReading]:
         taken[rows.numpy()] = rows.numpy()[order]
         things, said = _order_in_words(order, known.matrices, height)
         yield from _reordered(known, things, said, lambda by_row: _taken(by_row, 0, torch.from_numpy(taken)))
-    yield from _of_another_expert(known, scales, off)
-    yield from _of_another(known, scales, off)
     yield from _of_another_float(known, scales)
 
 

@@ -58,3 +58,18 @@ def test_it_is_latent_where_all_of_them_are() -> None:
     levels = [finding(n, kind="value.requantised").model_copy(update={"latent": True}) for n in range(4)]
     [told] = gathered(levels)
     assert told.latent
+
+
+def test_what_an_adapter_is_said_to_be_is_said_once_of_its_weights_and_apart_of_others() -> None:
+    def of(n: int, words: str) -> Finding:
+        return finding(n).model_copy(update={"message": f"blk.{n}.attn_q.weight: the adapter is {words}"})
+
+    once = [of(n, "not merged in the left file") for n in range(5)]
+    twice = [of(n, "merged twice in the left file") for n in range(5, 9)]
+    told = gathered([*once, *twice])
+    assert [found.message.partition(": blk")[0] for found in told] == [
+        "5 weights: the adapter is not merged in the left file",
+        "4 weights: the adapter is merged twice in the left file",
+    ]
+    [mixed] = gathered([*once, *twice[:2]])
+    assert mixed.message.startswith("7 weights differ by matrices of low rank")

@@ -109,7 +109,8 @@ def _of_adapter(
     if not both:
         yield from _misread(fault, suspect, sides, merge)
     times, error = times_merged(plain, merged, base)
-    if abs(times - 1) <= max(CERTAIN * error, CLOSE):
+    close = max(CERTAIN * error, CLOSE)
+    if abs(times - 1) <= close:
         return
     amount = 1 - times if plain is weight else times - 1
     where = fault.side(suspect.role if plain is weight else other_role(suspect.role))
@@ -119,9 +120,8 @@ def _of_adapter(
         repair=changed(suspect.model, weight, Times(merged, base, amount)),
         tensor=weight.name,
         declared=1,
-        actual=round(times, 3),
-        message=f"{weight.name}: the adapter is {how_often(times, max(CERTAIN * error, CLOSE), merge)} in the {where} "
-        "file",
+        actual=round(times) if abs(times - round(times)) <= close else round(times, 2),
+        message=f"{weight.name}: the adapter is {how_often(times, close, merge)} in the {where} file",
         recommendation=f"merge the adapter into {weight.entry.name} once, with the scale "
         f"{merge.module.scale:.6g}, before it is quantised, and export again",
         from_reference="1 number: how many times the adapter is merged",

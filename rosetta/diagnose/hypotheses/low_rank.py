@@ -33,6 +33,8 @@ KINDS = (
         order=80,
         together="differ by matrices of low rank: an adapter that is not merged in it, is merged otherwise, or is in "
         "it alone",
+        of_file="merge the adapter into the {side} file once, with its own scale, before anything is quantised, and "
+        "export again",
     ),
 )
 
