@@ -28,8 +28,14 @@ NONE_IN_GGUF = frozenset((
 """Settings whose 0 llama.cpp takes for none (llama-hparams.h): it writes it where a model has none of its own."""
 UNSAID = {"rope.scaling.yarn_beta_fast": 32.0, "rope.scaling.yarn_beta_slow": 1.0}
 """What llama.cpp takes where it does not read a key that is no setting of ours (llama-hparams.h)."""
-# No published model has a tenth of either; a damaged count must not cost minutes.
-LARGEST_BLOCK_COUNT, LARGEST_EXPERT_COUNT = 4096, 8192
+# No published model has a tenth of any; a damaged count must not cost minutes.
+LARGEST_BLOCK_COUNT = 4096
+LARGEST = {
+    "block_count": LARGEST_BLOCK_COUNT,
+    "expert_count": 8192,
+    "rope.dimension_count": 1 << 16,
+    "rope.dimension_count_swa": 1 << 16,
+}
 
 # transformers' names of activations -> ours (transformers, activations.py, ACT2FN).
 ACTIVATIONS = {
@@ -103,7 +109,7 @@ REAL: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
 
 def largest_count(key: str) -> int:
     """What a count may be at most."""
-    return {"block_count": LARGEST_BLOCK_COUNT, "expert_count": LARGEST_EXPERT_COUNT}.get(key, LARGEST_COUNT)
+    return LARGEST.get(key, LARGEST_COUNT)
 
 
 def loader_of(container: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rosetta.architectures import Architecture
 from rosetta.config.refusals import refuse_what_is_not_run
-from rosetta.config.rotary import read_rotary
+from rosetta.config.rotary import read_rotary, refuse_windows_without_base
 from rosetta.config.windows import read_window
 from rosetta.containers.container import Container, Setting
 from rosetta.containers.huggingface.text_part import tied_unless_stated
@@ -83,6 +83,7 @@ def read_config(
             file=container.path,
             remedy=WRONG_VALUE,
         ) from error
+    refuse_windows_without_base(read)
     refuse_what_is_not_run(read)
     read.refuse_others(architecture.huggingface.only_with)
     for key in ("bos_token_id", "eos_token_id"):

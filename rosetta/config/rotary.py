@@ -10,7 +10,7 @@ from rosetta.containers.container import Setting
 from rosetta.containers.values import WRONG_VALUE
 from rosetta.errors import DamagedFileError, UnsupportedError
 from rosetta.rope_scaling import RopeScaling, UnknownRuleError, scaling_from_gguf, scaling_from_parameters
-from rosetta.settings_reader import NOT_RUN, SettingsReader, Value, loader_of
+from rosetta.settings_reader import NOT_RUN, SettingsReader, Value, listed, loader_of
 
 
 def read_rotary(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -32,17 +32,33 @@ def read_rotary(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> 
     theta = read.number(
         "rope.freq_base", own.get("rope_theta", architecture.rope_theta.of(container.kind)), note
     )
-    if theta <= 0:
-        stated = read.config["rope.freq_base"].key or "rope.freq_base"
-        raise DamagedFileError(
-            f"{stated}, the rope base, is {theta}, not positive", file=container.path, remedy=WRONG_VALUE
-        )
+    _refuse_no_base(read, "rope.freq_base", theta)
     dimensions = read.count("rope.dimension_count", _rotated(read, own), "the key length")
     if dimensions % 2:
         raise DamagedFileError(
             f"rope.dimension_count is {dimensions}, an odd number", file=container.path, remedy=WRONG_VALUE
         )
     read.config["rope.scaling"] = _scaling(read, dimensions // 2, theta)
+
+
+def refuse_windows_without_base(read: SettingsReader) -> None:
+    """Hold the base of layers with a window, which an architecture's own settings have read, to sense.
+
+    Raises:
+        DamagedFileError: it is not positive.
+    """
+    if "rope.freq_base_swa" in read.config:
+        for base in listed(read.config, "rope.freq_base_swa"):
+            _refuse_no_base(read, "rope.freq_base_swa", base)
+
+
+def _refuse_no_base(read: SettingsReader, key: str, base: float) -> None:
+    if base <= 0:
+        raise DamagedFileError(
+            f"{read.config[key].key or key}, the rope base, is {base}, not positive",
+            file=read.container.path,
+            remedy=WRONG_VALUE,
+        )
 
 
 def _rotated(read: SettingsReader, own: Mapping[str, Any]) -> int:

@@ -10,18 +10,43 @@ from rosetta.compare.settings import plain
 from rosetta.config import Value
 from rosetta.diagnose.advice import shown_apart, write_value
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
+from rosetta.errors import RosettaError
+from rosetta.model import Model
 from rosetta.settings_table import SETTINGS, Shows
 
 
 def believed_values(fault: Fault, *keys: str) -> Iterator[Proposal]:
-    """Proposals that the subject have the reference's value of a key, where they differ and the stage may show it."""
+    """Proposals that the subject have the reference's value of a key, where they differ and the stage may show it; that
+    the reference have the subject's, where it denies itself."""
     for key, (own, believed) in fault.changed_settings().items():
         if key not in keys or not _may_show(fault, key):
             continue
+        stated = fault.reference.model.config[key]
+        if _is_denied_by_tensors(fault, key, own.value):
+            yield setting_proposal(fault, key, stated, own.value, "reference")
+            continue
         yield setting_proposal(fault, key, own, believed)
         if _denies_itself(fault):
-            stated = fault.reference.model.config[key]
             yield setting_proposal(fault, key, stated, own.value, "reference")
+
+
+def _is_denied_by_tensors(fault: Fault, key: str, right: Any) -> bool:
+    """Whether the believed file's tensors, here or elsewhere, are others than its settings ask for, and go better with
+    the subject's value of a key; the subject's own are as its settings ask."""
+    believed = fault.reference.model
+    denied = _denied(believed)
+    if not denied or _denied(fault.subject.model):
+        return False
+    try:
+        return len(_denied(believed.repaired({key: right}))) < len(denied)
+    except RosettaError:  # its other settings do not go with the value
+        return False
+
+
+def _denied(model: Model) -> set[str]:
+    """Weights that a model's settings ask for, and that its file lacks or has with other dims."""
+    missing = {name for node in model.graph for name in node.required if name not in model.weights}
+    return missing | {name for name in model.weights if model.mismatch(name)}
 
 
 def _denies_itself(fault: Fault) -> bool:

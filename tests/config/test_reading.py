@@ -326,6 +326,10 @@ HOSTILE: list[tuple[dict[str, Any], str]] = [
     ({"rope.freq_base": -10000.0}, "not positive"),
     ({"rope.freq_base": 1e-60}, "not positive"),
     ({"rope.dimension_count": 7}, "rope.dimension_count is 7"),
+    (
+        {"rope.dimension_count": 1 << 30},
+        "rope.dimension_count is 1073741824, not a count between 1 and 65536",
+    ),
     ({"rope.scaling.type": "spiral", "rope.scaling.factor": 2.0}, "spiral"),
     ({"rope.scaling": {"rope_type": "longrope", "short_factor": 2.0}}, "short_factor is no list"),
     ({"rope.scaling.type": "linear", "rope.scaling.factor": -2.0}, "factor"),

@@ -21,7 +21,8 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         if not one_key:
             yield proposal
         elif proposal.key == KEY or agree_on_keys(fault):
-            both = Repair(overrides={name: other[name].value for name in (KEY, VALUE)})
+            right = other if proposal.role == "subject" else config
+            both = Repair(overrides={name: right[name].value for name in (KEY, VALUE)})
             yield replace(proposal, key=KEY, repair=both)
 
 

@@ -66,3 +66,11 @@ def test_sizes_that_fit_each_other_are_one_finding_for_each_key(
         Cause("config.head_dim", SIZE, declared=size, actual=16),
         Cause("config.head_count_kv", KV_HEADS, declared=stated, actual=2),
     )
+
+
+@pytest.mark.parametrize(("name", "said"), [("qwen2", 8), ("llama", 2)])
+def test_a_believed_number_that_its_own_tensors_deny_is_accused(tmp_path: Path, name: str, said: int) -> None:
+    """The queries fit either number, the keys only the other side's."""
+    fault = faults.head_count(said)
+    report = compared(tmp_path, tiny(name, ffn=128), "hf:F16", "gguf:F16", fault, "left", reference="left")
+    assert_proven(report, "layers.0.q", heads(4, said))

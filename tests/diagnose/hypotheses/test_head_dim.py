@@ -53,3 +53,14 @@ def test_missing_size_is_named_with_the_default_that_was_taken(tmp_path: Path) -
     report = compared(tmp_path, "qwen3", "hf:F16", "gguf:F16", faults.config_removed(KEY))
     assert_proven(report, "layers.0.q", Cause(KIND, KEY, declared=None, actual=16))
     assert "128 (default of transformers" in report.findings[0].message
+
+
+@pytest.mark.parametrize("declared", [None, 32])
+def test_a_believed_size_that_its_own_tensors_deny_is_accused(tmp_path: Path, declared: int | None) -> None:
+    """Whichever side is believed; a file that states both sizes has both wrong."""
+    fault = faults.config_removed(KEY) if declared is None else faults.config_set(KEY, declared)
+    report = compared(tmp_path, "qwen3", "hf:F16", "gguf:F16", fault, "left", reference="left")
+    keys = (KEY,) if declared is None else (KEY, VALUE)
+    assert_proven(
+        report, "layers.0.q", *(Cause(KIND, key, "left", declared=declared, actual=16) for key in keys)
+    )
