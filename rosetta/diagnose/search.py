@@ -128,7 +128,9 @@ class Search:
         ones alone each by itself, as there may be dozens; and all of them, as where a whole table was left out."""
         yield from ((one,) for one in self.settings)
         own = [p for p in self.settings if len(self.fault.stages) == 1 or p.key in self._own_keys]
-        for count in range(2, min(LARGEST_SET, len(own)) + 1):
+        # What a runtime may do otherwise is guessed, dozens of ways at a stage, and no shape binds one to another.
+        most = LARGEST_SET if not self.fault.settings_unknown else 2
+        for count in range(2, min(most, len(own)) + 1):
             yield from (chosen for chosen in combinations(own, count) if _compatible(chosen))
         first = {proposal.key: proposal for proposal in reversed(own)}
         if len(first) > LARGEST_SET:
