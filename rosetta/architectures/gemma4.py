@@ -105,21 +105,19 @@ def _heads_of_folder(read: SettingsReader, local: list[bool], layers: int) -> No
     read.fixed("rope.dimension_count", whole, "the key length")
     part = next((own_size for own_size, slid in kinds if slid), size)
     read.fixed("rope.dimension_count_swa", part, "the key length")
-    rules = (
-        read.raw("rope.scaling"),
-        read.spelled("rope_parameters.full_attention"),
-    )  # the last may name none
-    tables_of_rope = (said.value for said in rules if said is not None and isinstance(said.value, Mapping))
-    table = next(tables_of_rope, GLOBAL_ROPE)
-    theta, context = config["rope.freq_base"].value, config["context_length"].value
-    read.fixed(
-        "rope.scaling", scaling_from_parameters(table, whole // 2, theta, context), "the config's rule"
-    )
     shares = shared is not None and bool(shared.value)
     read.by_layer(
         "attention.keys_are_values",
         [shares and not slid for slid in local],
         stated=shared.key if shared is not None else None,
+    )
+    # The last may name no rule.
+    rules = (read.raw("rope.scaling"), read.spelled("rope_parameters.full_attention"))
+    tables_of_rope = (said.value for said in rules if said is not None and isinstance(said.value, Mapping))
+    table = next(tables_of_rope, GLOBAL_ROPE)
+    theta, context = config["rope.freq_base"].value, config["context_length"].value
+    read.fixed(
+        "rope.scaling", scaling_from_parameters(table, whole // 2, theta, context), "the config's rule"
     )
     kept, doubled = layers - _shared_layers(read), read.spelled("use_double_wide_mlp")
     ffn = config["feed_forward_length"]

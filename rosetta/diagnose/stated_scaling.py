@@ -18,14 +18,8 @@ from rosetta.model import Model, build_model
 from rosetta.rope_scaling import RopeScaling, scaling_from_gguf, scaling_from_parameters
 
 PREFIX = "rope.scaling."
-RULES = (
-    "linear",
-    "dynamic",
-    "longrope",
-    "yarn",
-    "llama3",
-    "proportional",
-)  # YaRN may have longrope's factors
+# As published; YaRN may have longrope's factors.
+RULES = ("linear", "dynamic", "longrope", "yarn", "llama3", "proportional")
 # GGUF's key -> the parameter that Hugging Face has for it (llama.cpp, convert_hf_to_gguf.py).
 BESIDE_SCALING = ("rope_theta", "partial_rotary_factor")  # which stand in the same object
 PARAMETERS = {

@@ -53,6 +53,17 @@ def size(c: Settings, of: Size) -> int:
     return of if isinstance(of, int) else int(c[of])
 
 
+def keys_of(of: Size) -> tuple[str, ...]:
+    """The config keys that a size is worked out from.
+
+    >>> keys_of(("ssm.inner_size", (2, "ssm.state_size")))
+    ('ssm.inner_size', 'ssm.state_size')
+    """
+    if isinstance(of, tuple):
+        return tuple(key for part in of for key in keys_of(part))
+    return (of,) if isinstance(of, str) else ()
+
+
 class NotComputable(Exception):
     """A stage cannot be computed as the file says; the message says why, `tensor` names the weight concerned."""
 

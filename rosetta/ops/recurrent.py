@@ -23,6 +23,7 @@ from rosetta.ops.op import (
     Step,
     Sum,
     Tensors,
+    keys_of,
     measured,
     nothing,
     size,
@@ -55,6 +56,10 @@ class Columns(Elementwise):
 
     first: Size
     count: Size
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (*keys_of(self.first), *keys_of(self.count))
 
     @property
     def shape(self) -> tuple[Size, ...]:

@@ -263,3 +263,29 @@ def test_a_list_of_fewer_layers_than_the_file_has_is_compared(tmp_path: Path) ->
     report = compared_files(wrong, right)
     assert report.verdict == "divergent"
     assert "config.layer_count" in {finding.kind for finding in report.findings}
+
+
+DENIED = [
+    # recipe, key, what is said of it, the finding
+    ("mamba", "time_step_rank", 64, "config.state_size", "ssm.time_step_rank"),
+    ("mamba", "state_size", 17, "config.state_size", "ssm.state_size"),
+    ("qwen3moe", "num_experts_per_tok", 64, "config.experts_used", "expert_used_count"),
+    ("qwen3moe", "head_dim", 64, "config.head_dim", "attention.key_length"),
+    ("granitehybrid-rope", "num_attention_heads", 8, "config.head_count", "attention.head_count"),
+    ("gemma4", "layer_types", None, "config.layer_pattern", "attention.sliding_window_pattern"),
+]
+
+
+@pytest.mark.sample(3)
+@pytest.mark.parametrize("case", DENIED, ids=lambda case: f"{case[0]}-{case[1]}")
+def test_a_setting_of_the_believed_side_that_it_denies_itself_is_the_one_finding(
+    place: Path, tmp_path: Path, case: Any
+) -> None:
+    """The right side is believed, its own tensors or settings do not go with the key, and nothing else is accused."""
+    name, stated, wrong, kind, key = case
+    folder, _ = pair_of(place, name)
+    broken = restated(folder, tmp_path / "broken", {stated: wrong})
+    report = compared_files(folder, broken, reference="right")
+    assert [(f.kind, f.key, f.side, f.status, f.latent) for f in report.findings] == [
+        (kind, key, "right", "confirmed", False)
+    ]
