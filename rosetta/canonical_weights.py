@@ -10,7 +10,7 @@ from typing import Any
 from rosetta import blocks
 from rosetta.adapted import adapted
 from rosetta.architectures import Architecture
-from rosetta.architectures.readings import Stored
+from rosetta.architectures.parts.readings import Stored
 from rosetta.config import LARGEST_BLOCK_COUNT, Config, Value
 from rosetta.containers.adapters import AdaptedContainer
 from rosetta.containers.container import Container, TensorEntry

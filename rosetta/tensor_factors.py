@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from rosetta.architectures.architecture import Architecture
-from rosetta.architectures.factors import NETWORK
+from rosetta.architectures.parts.architecture import Architecture
+from rosetta.architectures.parts.factors import NETWORK
 from rosetta.containers.container import Container, TensorEntry
 from rosetta.errors import DamagedFileError
 from rosetta.lazily import torch

@@ -8,7 +8,7 @@ import pytest
 from fixtures import contents, model_spec
 from fixtures.architectures import ARCHITECTURES, blueprint
 from rosetta.architectures import find_architecture
-from rosetta.architectures.architecture import Architecture
+from rosetta.architectures.parts.architecture import Architecture
 from rosetta.names import ROPE_FACTORS, canonical_name, canonical_names, shared_prefix
 
 LAYERS = 3

@@ -7,10 +7,16 @@ import pkgutil
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from rosetta.architectures.architecture import INTERLEAVED, SPLIT_HALF, Activation, Architecture, Default
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.not_run import not_run
+from rosetta.architectures.parts.architecture import (
+    INTERLEAVED,
+    SPLIT_HALF,
+    Activation,
+    Architecture,
+    Default,
+)
+from rosetta.architectures.parts.huggingface import HuggingFace
+from rosetta.architectures.parts.llamacpp import LlamaCpp
+from rosetta.architectures.parts.not_run import not_run
 from rosetta.containers.huggingface.settings import huggingface_architecture
 from rosetta.containers.huggingface.text_part import text_config
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import math
 
-from rosetta.architectures import llamacpp_keys
-from rosetta.architectures.architecture import SPLIT_HALF, Architecture, Default
-from rosetta.architectures.builders import base_of, base_of_windows, embedding
-from rosetta.architectures.expert_settings import expert_settings, leading_dense, of_folder, shared_expert
-from rosetta.architectures.folder_names import gated
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.mixtures import mixture_layer
+from rosetta.architectures import SPLIT_HALF, Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts import llamacpp_keys
+from rosetta.architectures.parts.builders import base_of, base_of_windows, embedding
+from rosetta.architectures.parts.expert_settings import (
+    expert_settings,
+    leading_dense,
+    of_folder,
+    shared_expert,
+)
+from rosetta.architectures.parts.folder_names import gated
+from rosetta.architectures.parts.mixtures import mixture_layer
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Gate, Scale

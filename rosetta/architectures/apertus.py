@@ -7,9 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from rosetta import blocks
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import attention, feed_forward, output_of, sequential
-from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures import Architecture, Default, HuggingFace
+from rosetta.architectures.parts.builders import attention, feed_forward, output_of, sequential
 from rosetta.containers.container import Container
 from rosetta.errors import DamagedFileError
 from rosetta.graph import Stage

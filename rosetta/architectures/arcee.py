@@ -1,7 +1,6 @@
 """Arcee (AFM): llama with a network without a gate, of squared ReLU."""
 
-from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
-from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures import INTERLEAVED, Architecture, Default, HuggingFace
 
 ARCEE = Architecture(
     "arcee",

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.expert_settings import expert_settings, of_folder
-from rosetta.architectures.folder_names import gated, in_layers
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.mixtures import SHARED, mixture_layer
-from rosetta.architectures.readings import EXPERTS_GATE_UP, Reading, Stored, experts, standard_readings
+from rosetta.architectures import Architecture, Default, HuggingFace
+from rosetta.architectures.parts.expert_settings import expert_settings, of_folder
+from rosetta.architectures.parts.folder_names import gated, in_layers
+from rosetta.architectures.parts.mixtures import SHARED, mixture_layer
+from rosetta.architectures.parts.readings import EXPERTS_GATE_UP, Reading, Stored, experts, standard_readings
 from rosetta.containers.container import Setting
 from rosetta.ops.op import Settings
 from rosetta.settings_reader import SettingsReader

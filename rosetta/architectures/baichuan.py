@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
-from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of, sequential
-from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures import INTERLEAVED, Architecture, Default, HuggingFace
+from rosetta.architectures.parts.builders import attention, feed_forward, output_of, scores_of, sequential
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import Rotary

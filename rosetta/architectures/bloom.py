@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import (
+from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.gpt2 import GPT2
+from rosetta.architectures.parts.builders import (
     attention,
     embedding,
     feed_forward,
@@ -11,10 +12,7 @@ from rosetta.architectures.builders import (
     scores_of,
     sequential,
 )
-from rosetta.architectures.gpt2 import GPT2
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.readings import readings_by_key_group
+from rosetta.architectures.parts.readings import readings_by_key_group
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.settings_reader import SettingsReader

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.readings import first_of, gate_beside_up, standard_readings
+from rosetta.architectures import INTERLEAVED, Architecture, Default, HuggingFace
+from rosetta.architectures.parts.readings import first_of, gate_beside_up, standard_readings
 from rosetta.settings_reader import SettingsReader
 
 BASE = 10000  # modeling_chatglm.py, RotaryEmbedding

@@ -3,9 +3,10 @@ layers, logits times a factor."""
 
 from __future__ import annotations
 
-from rosetta.architectures import factors
-from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
-from rosetta.architectures.builders import (
+from rosetta.architectures import INTERLEAVED, Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.command_r import settings
+from rosetta.architectures.parts import factors
+from rosetta.architectures.parts.builders import (
     attention,
     feed_forward,
     head,
@@ -13,9 +14,6 @@ from rosetta.architectures.builders import (
     parallel,
     scores_of,
 )
-from rosetta.architectures.command_r import settings
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Scale

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rosetta.architectures import factors, llamacpp_keys
-from rosetta.architectures.architecture import INTERLEAVED, SPLIT_HALF, Architecture, Default
-from rosetta.architectures.builders import attention, head, output_of, parallel, scores_of
-from rosetta.architectures.expert_settings import (
+from rosetta.architectures import INTERLEAVED, SPLIT_HALF, Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts import factors, llamacpp_keys
+from rosetta.architectures.parts.builders import attention, head, output_of, parallel, scores_of
+from rosetta.architectures.parts.expert_settings import (
     expert_settings,
     leading_dense,
     leading_dense_count,
     of_folder,
     shared_expert,
 )
-from rosetta.architectures.folder_names import gated
-from rosetta.architectures.gguf_counts import Counts, Refused
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.mixtures import network
+from rosetta.architectures.parts.folder_names import gated
+from rosetta.architectures.parts.gguf_counts import Counts, Refused
+from rosetta.architectures.parts.mixtures import network
 from rosetta.containers.container import Setting
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings

@@ -3,10 +3,15 @@ head of q and k by weights of its own."""
 
 from __future__ import annotations
 
-from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
-from rosetta.architectures.builders import attention, feed_forward, head, head_norms, output_of, parallel
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
+from rosetta.architectures import INTERLEAVED, Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts.builders import (
+    attention,
+    feed_forward,
+    head,
+    head_norms,
+    output_of,
+    parallel,
+)
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Scale

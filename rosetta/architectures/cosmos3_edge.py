@@ -3,10 +3,9 @@ kinds of positions, which are one and the same of a text. No GGUF has it: llama.
 
 from __future__ import annotations
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.expert_settings import rotary_sections, stated_sections
-from rosetta.architectures.folder_names import in_layers
-from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures import Architecture, Default, HuggingFace
+from rosetta.architectures.parts.expert_settings import rotary_sections, stated_sections
+from rosetta.architectures.parts.folder_names import in_layers
 from rosetta.settings_reader import SettingsReader
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
-from rosetta.architectures.expert_settings import expert_settings, leading_dense, shared_expert
-from rosetta.architectures.folder_names import gated
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.mixtures import mixture_layer
+from rosetta.architectures import INTERLEAVED, Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts.expert_settings import expert_settings, leading_dense, shared_expert
+from rosetta.architectures.parts.folder_names import gated
+from rosetta.architectures.parts.mixtures import mixture_layer
 from rosetta.settings_reader import SettingsReader
 
 

@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from rosetta.architectures import llamacpp_keys
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import (
+from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.deepseek_ocr import DEEPSEEK_OCR
+from rosetta.architectures.parts import llamacpp_keys
+from rosetta.architectures.parts.builders import (
     latent_attention,
     output_of,
     sequential,
 )
-from rosetta.architectures.deepseek_ocr import DEEPSEEK_OCR
-from rosetta.architectures.expert_settings import (
+from rosetta.architectures.parts.expert_settings import (
     expert_groups,
     expert_settings,
     grown,
@@ -25,12 +25,10 @@ from rosetta.architectures.expert_settings import (
     of_folder,
     shared_expert,
 )
-from rosetta.architectures.folder_names import LATENT_KEYS, LATENT_QUERIES, SCORE_CORRECTION, gated
-from rosetta.architectures.growing_queries import GROWING_QUERIES
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.mixtures import network
-from rosetta.architectures.readings import Reading, Stored, latent_keys_values, standard_readings
+from rosetta.architectures.parts.folder_names import LATENT_KEYS, LATENT_QUERIES, SCORE_CORRECTION, gated
+from rosetta.architectures.parts.growing_queries import GROWING_QUERIES
+from rosetta.architectures.parts.mixtures import network
+from rosetta.architectures.parts.readings import Reading, Stored, latent_keys_values, standard_readings
 from rosetta.containers.huggingface.text_part import text_config
 from rosetta.graph import Stage
 from rosetta.ops.indexer import TOP_K, IndexedScores

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rosetta.architectures import factors, llamacpp_keys
-from rosetta.architectures.architecture import Default
+from rosetta.architectures import Default
 from rosetta.architectures.deepseek2 import DEEPSEEK_V3, sigmoid_experts, yarn_scales
-from rosetta.architectures.expert_settings import expert_groups, latent_settings, leading_dense, of_folder
+from rosetta.architectures.parts import factors, llamacpp_keys
+from rosetta.architectures.parts.expert_settings import (
+    expert_groups,
+    latent_settings,
+    leading_dense,
+    of_folder,
+)
 from rosetta.ops.indexer import TOP_K
 from rosetta.settings_reader import SettingsReader, listed
 

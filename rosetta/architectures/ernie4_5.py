@@ -1,9 +1,7 @@
 """ERNIE 4.5 (dense): llama whose rows lie interleaved in either container."""
 
-from rosetta.architectures import llamacpp_keys
-from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
+from rosetta.architectures import INTERLEAVED, Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts import llamacpp_keys
 
 ERNIE4_5 = Architecture(
     "ernie4_5",

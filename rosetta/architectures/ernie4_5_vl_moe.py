@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from rosetta.architectures.ernie4_5_moe import ERNIE4_5_MOE, sparse_layers
-from rosetta.architectures.expert_settings import expert_settings, of_folder, shared_expert
-from rosetta.architectures.readings import Reading, Stored, standard_readings
+from rosetta.architectures.parts.expert_settings import expert_settings, of_folder, shared_expert
+from rosetta.architectures.parts.readings import Reading, Stored, standard_readings
 from rosetta.containers.container import Setting
 from rosetta.ops.op import Settings
 from rosetta.settings_reader import SettingsReader

@@ -1,7 +1,6 @@
 """EXAONE 3 and 3.5: llama whose rows are never reordered."""
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures import Architecture, Default, HuggingFace
 
 EXAONE = Architecture(
     "exaone",

@@ -3,12 +3,10 @@ layers, and neither in the fourth."""
 
 from __future__ import annotations
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of, sequential
-from rosetta.architectures.folder_names import POST_NORMS
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.stated_kinds import SLIDING_LISTED
+from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts.builders import attention, feed_forward, output_of, scores_of, sequential
+from rosetta.architectures.parts.folder_names import POST_NORMS
+from rosetta.architectures.parts.stated_kinds import SLIDING_LISTED
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import SPLIT_HALF, Rotary

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from rosetta.architectures import llamacpp_keys
-from rosetta.architectures.architecture import SPLIT_HALF, Architecture, Default
-from rosetta.architectures.expert_settings import (
+from rosetta.architectures import SPLIT_HALF, Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts import llamacpp_keys
+from rosetta.architectures.parts.expert_settings import (
     expert_groups,
     expert_settings,
     leading_dense,
     of_folder,
     shared_expert,
 )
-from rosetta.architectures.folder_names import gated
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.mixtures import mixture_layer
-from rosetta.architectures.stated_kinds import SLIDING_LISTED
+from rosetta.architectures.parts.folder_names import gated
+from rosetta.architectures.parts.mixtures import mixture_layer
+from rosetta.architectures.parts.stated_kinds import SLIDING_LISTED
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import Rotary

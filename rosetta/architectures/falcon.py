@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import attention, feed_forward, output_of, parallel
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.readings import readings_by_key_group
+from rosetta.architectures import Architecture, Default, HuggingFace
+from rosetta.architectures.parts.builders import attention, feed_forward, output_of, parallel
+from rosetta.architectures.parts.readings import readings_by_key_group
 from rosetta.errors import UnsupportedError
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rosetta.architectures import factors, llamacpp_keys
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of
-from rosetta.architectures.folder_names import MAMBA_NAMES, MAMBA_PARAMETERS, gated
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.readings import Reading, Stored, standard_readings
-from rosetta.architectures.recurrent import (
+from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts import factors, llamacpp_keys
+from rosetta.architectures.parts.builders import attention, feed_forward, output_of, scores_of
+from rosetta.architectures.parts.folder_names import MAMBA_NAMES, MAMBA_PARAMETERS, gated
+from rosetta.architectures.parts.readings import Reading, Stored, standard_readings
+from rosetta.architectures.parts.recurrent import (
     mamba2,
     state_readings,
     state_sizes,

@@ -2,11 +2,9 @@
 
 import math
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import embedding
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.readings import first_of, one_more_where, standard_readings
+from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts.builders import embedding
+from rosetta.architectures.parts.readings import first_of, one_more_where, standard_readings
 from rosetta.ops.pointwise import Scale
 from rosetta.settings_reader import SettingsReader
 

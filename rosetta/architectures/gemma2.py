@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import (
+from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts.builders import (
     attention,
     base_of,
     base_of_windows,
@@ -16,10 +16,8 @@ from rosetta.architectures.builders import (
     scores_of,
     sequential,
 )
-from rosetta.architectures.folder_names import NORMS_AROUND
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.readings import first_of, one_more_where, standard_readings
+from rosetta.architectures.parts.folder_names import NORMS_AROUND
+from rosetta.architectures.parts.readings import first_of, one_more_where, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Scale, Softcap

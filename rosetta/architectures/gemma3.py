@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import math
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import (
+from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts.builders import (
     attention,
     embedding,
     feed_forward,
@@ -16,10 +16,8 @@ from rosetta.architectures.builders import (
     sequential,
     windowed_rope,
 )
-from rosetta.architectures.folder_names import NORMS_AROUND
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.readings import first_of, one_more_where, standard_readings
+from rosetta.architectures.parts.folder_names import NORMS_AROUND
+from rosetta.architectures.parts.readings import first_of, one_more_where, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Scale, Softcap

@@ -6,8 +6,8 @@ from __future__ import annotations
 import math
 from functools import partial
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import (
+from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts.builders import (
     HIDDEN,
     KEY,
     KV_HEADS,
@@ -18,18 +18,16 @@ from rosetta.architectures.builders import (
     scores_of,
     windowed_rope,
 )
-from rosetta.architectures.folder_names import NORMS_AROUND
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.per_layer import (
+from rosetta.architectures.parts.folder_names import NORMS_AROUND
+from rosetta.architectures.parts.per_layer import (
     PER_LAYER_NAMES,
     per_layer_block,
     per_layer_embedding,
     per_layer_settings,
     shared_keys,
 )
-from rosetta.architectures.readings import Reading, Stored, experts, standard_readings
-from rosetta.architectures.stated_kinds import PATTERN, SLIDING_LISTED
+from rosetta.architectures.parts.readings import Reading, Stored, experts, standard_readings
+from rosetta.architectures.parts.stated_kinds import PATTERN, SLIDING_LISTED
 from rosetta.graph import Stage
 from rosetta.lazily import torch
 from rosetta.ops.altup import (

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
-from rosetta.architectures import factors
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import (
+from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts import factors
+from rosetta.architectures.parts.builders import (
     HIDDEN,
     KEY,
     KV_HEADS,
@@ -22,10 +22,8 @@ from rosetta.architectures.builders import (
     scores_of,
     slides,
 )
-from rosetta.architectures.folder_names import NORMS_AROUND
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.per_layer import (
+from rosetta.architectures.parts.folder_names import NORMS_AROUND
+from rosetta.architectures.parts.per_layer import (
     PER_LAYER_NAMES,
     WIDTH,
     per_layer_block,
@@ -33,7 +31,7 @@ from rosetta.architectures.per_layer import (
     per_layer_settings,
     shared_keys,
 )
-from rosetta.architectures.readings import Reading, Stored, standard_readings
+from rosetta.architectures.parts.readings import Reading, Stored, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.experts import ExpertLinear, ExpertSum, Router
 from rosetta.ops.factors import Factors

@@ -1,9 +1,8 @@
 """GLM-4 (9B) as transformers has it: half of each head rotated, gate and up in one tensor; GGUF files it under
 `chatglm`."""
 
-from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.readings import first_of, gate_beside_up, standard_readings
+from rosetta.architectures import INTERLEAVED, Architecture, Default, HuggingFace
+from rosetta.architectures.parts.readings import first_of, gate_beside_up, standard_readings
 
 GLM = Architecture(
     "glm",

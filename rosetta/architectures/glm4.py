@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
-from rosetta.architectures.builders import (
+from rosetta.architectures import INTERLEAVED, Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts.builders import (
     attention,
     feed_forward,
     output_of,
@@ -14,10 +14,8 @@ from rosetta.architectures.builders import (
     scores_of,
     sequential,
 )
-from rosetta.architectures.expert_settings import SECTIONS_OF_FOLDERS, rotary_sections, stated_sections
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.readings import first_of, gate_beside_up, standard_readings
+from rosetta.architectures.parts.expert_settings import SECTIONS_OF_FOLDERS, rotary_sections, stated_sections
+from rosetta.architectures.parts.readings import first_of, gate_beside_up, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import SECTIONS

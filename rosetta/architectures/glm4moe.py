@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rosetta.architectures import llamacpp_keys
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.expert_settings import (
+from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts import llamacpp_keys
+from rosetta.architectures.parts.expert_settings import (
     expert_groups,
     expert_settings,
     leading_dense,
     of_folder,
     shared_expert,
 )
-from rosetta.architectures.folder_names import SCORE_CORRECTION, gated
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.mixtures import mixture_layer
+from rosetta.architectures.parts.folder_names import SCORE_CORRECTION, gated
+from rosetta.architectures.parts.mixtures import mixture_layer
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.settings_reader import SettingsReader

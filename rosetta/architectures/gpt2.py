@@ -1,7 +1,6 @@
 """GPT-2: LayerNorm, learned positions, biases everywhere, no gate; its Hugging Face linears are Conv1D."""
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures import Architecture, Default, HuggingFace
 
 GPT2 = Architecture(
     "gpt2",

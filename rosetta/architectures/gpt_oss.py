@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import scores_of
-from rosetta.architectures.expert_settings import expert_settings, of_folder, refuse_base_of_windows
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.mixtures import mixture_layer
-from rosetta.architectures.readings import EXPERTS_GATE_UP, Reading, Stored, experts, standard_readings
+from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts.builders import scores_of
+from rosetta.architectures.parts.expert_settings import expert_settings, of_folder, refuse_base_of_windows
+from rosetta.architectures.parts.mixtures import mixture_layer
+from rosetta.architectures.parts.readings import EXPERTS_GATE_UP, Reading, Stored, experts, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.clamped_gate import ClampedGate
 from rosetta.ops.experts import SOFTMAX_OF_CHOSEN

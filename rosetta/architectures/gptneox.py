@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import attention, feed_forward, output_of, parallel, sequential
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.readings import QKV, Reading, Stored, fused, qkv_sizes, standard_readings
+from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts.builders import attention, feed_forward, output_of, parallel, sequential
+from rosetta.architectures.parts.readings import QKV, Reading, Stored, fused, qkv_sizes, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import SPLIT_HALF, Rotary

@@ -5,13 +5,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rosetta.architectures import llamacpp_keys
-from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
-from rosetta.architectures.builders import embedding, head, output_of
-from rosetta.architectures.expert_settings import experts_of_gguf
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.mixtures import SHARED, mixture_layer
+from rosetta.architectures import INTERLEAVED, Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts import llamacpp_keys
+from rosetta.architectures.parts.builders import embedding, head, output_of
+from rosetta.architectures.parts.expert_settings import experts_of_gguf
+from rosetta.architectures.parts.mixtures import SHARED, mixture_layer
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Scale

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rosetta.architectures import llamacpp_keys
-from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
-from rosetta.architectures.builders import scores_of
-from rosetta.architectures.expert_settings import bases_by_layer, rotated_layers
+from rosetta.architectures import INTERLEAVED, Architecture, Default
 from rosetta.architectures.granite import GRANITE
 from rosetta.architectures.granite import settings as factors
-from rosetta.architectures.mixtures import mixture_layer
+from rosetta.architectures.parts import llamacpp_keys
+from rosetta.architectures.parts.builders import scores_of
+from rosetta.architectures.parts.expert_settings import bases_by_layer, rotated_layers
+from rosetta.architectures.parts.mixtures import mixture_layer
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import Rotary

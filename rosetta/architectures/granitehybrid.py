@@ -3,9 +3,10 @@ times a factor."""
 
 from __future__ import annotations
 
-from rosetta.architectures import factors, llamacpp_keys
-from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
-from rosetta.architectures.builders import (
+from rosetta.architectures import INTERLEAVED, Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.granitemoe import GRANITE_MOE_SHARED
+from rosetta.architectures.parts import factors, llamacpp_keys
+from rosetta.architectures.parts.builders import (
     attention,
     embedding,
     experts,
@@ -15,12 +16,9 @@ from rosetta.architectures.builders import (
     scores_of,
     sequential,
 )
-from rosetta.architectures.folder_names import MAMBA_NAMES, MAMBA_PARAMETERS, gated
-from rosetta.architectures.granitemoe import GRANITE_MOE_SHARED
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.readings import Reading, Stored, fused, standard_readings
-from rosetta.architectures.recurrent import (
+from rosetta.architectures.parts.folder_names import MAMBA_NAMES, MAMBA_PARAMETERS, gated
+from rosetta.architectures.parts.readings import Reading, Stored, fused, standard_readings
+from rosetta.architectures.parts.recurrent import (
     RECURRENT,
     RECURRENT_KINDS,
     layer_kinds,

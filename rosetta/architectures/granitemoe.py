@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rosetta.architectures import llamacpp_keys
-from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
-from rosetta.architectures.builders import embedding, head, output_of
-from rosetta.architectures.expert_settings import expert_settings, of_folder
-from rosetta.architectures.folder_names import in_layers
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.mixtures import mixture_layer
-from rosetta.architectures.readings import GATE_UP, Reading, Stored, fused, standard_readings
+from rosetta.architectures import INTERLEAVED, Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts import llamacpp_keys
+from rosetta.architectures.parts.builders import embedding, head, output_of
+from rosetta.architectures.parts.expert_settings import expert_settings, of_folder
+from rosetta.architectures.parts.folder_names import in_layers
+from rosetta.architectures.parts.mixtures import mixture_layer
+from rosetta.architectures.parts.readings import GATE_UP, Reading, Stored, fused, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Scale

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.expert_settings import expert_settings, of_folder
-from rosetta.architectures.folder_names import gated
-from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
 from rosetta.architectures.hunyuan_dense import raised_base
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.mixtures import mixture_layer
+from rosetta.architectures.parts.expert_settings import expert_settings, of_folder
+from rosetta.architectures.parts.folder_names import gated
+from rosetta.architectures.parts.mixtures import mixture_layer
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.settings_reader import SettingsReader

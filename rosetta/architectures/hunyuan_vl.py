@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rosetta.architectures.expert_settings import rotary_sections, stated_sections
 from rosetta.architectures.hunyuan_dense import HUNYUAN_DENSE, raised_base
+from rosetta.architectures.parts.expert_settings import rotary_sections, stated_sections
 from rosetta.ops.rotary import SECTIONS
 from rosetta.settings_reader import SettingsReader
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import (
+from rosetta.architectures import Architecture, Default
+from rosetta.architectures.granite import FACTORS, GRANITE
+from rosetta.architectures.parts.builders import (
     attention,
     embedding,
     feed_forward,
@@ -16,8 +17,7 @@ from rosetta.architectures.builders import (
     scores_of,
     sequential,
 )
-from rosetta.architectures.folder_names import in_layers
-from rosetta.architectures.granite import FACTORS, GRANITE
+from rosetta.architectures.parts.folder_names import in_layers
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Scale

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.readings import readings_by_key_group
+from rosetta.architectures import INTERLEAVED, Architecture, Default, HuggingFace
+from rosetta.architectures.parts.readings import readings_by_key_group
 
 INTERNLM2 = Architecture(
     "internlm2",

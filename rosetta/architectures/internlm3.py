@@ -1,9 +1,7 @@
 """InternLM 3: llama, with biases where the config says so; GGUF files it under `llama`."""
 
-from rosetta.architectures import factors
-from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
+from rosetta.architectures import INTERLEAVED, Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts import factors
 
 INTERNLM3 = Architecture(
     "internlm3",

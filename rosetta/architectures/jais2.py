@@ -1,7 +1,6 @@
 """Jais 2: llama with LayerNorms, biases everywhere, and a network without a gate, of squared ReLU."""
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures import Architecture, Default, HuggingFace
 
 JAIS2 = Architecture(
     "jais2",

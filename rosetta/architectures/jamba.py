@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
-from rosetta.architectures import factors, llamacpp_keys
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import attention, experts, feed_forward, output_of, sequential
-from rosetta.architectures.expert_settings import every_so_many, expert_layers
-from rosetta.architectures.folder_names import MAMBA_NAMES, gated
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
+from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
 from rosetta.architectures.mamba import rank_of_time_steps
-from rosetta.architectures.readings import first_of, standard_readings
-from rosetta.architectures.recurrent import (
+from rosetta.architectures.parts import factors, llamacpp_keys
+from rosetta.architectures.parts.builders import attention, experts, feed_forward, output_of, sequential
+from rosetta.architectures.parts.expert_settings import every_so_many, expert_layers
+from rosetta.architectures.parts.folder_names import MAMBA_NAMES, gated
+from rosetta.architectures.parts.readings import first_of, standard_readings
+from rosetta.architectures.parts.recurrent import (
     RECURRENT,
     mamba,
     recurrent_without_heads,

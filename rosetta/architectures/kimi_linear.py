@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from rosetta.architectures import llamacpp_keys
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import HEADS, HIDDEN, Block, latent_attention, output_of, sequential
-from rosetta.architectures.expert_settings import (
+from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts import llamacpp_keys
+from rosetta.architectures.parts.builders import HEADS, HIDDEN, Block, latent_attention, output_of, sequential
+from rosetta.architectures.parts.expert_settings import (
     expert_groups,
     expert_settings,
     latent_settings,
@@ -15,19 +15,22 @@ from rosetta.architectures.expert_settings import (
     of_folder,
     shared_expert,
 )
-from rosetta.architectures.folder_names import BLOCK_SPARSE, LATENT_KEYS
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.mixtures import SHARED, network
-from rosetta.architectures.readings import (
+from rosetta.architectures.parts.folder_names import BLOCK_SPARSE, LATENT_KEYS
+from rosetta.architectures.parts.mixtures import SHARED, network
+from rosetta.architectures.parts.readings import (
     MINUS_EXP,
     Reading,
     Stored,
     latent_keys_values,
     standard_readings,
 )
-from rosetta.architectures.recurrent import RECURRENT, RECURRENT_KINDS, recurrent_without_heads, state_sizes
-from rosetta.architectures.stated_kinds import recurrent_kinds
+from rosetta.architectures.parts.recurrent import (
+    RECURRENT,
+    RECURRENT_KINDS,
+    recurrent_without_heads,
+    state_sizes,
+)
+from rosetta.architectures.parts.stated_kinds import recurrent_kinds
 from rosetta.graph import Stage
 from rosetta.ops.latent import LATENT_EPSILON, latent_norm
 from rosetta.ops.linear import Linear

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import (
+from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts.builders import (
     HIDDEN,
     Block,
     attention,
@@ -15,10 +15,8 @@ from rosetta.architectures.builders import (
     scores_of,
     sequential,
 )
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.readings import first_of, standard_readings
-from rosetta.architectures.recurrent import (
+from rosetta.architectures.parts.readings import first_of, standard_readings
+from rosetta.architectures.parts.recurrent import (
     RECURRENT,
     layer_kinds,
     mixer,

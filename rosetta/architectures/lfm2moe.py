@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import output_of, sequential
-from rosetta.architectures.expert_settings import expert_settings, leading_dense
-from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
 from rosetta.architectures.lfm2 import EPSILON, LFM2, THETA, convolution_settings, mixer_of
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.mixtures import network
+from rosetta.architectures.parts.builders import output_of, sequential
+from rosetta.architectures.parts.expert_settings import expert_settings, leading_dense
+from rosetta.architectures.parts.mixtures import network
 from rosetta.graph import Stage
 from rosetta.ops.experts import SIGMOID
 from rosetta.ops.op import Settings

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rosetta.architectures import factors
-from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
-from rosetta.architectures.expert_settings import expert_settings, experts_of_gguf
-from rosetta.architectures.folder_names import BLOCK_SPARSE
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.mixtures import mixture_layer
+from rosetta.architectures import INTERLEAVED, Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts import factors
+from rosetta.architectures.parts.expert_settings import expert_settings, experts_of_gguf
+from rosetta.architectures.parts.folder_names import BLOCK_SPARSE
+from rosetta.architectures.parts.mixtures import mixture_layer
 from rosetta.settings_reader import SettingsReader
 
 

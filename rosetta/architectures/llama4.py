@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from rosetta.architectures.architecture import INTERLEAVED, SPLIT_HALF, Architecture, Default
-from rosetta.architectures.builders import HEADS, HIDDEN, KEY
-from rosetta.architectures.expert_settings import (
+from rosetta.architectures import INTERLEAVED, SPLIT_HALF, Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts.builders import HEADS, HIDDEN, KEY
+from rosetta.architectures.parts.expert_settings import (
     expert_layers,
     expert_settings,
     expert_step,
@@ -16,12 +16,10 @@ from rosetta.architectures.expert_settings import (
     of_folder,
     refuse_base_of_windows,
 )
-from rosetta.architectures.folder_names import gated
-from rosetta.architectures.gguf_counts import Counts, Refused
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.mixtures import mixture_layer, router_of
-from rosetta.architectures.readings import EXPERTS_GATE_UP, Reading, Stored, experts, standard_readings
+from rosetta.architectures.parts.folder_names import gated
+from rosetta.architectures.parts.gguf_counts import Counts, Refused
+from rosetta.architectures.parts.mixtures import mixture_layer, router_of
+from rosetta.architectures.parts.readings import EXPERTS_GATE_UP, Reading, Stored, experts, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.attention import Scores
 from rosetta.ops.linear import Linear

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from rosetta.architectures import llamacpp_keys
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import output_of, single
-from rosetta.architectures.folder_names import MIXER_NAMES, MIXER_PARAMETERS
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.recurrent import mamba, rms_epsilon, state_readings, state_sizes, without_attention
+from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts import llamacpp_keys
+from rosetta.architectures.parts.builders import output_of, single
+from rosetta.architectures.parts.folder_names import MIXER_NAMES, MIXER_PARAMETERS
+from rosetta.architectures.parts.recurrent import (
+    mamba,
+    rms_epsilon,
+    state_readings,
+    state_sizes,
+    without_attention,
+)
 from rosetta.graph import Stage
 from rosetta.ops.norm import Norm
 from rosetta.ops.op import Settings

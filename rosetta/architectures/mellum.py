@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from rosetta.architectures import factors
-from rosetta.architectures.architecture import SPLIT_HALF, Architecture, Default
-from rosetta.architectures.builders import windowed_rope
-from rosetta.architectures.expert_settings import (
+from rosetta.architectures import SPLIT_HALF, Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts import factors
+from rosetta.architectures.parts.builders import windowed_rope
+from rosetta.architectures.parts.expert_settings import (
     expert_settings,
     leading_dense,
     no_pattern_without_window,
     of_folder,
 )
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.mixtures import mixture_layer
-from rosetta.architectures.stated_kinds import PATTERN, SLIDING_LISTED, network_kinds, window_kinds
+from rosetta.architectures.parts.mixtures import mixture_layer
+from rosetta.architectures.parts.stated_kinds import PATTERN, SLIDING_LISTED, network_kinds, window_kinds
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.settings_reader import SettingsReader

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rosetta.architectures.architecture import SPLIT_HALF, Architecture, Default
-from rosetta.architectures.builders import scores_of
-from rosetta.architectures.expert_settings import (
+from rosetta.architectures import SPLIT_HALF, Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts.builders import scores_of
+from rosetta.architectures.parts.expert_settings import (
     expert_groups,
     expert_layers,
     expert_settings,
@@ -15,11 +15,9 @@ from rosetta.architectures.expert_settings import (
     leading_dense,
     of_folder,
 )
-from rosetta.architectures.folder_names import SCORE_CORRECTION
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.mixtures import mixture_layer
-from rosetta.architectures.stated_kinds import PATTERN, network_kinds, window_kinds
+from rosetta.architectures.parts.folder_names import SCORE_CORRECTION
+from rosetta.architectures.parts.mixtures import mixture_layer
+from rosetta.architectures.parts.stated_kinds import PATTERN, network_kinds, window_kinds
 from rosetta.containers.container import Setting
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings

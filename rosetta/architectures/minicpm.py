@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 
-from rosetta.architectures import llamacpp_keys
-from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
-from rosetta.architectures.builders import embedding, head, output_of
-from rosetta.architectures.expert_settings import experts_of_gguf
+from rosetta.architectures import INTERLEAVED, Architecture, Default, HuggingFace, LlamaCpp
 from rosetta.architectures.granite import layer
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
+from rosetta.architectures.parts import llamacpp_keys
+from rosetta.architectures.parts.builders import embedding, head, output_of
+from rosetta.architectures.parts.expert_settings import experts_of_gguf
 from rosetta.ops.pointwise import Scale
 from rosetta.settings_reader import SettingsReader
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import (
+from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts.builders import (
     embedding,
     feed_forward,
     head,
@@ -13,11 +13,9 @@ from rosetta.architectures.builders import (
     output_of,
     sequential,
 )
-from rosetta.architectures.expert_settings import latent_epsilon, latent_settings
-from rosetta.architectures.folder_names import LATENT_KEYS, LATENT_QUERIES
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.readings import first_of, latent_keys_values, standard_readings
+from rosetta.architectures.parts.expert_settings import latent_epsilon, latent_settings
+from rosetta.architectures.parts.folder_names import LATENT_KEYS, LATENT_QUERIES
+from rosetta.architectures.parts.readings import first_of, latent_keys_values, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.latent import latent_norm
 from rosetta.ops.op import Settings

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.expert_settings import expert_settings, of_folder
-from rosetta.architectures.folder_names import BLOCK_SPARSE
-from rosetta.architectures.gguf_counts import Counts, Refused
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.mixtures import mixture_layer, normed_whole
+from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts.expert_settings import expert_settings, of_folder
+from rosetta.architectures.parts.folder_names import BLOCK_SPARSE
+from rosetta.architectures.parts.gguf_counts import Counts, Refused
+from rosetta.architectures.parts.mixtures import mixture_layer, normed_whole
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.settings_reader import SettingsReader

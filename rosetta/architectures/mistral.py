@@ -1,9 +1,7 @@
 """Mistral: llama with a sliding window; GGUF files it under `llama`."""
 
-from rosetta.architectures import factors
-from rosetta.architectures.architecture import INTERLEAVED, Architecture
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
+from rosetta.architectures import INTERLEAVED, Architecture, HuggingFace, LlamaCpp
+from rosetta.architectures.parts import factors
 
 MISTRAL = Architecture(
     "mistral",

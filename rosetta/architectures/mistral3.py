@@ -6,15 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from rosetta.architectures import factors
-from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
+from rosetta.architectures import INTERLEAVED, Architecture, Default, HuggingFace, LlamaCpp
 from rosetta.architectures.deepseek2 import MISTRAL4
-from rosetta.architectures.expert_settings import experts_of_gguf
-from rosetta.architectures.growing_queries import GROWING_QUERIES
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
 from rosetta.architectures.mistral import MISTRAL
-from rosetta.architectures.mixtures import mixture_layer
+from rosetta.architectures.parts import factors
+from rosetta.architectures.parts.expert_settings import experts_of_gguf
+from rosetta.architectures.parts.growing_queries import GROWING_QUERIES
+from rosetta.architectures.parts.mixtures import mixture_layer
 from rosetta.containers.huggingface.text_part import text_config
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rosetta.architectures.architecture import Architecture, Default, decoder_layer
-from rosetta.architectures.builders import output_of
-from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures import Architecture, Default, HuggingFace
 from rosetta.architectures.llama import LLAMA
+from rosetta.architectures.parts.architecture import decoder_layer
+from rosetta.architectures.parts.builders import output_of
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Add

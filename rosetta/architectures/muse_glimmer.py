@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import math
 
-from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
-from rosetta.architectures.builders import (
+from rosetta.architectures import INTERLEAVED, Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts.builders import (
     HEADS,
     HIDDEN,
     KEY,
@@ -19,12 +19,10 @@ from rosetta.architectures.builders import (
     scores_of,
     sequential,
 )
-from rosetta.architectures.expert_settings import bases_by_layer, of_folder, rotated_layers
-from rosetta.architectures.folder_names import NORMS_AROUND
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.readings import first_of, one_more_where, standard_readings
-from rosetta.architectures.stated_kinds import PATTERN, window_kinds
+from rosetta.architectures.parts.expert_settings import bases_by_layer, of_folder, rotated_layers
+from rosetta.architectures.parts.folder_names import NORMS_AROUND
+from rosetta.architectures.parts.readings import first_of, one_more_where, standard_readings
+from rosetta.architectures.parts.stated_kinds import PATTERN, window_kinds
 from rosetta.graph import Stage
 from rosetta.ops.linear import Linear
 from rosetta.ops.norm import FactorNorm, Norm

@@ -1,9 +1,8 @@
 """Nemotron 3 and 4, Minitron: LayerNorms of which Hugging Face stores w and adds 1, squared ReLU, half of each head
 rotated."""
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.readings import first_of, one_more_where, standard_readings
+from rosetta.architectures import Architecture, Default, HuggingFace
+from rosetta.architectures.parts.readings import first_of, one_more_where, standard_readings
 
 NEMOTRON = Architecture(
     "nemotron",

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rosetta.architectures import factors, llamacpp_keys
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import (
+from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts import factors, llamacpp_keys
+from rosetta.architectures.parts.builders import (
     HIDDEN,
     Block,
     attention,
@@ -18,13 +18,11 @@ from rosetta.architectures.builders import (
     shared_expert,
     single,
 )
-from rosetta.architectures.expert_settings import expert_groups, expert_layers, expert_settings
-from rosetta.architectures.folder_names import MIXER_NAMES, MIXER_PARAMETERS
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.mixtures import router_of
-from rosetta.architectures.readings import Reading, Stored, standard_readings
-from rosetta.architectures.recurrent import (
+from rosetta.architectures.parts.expert_settings import expert_groups, expert_layers, expert_settings
+from rosetta.architectures.parts.folder_names import MIXER_NAMES, MIXER_PARAMETERS
+from rosetta.architectures.parts.mixtures import router_of
+from rosetta.architectures.parts.readings import Reading, Stored, standard_readings
+from rosetta.architectures.parts.recurrent import (
     RECURRENT,
     head_size,
     layer_kinds,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
-from rosetta.architectures.builders import attention, feed_forward, head, output_of, sequential
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
+from rosetta.architectures import INTERLEAVED, Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts.builders import attention, feed_forward, head, output_of, sequential
 from rosetta.graph import Stage
 from rosetta.ops.norm import Norm
 from rosetta.ops.op import Settings

@@ -3,8 +3,8 @@ OLMo 3, which GGUF files under this name."""
 
 from __future__ import annotations
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import (
+from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts.builders import (
     HEADS,
     HIDDEN,
     KEY,
@@ -16,9 +16,7 @@ from rosetta.architectures.builders import (
     sequential,
     windowed_rope,
 )
-from rosetta.architectures.folder_names import POST_NORMS
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
+from rosetta.architectures.parts.folder_names import POST_NORMS
 from rosetta.graph import Stage
 from rosetta.ops.linear import Linear
 from rosetta.ops.norm import Norm

@@ -1,11 +1,9 @@
 """OLMo 3: OLMo 2 with a window in three of four layers, and rope scaling in the others; GGUF files it under `olmo2`."""
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.folder_names import POST_NORMS
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
+from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
 from rosetta.architectures.olmo2 import layer, settings
-from rosetta.architectures.stated_kinds import SLIDING_LISTED
+from rosetta.architectures.parts.folder_names import POST_NORMS
+from rosetta.architectures.parts.stated_kinds import SLIDING_LISTED
 
 OLMO3 = Architecture(
     "olmo3",

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import HIDDEN, KV_HEADS, VALUE
-from rosetta.architectures.expert_settings import expert_settings, of_folder
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.mixtures import mixture_layer, normed_whole
+from rosetta.architectures import Architecture, Default, HuggingFace
+from rosetta.architectures.parts.builders import HIDDEN, KV_HEADS, VALUE
+from rosetta.architectures.parts.expert_settings import expert_settings, of_folder
+from rosetta.architectures.parts.mixtures import mixture_layer, normed_whole
 from rosetta.graph import Stage
 from rosetta.ops.linear import Linear
 from rosetta.ops.op import Settings, chain

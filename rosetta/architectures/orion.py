@@ -1,7 +1,6 @@
 """Orion: llama with LayerNorms, whose rows are never reordered."""
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures import Architecture, Default, HuggingFace
 
 ORION = Architecture(
     "orion",

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rosetta.architectures.architecture import SPLIT_HALF
+from rosetta.architectures import SPLIT_HALF
 from rosetta.architectures.ernie4_5 import ERNIE4_5
-from rosetta.architectures.expert_settings import rotary_sections, stated_sections
+from rosetta.architectures.parts.expert_settings import rotary_sections, stated_sections
 from rosetta.settings_reader import SettingsReader
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.readings import first_of, gate_beside_up, standard_readings
+from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts.readings import first_of, gate_beside_up, standard_readings
 from rosetta.settings_reader import SettingsReader
 
 

@@ -6,12 +6,10 @@ norms, which it shares with Phi-3, are RMSNorm.
 
 from __future__ import annotations
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.expert_settings import expert_settings, of_folder
-from rosetta.architectures.folder_names import BLOCK_SPARSE
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.mixtures import mixture_layer, router_of
+from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts.expert_settings import expert_settings, of_folder
+from rosetta.architectures.parts.folder_names import BLOCK_SPARSE
+from rosetta.architectures.parts.mixtures import mixture_layer, router_of
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.sparse_mixer import SPARSE_MIXER, SparseMixer

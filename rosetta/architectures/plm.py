@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 
-from rosetta.architectures.architecture import INTERLEAVED, SPLIT_HALF, Architecture, Default
-from rosetta.architectures.builders import feed_forward, latent_attention, output_of, sequential
-from rosetta.architectures.expert_settings import latent_settings
-from rosetta.architectures.folder_names import LATENT_KEYS
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.readings import first_of, latent_keys_values, standard_readings
+from rosetta.architectures import INTERLEAVED, SPLIT_HALF, Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts.builders import feed_forward, latent_attention, output_of, sequential
+from rosetta.architectures.parts.expert_settings import latent_settings
+from rosetta.architectures.parts.folder_names import LATENT_KEYS
+from rosetta.architectures.parts.readings import first_of, latent_keys_values, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.latent import LATENT_EPSILON, latent_norm
 from rosetta.ops.op import Settings

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures import Architecture, Default, HuggingFace
 from rosetta.settings_reader import SettingsReader
 
 

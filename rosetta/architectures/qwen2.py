@@ -1,7 +1,6 @@
 """Qwen2: llama with a bias on q, k and v; rotary rows are never reordered."""
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures import Architecture, Default, HuggingFace
 
 QWEN2 = Architecture(
     "qwen2",

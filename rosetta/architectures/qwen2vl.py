@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rosetta.architectures.architecture import Default
-from rosetta.architectures.expert_settings import rotary_sections, stated_sections
+from rosetta.architectures import Default
+from rosetta.architectures.parts.expert_settings import rotary_sections, stated_sections
 from rosetta.architectures.qwen2 import QWEN2
 from rosetta.settings_reader import SettingsReader
 

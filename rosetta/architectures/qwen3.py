@@ -1,9 +1,7 @@
 """Qwen3: llama with an RMSNorm over each head of q and k, and a head size of its own."""
 
-from rosetta.architectures import factors
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
+from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts import factors
 
 QWEN3 = Architecture(
     "qwen3",

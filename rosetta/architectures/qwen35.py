@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rosetta.architectures import factors, llamacpp_keys
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import feed_forward, output_of, sequential
-from rosetta.architectures.expert_settings import INTERLEAVED_SECTIONS, rotary_sections
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
+from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts import factors, llamacpp_keys
+from rosetta.architectures.parts.builders import feed_forward, output_of, sequential
+from rosetta.architectures.parts.expert_settings import INTERLEAVED_SECTIONS, rotary_sections
+from rosetta.architectures.parts.readings import Reading, Stored
+from rosetta.architectures.parts.recurrent import RECURRENT, delta_net
+from rosetta.architectures.parts.stated_kinds import RECURRENT_LISTED
 from rosetta.architectures.qwen3next import delta_settings, gated_attention, gated_readings
-from rosetta.architectures.readings import Reading, Stored
-from rosetta.architectures.recurrent import RECURRENT, delta_net
-from rosetta.architectures.stated_kinds import RECURRENT_LISTED
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.recurrent import GROUPS, INNER, RANK, STATE

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from rosetta.architectures import factors, llamacpp_keys, qwen35
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import output_of, sequential
-from rosetta.architectures.expert_settings import INTERLEAVED_SECTIONS
-from rosetta.architectures.folder_names import gated
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
+from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp, qwen35
+from rosetta.architectures.parts import factors, llamacpp_keys
+from rosetta.architectures.parts.builders import output_of, sequential
+from rosetta.architectures.parts.expert_settings import INTERLEAVED_SECTIONS
+from rosetta.architectures.parts.folder_names import gated
+from rosetta.architectures.parts.recurrent import RECURRENT, delta_net
+from rosetta.architectures.parts.stated_kinds import RECURRENT_LISTED
 from rosetta.architectures.qwen3next import gated_attention, mixture, mixture_settings
-from rosetta.architectures.recurrent import RECURRENT, delta_net
-from rosetta.architectures.stated_kinds import RECURRENT_LISTED
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.settings_reader import SettingsReader

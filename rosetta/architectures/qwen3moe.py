@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from rosetta.architectures import factors
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.expert_settings import stepped_layers
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.mixtures import mixture_layer
+from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts import factors
+from rosetta.architectures.parts.expert_settings import stepped_layers
+from rosetta.architectures.parts.mixtures import mixture_layer
 from rosetta.graph import Stage
 from rosetta.ops.experts import Router
 from rosetta.ops.op import Settings

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from rosetta.architectures import factors, llamacpp_keys
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import (
+from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts import factors, llamacpp_keys
+from rosetta.architectures.parts.builders import (
     Block,
     attention,
     experts,
@@ -16,11 +16,9 @@ from rosetta.architectures.builders import (
     scores_of,
     sequential,
 )
-from rosetta.architectures.expert_settings import expert_settings, stepped_layers
-from rosetta.architectures.folder_names import gated
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.readings import (
+from rosetta.architectures.parts.expert_settings import expert_settings, stepped_layers
+from rosetta.architectures.parts.folder_names import gated
+from rosetta.architectures.parts.readings import (
     Reading,
     Stored,
     first_of,
@@ -28,14 +26,14 @@ from rosetta.architectures.readings import (
     one_more_where,
     standard_readings,
 )
-from rosetta.architectures.recurrent import (
+from rosetta.architectures.parts.recurrent import (
     RECURRENT,
     delta_net,
     recurrent_layers,
     state_readings,
     state_sizes,
 )
-from rosetta.architectures.stated_kinds import RECURRENT_LISTED
+from rosetta.architectures.parts.stated_kinds import RECURRENT_LISTED
 from rosetta.graph import Stage
 from rosetta.ops.experts import Router
 from rosetta.ops.op import Settings

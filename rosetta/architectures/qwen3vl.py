@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from rosetta.architectures import factors
-from rosetta.architectures.architecture import Default
-from rosetta.architectures.expert_settings import INTERLEAVED_SECTIONS, rotary_sections
+from rosetta.architectures import Default
+from rosetta.architectures.parts import factors
+from rosetta.architectures.parts.expert_settings import INTERLEAVED_SECTIONS, rotary_sections
 from rosetta.architectures.qwen3 import QWEN3
 from rosetta.settings_reader import SettingsReader
 

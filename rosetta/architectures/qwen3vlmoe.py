@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rosetta.architectures import factors
-from rosetta.architectures.architecture import Default
-from rosetta.architectures.expert_settings import INTERLEAVED_SECTIONS, rotary_sections, stepped_layers
+from rosetta.architectures import Default
+from rosetta.architectures.parts import factors
+from rosetta.architectures.parts.expert_settings import INTERLEAVED_SECTIONS, rotary_sections, stepped_layers
+from rosetta.architectures.parts.readings import EXPERTS_GATE_UP, Reading, Stored, experts, standard_readings
 from rosetta.architectures.qwen3moe import QWEN3MOE
 from rosetta.architectures.qwen3vl import deepstack_layers
-from rosetta.architectures.readings import EXPERTS_GATE_UP, Reading, Stored, experts, standard_readings
 from rosetta.ops.op import Settings
 from rosetta.settings_reader import SettingsReader
 

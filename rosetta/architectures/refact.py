@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import attention, feed_forward, output_of, scores_of, sequential
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.readings import (
+from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts.builders import attention, feed_forward, output_of, scores_of, sequential
+from rosetta.architectures.parts.readings import (
     Reading,
     Stored,
     fused,

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from rosetta.architectures.architecture import Default
+from rosetta.architectures import Default
 from rosetta.architectures.bailingmoe import BAILINGMOE2
-from rosetta.architectures.expert_settings import (
+from rosetta.architectures.parts.expert_settings import (
     expert_groups,
     expert_settings,
     leading_dense,
     of_folder,
     shared_expert,
 )
-from rosetta.architectures.readings import Centred, Reading, Stored, standard_readings
+from rosetta.architectures.parts.readings import Centred, Reading, Stored, standard_readings
 from rosetta.ops.op import Settings
 from rosetta.settings_reader import SettingsReader
 

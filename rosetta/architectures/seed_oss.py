@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.mixtures import mixture_layer
+from rosetta.architectures import Architecture, Default, HuggingFace
+from rosetta.architectures.parts.mixtures import mixture_layer
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 

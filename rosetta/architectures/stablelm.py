@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.builders import (
+from rosetta.architectures import Architecture, Default, HuggingFace
+from rosetta.architectures.parts.builders import (
     HEADS,
     KEY,
     KV_HEADS,
@@ -16,8 +16,7 @@ from rosetta.architectures.builders import (
     parallel,
     sequential,
 )
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.readings import Reading, Stored, experts, standard_readings
+from rosetta.architectures.parts.readings import Reading, Stored, experts, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.norm import HeadNorms
 from rosetta.ops.op import Settings

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from rosetta.architectures.architecture import Architecture, Default
+from rosetta.architectures import Architecture, Default, HuggingFace
 from rosetta.architectures.gpt2 import GPT2
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.readings import readings_by_key_group
+from rosetta.architectures.parts.readings import readings_by_key_group
 from rosetta.settings_reader import SettingsReader
 
 

@@ -1,7 +1,6 @@
 """StarCoder 2: llama with LayerNorms, biases everywhere and a network without a gate."""
 
-from rosetta.architectures.architecture import Architecture, Default
-from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures import Architecture, Default, HuggingFace
 
 STARCODER2 = Architecture(
     "starcoder2",

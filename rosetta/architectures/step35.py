@@ -6,21 +6,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from rosetta.architectures.architecture import SPLIT_HALF, Architecture, Default
-from rosetta.architectures.builders import HEADS
-from rosetta.architectures.expert_settings import (
+from rosetta.architectures import SPLIT_HALF, Architecture, Default, HuggingFace, LlamaCpp
+from rosetta.architectures.parts.builders import HEADS
+from rosetta.architectures.parts.expert_settings import (
     expert_layers,
     expert_settings,
     layers_with_router,
     leading_dense,
     of_folder,
 )
-from rosetta.architectures.folder_names import gated
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.mixtures import SHARED, mixture_layer
-from rosetta.architectures.readings import first_of, one_more_where, standard_readings
-from rosetta.architectures.stated_kinds import PATTERN, network_kinds, window_kinds
+from rosetta.architectures.parts.folder_names import gated
+from rosetta.architectures.parts.mixtures import SHARED, mixture_layer
+from rosetta.architectures.parts.readings import first_of, one_more_where, standard_readings
+from rosetta.architectures.parts.stated_kinds import PATTERN, network_kinds, window_kinds
 from rosetta.containers.container import Setting
 from rosetta.graph import Stage
 from rosetta.ops.clamped_gate import ClampedActivation

@@ -1,7 +1,6 @@
 """XVERSE: llama."""
 
-from rosetta.architectures.architecture import INTERLEAVED, Architecture, Default
-from rosetta.architectures.huggingface import HuggingFace
+from rosetta.architectures import INTERLEAVED, Architecture, Default, HuggingFace
 
 XVERSE = Architecture(
     "xverse",

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from rosetta.architectures.readings import Mapped
+from rosetta.architectures.parts.readings import Mapped
 from rosetta.compare.pairing import other_side
 from rosetta.compare.results import Side
 from rosetta.compare.weights import compare_weights, readable

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from rosetta.architectures import Architecture
-from rosetta.architectures.expert_settings import expert_step, leading_dense_count, shared_expert_count
-from rosetta.architectures.recurrent import RECURRENT
-from rosetta.architectures.stated_kinds import PATTERN, network_kinds, recurrent_kinds, window_kinds
+from rosetta.architectures.parts.expert_settings import expert_step, leading_dense_count, shared_expert_count
+from rosetta.architectures.parts.recurrent import RECURRENT
+from rosetta.architectures.parts.stated_kinds import PATTERN, network_kinds, recurrent_kinds, window_kinds
 from rosetta.compare.settings import in_json, plain
 from rosetta.config import Config, Value
 from rosetta.ops.latent import NOPE

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rosetta.architectures import Architecture, find_architecture
-from rosetta.architectures.stated_kinds import PATTERN
+from rosetta.architectures.parts.stated_kinds import PATTERN
 from rosetta.compare.other_forms import OTHER_FORMS, layer_types
 from rosetta.compare.settings import agree, in_json, plain
 from rosetta.config import Config, read_config

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from rosetta.architectures.readings import Centred
+from rosetta.architectures.parts.readings import Centred
 from rosetta.canonical_weights import read_tensor
 from rosetta.containers.container import TensorEntry
 from rosetta.convert.draft import Draft

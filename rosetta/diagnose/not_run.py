@@ -5,7 +5,7 @@ from __future__ import annotations
 import gguf
 
 from rosetta.architectures import Architecture, all_architectures, find_architecture
-from rosetta.architectures.not_run import LONGEST_NAME
+from rosetta.architectures.parts.not_run import LONGEST_NAME
 from rosetta.compare.results import Side
 from rosetta.errors import RosettaError, UsageError
 from rosetta.model import Model, build_model

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 from typing import Any
 
-from rosetta.architectures.gguf_counts import Counts, refused_counts
+from rosetta.architectures.parts.gguf_counts import Counts, refused_counts
 from rosetta.compare.other_forms import DERIVED
 from rosetta.compare.results import Finding, Side
 from rosetta.compare.settings import plain

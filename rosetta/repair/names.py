@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rosetta.architectures.readings import QKV
+from rosetta.architectures.parts.readings import QKV
 from rosetta.errors import UnsupportedError
 from rosetta.model import Model
 from rosetta.names import FOREIGN_LAYER, LAYER, canonical_name

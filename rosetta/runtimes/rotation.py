@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rosetta.architectures import INTERLEAVED, SPLIT_HALF
-from rosetta.architectures.readings import Stored
+from rosetta.architectures.parts.readings import Stored
 from rosetta.model import Model
 from rosetta.row_order import RowOrder
 from rosetta.runtimes.observed.capture import Capture, Facts

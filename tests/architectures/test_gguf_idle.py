@@ -14,7 +14,7 @@ from fixtures.oracles import llamacpp_logits
 from fixtures.restating import renamed, restated, with_tensors
 from rosetta.architectures import Architecture, find_architecture
 from rosetta.architectures.kimi_linear import KIMI_LINEAR
-from rosetta.architectures.readings import Stored
+from rosetta.architectures.parts.readings import Stored
 from rosetta.model import Model, open_model
 from rosetta.transformer import Transformer
 

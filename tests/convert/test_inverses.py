@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rosetta.architectures.readings import MINUS_EXP, ONE_MORE, Centred, Mapped
+from rosetta.architectures.parts.readings import MINUS_EXP, ONE_MORE, Centred, Mapped
 from rosetta.containers.container import TensorEntry
 from rosetta.convert.draft import Draft
 from rosetta.row_order import GroupOrder, Part, RowOrder

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import gguf
 
-from rosetta.architectures.architecture import Architecture
-from rosetta.architectures.readings import Reading, Stored, standard_readings
+from rosetta.architectures.parts.architecture import Architecture
+from rosetta.architectures.parts.readings import Reading, Stored, standard_readings
 from rosetta.errors import RosettaError
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rosetta.architectures.architecture import Architecture
+    from rosetta.architectures.parts.architecture import Architecture
 
 EXPERTS, USED = "expert_count", "expert_used_count"
 GROUPS, GROUPS_USED = "expert_group_count", "expert_group_used_count"

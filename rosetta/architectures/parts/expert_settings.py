@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from rosetta.architectures.architecture import Default
+from rosetta.architectures.parts.architecture import Default
 from rosetta.containers.container import Setting
 from rosetta.errors import DamagedFileError, UnsupportedError
 from rosetta.ops.experts import LARGEST_GATING, SIGMOID, SOFTMAX, SQRT_SOFTPLUS

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rosetta.architectures.readings import Stored, by_key_group, first_of, gate_beside_up, one_more_where
+from rosetta.architectures.parts.readings import (
+    Stored,
+    by_key_group,
+    first_of,
+    gate_beside_up,
+    one_more_where,
+)
 
 SIZES = {
     "attention.head_count": 4, "attention.head_count_kv": 2,

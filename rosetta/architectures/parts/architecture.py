@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from rosetta.architectures.builders import (
+from rosetta.architectures.parts.builders import (
     attention,
     embedding,
     feed_forward,
@@ -16,9 +16,9 @@ from rosetta.architectures.builders import (
     scores_of,
     sequential,
 )
-from rosetta.architectures.huggingface import HuggingFace
-from rosetta.architectures.llamacpp import LlamaCpp
-from rosetta.architectures.readings import Readings, standard_readings
+from rosetta.architectures.parts.huggingface import HuggingFace
+from rosetta.architectures.parts.llamacpp import LlamaCpp
+from rosetta.architectures.parts.readings import Readings, standard_readings
 from rosetta.graph import Graph, SettingsOf, Stage, build_graph
 from rosetta.ops.norm import Norm
 from rosetta.ops.op import Settings

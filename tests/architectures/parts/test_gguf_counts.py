@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rosetta.architectures import find_architecture
-from rosetta.architectures.gguf_counts import Counts, refused_counts
+from rosetta.architectures.parts.gguf_counts import Counts, refused_counts
 
 SOUND = {
     "block_count": 2,

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from rosetta.architectures.builders import HIDDEN, Block
-from rosetta.architectures.readings import MINUS_EXP, Reading, Stored
+from rosetta.architectures.parts.builders import HIDDEN, Block
+from rosetta.architectures.parts.readings import MINUS_EXP, Reading, Stored
 from rosetta.containers.values import WRONG_VALUE
 from rosetta.errors import DamagedFileError
 from rosetta.graph import Stage

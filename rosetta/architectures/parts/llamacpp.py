@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rosetta.architectures import factors
-from rosetta.architectures.gguf_counts import Counts, Refused
-from rosetta.architectures.llamacpp_keys import OF_SOME
+from rosetta.architectures.parts import factors
+from rosetta.architectures.parts.gguf_counts import Counts, Refused
+from rosetta.architectures.parts.llamacpp_keys import OF_SOME
 
 __all__ = ["LlamaCpp"]
 

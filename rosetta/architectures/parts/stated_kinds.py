@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rosetta.architectures.recurrent import RECURRENT
+from rosetta.architectures.parts.recurrent import RECURRENT
 from rosetta.settings_reader import Config, listed
 
 PATTERN = "attention.sliding_window_pattern"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rosetta.architectures.architecture import Architecture
-from rosetta.architectures.builders import (
+from rosetta.architectures.parts.architecture import Architecture
+from rosetta.architectures.parts.builders import (
     HEADS,
     HIDDEN,
     KEY,

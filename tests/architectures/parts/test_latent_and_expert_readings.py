@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from rosetta.architectures import qwen35
+from rosetta.architectures.parts.readings import Stored, latent_keys_values, standard_readings
 from rosetta.architectures.qwen35 import RECURRENT
-from rosetta.architectures.readings import Stored, latent_keys_values, standard_readings
 from rosetta.ops.latent import NOPE
 
 HEADS, OWN, VALUE, RANK = 3, 2, 4, 5

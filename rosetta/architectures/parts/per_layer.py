@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from rosetta.architectures.architecture import Default
+from rosetta.architectures.parts.architecture import Default
 from rosetta.graph import TOKENS, Stage
 from rosetta.ops.linear import Linear
 from rosetta.ops.lookup import Embedding

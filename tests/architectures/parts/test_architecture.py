@@ -46,7 +46,7 @@ FORMER = {  # of published checkpoints, under a name that transformers does not 
     "MiMoV2ForCausalLM", "MPTForCausalLM", "PhiMoEForCausalLM", "StableLMEpochForCausalLM",
     "ernie4_5_moe_vl", "kimi_k2", "mimo_v2", "stablelm_epoch",
 }  # fmt: skip
-NOT_IN_GGUF = {"aria"}
+NOT_IN_GGUF = {"aria", "cosmos3_edge", "hyperclovax", "mllama"}
 NOT_IN_TRANSFORMERS = {
     "baichuan", "bailingmoe", "bailingmoe2", "chatglm", "codeshell", "deepseek", "internlm2", "minicpm", "orion", "plm",
     "qwen", "refact", "xverse",
@@ -146,7 +146,7 @@ def test_epsilons_are_positive_and_known_to_float32(own: Architecture) -> None:
 
 CORE = (
     "compare",
-    "config.py",
+    "config",
     "graph.py",
     "model.py",
     "ops",
