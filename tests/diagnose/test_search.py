@@ -44,6 +44,7 @@ def test_every_hypothesis_has_one_turn_and_what_explains_anything_the_last() -> 
             "merged_into_quantised",
             "low_rank",
             "cell_factors",
+            "group_lines",
         },
         {"corrupted"},
     ]
