@@ -35,9 +35,8 @@ DTYPE = "LORA:F32"  # a scheme's: values and their rounding, worked out from sev
 
 HALVES = TorchDtypes({"F16": "float16", "BF16": "bfloat16"})
 
-FACTOR_ROUNDING = (
-    2.0**-23
-)  # relative: of a column's length, which peft sums up in float32, and of what it gives
+# Relative: of a column's length, which peft sums up in float32, and of what it gives.
+FACTOR_ROUNDING = 2.0**-23
 
 VOCABULARY = ("token_embd.weight", "output.weight")  # have a row a token
 

@@ -44,10 +44,9 @@ from rosetta.rope_scaling import scaling_from_parameters
 from rosetta.settings_reader import Config, SettingsReader, listed
 
 PATTERN, DERIVED = "attention.sliding_window_pattern", "worked out from other keys"
-GLOBAL_HEAD, GLOBAL_ROPE = (
-    512,
-    {"rope_type": "proportional", "partial_rotary_factor": 0.25},
-)  # Gemma4TextConfig
+# transformers, Gemma4TextConfig.
+GLOBAL_HEAD = 512
+GLOBAL_ROPE = {"rope_type": "proportional", "partial_rotary_factor": 0.25}
 
 
 def settings(read: SettingsReader) -> None:

@@ -61,10 +61,8 @@ def settings(read: SettingsReader) -> None:
         name = nested if read.spelled(nested) is not None else flat
         state_sizes(read, {key: (name,)}, {flat: published})
     _attention(read, folder)
-    spellings = (
-        "linear_attn_config.num_heads",
-        "linear_num_heads",
-    )  # as many as others, or the tensors deny it
+    # As many as others, or the tensors deny it.
+    spellings = ("linear_attn_config.num_heads", "linear_num_heads")
     read.take("kda.head_count", "count", read.config[HEADS].value, spellings, note="the heads of attention")
     norms = read.config[read.architecture.epsilon_key].value
     own = Default(apr=1e-6, gguf=norms, huggingface=1e-6)

@@ -282,9 +282,8 @@ NEMOTRON_H = Architecture(
             "time_step_min": lambda c: c[SMALLEST].value or LEAST_STEP,  # the class takes no null
             "mamba_head_dim": head_size,
             "num_key_value_heads": lambda c: max(listed(c, KV_HEADS)),
-            "intermediate_size": lambda c: (
-                width_of(c, "mlp") or width_of(c, "moe")
-            ),  # an `.apr` must state some
+            # An `.apr` must state some.
+            "intermediate_size": lambda c: width_of(c, "mlp") or width_of(c, "moe"),
             "moe_intermediate_size": lambda c: width_of(c, "moe"),
         },
         flags={"mlp_bias": False, "use_bias": False, "use_conv_bias": True},

@@ -124,11 +124,9 @@ def _of_model(
     """Record what our transformer computes: how many stages, of which tokens."""
     from rosetta.compare.listener import loaded_tensors
     from rosetta.model import open_model
-    from rosetta.runtimes.torch import (
-        prompt_ids,
-        run_facts,
-        run_stages,
-    )  # imports torch: not before it is needed
+
+    # Imports torch: not before it is needed.
+    from rosetta.runtimes.torch import prompt_ids, run_facts, run_stages
     from rosetta.runtimes.trace import write_trace
 
     with Terminal(quiet=quiet) as listener:

@@ -140,9 +140,8 @@ def ways_to_say(
         forms: see `forms_of`.
     """
     if name in forms:
-        with contextlib.suppress(
-            KeyError, TypeError, ValueError, ZeroDivisionError
-        ):  # of what the model has not
+        # A form may ask for what the model has not.
+        with contextlib.suppress(KeyError, TypeError, ValueError, ZeroDivisionError):
             form = forms[name](wanted)
             if form is not None:
                 yield in_json(form)

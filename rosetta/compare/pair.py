@@ -248,9 +248,8 @@ class ModelPair:
         ):
             return found
         own_inputs = self._has_own_inputs(node, other)
-        equal = (
-            found.sums is not None and not found.sums
-        )  # weights and config, which make of one input one value
+        # Then weights and config make of one input one value.
+        equal = found.sums is not None and not found.sums
         if equal and not own_inputs:
             return replace(found, subject=found.reference, nonfinite=(found.nonfinite[0],) * 2)
         reasons: dict[Role, NotComputable] = {}

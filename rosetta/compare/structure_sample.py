@@ -115,9 +115,8 @@ class SampleTests:
         c = c.gather(1, order)
         same = (w[:, 1:] == w[:, :-1]) & (w[:, 1:] != 0)  # zeros may be pruned weights
         equal, alike = int(same.sum()), int((same & (c[:, 1:] == c[:, :-1])).sum())
-        by_vectors = (
-            self.coarse.dtype in CODEBOOKS
-        )  # which encode eight weights at once, and equal ones otherwise
+        # These encode eight weights at once, and equal ones otherwise.
+        by_vectors = self.coarse.dtype in CODEBOOKS
         return equal > LEVELS * same.numel() and (by_vectors or alike >= ALIKE * equal)
 
     @property

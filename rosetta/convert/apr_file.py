@@ -85,9 +85,8 @@ def _metadata(model: Model, tensors: Mapping[str, TensorEntry], done: Done) -> d
     wanted = {key: value for key, value in model.config.items() if key not in unstated}
     epsilon = model.architecture.epsilon_key
     own = model.container.settings.get(epsilon)
-    if (
-        own is not None and epsilon in wanted and wanted[epsilon].key is None
-    ):  # llama.cpp leaves Qwen2-VL's unread
+    # llama.cpp leaves Qwen2-VL's unread.
+    if own is not None and epsilon in wanted and wanted[epsilon].key is None:
         wanted[epsilon] = replace(wanted[epsilon], value=own.value, key=own.key)
     stated = _stated(model, wanted, tensors)
     left = _differing(model, wanted, stated, tensors)

@@ -292,9 +292,8 @@ def _one_to_one(own: Tensor, wanted: Tensor) -> Tensor:
     if own.shape[1] == 1:
         order[wanted[:, 0].argsort()] = own[:, 0].argsort()
         return order
-    kinds, kind = torch.unique(
-        own, dim=0, return_inverse=True
-    )  # scales that are powers of two are often equal
+    # Scales that are powers of two are often equal.
+    kinds, kind = torch.unique(own, dim=0, return_inverse=True)
     members, room = kind.argsort(stable=True), torch.bincount(kind)
     taken, first = torch.zeros_like(room), room.cumsum(0) - room
     left = torch.arange(len(own))
@@ -303,9 +302,8 @@ def _one_to_one(own: Tensor, wanted: Tensor) -> Tensor:
         found = [torch.cdist(some, kinds[free]).min(1) for some in torch.split(wanted[left], 1024)]
         asked = free[torch.cat([x.indices for x in found])]
         by_kind = torch.cat([x.values for x in found]).argsort()
-        by_kind = by_kind[
-            asked[by_kind].argsort(stable=True)
-        ]  # the nearest of those that ask for one kind first
+        # The nearest of those that ask for one kind first.
+        by_kind = by_kind[asked[by_kind].argsort(stable=True)]
         claims = torch.bincount(asked, minlength=len(kinds))
         place = torch.arange(len(left)) - (claims.cumsum(0) - claims)[asked[by_kind]] + taken[asked[by_kind]]
         has = place < room[asked[by_kind]]

@@ -179,9 +179,8 @@ def latent_keys_values(stored: Stored, c: Settings) -> list[Reading] | None:
     """
     heads, rank = c["attention.head_count"], c["attention.kv_lora_rank"]
     own, value = c[NOPE], c["attention.value_length"]
-    dims = (
-        (1, *stored.dims) if heads == 1 and len(stored.dims) == 2 else stored.dims
-    )  # ggml drops a dim of one
+    # ggml drops a dim of one.
+    dims = (1, *stored.dims) if heads == 1 and len(stored.dims) == 2 else stored.dims
     if stored.stem == "attn_k_b" and len(dims) == 3:
         return [
             Reading(f"attn_k_b.{head}.weight", slot=(head, dims[0]), transposed=True, dims=dims[1:])

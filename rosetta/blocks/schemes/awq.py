@@ -30,16 +30,8 @@ if TYPE_CHECKING:
 
 METHODS = ("awq",)
 BITS, RUN = 4, 8
-PLACES = (
-    0,
-    4,
-    1,
-    5,
-    2,
-    6,
-    3,
-    7,
-)  # the nibble of a word in which each of eight rows lies; AutoAWQ, AWQ_REVERSE_ORDER
+# The nibble of a word in which each of eight rows lies; AutoAWQ, AWQ_REVERSE_ORDER.
+PLACES = (0, 4, 1, 5, 2, 6, 3, 7)
 
 
 @dataclass(frozen=True)

@@ -115,9 +115,8 @@ class MlxFloat4Weight(Float4Weight):
     @property
     def ways(self) -> Sequence[Way]:
         """See `Packed`."""
-        powers_of_two = (
-            self.group == 32
-        )  # else floats in what the file calls bytes, which nobody takes for one
+        # Others are floats in what the file calls bytes, which nobody takes for one.
+        powers_of_two = self.group == 32
         return [way for way in super().ways if powers_of_two or way.scales != "ignored"]
 
     def _viewed(self, parts: Parts) -> _Viewed:

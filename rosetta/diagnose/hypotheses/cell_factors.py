@@ -26,15 +26,8 @@ from rosetta.weight_cache import variance
 
 TAKES_FROM_REFERENCE = True
 What = Literal["factor", "amount"]
-CUTS = (
-    (0, 1),
-    (1, 0),
-    (128, 128),
-    (1, 128),
-    (1, 64),
-    (1, 32),
-    (1, 16),
-)  # rows, columns of a cell; 0: all of them
+# Rows, columns of a cell; 0: all of them.
+CUTS = ((0, 1), (1, 0), (128, 128), (1, 128), (1, 64), (1, 32), (1, 16))
 SAMPLED_ROWS = 256
 REMAINS, LESSENS = 1.25, 0.9  # rms of what is left over its prediction, and of what there was, by a sample
 CERTAIN = 12.0  # standard deviations of what numbers fitted to noise take off it; rows of a clean copy are no χ² quite

@@ -77,9 +77,8 @@ def _stacked(suspect: Suspect, stem: str) -> Iterator[Proposal]:
         for side in (own, theirs)
     ]
     order = matched(*samples)
-    if (
-        order is None or int((order != np.arange(len(order))).sum()) < 3
-    ):  # two that are exchanged are `value.swapped`
+    # Two that are exchanged are `value.swapped`.
+    if order is None or int((order != np.arange(len(order))).sum()) < 3:
         return
     patches: dict[str, Patch] = {
         weight.name: read_from(own[source])

@@ -68,9 +68,8 @@ def _all_fit(suspect: Suspect, key: str, fit: Fit) -> bool:
 def _fitted(suspect: Suspect, weight: Weight, start: int, stop: int) -> Fit | None:
     """The factor of least squares between some rows of two copies; None where they have little in common."""
     other = suspect.counterpart(weight)
-    if (
-        other is None or other.dims != weight.dims or not start < stop <= weight.dims[0]
-    ):  # a config may claim more
+    # A config may claim more.
+    if other is None or other.dims != weight.dims or not start < stop <= weight.dims[0]:
         return None
     rows = (start, min(stop, start + ROWS))
     x, y = (each.values(*rows).double().flatten() for each in (weight, other))

@@ -20,12 +20,8 @@ from rosetta.weight import Weight, row_ranges
 from rosetta.weight_cache import variance
 
 TAKES_FROM_REFERENCE = True
-WIDTHS = (
-    256,
-    128,
-    64,
-    32,
-)  # of a group, the widest first: fewer than 16 values a number would explain anything
+# Columns of a group, the widest first: fewer than 16 values a number would explain anything.
+WIDTHS = (256, 128, 64, 32)
 SAMPLED_ROWS = 256
 # Rms of a group's difference over its prediction, and of how many groups: of noise two numbers take a part, too.
 FAR, MOST = 2.0, 0.4

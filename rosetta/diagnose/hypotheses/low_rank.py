@@ -157,9 +157,8 @@ def _stretched_and_low_rank(weight: Weight, other: Weight) -> tuple[Sized, Cells
         if found is None:
             break
         known = found, lengths
-        lengths = _lengths_of_rows(
-            weight, other, found
-        )  # known the better, the more of the rest is taken off
+        # Known the better, the more of the rest is taken off the difference.
+        lengths = _lengths_of_rows(weight, other, found)
     return known
 
 

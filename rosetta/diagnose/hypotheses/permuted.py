@@ -220,9 +220,8 @@ def _each_its_own(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         values, places = torch.cat([x.values for x in found]), torch.cat([x.indices for x in found])
         by_likeness = values.argsort(descending=True)
         wanted = places[by_likeness].numpy()
-        first = torch.from_numpy(
-            np.sort(np.unique(wanted, return_index=True)[1])
-        )  # of those that want one row
+        # The first of those that want one row.
+        first = torch.from_numpy(np.sort(np.unique(wanted, return_index=True)[1]))
         winners = by_likeness[first]
         taken[left[winners]], likeness[left[winners]] = free[places[winners]], values[winners]
         kept = torch.ones(len(free), dtype=torch.bool)

@@ -52,9 +52,8 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         return
     own = fault.subject.model.config[op.base]
     divisors = _divisors(fault, op, len(turned.angles))
-    divisors = divisors.where(
-        (turned.angles != 0) | (divisors < STILL), math.nan
-    )  # pairs that both leave still
+    # Pairs that both leave still.
+    divisors = divisors.where((turned.angles != 0) | (divisors < STILL), math.nan)
     base = _fitting(turned.angles * divisors)
     if base is not None:
         for value in dict.fromkeys((float(f"{base:.{DIGITS}g}"), float(torch.tensor(base)))):
@@ -86,9 +85,8 @@ def _turned(fault: Fault, op: Rotary) -> Turned | None:
     if x is None or y is None or x.shape != y.shape or len(x) < 2:
         return None
     first, second = op.halves(fault.pair.subject.runtime.step(fault.node), x.shape[-1])
-    before, after = (
-        torch.complex(z[..., first].double(), z[..., second].double()) for z in (x, y)
-    )  # [T, N, R]
+    # [T, N, R]
+    before, after = (torch.complex(z[..., first].double(), z[..., second].double()) for z in (x, y))
     turned = (after * before.conj()).sum(1)  # of all heads together, [T, R]
     angles = (turned[1:] * turned[:-1].conj()).sum(0).angle()
     size = float(before.abs().square().sum().sqrt())

@@ -42,10 +42,8 @@ LARGEST_BLOCKS = 8  # and a few whole blocks
 SAMPLED_BYTES = 1 << 14
 LEAST_VALUES = 32  # fewer may correlate by chance
 LEAST_CORRELATION = 0.8
-FARTHEST, FARTHEST_OF_PARTS = (
-    1 << 18,
-    1 << 15,
-)  # bytes; the latter where blocks are cut, of which there are many ways
+# Bytes; the latter where blocks are cut, of which there are many ways.
+FARTHEST, FARTHEST_OF_PARTS = 1 << 18, 1 << 15
 LEAST_ENERGY = 1e-3  # of the sample's
 ALIGNMENT = 32  # of tensors in GGUF, and a divisor of .apr's
 

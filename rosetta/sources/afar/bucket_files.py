@@ -18,13 +18,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 """Of the library that reads a kind of bucket."""
 ANONYMOUS: dict[str, dict[str, Any]] = {"s3": {"anon": True}, "gs": {"token": "anon"}}
 """What reads a public bucket where no credentials are found."""
-_VERSIONS = (
-    "VersionId",
-    "generation",
-    "ETag",
-    "etag",
-    "md5Hash",
-)  # what says which file it is, the surest first
+# What says which file it is, the surest first.
+_VERSIONS = ("VersionId", "generation", "ETag", "etag", "md5Hash")
 _STILL = "compare what does not change, or download it first"
 Result = TypeVar("Result")
 

@@ -54,9 +54,8 @@ def _lacking(model: Model) -> Iterator[str]:
             yield name
     held = {found[2] for name in model.weights if (found := LAYER.match(name)) is not None}
     for name in dict.fromkeys(name for node in model.graph for name in node.optional):
-        found = LAYER.match(
-            name
-        )  # what stages can do without, and other layers have: a bias that was dropped
+        # What stages can do without, and other layers have: a bias that was dropped.
+        found = LAYER.match(name)
         expected = (
             name in model.architecture.always
             if found is None

@@ -20,11 +20,8 @@ RULE = Rule(
 )
 
 
-_AROUND = (
-    "model.",
-    "transformer.",
-    "language_model.",
-)  # modules that hold a whole model, of a class that has none
+# Modules that hold a whole model, of a class that has none.
+_AROUND = ("model.", "transformer.", "language_model.")
 
 
 def faults(subject: Subject) -> Iterator[Fault]:
