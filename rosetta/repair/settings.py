@@ -12,7 +12,7 @@ from rosetta.compare.settings import plain
 from rosetta.containers.apr.settings import APR_FACTS
 from rosetta.containers.container import Container
 from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS
-from rosetta.containers.huggingface.text_part import text_part
+from rosetta.containers.huggingface.text_part import text_part, without_rotation
 from rosetta.convert.folder_rotation import share_of
 from rosetta.diagnose.stated_scaling import as_parameters
 from rosetta.errors import UnsupportedError
@@ -148,6 +148,8 @@ def _rope_base(file: Settings, value: float) -> None:
         modern = [table for table in tables if ".rope_parameters." in f".{table[0]}"]
         if modern and not file.has(spellings):  # transformers 5 has the base there
             file.assign(modern[0][0], modern[0][1], "rope_theta", plain(value))
+        elif without_rotation(file.metadata):
+            file.put(("rope_parameters",), {"rope_type": "default", "rope_theta": plain(value)})
         else:
             file.put(spellings, plain(value))
 
@@ -156,14 +158,16 @@ def _rope_scaling(file: Settings, value: Any) -> None:
     parameters = None if value is None else as_parameters(value, file.model, file.other.container)
     for shown, table, prefix in file.tables:
         key = prefix + "rope_parameters"
-        if isinstance(table.get(key), dict) and "full_attention" not in table[key]:
+        if isinstance(table.get(key), dict) and isinstance(table[key].get("full_attention"), dict):
+            shown, table, key = f"{shown}{key}.", table[key], "full_attention"
+        if isinstance(table.get(key), dict):
             kept = {k: table[key][k] for k in ("rope_theta", "partial_rotary_factor") if k in table[key]}
             file.assign(shown, table, key, {**kept, **(parameters or {"rope_type": "default"})})
             return
     if parameters is None:
         file.remove(("rope_scaling",))
     else:
-        file.put(("rope_scaling",), parameters)
+        file.put(("rope_parameters" if without_rotation(file.metadata) else "rope_scaling",), parameters)
 
 
 def _rotated(file: Settings, value: int) -> None:
