@@ -54,7 +54,11 @@ def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
 HYPERCLOVAX = Architecture(
     "hyperclovax",
     gguf="hyperclovax",
-    classes=("HyperCLOVAXForCausalLM", "HyperCLOVAXVisionV2ForConditionalGeneration"),
+    classes=(
+        "HyperCLOVAXForCausalLM",
+        "HyperCLOVAXVisionV2ForConditionalGeneration",
+        "hyperclovax_vision_v2",
+    ),
     norm_epsilon=Default(apr=1e-6, gguf=1e-6, huggingface=1e-6),
     settings=settings,
     before=lambda a, c: embedding(Scale("embedding_scale")),
