@@ -475,6 +475,9 @@ class SettingsReader:
 
     def number(self, key: str, default: float | None, note: str = "") -> float:
         setting = self.raw(key)
+        if setting is not None and isinstance(setting.value, PerLayer):  # a repair's
+            self.put(key, setting, None)
+            return float(max(setting.value))
         if setting is not None:
             value = setting.value
             if isinstance(value, list):

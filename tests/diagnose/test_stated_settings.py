@@ -289,3 +289,11 @@ def test_a_setting_of_the_believed_side_that_it_denies_itself_is_the_one_finding
     assert [(f.kind, f.key, f.side, f.status, f.latent) for f in report.findings] == [
         (kind, key, "right", "confirmed", False)
     ]
+
+
+def test_the_base_of_one_layer_is_put_right(place: Path, tmp_path: Path) -> None:
+    folder, _ = pair_of(place, "granite-swa-bases")
+    broken = restated(folder, tmp_path / "broken", {"layer_rope_theta": [0, 10000.0, 1000000.0, 10000.0]})
+    (found,) = compared_files(broken, folder).findings
+    assert (found.kind, found.key, found.status) == ("config.rope_theta", "rope.freq_base", "confirmed")
+    assert "write layer_rope_theta [0, 10000.0, 500000.0, 10000.0] into" in found.recommendation
