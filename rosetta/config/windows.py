@@ -63,6 +63,8 @@ def _sliding_layers(read: SettingsReader, published: Mapping[str, Any]) -> list[
     if pattern is not None and isinstance(pattern.value, list | tuple):
         stated_layers = [bool(slides) for slides in pattern.value][:layers]
         return stated_layers + stated_layers[-1:] * (int(layers) - len(stated_layers))
+    if pattern is not None and isinstance(pattern.value, bool):  # a repair's: one for all layers
+        return [pattern.value] * int(layers)
     every = read.architecture.full_attention_every
     if pattern is None and every > 1:  # an older config says it as a number
         pattern = number

@@ -297,3 +297,13 @@ def test_the_base_of_one_layer_is_put_right(place: Path, tmp_path: Path) -> None
     (found,) = compared_files(broken, folder).findings
     assert (found.kind, found.key, found.status) == ("config.rope_theta", "rope.freq_base", "confirmed")
     assert "write layer_rope_theta [0, 10000.0, 500000.0, 10000.0] into" in found.recommendation
+
+
+def test_layers_that_all_see_everything_on_the_believed_side_are_one_finding(
+    place: Path, tmp_path: Path
+) -> None:
+    """The class takes no window where a folder lists no layers: one flag for all, where the other has one for each."""
+    folder, _ = pair_of(place, "mellum")
+    broken = restated(folder, tmp_path / "broken", {"layer_types": None})
+    (found,) = compared_files(folder, broken, tokens=None, prompt="auto").findings
+    assert (found.kind, found.key, found.status) == (PATTERN_KIND, PATTERN, "confirmed")
