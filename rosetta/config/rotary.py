@@ -72,9 +72,9 @@ def _rotated(read: SettingsReader, own: Mapping[str, Any]) -> int:
         share = None  # a part of the frequencies, which the scaling holds
     part = published.get("rope.partial_rotary_factor")
     if share is not None and isinstance(share.value, int | float):
-        if not 0 < share.value <= 1:
+        if not 0 <= share.value <= 1:
             raise DamagedFileError(
-                f"{share.key}, the share of a head that is rotated, is {share.value:g}, not above 0 and at most 1",
+                f"{share.key}, the share of a head that is rotated, is {share.value:g}, not between 0 and 1",
                 file=read.container.path,
                 remedy=WRONG_VALUE,
             )

@@ -141,12 +141,14 @@ def _transpose(specimen: Specimen, name: str) -> None:
 
 
 def _turn_dims(specimen: Specimen, name: str) -> None:
-    _ = specimen.weights[name]
+    if name not in specimen.weights:
+        raise KeyError(name)
     specimen.turned.add(name)
 
 
 def _label(specimen: Specimen, labels: Mapping[str, str]) -> None:
-    _ = [specimen.weights[name] for name in labels]
+    for name in labels.keys() - specimen.weights.keys():
+        raise KeyError(name)
     specimen.labels.update(labels)
 
 

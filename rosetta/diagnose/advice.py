@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -239,8 +239,13 @@ def shown_apart(value: Any, other: Any) -> tuple[str, str]:
     """Two settings in words, by what tells them apart."""
     said, wanted = shown(value), shown(other)
     if said == wanted and isinstance(value, RopeScaling) and isinstance(other, RopeScaling):
-        pairs = enumerate(zip(value.factors, other.factors, strict=False))
-        where, (one, another) = max(pairs, key=lambda pair: abs(math.log(pair[1][0] / pair[1][1])))
+        # As relative gaps and no ratios: a file's factors may be nought.
+        gaps = [
+            abs(one - another) / max(abs(one), abs(another), sys.float_info.min)
+            for one, another in zip(value.factors, other.factors, strict=False)
+        ]
+        where = max(range(len(gaps)), key=gaps.__getitem__)
+        one, another = value.factors[where], other.factors[where]
         return f"{said} (pair {where}: {one:.6g})", f"{wanted} (pair {where}: {another:.6g})"
     return said, wanted
 

@@ -4,7 +4,7 @@ A recipe is no dtype: Q4_K_M files hold Q6_K too, and rows that are no whole sup
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from math import prod
 
 from rosetta.containers import TensorEntry
@@ -41,14 +41,21 @@ _FAMILIES = {
 }
 
 
-def is_of_recipe(recipe: str, tensors: Iterable[TensorEntry]) -> bool:
-    """Whether a file of such tensors may go by a recipe's name; where it has no matrix, by any."""
+def weights_by_dtype(tensors: Iterable[TensorEntry]) -> Counter[str]:
+    """How many weights of matrices are of each dtype."""
     weights = Counter[str]()
-    whole = False  # whether a row of whole superblocks is of a type to which others fall back
     for tensor in tensors:
         if len(tensor.dims) > 1:
             weights[tensor.dtype] += prod(tensor.dims)
-            whole |= tensor.dtype in _FALLBACK and tensor.dims[-1] % _SUPERBLOCK == 0
+    return weights
+
+
+def is_of_recipe(recipe: str, tensors: Collection[TensorEntry]) -> bool:
+    """Whether a file of such tensors may go by a recipe's name; where it has no matrix, by any."""
+    weights = weights_by_dtype(tensors)
+    matrices = (tensor for tensor in tensors if len(tensor.dims) > 1)
+    # Whether a row of whole superblocks is of a type to which others fall back.
+    whole = any(m.dtype in _FALLBACK and m.dims[-1] % _SUPERBLOCK == 0 for m in matrices)
     plain = {"FP16": "F16", "FP32": "F32", "MXFP4_MOE": "MXFP4"}.get(recipe, recipe)
     if plain == "F32":  # routers are F32 in every file; experts stay MXFP4 in an F32 one of gpt-oss
         return not weights or weights.most_common(1)[0][0] in ("F32", "MXFP4")

@@ -358,9 +358,9 @@ def test_more_experts_than_any_model_has_are_refused() -> None:
         )
 
 
-@pytest.mark.parametrize("share", [-1, 0, 1.5, 1e30])
+@pytest.mark.parametrize("share", [-1, 1.5, 1e30])
 def test_a_share_of_a_head_that_is_none_is_refused(share: float) -> None:
-    with pytest.raises(DamagedFileError, match="not above 0 and at most 1"):
+    with pytest.raises(DamagedFileError, match="not between 0 and 1"):
         huggingface_config(
             {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": share}}, "qwen2"
         )

@@ -81,7 +81,8 @@ def own_key(config: Mapping[str, Any], key: str) -> str:
 def without_rotation(config: Mapping[str, Any]) -> bool:
     """Whether a config.json that transformers 5 wrote says nothing of the rotation, which it keeps in a table."""
     keys = {"rope_parameters", "rope_scaling", "rope_theta"}
-    fifth = str(config.get("transformers_version", "")).partition(".")[0] >= "5"
+    major = str(config.get("transformers_version", "")).partition(".")[0]
+    fifth = major.isdecimal() and int(major) >= 5
     return fifth and not any(keys & table.config.keys() for table in tables(config))
 
 

@@ -17,9 +17,8 @@ from rosetta.weight import Weight
 
 KEY = "quantization_config.checkpoint_format"
 LOOKED_AT, ROWS, COLUMNS = 6, 64, 256  # weights from all over the file, and of each
-NEARER = (
-    0.5  # of the squares of the differences: a zero point off by one leaves several times what rounding does
-)
+# Of the squares of the differences: a zero point off by one leaves several times what rounding does.
+NEARER = 0.5
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:

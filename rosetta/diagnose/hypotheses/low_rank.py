@@ -43,9 +43,8 @@ LARGEST_RANK = 160  # adapters have 4 to 128
 OVER = 1.02  # times the largest singular value of noise: what counts as rank
 DROP = 1.1  # times the next one: neighbours among a hundred of noise are a few percent apart
 LEAST = 1.03  # of the whole, before anything is decomposed
-SPREAD = (
-    0.1  # of the mean energy of rows and columns, what half of them have at least: an adapter concerns all
-)
+# Of the mean energy of rows and columns, what half of them have at least: an adapter concerns all.
+SPREAD = 0.1
 EXACT = 2.0**-40  # of the energy: what is left of copies that float32 rounds, and no noise
 PLACES, ROWS_AT_A_PLACE = 8, 64  # of a large matrix, before all of it is decomposed
 UNRELATED = 0.2  # correlation of these rows

@@ -12,9 +12,8 @@ from rosetta.containers import open_container
 from rosetta.containers.container import Container, TensorEntry
 from rosetta.dtypes import FLOATS
 
-ACTIVATIONS = (
-    0.01  # of a row quantised to 8 bits in blocks of 32: its largest value is about 3 rms, steps of 1/127
-)
+# Of a row quantised to 8 bits in blocks of 32: its largest value is about 3 rms, steps of 1/127.
+ACTIVATIONS = 0.01
 SAMPLE_BYTES = 1 << 24
 
 

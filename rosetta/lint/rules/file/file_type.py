@@ -25,7 +25,7 @@ def faults(subject: Subject) -> Iterator[Fault]:
     name = FILE_TYPES.get(code)
     if name is None:
         yield subject.at_file_key("general.file_type", f"is {code}, which llama.cpp does not define")
-    elif not is_of_recipe(name, (tensor.entry for tensor in subject.tensors)):
+    elif not is_of_recipe(name, [tensor.entry for tensor in subject.tensors]):
         held = {tensor.entry.dtype for tensor in subject.tensors}
         yield subject.at_file_key(
             "general.file_type", f"is {code} ({name}), and the tensors are {', '.join(sorted(held))}"

@@ -1,11 +1,9 @@
 """F110: a file's name promises another type than the content has."""
 
 import re
-from collections import Counter
 from collections.abc import Iterator
-from math import prod
 
-from rosetta.lint.recipes import NAME_OF_RECIPE, is_of_recipe
+from rosetta.lint.recipes import NAME_OF_RECIPE, is_of_recipe, weights_by_dtype
 from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.subject import Subject
 
@@ -30,10 +28,7 @@ def faults(subject: Subject) -> Iterator[Fault]:
     named = re.search(NAME_OF_RECIPE, subject.path.stem)
     if subject.folder is not None or named is None:
         return
-    if not is_of_recipe(named[1].upper(), (tensor.entry for tensor in subject.tensors)):
-        weights = Counter[str]()
-        for tensor in subject.tensors:
-            if len(tensor.dims) > 1:
-                weights[tensor.entry.dtype] += prod(tensor.dims)
-        most = weights.most_common(1)[0][0]
+    entries = [tensor.entry for tensor in subject.tensors]
+    if not is_of_recipe(named[1].upper(), entries):
+        most = weights_by_dtype(entries).most_common(1)[0][0]
         yield Fault(f"its name says {named[1]}, and its matrices are {most}")

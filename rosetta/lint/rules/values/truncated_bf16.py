@@ -21,9 +21,8 @@ RULE = Rule(
 # The number at the start of an octave stands for three quarters of the width of its neighbour's where values are
 # rounded (half a step above it, a quarter below, where steps are half as wide), and for all of it where they are cut.
 ROUNDED, CUT = 0.75, 1.0
-ERRORS = (
-    6.0  # standard errors by which the share must lie away from rounding's, and within which of cutting's
-)
+# Standard errors by which the share must lie away from rounding's, and within which of cutting's.
+ERRORS = 6.0
 
 
 def value_faults(seen: SeenTensor) -> Iterator[Fault]:
