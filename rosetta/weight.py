@@ -61,12 +61,17 @@ class Reversible(ValuesEdit, Protocol):
 
 @runtime_checkable
 class Encoded(ValuesEdit, Protocol):
-    """An edit that says which dtype's encoder left the values, and how each was rounded."""
+    """An edit that says which dtype's encoder left the values."""
 
     @property
     def like(self) -> str | None:
         """The dtype; None where it is none of those that are stored."""
         ...
+
+
+@runtime_checkable
+class Rounded(ValuesEdit, Protocol):
+    """An edit that says how each value was rounded, to levels of a dtype or to others."""
 
     @property
     def nearest(self) -> bool:
@@ -163,6 +168,11 @@ class Weight:
         """The dtype that an edit says the values are encoded in, whatever they are stored as; None where none does."""
         likes = (edit.like for edit in self.values_edits if isinstance(edit, Encoded))
         return next((like for like in likes if like is not None), None)
+
+    @property
+    def rounded_to_nearest(self) -> bool:
+        """Whether an edit says that each value was rounded by itself to one of the levels about it."""
+        return any(isinstance(edit, Rounded) and edit.nearest for edit in self.values_edits)
 
     @property
     def fitted(self) -> bool:

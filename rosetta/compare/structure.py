@@ -19,7 +19,7 @@ from rosetta import blocks
 from rosetta.compare.structure_sample import COMPENSATING, SampleTests, is_coarser
 from rosetta.compare.trait import COARSE, COARSER, CODEBOOKS, LEAST, ROW_DEVIATIONS, Trait
 from rosetta.dtypes import FLOATS, of_scheme
-from rosetta.weight import Encoded, Weight
+from rosetta.weight import Weight
 
 # Shrinkage κ: an encoder's error is −κ·D of the weight, D = |e|² / |w|². Rounding to the nearest step has κ = 0, a
 # scale of least squares κ = 1, clipping what does not matter more than that; no encoder makes weights larger.
@@ -160,9 +160,7 @@ def tells_structure(left: Weight, right: Weight) -> bool:
     if {left.dtype, right.dtype} <= {"F32", "F64"}:
         return False  # nothing is rounded but in arithmetic, one way or another
     # A repair that was held to the order of the weights, by which other ones show sooner.
-    return not any(
-        isinstance(edit, Encoded) and edit.nearest for weight in (left, right) for edit in weight.values_edits
-    )
+    return not (left.rounded_to_nearest or right.rounded_to_nearest)
 
 
 def traits(
