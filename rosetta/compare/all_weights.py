@@ -33,7 +33,7 @@ def compare_all_weights(pair: ModelPair, models: Mapping[Side, Model], complete:
     )
     settings = {name for model in models.values() for name in model.graph.settings_tensors}
     shared = [n for n in names if n in left and n in right and not (tied and n == "output.weight")]
-    found = {n: pair.weight_pair(n) for n in shared if complete or pair.has_compared(n)}
+    found = {n: pair.weights.pair(n) for n in shared if complete or pair.weights.has(n)}
     pairs = {name: compared for name, compared in found.items() if compared is not None}
     differing = [name for name, compared in pairs.items() if compared.state == "differing"]
     measured = _measured(pair, {name: pairs[name] for name in differing})

@@ -121,7 +121,7 @@ class Lockstep:
         pair = self.stored
         pair.start(tokens)
         if self.diagnoser is not None:
-            pair.two_models = self.diagnoser.foresees_two_models(pair)
+            pair.weights.two_models = self.diagnoser.foresees_two_models(pair)
         layers = max(pair.reference.model.block_count, pair.subject.model.block_count)
         last = None
         for place, node in enumerate(pair.reference.graph):
@@ -193,7 +193,7 @@ class Lockstep:
             self.listener.working(f"diagnosing {node.name}", node.layer or 0, layers)
             models = self.diagnoser.examine(node, pair, open_fault)
             if self.diagnoser.wrong_pair:  # neither is repaired by the other
-                self.stored.two_models, self.repaired = True, None
+                self.stored.weights.two_models, self.repaired = True, None
                 return None
             if models is not None:
                 self.repaired = pair.with_models(*models)
@@ -290,7 +290,7 @@ class Lockstep:
             differing=[
                 (weight, pair.worst_ratio)
                 for weight in outcome.differing
-                if (pair := self.stored.weight_pair(weight)) is not None
+                if (pair := self.stored.weights.pair(weight)) is not None
             ],
             not_computable={lanes.side(role): str(reason) for role, reason in outcome.reasons.items()},
         )

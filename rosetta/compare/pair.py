@@ -6,7 +6,7 @@ files differ by exactly zero.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rosetta.compare.ahead import expect_stages, rows_in_use
-from rosetta.compare.at_sight import compare_at_sight
+from rosetta.compare.ahead import expect_stages
+from rosetta.compare.compared_weights import ComparedWeights
 from rosetta.compare.doubt import Doubt
 from rosetta.compare.expected_products import expect_products
-from rosetta.compare.in_parts import InParts, Value, computed_in_parts, seen_by
-from rosetta.compare.kept_order import KeptOrder
+from rosetta.compare.held_heads import heads_held_at_once
+from rosetta.compare.in_parts import Value, computed_in_parts, seen_by
 from rosetta.compare.lane import Lane, tensors
 from rosetta.compare.local_error import Sums, local_error
 from rosetta.compare.metrics import count_nonfinite
@@ -30,16 +30,12 @@ from rosetta.compare.pairing import Pairing, Role
 from rosetta.compare.results import Side
 from rosetta.compare.twin_runs import equal_inputs, reads_alike
 from rosetta.compare.unrecorded import compute_anew
-from rosetta.compare.weights import Copies, WeightPair, compare_weights
+from rosetta.compare.weights import WeightPair
 from rosetta.graph import TOKENS, Node
 from rosetta.model import Model
 from rosetta.ops.as_observed import Given
-from rosetta.ops.attention import heads_at_once
 from rosetta.ops.op import NotComputable, Rounding, Step
 from rosetta.runtimes.runtime import Runtime
-from rosetta.weight import Weight
-
-Pairs = dict[tuple[Weight, Weight], WeightPair]
 
 
 class ModelPair:
@@ -47,23 +43,19 @@ class ModelPair:
 
     Args:
         runtimes: the two sides.
-        compared: comparisons of weights made so far, shared between pairs of the same files.
-        frugal: whether of a table only the rows in use are compared, for it is far away and the run may end early.
-
-    Whoever learns that the sides are two models sets `two_models`: that weights differ is then all there is to know.
+        compared: of the same files under other models, whose comparisons serve this pair, too.
+        frugal: see `ComparedWeights`.
     """
 
     def __init__(
-        self, runtimes: Pairing[Runtime], compared: Pairs | None = None, *, frugal: bool = False
+        self, runtimes: Pairing[Runtime], compared: ComparedWeights | None = None, *, frugal: bool = False
     ) -> None:
-        self.frugal, self.two_models = frugal, False
         layers = max(_layers(runtimes.reference), runtimes.subject.model.block_count)
         self.lanes = runtimes.each(lambda runtime: Lane(runtime, runtime.model.graph_of(layers)))
         graphs = self.lanes.each(lambda lane: frozenset(node.name for node in lane.graph))
         self.lanes.reference.private = graphs.reference - graphs.subject
         self.lanes.subject.private = graphs.subject - graphs.reference
-        self.compared: Pairs = {} if compared is None else compared
-        self.order = KeptOrder()
+        self.weights = ComparedWeights(self.lanes, frugal=frugal, before=compared)
         self.doubt = Doubt()
 
     @property
@@ -100,48 +92,14 @@ class ModelPair:
             self.reference.runtime.with_model(models.reference),
             self.subject.runtime.with_model(models.subject),
         )
-        pair = ModelPair(runtimes, self.compared, frugal=self.frugal)
+        pair = ModelPair(runtimes, self.weights, frugal=self.weights.frugal)
         for lane, own in ((pair.reference, self.reference), (pair.subject, self.subject)):
             lane.values, lane.handed_on = dict(own.values), own.handed_on
             lane.passed = own.passed | self.reference.private | self.subject.private
-        pair.order, pair.doubt = self.order, self.doubt.copied()
+        pair.doubt = self.doubt.copied()
         if self.observed is not None:
             compute_anew(pair.reference, pair.subject, self.subject)
         return pair
-
-    def weight_pair(self, full: str) -> WeightPair | None:
-        """The comparison of a weight that both sides have, made once; None where one lacks it."""
-        a, b = (lane.model.weights.get(full) for lane in (self.reference, self.subject))
-        if a is None or b is None:
-            return None
-        key = (replace(a, name=""), replace(b, name=""))
-        if key not in self.compared:
-            cache = self.reference.runtime.cache
-            if self.two_models:
-                found = compare_at_sight(a, b, cache.device, cache.kept)
-                self.compared[key] = self.order.heeded(found, (a, b), self._in_both())
-            else:
-                look = self.order.begun((a, b))
-                found = compare_weights(a, b, cache.device, cache.kept)
-                self.compared[key] = self.order.heeded(found, (a, b), self._in_both(), look)
-        return self.compared[key]
-
-    def _in_both(self) -> Iterator[tuple[Weight, Weight]]:
-        """Both copies of each weight that both sides have."""
-        own = self.subject.model.weights
-        return ((a, own[name]) for name, a in self.reference.model.weights.items() if name in own)
-
-    def read_whole(self) -> Iterator[Copies]:
-        """The copies that were compared value by value, all of them."""
-        for (a, b), found in self.compared.items():
-            if found.sampled is None and a.dims == b.dims:
-                left, right = (a, b) if self.reference_side == "left" else (b, a)
-                yield Copies(left, right, found.identical_bytes and a.plain and b.plain)
-
-    def has_compared(self, full: str) -> bool:
-        """Whether `weight_pair` has the answer already."""
-        a, b = (lane.model.weights.get(full) for lane in (self.reference, self.subject))
-        return a is not None and b is not None and (replace(a, name=""), replace(b, name="")) in self.compared
 
     def expect(self, first: Node) -> None:
         """Say which stages come next, for what of them is far away: this one and those of its layer behind it."""
@@ -181,8 +139,8 @@ class ModelPair:
             if not self.observed.offers(stage):
                 return self._run_unobserved(other)
         expect_products(self.reference, self.subject, nodes, self._for_subject())
-        pairs = self._weight_pairs(node, other)
-        heads = self._heads_at_once(node, other)
+        pairs = self.weights.used_by(node, other)
+        heads = heads_held_at_once(self.reference, self.subject, nodes)
         if heads and node.op.by_head:
             return self._run_in_parts(node, other, heads)
         if heads:
@@ -335,32 +293,6 @@ class ModelPair:
         bad_b = bad_a if b is a else 0 if b is None else count_nonfinite(b)
         return Outcome(a, b, sums, both.reasons, (bad_a, bad_b), differing)
 
-    def _heads_at_once(self, node: Node, other: Node) -> Sequence[range]:
-        """The heads that are computed together, where a stage or its input is too large to be held whole; else none.
-
-        Where the sides' heads are not of one number, or one was observed, the stage is held whole.
-        """
-        for value in self.reference.inputs(node):
-            if isinstance(value, InParts):
-                return value.heads
-        one_way = (
-            self.observed is None and self.reference.runtime.chunks is self.subject.runtime.chunks is None
-        )
-        if not (node.op.by_head and other.op.by_head) or not one_way:
-            return ()
-        sizes = {
-            tuple(value.shape[:2] for name in own.inputs if (value := lane.values.get(name)) is not None)
-            for own in (node, other)
-            for lane in (self.reference, self.subject)
-        }
-        if len(sizes) > 1 or len(next(iter(sizes))) < len(node.inputs):
-            return ()
-        [[(tokens, heads), (_, kv_heads)]] = sizes  # of queries and keys
-        if heads % kv_heads:
-            return ()
-        found = heads_at_once(heads, kv_heads, tokens)
-        return found if len(found) > 1 else ()
-
     def _of_heads(self, names: Iterable[str], some: range, total: int) -> ModelPair:
         """The same run with no more of some stages than some of all heads see."""
         whole, subject_whole = self.reference.values, self.subject.values
@@ -446,26 +378,6 @@ class ModelPair:
         self.reference.forget(done)
         self.subject.forget(done)
         self.doubt.forget(done)
-
-    def _weight_pairs(self, node: Node, other: Node) -> dict[str, WeightPair | None]:
-        """Comparisons of all weights that either side uses in a stage, by full name; None: on one side only."""
-        names = dict.fromkeys([*node.tensors, *other.tensors])
-        present = [n for n in names if n in self.reference.model.weights or n in self.subject.model.weights]
-        rows = rows_in_use(self.reference, node) if self.frugal else {}
-        return {
-            name: self._compared_rows(name, rows[name]) if name in rows else self.weight_pair(name)
-            for name in present
-        }
-
-    def _compared_rows(self, full: str, rows: Sequence[int]) -> WeightPair | None:
-        """The comparison of some rows of a table; of all where some cannot be read by themselves."""
-        a, b = (lane.model.weights.get(full) for lane in (self.reference, self.subject))
-        if a is None or b is None or a.dims != b.dims:
-            return self.weight_pair(full)
-        some = a.only(rows), b.only(rows)
-        if some[0] is a or some[1] is b:
-            return self.weight_pair(full)
-        return compare_weights(*some, self.reference.runtime.cache.device)
 
     def _same(self, node: Node, other: Node, pairs: Mapping[str, WeightPair | None]) -> bool:
         """Whether both sides would compute the same from the same inputs, on the same device."""

@@ -142,8 +142,8 @@ def _compared(operands: dict[Side, str], options: Options, listener: Listener) -
     result = lockstep.result
     repaired = _by_side(lockstep.repaired or pair)
     weights = compare_all_weights(pair, runnable, complete=not result.stopped)
-    far = pair.frugal and result.stopped and not pair.has_compared("output.weight")
-    head = None if far else pair.weight_pair("output.weight")
+    far = pair.weights.frugal and result.stopped and not pair.weights.has("output.weight")
+    head = None if far else pair.weights.pair("output.weight")
     config = compare_config(models["left"], models["right"], head is not None and head.state != "differing")
     findings = _diagnosed(engine, lockstep, models, repaired, tokenized) if engine else []
     if engine is not None and pair.observed is not None:
@@ -190,7 +190,7 @@ def _compared(operands: dict[Side, str], options: Options, listener: Listener) -
             *model_notes(models, len(tokenized.run)),
             *pair.reference.runtime.noted,
         ],
-        read=tuple(pair.read_whole()),
+        read=tuple(pair.weights.read_whole()),
         load_s=loaded - started,
         diagnose_s=engine.seconds if engine else 0.0,
         total_s=time.perf_counter() - started,
@@ -272,7 +272,7 @@ def _diagnosed(
     known = {finding.tensor for finding in findings}
     findings += (found for found in lacking_rows(models, tokenized) if found.tensor not in known)
     findings += both_nonfinite(models, reference, lockstep.result.stages, known)
-    findings += made_of_other_weights(lockstep.stored.order, reference)
+    findings += made_of_other_weights(lockstep.stored.weights.order, reference)
     findings += one_sided(repaired, reference, {finding.tensor for finding in findings})
     findings += latent_findings(models, repaired, reference, findings)
     findings += chat_findings(models, tokenized.tokenizers, reference, findings)

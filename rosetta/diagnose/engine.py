@@ -60,7 +60,7 @@ class Engine:
     def foresees_two_models(self, pair: ModelPair) -> bool:
         """Whether the sides are two models at sight; the finding is made at the first fault."""
         self._stored = pair
-        if pair.observed is None and not pair.frugal:
+        if pair.observed is None and not pair.weights.frugal:
             self._at_sight = strangers_at_sight(pair)
         return self._at_sight is not None
 
@@ -105,7 +105,7 @@ class Engine:
         if self._right_pair or fault.recorded:
             return False
         # What is far away is not read before there is a fault.
-        if fault.pair.frugal and self._at_sight is None:
+        if fault.pair.weights.frugal and self._at_sight is None:
             self._at_sight = strangers_at_sight(fault.pair)
         if self._at_sight is not None:
             self._conclude(fault, self._at_sight)
@@ -143,7 +143,7 @@ class Engine:
             this stage; None where there are no such weights.
         """
         believed = fault.pair.reference.model
-        if fault.recorded or fault.pair.frugal or not are_many(self._causeless, believed):
+        if fault.recorded or fault.pair.weights.frugal or not are_many(self._causeless, believed):
             return None
         if self._related is None:
             self._related = related_weights(self._stored or fault.pair)
@@ -270,7 +270,7 @@ def _own_names(fault: Fault, tensor: str | None) -> dict[str, Any]:
 
 def deciding_ratio(fault: Fault) -> float | None:
     """The figure that a stage is faulty by: `Evidence.ratio_before`; None where it has no local error."""
-    local, pairs = fault.outcome.local, map(fault.pair.weight_pair, fault.outcome.differing)
+    local, pairs = fault.outcome.local, map(fault.pair.weights.pair, fault.outcome.differing)
     if local is None or local.worst_ratio > 1:
         return None if local is None else local.worst_ratio
     return max((pair.worst_ratio for pair in pairs if pair is not None), default=local.worst_ratio)

@@ -289,7 +289,7 @@ class Fault:
 
     def in_some_blocks_only(self, name: str) -> bool:
         """Whether two quantised copies of a weight are equal in most blocks: what is wrong is not all of it."""
-        pair = self.pair.weight_pair(name)
+        pair = self.pair.weights.pair(name)
         return (
             pair is not None
             and pair.state == "differing"
@@ -298,7 +298,7 @@ class Fault:
         )
 
     def _differs(self, name: str) -> bool:
-        pair = self.pair.weight_pair(name)
+        pair = self.pair.weights.pair(name)
         return pair is not None and pair.state != "identical"
 
     def changed_settings(self) -> dict[str, tuple[Value, Any]]:

@@ -219,7 +219,7 @@ class Search:
             return False
         # What is wrong with the other tensor of an exchange besides is found at its own stage.
         names -= {proposal.partner for proposal in proposals if proposal.partner is not None}
-        states = [pair.weight_pair(name) for name in names]
+        states = [pair.weights.pair(name) for name in names]
         agreed = bool(states) and all(state is not None and state.state != "differing" for state in states)
         return agreed and self._proves(proposals, pair)
 

@@ -125,7 +125,7 @@ def test_nothing_is_confirmed_without_a_real_drop_of_the_figure_that_decided(
     block = SimpleNamespace(worst_ratio=5.0)
     fault: Any = SimpleNamespace(
         outcome=outcome(before, differing), layer=0, stage="layers.0.q", recorded=False,
-        side=lambda role: "left", pair=SimpleNamespace(weight_pair=lambda name: block),
+        side=lambda role: "left", pair=SimpleNamespace(weights=SimpleNamespace(pair=lambda name: block)),
     )  # fmt: skip
     trial: Any = SimpleNamespace(outcome=outcome(after, ()))
     proposal = Proposal(
