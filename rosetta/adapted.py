@@ -24,9 +24,10 @@ from rosetta.containers.adapters.peft import is_base
 from rosetta.containers.container import Container, Setting, TensorEntry
 from rosetta.containers.span import slice_of
 from rosetta.dtypes import PAIR
+from rosetta.edits import ValuesEdit
 from rosetta.errors import DamagedFileError, UnsupportedError, UsageError
 from rosetta.lazily import TorchDtypes, torch
-from rosetta.weight import ValuesEdit, Weight, row_ranges
+from rosetta.weight import Weight, row_ranges
 
 if TYPE_CHECKING:
     from torch import Tensor

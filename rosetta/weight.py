@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rosetta import blocks
 from rosetta.containers.container import Container, TensorEntry
 from rosetta.dtypes import FLOATS
+from rosetta.edits import BytesEdit, Encoded, Fitted, Rounded, ValuesEdit
 from rosetta.lazily import torch
 from rosetta.row_order import Chosen, Order, Part
 from rosetta.workers import spread
@@ -30,71 +31,6 @@ WEIGHTS_AT_ONCE = 1 << 20  # of a matrix: what a core decodes and multiplies bef
 
 
 Device: TypeAlias = "str | torch.device"
-
-BytesEdit = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
-"""All stored bytes of a tensor -> as many repaired ones."""
-
-
-class ValuesEdit(Protocol):
-    """What a repair does to canonical values, row by row, and to the noise that they carry."""
-
-    def touches(self, start: int, stop: int) -> bool:
-        """Whether any of the rows start … stop may change."""
-        ...
-
-    def values(self, values: Tensor, start: int) -> Tensor:
-        """Repaired values of the rows from `start` on, float32 [rows, C] ([rows] of a vector)."""
-        ...
-
-    def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
-        """Standard deviation of the repaired values, given that of the stored ones and these themselves."""
-        ...
-
-
-class Reversible(ValuesEdit, Protocol):
-    """An edit that a reading makes, and that a writer undoes."""
-
-    def stored(self, values: Tensor, start: int) -> Tensor:
-        """Stored values that canonical ones of the rows from `start` on are made of."""
-        ...
-
-
-@runtime_checkable
-class Encoded(ValuesEdit, Protocol):
-    """An edit that says which dtype's encoder left the values."""
-
-    @property
-    def like(self) -> str | None:
-        """The dtype; None where it is none of those that are stored."""
-        ...
-
-
-@runtime_checkable
-class Rounded(ValuesEdit, Protocol):
-    """An edit that says how each value was rounded, to levels of a dtype or to others."""
-
-    @property
-    def nearest(self) -> bool:
-        """Whether each value was rounded by itself to one of the levels about it."""
-        ...
-
-
-@runtime_checkable
-class Fitted(ValuesEdit, Protocol):
-    """An edit whose numbers, many of them, are fitted to the other side's copy."""
-
-    @property
-    def fitted(self) -> bool: ...
-
-
-@runtime_checkable
-class OfSettings(ValuesEdit, Protocol):
-    """An edit that a reading makes with numbers of the config."""
-
-    @property
-    def of_settings(self) -> Iterator[tuple[int, int, tuple[str, ...]]]:
-        """(first row, the one after the last, settings whose product these rows are multiplied with)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -485,55 +421,3 @@ def row_ranges(weight: Weight, weights: int | None = None) -> list[tuple[int, in
 def _on(device: Device, data: NDArray[np.uint8]) -> Tensor:
     """Bytes, flat, on a device."""
     return torch.from_numpy(data.reshape(-1)).to(device)
-
-
-def same_bytes(
-    a: Weight, b: Weight, seen: Callable[[tuple[int, int], NDArray[np.uint8]], None] | None = None
-) -> bool:
-    """Whether two weights of one dtype and shape hold the same canonical bytes.
-
-    Args:
-        a, b: the weights.
-        seen: is given the rows of each range, (first, after the last), and the bytes that both have there.
-    """
-    if a.dtype != b.dtype or a.dims != b.dims:
-        return False
-    ranges = row_ranges(a)
-
-    def same(part: tuple[int, int]) -> bool:
-        left, right = a.raw(*part), b.raw(*part)
-        if left is None or right is None:
-            return bool(torch.equal(a.values(*part), b.values(*part)))
-        if not _equal_bytes(left, right):
-            return False
-        if seen is not None:
-            seen(part, left)
-        return True
-
-    if not all(same(part) for part in ranges[:1]):  # what differs mostly does so from its first rows on
-        return False
-    return all(spread(same, ranges[1:]))
-
-
-def same_values(a: Weight, b: Weight) -> bool:
-    """Whether two weights hold the same numbers: the same bytes, or equal ones in two floats."""
-    if a.dims != b.dims or not {a.dtype, b.dtype} <= {*FLOATS}:
-        return same_bytes(a, b)
-    return all(torch.equal(a.values(*rows), b.values(*rows)) for rows in row_ranges(a))
-
-
-def same_stored_rows(a: Weight, b: Weight, start: int, stop: int) -> bool | None:
-    """Whether rows start … stop of two weights of one dtype hold the same canonical bytes; None where rows are not
-    whole bytes."""
-    if a.dtype != b.dtype:
-        return False
-    left, right = a.raw(start, stop), b.raw(start, stop)
-    if left is None or right is None:
-        return None
-    return _equal_bytes(left, right)
-
-
-def _equal_bytes(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> bool:
-    if left.size % 8 == 0 and left.size == right.size:  # eight bytes at a time
-        return bool(np.array_equal(left.reshape(-1).view(np.uint64), right.reshape(-1).view(np.uint64)))
-    return bool(np.array_equal(left, right))

@@ -14,22 +14,16 @@ from numpy.typing import NDArray
 
 from fixtures.blueprint import interleaved
 from fixtures.dtypes import encode
-from fixtures.memory import MemoryContainer, stored
+from fixtures.memory import MemoryContainer, weight_of
 from rosetta import blocks
 from rosetta.architectures import INTERLEAVED, SPLIT_HALF
 from rosetta.row_order import GroupOrder, Part, RowOrder, WithinRows
-from rosetta.weight import Weight, same_bytes
+from rosetta.weight import Weight
 
 Floats = NDArray[np.float32]
 HEADS = st.tuples(
     st.integers(1, 6), st.integers(0, 8), st.integers(0, 5)
 )  # heads, pairs, rows that do not rotate
-
-
-def weight(values: Floats, dtype: str = "F32", **changes: Any) -> Weight:
-    container = MemoryContainer({}, {"w": stored(values, dtype)})
-    entry = container.tensors["w"]
-    return Weight("w", container, entry, dtype, entry.dims, **changes)
 
 
 def random(*dims: int) -> Floats:
@@ -76,7 +70,7 @@ def test_row_order_is_llama_cpps_and_rows_of_no_whole_head_stay(
 
 def test_a_whole_matrix_is_permuted_as_llama_cpps_converter_does() -> None:
     values = random(4 * 16, 8)
-    ours = weight(values, order=RowOrder(16, 16, SPLIT_HALF)).values().numpy()
+    ours = weight_of(values, order=RowOrder(16, 16, SPLIT_HALF)).values().numpy()
     theirs = values.reshape(4, 2, 8, 8).swapaxes(1, 2).reshape(values.shape)
     np.testing.assert_array_equal(ours, theirs)
     np.testing.assert_array_equal(ours, interleaved(values, 4))
@@ -155,10 +149,12 @@ def test_sigma_follows_its_weight_through_turning_and_reordering() -> None:
     values = (
         random(8, 32) * np.logspace(-3, 3, 8, dtype=np.float32)[:, None]
     )  # a step that differs from row to row
-    plain = weight(values, "F16").sigma().numpy()
+    plain = weight_of(values, "F16").sigma().numpy()
     order = RowOrder(8, 8, SPLIT_HALF)
-    np.testing.assert_array_equal(weight(values, "F16", order=order).sigma().numpy(), plain[order.index(8)])
-    np.testing.assert_array_equal(weight(values, "F16", transposed=True).sigma().numpy(), plain.T)
+    np.testing.assert_array_equal(
+        weight_of(values, "F16", order=order).sigma().numpy(), plain[order.index(8)]
+    )
+    np.testing.assert_array_equal(weight_of(values, "F16", transposed=True).sigma().numpy(), plain.T)
 
 
 @pytest.mark.parametrize("at_once", [1, 100, 1 << 22])
@@ -170,7 +166,7 @@ def test_a_turned_matrix_is_the_same_however_much_of_it_is_read_at_once(
     monkeypatch: pytest.MonkeyPatch, dtype: str, at_once: int, changes: dict[str, Any]
 ) -> None:
     monkeypatch.setattr("rosetta.weight.TURNED_AT_ONCE", at_once)
-    found = weight(random(6, 256), dtype, transposed=True, **changes)
+    found = weight_of(random(6, 256), dtype, transposed=True, **changes)
     whole = blocks.decode(dtype, torch.from_numpy(found.container.read("w")), (6, 256)).numpy().T
     whole = whole[64:] if "part" in changes else whole
     expected = whole[found.order.index(256)] if found.order else whole
@@ -193,7 +189,7 @@ def test_a_corner_of_a_turned_matrix_whose_blocks_span_its_rows(columns: int) ->
 
 @pytest.mark.parametrize("dtype", ["F16", "Q8_0"])
 def test_some_rows_are_read_without_the_others(dtype: str) -> None:
-    found = weight(random(64, 32), dtype)
+    found = weight_of(random(64, 32), dtype)
     row = found.entry.nbytes // 64
     found.rows([3, 60])
     found.values(8, 10)
@@ -213,56 +209,7 @@ def test_vectors_scalars_and_empty_tensors_keep_their_dims(dims: tuple[int, ...]
 
 def test_a_fused_tensor_whose_rows_are_not_the_sum_of_its_parts_stays_whole() -> None:
     """Its dims then contradict the config, and the stage says so instead of reading beyond a part."""
-    assert weight(random(10, 4), part=Part(1, (4, 4, 4))).dims == (10, 4)
-
-
-# Equal bytes
-
-
-@pytest.mark.parametrize("dtype", ["F32", "F16", "Q8_0"])
-def test_equal_bytes_are_found_in_any_order_of_rows(dtype: str) -> None:
-    values = random(64, 32)
-    ours = weight(values, dtype, order=RowOrder(16, 16, SPLIT_HALF))
-    assert same_bytes(ours, weight(interleaved(values, 4), dtype))
-    assert not same_bytes(ours, weight(values, dtype))
-
-
-def test_equal_bytes_of_a_turned_matrix_are_found() -> None:
-    values = random(8, 6)
-    assert same_bytes(weight(values.T.copy(), "F16", transposed=True), weight(values, "F16"))
-
-
-@pytest.mark.parametrize("row", [0, 20, 63])
-@pytest.mark.parametrize("rows_at_once", [8, 10, 4096])
-def test_one_weight_that_differs_is_seen_wherever_it_is(
-    row: int, rows_at_once: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("rosetta.weight.WEIGHTS_AT_ONCE", rows_at_once * 32)
-    values = random(64, 32)
-    other = values.copy()
-    other[row, 31] += 1
-    assert not same_bytes(weight(values), weight(other))
-    assert same_bytes(weight(values), weight(values.copy()))
-
-
-def test_equal_values_in_another_dtype_or_shape_are_not_equal_bytes() -> None:
-    values = np.ones((4, 32), np.float32)
-    assert not same_bytes(weight(values), weight(values, "F16"))
-    assert not same_bytes(weight(values), weight(values.reshape(8, 16)))
-
-
-def test_two_dtypes_of_the_same_bytes_are_told_apart() -> None:
-    raw = random(4, 32).astype("<f2").view(np.uint8)
-    container = MemoryContainer({}, {"w": ("F16", (4, 32), raw)})
-    entry = container.tensors["w"]
-    a, b = (Weight("w", container, entry, dtype, (4, 32)) for dtype in ("F16", "BF16"))
-    assert not same_bytes(a, b)
-
-
-def test_equal_tensors_of_one_block_are_compared_by_value() -> None:
-    values = random(5, 7)  # rows are no whole blocks
-    assert same_bytes(weight(values, "APR_Q8"), weight(values, "APR_Q8"))
-    assert not same_bytes(weight(values, "APR_Q8"), weight(-values, "APR_Q8"))
+    assert weight_of(random(10, 4), part=Part(1, (4, 4, 4))).dims == (10, 4)
 
 
 @pytest.mark.parametrize("rows", [128, 124, 64, 0])

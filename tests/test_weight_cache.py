@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from fixtures.comparing import compared_files, tiny
-from fixtures.memory import MemoryContainer, stored
+from fixtures.memory import weight_of
 from fixtures.pairs import pair
 from rosetta.compare.weights import compare_weights
-from rosetta.weight import Weight, row_ranges, same_bytes
+from rosetta.same_weights import same_bytes
+from rosetta.weight import Weight, row_ranges
 from rosetta.weight_cache import DecodedPair, Products, WeightCache, variance
 
 DIMS = (24, 256)
@@ -22,9 +23,7 @@ DIMS = (24, 256)
 
 def copy(name: str, dtype: str, seed: int = 0, dims: tuple[int, ...] = DIMS) -> Weight:
     values = np.random.default_rng(seed).standard_normal(dims, dtype=np.float32)
-    container = MemoryContainer({}, {name: stored(values, dtype)})
-    entry = container.tensors[name]
-    return Weight(name, container, entry, dtype, entry.dims)
+    return weight_of(values, dtype, name)
 
 
 def holds(kept: DecodedPair, weight: Weight, start: int, stop: int) -> bool:

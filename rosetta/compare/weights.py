@@ -29,7 +29,8 @@ from rosetta.compare.structure import (
 from rosetta.compare.structure_sample import SampleTests, sampled_rows
 from rosetta.compare.trait import Trait
 from rosetta.dtypes import FLOATS
-from rosetta.weight import Device, Weight, row_ranges, same_bytes, same_stored_rows
+from rosetta.same_weights import same_bytes, same_stored_rows
+from rosetta.weight import Device, Weight, row_ranges
 from rosetta.weight_cache import DecodedPair
 from rosetta.workers import spread
 

@@ -21,8 +21,9 @@ from rosetta.containers.container import TensorEntry
 from rosetta.containers.spool import Chunk, TensorSource, copied
 from rosetta.convert.placing import Piece, Placed, same_place
 from rosetta.dtypes import DTYPES, FLOATS, flat_bytes
+from rosetta.edits import Reversible
 from rosetta.errors import UnsupportedError
-from rosetta.weight import Reversible, Weight
+from rosetta.weight import Weight
 
 WEIGHTS_AT_ONCE = 1 << 22  # decoded beside each other: 16 MiB of float32
 

@@ -18,8 +18,9 @@ from rosetta.containers.container import Setting, TensorEntry, TensorInput
 from rosetta.containers.spool import declared
 from rosetta.diagnose.edits import FromOther, Mask
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
+from rosetta.edits import ValuesEdit
 from rosetta.model import Model, Patch
-from rosetta.weight import ValuesEdit, Weight, row_ranges
+from rosetta.weight import Weight, row_ranges
 from rosetta.workers import spread
 
 FITTED_BLOCKS = 4  # of about a million weights each

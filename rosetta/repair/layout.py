@@ -11,12 +11,13 @@ from rosetta.config import LARGEST_BLOCK_COUNT
 from rosetta.containers.container import Container, TensorEntry
 from rosetta.containers.stand_in import StandIn
 from rosetta.diagnose.hypotheses.adapter_beside import module_around
+from rosetta.edits import Reversible
 from rosetta.errors import UnsupportedError
 from rosetta.model import Model, build_model
 from rosetta.names import FOREIGN_LAYER, LAYER, canonical_names
 from rosetta.repair.names import members, own_name, parts_of
 from rosetta.repair.planned import EMBEDDING, HEAD, ROPE_FACTORS, Held, Planned
-from rosetta.weight import Reversible, Weight
+from rosetta.weight import Weight
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from rosetta.containers.container import TensorEntry
+from rosetta.edits import Reversible
 from rosetta.row_order import Order, Part
-from rosetta.weight import Reversible, Weight
+from rosetta.weight import Weight
 
 EMBEDDING, HEAD, ROPE_FACTORS = "token_embd.weight", "output.weight", "rope_freqs.weight"
 

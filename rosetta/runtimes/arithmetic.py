@@ -92,7 +92,7 @@ class Imitation:
 
 @dataclass(frozen=True)
 class RoundedTo:
-    """The edit that rounds a weight to another float; see `weight.ValuesEdit`.
+    """The edit that rounds a weight to another float; see `edits.ValuesEdit`.
 
     Args:
         dtype: that float.

@@ -33,7 +33,8 @@ from rosetta.runtimes.coarseness import coarseness
 from rosetta.runtimes.observed.experts_order import OF_EXPERTS, by_weight, expert_weights
 from rosetta.runtimes.recorded_chunks import Reading, joined
 from rosetta.runtimes.recorded_config import recorded_config
-from rosetta.weight import Weight, same_values
+from rosetta.same_weights import same_values
+from rosetta.weight import Weight
 from rosetta.weight_cache import DecodedPair, WeightCache
 
 METADATA_KEY = "rosetta"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fixtures import ggml
 from fixtures.dtypes import encode
-from fixtures.memory import MemoryContainer
+from fixtures.memory import weight_of_bytes
 from fixtures.quantize import quantize
 from rosetta.compare.kept_order import ENOUGH, FEWEST, KeptOrder, out_of_order
 from rosetta.compare.weights import WeightPair, compare_weights
@@ -31,9 +31,7 @@ def drawn(seed: int = 1) -> Floats:
 
 
 def held(raw: NDArray[np.generic], dtype: str, name: str = "blk.0.ffn_up.weight") -> Weight:
-    raw = np.ascontiguousarray(raw).view(np.uint8).reshape(-1)
-    container = MemoryContainer({}, {name: (dtype, (ROWS, COLUMNS), raw)})
-    return Weight(name, container, container.tensors[name], dtype, (ROWS, COLUMNS))
+    return weight_of_bytes(raw, dtype, (ROWS, COLUMNS), name)
 
 
 def copies(

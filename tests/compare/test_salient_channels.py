@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fixtures import ggml
 from fixtures.dtypes import encode
-from fixtures.memory import MemoryContainer
+from fixtures.memory import weight_of_bytes
 from fixtures.pretend_cuda import pretended_cuda
 from rosetta import blocks
 from rosetta.compare import weights as comparing
@@ -26,8 +26,7 @@ pytestmark = pytest.mark.requires_llamacpp
 
 
 def weight(dtype: str, raw: NDArray[np.uint8]) -> Weight:
-    container = MemoryContainer({}, {"w": (dtype, (ROWS, COLUMNS), raw)})
-    return Weight("w", container, container.tensors["w"], dtype, (ROWS, COLUMNS))
+    return weight_of_bytes(raw, dtype, (ROWS, COLUMNS))
 
 
 def matrix() -> Floats:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fixtures import faults, ggml
 from fixtures.comparing import compared
 from fixtures.dtypes import encode
-from fixtures.memory import MemoryContainer
+from fixtures.memory import weight_of_bytes
 from fixtures.noise import heavy_tailed
 from fixtures.scales import scaled_block
 from rosetta.compare.weights import WeightPair, compare_weights
@@ -28,8 +28,7 @@ BLOCK = 100  # of 32 weights, in a matrix of 64 × 256
 
 
 def weight(dtype: str, raw: NDArray[np.uint8], dims: tuple[int, ...], **changes: Any) -> Weight:
-    container = MemoryContainer({}, {"w": (dtype, dims, raw)})
-    return Weight("w", container, container.tensors["w"], dtype, dims, **changes)
+    return weight_of_bytes(raw, dtype, dims, **changes)
 
 
 def copy(values: Floats, dtype: str) -> Weight:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fixtures.dtypes import encode
-from fixtures.memory import MemoryContainer
+from fixtures.memory import weight_of_bytes
 from rosetta.diagnose.quantisers import QUANTISERS, own_quantiser, quantised, quantiser_of
 from rosetta.weight import Weight
 
@@ -18,8 +18,7 @@ ROWS_OF_8 = "eight bits, a scale for each row"
 
 
 def stored(raw: np.ndarray, dtype: str, dims: tuple[int, ...]) -> Weight:
-    held = MemoryContainer({}, {NAME: (dtype, dims, raw.view(np.uint8).reshape(-1))})
-    return Weight(NAME, held, held.tensors[NAME], dtype, dims)
+    return weight_of_bytes(raw, dtype, dims, NAME)
 
 
 def matrix(rows: int = 192, columns: int = 256, seed: int = 1) -> Tensor:

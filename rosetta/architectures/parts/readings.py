@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from rosetta.edits import Reversible
 from rosetta.lazily import torch
 from rosetta.ops.latent import NOPE
 from rosetta.ops.op import Settings
 from rosetta.row_order import Order, Part
-from rosetta.weight import Reversible
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,9 +13,10 @@ from rosetta.diagnose.lattices import halves_of_vector, lattice_of, sampled
 from rosetta.diagnose.patches import changed
 from rosetta.diagnose.quantisers import Unrounded, is_rounded_from, quantised, quantiser_of
 from rosetta.dtypes import FLOATS
+from rosetta.edits import ValuesEdit
 from rosetta.finding_kind import FindingKind
 from rosetta.model import Model
-from rosetta.weight import ValuesEdit, Weight
+from rosetta.weight import Weight
 
 KINDS = (
     FindingKind(

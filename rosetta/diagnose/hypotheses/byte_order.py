@@ -12,8 +12,8 @@ from rosetta.containers.byte_order import swap_in_place
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, looks_like
 from rosetta.diagnose.patches import for_all_names, reading
 from rosetta.dtypes import FLOATS
+from rosetta.edits import BytesEdit
 from rosetta.finding_kind import FindingKind
-from rosetta.weight import BytesEdit
 
 KINDS = (
     FindingKind(

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from rosetta.compare.settings import plain
 from rosetta.diagnose.advice import shown, write_value
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
+from rosetta.edits import OfSettings
 from rosetta.settings_reader import float32
 from rosetta.settings_table import SETTINGS
-from rosetta.weight import OfSettings, Weight
+from rosetta.weight import Weight
 
 SURE = 6.0  # times the standard error: what is closer may be the same number
 ROUNDING = 1e-6  # relative, of a product in float32 and of one in the file's dtype that was written from it

@@ -15,7 +15,8 @@ from rosetta.compare.pairing import other_role
 from rosetta.diagnose.edits import HALF_ULP
 from rosetta.diagnose.hypothesis import Fault, Proposal, Suspect
 from rosetta.diagnose.patches import changed
-from rosetta.weight import ValuesEdit, Weight, row_ranges
+from rosetta.edits import ValuesEdit
+from rosetta.weight import Weight, row_ranges
 from rosetta.workers import spread
 
 TAKES_FROM_REFERENCE = True

@@ -34,8 +34,9 @@ from rosetta.diagnose.quantisers import (
     quantiser_of,
 )
 from rosetta.dtypes import FLOATS
+from rosetta.edits import ValuesEdit
 from rosetta.model import Model
-from rosetta.weight import ValuesEdit, Weight, row_ranges
+from rosetta.weight import Weight, row_ranges
 from rosetta.workers import spread
 
 TAKES_FROM_REFERENCE = True

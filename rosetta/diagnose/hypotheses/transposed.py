@@ -9,8 +9,9 @@ from rosetta.diagnose.edits import Requantised
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.diagnose.patches import for_all_names, reading
 from rosetta.dtypes import FLOATS
+from rosetta.edits import ValuesEdit
 from rosetta.finding_kind import FindingKind
-from rosetta.weight import ValuesEdit, Weight
+from rosetta.weight import Weight
 
 KINDS = (
     FindingKind(

@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from fixtures import build, faults, packing
 from fixtures.comparing import compared, compared_files, tiny
 from fixtures.contents import FileContents
-from fixtures.dtypes import encode
-from fixtures.memory import MemoryContainer
+from fixtures.memory import weight_of
 from rosetta.compare.structure import slope_limits
 from rosetta.compare.weights import compare_weights
 from rosetta.diagnose.lattices import NF4, lattice_of
@@ -117,10 +115,7 @@ BENEATH = {"NF4": nf4, "four bits and less": gptq, "FP8 (E4M3)": fp8, "eight bit
 
 
 def stored(values: Tensor, dtype: str) -> Weight:
-    raw: NDArray[np.uint8] = encode(values.numpy(), dtype).view(np.uint8).reshape(-1)
-    container: Any = MemoryContainer({}, {"blk.0.attn_q.weight": (dtype, (ROWS, COLUMNS), raw)})
-    entry = container.tensors["blk.0.attn_q.weight"]
-    return Weight("blk.0.attn_q.weight", container, entry, dtype, (ROWS, COLUMNS))
+    return weight_of(values.numpy(), dtype, "blk.0.attn_q.weight")
 
 
 @pytest.mark.parametrize("dtype", ["F16", "BF16"])

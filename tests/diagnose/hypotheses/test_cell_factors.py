@@ -15,7 +15,7 @@ from fixtures.causes import Cause, assert_proven
 from fixtures.comparing import compared, tiny
 from fixtures.contents import FileContents
 from fixtures.dtypes import encode
-from fixtures.memory import MemoryContainer
+from fixtures.memory import weight_of_bytes
 from fixtures.quantize import quantize
 from rosetta.compare.kept_order import out_of_order
 from rosetta.compare.weights import compare_weights
@@ -29,9 +29,7 @@ ROWS, COLUMNS = 256, 384
 
 def held(values: Floats, dtype: str) -> Weight:
     raw: NDArray[Any] = encode(values, dtype) if dtype in ("F32", "BF16") else quantize(values, dtype)
-    raw = np.ascontiguousarray(raw).view(np.uint8).reshape(-1)
-    container = MemoryContainer({}, {"w": (dtype, values.shape, raw)})
-    return Weight("w", container, container.tensors["w"], dtype, values.shape)
+    return weight_of_bytes(raw, dtype, values.shape)
 
 
 def drawn() -> Floats:

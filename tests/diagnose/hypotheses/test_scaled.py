@@ -11,10 +11,8 @@ import pytest
 from fixtures import build, faults
 from fixtures.causes import Cause, assert_proven
 from fixtures.comparing import compared, compared_files, tiny
-from fixtures.dtypes import encode
-from fixtures.memory import MemoryContainer
+from fixtures.memory import weight_of
 from rosetta.diagnose.hypotheses.scaled import fitted_factor
-from rosetta.weight import Weight
 
 KIND = "value.scaled"
 LLAMA = tiny("llama", ffn=128, tied=False)
@@ -96,13 +94,6 @@ def test_a_factor_that_chance_gives_is_none() -> None:
     """Two copies in BF16 of weights that differ by less than its steps: 0.999996 was called a factor, and proven."""
     values = np.random.default_rng(0).standard_normal((512, 512)).astype(np.float32)
     moved = values * (1 + 0.001 * np.random.default_rng(1).standard_normal(values.shape).astype(np.float32))
-    assert fitted_factor(weight_of(moved), weight_of(values)) is None
-    factor = fitted_factor(weight_of(moved * np.float32(1.0001)), weight_of(values))
+    assert fitted_factor(weight_of(moved, "BF16"), weight_of(values, "BF16")) is None
+    factor = fitted_factor(weight_of(moved * np.float32(1.0001), "BF16"), weight_of(values, "BF16"))
     assert factor == pytest.approx(1.0001, abs=3e-5), "six standard deviations of so many errors"
-
-
-def weight_of(values: np.ndarray[Any, np.dtype[np.float32]]) -> Weight:
-    """A matrix in BF16."""
-    raw = np.ascontiguousarray(encode(values, "BF16")).view(np.uint8).reshape(-1)
-    held = MemoryContainer({}, {"w": ("BF16", values.shape, raw)})
-    return Weight("w", held, held.tensors["w"], "BF16", values.shape)
