@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -39,28 +39,44 @@ def chat_template(container: Container) -> str | None:
     Raises:
         DamagedFileError: a folder's file that should state it is no JSON object.
     """
-    if container.kind == "huggingface":
-        return _of_folder(container.path)
-    for key in (GGUF_KEY, "chat_template"):
-        value = container.metadata.get(key)
-        if isinstance(value, str) and value:
-            return value[:LONGEST]
-    return None
-
-
-def _of_folder(folder: Path) -> str | None:
-    """A file of its own where there is one (transformers 4.43 and later), else in the tokenizer's config."""
-    own = folder / "chat_template.jinja"
-    if own.is_file():
-        return file_contents(own).decode("utf-8", "replace")[:LONGEST] or None
-    for name in ("chat_template.json", "tokenizer_config.json"):
-        value = json_file(folder / name).get("chat_template")
+    for _, _, value in template_places(container):
         if isinstance(value, list):  # several under names
-            named = {entry.get("name"): entry.get("template") for entry in value if isinstance(entry, dict)}
-            value = named.get("default")
+            value = {entry.get("name"): entry.get("template") for entry in value if isinstance(entry, dict)}
+        if isinstance(value, dict):
+            value = value.get("default")
+        if isinstance(value, bytes):
+            value = value.decode(errors="replace")
         if isinstance(value, str) and value:
             return value[:LONGEST]
     return None
+
+
+def template_places(container: Container) -> Iterator[tuple[Path | None, str, Any]]:
+    """Each place where a chat template is stated, that which counts before the others: the file of a folder, the key,
+    and what stands there, whatever it is; bytes where a file of its own is no text.
+
+    Raises:
+        DamagedFileError: a folder's file that should state it is no JSON object.
+    """
+    if container.kind != "huggingface":
+        for key in (GGUF_KEY, "chat_template"):
+            if container.metadata.get(key) is not None:
+                yield None, key, container.metadata[key]
+        return
+    own = (
+        container.path / "chat_template.jinja"
+    )  # transformers 4.43 and later; the others do not count beside it
+    if own.is_file():
+        contents = file_contents(own)
+        try:
+            yield own, "chat_template", contents.decode()
+        except UnicodeDecodeError:
+            yield own, "chat_template", contents
+        return
+    for name in ("chat_template.json", "tokenizer_config.json"):
+        value = json_file(container.path / name).get("chat_template")
+        if value is not None:
+            yield container.path / name, "chat_template", value
 
 
 def syntax_error(template: str) -> str | None:

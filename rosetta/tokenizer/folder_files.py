@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken
 
 from rosetta.containers.foreign import is_pointer, pointer_instead_of
-from rosetta.containers.json_text import json_object
+from rosetta.containers.json_text import json_object, json_value
 from rosetta.errors import DamagedFileError, unreadable
 
 _LARGEST_FILE = 1 << 30  # bytes; the largest published tokenizer.json has 35 MB
@@ -55,6 +56,16 @@ def added_tokens(path: Path, config: Mapping[str, Any], vocab: Mapping[str, int]
 def json_file(file: Path) -> dict[str, Any]:
     """The JSON object in a file; empty where there is no such file."""
     return json_object(file, file_contents(file), "the file") if file.is_file() else {}
+
+
+def repeated_keys(file: Path) -> list[str]:
+    """The keys that stand twice in one object of a file of JSON; none where there is no such file, or it is no JSON,
+    of which those tell who read what it says."""
+    found: list[str] = []
+    if file.is_file():
+        with suppress(DamagedFileError):
+            json_value(file, file_contents(file), "the file", repeated=found.append, lenient=True)
+    return found
 
 
 def file_contents(file: Path) -> bytes:

@@ -32,6 +32,8 @@ RENUMBERED = "the added_tokens say that"
 """How a note begins of ids that the tokenizers library gives otherwise than tokenizer.json states them."""
 SHARED = "one id is that of two tokens of the vocab"
 """How a note begins of a vocabulary in which two tokens have one id."""
+TWICE = "a key stands twice in one object of tokenizer.json"
+"""How a note begins of the first such key."""
 _LARGEST_GAP = 1 << 20  # ids between two tokens: padding, never a million
 
 _PLACES = {
@@ -104,13 +106,16 @@ def load_folder(path: Path, architecture: str = "") -> Tokenizer | None:
 def _from_json(path: Path, config: Mapping[str, Any]) -> Tokenizer:
     file = path / "tokenizer.json"
     raw = file_contents(file)
-    parsed = json_object(file, raw, "the tokenizer")
+    twice: list[str] = []
+    parsed = json_object(file, raw, "the tokenizer", repeated=twice.append)
     if has_broken_charsmap(parsed):  # at which the library does not refuse, but panics
         raise damaged_file(file, "its precompiled_charsmap is no base64")
     backend = _guarded(file, lambda: tokenizers.Tokenizer.from_buffer(raw))
     backend.no_truncation()
     backend.no_padding()
     vocabulary = _vocabulary(path, backend, parsed, config)
+    if twice:
+        vocabulary = replace(vocabulary, notes=(*vocabulary.notes, f"{TWICE}: {twice[0]}"))
     return Tokenizer(vocabulary, LibraryCodec(backend, vocabulary))
 
 

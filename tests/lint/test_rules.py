@@ -14,6 +14,7 @@ import pytest
 from fixtures import build
 from fixtures.comparing import tiny
 from fixtures.plain_models import (
+    BOOL,
     HIDDEN,
     I32,
     WIDTH,
@@ -136,7 +137,30 @@ def in_folder(name: str, content: bytes) -> Callable[[Path], object]:
     return lambda path: (path / name).write_bytes(content)
 
 
-def indexed(folder: Path, placed: dict[str, str | None], total: int | None = None) -> None:
+def flag_of(key: str, at: int, byte: int) -> Callable[[Path], object]:
+    """Change a byte of a GGUF's value, counted from behind the code of its type."""
+
+    def broken(path: Path) -> None:
+        raw = bytearray(path.read_bytes())
+        raw[raw.index(key.encode()) + len(key) + 4 + at] = byte
+        path.write_bytes(raw)
+
+    return broken
+
+
+def again(name: str, key: str, value: object) -> Callable[[Path], object]:
+    """State a key of one of a folder's files a second time."""
+
+    def broken(path: Path) -> None:
+        stated = f"{json.dumps(key)}: {json.dumps(value)}"
+        text = (path / name).read_text()
+        assert text.count(stated) == 1
+        (path / name).write_text(text.replace(stated, f"{stated}, {stated}"))
+
+    return broken
+
+
+def indexed(folder: Path, placed: dict[str, str | None], total: object = None) -> None:
     """An index of all tensors of `a.safetensors`, but for those that are said to be elsewhere, or are left out."""
     raw = (folder / "a.safetensors").read_bytes()
     names = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
@@ -322,6 +346,8 @@ CASES = [
         (p / "model.safetensors").rename(p / "a.safetensors"), indexed(p, {"model.norm.weight": None}))),
     Case("F121", "model-hf", said="is 3, and the tensors have", broken=lambda p: (
         (p / "model.safetensors").rename(p / "a.safetensors"), indexed(p, {}, total=3))),
+    Case("F121", "model-hf", said="is '54,400', and the tensors", broken=lambda p: (
+        (p / "model.safetensors").rename(p / "a.safetensors"), indexed(p, {}, total="54,400"))),
     Case("F114", "model-hf", said="names it", broken=in_folder("model-00001-of-00002.safetensors", b"")),
     Case("F115", "model.apr", added("blk.0.attn_q.weight", f16(values(HIDDEN, HIDDEN))), "is the same weight as"),
     Case("F116", "model-hf", renamed("model.norm.weight", "_orig_mod.model.norm.weight"), "'_orig_mod.'"),
@@ -351,6 +377,13 @@ CASES = [
     Case("C204", "model.apr", put("vocab_size", 264.0), "is 264.0, and aprender asks for a whole number"),
     Case("C204", "model.apr", put("model_type", None), "is None, and aprender asks for a text"),
     Case("C204", "model.apr", put("quantization", "F16"), "asks for an object of quant_type"),
+    Case("C204", "model.gguf", put("tokenizer.ggml.add_bos_token", (BOOL, True)), "holds the byte 2 as a bool",
+         broken=flag_of("tokenizer.ggml.add_bos_token", 0, 2)),
+    Case("C204", "model.gguf", put("llama.attention.sliding_window_pattern", (ARRAY, (BOOL, [False, False]))),
+         "holds the byte 255 as a bool", broken=flag_of("llama.attention.sliding_window_pattern", 12 + 1, 255)),
+    Case("C204", "model.gguf", put("tokenizer.chat_template", (ARRAY, (TEXT, ["{{ messages }}"]))), "of type array"),
+    Case("C204", "model-hf", put("model_type", 3), "is 3, and must be a text"),
+    Case("C204", "model-hf", put("layer_types", "full_attention"), "and must be a list of texts"),
     Case("C205", "model.gguf", put("llama.attention.head_count_kv", (U32, 4)), "has 16 rows"),
     Case("C205", "model.gguf", put("llama.attention.key_length", (U32, 16)), "has 32 rows"),
     Case("C205", "model-hf", put("num_key_value_heads", 3), "does not divide the 4 heads"),
@@ -407,6 +440,11 @@ CASES = [
     Case("C217", "model-hf", put("dtype", "bfloat16"), "is bfloat16, and the weights are F16, F32"),
     Case("C218", "model-hf", put("tie_word_embeddings", False), "there is no head"),
     Case("C219", "model.apr", put("n_layers", 2), "states again what num_layers states"),
+    Case("C219", "model.gguf", said="has the key 'llama.context_length' twice", broken=lambda p: p.write_bytes(
+        p.read_bytes().replace(b"llama.rope.freq_base", b"llama.context_length"))),
+    Case("C219", "model-hf", said="'hidden_size': stands twice in one object",
+         broken=again("config.json", "hidden_size", HIDDEN)),
+    Case("C219", "model-hf", said="'th': stands twice in one object", broken=again("tokenizer.json", "th", 256)),
     Case("C221", "model-hf", put("attention_bias", True), "is true, and no layer has a tensor attn_q.bias"),
     Case("C222", "model.gguf", gone("blk.1.attn_v.weight"), "'blk.1.attn_v.weight': is missing, and llama"),
     Case("C222", "model.apr", gone("model.norm.weight"), "'output_norm.weight': is missing"),
@@ -421,6 +459,13 @@ CASES = [
          "has dims [96, 32], and the config says [64, 32]"),
     Case("C220", "model.gguf", tensor(K, lambda t: PlainTensor(t.dtype, t.dims[::-1], t.data)),
          "has dims [32, 16], and the config says [16, 32]"),
+    Case("C225", "model-hf", put("hidden_act", "gleu"), "'hidden_act': is 'gleu', which is no activation"),
+    Case("C225", "model-hf", put("layer_types", ["full_attention", "slide_attention"]), "of layer 1, which is no kind"),
+    Case("C225", "model-hf", put("model_type", "lama"), "no model of class LlamaForCausalLM goes by it"),
+    Case("C226", "model.apr", put("tensor_shapes", {name: [7] for name in plain_apr().tensors}), "says [7]; 19 more"),
+    Case("C226", "model.apr", put("tensor_shapes", 3), "must be an object of dims"),
+    Case("C226", "model.apr", lambda m: m.keys.update(tensor_shapes={"x": [1]} | {
+        name: list(t.dims[::-1]) for name, t in m.tensors.items()}), "names 'x', and there is no such"),
     Case("T301", "model-hf", said="the file is no JSON object", broken=in_folder("tokenizer_config.json", b"[1]")),
     Case("T301", "model-hf", said="is no base64", broken=charsmap_broken),
     Case("T301", "model.gguf", listed("tokenizer.ggml.token_type", lambda t: t.pop()), "has 263 entries for 264"),
@@ -446,12 +491,24 @@ CASES = [
     Case("T308", "model.gguf", pieces(listed("tokenizer.ggml.token_type", lambda t: t.__setitem__(13, 1))),
          "'<0x0A>' (id 13) is NORMAL, and stands for a byte"),
     Case("T308", "model.gguf", listed("tokenizer.ggml.token_type", lambda t: t.__setitem__(262, 1)), "is NORMAL"),
+    Case("T308", "model.gguf", both(*(listed(f"tokenizer.ggml.{name}", lambda t, to=to: t.__setitem__(263, to))
+         for name, to in (("tokens", "[EOS]"), ("token_type", 1))),
+         put("tokenizer.chat_template", (TEXT, "{{ messages }}"))), "'[EOS]' (id 263) is NORMAL"),
     Case("T309", "model-hf", lambda m: m.files["tokenizer.json"]["added_tokens"].append(
         m.files["tokenizer.json"]["added_tokens"][0] | {"id": 264, "content": "<new>"}), "'<new>' has none"),
     Case("T310", "model.gguf", put("tokenizer.chat_template", (TEXT, "{% for m in messages %}")), "does not parse"),
+    Case("T310", "model.apr", put("tokenizer.chat_template", {"default": 3}), "and must be a text"),
+    Case("T310", "model-hf", lambda m: m.files["tokenizer_config.json"].update(chat_template=3),
+         "tokenizer_config.json: T310 key 'chat_template': is 3, and must be a text"),
+    Case("T310", "model-hf", said="chat_template.jinja: T310", broken=in_folder("chat_template.jinja", b"\xff\xfe{")),
+    Case("T310", "model-hf", said="chat_template.jinja: T310 key 'chat_template': does not parse",
+         broken=in_folder("chat_template.jinja", b"{% for m in messages %}")),
     Case("T311", "model.gguf", put("tokenizer.chat_template", (TEXT, "<|user|>{{ messages }}")), "writes <|user|>"),
     Case("T312", "model.gguf", lambda m: m.keys[TOKENS][1][1].__setitem__(
         slice(0, 256), [f"{byte:02x}" for byte in range(256)]), "holds 256 of the 256 bytes in hex"),
+    Case("T316", "model.gguf", listed("tokenizer.ggml.token_type", lambda t: t.__setitem__(256, 99)),
+         "'th' (id 256) is of type 99"),
+    Case("T316", "model.apr", put("tokenizer.token_type", [1] * 200 + [-1] * 64), "63 more are of none"),
     Case("V401", "model.gguf", tensor(Q, ranked(float("nan"))), "1 of 1,024 values are NaN or Inf"),
     Case("V401", "model.gguf", tensor(DOWN, lambda t: quantised(0x7C00)), "the scales of 1 of 2 blocks are NaN or Inf"),
     Case("V402", "model.gguf", tensor(Q, lambda t: PlainTensor(t.dtype, t.dims, bytes(len(t.data)))), "all its 1,024"),

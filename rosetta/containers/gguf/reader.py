@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from rosetta.containers.file_bytes import FileBytes
 from rosetta.containers.foreign import is_pointer, refusal_of_file
 from rosetta.containers.gguf.header import GgufHeader, read_header, read_pairs
 from rosetta.containers.gguf.number_keys import COUNTS, FLAGS, NUMBERS
-from rosetta.containers.gguf.values import LazyMetadata
+from rosetta.containers.gguf.values import ARRAY, BOOL, LazyMetadata
 from rosetta.containers.settings import GGUF_KINDS, held
 from rosetta.containers.span import slice_of
 from rosetta.containers.values import COUNT, TEXT
@@ -119,6 +120,18 @@ class GgufContainer:
     def key_places(self) -> Mapping[str, tuple[int, int]]:
         """For each key of the (first) file the byte where it begins, and the code of its value's type."""
         return self.header.key_places
+
+    def flag_bytes(self) -> Iterator[tuple[str, int, bytes]]:
+        """Each key of the (first) file that holds a flag or a list of them: where the flags begin, and their bytes."""
+        file, order = self._shards[0][0], self.header.order
+        for key, (start, kind) in self.key_places.items():
+            (length,) = struct.unpack(f"{order}Q", file.bytes(start, 8))
+            at, count = start + 8 + length + 4, 1  # behind the key and the code of its value's type
+            if kind == ARRAY:
+                kind, count = struct.unpack(f"{order}IQ", file.bytes(at, 12))
+                at += 12
+            if kind == BOOL:
+                yield key, at, file.bytes(at, count)
 
     def aligned(self, alignment: int) -> GgufContainer:
         """The same open files, read as if they stated another alignment; only one of the two is to be closed.

@@ -29,7 +29,7 @@ SCALARS: dict[int, str] = {
     12: "d",
 }
 """struct codes of the scalar value types; gguf.h, enum gguf_type."""
-_UINT8, _UINT32, _STRING, _ARRAY = 0, 4, 8, 9
+_UINT8, BOOL, _STRING, ARRAY = 0, 7, 8, 9
 _MAX_KEY = 65535  # bytes; the GGUF specification's limit of a key
 _MAX_STRINGS = 1 << 23  # in one array: fifty times the largest vocabulary
 _EAGER = 1 << 16  # bytes of a text that is decoded at once
@@ -146,7 +146,7 @@ def _value(cursor: Cursor, order: str, key: str, kind: int) -> Any:
         start = cursor.position
         cursor.skip(length)
         return LazyValue(kind, None, start, length)
-    if kind == _ARRAY:
+    if kind == ARRAY:
         item, count = struct.unpack(f"{order}IQ", cursor.take(12))
         return _array(cursor, order, key, item, count)
     raise _unknown_kind(cursor, key, kind)

@@ -65,8 +65,8 @@ class HuggingFaceContainer:
         self.absent: Mapping[str, str] = MappingProxyType({})
         # Which file each tensor is in by the index; empty where there is none.
         self.indexed: Mapping[str, str] = MappingProxyType({})
-        # How many bytes the tensors have by the index; None where it does not say.
-        self.indexed_bytes: int | None = None
+        # How many bytes the tensors have by the index, whatever it holds there; None where it does not say.
+        self.indexed_bytes: Any = None
         self.refusal: UnsupportedError | None = None  # why it is no model that could be run
 
     @property
@@ -152,11 +152,10 @@ def _index(path: Path) -> dict[str, Any] | None:
     return _object(path / INDEX, "the index")
 
 
-def _total_size(index: Mapping[str, Any]) -> int | None:
+def _total_size(index: Mapping[str, Any]) -> Any:
     """How many bytes the tensors have, as an index says it."""
     said = index.get("metadata")
-    total = said.get("total_size") if isinstance(said, Mapping) else None
-    return int(total) if isinstance(total, int | float) and total == total // 1 else None
+    return said.get("total_size") if isinstance(said, Mapping) else None
 
 
 def _weight_map(path: Path, index: Mapping[str, Any]) -> dict[str, str]:

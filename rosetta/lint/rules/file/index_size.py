@@ -22,10 +22,11 @@ def faults(subject: Subject) -> Iterator[Fault]:
     folder = subject.folder
     if folder is None or folder.indexed_bytes is None or folder.absent:
         return
-    held = sum(entry.nbytes for entry in folder.tensors.values())
-    if folder.indexed_bytes != held:
+    said, held = folder.indexed_bytes, sum(entry.nbytes for entry in folder.tensors.values())
+    if not isinstance(said, int | float) or said != held:
+        number = f"{said:,}" if isinstance(said, int) else f"{said!r:.40}"
         yield Fault(
-            f"is {folder.indexed_bytes:,}, and the tensors have {held:,} bytes",
+            f"is {number}, and the tensors have {held:,} bytes",
             key="metadata.total_size",
             file=subject.path / INDEX,
         )

@@ -4,6 +4,9 @@ import re
 from collections.abc import Iterator
 
 from rosetta.lint.rule import Fault, Rule
+from rosetta.lint.rules.tokenizer.ordinary_special import ENDS, SPECIAL_LOOK
+from rosetta.lint.rules.tokenizer.special_range import special_ids
+from rosetta.lint.rules.tokenizer.token_type import type_key
 from rosetta.lint.subject import Subject
 from rosetta.tokenizer.vocabulary import TokenType
 
@@ -11,7 +14,8 @@ RULE = Rule(
     "T308",
     "hidden-control",
     "warning",
-    what="A token that chat templates and generation rely on, or one of a byte, is typed as an ordinary one.",
+    what="A token that chat templates and generation rely on, that begins or ends a text, or that stands for a byte is "
+    "typed as an ordinary one.",
     why="token_type was written as 1 for every token, or added tokens were not marked. <|im_start|> of a rendered "
     "template is then cut into six tokens that the model has never seen together.",
     fix="Type it CONTROL (3), or USER_DEFINED (4) where users may write it.",
@@ -30,7 +34,7 @@ def faults(subject: Subject) -> Iterator[Fault]:
     vocabulary = subject.vocabulary
     if vocabulary is None or subject.folder is not None:
         return
-    key = "tokenizer.ggml.token_type" if subject.gguf is not None else "tokenizer.token_type"
+    key = type_key(subject)
     if key not in subject.container.metadata:
         return
     if vocabulary.kind == "spm":
@@ -39,13 +43,11 @@ def faults(subject: Subject) -> Iterator[Fault]:
         if plain:
             said = f"{vocabulary.tokens[plain[0]]!r} (id {plain[0]}) is NORMAL, and stands for a byte"
             yield subject.at_file_key(key, said + (f"; {len(plain) - 1} more are" if len(plain) > 1 else ""))
-    if _CONTROL.isdisjoint(subject.token_set):
-        return
-    hidden = [
-        id
-        for id, token in enumerate(vocabulary.tokens)
-        if token in _CONTROL and vocabulary.types[id] == TokenType.NORMAL
-    ]
+    marks = _CONTROL & subject.token_set
+    hidden = [id for id, token in enumerate(vocabulary.tokens) if token in marks] if marks else []
+    ends = {id for role, id in special_ids(subject) if ENDS.search(role) and 0 <= id < len(vocabulary.tokens)}
+    hidden += sorted(id for id in ends.difference(hidden) if SPECIAL_LOOK.match(vocabulary.tokens[id]))
+    hidden = [id for id in hidden if vocabulary.types[id] == TokenType.NORMAL]
     if hidden:
         more = f", and {len(hidden) - 1} more" if len(hidden) > 1 else ""
         yield subject.at_file_key(key, f"{vocabulary.tokens[hidden[0]]!r} (id {hidden[0]}) is NORMAL{more}")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.rules.tokenizer.special_range import CONFIG, special_ids
+from rosetta.lint.rules.tokenizer.token_type import type_key
 from rosetta.lint.subject import Subject
 from rosetta.tokenizer.folder_files import json_file, named_tokens
 from rosetta.tokenizer.vocabulary import TokenType, Vocabulary
@@ -18,8 +19,8 @@ RULE = Rule(
     "word, and never at the real end.",
     fix="Write the id of the token that the model was trained with (</s>, <|endoftext|>, <|im_end|>, …).",
 )
-_SPECIAL_LOOK = re.compile(r"^[<\[{｟⟨_▁|].*[>\]}｠⟩|]$", re.DOTALL)
-_ROLES = re.compile(r"(?:^|\.)(bos|eos|eot|eom)_token_id$")
+SPECIAL_LOOK = re.compile(r"^[<\[{｟⟨_▁|].*[>\]}｠⟩|]$", re.DOTALL)
+ENDS = re.compile(r"(?:^|\.)(bos|eos|eot|eom)_token_id$")  # keys of the tokens that begin or end a text
 
 
 def faults(subject: Subject) -> Iterator[Fault]:
@@ -30,14 +31,13 @@ def faults(subject: Subject) -> Iterator[Fault]:
     if subject.folder is not None:
         yield from _named(subject, vocabulary)
         return
-    said = "tokenizer.ggml.token_type" if subject.gguf is not None else "tokenizer.token_type"
-    if said not in subject.container.metadata:  # their types are a guess by shape
+    if type_key(subject) not in subject.container.metadata:  # their types are a guess by shape
         return
     for key, token in special_ids(subject):
-        if not _ROLES.search(key) or not 0 <= token < len(vocabulary.tokens):
+        if not ENDS.search(key) or not 0 <= token < len(vocabulary.tokens):
             continue
         text = vocabulary.tokens[token]
-        if vocabulary.types[token] == TokenType.NORMAL and not _SPECIAL_LOOK.match(text):
+        if vocabulary.types[token] == TokenType.NORMAL and not SPECIAL_LOOK.match(text):
             yield subject.at_file_key(key, f"is {token}, the ordinary token {text!r:.40}")
 
 
@@ -45,7 +45,7 @@ def _named(subject: Subject, vocabulary: Vocabulary) -> Iterator[Fault]:
     """Each such token of a folder, whose files name them by their text."""
     file = subject.path / CONFIG
     for role, text in named_tokens(subject.path, json_file(file)).items():
-        if role not in ("bos", "eos") or text not in subject.token_set or _SPECIAL_LOOK.match(text):
+        if role not in ("bos", "eos") or text not in subject.token_set or SPECIAL_LOOK.match(text):
             continue
         if vocabulary.types[vocabulary.tokens.index(text)] == TokenType.NORMAL:
             yield Fault(f"is the ordinary token {text!r:.40}", key=f"{role}_token", file=file)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from rosetta.lint.rule import Fault, Rule
-from rosetta.lint.rules.tokenizer.template_syntax import template_key
+from rosetta.lint.rules.tokenizer.template_syntax import at_template
 from rosetta.lint.subject import Subject
 from rosetta.tokenizer.chat_template import chat_template
 
@@ -29,4 +29,4 @@ def faults(subject: Subject) -> Iterator[Fault]:
     missing = [mark for mark in dict.fromkeys(_MARK.findall(template)) if mark not in subject.token_set]
     if missing:
         some = ", ".join(missing[:4]) + (" …" if len(missing) > 4 else "")
-        yield subject.at_file_key(template_key(subject), f"writes {some}, and no token is spelled so")
+        yield at_template(subject, f"writes {some}, and no token is spelled so")

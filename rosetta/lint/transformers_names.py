@@ -1,0 +1,56 @@
+"""Names that transformers has for what config.json says: facts of its source, no rule.
+
+Sources: transformers 5.24, configuration_utils.py (ALLOWED_LAYER_TYPES, _LEGACY_LAYER_TYPE_REMAP), activations.py
+(ACT2CLS), models/auto.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+VERSION = (5, 24)
+"""Which transformers they are of; a later one may have more."""
+
+LAYER_TYPES = frozenset(
+    (
+        *(
+            "full_attention",
+            "sliding_attention",
+            "chunked_attention",
+            "window_attention",
+            "indexed_attention",
+        ),
+        *("compressed_sparse_attention", "heavily_compressed_attention", "minimax_m3_sparse", "conv", "moe"),
+        *("hybrid", "hybrid_sliding", "reference_sliding_attention", "linear_attention", "sparse", "dense"),
+        *("mamba", "attention", "deepseek_sparse_attention", "qwen_sparse_attention"),  # of old
+    )
+)
+"""Kinds of layers in `layer_types` and `mlp_layer_types`."""
+
+ACTIVATIONS = frozenset(
+    (
+        *("gelu", "gelu_10", "gelu_fast", "gelu_new", "gelu_python", "gelu_pytorch_tanh", "gelu_python_tanh"),
+        *(
+            "gelu_accurate",
+            "hardswish",
+            "laplace",
+            "leaky_relu",
+            "linear",
+            "mish",
+            "quick_gelu",
+            "relu",
+            "relu2",
+        ),
+        *("relu6", "sigmoid", "silu", "sqrtsoftplus", "swish", "tanh", "prelu", "xielu"),
+    )
+)
+"""Functions that `hidden_act` and its other spellings may name."""
+
+OF_SHARED_CLASSES = frozenset(("gpt-sw3", "iquestcoder", "sarvam_mla", "shieldgemma2"))
+"""Those `model_type`s of transformers that rosetta has no name for, and whose class is that of a model it knows."""
+
+
+def may_have_more(config: Mapping[str, Any]) -> bool:
+    """Whether the program that a config is for may know other names: the model's own code, or a later transformers."""
+    parts = str(config.get("transformers_version", "")).split(".")[:2]
+    version = tuple(int(part) for part in parts if part.isdecimal())
+    return "auto_map" in config or version > VERSION
