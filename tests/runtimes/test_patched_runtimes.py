@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from fixtures.architectures import RECIPES
 from fixtures.recipes import build_folder
@@ -18,6 +20,7 @@ from rosetta.cli import run as run_command
 from tests.conftest import Compare
 
 pytestmark = pytest.mark.requires_transformers
+FEW = (".attn_context", ".residual")
 TOKENS = ",".join(map(str, (5, 17, 9, 33, 101, 7, 250, 12, 13, 44, 3, 8)))
 Change = Callable[[Any], None]
 
@@ -294,6 +297,63 @@ def keys_among_values(model: Any) -> None:
         values[: attention.head_dim].clone(),
         keys[: attention.head_dim].clone(),
     )
+
+
+def keys_for_values(model: Any) -> None:
+    for layer in model.model.layers:
+        attention = layer.self_attn
+        attention.k_proj, attention.v_proj = attention.v_proj, attention.k_proj
+
+
+def layers_exchanged(model: Any) -> None:
+    layers = model.model.layers
+    layers[0], layers[1] = layers[1], layers[0]
+
+
+def attentions_exchanged(model: Any) -> None:
+    first, second, *_ = model.model.layers
+    first.self_attn, second.self_attn = second.self_attn, first.self_attn
+
+
+def unpublished_theta(model: Any) -> None:
+    rotary = model.model.rotary_emb
+    pairs = rotary.inv_freq.numel()
+    rotary.inv_freq = 777.0 ** (-torch.arange(pairs) / pairs)
+
+
+def rectified(model: Any) -> None:
+    for layer in model.model.layers:
+        layer.mlp.act_fn = torch.nn.ReLU()
+
+
+def plain_gate(model: Any) -> None:
+    for layer in model.model.layers:
+        layer.mlp.experts._apply_gate = lambda both: (
+            torch.nn.functional.silu(both[..., ::2]) * both[..., 1::2]
+        )
+
+
+def stream_lost_beside_attention(model: Any) -> None:
+    """What attention gives is normed, and not added to the stream."""
+    for layer in model.model.layers:
+
+        def forward(x: torch.Tensor, layer: Any = layer, **options: Any) -> torch.Tensor:
+            x = layer.post_attention_layernorm(layer.self_attn(hidden_states=x, **options)[0])
+            y: torch.Tensor = x + layer.post_feedforward_layernorm(layer.mlp(x))
+            return y
+
+        layer.forward = forward
+
+
+def stream_lost_beside_the_network(model: Any) -> None:
+    for layer in model.model.layers:
+
+        def forward(x: torch.Tensor, layer: Any = layer, **options: Any) -> torch.Tensor:
+            x = x + layer.post_attention_layernorm(layer.self_attn(hidden_states=x, **options)[0])
+            y: torch.Tensor = layer.post_feedforward_layernorm(layer.mlp(x))
+            return y
+
+        layer.forward = forward
 
 
 def slower(model: Any) -> None:
@@ -646,6 +706,27 @@ def stream_lost_before_both(model: Any) -> None:
         ("qwen3", fewer_layers, "config.layer_count", "final_norm", 2),
         ("qwen3", head_of_the_embedding, "config.tied_embeddings", "logits", True),
         ("gpt-oss", values_of_zeros, "value.missing", "layers.0.v", None),
+        ("starcoder2", keys_for_values, "value.swapped", "layers.0.k", None),
+        ("llama", keys_for_values, "value.swapped", "layers.0.k", None),
+        ("qwen2", heads_exchanged("v_proj"), "layout.permuted", "layers.0.v", None),
+        ("qwen3", attentions_exchanged, "value.swapped", "layers.0.q", None),
+        ("llama4", unpublished_theta, "config.rope_theta", "layers.0.q_rope", 777.0),
+        ("apertus", rectified, "config.activation", "layers.0.ffn_act", "relu"),
+        ("gpt-oss", plain_gate, "config.activation", "layers.0.ffn_act", "silu"),
+        (
+            "exaone4",
+            stream_lost_beside_attention,
+            "config.residual_scale",
+            "layers.0.attn_residual",
+            "attn_post_norm",
+        ),
+        (
+            "olmo2",
+            stream_lost_beside_the_network,
+            "config.residual_scale",
+            "layers.0.residual",
+            "ffn_post_norm",
+        ),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -702,6 +783,50 @@ def test_so_it_is_of_a_run_that_was_recorded(
     found = run.report["findings"]
     assert {(f["kind"], f["side"], f["status"]) for f in found} == {(kind, "right", "confirmed")}
     assert all("transformers" in f["message"] for f in found)
+
+
+@pytest.mark.parametrize("recipe", ["qwen3", "gemma2"])
+def test_layers_that_a_runtime_exchanges_are_one_finding(
+    folder_of: Callable[[str], Path], patched: Callable[[Change], None], compare: Compare, recipe: str
+) -> None:
+    folder = folder_of(recipe)
+    patched(layers_exchanged)
+    run = compare(folder, f"transformers:{folder}", "--tokens", TOKENS)
+    (found,) = run.report["findings"]
+    assert (found["kind"], found["side"], found["status"]) == ("value.swapped", "right", "confirmed")
+    assert (found["tensor"], found["partner"]) == ("blk.0.attn_norm.weight", "blk.1.attn_norm.weight")
+    assert "as all tensors of their layers do" in found["message"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "change", "kind", "stage"),
+    [
+        ("gptneox", half_of_the_dimensions, "config.rope_dimensions", "layers.0.attn_context"),
+        ("qwen3", layers_exchanged, "value.swapped", "layers.0.attn_context"),
+        ("apertus", rectified, "config.activation", "layers.0.residual"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_so_it_is_of_a_recording_of_few_stages(
+    folder_of: Callable[[str], Path],
+    patched: Callable[[Change], None],
+    compare: Compare,
+    tmp_path: Path,
+    recipe: str,
+    change: Change,
+    kind: str,
+    stage: str,
+) -> None:
+    folder, whole, few = folder_of(recipe), tmp_path / "whole.safetensors", tmp_path / "few.safetensors"
+    patched(change)
+    assert run_command(["trace", f"transformers:{folder}", "--tokens", TOKENS, "-o", str(whole), "-q"]) == 0
+    with safe_open(whole, "pt") as file:
+        kept = [name for name in file.keys() if not name.startswith("layers.") or name.endswith(FEW)]  # noqa: SIM118
+        save_file({name: file.get_tensor(name) for name in kept}, few, file.metadata())
+    run = compare(folder, f"trace:{few}", "--assert-match")
+    assert run.report["first_divergence"]["name"] == stage
+    (found,) = run.report["findings"]
+    assert (found["kind"], found["side"], found["status"]) == (kind, "right", "confirmed")
 
 
 def weights_in_bf16(model: Any) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rosetta.diagnose.hypotheses.exchanged_parts import RowsOf
@@ -18,9 +19,11 @@ from rosetta.diagnose.hypotheses.permuted import first_of
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
 from rosetta.diagnose.patches import edited
 from rosetta.graph import Node
+from rosetta.model import Patch
 from rosetta.ops.edit import Followed
 from rosetta.ops.linear import Linear
 from rosetta.ops.op import Op, Rounding, Spread, Step
+from rosetta.weight import Weight
 
 LIKE = 0.9999  # cosine of a head, or a row, with its counterpart
 FEWEST = 4  # tokens by which rows are told from each other
@@ -155,20 +158,24 @@ def _of_stage(fault: Fault, order: tuple[int, ...]) -> Proposal:
 
 
 def _of_rows(fault: Fault, found: Heads) -> Iterator[Proposal]:
-    """The rows of the stage's matrix."""
+    """The rows of the stage's matrix, and with them the values of its bias."""
     weights = fault.subject.model.weights
     names = [f"blk.{node.layer}.{node.op.stem}" for node in found.stages if isinstance(node.op, Linear)]
     used = sorted({0, *found.which})
-    sources = tuple(weights[f"{names[number]}.weight"] for number in used)
+    if 0 not in found.which and len(used) == 2:
+        return  # the matrices themselves are exchanged, which `swapped_in_run` proposes
     which = np.repeat([used.index(number) for number in found.which], found.width)
     rows = (np.array(found.place)[:, None] * found.width + np.arange(found.width)).reshape(-1)
-    target, patches = sources[0], {sources[0].name: edited(RowsOf(sources, which, rows))}
-    for number, source in enumerate(sources[1:], 1):  # and the reverse
-        taken = np.flatnonzero(which == number)
-        back, own = np.zeros(source.dims[0], dtype=np.int64), np.arange(source.dims[0])
-        back[rows[taken]], own[rows[taken]] = 1, taken
-        patches[source.name] = edited(RowsOf((source, target), back, own))
-    if any(source.dims[1:] != target.dims[1:] for source in sources) or target.dims[0] != len(rows):
+    patches: dict[str, Patch] = {}
+    for part in ("weight", "bias"):
+        sources = [weights.get(f"{names[number]}.{part}") for number in used]
+        held = tuple(source for source in sources if source is not None)
+        if part == "weight" or held:
+            if len(held) < len(used) or any(x.dims[1:] != held[0].dims[1:] for x in held):
+                return
+            patches |= _taken(held, which, rows)
+    target = weights[f"{names[0]}.weight"]
+    if target.dims[0] != len(rows):
         return
     partner = next((names[number] for number in used if number), None)
     said = (
@@ -185,6 +192,21 @@ def _of_rows(fault: Fault, found: Heads) -> Iterator[Proposal]:
         message=f"{target.name} has rows in another place: {said}",
         recommendation=f"put the rows of {target.entry.name} back",
     )
+
+
+def _taken(
+    sources: tuple[Weight, ...], which: NDArray[np.int64], rows: NDArray[np.int64]
+) -> dict[str, Patch]:
+    """The patches that take the first tensor's rows from these rows of the sources, and give each of these its rows in
+    return."""
+    target, *others = sources
+    patches: dict[str, Patch] = {target.name: edited(RowsOf(sources, which, rows))}
+    for number, source in enumerate(others, 1):
+        taken = np.flatnonzero(which == number)
+        back, own = np.zeros(source.dims[0], dtype=np.int64), np.arange(source.dims[0])
+        back[rows[taken]], own[rows[taken]] = 1, taken
+        patches[source.name] = edited(RowsOf((source, target), back, own))
+    return patches
 
 
 def _in_words(order: tuple[int, ...], what: str) -> str:

@@ -11,13 +11,15 @@ from typing import Any
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
 from rosetta.diagnose.setting_proposals import setting_proposal
 from rosetta.graph import Node
+from rosetta.ops.clamped_gate import ClampedGate
 from rosetta.ops.edit import Exchanged, OpEdit
 from rosetta.ops.experts import LARGEST_GATING, SOFTMAX, SOFTMAX_OF_CHOSEN, Router
 from rosetta.ops.norm import Kind, Norm
 from rosetta.ops.op import Op
-from rosetta.ops.pointwise import GATES, Activation, Gate
+from rosetta.ops.pointwise import ACTIVATIONS, GATES, Activation, Gate
 from rosetta.ops.recurrent import OPENED, TAKEN, ChannelDelta, GatedDelta, GatedNorm
 from rosetta.ops.rotary import INTERLEAVED, SPLIT_HALF, Rotary
+from rosetta.ops.xielu import Xielu
 from rosetta.runtimes.observed.experts_order import OF_EXPERTS
 
 POSITIONS = (1, 2, -1)
@@ -59,9 +61,24 @@ def _of_operation(fault: Fault, node: Node, op: Op) -> Iterator[Proposal]:
                 yield _proposal(op, "config.activation", f"{node.stage}.taken", op.taken, taken, taken=taken)
         way = ("of unit length", "as projected")
         yield _proposal(op, "config.norm_type", f"{node.stage}.queries_and_keys", *way, unit=False)
+    elif isinstance(op, ClampedGate):
+        yield from _of_plain_activation(fault, node, op, "clamped silu")
+    elif isinstance(op, Xielu):
+        yield from _of_plain_activation(fault, node, op, "xielu")
     elif type(op) is Activation and len(node.inputs) > 1:
         repair = Repair(operations=(Exchanged(node.stage, op, replace(op, exchanged=True)),))
         yield _stated("config.activation", "activation_of", "gate", "up", repair)
+
+
+def _of_plain_activation(fault: Fault, node: Node, op: Op, said: str) -> Iterator[Proposal]:
+    """Each activation without numbers of its own in place of one that has some, in every layer."""
+    own = {
+        one.op for one in fault.subject.model.graph if one.stage == node.stage and type(one.op) is type(op)
+    }
+    plain = tuple(Exchanged(node.stage, one, Activation()) for one in own)
+    for function in ACTIVATIONS:
+        repair = Repair(overrides={"activation": function}, operations=plain)
+        yield _stated("config.activation", "activation", said, function, repair)
 
 
 def _of_gated_norm(node: Node, op: GatedNorm) -> Iterator[Proposal]:

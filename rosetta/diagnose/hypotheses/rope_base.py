@@ -16,7 +16,8 @@ from torch import Tensor
 
 from rosetta.diagnose.hypothesis import Fault, Proposal
 from rosetta.diagnose.setting_proposals import setting_proposal
-from rosetta.ops.op import Chain
+from rosetta.ops.norm import Norm
+from rosetta.ops.op import Chain, Op
 from rosetta.ops.rotary import Rotary
 from rosetta.rope_scaling import STILL, RopeScaling
 
@@ -43,11 +44,15 @@ class Turned:
 def propose(fault: Fault) -> Iterator[Proposal]:
     """The base whose frequencies turn the inputs into what was observed, and the round number beside it; where no base
     does, the frequencies themselves."""
-    ops = fault.node.op.ops if isinstance(fault.node.op, Chain) else (fault.node.op,)
-    if not fault.settings_unknown or len(ops) > 1 or not isinstance(op := ops[0], Rotary):
+    if not fault.settings_unknown:
         return
-    yield from _of_dimensions(fault, op)
-    turned = _turned(fault, op)
+    yield from _of_unrecorded(fault)
+    op, norm = _rotation(fault.node.op)
+    if op is None:
+        return
+    if norm is None:
+        yield from _of_dimensions(fault, op)
+    turned = _turned(fault, op, norm)
     if turned is None:
         return
     own = fault.subject.model.config[op.base]
@@ -63,6 +68,35 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         yield from _scaled(fault, op, turned)
 
 
+def _rotation(op: Op) -> tuple[Rotary | None, Norm | None]:
+    """The rotation that a stage is, and the norm behind it, where it has one; None where it is another operation."""
+    match op.ops if isinstance(op, Chain) else (op,):
+        case (Rotary() as rotary,):
+            return rotary, None
+        case (Rotary() as rotary, Norm(kind="rms") as norm):
+            return rotary, norm
+    return None, None
+
+
+def _of_unrecorded(fault: Fault) -> Iterator[Proposal]:
+    """Half as many dimensions, twice as many or all of a head, where the rotation was not recorded."""
+    rotations = [rotary for node in fault.stages[1:] if (rotary := _rotation(node.op)[0]) is not None]
+    settings = fault.subject.model.settings_of(fault.layer)
+    for key in dict.fromkeys(rotary.dimensions for rotary in rotations):
+        own, head = int(settings[key]), int(settings["attention.key_length"])
+        for number in dict.fromkeys((own // 4 * 2, own * 2, head)):
+            if 0 < number <= head and number != own:
+                yield _with_dimensions(fault, key, number)
+
+
+def _with_dimensions(fault: Fault, key: str, number: int) -> Proposal:
+    """Another number of turned dimensions in the layers of the fault's kind, which have as many."""
+    own, here = fault.subject.model.config[key], fault.subject.model.settings_of(fault.layer)[key]
+    if not isinstance(own.value, tuple):
+        return setting_proposal(fault, key, own, number)
+    return setting_proposal(fault, key, own, tuple(number if one == here else one for one in own.value))
+
+
 def _of_dimensions(fault: Fault, op: Rotary) -> Iterator[Proposal]:
     """As many dimensions as come out otherwise than they went in: the others pass as they are."""
     x, y = fault.input(), fault.recorded_value  # [T, N, D]
@@ -70,26 +104,29 @@ def _of_dimensions(fault: Fault, op: Rotary) -> Iterator[Proposal]:
         return
     turned = (x != y).flatten(0, 1).any(0).nonzero()
     number = 2 * -(-(int(turned.max()) + 1) // 2) if len(turned) else 0
-    own = fault.subject.model.config[op.dimensions]
-    here = fault.subject.model.settings_of(fault.layer)[op.dimensions]
-    if number in (0, here):
-        return
-    of_layers = own.value if isinstance(own.value, tuple) else None  # those of this layer's kind have as many
-    right = number if of_layers is None else tuple(number if one == here else one for one in of_layers)
-    yield setting_proposal(fault, op.dimensions, own, right)
+    if number not in (0, fault.subject.model.settings_of(fault.layer)[op.dimensions]):
+        yield _with_dimensions(fault, op.dimensions, number)
 
 
-def _turned(fault: Fault, op: Rotary) -> Turned | None:
-    """By how much each pair is turned, all heads and tokens together."""
+def _turned(fault: Fault, op: Rotary, norm: Norm | None) -> Turned | None:
+    """By how much each pair is turned, all heads and tokens together. A norm behind that leaves the angles, once its
+    weight is taken off, and no magnitude."""
     x, y = fault.input(), fault.recorded_value
     if x is None or y is None or x.shape != y.shape or len(x) < 2:
         return None
+    if norm is not None and norm.stem is not None:
+        weight = fault.subject.model.weights.get(f"blk.{fault.layer}.{norm.stem}.weight")
+        if weight is None or weight.count != y.shape[-1]:
+            return None
+        y = y / weight.values()
     first, second = op.halves(fault.pair.subject.runtime.step(fault.node), x.shape[-1])
     # [T, N, R]
     before, after = (torch.complex(z[..., first].double(), z[..., second].double()) for z in (x, y))
     turned = (after * before.conj()).sum(1)  # of all heads together, [T, R]
     angles = (turned[1:] * turned[:-1].conj()).sum(0).angle()
     size = float(before.abs().square().sum().sqrt())
+    if norm is not None:
+        return Turned(angles, 1.0)
     return Turned(angles, float(after.abs().square().sum().sqrt()) / size) if size else None
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-from rosetta.diagnose.hypothesis import CLOSE, Fault, Proposal, Repair, Suspect, looks_like, resembles
+from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, looks_like, resembles
 from rosetta.diagnose.patches import InMemory
 from rosetta.finding_kind import FindingKind
 from rosetta.model import Patch
@@ -30,13 +29,15 @@ LIKENESS = 0.4  # correlation of some rows; unrelated matrices have none, norms 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
     """Each other tensor of the same dims whose content the accused one has, and the reverse."""
+    if fault.recorded:
+        return  # which `swapped_in_run` proposes
     for suspect, weight in fault.accused_weights():
-        partner = (_nearest if fault.recorded else _first)(fault, suspect, weight)
+        partner = _first(suspect, weight)
         if partner is not None:
             yield Proposal(
                 kind="value.swapped",
                 role=suspect.role,
-                repair=Repair(patches=_exchange(weight, partner)),
+                repair=Repair(patches={weight.name: read_from(partner), partner.name: read_from(weight)}),
                 tensor=weight.name,
                 partner=partner.name,
                 message=f"{weight.name} holds the values of {partner.name}, and the reverse",
@@ -44,27 +45,10 @@ def propose(fault: Fault) -> Iterator[Proposal]:
             )
 
 
-def _exchange(weight: Weight, partner: Weight) -> dict[str, Patch]:
-    return {weight.name: read_from(partner), partner.name: read_from(weight)}
-
-
-def _first(fault: Fault, suspect: Suspect, weight: Weight) -> Weight | None:
+def _first(suspect: Suspect, weight: Weight) -> Weight | None:
     """The first tensor that is exchanged with one, by what the other side's hold."""
     alike = tensors_alike(suspect, weight)
     return next((partner for partner in alike if _exchanged(suspect, weight, partner)), None)
-
-
-def _nearest(fault: Fault, suspect: Suspect, weight: Weight) -> Weight | None:
-    """The tensor whose exchange with one brings both stages nearest to their recorded values: those of a norm are near
-    1, whichever it is."""
-    apart = {
-        partner: max(
-            _distance_where_used(fault, weight, partner), _distance_where_used(fault, partner, weight)
-        )
-        for partner in tensors_alike(suspect, weight)
-    }
-    nearest = min(apart, key=lambda partner: apart[partner], default=None)
-    return nearest if nearest is not None and apart[nearest] <= CLOSE else None
 
 
 def _exchanged(suspect: Suspect, weight: Weight, partner: Weight) -> bool:
@@ -78,13 +62,6 @@ def _exchanged(suspect: Suspect, weight: Weight, partner: Weight) -> bool:
         there, theirs, LIKENESS, either_sign=True
     )
     return alike and (resembles(here, ours) or resembles(there, theirs))
-
-
-def _distance_where_used(fault: Fault, weight: Weight, partner: Weight) -> float:
-    """How far the exchange leaves the stages that read a weight from what was recorded; infinite where none does."""
-    repair = Repair(patches=_exchange(weight, partner))
-    readers = fault.subject.model.graph.readers.get(weight.name, [])
-    return max((fault.distance_at(repair, node.name) for node in readers), default=math.inf)
 
 
 def read_from(source: Weight) -> Patch:

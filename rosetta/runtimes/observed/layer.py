@@ -137,6 +137,8 @@ class Layer:
             self._skip("attn_residual", "the network reads another sum than that of the stream and attention")
             return
         yield self._tap("attn_residual", source)
+        if is_norm(graph, source):  # the stream is lost: the norm stands for the sum
+            yield self._tap("attn_post_norm", source)
         yield from self._norm_before(source, self.stream, "attn_post_norm")
 
     def _plain(self, i: int) -> int:

@@ -53,7 +53,19 @@ def normed(graph: Graph, product: int) -> tuple[int | None, int]:
     while graph[unscaled].kind in ("view", "scale") and graph.live_inputs(unscaled):
         unscaled = graph.live_inputs(unscaled)[0]
     source = norm_source(graph, unscaled)
-    return (unscaled, source) if source is not None else (None, entering)
+    if source is None or _ends_a_part(graph, unscaled, weight_layer(graph[product].weights[0])):
+        return None, entering
+    return unscaled, source
+
+
+def _ends_a_part(graph: Graph, norm: int, layer: int | None) -> bool:
+    """Whether a norm stands behind a part of the model and not before the next one, as it does where the sum of the
+    stream and what it norms is lost: it is another layer's, or attention's in a layer that has one behind its network
+    too.
+    """
+    placed = {(weight_layer(name), weight_stem(name)) for name in graph[norm].weights}
+    of_attention = (layer, "post_attention_norm") in placed and "post_ffw_norm" in graph.stems(layer)
+    return of_attention or any(of not in (layer, None) for of, _ in placed)
 
 
 def is_norm(graph: Graph, i: int) -> bool:

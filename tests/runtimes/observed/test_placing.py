@@ -118,3 +118,21 @@ def test_a_layer_that_is_run_twice_has_no_stages_and_the_one_behind_it_has() -> 
     for stage in ("embedding", "layers.0.residual"):
         assert stage not in found
         assert "more than once" in placement.skipped[stage]
+
+
+def test_a_norm_behind_a_part_stands_for_the_sum_that_is_lost() -> None:
+    """Without the sum the network reads attention's own norm, which is no norm of the network's then, nor the next
+    layer's."""
+    draw = Drawn()
+    embedded = draw.embedded()
+    attended = draw.normed(draw.attended(embedded, 0), "blk.0.post_attention_norm.weight")
+    up = draw("product", attended, weight="blk.0.ffn_up.weight")
+    out = draw("product", draw("act", up), weight="blk.0.ffn_down.weight")
+    left = draw.normed(out, "blk.0.post_ffw_norm.weight")
+    q, k, v = (draw("product", left, weight=f"blk.1.attn_{part}.weight") for part in "qkv")
+    context = draw("product", draw("softmax", draw("product", q, k)), v)
+    last = draw("add", draw("product", context, weight="blk.1.attn_output.weight"), left)
+    found = nodes(draw.placed(last))
+    assert found["layers.0.attn_residual"] == found["layers.0.attn_post_norm"] == attended
+    assert found["layers.0.residual"] == left
+    assert not {"layers.0.ffn_norm", "layers.1.attn_norm"} & set(found)
