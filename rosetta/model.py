@@ -33,7 +33,7 @@ from rosetta.index_entries import hold_to_index
 from rosetta.layer_settings import settings_of
 from rosetta.names import FOREIGN_LAYER, canonical_names
 from rosetta.ops.edit import Edit
-from rosetta.ops.indexer import TOP_K
+from rosetta.ops.indexer import dense_count
 from rosetta.ops.op import Settings
 from rosetta.rope_scaling import RopeScaling
 from rosetta.settings_reader import PerLayer
@@ -90,8 +90,7 @@ class Model:
     @property
     def dense_count(self) -> float:
         """Tokens up to which sparse attention sees all, which is how it is run; infinite where it is not sparse."""
-        sparse = self.config.get(TOP_K)
-        return math.inf if sparse is None else sparse.value
+        return dense_count({key: setting.value for key, setting in self.config.items()})
 
     def settings_of(self, layer: int | None) -> Settings:
         """The settings of a layer, or of what stands outside the layers."""

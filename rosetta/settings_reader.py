@@ -26,8 +26,13 @@ NONE_IN_GGUF = frozenset((
 ))
 # fmt: on
 """Settings whose 0 llama.cpp takes for none (llama-hparams.h): it writes it where a model has none of its own."""
-UNSAID = {"rope.scaling.yarn_beta_fast": 32.0, "rope.scaling.yarn_beta_slow": 1.0}
-"""What llama.cpp takes where it does not read a key that is no setting of ours (llama-hparams.h)."""
+UNSAID = {
+    "rope.scaling.yarn_beta_fast": 32.0,
+    "rope.scaling.yarn_beta_slow": 1.0,
+    "rope.partial_rotary_factor": 1.0,
+}
+"""What a loader takes where it does not read a key that is no setting of ours (llama.cpp, llama-hparams.h;
+transformers' classes that rotate whole heads)."""
 # No published model has a tenth of any; a damaged count must not cost minutes.
 LARGEST_BLOCK_COUNT = 4096
 LARGEST = {
@@ -250,7 +255,12 @@ class SettingsReader:
         """Whether the container's own loader computes one way, whatever the file says under a key."""
         if self.container.kind == "gguf":
             return not self.architecture.llamacpp.computes_by(key)
-        return self.container.kind == "huggingface" and key in self.architecture.huggingface.unread
+        if self.container.kind != "huggingface":
+            return False
+        said, stated = self.architecture.huggingface, self.container.settings.get(key)
+        if stated is None or key in said.spellings:
+            return key in said.unread
+        return key in said.unread or not said.asks_for(self._own(stated).rpartition(".")[2])
 
     def _would_say(self, key: str) -> tuple[str, ...]:
         """The file's keys that were asked for before a setting was put, its class's own first."""

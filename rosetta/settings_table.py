@@ -354,6 +354,8 @@ KEYS = (
     ConfigKey("attention.post_norm_epsilon", "number", NORM_EPSILON, published=EPSILONS),
     ConfigKey("attention.query_scale", "number", ATTENTION_SCALE, latent=False),
     ConfigKey("attention.indexer.top_k", "count", SLIDING_WINDOW, prompt=Prompt.PAST_WINDOW),
+    ConfigKey("attention.indexer.block_size", "count", SLIDING_WINDOW, prompt=Prompt.PAST_WINDOW),
+    ConfigKey("attention.indexer.local_blocks", "count", SLIDING_WINDOW, Shows.ANYWHERE),
     ConfigKey("attention.indexer.head_count", "count", HEAD_COUNT, Shows.ANYWHERE),
     ConfigKey("attention.indexer.key_length", "count", HEAD_DIM, Shows.ANYWHERE),
     ConfigKey("attention.indexer.types", "flag", LAYER_PATTERN, Shows.ANYWHERE),

@@ -306,6 +306,7 @@ GLM4_MOE_LITE = replace(
     settings=glm_settings,
     huggingface=replace(
         DEEPSEEK2.huggingface,
+        reads=frozenset({"partial_rotary_factor"}),
         model_type="",
         defaults={  # transformers, Glm4MoeLiteConfig
             "block_count": 47,
@@ -330,6 +331,7 @@ MISTRAL4 = replace(
     settings=mistral4_settings,
     huggingface=replace(
         DEEPSEEK2.huggingface,
+        reads=frozenset({"partial_rotary_factor"}),
         model_type="",
         defaults={  # transformers, Mistral4Config
             "block_count": 36,

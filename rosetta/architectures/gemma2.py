@@ -78,6 +78,7 @@ GEMMA2 = Architecture(
         output_of(layers - 1), Softcap("final_logit_softcapping"), norm=a.norm_of("output_norm")
     ),
     huggingface=HuggingFace(
+        reads=frozenset({"query_pre_attn_scalar"}),
         defaults={  # transformers, Gemma2Config
             "block_count": 26,
             "context_length": 8192,

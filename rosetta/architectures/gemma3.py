@@ -85,6 +85,7 @@ GEMMA3 = Architecture(
         output_of(layers - 1), Softcap("final_logit_softcapping"), norm=a.norm_of("output_norm")
     ),
     huggingface=HuggingFace(
+        reads=frozenset({"query_pre_attn_scalar"}),
         model_type="gemma3_text",
         defaults={  # transformers, Gemma3TextConfig
             "block_count": 26,

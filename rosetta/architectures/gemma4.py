@@ -285,6 +285,7 @@ GEMMA4 = Architecture(
         output_of(layers - 1), Softcap("final_logit_softcapping"), norm=a.norm_of("output_norm")
     ),
     huggingface=HuggingFace(
+        reads=frozenset({"partial_rotary_factor"}),
         model_type="gemma4_text",
         defaults={  # transformers, Gemma4TextConfig
             "block_count": 30,

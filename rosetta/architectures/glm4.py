@@ -59,6 +59,7 @@ GLM4 = Architecture(
     readings=first_of(gate_beside_up, standard_readings),
     layer=layer,
     huggingface=HuggingFace(
+        reads=frozenset({"partial_rotary_factor"}),
         defaults={  # transformers, Glm4Config
             "block_count": 40,
             "context_length": 131072,

@@ -66,6 +66,7 @@ GLM4_MOE = Architecture(
     settings=settings,
     layer=layer,
     huggingface=HuggingFace(
+        reads=frozenset({"partial_rotary_factor"}),
         model_type="glm4_moe",
         defaults={  # transformers, Glm4MoeConfig
             "block_count": 46,

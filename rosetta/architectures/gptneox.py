@@ -47,6 +47,7 @@ GPTNEOX = Architecture(
     readings=readings,
     layer=layer,
     huggingface=HuggingFace(
+        reads=frozenset({"partial_rotary_factor", "rotary_pct"}),
         unread=frozenset({"attention.head_count_kv"}),
         model_type="gpt_neox",
         defaults={  # transformers, GPTNeoXConfig

@@ -104,6 +104,7 @@ LAGUNA = Architecture(
     settings=settings,
     layer=layer,
     huggingface=HuggingFace(
+        reads=frozenset({"partial_rotary_factor"}),
         defaults={  # transformers, LagunaConfig
             "block_count": 40,
             "context_length": 131072,

@@ -15,6 +15,7 @@ from rosetta.architectures.parts.builders import (
     scores_of,
     sequential,
 )
+from rosetta.architectures.parts.folder_names import in_layers
 from rosetta.architectures.parts.readings import first_of, standard_readings
 from rosetta.architectures.parts.recurrent import (
     RECURRENT,
@@ -26,7 +27,7 @@ from rosetta.architectures.parts.recurrent import (
 )
 from rosetta.graph import Stage
 from rosetta.ops.linear import Linear
-from rosetta.ops.op import Settings
+from rosetta.ops.op import Op, Settings
 from rosetta.ops.recurrent import Convolution, GatedNorm
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
 from rosetta.settings_reader import SettingsReader
@@ -34,6 +35,29 @@ from rosetta.settings_reader import SettingsReader
 TAPS = "shortconv.l_cache"
 THETA = Default(apr=1e6, gguf=10000.0, huggingface=1e6)
 EPSILON = Default(apr=1e-5, gguf=1e-5, huggingface=1e-5)
+
+NAMES = {
+    "model.embedding_norm": "token_embd_norm",
+    **in_layers(
+        {
+            "conv.conv": "shortconv.conv",
+            "conv.in_proj": "shortconv.in_proj",
+            "conv.out_proj": "shortconv.out_proj",
+            "feed_forward.w1": "ffn_gate",
+            "feed_forward.w2": "ffn_down",
+            "feed_forward.w3": "ffn_up",
+            "ffn_norm": "ffn_norm",
+            "operator_norm": "attn_norm",
+        }
+    ),
+}
+NORMED_HEADS = in_layers(
+    {
+        "self_attn.k_layernorm": "attn_k_norm",
+        "self_attn.out_proj": "attn_output",
+        "self_attn.q_layernorm": "attn_q_norm",
+    }
+)
 
 
 def convolution_settings(read: SettingsReader) -> None:
@@ -66,8 +90,8 @@ def settings(read: SettingsReader) -> None:
     read.by_layer("feed_forward_length", [value], note, width.key if width is not None else None)
 
 
-def short_convolution(a: Architecture) -> Block:
-    """A gate, a convolution, a gate."""
+def short_convolution(a: Architecture, post_norm: Op | None = None) -> Block:
+    """A gate, a convolution, a gate; `post_norm` as of `mixer`."""
     return mixer(
         norm=a.norm_of("attn_norm"),
         projections={"ssm_in": Linear("shortconv.in_proj", rows=(3, HIDDEN), columns=HIDDEN)},
@@ -79,6 +103,7 @@ def short_convolution(a: Architecture) -> Block:
         gate="ssm_in",
         out="shortconv.out_proj",
         inner=HIDDEN,
+        post_norm=post_norm,
     )
 
 
@@ -125,20 +150,7 @@ LFM2 = Architecture(
         },
         keys={"block_auto_adjust_ff_dim": lambda c: False},  # the width is what the tensors have
         says_anyway={"block_use_swiglu": True, "use_pos_enc": True},
-        names={
-            "model.embedding_norm": "token_embd_norm",
-            "model.layers.{bid}.conv.conv": "blk.{bid}.shortconv.conv",
-            "model.layers.{bid}.conv.in_proj": "blk.{bid}.shortconv.in_proj",
-            "model.layers.{bid}.conv.out_proj": "blk.{bid}.shortconv.out_proj",
-            "model.layers.{bid}.feed_forward.w1": "blk.{bid}.ffn_gate",
-            "model.layers.{bid}.feed_forward.w2": "blk.{bid}.ffn_down",
-            "model.layers.{bid}.feed_forward.w3": "blk.{bid}.ffn_up",
-            "model.layers.{bid}.ffn_norm": "blk.{bid}.ffn_norm",
-            "model.layers.{bid}.operator_norm": "blk.{bid}.attn_norm",
-            "model.layers.{bid}.self_attn.k_layernorm": "blk.{bid}.attn_k_norm",
-            "model.layers.{bid}.self_attn.out_proj": "blk.{bid}.attn_output",
-            "model.layers.{bid}.self_attn.q_layernorm": "blk.{bid}.attn_q_norm",
-        },
+        names={**NAMES, **NORMED_HEADS},
     ),
     llamacpp=LlamaCpp(reads=frozenset({"shortconv.l_cache"})),
 )

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
-from rosetta.architectures.lfm2 import EPSILON, LFM2, THETA, convolution_settings, mixer_of
+from rosetta.architectures.lfm2 import (
+    EPSILON,
+    LFM2,
+    NAMES,
+    NORMED_HEADS,
+    THETA,
+    convolution_settings,
+    mixer_of,
+)
 from rosetta.architectures.parts.builders import output_of, sequential
 from rosetta.architectures.parts.expert_settings import expert_settings, leading_dense
+from rosetta.architectures.parts.folder_names import in_layers
 from rosetta.architectures.parts.mixtures import network
 from rosetta.graph import Stage
 from rosetta.ops.experts import SIGMOID
@@ -63,25 +72,19 @@ LFM2MOE = Architecture(
         flags={"conv_bias": False, "use_expert_bias": True},
         says_anyway={"use_pos_enc": True},
         names={
-            "model.embedding_norm": "token_embd_norm",
-            "model.layers.{bid}.conv.conv": "blk.{bid}.shortconv.conv",
-            "model.layers.{bid}.conv.in_proj": "blk.{bid}.shortconv.in_proj",
-            "model.layers.{bid}.conv.out_proj": "blk.{bid}.shortconv.out_proj",
-            "model.layers.{bid}.feed_forward.w1": "blk.{bid}.ffn_gate",
-            "model.layers.{bid}.feed_forward.w2": "blk.{bid}.ffn_down",
-            "model.layers.{bid}.feed_forward.w3": "blk.{bid}.ffn_up",
-            "model.layers.{bid}.ffn_norm": "blk.{bid}.ffn_norm",
-            "model.layers.{bid}.operator_norm": "blk.{bid}.attn_norm",
-            "model.layers.{bid}.feed_forward.experts.{eid}.w1": "blk.{bid}.ffn_gate_exps.{eid}",
-            "model.layers.{bid}.feed_forward.experts.{eid}.w2": "blk.{bid}.ffn_down_exps.{eid}",
-            "model.layers.{bid}.feed_forward.experts.{eid}.w3": "blk.{bid}.ffn_up_exps.{eid}",
-            "model.layers.{bid}.feed_forward.gate": "blk.{bid}.ffn_gate_inp",
-            "model.layers.{bid}.self_attn.k_layernorm": "blk.{bid}.attn_k_norm",
-            "model.layers.{bid}.self_attn.out_proj": "blk.{bid}.attn_output",
-            "model.layers.{bid}.self_attn.q_layernorm": "blk.{bid}.attn_q_norm",
-            "model.layers.{bid}.feed_forward.experts.w1": "blk.{bid}.ffn_gate_exps",
-            "model.layers.{bid}.feed_forward.experts.w2": "blk.{bid}.ffn_down_exps",
-            "model.layers.{bid}.feed_forward.experts.w3": "blk.{bid}.ffn_up_exps",
+            **NAMES,
+            **NORMED_HEADS,
+            **in_layers(
+                {
+                    "feed_forward.experts.{eid}.w1": "ffn_gate_exps.{eid}",
+                    "feed_forward.experts.{eid}.w2": "ffn_down_exps.{eid}",
+                    "feed_forward.experts.{eid}.w3": "ffn_up_exps.{eid}",
+                    "feed_forward.gate": "ffn_gate_inp",
+                    "feed_forward.experts.w1": "ffn_gate_exps",
+                    "feed_forward.experts.w2": "ffn_down_exps",
+                    "feed_forward.experts.w3": "ffn_up_exps",
+                }
+            ),
         },
         parameters={
             "model.layers.{bid}.feed_forward.expert_bias": "blk.{bid}.exp_probs_b.bias",

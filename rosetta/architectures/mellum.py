@@ -60,6 +60,7 @@ MELLUM = Architecture(
     settings=settings,
     layer=layer,
     huggingface=HuggingFace(
+        reads=frozenset({"partial_rotary_factor"}),
         defaults={  # transformers, MellumConfig
             "block_count": 28,
             "context_length": 131072,

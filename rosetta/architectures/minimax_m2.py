@@ -48,6 +48,7 @@ MINIMAX_M2 = Architecture(
     settings=settings,
     layer=layer,
     huggingface=HuggingFace(
+        reads=frozenset({"partial_rotary_factor", "rotary_dim"}),
         model_type="minimax_m2",
         defaults={  # transformers, MiniMaxM2Config
             "block_count": 62,

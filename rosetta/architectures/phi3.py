@@ -24,6 +24,7 @@ PHI3 = Architecture(
     settings=settings,
     readings=first_of(gate_beside_up, standard_readings),
     huggingface=HuggingFace(
+        reads=frozenset({"partial_rotary_factor"}),
         defaults={  # transformers, Phi3Config
             "original_max_position_embeddings": 4096,
             "block_count": 32,

@@ -53,6 +53,7 @@ SARVAM_MOE = replace(
     huggingface=replace(
         BAILINGMOE2.huggingface,
         model_type="sarvam_moe",
+        reads=frozenset({"partial_rotary_factor"}),
         in_transformers=True,
         defaults={  # transformers, SarvamMoEConfig
             "block_count": 19,

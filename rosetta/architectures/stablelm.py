@@ -72,6 +72,7 @@ STABLELM = Architecture(
     readings=readings,
     layer=layer,
     huggingface=HuggingFace(
+        reads=frozenset({"rope_pct"}),
         defaults={  # transformers, StableLmConfig
             "block_count": 32,
             "context_length": 4096,

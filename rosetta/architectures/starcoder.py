@@ -29,6 +29,7 @@ STARCODER = Architecture(
     settings=settings,
     readings=readings_by_key_group,
     huggingface=HuggingFace(
+        reads=frozenset({"scale_attn_weights"}),
         model_type="gpt_bigcode",
         defaults={  # transformers, GPTBigCodeConfig
             "block_count": 12,

@@ -153,6 +153,7 @@ STEP35 = Architecture(
     readings=first_of(one_more_where(*NORMS), standard_readings),
     layer=layer,
     huggingface=HuggingFace(
+        reads=frozenset({"partial_rotary_factor", "query_pre_attn_scalar"}),
         model_type="step3p7",
         defaults={  # transformers, Step3p7TextConfig
             "block_count": 45,

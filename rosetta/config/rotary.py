@@ -67,9 +67,6 @@ def _rotated(read: SettingsReader, own: Mapping[str, Any]) -> int:
     published = read.architecture.huggingface.defaults if kind == "huggingface" else {}
     # GGUF has no such key.
     share = None if kind == "gguf" else read.raw("rope.partial_rotary_factor")
-    scaled = read.raw("rope.scaling")
-    if scaled and isinstance(scaled.value, Mapping) and scaled.value.get("rope_type") == "proportional":
-        share = None  # a part of the frequencies, which the scaling holds
     part = published.get("rope.partial_rotary_factor")
     if share is not None and isinstance(share.value, int | float):
         if not 0 <= share.value <= 1:
@@ -80,6 +77,11 @@ def _rotated(read: SettingsReader, own: Mapping[str, Any]) -> int:
             )
         part = share.value
     part = own.get("partial_rotary_factor", part)
+    scaled = read.raw("rope.scaling") or read.scaling_table()
+    if scaled and isinstance(scaled.value, Mapping) and scaled.value.get("rope_type") == "proportional":
+        part = published.get(
+            "rope.partial_rotary_factor"
+        )  # the share is of frequencies: the scaling holds it
     if part is not None:
         return int(key_length * part)
     return published.get("rope.dimension_count") or key_length

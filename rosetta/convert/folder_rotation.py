@@ -4,13 +4,12 @@ transformers 4 and 5 read."""
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rosetta.compare.settings import plain
 from rosetta.config import Config
-from rosetta.diagnose.stated_scaling import PARAMETERS, PREFIX, as_parameters
+from rosetta.diagnose.stated_scaling import PARAMETERS, PREFIX, as_parameters, share_of
 from rosetta.errors import UnsupportedError
 from rosetta.model import Model
 from rosetta.rope_scaling import RopeScaling
@@ -77,12 +76,6 @@ def _by_kind(wanted: Config, scaling: Mapping[str, Any]) -> dict[str, dict[str, 
         return {"rope_type": "default", BASE: plain(base), SHARE: share_of(turned, size)}
 
     return {"full_attention": {**table(""), **scaling}, "sliding_attention": table("_swa")}
-
-
-def share_of(turned: int, size: int) -> float:
-    """The share of a head that is turned, so many dims of its size, such that no rounding down loses a dim."""
-    share = turned / size
-    return share if int(size * share) == turned else math.nextafter(share, 2)
 
 
 def _long(scaling: RopeScaling) -> dict[str, Any]:

@@ -36,6 +36,7 @@ KEYS = (
     "attention.sliding_window", "attention.sliding_window_pattern", "attention.clamp_kqv",
     "attention.max_alibi_bias", "attention.scale", "attention.output_scale", "attention.value_scale",
     "attention.indexer.head_count", "attention.indexer.key_length", "attention.indexer.top_k",
+    "attention.indexer.block_size", "attention.indexer.local_blocks",
     "attention.temperature_length", "attention.temperature_scale", "attention.recurrent_layers",
     "rope.dimension_count", "rope.dimension_count_swa", "rope.dimension_sections", "rope.freq_base",
     "rope.freq_base_swa", "expert_count", "expert_used_count", "expert_feed_forward_length",

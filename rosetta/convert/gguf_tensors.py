@@ -17,10 +17,11 @@ ALWAYS_FLOAT32 = frozenset(
     {
         "ffn_gate_inp", "ffn_gate_inp_shexp", "position_embd", "ssm_conv1d", "shortconv.conv", "altup_correct_coef",
         "altup_predict_coef", "ssm_conv1d_q", "ssm_conv1d_k", "ssm_conv1d_v", "indexer.proj",
+        "indexer.q_proj", "indexer.k_proj",
     }
 )  # fmt: skip
 # Tensors that keep the form in which the source has them where an architecture's table has both: llama.cpp's graphs
-# read either.
+# read either. Of an architecture without a table they are parted, which every graph reads.
 EITHER_WAY = ("attn_qkv.weight", "attn_qkv.bias", "ffn_gate_up_exps.weight")
 
 
@@ -42,7 +43,7 @@ def gguf_candidates(model: Model, weights: Mapping[str, Weight]) -> Iterator[Can
         kept = [name for name in EITHER_WAY if prefix + name.removesuffix(".weight") in held]
         whole = dict.fromkeys(_whole(name) for name in names)
         first = list(model.architecture.llamacpp.bare) if prefix else []
-        first += [name for name in kept if known is None or _stem(name) in known]
+        first += [name for name in kept if known is not None and _stem(name) in known]
         plain = [name for name in whole if known is None or _stem(name) in known or prefix + name in FACTORS]
         rest = sorted(known or ())
         other = [

@@ -40,6 +40,10 @@ def meaning(name: str) -> tuple[str | None, int | None]:
     return None, layer
 
 
+# llama.cpp has them, the published gguf-py not yet (src/llama-arch.cpp).
+_NEWER = ("indexer.q_proj", "indexer.k_proj", "indexer.q_norm")
+
+
 @cache
 def _table() -> dict[str, str]:
     """Name with `{bid}` for the layer -> GGUF's; of a name that means several things, the first."""
@@ -49,4 +53,4 @@ def _table() -> dict[str, str]:
         for mapping in (TensorNameMap.mappings_cfg, TensorNameMap.block_mappings_cfg):
             for foreign in mapping.get(tensor, ()):
                 table.setdefault(foreign, canonical)
-    return table
+    return table | {f"blk.{{bid}}.{stem}": f"blk.{{bid}}.{stem}" for stem in _NEWER}

@@ -13,8 +13,7 @@ from rosetta.containers.apr.settings import APR_FACTS
 from rosetta.containers.container import Container
 from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS
 from rosetta.containers.huggingface.text_part import text_part, without_rotation
-from rosetta.convert.folder_rotation import share_of
-from rosetta.diagnose.stated_scaling import as_parameters
+from rosetta.diagnose.stated_scaling import as_parameters, share_of
 from rosetta.errors import UnsupportedError
 from rosetta.model import Model
 from rosetta.repair.changes import ABSENT, Change, said
@@ -170,12 +169,20 @@ def _rope_scaling(file: Settings, value: Any) -> None:
         file.put(("rope_parameters" if without_rotation(file.metadata) else "rope_scaling",), parameters)
 
 
+def _asked(file: Settings, *names: str) -> tuple[str, ...]:
+    """Those of the keys that the file's loader asks for: of a folder, the class of its architecture."""
+    heeded = file.model.architecture.huggingface.asks_for
+    return tuple(name for name in names if file.kind != "huggingface" or heeded(name))
+
+
 def _rotated(file: Settings, value: int) -> None:
-    if file.has(("rotary_dim",)):
-        file.put(("rotary_dim",), value)
+    counted, spellings = _asked(file, "rotary_dim"), file.spellings["rope.partial_rotary_factor"]
+    if file.has(counted):
+        file.put(counted, value)
         return
+    if not _asked(file, *spellings):
+        raise UnsupportedError(f"transformers turns whole heads of a {file.model.architecture.name}")
     share = share_of(value, file.model["attention.key_length"])
-    spellings = file.spellings["rope.partial_rotary_factor"]
     tables = file.rope_tables()
     inside = [table for table in tables if "partial_rotary_factor" in table[1]]
     for shown, table, _ in inside or ([] if file.has(spellings) else tables[:1]):
@@ -185,16 +192,25 @@ def _rotated(file: Settings, value: int) -> None:
 
 
 def _attention_scale(file: Settings, value: float) -> None:
-    multiplier = file.spellings["attention.scale"]
-    if file.has(("query_pre_attn_scalar",)) and not file.has(multiplier):
+    multiplier = _asked(file, *file.spellings["attention.scale"])
+    scalar_key, switch = (_asked(file, name) for name in ("query_pre_attn_scalar", "scale_attn_weights"))
+
+    def in_use(name: tuple[str, ...]) -> bool:
+        return bool(name) and not file.has(multiplier) and (file.has(name) or not multiplier)
+
+    if in_use(scalar_key):
         scalar = value**-2
-        file.put(("query_pre_attn_scalar",), round(scalar) if abs(scalar - round(scalar)) < 1e-3 else scalar)
+        file.put(scalar_key, round(scalar) if abs(scalar - round(scalar)) < 1e-3 else scalar)
         return
-    if file.has(("scale_attn_weights",)) and not file.has(multiplier):
+    if in_use(switch):
         standard = math.isclose(value, file.model["attention.key_length"] ** -0.5, rel_tol=1e-6)
         if standard or value == 1:
-            file.put(("scale_attn_weights",), standard)
+            file.put(switch, standard)
             return
+    if not multiplier:
+        raise UnsupportedError(
+            f"transformers reads no scale of the scores of a {file.model.architecture.name}"
+        )
     file.put(multiplier, plain(value))
 
 

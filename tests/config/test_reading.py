@@ -16,6 +16,7 @@ from fixtures import build, faults, model_spec
 from fixtures.memory import MemoryContainer
 from rosetta.architectures import find_architecture
 from rosetta.config import Value, read_config
+from rosetta.containers.container import Setting
 from rosetta.containers.huggingface.settings import huggingface_settings
 from rosetta.errors import DamagedFileError, RosettaError, UnsupportedError
 from rosetta.rope_scaling import RopeScaling
@@ -40,9 +41,16 @@ def config_of(
 
 def huggingface_config(values: dict[str, Any], architecture: str) -> dict[str, Value]:
     """The canonical config of a config.json."""
-    settings = huggingface_settings(Path("config.json"), values)
-    plain = {key: setting.value for key, setting in settings.items()}
-    return config_of(plain, "huggingface", architecture, metadata=values, shapes={})
+    return read_folder(values, architecture)[0]
+
+
+def read_folder(values: dict[str, Any], architecture: str) -> tuple[dict[str, Value], tuple[Setting, ...]]:
+    """The same, and what is not heeded."""
+    own = find_architecture(architecture)
+    assert own is not None
+    container = MemoryContainer({}, {}, "huggingface", architecture, metadata=values)
+    container.settings = huggingface_settings(Path("config.json"), values)
+    return read_config(container, own, {}, {})
 
 
 # A missing key: each container's own default
@@ -135,7 +143,7 @@ def test_a_window_of_some_layers_names_them() -> None:
 
 def test_gpt2_can_switch_its_attention_scale_off() -> None:
     config = huggingface_config({"model_type": "gpt2", "scale_attn_weights": False}, "gpt2")
-    assert (config["attention.scale"].value, config["attention.scale"].key) == (1.0, "attention.scale")
+    assert (config["attention.scale"].value, config["attention.scale"].key) == (1.0, "scale_attn_weights")
 
 
 # aprender's own loader, GGUFConfig::from_apr
@@ -283,10 +291,9 @@ def test_rope_scaling_of_parameters_and_of_gguf_keys_is_one_value() -> None:
     assert not theirs.defaulted
 
 
-def test_a_window_that_no_context_fills_is_none() -> None:
-    window = config_of(REQUIRED | {"attention.sliding_window": 128})["attention.sliding_window"].value
-    narrow = config_of(REQUIRED | {"attention.sliding_window": 127})["attention.sliding_window"].value
-    assert (window, narrow) == (0, 127)
+def test_a_window_that_no_context_fills_is_kept() -> None:
+    """It is computed with all the same; whether two files mean the same by it is for a comparison to say."""
+    assert config_of(REQUIRED | {"attention.sliding_window": 128})["attention.sliding_window"].value == 128
 
 
 @pytest.mark.parametrize(("stored", "tied"), [(True, False), (False, True)])
@@ -362,7 +369,7 @@ def test_more_experts_than_any_model_has_are_refused() -> None:
 def test_a_share_of_a_head_that_is_none_is_refused(share: float) -> None:
     with pytest.raises(DamagedFileError, match="not between 0 and 1"):
         huggingface_config(
-            {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": share}}, "qwen2"
+            {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": share}}, "glm4"
         )
 
 
@@ -403,6 +410,46 @@ def test_any_settings_give_a_config_or_one_clear_error(stated: dict[str, Any], k
         assert config[key].value > 0
     epsilon = config[own.epsilon_key].value
     assert 0 <= epsilon < np.inf
+
+
+@pytest.mark.parametrize(
+    ("name", "stray", "key"),
+    [
+        ("llama", {"attention_multiplier": 0.5}, "attention.scale"),
+        ("qwen3", {"query_pre_attn_scalar": 144}, "attention.scale"),
+        ("olmo2", {"scale_attn_weights": False}, "attention.scale"),
+        ("llama", {"partial_rotary_factor": 0.5}, "rope.dimension_count"),
+        (
+            "gemma3",
+            {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}},
+            "rope.dimension_count",
+        ),
+        ("qwen2", {"rotary_dim": 8}, "rope.dimension_count"),
+    ],
+)
+def test_a_key_that_the_class_does_not_ask_for_is_not_heeded(
+    name: str, stray: dict[str, Any], key: str
+) -> None:
+    """It is noted instead; what its class asks for is heeded beside it."""
+    sizes = {"head_dim": 16, "hidden_size": 64, "num_attention_heads": 4, "vocab_size": 384}
+    assert huggingface_config(sizes | stray, name)[key].value == huggingface_config(sizes, name)[key].value
+    (unheeded,) = read_folder(sizes | stray, name)[1]
+    assert unheeded.key.rpartition(".")[2] in str(stray)
+
+
+@pytest.mark.parametrize(
+    ("name", "stated", "scale"),
+    [
+        ("granite", {"attention_multiplier": 0.5, "query_pre_attn_scalar": 144}, 0.5),
+        ("gemma2", {"attention_multiplier": 0.5, "query_pre_attn_scalar": 64}, 0.125),
+        ("gpt2", {"scale_attn_weights": False, "attention_multiplier": 0.5}, 1.0),
+    ],
+)
+def test_of_two_scales_the_one_that_the_class_asks_for_is_taken(
+    name: str, stated: dict[str, Any], scale: float
+) -> None:
+    sizes = {"hidden_size": 64, "num_attention_heads": 4, "n_embd": 64, "n_head": 4, "vocab_size": 384}
+    assert huggingface_config(sizes | stated, name)["attention.scale"].value == scale
 
 
 def test_what_a_file_states_and_nothing_computes_is_kept_by_name() -> None:
@@ -572,13 +619,13 @@ def test_a_key_that_nothing_reads_is_said(stated: dict[str, Any], unheeded: list
 @pytest.mark.parametrize(
     ("local", "unheeded"),
     [
-        ({"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}, []),
+        ({"rope_type": "default", "rope_theta": 1e4}, []),
         ({"rope_type": "default", "partial_rotary_factor": 0.2}, ["sliding_attention.partial_rotary_factor"]),
         ({"rope_type": "linear", "factor": 2.0}, ["sliding_attention.rope_type"]),
     ],
 )
 def test_a_rotation_of_windows_that_is_not_run_is_said(local: dict[str, Any], unheeded: list[str]) -> None:
-    whole = {"rope_type": "default", "rope_theta": 1e6, "partial_rotary_factor": 0.5}
+    whole = {"rope_type": "default", "rope_theta": 1e6}
     stated = {"rope_parameters": {"full_attention": whole, "sliding_attention": local}}
     assert _unheeded("gemma3", stated) == [f"rope_parameters.{key}" for key in unheeded]
 

@@ -54,7 +54,7 @@ def test_fault_that_no_hypothesis_knows_is_located_and_unexplained(
 ) -> None:
     kinds, fault, op, accused = case
     without(monkeypatch, *kinds)
-    report = compared(tmp_path, LLAMA, "hf:F16", "gguf:F16", fault)
+    report = compared(tmp_path, LLAMA, "apr:F16", "gguf:F16", fault)
     assert report.verdict == "divergent"
     assert report.first_divergence is not None
     assert report.first_divergence.name == f"layers.0.{op}"

@@ -416,7 +416,7 @@ CASES = [
     Case("C213", "model.gguf", put("llama.rope.dimension_count", (U32, 7)), "an odd number"),
     Case("C213", "model.gguf", put("llama.rope.dimension_count", (U32, 4)), "llama.cpp wants the 8 of a head"),
     Case("C213", "model.gguf", put("llama.rope.dimension_count", (U32, 64)), "and a head has 8 dims"),
-    Case("C213", "model-hf", put("rope_parameters", {"partial_rotary_factor": 2.0}), "the share of a head"),
+    Case("C213", "model.apr", put("partial_rotary_factor", 2.0), "the share of a head"),
     Case("C214", "model.gguf", put("llama.context_length", (U32, 0)), "is 0; models have"),
     Case("C214", "model-hf", put("max_position_embeddings", int(1e30)), "is 1e+30, more than anything counts to"),
     Case("C204", "model-hf", put("hidden_size", 1e30), "is 1e+30, more than anything counts to"),

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from fixtures import Llama3Scaling, build, model_spec
+from fixtures.architectures import RECIPES
+from fixtures.recipes import build_folder
 from rosetta.containers.container import Setting
 from rosetta.diagnose.stated_scaling import as_gguf, as_parameters
 from rosetta.model import Model, build_model, open_model
@@ -59,8 +61,6 @@ def reread(model: Model, file: Settings) -> Model:
     [
         ("attention.layer_norm_rms_epsilon", 0.25),
         ("rope.freq_base", 123456.0),
-        ("rope.dimension_count", 48),
-        ("attention.scale", 0.5),
         ("activation", "gelu_tanh"),
         ("activation", "relu"),
         ("block_count", 1),
@@ -125,12 +125,35 @@ def test_a_nested_config_is_where_the_model_reads(tmp_path: Path) -> None:
     assert file.changes == [Change("text_config.rms_norm_eps", "1e-05", "0.25")]
 
 
-def test_a_scale_is_written_as_the_file_says_it(tmp_path: Path) -> None:
-    model = opened(tmp_path, "hf", edit=lambda config: config.update(query_pre_attn_scalar=16))
-    assert model["attention.scale"] == 0.25
+READERS = [
+    ("apr", "llama", "attention.scale", 0.5, "attention_multiplier"),
+    ("apr", "llama", "rope.dimension_count", 48, "partial_rotary_factor"),
+    ("hf", "granite", "attention.scale", 0.125, "attention_multiplier"),
+    ("hf", "gemma2", "attention.scale", 0.125, "query_pre_attn_scalar"),
+    ("hf", "gpt2", "attention.scale", 1.0, "scale_attn_weights"),
+    ("hf", "phi2", "rope.dimension_count", 4, "rope_parameters.partial_rotary_factor"),
+]
+
+
+@pytest.mark.requires_transformers
+@pytest.mark.parametrize(("kind", "name", "key", "value", "spelled"), READERS)
+def test_a_key_is_written_that_the_loader_asks_for(
+    tmp_path: Path, kind: str, name: str, key: str, value: Any, spelled: str
+) -> None:
+    folder = build_folder(tmp_path / "hf", RECIPES[name]) if name in RECIPES and kind == "hf" else None
+    model = open_model(folder) if folder is not None else opened(tmp_path, kind)
+    file = Settings(model.container, model.repaired({key: value}), model)
+    assert file.write({key: value}) == []
+    assert [change.subject for change in file.changes] == [spelled]
+    assert reread(model, file)[key] == value
+
+
+@pytest.mark.parametrize(("key", "value"), [("attention.scale", 0.5), ("rope.dimension_count", 48)])
+def test_what_no_class_would_read_is_not_said(tmp_path: Path, key: str, value: Any) -> None:
+    model = opened(tmp_path, "hf")
     file = Settings(model.container, model, model)
-    file.write({"attention.scale": 0.125})
-    assert file.metadata["query_pre_attn_scalar"] == 64
+    assert file.write({key: value}) == [key]
+    assert file.changes == []
 
 
 def test_a_window_that_transformers_would_not_run_is_not_said(tmp_path: Path) -> None:

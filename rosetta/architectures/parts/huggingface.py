@@ -10,6 +10,16 @@ from rosetta.ops.rotary import SPLIT_HALF
 
 __all__ = ["HuggingFace"]
 
+SHARE = "partial_rotary_factor"
+OF_SOME = frozenset(
+    {
+        *("attention_multiplier", "attention_scale", "query_pre_attn_scalar", "scale_attn_weights"),
+        *(SHARE, "rotary_pct", "rope_pct", "rotary_dim"),
+    }
+)
+"""Keys of config.json that only some classes ask for, and that say how attention scales its scores and which part of
+a head is rotated: the others compute as if they were not there."""
+
 
 @dataclass(frozen=True)
 class HuggingFace:
@@ -27,6 +37,8 @@ class HuggingFace:
             them to say where they are missing.
         only_with: keys of config.json that have its class compute otherwise -> the values with which it is run; another
             one is refused by name.
+        reads: keys of config.json that it asks for, of those that only some classes do (`OF_SOME`); its own spellings,
+            and a share that it has a default for, need not be named.
         unread: settings that its class has no key of, whatever config.json says under a usual one.
         idle: keys of config.json that its class states, and that say nothing of a text, or what others say.
         says_anyway: keys of published config.json's that its class does not read -> the value that says what it
@@ -54,6 +66,7 @@ class HuggingFace:
     keys: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict, hash=False)
     flags: Mapping[str, bool] = field(default_factory=dict, hash=False)
     only_with: Mapping[str, tuple[Any, ...]] = field(default_factory=dict, hash=False)
+    reads: frozenset[str] = frozenset()
     unread: frozenset[str] = frozenset()
     idle: frozenset[str] = frozenset()
     says_anyway: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -67,3 +80,11 @@ class HuggingFace:
     conv1d: frozenset[str] = frozenset()
     rope: int = SPLIT_HALF
     folded: frozenset[str] = frozenset()
+
+    def asks_for(self, name: str) -> bool:
+        """Whether its class asks for a key of config.json; any that code beside the weights may read is taken for
+        one that it does."""
+        if name not in OF_SOME or not self.in_transformers:
+            return True
+        shared = name == SHARE and f"rope.{SHARE}" in self.defaults
+        return shared or name in self.reads or name in self.spellings.values()

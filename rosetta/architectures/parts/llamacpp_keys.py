@@ -65,6 +65,8 @@ OF_SOME = (
     | INDEXER
     | {
         "attention.clamp_kqv",
+        "attention.indexer.block_size",
+        "attention.indexer.local_blocks",
         "attention.indexer.types",
         "attention.max_alibi_bias",
         "attention.rope_pattern",

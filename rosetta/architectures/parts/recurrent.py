@@ -67,6 +67,7 @@ def mixer(
     gate: str,
     out: str = "ssm_out",
     inner: Any = INNER,
+    post_norm: Op | None = None,
 ) -> Block:
     """A recurrent block: projections in, a convolution, a state, a norm and a gate, the projection out.
 
@@ -78,6 +79,7 @@ def mixer(
         closing: the norm and the gate.
         gate: the stage that its gate is read from.
         out, inner: stem and columns of the projection out.
+        post_norm: of the result; None: there is none.
     """
 
     def block(x: str) -> list[Stage]:
@@ -90,7 +92,8 @@ def mixer(
             stages.append(Stage("ssm_scan", scan.op, ("ssm_conv", *scan.inputs)))
         stages.append(Stage("ssm_norm", closing, (stages[-1].name, gate)))
         projection = Linear(out, rows=HIDDEN, columns=inner)
-        return [*stages, Stage("ssm_out", projection, ("ssm_norm",))]
+        stages.append(Stage("ssm_out", projection, ("ssm_norm",)))
+        return [*stages, *([] if post_norm is None else [Stage("attn_post_norm", post_norm, ("ssm_out",))])]
 
     return block
 

@@ -65,9 +65,12 @@ def huggingface_settings(path: Path, config: Mapping[str, Any]) -> dict[str, Set
     sources = [Source(*table) for table in tables(config)]
     found = gathered(path, SPECIAL_TOKENS, _sources(config)) | gathered(path, HUGGINGFACE_FACTS, sources)
     for source in sources:
-        for derived in (rope_settings, attention_scale, sliding_window):
+        for derived in (rope_settings, sliding_window):
             for key, setting in derived(path, source).items():
                 found.setdefault(key, setting)
+    # Classes that ask for a scale in another form ask for no other; those that ask for it as a number do so by name.
+    for source in reversed(sources):
+        found |= attention_scale(path, source)
     model = whole(config)
     tied = model.config.get("tie_word_embeddings")
     if isinstance(tied, bool):  # transformers ties by what the model's own config says, not by that of a part

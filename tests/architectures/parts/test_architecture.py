@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
+import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +36,16 @@ def config_of(architecture: str, **changes: Any) -> dict[str, Any]:
 
 
 # llama.cpp has them, the published gguf-py not yet; transformers 5 has no class of the others, their checkpoints had.
-NEWER_THAN_GGUF_PY = {"cohere2moe", "deepseek32", "granite_swa", "hy_v3", "laguna", "mellum", "muse-glimmer"}
+NEWER_THAN_GGUF_PY = {
+    "cohere2moe",
+    "deepseek32",
+    "granite_swa",
+    "hy_v3",
+    "laguna",
+    "mellum",
+    "minimax-m3",
+    "muse-glimmer",
+}
 OF_ANOTHER_CLASS = {
     "exaone",
     "internlm3",
@@ -42,11 +54,11 @@ OF_ANOTHER_CLASS = {
 }  # saved as llama's or another's class, or told apart by what they hold
 FORMER = {  # of published checkpoints, under a name that transformers does not know, or knows no more
     "ExaoneForCausalLM", "InternLM3ForCausalLM", "KimiK2ForCausalLM", "Ernie4_5_ForCausalLM", "RWForCausalLM",
-    "LFM2ForCausalLM", "SarvamMoEForCausalLM", "Step3p5ForCausalLM",
+    "LFM2ForCausalLM", "SarvamMoEForCausalLM", "Step3p5ForCausalLM", "MiniMaxM3SparseForCausalLM",
     "MiMoV2ForCausalLM", "MPTForCausalLM", "PhiMoEForCausalLM", "StableLMEpochForCausalLM",
     "ernie4_5_moe_vl", "kimi_k2", "mimo_v2", "stablelm_epoch",
 }  # fmt: skip
-NOT_IN_GGUF = {"aria", "cosmos3_edge", "hyperclovax", "mllama"}
+NOT_IN_GGUF = {"aria", "cosmos3_edge", "hyperclovax", "lfm3", "mllama"}
 NOT_IN_TRANSFORMERS = {
     "baichuan", "bailingmoe", "bailingmoe2", "chatglm", "codeshell", "deepseek", "internlm2", "minicpm", "orion", "plm",
     "qwen", "refact", "xverse",
@@ -175,3 +187,25 @@ def test_what_computes_and_compares_names_no_model() -> None:
         if isinstance(node, ast.Constant) and node.value in names
     }
     assert not named
+
+
+@pytest.mark.requires_transformers
+@every_architecture
+def test_it_heeds_what_transformers_class_asks_for(own: Architecture) -> None:
+    """Of the keys that only some classes ask for: those that the class, or its config, names."""
+    transformers = pytest.importorskip("transformers")
+    names = {own.huggingface.model_type or own.name, *own.classes} & set(transformers.CONFIG_MAPPING)
+    modules = {transformers.CONFIG_MAPPING[name].__module__ for name in names}
+    modules |= {getattr(transformers, name).__module__ for name in own.classes if hasattr(transformers, name)}
+    if not modules or not own.huggingface.in_transformers or own.name in OF_ANOTHER_CLASS:
+        pytest.skip("transformers has no class of it")
+    modules |= {module.replace("configuration_", "modeling_") for module in modules}
+    known = [module for module in sorted(modules) if importlib.util.find_spec(module) is not None]
+    source = "".join(inspect.getsource(importlib.import_module(module)) for module in known)
+    for key in (
+        "partial_rotary_factor",
+        "query_pre_attn_scalar",
+        "scale_attn_weights",
+        "attention_multiplier",
+    ):
+        assert own.huggingface.asks_for(key) == (re.search(rf"\b{key}\b", source) is not None), key

@@ -12,7 +12,7 @@ from fixtures.causes import Cause, assert_causes, assert_clean, assert_proven
 from fixtures.comparing import compared, tiny
 
 KIND, KEY = "config.attention_scale", "attention.scale"
-OPERANDS = ["apr:F16", "apr-gguf:F16", "gguf:Q8_0", "hf:BF16"]
+OPERANDS = ["apr:F16", "apr-gguf:F16", "gguf:Q8_0"]
 
 
 @pytest.mark.sample(16)
@@ -28,6 +28,13 @@ def test_other_scale_is_found_and_proven(tmp_path: Path, name: str, broken: str,
     report = compared(tmp_path, spec, *operands, faults.attention_scale(0.2), side, reference=reference)
     cause = Cause(KIND, KEY, side, declared=0.2, actual=spec.head_dim**-0.5)
     assert_proven(report, "layers.0.attn_scores", cause)
+
+
+def test_scale_that_the_class_of_a_folder_does_not_read_is_noted(tmp_path: Path) -> None:
+    """transformers' llama computes without it."""
+    report = compared(tmp_path, "llama", "hf:F16", "gguf:F16", faults.attention_scale(0.2))
+    assert_clean(report)
+    assert any("attention_multiplier 0.2, which llama does not compute" in note for note in report.notes)
 
 
 def test_scale_that_is_the_default_is_no_difference(tmp_path: Path) -> None:

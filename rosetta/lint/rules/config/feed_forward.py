@@ -26,14 +26,18 @@ _FACTORS = {
 # Folders whose class takes four times the hidden size instead.
 _WORKED_OUT = ("gpt_refact", "refact", "codeshell")
 
-_AS_WIDE_AS_THE_MODEL = ("arctic",)  # whose config says the experts' width alone
+_OF_EXPERTS = (
+    "arctic",
+    "minimax_m3_vl",
+    "minimax_m3_vl_text",
+)  # whose config says their width under the usual key
 
 
 def faults(subject: Subject) -> Iterator[Fault]:
     """The first matrix with another width."""
     if subject.folder is not None and subject.architecture in _WORKED_OUT:
         return
-    if subject.architecture in _AS_WIDE_AS_THE_MODEL:
+    if subject.architecture in _OF_EXPERTS:
         return
     factors = _FACTORS.get(subject.architecture, (1,))
     for tensor in subject.by_stem("ffn_down.weight"):
