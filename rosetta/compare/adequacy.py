@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from rosetta.compare.settings import agree
+from rosetta.compare.settings import alike
 from rosetta.model import Model
 from rosetta.rope_scaling import RopeScaling
 from rosetta.settings_table import SETTINGS, Prompt
@@ -20,7 +20,7 @@ def tokens_needed(left: Model, right: Model) -> dict[str, int]:
     needed = {}
     for row in SETTINGS.values():
         held = row.key in left.config and row.key in right.config
-        if row.prompt is Prompt.ANY or not held or agree(row.key, left[row.key], right[row.key]):
+        if row.prompt is Prompt.ANY or not held or alike(row.key, left, right):
             continue
         needed[row.key] = 2
         if row.prompt is Prompt.PAST_WINDOW:

@@ -32,7 +32,8 @@ def compare_config(left: Model, right: Model, tied_head_agrees: bool | None) -> 
         else _row(key, left.config.get(key), right.config.get(key))
         for key in keys
     ]
-    return [_head(row, tied_head_agrees) if row.key == "tied_embeddings" else row for row in rows]
+    rows = [_head(row, tied_head_agrees) if row.key == "tied_embeddings" else row for row in rows]
+    return [_unfilled(row, left, right) if row.key == WINDOW else row for row in rows]
 
 
 def loses_window(left: Model, right: Model) -> bool:
@@ -48,6 +49,20 @@ def has_place_for_window(model: Model) -> bool:
     if own is None or not own.defaulted or kind not in WITHOUT_WINDOW:
         return True
     return kind == "gguf" and (model.architecture.full_attention_every > 1 or bool(own.value))
+
+
+def alike(key: str, left: Model, right: Model) -> bool:
+    """Whether two models mean the same by a key that both have: what `agree` says, and none is as good as a window
+    that the context of its model does not fill."""
+    if agree(key, left.config[key].value, right.config[key].value):
+        return True
+    return key == WINDOW and not _filled_window(left) and not _filled_window(right)
+
+
+def _filled_window(model: Model) -> int:
+    """The window; 0 where there is none, or the model's context does not fill it."""
+    window, context = model[WINDOW], model.config.get("context_length")
+    return 0 if context is not None and context.value and window >= context.value else int(window)
 
 
 def agree(key: str, a: Any, b: Any) -> bool:
@@ -112,6 +127,12 @@ def _head(row: ConfigDiff, agrees: bool | None) -> ConfigDiff:
         return row
     note = "one side stores a copy of the embedding as its head"
     return row.model_copy(update={"status": "same", "note": note})
+
+
+def _unfilled(row: ConfigDiff, left: Model, right: Model) -> ConfigDiff:
+    if row.status != "differs" or not alike(WINDOW, left, right):
+        return row
+    return row.model_copy(update={"status": "same", "note": "no context fills the window"})
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -10,18 +10,12 @@ from rosetta.settings_reader import PerLayer, SettingsReader, Value, loader_of
 
 
 def read_window(read: SettingsReader, published: Mapping[str, Any]) -> None:
-    """The window, 0 where there is none: a window that no context fills is none."""
+    """The window, 0 where there is none."""
     setting = read.raw("attention.sliding_window")
     if read.container.kind == "huggingface" and "attention.sliding_window" not in read.overrides:
         setting = _heeded_window(read, published, setting)
     window, key = (setting.value, setting.key or None) if setting else (0, None)
-    context = read.config["context_length"].value
-    if (
-        not isinstance(window, int)
-        or isinstance(window, bool)
-        or window <= 0
-        or (context and window >= context)
-    ):
+    if not isinstance(window, int) or isinstance(window, bool) or window <= 0:
         window = 0
     by_layer = read.architecture.full_attention_every > 1  # the pattern may be that of more than the window
     layers = _sliding_layers(read, published) if window or by_layer else []

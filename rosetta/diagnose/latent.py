@@ -9,7 +9,7 @@ from rosetta.compare.adequacy import tokens_needed
 from rosetta.compare.lockstep import Lockstep
 from rosetta.compare.pairing import other_side
 from rosetta.compare.results import Finding, Side
-from rosetta.compare.settings import WINDOW, agree, loses_window, plain
+from rosetta.compare.settings import WINDOW, agree, alike, loses_window, plain
 from rosetta.compare.weights import compare_weights
 from rosetta.containers.huggingface.quantised import QuantisedContainer
 from rosetta.diagnose.advice import config_file, shown, write_setting, write_value
@@ -97,7 +97,7 @@ def latent_findings(
         ):
             continue
         mine, theirs = own.config[key], believed.config[key]
-        if agree(key, mine.value, theirs.value) or (believed.container.kind == "trace" and theirs.defaulted):
+        if alike(key, own, believed) or (believed.container.kind == "trace" and theirs.defaulted):
             continue
         if key in models[subject].config and agree(key, models[subject].config[key].value, theirs.value):
             continue  # derived from a setting that a repair has put otherwise

@@ -41,3 +41,11 @@ def test_window_that_holds_the_prompt_is_latent_and_says_from_when_it_shows(
 
 def test_window_that_no_context_fills_is_none(tmp_path: Path) -> None:
     assert_clean(compared(tmp_path, "mistral", "hf:F16", "apr:F16", faults.sliding_window(256)))
+
+
+def test_a_window_is_one_though_the_context_does_not_fill_it(tmp_path: Path) -> None:
+    """It is computed with whatever the context is, as transformers and llama.cpp do: a context that was written too
+    small took it away."""
+    planted = [faults.sliding_window(4), faults.config_set("context_length", 4)]
+    report = compared(tmp_path, "llama", "apr:F16", "hf:F16", planted)
+    assert_proven(report, "layers.0.attn_scores", Cause(KIND, KEY, declared=4, actual=0))
