@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from rosetta.blocks.fields import SQRT12, unit
 from rosetta.containers.adapters import AdaptedContainer, Adapter, Factor, Module
 from rosetta.containers.adapters.peft import is_base
-from rosetta.containers.container import Container, Setting, TensorEntry
+from rosetta.containers.container import Container, ContainerDefaults, Setting, TensorEntry
 from rosetta.containers.span import slice_of
 from rosetta.dtypes import PAIR
 from rosetta.edits import ValuesEdit
@@ -45,7 +45,7 @@ Read = Callable[[Container, str, TensorEntry], list[Weight]]
 """The canonical weights of an adapter's tensor, by its container, the name of the base's tensor and its entry."""
 
 
-class Product:
+class Product(ContainerDefaults):
     """What an adapter says of one tensor, as a container of that one: each row worked out when it is read.
 
     Args:

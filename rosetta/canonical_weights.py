@@ -211,9 +211,7 @@ def stored_in_out(container: Container, architecture: Architecture, name: str, e
         return False
     if container.kind == "huggingface":
         return name.endswith(".weight") and name.rsplit(".", 2)[-2] in architecture.huggingface.conv1d
-    return bool(getattr(container, "transposed_linears", False)) and entry.name.endswith(
-        ("_proj.weight", "lm_head.weight")
-    )
+    return container.transposed_linears and entry.name.endswith(("_proj.weight", "lm_head.weight"))
 
 
 def _ordered(weight: Weight, architecture: Architecture, size: Mapping[str, Any]) -> Weight:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 
 from rosetta.architectures import Architecture
 from rosetta.containers.container import Container
@@ -29,18 +29,17 @@ def hold_to_index(
     Raises:
         DamagedFileError: a tensor that is needed is in no file.
     """
-    absent: Mapping[str, str] = getattr(container, "absent", {})
-    if not absent:
+    if not container.absent:
         return
     lacking = {name for node in graph for name in node.required} - {*weights}
-    for tensor, file in absent.items():
+    for tensor, file in container.absent.items():
         if lacking or not architecture.runs or canonical_name(tensor, architecture, layers) in graph.dims:
             raise not_where_placed(container, tensor, file)
 
 
 def needless_entries(container: Container) -> Iterator[str]:
     """A note of each entry of an index that is absent, of a model that was found not to need it."""
-    for tensor, file in getattr(container, "absent", {}).items():
+    for tensor, file in container.absent.items():
         yield (
             f"{INDEX} names {tensor}, which is not in {file} and is not needed: take it out of the weight_map, or "
             "download the folder again"

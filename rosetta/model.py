@@ -27,7 +27,7 @@ from rosetta.config import LARGEST_BLOCK_COUNT, Config, Value, read_config, rope
 from rosetta.containers import open_operand
 from rosetta.containers.adapters import AdaptedContainer
 from rosetta.containers.container import Container, Setting, TensorEntry
-from rosetta.errors import DamagedFileError, RosettaError, UnsupportedError
+from rosetta.errors import DamagedFileError, UnsupportedError
 from rosetta.graph import Graph
 from rosetta.index_entries import hold_to_index
 from rosetta.layer_settings import settings_of
@@ -251,9 +251,8 @@ def build_model(
             file=container.path,
             remedy="give the file that holds the weights; rosetta tokenize reads a vocabulary alone",
         )
-    refusal: RosettaError | None = getattr(container, "refusal", None)
-    if refusal is not None:
-        raise refusal
+    if container.refusal is not None:
+        raise container.refusal
     if all(0 in entry.dims for entry in container.tensors.values()):
         raise DamagedFileError(
             f"all {len(container.tensors)} tensors are empty (dims [0])",
@@ -300,7 +299,7 @@ def build_model(
     put_patches(weights, patches)
     unknown = tuple(source for source, name in names.items() if name is None and source not in held)
     model = Model(container, architecture, config, weights, unknown, overrides, patches, unheeded)
-    if getattr(container, "absent", None):
+    if container.absent:
         hold_to_index(container, architecture, model.graph, weights, _layers_named(container))
     return model
 

@@ -94,7 +94,7 @@ class Weight:
     @property
     def plain(self) -> bool:
         """Whether it is all of a stored tensor as its bytes lie in the file."""
-        swapped = not getattr(self.container, "is_native", True)
+        swapped = not self.container.is_native
         changed = self.bytes_edit or self.values_edits or self.transposed or self.dtype != self.entry.dtype
         apart = (self.slot, self.part, self.order, self.columns, self.fused)
         return not (changed or swapped) and all(one is None for one in apart)

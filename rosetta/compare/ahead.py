@@ -8,9 +8,6 @@ from itertools import dropwhile, takewhile
 from torch import Tensor
 
 from rosetta.compare.lane import Lane
-from rosetta.containers.adapters import AdaptedContainer
-from rosetta.containers.container import Container, StoredContainer
-from rosetta.containers.huggingface.quantised import QuantisedContainer
 from rosetta.graph import TOKENS, Node
 from rosetta.ops.lookup import Embedding
 from rosetta.sources import RemotePath
@@ -44,8 +41,9 @@ def _reads(lane: Lane, node: Node) -> Iterator[Wanted]:
         weight = lane.model.weights.get(name)
         if weight is None:
             continue
-        for path, start, nbytes in _stored(weight.container, weight.entry.name):
-            yield from ((path.inside, span) for span in _spans(weight, start, nbytes, rows.get(name)))
+        for path, start, nbytes in weight.container.places(weight.entry.name).values():
+            if isinstance(path, RemotePath):
+                yield from ((path.inside, span) for span in _spans(weight, start, nbytes, rows.get(name)))
 
 
 def _spans(weight: Weight, start: int, nbytes: int, rows: list[int] | None) -> list[tuple[int, int]]:
@@ -56,20 +54,3 @@ def _spans(weight: Weight, start: int, nbytes: int, rows: list[int] | None) -> l
     row = nbytes // height
     chosen = (index for index in sorted(set(rows)) if 0 <= index < height)
     return [(start + index * row, start + (index + 1) * row) for index in chosen]
-
-
-def _stored(container: Container, name: str) -> Iterator[tuple[RemotePath, int, int]]:
-    """The file, first byte and number of bytes of each stored tensor that a tensor is made of."""
-    if isinstance(container, AdaptedContainer):
-        container = container.base
-    names = [name]
-    if isinstance(container, QuantisedContainer):
-        if name in container.packed:
-            names = list(container.packed[name].parts.values())
-        container = container.stored
-    if not isinstance(container, StoredContainer):  # what a repair holds in memory
-        return
-    for stored in names:
-        path, start = container.place(stored)
-        if isinstance(path, RemotePath):
-            yield path, start, container.tensors[stored].nbytes

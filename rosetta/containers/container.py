@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rosetta.errors import RosettaError
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,18 @@ class Setting:
     key: str
 
 
+class Place(NamedTuple):
+    """Bytes of a file: which, from where on, how many."""
+
+    path: Path
+    start: int
+    nbytes: int
+
+
 @runtime_checkable
 class Container(Protocol):
-    """A file or folder that holds a model."""
+    """A file or folder that holds a model. Most of what not every one has something to say of stands in
+    `ContainerDefaults`."""
 
     @property
     def kind(self) -> str:
@@ -98,6 +110,45 @@ class Container(Protocol):
         """Irregularities that were tolerated, each one sentence."""
         ...
 
+    @property
+    def absent(self) -> Mapping[str, str]:
+        """Tensors that an index places in a file that does not hold them, and which file."""
+        ...
+
+    @property
+    def refusal(self) -> RosettaError | None:
+        """Why it is no model that could be run; it may be inspected."""
+        ...
+
+    @property
+    def transposed_linears(self) -> bool:
+        """Whether the file says that it stores its two-dimensional linears `[in, out]`."""
+        ...
+
+    @property
+    def column_major(self) -> bool:
+        """Whether the file says so of all its data; no loader accepts that, and it is a layout fault."""
+        ...
+
+    @property
+    def is_native(self) -> bool:
+        """Whether its data lie in this machine's byte order, and are read as they lie."""
+        ...
+
+    @property
+    def data_starts(self) -> Mapping[Path, int]:
+        """Where the data begins in each of its files; empty where it names none."""
+        ...
+
+    def places(self, name: str) -> Mapping[str, Place]:
+        """Where files store what is read of a tensor, by their own names: itself, or what it is packed in; nothing of
+        what a repair holds in memory."""
+        ...
+
+    def all_places(self) -> Mapping[str, Place]:
+        """Where files store all that they hold."""
+        ...
+
     def read(self, name: str, start: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
         """Bytes `start … start+nbytes` of a tensor's data (all by default), in the machine's byte order,
         as a fresh writable array: nothing stays mapped.
@@ -119,6 +170,51 @@ class StoredContainer(Container, Protocol):
     def place(self, name: str) -> tuple[Path, int]:
         """The file that holds a tensor's data, and the byte of it where they begin."""
         ...
+
+
+class ContainerDefaults:
+    """A container that has nothing to say of these, and lies in no file; see `Container`."""
+
+    absent: Mapping[str, str] = MappingProxyType({})
+    refusal: RosettaError | None = None
+    transposed_linears: bool = False
+    column_major: bool = False
+
+    @property
+    def is_native(self) -> bool:
+        """See `Container`."""
+        return True
+
+    @property
+    def data_starts(self) -> Mapping[Path, int]:
+        """See `Container`."""
+        return {}
+
+    def places(self, name: str) -> Mapping[str, Place]:
+        """See `Container`."""
+        return {}
+
+    def all_places(self) -> Mapping[str, Place]:
+        """See `Container`."""
+        return {}
+
+
+class StoredDefaults(ContainerDefaults):
+    """A container each tensor of which lies in one place of one file."""
+
+    tensors: Mapping[str, TensorEntry]
+
+    def place(self, name: str) -> tuple[Path, int]:
+        """See `StoredContainer`."""
+        raise NotImplementedError
+
+    def places(self, name: str) -> Mapping[str, Place]:
+        """See `Container`."""
+        return {name: Place(*self.place(name), self.tensors[name].nbytes)}
+
+    def all_places(self) -> Mapping[str, Place]:
+        """See `Container`."""
+        return {name: place for tensor in self.tensors for name, place in self.places(tensor).items()}
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rosetta.containers.container import Container, Setting, TensorEntry
+from rosetta.containers.container import Container, ContainerDefaults, Setting, TensorEntry
 
 
-class StandIn:
+class StandIn(ContainerDefaults):
     """Everything that a subclass does not change is the other container's, which its opener closes.
 
     Args:
@@ -26,7 +26,7 @@ class StandIn:
         self.settings: Mapping[str, Setting] = original.settings
         self.tensors: Mapping[str, TensorEntry] = original.tensors
         self.notes = original.notes
-        self.transposed_linears = bool(getattr(original, "transposed_linears", False))
+        self.transposed_linears = original.transposed_linears
 
     def read(self, name: str, start: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
         """See `Container.read`."""

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rosetta.containers.container import Setting, TensorEntry
+from rosetta.containers.container import ContainerDefaults, Setting, TensorEntry
 
 LABELS = {"gguf": "GGUF", "huggingface": "HF", "apr": "APR"}
 
 
 @dataclass(frozen=True)
-class Draft:
+class Draft(ContainerDefaults):
     """A container without data, but for that of tensors that state settings.
 
     Args:

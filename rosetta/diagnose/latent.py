@@ -155,7 +155,7 @@ def _contradictions(side: Side, model: Model, known: set[str]) -> Iterator[Findi
             status="suspected",
             latent=True,
         )
-    if getattr(model.container, "column_major", False):
+    if model.container.column_major:
         yield Finding(
             kind="layout.transposed",
             side=side,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rosetta.containers.container import Setting, TensorEntry, TensorInput
+from rosetta.containers.container import ContainerDefaults, Setting, TensorEntry, TensorInput
 from rosetta.containers.spool import declared
 from rosetta.diagnose.edits import FromOther, Mask
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
@@ -137,7 +137,7 @@ def of_weights(taken: int, count: int) -> str:
     return f"{taken} of {count} weights"
 
 
-class InMemory:
+class InMemory(ContainerDefaults):
     """A container of one tensor that no file holds, so that it is read as any other."""
 
     kind, label, path, architecture = "memory", "MEMORY", Path("memory"), None

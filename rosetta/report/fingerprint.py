@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from rosetta.sources import RemotePath
 
@@ -15,19 +15,11 @@ if TYPE_CHECKING:
 
     from rosetta.compare.results import Side
     from rosetta.compare.weights import Copies
-    from rosetta.containers.container import Container
+    from rosetta.containers.container import Container, Place
     from rosetta.weight import Weight
 
 AT_ONCE = 1 << 22  # bytes
 SMALL = 1 << 26  # bytes that are hashed within 0.1 s, a fraction of what any comparison takes
-
-
-class Place(NamedTuple):
-    """Bytes of a file: which, from where on, how many."""
-
-    path: Path
-    start: int
-    nbytes: int
 
 
 def is_small(container: Container) -> bool:
@@ -38,14 +30,13 @@ def is_small(container: Container) -> bool:
 def header_sha256(container: Container) -> str | None:
     """Of what stands before the data in each file of a container, in the order of their names, a folder's config
     first; None where the container does not say."""
-    starts = _starts(container)
-    if starts is None:
+    if not container.data_starts:
         return None
     digest = hashlib.sha256()
     config = container.path / "config.json"
     if config.is_file():
         digest.update(config.read_bytes())
-    for path, nbytes in sorted(starts.items()):
+    for path, nbytes in sorted(container.data_starts.items()):
         _read(digest, path, nbytes)
     return digest.hexdigest()
 
@@ -53,11 +44,10 @@ def header_sha256(container: Container) -> str | None:
 def whole_sha256(container: Container) -> str | None:
     """Of all files that hold tensors, one after another in the order of their names; of one file what `sha256sum`
     says; None where the container does not name them."""
-    starts = _starts(container)
-    if starts is None:
+    if not container.data_starts:
         return None
     digest = hashlib.sha256()
-    for path in sorted(starts):
+    for path in sorted(container.data_starts):
         _read(digest, path, path.stat().st_size)
     return digest.hexdigest()
 
@@ -65,14 +55,9 @@ def whole_sha256(container: Container) -> str | None:
 def tensors_sha256(container: Container) -> dict[str, str] | None:
     """Of each tensor's bytes as its file stores them, by the name that the file uses; None where the container does not
     say where they are. A packed weight is its codes, its scales …; an adapter's tensors stand with the base's."""
-    places: dict[str, Place] = {}
-    for stored in _as_stored(container):
-        found = _places(stored, [name for name, entry in stored.tensors.items() if entry.nbytes])
-        if found is None:
-            return None
-        places |= found
+    places = {name: place for name, place in container.all_places().items() if place.nbytes}
     hashed = _hashed(places.values())
-    return {name: hashed[place] for name, place in places.items()}
+    return {name: hashed[place] for name, place in places.items()} if places else None
 
 
 def read_sha256(copies: Iterable[Copies]) -> dict[Side, dict[str, str]]:
@@ -91,12 +76,9 @@ def read_sha256(copies: Iterable[Copies]) -> dict[Side, dict[str, str]]:
     return {side: {name: hashed[place] for name, place in places.items()} for side, places in sides.items()}
 
 
-def _places_of(weight: Weight) -> dict[str, Place]:
+def _places_of(weight: Weight) -> Mapping[str, Place]:
     """Where what a weight is made of lies, by the file's names."""
-    base = getattr(weight.container, "base", weight.container)
-    packed = getattr(base, "packed", {}).get(weight.entry.name)
-    names = [weight.entry.name] if packed is None else [*packed.parts.values()]
-    places = _places(_packed_or_not(base), names) or {}
+    places = weight.container.places(weight.entry.name)
     return places if all(map(_is_here, places.values())) else {}
 
 
@@ -106,15 +88,6 @@ def _is_here(place: Place) -> bool:
         return True
     distant = place.path.store.opened(place.path.inside)
     return next(distant.missing((place.start, place.start + place.nbytes)), None) is None
-
-
-def _places(stored: Container, names: Iterable[str]) -> dict[str, Place] | None:
-    """Where tensors lie; None where the container does not say."""
-    from rosetta.containers.container import StoredContainer  # brings numpy: help does without
-
-    if not isinstance(stored, StoredContainer):
-        return None
-    return {name: Place(*stored.place(name), stored.tensors[name].nbytes) for name in names}
 
 
 def _hashed(places: Iterable[Place]) -> dict[Place, str]:
@@ -129,25 +102,6 @@ def _sha256(place: Place) -> str:
     digest = hashlib.sha256()
     _read(digest, place.path, place.nbytes, place.start)
     return digest.hexdigest()
-
-
-def _as_stored(container: Container) -> Iterator[Container]:
-    """What lies in files: of a folder of packed weights the packed ones, of a base with an adapter both."""
-    base = getattr(container, "base", container)
-    yield _packed_or_not(base)
-    if base is not container:
-        yield vars(container)["adapter"].stored
-
-
-def _packed_or_not(base: Container) -> Container:
-    """A folder of packed weights as it is stored; anything else is."""
-    return vars(base)["stored"] if hasattr(base, "packed") else base
-
-
-def _starts(container: Container) -> Mapping[Path, int] | None:
-    """Where the data begins in each file; None where no files are named."""
-    starts: Mapping[Path, int] | None = getattr(container, "data_starts", None)
-    return starts or None
 
 
 def _read(digest: hashlib._Hash, path: Path, nbytes: int, start: int = 0) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rosetta import blocks
 from rosetta.architectures import find_architecture
-from rosetta.containers.container import Setting, TensorEntry, TensorInput
+from rosetta.containers.container import ContainerDefaults, Setting, TensorEntry, TensorInput
 from rosetta.containers.file_bytes import FileBytes
 from rosetta.containers.safetensors_file import read_header, read_metadata, write_safetensors
 from rosetta.containers.spool import Spool
@@ -65,14 +65,14 @@ def _bytes(x: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 @dataclass(frozen=True)
-class Recording:
+class Recording(ContainerDefaults):
     """A recorded run, opened: its facts, and its stages on demand. A `Container` without weights.
 
     Args:
         path: the file.
         facts: what the run was, as `rosetta trace` writes it.
         stages: the recorded stages by name, those that are read from another among them.
-        held, places: what lies in the file under which name, and where.
+        held, starts: what lies in the file under which name, and where.
         readings: stages that are not in the file as they are compared: what a recording may choose freely, see
             `gauges`.
         sources: the files that it was made of, where it is somebody else's dump, and where the data begins in each.
@@ -84,7 +84,7 @@ class Recording:
     stages: Mapping[str, TensorEntry]
     file: FileBytes = field(repr=False)
     held: Mapping[str, TensorEntry] = field(repr=False)
-    places: Mapping[str, int] = field(repr=False)
+    starts: Mapping[str, int] = field(repr=False)
     readings: Mapping[str, Reading] = field(default_factory=dict, repr=False)
     sources: Mapping[Path, int] = field(default_factory=dict, repr=False)
     kind: str = "trace"
@@ -112,8 +112,8 @@ class Recording:
 
     @property
     def data_starts(self) -> Mapping[Path, int]:
-        """Where the stages' data begins."""
-        return self.sources or {self.path: min(self.places.values(), default=self.file.size)}
+        """See `Container`: where the stages' data begins."""
+        return self.sources or {self.path: min(self.starts.values(), default=self.file.size)}
 
     @property
     def file_bytes(self) -> int:
@@ -127,7 +127,7 @@ class Recording:
     def read(self, name: str, start: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
         """Bytes of a recorded stage."""
         size = self.held[name].nbytes - start if nbytes is None else nbytes
-        return self.file.array(self.places[name] + start, size)
+        return self.file.array(self.starts[name] + start, size)
 
     def stage(self, name: str) -> Tensor | None:
         """A recorded stage as float32, or None where it was not recorded."""

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rosetta.containers.container import Setting, StoredContainer, TensorEntry
+from rosetta.containers.container import ContainerDefaults, Place, Setting, StoredContainer, TensorEntry
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Adapter(Protocol):
         ...
 
 
-class AdaptedContainer:
+class AdaptedContainer(ContainerDefaults):
     """A base and an adapter: what the base's files hold, and what is to be made of it.
 
     Args:
@@ -140,15 +140,26 @@ class AdaptedContainer:
             *base.notes,
             f"{adapter.path} is merged in memory: {adapter.words}",
         )
-        self.absent: Mapping[str, str] = getattr(base, "absent", {})
-        self.refusal = getattr(base, "refusal", None)
-        self.transposed_linears = bool(getattr(base, "transposed_linears", False))
+        self.absent, self.refusal = base.absent, base.refusal
+        self.transposed_linears, self.column_major = base.transposed_linears, base.column_major
+
+    @property
+    def is_native(self) -> bool:
+        """See `Container`: of the base."""
+        return self.base.is_native
 
     @property
     def data_starts(self) -> Mapping[Path, int]:
-        """Where tensor data begins in each file of both."""
-        starts: Mapping[Path, int] = getattr(self.base, "data_starts", {})
-        return {**starts, **getattr(self.adapter.stored, "data_starts", {})} if starts else {}
+        """See `Container`: of both."""
+        return {**self.base.data_starts, **self.adapter.stored.data_starts}
+
+    def places(self, name: str) -> Mapping[str, Place]:
+        """See `Container`: of the base."""
+        return self.base.places(name)
+
+    def all_places(self) -> Mapping[str, Place]:
+        """See `Container`: of both."""
+        return {**self.base.all_places(), **self.adapter.stored.all_places()}
 
     def read(self, name: str, start: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
         """See `Container.read`: of the base."""

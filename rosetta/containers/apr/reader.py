@@ -16,7 +16,7 @@ from rosetta.containers.apr import layout
 from rosetta.containers.apr.dialects import MAGICS, require_v2
 from rosetta.containers.apr.index import read_declared, read_index
 from rosetta.containers.apr.settings import apr_architecture, apr_settings
-from rosetta.containers.container import Setting, TensorEntry
+from rosetta.containers.container import Setting, StoredDefaults, TensorEntry
 from rosetta.containers.file_bytes import FileBytes
 from rosetta.containers.json_text import json_object
 from rosetta.containers.span import slice_of
@@ -42,7 +42,7 @@ class Header:
     reserved: bytes
 
 
-class AprContainer:
+class AprContainer(StoredDefaults):
     """An open `.apr` v2 file.
 
     Args:
@@ -51,9 +51,7 @@ class AprContainer:
 
     Attributes:
         header: the file's, as it stands.
-        transposed_linears: the file says that its two-dimensional linears are stored `[in, out]` (it is an
-            entrenar checkpoint): `*_proj.weight` and `lm_head.weight` are to be transposed.
-        column_major: the file says so of all its data; no loader accepts that, and it is a layout fault.
+        transposed_linears: of an entrenar checkpoint: `*_proj.weight` and `lm_head.weight` are to be transposed.
     """
 
     kind = "apr"
@@ -118,7 +116,7 @@ class AprContainer:
 
     @property
     def data_starts(self) -> Mapping[Path, int]:
-        """Where tensor data begins."""
+        """See `Container`."""
         return {self.path: self._data_at}
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rosetta.containers.byte_order import NATIVE, swap_in_place
-from rosetta.containers.container import Setting, TensorEntry
+from rosetta.containers.container import Setting, StoredDefaults, TensorEntry
 from rosetta.containers.file_bytes import FileBytes
 from rosetta.containers.foreign import is_pointer, refusal_of_file
 from rosetta.containers.gguf.header import GgufHeader, read_header, read_pairs
@@ -32,7 +32,7 @@ _SHARD_NAME = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.g
 _MAX_LIST = 1 << 16  # items of a setting that has one for each layer
 
 
-class GgufContainer:
+class GgufContainer(StoredDefaults):
     """An open GGUF model of one file or several.
 
     Args:
@@ -80,7 +80,7 @@ class GgufContainer:
 
     @property
     def data_starts(self) -> Mapping[Path, int]:
-        """Where tensor data begins in each of its files."""
+        """See `Container`."""
         return {file.path: min(header.places.values(), default=file.size) for file, header in self._shards}
 
     @property
@@ -90,7 +90,7 @@ class GgufContainer:
 
     @property
     def is_native(self) -> bool:
-        """Whether its data lie in this machine's byte order, and are read as they lie."""
+        """See `Container`."""
         return self.header.order == NATIVE
 
     def pairs(self) -> dict[str, bytes]:

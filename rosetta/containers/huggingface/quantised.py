@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rosetta.blocks.schemes import Folder, OtherParts, Packed, Parts, Way, packing_of
-from rosetta.containers.container import Setting, TensorEntry
+from rosetta.containers.container import ContainerDefaults, Place, Setting, TensorEntry
 from rosetta.containers.huggingface.misstated import misstated
 from rosetta.containers.huggingface.reader import HuggingFaceContainer
 from rosetta.containers.span import slice_of
@@ -81,7 +81,7 @@ def _type(entry: TensorEntry) -> torch.dtype:
     return TYPES.get(entry.dtype) or getattr(torch, str(DTYPES[entry.dtype].number))
 
 
-class QuantisedContainer:
+class QuantisedContainer(ContainerDefaults):
     """An open folder whose weights are packed by a scheme.
 
     Args:
@@ -206,6 +206,21 @@ class QuantisedContainer:
         """The file that holds a tensor, and where; of a packed weight, where its codes are."""
         weight = self.packed.get(name)
         return self.stored.place(name if weight is None else weight.parts["codes"])
+
+    @property
+    def data_starts(self) -> Mapping[Path, int]:
+        """See `Container`."""
+        return self.stored.data_starts
+
+    def places(self, name: str) -> Mapping[str, Place]:
+        """See `Container`: of a packed weight those of its codes, its scales …"""
+        weight = self.packed.get(name)
+        parts = [name] if weight is None else weight.parts.values()
+        return {own: place for part in parts for own, place in self.stored.places(part).items()}
+
+    def all_places(self) -> Mapping[str, Place]:
+        """See `Container`."""
+        return self.stored.all_places()
 
     def close(self) -> None:
         """Release the files."""

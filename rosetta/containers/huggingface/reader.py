@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rosetta.containers.container import Container, Setting, TensorEntry
+from rosetta.containers.container import Container, Setting, StoredDefaults, TensorEntry
 from rosetta.containers.file_bytes import FileBytes
 from rosetta.containers.foreign import PICKLE_SUFFIXES, SAFE, refusal_of_file
 from rosetta.containers.huggingface.settings import huggingface_architecture, huggingface_settings
@@ -32,7 +33,7 @@ _STRAY = (
 _NEVER_READ = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".position_ids")
 
 
-class HuggingFaceContainer:
+class HuggingFaceContainer(StoredDefaults):
     """An open Hugging Face folder.
 
     Args:
@@ -61,13 +62,10 @@ class HuggingFaceContainer:
                 entries[name], self._places[name] = entry, (file, places[name])
         self.tensors: Mapping[str, TensorEntry] = MappingProxyType(entries)
         self.notes: tuple[str, ...] = ()
-        # Tensors that the index places in a file without them, and which file.
-        self.absent: Mapping[str, str] = MappingProxyType({})
         # Which file each tensor is in by the index; empty where there is none.
         self.indexed: Mapping[str, str] = MappingProxyType({})
         # How many bytes the tensors have by the index, whatever it holds there; None where it does not say.
         self.indexed_bytes: Any = None
-        self.refusal: UnsupportedError | None = None  # why it is no model that could be run
 
     @property
     def files(self) -> Mapping[Path, tuple[str, ...]]:
@@ -77,9 +75,9 @@ class HuggingFaceContainer:
             for file in self._files
         }
 
-    @property
+    @cached_property
     def data_starts(self) -> Mapping[Path, int]:
-        """Where tensor data begins in each of its weight files."""
+        """See `Container`."""
         starts = {file.path: file.size for file in self._files}
         for file, place in self._places.values():
             starts[file.path] = min(starts[file.path], place)
