@@ -34,8 +34,9 @@ class ValuesEdit(Protocol):
         ...
 
 
+@runtime_checkable
 class Reversible(ValuesEdit, Protocol):
-    """An edit that a reading makes, and that a writer undoes."""
+    """An edit that can be undone: a reading makes it, and a writer turns it round."""
 
     def stored(self, values: Tensor, start: int) -> Tensor:
         """Stored values that canonical ones of the rows from `start` on are made of."""
@@ -68,6 +69,15 @@ class Fitted(ValuesEdit, Protocol):
 
     @property
     def fitted(self) -> bool: ...
+
+
+@runtime_checkable
+class Leveraged(ValuesEdit, Protocol):
+    """An edit whose numbers are fitted, and which says how much of a value's error is in them."""
+
+    def leverage(self, values: Tensor, start: int) -> Tensor:
+        """The leverage of each value of the rows from `start` on, as `values` has them."""
+        ...
 
 
 @runtime_checkable

@@ -17,7 +17,6 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +25,7 @@ from rosetta import blocks
 from rosetta.compare.trait import CODEBOOKS, LEAST, Trait
 from rosetta.compare.weights import WeightPair, readable
 from rosetta.dtypes import FLOATS, of_scheme
+from rosetta.edits import Leveraged, Reversible
 from rosetta.weight import Weight
 from rosetta.workers import aside
 
@@ -161,7 +161,7 @@ def out_of_order(coarse: Weight, fine: Weight) -> tuple[int, int]:
         more = stored - v
         if float(more.norm()) > float((stored - x).norm()):
             return 0, 1  # it moves values elsewhere, and says nothing of their order
-        back = [_Back(edit) for edit in reversed(coarse.values_edits) if hasattr(edit, "stored")]
+        back = [_Back(edit) for edit in reversed(coarse.values_edits) if isinstance(edit, Reversible)]
         if len(back) == len(coarse.values_edits):
             x = replace(fine, values_edits=(*fine.values_edits, *back)).rows(chosen)
         else:
@@ -188,34 +188,37 @@ def out_of_order(coarse: Weight, fine: Weight) -> tuple[int, int]:
 class _Back:
     """What a file held before a repair, of values that are right: the repair turned round."""
 
-    edit: Any
+    edit: Reversible
 
     def touches(self, start: int, stop: int) -> bool:
         return True
 
     def values(self, values: Tensor, start: int) -> Tensor:
-        back: Tensor = self.edit.stored(values, start)
-        return back
+        return self.edit.stored(values, start)
 
     def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
         return sigma
 
 
 @dataclass(frozen=True)
-class _Fitted(_Back):
+class _Fitted:
     """How far numbers that a repair is fitted by may be off: the leverage of each value on them."""
+
+    edit: Leveraged
+
+    def touches(self, start: int, stop: int) -> bool:
+        return True
 
     def values(self, values: Tensor, start: int) -> Tensor:
         return values
 
     def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
-        off: Tensor = sigma * self.edit.leverage(values, start).sqrt()
-        return off
+        return sigma * self.edit.leverage(values, start).sqrt()
 
 
 def _unsure(coarse: Weight, chosen: list[int]) -> Tensor:
     """Standard deviation of what repairs fitted to the other copy put into each value of some rows, [n, C]."""
-    fitted = [_Fitted(edit) for edit in coarse.values_edits if hasattr(edit, "leverage")]
+    fitted = [_Fitted(edit) for edit in coarse.values_edits if isinstance(edit, Leveraged)]
     variances = [replace(coarse, values_edits=(edit,)).sigma_rows(chosen).square() for edit in fitted]
     return sum(variances, torch.zeros(len(chosen), coarse.dims[1])).sqrt()
 

@@ -107,12 +107,7 @@ def _as_it_is(fix: Fix) -> HuggingFaceContainer:
 
 def _dropped(fix: Fix) -> frozenset[str]:
     """The folder's tensors that the repaired one has no place for: of a packed weight all that it is made of."""
-    packed = getattr(fix.base.container, "packed", {})
-    return frozenset(
-        part
-        for own in fix.layout.dropped
-        for part in (packed[own].parts.values() if own in packed else (own,))
-    )
+    return frozenset(part for own in fix.layout.dropped for part in fix.base.container.places(own))
 
 
 def _holder(fix: Fix) -> Any:
