@@ -40,7 +40,8 @@ ENOUGH = 2_000  # levels that are in order, all of them, before an encoder is sa
 TRIED = 6  # matrices that may show it
 # Matrices, in all of which so many levels are not those of their weights: no encoder that rounds leaves that.
 FEW, EVERYWHERE = 3, 0.002
-EIGHT = ("Q8_0", "APR_Q8")  # as good as the source, to eight bits
+ONE_SCALE = "APR_Q8"  # whose levels are as far apart as the tensor's largest weight has them, not one near by
+EIGHT = ("Q8_0", ONE_SCALE)  # as good as the source, to eight bits
 Copies = tuple[Weight, Weight]
 Look = Callable[[], tuple[int, int]]
 """Waits for what `out_of_order` says of two copies."""
@@ -171,7 +172,8 @@ def out_of_order(coarse: Weight, fine: Weight) -> tuple[int, int]:
     shared = math.gcd(near, group)
     allowed = x.abs().view(-1, near).amax(1).mul_(EIGHT_BITS).repeat_interleave(near // shared)
     allowed = allowed.view(-1, group // shared).amax(1, keepdim=True)  # [n, 1]
-    if fine.repaired and fine.values_edits:  # what was rounded to levels before is off by half of their step
+    rounded = fine.dtype == ONE_SCALE or (fine.repaired and fine.values_edits)
+    if rounded:  # to levels, before: it is off by half of their step
         steps = math.sqrt(12) * fine.sigma_rows(chosen)
         allowed = allowed + steps.view(-1, group).amax(1, keepdim=True)
     unsure = FARTHEST * unsure.view(-1, group).amax(1, keepdim=True)

@@ -70,6 +70,16 @@ def test_eight_bits_on_the_way_break_no_order(dtype: str) -> None:
     assert out_of_order(*copies(drawn(), np.ascontiguousarray(once), dtype))[0] == 0
 
 
+@pytest.mark.requires_llamacpp
+@pytest.mark.parametrize("dtype", ["Q5_K", "Q4_0"])
+def test_eight_bits_of_one_scale_are_no_order_to_be_held_to(dtype: str) -> None:
+    """One large weight makes the levels of all coarse, those far from it, too."""
+    truth = drawn()
+    truth[0, 0] = 2.0
+    coarse, fine = held(ggml.quantize(truth, dtype), dtype), held(encode(truth, "APR_Q8"), "APR_Q8")
+    assert out_of_order(coarse, fine)[0] == 0
+
+
 CHANGES: dict[str, tuple[str, Callable[[Floats], Floats]]] = {
     "rank 64, 1 % beneath Q4_K": ("Q4_K", lambda w: rank_64(w, 0.01)),
     "rank 64, 3 % beneath Q2_K": ("Q2_K", lambda w: rank_64(w, 0.03)),
