@@ -10,39 +10,23 @@ from typing import Any
 VERSION = (5, 24)
 """Which transformers they are of; a later one may have more."""
 
-LAYER_TYPES = frozenset(
-    (
-        *(
-            "full_attention",
-            "sliding_attention",
-            "chunked_attention",
-            "window_attention",
-            "indexed_attention",
-        ),
-        *("compressed_sparse_attention", "heavily_compressed_attention", "minimax_m3_sparse", "conv", "moe"),
-        *("hybrid", "hybrid_sliding", "reference_sliding_attention", "linear_attention", "sparse", "dense"),
-        *("mamba", "attention", "deepseek_sparse_attention", "qwen_sparse_attention"),  # of old
-    )
-)
+# fmt: off
+LAYER_TYPES = frozenset((
+    "full_attention", "sliding_attention", "chunked_attention", "window_attention", "indexed_attention",
+    "compressed_sparse_attention", "heavily_compressed_attention", "minimax_m3_sparse", "conv", "moe",
+    "hybrid", "hybrid_sliding", "reference_sliding_attention", "linear_attention", "sparse", "dense", "mamba",
+    "attention", "deepseek_sparse_attention", "qwen_sparse_attention",
+))
+# fmt: on
 """Kinds of layers in `layer_types` and `mlp_layer_types`."""
 
-ACTIVATIONS = frozenset(
-    (
-        *("gelu", "gelu_10", "gelu_fast", "gelu_new", "gelu_python", "gelu_pytorch_tanh", "gelu_python_tanh"),
-        *(
-            "gelu_accurate",
-            "hardswish",
-            "laplace",
-            "leaky_relu",
-            "linear",
-            "mish",
-            "quick_gelu",
-            "relu",
-            "relu2",
-        ),
-        *("relu6", "sigmoid", "silu", "sqrtsoftplus", "swish", "tanh", "prelu", "xielu"),
-    )
-)
+# fmt: off
+ACTIVATIONS = frozenset((
+    "gelu", "gelu_10", "gelu_fast", "gelu_new", "gelu_python", "gelu_pytorch_tanh", "gelu_python_tanh",
+    "gelu_accurate", "hardswish", "laplace", "leaky_relu", "linear", "mish", "quick_gelu", "relu", "relu2",
+    "relu6", "sigmoid", "silu", "sqrtsoftplus", "swish", "tanh", "prelu", "xielu",
+))
+# fmt: on
 """Functions that `hidden_act` and its other spellings may name."""
 
 OF_SHARED_CLASSES = frozenset(("gpt-sw3", "iquestcoder", "sarvam_mla", "shieldgemma2"))
