@@ -79,29 +79,16 @@ class ClampedCells:
     def touches(self, start: int, stop: int) -> bool:
         return True
 
-    def of_each(self, values: Tensor, start: int) -> Tensor:
-        """The bound of each value of the rows from `start` on, [rows, C]."""
-        own = self.bounds[start : start + len(values)].to(values.device)
-        return own.repeat_interleave(self.width, dim=1)[:, : values.shape[1]]
-
     def values(self, values: Tensor, start: int) -> Tensor:
-        bounds = self.of_each(values, start)
-        return torch.minimum(torch.maximum(values, -bounds), bounds)
+        own = self.bounds[start : start + len(values)].to(values.device)
+        bounds = own.repeat_interleave(self.width, dim=1)[:, : values.shape[1]]
+        return values.clamp(-bounds, bounds)
 
     def sigma(self, sigma: Tensor, values: Tensor, start: int) -> Tensor:
         return sigma
 
 
-@dataclass(frozen=True, eq=False)
-class BeyondCells:
-    """Which values of the other side's copy lie beyond the bounds of their groups; see `edits.Mask`."""
-
-    other: Weight
-    cells: ClampedCells
-
-    def __call__(self, start: int, values: Tensor) -> Tensor:
-        there = self.other.values(start, start + len(values), values.device)
-        return there.abs() > self.cells.of_each(values, start)
+Clamp = Clamped | ClampedCells
 
 
 @dataclass(frozen=True)
@@ -109,12 +96,11 @@ class Beyond:
     """Which values of the other side's copy lie beyond the bounds; see `edits.Mask`."""
 
     other: Weight = field(hash=False)
-    low: float
-    high: float
+    clamp: Clamp
 
     def __call__(self, start: int, values: Tensor) -> Tensor:
         there = self.other.values(start, start + len(values), values.device)
-        return (there < self.low) | (there > self.high)
+        return (there - self.clamp.values(there, start)).abs() > 0
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
@@ -125,18 +111,17 @@ def propose(fault: Fault) -> Iterator[Proposal]:
             continue
         believed = fault.reference if suspect.role == "subject" else fault.subject
         for side, clipped, whole in ((suspect, weight, other), (believed, other, weight)):
-            found = bounds(clipped, whole)
-            if found is None:
+            clamp = bounds(clipped, whole)
+            if clamp is None:
                 yield from _by_cells(side, clipped, whole)
                 continue
             if _on_few_levels(clipped, whole):
                 continue
-            mask = Beyond(whole, *found)
-            parts = spread(partial(_cut_off, clipped, mask), row_ranges(whole))
+            parts = spread(partial(_cut_off, clipped, whole, clamp), row_ranges(whole))
             count, cut = (sum(part[i] for part in parts) for i in range(2))
             # Beneath a coarse dtype the last level is a bound of any weights: what is cut off must be more than noise.
             if 0 < count <= MOST * whole.count and cut > BEYOND**2 * count:
-                yield _proposal(side, clipped, whole, mask, int(count))
+                yield _at_one_bound(side, clipped, whole, clamp, int(count))
             break
 
 
@@ -161,15 +146,11 @@ def _by_cells(side: Suspect, weight: Weight, other: Weight) -> Iterator[Proposal
         clamped = replace(other, values_edits=(*other.values_edits, cells))
         if compare_weights(weight, clamped).state == "differing":
             continue
-        mask = BeyondCells(other, cells)
-        count = sum(spread(partial(_count_beyond, mask), row_ranges(other)))
+        parts = spread(partial(_cut_off, weight, other, cells), row_ranges(other))
+        count = sum(beyond for beyond, _ in parts)
         if count <= MOST * other.count:
-            yield _proposal_of_cells(side, weight, other, mask, count)
+            yield _at_bounds_of_cells(side, weight, other, cells, count)
         return
-
-
-def _count_beyond(mask: BeyondCells, rows: tuple[int, int]) -> int:
-    return int(mask(rows[0], mask.other.values(*rows)).sum())
 
 
 def _cells(weight: Weight, other: Weight, width: int) -> tuple[ClampedCells, int, int]:
@@ -189,25 +170,25 @@ def _cells(weight: Weight, other: Weight, width: int) -> tuple[ClampedCells, int
     return ClampedCells(bounds, width), int(bounds.isfinite().sum()), sum(count for _, count in parts)
 
 
-def _cut_off(clipped: Weight, mask: Beyond, rows: tuple[int, int]) -> tuple[int, float]:
+def _cut_off(clipped: Weight, whole: Weight, clamp: Clamp, rows: tuple[int, int]) -> tuple[int, float]:
     """How many values of some rows lie beyond the bounds, and the sum of squares of what was cut off of them, each in
     units of its rounding."""
-    there, explained = mask.other.values(*rows).double(), variance(clipped, mask.other, *rows).double()
-    over = there - there.clamp(mask.low, mask.high)
+    there, explained = whole.values(*rows).double(), variance(clipped, whole, *rows).double()
+    over = there - clamp.values(there, rows[0])
     return int(over.count_nonzero()), float((over.square() / explained.clamp(min=1e-30)).sum())
 
 
-def bounds(weight: Weight, other: Weight) -> tuple[float, float] | None:
+def bounds(weight: Weight, other: Weight) -> Clamped | None:
     """The ends at which a copy was cut off, infinite where it was not; None where that does not explain it."""
     high, low = _end(weight, other, 1.0), -_end(weight, other, -1.0)
     if high == -low == torch.inf:
         return None
-    ways = [(low, high)]
+    ways = [Clamped(low, high)]
     if -low < torch.inf and high < torch.inf:  # of both signs one bound, which rounding moved
         both = (high - low) / 2
-        ways = [(-both, both), *ways]
+        ways = [Clamped(-both, both), *ways]
     for way in ways:
-        clamped = replace(other, values_edits=(*other.values_edits, Clamped(*way)))
+        clamped = replace(other, values_edits=(*other.values_edits, way))
         agrees = compare_weights(weight, clamped).state != "differing"
         # To cut off keeps the order of values, which another cause beneath a coarse dtype does not.
         if agrees and keeps_order((weight, clamped)) is not False:
@@ -234,42 +215,51 @@ def _end(weight: Weight, other: Weight, sign: float) -> float:
     return end if enough and bool(alike.double().mean() > MOST) else torch.inf
 
 
-def _proposal_of_cells(
-    suspect: Suspect, weight: Weight, other: Weight, mask: BeyondCells, count: int
+def _at_bounds_of_cells(
+    suspect: Suspect, weight: Weight, other: Weight, cells: ClampedCells, count: int
 ) -> Proposal:
-    bounds = mask.cells.bounds[mask.cells.bounds.isfinite()]
+    bounds = cells.bounds[cells.bounds.isfinite()]
     low, high = float(bounds.min()), float(bounds.max())
-    width, taken = mask.cells.width, of_weights(count, weight.count)
-    what = "row" if width == weight.dims[1] else f"group of {width} columns of a row"
-    return Proposal(
-        kind="value.clipped",
-        role=suspect.role,
-        repair=taking(suspect, weight, other, mask, (0, weight.dims[0])),
-        tensor=weight.name,
-        message=f"{weight.name}: each {what} is cut off at a bound of its own, {low:.4g} to {high:.4g}: {taken} lie "
-        "beyond it in the other file",
-        recommendation=f"convert {weight.entry.name} without a clamp, from a checkpoint that holds what was cut off",
-        from_reference=taken,
-        taken=count,
-    )
+    what = "row" if cells.width == weight.dims[1] else f"group of {cells.width} columns of a row"
+    where = f"{weight.name}: each {what} is cut off at a bound of its own, {low:.4g} to {high:.4g}"
+    return _proposal(suspect, weight, Beyond(other, cells), where, "a clamp", count)
 
 
-def _proposal(suspect: Suspect, weight: Weight, other: Weight, mask: Beyond, count: int) -> Proposal:
-    low, high = mask.low, mask.high
+def _at_one_bound(suspect: Suspect, weight: Weight, other: Weight, clamp: Clamped, count: int) -> Proposal:
+    low, high = clamp.low, clamp.high
     ends = [f"{end:.6g}" for end in (low, high) if abs(end) < torch.inf]
-    where = f"±{high:.6g}" if low == -high else " and ".join(ends)
+    at = f"±{high:.6g}" if low == -high else " and ".join(ends)
+    of_float16 = LARGEST_F16 in (high, -low)
+    dtype = ", the largest that float16 holds" if of_float16 else ""
+    where, cutting = (
+        f"{weight.name} is cut off at {at}{dtype}",
+        "float16 on the way" if of_float16 else "a clamp",
+    )
+    found = _proposal(suspect, weight, Beyond(other, clamp), where, cutting, count)
+    return replace(found, actual=high if high < torch.inf else low)
+
+
+def _proposal(
+    suspect: Suspect, weight: Weight, mask: Beyond, where: str, cutting: str, count: int
+) -> Proposal:
+    """The repair that takes what was cut off.
+
+    Args:
+        suspect: the side.
+        weight: its copy.
+        mask: what was cut off.
+        where: it was, in words.
+        cutting: what does that, in words.
+        count: how many values.
+    """
     taken = of_weights(count, weight.count)
-    dtype = ", the largest that float16 holds" if LARGEST_F16 in (high, -low) else ""
     return Proposal(
         kind="value.clipped",
         role=suspect.role,
-        repair=taking(suspect, weight, other, mask, (0, weight.dims[0])),
+        repair=taking(suspect, weight, mask.other, mask, (0, weight.dims[0])),
         tensor=weight.name,
-        actual=high if high < torch.inf else low,
-        message=f"{weight.name} is cut off at {where}{dtype}: {taken} lie beyond it in the other file",
-        recommendation=f"convert {weight.entry.name} without "
-        + ("float16 on the way" if dtype else "a clamp")
-        + ", from a checkpoint that holds what was cut off",
+        message=f"{where}: {taken} lie beyond it in the other file",
+        recommendation=f"convert {weight.entry.name} without {cutting}, from a checkpoint that holds what was cut off",
         from_reference=taken,
         taken=count,
     )
