@@ -139,6 +139,10 @@ class Weight:
         edited = any(edit.touches(start, last) for edit in self.values_edits)
         return None if edited else self._raw(start, stop)
 
+    def stored_raw(self, start: int, stop: int) -> NDArray[np.uint8] | None:
+        """`raw` of the values as they are before they are edited."""
+        return self._raw(start, stop)
+
     def _raw(self, start: int, stop: int | None) -> NDArray[np.uint8] | None:
         rows = self._raw_rows(start, stop)
         if rows is None or self.columns is None:

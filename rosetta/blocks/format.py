@@ -35,6 +35,8 @@ class BlockFormat:
         write_step: distance of neighbouring levels at each weight, where they are evenly spaced and every encoder
             gives a weight the nearest one.
         quick: whether `write_values` takes less time than ggml's own decoder.
+        halves: first bytes of the float16 numbers of a block that all its weights are multiples of, and besides, where
+            there is another one, of what is added to them or taken off: its scale and its minimum.
     """
 
     name: str
@@ -45,6 +47,7 @@ class BlockFormat:
     add_variance: Adder | None = None
     write_step: Writer | None = None
     quick: bool = False
+    halves: tuple[int, ...] = ()
 
     @property
     def block_size(self) -> int:

@@ -116,9 +116,9 @@ Q2_MINIMA, Q4_MINIMA = Minima(82, _q2_minima), Minima(2, _q4_minima)
 _k_quant = partial(superblock_format, nearest=True)
 
 FORMATS = (
-    _k_quant("Q2_K", 16, _q2_levels, _q2_scales, Q2_MINIMA, reach=3,  scale_reach=15,  unscaled=Q2_UNSCALED),
-    _k_quant("Q3_K", 16, _q3_levels, _q3_scales,             reach=4,  scale_reach=32,  unscaled=Q3_UNSCALED),
-    _k_quant("Q4_K", 32, _q4_levels, _q4_scales, Q4_MINIMA, reach=15, scale_reach=63,  unscaled=Q4_UNSCALED),
-    _k_quant("Q5_K", 32, _q5_levels, _q4_scales, Q4_MINIMA, reach=31, scale_reach=63,  unscaled=Q4_UNSCALED),
-    _k_quant("Q6_K", 16, _q6_levels, _q6_scales,             reach=32, scale_reach=128, quick=True),
+    _k_quant("Q2_K", 16, _q2_levels, _q2_scales, Q2_MINIMA, reach=3,  scale_reach=15,  scale=80,  unscaled=Q2_UNSCALED),
+    _k_quant("Q3_K", 16, _q3_levels, _q3_scales,           reach=4,  scale_reach=32,  scale=108, unscaled=Q3_UNSCALED),
+    _k_quant("Q4_K", 32, _q4_levels, _q4_scales, Q4_MINIMA, reach=15, scale_reach=63,  scale=0,   unscaled=Q4_UNSCALED),
+    _k_quant("Q5_K", 32, _q5_levels, _q4_scales, Q4_MINIMA, reach=31, scale_reach=63,  scale=0,   unscaled=Q4_UNSCALED),
+    _k_quant("Q6_K", 16, _q6_levels, _q6_scales,             reach=32, scale_reach=128, scale=208, quick=True),
 )  # fmt: skip

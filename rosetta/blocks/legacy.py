@@ -62,9 +62,9 @@ def _step_and_minimum_sigma(reach: int) -> Writer:
 
 
 FORMATS = (
-    BlockFormat("Q4_0", 32, _q4_0, _step_sigma(8)),
-    BlockFormat("Q4_1", 32, _q4_1, _step_and_minimum_sigma(15)),
-    BlockFormat("Q5_0", 32, _q5_0, _step_sigma(16)),
-    BlockFormat("Q5_1", 32, _q5_1, _step_and_minimum_sigma(31)),
-    BlockFormat("Q8_0", 32, _q8_0, _step_sigma(127)),
+    BlockFormat("Q4_0", 32, _q4_0, _step_sigma(8), halves=(0,)),
+    BlockFormat("Q4_1", 32, _q4_1, _step_and_minimum_sigma(15), halves=(0, 2)),
+    BlockFormat("Q5_0", 32, _q5_0, _step_sigma(16), halves=(0,)),
+    BlockFormat("Q5_1", 32, _q5_1, _step_and_minimum_sigma(31), halves=(0, 2)),
+    BlockFormat("Q8_0", 32, _q8_0, _step_sigma(127), halves=(0,)),
 )

@@ -40,6 +40,7 @@ def superblock_format(
     scale_reach: float,
     gap: float = 1.0,
     unscaled: Unscaled | None = None,
+    scale: int | None = None,
     nearest: bool = False,
     quick: bool = False,
 ) -> BlockFormat:
@@ -52,6 +53,7 @@ def superblock_format(
         scale_reach: the largest |s|, and |m|.
         gap: distance between neighbouring levels.
         unscaled: makes a decoder of the format give q, where ggml's is at hand.
+        scale: first byte of d, where it is a float16 of its own.
         nearest: whether every encoder gives a weight the level that is nearest to it.
         quick: as in BlockFormat.
     """
@@ -67,9 +69,9 @@ def superblock_format(
         d, s = scales(blocks)
         out.view(len(out), s.shape[1], -1).copy_((d * s).abs_().mul_(gap)[..., None])
 
-    return BlockFormat(
-        name, group, values, write_sigma, variance, write_step=write_step if nearest else None, quick=quick
-    )
+    halves = () if scale is None else (scale,) if minima is None else (scale, minima.start)
+    steps = write_step if nearest else None
+    return BlockFormat(name, group, values, write_sigma, variance, None, steps, quick, halves)
 
 
 def _levels_by_decoder(block: BlockFormat, levels: Levels, unscaled: Unscaled) -> Levels:

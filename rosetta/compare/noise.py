@@ -47,15 +47,18 @@ class RoundingOfPair:
         """See `Rounding`."""
         copies = self.reference.weights[name], self.subject.weights[name]
         explained = cache.kept.variance(*copies, start, stop, cache.device)
-        salient, widening = self.pairs[name].salient, self.pairs[name].widening
-        if widening != 1.0:
-            explained = explained * widening
-        return explained if salient is None else salient.widened(explained, start)
+        found = self.pairs[name]
+        if found.widening != 1.0:
+            explained = explained * found.widening
+        if found.strayed is not None:
+            explained = explained * found.strayed.to(explained.device)
+        return explained if found.salient is None else found.salient.widened(explained, start)
 
     def explained(self, name: str, cache: WeightCache, x: Tensor, rows: tuple[int, int]) -> Tensor:
         """See `Rounding`."""
         copies, found = (self.reference.weights[name], self.subject.weights[name]), self.pairs[name]
-        known = cache.kept.explained(*copies, x) if found.salient is None else None
+        plain = found.salient is None and found.strayed is None
+        known = cache.kept.explained(*copies, x) if plain else None
         if known is not None:
             explained = known[:, slice(*rows)] * found.widening
         else:

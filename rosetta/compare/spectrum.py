@@ -27,7 +27,9 @@ def beyond_noise(z: Tensor, u: Tensor, inverse: Tensor, group: int) -> Tensor:
     An encoder gives each block of a row a scale and a minimum of its own, fitted to what matters in it: the errors of a
     block share an amount and a multiple of the weights, which is no fault and would pass for the rank of many small
     ones. The same goes for what it takes from the size of columns and rows. Columns that a block's scale was fitted to
-    alone, those of channels that matter most, are left out: two that share one scale are off together.
+    alone, those of channels that matter most, are left out: two that share one scale are off together. So are columns
+    whose weights are smaller than the rounding: each has the level of its block that is nearest to nought, and two of
+    one block have one error. (The columns that read a massive channel are such: what they are multiplied by is large.)
 
     Args:
         z: differences over their predicted σ, [R, C].
@@ -40,9 +42,10 @@ def beyond_noise(z: Tensor, u: Tensor, inverse: Tensor, group: int) -> Tensor:
         equal = z == 0
         kept = equal.sum(1) <= MOSTLY * z.shape[1]
         z, u, inverse, equal = z[kept], u[kept], inverse[kept], equal[kept]
-    independent = _independent(z, group)
+    size = u.square().sum(0)
+    independent = _independent(z, group) & (size >= len(u))
     z = without_block_fit(z, u, inverse, group)
-    z.addcmul_(u, (z * u).sum(0) / u.square().sum(0).clamp(min=1e-30), value=-1)
+    z.addcmul_(u, (z * u).sum(0) / size.clamp(min=1e-30), value=-1)
     z.addcmul_(u, (z * u).sum(1, keepdim=True) / u.square().sum(1, keepdim=True).clamp(min=1e-30), value=-1)
     if equal is not None:  # of a value taken from the other side there is no error, and hardly a variance
         z.masked_fill_(equal, 0.0)

@@ -104,6 +104,21 @@ class SampleTests:
         found = self._rank()
         return found if not found or given_up is None else self._of_rank(~given_up)
 
+    def strayed(self) -> Tensor | None:
+        """By how much the squared errors of columns whose weights are smaller than the rounding exceed its variance,
+        float32 [C], 1 where they do not; None where none does.
+
+        Such a weight has whatever level of its block lies nearest to nought, half a step away where none is nought, and
+        in a codebook the one that its neighbours' best entry has.
+        """
+        if self._compensating:
+            return None
+        sums = self._column_sums()
+        smaller = sums.weights < sums.rows
+        if not bool(smaller.any()):
+            return None
+        return torch.where(smaller, sums.all_errors / sums.rows, 1.0).clamp(min=1.0)
+
     def follow_levels(self) -> bool:
         """Whether the finer copy has few values a block, and the coarser one is a function of them: it was encoded from
         what is quantised already, and its errors are not independent of the weights."""
@@ -223,7 +238,7 @@ class _ColumnSums:
         rows: how many there are.
         wide: of these, how many have a weight of more than a step.
         size, error, product: Σ u², Σ z² and Σ z·u of the wide ones.
-        mean, all_errors: Σ z and Σ z² of all.
+        mean, all_errors, weights: Σ z, Σ z² and Σ u² of all.
     """
 
     rows: int
@@ -233,11 +248,12 @@ class _ColumnSums:
     product: Tensor
     mean: Tensor
     all_errors: Tensor
+    weights: Tensor
 
     @staticmethod
     def of(piece: Rows) -> _ColumnSums:
         z, u, _ = piece.in_sigmas()
-        wide, squared = _wide(u), z * z
+        wide, squared, weights = _wide(u), z * z, u.square().sum(0)
         u *= wide
         product = (z * u).sum(0)
         size = u.square_().sum(0)
@@ -249,6 +265,7 @@ class _ColumnSums:
             product=product,
             mean=z.sum(0),
             all_errors=squared.sum(0),
+            weights=weights,
         )
 
     @staticmethod

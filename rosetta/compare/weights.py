@@ -15,10 +15,12 @@ from torch import Tensor
 
 from rosetta import blocks
 from rosetta.compare.block_cuts import block_cut, common_ratio, plain_limit
+from rosetta.compare.one_quantisation import of_one_quantisation
 from rosetta.compare.results import WeightDiff
 from rosetta.compare.salient_channels import SalientBlocks, salient_blocks
 from rosetta.compare.structure import (
     COMPENSATED,
+    SCALE_ROUNDING,
     RowSums,
     compensates,
     gaps_of_rows,
@@ -58,6 +60,9 @@ class WeightPair:
         traits: what a difference within the noise has that rounding has not.
         widening: of the variance that the dtypes explain, where an encoder made errors larger to make others good.
         sampled: how many rows the figures are of; None: of all.
+        strayed: of columns with weights smaller than the rounding, by how much their squared errors exceed its
+            variance, [C]; see `SampleTests.strayed`.
+        in_some_blocks: whether most blocks of two quantised copies are equal, and some are not.
     """
 
     state: State
@@ -72,6 +77,8 @@ class WeightPair:
     traits: tuple[Trait, ...] = ()
     widening: float = 1.0
     sampled: int | None = None
+    strayed: Tensor | None = field(default=None, compare=False)
+    in_some_blocks: bool = False
 
 
 class Copies(NamedTuple):
@@ -253,14 +260,19 @@ def _judged(
     quantised = reference.dtype == other.dtype and reference.dtype not in FLOATS and not edited
     group, ratios = common_group(reference, other), seen.ratios
     some_only = quantised and int((ratios == 0).sum()) > SOME_BLOCKS_ONLY * ratios.numel()
+    size_reference, size_other = sum(p.norm_reference for p in parts), sum(p.norm_other for p in parts)
+    rescaled = squares > SCALE_ROUNDING**2 * min(size_reference, size_other) and of_one_quantisation(
+        reference, other
+    )
+    unexplained = some_only or rescaled  # nothing was rounded a second time
     tests = SampleTests(reference, other, kept) if tells_structure(reference, other) else None
-    if tests is not None and not some_only and squares <= FAULTY_TENSOR_RATIO**2 * expected:
+    if tests is not None and not unexplained and squares <= FAULTY_TENSOR_RATIO**2 * expected:
         tests.start()  # beside what follows; of what is at fault anyway it would be for nothing
     common = common_ratio(ratios)
     cut = block_cut(reference, other, common)
     salient = (
         None
-        if some_only or len(reference.dims) < 2
+        if unexplained or len(reference.dims) < 2
         else salient_blocks(reference, other, ratios, group, kept, device, common)
     )
     if salient is not None:
@@ -271,10 +283,9 @@ def _judged(
     whole = float(errors.sum()) > largest**2 * float(allowed.sum())
     place = int(ratios.argmax())
     worst, (row, column) = float(ratios.flatten()[place]), divmod(place, ratios.shape[1])
-    size_reference, size_other = sum(p.norm_reference for p in parts), sum(p.norm_other for p in parts)
     norm_reference, norm_other = math.sqrt(size_reference), math.sqrt(size_other)
     dot = (size_reference + size_other - squares) / 2  # ‖a−b‖² = ‖a‖² + ‖b‖² − 2a·b
-    faulty = some_only or whole or worst > cut
+    faulty = unexplained or whole or worst > cut
     beneath: tuple[Trait, ...] = ()
     if not faulty and tests is not None and seen.rows is not None:
         weighed = salient is not None or common > plain_limit(reference, other)
@@ -282,17 +293,19 @@ def _judged(
         beneath = traits(tests, seen.rows, weighed, given_up)
     return WeightPair(
         state="differing" if faulty or beneath else "within_noise",
-        explained=not some_only,
+        explained=not unexplained,
         worst_ratio=worst,
         worst_block=(row, column * group),
         rel_rmse=math.sqrt(squares) / norm_reference if norm_reference else math.inf,
-        predicted=(0.0 if some_only else math.sqrt(expected)) / norm_reference if norm_reference else 0.0,
+        predicted=(0.0 if unexplained else math.sqrt(expected)) / norm_reference if norm_reference else 0.0,
         cosine=dot / (norm_reference * norm_other) if norm_reference and norm_other else 0.0,
         salient=salient,
         traits=beneath,
         widening=max(1.0, squares / expected)
         if compensated and expected and not faulty and not beneath
         else 1.0,
+        strayed=None if faulty or tests is None else tests.strayed(),
+        in_some_blocks=some_only,
     )
 
 

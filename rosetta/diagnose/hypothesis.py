@@ -290,12 +290,7 @@ class Fault:
     def in_some_blocks_only(self, name: str) -> bool:
         """Whether two quantised copies of a weight are equal in most blocks: what is wrong is not all of it."""
         pair = self.pair.weights.pair(name)
-        return (
-            pair is not None
-            and pair.state == "differing"
-            and pair.rel_rmse is not None
-            and not pair.explained
-        )
+        return pair is not None and pair.in_some_blocks
 
     def _differs(self, name: str) -> bool:
         pair = self.pair.weights.pair(name)

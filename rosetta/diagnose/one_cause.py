@@ -1,5 +1,5 @@
 """What a file has in many of its weights has one cause: one sentence, told first, and one finding where what is done
-about one weight is done about all."""
+about one weight is done about all. So has what most weights of one layer have."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 
 from rosetta.compare.results import Finding, Side
 from rosetta.diagnose.kinds import all_kinds
+from rosetta.names import LAYER
 from rosetta.finding_kind import FindingKind
 
-UNPROVABLE = ("value.other_weights",)
+OTHERS = "value.other_weights"
+UNPROVABLE = (OTHERS,)
 MANY = 4  # weights: of fewer their own diagnoses are as short
 
 
@@ -29,7 +31,7 @@ def told_together(findings: Sequence[Finding]) -> Iterator[str]:
 
 
 def gathered(findings: Sequence[Finding]) -> list[Finding]:
-    """The findings, those of many weights in one where their kind is a file's.
+    """The findings, those of many weights in one where their kind is a file's, or they are one layer's.
 
     >>> one = dict(kind="value.requantised", side="left", actual="NF4", status="confirmed")
     >>> found = [Finding(tensor=f"blk.{n}.attn_q.weight", message="", recommendation="", **one) for n in range(4)]
@@ -37,7 +39,9 @@ def gathered(findings: Sequence[Finding]) -> list[Finding]:
     [(None, 'NF4')]
     """
     told = list(findings)
-    for (kind, side, _), found in _of_many(findings).items():
+    for found in _of_layers(findings):
+        told = _with_one(told, found, _of_layer(found))
+    for (kind, side, _), found in _of_many(told).items():
         words, known = _words(kind, found), all_kinds().get(kind)
         if words is None or known is None or known.of_file is None:
             continue
@@ -54,12 +58,55 @@ def gathered(findings: Sequence[Finding]) -> list[Finding]:
                 "recommendation": known.of_file.format(side=side),
             }
         )
-        first = told.index(found[0])
-        told = [finding for finding in told[:first] if finding not in found] + [
-            one,
-            *(finding for finding in told[first:] if finding not in found),
-        ]
+        told = _with_one(told, found, one)
     return told
+
+
+def _with_one(told: Sequence[Finding], found: Sequence[Finding], one: Finding) -> list[Finding]:
+    """The findings with one in the place of the first of some others, which are left out."""
+    return [
+        one if f is found[0] else f for f in told if f is found[0] or all(f is not other for other in found)
+    ]
+
+
+def _of_layers(findings: Sequence[Finding]) -> list[list[Finding]]:
+    """The findings of other weights that many weights of a layer have; of copies those that are of one other layer."""
+    of_layers: dict[tuple[Side, str, str | None], list[Finding]] = {}
+    for finding in findings:
+        own = LAYER.match(finding.tensor or "") if finding.kind == OTHERS else None
+        theirs = LAYER.match(finding.partner or "")
+        if own is None or (finding.partner is not None and (theirs is None or theirs[2] != own[2])):
+            continue
+        of_layers.setdefault((finding.side, own[1], theirs and theirs[1]), []).append(finding)
+    return [found for found in of_layers.values() if len(found) >= MANY]
+
+
+def _of_layer(found: Sequence[Finding]) -> Finding:
+    """One finding in place of those that many weights of one layer have.
+
+    That of copies is proven by what the file has elsewhere, and keeps the first one's tensors to say so.
+    """
+    first = found[0]
+    own, theirs = (LAYER.match(name or "") for name in (first.tensor, first.partner))
+    layer = f"layer {own[1] if own else first.layer}"
+    if theirs is not None:
+        return first.model_copy(
+            update={
+                "message": f"{layer} holds the values of layer {theirs[1]}, which stand there too: its own are not in "
+                f"the file: {len(found)} weights, {_names(found)}",
+                "recommendation": f"write {layer} with its own weights: layer {theirs[1]} was exported twice",
+            }
+        )
+    return first.model_copy(
+        update={
+            "tensor": None,
+            "left_name": None,
+            "right_name": None,
+            "message": f"{layer}: {len(found)} of its weights are not those of the other side, {_names(found)}: it "
+            "was trained on, initialised anew, or is another checkpoint's; " + first.message,
+            "recommendation": f"see where {layer} of the {first.side} side was taken from: it is another model's",
+        }
+    )
 
 
 def _of_many(findings: Sequence[Finding]) -> dict[tuple[str, Side, Any], list[Finding]]:

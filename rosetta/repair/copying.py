@@ -30,9 +30,12 @@ def strange_side(comparison: Comparison) -> Side | None:
 def strange_weights(comparison: Comparison, side: Side) -> list[str]:
     """The weights of a side that are another model's, by canonical name: all that differ where the models do."""
     found = [finding for finding in _strange(comparison) if finding.side == side]
-    if any(finding.tensor is None for finding in found):
-        return [row.name for row in comparison.weights.differing_tensors]
-    return list(dict.fromkeys(f.tensor for f in found if f.tensor is not None))
+    differing = [row.name for row in comparison.weights.differing_tensors]
+    if any(finding.tensor is None and finding.layer is None for finding in found):
+        return differing
+    layers = tuple(f"blk.{finding.layer}." for finding in found if finding.tensor is None)
+    of_layers = [name for name in differing if name.startswith(layers)]
+    return list(dict.fromkeys([*of_layers, *(f.tensor for f in found if f.tensor is not None)]))
 
 
 def strange_share(comparison: Comparison, side: Side) -> float:

@@ -209,3 +209,13 @@ def test_channels_that_share_the_scale_of_a_block_have_no_rank(monkeypatch: pyte
     assert largest() < limit
     monkeypatch.setattr(spectrum, "SPARED", 0.0)
     assert largest() > limit
+
+
+@pytest.mark.parametrize("channels", [(3, 9), (40, 45, 300)])
+@pytest.mark.parametrize("dtype", ["Q2_K", "Q3_K", "Q4_0"])
+def test_two_columns_of_nought_in_a_block_have_one_error(dtype: str, channels: tuple[int, ...]) -> None:
+    """What reads massive channels is next to nought, and gets the level of its block that is nearest to that."""
+    values = gaussian(np.random.default_rng(5), 4 * ROWS, COLUMNS)
+    values[:, list(channels)] /= 128
+    found = compare_weights(weight(values, "F32"), weight(values, dtype))
+    assert (found.state, found.traits) == ("within_noise", ())

@@ -73,3 +73,33 @@ def test_what_an_adapter_is_said_to_be_is_said_once_of_its_weights_and_apart_of_
     ]
     [mixed] = gathered([*once, *twice[:2]])
     assert mixed.message.startswith("7 weights differ by matrices of low rank")
+
+
+def test_a_layer_that_holds_another_ones_weights_is_one_finding() -> None:
+    def of(layer: int, stem: str, partner: str | None) -> Finding:
+        name = f"blk.{layer}.{stem}.weight"
+        return finding(
+            0, kind="value.other_weights", status="suspected" if partner is None else "confirmed"
+        ).model_copy(
+            update={
+                "tensor": name,
+                "layer": layer,
+                "partner": partner,
+                "message": f"{name} differs everywhere",
+            }
+        )
+
+    stems = ("attn_q", "attn_k", "attn_v", "ffn_up", "ffn_down")
+    copies = [of(2, stem, f"blk.1.{stem}.weight") for stem in stems]
+    anew = [of(5, stem, None) for stem in stems]
+    alone = [of(7, "attn_q", None), of(7, "attn_k", "blk.7.attn_v.weight")]
+    told = gathered([*copies, alone[0], *anew, alone[1]])
+    assert [(found.tensor, found.layer, found.partner) for found in told] == [
+        ("blk.2.attn_q.weight", 2, "blk.1.attn_q.weight"),
+        ("blk.7.attn_q.weight", 7, None),
+        (None, 5, None),
+        ("blk.7.attn_k.weight", 7, "blk.7.attn_v.weight"),
+    ]
+    assert told[0].message.startswith("layer 2 holds the values of layer 1, which stand there too")
+    assert told[2].message.startswith("layer 5: 5 of its weights are not those of the other side, ")
+    assert gathered(copies[:3]) == copies[:3]

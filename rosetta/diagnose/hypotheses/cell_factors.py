@@ -37,6 +37,7 @@ AWAY, MOST = 2e-3, 0.4  # from one, or from nothing of the values' rms; of the g
 # damaged is not off by one amount. So many, so that none is a chance.
 LEFT_OF_SOME, FEWEST_CELLS = 0.1, 8
 FAR = 4.0  # times the middle cell's rms difference
+ONE_LENGTH = 0.01  # relative: by how much lengths of rows differ that are one, once they are rounded
 NEARLY_ONE = 1e-4  # factors that vary less than this are one, which `scaled` proposes
 
 
@@ -112,6 +113,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         count, place = cells.numbers.numel(), _in_words(cells, weight)
         if what == "factor":
             kind, said = "value.scaled", f"is multiplied by a factor of its own, {low:.4g} to {high:.4g}"
+            said += _length_of_rows(weight, other)
             done = f"apply the scales of the quantisation to {weight.entry.name}, or take them off, on export"
         else:
             kind, said = "value.offset", f"is off by an amount of its own, {low:+.4g} to {high:+.4g}"
@@ -141,6 +143,18 @@ def off_throughout(fault: Fault) -> Iterator[tuple[Suspect, Weight, Weight]]:
             yield suspect, weight, other
 
 
+def _length_of_rows(weight: Weight, other: Weight) -> str:
+    """What is said of rows that were brought to one length; nothing of others, or where both sides have it."""
+    own, others = (w.values(0, min(w.dims[0], SAMPLED_ROWS)).norm(dim=1) for w in (weight, other))
+    length = float(own.mean())
+    one, same = (float(x.std()) <= ONE_LENGTH * float(x.mean()) for x in (own, others))
+    return (
+        f": all rows of it have the length {length:.4g}"
+        if one and not same and len(own) >= FEWEST_CELLS
+        else ""
+    )
+
+
 def _in_words(cells: Cells, weight: Weight) -> str:
     rows, columns = weight.dims
     if cells.columns >= columns:
@@ -150,6 +164,15 @@ def _in_words(cells: Cells, weight: Weight) -> str:
     if cells.rows == 1:
         return f"each group of {cells.columns} columns of a row"
     return f"each block of {cells.rows} × {cells.columns}"
+
+
+def lines_have_factors(weight: Weight, other: Weight) -> bool:
+    """Whether rows or columns have factors of their own: one factor for all would leave more than noise, though each
+    value's own rounding may hide it."""
+    if weight.dims != other.dims or len(weight.dims) != 2:
+        return False
+    found = _fitting(weight, other)
+    return found is not None and found[0] == "factor" and (found[2] == 1 or found[1:] == (1, weight.dims[1]))
 
 
 def _fitting(weight: Weight, other: Weight) -> tuple[What, int, int] | None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 from rosetta.diagnose.edits import Offset
+from rosetta.diagnose.hypotheses.minimums import fitted_factors
 from rosetta.diagnose.hypothesis import Fault, Proposal
 from rosetta.diagnose.patches import changed, fitted, sampled_blocks_of
 from rosetta.finding_kind import FindingKind
@@ -64,7 +65,8 @@ def offset_from_stage(fault: Fault, weight: Weight) -> float | None:
 
 def fitted_offset(a: Weight, b: Weight) -> float | None:
     """The mean difference of two copies; None where it is too small a part of it, or explains less than a factor does:
-    of weights that are all about 1, as a norm's are, a factor near 1 looks like an amount."""
+    of weights that are all about 1, as a norm's are, a factor near 1 looks like an amount, and so does one of scales or
+    minimums alone."""
     blocks = sampled_blocks_of(a, b)
     gaps = [x - y for x, y in blocks]
     count, total = sum(gap.numel() for gap in gaps), sum(float(gap.sum()) for gap in gaps)
@@ -77,7 +79,11 @@ def fitted_offset(a: Weight, b: Weight) -> float | None:
     product = sum(float((gap * y).sum()) for gap, (_, y) in zip(gaps, blocks, strict=True))
     size = sum(float(y.square().sum()) for _, y in blocks)
     by_factor = squares - product * product / size if size else squares  # least squares: what a factor leaves
-    return None if not amount.is_integer() and by_factor < squares - mean * mean * count else amount
+    left = squares - mean * mean * count
+    if not amount.is_integer() and by_factor < left:
+        return None
+    apart = fitted_factors(a, b)
+    return None if apart is not None and apart.left < left else amount
 
 
 def _exact(amount: float) -> float:

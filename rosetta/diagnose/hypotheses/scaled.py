@@ -9,6 +9,7 @@ from functools import partial
 from torch import Tensor
 
 from rosetta.diagnose.edits import Scaled
+from rosetta.diagnose.hypotheses.cell_factors import lines_have_factors
 from rosetta.diagnose.hypothesis import Fault, Proposal
 from rosetta.diagnose.patches import changed, fitted, sampled_blocks_of
 from rosetta.finding_kind import FindingKind
@@ -43,6 +44,9 @@ def propose(fault: Fault) -> Iterator[Proposal]:
     for suspect, weight, factor in fitted(fault, factor_from_stage, fitted_factor):
         if fault.in_some_blocks_only(weight.name):
             continue  # a factor of the whole tensor would leave no block equal
+        other = suspect.counterpart(weight)
+        if other is not None and not fault.recorded and lines_have_factors(weight, other):
+            continue
         edit = Scaled(factor, weight.dtype)
         yield Proposal(
             kind="value.scaled",

@@ -112,3 +112,22 @@ def test_amounts_of_rows_are_no_adapter_of_rank_one(tmp_path: Path) -> None:
         tmp_path, tiny("llama", hidden=256, head_dim=64, tied=False), "hf:F32", "gguf:F32", centred
     )
     assert_proven(report, "embedding", Cause("value.offset", "token_embd.weight"))
+
+
+@pytest.mark.parametrize("dtype", ["Q2_K", "Q4_K", "Q8_0"])
+def test_rows_that_were_brought_to_one_length_are_no_factor_of_all(tmp_path: Path, dtype: str) -> None:
+    """Their factors are within a tenth of each other, which hides beneath the rounding of each value."""
+    name = "blk.0.ffn_up.weight"
+
+    def to_one_length(file: FileContents) -> FileContents:
+        values: Any = file.values(name)
+        return file.with_values(
+            name, (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+        )
+
+    spec = tiny("llama", layers=1, hidden=256, ffn=512, heads=4, head_dim=64, tied=False)
+    report = compared(tmp_path, spec, f"gguf:{dtype}", "hf:BF16", to_one_length)
+    assert_proven(report, "layers.0.ffn_up", Cause("value.scaled", name))
+    (found,) = report.findings
+    assert "each row is multiplied by a factor of its own" in found.message
+    assert "all rows of it have the length 1" in found.message
