@@ -9,8 +9,8 @@ from typing import Any
 
 from rosetta.compare.results import Finding, Side
 from rosetta.diagnose.kinds import all_kinds
-from rosetta.names import LAYER
 from rosetta.finding_kind import FindingKind
+from rosetta.names import LAYER
 
 OTHERS = "value.other_weights"
 UNPROVABLE = (OTHERS,)
