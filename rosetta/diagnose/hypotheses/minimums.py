@@ -44,11 +44,11 @@ class Halves:
         block, changed = blocks.block_format(self.dtype), data.copy()
         each = changed[: len(data) // block.type_size * block.type_size].reshape(-1, block.type_size)
         for start, factor in zip(block.halves, self.factors, strict=True):
-            half = np.ascontiguousarray(each[:, start : start + 2]).view(np.float16)
-            if factor != 1:
-                each[:, start : start + 2] = (
-                    (half.astype(np.float32) * factor).astype(np.float16).view(np.uint8)
-                )
+            if factor == 1:
+                continue
+            half = np.ascontiguousarray(each[:, start : start + 2]).view(np.float16).astype(np.float32)
+            with np.errstate(invalid="ignore", over="ignore"):  # of bytes that are no such blocks
+                each[:, start : start + 2] = (half * factor).astype(np.float16).view(np.uint8)
         return changed
 
 
