@@ -10,6 +10,7 @@ from rosetta.compare.results import Finding, StageDiff
 from rosetta.diagnose import compare_operands
 from rosetta.diagnose.comparison import Comparison
 from rosetta.parity.options import ParityOptions
+from rosetta.parity.outputs import forgets
 from rosetta.parity.parting import Parting, parting
 from rosetta.parity.results import Candidate, Cause, Cell, Class, Mark
 from rosetta.parity.said import Said
@@ -47,6 +48,9 @@ def judged(
     run = [*subject.ids, *mine.ids[: where.at]]
     comparison = _compared(subject, believed, run, options)
     stage = _faulty(comparison)
+    if stage is None and any(forgets(said, options, where.at) for said in (subject, believed)):
+        # What a cache lost is in the measured error, and makes no tie; it is a finding of its own.
+        return _cell(subject, believed, "fault", where, marks).model_copy(update={"stage": "cache"}), []
     near = stage is None and where.margin is not None and where.margin <= where.error
     cell = _cell(subject, believed, "near_tie" if near else "fault", where, marks)
     cell = cell.model_copy(update={"stage": None if stage is None else stage.name})

@@ -100,6 +100,20 @@ def _error(output: Output) -> float:
     return math.inf if error is None or math.isnan(error) else error
 
 
+def forgets(said: Said, options: ParityOptions, at: int) -> bool:
+    """Whether a side's cached decoding is not its prefill by the time that it chose a token.
+
+    Args:
+        said: the side.
+        options: see there.
+        at: which token, counted from 0.
+    """
+    speech = said.speech
+    if speech is None:
+        return False
+    return not float(np.max(speech.cached_error[: at + 1])) <= _cached_limit(said, speech, options)
+
+
 def cached_wrong(output: Output) -> bool:
     """Whether a side's cached decoding is not its prefill."""
     error, limit = output.cached_error, output.cached_limit

@@ -125,7 +125,8 @@ class Cell(Result):
     error: Number | None
     """Largest difference of all other logits over the common tokens; null where they were not both at hand."""
     stage: str | None
-    """The first faulty stage over the common tokens; `tokens` where the prompt's ids differ."""
+    """The first faulty stage over the common tokens; `tokens` where the prompt's ids differ; `cache` where all stages
+    agree, and one of both says otherwise token by token than all at once."""
     marks: list[Mark]
     """What is odd about what the side judged said."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,6 +81,38 @@ def test_a_fault_is_found_at_its_stage_on_the_common_tokens(tmp_path: Path) -> N
     believing = run(left, right, options=replace(FEW, believes_left=True))
     assert {cell.side for cell in believing.cells} == {str(right)}
     assert {cause.side for cause in believing.findings} == {str(right)}
+
+
+@pytest.mark.requires_transformers
+def test_what_a_cache_forgets_is_no_near_tie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its error is in what is measured: by that alone any two candidates would be near each other."""
+    import torch
+
+    from rosetta.runtimes.transformers import session
+
+    load = session._load
+
+    def positions_restart(path: Path, dtype: torch.dtype) -> Any:
+        model: Any = load(path, dtype)
+        own = model.forward
+
+        def forward(**given: Any) -> Any:
+            if given["input_ids"].shape[1] == 1:
+                given["position_ids"] = torch.zeros_like(given["input_ids"])
+            return own(**given)
+
+        model.forward = forward
+        return model
+
+    monkeypatch.setattr(session, "_load", positions_restart)
+    left, right = pair(tmp_path, "llama", "hf:F32", "gguf:F32")
+    found = run(f"transformers:{left}", right, options=ParityOptions(generate=16))
+    wrong = [cell for cell in found.cells if cell.class_ != "match"]
+    assert wrong
+    assert {(cell.class_, cell.stage) for cell in wrong} == {("fault", "cache")}
+    assert [(cause.kind, cause.side) for cause in found.findings] == [
+        ("runtime.cache", f"transformers:{left}")
+    ]
 
 
 def test_a_stored_oracle_is_held_to_ids_and_to_text(tmp_path: Path) -> None:
