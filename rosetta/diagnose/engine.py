@@ -11,7 +11,12 @@ from rosetta.compare.pair import ModelPair
 from rosetta.compare.results import Evidence, Finding, Refuted
 from rosetta.diagnose.hypothesis import Fault, Proposal
 from rosetta.diagnose.other_recording import of_other_weights
-from rosetta.diagnose.runtime_at_fault import in_its_words, runs_otherwise, runtime_at_fault
+from rosetta.diagnose.runtime_at_fault import (
+    in_its_words,
+    runs_otherwise,
+    runtime_at_fault,
+    zeros_that_were_run,
+)
 from rosetta.diagnose.search import Search, Trial, local_of
 from rosetta.diagnose.suspicion import suspicion
 from rosetta.diagnose.trained_part import (
@@ -282,12 +287,19 @@ def _finding(fault: Fault, trial: Trial, proposal: Proposal) -> Finding:
     agree = bool(fault.outcome.differing) and not trial.outcome.differing  # weights that differed by a block
     dropped = agree or before is None or after <= REAL_DROP * before
     runtime = runtime_at_fault(fault, proposal)
-    message, recommendation = proposal.message, proposal.recommendation
+    zeros = zeros_that_were_run(fault, proposal) if runtime is None else None
+    kind, message, recommendation = proposal.kind, proposal.message, proposal.recommendation
     if runtime is not None:
         message, recommendation = in_its_words(runtime, proposal)
+    elif zeros is not None:
+        kind, message = (
+            "value.zeroed",
+            f"{proposal.tensor} is all zeros in {zeros}, where the other side's is not",
+        )
+        recommendation = f"export {proposal.tensor} of {zeros} again"
     return Finding(
-        kind=proposal.kind,
-        side=fault.side(proposal.role if runtime is None else "reference"),
+        kind=kind,
+        side=fault.side(proposal.role if runtime is None and zeros is None else "reference"),
         layer=fault.layer if proposal.tensor else None,
         tensor=proposal.tensor,
         key=proposal.key,

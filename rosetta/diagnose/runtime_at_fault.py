@@ -10,10 +10,10 @@ from pathlib import Path
 from rosetta.compare.settings import agree
 from rosetta.compare.weights import compare_weights
 from rosetta.config import Config
-from rosetta.diagnose.hypothesis import Fault, Proposal
+from rosetta.diagnose.hypothesis import Fault, Proposal, largest
 from rosetta.model import Model, build_model
 from rosetta.runtimes.as_observed import stated_epsilons
-from rosetta.runtimes.live import known_model, what_was_run
+from rosetta.runtimes.live import known_model, read_model, what_was_run
 
 
 def runtime_at_fault(fault: Fault, proposal: Proposal) -> str | None:
@@ -34,6 +34,17 @@ def runtime_at_fault(fault: Fault, proposal: Proposal) -> str | None:
         return runtime if agree(proposal.key, mine.value, theirs.value) else None
     model = None if path is None else known_model(path)
     return runtime if model is not None and _alike(fault, model, proposal.tensor) else None
+
+
+def zeros_that_were_run(fault: Fault, proposal: Proposal) -> Path | None:
+    """The file that was run, where it holds zeros for what takes no part in the run; None where it does not, or where
+    none is at hand. A tensor without any other value is at fault by itself, whichever side is believed."""
+    run = what_was_run(fault.reference.model.container) if fault.recorded else None
+    if run is None or run[1] is None or proposal.kind != "value.missing" or proposal.tensor is None:
+        return None
+    model = read_model(run[1])
+    weight = None if model is None else model.weights.get(proposal.tensor)
+    return run[1] if weight is not None and len(weight.dims) > 1 and largest(weight) == 0 else None
 
 
 def runs_otherwise(fault: Fault) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fixtures import build, faults
+from fixtures import build, faults, pair
 from fixtures.architectures import RECIPES
 from fixtures.canonical_gguf import write_canonical
 from fixtures.faults import Fault
@@ -153,3 +153,20 @@ def test_an_unknown_option_is_one_sentence(tmp_path: Path, compare: Compare) -> 
     run = compare(f"transformers:{folder}", f"llamacpp:{path}", "--runtime-option", "speed=on")
     assert run.exit_code == 2
     assert "no runtime at hand has an option 'speed'" in run.stderr
+
+
+@pytest.mark.parametrize("reference", ["left", "right"])
+def test_zeros_that_a_runtime_read_from_its_file_are_that_files(
+    tmp_path: Path, compare: Compare, reference: str
+) -> None:
+    """Whichever side is believed: what is held to the run of that file does without nothing."""
+    zeros = faults.zeroed("blk.1.ffn_down.weight")
+    left, right = pair(tmp_path, "llama", "hf:F32", "gguf:F32", zeros, side="right")
+    run = compare(left, f"llamacpp:{right}", *TOKENS, "--reference", reference, "--assert-match")
+    assert run.exit_code == 1
+    (found,) = run.report["findings"]
+    assert (found["kind"], found["side"], found["status"]) == ("value.zeroed", "right", "confirmed")
+    assert (found["tensor"], run.report["first_divergence"]["name"]) == (
+        "blk.1.ffn_down.weight",
+        "layers.1.ffn_out",
+    )
