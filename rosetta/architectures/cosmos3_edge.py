@@ -37,6 +37,8 @@ COSMOS3_EDGE = Architecture(
         },
         keys={"rope_parameters.mrope_section": stated_sections},
         flags={"attention_bias": False, "mlp_bias": False},
+        senses={"vision_config": {"num_hidden_layers": 0}},
+        text_names="model.language_model.",
         names=in_layers({"mlp.fc1": "ffn_up", "mlp.fc2": "ffn_down"}),
     ),
 )

@@ -85,6 +85,7 @@ UNLIMITED_OCR = replace(
             "embedding_length": 1280,
             "feed_forward_length": 6848,
             "attention.head_count": 10,
+            "attention.head_count_kv": 10,
             WIDTH: 896,
             "vocab_size": 129280,
             "tied_embeddings": False,

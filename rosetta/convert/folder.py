@@ -107,7 +107,10 @@ def _text_part(model: Model, done: Done) -> Model:
         return model
     whole = model.architecture.name
     done.notes.append(f"the text part of a {whole} is written as {name}, which computes the same of a text")
-    return build_model(model.container, {"architecture": name})
+    part = build_model(model.container, {"architecture": name})
+    return replace(
+        part, weights=model.weights
+    )  # found by the whole's own readings: its files hold more beside them
 
 
 def of_folder(model: Model) -> Architecture:
@@ -156,17 +159,13 @@ def _config_as(
 
 
 def _has_folder_names(model: Model) -> bool:
-    """Whether the source's tensors have the names that a folder's have: an `.apr` of a model that also sees has those
-    of the whole, and its folder may be one of the part that reads."""
+    """Whether the source's tensors are those of the folder that is written, by name: an `.apr` of a model that also
+    sees has those of the whole, and no settings of the part that sees."""
     container = model.container
     if container.kind != "apr":
         return container.kind == "huggingface"
     nested = any(within_text_part(name) != name for name in container.tensors)
-    if (
-        nested
-        and not model.architecture.huggingface.senses
-        and model.architecture.huggingface.text_names == "model."
-    ):
+    if nested or model.unknown or model.architecture.text_part:
         return False
     return not any(name.startswith("blk.") for name in container.tensors)
 

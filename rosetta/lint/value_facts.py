@@ -24,8 +24,8 @@ PIECE = 1 << 23  # bytes
 PATTERNS = 1 << 16
 Counts = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
-# ggml-common.h: the fields of a block that are F16 scales; in the others a scale is of another type, or packed.
-_F16_SCALED = frozenset({
+# ggml-common.h: the blocks whose first wide field is F16 scales; in the others a scale is of another type, or packed.
+F16_SCALED = frozenset({
     "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q8_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ2_XXS",
     "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ1_S", "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0", "Q1_0",
 })  # fmt: skip
@@ -109,7 +109,7 @@ def seen_tensor(subject: Subject, tensor: StoredTensor) -> SeenTensor:
         _count_floats(seen, _FLOATS[dtype.name] // 8)
     elif dtype.name in _NO_NUMBERS:
         _count_bytes(seen)
-    elif dtype.name in _F16_SCALED and prod(tensor.dims) % dtype.block_size == 0:
+    elif dtype.name in F16_SCALED and prod(tensor.dims) % dtype.block_size == 0:
         _count_blocks(seen, dtype)
         if _is_norm_or_embedding(tensor):
             _decode(seen)
@@ -252,17 +252,13 @@ def _count_blocks(seen: SeenTensor, dtype: Dtype) -> None:
     """Look at the scales of every block: NaN and Inf there spoil it whole."""
     per_row = seen.tensor.dims[-1] // dtype.block_size if seen.is_matrix else 0
     whole_rows = per_row and seen.tensor.dims[-1] % dtype.block_size == 0
+    offset, _, count = dtype.wide[0]
     unit = dtype.type_size * (per_row if whole_rows else 1)
     for start, raw in _pieces(seen, max(PIECE // unit, 1) * unit):
         blocks = raw.reshape(-1, dtype.type_size)  # [b, bytes]
-        bad = np.zeros(len(blocks), bool)
-        zero = np.ones(len(blocks), bool)
-        for offset, width, count in dtype.wide:
-            if width != 2 or count > 2:
-                continue  # packed codes, no scales
-            scales = np.ascontiguousarray(blocks[:, offset : offset + 2 * count]).view(np.uint16)
-            bad |= ((scales & 0x7C00) == 0x7C00).any(1)
-            zero &= ((scales & 0x7FFF) == 0).all(1)
+        scales = np.ascontiguousarray(blocks[:, offset : offset + 2 * count]).view(np.uint16)
+        bad = ((scales & 0x7C00) == 0x7C00).any(1)
+        zero = ((scales & 0x7FFF) == 0).all(1)
         if bad.any() and seen.first_nonfinite is None:
             seen.first_nonfinite = start + int(np.argmax(bad)) * dtype.type_size
         seen.nonfinite += int(bad.sum())
