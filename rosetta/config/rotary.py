@@ -33,7 +33,11 @@ def read_rotary(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> 
         "rope.freq_base", own.get("rope_theta", architecture.rope_theta.of(container.kind)), note
     )
     _refuse_no_base(read, "rope.freq_base", theta)
-    dimensions = read.count("rope.dimension_count", _rotated(read, own), "the key length")
+    key = "rope.dimension_count"
+    if read.overrides.get(key) == 0:  # a repair's: what a share of none of a head comes to
+        dimensions = int(read.put(key, read.raw(key), None))
+    else:
+        dimensions = read.count(key, *_rotated(read, own))
     if dimensions % 2:
         raise DamagedFileError(
             f"rope.dimension_count is {dimensions}, an odd number", file=container.path, remedy=WRONG_VALUE
@@ -61,8 +65,8 @@ def _refuse_no_base(read: SettingsReader, key: str, base: float) -> None:
         )
 
 
-def _rotated(read: SettingsReader, own: Mapping[str, Any]) -> int:
-    """How many dims of a head are rotated where no key says it as a number: by its share, or the whole head."""
+def _rotated(read: SettingsReader, own: Mapping[str, Any]) -> tuple[int, str]:
+    """How many dims of a head are rotated where no key says it as a number, and why: its share, or the whole head."""
     kind, key_length = read.container.kind, read.size("attention.key_length")
     published = read.architecture.huggingface.defaults if kind == "huggingface" else {}
     # GGUF has no such key.
@@ -83,8 +87,8 @@ def _rotated(read: SettingsReader, own: Mapping[str, Any]) -> int:
             "rope.partial_rotary_factor"
         )  # the share is of frequencies: the scaling holds it
     if part is not None:
-        return int(key_length * part)
-    return published.get("rope.dimension_count") or key_length
+        return int(key_length * part), f"{part:g} of the key length"
+    return published.get("rope.dimension_count") or key_length, "the key length"
 
 
 def _row_order(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> Value:

@@ -64,9 +64,9 @@ def offset_from_stage(fault: Fault, weight: Weight) -> float | None:
 
 
 def fitted_offset(a: Weight, b: Weight) -> float | None:
-    """The mean difference of two copies; None where it is too small a part of it, or explains less than a factor does:
-    of weights that are all about 1, as a norm's are, a factor near 1 looks like an amount, and so does one of scales or
-    minimums alone."""
+    """The mean difference of two copies; None where it is too small a part of it, explains less than a factor does (of
+    weights that are all about 1, as a norm's are, a factor near 1 looks like an amount, and so does one of scales or
+    minimums alone), or is all that there was: what is zero was lost, but for the one of 1 + w."""
     blocks = sampled_blocks_of(a, b)
     gaps = [x - y for x, y in blocks]
     count, total = sum(gap.numel() for gap in gaps), sum(float(gap.sum()) for gap in gaps)
@@ -76,6 +76,8 @@ def fitted_offset(a: Weight, b: Weight) -> float | None:
     if not mean or not math.isfinite(mean) or not mean * mean * count >= least * squares:
         return None
     amount = _exact(mean)
+    if amount not in WHY and not any(bool(x.any()) for x, _ in blocks):
+        return None
     product = sum(float((gap * y).sum()) for gap, (_, y) in zip(gaps, blocks, strict=True))
     size = sum(float(y.square().sum()) for _, y in blocks)
     by_factor = squares - product * product / size if size else squares  # least squares: what a factor leaves

@@ -12,6 +12,8 @@ from fixtures import faults
 from fixtures.causes import Cause, assert_proven
 from fixtures.comparing import compared, tiny
 from fixtures.contents import FileContents
+from fixtures.memory import weight_of
+from rosetta.diagnose.hypotheses.offset import fitted_offset
 
 KIND = "value.offset"
 WIDE = tiny("qwen2", hidden=256, ffn=512, heads=4, head_dim=64, layers=1, tied=False)
@@ -71,3 +73,14 @@ def test_values_that_are_off_by_different_amounts_are_no_offset(tmp_path: Path) 
     fault = faults.shuffled("blk.0.ffn_norm.weight", 0, 64, seed=2)
     report = compared(tmp_path, "llama", "gguf:F16", "apr:F16", fault)
     assert KIND not in [found.kind for found in report.findings]
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "amount"), [(0.0, 0.75, None), (0.0, 1.0, -1.0), (0.5, 0.75, -0.25), (0.0, 1.5, None)]
+)
+def test_what_is_zero_was_lost_but_for_the_one_of_a_norm(
+    left: float, right: float, amount: float | None
+) -> None:
+    """Gemma 4's factor of a layer is one number: all of it is gone, not taken off."""
+    ours, theirs = (weight_of(np.full(1, value, np.float32)) for value in (left, right))
+    assert fitted_offset(ours, theirs) == amount
