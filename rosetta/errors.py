@@ -54,6 +54,17 @@ def unreadable(path: str | Path, error: OSError) -> UsageError:
     return UsageError(os.strerror(error.errno or 0).lower(), file=path, remedy=remedy)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error, of Python, numpy, or torch on a processor or a GPU, says that there is no memory left.
+
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("shape '[2]' is invalid"))
+    (True, False)
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch.OutOfMemoryError
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)  # c10, alloc_cpu.cpp
+
+
 def one_line(text: str) -> str:
     """Text with line breaks and control characters made visible: names in a hostile file may hold any."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

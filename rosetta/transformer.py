@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from rosetta.errors import is_out_of_memory
 from rosetta.graph import TOKENS, Graph, Node
 from rosetta.model import Model
 from rosetta.ops.op import WHOLE, Chunk, NotComputable, Step
@@ -111,7 +112,7 @@ class Transformer:
                 return node.op.compute(self.step(node, chunk), *inputs).contiguous()
             return self._in_chunks(node, inputs, self.chunks or ())
         except (RuntimeError, IndexError) as error:  # torch: inputs that do not fit the config or each other
-            if isinstance(error, torch.cuda.OutOfMemoryError):
+            if is_out_of_memory(error):
                 raise
             raise NotComputable(f"its inputs do not fit: {str(error).splitlines()[0]}") from error
 

@@ -20,6 +20,7 @@ from fixtures.oracles import llamacpp_logits
 from fixtures.stages import transformers_stages
 from fixtures.weights import state_dict
 from rosetta.architectures import INTERLEAVED
+from rosetta.errors import is_out_of_memory
 from rosetta.model import Model, open_model
 from rosetta.ops.op import NotComputable, Step
 from rosetta.transformer import Transformer, inputs_of
@@ -467,3 +468,14 @@ def test_a_token_beyond_the_embedding_is_not_computable(tmp_path: Path, ids: tup
     model = open_model(build(tmp_path, small("llama", layers=1), "gguf:F16"))
     with pytest.raises(NotComputable, match="384 rows"):
         Transformer(model)(ids)
+
+
+def test_a_stage_that_has_no_room_is_no_stage_that_cannot_be_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transformer = Transformer(open_model(build(tmp_path, "llama", "gguf:F32")))
+    node = next(iter(transformer.graph))
+    monkeypatch.setattr(type(node.op), "compute", lambda *_: torch.empty(1 << 47))
+    with pytest.raises(RuntimeError) as caught:
+        transformer.compute(node, [torch.tensor([1, 2])])
+    assert is_out_of_memory(caught.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from rosetta.errors import RosettaError, one_line
+from rosetta.errors import RosettaError, is_out_of_memory, one_line
 from rosetta.report.screen import wrapped
 
 DEFAULT_COMMAND = "compare"
@@ -106,11 +107,21 @@ def in_one_sentence(error: Exception) -> str:
         return one_line(_in_words(error))
     if isinstance(error, OSError):
         return one_line(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
+    if is_out_of_memory(error):
+        return one_line(
+            f"out of memory{_asked_for(error)}: run it where more is free, or allow it more (ulimit, --memory)"
+        )
     where = _innermost(error)
     return one_line(
         f"internal error in {where}: {type(error).__name__}: {error}: please report it with the command; "
         "with PYTHONDEVMODE=1 it shows the traceback"
     )
+
+
+def _asked_for(error: Exception) -> str:
+    """How much was asked for last, where the error says so, in brackets."""
+    found = re.search(r"allocate ([0-9.]+ ?(?:[KMGTP]i?B|bytes))", str(error))
+    return f" ({found[1]} more were asked for)" if found else ""
 
 
 def _in_words(error: Any) -> str:

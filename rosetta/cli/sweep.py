@@ -144,17 +144,18 @@ class _Progress:
     def __init__(self, listener: Terminal, folder: Path, total: int, done: int) -> None:
         self.listener, self.folder, self.total, self.done = listener, folder, total, done
         if done:
-            listener.working(f"{done} have a report", done, total)
+            listener.working(f"have a report: {done}", done, total)
 
     def ended(self, outcome: Outcome) -> None:
         """One more has ended."""
         self.done += 1
         verdict = (stored(outcome.job, self.folder) or {}).get("verdict", "error")
-        self.listener.working(f"{MARKS.get(verdict, '?')} {_called(outcome.job)}", self.done, self.total)
+        mark = MARKS.get(verdict, "?")
+        self.listener.working(f"{mark} {_called(outcome.job)}; job {self.done}", self.done, self.total)
 
 
 def _called(job: Job) -> str:
-    return f"{job.pair}, {job.prompt.name}"
+    return f"{job.row}, {job.prompt.name}"
 
 
 def option_names() -> set[str]:

@@ -176,7 +176,7 @@ class Terminal(Listener):
             return
         self._said = now
         spent = now - self._started
-        left = f", about {spent / done * (total - done):.0f} s left" if done and total else ""
+        left = f", about {spent / done * (total - done):.0f} s left" if 0 < done < total else ""
         far = f" of {total}" if total else ""
         _write(sys.stderr, f"[ROSETTA] {one_line(what)}{far}: {spent:.0f} s so far{left}\n")
 

@@ -41,10 +41,11 @@ class Job:
     """One comparison.
 
     Args:
-        pair: name of the row in the matrix.
+        pair: name of the two.
         left, right: operands.
         prompt: what is run.
         options: of `rosetta compare` by long name, without dashes; a list is given once for each of its values.
+        variant: which options it has that others of the pair may not have; of the row, not of the id.
     """
 
     pair: str
@@ -52,6 +53,12 @@ class Job:
     right: str
     prompt: Prompt
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    variant: str = ""
+
+    @property
+    def row(self) -> str:
+        """Of the matrix: no other pair, and the same pair with no other options, has it."""
+        return f"{self.pair} ({self.variant})" if self.variant else self.pair
 
     @cached_property
     def id(self) -> str:

@@ -12,8 +12,9 @@
       - {name: code, file: code.txt}
       - {name: ids, tokens: [1, 2, 3]}
 
-In JSONL each line is one pair, with `prompts` of its own where it has any. Paths are as seen from its
-folder.
+`options` may be a list: each comparison is made with each of them (`options: [{}, {name: strict, threshold: 0.5}]`); a
+pair's own are added to those of all. In JSONL each line is one pair, with `prompts` of its own where it has any. Paths
+are as seen from its folder.
 """
 
 from __future__ import annotations
@@ -40,6 +41,33 @@ STARS = re.compile(r"\*+")
 
 
 @dataclass(frozen=True)
+class _Options:
+    """Options that comparisons are made with.
+
+    Args:
+        name: what tells them from others; empty where there are no others.
+        values: by long name.
+    """
+
+    name: str
+    values: Mapping[str, Any]
+
+    def with_more(self, more: _Options) -> _Options:
+        """These and a pair's own, which go before."""
+        name = ", ".join(one.name for one in (self, more) if one.name)
+        return _Options(name, {**self.values, **more.values})
+
+
+def _said(options: Mapping[str, Any]) -> str:
+    """Options in a row's heading.
+
+    >>> _said({"hash": True, "threshold": 0.5})
+    'hash, threshold 0.5'
+    """
+    return ", ".join(name if value is True else f"{name} {value}" for name, value in options.items())
+
+
+@dataclass(frozen=True)
 class _Reader:
     """One manifest being read.
 
@@ -58,7 +86,15 @@ class _Reader:
             UsageError: it cannot be read, or says something that is not understood, or asks nothing.
         """
         found: dict[str, Job] = {}
+        names: dict[tuple[str, str], str] = {}
         for job in self._jobs(self._parsed()):
+            called = (job.row, job.prompt.name)
+            if names.setdefault(called, job.id) != job.id:
+                raise UsageError(
+                    f"two comparisons are called {job.row}, {job.prompt.name}",
+                    file=self.file,
+                    remedy="give each pair, or each of its options, a name: of its own",
+                )
             found.setdefault(job.id, job)
             if len(found) > MOST_JOBS:
                 raise UsageError(f"more than {MOST_JOBS:,} comparisons", file=self.file, remedy="split it")
@@ -99,12 +135,16 @@ class _Reader:
             raise UsageError(f"is no JSON ({error})", file=self.file, where=f"line {number}") from error
 
     def _jobs(self, manifest: Mapping[str, Any]) -> Iterator[Job]:
-        options = self._options(manifest.get("options"))
+        options = self._option_sets(manifest.get("options"), of_all=True)
         prompts = self._prompts(manifest.get("prompts"))
         pairs = self._sequence(manifest.get("pairs"), "pairs")
         for entry in pairs:
             pair = self._mapping(entry, "a pair", PAIR_KEYS)
-            own = {**options, **self._options(pair.get("options"))}
+            own = [
+                of_all.with_more(more)
+                for of_all in options
+                for more in self._option_sets(pair.get("options"), of_all=False)
+            ]
             asked = self._prompts(pair["prompts"]) if "prompts" in pair else prompts
             found = list(self._pairs(self._operand(pair, "left"), self._operand(pair, "right")))
             for left, right in found:
@@ -121,10 +161,11 @@ class _Reader:
                         yield from self._of_pair(None, left, right, prompts, options)
 
     def _of_pair(
-        self, name: Any, left: str, right: str, prompts: Sequence[Prompt], options: Mapping[str, Any]
+        self, name: Any, left: str, right: str, prompts: Sequence[Prompt], options: Sequence[_Options]
     ) -> Iterator[Job]:
         row = str(name) if name is not None else f"{left} | {right}"
-        return (Job(row, left, right, prompt, options) for prompt in prompts)
+        for one in options:
+            yield from (Job(row, left, right, prompt, one.values, one.name) for prompt in prompts)
 
     def _pairs(self, left: str, right: str) -> Iterator[tuple[str, str]]:
         """Each left path with the right one that its stars stand for."""
@@ -158,6 +199,18 @@ class _Reader:
         if not paths:
             raise UsageError(f"nothing is called {operand}", file=self.file, remedy="check the pattern")
         return [prefix + path for path in paths]
+
+    def _option_sets(self, given: Any, *, of_all: bool) -> list[_Options]:
+        """The options of a list, each named by what it says; those of a pair alone likewise."""
+        if not isinstance(given, list):
+            values = self._options(given)
+            return [_Options("" if of_all else _said(values), values)]
+        found = []
+        for entry in given:
+            stated = self._mapping(entry, "options", {*self.known, "name"})
+            values = self._options({key: value for key, value in stated.items() if key != "name"})
+            found.append(_Options(str(stated.get("name", _said(values))), values))
+        return found or [_Options("", {})]
 
     def _options(self, given: Any) -> dict[str, Any]:
         options = dict(self._mapping(given or {}, "options", self.known))

@@ -116,7 +116,7 @@ def matrix_of(jobs: Sequence[Job], folder: Path) -> Matrix:
 def _cell(job: Job, folder: Path) -> Cell:
     path = job.report_in(folder)
     cell = Cell(
-        job.id, job.pair, job.left, job.right, job.prompt.name, str(path), MISSING, INCONCLUSIVE,
+        job.id, job.row, job.left, job.right, job.prompt.name, str(path), MISSING, INCONCLUSIVE,
         reason="there is no report yet",
     )  # fmt: skip
     report = stored(job, folder)

@@ -16,6 +16,7 @@ import pytest
 
 from fixtures import build
 from rosetta import __version__, cli
+from rosetta.cli.program import in_one_sentence
 from rosetta.report.report import report_schema
 
 Run = Callable[..., Any]
@@ -254,3 +255,18 @@ def test_ctrl_c_exits_130_quickly_and_leaves_nothing(tmp_path: Path) -> None:
     assert process.wait(20) == 130
     assert process.stderr.read() == "rosetta: interrupted\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux alone")
+@pytest.mark.parametrize("taken", ["bytearray(1 << 50)", "numpy.empty(1 << 47)", "torch.empty(1 << 47)"])
+def test_memory_that_runs_out_is_no_internal_error(taken: str) -> None:
+    """By Python's, numpy's and torch's own errors: none has so much."""
+    import numpy
+    import torch
+
+    with pytest.raises((MemoryError, RuntimeError)) as caught:
+        eval(taken, {"numpy": numpy, "torch": torch})
+    said = in_one_sentence(caught.value)
+    assert said.startswith("out of memory")
+    assert "run it where more is free" in said
+    assert ("more were asked for" in said) == ("bytearray" not in taken)

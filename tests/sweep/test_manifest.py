@@ -31,8 +31,8 @@ def test_pairs_times_prompts(tmp_path: Path) -> None:
         prompts: ["2+2=", {name: ids, tokens: [1, 2]}, {file: p.txt}]
         """,
     )
-    assert [(job.pair, job.prompt.name) for job in found] == [
-        ("a", "2+2="), ("a", "ids"), ("a", "p.txt"), ("b.apr | b.gguf", "hello"),
+    assert [(job.row, job.prompt.name) for job in found] == [
+        ("a", "2+2="), ("a", "ids"), ("a", "p.txt"), ("b.apr | b.gguf (threshold 0.5)", "hello"),
     ]  # fmt: skip
     assert found[1].arguments("R") == [
         "compare", "--assert-match", "--tokens=1,2", "-q", "--json=R", "--", "a.apr", "a.gguf",
@@ -62,6 +62,34 @@ def test_stars_keep_the_name_of_a_runtime(tmp_path: Path) -> None:
 def test_a_matrix_pairs_each_with_each_but_none_with_itself(tmp_path: Path) -> None:
     found = jobs(tmp_path, "matrix: {left: [a, b, c], right: [b, d]}")
     assert [job.left + job.right for job in found] == ["ab", "ad", "bd", "cb", "cd"]
+
+
+def test_each_comparison_is_made_with_each_of_several_options(tmp_path: Path) -> None:
+    """A pair's own go before those of all, so that the last question of `c` is asked once."""
+    found = jobs(
+        tmp_path,
+        """
+        options: [{}, {name: strict, threshold: 0.5}]
+        pairs: [{left: a, right: b}, {left: c, right: d, options: [{assert-match: true}, {threshold: 0.1}]}]
+        matrix: {left: e, right: f}
+        """,
+    )
+    assert [(job.row, job.options) for job in found] == [
+        ("a | b", {}),
+        ("a | b (strict)", {"threshold": 0.5}),
+        ("c | d (assert-match)", {"assert-match": True}),
+        ("c | d (threshold 0.1)", {"threshold": 0.1}),
+        ("c | d (strict, assert-match)", {"threshold": 0.5, "assert-match": True}),
+        ("e | f", {}),
+        ("e | f (strict)", {"threshold": 0.5}),
+    ]
+
+
+def test_no_two_comparisons_have_one_place_in_the_matrix(tmp_path: Path) -> None:
+    twice = "pairs: [{left: a, right: b}, {left: a, right: b, options: {threshold: 0.5}}]"
+    assert [job.row for job in jobs(tmp_path, twice)] == ["a | b", "a | b (threshold 0.5)"]
+    with pytest.raises(UsageError, match="two comparisons are called same, default"):
+        jobs(tmp_path, "pairs: [{left: a, right: b, name: same}, {left: a, right: c, name: same}]")
 
 
 def test_jsonl_is_a_pair_a_line(tmp_path: Path) -> None:
