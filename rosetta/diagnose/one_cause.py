@@ -155,9 +155,11 @@ def _of_all(found: Sequence[Finding]) -> str | None:
 
 
 def _besides(known: FindingKind, found: Sequence[Finding]) -> str:
-    """Which weights they are, where all are alike; what is said of the first, where nothing says what they have."""
+    """Which weights they are, where all are alike, and what is said of the first beyond that; or what is said of the
+    first, where nothing says what they have."""
     if known.alike:
-        return f": {_names(found)}"
+        more = "" if str(found[0].actual) in found[0].message else f"; {found[0].message}"
+        return f": {_names(found)}{more}"
     return "" if "{actual}" in str(known.together) else f"; {found[0].message}"
 
 

@@ -43,7 +43,9 @@ def test_what_concerns_the_file_is_one_finding_of_all_its_weights_in_the_place_o
 
 def test_packed_weights_are_one_finding_where_all_are_off_in_the_same_way() -> None:
     low = [
-        finding(n, kind="config.quantization", actual="its zero points are stored one too low")
+        finding(n, kind="config.quantization", actual="its zero points are stored one too low").model_copy(
+            update={"message": f"blk.{n}.attn_q.weight: its zero points are stored one too low"}
+        )
         for n in range(5)
     ]
     other = [finding(n, kind="config.quantization", actual="its scales are inverse") for n in range(5, 8)]
@@ -103,3 +105,14 @@ def test_a_layer_that_holds_another_ones_weights_is_one_finding() -> None:
     assert told[0].message.startswith("layer 2 holds the values of layer 1, which stand there too")
     assert told[2].message.startswith("layer 5: 5 of its weights are not those of the other side, ")
     assert gathered(copies[:3]) == copies[:3]
+
+
+def test_what_is_said_of_the_first_beyond_what_all_have_is_kept() -> None:
+    merges = [
+        finding(n, kind="adapter.merge", actual="merged into NF4").model_copy(
+            update={"message": f"blk.{n}.attn_q.weight: an adapter of rank {n + 4} is merged"}
+        )
+        for n in range(4)
+    ]
+    (told,) = gathered(merges)
+    assert told.message.endswith("; blk.0.attn_q.weight: an adapter of rank 4 is merged")

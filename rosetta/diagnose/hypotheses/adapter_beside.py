@@ -32,6 +32,10 @@ KINDS = (
         "merge_and_unload before save_pretrained. Beneath a merge the rounding of the quantised base is taken for this "
         "side's: load the original base in 16 bits and merge the adapter into that.",
         title="adapter merge",
+        together="hold the adapter otherwise than it is meant: {actual}",
+        of_file="merge the whole adapter once, as peft does, into the original base of the {side} side, before "
+        "anything is quantised, and export again",
+        alike=True,
     ),
 )
 

@@ -34,6 +34,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
             role=suspect.role,
             repair=changed(suspect.model, weight, change),
             tensor=weight.name,
+            actual="left out, what it was trained with as a whole",
             message=f"{weight.name}: what the adapter has in its place, trained as a whole, is not in the {side} file, "
             "which holds the base's",
             recommendation=f"put the adapter's own {weight.entry.name} (modules_to_save, trainable tokens, biases) in "

@@ -149,6 +149,7 @@ def _misread(
             role=suspect.role,
             repair=changed(suspect.model, weight, change),
             tensor=weight.name,
+            actual=words,
             message=f"{weight.name}: the adapter is {words} in the {where} file",
             recommendation=f"merge B·A, [out, r] times [r, in], into {weight.entry.name} once, and export again",
             from_reference="no number: what the adapter's own tensors make when they are merged so"

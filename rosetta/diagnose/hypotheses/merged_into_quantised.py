@@ -42,6 +42,7 @@ from rosetta.workers import spread
 TAKES_FROM_REFERENCE = True
 ERRORS = 3.0  # standard deviations of a fitted product that its numbers are off by at most
 SPIKE = 12.0  # times the middle error: rounded values are off by a few of it
+MERGED = "merged"  # once
 MEDIAN = 1.4826  # standard deviations of a normal error in its middle magnitude
 
 
@@ -51,11 +52,13 @@ class Found:
 
     Args:
         edits: that take it back to what it should be.
-        scheme: of the base beneath it, in words.
+        scheme: of the base beneath it.
+        shown: what shows that, in words.
     """
 
     edits: tuple[ValuesEdit, ...]
     scheme: str
+    shown: str
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
@@ -75,7 +78,7 @@ def _of_known(fault: Fault, role: Role, model: Model, weight: Weight, merged: We
     assert merge is not None
     again = _quantised_again(weight, merged, base, merge)
     if again is not None:
-        yield _proposal(fault, role, model, weight, again, "merged")
+        yield _proposal(fault, role, model, weight, again, MERGED)
         return
     times, error = times_merged(weight, merged, base)
     close = max(CERTAIN * error, CLOSE)
@@ -99,9 +102,9 @@ def _proposal(
         role=role,
         repair=changed(model, weight, *found.edits),
         tensor=weight.name,
-        actual=found.scheme,
+        actual=f"{how} into a base that had been quantised, {found.scheme}",
         message=f"{weight.name}: the adapter is {how} in the {fault.side(role)} file, into a base that had been "
-        f"quantised: {found.scheme}",
+        f"quantised: {found.shown}",
         recommendation=_remedy(weight),
         from_reference=taken,
         moves=any(edit.touches(0, 1) for edit in found.edits),
@@ -117,7 +120,8 @@ def _quantised_again(weight: Weight, merged: Weight, base: Weight, merge: Merged
     again, once = (quantised(x, quantiser) for x in (_merged_into_quantised(base, quantiser, merge), merged))
     if not is_nearer(weight, again, once):
         return None
-    return Found((Exchanged(again, merged),), f"{quantiser.name}, which the sum was put into again")
+    name = quantiser.name
+    return Found((Exchanged(again, merged),), name, f"{name}, which the sum was put into again")
 
 
 def _merged_into_quantised(base: Weight, quantiser: Quantiser, merge: Merged) -> Weight:
@@ -132,12 +136,13 @@ def _beneath(weight: Weight, base: Weight, merge: Merged, times: float) -> Found
     addition = OfAdapter(merge, beneath, times)
     lattice = over_quantised(weight, addition, base)
     if lattice is not None:
-        return Found((lattice[0],), f"without the adapter it lies on the lattice of {lattice[1]}")
+        edit, name = lattice
+        return Found((edit,), name, f"without the adapter it lies on the lattice of {name}")
     if quantiser is None:
         return None
     made = _merged_into_quantised(base, quantiser, merge)
-    edit = Unrounded(base, quantiser, addition, is_rounded_from(weight, made))
-    return Found((edit,), f"beneath it are the errors of {quantiser.name}")
+    rounding = Unrounded(base, quantiser, addition, is_rounded_from(weight, made))
+    return Found((rounding,), quantiser.name, f"beneath it are the errors of {quantiser.name}")
 
 
 def _of_unknown(
@@ -163,7 +168,7 @@ def _of_unknown(
         role=role,
         repair=changed(model, weight, levels, Added(left, right, weight.dtype)),
         tensor=weight.name,
-        actual=quantiser.name,
+        actual=f"{MERGED} into a base that had been quantised, {quantiser.name}",
         message=f"{weight.name}: an adapter, a matrix of rank {rank} and {size:.2g} of the weight's size, is merged in "
         f"the {side} file into a base that had been quantised: beneath it are the errors of {quantiser.name}",
         recommendation=_remedy(weight),
