@@ -58,14 +58,28 @@ def with_counterparts(
 ) -> Iterator[list[tuple[Weight, Weight]]]:
     """The same of a packed weight, each with the other side's copy; nothing where one has no such copy."""
     for weights in in_one_tensor(fault, suspect, weight) if is_packed(weight) else ():
-        both = [(own, suspect.counterpart(own)) for own in weights]
-        known = [
-            (own, other)
-            for own, other in both
-            if other is not None and other.dims == own.dims and readable(other)
-        ]
-        if len(known) == len(both):
+        known = _known(suspect, weights)
+        if len(known) == len(weights):
             yield known
+
+
+def counterparts_of(suspect: Suspect, name: str) -> list[tuple[Weight, Weight]]:
+    """The weights of a packed tensor that nothing has been done to, each with the other side's copy; nothing where one
+    has no such copy."""
+    folder = suspect.model.container
+    weights = [own for own in suspect.model.weights.values() if own.entry.name == name]
+    known = _known(suspect, weights)
+    untouched = all(own.container is folder and not own.values_edits for own in weights)
+    return known if untouched and len(known) == len(weights) else []
+
+
+def _known(suspect: Suspect, weights: Sequence[Weight]) -> list[tuple[Weight, Weight]]:
+    both = ((own, suspect.counterpart(own)) for own in weights)
+    return [
+        (own, other)
+        for own, other in both
+        if other is not None and other.dims == own.dims and readable(other)
+    ]
 
 
 def for_all_of(model: Model, weights: Sequence[Weight], patch: Patch) -> dict[str, Patch]:

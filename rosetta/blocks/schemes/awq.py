@@ -40,6 +40,7 @@ class AwqWeight(Packed):
 
     turned = True
     zeros_packed = "along columns"
+    row_places = PLACES
 
     def reordered(self, stored: Tensor) -> Tensor:
         """See `Packed`."""

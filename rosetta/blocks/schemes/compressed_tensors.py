@@ -91,6 +91,10 @@ class IntWeight(Packed):
         """What a stored code is more than it stands for."""
         return 1 << (self.bits - 1) if self.packed else 0
 
+    def zero_point(self, stored: int) -> int:
+        """See `Packed`."""
+        return stored - self.half
+
     def numbers(self, parts: Parts, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """See `Packed`."""
         held = parts.rows(self.parts["codes"], start, stop)

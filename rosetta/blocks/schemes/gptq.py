@@ -58,6 +58,10 @@ class GptqWeight(Packed):
         """See `Packed`."""
         return torch.arange(start, stop), self._groups(parts, groups)
 
+    def zero_point(self, stored: int) -> int:
+        """See `Packed`: within the bits of a code, of either version."""
+        return stored + self.stored_less & (1 << self.bits) - 1
+
     @property
     def dtype(self) -> str:
         """See `Packed`."""

@@ -119,6 +119,10 @@ class MlxFloat4Weight(Float4Weight):
         powers_of_two = self.group == 32
         return [way for way in super().ways if powers_of_two or way.scales != "ignored"]
 
+    def scales_by_row(self, stored: Tensor) -> Tensor | None:
+        """See `Packed`."""
+        return super().scales_by_row(stored.view(torch.float8_e4m3fn) if self.group == 16 else stored)
+
     def _viewed(self, parts: Parts) -> _Viewed:
         scales = torch.float8_e4m3fn if self.group == 16 else torch.uint8
         return _Viewed(parts, {self.parts["codes"]: torch.uint8, self.parts["scales"]: scales})

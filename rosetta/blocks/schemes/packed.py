@@ -119,10 +119,17 @@ class Packed:
     zeros_packed: ClassVar[Literal["", "along columns", "along rows"]] = ""
     """Whether zero points lie in words, those of a group or those of a row."""
 
+    row_places: ClassVar[tuple[int, ...]] = ()
+    """Where in a word the code of each of its rows lies; in turn where empty."""
+
     @property
     def code_bits(self) -> int:
         """Of a code, and of a zero point that is packed."""
         return 4
+
+    def zero_point(self, stored: int) -> int:
+        """What a stored zero point stands for."""
+        return stored
 
     def reordered(self, stored: Tensor) -> Tensor:
         """Codes, or packed zero points, that are in the order of the way, in that in which the scheme reads them."""

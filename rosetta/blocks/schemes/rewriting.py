@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rosetta.blocks.schemes.packed import Packed, codes, in_turn
+from rosetta.blocks.schemes.packed import Packed, codes, in_runs, in_turn
 from rosetta.lazily import torch
 
 if TYPE_CHECKING:
@@ -57,12 +57,34 @@ def _shifted(weight: Packed, read: Read, shift: int) -> Mapping[str, Tensor] | N
     if "zeros" not in weight.parts:
         return None
     zeros = read("zeros")
+    by_row = zeros_by_row(weight, zeros)
+    return {"zeros": zeros + shift if by_row is None else zeros_as_stored(weight, by_row + shift, zeros)}
+
+
+def zeros_by_row(weight: Packed, stored: Tensor) -> Tensor | None:
+    """Zero points as they are stored, int64 [R, G]; None where several rows have one."""
     if not weight.zeros_packed:
-        return {"zeros": zeros + shift}
-    along = zeros.T if weight.zeros_packed == "along rows" else zeros
-    stored = codes(along, weight.code_bits)
-    words = packed_codes((stored.int() + shift) & ((1 << weight.code_bits) - 1), along.shape[1])
-    return {"zeros": words.T.contiguous() if weight.zeros_packed == "along rows" else words}
+        return stored.reshape(weight.rows, -1).long() if stored.numel() % weight.rows == 0 else None
+    along = stored.T if weight.zeros_packed == "along rows" else stored
+    held = codes(along, weight.code_bits)  # [G, codes]
+    if weight.row_places:
+        held = in_runs(held, len(weight.row_places))[..., torch.tensor(weight.row_places)].flatten(-2)
+    return held[:, : weight.rows].T.long()
+
+
+def zeros_as_stored(weight: Packed, by_row: Tensor, like: Tensor) -> Tensor:
+    """The tensor of zero points that `zeros_by_row` reads so; those that are packed are whole turns of their codes."""
+    if not weight.zeros_packed:
+        return by_row.to(like.dtype).reshape(like.shape)
+    along_rows = weight.zeros_packed == "along rows"
+    numbers = by_row.T.long() & ((1 << weight.code_bits) - 1)
+    if weight.row_places:
+        rows = in_runs(numbers, len(weight.row_places))
+        placed = torch.empty_like(rows)
+        placed[..., torch.tensor(weight.row_places)] = rows
+        numbers = placed.flatten(-2)
+    words = packed_codes(numbers, like.shape[0] if along_rows else like.shape[1], weight.code_bits)
+    return words.T.contiguous() if along_rows else words
 
 
 def packed_codes(numbers: Tensor, words: int, bits: int | None = None) -> Tensor:

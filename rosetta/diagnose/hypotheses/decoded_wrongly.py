@@ -15,7 +15,7 @@ from rosetta.diagnose.packed_weights import (
     with_counterparts,
 )
 from rosetta.diagnose.patches import changed
-from rosetta.diagnose.scale_places import placed_readings
+from rosetta.diagnose.placed_readings import placed_readings
 from rosetta.weight import Weight
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
+from rosetta.diagnose.packed_numbers import PlacedReading
 from rosetta.diagnose.packed_weights import (
+    counterparts_of,
     for_all_of,
     in_one_tensor,
     name_of,
@@ -14,7 +17,7 @@ from rosetta.diagnose.packed_weights import (
     with_counterparts,
 )
 from rosetta.diagnose.patches import reading
-from rosetta.diagnose.scale_places import PlacedReading, placed_readings
+from rosetta.diagnose.placed_readings import placed_readings
 from rosetta.finding_kind import FindingKind
 from rosetta.weight import Weight
 
@@ -47,17 +50,19 @@ def propose(fault: Fault) -> Iterator[Proposal]:
             for weights in in_one_tensor(fault, suspect, weight):
                 yield _proposal(suspect, weights, PlacedReading(candidate, stored_words(way), ""))
         for pairs in with_counterparts(fault, suspect, weight):
-            for found in placed_readings(pairs):
+            for found in placed_readings(pairs, partial(counterparts_of, suspect)):
                 yield _proposal(suspect, [own for own, _ in pairs], found)
 
 
 def _proposal(suspect: Suspect, weights: Sequence[Weight], found: PlacedReading) -> Proposal:
     weight, patch = weights[0], reading(container=found.container)
+    partner = name_of(found.partner) if found.partner else None
     return Proposal(
         kind=found.kind,
         role=suspect.role,
-        repair=Repair(patches=for_all_of(suspect.model, weights, patch)),
+        repair=Repair(patches=for_all_of(suspect.model, [*weights, *found.partner], patch)),
         tensor=name_of(weights),
+        partner=partner,
         declared=weight.entry.dtype,
         actual=found.stored,
         message=f"{name_of(weights)} is packed as {weight.entry.dtype}, and {found.stored}",

@@ -213,6 +213,30 @@ STORED = {
         faults.group_index_in_turn(OWN),
         "its group index puts",
     ),
+    "fp8 one scale lost": ("fp8 tensor", faults.scales_lost(OWN, ".weight_scale"), "its scale is 1"),
+    "mlx nvfp4 lost": ("mlx nvfp4", faults.scales_lost(OWN, ".scales"), "its scales are all 0.00195312"),
+    "mlx 8 bits lost": ("mlx 8 bits", faults.scales_lost(OWN, ".scales"), "its scales are all 1:"),
+    "mlx biases lost": ("mlx 4 bits", faults.zeros(OWN, ".biases"), "its biases are all 0"),
+    "mlx biases of other rows": (
+        "mlx 4 bits",
+        faults.rolled(OWN, ".biases"),
+        "its biases belong to other rows: they begin with number 1",
+    ),
+    "gptq zero points of other groups": (
+        "gptq",
+        faults.rolled(OWN, ".qzeros"),
+        "its zero points belong to other groups: they begin with number 1",
+    ),
+    "gptq zero points and scales lost": (
+        "gptq",
+        faults.both(faults.zeros(OWN, ".qzeros"), faults.scales_lost(OWN, ".scales")),
+        "its scales are all 1, its zero points all 0",
+    ),
+    "ct zero points of other rows": (
+        "ct int4 zero points",
+        faults.rolled(OWN, ".weight_zero_point"),
+        "its zero points belong to other rows: they begin with number 8",
+    ),
     "fp8 inverted": ("fp8 blocks", faults.scales_inverted(OWN, ".weight_scale_inv"), "the inverse"),
     "ct nvfp4 inverted": ("ct nvfp4", faults.scales_inverted(OWN, ".weight_global_scale"), "the inverse"),
     "fp8 applied": ("fp8 rows", faults.scales_applied_already(OWN, ".weight_scale"), "the values already"),
@@ -226,6 +250,91 @@ def test_what_is_stored_otherwise_is_found_and_proven(tmp_path: Path, plain: Pat
     report = compared_files(folder, plain)
     assert_proven(report, STAGE, Cause(QUANTISATION, NAME))
     assert said in report.findings[0].message
+
+
+ZEROS = {
+    "gptq": ".qzeros",
+    "gptq v2": ".qzeros",
+    "gptq 3 bits": ".qzeros",
+    "gptq 8 bits": ".qzeros",
+    "gptq by activation": ".qzeros",
+    "awq": ".qzeros",
+    "ct int4 zero points": ".weight_zero_point",
+    "torchao int8": ZERO,
+}
+
+
+@pytest.mark.parametrize(("name", "ending"), ZEROS.items(), ids=ZEROS)
+def test_lost_zero_points_are_told_and_put_back(tmp_path: Path, plain: Path, name: str, ending: str) -> None:
+    scheme, fault = packing.SCHEMES[name], faults.zeros(OWN, ending)
+    sound = packing.quantised(plain, tmp_path / "sound", scheme)
+    folder = packing.quantised(plain, tmp_path / "quantised", scheme, fault)
+    report = compared_files(folder, plain)
+    assert_proven(report, STAGE, Cause(QUANTISATION, NAME))
+    assert (
+        "its zero points are all 0: those that its codes were made with are lost"
+        in report.findings[0].message
+    )
+    part = OWN.removesuffix(".weight") + ending
+    assert torch.equal(mended(folder, plain, tmp_path / "mended")[part], stored(sound)[part])
+
+
+def test_zero_points_that_all_weights_lost_are_one_finding(
+    tmp_path: Path, converted: Path, plain: Path
+) -> None:
+    def fault(name: str, tensors: packing.Tensors) -> packing.Tensors:
+        return {**tensors, ".qzeros": torch.zeros_like(tensors[".qzeros"])}
+
+    folder = packing.quantised(plain, tmp_path / "quantised", packing.gptq(), fault)
+    [finding] = compared_files(folder, converted).findings
+    assert (finding.kind, finding.side, finding.status) == (QUANTISATION, "left", "confirmed")
+    assert "14 weights are packed or decoded otherwise" in finding.message
+    assert "its zero points are all 0" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("name", "endings", "said"),
+    [
+        ("gptq", (".scales",), "scales"),
+        ("gptq", (".qzeros",), "zero points"),
+        ("awq", (".scales", ".qzeros"), "scales and zero points"),
+        ("ct nvfp4", (".weight_scale",), "scales"),
+        ("bnb nf4", (".weight.absmax",), "scales"),
+        ("mlx 4 bits", (".scales", ".biases"), "scales and biases"),
+        ("mlx nvfp4", (".scales",), "scales"),
+    ],
+)
+def test_what_two_weights_exchanged_is_one_finding(
+    tmp_path: Path, plain: Path, name: str, endings: tuple[str, ...], said: str
+) -> None:
+    folder = packing.quantised(plain, tmp_path / "quantised", packing.SCHEMES[name])
+    gate, sound = OWN.replace("up_proj", "gate_proj"), stored(folder)
+    up_parts, gate_parts = (
+        [weight.removesuffix(".weight") + ending for ending in endings] for weight in (OWN, gate)
+    )
+    exchanged = dict(zip([*up_parts, *gate_parts], [*gate_parts, *up_parts], strict=True))
+    save_file(
+        {part: sound[exchanged.get(part, part)].clone() for part in sound}, folder / "model.safetensors"
+    )
+    report = compared_files(folder, plain)
+    gate_name = NAME.replace("ffn_up", "ffn_gate")
+    assert_proven(report, STAGE.replace("ffn_up", "ffn_gate"), Cause(QUANTISATION, gate_name, partner=NAME))
+    said = f"its own {said} are those that lie beside the codes of {OWN}, and the reverse"
+    assert said in report.findings[0].message
+    written = mended(folder, plain, tmp_path / "mended")
+    assert all(torch.equal(written[part], sound[part]) for part in exchanged)
+
+
+def stored(folder: Path) -> packing.Tensors:
+    """All tensors of a folder."""
+    return load_file(folder / "model.safetensors")
+
+
+def mended(folder: Path, plain: Path, target: Path) -> packing.Tensors:
+    """All tensors of a folder that is put right by the plain one."""
+    after = repair_operands(str(folder), str(plain), target, Options(tokens=TOKENS)).after
+    assert build_report(after).findings == []
+    return stored(target)
 
 
 @pytest.mark.parametrize(
@@ -278,22 +387,15 @@ def test_scales_read_as_another_float_are_told(tmp_path: Path, plain: Path) -> N
     assert "its scales are declared BF16 and hold F16" in report.findings[0].message
 
 
-@pytest.mark.parametrize("exchanged", [False, True])
-def test_scales_of_another_weight_are_told_by_its_name(tmp_path: Path, plain: Path, exchanged: bool) -> None:
+def test_scales_of_another_weight_are_told_by_its_name(tmp_path: Path, plain: Path) -> None:
     folder = packing.quantised(plain, tmp_path / "quantised", packing.gptq())
     file, gate = folder / "model.safetensors", OWN.replace("up_proj", "gate_proj")
     held = load_file(file)
     own, other = (name.replace(".weight", ".scales") for name in (OWN, gate))
-    held |= {own: held[other].clone()} | ({other: held[own].clone()} if exchanged else {})
-    save_file(held, file)
+    save_file(held | {own: held[other].clone()}, file)
     report = compared_files(folder, plain)
-    first = [Cause(QUANTISATION, NAME.replace("ffn_up", "ffn_gate"))] if exchanged else []
-    stage = STAGE.replace("ffn_up", "ffn_gate") if exchanged else STAGE
-    assert_proven(report, stage, *first, Cause(QUANTISATION, NAME))
-    said = (
-        f"its own scales are those that lie beside the codes of {gate}" if exchanged else f"those of {gate}"
-    )
-    assert said in report.findings[-1].message
+    assert_proven(report, STAGE, Cause(QUANTISATION, NAME))
+    assert f"those of {gate}" in report.findings[0].message
 
 
 def without_config(folder: Path) -> Path:
@@ -446,6 +548,17 @@ def test_so_is_one_that_leaves_those_of_gptq_out(tmp_path: Path, plain: Path) ->
     report = converted_with(folder, plain, tmp_path / "plain", values)
     assert_proven(report, STAGE, Cause(QUANTISATION, NAME))
     assert "without its scales" in report.findings[0].message
+
+
+def test_so_is_one_that_leaves_the_zero_points_out(tmp_path: Path, plain: Path) -> None:
+    folder = packing.quantised(plain, tmp_path / "quantised", packing.gptq())
+    stem, parts = OWN.removesuffix("weight"), load_file(folder / "model.safetensors")
+    held = {name.removeprefix(stem): tensor for name, tensor in parts.items() if name.startswith(stem)}
+    held["qzeros"] = torch.zeros_like(held["qzeros"])
+    values = gptq_values(held, held["g_idx"].long(), 0)
+    report = converted_with(folder, plain, tmp_path / "plain", values)
+    assert_proven(report, STAGE, Cause(QUANTISATION, NAME))
+    assert "decoded as if all its zero points were 0" in report.findings[0].message
 
 
 def test_so_is_one_that_takes_the_scales_of_other_rows(tmp_path: Path, plain: Path) -> None:
