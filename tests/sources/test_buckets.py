@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -84,3 +86,53 @@ def test_a_missing_object_is_one_sentence(bucket: Any) -> None:
 def test_a_bucket_must_be_named() -> None:
     with pytest.raises(UsageError, match="names no bucket"):
         open_container("s3://")
+
+
+REFUSALS = {
+    "ExpiredToken": (400, "", "may not be read: said: give credentials that may"),
+    "AccessDenied": (403, "", "may not be read: said: give credentials that may"),
+    "AuthorizationHeaderMalformed": (
+        400,
+        "<Region>eu-west-1</Region>",
+        "said: name the region of the bucket, eu-west-1, in AWS_DEFAULT_REGION",
+    ),
+    "PermanentRedirect": (
+        301,
+        "",
+        "said: name the region of the bucket, eu-central-1, in AWS_DEFAULT_REGION",
+    ),
+    "SlowDown": (503, "", "cannot be read: said: run it again later"),
+}
+
+
+@pytest.mark.parametrize(("code", "answer"), REFUSALS.items(), ids=REFUSALS)
+def test_what_a_bucket_refuses_is_one_sentence_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, code: str, answer: tuple[int, str, str]
+) -> None:
+    status, more, said = answer
+    body = f"<Error><Code>{code}</Code><Message>said.</Message>{more}</Error>".encode()
+
+    class Refuses(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+        def do_HEAD(self) -> None:
+            self.send_response(status)
+            if status == 301:
+                self.send_header("x-amz-bucket-region", "eu-central-1")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body if self.command == "GET" else b"")
+
+        do_GET = do_HEAD
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refuses) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(UsageError) as caught:
+            open_container("s3://models/a.gguf")
+        server.shutdown()
+    assert said in str(caught.value)

@@ -20,6 +20,9 @@ ANONYMOUS: dict[str, dict[str, Any]] = {"s3": {"anon": True}, "gs": {"token": "a
 """What reads a public bucket where no credentials are found."""
 # What says which file it is, the surest first.
 _VERSIONS = ("VersionId", "generation", "ETag", "etag", "md5Hash")
+# Amazon S3, error responses: another region is asked than the bucket's; there is too much to do.
+ELSEWHERE = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301")
+BUSY = ("SlowDown", "InternalError", "ServiceUnavailable", "500", "503")
 _STILL = "compare what does not change, or download it first"
 Result = TypeVar("Result")
 
@@ -99,16 +102,17 @@ class BucketFiles:
         return self._asked(name, what)
 
     def _retold(self, name: str, error: Exception) -> UsageError:
-        said = (str(error).splitlines() or [""])[0] or type(error).__name__
-        if isinstance(error, PermissionError):
-            return UsageError(
-                f"may not be read: {said:.200}",
-                file=self._shown(name),
-                remedy="give credentials that may, in the environment",
-            )
-        return UsageError(
-            f"cannot be read: {said:.200}", file=self._shown(name), remedy="check the address and the network"
-        )
+        strerror = error.strerror if isinstance(error, OSError) else None
+        said = ((strerror or str(error)).splitlines() or [""])[0].rstrip(".") or type(error).__name__
+        code, region = _answer(error)
+        how, remedy = "cannot be read", "check the address and the network"
+        if code in ELSEWHERE:
+            remedy = f"name the region of the bucket{f', {region},' if region else ''} in AWS_DEFAULT_REGION"
+        elif code in BUSY:
+            remedy = "run it again later"
+        elif isinstance(error, PermissionError):
+            how, remedy = "may not be read", "give credentials that may, in the environment"
+        return UsageError(f"{how}: {said:.200}", file=self._shown(name), remedy=remedy)
 
     def _place(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root
@@ -121,6 +125,19 @@ def _system(scheme: str, **options: Any) -> Any:
     return fsspec.filesystem(
         scheme, skip_instance_cache=True, use_listings_cache=False, **OPTIONS[scheme], **options
     )
+
+
+def _answer(error: BaseException | None) -> tuple[str | None, str | None]:
+    """The code of an answer of Amazon's protocol, and the region that it names; botocore's ClientError has both, and
+    lies beneath what s3fs raises."""
+    while error is not None:
+        response = getattr(error, "response", None)
+        if isinstance(response, dict):
+            said = response.get("Error", {})
+            headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+            return said.get("Code"), said.get("Region") or headers.get("x-amz-bucket-region")
+        error = error.__cause__ or error.__context__
+    return None, None
 
 
 def _version(info: dict[str, Any]) -> str | None:
