@@ -5,6 +5,7 @@ Each is a runtime that is run here, or one of them a recording, which fixes the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -38,6 +39,7 @@ from rosetta.runtimes.trace import Recording, open_recording, recorded_model, wi
 from rosetta.sources import located_here
 
 SAME = 1e-2  # of two orders of the same queries, the right one is far below it and the wrong one far above
+NEARER = 0.8  # times as far apart: orders of queries that an earlier fault has made strangers differ by chance alone
 
 
 @dataclass(frozen=True)
@@ -202,19 +204,26 @@ def rotations_of(sides: Pairing[Observed]) -> Pairing[Rotation]:
     if (facts.reference.rope, facts.subject.rope) == ("split_half", "interleaved"):
         return runs.with_both(turned, plain)
     if (facts.reference.rope, facts.subject.rope) == (None, None):
-        whole = Rotation(True)
-        for choice in (runs.with_both(plain, whole), runs.with_both(whole, plain)):
-            if _fits(runs, choice) and not _fits(runs, runs.with_both(plain, plain)):
-                return choice
+        whole, as_they_are = Rotation(True), _apart(runs, runs.with_both(plain, plain))
+        turns = [runs.with_both(plain, whole), runs.with_both(whole, plain)]
+        nearest = min(turns, key=lambda choice: _apart(runs, choice))
+        if _apart(runs, nearest) < NEARER * as_they_are:
+            return nearest
     return runs.with_both(plain, plain)
 
 
 def _fits(runs: Pairing[Recording], rotations: Pairing[Rotation]) -> bool:
     """Whether the first queries that both have agree in an order."""
+    return _apart(runs, rotations) < SAME
+
+
+def _apart(runs: Pairing[Recording], rotations: Pairing[Rotation]) -> float:
+    """How far the first queries that both have lie apart in an order, over their size; infinite where they cannot be
+    compared, and 0 where there are none."""
     stages = (name for name in runs.reference.stages if name.endswith(".q") and name in runs.subject.stages)
     stage = next(stages, None)
     if stage is None:
-        return True
+        return 0.0
     a, b = (
         None if value is None else rotation.forth(stage, value)
         for value, rotation in (
@@ -222,4 +231,7 @@ def _fits(runs: Pairing[Recording], rotations: Pairing[Rotation]) -> bool:
             (runs.subject.stage(stage), rotations.subject),
         )
     )
-    return a is not None and b is not None and a.shape == b.shape and rms(a - b) < SAME * rms(a)
+    if a is None or b is None or a.shape != b.shape:
+        return math.inf
+    size, gap = rms(a), rms(a - b)
+    return gap / size if size else (math.inf if gap else 0.0)

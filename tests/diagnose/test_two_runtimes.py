@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from fixtures.architectures import RECIPES
 from fixtures.canonical_gguf import write_canonical
 from fixtures.faults import Fault
 from fixtures.recipes import build_folder
+from rosetta import architectures
 from rosetta.model import open_model
+from rosetta.tensor_factors import Multiplied
 from tests.conftest import Compare
 
 pytestmark = [pytest.mark.requires_llamacpp, pytest.mark.requires_transformers]
@@ -169,4 +172,40 @@ def test_zeros_that_a_runtime_read_from_its_file_are_that_files(
     assert (found["tensor"], run.report["first_divergence"]["name"]) == (
         "blk.1.ffn_down.weight",
         "layers.1.ffn_out",
+    )
+
+
+@pytest.fixture
+def no_architectures(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """From when it is called on, rosetta knows no architecture."""
+
+    def forget() -> None:
+        monkeypatch.setattr(architectures, "_of_module", lambda name: [])
+        architectures.all_architectures.cache_clear()
+
+    yield forget
+    architectures.all_architectures.cache_clear()
+
+
+def test_rows_that_nothing_turns_are_in_one_order_behind_an_earlier_fault_too(
+    tmp_path: Path, compare: Compare, no_architectures: Callable[[], None]
+) -> None:
+    """llama.cpp's converter moves the rows of Granite's queries whether or not they are rotated: whether it did is told
+    by queries that the fault has made others."""
+    folder = build_folder(tmp_path / "hf", RECIPES["granitehybrid"])
+    model = open_model(folder)
+
+    def louder(found: Any) -> Any:
+        return replace(found, values_edits=(*found.values_edits, Multiplied(1.5)))
+
+    path = tmp_path / "model.gguf"
+    write_canonical(path, model.repaired(patches={"blk.1.ssm_out.weight": louder}))
+    no_architectures()
+    run = compare(f"transformers:{folder}", f"llamacpp:{path}", *TOKENS)
+    assert [s["name"] for s in run.report["stages"] if s["status"] == "faulty"] == ["layers.1.ssm_out"]
+    (found,) = run.report["findings"]
+    assert (found["kind"], found["tensor"], found["status"]) == (
+        "value.scaled",
+        "blk.1.ssm_out.weight",
+        "confirmed",
     )
