@@ -139,7 +139,7 @@ SETTINGS = [
      Cause("config.rope_theta", "rope.freq_base", declared=5e5, actual=1e4)),
     ("qwen2", "gguf:F16", "apr:F16", faults.rope_theta(1e4), "layers.0.q_rope",
      Cause("config.rope_theta", "rope.freq_base", declared=1e4, actual=1e6)),
-    ("llama", "gguf:F16", "hf:F16", faults.attention_scale(0.2), "layers.0.attn_scores",
+    ("llama", "gguf:F16", "apr:F16", faults.attention_scale(0.2), "layers.0.attn_scores",
      Cause("config.attention_scale", "attention.scale", declared=0.2, actual=0.25)),
     ("llama", "gguf:F16", "apr:F16", faults.sliding_window(4), "layers.0.attn_scores",
      Cause("config.sliding_window", "attention.sliding_window", declared=4, actual=0)),

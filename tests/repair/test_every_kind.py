@@ -304,6 +304,7 @@ WITH_KEYS = ("gguf", "gguf-split", "apr")  # for a tokenizer's facts, which a fo
 LLAMA31 = model_spec("llama", rope_scaling=Llama3Scaling())
 UNTIED, TIED = (tiny("llama", layers=2, tied=tied) for tied in (False, True))
 FOLDERS = ("hf", "hf-sharded")
+NOT_FOLDERS = ("gguf", "gguf-split", "apr")
 TALK = "{{ messages[0].content }}"
 GPT2 = tiny("gpt2", layers=2)
 BLOCKS = model_spec("qwen2")
@@ -320,13 +321,19 @@ CASES: dict[str, list[Case]] = {
         Restated("llama-rope-yarn", {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}},
                  {"rope.scaling.type": None, "rope.scaling.factor": None}, {"rope_parameters": None}),
     ],
-    "config.rope_dimensions": [Planted(faults.rope_dimensions(32), model_spec("llama"))],
+    "config.rope_dimensions": [
+        Planted(faults.rope_dimensions(32), model_spec("llama"), forms=NOT_FOLDERS),
+        Restated("glm4", {"rope_parameters": {"rope_theta": 10000.0, "partial_rotary_factor": 0.25}}),
+    ],
     "config.activation": [Planted(faults.activation("gelu"), forms=("hf", "hf-sharded", "apr"))],
     "config.embedding_length": [Planted(faults.config_set("embedding_length", 512))],
     "config.feed_forward_length": [Planted(faults.config_set("feed_forward_length", 512))],
     "config.vocab_size": [Planted(faults.config_set("vocab_size", 300))],
     "config.rope_type": [Planted(faults.rope_type(0), forms=("apr",))],
-    "config.attention_scale": [Planted(faults.attention_scale(0.5))],
+    "config.attention_scale": [
+        Planted(faults.attention_scale(0.5), forms=NOT_FOLDERS),
+        Restated("granite", {"attention_multiplier": 0.5}),
+    ],
     "config.sliding_window": [Planted(faults.sliding_window(4), tiny("mistral", layers=2))],
     "config.head_dim": [Planted(faults.config_set("attention.key_length", 32), model_spec("qwen3", layers=2))],
     "config.head_count": [Planted(faults.head_count(2))],
