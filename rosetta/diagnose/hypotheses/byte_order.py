@@ -53,7 +53,7 @@ class HalvesExchanged:
 def propose(fault: Fault) -> Iterator[Proposal]:
     """Each accused float tensor that resembles the other side's once its bytes, or halves, are swapped."""
     for suspect, weight in fault.accused_weights():
-        if weight.dtype not in FLOATS or weight.bytes_edit is not None or weight.transposed:
+        if weight.dtype not in FLOATS or weight.bytes_edit is not None:
             continue
         ways: list[tuple[BytesEdit, str]] = [(Swapped(weight.dtype), "bytes")]
         if weight.dtype == "F32":

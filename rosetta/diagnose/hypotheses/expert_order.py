@@ -43,7 +43,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         other, stacked = suspect.counterpart(weight), STACKED.match(weight.name)
         if other is None or other.dims != weight.dims:
             continue
-        if ROUTER.match(weight.name) and not weight.transposed:
+        if ROUTER.match(weight.name):
             yield from _router(suspect, weight, matched(sample_of_rows(weight), sample_of_rows(other)))
         elif ROUTER_VECTOR.match(weight.name):
             yield from _router(suspect, weight, matched_numbers(weight.values(), other.values()))

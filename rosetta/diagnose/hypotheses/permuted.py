@@ -84,7 +84,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         return
     for suspect, weight in fault.accused_weights():
         other = suspect.counterpart(weight)
-        if other is None or other.dims != weight.dims or weight.transposed:
+        if other is None or other.dims != weight.dims:
             continue
         if len(weight.dims) == 1:
             yield from _of_rows(suspect, weight, other, matched_numbers(weight.values(), other.values()))

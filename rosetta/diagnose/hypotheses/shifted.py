@@ -67,7 +67,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
     """The shift by which each accused weight comes to resemble the other side's."""
     for suspect, weight in fault.accused_weights():
         other = suspect.counterpart(weight)
-        if other is None or other.dims != weight.dims or weight.transposed:
+        if other is None or other.dims != weight.dims:
             continue
         shift = best_shift(weight, other)
         if shift is None:
@@ -143,20 +143,27 @@ def best_shift(weight: Weight, other: Weight) -> int | None:
 
 
 def _sample(weight: Weight, other: Weight) -> _Sample | None:
-    """Rows from the middle, for the ends are what a shift cuts off; None where rows are not whole blocks."""
+    """Rows from the middle, for the ends are what a shift cuts off; None where rows are not whole blocks, or where
+    stored ones are of more than the weight."""
     block = blocks.block_format(weight.dtype)
-    rows, columns = weight.dims[0], weight.count // max(1, weight.dims[0])
-    row_bytes = weight.entry.nbytes // max(1, weight.stored_dims[0])
-    if not block.block_size or row_bytes * block.block_size != columns * block.type_size:
+    turned, apart = weight.transposed, weight.part is not None or weight.order is not None
+    stored_rows = weight.stored_dims[0] if weight.stored_dims else 1
+    rows = stored_rows if turned else weight.dims[0]
+    row_bytes = weight.entry.nbytes // max(1, stored_rows)
+    whole = row_bytes * block.block_size == weight.count // max(1, rows) * block.type_size
+    if not block.block_size or not whole or (turned and apart):
         return None
     count = max(1, min(rows, SAMPLED_BYTES // row_bytes))
     first = (rows - count) // 2
-    places = weight.order.index(rows) if weight.order is not None else np.arange(rows)
-    canonical = np.argsort(places)[first : first + count]  # where the sampled stored rows go
-    truth = other.rows(canonical.tolist()).double().flatten()
+    if turned:
+        truth = other.values()[:, first : first + count].T
+    else:
+        places = weight.order.index(rows) if weight.order is not None else np.arange(rows)
+        canonical = np.argsort(places)[first : first + count]  # where the sampled stored rows go
+        truth = other.rows(canonical.tolist())
     part_row = weight.part.first if weight.part else 0
-    data = weight.container.read(weight.entry.name)
-    return _Sample(weight.dtype, data, (part_row + first) * row_bytes, count * row_bytes, truth)
+    begin, data = (part_row + first) * row_bytes, weight.container.read(weight.entry.name)
+    return _Sample(weight.dtype, data, begin, count * row_bytes, truth.double().flatten())
 
 
 def _near(size: int) -> list[int]:

@@ -24,6 +24,8 @@ CASES = [
     ("gguf:F32", "hf:BF16", "blk.1.ffn_up.bias", 0, "layers.1.ffn_up"),
     ("hf:BF16", "gguf:F16", "blk.0.ffn_up.bias", 0, "layers.0.ffn_up"),
     ("gguf:Q8_0", "hf:F32", "blk.1.ffn_down.weight", 1, "layers.1.ffn_out"),
+    ("hf:BF16", "gguf:F16", "blk.0.ffn_up.weight", 0, "layers.0.ffn_up"),  # stored [in, out]
+    ("hf:F32", "gguf:F16", "blk.1.ffn_down.weight", 1, "layers.1.ffn_out"),
 ]
 
 

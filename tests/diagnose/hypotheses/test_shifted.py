@@ -14,6 +14,7 @@ from fixtures.comparing import compared, tiny
 
 KIND = "layout.shifted"
 LLAMA = tiny("llama", ffn=128, tied=False)
+GPT2 = tiny("gpt2")
 WIDE = tiny("qwen2", hidden=256, ffn=512, heads=4, head_dim=64, layers=1, tied=False)
 CASES = [
     # model, broken operand, the other, tensor, shift in bytes (of a quantised type, one block too), stage
@@ -34,6 +35,7 @@ CASES = [
     (WIDE, "gguf:Q8_0", "hf:F16", "blk.0.ffn_gate.weight", 4096, "layers.0.ffn_gate"),  # a page cuts blocks
     (WIDE, "gguf:Q4_K", "hf:BF16", "blk.0.ffn_down.weight", -4096, "layers.0.ffn_out"),
     (WIDE, "gguf:Q6_K", "apr:F16", "blk.0.ffn_up.weight", 1024, "layers.0.ffn_up"),
+    (GPT2, "hf:F16", "gguf:F16", "blk.0.attn_output.weight", 2, "layers.0.attn_out"),  # stored [in, out]
 ]
 
 
