@@ -4,6 +4,7 @@ that break a rule."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from rosetta.compare.adequacy import tokens_needed
 from rosetta.compare.lockstep import Lockstep
@@ -16,6 +17,7 @@ from rosetta.diagnose.advice import config_file, shown, write_setting, write_val
 from rosetta.diagnose.engine import Engine
 from rosetta.diagnose.hypothesis import Proposal
 from rosetta.diagnose.refused import refused_findings
+from rosetta.errors import RosettaError
 from rosetta.lint.flags import contradicted_flags
 from rosetta.lint.gguf_keys import REQUIRED
 from rosetta.model import Model
@@ -119,6 +121,15 @@ def latent_findings(
             status="suspected",
             latent=True,
         )
+        own = _with_setting(own, key, theirs.value)  # what follows from it is no finding of its own
+
+
+def _with_setting(model: Model, key: str, value: Any) -> Model:
+    """A model with one setting put right; itself where that contradicts what else its file says."""
+    try:
+        return model.repaired({key: value})
+    except RosettaError:
+        return model
 
 
 def _contradictions(side: Side, model: Model, known: set[str]) -> Iterator[Finding]:

@@ -43,6 +43,13 @@ def test_lost_rope_scaling_is_latent_on_one_token(tmp_path: Path) -> None:
     assert_causes(report, Cause("config.rope_scaling", "rope.scaling", latent=True, status="suspected"))
 
 
+def test_what_follows_from_a_latent_setting_is_no_finding_of_its_own(tmp_path: Path) -> None:
+    """Which frequencies llama 3's rule divides depends on the base."""
+    spec = tiny("llama", rope_scaling=Llama3Scaling())
+    report = compared(tmp_path, spec, "apr:F32", "gguf:F32", faults.rope_theta(5e5), tokens=ONE)
+    assert_causes(report, Cause("config.rope_theta", "rope.freq_base", latent=True, status="suspected"))
+
+
 @pytest.mark.parametrize("case", NEEDS_TWO, ids=lambda case: case[1])
 def test_prompt_auto_shows_it(tmp_path: Path, case: Any) -> None:
     fault, kind, key, declared, actual = case
