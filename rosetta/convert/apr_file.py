@@ -26,7 +26,7 @@ from rosetta.convert.folder_tensors import numbers_of, setting_tensors
 from rosetta.convert.gguf_file import held
 from rosetta.convert.gguf_settings import IMPLIED, IN_WEIGHTS
 from rosetta.convert.plan import Done, Request, as_stored, with_dtypes
-from rosetta.convert.vocabulary import PREFIX, gguf_vocabulary_keys
+from rosetta.convert.vocabulary import PREFIX, apr_key, gguf_vocabulary_keys
 from rosetta.dtypes import DTYPES
 from rosetta.errors import RosettaError, UsageError
 from rosetta.model import Model
@@ -36,7 +36,6 @@ from rosetta.tokenizer.chat_template import GGUF_KEY
 
 SPELLINGS = {fact.key: fact.spellings[0] for fact in APR_FACTS}
 # GGUF's keys of a tokenizer -> an `.apr`'s (aprender, converter/write.rs).
-TOKENIZER = {"tokens": "vocabulary", "pre": "pre_type", "model": "model_type"}
 
 
 def write_apr_model(folder: Path, request: Request) -> tuple[list[Path], Done]:
@@ -230,8 +229,7 @@ def _tokenizer(model: Model, done: Done) -> dict[str, Any]:
         if key == GGUF_KEY:
             keys["chat_template"] = value
         elif key.startswith(PREFIX):
-            name = key.removeprefix(PREFIX)
-            own = "tokenizer." + TOKENIZER.get(name, name)
+            own = apr_key(key.removeprefix(PREFIX))
             plain_value = value.tolist() if hasattr(value, "tolist") else value
             keys[own] = list(plain_value) if isinstance(plain_value, tuple | bytes) else plain_value
     return keys

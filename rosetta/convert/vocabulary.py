@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,6 +32,15 @@ ROLES = {
     "padding": "padding", "mask": "mask", "cls": "cls", "fim_pre": "fim_pre", "fim_suf": "fim_suf",
     "fim_mid": "fim_mid", "fim_pad": "fim_pad", "fim_rep": "fim_rep", "fim_sep": "fim_sep",
 }  # fmt: skip
+APR_NAMES = {"tokens": "vocabulary", "pre": "pre_type", "model": "model_type"}
+"""GGUF's names of a tokenizer's keys -> those of an `.apr`, where they are others."""
+OF_APRENDER = (
+    "vocab_size",
+    "architecture",
+    "model_name",
+)  # of its own tokenizer.* keys, those that GGUF has none of
+LLAMACPP_MODELS = ("llama", "gpt2", "bert", "t5", "gemma4", "whitespace")
+CHARSMAP = "precompiled_charsmap"
 OF_CONFIG = {"bos": "bos", "eos": "eos", "pad": "padding", "sep": "separator"}
 # tokenizer.json's models -> GGUF's; the first is no model of llama.cpp's.
 OF_JSON: dict[str, str | None] = {"WordLevel": None, "Unigram": "t5", "WordPiece": "bert"}
@@ -66,6 +75,9 @@ def gguf_vocabulary_keys(model: Model) -> Written:
     if container.kind == "gguf":
         return Written({k: v for k, v in container.metadata.items() if k.startswith("tokenizer.")})
     tokenizer = load_tokenizer(container)
+    restated = _restated(container.metadata) if container.kind == "apr" else {}
+    if len(restated.get(PREFIX + "tokens", ())) == rows:
+        return Written(restated)
     if tokenizer is None:
         return Written({PREFIX + "model": "none"}, ["the source has no tokenizer, and so has the file"])
     written, facts = Written(), tokenizer.facts
@@ -107,6 +119,34 @@ def gguf_vocabulary_keys(model: Model) -> Written:
         )
     written.keys = {key: value for key, value in keys.items() if not (isinstance(value, list) and not value)}
     return written
+
+
+def apr_key(name: str) -> str:
+    """What an `.apr` calls a key of a GGUF's tokenizer."""
+    return f"tokenizer.{APR_NAMES.get(name, name)}"
+
+
+def _restated(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a GGUF that an `.apr` with a sound tokenizer states under its own names; none where it names no model
+    of llama.cpp's, as one that aprender imported."""
+    if apr_key("token_type") not in metadata or metadata.get(apr_key("model")) not in LLAMACPP_MODELS:
+        return {}
+    names = {own: name for name, own in APR_NAMES.items()}
+    keys: dict[str, Any] = {}
+    for key, value in metadata.items():
+        own = key.removeprefix("tokenizer.")
+        if own != key and own not in OF_APRENDER and _fits_a_key(value):
+            held = np.asarray(value).astype(np.uint8).tobytes() if own == CHARSMAP else value
+            keys[PREFIX + names.get(own, own)] = held
+    if metadata.get("chat_template"):
+        keys[GGUF_KEY] = metadata["chat_template"]
+    return keys
+
+
+def _fits_a_key(value: Any) -> bool:
+    """Whether GGUF has a type for a value: one, or a list of one kind."""
+    kinds = {type(item) for item in value} if isinstance(value, list) else {type(value)}
+    return len(kinds) == 1 and kinds <= {str, bool, int, float}
 
 
 def _model_of(facts: Vocabulary) -> str | None:

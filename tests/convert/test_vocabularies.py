@@ -221,6 +221,11 @@ def test_llamacpp_gives_a_folders_own_ids_and_so_does_the_folder_made_of_the_fil
         assert llamacpp.encode(text, special=True) == own.encode(text), text
         assert [other.encode(text) for other in others] == [own.encode(text)] * len(others), text
     llamacpp.close()
+    written(tmp_path / "out.apr", tmp_path / "again.gguf")
+    again = gguf.GGUFReader(tmp_path / "again.gguf").fields
+    assert {
+        key: (again[key].types, again[key].contents()) for key in again if key.startswith("tokenizer.")
+    } == {key: (keys[key].types, keys[key].contents()) for key in keys if key.startswith("tokenizer.")}
     report = compared_files(tmp_path / "out.gguf", source, tokens=None, prompt="Hello world")
     assert (report.verdict, [f.kind for f in report.findings]) == ("match", [])
 
