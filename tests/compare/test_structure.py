@@ -15,7 +15,7 @@ from fixtures.noise import gaussian, heavy_tailed
 from fixtures.quantize import quantize
 from rosetta.compare import spectrum
 from rosetta.compare.spectrum import beyond_noise, edge_of, largest_singular_value, rank_limit
-from rosetta.compare.structure import gaps_of_rows, row_sums
+from rosetta.compare.structure import RowSums, _common, gaps_of_rows, row_sums
 from rosetta.compare.weights import compare_weights
 from rosetta.containers.container import TensorEntry
 from rosetta.weight import Weight
@@ -140,6 +140,30 @@ def test_rows_with_factors_of_their_own_are_seen(dtype: str, size: float) -> Non
     scaled = values * (1 + size * random.standard_normal((ROWS, 1)))
     found = compare_weights(weight(values, "F16"), weight(scaled, dtype))
     assert "row_factors" in {trait.kind for trait in found.traits}
+
+
+def test_a_massive_row_does_not_speak_for_what_the_encoder_takes_from_all() -> None:
+    rows = RowSums(*(torch.ones(100, dtype=torch.float64) for _ in RowSums.__dataclass_fields__))
+    rows.size_b[:], rows.product[:] = 100.0, -1.0
+    rows.size_b[7], rows.error[7], rows.product[7] = (
+        1e6,
+        1e4,
+        -3e4,
+    )  # the encoder shrank this one three times as much
+    assert _common(rows) == pytest.approx(-1.02)
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("Q2_K", 0.02), ("Q4_0", 0.01), ("Q4_K", 0.01)])
+def test_the_limit_of_all_rows_is_what_chance_and_the_encoder_leave(
+    dtype: str, size: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values, random = source(), np.random.default_rng(2)
+    scaled = values * (1 + size * random.standard_normal((ROWS, 1)))
+    copies = weight(values, "F16"), weight(scaled, dtype)
+    assert "row_factors" in {trait.kind for trait in compare_weights(*copies).traits}
+    monkeypatch.setattr("rosetta.compare.structure.LOOKED_AT", 100.0)
+    monkeypatch.setattr("rosetta.compare.structure.ROW_DEVIATIONS", 100.0)
+    assert "row_factors" not in {trait.kind for trait in compare_weights(*copies).traits}
 
 
 def test_errors_that_hang_together_within_a_block_are_no_factors_of_rows(

@@ -192,8 +192,9 @@ def _fitting(weight: Weight, other: Weight) -> tuple[What, int, int] | None:
         return float((gap.square() / allowed.clamp(min=1e-30)).mean().sqrt())
 
     def shrunk_to(cells: Cells) -> float:
-        """A repair that only allows more noise would lessen the ratio as well: the difference itself must shrink."""
-        return float(((cells.values(a.float(), 0).double() - b).square() / explained).mean().sqrt())
+        """A repair that only allows more noise would lessen the ratio as well: the difference itself must shrink. As it
+        is stored: divided by a factor below one, the rounding would grow by more than a small factor takes off."""
+        return float(((a - cells.stored(b.float(), 0).double()).square() / explained).mean().sqrt())
 
     whole = _cells(a, b, "factor", some, columns, weight.dtype, explained)
     # One factor does for all, which `scaled` proposes, unless rows or columns have more of it than chance gives them.

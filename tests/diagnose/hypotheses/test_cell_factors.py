@@ -131,3 +131,19 @@ def test_rows_that_were_brought_to_one_length_are_no_factor_of_all(tmp_path: Pat
     (found,) = report.findings
     assert "each row is multiplied by a factor of its own" in found.message
     assert "all rows of it have the length 1" in found.message
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("Q2_K", 0.03), ("Q3_K", 0.03), ("Q4_0", 0.015), ("Q4_K", 0.01)])
+def test_factors_of_rows_beneath_few_bits_are_named(tmp_path: Path, dtype: str, size: float) -> None:
+    name = "blk.0.ffn_up.weight"
+
+    def with_factors(file: FileContents) -> FileContents:
+        values: Any = file.values(name)
+        factors = 1 + size * np.random.default_rng(3).standard_normal((len(values), 1))
+        return file.with_values(name, (values * factors).astype(np.float32))
+
+    spec = tiny("llama", layers=1, hidden=512, ffn=1024, heads=8, head_dim=64, tied=False)
+    report = compared(tmp_path, spec, f"gguf:{dtype}", "hf:BF16", with_factors)
+    (found,) = report.findings
+    assert (found.kind, found.tensor, found.side, found.status) == ("value.scaled", name, "left", "confirmed")
+    assert "each row is multiplied by a factor of its own" in found.message
