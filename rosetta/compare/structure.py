@@ -184,7 +184,7 @@ def traits(
         rows = rows.turned()
     found = [
         *_of_whole(coarse, fine, rows, columns),
-        *_row_factors(coarse, fine, rows, weighed),
+        *_row_factors(coarse, fine, rows, weighed, given_up),
         *_of_rows(coarse, fine, rows, columns),
     ]
     if not found:  # what a factor explains is not looked at further: its repair is
@@ -281,7 +281,9 @@ def _hanging_together(coarse: Weight, fine: Weight) -> float:
     return max(1.0, float((of_means * LARGEST_GROUP / of_errors.clamp(min=1e-300)).sqrt()))
 
 
-def _row_factors(coarse: Weight, fine: Weight, rows: RowSums, weighed: bool) -> list[Trait]:
+def _row_factors(
+    coarse: Weight, fine: Weight, rows: RowSums, weighed: bool, given_up: Tensor | None
+) -> list[Trait]:
     """Factors of rows: how far the sum of each strays from what the encoder's shrinkage makes of its error.
 
     A sum of squares says how far it may, if errors have nothing to do with each other and with the size of weights.
@@ -295,12 +297,15 @@ def _row_factors(coarse: Weight, fine: Weight, rows: RowSums, weighed: bool) -> 
     usual = max(1.0, float(off[used].square().median().sqrt()) / 0.6745)
     farthest, all_of_them = float(off.max()), float(off[used].square().mean().sqrt())
     of_one, of_all = ROW_DEVIATIONS * usual, ROWS_DEVIATIONS
-    count = coarse.dims[1] // blocks.group_of(coarse.dtype)
+    looked_at = _blocks_looked_at(coarse, given_up)
+    count = int(looked_at.sum())
     if farthest <= of_one and all_of_them <= (LOOKED_AT if count >= FEWEST_BLOCKS else of_all):
         return []
     distance = float((rows.error[used] / rows.size_b[used]).median())
     if count >= FEWEST_BLOCKS:
-        farthest, all_of_them = _by_blocks(coarse, fine, off, _common(rows))
+        farthest, all_of_them = _by_blocks(
+            coarse, fine, off, None if given_up is not None else _common(rows), looked_at
+        )
         of_one, of_all = ROW_DEVIATIONS, _limit_of_rows(coarse, count, distance)
     else:
         wide = (COARSER if distance > COARSE else 1.0) * (WEIGHED if weighed else 1.0)
@@ -334,7 +339,19 @@ def _common(rows: RowSums) -> float:
     return float((rows.product / size).sum() / (rows.error / size).sum().clamp(min=1e-300))
 
 
-def _by_blocks(coarse: Weight, fine: Weight, off: Tensor, common: float) -> tuple[float, float]:
+def _blocks_looked_at(coarse: Weight, given_up: Tensor | None) -> Tensor:
+    """The whole blocks of a row but those that were given up for a salient channel, whose errors are what is left of
+    their weights: bool [n]."""
+    group = blocks.group_of(coarse.dtype)
+    whole = coarse.dims[1] // group
+    if given_up is None:
+        return torch.ones(whole, dtype=torch.bool)
+    return ~given_up[: whole * group].view(whole, group).any(1)
+
+
+def _by_blocks(
+    coarse: Weight, fine: Weight, off: Tensor, common: float | None, looked_at: Tensor
+) -> tuple[float, float]:
     """How many standard deviations the farthest row strays, and all of them by their root mean square, told by their
     blocks: the errors of one hang together, by its scale, and large weights have the large ones, but two blocks have
     nothing to do with each other.
@@ -342,13 +359,23 @@ def _by_blocks(coarse: Weight, fine: Weight, off: Tensor, common: float) -> tupl
     Args:
         coarse, fine: the copies.
         off: of each row how far it strays by a sum of squares, [R]: the farthest ones are looked at, and some more.
-        common: −κ of all rows.
+        common: −κ of all rows; None: that of these blocks, by rows from all over the matrix.
+        looked_at: blocks of a row, bool [n].
     """
     (count, columns), group = coarse.dims, blocks.group_of(coarse.dtype)
     some = torch.linspace(0, count - 1, min(count, SECOND_LOOK), dtype=torch.float64).round().long()
     chosen = torch.cat([off.argsort(descending=True)[:SECOND_LOOK].cpu(), some])
     w, c = (weight.rows(chosen.tolist()).double() for weight in (fine, coarse))
     e = c - w
-    strays = (e * w - common * e.square())[:, : columns // group * group].reshape(len(e), -1, group).sum(2)
+    product, error = (
+        x[:, : columns // group * group].reshape(len(x), -1, group).sum(2)[:, looked_at]
+        for x in (e * w, e.square())
+    )
+    if common is None:
+        size = w[-len(some) :].square().sum(1, keepdim=True).clamp(min=1e-300)
+        common = float(
+            (product[-len(some) :] / size).sum() / (error[-len(some) :] / size).sum().clamp(min=1e-300)
+        )
+    strays = product - common * error
     t = strays.mean(1) / (strays.std(1) / math.sqrt(strays.shape[1])).clamp(min=1e-300)
     return float(t.abs().max()), float(t[-len(some) :].square().mean().sqrt())
