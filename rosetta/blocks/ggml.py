@@ -1,6 +1,9 @@
-"""ggml's own decoders, out of the library that llama-cpp-python brings: most are three times as fast as ours, which
-need several passes over memory. One is used for a dtype once it has given the same bits as ours on random blocks, and
-never else; none for a dtype of which it takes one weight after another and twice our time (Q6_K)."""
+"""ggml's own decoders and encoders, out of the library that llama-cpp-python brings.
+
+Most decoders are three times as fast as ours, which need several passes over memory. One is used for a dtype once it
+has given the same bits as ours on random blocks, and never else; none for a dtype of which it takes one weight after
+another and twice our time (Q6_K). Of encoders we have none of our own: a search for the best scales is ggml's matter.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,11 @@ from typing import Any
 from rosetta.blocks.format import BlockFormat, Writer
 from rosetta.dtypes import DTYPES, FLOATS
 from rosetta.lazily import torch
+from rosetta.workers import spread
 
 TRIED = 256  # random blocks; of any two bits of a block about a hundred of them have each value that both can have
 SEED = 0
+ROWS_AT_ONCE = 64  # that a core encodes
 
 
 class _TypeTraits(ctypes.Structure):
@@ -67,6 +72,35 @@ def agrees(theirs: Writer, block: BlockFormat) -> bool:
     return bool(torch.equal(nan, other.isnan()) and same.all())
 
 
+def has_encoder(block: BlockFormat) -> bool:
+    """Whether ggml is there and encodes a format without an importance matrix."""
+    library = _library()
+    return _traits(block) is not None and not library.ggml_quantize_requires_imatrix(DTYPES[block.name].code)
+
+
+def encode(block: BlockFormat, values: torch.Tensor) -> torch.Tensor:
+    """Rows in ggml's encoding of a format, which `has_encoder`.
+
+    Args:
+        block: the format.
+        values: finite, float32 [R, C], C a multiple of its block.
+
+    Returns:
+        Their bytes, uint8 [R, bytes a row].
+    """
+    code, weighs_alike = DTYPES[block.name].code, None
+
+    def some(values: torch.Tensor) -> torch.Tensor:
+        rows, columns = values.shape
+        out = torch.zeros(rows, columns // block.block_size * block.type_size, dtype=torch.uint8)
+        _library().ggml_quantize_chunk(
+            code, values.data_ptr(), out.data_ptr(), 0, rows, columns, weighs_alike
+        )  # lets go of Python's lock meanwhile
+        return out
+
+    return torch.cat(spread(some, torch.split(values.float().contiguous(), ROWS_AT_ONCE)))
+
+
 def _decoder(block: BlockFormat) -> Writer | None:
     to_float = _to_float(block)
     if to_float is None:
@@ -79,15 +113,21 @@ def _decoder(block: BlockFormat) -> Writer | None:
 
 
 def _to_float(block: BlockFormat) -> Callable[[int, int, int], None] | None:
-    """ggml's function of a quantised dtype, where the library has one for blocks of this size."""
+    """ggml's function of a quantised dtype, where the library has one."""
+    traits = _traits(block)
+    return None if traits is None else traits.to_float or None
+
+
+def _traits(block: BlockFormat) -> _TypeTraits | None:
+    """What ggml says of a quantised dtype, where the library has it in blocks of this size."""
     code, library = DTYPES[block.name].code, _library()
     if library is None or code is None or block.name in FLOATS or block.write_sigma is None:
         return None
-    traits = library.ggml_get_type_traits(code)[0]
+    traits: _TypeTraits = library.ggml_get_type_traits(code)[0]
     sizes = traits.block_size, traits.type_size, traits.type_name or b""
     if sizes[:2] != (block.block_size, block.type_size) or sizes[2].decode().upper() != block.name:
         return None  # another version of the library numbers or packs it otherwise
-    return traits.to_float or None
+    return traits
 
 
 @cache
@@ -99,6 +139,12 @@ def _library() -> Any:
             try:
                 library = ctypes.CDLL(str(path))
                 library.ggml_get_type_traits.restype = ctypes.POINTER(_TypeTraits)
+                library.ggml_quantize_requires_imatrix.restype = ctypes.c_bool
+                library.ggml_quantize_chunk.restype = ctypes.c_size_t
+                library.ggml_quantize_chunk.argtypes = [
+                    *(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p),
+                    *(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p),
+                ]
             except (OSError, AttributeError):
                 continue
             return library

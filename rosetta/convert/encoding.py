@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from typing import cast
 
 import gguf
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rosetta import blocks
+from rosetta.blocks import ggml
 from rosetta.containers.container import TensorEntry
 from rosetta.containers.spool import Chunk, TensorSource, copied
 from rosetta.convert.placing import Piece, Placed, same_place
@@ -50,9 +52,12 @@ def keeps_bytes(placed: Placed) -> bool:
 
 
 def encodable(dtype: str) -> bool:
-    """Whether values can be encoded as a dtype."""
-    if dtype in blocks.TORCH_FLOATS:
-        return True
+    """Whether values can be encoded as a dtype: by torch, by gguf-py, or by ggml where it is installed."""
+    return dtype in blocks.TORCH_FLOATS or _by_gguf_py(dtype) or _by_ggml(dtype)
+
+
+@cache
+def _by_gguf_py(dtype: str) -> bool:
     kind = gguf.GGMLQuantizationType.__members__.get(dtype)
     try:
         return (
@@ -61,6 +66,10 @@ def encodable(dtype: str) -> bool:
         )
     except NotImplementedError:
         return False
+
+
+def _by_ggml(dtype: str) -> bool:
+    return blocks.decodes(dtype) and ggml.has_encoder(blocks.block_format(dtype))
 
 
 def _keeps(piece: Piece) -> bool:
@@ -89,7 +98,7 @@ def _chunks(placed: Placed, entry: TensorEntry) -> Iterator[Chunk]:
             yield _laid_out(matrix, entry.dtype, shape).data
         else:  # blocks lie along the stored rows, which are known only when all is in place
             values = torch.from_numpy(_laid_out(matrix, "F32", shape).view(np.float32))
-            yield encoded(values.reshape(shape), entry.dtype).reshape(-1).data
+            yield encoded(values.reshape(shape), entry.dtype, matrix[0].source).reshape(-1).data
 
 
 def _matrix_dims(entry: TensorEntry, matrices: int) -> tuple[int, int]:
@@ -137,28 +146,35 @@ def _encoded_rows(piece: Piece, dtype: str, start: int, stop: int) -> NDArray[np
             raw = source.raw(start, stop)
             if raw is not None:
                 return raw
-        return encoded(source.values(start, stop), dtype)
+        return encoded(source.values(start, stop), dtype, source)
     values = source.values(start, stop)
     for edit in target.values_edits:
         values = cast(Reversible, edit).stored(values, start)  # a reading's own
-    return encoded(values, dtype)
+    return encoded(values, dtype, source)
 
 
-def encoded(values: Tensor, dtype: str) -> NDArray[np.uint8]:
-    """Values [R, C] as bytes [R, bytes a row] of a dtype.
+def encoded(values: Tensor, dtype: str, of: Weight) -> NDArray[np.uint8]:
+    """Values [R, C] of a weight as bytes [R, bytes a row] of a dtype.
 
     Raises:
-        UnsupportedError: nothing encodes that dtype.
+        UnsupportedError: nothing encodes that dtype, or not such values.
     """
     rows = values.shape[0] if values.dim() else 1
     if dtype in blocks.TORCH_FLOATS:
         stored = values.to(blocks.TORCH_FLOATS[dtype]).contiguous()
         data: NDArray[np.uint8] = stored.reshape(rows, -1).view(torch.uint8).numpy()
         return data
-    try:
+    if _by_gguf_py(dtype):
         packed = gguf.quantize(values.contiguous().numpy(), gguf.GGMLQuantizationType[dtype])
-    except (KeyError, NotImplementedError) as error:
+        return np.ascontiguousarray(packed).view(np.uint8).reshape(rows, -1)
+    if not _by_ggml(dtype):
+        raise UnsupportedError(f"nothing here encodes {dtype}", remedy="ask for F32, F16, BF16 or Q8_0")
+    if not bool(values.isfinite().all()):
         raise UnsupportedError(
-            f"nothing here encodes {dtype}", remedy="ask for F32, F16, BF16 or Q8_0"
-        ) from error
-    return np.ascontiguousarray(packed).view(np.uint8).reshape(rows, -1)
+            f"has NaN or Inf, which {dtype} cannot hold",
+            file=of.container.path,
+            where=f"tensor {of.entry.name!r}",
+            remedy="repair the model first, or ask for F32 or BF16",
+        )
+    data = ggml.encode(blocks.block_format(dtype), values).numpy()
+    return data

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -22,6 +22,13 @@ from rosetta.weight import Weight
 
 Kind = Literal["apr", "gguf", "huggingface"]
 Refuses = Callable[[TensorEntry], Exception | None]
+# Where rows are no whole blocks (llama.cpp, llama-quant.cpp, tensor_type_fallback); of all IQ it is IQ4_NL.
+# fmt: off
+FALLBACKS = {
+    "Q2_K": "IQ4_NL", "Q3_K": "IQ4_NL", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0", "TQ1_0": "Q4_0",
+    "TQ2_0": "Q4_0",
+}
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,11 @@ def check_dtype(dtype: str | None) -> None:
     """
     if dtype is not None and (dtype not in DTYPES or not encodable(dtype)):
         able = [name for name in DTYPES if encodable(name)]
-        raise UsageError(f"nothing here encodes {dtype!r:.40}", remedy=f"--dtype takes {', '.join(able)}")
+        by_ggml = (
+            "" if "Q4_K" in able else "; pip install 'rosetta-trace[llamacpp]' for those that ggml encodes"
+        )
+        takes = f"--dtype takes {', '.join(able)}{by_ggml}"
+        raise UsageError(f"nothing here encodes {dtype!r:.40}", remedy=takes)
 
 
 def as_stored(model: Model, kind: Kind) -> list[Placed]:
@@ -109,7 +120,8 @@ def with_dtypes(
         refuses: why the file does not hold a tensor; None where it does.
         done: where it is noted what becomes of them.
     """
-    sources, unfit, widened = [], [], []
+    sources, widened = [], []
+    unfit: dict[str, list[str]] = {}
     for tensor in placed:
         stored = {piece.source.dtype for piece in tensor.pieces}
         kept = stored.copy().pop() if len(stored) == 1 and keeps_bytes(tensor) else None
@@ -117,8 +129,8 @@ def with_dtypes(
         asked = None if flat else request.dtype
         dtype = asked or kept or "F32"
         if asked and not whole_rows(asked, tensor.dims):
-            dtype = "F16"  # as llama.cpp's converter falls back
-            unfit.append(tensor.name)
+            dtype = _narrower(asked, tensor.dims)
+            unfit.setdefault(dtype, []).append(tensor.name)
         named_alike = tensor.name == tensor.pieces[0].source.entry.name
         if flat and not (named_alike and kept):
             dtype = "F32"
@@ -133,13 +145,20 @@ def with_dtypes(
         else:
             done.moved += 1
         sources.append(source)
-    if unfit:
-        done.notes.append(f"{_some(unfit)} as F16: rows are no whole blocks of {request.dtype}")
+    for dtype, names in unfit.items():
+        done.notes.append(f"{_some(names)} as {dtype}: rows are no whole blocks of {request.dtype}")
     if widened:
         done.notes.append(
             f"{_some(widened)} as F32: the file holds no such dtype, and nothing is rounded again"
         )
     return sources
+
+
+def _narrower(asked: str, dims: Sequence[int]) -> str:
+    """What rows that are no whole blocks of a dtype are written as: what llama.cpp's quantiser falls back to where its
+    blocks fit, else F16."""
+    instead = FALLBACKS.get(asked, "IQ4_NL" if asked.startswith("IQ") else "F16")
+    return instead if whole_rows(instead, dims) and encodable(instead) else "F16"
 
 
 def _entry(tensor: Placed, dtype: str) -> TensorEntry:

@@ -12,7 +12,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from fixtures import Llama3Scaling, build, model_spec, packing
+from fixtures import Llama3Scaling, build, faults, model_spec, packing
 from fixtures.architectures import RECIPES
 from fixtures.comparing import tiny
 from fixtures.oracles import llamacpp_logits, transformers_logits
@@ -148,6 +148,56 @@ def test_asked_for_a_dtype_matrices_are_encoded_as_gguf_py_does_and_vectors_stay
             assert tensor.tensor_type == gguf.GGMLQuantizationType.F32, tensor.name
             np.testing.assert_array_equal(tensor.data, plain[tensor.name].data)
     assert gguf.GGUFReader(tmp_path / "out.gguf").fields["general.file_type"].contents() == 7
+
+
+WIDE = tiny("llama", hidden=256, head_dim=64, ffn=512, layers=1)
+
+
+@pytest.mark.requires_llamacpp
+@pytest.mark.parametrize(("dtype", "file_type"), [("Q4_K", 15), ("Q6_K", 18), ("IQ4_XS", 30)])
+def test_what_gguf_py_does_not_encode_is_encoded_by_ggml(tmp_path: Path, dtype: str, file_type: int) -> None:
+    from fixtures import ggml
+
+    source = build(tmp_path / "a", WIDE, "hf:F32")
+    run(source, tmp_path / "out.gguf", dtype=dtype)
+    run(source, tmp_path / "plain.gguf")
+    plain = {tensor.name: tensor for tensor in gguf.GGUFReader(tmp_path / "plain.gguf").tensors}
+    for tensor in gguf.GGUFReader(tmp_path / "out.gguf").tensors:
+        if len(tensor.shape) > 1:
+            assert tensor.tensor_type.name == dtype, tensor.name
+            wanted = ggml.quantize(plain[tensor.name].data, dtype)
+            np.testing.assert_array_equal(np.asarray(tensor.data).reshape(-1), wanted.reshape(-1))
+    assert gguf.GGUFReader(tmp_path / "out.gguf").fields["general.file_type"].contents() == file_type
+    assert np.isfinite(llamacpp_logits(tmp_path / "out.gguf", IDS)).all()
+
+
+@pytest.mark.requires_llamacpp
+def test_rows_that_are_no_whole_blocks_fall_back_as_in_llamacpp(tmp_path: Path) -> None:
+    source = build(tmp_path / "a", tiny("llama", hidden=96, head_dim=24, ffn=256, layers=1), "hf:F32")
+    done = run(source, tmp_path / "out.gguf", dtype="Q4_K")
+    types = {
+        tensor.name: tensor.tensor_type.name for tensor in gguf.GGUFReader(tmp_path / "out.gguf").tensors
+    }
+    assert types["blk.0.attn_q.weight"] == "Q5_0"
+    assert types["blk.0.ffn_down.weight"] == "Q4_K"
+    assert any("as Q5_0: rows are no whole blocks of Q4_K" in note for note in done.done.notes)
+
+
+@pytest.mark.requires_llamacpp
+def test_a_search_for_scales_is_given_no_value_that_is_no_number(tmp_path: Path) -> None:
+    source = build(tmp_path / "a", WIDE, "hf:F32", faults.nonfinite("blk.0.ffn_up.weight", 3, "nan"))
+    with pytest.raises(RosettaError, match=r"up_proj.weight'.*has NaN or Inf, which Q4_K cannot hold"):
+        convert(str(source), tmp_path / "out.gguf", Options(), dtype="Q4_K")
+    assert not (tmp_path / "out.gguf").exists()
+
+
+def test_without_ggml_it_says_what_brings_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rosetta.blocks.ggml._library", lambda: None)
+    source = build(tmp_path / "a", WIDE, "hf:F32")
+    with pytest.raises(UsageError, match="nothing here encodes 'Q4_K'") as caught:
+        convert(str(source), tmp_path / "out.gguf", Options(), dtype="Q4_K")
+    assert caught.value.remedy is not None
+    assert "pip install 'rosetta-trace[llamacpp]'" in caught.value.remedy
 
 
 @pytest.mark.parametrize("scheme", ["gptq", "fp8 blocks"])
