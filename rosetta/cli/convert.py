@@ -41,8 +41,8 @@ def convert(
         str | None,
         typer.Option(
             metavar="DTYPE",
-            help="Encode matrices as F32, F16, BF16, Q8_0, …; norms, biases and other vectors stay F32. Without it "
-            "nothing is encoded anew.",
+            help="Encode matrices as F32, F16, BF16, Q8_0, Q4_K, …; norms, biases and other vectors stay F32. Without "
+            "it nothing is encoded anew.",
         ),
     ] = None,
     split_max_size: Annotated[

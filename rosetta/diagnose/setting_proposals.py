@@ -25,9 +25,29 @@ def believed_values(fault: Fault, *keys: str) -> Iterator[Proposal]:
         if _is_denied_by_tensors(fault, key, own.value):
             yield setting_proposal(fault, key, stated, own.value, "reference")
             continue
-        yield setting_proposal(fault, key, own, believed)
+        yield _as_stated(fault, key, own, believed)
         if _denies_itself(fault):
             yield setting_proposal(fault, key, stated, own.value, "reference")
+
+
+def _as_stated(fault: Fault, key: str, own: Value, believed: Any) -> Proposal:
+    """The proposal that a key have the reference's value; where it follows from one of its kind that the file states,
+    and that is wrong, that this one have it (llama.cpp turns layers with a window with the base of the others)."""
+    kind, subject, reference = SETTINGS[key].kind, fault.subject.model, fault.reference.model
+    for source, stated in subject.config.items() if own.defaulted else ():
+        alike = source in SETTINGS and SETTINGS[source].kind is kind and source in reference.config
+        if source == key or stated.defaulted or not alike:
+            continue
+        right = reference.config[source].value
+        try:
+            follows = (
+                stated.value != right and subject.repaired({source: right}).config[key].value == believed
+            )
+        except RosettaError:
+            continue
+        if follows:
+            return setting_proposal(fault, source, stated, right)
+    return setting_proposal(fault, key, own, believed)
 
 
 def _is_denied_by_tensors(fault: Fault, key: str, right: Any) -> bool:

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from fixtures import faults
+from fixtures.canonical_gguf import tiny_pair
 from fixtures.causes import Cause, assert_causes, assert_proven
-from fixtures.comparing import compared, tiny
+from fixtures.comparing import compared, compared_files, tiny
+from fixtures.restating import restated
 
 KIND, KEY = "config.rope_theta", "rope.freq_base"
 
@@ -57,3 +59,12 @@ def test_one_token_hides_it(tmp_path: Path) -> None:
     assert report.verdict == "match"
     assert_causes(report, Cause(KIND, KEY, declared=5e5, actual=1e4, latent=True, status="suspected"))
     assert any("one token hides every rotary" in note for note in report.notes)
+
+
+@pytest.mark.requires_transformers
+def test_a_base_that_follows_from_another_is_put_down_to_that_one(tmp_path: Path) -> None:
+    """llama.cpp turns Mellum's layers with a window with the base of the others, which the file states."""
+    folder, file = tiny_pair(tmp_path, "mellum")
+    broken = restated(file, tmp_path / "broken.gguf", {"rope.freq_base": 80000.0})
+    report = compared_files(broken, folder)
+    assert_proven(report, "layers.0.q_rope", Cause("config.rope_theta", "rope.freq_base", "left"))
