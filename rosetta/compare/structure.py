@@ -287,7 +287,9 @@ def _row_factors(
     """Factors of rows: how far the sum of each strays from what the encoder's shrinkage makes of its error.
 
     A sum of squares says how far it may, if errors have nothing to do with each other and with the size of weights.
-    What strays farther is looked at again, by its blocks (`_by_blocks`); of few of these the limits are wider.
+    What strays farther is looked at again, by its blocks (`_by_blocks`); of few of these the limits are wider. A scheme
+    whose scales are rounded after the codes were made multiplies each group, or row, by a factor, and a repair that is
+    fitted to the other copy leaves errors that are not independent: of these, too.
     """
     used = (rows.error > 0) & (rows.size_b > 0)
     if int(used.sum()) < LEAST:
@@ -298,15 +300,18 @@ def _row_factors(
     farthest, all_of_them = float(off.max()), float(off[used].square().mean().sqrt())
     of_one, of_all = ROW_DEVIATIONS * usual, ROWS_DEVIATIONS
     looked_at = _blocks_looked_at(coarse, given_up)
-    count = int(looked_at.sum())
-    if farthest <= of_one and all_of_them <= (LOOKED_AT if count >= FEWEST_BLOCKS else of_all):
+    count, copies = int(looked_at.sum()), (coarse, fine)
+    independent = not any(of_scheme(weight.dtype) or weight.fitted for weight in copies)
+    if farthest <= of_one and all_of_them <= (
+        LOOKED_AT if independent and count >= FEWEST_BLOCKS else of_all
+    ):
         return []
     distance = float((rows.error[used] / rows.size_b[used]).median())
     if count >= FEWEST_BLOCKS:
         farthest, all_of_them = _by_blocks(
             coarse, fine, off, None if given_up is not None else _common(rows), looked_at
         )
-        of_one, of_all = ROW_DEVIATIONS, _limit_of_rows(coarse, count, distance)
+        of_one, of_all = ROW_DEVIATIONS, _limit_of_rows(coarse, count, distance) if independent else of_all
     else:
         wide = (COARSER if distance > COARSE else 1.0) * (WEIGHED if weighed else 1.0)
         of_one, of_all = of_one * wide, of_all * wide

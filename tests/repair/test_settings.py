@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import MappingProxyType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from fixtures import Llama3Scaling, build, model_spec
 from fixtures.architectures import RECIPES
 from fixtures.recipes import build_folder
 from rosetta.containers.container import Setting
+from rosetta.containers.stand_in import StandIn
 from rosetta.diagnose.stated_scaling import as_gguf, as_parameters
 from rosetta.model import Model, build_model, open_model
 from rosetta.repair.changes import Change, said
@@ -42,16 +43,8 @@ def reread(model: Model, file: Settings) -> Model:
     found = (
         apr_settings(path, metadata, print) if file.kind == "apr" else huggingface_settings(path, metadata)
     )
-    container: Any = SimpleNamespace(
-        kind=file.kind,
-        label=model.container.label,
-        path=path,
-        architecture=model.container.architecture,
-        metadata=MappingProxyType(metadata),
-        settings=found,
-        tensors=model.container.tensors,
-        read=model.container.read,
-    )
+    container = StandIn(model.container)
+    container.path, container.metadata, container.settings = path, metadata, found
     return build_model(container)
 
 

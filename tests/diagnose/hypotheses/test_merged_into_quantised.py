@@ -113,9 +113,9 @@ def tensors(report: Report, kind: str, side: str) -> set[str]:
 
 
 def of_merges(report: Report) -> list[Finding]:
-    """The findings of merges: one where all weights are over one quantiser."""
+    """The findings of merges: one where all four weights are over one quantiser."""
     found = [finding for finding in report.findings if finding.kind == "adapter.merge"]
-    assert len(found) == len({finding.actual for finding in found})
+    assert len(found) == 1 or len({finding.actual for finding in found}) > 1
     return found
 
 
