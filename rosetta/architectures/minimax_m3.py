@@ -156,9 +156,8 @@ MINIMAX_M3 = Architecture(
             **{key: own for key, (own, _, _) in INDEXER.items()},
         },
         keys={"mlp_layer_types": network_kinds, "layer_types": attention_kinds},
-        unread=frozenset(
-            {"activation", "rope.dimension_count"}
-        ),  # its gate and the share of rope_parameters alone
+        # Its gate is one, and the share of rope_parameters says how much is rotated.
+        unread=frozenset({"activation", "rope.dimension_count"}),
         idle=frozenset({"hidden_act"}),
         says_anyway={
             **dict.fromkeys(("use_gemma_norm", "use_qk_norm", "use_routing_bias"), True),

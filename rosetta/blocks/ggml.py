@@ -88,14 +88,13 @@ def encode(block: BlockFormat, values: torch.Tensor) -> torch.Tensor:
     Returns:
         Their bytes, uint8 [R, bytes a row].
     """
-    code, weighs_alike = DTYPES[block.name].code, None
+    code, weighed = DTYPES[block.name].code, None
 
     def some(values: torch.Tensor) -> torch.Tensor:
         rows, columns = values.shape
         out = torch.zeros(rows, columns // block.block_size * block.type_size, dtype=torch.uint8)
-        _library().ggml_quantize_chunk(
-            code, values.data_ptr(), out.data_ptr(), 0, rows, columns, weighs_alike
-        )  # lets go of Python's lock meanwhile
+        # It lets go of Python's lock meanwhile.
+        _library().ggml_quantize_chunk(code, values.data_ptr(), out.data_ptr(), 0, rows, columns, weighed)
         return out
 
     return torch.cat(spread(some, torch.split(values.float().contiguous(), ROWS_AT_ONCE)))

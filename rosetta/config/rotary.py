@@ -83,9 +83,8 @@ def _rotated(read: SettingsReader, own: Mapping[str, Any]) -> tuple[int, str]:
     part = own.get("partial_rotary_factor", part)
     scaled = read.raw("rope.scaling") or read.scaling_table()
     if scaled and isinstance(scaled.value, Mapping) and scaled.value.get("rope_type") == "proportional":
-        part = published.get(
-            "rope.partial_rotary_factor"
-        )  # the share is of frequencies: the scaling holds it
+        # The share is of frequencies: the scaling holds it.
+        part = published.get("rope.partial_rotary_factor")
     if part is not None:
         return int(key_length * part), f"{part:g} of the key length"
     return published.get("rope.dimension_count") or key_length, "the key length"

@@ -35,7 +35,6 @@ from rosetta.settings_reader import ACTIVATIONS, PerLayer
 from rosetta.tokenizer.chat_template import GGUF_KEY
 
 SPELLINGS = {fact.key: fact.spellings[0] for fact in APR_FACTS}
-# GGUF's keys of a tokenizer -> an `.apr`'s (aprender, converter/write.rs).
 
 
 def write_apr_model(folder: Path, request: Request) -> tuple[list[Path], Done]:

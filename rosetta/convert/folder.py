@@ -108,9 +108,8 @@ def _text_part(model: Model, done: Done) -> Model:
     whole = model.architecture.name
     done.notes.append(f"the text part of a {whole} is written as {name}, which computes the same of a text")
     part = build_model(model.container, {"architecture": name})
-    return replace(
-        part, weights=model.weights
-    )  # found by the whole's own readings: its files hold more beside them
+    # The weights are found by the whole's own readings: its files hold more beside them.
+    return replace(part, weights=model.weights)
 
 
 def of_folder(model: Model) -> Architecture:

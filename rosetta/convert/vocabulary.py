@@ -33,12 +33,8 @@ ROLES = {
     "fim_mid": "fim_mid", "fim_pad": "fim_pad", "fim_rep": "fim_rep", "fim_sep": "fim_sep",
 }  # fmt: skip
 APR_NAMES = {"tokens": "vocabulary", "pre": "pre_type", "model": "model_type"}
-"""GGUF's names of a tokenizer's keys -> those of an `.apr`, where they are others."""
-OF_APRENDER = (
-    "vocab_size",
-    "architecture",
-    "model_name",
-)  # of its own tokenizer.* keys, those that GGUF has none of
+"""GGUF's names of a tokenizer's keys -> those of an `.apr`, where they are others (aprender, converter/write.rs)."""
+OF_APRENDER = ("vocab_size", "architecture", "model_name")  # tokenizer.* keys that GGUF has none of
 LLAMACPP_MODELS = ("llama", "gpt2", "bert", "t5", "gemma4", "whitespace")
 CHARSMAP = "precompiled_charsmap"
 OF_CONFIG = {"bos": "bos", "eos": "eos", "pad": "padding", "sep": "separator"}

@@ -63,9 +63,8 @@ def template_places(container: Container) -> Iterator[tuple[Path | None, str, An
             if container.metadata.get(key) is not None:
                 yield None, key, container.metadata[key]
         return
-    own = (
-        container.path / "chat_template.jinja"
-    )  # transformers 4.43 and later; the others do not count beside it
+    # Of transformers 4.43 and later; the others do not count beside it.
+    own = container.path / "chat_template.jinja"
     if own.is_file():
         contents = file_contents(own)
         try:

@@ -26,11 +26,8 @@ _FACTORS = {
 # Folders whose class takes four times the hidden size instead.
 _WORKED_OUT = ("gpt_refact", "refact", "codeshell")
 
-_OF_EXPERTS = (
-    "arctic",
-    "minimax_m3_vl",
-    "minimax_m3_vl_text",
-)  # whose config says their width under the usual key
+# Whose config says their width under the usual key.
+_OF_EXPERTS = ("arctic", "minimax_m3_vl", "minimax_m3_vl_text")
 
 
 def faults(subject: Subject) -> Iterator[Fault]:
