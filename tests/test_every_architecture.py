@@ -160,8 +160,8 @@ def test_llamacpp_runs_what_transformers_has_no_class_for(folder_of: Any, tmp_pa
 
 
 NOT_HELD = {
-    "aria", "cosmos3-edge", "hunyuan-vl-four", "hyperclovax", "hyperclovax-plain", "hyperclovax-vision", "mllama",
-    "qwen3-asr",
+    "aria", "cosmos3-edge", "hunyuan-vl-four", "hyperclovax", "hyperclovax-plain", "hyperclovax-vision", "lfm3",
+    "mllama", "qwen3-asr",
     "bamba-partial", "bloom-of-norms", "deepseek2-glm4lite-eps", "deepseek2-v3-nofunc", "exaone4-hybrid",
     "gemma2-scalar", "gemma3n", "gemma4-nosoftcap", "glm-eps", "gpt-oss-untruncated", "granite-swa-bases",
     "granitehybrid-rope", "laguna-pattern", "llama-rope-dynamic", "llama4-chunk", "mellum-bases", "minicpm3-base",

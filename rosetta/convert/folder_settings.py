@@ -296,10 +296,10 @@ def _take_asked(wanted: Config, config: dict[str, Any], reader: _Reader, said: s
     events: list[tuple[str, str]] = []
     with contextlib.suppress(RosettaError):  # what is missing is among what was asked for
         reader.read(config, events)
-    setting, forms = "", set[Any]()
+    setting, told, forms = "", set[str](), set[Any]()
     for what, name in events:
         if what == "setting":
-            setting = name
+            setting = "" if name in told else name
         elif name in NESTING or name in said:  # the one is looked into before the key itself
             continue
         elif name in OTHER_FORMS:
@@ -314,7 +314,8 @@ def _take_asked(wanted: Config, config: dict[str, Any], reader: _Reader, said: s
                 config.setdefault(
                     reader.model.architecture.huggingface.spellings.get(setting, name), plain(value)
                 )
-            setting = ""  # the first of its spellings says it
+            told.add(setting)  # the first of its spellings says it
+            setting = ""
 
 
 def _named(activation: str) -> str:
