@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -136,3 +139,14 @@ def test_what_a_bucket_refuses_is_one_sentence_with_the_way_out(
             open_container("s3://models/a.gguf")
         server.shutdown()
     assert said in str(caught.value)
+
+
+def test_of_a_bucket_that_cannot_be_reached_one_sentence_is_said(models: Path) -> None:
+    """gcsfs logs a traceback each time it tries."""
+    pytest.importorskip("gcsfs", reason="the extra remote is not installed")
+    command = [sys.executable, "-m", "rosetta", "gs://models/model.gguf", str(models / "model.gguf"), "-q"]
+    nowhere = {**os.environ, "STORAGE_EMULATOR_HOST": "http://127.0.0.1:9"}
+    done = subprocess.run(command, env=nowhere, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("rosetta: gs://models/model.gguf: ")
+    assert done.stderr.count("\n") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -9,6 +10,7 @@ import fsspec
 
 from rosetta.errors import DamagedFileError, RosettaError, UsageError
 from rosetta.sources.afar.store import Facts, Span
+from rosetta.sources.buckets import LIBRARIES
 
 AT_ONCE = 8  # requests
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -122,6 +124,10 @@ class BucketFiles:
 
 
 def _system(scheme: str, **options: Any) -> Any:
+    # What goes wrong is raised, and said in one sentence: Python would show what the libraries log beside it, with
+    # tracebacks, where nobody has asked for their logs.
+    for library in ("fsspec", LIBRARIES[scheme]):
+        logging.getLogger(library).addHandler(logging.NullHandler())
     return fsspec.filesystem(
         scheme, skip_instance_cache=True, use_listings_cache=False, **OPTIONS[scheme], **options
     )
