@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
 from rosetta.architectures.parts.builders import scores_of
-from rosetta.architectures.parts.expert_settings import expert_settings, of_folder, refuse_base_of_windows
+from rosetta.architectures.parts.expert_settings import (
+    clamped_gate_settings,
+    expert_settings,
+    of_folder,
+    refuse_base_of_windows,
+)
 from rosetta.architectures.parts.mixtures import mixture_layer
 from rosetta.architectures.parts.readings import EXPERTS_GATE_UP, Reading, Stored, experts, standard_readings
 from rosetta.graph import Stage
@@ -25,8 +30,7 @@ def settings(read: SettingsReader) -> None:
         gating=SOFTMAX_OF_CHOSEN,
         normalised=False,
     )
-    read.take("swiglu_alpha", "number", 1.702, ("swiglu_alpha",))
-    read.take("swiglu_limit", "number", 7.0, ("swiglu_limit",))
+    clamped_gate_settings(read)
     refuse_base_of_windows(read)
 
 

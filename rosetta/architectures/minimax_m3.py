@@ -9,6 +9,7 @@ from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
 from rosetta.architectures.parts import factors, llamacpp_keys
 from rosetta.architectures.parts.builders import scores_of
 from rosetta.architectures.parts.expert_settings import (
+    clamped_gate_settings,
     expert_layers,
     expert_settings,
     leading_dense,
@@ -69,8 +70,7 @@ def settings(read: SettingsReader) -> None:
         read.take(SHARED, "count", 3072, ("shared_intermediate_size",))
     else:
         shared_expert(read, of_folder(1, None))
-    read.take("swiglu_alpha", "number", 1.702, ("swiglu_alpha",))
-    read.take("swiglu_limit", "number", 7.0, ("swiglu_limit",))
+    clamped_gate_settings(read)
     _dense_layers(read)
     for key, (own, published, default) in INDEXER.items():
         read.take(key, "count", of_folder(default, None), (PUBLISHED + published, own))

@@ -93,8 +93,10 @@ def encode(block: BlockFormat, values: torch.Tensor) -> torch.Tensor:
     def some(values: torch.Tensor) -> torch.Tensor:
         rows, columns = values.shape
         out = torch.zeros(rows, columns // block.block_size * block.type_size, dtype=torch.uint8)
+        to = values.data_ptr(), out.data_ptr()
         # It lets go of Python's lock meanwhile.
-        _library().ggml_quantize_chunk(code, values.data_ptr(), out.data_ptr(), 0, rows, columns, weighed)
+        written = _library().ggml_quantize_chunk(code, *to, 0, rows, columns, weighed)
+        assert written == out.numel(), f"ggml wrote {written} bytes of {block.name}, not {out.numel()}"
         return out
 
     return torch.cat(spread(some, torch.split(values.float().contiguous(), ROWS_AT_ONCE)))

@@ -261,9 +261,8 @@ def _judged(
     group, ratios = common_group(reference, other), seen.ratios
     some_only = quantised and int((ratios == 0).sum()) > SOME_BLOCKS_ONLY * ratios.numel()
     size_reference, size_other = sum(p.norm_reference for p in parts), sum(p.norm_other for p in parts)
-    rescaled = squares > SCALE_ROUNDING**2 * min(size_reference, size_other) and of_one_quantisation(
-        reference, other
-    )
+    apart = squares > SCALE_ROUNDING**2 * min(size_reference, size_other)
+    rescaled = apart and of_one_quantisation(reference, other)
     unexplained = some_only or rescaled  # nothing was rounded a second time
     tests = SampleTests(reference, other, kept) if tells_structure(reference, other) else None
     if tests is not None and not unexplained and squares <= FAULTY_TENSOR_RATIO**2 * expected:

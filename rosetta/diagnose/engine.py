@@ -11,12 +11,7 @@ from rosetta.compare.pair import ModelPair
 from rosetta.compare.results import Evidence, Finding, Refuted
 from rosetta.diagnose.hypothesis import Fault, Proposal
 from rosetta.diagnose.other_recording import of_other_weights
-from rosetta.diagnose.runtime_at_fault import (
-    in_its_words,
-    runs_otherwise,
-    runtime_at_fault,
-    zeros_that_were_run,
-)
+from rosetta.diagnose.runtime_at_fault import of_observed_side, runs_otherwise
 from rosetta.diagnose.search import Search, Trial, local_of
 from rosetta.diagnose.suspicion import suspicion
 from rosetta.diagnose.trained_part import (
@@ -286,20 +281,11 @@ def _finding(fault: Fault, trial: Trial, proposal: Proposal) -> Finding:
     after = 0.0 if local is None else local.worst_ratio
     agree = bool(fault.outcome.differing) and not trial.outcome.differing  # weights that differed by a block
     dropped = agree or before is None or after <= REAL_DROP * before
-    runtime = runtime_at_fault(fault, proposal)
-    zeros = zeros_that_were_run(fault, proposal) if runtime is None else None
-    kind, message, recommendation = proposal.kind, proposal.message, proposal.recommendation
-    if runtime is not None:
-        message, recommendation = in_its_words(runtime, proposal)
-    elif zeros is not None:
-        kind, message = (
-            "value.zeroed",
-            f"{proposal.tensor} is all zeros in {zeros}, where the other side's is not",
-        )
-        recommendation = f"export {proposal.tensor} of {zeros} again"
+    instead = of_observed_side(fault, proposal)
+    said = proposal if instead is None else instead
     return Finding(
-        kind=kind,
-        side=fault.side(proposal.role if runtime is None and zeros is None else "reference"),
+        kind=said.kind,
+        side=fault.side(proposal.role if instead is None else "reference"),
         layer=fault.layer if proposal.tensor else None,
         tensor=proposal.tensor,
         key=proposal.key,
@@ -308,8 +294,8 @@ def _finding(fault: Fault, trial: Trial, proposal: Proposal) -> Finding:
         **_own_names(fault, proposal.tensor),
         declared=proposal.declared,
         actual=proposal.actual,
-        message=message,
-        recommendation=recommendation,
+        message=said.message,
+        recommendation=said.recommendation,
         status="confirmed" if dropped and not _takes_all(proposal) else "suspected",
         evidence=Evidence(
             stage=fault.stage,

@@ -232,12 +232,17 @@ class Fault:
     def agrees_at(self, repair: Repair, stage: str) -> bool:
         """Whether a repair brings a stage close to its recorded value: for asking after the other stages that it
         touches, before the run comes to them."""
-        return self.distance_at(repair, stage) <= CLOSE
+        apart = self.distance_at(repair, stage)
+        return apart is not None and apart <= CLOSE
 
-    def distance_at(self, repair: Repair, stage: str) -> float:
-        """How far a repair leaves a stage from its recorded value, over that; infinite where one of both is missing."""
-        truth, value = self.recorded_stage(stage), self.computed(repair, stage)
-        if truth is None or value is None or truth.shape != value.shape:
+    def distance_at(self, repair: Repair, stage: str | None = None) -> float | None:
+        """How far a repair leaves a stage, the fault's own by default, from its recorded value, over that; None where
+        one of both is missing."""
+        truth = self.recorded_value if stage is None else self.recorded_stage(stage)
+        value = self.computed(repair, stage)
+        if truth is None or value is None:
+            return None
+        if truth.shape != value.shape:
             return math.inf
         gap, size = float((truth - value).norm()), float(truth.norm())
         return gap / size if size else (math.inf if gap else 0.0)

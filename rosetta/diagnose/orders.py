@@ -15,9 +15,8 @@ from torch import Tensor
 
 from rosetta.diagnose.hypotheses.permuted import permutation_in_words
 
-NEARER = (
-    0.35  # of the distance of numbers from those that are asked for: what is left where they are in place
-)
+# Of the distance of numbers from those that are asked for: what is left where they are in place.
+NEARER = 0.35
 LARGEST = 20_000  # rows that are matched with each other
 ROUNDS, FARTHEST = 16, 32  # of taking one's place, and rows that are looked at in each for an exchange
 WOVEN = (2, 4, 8, 16, 32, 64, 128)

@@ -5,6 +5,7 @@ The repair is imitated on our side either way. Where both files agree on what it
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from rosetta.compare.settings import agree
@@ -16,7 +17,28 @@ from rosetta.runtimes.as_observed import stated_epsilons
 from rosetta.runtimes.live import known_model, read_model, what_was_run
 
 
-def runtime_at_fault(fault: Fault, proposal: Proposal) -> str | None:
+@dataclass(frozen=True)
+class Instead:
+    """What is said of the side that was observed, where the cause is its own and not our file's."""
+
+    kind: str
+    message: str
+    recommendation: str
+
+
+def of_observed_side(fault: Fault, proposal: Proposal) -> Instead | None:
+    """What is said in place of a proven proposal where the side that was observed is at fault; None where it is not."""
+    runtime = _runtime_at_fault(fault, proposal)
+    if runtime is not None:
+        return _in_its_words(runtime, proposal)
+    file = _zeros_that_were_run(fault, proposal)
+    if file is None:
+        return None
+    said = f"{proposal.tensor} is all zeros in {file}, where the other side's is not"
+    return Instead("value.zeroed", said, f"export {proposal.tensor} of {file} again")
+
+
+def _runtime_at_fault(fault: Fault, proposal: Proposal) -> str | None:
     """The runtime that computes otherwise than its file says; None where the file is otherwise itself."""
     if not fault.recorded or proposal.role != "subject":
         return None
@@ -36,7 +58,7 @@ def runtime_at_fault(fault: Fault, proposal: Proposal) -> str | None:
     return runtime if model is not None and _alike(fault, model, proposal.tensor) else None
 
 
-def zeros_that_were_run(fault: Fault, proposal: Proposal) -> Path | None:
+def _zeros_that_were_run(fault: Fault, proposal: Proposal) -> Path | None:
     """The file that was run, where it holds zeros for what takes no part in the run; None where it does not, or where
     none is at hand. A tensor without any other value is at fault by itself, whichever side is believed."""
     run = what_was_run(fault.reference.model.container) if fault.recorded else None
@@ -82,10 +104,11 @@ def _alike(fault: Fault, model: Model, tensor: str | None) -> bool:
     return compare_weights(mine, theirs).state in ("identical", "within_noise")
 
 
-def in_its_words(runtime: str, proposal: Proposal) -> tuple[str, str]:
-    """Message and recommendation of a cause that is the runtime's."""
+def _in_its_words(runtime: str, proposal: Proposal) -> Instead:
+    """What is said of a cause that is the runtime's."""
     if proposal.key is not None and proposal.actual is not None:
         said = f"{proposal.key} is otherwise in {runtime} than in its file: it computes as with {proposal.actual}"
     else:
         said = f"{runtime} computes otherwise than its file says, as undone by this: {proposal.message}"
-    return said, f"mend it in {runtime}, where it runs this architecture: the file is not at fault"
+    mend = f"mend it in {runtime}, where it runs this architecture: the file is not at fault"
+    return Instead(proposal.kind, said, mend)

@@ -755,6 +755,11 @@ def test_what_a_runtime_does_otherwise_is_named_and_the_runtime_accused(
         assert found[0]["actual"] == expected
 
 
+def record(folder: Path, at: Path) -> None:
+    """Write what the patched runtime computes of a folder."""
+    assert run_command(["trace", f"transformers:{folder}", "--tokens", TOKENS, "-o", str(at), "-q"]) == 0
+
+
 @pytest.mark.parametrize(
     ("recipe", "change", "kind", "stage"),
     [
@@ -776,7 +781,7 @@ def test_so_it_is_of_a_run_that_was_recorded(
 ) -> None:
     folder, trace = folder_of(recipe), tmp_path / "run.safetensors"
     patched(change)
-    assert run_command(["trace", f"transformers:{folder}", "--tokens", TOKENS, "-o", str(trace), "-q"]) == 0
+    record(folder, trace)
     run = compare(folder, f"trace:{trace}", "--assert-match")
     assert run.exit_code == 1
     assert run.report["first_divergence"]["name"] == stage
@@ -819,7 +824,7 @@ def test_so_it_is_of_a_recording_of_few_stages(
 ) -> None:
     folder, whole, few = folder_of(recipe), tmp_path / "whole.safetensors", tmp_path / "few.safetensors"
     patched(change)
-    assert run_command(["trace", f"transformers:{folder}", "--tokens", TOKENS, "-o", str(whole), "-q"]) == 0
+    record(folder, whole)
     with safe_open(whole, "pt") as file:
         kept = [name for name in file.keys() if not name.startswith("layers.") or name.endswith(FEW)]  # noqa: SIM118
         save_file({name: file.get_tensor(name) for name in kept}, few, file.metadata())

@@ -407,3 +407,9 @@ def _size(read: SettingsReader, key: str, stated: Setting | None, value: int | N
 def grown(factor: float, by: float) -> float:
     """YaRN's magnitude: 1 + 0.1 · by · ln(factor), 1 where nothing is stretched."""
     return 0.1 * by * math.log(factor) + 1.0 if factor > 1 else 1.0
+
+
+def clamped_gate_settings(read: SettingsReader) -> None:
+    """The constants of gpt-oss's gate, which GGUF has no place for."""
+    for key, value in (("swiglu_alpha", 1.702), ("swiglu_limit", 7.0)):
+        read.take(key, "number", value, (key,))

@@ -148,11 +148,9 @@ def _length_of_rows(weight: Weight, other: Weight) -> str:
     own, others = (w.values(0, min(w.dims[0], SAMPLED_ROWS)).norm(dim=1) for w in (weight, other))
     length = float(own.mean())
     one, same = (float(x.std()) <= ONE_LENGTH * float(x.mean()) for x in (own, others))
-    return (
-        f": all rows of it have the length {length:.4g}"
-        if one and not same and len(own) >= FEWEST_CELLS
-        else ""
-    )
+    if not one or same or len(own) < FEWEST_CELLS:
+        return ""
+    return f": all rows of it have the length {length:.4g}"
 
 
 def _in_words(cells: Cells, weight: Weight) -> str:

@@ -231,10 +231,8 @@ def _at_one_bound(suspect: Suspect, weight: Weight, other: Weight, clamp: Clampe
     at = f"±{high:.6g}" if low == -high else " and ".join(ends)
     of_float16 = LARGEST_F16 in (high, -low)
     dtype = ", the largest that float16 holds" if of_float16 else ""
-    where, cutting = (
-        f"{weight.name} is cut off at {at}{dtype}",
-        "float16 on the way" if of_float16 else "a clamp",
-    )
+    where = f"{weight.name} is cut off at {at}{dtype}"
+    cutting = "float16 on the way" if of_float16 else "a clamp"
     found = _proposal(suspect, weight, Beyond(other, clamp), where, cutting, count)
     return replace(found, actual=high if high < torch.inf else low)
 

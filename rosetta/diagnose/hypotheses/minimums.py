@@ -21,9 +21,8 @@ from rosetta.diagnose.patches import for_all_names, reading, sampled_blocks_of
 from rosetta.weight import Weight
 
 CERTAIN = 12.0  # standard deviations that the two numbers are apart, each fitted to so many errors
-LEAST_APART = (
-    0.01  # relative; or the squared error's part of the squares, which an encoder may shrink weights by
-)
+# Relative; or the squared error's part of the squares, which an encoder may shrink weights by.
+LEAST_APART = 0.01
 LEAST_CORRELATION = 0.8  # as of one factor for all
 SMALLEST = 0.02  # of a number: what was multiplied by fifty and more is no more known
 
@@ -114,10 +113,9 @@ def fitted_factors(weight: Weight, other: Weight) -> Apart | None:
     if left > (1 - LEAST_CORRELATION**2) * size or bool((fit.abs() < SMALLEST).any()):
         return None
     deviation, least = CERTAIN * math.sqrt(left / count), max(LEAST_APART, left / size)
-    difference = torch.tensor([1.0, -1.0], dtype=torch.float64)
-    if abs(float(fit @ difference)) <= max(
-        least, deviation * float(difference @ inverse @ difference) ** 0.5
-    ):
+    apart = torch.tensor([1.0, -1.0], dtype=torch.float64)
+    chance = deviation * float(apart @ inverse @ apart) ** 0.5
+    if abs(float(fit @ apart)) <= max(least, chance):
         return None
     # Where one of both is right within its error it is left as it is, and what an encoder takes from it, it takes from
     # the other one as well.

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from rosetta.diagnose.hypotheses.swapped import read_from, tensors_alike
 from rosetta.diagnose.hypothesis import CLOSE, Fault, Proposal, Repair
-from rosetta.graph import Node
 from rosetta.names import LAYER
 from rosetta.weight import Weight
 
@@ -107,7 +106,7 @@ def _distance(fault: Fault, way: Exchange, telling: bool) -> float:
     touched = {*way, *way.values()}
     readers = [node for node in graph if touched.intersection(node.tensors) and node.name != fault.stage]
     for node in (fault.node, *readers):
-        apart = _distance_at(fault, repair, node)
+        apart = fault.distance_at(repair, None if node is fault.node else node.name)
         if apart is None:
             continue
         worst = max(worst, apart)
@@ -116,18 +115,6 @@ def _distance(fault: Fault, way: Exchange, telling: bool) -> float:
         read = fault.stages if node is fault.node else (node,)
         told |= any(len(weights[name].dims) > 1 for one in read for name in touched.intersection(one.tensors))
     return worst if told else math.inf
-
-
-def _distance_at(fault: Fault, repair: Repair, node: Node) -> float | None:
-    """How far a repair leaves a stage from its recorded value; None where it was not recorded, or what it is computed
-    from was not."""
-    own = node.name == fault.stage
-    truth = fault.recorded_value if own else fault.recorded_stage(node.name)
-    value = fault.computed(repair, None if own else node.name)
-    if truth is None or value is None:
-        return None
-    size = float(truth.norm())
-    return float((truth - value).norm()) / size if size and truth.shape == value.shape else math.inf
 
 
 def _repair(fault: Fault, way: Exchange) -> Repair:
