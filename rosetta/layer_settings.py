@@ -8,7 +8,7 @@ from typing import Any
 from rosetta.config import Config
 from rosetta.errors import DamagedFileError
 from rosetta.ops.op import Settings
-from rosetta.settings_reader import PerLayer
+from rosetta.setting_values import PerLayer
 
 
 def settings_of(config: Config, layer: int | None, file: Path) -> Settings:

@@ -36,7 +36,7 @@ from rosetta.ops.edit import Edit
 from rosetta.ops.indexer import dense_count
 from rosetta.ops.op import Settings
 from rosetta.rope_scaling import RopeScaling
-from rosetta.settings_reader import PerLayer
+from rosetta.setting_values import PerLayer
 from rosetta.tensor_factors import factors_of, multiplied
 from rosetta.weight import Weight
 

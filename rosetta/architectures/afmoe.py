@@ -20,7 +20,8 @@ from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Gate, Scale
 from rosetta.ops.rotary import Rotary
-from rosetta.settings_reader import PerLayer, SettingsReader
+from rosetta.setting_values import PerLayer
+from rosetta.settings_reader import SettingsReader
 
 ROPE_STEP = 4  # of so many layers llama.cpp turns all but the last, whatever has a window
 

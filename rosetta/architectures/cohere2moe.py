@@ -22,7 +22,8 @@ from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Scale
 from rosetta.ops.rotary import Rotary
-from rosetta.settings_reader import PerLayer, SettingsReader, Value
+from rosetta.setting_values import PerLayer, Value
+from rosetta.settings_reader import SettingsReader
 
 PATTERN, STEP = "attention.sliding_window_pattern", 4
 AVERAGE = "expert_output_scale"

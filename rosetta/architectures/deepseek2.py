@@ -37,7 +37,8 @@ from rosetta.ops.op import Settings
 from rosetta.ops.rotary import INTERLEAVED, SPLIT_HALF, Rotary
 from rosetta.ops.temperature import Temperature
 from rosetta.rope_scaling import RopeScaling
-from rosetta.settings_reader import SettingsReader, Value
+from rosetta.setting_values import Value
+from rosetta.settings_reader import SettingsReader
 
 TEMPERATURE, LENGTH = "attention.temperature_scale", "attention.temperature_length"
 # Keys of config.json's table of the rotation.

@@ -17,7 +17,8 @@ from rosetta.architectures.parts.expert_settings import (
     of_folder,
 )
 from rosetta.ops.indexer import TOP_K
-from rosetta.settings_reader import SettingsReader, listed
+from rosetta.setting_values import listed
+from rosetta.settings_reader import SettingsReader
 
 INDEX_HEADS, INDEX_SIZE = "attention.indexer.head_count", "attention.indexer.key_length"
 INDEXED = "attention.indexer.types"  # which layers choose anew, and do not see what the one before chose

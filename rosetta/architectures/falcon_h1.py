@@ -27,7 +27,8 @@ from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Add
 from rosetta.ops.recurrent import GROUPS, INNER, KERNEL, RANK, STATE
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
-from rosetta.settings_reader import Config, SettingsReader
+from rosetta.setting_values import Config
+from rosetta.settings_reader import SettingsReader
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -48,7 +48,8 @@ from rosetta.ops.norm import Norm
 from rosetta.ops.op import Op, Settings, chain
 from rosetta.ops.pointwise import Add, Scale, Softcap
 from rosetta.ops.rotary import SPLIT_HALF
-from rosetta.settings_reader import SettingsReader, listed
+from rosetta.setting_values import listed
+from rosetta.settings_reader import SettingsReader
 
 # llama.cpp, models/gemma3n.cpp and models.h: fixed there, whatever the file says.
 LAYERS_WITH_KEYS, SPARSE_LAYERS, SPARSE_SHARE, GGUF_SOFTCAP = 20, 10, 0.95, 30.0

@@ -41,7 +41,8 @@ from rosetta.ops.op import Op, Settings, chain
 from rosetta.ops.pointwise import Activation, Add, Scale, Softcap
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
 from rosetta.rope_scaling import scaling_from_parameters
-from rosetta.settings_reader import Config, SettingsReader, listed
+from rosetta.setting_values import Config, listed
+from rosetta.settings_reader import SettingsReader
 
 PATTERN, DERIVED = "attention.sliding_window_pattern", "worked out from other keys"
 # transformers, Gemma4TextConfig.

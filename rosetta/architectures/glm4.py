@@ -19,7 +19,8 @@ from rosetta.architectures.parts.readings import first_of, gate_beside_up, stand
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import SECTIONS
-from rosetta.settings_reader import SettingsReader, Value
+from rosetta.setting_values import Value
+from rosetta.settings_reader import SettingsReader
 
 
 def settings(read: SettingsReader) -> None:

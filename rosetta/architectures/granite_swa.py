@@ -14,7 +14,8 @@ from rosetta.architectures.parts.mixtures import mixture_layer
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import Rotary
-from rosetta.settings_reader import SettingsReader, listed
+from rosetta.setting_values import listed
+from rosetta.settings_reader import SettingsReader
 
 PATTERN = "attention.sliding_window_pattern"
 STEP = 4  # of so many layers the first sees all, where the file does not say

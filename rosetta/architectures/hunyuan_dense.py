@@ -8,7 +8,8 @@ from rosetta.containers.container import Setting
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import SPLIT_HALF
-from rosetta.settings_reader import SettingsReader, float32
+from rosetta.setting_values import float32
+from rosetta.settings_reader import SettingsReader
 
 
 def raised_base(read: SettingsReader) -> None:

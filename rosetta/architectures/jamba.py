@@ -24,7 +24,8 @@ from rosetta.ops.experts import Router
 from rosetta.ops.norm import Norm
 from rosetta.ops.op import Op, Settings
 from rosetta.ops.recurrent import INNER, KERNEL, RANK, STATE
-from rosetta.settings_reader import SettingsReader, listed
+from rosetta.setting_values import listed
+from rosetta.settings_reader import SettingsReader
 
 SPELLINGS = {KERNEL: ("mamba_d_conv",), STATE: ("mamba_d_state",), INNER: ("mamba_expand", "hidden_size")}
 DEFAULTS = {"mamba_d_conv": 4, "mamba_d_state": 16, "mamba_expand": 2, "hidden_size": 4096}

@@ -36,7 +36,8 @@ from rosetta.ops.latent import LATENT_EPSILON, latent_norm
 from rosetta.ops.linear import Linear
 from rosetta.ops.op import Settings
 from rosetta.ops.recurrent import KERNEL, ChannelDelta, Convolution, GatedNorm
-from rosetta.settings_reader import PerLayer, SettingsReader, Value
+from rosetta.setting_values import PerLayer, Value
+from rosetta.settings_reader import SettingsReader
 
 WIDTH = "kda.head_dim"
 INNER = (HEADS, WIDTH)

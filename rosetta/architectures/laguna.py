@@ -19,7 +19,8 @@ from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Gate
 from rosetta.ops.rotary import Rotary
-from rosetta.settings_reader import SettingsReader, listed
+from rosetta.setting_values import listed
+from rosetta.settings_reader import SettingsReader
 
 STEP = 4  # of so many layers the first sees all, where a GGUF does not say
 SLIDING = "rope_parameters.sliding_attention"

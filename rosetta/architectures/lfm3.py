@@ -28,7 +28,8 @@ from rosetta.architectures.parts.stated_kinds import PATTERN
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Gate
-from rosetta.settings_reader import Config, SettingsReader, listed
+from rosetta.setting_values import Config, listed
+from rosetta.settings_reader import SettingsReader
 
 CONVOLUTION, SLIDING, FULL = "conv", "sliding_attention", "full_attention"
 

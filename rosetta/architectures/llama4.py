@@ -27,7 +27,8 @@ from rosetta.ops.norm import Norm
 from rosetta.ops.op import Settings, chain
 from rosetta.ops.rotary import Rotary
 from rosetta.ops.temperature import Temperature
-from rosetta.settings_reader import SettingsReader, listed
+from rosetta.setting_values import listed
+from rosetta.settings_reader import SettingsReader
 
 STEP = 4  # of so many layers the last is not turned, where the file does not say
 CHUNK, TEMPERATURE, TEMPERATURE_LENGTH = 8192, 0.1, 8192  # which llama.cpp has fixed

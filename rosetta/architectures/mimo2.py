@@ -23,7 +23,8 @@ from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Add
 from rosetta.ops.rotary import Rotary
-from rosetta.settings_reader import Config, PerLayer, SettingsReader, listed
+from rosetta.setting_values import Config, PerLayer, listed
+from rosetta.settings_reader import SettingsReader
 
 VALUES, TURNED = "attention.value_scale", "rope.dimension_count_swa"
 SINKS = "attention.sinks"

@@ -32,7 +32,8 @@ from rosetta.graph import Stage
 from rosetta.ops.clamped_gate import ClampedGate
 from rosetta.ops.indexer import BLOCK_SIZE, TOP_K, BlockScores
 from rosetta.ops.op import Settings
-from rosetta.settings_reader import Config, SettingsReader, listed
+from rosetta.setting_values import Config, listed
+from rosetta.settings_reader import SettingsReader
 
 NORMS = (
     "attn_norm",

@@ -12,7 +12,8 @@ from rosetta.architectures.parts.builders import output_of
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Add
-from rosetta.settings_reader import SettingsReader, listed
+from rosetta.setting_values import listed
+from rosetta.settings_reader import SettingsReader
 
 SEEING = "attention.cross_layers"
 

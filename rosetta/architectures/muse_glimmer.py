@@ -29,7 +29,8 @@ from rosetta.ops.norm import FactorNorm, Norm
 from rosetta.ops.op import Op, Settings, chain
 from rosetta.ops.pointwise import Gate, Scale, Softcap
 from rosetta.ops.rotary import Rotary
-from rosetta.settings_reader import PerLayer, SettingsReader
+from rosetta.setting_values import PerLayer
+from rosetta.settings_reader import SettingsReader
 
 STEP = 4  # of so many layers, counted from the last, one sees all and is not rotated
 QUERIES = "attention.query_scale"

@@ -41,7 +41,8 @@ from rosetta.ops.op import Op, Settings
 from rosetta.ops.pointwise import Activation, Add
 from rosetta.ops.recurrent import GROUPS, INNER, KERNEL, RANK, SMALLEST, STATE
 from rosetta.row_order import SPLIT_HALF, RowOrder
-from rosetta.settings_reader import Config, SettingsReader, listed
+from rosetta.setting_values import Config, listed
+from rosetta.settings_reader import SettingsReader
 
 FFN, KV_HEADS, WIDTH = "feed_forward_length", "attention.head_count_kv", "expert_feed_forward_length"
 LATENT, SHARED = "moe_latent_size", "expert_shared_feed_forward_length"

@@ -13,7 +13,8 @@ from rosetta.architectures.parts.mixtures import mixture_layer, router_of
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.sparse_mixer import SPARSE_MIXER, SparseMixer
-from rosetta.settings_reader import SettingsReader, Value
+from rosetta.setting_values import Value
+from rosetta.settings_reader import SettingsReader
 
 
 def settings(read: SettingsReader) -> None:

@@ -26,7 +26,8 @@ from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Gate
 from rosetta.ops.rotary import Rotary
 from rosetta.rope_scaling import scaling_from_gguf
-from rosetta.settings_reader import Config, PerLayer, SettingsReader, listed
+from rosetta.setting_values import Config, PerLayer, listed
+from rosetta.settings_reader import SettingsReader
 
 DIMENSIONS = "rope.dimension_count"
 CLAMP, SHARED_CLAMP = "swiglu_clamp_exp", "swiglu_clamp_shexp"

@@ -16,7 +16,7 @@ from rosetta.compare.settings import in_json, plain
 from rosetta.config import Config, Value
 from rosetta.ops.latent import NOPE
 from rosetta.ops.recurrent import GROUPS, INNER, KERNEL, RANK, STATE
-from rosetta.settings_reader import listed
+from rosetta.setting_values import listed
 
 GATING_WORDS = {1: "softmax", 2: "sigmoid", 4: "sqrtsoftplus"}
 

@@ -2,6 +2,7 @@
 
 from rosetta.config.reading import read_config
 from rosetta.config.rotary import rope_scaling_from_tensors
-from rosetta.settings_reader import LARGEST_BLOCK_COUNT, Config, Value
+from rosetta.setting_values import Config, Value
+from rosetta.settings_reader import LARGEST_BLOCK_COUNT
 
 __all__ = ["LARGEST_BLOCK_COUNT", "Config", "Value", "read_config", "rope_scaling_from_tensors"]

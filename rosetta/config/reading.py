@@ -15,14 +15,8 @@ from rosetta.containers.huggingface.text_part import tied_unless_stated
 from rosetta.containers.values import WRONG_VALUE
 from rosetta.errors import DamagedFileError
 from rosetta.names import FOREIGN_LAYER
-from rosetta.settings_reader import (
-    ACTIVATIONS,
-    PerLayer,
-    SettingsReader,
-    Value,
-    float32,
-    loader_of,
-)
+from rosetta.setting_values import PerLayer, Value, float32
+from rosetta.settings_reader import ACTIVATIONS, SettingsReader, loader_of
 
 
 def read_config(

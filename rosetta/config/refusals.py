@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from rosetta.errors import UnsupportedError
-from rosetta.settings_reader import NOT_RUN, SettingsReader, Value
+from rosetta.setting_values import Value
+from rosetta.settings_reader import NOT_RUN, SettingsReader
 
 
 def refuse_what_is_not_run(read: SettingsReader) -> None:

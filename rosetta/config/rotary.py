@@ -10,7 +10,8 @@ from rosetta.containers.container import Setting
 from rosetta.containers.values import WRONG_VALUE
 from rosetta.errors import DamagedFileError, UnsupportedError
 from rosetta.rope_scaling import RopeScaling, UnknownRuleError, scaling_from_gguf, scaling_from_parameters
-from rosetta.settings_reader import NOT_RUN, SettingsReader, Value, listed, loader_of
+from rosetta.setting_values import Value, listed
+from rosetta.settings_reader import NOT_RUN, SettingsReader, loader_of
 
 
 def read_rotary(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> None:

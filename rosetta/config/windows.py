@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from rosetta.containers.container import Setting
-from rosetta.settings_reader import PerLayer, SettingsReader, Value, loader_of
+from rosetta.setting_values import PerLayer, Value
+from rosetta.settings_reader import SettingsReader, loader_of
 
 
 def read_window(read: SettingsReader, published: Mapping[str, Any]) -> None:

@@ -31,7 +31,8 @@ from rosetta.dtypes import DTYPES
 from rosetta.errors import RosettaError, UsageError
 from rosetta.model import Model
 from rosetta.names import canonical_names
-from rosetta.settings_reader import ACTIVATIONS, PerLayer
+from rosetta.setting_values import PerLayer
+from rosetta.settings_reader import ACTIVATIONS
 from rosetta.tokenizer.chat_template import GGUF_KEY
 
 SPELLINGS = {fact.key: fact.spellings[0] for fact in APR_FACTS}

@@ -14,7 +14,7 @@ from rosetta.diagnose.stated_scaling import PARAMETERS, PREFIX, as_parameters
 from rosetta.errors import UnsupportedError
 from rosetta.model import Model
 from rosetta.rope_scaling import STILL, RopeScaling
-from rosetta.settings_reader import listed
+from rosetta.setting_values import listed
 
 ROTATION, SCALING, BASE, SHARE = "rope_parameters", "rope_scaling", "rope_theta", "partial_rotary_factor"
 FLAT = (BASE, SCALING, SHARE, "swa_rope_theta", "rope_local_base_freq")

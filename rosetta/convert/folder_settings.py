@@ -24,7 +24,8 @@ from rosetta.errors import RosettaError
 from rosetta.model import Model
 from rosetta.names import without_numbers
 from rosetta.rope_scaling import RopeScaling
-from rosetta.settings_reader import ACTIVATIONS, PerLayer
+from rosetta.setting_values import PerLayer
+from rosetta.settings_reader import ACTIVATIONS
 from rosetta.tensor_flags import LEFT_OUT, left_out
 
 SPELLINGS = {fact.key: fact.spellings for fact in HUGGINGFACE_FACTS}

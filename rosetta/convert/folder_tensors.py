@@ -13,7 +13,7 @@ from rosetta.containers.container import TensorEntry, TensorInput
 from rosetta.convert.placing import Candidate, stem_of
 from rosetta.model import Model
 from rosetta.names import LAYER
-from rosetta.settings_reader import listed
+from rosetta.setting_values import listed
 from rosetta.weight import Weight
 
 LAYERS = "model.layers.{bid}."

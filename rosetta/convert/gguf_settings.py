@@ -24,7 +24,7 @@ from rosetta.model import Model
 from rosetta.ops.experts import LARGEST_GATING
 from rosetta.ops.latent import NOPE
 from rosetta.rope_scaling import RopeScaling, scaling_from_gguf
-from rosetta.settings_reader import PerLayer, listed
+from rosetta.setting_values import PerLayer, listed
 from rosetta.settings_table import SETTINGS
 
 # Keys that llama.cpp knows (llama-arch.cpp, LLM_KV_NAMES) and that are settings of ours, in its order.

@@ -26,7 +26,7 @@ from rosetta.runtimes.observed.graph import weight_layer
 from rosetta.runtimes.observed.operations import Link, read_operations
 from rosetta.runtimes.trace import Recording
 from rosetta.runtimes.transformers.weight_names import canonical_weight, gguf_architecture
-from rosetta.settings_reader import Config, Value, float32
+from rosetta.setting_values import Config, Value, float32
 from rosetta.tensor_factors import BIAS, SCALE, WEIGHT, multiplied
 
 EPSILONS = {True: "attention.layer_norm_epsilon", False: "attention.layer_norm_rms_epsilon"}

@@ -14,7 +14,8 @@ from rosetta.errors import DamagedFileError
 from rosetta.model import Model
 from rosetta.ops.rotary import SECTIONS, STILL
 from rosetta.rope_scaling import RopeScaling
-from rosetta.settings_reader import LARGEST_BLOCK_COUNT, LARGEST_NUMBER, PerLayer, largest_count
+from rosetta.setting_values import PerLayer
+from rosetta.settings_reader import LARGEST_BLOCK_COUNT, LARGEST_NUMBER, largest_count
 
 LAYER_STAGE = re.compile(r"layers\.(\d{1,4})\.")
 OF_THE_MODEL = ("block_count", "context_length", "embedding_length", "vocab_size")  # no layer has its own

@@ -12,7 +12,8 @@ from rosetta.errors import DamagedFileError, UnsupportedError
 from rosetta.ops.experts import LARGEST_GATING, SIGMOID, SOFTMAX, SQRT_SOFTPLUS
 from rosetta.ops.latent import LATENT_EPSILON, NOPE
 from rosetta.ops.rotary import SECTIONS, STILL
-from rosetta.settings_reader import NOT_RUN, Config, PerLayer, SettingsReader, float32, listed
+from rosetta.setting_values import Config, PerLayer, float32, listed
+from rosetta.settings_reader import NOT_RUN, SettingsReader
 
 SPARSE, DENSE = "sparse", "dense"
 

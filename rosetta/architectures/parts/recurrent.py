@@ -35,7 +35,8 @@ from rosetta.ops.recurrent import (
     SelectiveScan,
     StateSpace,
 )
-from rosetta.settings_reader import Config, SettingsReader, listed
+from rosetta.setting_values import Config, listed
+from rosetta.settings_reader import SettingsReader
 
 RECURRENT = "attention.recurrent_layers"
 RECURRENT_KINDS = ("linear_attention", "mamba", "conv", "mamba2", "recurrent")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rosetta.architectures.parts.recurrent import RECURRENT
-from rosetta.settings_reader import Config, listed
+from rosetta.setting_values import Config, listed
 
 PATTERN = "attention.sliding_window_pattern"
 

@@ -11,7 +11,7 @@ from rosetta.compare.settings import plain
 from rosetta.diagnose.advice import shown, write_value
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.edits import OfSettings
-from rosetta.settings_reader import float32
+from rosetta.setting_values import float32
 from rosetta.settings_table import SETTINGS
 from rosetta.weight import Weight
 

@@ -17,7 +17,7 @@ from rosetta.diagnose.patches import changed
 from rosetta.finding_kind import FindingKind
 from rosetta.names import LAYER
 from rosetta.row_order import Order, RowOrder
-from rosetta.settings_reader import PerLayer
+from rosetta.setting_values import PerLayer
 from rosetta.weight import Weight
 
 KINDS = (

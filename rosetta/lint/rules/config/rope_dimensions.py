@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.subject import Subject
-from rosetta.settings_reader import listed
+from rosetta.setting_values import listed
 
 RULE = Rule(
     "C213",
