@@ -245,6 +245,39 @@ def build_model(
     architecture = (
         _architecture(container, overrides, must_run) if described else not_run(str(container.architecture))
     )
+    _refuse_without_weights(container)
+    names = canonical_names(container.tensors, architecture, _layers_named(container))
+    idle = idle_tensors(container, architecture, names)
+    names = {source: None if name in idle else name for source, name in names.items()}
+    if not architecture.runs:
+        names = _own_names(container, names)
+    entries = _entries(container, names)
+    stored = {name: entry for name, entry in entries.items() if entry.nbytes}
+    shapes = {name: entry.dims for name, entry in stored.items()}
+    config, unheeded = read_config(container, architecture, shapes, overrides)
+    read = {source: name for source, name in names.items() if source not in idle}
+    factors, held = factors_of(container, architecture, read)
+    weights = multiplied(canonical_weights(container, architecture, config, stored), factors)
+    if isinstance(container, AdaptedContainer):
+        merged = adapted_weights(container, architecture, config, weights)
+        if "vocab_size" not in overrides:
+            _count_rows_of_adapter(config, weights, merged)
+        weights = merged
+    leave_out(container, architecture, config, weights, overrides)
+    if architecture.rope is not None and "rope.scaling" not in overrides:
+        _scaling_from_tensors(container, config, weights)
+    if "tied_embeddings" in overrides:
+        _tie(weights, overrides["tied_embeddings"], own_head="output.weight" in entries)
+    put_patches(weights, patches)
+    unknown = tuple(source for source, name in names.items() if name is None and source not in held)
+    model = Model(container, architecture, config, weights, unknown, overrides, patches, unheeded)
+    if container.absent:
+        hold_to_index(container, architecture, model.graph, weights, _layers_named(container))
+    return model
+
+
+def _refuse_without_weights(container: Container) -> None:
+    """Refuse a file of which nothing can be read as a model's weights."""
     if not container.tensors:
         raise UnsupportedError(
             "the file holds no tensors, only metadata",
@@ -259,11 +292,10 @@ def build_model(
             file=container.path,
             remedy="gather the weights before saving: under ZeRO stage 3 each process holds none of them whole",
         )
-    names = canonical_names(container.tensors, architecture, _layers_named(container))
-    idle = idle_tensors(container, architecture, names)
-    names = {source: None if name in idle else name for source, name in names.items()}
-    if not architecture.runs:
-        names = _own_names(container, names)
+
+
+def _entries(container: Container, names: Mapping[str, str | None]) -> dict[str, TensorEntry]:
+    """The tensors that have a canonical name, by it."""
     entries: dict[str, TensorEntry] = {}
     for source, name in names.items():
         if name is None:
@@ -275,33 +307,24 @@ def build_model(
                 remedy="export the model with each tensor once",
             )
         entries[name] = container.tensors[source]
-    placeholders = {name for name, entry in entries.items() if entry.nbytes == 0}
-    shapes = {name: entry.dims for name, entry in entries.items() if name not in placeholders}
-    config, unheeded = read_config(container, architecture, shapes, overrides)
-    stored = {name: entry for name, entry in entries.items() if name not in placeholders}
-    read = {source: name for source, name in names.items() if source not in idle}
-    factors, held = factors_of(container, architecture, read)
-    weights = multiplied(canonical_weights(container, architecture, config, stored), factors)
-    if isinstance(container, AdaptedContainer):
-        own = weights.get("token_embd.weight")
-        weights = adapted_weights(container, architecture, config, weights)
-        embedding = weights.get("token_embd.weight")
-        resized = own is not None and embedding is not None and own.dims != embedding.dims
-        if resized and embedding is not None and "vocab_size" not in overrides:
-            config["vocab_size"] = Value(embedding.dims[0], embedding.entry.name)
-    leave_out(container, architecture, config, weights, overrides)
-    if architecture.rope is not None and "rope.scaling" not in overrides:
-        _scaling_from_tensors(container, config, weights)
-    if overrides.get("tied_embeddings") is True and "token_embd.weight" in weights:
+    return entries
+
+
+def _count_rows_of_adapter(
+    config: dict[str, Value], weights: Mapping[str, Weight], merged: Mapping[str, Weight]
+) -> None:
+    """Put the number of tokens of an adapter that brings an embedding of another size than its base's."""
+    own, embedding = weights.get("token_embd.weight"), merged.get("token_embd.weight")
+    if own is not None and embedding is not None and own.dims != embedding.dims:
+        config["vocab_size"] = Value(embedding.dims[0], embedding.entry.name)
+
+
+def _tie(weights: dict[str, Weight], tied: object, *, own_head: bool) -> None:
+    """Make the head the embedding, or take it away where it was and the file has none (a repair's setting)."""
+    if tied is True and "token_embd.weight" in weights:
         weights["output.weight"] = replace(weights["token_embd.weight"], name="output.weight")
-    elif overrides.get("tied_embeddings") is False and "output.weight" not in entries:
+    elif tied is False and not own_head:
         weights.pop("output.weight", None)
-    put_patches(weights, patches)
-    unknown = tuple(source for source, name in names.items() if name is None and source not in held)
-    model = Model(container, architecture, config, weights, unknown, overrides, patches, unheeded)
-    if container.absent:
-        hold_to_index(container, architecture, model.graph, weights, _layers_named(container))
-    return model
 
 
 def _own_names(container: Container, names: Mapping[str, str | None]) -> dict[str, str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -117,8 +118,7 @@ def compare_operands(
 
 def _compared(operands: dict[Side, str], options: Options, listener: Listener) -> Comparison:
     started = time.perf_counter()
-    runs = [operand for operand in operands.values() if live(operand)]
-    if runs and all(operand in runs or operand.startswith(TRACE) for operand in operands.values()):
+    if _no_file_among(operands.values()):
         from rosetta.diagnose.two_runtimes import compare_runs  # it gives what is defined here
 
         return compare_runs(operands, options, listener)
@@ -136,30 +136,20 @@ def _compared(operands: dict[Side, str], options: Options, listener: Listener) -
 
     pair = _pair(runnable, options)
     engine, lockstep = _run(pair, options, tokenized.run, listener)
-    # In which float it computes was not known from the first stage on.
-    if pair.doubt.coarser is not None and lockstep.result.faulty_over:
-        engine, lockstep = _run(pair, options, tokenized.run, listener)
     result = lockstep.result
     repaired = _by_side(lockstep.repaired or pair)
     weights = compare_all_weights(pair, runnable, complete=not result.stopped)
-    far = pair.weights.frugal and result.stopped and not pair.weights.has("output.weight")
-    head = None if far else pair.weights.pair("output.weight")
-    config = compare_config(models["left"], models["right"], head is not None and head.state != "differing")
-    findings = _diagnosed(engine, lockstep, models, repaired, tokenized) if engine else []
-    if engine is not None and pair.observed is not None:
-        runtime = str(pair.observed.model.container.metadata.get("runtime", "its runtime"))
-        findings += precision_findings(result, pair.reference_side, runtime)
-        findings = with_drawn_weights(findings, models)
+    config = compare_config(models["left"], models["right"], _one_head(pair, result))
+    findings: list[Finding] = []
+    if engine is not None:
+        findings = _of_runtime(_diagnosed(engine, lockstep, models, repaired, tokenized), lockstep, models)
 
     compared = _counted(tokenized, result, weights, config)
     word, reason = verdict(tokenized.diff, result, compared, all(model.weights for model in models.values()))
+    reason = _said_of(word, reason, models, result, findings)
     crashes = list(crash_findings(models))
     if crashes:
         word, reason, findings = "divergent", crashes[0].message, [*crashes, *findings]
-    elif word == "inconclusive" and (idle := [m for m in models.values() if not m.architecture.runs]):
-        reason = f"nothing was run: the architecture {idle[0].architecture.name!r} is none that rosetta runs"
-    elif word == "drift" and any(finding.kind == "runtime.precision" for finding in findings):
-        reason = f"{result.over_threshold[0]} and later stages differ by no more than rounding explains"
     seen = _as_recorded(result.logits, models)
     logits = None if crashes else compare_logits(seen, tokenized, pair.reference_side)
     return Comparison(
@@ -203,7 +193,38 @@ def _run(
     engine = Engine(options.stop_at_first) if options.diagnose else None
     lockstep = Lockstep(pair, options.threshold, engine, options.stop_at_first, listener)
     lockstep.run(tokens)
+    # In which float an observed side computes was not known from its first stage on: once more, knowing it.
+    if pair.doubt.coarser is not None and lockstep.result.faulty_over:
+        engine = Engine(options.stop_at_first) if options.diagnose else None
+        lockstep = Lockstep(pair, options.threshold, engine, options.stop_at_first, listener)
+        lockstep.run(tokens)
     return engine, lockstep
+
+
+def _no_file_among(operands: Iterable[str]) -> bool:
+    """Whether both sides were only observed, one of them at least while it runs: there is no file to compute from."""
+    given = list(operands)
+    return any(map(live, given)) and all(live(operand) or operand.startswith(TRACE) for operand in given)
+
+
+def _one_head(pair: ModelPair, result: LockstepResult) -> bool:
+    """Whether both sides are known to have one head, which says more than whether each calls it tied."""
+    if pair.weights.frugal and result.stopped and not pair.weights.has("output.weight"):
+        return False  # it is far away and was not fetched
+    head = pair.weights.pair("output.weight")
+    return head is not None and head.state != "differing"
+
+
+def _said_of(
+    word: Verdict, reason: str, models: dict[Side, Model], result: LockstepResult, findings: list[Finding]
+) -> str:
+    """A verdict's reason, where there is more to say than how far the stages differ."""
+    idle = [model for model in models.values() if not model.architecture.runs]
+    if word == "inconclusive" and idle:
+        return f"nothing was run: the architecture {idle[0].architecture.name!r} is none that rosetta runs"
+    if word == "drift" and any(finding.kind == "runtime.precision" for finding in findings):
+        return f"{result.over_threshold[0]} and later stages differ by no more than rounding explains"
+    return reason
 
 
 def _as_recorded(
@@ -277,6 +298,16 @@ def _diagnosed(
     findings += latent_findings(models, repaired, reference, findings)
     findings += chat_findings(models, tokenized.tokenizers, reference, findings)
     return findings
+
+
+def _of_runtime(findings: list[Finding], lockstep: Lockstep, models: dict[Side, Model]) -> list[Finding]:
+    """The findings beside an observed run: with what its runtime rounds, and put down to the runtime or its file."""
+    observed = lockstep.stored.observed
+    if observed is None:
+        return findings
+    runtime = str(observed.model.container.metadata.get("runtime", "its runtime"))
+    rounded = precision_findings(lockstep.result, lockstep.stored.reference_side, runtime)
+    return with_drawn_weights([*findings, *rounded], models)
 
 
 def _counted(
