@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,3 +99,21 @@ def test_where_results_cannot_go_is_said_before_anything_runs(rosetta: Rosetta, 
         result = rosetta("sweep", manifest, "--out", tmp_path / "reports", *options)
         assert (result.code, said in result.err) == (2, True)
         assert not (tmp_path / "reports").exists()
+
+
+@pytest.mark.timeout(120)
+def test_children_end_with_a_sweep_that_is_killed(tmp_path: Path) -> None:
+    """Else one that is started again at once runs their jobs a second time beside them."""
+    manifest = tmp_path / "m.yaml"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(90)
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/model.gguf"
+        manifest.write_text(json.dumps({"pairs": [{"left": address, "right": f"{address}?again"}]}))
+        command = [sys.executable, "-m", "rosetta", "sweep", str(manifest), "--out", str(tmp_path / "out")]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as sweep:
+            child, _ = server.accept()  # it asks for the model, and would wait for the answer
+            sweep.kill()
+        with child:
+            child.settimeout(10)  # half of the patience that it has with the server
+            while child.recv(4096):
+                pass  # what it asked; nothing, once its end of the connection is closed

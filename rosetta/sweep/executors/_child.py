@@ -16,6 +16,7 @@ from rosetta.errors import UsageError
 from rosetta.sweep.executors import Outcome
 from rosetta.sweep.job import Job
 
+MAIN = "rosetta.sweep.executors._child_main"
 LAST = 8192  # bytes of stderr in which its last line is looked for
 PATIENCE = 5.0  # seconds between asking a process to end and ending it
 
@@ -33,15 +34,17 @@ class Child:
 
     def __init__(self, job: Job, report: Path, root: Path, memory: int | None, threads: int | None) -> None:
         self.job, self.started, self._said = job, time.monotonic(), _scratch()
-        command = [sys.executable, "-P", "-m", "rosetta", *job.arguments(str(report))]
+        command = [sys.executable, "-P", "-m", MAIN, *job.arguments(str(report))]
         self.process = subprocess.Popen(
             command,
             cwd=root,
             env=_environment(threads),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # held open for as long as we are there
             stdout=subprocess.DEVNULL,
             stderr=self._said,
         )
+        assert self.process.stdin is not None
+        self._held = self.process.stdin
         if memory is not None:
             limit_memory(self.process.pid, memory)
 
@@ -73,6 +76,7 @@ class Child:
         if code is not None and code < 0:
             said = f"its process was ended by {signal_name(-code)}{f' ({said})' if said else ''}"
         self._said.close()
+        self._held.close()
         return Outcome(self.job, code, said, self.seconds)
 
     def _last_line(self) -> str:
