@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rosetta.compare.options import AUTO, DEFAULT_PROMPT, DEFAULT_THRESHOLD, TRACE, Options, live
+from rosetta.digests import Digests
 from rosetta.errors import UsageError
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ def compare(
         runtime_options=dict(runtime_options or {}),
         witness=None if witness is None else str(witness),
     )
-    return build_report(compare_operands(str(left), str(right), options, listener))
+    digests = Digests()
+    return build_report(compare_operands(str(left), str(right), options, listener, digests), digests=digests)
 
 
 def lint(

@@ -31,6 +31,7 @@ from rosetta.cli.outputs import Targets, deliver_report, takes_stdout, with_outp
 from rosetta.cli.run_facts import run_facts, started_now
 from rosetta.cli.terminal import Terminal, show, width
 from rosetta.compare.options import DEFAULT_THRESHOLD, Options
+from rosetta.digests import Digests
 from rosetta.errors import UsageError
 from rosetta.report.exit_code import assertion, failures
 from rosetta.report.view import View, layer_ranges
@@ -194,5 +195,8 @@ def _report(left: str, right: str, asked: Asked, listener: Listener) -> Report:
     from rosetta.diagnose import compare_operands  # imports torch: not before there is something to compute
     from rosetta.report.build import build_report
 
-    comparison = compare_operands(left, right, asked.options, listener)
-    return build_report(comparison, asked.detail, run_facts(asked.started), hashed=asked.hashed)
+    digests = Digests()
+    comparison = compare_operands(left, right, asked.options, listener, digests)
+    return build_report(
+        comparison, asked.detail, run_facts(asked.started), hashed=asked.hashed, digests=digests
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rosetta.weight import Weight
@@ -35,15 +36,34 @@ BLOCK_CUTS: dict[str, tuple[float, float, float]] = {
 }
 OTHER_CUTS = (1.20, 2.5, 40.0)  # IQ2, IQ1
 COMMON = 0.99
+SAMPLE = 4096  # values of which one in fifty lies above where to look: enough to tell where that is
 
 
 def common_ratio(ratios: Tensor) -> float:
     """The ratio that 99 % of a tensor's blocks stay below."""
     flat = ratios.flatten()
     place = max(1, math.ceil(COMMON * flat.numel())) - 1
-    if flat.device.type == "cpu":  # three times as fast as torch's own
-        return float(np.partition(flat.numpy(), place)[place])
+    if flat.device.type == "cpu":
+        return float(_in_order(flat.numpy(), place))
     return float(flat.kthvalue(place + 1).values)
+
+
+def _in_order(values: NDArray[np.float32], place: int) -> np.float32:
+    """The value that stands at a place near the end once all are sorted; none is NaN.
+
+    What lies below the like place of a sample, twice as far from the end, is only counted: to part all of them, which
+    numpy does in a third of torch's time, takes seven times as long.
+    """
+    some = values[:: max(1, len(values) // SAMPLE)]
+    low = _parted(some, max(0, len(some) - 2 * len(some) * (len(values) - place) // len(values)))
+    above = values[values >= low]
+    below = len(values) - len(above)
+    return _parted(values, place) if place < below else _parted(above, place - below)
+
+
+def _parted(values: NDArray[np.float32], place: int) -> np.float32:
+    found: np.float32 = np.partition(values, place)[place]
+    return found
 
 
 def block_cut(left: Weight, right: Weight, common: float) -> float:

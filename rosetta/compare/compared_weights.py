@@ -11,6 +11,7 @@ from rosetta.compare.kept_order import KeptOrder
 from rosetta.compare.lane import Lane
 from rosetta.compare.pairing import Pairing
 from rosetta.compare.weights import Copies, WeightPair, compare_weights
+from rosetta.digests import Digests
 from rosetta.graph import Node
 from rosetta.weight import Weight
 
@@ -24,13 +25,15 @@ class ComparedWeights:
         before: those of the same files under other models, whose comparisons serve these, too.
 
     `order` keeps what was seen of the order of their levels. Whoever learns that the sides are two models sets
-    `two_models`: that weights differ is then all there is to know.
+    `two_models`: that weights differ is then all there is to know. Whoever will ask for digests of what is read sets
+    `digests`.
     """
 
     def __init__(
         self, lanes: Pairing[Lane], *, frugal: bool = False, before: ComparedWeights | None = None
     ) -> None:
         self._lanes, self.frugal, self.two_models = lanes, frugal, False
+        self.digests: Digests | None = None if before is None else before.digests
         self._made: dict[tuple[Weight, Weight], WeightPair] = {} if before is None else before._made
         self.order: KeptOrder = KeptOrder() if before is None else before.order
 
@@ -42,6 +45,7 @@ class ComparedWeights:
         key = _by_place(copies)
         if key not in self._made:
             self._made[key] = self._compared(copies)
+            self._hash(copies, self._made[key])
         return self._made[key]
 
     def has(self, name: str) -> bool:
@@ -61,10 +65,20 @@ class ComparedWeights:
 
     def read_whole(self) -> Iterator[Copies]:
         """The copies that were compared value by value, all of them."""
-        for (a, b), found in self._made.items():
-            if found.sampled is None and a.dims == b.dims:
-                left, right = (a, b) if self._lanes.reference_side == "left" else (b, a)
-                yield Copies(left, right, found.identical_bytes and a.plain and b.plain)
+        for copies, found in self._made.items():
+            yield from self._whole(copies, found)
+
+    def _whole(self, copies: tuple[Weight, Weight], found: WeightPair) -> Iterator[Copies]:
+        """Two copies, where all of them was read."""
+        a, b = copies
+        if found.sampled is None and a.dims == b.dims:
+            left, right = (a, b) if self._lanes.reference_side == "left" else (b, a)
+            yield Copies(left, right, found.identical_bytes and a.plain and b.plain)
+
+    def _hash(self, copies: tuple[Weight, Weight], found: WeightPair) -> None:
+        if self.digests is not None:
+            for whole in self._whole(copies, found):
+                self.digests.begin(place for places in whole.places for place in places.values())
 
     def _compared(self, copies: tuple[Weight, Weight]) -> WeightPair:
         cache = self._lanes.reference.runtime.cache

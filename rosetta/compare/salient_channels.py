@@ -237,8 +237,9 @@ def _wrong_where_it_matters(
 def _suspected(left: Weight, right: Weight, ratios: Tensor, usual: float) -> Tensor:
     """Block columns, int64 [n], with blocks that a plain encoder does not leave, or that none does where the former
     are many: of the tensor as a whole its own distribution tells."""
+    worst = ratios.amax(0)
     for common in (0.0, usual):
-        columns = (ratios > block_cut(left, right, common)).any(0).nonzero().flatten()
+        columns = (worst > block_cut(left, right, common)).nonzero().flatten()
         if len(columns) <= MOST_COLUMNS * ratios.shape[1]:
             return columns
     return columns[:0]

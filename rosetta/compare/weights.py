@@ -6,7 +6,7 @@ Letters: R = rows, C = columns, G = weights that share one scale.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -30,6 +30,8 @@ from rosetta.compare.structure import (
 )
 from rosetta.compare.structure_sample import SampleTests, sampled_rows
 from rosetta.compare.trait import Trait
+from rosetta.containers.container import Place
+from rosetta.digests import places_here
 from rosetta.dtypes import FLOATS
 from rosetta.same_weights import same_bytes, same_stored_rows
 from rosetta.weight import Device, Weight, row_ranges
@@ -92,6 +94,14 @@ class Copies(NamedTuple):
     left: Weight
     right: Weight
     same_bytes: bool
+
+    @property
+    def places(self) -> tuple[Mapping[str, Place], Mapping[str, Place]]:
+        """Where what each is made of lies, by its file's names, as far as it is here: what both have, on the left."""
+        own, theirs = (places_here(weight.container, weight.entry.name) for weight in (self.left, self.right))
+        if self.same_bytes and len(own) == len(theirs) == 1:  # a packed weight lies in several places
+            theirs = dict(zip(theirs, own.values(), strict=True))
+        return own, theirs
 
 
 def compare_weights(

@@ -53,6 +53,7 @@ from rosetta.diagnose.precision import precision_findings
 from rosetta.diagnose.tokenizers import tokenizer_findings
 from rosetta.diagnose.vocabulary_rows import lacking_rows
 from rosetta.diagnose.wrong_pair import in_another_basis
+from rosetta.digests import Digests, is_small
 from rosetta.errors import UsageError
 from rosetta.model import Model
 from rosetta.runtimes.as_observed import notes as of_seen
@@ -99,16 +100,31 @@ class Comparison:
 
 @one_thread_each()
 def compare_operands(
-    left: str | Path, right: str | Path, options: Options, listener: Listener | None = None
+    left: str | Path,
+    right: str | Path,
+    options: Options,
+    listener: Listener | None = None,
+    digests: Digests | None = None,
 ) -> Comparison:
     """Compare two files or folders as the options say.
+
+    Args:
+        left, right: the operands.
+        options: how to compare.
+        listener: hears how far it has come.
+        digests: those that a report will have, which are begun as weights are read.
 
     Raises:
         RosettaError: an operand is missing, damaged or unsupported, or the options ask for the impossible.
     """
     listener = listener or Listener()
     _refuse_missing_device(options)
-    comparison = _compared({"left": str(left), "right": str(right)}, options, listener)
+    try:
+        comparison = _compared({"left": str(left), "right": str(right)}, options, listener, digests)
+    except BaseException:
+        if digests is not None:
+            digests.stop()
+        raise
     if options.witness is None:
         return comparison
     from rosetta.diagnose.witness import witnessed  # it compares by what is defined here
@@ -116,7 +132,9 @@ def compare_operands(
     return witnessed(comparison, options.witness, listener)
 
 
-def _compared(operands: dict[Side, str], options: Options, listener: Listener) -> Comparison:
+def _compared(
+    operands: dict[Side, str], options: Options, listener: Listener, digests: Digests | None
+) -> Comparison:
     started = time.perf_counter()
     if _no_file_among(operands.values()):
         from rosetta.diagnose.two_runtimes import compare_runs  # it gives what is defined here
@@ -135,6 +153,8 @@ def _compared(operands: dict[Side, str], options: Options, listener: Listener) -
     loaded = time.perf_counter()
 
     pair = _pair(runnable, options)
+    if not all(is_small(model.container) for model in models.values()):  # else all of them will be hashed
+        pair.weights.digests = digests
     engine, lockstep = _run(pair, options, tokenized.run, listener)
     result = lockstep.result
     repaired = _by_side(lockstep.repaired or pair)

@@ -12,10 +12,11 @@ from rosetta.compare.results import Compared, Side, TokensDiff, WeightsDiff
 from rosetta.compare.verdict import first_divergence
 from rosetta.containers import Container, open_container
 from rosetta.diagnose.comparison import Comparison
+from rosetta.digests import Digests, is_small
 from rosetta.errors import without_secrets
 from rosetta.model import Model
 from rosetta.report.exit_code import USAGE
-from rosetta.report.fingerprint import header_sha256, is_small, read_sha256, tensors_sha256, whole_sha256
+from rosetta.report.fingerprint import header_sha256, read_sha256, tensors_sha256, whole_sha256
 from rosetta.report.report import Asked, Assertion, RemoteFacts, Report, RunFacts, SideFacts, Timing, Tool
 from rosetta.sources import RemotePath
 from rosetta.system import peak_memory
@@ -24,7 +25,12 @@ Detail = Literal["summary", "stages", "tokens"]
 
 
 def build_report(
-    comparison: Comparison, detail: Detail = "tokens", run: RunFacts | None = None, *, hashed: bool = False
+    comparison: Comparison,
+    detail: Detail = "tokens",
+    run: RunFacts | None = None,
+    *,
+    hashed: bool = False,
+    digests: Digests | None = None,
 ) -> Report:
     """The report of a comparison, with the process's peak memory as of now.
 
@@ -34,10 +40,11 @@ def build_report(
         run: the run of the program, where it is one.
         hashed: whether to read both operands whole once more, for their SHA-256 and that of each tensor; small ones
             are without being asked, and of others the tensors that were read anyway.
+        digests: those that were begun by the comparison.
     """
     c, options = comparison, comparison.options
     whole = hashed or all(is_small(model.container) for model in c.models.values())
-    read: Mapping[Side, dict[str, str]] = {} if whole else read_sha256(c.read)
+    read: Mapping[Side, dict[str, str]] = {} if whole else read_sha256(c.read, digests)
     return Report(
         tool=Tool(version=__version__),
         verdict=c.verdict,

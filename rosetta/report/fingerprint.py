@@ -1,30 +1,18 @@
 """SHA-256 of an operand: of its header, which costs nothing; of the tensors that were read anyway, which the system
-still holds; of all its bytes, which take a reading. A core does 1.5 to 2 GB a second."""
+still holds; of all its bytes, which take a reading."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from rosetta.sources import RemotePath
+from rosetta.digests import Digests, feed
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rosetta.compare.results import Side
     from rosetta.compare.weights import Copies
     from rosetta.containers.container import Container, Place
-    from rosetta.weight import Weight
-
-AT_ONCE = 1 << 22  # bytes
-SMALL = 1 << 26  # bytes that are hashed within 0.1 s, a fraction of what any comparison takes
-
-
-def is_small(container: Container) -> bool:
-    """Whether hashing all of a container costs next to nothing: what it reads lies on this machine and is little."""
-    return not isinstance(container.path, RemotePath) and container.file_bytes <= SMALL
 
 
 def header_sha256(container: Container) -> str | None:
@@ -37,7 +25,7 @@ def header_sha256(container: Container) -> str | None:
     if config.is_file():
         digest.update(config.read_bytes())
     for path, nbytes in sorted(container.data_starts.items()):
-        _read(digest, path, nbytes)
+        feed(digest, path, nbytes)
     return digest.hexdigest()
 
 
@@ -48,7 +36,7 @@ def whole_sha256(container: Container) -> str | None:
         return None
     digest = hashlib.sha256()
     for path in sorted(container.data_starts):
-        _read(digest, path, path.stat().st_size)
+        feed(digest, path, path.stat().st_size)
     return digest.hexdigest()
 
 
@@ -56,67 +44,23 @@ def tensors_sha256(container: Container) -> dict[str, str] | None:
     """Of each tensor's bytes as its file stores them, by the name that the file uses; None where the container does not
     say where they are. A packed weight is its codes, its scales …; an adapter's tensors stand with the base's."""
     places = {name: place for name, place in container.all_places().items() if place.nbytes}
-    hashed = _hashed(places.values())
+    hashed = Digests().of(places.values())
     return {name: hashed[place] for name, place in places.items()} if places else None
 
 
-def read_sha256(copies: Iterable[Copies]) -> dict[Side, dict[str, str]]:
+def read_sha256(copies: Iterable[Copies], digests: Digests | None = None) -> dict[Side, dict[str, str]]:
     """The same of the tensors that a comparison has read to their ends, by side; with an adapter, of its base's.
 
     Bytes that both sides have are hashed once. Nothing is fetched again: of a file far away it is those that are held.
+
+    Args:
+        copies: what it has read.
+        digests: those that were begun meanwhile.
     """
     sides: dict[Side, dict[str, Place]] = {"left": {}, "right": {}}
-    for left, right, same_bytes in copies:
-        own, theirs = _places_of(left), _places_of(right)
-        if same_bytes and len(own) == len(theirs) == 1:  # a packed weight lies in several places
-            theirs = dict(zip(theirs, own.values(), strict=True))
+    for both in copies:
+        own, theirs = both.places
         sides["left"] |= own
         sides["right"] |= theirs
-    hashed = _hashed(place for places in sides.values() for place in places.values())
+    hashed = (digests or Digests()).of(place for places in sides.values() for place in places.values())
     return {side: {name: hashed[place] for name, place in places.items()} for side, places in sides.items()}
-
-
-def _places_of(weight: Weight) -> Mapping[str, Place]:
-    """Where what a weight is made of lies, by the file's names."""
-    places = weight.container.places(weight.entry.name)
-    return places if all(map(_is_here, places.values())) else {}
-
-
-def _is_here(place: Place) -> bool:
-    """Whether the bytes are on this machine: of a file that is read from afar those that are still held."""
-    if not isinstance(place.path, RemotePath):
-        return True
-    distant = place.path.store.opened(place.path.inside)
-    return next(distant.missing((place.start, place.start + place.nbytes)), None) is None
-
-
-def _hashed(places: Iterable[Place]) -> dict[Place, str]:
-    """What lies at places, each hashed once, on all cores."""
-    from rosetta.workers import spread  # brings torch
-
-    todo = list(dict.fromkeys(places))
-    return dict(zip(todo, spread(_sha256, todo), strict=True))
-
-
-def _sha256(place: Place) -> str:
-    digest = hashlib.sha256()
-    _read(digest, place.path, place.nbytes, place.start)
-    return digest.hexdigest()
-
-
-def _read(digest: hashlib._Hash, path: Path, nbytes: int, start: int = 0) -> None:
-    for part in _parts(path, start, nbytes):
-        digest.update(part.data)
-
-
-def _parts(path: Path, start: int, nbytes: int) -> Iterator[NDArray[Any]]:
-    """Some bytes of a file, a few at a time."""
-    from rosetta.containers.file_bytes import FileBytes  # numpy's: help does without
-
-    file = FileBytes(path)
-    try:
-        end = min(start + nbytes, file.size)
-        for at in range(start, end, AT_ONCE):
-            yield file.array(at, min(AT_ONCE, end - at))
-    finally:
-        file.close()

@@ -15,8 +15,8 @@ from gguf import GGUFReader
 
 from fixtures import pair, reports
 from fixtures.faults import dims_swapped
+from rosetta import digests
 from rosetta.compare.options import Options
-from rosetta.report import fingerprint
 from rosetta.report.report import report_schema
 
 Run = Callable[..., Any]
@@ -198,7 +198,7 @@ def test_a_report_says_which_run_it_is_of_and_what_was_compared(
     left, right = pair(tmp_path, "qwen2", "hf:BF16", "gguf:Q8_0")
     target, plain = tmp_path / "report.json", tmp_path / "plain.json"
     assert rosetta(left, right, "--json", target, "--detail", "tokens").code == 0
-    monkeypatch.setattr(fingerprint, "SMALL", right.stat().st_size - 1)
+    monkeypatch.setattr(digests, "SMALL", right.stat().st_size - 1)
     assert rosetta(left, right, "--json", plain, "--detail", "summary").code == 0
     report, short = (json.loads(path.read_text("utf-8")) for path in (target, plain))
     assert report["right"]["sha256"] == hashlib.sha256(right.read_bytes()).hexdigest()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
+import pytest
 import torch
 from gguf import GGUFReader
 from safetensors.numpy import load_file, save
@@ -20,9 +22,11 @@ from fixtures.packing import quantised
 from fixtures.pairs import pair
 from rosetta.compare.options import Options
 from rosetta.containers import open_container, open_operand
-from rosetta.containers.container import TensorInput
+from rosetta.containers.container import Place, TensorInput
 from rosetta.containers.gguf.writer import write_gguf
 from rosetta.diagnose.comparison import compare_operands
+from rosetta.digests import Digests
+from rosetta.report.build import build_report
 from rosetta.report.fingerprint import read_sha256, tensors_sha256
 
 LAYERS = 2
@@ -113,3 +117,25 @@ def test_bytes_that_lie_in_another_order_are_not_those_of_the_other_side(tmp_pat
     for side, file in (("left", left), ("right", right)):
         theirs = {t.name: hashlib.sha256(t.data.tobytes()).hexdigest() for t in GGUFReader(file).tensors}
         assert found[side] == theirs
+
+
+def test_a_comparison_begins_what_its_report_asks_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the files are not so small that all of them is hashed anyway."""
+    monkeypatch.setattr("rosetta.digests.SMALL", 0)
+    files = pair(tmp_path, tiny("qwen2"), "gguf:F16", "gguf:Q8_0")
+    digests, begun, asked_for = Digests(), set[Place](), set[Place]()
+    own = digests.of
+
+    def noted(places: Iterable[Place]) -> dict[Place, str]:
+        asked_for.update(some := [*places])
+        return own(some)
+
+    monkeypatch.setattr(digests, "begin", begun.update)
+    monkeypatch.setattr(digests, "of", noted)
+    comparison = compare_operands(*files, Options(prompt="2+2="), digests=digests)
+    report = build_report(comparison, digests=digests)
+    for side, facts in (("left", report.left), ("right", report.right)):
+        assert facts.tensors_sha256 == tensors_sha256(comparison.models[side].container)
+    assert begun == asked_for
