@@ -10,9 +10,13 @@ from rosetta.compare.settings import plain
 from rosetta.config import Value
 from rosetta.diagnose.advice import shown_apart, write_value
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
+from rosetta.diagnose.patches import instead
 from rosetta.errors import RosettaError
 from rosetta.model import Model
 from rosetta.settings_table import SETTINGS, Shows
+from rosetta.weight import Weight
+
+LISTED = 3  # names of weights, of how many soever there are
 
 
 def believed_values(fault: Fault, *keys: str) -> Iterator[Proposal]:
@@ -113,13 +117,43 @@ def setting_proposal(fault: Fault, key: str, own: Value, right: Any, role: Role 
     said, wanted = shown_apart(own.value, right)
     suspect = fault.subject if role == "subject" else fault.reference
     other = "the reference" if role == "subject" else "the other side"
+    message = f"{key} is {said}{f' ({own.note})' if own.defaulted else ''}, {other} computes with {wanted}"
+    advice = write_value(suspect.model, suspect.other, key, own, right)
+    left_out = _left_out(suspect, key, right)
+    if left_out:
+        named = ", ".join([*left_out][:LISTED]) + (" …" if len(left_out) > LISTED else "")
+        message += f", by {len(left_out)} weights that this file lacks: {named}"
+        advice += f", and export {named}"
     return Proposal(
         kind=kind.id,
         role=role,
-        repair=Repair(overrides={key: right, **_following(suspect, key)}),
+        repair=Repair(
+            overrides={key: right, **_following(suspect, key)},
+            patches={name: instead(weight) for name, weight in left_out.items()},
+        ),
         key=key,
         declared=None if own.defaulted else plain(own.value),
         actual=plain(right),
-        message=f"{key} is {said}{f' ({own.note})' if own.defaulted else ''}, {other} computes with {wanted}",
-        recommendation=write_value(suspect.model, suspect.other, key, own, right),
+        message=message,
+        recommendation=advice,
+        from_reference=f"{len(left_out)} weights" if left_out else None,
     )
+
+
+def _left_out(suspect: Suspect, key: str, right: Any) -> dict[str, Weight]:
+    """The other side's weights that a file lacks and that a right value of a key asks for, as its own does not: of a
+    shared expert that was left out together with what counts it."""
+    row = SETTINGS[key]
+    if row.shows is not Shows.ANYWHERE or row.value not in ("count", "flag"):
+        return {}
+    try:
+        repaired = suspect.model.repaired({key: right})
+    except RosettaError:
+        return {}
+    asked, theirs = {name for node in suspect.model.graph for name in node.required}, suspect.other.weights
+    return {
+        name: theirs[name]
+        for node in repaired.graph
+        for name in node.required
+        if name not in asked and name not in repaired.weights and name in theirs
+    }
