@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from rosetta.compare.in_parts import InParts, Value
+from rosetta.compare.pairing import Role
 from rosetta.graph import Graph, Node
 from rosetta.model import Model
 from rosetta.ops.op import NotComputable
@@ -106,3 +107,14 @@ def tensors(values: dict[str, Value], names: Sequence[str]) -> list[Tensor]:
         assert not isinstance(value, InParts)
         found.append(value)
     return found
+
+
+def computed_or_reason(
+    lane: Lane, node: Node, values: dict[str, Value], reasons: dict[Role, NotComputable], role: Role
+) -> Tensor | None:
+    """A stage of one side, or None with the reason."""
+    try:
+        return lane.computed(node, values)
+    except NotComputable as reason:
+        reasons[role] = reason
+        return None

@@ -15,10 +15,11 @@ from rosetta.compare.in_parts import InParts, Value
 from rosetta.compare.listener import Listener
 from rosetta.compare.metrics import Metrics, difference, ends, in_figures, largest_gap, rms
 from rosetta.compare.outcome import Explained, Outcome
-from rosetta.compare.pair import ModelPair, Twin
+from rosetta.compare.pair import ModelPair
 from rosetta.compare.pairing import Role
 from rosetta.compare.results import LocalError, NonFinite, Side, StageDetail, StageDiff, Status
 from rosetta.compare.stage_measures import SeenStage, in_measures
+from rosetta.compare.twin_runs import Twin
 from rosetta.graph import Node
 from rosetta.model import Model
 from rosetta.ops.op import NotComputable

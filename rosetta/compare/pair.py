@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,14 +20,15 @@ from rosetta.compare.doubt import Doubt
 from rosetta.compare.expected_products import expect_products
 from rosetta.compare.held_heads import heads_held_at_once
 from rosetta.compare.in_parts import Value, computed_in_parts, seen_by
-from rosetta.compare.lane import Lane, tensors
-from rosetta.compare.local_error import Sums, local_error
+from rosetta.compare.lane import Lane, computed_or_reason, tensors
+from rosetta.compare.local_error import Sums
 from rosetta.compare.metrics import count_nonfinite
 from rosetta.compare.noise import RoundingOfObserved, RoundingOfPair, local_parts
-from rosetta.compare.outcome import Computed, Explained, Outcome, folded, side_by_side
+from rosetta.compare.observed_reference import as_observed, explained, keep_decoded, recall, run_unobserved
+from rosetta.compare.outcome import Computed, Outcome, folded, side_by_side
 from rosetta.compare.pairing import Pairing, Role
 from rosetta.compare.results import Side
-from rosetta.compare.twin_runs import equal_inputs, reads_alike
+from rosetta.compare.twin_runs import Twin, outcome_of_twin
 from rosetta.compare.unrecorded import compute_anew
 from rosetta.compare.weights import WeightPair
 from rosetta.graph import TOKENS, Node
@@ -129,95 +129,31 @@ class ModelPair:
             return Outcome(None, None, None, absent=True)
         node, other = nodes
         if isinstance(other.op, Given):
-            return self._as_observed(node)
-        known = None if twin is None else self._from_twin(twin, node, other)
+            return as_observed(self, node)
+        known = None if twin is None else outcome_of_twin(self, twin, node, other)
         if known is not None and twin is not None:
             self.doubt.adopt(twin.pair.doubt, stage)
             return known
         if self.observed is not None:
-            self._recall(other)
+            recall(self, other)
             if not self.observed.offers(stage):
-                return self._run_unobserved(other)
-        expect_products(self.reference, self.subject, nodes, self._for_subject())
+                return run_unobserved(self, other)
+        expect_products(self.reference, self.subject, nodes, self.for_subject())
         pairs = self.weights.used_by(node, other)
         heads = heads_held_at_once(self.reference, self.subject, nodes)
         if heads and node.op.by_head:
             return self._run_in_parts(node, other, heads)
         if heads:
-            parts, sums = zip(
-                *(self._of_some(node, other, some, heads, pairs) for some in heads), strict=True
-            )
-            known_sums = [found for found in sums if found is not None]
-            whole = [one for found in known_sums for one in found] if len(known_sums) == len(sums) else None
-            return self._judged(side_by_side(parts), pairs, whole)
+            return self._run_side_by_side(node, other, heads, pairs)
         computing = node
         if self.observed is not None:  # whose own operations are not known
             computing = other
-            self._keep_decoded(other)
+            keep_decoded(self, other)
         both = self._both(node, other, pairs)
         outcome = self._judged(both, pairs, self._sums(computing, both, pairs))
-        return outcome if self.observed is None else self._explained(node, other, outcome, both.reference)
+        return outcome if self.observed is None else explained(self, node, other, outcome, both.reference)
 
-    def _keep_decoded(self, node: Node) -> None:
-        """Let the matrices of a stage be decoded once for all that is computed of it."""
-        for name, dims in node.required.items():
-            weight = self.subject.model.weights.get(name)
-            if weight is not None and len(dims) > 1:
-                self.subject.runtime.cache.kept.alone(weight)
-
-    def _explained(self, node: Node, other: Node, outcome: Outcome, a: Tensor | None) -> Outcome:
-        """The outcome of an observed stage, judged by what its runtime legitimately rounds where that explains it."""
-        if not outcome.faulty or outcome.local is None or a is None or not outcome.comparable:
-            return outcome
-        inputs, runtime = tensors(self._for_subject(), other.inputs), self.subject.runtime
-        for way in self.reference.runtime.imitations(other, self.subject.model):
-            # What was seen of one stage holds for those that show it no more: a norm that is rounded where it is used.
-            if not way.fits(a, inputs) and way.result != self.doubt.coarser:
-                continue
-            computing = runtime.with_model(way.model(runtime.model, other))
-            edited = computing.model.graph.get(other.name) or other
-            try:
-                imitated = way.nearest(a, partial(computing.compute, edited), inputs)
-            except NotComputable:
-                continue
-            sums = self._local(node, a, imitated, {}, way.result, way.strays)
-            if sums is not None and local_error(sums).worst_ratio <= 1:
-                self.doubt.coarser = self.doubt.coarser or way.coarser
-                return replace(outcome, sums=sums, explained=Explained(way.words, outcome.local))
-        return outcome
-
-    def _from_twin(self, twin: Twin, node: Node, other: Node) -> Outcome | None:
-        """The outcome, where both sides make of the reference's inputs what they made in the twin: the local error is
-        the same then, and only the subject's own inputs may give it another value. None where they do not."""
-        found, theirs = twin.outcome, twin.pair.nodes(node.name)
-        if (
-            theirs is None
-            or found.reasons
-            or not isinstance(found.reference, Tensor)
-            or not isinstance(found.subject, Tensor)
-            or not equal_inputs(self.reference, node, twin.pair.reference, theirs[0])
-            or not equal_inputs(self.reference, other, twin.pair.reference, theirs[1])
-            or not reads_alike(self.reference.model, node, twin.pair.reference.model, theirs[0])
-            or not reads_alike(self.subject.model, other, twin.pair.subject.model, theirs[1])
-        ):
-            return None
-        if equal_inputs(self.subject, node, twin.pair.subject, theirs[0]) and equal_inputs(
-            self.subject, other, twin.pair.subject, theirs[1]
-        ):
-            return found
-        own_inputs = self._has_own_inputs(node, other)
-        # Then weights and config make of one input one value.
-        equal = found.sums is not None and not found.sums
-        if equal and not own_inputs:
-            return replace(found, subject=found.reference, nonfinite=(found.nonfinite[0],) * 2)
-        reasons: dict[Role, NotComputable] = {}
-        values = self.subject.values if own_inputs else self._for_subject()
-        b = _computed(self.subject, other, values, reasons, "subject")
-        if b is None:
-            return None
-        return replace(found, subject=b, nonfinite=(found.nonfinite[0], count_nonfinite(b)))
-
-    def _has_own_inputs(self, node: Node, other: Node) -> bool:
+    def has_own_inputs(self, node: Node, other: Node) -> bool:
         """Whether the subject has come to other inputs of a stage than the reference."""
         values = self.reference.values
         return node.inputs != other.inputs or any(
@@ -238,6 +174,15 @@ class ModelPair:
 
         return folded([judged(some) for some in heads])
 
+    def _run_side_by_side(
+        self, node: Node, other: Node, heads: Sequence[range], pairs: Mapping[str, WeightPair | None]
+    ) -> Outcome:
+        """A stage that is held whole, of heads that are computed some at a time."""
+        parts, sums = zip(*(self._of_some(node, other, some, heads, pairs) for some in heads), strict=True)
+        known = [found for found in sums if found is not None]
+        whole = [one for found in known for one in found] if len(known) == len(sums) else None
+        return self._judged(side_by_side(parts), pairs, whole)
+
     def _of_some(
         self,
         node: Node,
@@ -255,10 +200,10 @@ class ModelPair:
         """Compute one stage on both sides, on own inputs and on the reference's."""
         counts = (self.reference.model.block_count, self.subject.model.block_count)
         reasons: dict[Role, NotComputable] = {}
-        a = _computed(self.reference, node, self.reference.values, reasons, "reference")
+        a = computed_or_reason(self.reference, node, self.reference.values, reasons, "reference")
         held = node.layer is None or node.layer < min(counts)
         same = held and not reasons and self._same(node, other, pairs)
-        own_inputs = self._has_own_inputs(node, other)
+        own_inputs = self.has_own_inputs(node, other)
         local_b = None
         if same:
             local_b = a
@@ -266,10 +211,10 @@ class ModelPair:
                 cache, models = self.subject.runtime.cache, (self.subject.model, self.reference.model)
                 cache.share(*(model.weights[full] for model in models))
         elif not (own_inputs and _of_two_models(pairs)):
-            local_b = _computed(self.subject, other, self._for_subject(), reasons, "subject")
+            local_b = computed_or_reason(self.subject, other, self.for_subject(), reasons, "subject")
         b = local_b
         if own_inputs and "subject" not in reasons:
-            b = _computed(self.subject, other, self.subject.values, reasons, "subject")
+            b = computed_or_reason(self.subject, other, self.subject.values, reasons, "subject")
         if a is not None and local_b is not None:
             a = self.reference.runtime.settled(node, a, local_b.to(a.device)) if a is not local_b else a
         return Computed(a, local_b, b, same, reasons)
@@ -279,7 +224,7 @@ class ModelPair:
     ) -> Sequence[Sums] | None:
         """A stage's local error beside its noise; nothing where both sides compute the same."""
         a = both.reference
-        return [] if both.same and a is not None else self._local(node, a, both.local_subject, pairs)
+        return [] if both.same and a is not None else self.local(node, a, both.local_subject, pairs)
 
     def _judged(
         self, both: Computed, pairs: Mapping[str, WeightPair | None], sums: Sequence[Sums] | None
@@ -311,44 +256,6 @@ class ModelPair:
             replace(self.reference, values=values), replace(self.subject, values=subject_values)
         )
         return part
-
-    def _as_observed(self, node: Node) -> Outcome:
-        """A stage of which no more is known than its observed value: both sides go on from that."""
-        a = self.reference.computed(node, self.reference.values)
-        bad = count_nonfinite(a)
-        return Outcome(a, a, [], nonfinite=(bad, bad), unrecorded=True)
-
-    def _recall(self, other: Node) -> None:
-        """Have the observed inputs of a stage that a repair makes of others than before: those were let go of."""
-        for name in other.inputs:
-            observed = self.reference.graph.get(name)
-            if name in self.reference.values or observed is None or not self.reference.runtime.offers(name):
-                continue
-            value = self.reference.runtime.compute(observed, ())
-            self.reference.put(name, value)
-            self.subject.put(name, self.subject.moved(value))
-
-    def _run_unobserved(self, other: Node) -> Outcome:
-        """A stage that the observed side lacks: the subject's own, from the observed stages before it."""
-        reasons: dict[Role, NotComputable] = {}
-        a = _computed(self.subject, other, self._for_subject(), reasons, "subject")
-        ways = () if a is None else self.reference.runtime.imitations(other, self.subject.model)
-        strays: Sequence[Tensor] = ()
-        for way in (way for way in ways if way.certain):
-            if way.strays is not None:
-                strays = way.strays(tensors(self.reference.values, other.inputs))
-            a = way.compute(
-                partial(self.subject.runtime.compute, other), tensors(self._for_subject(), other.inputs)
-            )
-        b = _computed(self.subject, other, self.subject.values, reasons, "subject")
-        device = self.reference.runtime.cache.device
-        if a is not None:
-            step = Step(self.subject.model, other.layer, self.reference.runtime.cache)
-            inputs = tensors(self.reference.values, other.inputs)
-            rounding = self._rounding({}, self.doubt.coarser)
-            self.doubt.learn(other, step, rounding, a.to(device), inputs, self._by_subject(other), strays)
-        value = None if a is None else a.to(device)
-        return Outcome(value, b, None if reasons else [], reasons, unrecorded=True)
 
     def advance(self, stage: str, outcome: Outcome) -> None:
         """Take the stage's values as inputs of the next; where one is missing or not finite, the other's."""
@@ -395,7 +302,7 @@ class ModelPair:
             and a.runtime.chunks == b.runtime.chunks
         )
 
-    def _local(
+    def local(
         self,
         node: Node,
         a: Tensor | None,
@@ -404,22 +311,34 @@ class ModelPair:
         arithmetic: torch.dtype | None = None,
         strays: Callable[[Sequence[Tensor]], Sequence[Tensor]] | None = None,
     ) -> Sequence[Sums] | None:
+        """How far apart a stage's values are from the reference's inputs, beside what is predicted of their rounding.
+
+        Args:
+            node: the stage.
+            a, b: the reference's value and the subject's.
+            pairs: the weights that it reads.
+            arithmetic: the coarser float that an observed side's steps are in.
+            strays: what that side rounds of the inputs besides.
+
+        Returns:
+            The sums that a local error is made of; None where the values cannot be compared.
+        """
         if a is None or b is None or a.shape != b.shape or count_nonfinite(a) or count_nonfinite(b):
             return None
         cache = self.reference.runtime.cache
-        believed, rounding = self.reference, self._rounding(pairs, arithmetic)
+        believed, rounding = self.reference, self.rounding(pairs, arithmetic)
         if self.observed is not None:  # it has no weights, nor the stages that a repair makes of others
             believed = self.subject
         inputs = [x.to(cache.device) for x in believed.gathered(node, self._inputs_of(believed))]
         doubt = None
         if self.observed is not None:
             rounded = () if strays is None else strays(inputs)
-            doubt = self.doubt.carried(node, inputs, self._by_subject(node), rounded)
+            doubt = self.doubt.carried(node, inputs, self.by_subject(node), rounded)
         with torch.inference_mode():
             step = Step(believed.model, node.layer, cache)
             return local_parts(node, step, rounding, inputs, a, b.to(cache.device), doubt)
 
-    def _by_subject(self, node: Node) -> Callable[[Sequence[Tensor]], Tensor]:
+    def by_subject(self, node: Node) -> Callable[[Sequence[Tensor]], Tensor]:
         """A stage as the subject computes it, from values on the reference's device."""
         runtime, device = self.subject.runtime, self.reference.runtime.cache.device
 
@@ -428,7 +347,7 @@ class ModelPair:
 
         return compute
 
-    def _rounding(
+    def rounding(
         self, pairs: Mapping[str, WeightPair | None], arithmetic: torch.dtype | None = None
     ) -> Rounding:
         """What is known of the rounding of both sides, an observed one's steps perhaps in a coarser arithmetic."""
@@ -440,21 +359,13 @@ class ModelPair:
 
     def _inputs_of(self, lane: Lane) -> dict[str, Value]:
         """The reference's stages on a side's device."""
-        return self._for_subject() if lane is self.subject else self.reference.values
+        return self.for_subject() if lane is self.subject else self.reference.values
 
-    def _for_subject(self) -> dict[str, Value]:
+    def for_subject(self) -> dict[str, Value]:
         """The reference's stages on the subject's device."""
         if self.reference.runtime.cache.device == self.subject.runtime.cache.device:
             return self.reference.values
         return {name: self.subject.moved(value) for name, value in self.reference.values.items()}
-
-
-@dataclass(frozen=True)
-class Twin:
-    """A run over the same tokens, as far as a stage that it has just come to, and what that gave."""
-
-    pair: ModelPair
-    outcome: Outcome
 
 
 def _layers(runtime: Runtime) -> int:
@@ -470,17 +381,6 @@ def _of_two_models(pairs: Mapping[str, WeightPair | None]) -> bool:
     """Whether a weight in use was looked at no further than that it differs: of the rounding of two models there is
     nothing to say, and a third product and a prediction would cost twice as much as both sides' own."""
     return any(pair is not None and pair.sampled is not None for pair in pairs.values())
-
-
-def _computed(
-    lane: Lane, node: Node, values: dict[str, Value], reasons: dict[Role, NotComputable], role: Role
-) -> Tensor | None:
-    """A stage of one side, or None with the reason."""
-    try:
-        return lane.computed(node, values)
-    except NotComputable as reason:
-        reasons[role] = reason
-        return None
 
 
 def same_setting(a: Any, b: Any) -> bool:
