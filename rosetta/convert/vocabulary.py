@@ -88,6 +88,8 @@ def gguf_vocabulary_keys(model: Model) -> Written:
         if pre is None:
             written.findings.append(reason)
         keys[PREFIX + "pre"] = pre or "default"
+    if kind == "bert":  # of which llama.cpp's converter states the name, and llama.cpp does not read it
+        keys[PREFIX + "pre"] = _name_by_hash(tokenizer) or "default"
     respelt = kind == "bert" and facts.continuing_prefix
     keys[PREFIX + "tokens"] = spaced_pieces(tokens, types, facts.continuing_prefix) if respelt else tokens
     if kind in ("llama", "t5"):
@@ -172,8 +174,7 @@ def pre_tokenizer_of(tokenizer: Tokenizer) -> tuple[str | None, str]:
     facts = tokenizer.facts
     if facts.declared_pre in PRE_TOKENIZERS:
         return facts.declared_pre, "the source names it"
-    ids = tokenizer.encode(CHECK_TEXT)
-    name = PRE_BY_HASH.get(hashlib.sha256(str(ids).encode()).hexdigest())
+    name = _name_by_hash(tokenizer)
     if name in PRE_TOKENIZERS:
         return name, "its check text has a known hash"
     bare = tokenizer.encode(CHECK_TEXT, special=False)
@@ -199,6 +200,12 @@ def pre_tokenizer_of(tokenizer: Tokenizer) -> tuple[str | None, str]:
         None,
         "its pre-tokenizer is none that llama.cpp has: the file says 'default', which may cut otherwise",
     )
+
+
+def _name_by_hash(tokenizer: Tokenizer) -> str | None:
+    """llama.cpp's name of the vocabulary that makes just these ids of its check text."""
+    ids = tokenizer.encode(CHECK_TEXT)
+    return PRE_BY_HASH.get(hashlib.sha256(str(ids).encode()).hexdigest())
 
 
 def _merges(facts: Vocabulary) -> list[str]:

@@ -64,11 +64,17 @@ def compare_vocabularies(left: Vocabulary, right: Vocabulary) -> list[Vocabulary
             kind = "tokenizer.bos" if role == "bos" else "tokenizer.special_tokens"
             found.append(_plain(kind, f"{role}_token_id", *ids))
     for key in ("add_bos", "add_eos"):
-        flags = getattr(left, key), getattr(right, key)
+        flags = _adds(left, key), _adds(right, key)
         if flags[0] != flags[1]:
             kind = "tokenizer.bos" if key == "add_bos" else "tokenizer.special_tokens"
             found.append(_plain(kind, key, *flags))
     return found
+
+
+def _adds(vocabulary: Vocabulary, key: str) -> bool:
+    """Whether a prompt is begun or ended; llama.cpp frames word pieces whatever the file says."""
+    added: bool = getattr(vocabulary, key)
+    return added or vocabulary.kind == "wordpiece"
 
 
 def same_encoder(a: Vocabulary, b: Vocabulary) -> bool:

@@ -47,8 +47,8 @@ _DEFAULT_IDS: dict[Kind, dict[str, int]] = {
 }
 _GGUF_IDS = {
     "bos": "bos", "eos": "eos", "eot": "eot", "eom": "eom", "unknown": "unknown", "separator": "seperator",
-    "padding": "padding", "mask": "mask", "fim_pre": "fim_pre", "fim_suf": "fim_suf", "fim_mid": "fim_mid",
-    "fim_pad": "fim_pad", "fim_rep": "fim_rep", "fim_sep": "fim_sep",
+    "padding": "padding", "mask": "mask", "cls": "cls", "fim_pre": "fim_pre", "fim_suf": "fim_suf",
+    "fim_mid": "fim_mid", "fim_pad": "fim_pad", "fim_rep": "fim_rep", "fim_sep": "fim_sep",
 }  # fmt: skip
 _APR_PLACES = {
     f"tokenizer.ggml.{key}": f"tokenizer.{own}"

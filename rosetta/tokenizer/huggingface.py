@@ -235,6 +235,7 @@ def _vocabulary(
         types[id] = TokenType.CONTROL if added.special else TokenType.USER_DEFINED
     named = {role: vocab[text] for role, text in named_tokens(path, config).items() if text in vocab}
     before, after = _frame_of(backend)
+    closing = ("eos", "separator") if model.get("type") == "WordPiece" else ("eos",)
     if before and "bos" not in named:
         named["bos"] = before[0]
     if type(unknown) is int and 0 <= unknown < size:
@@ -253,7 +254,7 @@ def _vocabulary(
         ],
         special_ids=named,
         add_bos=bool(before) and before[0] == named.get("bos"),
-        add_eos=bool(after) and after[-1] == named.get("eos"),
+        add_eos=bool(after) and after[-1] in map(named.get, closing),
         places=_PLACES,
         notes=(*_renumbered(parsed.get("added_tokens"), vocab), *_shared(vocab)),
         **facts_of_steps(parsed, size),

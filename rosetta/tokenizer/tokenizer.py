@@ -82,7 +82,8 @@ class Tokenizer:
         Args:
             text: any, also empty.
             special: add BOS and EOS where the file says so, and match control and unknown tokens in the text;
-                user-defined tokens always are.
+                user-defined tokens always are. Without it a unigram folder still takes a control token that the
+                text spells as one of its pieces, as transformers does; llama.cpp spells it out.
 
         Raises:
             UsageError: the text is no Unicode text (half of a surrogate pair).

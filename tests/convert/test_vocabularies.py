@@ -6,6 +6,7 @@ import base64
 import json
 import string
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from rosetta.compare.options import Options
 from rosetta.convert import Conversion, convert
 from rosetta.convert.tried_vocabulary import TEXTS
 from rosetta.tokenizer import open_tokenizer
+from rosetta.tokenizer.comparison import compare_vocabularies
 from rosetta.tokenizer.sentencepiece_model import read_sentencepiece
 
 ROWS = 1100  # of the embedding: more than any of the vocabularies has tokens
@@ -186,6 +188,14 @@ OWN_WAY = {
 }
 
 
+def tokenizer_keys(path: Path) -> dict[str, Any]:
+    """A GGUF file's tokenizer by gguf-py: the types and the value of each key."""
+    fields = gguf.GGUFReader(path).fields
+    return {
+        key: (fields[key].types, fields[key].contents()) for key in fields if key.startswith("tokenizer.")
+    }
+
+
 def written(source: Path, target: Path) -> Conversion:
     return convert(str(source), target, Options(diagnose=False), verify=False)
 
@@ -221,13 +231,55 @@ def test_llamacpp_gives_a_folders_own_ids_and_so_does_the_folder_made_of_the_fil
         assert llamacpp.encode(text, special=True) == own.encode(text), text
         assert [other.encode(text) for other in others] == [own.encode(text)] * len(others), text
     llamacpp.close()
+    first = tokenizer_keys(tmp_path / "out.gguf")
     written(tmp_path / "out.apr", tmp_path / "again.gguf")
-    again = gguf.GGUFReader(tmp_path / "again.gguf").fields
-    assert {
-        key: (again[key].types, again[key].contents()) for key in again if key.startswith("tokenizer.")
-    } == {key: (keys[key].types, keys[key].contents()) for key in keys if key.startswith("tokenizer.")}
+    assert tokenizer_keys(tmp_path / "again.gguf") == first
+    written(tmp_path / "back", tmp_path / "over.gguf")
+    over = tokenizer_keys(tmp_path / "over.gguf")
+    # A tokenizer.json has an order of pairs in place of scores, and no type of the unknown token.
+    of_scores = {"tokenizer.ggml.scores", "tokenizer.ggml.token_type"} if model == "llama" else set()
+    assert {key: value for key, value in over.items() if value != first.get(key)}.keys() <= of_scores
+    assert over.keys() == first.keys()
     report = compared_files(tmp_path / "out.gguf", source, tokens=None, prompt="Hello world")
     assert (report.verdict, [f.kind for f in report.findings]) == ("match", [])
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_word_pieces_are_framed_whatever_a_gguf_says_of_it(tmp_path: Path, flag: bool) -> None:
+    """As llama.cpp does: no flag is a difference from the folder, whose template frames a prompt."""
+    source = folder_with(tmp_path / "hf", word_pieces())
+    written(source, tmp_path / "out.gguf")
+    folder, file = open_tokenizer(source), open_tokenizer(tmp_path / "out.gguf")
+    assert folder is not None
+    assert file is not None
+    facts = replace(file.facts, add_bos=flag, add_eos=flag)
+    assert compare_vocabularies(facts, folder.facts) == []
+    bare = replace(folder.facts, add_bos=False, add_eos=False)
+    assert [found.key for found in compare_vocabularies(facts, bare)] == ["add_bos", "add_eos"]
+
+
+@pytest.mark.requires_llamacpp
+@pytest.mark.requires_transformers
+@pytest.mark.parametrize("token", ["<pad>", "</s>", "<unk>"])
+def test_a_control_token_that_a_text_spells_is_a_piece_of_a_folders_unigram_and_no_token_in_llamacpp(
+    tmp_path: Path, token: str
+) -> None:
+    """Each container is read as its own runtime reads it, where control tokens are not to be matched."""
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("llama_cpp")
+    source = folder_with(tmp_path / "hf", unigram(merged=False, prefix=False))
+    written(source, tmp_path / "out.gguf")
+    llamacpp = LlamaCpp(tmp_path / "out.gguf")
+    theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(source / "tokenizer.json"))
+    text = f"a{token}b"
+    of_folder, of_file = (
+        theirs.encode(text, split_special_tokens=True, add_special_tokens=False),
+        llamacpp.encode(text, special=False),
+    )
+    llamacpp.close()
+    assert of_folder != of_file
+    assert open_tokenizer(source).encode(text, special=False) == of_folder
+    assert open_tokenizer(tmp_path / "out.gguf").encode(text, special=False) == of_file
 
 
 def test_bytes_that_a_unigram_falls_back_to_are_said_to_be_lost(tmp_path: Path) -> None:
