@@ -42,10 +42,11 @@ from rosetta.ops.altup import (
     Streams,
     Tanh,
 )
+from rosetta.ops.chain import chain
 from rosetta.ops.factors import Factors
 from rosetta.ops.linear import Linear
 from rosetta.ops.norm import Norm
-from rosetta.ops.op import Op, Settings, chain
+from rosetta.ops.op import Op, Settings
 from rosetta.ops.pointwise import Add, Scale, Softcap
 from rosetta.ops.rotary import SPLIT_HALF
 from rosetta.setting_values import listed

@@ -33,11 +33,12 @@ from rosetta.architectures.parts.per_layer import (
 )
 from rosetta.architectures.parts.readings import Reading, Stored, standard_readings
 from rosetta.graph import Stage
+from rosetta.ops.chain import chain
 from rosetta.ops.experts import ExpertLinear, ExpertSum, Router
 from rosetta.ops.factors import Factors
 from rosetta.ops.linear import Linear
 from rosetta.ops.norm import Norm
-from rosetta.ops.op import Op, Settings, chain
+from rosetta.ops.op import Op, Settings
 from rosetta.ops.pointwise import Activation, Add, Scale, Softcap
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
 from rosetta.rope_scaling import scaling_from_parameters

@@ -22,9 +22,10 @@ from rosetta.architectures.parts.mixtures import mixture_layer, router_of
 from rosetta.architectures.parts.readings import EXPERTS_GATE_UP, Reading, Stored, experts, standard_readings
 from rosetta.graph import Stage
 from rosetta.ops.attention import Scores
+from rosetta.ops.chain import chain
 from rosetta.ops.linear import Linear
 from rosetta.ops.norm import Norm
-from rosetta.ops.op import Settings, chain
+from rosetta.ops.op import Settings
 from rosetta.ops.rotary import Rotary
 from rosetta.ops.temperature import Temperature
 from rosetta.setting_values import listed

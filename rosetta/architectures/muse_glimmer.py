@@ -24,9 +24,10 @@ from rosetta.architectures.parts.folder_names import NORMS_AROUND
 from rosetta.architectures.parts.readings import first_of, one_more_where, standard_readings
 from rosetta.architectures.parts.stated_kinds import PATTERN, window_kinds
 from rosetta.graph import Stage
+from rosetta.ops.chain import chain
 from rosetta.ops.linear import Linear
 from rosetta.ops.norm import FactorNorm, Norm
-from rosetta.ops.op import Op, Settings, chain
+from rosetta.ops.op import Op, Settings
 from rosetta.ops.pointwise import Gate, Scale, Softcap
 from rosetta.ops.rotary import Rotary
 from rosetta.setting_values import PerLayer

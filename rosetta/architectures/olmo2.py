@@ -18,9 +18,10 @@ from rosetta.architectures.parts.builders import (
 )
 from rosetta.architectures.parts.folder_names import POST_NORMS
 from rosetta.graph import Stage
+from rosetta.ops.chain import chain
 from rosetta.ops.linear import Linear
 from rosetta.ops.norm import Norm
-from rosetta.ops.op import Op, Settings, chain
+from rosetta.ops.op import Op, Settings
 from rosetta.ops.pointwise import Heads
 from rosetta.ops.rotary import SPLIT_HALF
 from rosetta.settings_reader import SettingsReader

@@ -7,8 +7,9 @@ from rosetta.architectures.parts.builders import HIDDEN, KV_HEADS, VALUE
 from rosetta.architectures.parts.expert_settings import expert_settings, of_folder
 from rosetta.architectures.parts.mixtures import mixture_layer, normed_whole
 from rosetta.graph import Stage
+from rosetta.ops.chain import chain
 from rosetta.ops.linear import Linear
-from rosetta.ops.op import Settings, chain
+from rosetta.ops.op import Settings
 from rosetta.ops.pointwise import Clamp, Heads
 from rosetta.settings_reader import SettingsReader
 

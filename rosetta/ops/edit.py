@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rosetta.ops.op import Chain, Op, chain
+from rosetta.ops.chain import Chain, chain
+from rosetta.ops.op import Op
 
 
 @dataclass(frozen=True)

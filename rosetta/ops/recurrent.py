@@ -13,21 +13,9 @@ from typing import TYPE_CHECKING, Literal
 
 from rosetta.lazily import functional as F
 from rosetta.lazily import torch
+from rosetta.ops.measured import measured
 from rosetta.ops.norm import normalised
-from rosetta.ops.op import (
-    Op,
-    Rounding,
-    Settings,
-    Size,
-    Spread,
-    Step,
-    Sum,
-    Tensors,
-    keys_of,
-    measured,
-    nothing,
-    size,
-)
+from rosetta.ops.op import Op, Rounding, Settings, Size, Spread, Step, Sum, Tensors, keys_of, nothing, size
 from rosetta.ops.pointwise import ACTIVATIONS, Elementwise
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from rosetta.dtypes import FLOATS
 from rosetta.graph import Node
 from rosetta.model import Model
 from rosetta.ops.attention import Scores
+from rosetta.ops.chain import Chain
 from rosetta.ops.edit import Edit, OpEdit
 from rosetta.ops.linear import Linear
-from rosetta.ops.op import Chain
 from rosetta.weight import Weight
 
 # What a runtime may say it computes in, where weights and inputs are as they are.

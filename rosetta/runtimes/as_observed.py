@@ -16,10 +16,11 @@ from rosetta.errors import DamagedFileError
 from rosetta.graph import TOKENS, Stage
 from rosetta.model import Model
 from rosetta.ops.as_observed import Given, SeenLinear, SeenNorm
+from rosetta.ops.chain import chain
 from rosetta.ops.experts import ExpertLinear, Router
 from rosetta.ops.lookup import Embedding
 from rosetta.ops.norm import Kind
-from rosetta.ops.op import Op, chain
+from rosetta.ops.op import Op
 from rosetta.ops.pointwise import Add, Times
 from rosetta.runtimes.observed.capture import layer_of
 from rosetta.runtimes.observed.graph import weight_layer

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from rosetta.ops.op import Chunk, Op, Step, measured
+from rosetta.ops.measured import measured
+from rosetta.ops.op import Chunk, Op, Step
 from rosetta.ops.recurrent import (
     ChannelDelta,
     Convolution,

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rosetta.graph import TOKENS, Stage
 from rosetta.ops.attention import Context, Scores
+from rosetta.ops.chain import chain
 from rosetta.ops.experts import ExpertLinear, ExpertSum, Router
 from rosetta.ops.latent import LatentKeys
 from rosetta.ops.linear import Linear
 from rosetta.ops.lookup import Embedding
 from rosetta.ops.norm import Norm
-from rosetta.ops.op import Op, Settings, Size, Sum, chain
+from rosetta.ops.op import Op, Settings, Size, Sum
 from rosetta.ops.pointwise import Activation, Add, Clamp, Gate, Scale
 from rosetta.ops.rotary import STILL, Rotary
 

@@ -20,10 +20,11 @@ from rosetta.architectures.parts.builders import (
     sequential,
 )
 from rosetta.graph import Stage
+from rosetta.ops.chain import chain
 from rosetta.ops.experts import Router
 from rosetta.ops.linear import Linear
 from rosetta.ops.norm import Norm
-from rosetta.ops.op import Op, Settings, Size, chain
+from rosetta.ops.op import Op, Settings, Size
 from rosetta.ops.pointwise import Heads
 
 SHARED = "expert_shared_feed_forward_length"

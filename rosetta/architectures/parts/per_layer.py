@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 from rosetta.architectures.parts.architecture import Default
 from rosetta.graph import TOKENS, Stage
+from rosetta.ops.chain import chain
 from rosetta.ops.linear import Linear
 from rosetta.ops.lookup import Embedding
 from rosetta.ops.norm import Norm
-from rosetta.ops.op import chain
 from rosetta.ops.pointwise import Add, Heads, LayerGate, Scale
 from rosetta.settings_reader import SettingsReader
 

@@ -16,8 +16,9 @@ from rosetta.architectures.parts.readings import MINUS_EXP, Reading, Stored
 from rosetta.containers.values import WRONG_VALUE
 from rosetta.errors import DamagedFileError
 from rosetta.graph import Stage
+from rosetta.ops.chain import chain
 from rosetta.ops.linear import Linear
-from rosetta.ops.op import Op, Settings, Sum, chain
+from rosetta.ops.op import Op, Settings, Sum
 from rosetta.ops.recurrent import (
     FUSED,
     GROUPS,

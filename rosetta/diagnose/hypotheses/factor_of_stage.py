@@ -12,9 +12,10 @@ from torch import Tensor
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
 from rosetta.diagnose.setting_proposals import setting_proposal
 from rosetta.ops.attention import Context
+from rosetta.ops.chain import Chain
 from rosetta.ops.edit import Edit, Exchanged, Followed, OpEdit
 from rosetta.ops.experts import ExpertSum
-from rosetta.ops.op import Chain, Op
+from rosetta.ops.op import Op
 from rosetta.ops.pointwise import Add, Scale, Times, WeightedSum
 from rosetta.settings_table import SETTINGS
 

@@ -10,8 +10,9 @@ from rosetta.diagnose.edits import Scaled
 from rosetta.diagnose.hypothesis import Fault, Proposal
 from rosetta.diagnose.patches import changed
 from rosetta.diagnose.setting_proposals import setting_proposal
+from rosetta.ops.chain import Chain
 from rosetta.ops.norm import FactorNorm
-from rosetta.ops.op import Chain, Op
+from rosetta.ops.op import Op
 from rosetta.weight import Weight
 
 

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from rosetta.diagnose.hypothesis import Fault, Proposal
 from rosetta.diagnose.setting_proposals import setting_proposal
+from rosetta.ops.chain import Chain
 from rosetta.ops.norm import Norm
-from rosetta.ops.op import Chain, Op
+from rosetta.ops.op import Op
 from rosetta.ops.rotary import Rotary
 from rosetta.rope_scaling import STILL, RopeScaling
 
