@@ -15,6 +15,7 @@ from rosetta.containers.settings import (
     Source,
     attention_scale,
     gathered,
+    held,
     rope_settings,
     sliding_window,
 )
@@ -67,9 +68,20 @@ def apr_settings(path: Path, metadata: Mapping[str, Any], note: Callable[[str], 
             note(f"the metadata spells one field several ways ({', '.join(spelled)}): some loaders refuse it")
     found = gathered(path, APR_FACTS, sources) | gathered(path, _TOKEN_FACTS, sources[:1])
     for source in sources:
-        for derived in (rope_settings, attention_scale, sliding_window):
+        for derived in (_rotation, attention_scale, sliding_window):
             for key, setting in derived(path, source).items():
                 found.setdefault(key, setting)
+    return found
+
+
+def _rotation(path: Path, source: Source) -> dict[str, Setting]:
+    """See `rope_settings`; the format's own key of the base, the one that aprender reads, comes before a table that was
+    taken over from config.json."""
+    found = rope_settings(path, source)
+    base = source.values.get("rope_theta")
+    if base is not None and not isinstance(base, list):
+        name = f"{source.prefix}rope_theta"
+        found["rope.freq_base"] = Setting(held(path, name, base, NUMBER), name)
     return found
 
 

@@ -259,6 +259,13 @@ def test_aliases_stand_in_for_nulls_in_order_of_trust(tmp_path: Path) -> None:
     }
 
 
+def test_the_base_of_the_format_comes_before_a_table_of_config_json(tmp_path: Path) -> None:
+    """aprender reads rope_theta at the top and knows no rope_parameters (apr-format.md, 4.1)."""
+    table = {"rope_parameters": {"rope_theta": 1e4, "rope_type": "default"}}
+    assert settings(tmp_path, {"rope_theta": 1e6, **table}) == {"rope.freq_base": 1e6}
+    assert settings(tmp_path, table) == {"rope.freq_base": 1e4}
+
+
 def test_every_forward_fact_has_its_gguf_key(tmp_path: Path) -> None:
     metadata = {
         "layer_norm_eps": 1e-12,
