@@ -11,7 +11,7 @@ from rosetta.tokenizer.vocabulary import TokenType, Vocabulary
 _SPACES = " \t\n\v\f\r"  # isspace in the C locale
 
 # llama-vocab.cpp, llama_vocab::impl::load: tokens that are control tokens whatever the file says of them
-_END_OF_GENERATION = (
+END_OF_GENERATION = (
     "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>",
     "<end_of_turn>", "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]",
     "<|end_of_text|>",
@@ -40,7 +40,7 @@ _END_IS_NO_END = (("<|return|>", "<|call|>"), ("<|return|>", "<|calls|>"), ("<|c
 _S_IS_NO_END = ("<|tool_response>", "<|plamo:eos|>")
 _NAMED = frozenset(
     (
-        *_END_OF_GENERATION,
+        *END_OF_GENERATION,
         *_ALWAYS_MATCHED,
         *_S_IS_NO_END,
         *(text for texts in _INFILL.values() for text in texts),
@@ -110,7 +110,7 @@ def _special_ids(vocabulary: Vocabulary) -> dict[int, bool]:
     for role, spellings in _INFILL.items():
         if role not in vocabulary.special_ids:
             special |= dict.fromkeys(sorted(ids[s] for s in spellings if s in ids)[:1], True)
-    special |= {ids[s]: True for s in _END_OF_GENERATION if s in ids}
+    special |= {ids[s]: True for s in END_OF_GENERATION if s in ids}
     special |= {ids[s]: False for s in _ALWAYS_MATCHED if s in ids}
     if "<|end|>" in ids and any(a in ids and b in ids for a, b in _END_IS_NO_END):
         special[ids["<|end|>"]] = False

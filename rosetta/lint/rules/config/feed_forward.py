@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from rosetta.lint.rule import Fault, Rule
-from rosetta.lint.subject import Subject
+from rosetta.lint.subject import StoredTensor, Subject
 
 RULE = Rule(
     "C206",
@@ -39,8 +39,15 @@ def faults(subject: Subject) -> Iterator[Fault]:
     factors = _FACTORS.get(subject.architecture, (1,))
     for tensor in subject.by_stem("ffn_down.weight"):
         width = subject.count("feed_forward_length", tensor.layer)
-        if width and len(tensor.dims) == 2 and not {width * factor for factor in factors} & set(tensor.dims):
+        if width and len(tensor.dims) == 2 and not any(_fits(width * n, subject, tensor) for n in factors):
             yield subject.at_tensor(
                 tensor, f"has dims {list(tensor.dims)}, and the config says a width of {width:,}"
             )
             return
+
+
+def _fits(width: float, subject: Subject, tensor: StoredTensor) -> bool:
+    """Whether a matrix has a side of this width, besides that of the hidden size."""
+    if width == subject.count("embedding_length"):
+        return tensor.dims[0] == tensor.dims[1] == width
+    return width in tensor.dims

@@ -75,7 +75,8 @@ def _contradiction(subject: Subject, tensor: StoredTensor, key: str) -> str | No
     if not heads or len(tensor.dims) != 2 or not sizes:
         return None
     rows = tensor.dims[0]
-    fitting = {heads * size * parts for size in sizes for parts in (1, _GATED)}
+    gated = key == "attention.head_count"
+    fitting = {heads * size * parts for size in sizes for parts in ((1, _GATED) if gated else (1,))}
     if rows in fitting:
         return None
     size = min(sizes)

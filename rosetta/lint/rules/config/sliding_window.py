@@ -25,6 +25,8 @@ def faults(subject: Subject) -> Iterator[Fault]:
     if isinstance(window, int) and not isinstance(window, bool):
         if window == 1:
             yield subject.at_key("attention.sliding_window", f"is {window}: each token would see only itself")
+        elif window == 0 and isinstance(pattern, list) and any(pattern):
+            yield subject.at_key("attention.sliding_window", "is 0, and layers are said to have a window")
         elif not 0 <= window <= MOST:
             yield subject.at_key("attention.sliding_window", f"is {window:,}; models have up to {MOST:,}")
     layers = subject.count("block_count")

@@ -1,5 +1,6 @@
 """F119: a tensor's bytes are those of another dtype than it declares."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 from rosetta.dtypes import flat_bytes, others_of_bytes, rowwise_bytes
@@ -24,9 +25,10 @@ RULE = Rule(
 
 def faults(subject: Subject) -> Iterator[Fault]:
     """Each tensor whose bytes, or whose room up to the next, do not fit its dims."""
+    begun = Counter((tensor.file, tensor.start) for tensor in subject.tensors if tensor.entry.nbytes)
     for tensor in subject.tensors:
         entry = tensor.entry
-        if not entry.nbytes:
+        if not entry.nbytes or begun[tensor.file, tensor.start] > 1:  # the room of two is that of none
             continue
         held = entry.nbytes if entry.room is None else entry.room
         taken = {flat_bytes(entry.dtype, entry.dims)}

@@ -7,6 +7,7 @@ from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.rules.tokenizer.template_syntax import at_template
 from rosetta.lint.subject import Subject
 from rosetta.tokenizer.chat_template import chat_template
+from rosetta.tokenizer.special_tokens import END_OF_GENERATION
 
 RULE = Rule(
     "T311",
@@ -17,8 +18,11 @@ RULE = Rule(
     "several ordinary tokens.",
     fix="Take the model's own template, or add its tokens.",
 )
-# Only what is written like `<|im_start|>` is surely meant as one token: <think> may be a plain text.
-_MARK = re.compile(r"<\|[A-Za-z][\w-]*\|>")
+# Only what is written like `<|im_start|>`, or ends a turn of a published model, is surely meant as one token: <think>
+# may be a plain text.
+_MARK = re.compile(
+    "|".join([r"<\|[A-Za-z][\w-]*\|>", r"<｜[A-Za-z][\w▁-]*｜>", *map(re.escape, END_OF_GENERATION)])
+)
 
 
 def faults(subject: Subject) -> Iterator[Fault]:
