@@ -67,6 +67,13 @@ REASONS = (
     Reason(r"- expert_group(_used)?_count=1", "one group is taken without the key", of="nemotron_h$"),
     Reason(r"- (expert_weights_norm|ssm\.dt_b_c_rms)=False", "taken without the key"),
     Reason(r"- rope\.scaling\.type=none", "nothing is scaled"),
+    Reason(r"\+ rope\.scaling\.finetuned=True", "taken without the key", of="granite"),
+    Reason(r"- n_deepstack_layers=0", "taken without the key", of="qwen3-asr"),
+    Reason(
+        r"v rope\.freq_base=.*|- rope\.scaling\.(factor|alpha|original_context_length)=.*",
+        "llama.cpp works the base out of theirs, as we do before we write it",
+        of="hunyuan-vl-four",
+    ),
     Reason(
         r"- rope\.scaling\.(type=linear|factor=1\.0)", "nothing is scaled by a factor of one", of="codeshell"
     ),
@@ -81,7 +88,7 @@ REASONS = (
     Reason(
         r"- (expert_shared_count|expert_group_count|feed_forward_length)=.*",
         "llama.cpp reads the tensors' widths",
-        of=r"hunyuan-moe|hy_v3|nemotron_h_moe|kimi|qwen35moe",
+        of=r"hunyuan-moe|hy_v3|nemotron_h_moe|kimi|qwen35moe|ernie4_5-moe",
     ),
     Reason(
         r"v context_length=.*",
@@ -155,6 +162,12 @@ REASONS = (
         theirs_is_wrong=True,
     ),
     Reason(
+        r"\+ rope\.dimension_sections=.*",
+        "llama.cpp asks for the sections that the class has without saying, and theirs has not",
+        of="qwen3-asr",
+        theirs_is_wrong=True,
+    ),
+    Reason(
         r"[-+v] .*layer_norm.*",
         "llama.cpp asks for the key that theirs has not",
         of="^qwen$",
@@ -214,7 +227,12 @@ NOT_COMPARED = {
     "mimo2": "their converter counts three layers that predict further tokens, which are not there",
     "minimax-m3-text": "their converter knows no folder of the part that reads alone",
     "kimi-linear": "transformers saves the dense layer under the experts' name",
-}
+    **dict.fromkeys(
+        ("apertus1p5", "deepseek-ocr", "emu3", "ernie4_5-vl-moe", "gemma4-unified", "granite-docling",
+         "phi4-multimodal", "qwen3-omni", "unlimited-ocr"),
+        "their converter knows no such class",
+    ),
+}  # fmt: skip
 
 
 UNKNOWN = "llama.cpp has no such architecture"
