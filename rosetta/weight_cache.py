@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 STORED_ROOM = 1 << 26  # bytes of a matrix as it is stored; the largest of a layer of 8 billion weights fits
 DECODED_ROOM = 1 << 26  # bytes of a matrix in float32: of 16 million weights
 ROOM = 1 << 30  # bytes for what is kept of two copies; the matrices of a layer of 8 billion weights fit
+FEW = 32  # tokens, from which on a library multiplies faster than loops do beside their other work
 LASTING_ROOM = 8 << 30  # bytes; two billion weights in float32
 
 
@@ -33,32 +34,47 @@ class Sample:
     Args:
         copies: the two.
         rows: which rows, int64 [n], ascending.
-        values: of each copy, float32 [n, C].
-        variance: of their difference that the dtypes explain, float32 [n, C].
+        taken: values of both copies, and the variance of their difference that the dtypes explain, float32 [n, C] each:
+            in one piece they would be larger than memory that is used again.
     """
 
     copies: tuple[Weight, Weight]
     rows: Tensor
-    values: tuple[Tensor, Tensor]
-    variance: Tensor
+    taken: tuple[Tensor, Tensor, Tensor]
 
     @classmethod
     def empty(cls, copies: tuple[Weight, Weight], rows: Tensor, device: Device) -> Sample:
         """A sample that is to be taken."""
         left, right, variance = (torch.empty(len(rows), copies[0].dims[1], device=device) for _ in range(3))
-        return cls(copies, rows, (left, right), variance)
+        return cls(copies, rows, (left, right, variance))
 
     def take(self, part: tuple[int, int], left: Tensor, right: Tensor, variance: Tensor) -> None:
         """Take what it wants of the rows of a part."""
-        first, last = torch.searchsorted(self.rows, self.rows.new_tensor(part)).tolist()
+        first, last = self._places(part)
         if first < last:
             wanted = (self.rows[first:last] - part[0]).to(left.device)
-            for x, into in ((left, self.values[0]), (right, self.values[1]), (variance, self.variance)):
+            for x, into in zip((left, right, variance), self.taken, strict=True):
                 torch.index_select(x, 0, wanted, out=into[first:last])
+
+    def wanted(self, part: tuple[int, int]) -> tuple[NDArray[np.int64], int, tuple[NDArray[np.float32], ...]]:
+        """Which rows of a part it wants, counted from the first of these, int64 [m]; from which of its own rows on it
+        takes them; and what takes them, float32 [n, C] each."""
+        first, last = self._places(part)
+        return (self.rows[first:last] - part[0]).numpy(), first, tuple(x.numpy() for x in self.taken)
+
+    def _places(self, part: tuple[int, int]) -> tuple[int, int]:
+        """Which of its own rows are of a part, from the first to after the last."""
+        first, last = np.searchsorted(self.rows.numpy(), part).tolist()
+        return first, last
 
     def of(self, weight: Weight) -> Tensor:
         """The values of one of the copies."""
-        return self.values[self.copies.index(weight)]
+        return self.taken[self.copies.index(weight)]
+
+    @property
+    def variance(self) -> Tensor:
+        """Of the difference."""
+        return self.taken[2]
 
 
 class Products:
@@ -69,6 +85,10 @@ class Products:
         believed, other: the copies.
         x: what the believed one is multiplied with, and what the noise is predicted of, [T, C].
         of_other: what the other one is multiplied with, [T, C] each.
+
+    Attributes:
+        for_loops: what the believed copy, the other one and the variance are multiplied with, in this order, float32
+            [k, T, C], and what takes the products, [k, T, R]; None where a library is the quicker one.
     """
 
     def __init__(self, believed: Weight, other: Weight, x: Tensor, of_other: Sequence[Tensor]) -> None:
@@ -76,12 +96,31 @@ class Products:
         self._inputs = [(believed, x), *((other, own) for own in of_other)]
         self._squares = x.float().square()
         self._largest: dict[tuple[int, int], Tensor] = {}
+        self.for_loops: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+
+    @property
+    def suits_loops(self) -> bool:
+        """Whether loops make them faster than a library: of few tokens, in float32, and none yet."""
+        given, x = [x for _, x in self._inputs], self._x
+        shape = len(x), *self.copies[0].dims[1:]  # loops look at no bounds
+        alike = all(one.dtype == torch.float32 and one.shape == shape for one in given)
+        return alike and x.device.type == "cpu" and len(x) <= FEW and not self._largest
 
     def begin(self) -> None:
         """Make room: now the copies are compared."""
-        rows = self.copies[0].dims[0]
-        self._made = [x.new_empty(len(x), rows) for _, x in self._inputs]
-        self._explained = self._squares.new_empty(len(self._x), rows)
+        (_, x), *of_other = self._inputs
+        rows, given = self.copies[0].dims[0], [x, *(own for _, own in of_other), self._squares]
+        if self.suits_loops:
+            made = x.new_empty(len(given), len(x), rows)
+            self.for_loops = torch.stack(given).numpy(), made.numpy()
+            *self._made, self._explained = made
+        else:
+            *self._made, self._explained = (one.new_empty(len(one), rows) for one in given)
+
+    def note(self, rows: tuple[int, int], largest: Tensor) -> None:
+        """Take note that products with some rows have been put where they belong, and of the largest magnitude in the
+        believed copy's."""
+        self._largest[rows] = largest
 
     def make(self, rows: tuple[int, int], believed: Tensor, other: Tensor, variance: Tensor) -> None:
         """Multiply with some rows of both copies, and with the variance of their difference, float32 [rows, C]."""
@@ -184,6 +223,21 @@ class DecodedPair:
             self._products.make(rows, left, right, variance)
         if self._copies:
             self._rows[rows] = left, right, variance
+
+    def awaits(self, left: Weight, right: Weight) -> bool:
+        """Whether the stage at hand computes of these copies what loops would make in one pass, and has not got it."""
+        expected = self._products
+        return expected is not None and expected.copies == (left, right) and expected.suits_loops
+
+    @property
+    def products(self) -> Products | None:
+        """What the stage at hand computes of the copies at hand."""
+        return self._products
+
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether all rows of the copies at hand are kept."""
+        return bool(self._copies)
 
     def product(self, weight: Weight, x: Tensor) -> Tensor | None:
         """See `Products.of`."""

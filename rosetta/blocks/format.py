@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from rosetta.dtypes import DTYPES
 from rosetta.lazily import torch
@@ -15,6 +16,22 @@ Writer = Callable[["torch.Tensor", "torch.Tensor"], None]
 """From uint8 `[n, S]`, fills a float32 `[n, B]` on the same device."""
 Adder = Callable[["torch.Tensor", "torch.Tensor"], None]
 """From float32 values of any shape, adds to a float32 of the same shape."""
+
+
+class Affine(NamedTuple):
+    """What makes values and their rounding of the levels of n blocks, g groups each: a value is scale · level −
+    minimum, the variance of its rounding unit · level² + constant.
+
+    Args:
+        scale, constant: float32 `[n, g]`.
+        minimum: float32 `[n, g]`; None where there is none.
+        unit: float32 `[n, 1]`.
+    """
+
+    scale: torch.Tensor
+    minimum: torch.Tensor | None
+    unit: torch.Tensor
+    constant: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -34,6 +51,7 @@ class BlockFormat:
         add_variance: adds it to what is there, from the decoded values alone; None where these do not tell.
         write_step: distance of neighbouring levels at each weight, where they are evenly spaced and every encoder
             gives a weight the nearest one.
+        affine: of blocks of evenly spaced levels, what these mean.
         quick: whether `write_values` takes less time than ggml's own decoder.
         halves: first bytes of the float16 numbers of a block that all its weights are multiples of, and besides, where
             there is another one, of what is added to them or taken off: its scale and its minimum.
@@ -46,6 +64,7 @@ class BlockFormat:
     write_variance: Writer | None = None
     add_variance: Adder | None = None
     write_step: Writer | None = None
+    affine: Callable[[torch.Tensor], Affine] | None = None
     quick: bool = False
     halves: tuple[int, ...] = ()
 

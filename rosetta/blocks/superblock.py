@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from rosetta.blocks.fields import SQRT12, half, half_step_squared
-from rosetta.blocks.format import BlockFormat, Writer
+from rosetta.blocks.format import Affine, BlockFormat, Writer
 from rosetta.blocks.ggml import decoder_of
 from rosetta.lazily import torch
 
@@ -18,6 +18,8 @@ Levels = Callable[["torch.Tensor", "torch.Tensor"], None]
 """From the blocks, writes q into float32 `[n, 256]`."""
 Scales = Callable[["torch.Tensor"], "tuple[torch.Tensor, torch.Tensor]"]
 """From the blocks, d `[n, 1]` and s `[n, g]`, float32."""
+Noise = Callable[["torch.Tensor", "torch.Tensor", "torch.Tensor"], "tuple[torch.Tensor, torch.Tensor]"]
+"""From the blocks, d and s, what of σ² is multiplied with q², `[n, 1]`, and the rest of it, `[n, g]`."""
 Unscaled = Mapping[int, bytes]
 """What the fields of a block hold, by their first byte, where d and each s are 1 and there is no minimum."""
 
@@ -59,7 +61,12 @@ def superblock_format(
     """
     values = _values(levels, scales, minima)
     by_decoder = _levels_by_decoder(BlockFormat(name, group, values, values), levels, unscaled or {})
-    variance = _variance(by_decoder, scales, minima, reach, scale_reach, gap)
+    noise = _noise(minima, reach, scale_reach, gap)
+    variance = _variance(by_decoder, scales, noise)
+
+    def affine(blocks: torch.Tensor) -> Affine:
+        d, s = scales(blocks)
+        return Affine(d * s, _minimum(blocks, minima), *noise(blocks, d, s))
 
     def write_sigma(blocks: torch.Tensor, out: torch.Tensor) -> None:
         variance(blocks, out)
@@ -70,8 +77,17 @@ def superblock_format(
         out.view(len(out), s.shape[1], -1).copy_((d * s).abs_().mul_(gap)[..., None])
 
     halves = () if scale is None else (scale,) if minima is None else (scale, minima.start)
-    steps = write_step if nearest else None
-    return BlockFormat(name, group, values, write_sigma, variance, None, steps, quick, halves)
+    return BlockFormat(
+        name,
+        group,
+        values,
+        write_sigma,
+        variance,
+        write_step=write_step if nearest else None,
+        quick=quick,
+        halves=halves,
+        affine=affine,
+    )
 
 
 def _levels_by_decoder(block: BlockFormat, levels: Levels, unscaled: Unscaled) -> Levels:
@@ -90,37 +106,48 @@ def _levels_by_decoder(block: BlockFormat, levels: Levels, unscaled: Unscaled) -
     return write_levels
 
 
+def _minimum(blocks: torch.Tensor, minima: Minima | None) -> torch.Tensor | None:
+    """dmin·m, float32 `[n, g]`."""
+    return None if minima is None else half(blocks, minima.start) * minima.levels(blocks)
+
+
 def _values(levels: Levels, scales: Scales, minima: Minima | None) -> Writer:
     def write_values(blocks: torch.Tensor, out: torch.Tensor) -> None:
         d, s = scales(blocks)
         levels(blocks, out)
         grouped = out.view(len(out), s.shape[1], -1)  # [n, g, 256 / g]
         grouped.mul_((d * s)[..., None])
-        if minima is not None:
-            grouped.sub_((half(blocks, minima.start) * minima.levels(blocks))[..., None])
+        minimum = _minimum(blocks, minima)
+        if minimum is not None:
+            grouped.sub_(minimum[..., None])
 
     return write_values
 
 
-def _variance(
-    levels: Levels, scales: Scales, minima: Minima | None, reach: float, scale_reach: float, gap: float
-) -> Writer:
+def _noise(minima: Minima | None, reach: float, scale_reach: float, gap: float) -> Noise:
     """σ² = (step² + (unit·q)² + minimum unit²) / 12, where unit is the step of s, and what d's rounding adds.
 
     A sub-block whose scale is rounded to zero keeps no level: what it lost reaches up to the largest one.
     """
 
-    def write_variance(blocks: torch.Tensor, out: torch.Tensor) -> None:
-        d, s = scales(blocks)
-        unit = half_step_squared(d, scale_reach).div_(12)  # [n, 1], squared
-        step = d * s  # [n, g]
+    def noise(blocks: torch.Tensor, d: torch.Tensor, s: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        unit = half_step_squared(d, scale_reach).div_(12)
+        step = d * s
         constant = (step * (gap / SQRT12)).square_()
         if not bool(constant.amin() > 0):  # nor where it is NaN
             constant = torch.where(step == 0, unit * reach**2, constant)
         if minima is not None:
             constant += half_step_squared(half(blocks, minima.start), scale_reach).div_(12)
+        return unit, constant
+
+    return noise
+
+
+def _variance(levels: Levels, scales: Scales, noise: Noise) -> Writer:
+    def write_variance(blocks: torch.Tensor, out: torch.Tensor) -> None:
+        unit, constant = noise(blocks, *scales(blocks))
         levels(blocks, out)
         out.square_().mul_(unit)
-        out.view(len(out), s.shape[1], -1).add_(constant[..., None])
+        out.view(len(out), constant.shape[1], -1).add_(constant[..., None])
 
     return write_variance

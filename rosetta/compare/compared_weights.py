@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 from rosetta.compare.ahead import rows_in_use
 from rosetta.compare.at_sight import compare_at_sight
 from rosetta.compare.kept_order import KeptOrder
 from rosetta.compare.lane import Lane
+from rosetta.compare.one_pass import OnePass, one_pass
 from rosetta.compare.pairing import Pairing
-from rosetta.compare.weights import Copies, WeightPair, compare_weights
+from rosetta.compare.weights import Copies, WeightPair, comparable, compare_weights
 from rosetta.digests import Digests
 from rosetta.graph import Node
 from rosetta.weight import Weight
@@ -46,6 +48,8 @@ class ComparedWeights:
         if key not in self._made:
             self._made[key] = self._compared(copies)
             self._hash(copies, self._made[key])
+        elif not self._made[key].identical_bytes:
+            self._multiplied(copies)
         return self._made[key]
 
     def has(self, name: str) -> bool:
@@ -86,8 +90,20 @@ class ComparedWeights:
             found = compare_at_sight(*copies, cache.device, cache.kept)
             return self.order.heeded(found, copies, self._in_both())
         look = self.order.begun(copies)
-        found = compare_weights(*copies, cache.device, cache.kept)
+        found = compare_weights(*copies, cache.device, cache.kept, self._loops)
         return self.order.heeded(found, copies, self._in_both(), look)
+
+    def _multiplied(self, copies: tuple[Weight, Weight]) -> None:
+        """Make the products that the stage at hand awaits of copies that were compared before, as of a tied head."""
+        kept = self._lanes.reference.runtime.cache.kept
+        if kept.awaits(*copies) and comparable(*copies) and self._loops is not None:
+            self._loops.multiply(*copies, kept)
+
+    @cached_property
+    def _loops(self) -> OnePass | None:
+        """Compiled loops for the comparison of weights, where those of unlike dtypes are so many that it pays."""
+        unlike = sum(a.count for a, b in self._in_both() if a.dtype != b.dtype and a.dims == b.dims)
+        return one_pass(unlike) if self._lanes.reference.runtime.cache.device == "cpu" else None
 
     def _of_rows(self, name: str, rows: Sequence[int]) -> WeightPair | None:
         """The comparison of some rows of a table; of all where some cannot be read by themselves."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rosetta import blocks
 from rosetta.compare.block_cuts import block_cut, common_ratio, plain_limit
+from rosetta.compare.one_pass import OnePass
 from rosetta.compare.one_quantisation import of_one_quantisation
 from rosetta.compare.results import WeightDiff
 from rosetta.compare.salient_channels import SalientBlocks, salient_blocks
@@ -22,8 +23,9 @@ from rosetta.compare.structure import (
     COMPENSATED,
     SCALE_ROUNDING,
     RowSums,
+    by_group,
     compensates,
-    gaps_of_rows,
+    pass_over,
     row_sums,
     tells_structure,
     traits,
@@ -105,7 +107,11 @@ class Copies(NamedTuple):
 
 
 def compare_weights(
-    reference: Weight, other: Weight, device: Device = "cpu", kept: DecodedPair | None = None
+    reference: Weight,
+    other: Weight,
+    device: Device = "cpu",
+    kept: DecodedPair | None = None,
+    loops: OnePass | None = None,
 ) -> WeightPair:
     """Compare two canonical weights; of different dims they are `differing` without numbers.
 
@@ -113,8 +119,9 @@ def compare_weights(
         reference, other: the copies; what is relative is so to the reference.
         device: where they are decoded.
         kept: takes what was decoded, for the stage that is computed next.
+        loops: compiled ones, for what they do.
     """
-    if reference.dims != other.dims or not (readable(reference) and readable(other)):
+    if not comparable(reference, other):
         return WeightPair("differing")
     if kept is None or len(reference.dims) < 2:  # a bias is no reason to forget its matrix
         kept = DecodedPair()
@@ -122,8 +129,15 @@ def compare_weights(
         return WeightPair("identical", identical_bytes=True)
     kept.start(reference, other, sampled_rows(reference), device)
     seen = _Seen.empty(reference, other, device)
-    parts = spread(lambda rows: _measured(reference, other, rows, device, kept, seen), row_ranges(reference))
+    parts = spread(
+        lambda rows: _measured(reference, other, rows, device, kept, seen, loops), row_ranges(reference)
+    )
     return _judged(reference, other, parts, seen, device, kept)
+
+
+def comparable(left: Weight, right: Weight) -> bool:
+    """Whether each number of two copies has one of the other to be held to."""
+    return left.dims == right.dims and readable(left) and readable(right)
 
 
 def readable(weight: Weight) -> bool:
@@ -200,29 +214,29 @@ def _measured(
     device: Device,
     kept: DecodedPair,
     seen: _Seen,
+    loops: OnePass | None,
 ) -> _Sums:
     """Compare some rows of two copies; a vector counts as one row."""
-    a, b, explained = _decoded(reference, other, rows, device)
-    kept.put(rows, a, b, explained)
-    vector = a.dim() < 2
-    if vector:
-        a, b, explained = a[None], b[None], explained[None]
-    group, gap = common_group(reference, other), a - b
-    floats = {reference.dtype, other.dtype} <= {*FLOATS}
-    in_rows = None if vector else gaps_of_rows(b, gap, floats)
-    error, allowed = by_group(gap.square_(), group), by_group(explained, group)
+    group, vector = common_group(reference, other), len(reference.dims) < 2
+    proportional = {reference.dtype, other.dtype} <= {*FLOATS} and not vector
+    if loops is not None and len(reference.dims) == 2:
+        passed = loops.pass_over(reference, other, rows, kept, group, proportional)
+    else:
+        a, b, explained = _decoded(reference, other, rows, device)
+        kept.put(rows, a, b, explained)
+        a, b, explained = (x[None] if vector else x for x in (a, b, explained))
+        passed = pass_over(a, b, explained, group, proportional)
+    error, allowed = passed.error, passed.explained
     sizes = torch.full((error.shape[1],), group, dtype=torch.float64)
-    sizes[-1] -= len(sizes) * group - a.shape[1]  # the last group may be short
-    of_rows = None
-    if in_rows is not None:
-        widths = sizes.to(error)
-        of_rows = row_sums(a, b, in_rows, error @ widths, allowed @ widths)
-    seen.put(0 if vector else rows[0], _ratio(error, allowed), of_rows)
+    sizes[-1] -= len(sizes) * group - reference.count // (
+        1 if vector else reference.dims[0]
+    )  # it may be short
+    seen.put(0 if vector else rows[0], _ratio(error, allowed), None if vector else row_sums(passed, sizes))
     return _Sums(
         errors=error.sum(0, dtype=torch.float64).cpu() * sizes,
         expected=allowed.sum(0, dtype=torch.float64).cpu() * sizes,
-        norm_reference=float(of_rows.size_a.sum()) if of_rows else _norm_squared(a),
-        norm_other=float(of_rows.size_b.sum()) if of_rows else _norm_squared(b),
+        norm_reference=float(passed.size_a.sum()),
+        norm_other=float(passed.size_b.sum()),
     )
 
 
@@ -247,10 +261,6 @@ def common_group(reference: Weight, other: Weight) -> int:
     are no reason to look at two blocks of the other copy as one."""
     quantised = [weight.dtype for weight in (reference, other) if weight.dtype not in FLOATS]
     return max(blocks.group_of(dtype) for dtype in quantised or (reference.dtype, other.dtype))
-
-
-def _norm_squared(x: Tensor) -> float:
-    return float(torch.linalg.vector_norm(x, dim=-1).square().sum(dtype=torch.float64))
 
 
 def _judged(
@@ -333,12 +343,3 @@ def group_ratios(gap: Tensor, explained: Tensor, group: int) -> Tensor:
 def _ratio(error: Tensor, allowed: Tensor) -> Tensor:
     ratio = torch.where(error == 0, 0.0, (error / allowed).sqrt())  # x / 0 is inf: a fault
     return ratio.nan_to_num(nan=math.inf, posinf=math.inf)
-
-
-def by_group(x: Tensor, group: int) -> Tensor:
-    """Mean over groups of columns, [R, C] -> [R, ⌈C / G⌉]; the last group may be short."""
-    rows, columns = x.shape
-    whole = columns // group * group
-    # A product takes half of the time of a sum over so few.
-    means = (x[:, :whole].reshape(-1, group) @ x.new_full((group, 1), 1 / group)).view(rows, -1)
-    return means if whole == columns else torch.cat([means, x[:, whole:].mean(-1, keepdim=True)], dim=1)

@@ -15,7 +15,7 @@ from fixtures.noise import gaussian, heavy_tailed
 from fixtures.quantize import quantize
 from rosetta.compare import spectrum
 from rosetta.compare.spectrum import beyond_noise, edge_of, largest_singular_value, rank_limit
-from rosetta.compare.structure import RowSums, _common, gaps_of_rows, row_sums
+from rosetta.compare.structure import RowSums, _common, pass_over, row_sums
 from rosetta.compare.weights import compare_weights
 from rosetta.containers.container import TensorEntry
 from rosetta.weight import Weight
@@ -192,12 +192,11 @@ def test_size_of_a_row_tells_the_product_with_its_error() -> None:
     random = torch.Generator().manual_seed(1)
     b = torch.randn(64, 8960, generator=random)
     a = 0.999 * b + 0.005 * torch.randn(64, 8960, generator=random)
-    gap = a - b
-    error = gap.square().sum(1)
-    sums = row_sums(a, b, gaps_of_rows(b, gap, proportional=False), error, error)
+    explained, widths = (a - b).square(), torch.full((8960 // 32,), 32)
+    sums = row_sums(pass_over(a, b, explained, 32, proportional=False), widths)
     exact = ((a.double() - b.double()) * b.double()).sum(1)
     assert float(((sums.product - exact).abs() / sums.spread.sqrt()).max()) < 0.5
-    equal = row_sums(b, b, gaps_of_rows(b, 0 * gap, proportional=False), 0 * error, error)
+    equal = row_sums(pass_over(b, b, explained, 32, proportional=False), widths)
     assert float((equal.product.abs() / equal.spread.sqrt()).max()) < 1
 
 
