@@ -6,6 +6,7 @@ Letters: T = tokens, C = inputs, R = outputs of the matrix, N = heads, D = head 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 UNITS, UNITS_ONE_TOKEN = 5.0, 0.16  # the latter grows with √C: one token runs another kernel
 
 NEGLIGIBLE = 2.0**-13  # of a float32: what its square adds to a sum of squares, the root is not changed by
+
+TOGETHER = 1 << 16  # values of a stage whose noise is at hand that are judged together
 
 # Tokens beside which decoding costs nothing; a product with so many weights takes a third less time than with fewer.
 LONG, WEIGHTS_OF_LONG = 512, 1 << 22
@@ -120,32 +123,46 @@ class Linear(Op):
     def parts(self, s: Step, rounding: Rounding, y: Tensor, *inputs: Tensor) -> list[Part]:
         """By rows of the matrix: a prediction for all logits would be as large as they are."""
         [x] = inputs
+        weight = s.source(f"{self.stem}.weight")
+        ranges, together = row_ranges(weight), 1
+        at_hand = (
+            s.cache.product(weight, x) is not None
+        )  # and what is told of its rows: calls are what costs then
+        if at_hand:
+            together = max(1, TOGETHER * len(ranges) // (len(x) * weight.dims[0]))
 
-        def part(rows: tuple[int, int]) -> Part:
-            return Part(
-                lambda value: value.flatten(1)[:, slice(*rows)], lambda: self._sigma(s, rounding, x, rows)
-            )
+        def part(ranges: Sequence[tuple[int, int]]) -> Part:
+            rows = slice(ranges[0][0], ranges[-1][1])
+            return Part(lambda value: value.flatten(1)[:, rows], lambda: self._sigma(s, rounding, x, ranges))
 
-        return [part(rows) for rows in row_ranges(s.source(f"{self.stem}.weight"))]
+        return [part(ranges[at : at + together]) for at in range(0, len(ranges), together)]
 
-    def _sigma(self, s: Step, rounding: Rounding, x: Tensor, rows: tuple[int, int]) -> Tensor:
-        """σ of some rows of x Wᵀ + b, [T, rows]: what the dtypes explain, and the rounding of the arithmetic."""
+    def _sigma(self, s: Step, rounding: Rounding, x: Tensor, ranges: Sequence[tuple[int, int]]) -> Tensor:
+        """σ of some rows of x Wᵀ + b, [T, rows]: what the dtypes explain, and the rounding of the arithmetic.
+
+        Args:
+            s, rounding: of the stage.
+            x: its input.
+            ranges: the rows, of which each range is decoded by itself where that is needed.
+        """
         full, weight = s.full_name(f"{self.stem}.weight"), s.source(f"{self.stem}.weight")
+        rows = ranges[0][0], ranges[-1][1]
         unit, squares, bias = product_unit(x, rounding), x.float().square(), self._bias_variance(s, rounding)
         added, of_sum = self._bias(s), x.new_zeros((), dtype=torch.float32)
         if added is not None:  # a sum that is mostly bias is rounded as it is
             of_sum = unit_of(rounding) * added[slice(*rows)].float().abs()
         sigma = x.new_zeros((), dtype=torch.float32)
         if rounding.explains(full):
-            sigma = rounding.explained(full, s.cache, x, rows)
+            parts = spread(lambda some: rounding.explained(full, s.cache, x, some), ranges)
+            sigma = torch.cat(parts, dim=-1)
         sigma = (sigma if bias is None else sigma + bias[slice(*rows)]).sqrt()
         if sigma.dim() and weight.count:
-            largest = s.cache.largest(weight, *rows)
+            largest = torch.stack([s.cache.largest(weight, *some) for some in ranges]).max()
             most = unit * largest * squares.sum(1, keepdim=True).sqrt() + of_sum  # of the arithmetic
             if bool((most <= NEGLIGIBLE * sigma).all()):
                 return sigma
-        weights = s.cache.rows(weight, *rows)
-        floor = torch.hypot(unit * (squares @ weights.square().T).sqrt(), of_sum)
+        sizes = spread(lambda some: squares @ s.cache.rows(weight, *some).square().T, ranges)
+        floor = torch.hypot(unit * torch.cat(sizes, dim=-1).sqrt(), of_sum)
         return torch.hypot(sigma, floor)  # the square of float64's floor is no float32
 
     def _bias_variance(self, s: Step, rounding: Rounding) -> Tensor | None:
