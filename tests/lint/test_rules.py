@@ -660,6 +660,14 @@ def test_names_of_an_architecture_that_is_not_known_are_not_judged(tmp_path: Pat
     assert "F118" not in {found.rule.id for found in found_in(path, values=False)}
 
 
+def test_heads_of_another_size_in_layers_without_a_window_are_no_fault(tmp_path: Path) -> None:
+    """As Gemma 4's config.json says them, in keys of their own."""
+    model = plain_folder()
+    model.keys |= {"head_dim": 4, "global_head_dim": 8}
+    found = linted(written(model, tmp_path / "model-hf"), rules=selected_rules(), values=False)
+    assert "C205" not in {one.rule.id for one in found}
+
+
 def test_a_dense_network_that_is_as_wide_as_its_model_is_no_fault(tmp_path: Path) -> None:
     model = plain_gguf()
     model.keys = {
