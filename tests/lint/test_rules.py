@@ -660,10 +660,13 @@ def test_names_of_an_architecture_that_is_not_known_are_not_judged(tmp_path: Pat
     assert "F118" not in {found.rule.id for found in found_in(path, values=False)}
 
 
-def test_heads_of_another_size_in_layers_without_a_window_are_no_fault(tmp_path: Path) -> None:
-    """As Gemma 4's config.json says them, in keys of their own."""
+@pytest.mark.parametrize("said", [{"global_head_dim": 8}, {"per_layer_config": {"1": {"head_dim": 8}}}])
+def test_heads_of_another_size_in_layers_without_a_window_are_no_fault(
+    tmp_path: Path, said: dict[str, object]
+) -> None:
+    """As Gemma 4's config.json says them, published and as transformers 5 saves it."""
     model = plain_folder()
-    model.keys |= {"head_dim": 4, "global_head_dim": 8}
+    model.keys |= {"head_dim": 4, **said}
     found = linted(written(model, tmp_path / "model-hf"), rules=selected_rules(), values=False)
     assert "C205" not in {one.rule.id for one in found}
 

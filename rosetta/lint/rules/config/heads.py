@@ -21,7 +21,7 @@ _GATED = 2
 # Of folders: keys and values out of a latent vector, and heads that differ by layer in keys of their own.
 _OTHERWISE = (
     *("kv_lora_rank", "num_attention_heads_per_layer", "num_sliding_attention_heads", "global_head_dim"),
-    "attention_other_setting",
+    *("per_layer_config", "attention_other_setting"),
 )
 
 
