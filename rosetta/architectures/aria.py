@@ -18,9 +18,11 @@ from rosetta.settings_reader import SettingsReader
 def settings(read: SettingsReader) -> None:
     """The experts, as wide as a dense network would be, and how many more serve all tokens."""
     expert_settings(read, count=of_folder(8), used=of_folder(2), like_dense=True)
-    width, shared = read.config["feed_forward_length"].value, read.spelled("moe_num_shared_experts")
-    stated = None if shared is None else Setting(shared.value * width, shared.key)
-    read.put(SHARED, stated, 2 * width, "of as many shared experts as the architecture has")
+    width, counted = read.config["feed_forward_length"].value, read.spelled("moe_num_shared_experts")
+    stated = None if counted is None else Setting(counted.value * width, counted.key)
+    read.put(
+        SHARED, read.raw(SHARED) or stated, 2 * width, "of as many shared experts as the architecture has"
+    )
 
 
 def readings(stored: Stored, c: Settings) -> Sequence[Reading] | None:

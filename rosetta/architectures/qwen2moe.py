@@ -53,6 +53,7 @@ QWEN2MOE = Architecture(
             "vocab_size": 151936,
             "tied_embeddings": False,
         },
+        windows=lambda layer, first: layer % 2 == 0 and layer < first,
         flags={"qkv_bias": True},
         names={
             **gated("mlp.shared_expert", "_shexp"),

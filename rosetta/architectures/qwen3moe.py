@@ -47,7 +47,6 @@ QWEN3MOE = Architecture(
             "attention.head_count_kv": 4,
             "attention.sliding_window": 4096,
             "use_sliding_window": False,
-            "max_window_layers": 28,
             "vocab_size": 151936,
             "tied_embeddings": False,
         },

@@ -67,4 +67,6 @@ def _sliding_layers(read: SettingsReader, published: Mapping[str, Any]) -> list[
         every = pattern.value
     if every > 1:  # llama.cpp, llama_hparams::set_swa_pattern: the last of every so many sees all
         return [layer % every < every - 1 for layer in range(layers)]
-    return [layer >= first for layer in range(layers)]
+    if "max_window_layers" not in published:
+        return [True] * int(layers)
+    return [read.architecture.huggingface.windows(layer, first) for layer in range(layers)]

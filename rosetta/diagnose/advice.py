@@ -21,7 +21,11 @@ from rosetta.model import FACTORS, Model
 from rosetta.rope_scaling import RopeScaling
 
 # Keys that are no simple fact of a JSON config, as today's writers spell them.
-JSON_SPELLINGS = {"rope.freq_base": "rope_theta", "rope.scaling": "rope_scaling"}
+JSON_SPELLINGS = {
+    "rope.freq_base": "rope_theta",
+    "rope.scaling": "rope_scaling",
+    "attention.sliding_window": "sliding_window",
+}
 NO_KEY = {"gguf": frozenset({"norm_type", "rope.type"})}
 """Settings that a container has no place for: its architecture implies them."""
 

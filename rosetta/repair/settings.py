@@ -251,7 +251,12 @@ def _window(file: Settings, value: int) -> None:
     file.put(("sliding_window",), value)
     if "use_sliding_window" in published or file.has(("use_sliding_window",)):
         file.put(("use_sliding_window",), True)
-    if "max_window_layers" in published:
+    if "max_window_layers" not in published:
+        return
+    layers, windows = file.model.block_count, file.model.architecture.huggingface.windows
+    if file.has(("layer_types",)) or not all(windows(layer, 0) for layer in range(layers)):
+        file.put(("layer_types",), ["sliding_attention"] * layers)
+    else:
         file.put(("max_window_layers",), 0)
 
 

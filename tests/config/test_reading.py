@@ -141,6 +141,26 @@ def test_a_window_of_some_layers_names_them() -> None:
     assert config["attention.sliding_window_pattern"].value == (False, False, False, True)
 
 
+@pytest.mark.requires_transformers
+@pytest.mark.parametrize("first", [0, 1, 3, 28])
+@pytest.mark.parametrize("name", ["qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen2_vl"])
+def test_a_window_is_in_the_layers_that_its_class_gives_one(name: str, first: int) -> None:
+    transformers = pytest.importorskip("transformers")
+    stated = {"use_sliding_window": True, "sliding_window": 64, "max_window_layers": first}
+    sizes = {"num_hidden_layers": 4}
+    theirs = transformers.AutoConfig.for_model(name, **stated, **sizes)
+    theirs = getattr(theirs, "text_config", theirs)
+    kinds = getattr(
+        theirs, "layer_types", ["sliding_attention"] * 4
+    )  # a class without the list has one for all
+    ours = huggingface_config({**sizes, **stated}, name)
+    every = ours["attention.sliding_window"].value == 64
+    slides = ours.get("attention.sliding_window_pattern", Value(every, None)).value
+    assert list(slides if isinstance(slides, tuple) else [slides] * 4) == [
+        kind == "sliding_attention" for kind in kinds
+    ]
+
+
 def test_gpt2_can_switch_its_attention_scale_off() -> None:
     config = huggingface_config({"model_type": "gpt2", "scale_attn_weights": False}, "gpt2")
     assert (config["attention.scale"].value, config["attention.scale"].key) == (1.0, "scale_attn_weights")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fixtures import Llama3Scaling, build, model_spec
-from fixtures.architectures import RECIPES
+from fixtures.architectures import RECIPES, build_tiny
 from fixtures.recipes import build_folder
 from rosetta.containers.container import Setting
 from rosetta.containers.stand_in import StandIn
@@ -165,6 +165,25 @@ def test_qwens_window_is_switched_on_for_all_layers(tmp_path: Path) -> None:
     off.metadata.update(sliding_window=32, use_sliding_window=True, max_window_layers=0)
     off.write({"attention.sliding_window": 0})
     assert reread(model, off)["attention.sliding_window"] == 0
+
+
+@pytest.mark.requires_transformers
+@pytest.mark.parametrize("name", ["qwen2", "qwen2moe", "qwen3moe"])
+def test_a_window_of_all_layers_is_written_as_the_class_reads_it(tmp_path: Path, name: str) -> None:
+    folder = build_tiny(tmp_path / "whole", name)
+    config = json.loads((folder / "config.json").read_text())
+    for listed in {"layer_types" in config, False}:
+        if not listed:
+            config.pop("layer_types", None)
+        (folder / "config.json").write_text(json.dumps(config))
+        model = open_model(folder)
+        file = Settings(model.container, model, model)
+        assert file.write({"attention.sliding_window": 8}) == []
+        written = reread(model, file)
+        assert (
+            written["attention.sliding_window"],
+            "attention.sliding_window_pattern" in written.config,
+        ) == (8, False)
 
 
 def test_the_kind_of_norm_comes_with_the_architecture_or_not_at_all(tmp_path: Path) -> None:

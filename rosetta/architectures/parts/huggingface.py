@@ -43,6 +43,8 @@ class HuggingFace:
         idle: keys of config.json that its class states, and that say nothing of a text, or what others say.
         says_anyway: keys of published config.json's that its class does not read -> the value that says what it
             computes anyway; of another one a note says that it is not computed.
+        windows: a layer and `max_window_layers` -> whether its class gives the layer a window where no list says; of a
+            class that asks for that key.
         rotation_by_kind: whether config.json has a table of the rotation for each kind of layer.
         senses: keys of config.json beside its `text_config`, where transformers has the architecture only as a part
             of a model that also sees; what is written has no part that does. Empty: nothing is nested.
@@ -70,6 +72,7 @@ class HuggingFace:
     unread: frozenset[str] = frozenset()
     idle: frozenset[str] = frozenset()
     says_anyway: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    windows: Callable[[int, int], bool] = lambda layer, first: layer >= first
     rotation_by_kind: bool = False
     senses: Mapping[str, Any] = field(default_factory=dict, hash=False)
     text_names: str = "model."

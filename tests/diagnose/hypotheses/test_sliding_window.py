@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from fixtures import faults
+from fixtures.architectures import build_tiny
 from fixtures.causes import Cause, assert_causes, assert_clean, assert_proven
-from fixtures.comparing import TOKENS, compared
+from fixtures.comparing import TOKENS, compared, compared_files
+from fixtures.restating import restated
 
 KIND, KEY = "config.sliding_window", "attention.sliding_window"
 
@@ -49,3 +51,30 @@ def test_a_window_is_one_though_the_context_does_not_fill_it(tmp_path: Path) -> 
     planted = [faults.sliding_window(4), faults.config_set("context_length", 4)]
     report = compared(tmp_path, "llama", "apr:F16", "hf:F16", planted)
     assert_proven(report, "layers.0.attn_scores", Cause(KIND, KEY, declared=4, actual=0))
+
+
+@pytest.mark.requires_transformers
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize(("first", "layers"), [(28, (False, False, False)), (1, (False, True, True))])
+def test_a_window_that_one_side_has_in_no_or_other_layers(
+    tmp_path: Path, first: int, layers: tuple[bool, ...], side: Any
+) -> None:
+    """A folder states the window and from which layer on; the other side has it in all, and no list."""
+    folder = build_tiny(tmp_path / "whole", "qwen3")
+    switched = {"use_sliding_window": True, "sliding_window": 4, "layer_types": None}
+    other = restated(folder, tmp_path / "all", {**switched, "max_window_layers": 0})
+    some = restated(folder, tmp_path / "some", {**switched, "max_window_layers": first})
+    left, right = (some, other) if side == "left" else (other, some)
+    report = compared_files(left, right, reference="right" if side == "left" else "left")
+    assert_proven(
+        report,
+        f"layers.{layers.index(False)}.attn_scores",
+        Cause(
+            "config.layer_pattern",
+            "attention.sliding_window_pattern",
+            side,
+            declared=None,
+            actual=(True,) * 3,
+        ),
+    )
+    assert f"sliding_attention in layer_types of {some}" in report.findings[0].recommendation
