@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 NAME = "rosetta-worker"
 VALUES_AT_ONCE = 1 << 20  # that are summed at a time, whatever the length of the prompt: 8 MiB in float64
+TURN = 5e-4  # seconds that a thread runs Python while others wait: ten times as many are longer than most of their work
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -57,14 +59,26 @@ def pieces(x: Tensor) -> Iterator[Tensor]:
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Lets torch, and what multiplies for it, use one thread, as the workers do, and restores their numbers."""
+    """Lets torch, and what multiplies for it, use one thread, as the workers do, and threads take turns in Python soon;
+    restores all of that."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with openblas.one_thread():
+        with openblas.one_thread(), _short_turns():
             yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _short_turns() -> Iterator[None]:
+    """Lets a worker that has read or multiplied go on soon with its next call, while another thread runs Python."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(min(before, TURN))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 @cache

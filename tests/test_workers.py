@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 
 import pytest
 import torch
 
-from rosetta.workers import NAME, aside, one_thread_each, spread
+from rosetta.workers import NAME, TURN, aside, one_thread_each, spread
 
 
 def test_results_come_in_the_order_of_the_items() -> None:
@@ -103,3 +104,23 @@ def test_number_of_threads_is_given_back_after_an_error_too() -> None:
         assert [*found, torch.get_num_threads()] == [1, 2]
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("given", "within"), [(5e-3, TURN), (1e-4, 1e-4)])
+def test_threads_take_short_turns_until_the_work_is_done(given: float, within: float) -> None:
+    """Whoever has set a shorter one keeps it."""
+    found: list[float] = []
+
+    @one_thread_each()
+    def fails() -> None:
+        found.append(sys.getswitchinterval())
+        raise ValueError("inside")
+
+    before = sys.getswitchinterval()
+    try:
+        sys.setswitchinterval(given)
+        with pytest.raises(ValueError, match="inside"):
+            fails()
+        assert [*found, sys.getswitchinterval()] == pytest.approx([within, given], rel=0.02)
+    finally:
+        sys.setswitchinterval(before)
