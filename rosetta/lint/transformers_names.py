@@ -29,6 +29,9 @@ ACTIVATIONS = frozenset((
 # fmt: on
 """Functions that `hidden_act` and its other spellings may name."""
 
+OF_GATES = frozenset(("swigluoai",))
+"""What checkpoints name there whose class works its gate out of other keys (configuration_minimax_m3_vl.py)."""
+
 OF_SHARED_CLASSES = frozenset(("gpt-sw3", "iquestcoder", "sarvam_mla", "shieldgemma2"))
 """Those `model_type`s of transformers that rosetta has no name for, and whose class is that of a model it knows."""
 

@@ -9,6 +9,7 @@ import pytest
 
 from fixtures import build
 from fixtures.architectures import ARCHITECTURES, CHECKPOINTS, RECIPES, build_tiny
+from fixtures.published import published
 from rosetta.lint.engine import linted, models_below, selected_rules
 
 # realizar's own factory of test files leaves out alignment, order and checksums, and turns some dims; an early
@@ -51,7 +52,10 @@ def test_no_architecture_breaks_a_rule(tmp_path: Path, architecture: str, operan
     "name", [name for name in RECIPES if not name.startswith("mistral4")]
 )  # no class of its own
 def test_no_folder_of_transformers_breaks_a_rule(tmp_path: Path, name: str) -> None:
-    assert said(build_tiny(tmp_path / "hf", name)) == []
+    folder = build_tiny(tmp_path / "hf", name)
+    assert said(folder) == []
+    respelt = published(folder, tmp_path / "published")
+    assert respelt is None or said(respelt) == []
 
 
 @pytest.mark.sweep

@@ -6,7 +6,13 @@ from rosetta.architectures import find_architecture
 from rosetta.containers.huggingface.text_part import tables
 from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.subject import Subject
-from rosetta.lint.transformers_names import ACTIVATIONS, LAYER_TYPES, OF_SHARED_CLASSES, may_have_more
+from rosetta.lint.transformers_names import (
+    ACTIVATIONS,
+    LAYER_TYPES,
+    OF_GATES,
+    OF_SHARED_CLASSES,
+    may_have_more,
+)
 
 RULE = Rule(
     "C225",
@@ -26,7 +32,7 @@ def faults(subject: Subject) -> Iterator[Fault]:
         return
     yield from _model(subject)
     activation = subject.setting("activation")
-    if isinstance(activation, str) and activation not in ACTIVATIONS:
+    if isinstance(activation, str) and activation not in ACTIVATIONS | OF_GATES:
         yield subject.at_key("activation", f"is {activation!r:.60}, which is no activation of transformers")
     for table, prefix in tables(config):
         for key in ("layer_types", "mlp_layer_types"):
