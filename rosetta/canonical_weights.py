@@ -25,6 +25,8 @@ from rosetta.row_order import RowOrder
 from rosetta.tensor_flags import left_out
 from rosetta.weight import Weight
 
+HEAD = "output.weight"
+
 
 def canonical_weights(
     container: Container, architecture: Architecture, config: Config, entries: Mapping[str, TensorEntry]
@@ -40,12 +42,15 @@ def canonical_weights(
         found = LAYER.match(name)
         layer = int(found[1]) if found else None
         c = of_layers[min(layer, len(of_layers) - 1)] if layer is not None else size
-        weights |= {weight.name: weight for weight in read_tensor(container, architecture, c, name, entry)}
+        for weight in read_tensor(container, architecture, c, name, entry):
+            if weight.name == HEAD != name and HEAD in entries:  # a stored head is used, whatever ties it
+                continue
+            weights[weight.name] = weight
     embedding = weights.get("token_embd.weight")
     # transformers alone leaves a missing head random where the config does not tie it; a stored one is always used.
     may_tie = container.kind != "huggingface" or size["tied_embeddings"]
-    if embedding is not None and may_tie and "output.weight" not in weights:
-        weights["output.weight"] = replace(embedding, name="output.weight")
+    if embedding is not None and may_tie and HEAD not in weights:
+        weights[HEAD] = replace(embedding, name=HEAD)
     return weights
 
 

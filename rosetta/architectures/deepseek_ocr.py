@@ -62,6 +62,7 @@ DEEPSEEK_OCR = Architecture(
         spellings={"expert_count": "n_routed_experts"},
         flags={"attention_bias": False, "mlp_bias": False},
         only_with={"topk_method": ("greedy",)},
+        unread=frozenset({"attention.key_length", "attention.value_length"}),
         idle=frozenset({"n_group", "topk_group", "use_mla"}),
         senses=SENSES,
         names=gated("mlp.shared_experts", "_shexp"),

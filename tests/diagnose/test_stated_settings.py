@@ -232,7 +232,14 @@ def test_what_a_class_takes_by_itself_need_not_be_stated(
 
 
 @pytest.mark.parametrize(
-    ("name", "key"), [("gpt2", "num_key_value_heads"), ("mpt", "head_dim"), ("bloom", "head_dim")]
+    ("name", "key"),
+    [
+        ("gpt2", "num_key_value_heads"),
+        ("mpt", "head_dim"),
+        ("bloom", "head_dim"),
+        ("deepseek-ocr", "text_config.head_dim"),
+        ("unlimited-ocr", "text_config.head_dim"),
+    ],
 )
 def test_a_usual_key_that_its_class_has_not_says_nothing(
     place: Path, tmp_path: Path, name: str, key: str
@@ -244,6 +251,18 @@ def test_a_usual_key_that_its_class_has_not_says_nothing(
     )
     report = compared_files(stating, file)
     assert (report.verdict, report.findings) == ("match", [])
+
+
+def test_a_stored_head_is_used_where_the_config_ties_it_and_factors_are_in_the_weights(
+    place: Path, tmp_path: Path
+) -> None:
+    """Falcon-H1's folder has one matrix for two weights of unlike factors, and here one for each."""
+    folder, file = pair_of(place, "falcon-h1")
+    tied, ids = restated(folder, tmp_path / "tied", {"tie_word_embeddings": True}), (17, 10, 17, 28, 300, 5)
+    theirs = transformers_logits(tied, ids)
+    assert np.abs(trace(tied, tokens=ids)["logits"].numpy() - theirs).max() < 1e-4 * np.abs(theirs).max()
+    report = compared_files(tied, file)
+    assert (report.verdict, [f.latent for f in report.findings]) == ("match", [True])
 
 
 def test_a_folder_of_mamba_has_the_width_that_it_states_whatever_it_expands_by(
