@@ -6,7 +6,7 @@ Each is a runtime that is run here, or one of them a recording, which fixes the 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -52,7 +52,7 @@ class Observed:
         ids: what the side itself makes of the prompt.
         prompt: the text; None where ids were given.
         request: what was asked of a runtime that was run here; None of a recording.
-        rounding: relative, of its file's weights, as far as the file is known.
+        roundings: relative, of its file's weights by their dtypes, as far as the file is known.
     """
 
     recording: Recording
@@ -60,7 +60,7 @@ class Observed:
     ids: Sequence[int]
     prompt: str | None
     request: Request | None
-    rounding: float
+    roundings: Mapping[str, float]
 
 
 def observed(operands: dict[Side, str], options: Options) -> Pairing[Observed]:
@@ -88,7 +88,7 @@ def observed(operands: dict[Side, str], options: Options) -> Pairing[Observed]:
             recording.tokens,
             prompt,
             None,
-            _stated_rounding(recording),
+            _stated_roundings(recording),
         )
         return Pairing(there, fresh, recorded[0])
     requests = Pairing.of(
@@ -152,14 +152,14 @@ def _facts(recording: Recording) -> Facts:
     )
 
 
-def _stated_rounding(recording: Recording) -> float:
+def _stated_roundings(recording: Recording) -> dict[str, float]:
     """Of the file that it was made of, where it says which and that is still there."""
     told = what_was_run(recording)
     path = None if told is None else told[1]
     try:
-        return 0.0 if path is None or not path.exists() else relative_rounding(path)
+        return {} if path is None or not path.exists() else relative_rounding(path)
     except RosettaError:
-        return 0.0
+        return {}
 
 
 def _alike(recording: Recording, other: Recording) -> Recording:

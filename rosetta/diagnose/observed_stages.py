@@ -1,14 +1,15 @@
 """The stages of two observed runs compared as they are, each with the share of the difference that is its own.
 
-Letters: T = tokens.
+Letters: T = tokens, R = rows of a matrix.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from rosetta.compare.metrics import count_nonfinite, difference, ends, in_figure
 from rosetta.compare.pairing import Pairing
 from rosetta.compare.results import LocalError, NonFinite, StageDetail, StageDiff, Status
 from rosetta.compare.stage_measures import SeenStage, in_measures
+from rosetta.compare.structure import DEVIATIONS, LARGEST_SHRINKAGE, OTHER_SHRINKAGE
 from rosetta.runtimes.observed.capture import layer_of
 from rosetta.runtimes.observed.experts_order import OF_EXPERTS, by_expert, chosen_experts, expert_weights
 from rosetta.runtimes.rotation import Rotation
@@ -27,6 +29,7 @@ FLOOR = 1e-6  # rel_l2 of one float32 stage of two runtimes; 3.2e-7 was the most
 TABLE = 1e-3  # of an activation that is read from a table of half precision (ggml-cpu, GELU)
 PEAK = 20.0  # the largest of a stage's differences over their root mean square
 CERTAIN = 2.0  # beyond so many times the prediction lies a fault
+SEEN = 1e-3  # a smaller factor than that may be of the arithmetic; of a table of halves it is half as much
 WITHOUT_WEIGHTS = frozenset({"q_rope", "k_rope", "attn_scores", "attn_residual", "residual"})
 
 
@@ -38,7 +41,7 @@ class Judge:
         runs: both recordings.
         rotations: how q and k of each come into one order.
         local: the subject's run with the reference's values in the place of every stage; None where a runtime died.
-        rounding: relative, of the weights of both files together.
+        roundings: relative, of each file's weights by their dtypes.
         tables: whether a side reads activations from tables.
         threshold: largest allowed difference, times the larger of 1 and the reference's rms.
         listener: hears the stages.
@@ -47,7 +50,7 @@ class Judge:
     runs: Pairing[Recording]
     rotations: Pairing[Rotation]
     local: Recording | None
-    rounding: float
+    roundings: Pairing[Mapping[str, float]]
     tables: bool
     threshold: float
     listener: Listener = field(default_factory=Listener)
@@ -100,18 +103,56 @@ class Judge:
         value = None if self.local is None else values_of(self.local, name, self.rotations.subject)
         if value is None or value.shape != a.shape or count_nonfinite(a) or count_nonfinite(value):
             return None
-        size, gap = rms(a), (value - a).abs()
+        size, gap = rms(a), value - a
         predicted = steps * self._predicted(name, of_experts=a.ndim == 3)
-        largest = float(gap.max())
+        largest = float(gap.abs().max())
         relative = rms(gap) / size if size else (math.inf if largest else 0.0)
+        worst = max(relative / predicted, largest / (PEAK * predicted * size) if size else 0.0) / CERTAIN
+        linear = not name.endswith(".attn_scores")
         return LocalError(
             max_diff=largest,
             rel_l2=relative,
             predicted_max_diff=PEAK * predicted * size,
             predicted_rel_l2=predicted,
-            worst_ratio=max(relative / predicted, largest / (PEAK * predicted * size) if size else 0.0)
-            / CERTAIN,
+            worst_ratio=max(worst, self._of_factor(a, gap)) if linear and size else worst,
         )
+
+    def _of_factor(self, a: Tensor, gap: Tensor) -> float:
+        """How far a stage is the reference's times a number, over what rounding makes of it: errors of weights are
+        independent from one row of a matrix to the next, and what an encoder makes them smaller by is bounded.
+
+        Args:
+            a: the reference's value, [T, …].
+            gap: the subject's difference from it.
+        """
+        x, y = a.double().flatten(1), gap.double().flatten(1)  # [T, R]
+        sizes, products = x.square().sum(0), (x * y).sum(0)
+        total = float(sizes.sum())
+        slope = float(products.sum()) / total
+        error = float((products - slope * sizes).norm()) / total
+        left = float((y - slope * x).square().sum()) / total
+        return abs(slope) / max(SEEN, DEVIATIONS * error + self._shrinkage(left))
+
+    def _shrinkage(self, left: float) -> float:
+        """By how much the encoders of both files may have made weights smaller.
+
+        Args:
+            left: squares of what is seen of their rounding at a stage, over those of its values.
+        """
+        return max(
+            (
+                LARGEST_SHRINKAGE.get(dtype, OTHER_SHRINKAGE) * min(rounding**2, left)
+                for side in (self.roundings.reference, self.roundings.subject)
+                for dtype, rounding in side.items()
+            ),
+            default=0.0,
+        )
+
+    @cached_property
+    def _rounding(self) -> float:
+        """Relative, of the weights of both files together."""
+        sides = (self.roundings.reference, self.roundings.subject)
+        return math.hypot(*(max(side.values(), default=0.0) for side in sides))
 
     def _predicted(self, name: str, of_experts: bool) -> float:
         """The relative difference that the dtypes and the arithmetic explain; what is inside a block of experts, which
@@ -121,7 +162,7 @@ class Judge:
             table = TABLE if self.tables and op == "ffn_act" else 0.0
             if op == "ffn_act" and not of_experts:
                 return math.hypot(FLOOR, table)
-            return math.hypot(FLOOR, table, self.rounding)
+            return math.hypot(FLOOR, table, self._rounding)
         return FLOOR
 
     def _are_of_latent_keys(self, prefix: str, op: str) -> bool:

@@ -6,7 +6,6 @@ the place of each stage: what it then computes of a stage differs by its own sha
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -60,9 +59,9 @@ def compare_runs(operands: dict[Side, str], options: Options, listener: Listener
     local = None
     if alive:
         local, _ = record(request, overwrite=_Values(recordings.reference, rotations))
-    coarse = math.hypot(sides.reference.rounding, sides.subject.rounding)
     tables = "llamacpp" in (sides.reference.facts.runtime, sides.subject.facts.runtime)
-    judge = Judge(recordings, rotations, local, coarse, tables, options.threshold, listener)
+    roundings = sides.each(lambda side: side.roundings)
+    judge = Judge(recordings, rotations, local, roundings, tables, options.threshold, listener)
     result = judge.result(sorted({*recordings.reference.stages, *recordings.subject.stages}, key=sort_key))
     divided = split(operands, run, options) if any(row.status == "faulty" for row in result.stages) else None
     if divided is not None:

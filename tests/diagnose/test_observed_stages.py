@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fixtures.ggml import dequantize, quantize
 from rosetta.compare.pairing import Pairing
 from rosetta.compare.results import StageDiff
 from rosetta.diagnose.observed_stages import Judge
@@ -28,12 +29,17 @@ class Run:
         return self.value if name == self.name else None
 
 
-def judged(reference: Tensor, subject: Tensor, local: Tensor) -> StageDiff:
+def judge_of(runs: Any, own: Any, **roundings: float) -> Judge:
+    """One of two runs, of which the subject's file has weights of these dtypes with these relative roundings."""
+    plain = Pairing(Rotation(), Rotation(), "left")
+    files: Any = Pairing({"F32": 1e-7}, roundings, "left")
+    return Judge(runs, plain, own, files, tables=False, threshold=1e-3)
+
+
+def judged(reference: Tensor, subject: Tensor, local: Tensor, **roundings: float) -> StageDiff:
     """The stage's row; `local` is the subject's from the reference's inputs."""
     runs: Any = Pairing(Run(reference), Run(subject), "left")
-    own: Any = Run(local)
-    judge = Judge(runs, Pairing(Rotation(), Rotation(), "left"), own, 1e-7, tables=False, threshold=1e-3)
-    [stage] = judge.result([STAGE]).stages
+    [stage] = judge_of(runs, Run(local), **roundings).result([STAGE]).stages
     return stage
 
 
@@ -66,7 +72,30 @@ def test_scores_of_latent_keys_are_as_coarse_as_the_weights_that_they_are_made_o
     truth = torch.softmax(torch.randn(2, 5, 5, generator=torch.Generator().manual_seed(1)), -1)
     near = truth * (1 + 1e-4)
     runs: Any = Pairing(Run(truth, name, ("layers.0.k",)), Run(near, name, others), "left")
-    own: Any = Run(near, name)
-    judge = Judge(runs, Pairing(Rotation(), Rotation(), "left"), own, 0.05, tables=False, threshold=1e-3)
-    [stage] = judge.result([name]).stages
+    [stage] = judge_of(runs, Run(near, name), Q4_K=0.05).result([name]).stages
     assert stage.status == status
+
+
+@pytest.mark.requires_llamacpp
+@pytest.mark.parametrize(
+    ("dtype", "rows", "factor", "status"),
+    [
+        ("Q8_0", 64, 1.0, "drift"),
+        ("Q8_0", 64, 1.01, "faulty"),
+        ("Q4_K", 4096, 1.0, "drift"),
+        ("Q4_K", 4096, 1.02, "faulty"),
+        ("Q4_K", 64, 1.02, "drift"),  # errors of so few rows have a factor by chance
+        ("Q6_K", 512, 1.01, "faulty"),
+        ("Q6_K", 512, 1.0, "drift"),
+    ],
+)
+def test_a_factor_beneath_the_rounding_of_weights_is_told_by_all_rows_together(
+    dtype: str, rows: int, factor: float, status: str
+) -> None:
+    """ggml's own encoder, which makes weights smaller."""
+    draw = torch.Generator().manual_seed(3)
+    weight, x = torch.randn(rows, 256, generator=draw), torch.randn(9, 256, generator=draw)
+    copy = torch.from_numpy(dequantize(quantize(weight.numpy(), dtype), dtype)).view(rows, 256)
+    rounding = float((copy - weight).norm() / weight.norm())
+    truth, seen = x @ weight.T, x @ copy.T
+    assert judged(truth, factor * seen, factor * seen, **{dtype: rounding}).status == status

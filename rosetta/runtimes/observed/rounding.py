@@ -17,17 +17,16 @@ ACTIVATIONS = 0.01
 SAMPLE_BYTES = 1 << 24
 
 
-def relative_rounding(path: Path) -> float:
-    """The largest root mean square of a dtype's rounding over that of its weights, of all dtypes in a file.
+def relative_rounding(path: Path) -> dict[str, float]:
+    """The root mean square of each dtype's rounding over that of its weights, of all dtypes in a file.
 
     Where weights are in blocks, the runtime rounds what they are multiplied by as well.
     """
     container = open_container(path)
     try:
-        found = [_of_dtype(container, entry) for entry in _samples(container)]
+        return {entry.dtype: _of_dtype(container, entry) for entry in _samples(container)}
     finally:
         container.close()
-    return max(found, default=0.0)
 
 
 def _samples(container: Container) -> list[TensorEntry]:
