@@ -1,11 +1,16 @@
 """A setting whose factor a folder's reader multiplies into weights (`config.*`): all that it multiplies is by one
-number what the other side holds."""
+number what the other side holds, or an observed run has computed.
+
+Letters: T = tokens, R = rows of a matrix.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+
+from torch import Tensor
 
 from rosetta.compare.settings import plain
 from rosetta.diagnose.advice import shown, write_value
@@ -15,6 +20,7 @@ from rosetta.setting_values import float32
 from rosetta.settings_table import SETTINGS
 from rosetta.weight import Weight
 
+SEEN = 1e-4  # relative: what an observed run multiplies otherwise by less than that, it multiplies alike
 SURE = 6.0  # times the standard error: what is closer may be the same number
 ROUNDING = 1e-6  # relative, of a product in float32 and of one in the file's dtype that was written from it
 ROWS = 256  # of a part are enough to fit one number to
@@ -36,6 +42,7 @@ class Fit:
 def propose(fault: Fault) -> Iterator[Proposal]:
     """For each setting that an accused weight is multiplied with: the number with which all of its weights fit."""
     if fault.recorded:
+        yield from _of_recorded(fault)
         return
     seen: set[str] = set()
     for suspect, weight in fault.accused_weights():
@@ -47,6 +54,61 @@ def propose(fault: Fault) -> Iterator[Proposal]:
                 if key not in seen and _all_fit(suspect, key, fit):
                     seen.add(key)
                     yield _proposal(suspect, key, fit)
+
+
+def _of_recorded(fault: Fault) -> Iterator[Proposal]:
+    """The numbers by which an observed run has multiplied the rows of a matrix, instead of those that the settings say:
+    by another one of one setting, or of all that its rows have."""
+    own, truth = fault.computed(), fault.recorded_value
+    if not fault.settings_unknown or own is None or truth is None or own.shape != truth.shape:
+        return
+    own, truth = own.flatten(1), truth.flatten(1)  # [T, R]
+    for suspect, weight in fault.accused_weights():
+        parts = [*_parts(weight)]
+        if len(parts) == 1:
+            parts = [(0, own.shape[1], parts[0][2])]
+        if len(weight.dims) < 2 or not parts or parts[-1][1] != own.shape[1]:
+            continue
+        fits = [(_times(own[:, start:stop], truth[:, start:stop]), keys) for start, stop, keys in parts]
+        other = [(fit, keys) for fit, keys in fits if not fit.is_of(1.0, SEEN)]
+        alike = {key for fit, keys in fits if fit.is_of(1.0, SEEN) for key in keys}
+        for key in other[0][1] if other else ():
+            first = other[0][0]
+            of_all = all(key in keys and fit.is_of(first.factor, SEEN) for fit, keys in other)
+            if of_all and key not in alike:
+                yield _with_numbers(suspect, {key: first})
+        if len(other) > 1:
+            yield _with_numbers(suspect, {keys[-1]: fit for fit, keys in other})
+
+
+def _times(own: Tensor, truth: Tensor) -> Fit:
+    """By what one of two stages is the other, [T, R] each."""
+    x, y = own.double().flatten(), truth.double().flatten()
+    squares = float(x @ x)
+    factor = float(x @ y) / squares if squares else 1.0
+    rest = float((y - factor * x).square().mean()) ** 0.5
+    return Fit(factor, SURE * rest / squares**0.5 if squares else 0.0)
+
+
+def _with_numbers(suspect: Suspect, fits: Mapping[str, Fit]) -> Proposal:
+    """The settings times the factors that were seen."""
+    config = suspect.model.config
+    right = {key: float32(_shortest(config[key].value * fit.factor, SEEN)) for key, fit in fits.items()}
+    first = next(iter(fits))
+    kind = SETTINGS[first].kind
+    assert kind is not None
+    said = ", ".join(f"{key} is {shown(config[key].value)}" for key in fits)
+    numbers = ", ".join(shown(number) for number in right.values())
+    return Proposal(
+        kind=kind.id,
+        role=suspect.role,
+        repair=Repair(overrides=right),
+        key=first,
+        declared=plain(config[first].value),
+        actual=plain(right[first]) if len(right) == 1 else None,  # else the message has them
+        message=f"{said}, what was recorded was computed with {numbers}",
+        recommendation=f"compute with {said}, or mend what was recorded",
+    )
 
 
 def _parts(weight: Weight) -> Iterator[tuple[int, int, tuple[str, ...]]]:

@@ -39,9 +39,13 @@ def after_factors(graph: Graph, placement: Placement, config: Mapping[str, Any])
 
 
 def _behind(graph: Graph, tap: Tap) -> Tap:
-    """A stage behind the factor that follows it; as it is where none does."""
+    """A stage behind the factor that follows it, a number or what the model holds; as it is where none does: the cosine
+    of a rotation is computed."""
     (node,) = tap.nodes
     for j in graph.downstream(node, frozenset({"view"})):
-        if graph[j].kind == "scale" or (graph[j].kind == "mul" and len(graph.live_inputs(j)) == 1):
+        others = [i for i in graph[j].inputs if not graph.live[i]]
+        held = graph[j].kind == "mul" and len(graph.live_inputs(j)) == 1
+        held &= all(graph[i].kind == "leaf" for i in others)
+        if graph[j].kind == "scale" or held:
             return replace(tap, nodes=(j,))
     return tap
