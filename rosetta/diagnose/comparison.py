@@ -45,7 +45,7 @@ from rosetta.diagnose.engine import Engine
 from rosetta.diagnose.latent import latent_findings, shown_or_latent
 from rosetta.diagnose.model_notes import model_notes
 from rosetta.diagnose.not_run import check_run_as, check_was_taken, notes_on
-from rosetta.diagnose.one_cause import gathered, told_together
+from rosetta.diagnose.one_cause import gathered, of_runtime, told_together
 from rosetta.diagnose.one_sided import one_sided
 from rosetta.diagnose.operands import open_operands
 from rosetta.diagnose.other_source import made_of_other_weights
@@ -306,7 +306,8 @@ def _diagnosed(
     """The findings of all kinds: of tokenizers, of the stages that were run, and of what the run did not show."""
     reference = lockstep.stored.reference_side
     findings = tokenizer_findings(models, tokenized, reference)
-    findings += gathered(shown_or_latent(engine, lockstep, tokenized.run))
+    shown = shown_or_latent(engine, lockstep, tokenized.run)
+    findings += gathered(shown if lockstep.stored.observed is None else of_runtime(shown))
     if engine.wrong_pair:  # of two models no setting of one is advice for the other
         apart = next((stage.rel_l2 for stage in lockstep.result.stages if stage.name == "logits"), None)
         return [in_another_basis(found, apart) for found in findings] if engine.strangers else findings

@@ -1,8 +1,10 @@
 """What a file has in many of its weights has one cause: one sentence, told first, and one finding where what is done
-about one weight is done about all. So has what most weights of one layer have."""
+about one weight is done about all. So has what most weights of one layer have, and what a runtime does in several.
+"""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -15,6 +17,7 @@ from rosetta.names import LAYER
 OTHERS = "value.other_weights"
 UNPROVABLE = (OTHERS,)
 MANY = 4  # weights: of fewer their own diagnoses are as short
+OF_LAYER = re.compile(r"\b(blk|layers)\.\d+\.")
 
 
 def told_together(findings: Sequence[Finding]) -> Iterator[str]:
@@ -59,6 +62,36 @@ def gathered(findings: Sequence[Finding]) -> list[Finding]:
             }
         )
         told = _with_one(told, found, one)
+    return told
+
+
+def of_runtime(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings of an observed run, those in one of which the same is said, and to be done, in several layers.
+
+    >>> said = "transformers computes otherwise than its file says, as undone by this: blk.{}.ssm_d takes no part"
+    >>> one = dict(kind="value.missing", side="right", recommendation="mend it in transformers", status="confirmed")
+    >>> [found] = of_runtime([Finding(layer=n, message=said.format(n), **one) for n in range(3)])
+    >>> found.message[-53:]
+    'blk.0.ssm_d takes no part; so it is in layers 1 and 2'
+    """
+    of_cause: dict[tuple[str, ...], list[Finding]] = {}
+    for finding in findings:
+        if finding.layer is not None:
+            said = OF_LAYER.sub("", finding.message)
+            mark = (finding.kind, finding.side, finding.status, finding.recommendation, said)
+            of_cause.setdefault(mark, []).append(finding)
+    told = list(findings)
+    for found in of_cause.values():
+        *others, last = [str(finding.layer) for finding in found[1:]] or [""]
+        if last:
+            layers = f"layers {', '.join(others)} and {last}" if others else f"layer {last}"
+            one = found[0].model_copy(
+                update={
+                    "message": f"{found[0].message}; so it is in {layers}",
+                    "latent": all(finding.latent for finding in found),
+                }
+            )
+            told = _with_one(told, found, one)
     return told
 
 

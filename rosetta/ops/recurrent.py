@@ -93,6 +93,7 @@ class Convolution(Measured):
         activated: whether an activation follows.
         activation: config key of its name; None: it is a SiLU.
         gate: column of the input where what the channels are multiplied with begins; None: nothing is.
+        ahead: how many tokens behind its own each token sees, of all tokens at once; -1: not itself either.
     """
 
     stem: str = "ssm_conv1d"
@@ -102,6 +103,7 @@ class Convolution(Measured):
     activated: bool = True
     gate: Size | None = None
     activation: str | None = None
+    ahead: int = 0
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -127,6 +129,9 @@ class Convolution(Measured):
         before = s.state(self.stem, x.new_zeros(taps - 1, channels))
         seen = torch.cat([before, x])
         s.leave(self.stem, seen[len(seen) - (taps - 1) :])
+        if self.ahead:
+            seen = F.pad(seen, (0, 0, max(-self.ahead, 0), max(self.ahead, 0)))
+            seen = seen[max(self.ahead, 0) :][: len(x) + taps - 1]
         y = convolved(seen, s.weight(f"{self.stem}.weight"))
         bias = s.optional(f"{self.stem}.bias")
         y = s.rounded(y if bias is None else y + bias)
@@ -211,6 +216,14 @@ TAKEN: Mapping[str, Callable[[Tensor], Tensor]] = {
 """How far a delta rule moves its state, of what is projected; the second where eigenvalues may be negative."""
 
 
+STEPPED: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "softplus": lambda steps: F.softplus(steps),
+    "exp": lambda steps: torch.exp(steps),
+    "identity": lambda steps: steps,
+}
+"""A state's time steps, of what is projected."""
+
+
 def of_unit_length(x: Tensor, epsilon: float) -> Tensor:
     """x divided by its length over the last dimension."""
     return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + epsilon)
@@ -228,12 +241,18 @@ class GatedDelta(Measured):
         epsilon: config key of what keeps a length from zero.
         unit: whether queries and keys are brought to unit length.
         taken: how far the state is moved, see `TAKEN`.
+        scaled: whether queries are divided by the root of their size.
+        by_turns: whether value heads find their keys the other way than `tiled` says.
+        exchanged: whether the gates are: how much is taken is read where how much is forgotten stands.
     """
 
     tiled: bool
     epsilon: str = "ssm.l2_epsilon"
     unit: bool = True
     taken: str = "sigmoid"
+    scaled: bool = True
+    by_turns: bool = False
+    exchanged: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -252,10 +271,12 @@ class GatedDelta(Measured):
             q, k = (of_unit_length(x, s[self.epsilon]) for x in (q, k))
         q, k = (self._for_values(x, heads // groups) for x in (q, k))
         forget, take = gates if self.tiled else _taking_first(gates[0], groups)
+        if self.exchanged:
+            forget, take = take, forget
         decay = torch.exp(s.rounded(s.weight("ssm_a") * F.softplus(forget + s.weight("ssm_dt.bias"))))
         state = s.state("state", mixed.new_zeros(heads, width, inner // heads))
         y, state = delta_rule(
-            s.rounded(q) * width**-0.5,
+            s.rounded(q) * (width**-0.5 if self.scaled else 1.0),
             s.rounded(k),
             v.view(len(v), heads, -1),
             decay[..., None],
@@ -267,7 +288,8 @@ class GatedDelta(Measured):
         return y
 
     def _for_values(self, x: Tensor, each: int) -> Tensor:
-        return x.repeat(1, each, 1) if self.tiled else x.repeat_interleave(each, dim=1)
+        tiled = self.tiled is not self.by_turns
+        return x.repeat(1, each, 1) if tiled else x.repeat_interleave(each, dim=1)
 
 
 def _taking_first(both: Tensor, groups: int) -> tuple[Tensor, Tensor]:
@@ -283,7 +305,7 @@ class ChannelDelta(Measured):
 
     Args:
         heads, width: config keys: H, N.
-        epsilon, unit, taken: see `GatedDelta`.
+        epsilon, unit, taken, scaled: see `GatedDelta`.
     """
 
     heads: str
@@ -291,6 +313,7 @@ class ChannelDelta(Measured):
     epsilon: str = "ssm.l2_epsilon"
     unit: bool = True
     taken: str = "sigmoid"
+    scaled: bool = True
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -314,7 +337,8 @@ class ChannelDelta(Measured):
         decay = torch.exp(s.rounded(steps * s.weight("ssm_a").view(heads, 1)))
         state = s.state("state", v.new_zeros(heads, width, width))
         taken = TAKEN[self.taken](take)
-        y, state = delta_rule(s.rounded(q) * width**-0.5, s.rounded(k), v, decay, taken, state, s.rounded)
+        q = s.rounded(q) * (width**-0.5 if self.scaled else 1.0)
+        y, state = delta_rule(q, s.rounded(k), v, decay, taken, state, s.rounded)
         s.leave("state", state)
         return y
 
@@ -393,10 +417,16 @@ class StateSpace(Measured):
 
     Args:
         smallest, largest: config keys of what time steps are held between; 0 for the latter: they are not held.
+        stepped: what is done to time steps first, see `STEPPED`.
+        exchanged: whether what is written by stands behind what is read by.
+        tiled: whether heads that share them lie a whole set of groups apart.
     """
 
     smallest: str = SMALLEST
     largest: str = LARGEST
+    stepped: str = "softplus"
+    exchanged: bool = False
+    tiled: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -411,11 +441,11 @@ class StateSpace(Measured):
         groups, heads, width, inner = int(s[GROUPS]), int(s[RANK]), int(s[STATE]), int(s[INNER])
         x, write, read = torch.split(mixed, [inner, groups * width, groups * width], dim=-1)
         x = x.reshape(len(x), heads, -1)
-        write, read = (
-            y.view(len(y), groups, width).repeat_interleave(heads // groups, dim=1) for y in (write, read)
-        )
+        if self.exchanged:
+            write, read = read, write
+        write, read = (self._for_heads(y.view(len(y), groups, width), heads // groups) for y in (write, read))
         behind = 2 * inner + 2 * groups * width  # the gate and what was convolved
-        steps = F.softplus(_cut(projected, behind, heads) + s.weight("ssm_dt.bias"))
+        steps = STEPPED[self.stepped](_cut(projected, behind, heads) + s.weight("ssm_dt.bias"))
         steps = steps.clamp(s[self.smallest], s[self.largest] or torch.inf)
         decay = torch.exp(s.rounded(steps * s.weight("ssm_a").view(heads)))
         state = s.state("state", x.new_zeros(heads, inner // heads, width))
@@ -424,11 +454,21 @@ class StateSpace(Measured):
         skipped: Tensor = x * s.weight("ssm_d")
         return s.rounded(y) + skipped
 
+    def _for_heads(self, x: Tensor, each: int) -> Tensor:
+        return x.repeat(1, each, 1) if self.tiled else x.repeat_interleave(each, dim=1)
+
 
 @dataclass(frozen=True)
 class SelectiveScan(Measured):
     """Mamba's state (Gu and Dao 2023), of each channel its own: what was convolved, [T, C], the time steps before
-    softplus, [T, C], B and C, [T, N] each -> [T, C]."""
+    softplus, [T, C], B and C, [T, N] each -> [T, C].
+
+    Args:
+        stepped, exchanged: see `StateSpace`.
+    """
+
+    stepped: str = "softplus"
+    exchanged: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -444,7 +484,9 @@ class SelectiveScan(Measured):
 
     def compute(self, s: Step, *inputs: Tensor) -> Tensor:
         x, steps, write, read = inputs
-        steps = F.softplus(steps)
+        if self.exchanged:
+            write, read = read, write
+        steps = STEPPED[self.stepped](steps)
         decay = torch.exp(s.rounded(steps[..., None] * s.weight("ssm_a")))  # [T, C, N]
         state = s.state("state", x.new_zeros(x.shape[1], 1, write.shape[1]))
         y, state = selective_scan(

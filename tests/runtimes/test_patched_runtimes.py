@@ -622,6 +622,68 @@ def stream_lost_before_both(model: Any) -> None:
         layer.forward = forward
 
 
+def with_taps_reversed(model: Any) -> None:
+    for name, weight in model.named_parameters():
+        if name.endswith(("conv1d.weight", "conv.conv.weight")):
+            weight.data = weight.data.flip(-1)
+
+
+def convolution_activated(model: Any) -> None:
+    import sys
+
+    own = sys.modules[type(model).__module__].causal_conv1d_fn
+    otherwise_in_its_module(model, "causal_conv1d_fn", partial(own, activation="silu"))
+
+
+def scanning(model: Any, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change what every recurrent state of a Mamba-2 is given."""
+    import sys
+
+    own = sys.modules[type(model).__module__].mamba2_chunk_scan
+
+    def scan(x: Any, steps: Any, decay: Any, write: Any, read: Any, **options: Any) -> Any:
+        given = {"dt": steps, "A": decay, "B": write, "C": read, **options}
+        change(given)
+        return own(x, **given)
+
+    otherwise_in_its_module(model, "mamba2_chunk_scan", scan)
+
+
+def time_steps_as_they_are(model: Any) -> None:
+    scanning(model, lambda given: given.update(dt_softplus=False))
+
+
+def read_by_what_is_written(model: Any) -> None:
+    scanning(model, lambda given: given.update(B=given["C"], C=given["B"]))
+
+
+def decay_of_its_logarithm(model: Any) -> None:
+    scanning(model, lambda given: given.update(A=-torch.log(-given["A"])))
+
+
+def parts_exchanged(model: Any) -> None:
+    """What opens the convolution is taken for what closes it."""
+    for layer in model.model.layers:
+        if hasattr(layer, "conv"):
+            own = layer.conv.in_proj.forward
+
+            def forward(x: torch.Tensor, own: Any = own) -> torch.Tensor:
+                first, second, third = own(x).chunk(3, -1)
+                return torch.cat([second, first, third], -1)
+
+            layer.conv.in_proj.forward = forward
+
+
+def without_factors_of_parts(model: Any) -> None:
+    for layer in model.model.layers:
+        layer.mamba.mup_vector = torch.ones_like(layer.mamba.mup_vector)
+
+
+def without_factor_of_keys(model: Any) -> None:
+    for layer in model.model.layers:
+        layer.self_attn.key_multiplier = 1.0
+
+
 @pytest.mark.sample(8)
 @pytest.mark.parametrize(
     ("recipe", "change", "kind", "stage", "actual"),
@@ -702,6 +764,16 @@ def stream_lost_before_both(model: Any) -> None:
         ("qwen3next", twice_as_far, "config.activation", "layers.0.ssm_scan", "twice sigmoid"),
         ("mamba2", gate_of_a_sigmoid, "config.activation", "layers.0.ssm_norm", "sigmoid"),
         ("falcon-h1", stream_lost_before_both, "config.residual_scale", "layers.0.attn_residual", None),
+        ("falcon-h1", without_factors_of_parts, "config.residual_scale", "layers.0.ssm_in", None),
+        ("falcon-h1", without_factor_of_keys, "config.attention_scale", "layers.0.k", 1.0),
+        ("mamba2", with_taps_reversed, "layout.permuted", "layers.0.ssm_conv", None),
+        ("lfm2", with_taps_reversed, "layout.permuted", "layers.0.ssm_conv", None),
+        ("qwen3next", with_taps_reversed, "layout.permuted", "layers.0.ssm_conv", None),
+        ("lfm2", convolution_activated, "config.activation", "layers.0.ssm_conv", "silu"),
+        ("lfm2", parts_exchanged, "layout.fused_order", "layers.0.ssm_conv", None),
+        ("mamba2", time_steps_as_they_are, "config.activation", "layers.0.ssm_scan", "identity"),
+        ("mamba2", read_by_what_is_written, "layout.fused_order", "layers.0.ssm_scan", None),
+        ("mamba2", decay_of_its_logarithm, "value.transformed", "layers.0.ssm_scan", None),
         ("gemma2", fewer_layers, "config.layer_count", "final_norm", None),
         ("qwen3", fewer_layers, "config.layer_count", "final_norm", 2),
         ("qwen3", head_of_the_embedding, "config.tied_embeddings", "logits", True),
@@ -788,6 +860,17 @@ def test_so_it_is_of_a_run_that_was_recorded(
     found = run.report["findings"]
     assert {(f["kind"], f["side"], f["status"]) for f in found} == {(kind, "right", "confirmed")}
     assert all("transformers" in f["message"] for f in found)
+
+
+def test_what_a_runtime_does_in_every_layer_is_one_finding(
+    folder_of: Callable[[str], Path], patched: Callable[[Change], None], compare: Compare
+) -> None:
+    folder = folder_of("qwen2")
+    patched(no_query_bias)
+    run = compare(folder, f"transformers:{folder}", "--tokens", TOKENS)
+    (found,) = run.report["findings"]
+    assert (found["kind"], found["tensor"], found["layer"]) == ("value.missing", "blk.0.attn_q.bias", 0)
+    assert found["message"].endswith("; so it is in layers 1 and 2")
 
 
 @pytest.mark.parametrize("recipe", ["qwen3", "gemma2"])

@@ -1,5 +1,5 @@
 """A tensor that the file has and an observed run does without (`value.missing`): a bias that is not added, a matrix
-that is all zeros, a norm that is not taken, or taken without its weight."""
+that is all zeros, a factor that is not applied, a norm that is not taken, or taken without its weight."""
 
 from __future__ import annotations
 
@@ -17,20 +17,22 @@ from rosetta.weight import Weight
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
-    """Each bias and matrix of the stage as zeros, each of its norms left out, or its weight as ones; and each norm left
-    out of what the stage is computed from, where that was not observed."""
+    """Each tensor of the stage as zeros, or as ones where it is no bias and no matrix, each of its norms left out; and
+    each norm left out of what the stage is computed from, where that was not observed."""
     if not fault.settings_unknown or fault.recorded_value is None:
         return
     weights = fault.subject.model.weights
     for node in fault.stages:
         if node is not fault.node and node.layer != fault.layer:
             continue
-        for name in node.tensors:
-            if name in weights and (name.endswith(".bias") or len(weights[name].dims) > 1):
-                yield _with_values(weights[name], zeros(name, weights[name].dims))
-        for op, weight in _norms(fault, node):
+        norms = [*_norms(fault, node)]
+        for weight in (weights[name] for name in node.tensors if name in weights):
+            if all(weight is not of_norm for _, of_norm in norms):
+                yield _with_values(weight, zeros(weight.name, weight.dims))
+            if not weight.name.endswith(".bias") and len(weight.dims) < 2:
+                yield _with_values(weight, in_memory(weight.name, torch.ones(weight.dims)))
+        for op, weight in norms:
             yield _without_norm(node, op, weight)
-            yield _with_values(weight, in_memory(weight.name, torch.ones(weight.dims)))
 
 
 def _norms(fault: Fault, node: Node) -> Iterator[tuple[Norm, Weight]]:

@@ -1,6 +1,5 @@
 """What a runtime does otherwise than the architecture, where no setting says how: its routing of experts, the order,
-the sense and the start of its rotation, which of two rows is the gate, how a recurrent state is written and read.
-Imitated by computing the operation so."""
+the sense and the start of its rotation, which of two rows is the gate. Imitated by computing the operation so."""
 
 from __future__ import annotations
 
@@ -17,7 +16,6 @@ from rosetta.ops.experts import LARGEST_GATING, SOFTMAX, SOFTMAX_OF_CHOSEN, Rout
 from rosetta.ops.norm import Kind, Norm
 from rosetta.ops.op import Op
 from rosetta.ops.pointwise import ACTIVATIONS, GATES, Activation, Gate
-from rosetta.ops.recurrent import OPENED, TAKEN, ChannelDelta, GatedDelta, GatedNorm
 from rosetta.ops.rotary import INTERLEAVED, SPLIT_HALF, Rotary
 from rosetta.ops.xielu import Xielu
 from rosetta.runtimes.observed.experts_order import OF_EXPERTS
@@ -47,27 +45,21 @@ def _of_operation(fault: Fault, node: Node, op: Op) -> Iterator[Proposal]:
     elif isinstance(op, Norm) and op.kind is not None:
         other: Kind = "layer" if op.kind == "rms" else "rms"
         edit = Exchanged(node.stage, op, replace(op, kind=other))
-        yield _stated("config.norm_type", "norm_type", op.kind, other, Repair(operations=(edit,)))
+        yield stated_otherwise("config.norm_type", "norm_type", op.kind, other, Repair(operations=(edit,)))
     elif isinstance(op, Gate):
         for function in GATES:
             if function != op.function:
                 repair = Repair(operations=(Exchanged(node.stage, op, replace(op, function=function)),))
-                yield _stated("config.activation", f"{node.stage}.gate", op.function, function, repair)
-    elif isinstance(op, GatedNorm):
-        yield from _of_gated_norm(node, op)
-    elif isinstance(op, GatedDelta | ChannelDelta):
-        for taken in TAKEN:
-            if taken != op.taken:
-                yield _proposal(op, "config.activation", f"{node.stage}.taken", op.taken, taken, taken=taken)
-        way = ("of unit length", "as projected")
-        yield _proposal(op, "config.norm_type", f"{node.stage}.queries_and_keys", *way, unit=False)
+                yield stated_otherwise(
+                    "config.activation", f"{node.stage}.gate", op.function, function, repair
+                )
     elif isinstance(op, ClampedGate):
         yield from _of_plain_activation(fault, node, op, "clamped silu")
     elif isinstance(op, Xielu):
         yield from _of_plain_activation(fault, node, op, "xielu")
     elif type(op) is Activation and len(node.inputs) > 1:
         repair = Repair(operations=(Exchanged(node.stage, op, replace(op, exchanged=True)),))
-        yield _stated("config.activation", "activation_of", "gate", "up", repair)
+        yield stated_otherwise("config.activation", "activation_of", "gate", "up", repair)
 
 
 def _of_plain_activation(fault: Fault, node: Node, op: Op, said: str) -> Iterator[Proposal]:
@@ -78,16 +70,7 @@ def _of_plain_activation(fault: Fault, node: Node, op: Op, said: str) -> Iterato
     plain = tuple(Exchanged(node.stage, one, Activation()) for one in own)
     for function in ACTIVATIONS:
         repair = Repair(overrides={"activation": function}, operations=plain)
-        yield _stated("config.activation", "activation", said, function, repair)
-
-
-def _of_gated_norm(node: Node, op: GatedNorm) -> Iterator[Proposal]:
-    for function in OPENED:
-        if function != op.function:
-            key = f"{node.stage}.gate"
-            yield _proposal(op, "config.activation", key, op.function, function, function=function)
-    before, key = not op.gate_first, f"{node.stage}.norm_before_gate"
-    yield _proposal(op, "config.norm_type", key, before, not before, gate_first=before)
+        yield stated_otherwise("config.activation", "activation", said, function, repair)
 
 
 def _of_router(fault: Fault, op: Router) -> Iterator[Proposal]:
@@ -98,14 +81,16 @@ def _of_router(fault: Fault, op: Router) -> Iterator[Proposal]:
     if not isinstance(op.gating, str):
         for gating in range(SOFTMAX, LARGEST_GATING + 1):
             if gating != op.gating and {gating, op.gating} != ONE_WEIGHT:
-                yield _proposal(
+                yield computed_otherwise(
                     op, "config.expert_gating", "expert_gating_func", op.gating, gating, gating=gating
                 )
     if not isinstance(op.normalised, str):
         now = not op.normalised
-        yield _proposal(op, "config.expert_weights", "expert_weights_norm", not now, now, normalised=now)
+        yield computed_otherwise(
+            op, "config.expert_weights", "expert_weights_norm", not now, now, normalised=now
+        )
     if op.selection_bias is not None:
-        yield _proposal(
+        yield computed_otherwise(
             op,
             "config.expert_weights",
             "expert_weights_biased",
@@ -117,7 +102,7 @@ def _of_router(fault: Fault, op: Router) -> Iterator[Proposal]:
         settings = fault.subject.model.settings_of(fault.layer)
         own = float(settings[op.scale] if isinstance(op.scale, str) else op.scale or 1.0)
         scale = float(f"{own * factor:.{DIGITS}g}")
-        yield _proposal(op, "config.expert_weights", "expert_weights_scale", own, scale, scale=scale)
+        yield computed_otherwise(op, "config.expert_weights", "expert_weights_scale", own, scale, scale=scale)
 
 
 def _used(fault: Fault, op: Router, stated: int) -> tuple[int, ...]:
@@ -149,17 +134,23 @@ def _of_rotary(op: Rotary) -> Iterator[Proposal]:
     if op.order == INTERLEAVED:
         ways += [{"regrouped": True}, {"regrouped": True, "angles": other}]
     for way in ways:
-        yield _proposal(op, "config.rope_type", "rope.order", names[op.order], names[other], **way)
-    yield _proposal(op, "config.rope_type", "rope.sense", "forwards", "backwards", backwards=True)
+        yield computed_otherwise(op, "config.rope_type", "rope.order", names[op.order], names[other], **way)
+    yield computed_otherwise(op, "config.rope_type", "rope.sense", "forwards", "backwards", backwards=True)
     for first in POSITIONS:
-        yield _proposal(op, "config.rope_scaling", "rope.first_position", op.first, first, first=first)
+        yield computed_otherwise(
+            op, "config.rope_scaling", "rope.first_position", op.first, first, first=first
+        )
 
 
-def _proposal(op: Op, kind: str, key: str, own: Any, other: Any, **fields: Any) -> Proposal:
-    return _stated(kind, key, own, other, Repair(operations=(OpEdit(type(op), tuple(fields.items())),)))
+def computed_otherwise(op: Op, kind: str, key: str, own: Any, other: Any, **fields: Any) -> Proposal:
+    """That all operations of a class are computed with other fields: under a key of ours, its value here and there."""
+    return stated_otherwise(
+        kind, key, own, other, Repair(operations=(OpEdit(type(op), tuple(fields.items())),))
+    )
 
 
-def _stated(kind: str, key: str, own: Any, other: Any, repair: Repair) -> Proposal:
+def stated_otherwise(kind: str, key: str, own: Any, other: Any, repair: Repair) -> Proposal:
+    """That a repair imitates what was recorded: a key, and its value here and there."""
     return Proposal(
         kind=kind,
         role="subject",

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rosetta.diagnose.edits import rounding
-from rosetta.diagnose.hypothesis import Fault, Proposal
+from rosetta.diagnose.hypothesis import Fault, Proposal, Suspect
 from rosetta.diagnose.patches import changed, sampled_blocks_of
 from rosetta.finding_kind import FindingKind
 from rosetta.weight import Weight
@@ -27,6 +27,7 @@ KINDS = (
     ),
 )
 
+DECAY = ".ssm_a"
 CLOSER = 0.05  # of the difference may be left: another function of few values may fit half of it
 FEWEST = 3  # values; to fewer than that some function fits by chance
 
@@ -93,23 +94,40 @@ class Transformed:
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
-    """The function that makes most of each accused weight what the other side holds."""
+    """The function that makes most of each accused weight what the other side holds; beside a recorded run each that
+    all factors by which a state decays have a value of."""
+    if fault.recorded:
+        yield from _of_decay(fault)
+        return
     for suspect, weight in fault.accused_weights():
         other = suspect.counterpart(weight)
         if other is None or other.dims != weight.dims:
             continue
         name = fitting(weight, other)
-        if name is None:
+        if name is not None:
+            yield _proposal(suspect, weight, name)
+
+
+def _of_decay(fault: Fault) -> Iterator[Proposal]:
+    for suspect, weight in fault.accused_weights():
+        if not weight.name.endswith(DECAY):
             continue
-        function = FUNCTIONS[name]
-        yield Proposal(
-            kind="value.transformed",
-            role=suspect.role,
-            repair=changed(suspect.model, weight, Transformed(name, weight.dtype)),
-            tensor=weight.name,
-            message=f"{weight.name} {function.said}",
-            recommendation=f"store {weight.entry.name} {function.advice}",
-        )
+        values = weight.values().double()
+        for name, function in FUNCTIONS.items():
+            if bool(function.apply(values).isfinite().all()):
+                yield _proposal(suspect, weight, name)
+
+
+def _proposal(suspect: Suspect, weight: Weight, name: str) -> Proposal:
+    function = FUNCTIONS[name]
+    return Proposal(
+        kind="value.transformed",
+        role=suspect.role,
+        repair=changed(suspect.model, weight, Transformed(name, weight.dtype)),
+        tensor=weight.name,
+        message=f"{weight.name} {function.said}",
+        recommendation=f"store {weight.entry.name} {function.advice}",
+    )
 
 
 def fitting(a: Weight, b: Weight) -> str | None:
