@@ -29,13 +29,8 @@ Values = NDArray[np.float32]
 LAYERS, HIDDEN, WIDTH, HEADS, KV_HEADS = 2, 64, 128, 4, 2
 SIZE = HIDDEN // HEADS
 SPECIAL = ("<|endoftext|>", "<|im_end|>")
-MERGES = (
-    "t h",
-    "th e",
-    "i n",
-    "in g",
-    "h e",
-)  # of which the last takes a letter that the first two take before it
+# The last would take a letter from the first two, were the ranks turned round.
+MERGES = ("t h", "th e", "i n", "in g", "h e")
 VOCABULARY = 256 + len(MERGES) + len(SPECIAL)
 _NAMES = {
     "token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head",
