@@ -16,27 +16,21 @@ import torch
 from torch import Tensor
 
 from rosetta import blocks
-from rosetta.compare.structure_sample import COMPENSATING, SampleTests, is_coarser
-from rosetta.compare.trait import COARSE, COARSER, CODEBOOKS, LEAST, ROW_DEVIATIONS, Trait
+from rosetta.compare.structure_sample import COMPENSATING, SampleTests, is_coarser, limit_of_all
+from rosetta.compare.trait import (
+    COARSE,
+    COARSER,
+    CODEBOOKS,
+    DEVIATIONS,
+    FITTED_DEVIATIONS,
+    LEAST,
+    ROW_DEVIATIONS,
+    Trait,
+    largest_shrinkage,
+)
 from rosetta.dtypes import FLOATS, of_scheme
 from rosetta.weight import Weight
 
-# Shrinkage κ: an encoder's error is −κ·D of the weight, D = |e|² / |w|². Rounding to the nearest step has κ = 0, a
-# scale of least squares κ = 1, clipping what does not matter more than that; no encoder makes weights larger.
-# Largest one with a margin, of plain encoders and of such as weigh errors by importance: blocks do not always tell.
-LARGEST_SHRINKAGE = {
-    "Q2_K": 1.6,
-    "Q3_K": 2.0,
-    "Q5_0": 4.0,
-    "Q5_1": 4.0,
-    "Q5_K": 5.0,
-    "Q6_K": 12.0,
-    "Q8_0": 2.0,
-    "APR_Q8": 2.0,
-}
-OTHER_SHRINKAGE = 2.8
-DEVIATIONS = 6.0  # of the mean of so many independent errors
-ROWS_DEVIATIONS = 3.0  # of all rows by their root mean square, where they have few blocks
 LOOKED_AT = 1.25  # of these, from where on rows are told by their blocks: a sum of squares says a third less
 # By how much κ differs from row to row of a clean copy; 0.12 was the largest measured (Q3_K with importance).
 SHRINKAGE_APART = 0.25
@@ -46,7 +40,9 @@ WEIGHED = 2.5  # times a plain encoder's limits of rows, where errors were weigh
 # Mean of the errors in units of their rms: an encoder with a minimum is biased by up to 0.04 over a tensor.
 MEAN, ROW_MEAN = 0.12, 0.45
 LARGEST_GROUP = 128  # columns that share a scale in the schemes of folders, where a row has more than one
-ROW_LIKENESS = 0.4  # slope of one row on its counterpart: in two bits and less a clean one keeps half
+# Slope of a row on its counterpart: in two bits and less a clean one keeps half. One whose largest weight was clipped
+# keeps less, and keeps as much of most of its blocks.
+ROW_LIKENESS = 0.4
 
 COMPENSATED = 4.0  # times the predicted error
 # What was made from a quantised copy and not from its source is off by less than both roundings: up to 0.71 of them was
@@ -230,10 +226,10 @@ def slope_limits(coarse: Weight, fine: Weight, distance: float) -> tuple[float, 
     """
     encoded = fine.encoded_like or fine.dtype
     if encoded not in FLOATS and coarse.dtype in FLOATS:  # a repair says that the finer one was decoded
-        return -distance - SCALE_ROUNDING, _shrinkage(encoded) * distance + SCALE_ROUNDING
+        return -distance - SCALE_ROUNDING, largest_shrinkage(encoded) * distance + SCALE_ROUNDING
     if coarse.dtype in FLOATS:  # truncated instead of rounded, each is smaller by half its error's bound
         return (-1.1 * math.sqrt(distance), 0.0 if fine.dtype == "F32" else distance)
-    low = -_shrinkage(coarse.dtype) * distance
+    low = -largest_shrinkage(coarse.dtype) * distance
     low -= SCALE_ROUNDING
     # Codebooks' encoders may leave a block larger: by half of D was seen (IQ3_S). So may the schemes of folders: they
     # keep a group's two ends as they are, and the next levels stand for less.
@@ -241,12 +237,8 @@ def slope_limits(coarse: Weight, fine: Weight, distance: float) -> tuple[float, 
     grown = SCALE_ROUNDING + (distance if searched_or_ends_kept else 0.0)
     if encoded in FLOATS:
         return low, grown
-    high = _shrinkage(encoded) * distance  # the finer one's own error is in w, too
+    high = largest_shrinkage(encoded) * distance  # the finer one's own error is in w, too
     return low - distance, high + grown
-
-
-def _shrinkage(dtype: str) -> float:
-    return LARGEST_SHRINKAGE.get(dtype, OTHER_SHRINKAGE)
 
 
 def _of_whole(coarse: Weight, fine: Weight, rows: RowSums, columns: int) -> list[Trait]:
@@ -275,10 +267,22 @@ def _of_rows(coarse: Weight, fine: Weight, rows: RowSums, columns: int) -> list[
     beyond = worst * math.sqrt(columns) / ROW_DEVIATIONS
     if worst > ROW_MEAN and beyond > 1 and beyond > _hanging_together(coarse, fine):
         found.append(Trait("row_offsets", worst, ROW_MEAN))
-    least = 1 + float((rows.product[used] / rows.size_b[used]).min())
-    if least < ROW_LIKENESS:
-        found.append(Trait("rows", least, ROW_LIKENESS))
+    likeness = 1 + torch.where(used, rows.product / rows.size_b.clamp(min=1e-300), 0.0)
+    if float(likeness.min()) < ROW_LIKENESS:
+        least = _likeness_of_blocks(coarse, fine, likeness.argsort()[:SECOND_LOOK])
+        if least < ROW_LIKENESS:
+            found.append(Trait("rows", least, ROW_LIKENESS))
     return found
+
+
+def _likeness_of_blocks(coarse: Weight, fine: Weight, looked_at: Tensor) -> float:
+    """The least slope that half of the blocks of one of these rows have on their counterparts."""
+    group = min(blocks.group_of(coarse.dtype), coarse.dims[1])
+    w, c = (weight.rows(looked_at.tolist()).double() for weight in (fine, coarse))
+    product, size = (
+        x[:, : x.shape[1] // group * group].reshape(len(x), -1, group).sum(2) for x in (w * c, w * w)
+    )
+    return float((product / size.clamp(min=1e-300)).median(1).values.min())
 
 
 def _hanging_together(coarse: Weight, fine: Weight) -> float:
@@ -316,7 +320,7 @@ def _row_factors(
     off = torch.where(used, strays.abs(), 0.0)
     usual = max(1.0, float(off[used].square().median().sqrt()) / 0.6745)
     farthest, all_of_them = float(off.max()), float(off[used].square().mean().sqrt())
-    of_one, of_all = ROW_DEVIATIONS * usual, ROWS_DEVIATIONS
+    of_one, of_all = ROW_DEVIATIONS * usual, FITTED_DEVIATIONS
     looked_at = _blocks_looked_at(coarse, given_up)
     count, copies = int(looked_at.sum()), (coarse, fine)
     independent = not any(of_scheme(weight.dtype) or weight.fitted for weight in copies)
@@ -341,18 +345,15 @@ def _row_factors(
 def _limit_of_rows(coarse: Weight, count: int, distance: float) -> float:
     """What the root mean square of all rows' deviations, each told by so many blocks, stays below in a clean copy.
 
-    Each is Student's t. Its square has the mean ν / (ν − 2) and the second moment 3ν² / (ν − 2)(ν − 4). What κ differs
-    by from row to row adds its part of D to each row's slope, which is known to √(D / C).
+    What κ differs by from row to row adds its part of D to each row's slope, which is known to √(D / C).
 
     Args:
         coarse: the matrix.
         count: blocks of a row.
         distance: D = Σ e² / Σ w² of a row.
     """
-    free, looked_at = count - 1, min(coarse.dims[0], SECOND_LOOK)
-    mean, fourth = free / (free - 2), 3 * free**2 / ((free - 2) * (free - 4))
-    chance = mean + DEVIATIONS * math.sqrt((fourth - mean**2) / looked_at)
-    return math.sqrt(chance + SHRINKAGE_APART**2 * distance * coarse.dims[1])
+    looked_at = min(coarse.dims[0], SECOND_LOOK)
+    return limit_of_all(count - 1, looked_at, SHRINKAGE_APART**2 * distance * coarse.dims[1])
 
 
 def _common(rows: RowSums) -> float:

@@ -16,7 +16,18 @@ from torch import Tensor
 from rosetta import blocks
 from rosetta.blocks.fields import SQRT12
 from rosetta.compare.spectrum import beyond_noise, largest_singular_value, rank_limit
-from rosetta.compare.trait import COARSE, COARSER, CODEBOOKS, LEAST, ROW_DEVIATIONS, Trait
+from rosetta.compare.trait import (
+    COARSE,
+    COARSER,
+    CODEBOOKS,
+    DEVIATIONS,
+    FITTED_DEVIATIONS,
+    LEAST,
+    ROW_DEVIATIONS,
+    Trait,
+    largest_shrinkage,
+)
+from rosetta.dtypes import FLOATS, of_scheme
 from rosetta.weight import Weight, row_ranges
 from rosetta.weight_cache import DecodedPair
 from rosetta.workers import aside, spread
@@ -26,8 +37,12 @@ from rosetta.workers import aside, spread
 # of it, and shows in a part of that size.
 SAMPLED, SIDE = 1 << 20, 512
 PIECE = 1 << 18  # values that are looked at together
-COHERENT = 0.5  # of a column's squared error, what its own multiple explains: a clean one has up to 0.16
-COHERENT_ALL = 0.2  # of all columns' squared errors, in four bits and more; 0.09 was seen
+SHRINKAGE_APART = (
+    0.5  # by how much κ differs from column to column of a clean copy; 0.25 was the largest measured
+)
+LOOKED_AT = 0.75  # of the limits, from where on columns are told row by row: sizes say up to a fifth less
+# Of all columns' squared errors, what a factor of each explains at least of a table: many of its rows are nearly equal.
+COHERENT = 0.2
 # Mean of a column's errors in units of their rms.
 COLUMN_MEAN = 0.7
 # Of neighbours in a run sorted by size, how many are equal: of 32 levels a block (Q5_0) a fifth, of 64 (Q6_K) a tenth,
@@ -96,7 +111,10 @@ class SampleTests:
             given_up: columns of blocks that were fitted to a salient channel, bool [C]: their errors are what is left
                 of the weights, which have ranks of their own.
         """
-        found = _of_columns(self._column_sums(), self._rows_of_columns, weighed, distance)
+        sums = self._column_sums()
+        found = self._factors_of_columns(sums, weighed)
+        if not weighed:
+            found += _amounts_of_columns(sums, COARSER if distance > COARSE else 1.0)
         if self._compensating:
             return [*found, *_of_neighbours(self._rows_of_columns)]
         if found or not self._has_rank:
@@ -144,6 +162,19 @@ class SampleTests:
         return self.coarse.dtype.startswith(COMPENSATING)
 
     @property
+    def _independent(self) -> bool:
+        """Whether the errors of a clean copy have nothing to do with each other: a scheme may round scales after codes
+        were made, and what was fitted to the other copy leaves errors that hang together."""
+        return not any(of_scheme(weight.dtype) or weight.fitted for weight in self._pair)
+
+    @property
+    def _apart(self) -> float:
+        """By how much κ may differ from column to column where errors were weighed: what matters is kept, κ = 0, and
+        what does not is clipped; 1.8 was measured (IQ3_S, with six massive channels)."""
+        quantised = (weight.dtype for weight in self._pair if weight.dtype not in FLOATS)
+        return max(map(largest_shrinkage, quantised), default=SHRINKAGE_APART)
+
+    @property
     def _has_rank(self) -> bool:
         """Whether the errors of clean copies have none."""
         return self.coarse.name not in TABLES and not any(weight.fitted for weight in self._pair)
@@ -161,6 +192,38 @@ class SampleTests:
         pieces = self._rows_of_columns.pieces(max(1, PIECE // self.coarse.dims[1]))
         return _ColumnSums.joined(spread(_ColumnSums.of, pieces))
 
+    def _factors_of_columns(self, sums: _ColumnSums, weighed: bool) -> list[Trait]:
+        """Factors of columns: how far Σ z·u of each strays from what the encoder's shrinkage makes of its error.
+
+        The sizes say how far it may if errors have nothing to do with those of weights; what strays farther is looked
+        at again, row by row.
+        """
+        judged = ((sums.wide >= LEAST) & (sums.error > 0)).nonzero().flatten()
+        if len(judged) < LEAST:
+            return []
+        size, error, product, wide = (
+            x[judged].double() for x in (sums.size, sums.error, sums.product, sums.wide)
+        )
+        # −κ, each column in units of its own size.
+        common = float((product / size).sum() / (error / size).sum())
+        strays = (product - common * error) / (size * error / wide).sqrt()
+        apart = self._apart if weighed else SHRINKAGE_APART
+        differing = apart**2 * float((error / size * wide).mean())  # D of each, which is known to √(D / n)
+        of_one = ROW_DEVIATIONS * math.sqrt(1 + differing)
+        of_all = limit_of_all(float(wide.min()) - 1, len(judged), differing)
+        if not self._independent:
+            of_all = max(of_all, FITTED_DEVIATIONS)
+        farthest, all_of_them = float(strays.abs().max()), float(strays.square().mean().sqrt())
+        if farthest <= LOOKED_AT * of_one and all_of_them <= LOOKED_AT * of_all:
+            return []
+        if self.coarse.name in TABLES and float((strays.square() / wide).mean()) <= COHERENT:
+            return []
+        strays = _strays(self._rows_of_columns.unlike(), judged, common)
+        farthest, all_of_them = float(strays.abs().max()), float(strays.square().mean().sqrt())
+        if farthest > of_one:
+            return [Trait("column_factors", farthest, of_one)]
+        return [Trait("column_factors", all_of_them, of_all)] if all_of_them > of_all else []
+
     def _of_rank(self, columns: Tensor | None = None) -> list[Trait]:
         """Whether the errors of a part of the matrix, [rows, columns] from all over it, have a part of low rank.
 
@@ -172,6 +235,12 @@ class SampleTests:
             rows = rows.only_columns(columns)
         if self.coarse.count > SAMPLED:
             rows = rows.in_columns(_runs(rows.fine.shape[1]))
+        found = self._rank_of(rows)
+        if not found or (unlike := rows.unlike()) is rows:
+            return found
+        return self._rank_of(unlike)
+
+    def _rank_of(self, rows: Rows) -> list[Trait]:
         z, u, inverse = rows.in_sigmas()
         if z.numel() - int(z.count_nonzero()) > EQUAL * z.numel():
             return []
@@ -199,6 +268,14 @@ class Rows:
         """Some of them."""
         wanted = rows.to(self.fine.device)
         return Rows(*(x.index_select(0, wanted) for x in (self.fine, self.coarse, self.variance)))
+
+    def unlike(self) -> Rows:
+        """Those that are no copies of others: such have equal errors, as heads that were written several times do."""
+        bits = self.fine.contiguous().view(torch.int32).long()
+        keys = torch.arange(1, 2 * bits.shape[1], 2, device=bits.device).pow_(3)
+        sums, order = (bits * keys).sum(1).sort(stable=True)  # modulo 2⁶⁴: equal where all bits are
+        first = order[torch.cat([sums.new_ones(1, dtype=torch.bool), sums[1:] != sums[:-1]])]
+        return self if len(first) == len(bits) else self.only(first)
 
     def in_columns(self, runs: Sequence[slice]) -> Rows:
         """Some of their columns."""
@@ -280,33 +357,37 @@ def _wide(u: Tensor) -> Tensor:
     return u.abs().ge_(SQRT12)
 
 
-def _of_columns(sums: _ColumnSums, rows: Rows, weighed: bool, distance: float) -> list[Trait]:
-    """What single columns have, and all of them."""
-    coarser = COARSER if distance > COARSE else 1.0
-    enough = sums.wide >= LEAST
-    coherent = torch.where(enough, sums.product.square() / (sums.size * sums.error).clamp(min=1e-30), 0.0)
-    mean_coherent = float(coherent.sum() / enough.sum().clamp(min=1))
-    if coarser == 1.0 and int(enough.sum()) >= LEAST and mean_coherent > COHERENT_ALL:
-        return [Trait("column_factors", mean_coherent, COHERENT_ALL)]
-    found: list[Trait] = []
-    if not weighed:
-        beyond = (coherent > COHERENT * coarser).nonzero().flatten()
-        beyond = beyond[sums.product[beyond].abs() > ROW_DEVIATIONS * _deviation(rows, beyond)]
-        if len(beyond):
-            found.append(Trait("column_factors", float(coherent[beyond].max()), COHERENT * coarser))
-        mean = (sums.mean / (sums.all_errors * sums.rows).sqrt().clamp(min=1e-30)).abs()
-        worst = float(mean.max())
-        if worst > min(0.95, COLUMN_MEAN * coarser) and worst * math.sqrt(sums.rows) > ROW_DEVIATIONS:
-            found.append(Trait("column_offsets", worst, min(0.95, COLUMN_MEAN * coarser)))
-    return found
+def _amounts_of_columns(sums: _ColumnSums, coarser: float) -> list[Trait]:
+    """The mean of a column's errors, where it is far more than chance leaves."""
+    mean = (sums.mean / (sums.all_errors * sums.rows).sqrt().clamp(min=1e-30)).abs()
+    worst, limit = float(mean.max()), min(0.95, COLUMN_MEAN * coarser)
+    if worst > limit and worst * math.sqrt(sums.rows) > ROW_DEVIATIONS:
+        return [Trait("column_offsets", worst, limit)]
+    return []
 
 
-def _deviation(rows: Rows, columns: Tensor) -> Tensor:
-    """The standard deviation of Σ z·u of the wide ones in some columns."""
-    if not len(columns):
-        return columns.new_zeros(0, dtype=torch.float32)
+def _strays(rows: Rows, columns: Tensor, common: float) -> Tensor:
+    """How many standard deviations Σ z·u of the wide ones strays from the common multiple of Σ z², float32 [n]: rows
+    have nothing to do with each other, so that their own say what chance leaves."""
     z, u, _ = Rows(*(x[:, columns] for x in (rows.fine, rows.coarse, rows.variance))).in_sigmas()
-    return (z * u * _wide(u)).square_().sum(0).sqrt().clamp(min=1e-30)
+    of_rows = z.mul_(_wide(u)) * (u - common * z)
+    strays: Tensor = of_rows.sum(0) / torch.linalg.vector_norm(of_rows, dim=0).clamp(min=1e-30)
+    return strays
+
+
+def limit_of_all(free: float, count: int, differing: float = 0.0) -> float:
+    """What the root mean square of so many deviations stays below in a clean copy.
+
+    Each is Student's t of ν degrees of freedom. Its square has the mean ν / (ν − 2) and the second moment
+    3ν² / (ν − 2)(ν − 4).
+
+    Args:
+        free: ν of each.
+        count: how many they are.
+        differing: what the square's mean may have beyond that.
+    """
+    mean, fourth = free / (free - 2), 3 * free**2 / ((free - 2) * (free - 4))
+    return math.sqrt(mean + DEVIATIONS * math.sqrt((fourth - mean**2) / count) + differing)
 
 
 def _of_neighbours(rows: Rows) -> list[Trait]:

@@ -7,10 +7,27 @@ from typing import Literal
 
 LEAST = 32  # rows and columns: fewer are no sample of anything
 ROW_DEVIATIONS = 8.0  # of one row or column, in standard deviations
+DEVIATIONS = 6.0  # of the mean of so many independent errors
+FITTED_DEVIATIONS = 3.0  # of all rows or columns by their root mean square, where errors are not independent
 COARSE = 0.015  # D of three bits and less
 COARSER = 1.6  # times as much rows and columns may be off from there on
 # Their encoders take several weights for one code, and search scale and code by turns.
 CODEBOOKS = ("IQ3_S", "IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_S", "IQ1_M")
+
+# Shrinkage κ: an encoder's error is −κ·D of the weight, D = |e|² / |w|². Rounding to the nearest step has κ = 0, a
+# scale of least squares κ = 1, clipping what does not matter more than that; no encoder makes weights larger.
+# Largest one with a margin, of plain encoders and of such as weigh errors by importance: blocks do not always tell.
+LARGEST_SHRINKAGE = {
+    "Q2_K": 1.6,
+    "Q3_K": 2.0,
+    "Q5_0": 4.0,
+    "Q5_1": 4.0,
+    "Q5_K": 5.0,
+    "Q6_K": 12.0,
+    "Q8_0": 2.0,
+    "APR_Q8": 2.0,
+}
+OTHER_SHRINKAGE = 2.8
 
 Kind = Literal[
     "factor",
@@ -28,7 +45,7 @@ Kind = Literal[
 SAID: dict[Kind, str] = {
     "factor": "the coarser copy is {value:.5g} times the finer one, which is outside what its encoder does",
     "row_factors": "rows differ by factors of their own: {value:.3g} standard deviations, {limit:.3g} are noise",
-    "column_factors": "columns differ by factors of their own: {value:.2g} of a column's error is a multiple of it",
+    "column_factors": "columns differ by factors of their own: {value:.3g} standard deviations, {limit:.3g} are noise",
     "group_factors": "neighbours in a row have errors that are multiples of them: {value:.3g} of what chance has",
     "group_offsets": "neighbours in a row have errors of one sign: their mean is {value:.3g} of what chance has",
     "offset": "the errors have a mean of {value:.3g} times their size",
@@ -57,3 +74,8 @@ class Trait:
     @property
     def words(self) -> str:
         return SAID[self.kind].format(value=self.value, limit=self.limit)
+
+
+def largest_shrinkage(dtype: str) -> float:
+    """The largest κ that an encoder of a dtype has."""
+    return LARGEST_SHRINKAGE.get(dtype, OTHER_SHRINKAGE)

@@ -19,7 +19,7 @@ from rosetta.compare.metrics import count_nonfinite, difference, ends, in_figure
 from rosetta.compare.pairing import Pairing
 from rosetta.compare.results import LocalError, NonFinite, StageDetail, StageDiff, Status
 from rosetta.compare.stage_measures import SeenStage, in_measures
-from rosetta.compare.structure import DEVIATIONS, LARGEST_SHRINKAGE, OTHER_SHRINKAGE
+from rosetta.compare.trait import DEVIATIONS, largest_shrinkage
 from rosetta.runtimes.observed.capture import layer_of
 from rosetta.runtimes.observed.experts_order import OF_EXPERTS, by_expert, chosen_experts, expert_weights
 from rosetta.runtimes.rotation import Rotation
@@ -141,7 +141,7 @@ class Judge:
         """
         return max(
             (
-                LARGEST_SHRINKAGE.get(dtype, OTHER_SHRINKAGE) * min(rounding**2, left)
+                largest_shrinkage(dtype) * min(rounding**2, left)
                 for side in (self.roundings.reference, self.roundings.subject)
                 for dtype, rounding in side.items()
             ),

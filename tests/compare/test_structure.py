@@ -15,7 +15,7 @@ from fixtures.noise import gaussian, heavy_tailed
 from fixtures.quantize import quantize
 from rosetta.compare import spectrum
 from rosetta.compare.spectrum import beyond_noise, edge_of, largest_singular_value, rank_limit
-from rosetta.compare.structure import RowSums, _common, pass_over, row_sums
+from rosetta.compare.structure import ROW_LIKENESS, RowSums, _common, _of_rows, pass_over, row_sums
 from rosetta.compare.weights import compare_weights
 from rosetta.containers.container import TensorEntry
 from rosetta.weight import Weight
@@ -140,6 +140,46 @@ def test_rows_with_factors_of_their_own_are_seen(dtype: str, size: float) -> Non
     scaled = values * (1 + size * random.standard_normal((ROWS, 1)))
     found = compare_weights(weight(values, "F16"), weight(scaled, dtype))
     assert "row_factors" in {trait.kind for trait in found.traits}
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("Q4_K", 0.02), ("Q4_0", 0.02), ("Q2_K", 0.1), ("Q2_K", 0.2)])
+def test_columns_with_factors_of_their_own_are_seen(dtype: str, size: float) -> None:
+    values, random = source(), np.random.default_rng(2)
+    scaled = values * (1 + size * random.standard_normal((1, COLUMNS)))
+    found = compare_weights(weight(values, "F16"), weight(scaled, dtype))
+    assert "column_factors" in {trait.kind for trait in found.traits}
+
+
+def test_rows_that_are_written_several_times_are_one_witness(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Heads of k are, where each of q has its own: their errors are equal, and add up to no factor and no rank."""
+    values = np.tile(source()[: ROWS // 4], (4, 1))
+    copies = weight(values, "F16"), weight(values, "Q4_K")
+    assert compare_weights(*copies).traits == ()
+    monkeypatch.setattr("rosetta.compare.structure_sample.Rows.unlike", lambda rows: rows)
+    assert "column_factors" in {trait.kind for trait in compare_weights(*copies).traits}
+    monkeypatch.setattr("rosetta.compare.structure_sample.SampleTests._factors_of_columns", lambda *_: [])
+    assert "rank" in {trait.kind for trait in compare_weights(*copies).traits}
+
+
+def test_a_row_whose_largest_weight_was_clipped_is_no_other_row() -> None:
+    """An encoder that weighs errors clips what hardly matters: of the row's square little is left."""
+    values = source()
+    values[5, 7] = 60 * values.std()
+    clipped, other = values.copy(), values.copy()
+    clipped[5, 7], other[5] = 4 * values.std(), values[6]
+
+    def found(stored: Floats) -> list[str]:
+        fine, coarse = weight(values, "F16"), weight(stored, "Q2_K")
+        a, b = coarse.values(), fine.values()
+        passed = pass_over(a, b, torch.ones_like(a), 32, proportional=False)
+        sums = row_sums(passed, torch.full((COLUMNS // 32,), 32.0))
+        assert float(1 + sums.product[5] / sums.size_b[5]) < ROW_LIKENESS
+        return [trait.kind for trait in _of_rows(coarse, fine, sums, COLUMNS)]
+
+    assert "rows" not in found(clipped)
+    assert "rows" in found(other)
 
 
 def test_a_massive_row_does_not_speak_for_what_the_encoder_takes_from_all() -> None:
