@@ -16,17 +16,35 @@ from rosetta.workers import sum_of_squares
 # Clean pairs stay below 4.8 and 1.21 (docs/noise.md, "Constants").
 ELEMENT_SIGMAS = 10.0
 STAGE_RMS = 1.5
+# That of a stage whose outputs are few is beyond chance only behind the quantile that one stage in a million passes.
+MILLIONTH = 4.753  # of a normal distribution
+
+
+def rms_limit(outputs: float) -> float:
+    """How many times its prediction the rms of so many independent outputs may be: `STAGE_RMS`, and of few of them what
+    χ² leaves to chance (Wilson and Hilferty 1931: the cube root of χ²/n is normal).
+
+    >>> [round(rms_limit(n), 2) for n in (1, 4, 16, 64, 4096)]
+    [5.24, 2.97, 1.92, 1.5, 1.5]
+    """
+    spread = 2 / (9 * outputs)
+    return max(STAGE_RMS, math.pow(1 - spread + MILLIONTH * math.sqrt(spread), 1.5))
 
 
 @dataclass(frozen=True)
 class Sums:
-    """What a part of a local error adds up to; sums are of squares."""
+    """What a part of a local error adds up to; sums are of squares.
+
+    `fourths` sums the squares of what each output's σ² comes to over all tokens: the error of an output is one and the
+    same weights' error, seen by inputs that may be much alike, so that tokens add nothing to how many are independent.
+    """
 
     worst: float
     peak: float
     predicted: float
     gap: float
     sigma: float
+    fourths: float
     reference: float
     count: int
 
@@ -35,12 +53,14 @@ class Sums:
         """One part.
 
         Args:
-            gap: difference of the two sides with the reference's inputs, any shape but an empty one.
+            gap: difference of the two sides with the reference's inputs, any shape but an empty one; of more than one
+                dimension, the first counts tokens.
             sigma: predicted standard deviation, broadcastable to it.
             reference: the reference's value, of as many elements.
         """
         # What is predicted without end, of weights that no model has, explains nothing.
         magnitude, sigma = gap.abs(), sigma.nan_to_num(nan=0.0, posinf=0.0).expand_as(gap)
+        of_outputs = torch.linalg.vector_norm(sigma, dim=0) if sigma.dim() > 1 else sigma
         ratio = torch.where(magnitude == 0, 0.0, magnitude / (ELEMENT_SIGMAS * sigma))
         return cls(
             worst=float(ratio.max()),
@@ -48,6 +68,7 @@ class Sums:
             predicted=float(sigma.max()),
             gap=sum_of_squares(gap),
             sigma=sum_of_squares(sigma),
+            fourths=float(of_outputs.double().pow(4).sum()),
             reference=sum_of_squares(reference),
             count=gap.numel(),
         )
@@ -68,12 +89,14 @@ def local_error(parts: Sequence[Sums]) -> LocalError:
     gap, sigma, size = (
         math.sqrt(math.fsum(getattr(p, x) for p in parts) / count) for x in ("gap", "sigma", "reference")
     )
-    whole = 0.0 if gap == 0 else (gap / (STAGE_RMS * sigma) if sigma else math.inf)
+    fourths = math.fsum(part.fourths for part in parts)
+    allowed = sigma * (rms_limit((sigma**2 * count) ** 2 / fourths) if fourths else STAGE_RMS)
+    whole = 0.0 if gap == 0 else (gap / allowed if allowed else math.inf)
     return LocalError(
         max_diff=max(part.peak for part in parts),
         rel_l2=_ratio(gap, size),
         predicted_max_diff=ELEMENT_SIGMAS * max(part.predicted for part in parts),
-        predicted_rel_l2=_ratio(STAGE_RMS * sigma, size),
+        predicted_rel_l2=_ratio(allowed, size),
         worst_ratio=max(whole, *(part.worst for part in parts)),
     )
 

@@ -7,18 +7,18 @@ import math
 import pytest
 import torch
 
-from rosetta.compare.local_error import ELEMENT_SIGMAS, STAGE_RMS, Sums, local_error
+from rosetta.compare.local_error import ELEMENT_SIGMAS, STAGE_RMS, Sums, local_error, rms_limit
 
 
 @pytest.mark.parametrize(
     ("gap", "sigma", "ratio"),
     [
         ([0.0, 0.0], [0.0, 0.0], 0.0),
-        ([0.0, ELEMENT_SIGMAS], [1.0, 1.0], ELEMENT_SIGMAS / math.sqrt(2) / STAGE_RMS),
+        ([0.0, ELEMENT_SIGMAS], [1.0, 1.0], ELEMENT_SIGMAS / math.sqrt(2) / rms_limit(2)),
         ([1.0] + [0.0] * 1023, [1.0 / ELEMENT_SIGMAS / 2] * 1024, 2.0),  # one element
         ([3.0 * STAGE_RMS] * 64, [1.0] * 64, 3.0),  # all of them a little
         ([2.0**-100, 0.0], [0.0, 1.0], math.inf),  # where nothing is explained, anything is a fault
-        ([0.5, 0.5], [1.0, 1.0], 0.5 / STAGE_RMS),
+        ([0.5, 0.5], [1.0, 1.0], 0.5 / rms_limit(2)),
     ],
 )
 def test_worst_ratio_is_of_the_worst_element_or_of_the_whole(
@@ -32,13 +32,42 @@ def test_worst_ratio_is_of_the_worst_element_or_of_the_whole(
 
 def test_sigma_may_be_one_number_for_all() -> None:
     found = local_error([Sums.of(torch.full((4, 4), 0.5), torch.tensor(1.0), torch.ones(4, 4))])
-    assert found.worst_ratio == pytest.approx(0.5 / STAGE_RMS)
+    assert found.worst_ratio == pytest.approx(0.5 / rms_limit(4))
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 3, 8, 16, 40])
+def test_chance_passes_the_limit_of_few_outputs_in_one_stage_of_a_million(outputs: int) -> None:
+    """The tail of χ² by the incomplete gamma function; 1.5, which is the limit of many, one stage in ten may pass."""
+
+    def chance(limit: float) -> float:
+        half = torch.tensor([outputs / 2, outputs * limit**2 / 2], dtype=torch.float64)
+        return float(torch.special.gammaincc(half[0], half[1]))
+
+    assert 1e-7 < chance(rms_limit(outputs)) < 1.1e-6
+    assert chance(STAGE_RMS) > 1e-5
+
+
+def test_tokens_that_are_alike_are_no_further_outputs() -> None:
+    """One head's weights err by twice what is predicted, and all tokens show the same: that is still one head's."""
+    gap, sigma = torch.full((1000, 4), 2.0), torch.ones(1000, 4)
+    assert local_error([Sums.of(gap, sigma, gap)]).worst_ratio == pytest.approx(2 / rms_limit(4))
+    by_part = [Sums.of(gap[:, n : n + 2], sigma[:, n : n + 2], gap[:, :2]) for n in (0, 2)]
+    assert local_error(by_part).worst_ratio == pytest.approx(2 / rms_limit(4))
+
+
+def test_a_loud_head_counts_for_what_it_brings() -> None:
+    """Of 400 outputs four make up the stage."""
+    sigma = torch.cat([torch.full((4,), 1000.0), torch.ones(396)])
+    found = local_error([Sums.of(2 * sigma, sigma, sigma)])
+    assert found.worst_ratio == pytest.approx(2 / rms_limit(4), rel=1e-3)
 
 
 def test_parts_add_up_to_the_whole() -> None:
     gap, sigma, reference = torch.randn(3, 7, 5, generator=torch.Generator().manual_seed(1)).unbind()
     whole = local_error([Sums.of(gap, sigma.abs(), reference)])
-    parted = local_error([Sums.of(gap[n], sigma[n].abs(), reference[n]) for n in range(7)])
+    parted = local_error(
+        [Sums.of(*(x[:, n : n + 1] for x in (gap, sigma.abs(), reference))) for n in range(5)]
+    )
     for name, value in whole.model_dump().items():
         assert getattr(parted, name) == pytest.approx(value, rel=1e-12), name
 
