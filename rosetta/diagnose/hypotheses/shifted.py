@@ -45,6 +45,7 @@ LEAST_CORRELATION = 0.8
 # Bytes; the latter where blocks are cut, of which there are many ways.
 FARTHEST, FARTHEST_OF_PARTS = 1 << 18, 1 << 15
 LEAST_ENERGY = 1e-3  # of the sample's
+SCALE_BYTES = 4  # in front of the codes of a tensor that is one block (APR_Q8)
 ALIGNMENT = 32  # of tensors in GGUF, and a divisor of .apr's
 
 
@@ -145,11 +146,13 @@ def best_shift(weight: Weight, other: Weight) -> int | None:
 def _sample(weight: Weight, other: Weight) -> _Sample | None:
     """Rows from the middle, for the ends are what a shift cuts off; None where rows are not whole blocks, or where
     stored ones are of more than the weight."""
-    block = blocks.block_format(weight.dtype)
+    # Of one block with a scale for all of it the codes are sampled: they say as much, and a shift loses the scale.
+    dtype, header = (weight.dtype, 0) if blocks.block_format(weight.dtype).block_size else ("I8", SCALE_BYTES)
+    block = blocks.block_format(dtype)
     turned, apart = weight.transposed, weight.part is not None or weight.order is not None
     stored_rows = weight.stored_dims[0] if weight.stored_dims else 1
     rows = stored_rows if turned else weight.dims[0]
-    row_bytes = weight.entry.nbytes // max(1, stored_rows)
+    row_bytes = (weight.entry.nbytes - header) // max(1, stored_rows)
     whole = row_bytes * block.block_size == weight.count // max(1, rows) * block.type_size
     if not block.block_size or not whole or (turned and apart):
         return None
@@ -162,8 +165,8 @@ def _sample(weight: Weight, other: Weight) -> _Sample | None:
         canonical = np.argsort(places)[first : first + count]  # where the sampled stored rows go
         truth = other.rows(canonical.tolist())
     part_row = weight.part.first if weight.part else 0
-    begin, data = (part_row + first) * row_bytes, weight.container.read(weight.entry.name)
-    return _Sample(weight.dtype, data, begin, count * row_bytes, truth.double().flatten())
+    begin, data = header + (part_row + first) * row_bytes, weight.container.read(weight.entry.name)
+    return _Sample(dtype, data, begin, count * row_bytes, truth.double().flatten())
 
 
 def _near(size: int) -> list[int]:
@@ -240,7 +243,9 @@ def _moved(suspect: Suspect, weight: Weight, other: Weight, shift: int) -> Itera
             0.0 if weight.dtype == other.dtype else block_cut(weight, other, 0.0)
         )
         block = blocks.block_format(weight.dtype)
-        lost = (-(-abs(shift) // block.type_size) + 1) * max(tail.size, block.block_size)
+        lost = (-(-abs(shift) // (block.type_size if block.block_size else 1)) + 1) * max(
+            tail.size, block.block_size
+        )
         if not 0 < tail.count <= min(lost, weight.count // 2):
             return
         filled = taking(suspect, moved, other, tail.mask, tail.rows).patches
