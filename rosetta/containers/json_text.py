@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -11,6 +12,8 @@ from rosetta.containers.foreign import is_page, is_pointer, page_instead_of, poi
 from rosetta.errors import DamagedFileError
 
 _Pairs = list[tuple[str, Any]]
+_DECODER = json.JSONDecoder()
+_BETWEEN = re.compile(r"[ \t\n\r,:]*")
 
 
 class _NoNumberError(ValueError):
@@ -88,3 +91,41 @@ def json_value(
 
 def _refused(name: str) -> NoReturn:
     raise _NoNumberError(f"{name} is no JSON number")
+
+
+def place_of_key(text: bytes, key: str) -> int | None:
+    """The byte at which a key of a JSON object stands, the last time that it does; None where it is not there.
+
+    Args:
+        text: of the object, UTF-8, which was read before.
+        key: as the object has it; one of an object within follows the outer one's and a dot.
+
+    >>> place_of_key(b'{"a": {"b": 1}, "c.d": 2}', "a.b"), place_of_key(b'{"a": {"b": 1}, "c.d": 2}', "c.d")
+    (7, 16)
+    """
+    whole = text.decode("utf-8")
+    place, _ = _place_of_key(whole, whole.find("{"), key)
+    return None if place is None else len(whole[:place].encode())
+
+
+def _place_of_key(text: str, start: int, key: str) -> tuple[int | None, int]:
+    """Of the object from a character on: the character at which the key stands, and the one behind the object."""
+    found, at = None, _behind(text, start + 1)
+    while text[at] != "}":
+        name, end = _DECODER.raw_decode(text, at)
+        if name == key:
+            found = at
+        at = _behind(text, end)
+        if text[at] == "{" and key.startswith(f"{name}."):
+            inner, at = _place_of_key(text, at, key[len(name) + 1 :])
+            found = found if inner is None else inner
+        else:
+            _, at = _DECODER.raw_decode(text, at)
+        at = _behind(text, at)
+    return found, at + 1
+
+
+def _behind(text: str, at: int) -> int:
+    """The next character that belongs to a key or value."""
+    between = _BETWEEN.match(text, at)
+    return at if between is None else between.end()

@@ -74,7 +74,7 @@ def found_in(
                 for fault in loaded.faults(subject):
                     silent = silent and loaded.rule.id[0] not in "FC"
                     said.add(fault.message)
-                    yield Found(loaded.rule, fault, path)
+                    yield Found(loaded.rule, subject.placed(fault), path)
             except DamagedFileError as error:  # a small file beside the model that is none of its kind
                 broken.append(error)
     for refusal in {each.message: each for each in broken if each.message not in said}.values():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from rosetta.containers.apr.reader import AprContainer
 from rosetta.containers.gguf.reader import GgufContainer
 from rosetta.containers.huggingface.quantised import QuantisedContainer
 from rosetta.containers.huggingface.reader import HuggingFaceContainer
+from rosetta.containers.json_text import place_of_key
 from rosetta.errors import RosettaError
 from rosetta.lint.gguf_keys import REQUIRED
 from rosetta.lint.rule import Fault
@@ -174,8 +175,21 @@ class Subject:
     def at_file_key(self, key: str, message: str) -> Fault:
         """A fault of a key as the file spells it."""
         file = self.path / "config.json" if self.kind == "huggingface" else None
-        place = self.key_places.get(key)
-        return Fault(message, key=key, byte=None if place is None else place[0], file=file)
+        return Fault(message, key=key, file=file)
+
+    def placed(self, fault: Fault) -> Fault:
+        """The fault with the byte at which its key stands, where a file has that key."""
+        if fault.key is None or fault.byte is not None:
+            return fault
+        byte = None
+        if fault.file is None and fault.key in self.key_places:
+            byte = self.key_places[fault.key][0]
+        elif fault.file is None and self.apr is not None:
+            within = place_of_key(self.apr.metadata_text(), fault.key)
+            byte = None if within is None else self.apr.header.metadata_at + within
+        elif fault.file is not None and fault.file.suffix == ".json" and fault.file.is_file():
+            byte = place_of_key(fault.file.read_bytes(), fault.key)
+        return replace(fault, byte=byte)
 
     def at_tensor(self, tensor: StoredTensor, message: str, byte: int | None = None) -> Fault:
         """A fault of a tensor; `byte` is counted from the start of its data."""

@@ -15,6 +15,7 @@ from fixtures import build
 from fixtures.comparing import tiny
 from fixtures.plain_models import (
     BOOL,
+    F32,
     HIDDEN,
     I32,
     WIDTH,
@@ -505,7 +506,7 @@ CASES = [
     Case("T310", "model.gguf", put("tokenizer.chat_template", (TEXT, "{% for m in messages %}")), "does not parse"),
     Case("T310", "model.apr", put("tokenizer.chat_template", {"default": 3}), "and must be a text"),
     Case("T310", "model-hf", lambda m: m.files["tokenizer_config.json"].update(chat_template=3),
-         "tokenizer_config.json: T310 key 'chat_template': is 3, and must be a text"),
+         "tokenizer_config.json:58: T310 key 'chat_template': is 3, and must be a text"),
     Case("T310", "model-hf", said="chat_template.jinja: T310", broken=in_folder("chat_template.jinja", b"\xff\xfe{")),
     Case("T310", "model-hf", said="chat_template.jinja: T310 key 'chat_template': does not parse",
          broken=in_folder("chat_template.jinja", b"{% for m in messages %}")),
@@ -591,6 +592,19 @@ def test_an_index_that_is_not_sorted_is_found(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(gguf_bytes(model))
     assert any(one.rule.id == "F106" and one.fault.tensor == second for one in found_in(path))
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_a_fault_of_a_key_says_the_byte_where_it_stands(tmp_path: Path, name: str) -> None:
+    model = BASES[name]()
+    model.keys |= {"llama.rope.freq_base": (F32, 1.0)} if name == "model.gguf" else {"rope_theta": 1.0}
+    path = written(model, tmp_path / name)
+    found = [one for one in found_in(path) if one.rule.id == "C212"]
+    raw = (path / "config.json" if path.is_dir() else path).read_bytes()
+    assert found, [one.line() for one in found_in(path)]
+    for one in found:
+        assert one.fault.byte is not None
+        assert (one.fault.key or "").encode() in raw[one.fault.byte : one.fault.byte + 60]
 
 
 def test_a_fault_says_the_byte_where_it_lies(tmp_path: Path) -> None:
