@@ -15,7 +15,6 @@ from fixtures import build
 from fixtures.comparing import tiny
 from fixtures.plain_models import (
     BOOL,
-    F32,
     HIDDEN,
     I32,
     WIDTH,
