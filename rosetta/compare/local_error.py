@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rosetta.compare.results import LocalError
-from rosetta.workers import sum_of_squares
+from rosetta.workers import VALUES_AT_ONCE, sum_of_squares
 
 # An element beyond this many σ, or a stage whose rms is beyond this many times its prediction, is a fault.
 # Clean pairs stay below 4.8 and 1.21 (docs/noise.md, "Constants").
@@ -49,29 +49,38 @@ class Sums:
     count: int
 
     @classmethod
-    def of(cls, gap: Tensor, sigma: Tensor, reference: Tensor) -> Sums:
+    def of(cls, gap: Tensor, sigma: Tensor, reference: Tensor, token_axis: int = 0) -> Sums:
         """One part.
 
         Args:
-            gap: difference of the two sides with the reference's inputs, any shape but an empty one; of more than one
-                dimension, the first counts tokens.
+            gap: difference of the two sides with the reference's inputs, any shape but an empty one.
             sigma: predicted standard deviation, broadcastable to it.
             reference: the reference's value, of as many elements.
+            token_axis: the dimension that counts tokens, where there is more than one.
         """
         # What is predicted without end, of weights that no model has, explains nothing.
         magnitude, sigma = gap.abs(), sigma.nan_to_num(nan=0.0, posinf=0.0).expand_as(gap)
-        of_outputs = torch.linalg.vector_norm(sigma, dim=0) if sigma.dim() > 1 else sigma
+        of_outputs = _summed_over_tokens(sigma, token_axis)
         ratio = torch.where(magnitude == 0, 0.0, magnitude / (ELEMENT_SIGMAS * sigma))
         return cls(
             worst=float(ratio.max()),
             peak=float(magnitude.max()),
             predicted=float(sigma.max()),
             gap=sum_of_squares(gap),
-            sigma=sum_of_squares(sigma),
-            fourths=float(of_outputs.double().pow(4).sum()),
+            sigma=float(of_outputs.sum()),
+            fourths=float(of_outputs.square().sum()),
             reference=sum_of_squares(reference),
             count=gap.numel(),
         )
+
+
+def _summed_over_tokens(sigma: Tensor, token_axis: int) -> Tensor:
+    """σ² of each output, of all tokens together, float64."""
+    if sigma.dim() < 2:
+        return sigma.double().square()
+    at_once = max(1, VALUES_AT_ONCE // sigma[0].numel())
+    parts = [some.double().square().sum(token_axis) for some in torch.split(sigma, at_once)]
+    return torch.cat(parts) if token_axis else torch.stack(parts).sum(dim=0)
 
 
 def local_error(parts: Sequence[Sums]) -> LocalError:

@@ -161,6 +161,6 @@ def local_parts(
         x, y, sigma = part.of(a), part.of(b), part.sigma()
         if doubt is not None:
             sigma = torch.hypot(sigma.expand_as(x).float(), part.of(doubt))
-        return Sums.of((y - x).float(), sigma, x)
+        return Sums.of((y - x).float(), sigma, x, node.op.token_axis)
 
     return spread(judged, node.op.parts(step, rounding, a, *inputs))

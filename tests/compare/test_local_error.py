@@ -55,6 +55,20 @@ def test_tokens_that_are_alike_are_no_further_outputs() -> None:
     assert local_error(by_part).worst_ratio == pytest.approx(2 / rms_limit(4))
 
 
+def test_scores_count_their_tokens_second() -> None:
+    """`[heads, T, T]`, which are judged some heads at a time."""
+    gap = torch.rand(4, 3, 3, generator=torch.Generator().manual_seed(1)) + 1
+    whole = local_error([Sums.of(gap, gap, gap, 1)])
+    parted = local_error([Sums.of(gap[n : n + 1], gap[n : n + 1], gap[n : n + 1], 1) for n in range(4)])
+    assert parted.worst_ratio == pytest.approx(whole.worst_ratio, rel=1e-12)
+    assert whole.worst_ratio == pytest.approx(1 / rms_limit(12), rel=0.2)
+
+
+def test_a_prediction_may_be_as_large_as_floats_are() -> None:
+    sigma = torch.full((8, 64), 3e38)
+    assert local_error([Sums.of(torch.ones(8, 64), sigma, torch.ones(8, 64))]).worst_ratio < 1e-30
+
+
 def test_a_loud_head_counts_for_what_it_brings() -> None:
     """Of 400 outputs four make up the stage."""
     sigma = torch.cat([torch.full((4,), 1000.0), torch.ones(396)])
