@@ -25,8 +25,16 @@ def raised_base(read: SettingsReader) -> None:
     alpha, rule = table.value.get("alpha"), table.value.get("rope_type", table.value.get("type"))
     if rule not in ("dynamic", "xdrope") or not isinstance(alpha, int | float) or alpha <= 0:
         return
-    _raise(read, alpha, f"{table.key}.alpha")
+    if not _states_raised_base(read, table):
+        _raise(read, alpha, f"{table.key}.alpha")
     read.fixed("rope.scaling", None, "the base is raised instead")
+
+
+def _states_raised_base(read: SettingsReader, table: Setting) -> bool:
+    """Whether the base is an `.apr`'s own, beside that of a table which was taken over from config.json: aprender reads
+    no table, so that its own is the one to compute by."""
+    own = read.config["rope.freq_base"].key or table.key
+    return read.container.kind == "apr" and "rope_theta" in table.value and not own.startswith(table.key)
 
 
 def _raise_by_key(read: SettingsReader) -> None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from rosetta.architectures import architecture_of
+from rosetta.containers.huggingface.text_part import tables
 from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.subject import StoredTensor, Subject
 
@@ -26,8 +28,8 @@ _FACTORS = {
 # Folders whose class takes four times the hidden size instead.
 _WORKED_OUT = ("gpt_refact", "refact", "codeshell")
 
-# Whose config says their width under the usual key.
-_OF_EXPERTS = ("arctic", "minimax_m3_vl", "minimax_m3_vl_text")
+# Whose config says the width of their experts under the usual key, and no other.
+_OF_EXPERTS = ("arctic",)
 
 
 def faults(subject: Subject) -> Iterator[Fault]:
@@ -38,12 +40,22 @@ def faults(subject: Subject) -> Iterator[Fault]:
         return
     factors = _FACTORS.get(subject.architecture, (1,))
     for tensor in subject.by_stem("ffn_down.weight"):
-        width = subject.count("feed_forward_length", tensor.layer)
+        width = _width(subject, tensor)
         if width and len(tensor.dims) == 2 and not any(_fits(width * n, subject, tensor) for n in factors):
             yield subject.at_tensor(
                 tensor, f"has dims {list(tensor.dims)}, and the config says a width of {width:,}"
             )
             return
+
+
+def _width(subject: Subject, tensor: StoredTensor) -> int | None:
+    """What the config says; of a folder whose class has a key of its own, under that one."""
+    architecture = None if subject.folder is None else architecture_of(subject.container)
+    own = None if architecture is None else architecture.huggingface.spellings.get("feed_forward_length")
+    if own is None:
+        return subject.count("feed_forward_length", tensor.layer)
+    stated = next((table[own] for table, _ in tables(subject.container.metadata) if own in table), None)
+    return stated if type(stated) is int else None
 
 
 def _fits(width: float, subject: Subject, tensor: StoredTensor) -> bool:
