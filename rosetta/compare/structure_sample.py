@@ -229,7 +229,7 @@ class SampleTests:
         return [Trait("column_factors", all_of_them, of_all)] if all_of_them > of_all else []
 
     def _distance_of_blocks(self, sums: _ColumnSums) -> Tensor:
-        """D of the block that each column lies in, over all rows, float64 [C]; its own where blocks do not fill rows."""
+        """D of the block that each column lies in, over all rows, float64 [C]; its own where blocks fill no rows."""
         columns, group = len(sums.error), blocks.group_of(self.coarse.dtype)
         group = 1 if columns % group else group
         error, size = (x.double().view(-1, group).sum(1) for x in (sums.error, sums.size))
