@@ -4,16 +4,15 @@ transformers 4 and 5 read."""
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rosetta.compare.settings import plain
 from rosetta.config import Config
-from rosetta.diagnose.stated_scaling import PARAMETERS, PREFIX, as_parameters
+from rosetta.diagnose.stated_scaling import PARAMETERS, PREFIX, as_parameters, proportional, share_of
 from rosetta.errors import UnsupportedError
 from rosetta.model import Model
-from rosetta.rope_scaling import STILL, RopeScaling
+from rosetta.rope_scaling import RopeScaling
 from rosetta.setting_values import listed
 
 ROTATION, SCALING, BASE, SHARE = "rope_parameters", "rope_scaling", "rope_theta", "partial_rotary_factor"
@@ -79,12 +78,6 @@ def _by_kind(wanted: Config, scaling: Mapping[str, Any]) -> dict[str, dict[str, 
     return {"full_attention": {**table(""), **scaling}, "sliding_attention": table("_swa")}
 
 
-def share_of(turned: int, size: int) -> float:
-    """The share of a head that is turned, so many dims of its size, such that no rounding down loses a dim."""
-    share = turned / size
-    return share if int(size * share) == turned else math.nextafter(share, 2)
-
-
 def _long(scaling: RopeScaling) -> dict[str, Any]:
     pairs = {"short_factor": scaling.factors, "long_factor": scaling.long}
     factors = {name: [plain(f) for f in values] for name, values in pairs.items()}
@@ -94,7 +87,7 @@ def _long(scaling: RopeScaling) -> dict[str, Any]:
 def _scaling_forms(model: Model, scaling: RopeScaling) -> Iterator[dict[str, Any]]:
     """Objects that may say a rope scaling; of those that say it equally well the first is taken."""
     if model.architecture.huggingface.rotation_by_kind:
-        yield from _proportional(scaling.factors)
+        yield from proportional(scaling.factors)
     with contextlib.suppress(UnsupportedError):
         yield as_parameters(scaling, model, model.container)
     settings = model.container.settings
@@ -106,11 +99,3 @@ def _scaling_forms(model: Model, scaling: RopeScaling) -> Iterator[dict[str, Any
         for scale in scales:
             yield {**rule, "mscale": scale, "mscale_all_dim": scale}
         yield {**rule, "attention_factor": plain(scaling.magnitude)}
-
-
-def _proportional(factors: Sequence[float]) -> Iterator[dict[str, Any]]:
-    """The rule by which the last pairs stand still and the others are divided alike (Gemma 4)."""
-    turned = [factor for factor in factors if not math.isclose(factor, STILL, rel_tol=1e-6)]
-    if turned and len(set(turned)) == 1 and len(turned) < len(factors):
-        rule = {"rope_type": "proportional", "partial_rotary_factor": share_of(len(turned), len(factors))}
-        yield rule if turned[0] == 1 else {**rule, "factor": plain(turned[0])}

@@ -47,6 +47,7 @@ from rosetta.diagnose.model_notes import model_notes
 from rosetta.diagnose.not_run import check_run_as, check_was_taken, notes_on
 from rosetta.diagnose.one_cause import gathered, of_runtime, told_together
 from rosetta.diagnose.one_sided import one_sided
+from rosetta.diagnose.one_stack import of_stacks
 from rosetta.diagnose.operands import open_operands
 from rosetta.diagnose.other_source import made_of_other_weights
 from rosetta.diagnose.precision import precision_findings
@@ -307,7 +308,7 @@ def _diagnosed(
     reference = lockstep.stored.reference_side
     findings = tokenizer_findings(models, tokenized, reference)
     shown = shown_or_latent(engine, lockstep, tokenized.run)
-    findings += gathered(shown if lockstep.stored.observed is None else of_runtime(shown))
+    findings += gathered(of_stacks(shown if lockstep.stored.observed is None else of_runtime(shown), models))
     if engine.wrong_pair:  # of two models no setting of one is advice for the other
         apart = next((stage.rel_l2 for stage in lockstep.result.stages if stage.name == "logits"), None)
         return [in_another_basis(found, apart) for found in findings] if engine.strangers else findings

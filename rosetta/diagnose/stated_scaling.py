@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from rosetta.containers.huggingface.text_part import tables
 from rosetta.diagnose.stating import Stating
 from rosetta.errors import RosettaError, UnsupportedError
 from rosetta.model import Model, build_model
-from rosetta.rope_scaling import RopeScaling, scaling_from_gguf, scaling_from_parameters
+from rosetta.rope_scaling import STILL, RopeScaling, scaling_from_gguf, scaling_from_parameters
 
 PREFIX = "rope.scaling."
 # As published; YaRN may have longrope's factors.
@@ -158,7 +158,22 @@ def _parameter_candidates(scaling: RopeScaling, model: Model, other: Container) 
         yield {"rope_type": "linear", **keys}
     if len(set(scaling.factors)) == 1:
         yield {"rope_type": "linear", "factor": plain(scaling.factors[0])}
+    yield from proportional(scaling.factors)
     yield from _llama3_candidates(scaling, model)
+
+
+def proportional(factors: Sequence[float]) -> Iterator[dict[str, Any]]:
+    """The rule by which the last pairs stand still and the others are divided alike (Gemma 4)."""
+    turned = [factor for factor in factors if not math.isclose(factor, STILL, rel_tol=1e-6)]
+    if turned and len(set(turned)) == 1 and len(turned) < len(factors):
+        rule = {"rope_type": "proportional", "partial_rotary_factor": share_of(len(turned), len(factors))}
+        yield rule if turned[0] == 1 else {**rule, "factor": plain(turned[0])}
+
+
+def share_of(turned: int, size: int) -> float:
+    """The share of a head that is turned, so many dims of its size, such that no rounding down loses a dim."""
+    share = turned / size
+    return share if int(size * share) == turned else math.nextafter(share, 2)
 
 
 def _llama3_candidates(scaling: RopeScaling, model: Model) -> Iterator[dict[str, Any]]:

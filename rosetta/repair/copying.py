@@ -9,6 +9,7 @@ from rosetta.compare.pairing import other_side
 from rosetta.compare.results import Finding, Side
 from rosetta.diagnose import Comparison
 from rosetta.diagnose.engine import TAKEN_WHOLE
+from rosetta.diagnose.one_stack import stack_of
 from rosetta.diagnose.patches import instead
 from rosetta.errors import UsageError
 from rosetta.model import Model
@@ -34,8 +35,9 @@ def strange_weights(comparison: Comparison, side: Side) -> list[str]:
     if any(finding.tensor is None and finding.layer is None for finding in found):
         return differing
     layers = tuple(f"blk.{finding.layer}." for finding in found if finding.tensor is None)
-    of_layers = [name for name in differing if name.startswith(layers)]
-    return list(dict.fromkeys([*of_layers, *(f.tensor for f in found if f.tensor is not None)]))
+    stacks = {finding.tensor for finding in found}
+    of_many = [name for name in differing if name.startswith(layers) or stack_of(name) in stacks - {None}]
+    return list(dict.fromkeys([*of_many, *(f.tensor for f in found if f.tensor is not None)]))
 
 
 def strange_share(comparison: Comparison, side: Side) -> float:

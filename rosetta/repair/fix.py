@@ -10,6 +10,7 @@ from typing import Any
 
 from rosetta.compare.results import Finding
 from rosetta.containers.container import TensorEntry, TensorInput
+from rosetta.diagnose.one_stack import stack_of
 from rosetta.model import Model
 from rosetta.repair.changes import ABSENT, Change
 from rosetta.repair.copying import LARGEST_SHARE, refusal
@@ -19,7 +20,6 @@ from rosetta.repair.names import fused
 from rosetta.repair.planned import Planned
 from rosetta.repair.repacked import repacked
 
-EXPERT = re.compile(r"(.+_exps)\.\d+\.(weight|bias)$")
 TAKEN = re.compile(r"(?:all )?(\d+) (?:of|weights|numbers|values)\b")  # how evidence begins: what was taken
 
 
@@ -141,7 +141,7 @@ def _share_taken(planned: Planned, findings: Sequence[Finding], source: Path) ->
 def _about(planned: Planned, findings: Sequence[Finding]) -> list[Finding]:
     """The findings about a tensor, or about the fused one that it is part of."""
     names = {held.weight.name for held in planned.held}
-    names |= {f"{found[1]}.{found[2]}" for name in names if (found := EXPERT.match(name))}
+    names |= {stack for name in names if (stack := stack_of(name))}
     names |= {fused(name) for name in names}
     return [f for f in findings if f.tensor in names or f.partner in names]
 

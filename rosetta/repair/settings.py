@@ -13,8 +13,7 @@ from rosetta.containers.apr.settings import APR_FACTS
 from rosetta.containers.container import Container
 from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS
 from rosetta.containers.huggingface.text_part import text_part, without_rotation
-from rosetta.convert.folder_rotation import share_of
-from rosetta.diagnose.stated_scaling import as_parameters
+from rosetta.diagnose.stated_scaling import as_parameters, share_of
 from rosetta.errors import UnsupportedError
 from rosetta.model import Model
 from rosetta.repair.changes import ABSENT, Change, said

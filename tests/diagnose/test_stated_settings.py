@@ -156,6 +156,8 @@ CASES: list[tuple[str, str, Any, str, str, str]] = [
      'write rope_parameters.rope_type "longrope" '),
     ("gemma4-kv", "rope_parameters.full_attention.rope_type", None, "config.rope_scaling", "rope.scaling",
      'write rope_parameters.full_attention.rope_type "proportional" '),
+    ("gemma4-kv", "rope_parameters.full_attention.partial_rotary_factor", 0.375, "config.rope_scaling", "rope.scaling",
+     "write rope_parameters.full_attention.partial_rotary_factor 0.25 "),
     ("llama-rope-linear", "rope_parameters", None, "config.rope_scaling", "rope.scaling",
      'write rope_parameters {"rope_type": "linear", "factor": 4.0}'),
     ("hunyuan-dense-alpha", "rope_parameters", None, "config.rope_theta", "rope.freq_base",
