@@ -51,6 +51,25 @@ def keeps_bytes(placed: Placed) -> bool:
     return len(dtypes) == 1 and all(_keeps(piece) for piece in placed.pieces)
 
 
+def held_exactly(placed: Placed, dtype: str) -> bool:
+    """Whether a reader finds every value of a tensor as it is now when it is written in a narrower float.
+
+    Args:
+        placed: the tensor; all of it is read.
+        dtype: one of torch's floats.
+    """
+    for piece in placed.pieces:
+        edits = piece.target.values_edits
+        for start, stop in ranges(piece.source):
+            values = piece.source.values(start, stop)
+            read = _stored_values(piece, values, start).to(blocks.TORCH_FLOATS[dtype]).float()
+            for edit in edits:
+                read = edit.values(read, start)
+            if not torch.equal(read, values):
+                return False
+    return True
+
+
 def encodable(dtype: str) -> bool:
     """Whether values can be encoded as a dtype: by torch, by gguf-py, or by ggml where it is installed."""
     return dtype in blocks.TORCH_FLOATS or _by_gguf_py(dtype) or _by_ggml(dtype)
@@ -90,7 +109,7 @@ def _chunks(placed: Placed, entry: TensorEntry) -> Iterator[Chunk]:
         matrix = [piece for piece in pieces if piece.target.slot == slot]
         pieces = [piece for piece in pieces if piece.target.slot != slot]
         if len(matrix) == 1 and _is_straight(matrix[0].target):
-            for start, stop in _ranges(matrix[0].source):
+            for start, stop in ranges(matrix[0].source):
                 yield _encoded_rows(matrix[0], entry.dtype, start, stop).reshape(-1).data
             continue
         shape = _matrix_dims(entry, 1 if slot is None else slot[1])
@@ -111,7 +130,7 @@ def _laid_out(matrix: list[Piece], dtype: str, dims: tuple[int, int]) -> NDArray
     """All bytes of a matrix of a dtype, each piece where a reader will find it."""
     stored = np.zeros(flat_bytes(dtype, dims), np.uint8)
     for piece in matrix:
-        for start, stop in _ranges(piece.source):
+        for start, stop in ranges(piece.source):
             rows = _encoded_rows(piece, dtype, start, stop)
             replace(piece.target, dtype=dtype).place(stored, rows, start)
     return stored
@@ -127,7 +146,8 @@ def _is_straight(target: Weight) -> bool:
     return target.part is None and target.order is None and target.columns is None and not target.transposed
 
 
-def _ranges(weight: Weight) -> list[tuple[int, int]]:
+def ranges(weight: Weight) -> list[tuple[int, int]]:
+    """(first row, the one after the last) of each part of a weight that is decoded at once."""
     total = weight.dims[0] if weight.dims else 1
     step = max(1, WEIGHTS_AT_ONCE // max(1, weight.count // max(1, total)))
     if weight.transposed or (
@@ -148,9 +168,14 @@ def _encoded_rows(piece: Piece, dtype: str, start: int, stop: int) -> NDArray[np
                 return raw
         return encoded(source.values(start, stop), dtype, source)
     values = source.values(start, stop)
-    for edit in target.values_edits:
+    return encoded(_stored_values(piece, values, start), dtype, source)
+
+
+def _stored_values(piece: Piece, values: Tensor, start: int) -> Tensor:
+    """What is to be stored of canonical rows from `start` on, before it is encoded."""
+    for edit in piece.target.values_edits:
         values = cast(Reversible, edit).stored(values, start)  # a reading's own
-    return encoded(values, dtype, source)
+    return values
 
 
 def encoded(values: Tensor, dtype: str, of: Weight) -> NDArray[np.uint8]:

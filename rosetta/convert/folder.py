@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from rosetta.convert.folder_tokenizer import tokenizer_files
 from rosetta.convert.folder_vectors import without_vectors
 from rosetta.convert.gguf_file import held, note_left_out, written_weights
 from rosetta.convert.placing import Placed, place_weights
-from rosetta.convert.plan import Done, Request, as_stored, with_dtypes
+from rosetta.convert.plan import Done, Request, as_stored, most_bytes, with_dtypes
 from rosetta.dtypes import FLOATS, flat_bytes
 from rosetta.errors import RosettaError, UnsupportedError
 from rosetta.model import FACTORS, Model, build_model
@@ -61,8 +60,10 @@ def write_folder_model(folder: Path, request: Request) -> tuple[list[Path], Done
         placed, sources = [], [copied(packed, name) for name in packed.tensors]
         done.copied = len(sources)
     else:
-        placed = as_stored(model, "huggingface") if _has_folder_names(model) else _placed(model)
-        sources = with_dtypes(request, placed, {t.name: t.canonical for t in placed}, _refusal, done)
+        own = _has_folder_names(model)
+        placed = as_stored(model, "huggingface") if own else _placed(model)
+        names = {tensor.name: tensor.canonical for tensor in placed}
+        sources = with_dtypes(request, placed, names, _refusal, done, narrowing=not own)
     if model.container.kind == "huggingface":
         for path in sorted(model.container.path.iterdir()):
             if path.is_file() and path.suffix in BESIDE and not path.name.endswith(NO_WEIGHTS_INDEX):
@@ -71,7 +72,8 @@ def write_folder_model(folder: Path, request: Request) -> tuple[list[Path], Done
             config = without_quantisation(model.container.metadata)  # what was packed is plain now
             parts[CONFIG] = packed_json(_with_dtype(config, _most(sources)))
     else:
-        sources += [held(tensor) for tensor in setting_tensors(model)]
+        like = most_bytes(source.entry for source in sources) or "F32"
+        sources += [held(tensor) for tensor in setting_tensors(model, like)]
         entries = {source.entry.name: source.entry for source in sources}
         shapes = {tensor.canonical: tensor.dims for tensor in placed}
         config, unsaid = folder_config(model, entries, shapes, _most(sources))
@@ -85,14 +87,14 @@ def write_folder_model(folder: Path, request: Request) -> tuple[list[Path], Done
         if model.architecture.huggingface.senses:
             done.notes.append("the folder has no weights of the part that sees: only texts make sense to it")
     shards = shards_of(sources, request.split_bytes)
-    names = [WEIGHTS] if len(shards) == 1 else [
+    files_of = [WEIGHTS] if len(shards) == 1 else [
         f"model-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)
     ]  # fmt: skip
-    for name, shard in zip(names, shards, strict=True):
+    for name, shard in zip(files_of, shards, strict=True):
         parts[name] = WeightFile(shard, {"format": "pt"})
     if len(shards) > 1:
         listing = {
-            name: [source.entry for source in shard] for name, shard in zip(names, shards, strict=True)
+            name: [source.entry for source in shard] for name, shard in zip(files_of, shards, strict=True)
         }
         parts[INDEX] = packed_index(listing, {"metadata": {"total_size": 0}, "weight_map": {}})
     place = folder / request.target.name
@@ -200,12 +202,7 @@ def _refusal(entry: TensorEntry) -> UnsupportedError | None:
 
 def _most(sources: list[TensorSource]) -> str:
     """torch's name of what most bytes of the matrices are."""
-    bytes_of: Counter[str] = Counter()
-    for source in sources:
-        if len(source.entry.dims) > 1:
-            bytes_of[source.entry.dtype] += source.entry.nbytes
-    most = bytes_of.most_common(1)
-    return torch_dtype(most[0][0] if most else "F32")
+    return torch_dtype(most_bytes(source.entry for source in sources) or "F32")
 
 
 def _with_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:

@@ -7,8 +7,10 @@ import re
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from rosetta import blocks
 from rosetta.containers.container import TensorEntry, TensorInput
 from rosetta.convert.placing import Candidate, stem_of
 from rosetta.model import Model
@@ -64,11 +66,12 @@ def folder_candidates(model: Model, weights: Mapping[str, Weight]) -> Iterator[C
                 yield Candidate(name + suffix, whole + suffix, like and like + suffix)
 
 
-def setting_tensors(model: Model) -> Iterator[TensorInput]:
+def setting_tensors(model: Model, like: str = "F32") -> Iterator[TensorInput]:
     """The settings that a folder of the architecture keeps as tensors, one number a layer.
 
     Args:
         model: whose; a GGUF file states them as keys, others have the tensors already.
+        like: the dtype of the folder's matrices: where it is a float that holds the number exactly, the number's too.
     """
     architecture = model.architecture
     if model.container.kind != "gguf":
@@ -77,8 +80,11 @@ def setting_tensors(model: Model) -> Iterator[TensorInput]:
         key = stem_of(canonical.format(bid=0))
         if key in model.config and key in architecture.huggingface.dims:
             for layer, value in enumerate(listed(model.config, key)):
-                data = np.array([value], np.float32).view(np.uint8)
-                yield TensorInput(template.format(bid=layer), "F32", architecture.huggingface.dims[key], data)
+                number = torch.tensor([value], dtype=torch.float32)
+                narrow = number.to(blocks.TORCH_FLOATS.get(like, torch.float32))
+                dtype = like if like in blocks.TORCH_FLOATS and torch.equal(narrow.float(), number) else "F32"
+                data = (number if dtype == "F32" else narrow).view(torch.uint8).numpy()
+                yield TensorInput(template.format(bid=layer), dtype, architecture.huggingface.dims[key], data)
 
 
 def numbers_of(model: Model, tensors: Mapping[str, TensorEntry]) -> dict[str, NDArray[np.uint8]]:

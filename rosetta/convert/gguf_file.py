@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,11 @@ from rosetta.containers.gguf.packing import packed_pair
 from rosetta.containers.gguf.reader import GgufContainer
 from rosetta.containers.gguf.writer import pack_shards, refusal, shards_of
 from rosetta.containers.spool import TensorSource, declared
+from rosetta.convert.forms import in_another_form
 from rosetta.convert.gguf_settings import gguf_settings, unsaid_words
 from rosetta.convert.gguf_tensors import gguf_candidates
 from rosetta.convert.placing import place_weights
-from rosetta.convert.plan import Done, Request, as_stored, with_dtypes
+from rosetta.convert.plan import Done, Request, as_stored, most_bytes, some, with_dtypes
 from rosetta.convert.vocabulary import gguf_vocabulary_keys
 from rosetta.errors import UnsupportedError
 from rosetta.model import Model
@@ -70,6 +70,10 @@ def write_gguf_model(folder: Path, request: Request) -> tuple[list[Path], Done]:
             )
         placed = [tensor for tensor in placed if not _is_setting(model, tensor.canonical)]
         sources = with_dtypes(request, placed, {t.name: t.canonical for t in placed}, refusal, done)
+        rounded = in_another_form(placed)
+        if rounded:
+            back = "converted back, they differ from the source by that"
+            done.notes.append(f"the form in which GGUF has the values rounds {some(rounded)}: {back}")
         keys, more = _keys(model, sources, done)
         anew = {source.entry.name for source in more}
         sources = [*more, *(source for source in sources if source.entry.name not in anew)]
@@ -159,12 +163,7 @@ def _name(model: Model) -> str:
 
 def file_type(sources: list[TensorSource]) -> int:
     """What most bytes of the matrices are."""
-    bytes_of: Counter[str] = Counter()
-    for source in sources:
-        if len(source.entry.dims) > 1:
-            bytes_of[source.entry.dtype] += source.entry.nbytes
-    most = bytes_of.most_common(1)
-    return FILE_TYPES.get(most[0][0], 0) if most else 0
+    return FILE_TYPES.get(most_bytes(source.entry for source in sources) or "F32", 0)
 
 
 def _own_pairs(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -11,7 +12,7 @@ from rosetta.canonical_weights import stored_in_out
 from rosetta.containers.container import TensorEntry
 from rosetta.containers.spool import Progress, TensorSource
 from rosetta.convert.draft import Draft
-from rosetta.convert.encoding import encodable, keeps_bytes, tensor_source
+from rosetta.convert.encoding import encodable, held_exactly, keeps_bytes, tensor_source
 from rosetta.convert.gguf_tensors import always_float32
 from rosetta.convert.placing import Piece, Placed
 from rosetta.dtypes import DTYPES, flat_bytes, whole_rows
@@ -109,7 +110,12 @@ def as_stored(model: Model, kind: Kind) -> list[Placed]:
 
 
 def with_dtypes(
-    request: Request, placed: list[Placed], canonical: dict[str, str], refuses: Refuses, done: Done
+    request: Request,
+    placed: list[Placed],
+    canonical: dict[str, str],
+    refuses: Refuses,
+    done: Done,
+    narrowing: bool = False,
 ) -> list[TensorSource]:
     """The tensors to be written, each with a dtype that the file holds.
 
@@ -119,12 +125,42 @@ def with_dtypes(
         canonical: the canonical name of each.
         refuses: why the file does not hold a tensor; None where it does.
         done: where it is noted what becomes of them.
+        narrowing: whether what GGUF files keep in float32 is to be of the dtype of the matrices where that holds it
+            value for value, as it was in the folder that such a file was made of.
     """
-    sources, widened = [], []
+    dtypes = _dtypes(request, placed, canonical, refuses, done)
+    kept_wide = [always_float32(canonical.get(tensor.name, tensor.name), tensor.dims) for tensor in placed]
+    if narrowing:
+        matrices = [
+            _entry(t, dtype) for t, dtype, wide in zip(placed, dtypes, kept_wide, strict=True) if not wide
+        ]
+        narrow = most_bytes(matrices)
+        if narrow in ("F16", "BF16"):
+            dtypes = [
+                narrow if wide and dtype == "F32" and held_exactly(tensor, narrow) else dtype
+                for tensor, dtype, wide in zip(placed, dtypes, kept_wide, strict=True)
+            ]
+    sources = []
+    for tensor, dtype in zip(placed, dtypes, strict=True):
+        source = tensor_source(tensor, dtype)
+        if _kept(tensor) != dtype:
+            done.encoded += 1
+        elif source.chunks.__qualname__.startswith("copied"):
+            done.copied += 1
+        else:
+            done.moved += 1
+        sources.append(source)
+    return sources
+
+
+def _dtypes(
+    request: Request, placed: list[Placed], canonical: dict[str, str], refuses: Refuses, done: Done
+) -> list[str]:
+    """What is asked for, or what is stored, where the file holds it; float32 where GGUF files always have that."""
+    dtypes, widened = [], []
     unfit: dict[str, list[str]] = {}
     for tensor in placed:
-        stored = {piece.source.dtype for piece in tensor.pieces}
-        kept = stored.copy().pop() if len(stored) == 1 and keeps_bytes(tensor) else None
+        kept = _kept(tensor)
         flat = always_float32(canonical.get(tensor.name, tensor.name), tensor.dims)
         asked = None if flat else request.dtype
         dtype = asked or kept or "F32"
@@ -137,21 +173,30 @@ def with_dtypes(
         if refuses(_entry(tensor, dtype)) is not None:
             widened.append(tensor.name)
             dtype = "F32"
-        source = tensor_source(tensor, dtype)
-        if kept != dtype:
-            done.encoded += 1
-        elif source.chunks.__qualname__.startswith("copied"):
-            done.copied += 1
-        else:
-            done.moved += 1
-        sources.append(source)
+        dtypes.append(dtype)
     for dtype, names in unfit.items():
-        done.notes.append(f"{_some(names)} as {dtype}: rows are no whole blocks of {request.dtype}")
+        done.notes.append(f"{some(names)} as {dtype}: rows are no whole blocks of {request.dtype}")
     if widened:
         done.notes.append(
-            f"{_some(widened)} as F32: the file holds no such dtype, and nothing is rounded again"
+            f"{some(widened)} as F32: the file holds no such dtype, and nothing is rounded again"
         )
-    return sources
+    return dtypes
+
+
+def _kept(tensor: Placed) -> str | None:
+    """The dtype that its weights have where their bytes can stay."""
+    stored = {piece.source.dtype for piece in tensor.pieces}
+    return stored.pop() if len(stored) == 1 and keeps_bytes(tensor) else None
+
+
+def most_bytes(entries: Iterable[TensorEntry]) -> str | None:
+    """The dtype of most bytes of the matrices; None where there are none."""
+    bytes_of: Counter[str] = Counter()
+    for entry in entries:
+        if len(entry.dims) > 1:
+            bytes_of[entry.dtype] += entry.nbytes
+    most = bytes_of.most_common(1)
+    return most[0][0] if most else None
 
 
 def _narrower(asked: str, dims: Sequence[int]) -> str:
@@ -165,7 +210,7 @@ def _entry(tensor: Placed, dtype: str) -> TensorEntry:
     return TensorEntry(tensor.name, dtype, tensor.dims, flat_bytes(dtype, tensor.dims))
 
 
-def _some(names: list[str]) -> str:
+def some(names: list[str]) -> str:
     return (
         f"{len(names)} tensors ({names[0]}{', …' if len(names) > 1 else ''})" if len(names) > 1 else names[0]
     )

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
+from safetensors.torch import load_file as torch_file
+from safetensors.torch import save_file as save_torch
 
 from fixtures import Llama3Scaling, build, faults, model_spec, packing
 from fixtures.architectures import RECIPES
@@ -104,9 +106,33 @@ def test_a_folder_comes_back_byte_by_byte(tmp_path: Path, spec: Any, between: st
     source = build(tmp_path / "a", spec, "hf:F32")
     run(source, tmp_path / between)
     run(tmp_path / between, tmp_path / "back")
-    ours, theirs = load_file(tmp_path / "back" / "model.safetensors"), load_file(source / "model.safetensors")
-    assert ours.keys() == theirs.keys()
-    assert all(ours[name].tobytes() == theirs[name].tobytes() for name in theirs)
+    assert file_tensors(tmp_path / "back" / "model.safetensors") == file_tensors(source / "model.safetensors")
+
+
+@pytest.mark.requires_transformers
+@pytest.mark.parametrize("name", ["llama-bias", "gemma2", "mamba2", "apertus"])
+def test_what_gguf_keeps_in_float32_comes_back_in_the_dtype_of_the_matrices(
+    tmp_path: Path, name: str
+) -> None:
+    """Also where it is kept in another form: 1 + w, A of A_log, a number as a key."""
+    folder, weights = build_folder(tmp_path / "hf", RECIPES[name]), "model.safetensors"
+    convert(str(folder), tmp_path / "half", Options(), dtype="BF16", verify=False)
+    halves = {tensor: t.bfloat16() for tensor, t in torch_file(tmp_path / "half" / weights).items()}
+    save_torch(halves, tmp_path / "half" / weights, {"format": "pt"})
+    convert(str(tmp_path / "half"), tmp_path / "out.gguf", Options(), verify=False)
+    convert(str(tmp_path / "out.gguf"), tmp_path / "back", Options(), verify=False)
+    assert file_tensors(tmp_path / "back" / weights) == file_tensors(tmp_path / "half" / weights)
+
+
+@pytest.mark.requires_transformers
+def test_values_that_the_form_rounds_are_told(tmp_path: Path) -> None:
+    folder = build_folder(tmp_path / "hf", RECIPES["gemma2"])
+    rounds = [note for note in run(folder, tmp_path / "out.gguf").done.notes if "rounds" in note]
+    assert rounds == [
+        "the form in which GGUF has the values rounds 17 tensors (blk.0.attn_norm.weight, …): converted back, they "
+        "differ from the source by that"
+    ]
+    assert not run(tmp_path / "out.gguf", tmp_path / "back").done.notes
 
 
 @pytest.mark.requires_transformers
