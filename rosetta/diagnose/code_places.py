@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rosetta.diagnose.hypotheses.permuted import matched, permutation_in_words
+from rosetta.diagnose.hypotheses.permuted import matched
 from rosetta.diagnose.orders import LARGEST, NEARER, in_order
 from rosetta.diagnose.packed_numbers import Known, PlacedReading, places_of
+from rosetta.diagnose.permutations import permutation_in_words
 
 SAMPLED_ROWS = 64  # by which the group of each column is told
 

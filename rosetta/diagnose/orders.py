@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rosetta.diagnose.hypotheses.permuted import permutation_in_words
+from rosetta.diagnose.permutations import permutation_in_words
 
 # Of the distance of numbers from those that are asked for: what is left where they are in place.
 NEARER = 0.35

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from rosetta.blocks.schemes.bitsandbytes import BlockWeight
-from rosetta.diagnose.hypotheses.permuted import permutation_in_words
 from rosetta.diagnose.orders import NEARER, distance, in_order, order_in_words, order_of
 from rosetta.diagnose.packed_numbers import (
     Known,
@@ -23,6 +22,7 @@ from rosetta.diagnose.packed_numbers import (
     of_another,
     scales_of,
 )
+from rosetta.diagnose.permutations import permutation_in_words
 from rosetta.diagnose.zero_places import lost, wanted_biases, wanted_zeros
 
 NEARER_FLOAT = 2.0**-4  # of a logarithm: scales told from the codes are off by less

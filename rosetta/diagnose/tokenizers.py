@@ -10,6 +10,7 @@ from typing import Any
 from rosetta.compare.pairing import other_side
 from rosetta.compare.prompt import Tokenized
 from rosetta.compare.results import Evidence, Finding, Side
+from rosetta.diagnose.tokenizer_advice import tokenizer_remedy
 from rosetta.errors import RosettaError
 from rosetta.model import Model
 from rosetta.tokenizer import (
@@ -197,8 +198,6 @@ def _difference(
     own, right = (difference.left, difference.right) if left_is_own else (difference.right, difference.left)
     examples = ", ".join(_example(example, left_is_own) for example in difference.examples[:3])
     declared, actual = (examples or own, None) if difference.examples else (own, right)
-    place, container = search.own.facts.places.get(key, key), model.container
-    held = f"the {container.label} {'folder' if container.path.is_dir() else 'file'} {container.path}"
     shown = "" if prompt is not None or text is None else f"; this prompt does not show it, {text!r} would"
     return Finding(
         kind=difference.kind,
@@ -207,7 +206,9 @@ def _difference(
         declared=declared,
         actual=actual,
         message=f"{key} is not the reference's: {_worded(difference, own, right, examples)}{shown}",
-        recommendation=f"write {place} into {held} as the reference has it",
+        recommendation=tokenizer_remedy(
+            model.container, search.own.facts, search.believed.facts, difference, key
+        ),
         status="confirmed" if text is not None else "suspected",
         latent=prompt is None,
         evidence=None if text is None else _evidence(search, text, [difference]),

@@ -11,9 +11,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rosetta.diagnose.hypotheses.permuted import permutation_in_words
 from rosetta.diagnose.orders import NEARER, distance, in_order, order_in_words, order_of
 from rosetta.diagnose.packed_numbers import Known, PlacedReading, Scales, in_words, of_another, scales_of
+from rosetta.diagnose.permutations import permutation_in_words
 
 Part = Literal["zeros", "biases"]
 APART = 0.5  # of a code: zero points are apart by one at least

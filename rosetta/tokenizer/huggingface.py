@@ -43,8 +43,24 @@ _PLACES = {
         "add_bos_token": "the post_processor", "add_eos_token": "the post_processor",
     }.items()
 } | {
-    f"tokenizer.ggml.{role}_token_id": f"{role}_token of tokenizer_config.json" for role in ("bos", "eos")
+    f"tokenizer.ggml.{role}_token_id": f"{own}_token of tokenizer_config.json"
+    for role, own in {
+        **{role: role for role in ("bos", "eos", "cls", "mask")},
+        "unknown": "unk", "separator": "sep", "padding": "pad",
+    }.items()
 }  # fmt: skip
+_PLACES_BESIDE_JSON = _PLACES | {
+    f"tokenizer.ggml.{key}": f"{own} of tokenizer_config.json"
+    for key, own in {
+        "pre": "tokenizer_class", "token_type": "added_tokens_decoder",
+        "add_bos_token": "add_bos_token", "add_eos_token": "add_eos_token",
+    }.items()
+}  # fmt: skip
+_PLACES_OF_PIECES = _PLACES_BESIDE_JSON | {"tokenizer.ggml.tokens": "the pieces of tokenizer.model"}
+_PLACES_OF_MERGES = _PLACES_BESIDE_JSON | {
+    "tokenizer.ggml.tokens": "the tokens of vocab.json",
+    "tokenizer.ggml.merges": "the pairs of merges.txt",
+}
 _QWEN_CLASSES = ("Qwen2Tokenizer", "Qwen2TokenizerFast")
 _EOS_CLASSES = ("T5Tokenizer", "T5TokenizerFast")  # add EOS though no key says so
 _NO_CLASS = (None, "PreTrainedTokenizerFast", "TokenizersBackend")
@@ -151,7 +167,7 @@ def _from_vocabulary_and_merges(path: Path, config: Mapping[str, Any], architect
     ids = {role: backend.token_to_id(text) for role, text in named_tokens(path, config).items()}
     _frame(backend, config, ids)
     facts = _vocabulary(path, backend, {"model": {"type": "BPE", "merges": merges}}, config)
-    facts = replace(facts, pre=pre, notes=(*facts.notes, *notes))
+    facts = replace(facts, pre=pre, notes=(*facts.notes, *notes), places=_PLACES_OF_MERGES)
     return Tokenizer(facts, LibraryCodec(backend, facts))
 
 
@@ -169,7 +185,14 @@ def _hex_vocabulary(
     for role, id in named.items():
         types[id] = TokenType.UNKNOWN if role == "unknown" else TokenType.CONTROL
     return Vocabulary(
-        kind="hex", model="BPE", tokens=tokens, spelling="hex", types=types, merges=merges, special_ids=named
+        kind="hex",
+        model="BPE",
+        tokens=tokens,
+        spelling="hex",
+        types=types,
+        merges=merges,
+        special_ids=named,
+        places=_PLACES_OF_MERGES,
     )
 
 
@@ -208,6 +231,7 @@ def _from_sentencepiece(path: Path, config: Mapping[str, Any]) -> Tokenizer:
         add_space_prefix=spacing.prefix,
         remove_extra_spaces=spacing.merge_spaces,
         charsmap=spacing.charsmap,
+        places=_PLACES_OF_PIECES,
     )
     return Tokenizer(facts, codec)
 

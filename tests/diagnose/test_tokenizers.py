@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +13,11 @@ from fixtures import faults
 from fixtures.causes import assert_clean
 from fixtures.comparing import compared, tiny
 from fixtures.tokenizer import vocabulary
+from fixtures.vocabularies import sentencepiece_model
+from rosetta.diagnose.tokenizer_advice import tokenizer_remedy
+from rosetta.diagnose.tokenizers import key_of
+from rosetta.tokenizer import compare_vocabularies
+from rosetta.tokenizer.huggingface import load_folder
 
 SPEC = tiny("llama", layers=1)
 TOKENS, MERGES, PRE = "tokenizer.ggml.tokens", "tokenizer.ggml.merges", "tokenizer.ggml.pre"
@@ -67,20 +74,37 @@ def test_difference_that_the_prompt_hides_is_latent_and_a_text_is_given_that_sho
     assert (found.evidence.after, found.evidence.before > 0) == (0, True)
 
 
+SO = " as the reference has it"
+EXCHANGED = faults.tokens_exchanged(TWO, THREE)
+
+
 @pytest.mark.parametrize(
-    ("operands", "where"),
+    ("operands", "fault", "advice"),
     [
-        (("gguf:F16", "apr:F16"), "tokenizer.ggml.tokens into the GGUF file"),
-        (("apr:F16", "gguf:F16"), "tokenizer.vocabulary into the APR file"),
-        (("hf:F16", "gguf:F16"), "the vocab of tokenizer.json into the HF folder"),
+        (
+            ("gguf:F16", "apr:F16"),
+            EXCHANGED,
+            "write tokenizer.ggml.tokens into the GGUF file {}" + SO,
+        ),
+        (
+            ("apr:F16", "gguf:F16"),
+            EXCHANGED,
+            "write tokenizer.vocabulary into the APR file {}" + SO,
+        ),
+        (("hf:F16", "gguf:F16"), EXCHANGED, "write the vocab into {}/tokenizer.json" + SO),
+        (
+            ("gguf:F16", "apr:F16"),
+            faults.bos_added(),
+            "write tokenizer.ggml.add_bos_token false into the GGUF file {}",
+        ),
     ],
 )
-def test_what_to_write_goes_by_the_files_own_names(tmp_path: Path, operands: Any, where: str) -> None:
-    fault = faults.tokens_exchanged(TWO, THREE)
+def test_what_to_write_goes_by_the_files_own_names(
+    tmp_path: Path, operands: Any, fault: Any, advice: str
+) -> None:
     (found,) = compared(tmp_path, SPEC, *operands, fault, tokens=None, prompt="2+2=").findings
-    assert found.key == TOKENS
     broken = next(path for path in sorted(tmp_path.glob("left*")))
-    assert found.recommendation == f"write {where} {broken} as the reference has it"
+    assert found.recommendation == advice.format(broken)
 
 
 def test_wrong_tokenizer_does_not_hide_a_wrong_weight(tmp_path: Path) -> None:
@@ -129,3 +153,21 @@ def test_one_tokenizer_in_two_containers_is_no_finding(
     spec = tiny("llama", layers=1, vocab=vocab)
     text = "def fib(n):\n    return 2+2 # the capital of France"
     assert_clean(compared(tmp_path, spec, left, right, tokens=None, prompt=text))
+
+
+def test_advice_names_no_file_that_a_folder_has_not(tmp_path: Path) -> None:
+    """A folder with a SentencePiece model and no tokenizer.json says what begins a text in tokenizer_config.json."""
+    pytest.importorskip("sentencepiece")
+    (tmp_path / "tokenizer.model").write_bytes(sentencepiece_model("bpe"))
+    own = load_folder(tmp_path)
+    assert own is not None
+    believed = replace(own.facts, special_ids={**own.facts.special_ids, "bos": 0}, add_bos=True)
+    container = SimpleNamespace(label="HF", path=tmp_path)
+    advice = [
+        tokenizer_remedy(container, own.facts, believed, difference, key_of(difference)[0])  # type: ignore[arg-type]
+        for difference in compare_vocabularies(own.facts, believed)
+    ]
+    assert advice == [
+        f'write bos_token "<unk>" into {tmp_path}/tokenizer_config.json',
+        f"write add_bos_token true into {tmp_path}/tokenizer_config.json",
+    ]

@@ -18,6 +18,7 @@ from torch import Tensor
 from rosetta.diagnose.hypotheses.permuted import matched, sample_of_rows
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.diagnose.patches import edited
+from rosetta.diagnose.permutations import permutation_in_words
 from rosetta.model import Patch
 from rosetta.names import LAYER
 from rosetta.weight import Weight
@@ -140,19 +141,28 @@ def _exchange(suspect: Suspect, weight: Weight, partner: Weight) -> Proposal | N
     if order is None or bool((order[:count] < count).all()) or bool((order[:count] >= count).all()):
         return None  # none, or all of them: the tensors themselves are exchanged
     patches = _taken([weight, partner], order)
-    moved = np.flatnonzero(order[:count] >= count)
-    place = (
-        f"rows {moved[0]} to {moved[-1]}" if len(moved) == moved[-1] - moved[0] + 1 else f"{len(moved)} rows"
-    )
-    half = " (a half)" if 2 * len(moved) == count else ""
+    strangers = np.flatnonzero(np.argsort(order)[:count] >= count)
+    both = permutation_in_words(order, 0, "rows")
     return Proposal(
         kind="layout.fused_order",
         role=suspect.role,
         repair=Repair(patches=patches),
         tensor=weight.name,
         partner=partner.name,
-        message=f"{weight.name} holds rows of {partner.name} in {place}{half}, and the reverse: parts of a fused "
-        "tensor were joined in the wrong order",
+        message=f"{weight.name} holds rows of {partner.name} in {_places(strangers, count)}, and the reverse: a fused "
+        f"tensor was joined or cut in the wrong order (of both, one behind the other: {both})",
         recommendation=f"join the parts of {weight.entry.name} and of {partner.entry.name} tensor by tensor, not rank "
-        "after rank",
+        "after rank or row by row",
     )
+
+
+def _places(rows: NDArray[np.int64], count: int) -> str:
+    """Which rows of so many these are, in words."""
+    steps = set(np.diff(rows).tolist())
+    if steps <= {1}:
+        said = f"rows {rows[0]} to {rows[-1]}"
+    elif len(steps) == 1:
+        said = f"one row of {steps.pop()} from row {rows[0]} on"
+    else:
+        said = f"{len(rows)} rows from {rows[0]} on"
+    return said + (" (a half)" if 2 * len(rows) == count else "")

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rosetta.diagnose.hypotheses.exchanged_parts import RowsOf
-from rosetta.diagnose.hypotheses.permuted import first_of
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
 from rosetta.diagnose.patches import edited
+from rosetta.diagnose.permutations import first_of
 from rosetta.graph import Node
 from rosetta.model import Patch
 from rosetta.ops.edit import Followed

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rosetta.compare.weights import readable
-from rosetta.diagnose.hypotheses.permuted import first_of
 from rosetta.diagnose.hypotheses.swapped import read_from
 from rosetta.diagnose.hypothesis import SAMPLED_COLUMNS, SAMPLED_ROWS, Fault, Proposal, Repair, Suspect
+from rosetta.diagnose.permutations import first_of
 from rosetta.finding_kind import FindingKind
 from rosetta.model import Patch
 from rosetta.names import LAYER

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rosetta.diagnose.hypotheses.rope_order import in_other_order
-from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, looks_like
+from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, resembles
 from rosetta.diagnose.patches import changed
+from rosetta.diagnose.permutations import is_rolled, permutation_in_words, rotary_order_in_words
 from rosetta.finding_kind import FindingKind
 from rosetta.names import LAYER
 from rosetta.row_order import Order, RowOrder
@@ -103,14 +104,14 @@ def _of_rows(
     found = LAYER.match(weight.name)
     rotary = found is not None and found[2].rpartition(".")[0] in ROTARY and head > 0
     rotary = rotary and suspect.model.architecture.rope is not None
-    if rotary and looks_like(in_other_order(suspect.model, weight), other):
+    if rotary and resembles(in_other_order(suspect.model, weight), other):
         return  # which `rope_order` proposes
-    within = rotary and bool((order // head == np.arange(len(order)) // head).all())
     things = "rows" if len(weight.dims) > 1 else "values"
-    said = permutation_in_words(order, head if rotary else 0, things)
+    as_rotary = rotary_order_in_words(order, head) if rotary else None
+    said = as_rotary or permutation_in_words(order, head, things)
     taken = Rearranged(0, 0, 0, tuple(order.tolist()), weight.order)
     yield Proposal(
-        kind="layout.rope_order" if within else "layout.permuted",
+        kind="layout.permuted" if as_rotary is None else "layout.rope_order",
         role=suspect.role,
         repair=Repair(patches={weight.name: lambda w: None if w is None else replace(w, order=taken)}),
         tensor=weight.name,
@@ -124,7 +125,7 @@ def _of_columns(suspect: Suspect, weight: Weight, other: Weight) -> Iterator[Pro
     for order in orders(own, theirs, _head(suspect, weight)):
         if CONVOLUTION.match(weight.name) and is_rolled(order):
             continue  # which `shifted_taps` proposes
-        said = permutation_in_words(order, 0, "columns")
+        said = permutation_in_words(order, _head(suspect, weight), "columns")
         yield Proposal(
             kind="layout.permuted",
             role=suspect.role,
@@ -251,48 +252,3 @@ def matched_numbers(own: Tensor, other: Tensor) -> NDArray[np.int64] | None:
     rows = np.arange(len(own))
     rows[wrong[b.indices].numpy()] = wrong[a.indices].numpy()
     return rows
-
-
-def permutation_in_words(order: NDArray[np.int64], head: int, things: str) -> str:
-    """What permutation it is: halves exchanged, heads reordered, interleaved in n, within each head, or none of these.
-
-    Args:
-        order: for each right place where it lies.
-        head: rows of a head; 0 where there are none.
-        things: rows or columns.
-    """
-    count, here = len(order), np.arange(len(order))
-    if count % 2 == 0 and bool((order == (here + count // 2) % count).all()):
-        return "its two halves are exchanged"
-    if bool((order == here[::-1]).all()):
-        return f"its {things} run backwards"
-    if is_rolled(order):
-        return f"they begin with number {order[0]}, and those before it stand at the end"
-    for n in (2, 3, 4, 8, 16, 32, 64, 128):
-        if count % n == 0 and n < count:
-            woven = here.reshape(n, -1).T.reshape(-1)
-            if bool((order == woven).all()) or bool((order == np.argsort(woven)).all()):
-                return f"its {things} are interleaved in {n} parts"
-    if head and count % head == 0:
-        blocks = order.reshape(-1, head)
-        if bool((blocks - blocks[:, :1] == np.arange(head)).all()) and bool((blocks[:, 0] % head == 0).all()):
-            return f"heads of {head} rows are reordered: {first_of(blocks[:, 0] // head)}"
-        if bool((order // head == here // head).all()):
-            own = order[:head]
-            spans = [n for n in range(2, head) if head % n == 0 and bool((order // n == here // n).all())]
-            size = (
-                f"blocks of {spans[0]} rows instead of a head's {head}" if spans else f"each head of {head}"
-            )
-            return f"the rotary rows of {size} lie in the order {first_of(own)}"
-    moved = int((order != here).sum())
-    return f"{moved} of {count} {things} lie elsewhere: {first_of(order)}"
-
-
-def is_rolled(order: NDArray[np.int64]) -> bool:
-    """Whether all stand as many places on, and those that this pushes off one end come in at the other."""
-    return bool((order == (np.arange(len(order)) + order[0]) % len(order)).all())
-
-
-def first_of(order: NDArray[np.int64]) -> str:
-    """The first places of an order, in words."""
-    return ", ".join(map(str, order[:8].tolist())) + (", …" if len(order) > 8 else "")

@@ -16,11 +16,11 @@ from rosetta.diagnose.hypotheses.fused_order import MOST_PARTS, arrangements, pa
 from rosetta.diagnose.hypotheses.permuted import (
     matched,
     matched_numbers,
-    permutation_in_words,
     sample_of_rows,
 )
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.diagnose.patches import instead
+from rosetta.diagnose.permutations import permutation_in_words
 from rosetta.weight import Weight
 
 

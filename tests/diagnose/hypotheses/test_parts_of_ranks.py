@@ -104,3 +104,36 @@ def test_layers_sorted_as_text_are_one_finding_and_no_other_model(tmp_path: Path
     assert (found.kind, found.status) == ("layout.layer_order", "confirmed")
     assert "as text: 0, 1, 10, 11, 2" in found.message
     assert found.evidence.from_reference is None
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_rotary_rows_reordered_in_blocks_of_several_heads_are_told_by_the_blocks(
+    tmp_path: Path, heads: int
+) -> None:
+    """Rows of q are put back as if the model had fewer heads: its first rows lie as in the other rotary order."""
+    name = "blk.1.attn_q.weight"
+    spec = tiny("qwen2", heads=4, kv_heads=2)
+
+    def reordered(values: Floats) -> Floats:
+        blocks = values.reshape(heads, 2, -1, values.shape[1])
+        return blocks.swapaxes(1, 2).reshape(values.shape)
+
+    report = compared(tmp_path, spec, "hf:F32", "gguf:F16", changed(name, reordered))
+    assert_proven(report, "layers.1.q", Cause("layout.rope_order", name, "left"))
+    (found,) = report.findings
+    rows = spec.heads * spec.head_dim // heads
+    assert f"in blocks of {rows} rows instead of a head of {spec.head_dim}" in found.message
+
+
+def test_rows_of_two_tensors_by_turns_are_said_to_be(tmp_path: Path) -> None:
+    def fault(file: FileContents) -> FileContents:
+        names = [f"blk.0.ffn_{part}.weight" for part in ("gate", "up")]
+        turns = np.stack([file.values(name) for name in names], axis=1)
+        for name, values in zip(names, np.split(turns.reshape(-1, turns.shape[2]), 2), strict=True):
+            file = file.with_values(name, np.ascontiguousarray(values))
+        return file
+
+    (found,) = compared(tmp_path, LLAMA, "hf:F32", "gguf:F16", fault).findings
+    assert (found.kind, found.status) == ("layout.fused_order", "confirmed")
+    assert "its rows are interleaved in 2 parts" in found.message
+    assert "one row of 2 from row 1 on" in found.message
