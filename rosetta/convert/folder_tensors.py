@@ -11,35 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from rosetta import blocks
+from rosetta.architectures.parts.module_names import modules_of
 from rosetta.containers.container import TensorEntry, TensorInput
 from rosetta.convert.placing import Candidate, stem_of
 from rosetta.model import Model
 from rosetta.names import LAYER
 from rosetta.setting_values import listed
 from rosetta.weight import Weight
-
-LAYERS = "model.layers.{bid}."
-# What transformers' llama calls its modules, and every architecture that does not say otherwise.
-USUAL = {
-    "model.embed_tokens": "token_embd",
-    "model.norm": "output_norm",
-    "lm_head": "output",
-    LAYERS + "input_layernorm": "blk.{bid}.attn_norm",
-    LAYERS + "self_attn.q_proj": "blk.{bid}.attn_q",
-    LAYERS + "self_attn.k_proj": "blk.{bid}.attn_k",
-    LAYERS + "self_attn.v_proj": "blk.{bid}.attn_v",
-    LAYERS + "self_attn.o_proj": "blk.{bid}.attn_output",
-    LAYERS + "self_attn.q_norm": "blk.{bid}.attn_q_norm",
-    LAYERS + "self_attn.k_norm": "blk.{bid}.attn_k_norm",
-    LAYERS + "post_attention_layernorm": "blk.{bid}.ffn_norm",
-    LAYERS + "mlp.gate_proj": "blk.{bid}.ffn_gate",
-    LAYERS + "mlp.up_proj": "blk.{bid}.ffn_up",
-    LAYERS + "mlp.down_proj": "blk.{bid}.ffn_down",
-    LAYERS + "mlp.gate": "blk.{bid}.ffn_gate_inp",
-    LAYERS + "mlp.experts.{eid}.gate_proj": "blk.{bid}.ffn_gate_exps.{eid}",
-    LAYERS + "mlp.experts.{eid}.up_proj": "blk.{bid}.ffn_up_exps.{eid}",
-    LAYERS + "mlp.experts.{eid}.down_proj": "blk.{bid}.ffn_down_exps.{eid}",
-}
 
 
 def folder_candidates(model: Model, weights: Mapping[str, Weight]) -> Iterator[Candidate]:
@@ -50,15 +28,11 @@ def folder_candidates(model: Model, weights: Mapping[str, Weight]) -> Iterator[C
         weights: those to be written, by canonical name.
     """
     architecture = model.architecture
-    modules = {
-        **architecture.huggingface.names,
-        **{n: c for n, c in USUAL.items() if n not in architecture.huggingface.names},
-    }
     layers = sorted({int(found[1]) for name in weights if (found := LAYER.match(name))})
     for template, canonical in architecture.huggingface.parameters.items():
         for name, whole, like in _each(model, template, canonical, layers):
             yield Candidate(name, whole, like)
-    for template, canonical in modules.items():
+    for template, canonical in modules_of(architecture).items():
         beside = architecture.huggingface.only_beside.get(template)
         there = [n for n in layers if beside is None or beside.format(bid=n) + ".weight" in weights]
         for name, whole, like in _each(model, template, canonical, there):

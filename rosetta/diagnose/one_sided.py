@@ -8,6 +8,7 @@ from rosetta.compare.pairing import Role, other_side
 from rosetta.compare.results import Finding, Side
 from rosetta.diagnose.hypotheses.missing import lacks_layer
 from rosetta.diagnose.hypothesis import Suspect
+from rosetta.diagnose.tensor_names import own_name
 from rosetta.model import Model
 from rosetta.names import LAYER
 from rosetta.weight import Weight, row_ranges
@@ -40,7 +41,7 @@ def one_sided(repaired: dict[Side, Model], reference: Side, known: set[str | Non
                 tensor=name,
                 message=f"{name} is missing, the other side has it with dims {list(weight.dims)}; no stage of "
                 "this run depends on it visibly",
-                recommendation=f"export {name} into {model.container.path}",
+                recommendation=f"export {own_name(model, name, weight)} into {model.container.path}",
                 status="suspected",
                 latent=True,
             )

@@ -25,7 +25,7 @@ def of_stacks(findings: Sequence[Finding], models: Mapping[Side, Model]) -> list
     instead: dict[int, Finding | None] = {}
     for found in _together(findings):
         stack = stack_of(found[0].tensor)
-        one = _of_order(found) if stack is None else _of_stack(stack, models[found[0].side], found)
+        one = _of_order(found) if stack is None else _of_stack(stack, models, found)
         if one is not None:
             instead |= {id(finding): None for finding in found} | {id(found[0]): one}
     told = (instead.get(id(finding), finding) for finding in findings)
@@ -68,9 +68,10 @@ def _together(findings: Sequence[Finding]) -> list[list[Finding]]:
     ]
 
 
-def _of_stack(stack: str, model: Model, found: Sequence[Finding]) -> Finding | None:
+def _of_stack(stack: str, models: Mapping[Side, Model], found: Sequence[Finding]) -> Finding | None:
     """One finding of a stack in place of those of its members; None where these are few of many."""
-    size = sum(stack_of(name) == stack for name in model.weights)
+    # The side that is accused may lack them.
+    size = max(sum(stack_of(name) == stack for name in model.weights) for model in models.values())
     if len(found) < min(size, MANY):
         return None
     first, things = found[0], "experts" if "_exps." in stack else "heads"
@@ -83,7 +84,7 @@ def _of_stack(stack: str, model: Model, found: Sequence[Finding]) -> Finding | N
         comma = "" if _said(first).startswith(":") else ","
         what = f"{stack}, {things[:-1]} {_member(first)}{comma}{_said(first)}"
         likewise = ", each by figures of its own"
-    stored = _names_of(model, found)
+    stored = _names_of(models[first.side], found)
     return first.model_copy(
         update={
             "tensor": stack,

@@ -74,6 +74,25 @@ def test_all_that_was_taken_from_the_reference_is_counted(sound: tuple[Path, Pat
     assert found.evidence.from_reference == "16384 of 16384 weights"
 
 
+def test_a_stack_under_another_name_is_one_finding(sound: tuple[Path, Path], tmp_path: Path) -> None:
+    broken = tmp_path / "model.gguf"
+    broken.write_bytes(sound[1].read_bytes().replace(UP.encode(), UP.replace("_up_", "_xx_").encode()))
+    [found] = compared_files(broken, sound[0]).findings
+    assert (found.kind, found.tensor, found.status) == ("value.missing", UP, "confirmed")
+    assert f"call {UP.replace('_up_', '_xx_')} {UP} in " in found.recommendation
+
+
+def test_a_stack_that_is_missing_is_one_finding(sound: tuple[Path, Path], tmp_path: Path) -> None:
+    broken = tmp_path / "model.gguf"
+    lost = UP.replace("ffn_up_exps", "other_norm_")  # neither its values nor its name
+    broken.write_bytes(sound[1].read_bytes().replace(UP.encode(), lost.encode()))
+    broken = planted(broken, tmp_path / "lost.gguf", {lost: lambda a: a * 0})
+    [found] = compared_files(broken, sound[0]).findings
+    assert (found.kind, found.tensor, found.status) == ("value.missing", UP, "confirmed")
+    assert found.evidence is not None
+    assert found.evidence.from_reference == "all 16384 weights"
+
+
 def test_two_members_of_a_larger_stack_are_two_findings(sound: tuple[Path, Path], tmp_path: Path) -> None:
     broken = planted(sound[1], tmp_path / "model.gguf", {UP: two_zeroed})
     names = [f"blk.1.ffn_up_exps.{expert}.weight" for expert in (2, 5)]

@@ -12,7 +12,7 @@ from rosetta.diagnose.own_form import would_say
 from rosetta.diagnose.patches import instead
 from rosetta.diagnose.setting_proposals import setting_proposal
 from rosetta.errors import RosettaError
-from rosetta.model import Patch
+from rosetta.model import Model, Patch
 from rosetta.names import FOREIGN_LAYER
 from rosetta.weight import Weight
 
@@ -28,7 +28,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
     own, believed = subject.model.block_count, subject.other.block_count
     stored = {**subject.model.weights, **empty_tensors(subject.model)}  # what is empty is no layer left out
     held = {layer for layer in range(max(own, believed)) if _layer(stored, layer)}
-    absent = [layer for layer in range(believed) if layer not in held]
+    absent = [layer for layer in range(believed) if layer not in held | _named_otherwise(subject.model)]
     outside = fault.layer is None and not any(subject.model.mismatch(name) for name in fault.names())
     if outside or (fault.recorded and absent) or not held:  # of no layer at all a count says nothing
         return
@@ -116,6 +116,11 @@ def _proposal(
 
 def _layer(weights: Mapping[str, object], layer: int) -> list[str]:
     return [name for name in weights if name.startswith(f"blk.{layer}.")]
+
+
+def _named_otherwise(model: Model) -> set[int]:
+    """Layers of which the file has tensors under names that nothing reads."""
+    return {int(found[1]) for name in model.unknown if (found := FOREIGN_LAYER.search(name)) is not None}
 
 
 def _in_words(layers: list[int]) -> str:

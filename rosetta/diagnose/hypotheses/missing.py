@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from rosetta.diagnose.hypotheses.norm_factor import numbers
-from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
+from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, resembles
 from rosetta.diagnose.patches import instead
+from rosetta.diagnose.tensor_names import own_name, stacked
 from rosetta.finding_kind import FindingKind
-from rosetta.model import Model
+from rosetta.model import Model, Patch
 from rosetta.names import LAYER, canonical_names
+from rosetta.weight import Weight
 
 KINDS = (
     FindingKind(
@@ -28,6 +31,7 @@ KINDS = (
     ),
 )
 
+EMBEDDING, HEAD = "token_embd.weight", "output.weight"
 NOTHING = "without any values"
 
 TAKES_FROM_REFERENCE = True
@@ -42,23 +46,51 @@ def propose(fault: Fault) -> Iterator[Proposal]:
                 continue
             if suspect.role == "reference" and name in numbers(fault):
                 continue  # it has a setting instead
-            own, empty = other.entry.name, empty_tensors(suspect.model).get(name)
+            own, lost = own_name(suspect.model, name, other), _stack(suspect, other)
+            empty = empty_tensors(suspect.model).get(name)
             lacks = "is missing" if empty is None else f"is empty, {empty} has dims [0] and no values"
             yield Proposal(
                 kind="value.missing",
                 role=suspect.role,
-                repair=Repair(patches={name: instead(other)}),
-                tensor=name,
+                repair=Repair(patches=in_place_of(suspect, lost)),
+                tensor=name if len(lost) == 1 else stacked(name),
                 actual=None if empty is None else NOTHING,
-                message=f"{name} {lacks}, the other side has it with dims {list(other.dims)}",
+                message=f"{name if len(lost) == 1 else stacked(name)} {lacks}, the other side has "
+                + (
+                    f"it with dims {list(other.dims)}"
+                    if len(lost) == 1
+                    else f"{len(lost)} of {list(other.dims)}"
+                ),
                 recommendation=(
-                    f"export {name} into {suspect.model.container.path}"
-                    + ("" if own == name else f" (the other file calls it {own})")
+                    f"export {own} into {suspect.model.container.path}"
+                    + ("" if own == other.entry.name else f" (the other file calls it {other.entry.name})")
                 )
                 if empty is None
                 else f"save {empty} again, gathered: under ZeRO stage 3 a process holds none of it",
-                from_reference=f"all {other.count} weights",
+                from_reference=f"all {sum(weight.count for weight in lost)} weights",
             )
+
+
+def in_place_of(suspect: Suspect, weights: Sequence[Weight]) -> dict[str, Patch]:
+    """Patches that put weights where a side has none, and in the head's place too where an embedding is both."""
+    places = {weight.name: weight for weight in weights}
+    embedding = places.get(EMBEDDING)
+    ties = suspect.model.container.kind != "huggingface" or suspect.model["tied_embeddings"]
+    if embedding is not None and ties and HEAD not in suspect.model.weights:
+        words, head = (suspect.other.weights.get(name) for name in (EMBEDDING, HEAD))
+        if words is not None and head is not None and (words.entry is head.entry or resembles(words, head)):
+            places[HEAD] = replace(embedding, name=HEAD)
+    return {name: instead(weight) for name, weight in places.items()}
+
+
+def _stack(suspect: Suspect, other: Weight) -> list[Weight]:
+    """The other side's copies of what a side lacks with a weight: all of one tensor, of which a GGUF file has one for
+    all experts."""
+    whole = stacked(other.name)
+    if suspect.model.container.kind != "gguf" or whole == other.name:
+        return [other]
+    of_stack = (weight for name, weight in suspect.other.weights.items() if stacked(name) == whole)
+    return [weight for weight in of_stack if weight.name not in suspect.model.weights]
 
 
 def empty_tensors(model: Model) -> dict[str, str]:
