@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from rosetta.compare.results import ConfigDiff
-from rosetta.config import Value
+from rosetta.config import Config, Value
 from rosetta.model import Model
 from rosetta.rope_scaling import RopeScaling
 from rosetta.settings_table import is_order_only
@@ -80,6 +80,11 @@ def agree(key: str, a: Any, b: Any) -> bool:
     if key == "eos_token_id" and (isinstance(a, list) or isinstance(b, list)):  # HF may list several
         return bool(set(_as_list(a)) & set(_as_list(b)))
     return bool(_of_all_layers(a) == _of_all_layers(b))
+
+
+def comes_out(key: str, value: Any, found: Config) -> bool:
+    """Whether a reader has a setting as it is: also without it where it says nothing, of no layer."""
+    return agree(key, found[key].value, value) if key in found else not _of_all_layers(value)
 
 
 def _of_all_layers(value: Any) -> Any:

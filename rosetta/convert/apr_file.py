@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rosetta.compare.other_forms import OTHER_FORMS
-from rosetta.compare.settings import agree, plain
+from rosetta.compare.settings import comes_out, plain
 from rosetta.config import Config, read_config
 from rosetta.containers.apr import layout
 from rosetta.containers.apr.keys import CANONICAL_SPELLING, LICENCE_KEYS
@@ -214,7 +214,7 @@ def _differing(
         key: (value.value, found[key].value if key in found else None)
         for key, value in wanted.items()
         if key != "rope.scaling" or "rope_freqs.weight" not in tensors
-        if not (agree(key, found[key].value, value.value) if key in found else not value.value)
+        if not comes_out(key, value.value, found)
     }
 
 

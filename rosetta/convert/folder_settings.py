@@ -10,7 +10,7 @@ from typing import Any
 from rosetta.architectures import Architecture, find_architecture
 from rosetta.architectures.parts.stated_kinds import PATTERN
 from rosetta.compare.other_forms import OTHER_FORMS, layer_types
-from rosetta.compare.settings import agree, in_json, plain
+from rosetta.compare.settings import comes_out, in_json, plain
 from rosetta.config import Config, read_config
 from rosetta.containers.container import Setting, TensorEntry
 from rosetta.containers.huggingface.settings import HUGGINGFACE_FACTS, huggingface_settings
@@ -107,7 +107,7 @@ class _Reader:
         return {
             key: (value.value, found[key].value if key in found else None)
             for key, value in wanted.items()
-            if not (agree(key, found[key].value, value.value) if key in found else not value.value)
+            if not comes_out(key, value.value, found)
         }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rosetta.compare.other_forms import DERIVED
-from rosetta.compare.settings import agree, plain
+from rosetta.compare.settings import comes_out, plain
 from rosetta.config import Config, Value, read_config, rope_scaling_from_tensors
 from rosetta.containers.container import Setting, TensorEntry, TensorInput
 from rosetta.convert.draft import Draft
@@ -221,9 +221,8 @@ class _Reader:
         return {
             key: (value.value, config[key].value if key in config else None)
             for key, value in wanted.items()
-            if not (key in config and agree(key, config[key].value, value.value))
-            and not (key not in config and not value.value)
-        }  # fmt: skip
+            if not comes_out(key, value.value, config)
+        }
 
 
 def _wanted(model: Model) -> Config:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rosetta.compare.other_forms import forms_of, ways_to_say
-from rosetta.compare.settings import agree
+from rosetta.compare.settings import agree, comes_out
 from rosetta.config import Config
 from rosetta.containers.apr.settings import apr_architecture, apr_settings
 from rosetta.containers.container import TensorEntry
@@ -107,7 +107,7 @@ class _Reader:
             for key, value in self.wanted.items()
             if not is_order_only(key)
             and (key in self.fix.settings or (key in base and agree(key, base[key].value, value.value)))
-            and not (agree(key, found[key].value, value.value) if key in found else not value.value)
+            and not comes_out(key, value.value, found)
         }
 
     def _config(self) -> Config:

@@ -68,3 +68,11 @@ def test_size_of_heads_with_a_window_is_stated_only_where_the_architecture_has_a
         convert(str(folder), tmp_path / f"{name}.gguf", Options(), verify=False)
         keys = gguf.GGUFReader(tmp_path / f"{name}.gguf").fields
         assert (f"{name}.attention.key_length_swa" in keys) == stated
+
+
+def test_what_is_said_of_no_layer_is_not_said_to_be_lost(tmp_path: Path) -> None:
+    """No layer has a window, and no pair of dims a section of its own."""
+    for name in ("dots1", "glm4"):
+        folder = build_folder(tmp_path / name, RECIPES[name])
+        assert convert(str(folder), tmp_path / f"{name}.gguf", Options(), verify=False).done.lost == []
+        assert convert(str(tmp_path / f"{name}.gguf"), tmp_path / f"{name}.apr", Options()).done.lost == []

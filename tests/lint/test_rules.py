@@ -399,6 +399,7 @@ CASES = [
     Case("C207", "model-hf", put("vocab_size", 300), "vocab_size says 300"),
     Case("C208", "model.gguf", put("llama.block_count", (U32, 1)), "is of layer 1, and 1 layers"),
     Case("C208", "model.gguf", put("llama.block_count", (U32, 3)), "no tensor is of layer 2"),
+    Case("C208", "model-hf", put("layer_types", ["full_attention"] * 3), "has 3 entries, and there are 2"),
     Case("C208", "model.gguf", put("llama.feed_forward_length", (ARRAY, (U32, [WIDTH]))), "has 1 entries, and"),
     Case("C209", "model-hf", both(put("num_local_experts", 4), put("num_experts_per_tok", 0)), "is 0, and there are 4"),
     Case("C209", "model.gguf", put("llama.expert_count", (U32, 4)), "expert_used_count': is missing"),
@@ -429,6 +430,9 @@ CASES = [
     Case("C215", "model-hf", both(put("sliding_window", 0),
          put("layer_types", ["full_attention", "sliding_attention"])), "is 0, and layers are said to have a window"),
     Case("C216", "model.gguf", put("llama.rope.scaling.type", (TEXT, "linear")), "there is no llama.rope.scaling.fac"),
+    Case("C216", "model.gguf", put("llama.rope.scaling.factor", (F32, 4.0)), "there is no llama.rope.scaling.type"),
+    Case("C216", "model-hf", put("rope_parameters", {"rope_type": "default", "rope_theta": 1e4, "factor": 2.0}),
+         "states a factor of 2, and its type is default"),
     Case("C216", "model.gguf", added("rope_factors_long.weight", f32(np.ones(4))), "its other half"),
     Case("C216", "model-hf", both(put("rope_scaling", {"rope_type": "linear", "factor": 2.0}),
          put("rope_parameters", {"rope_type": "yarn", "factor": 2.0})), "is stated twice, and differs"),
@@ -486,9 +490,12 @@ CASES = [
     Case("T304", "model.gguf", drop("tokenizer.ggml.pre"), "'tokenizer.ggml.pre': is missing"),
     Case("T305", "model.gguf", put("tokenizer.ggml.eos_token_id", (U32, 9999)), "is 9,999, and there are 264 tokens"),
     Case("T305", "model-hf", lambda m: m.files["tokenizer_config.json"].update(eos_token="<|no|>"), "as eos"),
-    Case("T305", "model-hf", lambda m: m.files.update({"generation_config.json": {"eos_token_id": [3, 9999]}}),
+    Case("T305", "model-hf", lambda m: m.files.update({"generation_config.json": {"eos_token_id": [263, 9999]}}),
          "is 9,999, and there are 264 tokens"),
     Case("T306", "model-hf", lambda m: m.files["tokenizer_config.json"].update(eos_token="the"), "ordinary token"),
+    Case("T306", "model-hf", put("eos_token_id", 65), "T306 key 'eos_token_id': is 65, the ordinary token 'A'"),
+    Case("T306", "model-hf", lambda m: m.files.update({"generation_config.json": {"eos_token_id": [263, 65]}}),
+         "generation_config.json:1: T306 key 'eos_token_id': is 65, the ordinary token 'A'"),
     Case("T306", "model.gguf", put("tokenizer.ggml.eos_token_id", (U32, 65)), "is 65, the ordinary token 'A'"),
     Case("T307", "model.gguf", listed(MERGES, lambda m: m.append("zz q")), "'zz q' joins what are no tokens"),
     Case("T307", "model-hf", lambda m: m.files["tokenizer.json"]["model"].update(merges=[]), "are none, and 5 tokens"),
@@ -496,6 +503,8 @@ CASES = [
     Case("T307", "model.gguf", pieces(drop("tokenizer.ggml.scores")), "'tokenizer.ggml.scores': is missing"),
     Case("T308", "model.gguf", pieces(listed("tokenizer.ggml.token_type", lambda t: t.__setitem__(13, 1))),
          "'<0x0A>' (id 13) is NORMAL, and stands for a byte"),
+    Case("T308", "model-hf", lambda m: next(added for added in m.files["tokenizer.json"]["added_tokens"]
+         if added["id"] == 263).update(special=False), "mark '<|im_end|>' (id 263) as not special, and it is the eos"),
     Case("T308", "model.gguf", listed("tokenizer.ggml.token_type", lambda t: t.__setitem__(262, 1)), "is NORMAL"),
     Case("T308", "model.gguf", both(*(listed(f"tokenizer.ggml.{name}", lambda t, to=to: t.__setitem__(263, to))
          for name, to in (("tokens", "[EOS]"), ("token_type", 1))),
@@ -572,6 +581,27 @@ def test_a_fault_is_found_by_its_rule(tmp_path: Path, case: Case) -> None:
 @pytest.mark.parametrize("name", BASES)
 def test_a_sound_model_breaks_no_rule(tmp_path: Path, name: str) -> None:
     assert [one.line() for one in found_in(written(BASES[name](), tmp_path / name))] == []
+
+
+def test_a_gguf_file_called_safetensors_is_told_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(gguf_bytes(plain_gguf()))
+    lines = [found.line() for found in found_in(path)]
+    assert lines == [f"{path}: F110 its name ends in .safetensors, and it is a file of GGUF"]
+
+
+def test_an_end_in_config_json_counts_only_where_generation_config_json_has_none(tmp_path: Path) -> None:
+    model = plain_folder()
+    model.keys["eos_token_id"] = 65
+    model.files["generation_config.json"] = {"eos_token_id": 263}
+    assert [found.line() for found in found_in(written(model, tmp_path / "model-hf"))] == []
+
+
+def test_a_file_of_a_vocabulary_alone_lacks_no_experts(tmp_path: Path) -> None:
+    model = plain_gguf()
+    model.keys |= {"llama.expert_count": (U32, 4), "llama.expert_used_count": (U32, 2)}
+    model.tensors.clear()
+    assert [found.line() for found in found_in(written(model, tmp_path / "model.gguf"))] == []
 
 
 def test_every_rule_is_seen_to_fire() -> None:

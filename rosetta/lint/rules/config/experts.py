@@ -62,6 +62,7 @@ def _of_tensors(subject: Subject, count: int | None) -> Iterator[Fault]:
         count
         and count > 1
         and subject.gguf is not None
+        and subject.tensors  # a file of a vocabulary alone has none, and the settings all the same
         and not any("_exps" in tensor.name for tensor in subject.tensors)
     ):
         yield subject.at_key("expert_count", f"is {count}, and no tensor is of experts")

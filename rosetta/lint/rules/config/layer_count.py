@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from rosetta.containers.huggingface.text_part import tables
 from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.subject import Subject
 
@@ -31,6 +32,8 @@ def faults(subject: Subject) -> Iterator[Fault]:
         listed = subject.setting(key)
         if isinstance(listed, list) and declared and len(listed) != declared:
             yield subject.at_key(key, f"has {len(listed)} entries, and there are {declared} layers")
+    if subject.folder is not None:
+        yield from _listed_kinds(subject)
     if declared is None or not subject.layers:
         return
     predictors = subject.count("nextn_predict_layers") or 0
@@ -47,3 +50,15 @@ def faults(subject: Subject) -> Iterator[Fault]:
     if missing:
         some = ", ".join(map(str, missing[:4])) + (" …" if len(missing) > 4 else "")
         yield subject.at_key("block_count", f"is {declared}, and no tensor is of layer {some}")
+
+
+def _listed_kinds(subject: Subject) -> Iterator[Fault]:
+    """Lists of the kinds of layers in config.json: transformers refuses one of another length."""
+    for table, prefix in tables(subject.container.metadata):
+        declared = table.get("num_hidden_layers")
+        for key in ("layer_types", "mlp_layer_types"):
+            listed = table.get(key)
+            if type(declared) is int and isinstance(listed, list) and len(listed) != declared:
+                yield subject.at_file_key(
+                    f"{prefix}{key}", f"has {len(listed)} entries, and there are {declared} layers"
+                )

@@ -55,6 +55,10 @@ def _gguf(subject: Subject, names: set[str]) -> Iterator[Fault]:
             "rope.scaling.type",
             f"is yarn, and there is no {subject.architecture}.rope.scaling.original_context_length",
         )
+    if kind is None and factor not in (None, 0.0, 1.0):
+        yield subject.at_key(
+            _FACTOR, f"is {factor:g}, and there is no {subject.architecture}.rope.scaling.type"
+        )
     if kind is not None and kind not in _OF_GGUF:
         yield subject.at_key("rope.scaling.type", f"is {kind!r:.40}, which llama.cpp does not know")
     older = subject.number("rope.scale_linear")  # llama.cpp reads it where the factor is not there
@@ -90,6 +94,11 @@ def _tables(subject: Subject) -> Iterator[Fault]:
             if missing:
                 yield subject.at_file_key(
                     key, f"is of type {_rule(one)}, and has no {' and no '.join(missing)}"
+                )
+            factor = one.get("factor")
+            if _rule(one) == "default" and isinstance(factor, int | float) and factor not in (0, 1):
+                yield subject.at_file_key(
+                    key, f"states a factor of {factor:g}, and its type is default, no scaling"
                 )
             if _rule(one) not in _OF_FOLDERS and not _is_of_kinds(one):
                 yield subject.at_file_key(

@@ -17,7 +17,7 @@ RULE = Rule(
     fix="Name the file after what it holds, or write it again in the type that it promises.",
     refusals=("holds safetensors, although its name says",),
 )
-ENDINGS = {".gguf": "gguf", ".apr": "apr"}
+ENDINGS = {".gguf": "gguf", ".apr": "apr", ".safetensors": "huggingface"}
 
 
 def faults(subject: Subject) -> Iterator[Fault]:

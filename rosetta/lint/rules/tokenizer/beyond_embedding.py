@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from rosetta.lint.rule import Fault, Rule
-from rosetta.lint.rules.tokenizer.duplicate_tokens import tokens_key
+from rosetta.lint.rules.tokenizer.duplicate_tokens import at_tokens
 from rosetta.lint.subject import Subject
 
 RULE = Rule(
@@ -29,4 +29,4 @@ def faults(subject: Subject) -> Iterator[Fault]:
     if subject.gguf is None and len(vocabulary.tokens) > rows:  # of a GGUF file C207 says it either way
         token = vocabulary.tokens[rows]
         sizes = f"has {len(vocabulary.tokens):,} tokens, the embedding {rows:,} rows"
-        yield subject.at_file_key(tokens_key(subject), f"{sizes}: {token!r:.40} has none")
+        yield at_tokens(subject, f"{sizes}: {token!r:.40} has none")

@@ -34,12 +34,13 @@ def faults(subject: Subject) -> Iterator[Fault]:
     first = subject.vocabulary.tokens.index(repeated[0])
     again = subject.vocabulary.tokens.index(repeated[0], first + 1)
     more = f"; {len(tokens) - len(set(tokens)):,} ids repeat a token" if len(repeated) > 1 else ""
-    yield subject.at_file_key(
-        tokens_key(subject), f"ids {first} and {again} are both {repeated[0]!r:.60}{more}"
-    )
+    yield at_tokens(subject, f"ids {first} and {again} are both {repeated[0]!r:.60}{more}")
 
 
-def tokens_key(subject: Subject) -> str:
-    """Where the container keeps its tokens."""
+def at_tokens(subject: Subject, message: str) -> Fault:
+    """A fault of the tokens, where the container keeps them."""
     keys = {"gguf": "tokenizer.ggml.tokens", "apr": "tokenizer.vocabulary", "huggingface": "vocab"}
-    return keys[subject.kind]
+    file = subject.path / "tokenizer.json"
+    if subject.folder is not None and file.is_file():
+        return Fault(message, key=keys[subject.kind], file=file)
+    return subject.at_file_key(keys[subject.kind], message)

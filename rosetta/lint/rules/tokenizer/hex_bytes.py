@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from rosetta.lint.rule import Fault, Rule
-from rosetta.lint.rules.tokenizer.duplicate_tokens import tokens_key
+from rosetta.lint.rules.tokenizer.duplicate_tokens import at_tokens
 from rosetta.lint.subject import Subject
 
 RULE = Rule(
@@ -23,4 +23,4 @@ def faults(subject: Subject) -> Iterator[Fault]:
     vocabulary = subject.vocabulary
     if vocabulary is not None and vocabulary.kind == "hex":
         pairs = {f"{byte:02x}" for byte in range(256)}.intersection(vocabulary.tokens)
-        yield subject.at_file_key(tokens_key(subject), f"holds {len(pairs)} of the 256 bytes in hex, as '0a'")
+        yield at_tokens(subject, f"holds {len(pairs)} of the 256 bytes in hex, as '0a'")

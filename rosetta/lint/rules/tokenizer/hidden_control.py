@@ -8,7 +8,7 @@ from rosetta.lint.rules.tokenizer.ordinary_special import ENDS, SPECIAL_LOOK
 from rosetta.lint.rules.tokenizer.special_range import special_ids
 from rosetta.lint.rules.tokenizer.token_type import type_key
 from rosetta.lint.subject import Subject
-from rosetta.tokenizer.vocabulary import TokenType
+from rosetta.tokenizer.vocabulary import TokenType, Vocabulary
 
 RULE = Rule(
     "T308",
@@ -32,7 +32,10 @@ _CONTROL = frozenset((*(f"<|{mark}|>" for mark in _MARKS), "<start_of_turn>", "<
 def faults(subject: Subject) -> Iterator[Fault]:
     """The first such token, and how many there are."""
     vocabulary = subject.vocabulary
-    if vocabulary is None or subject.folder is not None:
+    if vocabulary is None:
+        return
+    if subject.folder is not None:
+        yield from _added(subject, vocabulary)
         return
     key = type_key(subject)
     if key not in subject.container.metadata:
@@ -51,3 +54,13 @@ def faults(subject: Subject) -> Iterator[Fault]:
     if hidden:
         more = f", and {len(hidden) - 1} more" if len(hidden) > 1 else ""
         yield subject.at_file_key(key, f"{vocabulary.tokens[hidden[0]]!r} (id {hidden[0]}) is NORMAL{more}")
+
+
+def _added(subject: Subject, vocabulary: Vocabulary) -> Iterator[Fault]:
+    """Tokens of a folder that begin or end a text, and are added without being marked special."""
+    file = subject.path / "tokenizer.json"
+    for role in ("bos", "eos"):
+        token = vocabulary.special_ids.get(role)
+        if token is not None and vocabulary.types[token] == TokenType.USER_DEFINED and file.is_file():
+            message = f"mark {vocabulary.tokens[token]!r:.40} (id {token}) as not special, and it is the {role} token"
+            yield Fault(message, key="added_tokens", file=file)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from rosetta.lint.rule import Fault, Rule
-from rosetta.lint.rules.tokenizer.duplicate_tokens import tokens_key
+from rosetta.lint.rules.tokenizer.duplicate_tokens import at_tokens
 from rosetta.lint.subject import Subject
 from rosetta.tokenizer.huggingface import RENUMBERED
 
@@ -26,7 +26,7 @@ def faults(subject: Subject) -> Iterator[Fault]:
     empty = [] if all(tokens) else [id for id, token in enumerate(tokens) if not token]
     if empty:
         more = f"; {len(empty):,} ids have none" if len(empty) > 1 else ""
-        yield subject.at_file_key(tokens_key(subject), f"id {empty[0]} has no token{more}")
+        yield at_tokens(subject, f"id {empty[0]} has no token{more}")
     for note in () if subject.vocabulary is None else subject.vocabulary.notes:
         if note.startswith(RENUMBERED):
             file = subject.path / "tokenizer.json"

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from rosetta.lint.rule import Fault, Rule
-from rosetta.lint.rules.tokenizer.special_range import CONFIG, special_ids
+from rosetta.lint.rules.tokenizer.special_range import CONFIG, GENERATION, special_ids
 from rosetta.lint.rules.tokenizer.token_type import type_key
 from rosetta.lint.subject import Subject
 from rosetta.tokenizer.folder_files import json_file, named_tokens
@@ -20,6 +20,7 @@ RULE = Rule(
     fix="Write the id of the token that the model was trained with (</s>, <|endoftext|>, <|im_end|>, …).",
 )
 SPECIAL_LOOK = re.compile(r"^[<\[{｟⟨_▁|].*[>\]}｠⟩|]$", re.DOTALL)
+EOS = "eos_token_id"
 ENDS = re.compile(r"(?:^|\.)(bos|eos|eot|eom)_token_id$")  # keys of the tokens that begin or end a text
 
 
@@ -49,3 +50,21 @@ def _named(subject: Subject, vocabulary: Vocabulary) -> Iterator[Fault]:
             continue
         if vocabulary.types[vocabulary.tokens.index(text)] == TokenType.NORMAL:
             yield Fault(f"is the ordinary token {text!r:.40}", key=f"{role}_token", file=file)
+    yield from _ends(subject, vocabulary)
+
+
+def _ends(subject: Subject, vocabulary: Vocabulary) -> Iterator[Fault]:
+    """Ids that end a generation, where the tokenizer names another token as the end: transformers goes by those of
+    generation_config.json, and by config.json's where that says nothing."""
+    named = vocabulary.special_ids.get("eos")
+    generation = subject.path / GENERATION
+    stated = json_file(generation)
+    file, said = (generation, stated) if EOS in stated else (None, subject.container.metadata)
+    ids = said.get(EOS)
+    for token in ids if isinstance(ids, list) else [ids]:
+        if type(token) is not int or named in (None, token) or not 0 <= token < len(vocabulary.tokens):
+            continue
+        text = vocabulary.tokens[token]
+        if vocabulary.types[token] == TokenType.NORMAL and not SPECIAL_LOOK.match(text):
+            message = f"is {token}, the ordinary token {text!r:.40}"
+            yield subject.at_file_key(EOS, message) if file is None else Fault(message, key=EOS, file=file)

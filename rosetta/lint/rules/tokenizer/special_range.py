@@ -37,7 +37,9 @@ def faults(subject: Subject) -> Iterator[Fault]:
                 yield Fault(f"is {token:,}, and there are {size:,} tokens", key=key, file=generation)
         for role, text in named_tokens(subject.path, json_file(subject.path / CONFIG)).items():
             if text not in subject.token_set:
-                yield Fault(f"names {text!r:.60} as {role}, which is no token", file=subject.path / CONFIG)
+                short = {"unknown": "unk", "separator": "sep", "padding": "pad"}.get(role, role)
+                message = f"names {text!r:.60} as {role}, which is no token"
+                yield Fault(message, key=f"{short}_token", file=subject.path / CONFIG)
 
 
 def special_ids(subject: Subject) -> Iterator[tuple[str, int]]:
