@@ -90,7 +90,7 @@ def scaling_from_parameters(
         raise UnknownRuleError(f"the type {rule!r} is not supported")
     factor = _positive(parameters, "factor")
     if rule == "linear":
-        return RopeScaling((factor,) * pairs)
+        return None if factor == 1 else RopeScaling((factor,) * pairs)
     frequency = theta ** (-np.arange(pairs) / pairs)  # radians a position
     if rule == "llama3":  # transformers, modeling_rope_utils, _compute_llama3_parameters
         low = _positive(parameters, "low_freq_factor")

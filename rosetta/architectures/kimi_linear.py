@@ -8,6 +8,7 @@ from rosetta.architectures import Architecture, Default, HuggingFace, LlamaCpp
 from rosetta.architectures.parts import llamacpp_keys
 from rosetta.architectures.parts.builders import HEADS, HIDDEN, Block, latent_attention, output_of, sequential
 from rosetta.architectures.parts.expert_settings import (
+    EACH_HEADS_OWN,
     expert_groups,
     expert_settings,
     latent_settings,
@@ -84,7 +85,7 @@ def _attention(read: SettingsReader, folder: bool) -> None:
     read.number("attention.scale", 1 / math.sqrt(length), "1/√(key length)")
     layers = range(read.config["block_count"].value)
     each = [recurrent[n] if isinstance(recurrent, tuple) else recurrent for n in layers]
-    read.by_layer("attention.head_count_kv", [0 if holds else heads for holds in each], "each head's own")
+    read.by_layer("attention.head_count_kv", [0 if holds else heads for holds in each], EACH_HEADS_OWN)
 
 
 def _experts(read: SettingsReader) -> None:

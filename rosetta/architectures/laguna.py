@@ -106,6 +106,7 @@ LAGUNA = Architecture(
     layer=layer,
     huggingface=HuggingFace(
         reads=frozenset({"partial_rotary_factor"}),
+        only_with={"moe_apply_router_weight_on_input": (False,)},
         defaults={  # transformers, LagunaConfig
             "block_count": 40,
             "context_length": 131072,

@@ -57,7 +57,7 @@ def settings(read: SettingsReader) -> None:
     turned = list(slides) if isinstance(slides, PerLayer) else [slides] * len(layers)
     if folder and read.spelled("layer_rope_theta") is None:
         turned = [(len(layers) - 1 - n) % STEP != 0 for n in layers]
-    rotated_layers(read, turned)
+    rotated_layers(read, turned, bases_count=False)  # transformers, MuseGlimmerTextModel
 
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from rosetta.compare.settings import plain
@@ -182,6 +183,12 @@ def _write_scaling(model: Model, other: Container, right: RopeScaling | None) ->
         if right is None:
             out = f'write rope_type "default" into {name} of' if modern else f"take {name} out of"
             return f"{out} {file}"
+        grown = model.config["rope.scaling"].value
+        if isinstance(grown, RopeScaling) and grown.growth and replace(grown, beyond=right.beyond) == right:
+            context = model.config["context_length"]
+            return write_setting(
+                container, "context_length", context, shown(right.beyond), shown(grown.beyond)
+            )
         return _write_table(name, before, as_parameters(right, model, other), file)
     except UnsupportedError as error:
         return error.remedy or f"state the original model's rope scaling in {file}"

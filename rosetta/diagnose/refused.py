@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 from typing import Any
 
+from rosetta.architectures.parts.expert_settings import EACH_HEADS_OWN
 from rosetta.architectures.parts.gguf_counts import Counts, refused_counts
 from rosetta.compare.other_forms import DERIVED
 from rosetta.compare.results import Finding, Side
@@ -12,6 +13,7 @@ from rosetta.compare.settings import plain
 from rosetta.diagnose.advice import config_file, shown
 from rosetta.lint.gguf_keys import ALWAYS, EITHER, REQUIRED, spelled
 from rosetta.model import Model
+from rosetta.setting_values import listed
 from rosetta.settings_table import SETTINGS
 
 # Keys that llama.cpp asks for -> the setting that they say in another form.
@@ -45,6 +47,7 @@ def refused_findings(side: Side, model: Model, known: Set[str]) -> Iterator[Find
     """
     if model.architecture.runs:
         yield from _positions(side, model, known)
+        yield from _heads_of_latent(side, model, known)
     if model.container.kind != "gguf" or not model.architecture.runs:
         return
     yield from _missing(side, model, known)
@@ -93,6 +96,29 @@ def _positions(side: Side, model: Model, known: Set[str]) -> Iterator[Finding]:
             f"write {own} {rows} into {config_file(model.container)}",
             declared=counted if stated.key else None,
             actual=rows,
+        )
+
+
+def _heads_of_latent(side: Side, model: Model, known: Set[str]) -> Iterator[Finding]:
+    """Fewer key/value heads than heads that each have their own out of a latent: transformers repeats them for
+    nothing, and then has too many."""
+    key = "attention.head_count_kv"
+    stated, found, row = model.container.settings.get(key), model.config.get(key), SETTINGS[key].kind
+    if found is None or stated is None or row is None or key in known or found.note != EACH_HEADS_OWN:
+        return
+    heads = max(listed(model.config, "attention.head_count"))
+    of_folder = model.container.kind == "huggingface" and model.architecture.huggingface.in_transformers
+    if of_folder and stated.value != heads:
+        yield _finding(
+            side,
+            row.id,
+            key,
+            stated.key,
+            f"{key} is {shown(stated.value)}, and each of {heads} heads has keys and values of its own out of a "
+            "latent: transformers refuses the folder",
+            f"write {stated.key} {heads} into {config_file(model.container)}",
+            declared=stated.value,
+            actual=heads,
         )
 
 

@@ -137,17 +137,26 @@ class Search:
             yield tuple(reversed(first.values()))
 
     def _with_ties(self, trial: Trial, rest: Iterator[Trial]) -> Trial:
-        """The trial with other kinds of its rank that are confirmed too: activations alone do not tell them apart."""
+        """The trial with other kinds of its rank, and other tensors of its kind, that are confirmed too: activations
+        alone do not tell them apart."""
         if len(trial.proposals) > 1:
             return trial
         [proposal] = trial.proposals
-        ties = []
+        kinds, tensors = [], []
         for other in rest:
             if len(other.proposals) > 1 or rank(other.proposals[0].kind) > rank(proposal.kind):
                 break
-            if other.confirmed and other.proposals[0].kind != proposal.kind:
-                ties.append(other.proposals[0].kind)
-        return replace(trial, proposals=(_with_alternatives(proposal, ties),))
+            [tie] = other.proposals
+            if other.confirmed and tie.kind != proposal.kind:
+                kinds.append(tie.kind)
+            elif (
+                other.confirmed and tie.tensor not in (None, proposal.tensor) and proposal.tensor is not None
+            ):
+                tensors.append(str(tie.tensor))
+        if tensors:
+            said = f"{proposal.message}; or {', or '.join(tensors)} is, which activations alone do not tell apart"
+            proposal = replace(proposal, message=said)
+        return replace(trial, proposals=(_with_alternatives(proposal, kinds),))
 
     def _agreeing(self, proposals: Sequence[Proposal]) -> Sequence[Proposal]:
         """What makes a tensor agree with the other side's: one proposal, two faults on one tensor, or nothing."""

@@ -151,6 +151,10 @@ def _parameter_candidates(scaling: RopeScaling, model: Model, other: Container) 
     if own is not None and isinstance(own.value, Mapping):  # what else the file itself says of the rule stays
         kept = {name: said for name, said in {**own.value, **keys}.items() if name not in BESIDE_SCALING}
         yield kept
+        multiplier = other.settings.get(PREFIX + "yarn_log_multiplier")
+        if "mscale_all_dim" in kept and multiplier is not None:  # of DeepSeek's GGUF files it is a tenth
+            for times in (10, 1):
+                yield {**kept, "mscale_all_dim": plain(float(np.float32(multiplier.value * times)))}
         if "mscale_all_dim" in kept:
             yield {**kept, "mscale": kept["mscale_all_dim"]}
         yield {**kept, "attention_factor": plain(scaling.magnitude)}

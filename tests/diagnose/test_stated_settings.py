@@ -18,6 +18,7 @@ from fixtures.recipes import FULL, SLIDING
 from fixtures.restating import restated
 from rosetta.api import trace
 from rosetta.containers import open_container
+from rosetta.errors import UnsupportedError
 
 pytestmark = pytest.mark.requires_transformers
 PATTERN_KIND = "config.layer_pattern"
@@ -150,6 +151,8 @@ CASES: list[tuple[str, str, Any, str, str, str]] = [
     ("minicpm", "scale_emb", None, "config.embedding_scale", "embedding_scale", "write scale_emb 12 "),
     ("mistral4", "rope_parameters.factor", 6.0, "config.rope_scaling", "rope.scaling",
      "write rope_parameters.factor 4.0 "),
+    ("mistral4", "rope_parameters.mscale_all_dim", 1.5, "config.rope_scaling", "rope.scaling",
+     "write rope_parameters.mscale_all_dim 1.0 "),
     ("deepseek2-v3", "rope_parameters.rope_type", None, "config.rope_scaling", "rope.scaling",
      'write rope_parameters.rope_type "yarn" '),
     ("phi3-longrope-long", "rope_parameters.rope_type", None, "config.rope_scaling", "rope.scaling",
@@ -328,3 +331,61 @@ def test_layers_that_all_see_everything_on_the_believed_side_are_one_finding(
     broken = restated(folder, tmp_path / "broken", {"layer_types": None})
     (found,) = compared_files(folder, broken, tokens=None, prompt="auto").findings
     assert (found.kind, found.key, found.status) == (PATTERN_KIND, PATTERN, "confirmed")
+
+
+@pytest.mark.parametrize("name", ["deepseek2-v3", "minicpm3", "kimi-linear"])
+def test_fewer_key_value_heads_than_a_latent_gives_are_said_and_change_nothing(
+    place: Path, tmp_path: Path, name: str
+) -> None:
+    folder, _ = pair_of(place, name)
+    report = compared_files(restated(folder, tmp_path / "fewer", {"num_key_value_heads": 2}), folder)
+    (found,) = report.findings
+    assert (report.verdict, found.kind, found.key, found.latent) == (
+        "match",
+        "config.head_count_kv",
+        KV_HEADS,
+        True,
+    )
+    assert "write num_key_value_heads 4 into" in found.recommendation
+
+
+def test_a_head_is_tied_where_the_whole_or_its_part_says_so(place: Path, tmp_path: Path) -> None:
+    folder, _ = pair_of(place, "hunyuan-vl")
+    report = compared_files(restated(folder, tmp_path / "part", {"tie_word_embeddings": False}), folder)
+    assert (report.verdict, report.findings) == ("match", [])
+
+
+def test_a_linear_scaling_by_one_is_none(place: Path, tmp_path: Path) -> None:
+    folder, _ = pair_of(place, "llama")
+    scaling = {"rope_parameters.rope_type": "linear", "rope_parameters.factor": 1.0}
+    report = compared_files(restated(folder, tmp_path / "one", scaling), folder)
+    assert (report.verdict, report.findings) == ("match", [])
+
+
+def test_a_share_of_the_router_that_goes_into_the_experts_is_refused(place: Path, tmp_path: Path) -> None:
+    folder, _ = pair_of(place, "laguna")
+    broken = restated(folder, tmp_path / "into", {"moe_apply_router_weight_on_input": True})
+    with pytest.raises(UnsupportedError, match="moe_apply_router_weight_on_input is True"):
+        compared_files(broken, folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "stated", "wrong", "advice"),
+    [
+        ("llama-rope-dynamic", "max_position_embeddings", 32, "write max_position_embeddings 16 "),
+        (
+            "muse-glimmer",
+            "text_config.rope_parameters.rope_theta",
+            15000.0,
+            "rope_parameters.rope_theta 10000 ",
+        ),
+    ],
+)
+def test_what_a_gguf_cannot_say_is_named_between_two_folders(
+    place: Path, tmp_path: Path, name: str, stated: str, wrong: Any, advice: str
+) -> None:
+    folder, _ = pair_of(place, name)
+    broken = restated(folder, tmp_path / "broken", {stated: wrong})
+    (found,) = compared_files(broken, folder, tokens=tuple(range(40, 70))).findings
+    assert (found.status, found.latent) == ("confirmed", False)
+    assert advice in found.recommendation

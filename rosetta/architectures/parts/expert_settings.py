@@ -21,6 +21,9 @@ SECTIONS_OF_FOLDERS = ("rope_parameters.mrope_section", "rope_scaling.mrope_sect
 GATINGS = {"softmax": SOFTMAX, "sigmoid": SIGMOID, "sqrtsoftplus": SQRT_SOFTPLUS}
 """Hugging Face's names of gating functions -> GGUF's numbers (see `ops.experts`)."""
 
+EACH_HEADS_OWN = "each head's own"
+"""What is said of the number of key/value heads where a latent gives each head its own, whatever a folder states."""
+
 
 def expert_settings(
     read: SettingsReader,
@@ -274,13 +277,16 @@ INTERLEAVED_SECTIONS = {
 """Keys of config.json of sections whose pairs take turns."""
 
 
-def rotated_layers(read: SettingsReader, default: Sequence[bool], pattern: Setting | None = None) -> None:
+def rotated_layers(
+    read: SettingsReader, default: Sequence[bool], pattern: Setting | None = None, bases_count: bool = True
+) -> None:
     """Which layers are rotated, and with what base, where a folder lists a base for each layer (0: it is not).
 
     Args:
         read: the reader of the container's settings.
         default: which are, where the file does not say.
         pattern: what a GGUF says of it.
+        bases_count: whether its class takes the bases of the list, too; else its one base is that of all layers.
     """
     stated, layers = read.spelled("layer_rope_theta"), read.config["block_count"].value
     turned, key = list(default), None if pattern is None else pattern.key
@@ -290,7 +296,8 @@ def rotated_layers(read: SettingsReader, default: Sequence[bool], pattern: Setti
         bases = stated.value[:layers]
         turned, key = [bool(base) for base in bases], stated.key
         first = next((base for base in bases if base), read.config["rope.freq_base"].value)
-        read.by_layer("rope.freq_base", [float(base or first) for base in bases], stated=stated.key)
+        if bases_count:
+            read.by_layer("rope.freq_base", [float(base or first) for base in bases], stated=stated.key)
     read.by_layer("rope.layers", turned, "the layers that are turned", key)
 
 
@@ -375,9 +382,7 @@ def latent_settings(
         read.deny(counted)
     key_length = read.config["attention.key_length"].value
     if "attention.head_count_kv" not in read.overrides:
-        read.put(
-            "attention.head_count_kv", None, read.config["attention.head_count"].value, "each head's own"
-        )
+        read.put("attention.head_count_kv", None, read.config["attention.head_count"].value, EACH_HEADS_OWN)
     read.put(NOPE, None, key_length - rotated, "worked out from other keys")
     read.put("attention.kv_a_length", None, latent + rotated, "worked out from other keys")
 

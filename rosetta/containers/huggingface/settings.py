@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from rosetta.containers.container import Setting
-from rosetta.containers.huggingface.text_part import NESTING, tables, text_part, whole
+from rosetta.containers.huggingface.text_part import (
+    NESTING,
+    TIED_BY_EITHER,
+    tables,
+    text_config,
+    text_part,
+    whole,
+)
 from rosetta.containers.settings import (
     FORWARD_FACTS,
     Fact,
@@ -73,7 +80,10 @@ def huggingface_settings(path: Path, config: Mapping[str, Any]) -> dict[str, Set
         found |= attention_scale(path, source)
     model = whole(config)
     tied = model.config.get("tie_word_embeddings")
-    if isinstance(tied, bool):  # transformers ties by what the model's own config says, not by that of a part
+    tied_by_part = text_config(config).get("tie_word_embeddings") is True
+    either = tied_by_part and model.config.get("model_type") in TIED_BY_EITHER
+    # Transformers ties by what the model's own config says; in few classes by that of a part as well.
+    if isinstance(tied, bool) and not (either and not tied):
         found["tied_embeddings"] = Setting(tied, f"{model.prefix}tie_word_embeddings")
     return found
 

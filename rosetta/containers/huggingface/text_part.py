@@ -21,6 +21,12 @@ TIED = frozenset({
 """What config.json calls the models whose class ties the head where it does not say (transformers 5.24): it ties by
 what is said of the whole, never by what is said of a part."""
 
+TIED_BY_EITHER = frozenset({
+    "fast_vlm", "glm4v", "glm4v_moe", "glm_ocr", "hunyuan_vl", "llava", "llava_next_video", "llava_onevision",
+    "minimax_m3_vl", "paddleocr_vl",
+})  # fmt: skip
+"""Those whose class ties the head where the whole or its part says so (transformers 5.24)."""
+
 
 class TextPart(NamedTuple):
     """The part's own table.

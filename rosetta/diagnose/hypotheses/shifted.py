@@ -15,7 +15,7 @@ from rosetta.compare.block_cuts import block_cut
 from rosetta.compare.weights import compare_weights
 from rosetta.diagnose.displaced import Displacement, displacement
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
-from rosetta.diagnose.patches import for_all_names, of_weights, reading, taking
+from rosetta.diagnose.patches import for_all_names, of_weights, reading, sampled_blocks_of, taking
 from rosetta.diagnose.region import ratios_of
 from rosetta.finding_kind import FindingKind
 from rosetta.model import both
@@ -51,9 +51,15 @@ ALIGNMENT = 32  # of tensors in GGUF, and a divisor of .apr's
 
 @dataclass(frozen=True)
 class Moved:
-    """Bytes moved forward by `shift` (the data began too late), back if negative; zeros fill the rest."""
+    """Bytes moved forward by `shift` (the data began too late), back if negative; zeros fill the rest.
+
+    Args:
+        shift: in bytes.
+        scale: that a tensor of one block begins with, where the shift has cut it off.
+    """
 
     shift: int
+    scale: float | None = None
 
     def __call__(self, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
         moved = np.zeros_like(data)
@@ -61,6 +67,8 @@ class Moved:
             moved[: len(data) - self.shift] = data[self.shift :]
         else:
             moved[-self.shift :] = data[: self.shift]
+        if self.scale is not None:
+            moved[:SCALE_BYTES] = np.frombuffer(np.float32(self.scale).astype("<f4").tobytes(), np.uint8)
         return moved
 
 
@@ -235,14 +243,16 @@ def _all_moved(suspect: Suspect, weight: Weight, beside: Displacement) -> Propos
 
 
 def _moved(suspect: Suspect, weight: Weight, other: Weight, shift: int) -> Iterator[Proposal]:
-    edit = Moved(shift)
+    edit, block = Moved(shift), blocks.block_format(weight.dtype)
+    scale_lost = not block.block_size and shift < 0
+    if scale_lost:
+        edit = Moved(shift, _fitted_scale(replace(weight, bytes_edit=Moved(shift, 1.0)), other))
     patches = for_all_names(suspect.model, weight, reading(bytes_edit=edit))
     moved, taken = replace(weight, bytes_edit=edit), None
     if compare_weights(moved, other).state == "differing":  # the tail that the shift cut off
         tail = ratios_of(moved, other).beyond(
             0.0 if weight.dtype == other.dtype else block_cut(weight, other, 0.0)
         )
-        block = blocks.block_format(weight.dtype)
         lost = (-(-abs(shift) // (block.type_size if block.block_size else 1)) + 1) * max(
             tail.size, block.block_size
         )
@@ -251,6 +261,8 @@ def _moved(suspect: Suspect, weight: Weight, other: Weight, shift: int) -> Itera
         filled = taking(suspect, moved, other, tail.mask, tail.rows).patches
         patches = {name: both(patch, filled[name]) for name, patch in patches.items()}
         taken = of_weights(tail.count, weight.count)
+    if scale_lost:  # which is one number for all of them
+        taken = "1 of 1 scales" if taken is None else f"{taken}, and the scale of all"
     (late, back), some = (("late", "earlier") if shift > 0 else ("early", "later")), _in_bytes(shift)
     yield Proposal(
         kind="layout.shifted",
@@ -263,6 +275,13 @@ def _moved(suspect: Suspect, weight: Weight, other: Weight, shift: int) -> Itera
         recommendation=f"write the data of {weight.entry.name} at its offset, {some} {back}",
         from_reference=taken,
     )
+
+
+def _fitted_scale(codes: Weight, other: Weight) -> float:
+    """The one scale of some codes that brings them closest to the other side's values."""
+    sums = [(float((x * y).sum()), float(x.square().sum())) for x, y in sampled_blocks_of(codes, other)]
+    products, squares = (sum(numbers) for numbers in zip(*sums, strict=True))
+    return products / squares if squares else 0.0
 
 
 def _in_bytes(shift: int) -> str:
