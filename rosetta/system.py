@@ -50,6 +50,28 @@ def write_at(descriptor: int, data: memoryview, start: int) -> int:
         return os.write(descriptor, data)
 
 
+def hold(folder: Path) -> int | None:
+    """A descriptor by which a folder is this process's until it is closed or the process ends, however it does; None
+    where another process holds it, or the system cannot tell."""
+    try:
+        locks = importlib.import_module("fcntl")
+    except ModuleNotFoundError:
+        return None
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        locks.flock(descriptor, locks.LOCK_EX | locks.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def release(held: int | None) -> None:
+    """Let go of a folder that was held."""
+    if held is not None:
+        os.close(held)
+
+
 def put_on_disk(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk; Windows has no such call for a folder."""
     if os.name == "nt":

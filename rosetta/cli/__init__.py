@@ -6,6 +6,7 @@ import gc
 import importlib
 import os
 import pkgutil
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -35,6 +36,8 @@ Examples:
   rosetta inspect model.gguf --stats
 """
 PASSED, USAGE, INTERRUPTED = 0, 2, 130
+KILLED = 128  # and the signal's number: what a shell says of a program that one ended
+ENDING = ("SIGTERM", "SIGHUP")
 OBJECTS_AT_ONCE = 100_000  # new ones between two looks for garbage: imports make many, and all of them stay
 
 
@@ -43,11 +46,21 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal without ✓ shows its code
+    for name in ENDING:
+        number = getattr(signal, name, None)  # Windows lacks SIGHUP
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores it
+            signal.signal(number, _ended)
     gc.set_threshold(OBJECTS_AT_ONCE)
     keep_freed_memory()
     code = run(sys.argv[1:])
     gc.freeze()  # the end of the program is no time to look for garbage either: with torch it takes half a second
     sys.exit(code)
+
+
+def _ended(number: int, frame: object) -> None:
+    """End as if the program exited by itself: what is unfinished is removed on the way."""
+    signal.signal(number, signal.SIG_DFL)  # the second time at once
+    raise SystemExit(KILLED + number)
 
 
 def run(arguments: Sequence[str]) -> int:

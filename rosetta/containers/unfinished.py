@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from rosetta.errors import UsageError
-from rosetta.system import put_on_disk
+from rosetta.system import hold, put_on_disk, release
 
 ANOTHER = "name a new file with -o"
+SUFFIX = ".unfinished"
 
 
 @contextmanager
@@ -37,18 +39,36 @@ def unfinished(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def folder_beside(path: Path) -> Iterator[Path]:
-    """A temporary folder next to `path`, removed at the end with whatever was not moved out of it.
+    """A temporary folder next to `path`, removed at the end with whatever was not moved out of it; those that were left
+    by processes which were killed over the same file are removed first.
 
     Raises:
         UsageError: the folder of `path` does not exist or may not be written.
     """
+    prefix = f".{path.name[:64]}."
     try:
-        folder = tempfile.TemporaryDirectory(prefix=f".{path.name[:64]}.", dir=path.parent)
+        _remove_abandoned(path.parent, prefix)
+        made = tempfile.mkdtemp(prefix=prefix, dir=path.parent)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise UsageError(f"cannot be written: {reason}", file=path) from error
-    with folder as name:
-        yield Path(name)
+    held = hold(Path(made))
+    folder = Path(made).rename(made + SUFFIX)  # it has the ending once it is held
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        release(held)
+
+
+def _remove_abandoned(parent: Path, prefix: str) -> None:
+    """Remove unfinished folders that no process holds any more."""
+    for name in os.listdir(parent):
+        if name.startswith(prefix) and name.endswith(SUFFIX):
+            held = hold(parent / name)
+            if held is not None:
+                shutil.rmtree(parent / name, ignore_errors=True)
+                release(held)
 
 
 def publish(finished: Path, target: Path) -> None:

@@ -257,6 +257,26 @@ def test_ctrl_c_exits_130_quickly_and_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("ended", [signal.SIGTERM, signal.SIGHUP])
+def test_a_program_that_is_told_to_end_leaves_nothing_unfinished(tmp_path: Path, ended: int) -> None:
+    code = (
+        "import sys, time; import rosetta.cli.compare as c; from rosetta.cli import main; "
+        "from pathlib import Path; from rosetta.containers.unfinished import folder_beside\n"
+        "def report(*given):\n"
+        f"    with folder_beside(Path({str(tmp_path / 'out.gguf')!r})):\n"
+        "        print('working', file=sys.stderr, flush=True)\n"
+        "        time.sleep(60)\n"
+        "c._report = report; sys.argv = ['rosetta', 'a', 'b']; main()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert process.stderr.readline() == "working\n"
+    assert len(list(tmp_path.iterdir())) == 1
+    process.send_signal(ended)
+    assert process.wait(20) == 128 + ended
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux alone")
 @pytest.mark.parametrize("taken", ["bytearray(1 << 50)", "numpy.empty(1 << 47)", "torch.empty(1 << 47)"])
 def test_memory_that_runs_out_is_no_internal_error(taken: str) -> None:
