@@ -69,7 +69,7 @@ def write_setting(container: Container, key: str, own: Value | None, wanted: str
     if own is None:
         return advice
     if own.defaulted:
-        return f"{advice}: without it, {own.note} is {said}"
+        return f"{advice}: without it, {key} is {said} ({own.note})"
     return f"{advice} instead of {_json(said, container)}"
 
 

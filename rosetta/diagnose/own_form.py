@@ -85,8 +85,9 @@ def would_say(model: Model, key: str, own: Value | None) -> Iterator[str]:
     if own is not None and own.key is not None and stated_by(container, own.key) is not None:
         yield own.key
     if container.kind == "gguf":
-        yield from () if own is None else own.asked
-        itself = f"{container.architecture}.{key}"
+        itself, prefix = f"{container.architecture}.{key}", f"{container.architecture}."
+        # What a folder would say it by is asked for as well, and is no key of this file.
+        yield from () if own is None else (name for name in own.asked if name.startswith(prefix))
         if itself in container.metadata and (own is None or own.key is None):
             yield itself
         return

@@ -31,6 +31,10 @@ PARAMETERS = {
 }
 
 
+Sizes = tuple[int, float, int]
+"""Rotary pairs, base, context length."""
+
+
 @dataclass(frozen=True)
 class GgufScaling:
     """A rope scaling as a GGUF file states it.
@@ -95,24 +99,37 @@ def as_parameters(scaling: RopeScaling, model: Model, other: Container) -> dict[
     Raises:
         UnsupportedError: no rule that Hugging Face names gives these factors.
     """
-    for parameters in _parameter_candidates(scaling, model, other):
-        try:
-            found = scaling_from_parameters(parameters, *_sizes(model))
-        except (KeyError, ValueError, ZeroDivisionError):
-            continue
-        if agree("rope.scaling", found, scaling):
-            return parameters
+    for sizes in _all_sizes(model, other):
+        for parameters in _parameter_candidates(scaling, model, other, sizes):
+            try:
+                found = scaling_from_parameters(parameters, *sizes)
+            except (KeyError, ValueError, ZeroDivisionError):
+                continue
+            if agree("rope.scaling", found, scaling):
+                return parameters
     raise _unsaid(model)
 
 
-def _sizes(model: Model) -> tuple[int, float, int]:
-    """Rotary pairs, base, context length."""
+def _sizes(model: Model) -> Sizes:
     return model["rope.dimension_count"] // 2, model["rope.freq_base"], model["context_length"]
+
+
+def _all_sizes(model: Model, other: Container) -> list[Sizes]:
+    """The model's sizes, and with the other file's base, which is lost together with the rule where both stand in one
+    table."""
+    pairs, base, context = own = _sizes(model)
+    stated = other.settings.get("rope.freq_base")
+    if stated is None or not isinstance(stated.value, int | float) or stated.value == base:
+        return [own]
+    return [own, (pairs, float(stated.value), context)]
 
 
 def _unsaid(model: Model) -> UnsupportedError:
     container = model.container
-    remedy = f"write the scaling of the original model into the {container.label} file"
+    place = f"the {container.label} file {container.path}"
+    if container.kind == "huggingface":
+        place = f"{container.path}/config.json"
+    remedy = f"write the scaling of the original model into {place}"
     return UnsupportedError(
         "the rope scaling fits no rule that it could state", file=container.path, remedy=remedy
     )
@@ -136,7 +153,9 @@ def gguf_words(scaling: RopeScaling, other: Container) -> Iterator[dict[str, Any
         yield {"rope.scaling.type": "linear", "rope.scaling.factor": plain(scaling.factors[0])}
 
 
-def _parameter_candidates(scaling: RopeScaling, model: Model, other: Container) -> Iterator[dict[str, Any]]:
+def _parameter_candidates(
+    scaling: RopeScaling, model: Model, other: Container, sizes: Sizes
+) -> Iterator[dict[str, Any]]:
     stated = other.settings.get("rope.scaling")
     if stated is not None and isinstance(stated.value, Mapping):
         yield {key: value for key, value in stated.value.items() if key not in BESIDE_SCALING}
@@ -160,10 +179,16 @@ def _parameter_candidates(scaling: RopeScaling, model: Model, other: Container) 
         yield {**kept, "attention_factor": plain(scaling.magnitude)}
     if keys:
         yield {"rope_type": "linear", **keys}
+        read = model.architecture.llamacpp.computes_by
+        yield {
+            name: said
+            for key, name in PARAMETERS.items()
+            if read(key) and (said := keys.get(name)) is not None
+        }
     if len(set(scaling.factors)) == 1:
         yield {"rope_type": "linear", "factor": plain(scaling.factors[0])}
     yield from proportional(scaling.factors)
-    yield from _llama3_candidates(scaling, model)
+    yield from _llama3_candidates(scaling, sizes)
 
 
 def proportional(factors: Sequence[float]) -> Iterator[dict[str, Any]]:
@@ -180,14 +205,14 @@ def share_of(turned: int, size: int) -> float:
     return share if int(size * share) == turned else math.nextafter(share, 2)
 
 
-def _llama3_candidates(scaling: RopeScaling, model: Model) -> Iterator[dict[str, Any]]:
+def _llama3_candidates(scaling: RopeScaling, sizes: Sizes) -> Iterator[dict[str, Any]]:
     """Parameters of Llama 3.1's rule that could have given the factors.
 
     Between its two bounds the blend s = (1/f - 1/F) / (1 - 1/F) is linear in the frequency: s = slope * frequency
     + start, where slope = context / (2π (high - low)) and start = -low / (high - low). Three unknowns and two
     equations: low is 1, as published (transformers, modeling_rope_utils).
     """
-    pairs, theta, _ = _sizes(model)
+    pairs, theta, _ = sizes
     factors = np.array(scaling.factors, dtype=np.float64)
     largest = float(factors.max())
     if largest <= 1 or len(factors) != pairs:

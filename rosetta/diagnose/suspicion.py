@@ -19,6 +19,8 @@ SIZES = {
     row.key: row.kind for row in SETTINGS.values() if row.shows is Shows.IN_DIMS and row.kind is not None
 }
 
+TWO_SIZES = "give two files that were made from one model: the tensors of each are as its own config says"
+
 
 @dataclass(frozen=True)
 class Suspicion:
@@ -44,7 +46,7 @@ class Suspicion:
 
 def suspicion(fault: Fault) -> Suspicion:
     """What the files say of a fault of which no cause was proven."""
-    found = _by_contents(fault) if fault.recorded else _by_rows(fault) or _by_dims(fault) or _on_both(fault)
+    found = _by_contents(fault) if fault.recorded else _of_files(fault)
     if found is not None:
         return found
     reasons = list(fault.outcome.reasons.values())
@@ -57,6 +59,10 @@ def suspicion(fault: Fault) -> Suspicion:
     changed = fault.changed_settings()
     key = next((key for key in fault.keys if key in changed), None)
     return Suspicion("unexplained", why, key=key)
+
+
+def _of_files(fault: Fault) -> Suspicion | None:
+    return _by_rows(fault) or _by_dims(fault) or _by_sizes(fault) or _on_both(fault)
 
 
 def _by_rows(fault: Fault) -> Suspicion | None:
@@ -97,6 +103,23 @@ def _by_dims(fault: Fault) -> Suspicion | None:
                 own, believed = changed[key]
                 why = f"{key} is {own.value}, the reference has {believed}, and so has {name}: {list(dims)}"
                 return Suspicion(SIZES[key].id, why, key=key, right=believed)
+    return None
+
+
+def _by_sizes(fault: Fault) -> Suspicion | None:
+    """A size that each file's tensors have as its own config says: two models, one of which may have been pruned."""
+    changed = fault.changed_settings()
+    for name in fault.names():
+        own, other = (side.model.weights.get(name) for side in (fault.subject, fault.reference))
+        if own is None or other is None or own.dims == other.dims:
+            continue
+        if any(side.model.mismatch(name) is not None for side in (fault.subject, fault.reference)):
+            continue
+        for key, kind in SIZES.items():
+            if key in changed and changed[key][0].value in own.dims and changed[key][1] in other.dims:
+                why = f"{key} is {changed[key][0].value}, and so is {name}, {list(own.dims)}; the reference's is "
+                why += f"{changed[key][1]}, and so is its tensor, {list(other.dims)}: they are models of two sizes"
+                return Suspicion(kind.id, why, key=key, remedy=TWO_SIZES)
     return None
 
 

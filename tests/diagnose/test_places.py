@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -97,3 +98,34 @@ def test_another_factor_of_a_scaling_that_is_stated_has_a_place(tmp_path: Path) 
     assert found.kind == "config.rope_scaling"
     assert NO_PLACE not in found.recommendation
     assert "write rope_parameters.factor 8.0 into" in found.recommendation
+
+
+@pytest.mark.requires_transformers
+def test_llama_3s_rule_is_found_again_where_the_base_was_lost_with_it(tmp_path: Path) -> None:
+    """transformers 5 keeps both in one table; the GGUF file has the factors alone."""
+    folder, file = tiny_pair(tmp_path, "llama-rope-llama3")
+    stated = json.loads((folder / "config.json").read_text())["rope_parameters"]
+    lost = restated(folder, tmp_path / "lost", {"rope_parameters": None, "rope_theta": 77.0})
+    advice = " ".join(found.recommendation for found in compared_files(lost, file).findings)
+    table = json.dumps({key: said for key, said in stated.items() if key != "rope_theta"}, sort_keys=True)
+    said = json.loads(advice[advice.index("{") : advice.index("}") + 1])
+    assert json.dumps(said, sort_keys=True) == table
+    assert f"{lost}/config.json" in advice
+
+
+@pytest.mark.requires_transformers
+def test_a_key_of_gguf_has_its_architecture_before_it(tmp_path: Path) -> None:
+    folder, file = tiny_pair(tmp_path, "gemma2")
+    lost = restated(file, tmp_path / "lost.gguf", {"attn_logit_softcapping": None})
+    other = restated(folder, tmp_path / "other", {"attn_logit_softcapping": 3.0})
+    (found,) = compared_files(lost, other).findings
+    assert found.recommendation.startswith("write gemma2.attn_logit_softcapping 3 into the GGUF file")
+
+
+@pytest.mark.requires_transformers
+def test_a_window_of_some_layers_has_no_place_in_a_file_without_windows(tmp_path: Path) -> None:
+    folder, file = tiny_pair(tmp_path, "qwen2")
+    switched = {"use_sliding_window": True, "sliding_window": 4, "layer_types": None, "max_window_layers": 1}
+    (found,) = compared_files(file, restated(folder, tmp_path / "other", switched)).findings
+    assert found.kind == "config.layer_pattern"
+    assert f"{NO_PLACE} sliding_window 4" in found.recommendation

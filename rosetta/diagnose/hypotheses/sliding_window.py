@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from rosetta.diagnose.advice import config_file
+from rosetta.compare.settings import has_place_for_window
+from rosetta.diagnose.advice import config_file, write_value
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
 from rosetta.diagnose.setting_proposals import setting_proposal
 from rosetta.errors import RosettaError
@@ -43,6 +44,9 @@ def _of_layers(fault: Fault) -> Iterator[Proposal]:
     if PATTERN not in believed:
         file = config_file(fault.subject.model.container)
         found = replace(found, recommendation=f"name all layers sliding_attention in layer_types of {file}")
+    elif not has_place_for_window(fault.subject.model):
+        sides = fault.subject.model, fault.reference.model
+        found = replace(found, recommendation=write_value(*sides, KEY, own[KEY], window))
     yield found
 
 

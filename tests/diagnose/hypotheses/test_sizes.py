@@ -97,3 +97,18 @@ def test_size_is_not_accused_where_dims_are_swapped(tmp_path: Path) -> None:
     )
     assert_proven(report, "layers.0.ffn_up", Cause("layout.dims_swapped", "blk.0.ffn_up.weight"))
     assert not [tried for tried in report.refuted if tried.key is not None]
+
+
+def test_two_files_that_agree_with_themselves_are_two_sizes_once(tmp_path: Path) -> None:
+    """As a pruned model beside the whole one: nothing is wrong with either."""
+    left = build(tmp_path, small("llama"), "hf:F16", stem="left")
+    right = build(tmp_path, tiny("llama", ffn=160, tied=False), "gguf:F16", stem="right")
+    (found,) = compared_files(left, right).findings
+    assert (found.kind, found.key, found.status) == (
+        "config.feed_forward_length",
+        "feed_forward_length",
+        "suspected",
+    )
+    assert "[128, 64]" in found.message
+    assert "[160, 64]" in found.message
+    assert "models of two sizes" in found.message
