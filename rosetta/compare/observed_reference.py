@@ -74,7 +74,8 @@ def explained(pair: ModelPair, node: Node, other: Node, outcome: Outcome, a: Ten
     """The outcome of an observed stage, judged by what its runtime legitimately rounds where that explains it."""
     if not outcome.faulty or outcome.local is None or a is None or not outcome.comparable:
         return outcome
-    inputs, runtime = tensors(pair.for_subject(), other.inputs), pair.subject.runtime
+    # A repair may have put stages before this one that the run has not come to.
+    inputs, runtime = pair.subject.gathered(other, pair.for_subject()), pair.subject.runtime
     for way in pair.reference.runtime.imitations(other, pair.subject.model):
         # What was seen of one stage holds for those that show it no more: a norm that is rounded where it is used.
         if not way.fits(a, inputs) and way.result != pair.doubt.coarser:

@@ -308,7 +308,8 @@ def _diagnosed(
     reference = lockstep.stored.reference_side
     findings = tokenizer_findings(models, tokenized, reference)
     shown = shown_or_latent(engine, lockstep, tokenized.run)
-    findings += gathered(of_stacks(shown if lockstep.stored.observed is None else of_runtime(shown), models))
+    told = shown if lockstep.stored.observed is None else of_runtime(shown, reference)
+    findings += gathered(of_stacks(told, models))
     if engine.wrong_pair:  # of two models no setting of one is advice for the other
         apart = next((stage.rel_l2 for stage in lockstep.result.stages if stage.name == "logits"), None)
         return [in_another_basis(found, apart) for found in findings] if engine.strangers else findings

@@ -18,6 +18,11 @@ OTHERS = "value.other_weights"
 UNPROVABLE = (OTHERS,)
 MANY = 4  # weights: of fewer their own diagnoses are as short
 OF_LAYER = re.compile(r"\b(blk|layers)\.\d+\.")
+NORM = "norm"  # which the stems of norms have in them
+WORDS = re.compile(r"[._]")  # of a key, the last of which says what it is: an epsilon, a base
+OF_KIND = re.compile(
+    r"_swa$|_shexp$|_exps(\.\d+)?$"
+)  # of layers with a window; of a shared expert, or of others
 
 
 def told_together(findings: Sequence[Finding]) -> Iterator[str]:
@@ -65,8 +70,9 @@ def gathered(findings: Sequence[Finding]) -> list[Finding]:
     return told
 
 
-def of_runtime(findings: Sequence[Finding]) -> list[Finding]:
-    """The findings of an observed run, those in one of which the same is said, and to be done, in several layers.
+def of_runtime(findings: Sequence[Finding], runtime: Side | None = None) -> list[Finding]:
+    """The findings of an observed run, those in one of which the same is said, and to be done, in several layers; of
+    the side of the runtime those in one, too, which it makes by one step: of one setting, of norms, of biases.
 
     >>> said = "transformers computes otherwise than its file says, as undone by this: blk.{}.ssm_d takes no part"
     >>> one = dict(kind="value.missing", side="right", recommendation="mend it in transformers", status="confirmed")
@@ -85,14 +91,52 @@ def of_runtime(findings: Sequence[Finding]) -> list[Finding]:
         *others, last = [str(finding.layer) for finding in found[1:]] or [""]
         if last:
             layers = f"layers {', '.join(others)} and {last}" if others else f"layer {last}"
-            one = found[0].model_copy(
-                update={
-                    "message": f"{found[0].message}; so it is in {layers}",
-                    "latent": all(finding.latent for finding in found),
-                }
-            )
-            told = _with_one(told, found, one)
+            told = _with_one(told, found, _extended(found, f"; so it is in {layers}"))
+    return told if runtime is None else _by_steps(told, runtime)
+
+
+def _by_steps(findings: Sequence[Finding], runtime: Side) -> list[Finding]:
+    """The findings, those of a runtime in one that name one setting, or alike tensors or settings of which the same is
+    so."""
+    told = list(findings)
+    for step in (_setting, _alike):
+        of_step: dict[tuple[str, ...], list[Finding]] = {}
+        for finding in told:
+            if finding.side == runtime and finding.status == "confirmed" and (mark := step(finding)):
+                of_step.setdefault((finding.kind, *mark), []).append(finding)
+        for found in of_step.values():
+            if len(found) > 1:
+                first, *names = dict.fromkeys(str(finding.tensor or finding.key) for finding in found)
+                *others, last = names or [first]
+                more = f"{', '.join(others)} and {last}" if others else last
+                said = f"; so it is with {more}" if names else ""
+                told = _with_one(told, found, _extended(found, said))
     return told
+
+
+def _setting(finding: Finding) -> tuple[str, ...]:
+    """The setting that a finding names; nothing where it names none."""
+    return () if finding.key is None else (finding.key,)
+
+
+def _alike(finding: Finding) -> tuple[str, ...]:
+    """What findings have in common of alike settings or tensors, where one step of a runtime's code makes them."""
+    if finding.tensor is None:
+        stem = WORDS.split(OF_KIND.sub("", finding.key or ""))[-1]
+    else:
+        stem, _, suffix = OF_LAYER.sub("", finding.tensor).rpartition(".")
+        stem = "biases" if suffix == "bias" else "norms" if NORM in stem else OF_KIND.sub("", stem)
+    return (stem, str(finding.actual), *sorted(finding.alternatives)) if stem else ()
+
+
+def _extended(found: Sequence[Finding], more: str) -> Finding:
+    """The first of some findings, with what is said of the others."""
+    return found[0].model_copy(
+        update={
+            "message": found[0].message + more,
+            "latent": all(finding.latent for finding in found),
+        }
+    )
 
 
 def _with_one(told: Sequence[Finding], found: Sequence[Finding], one: Finding) -> list[Finding]:

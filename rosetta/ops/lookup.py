@@ -25,12 +25,14 @@ class Embedding(Op):
         stem: of the table's name.
         positions: stem of the table of positions; None: there is none.
         rows, columns: V and H.
+        first: row of the table of positions that the first token of a text reads.
     """
 
     stem: str = "token_embd"
     positions: str | None = None
     rows: Size = "vocab_size"
     columns: Size = "embedding_length"
+    first: int = 0
 
     @property
     def shape(self) -> tuple[Size, ...]:
@@ -44,7 +46,9 @@ class Embedding(Op):
     def _tables(self, s: Step, tokens: Tensor) -> list[tuple[str, Sequence[int]]]:
         found: list[tuple[str, Sequence[int]]] = [(f"{self.stem}.weight", tokens.tolist())]
         if self.positions is not None and s.has(f"{self.positions}.weight"):
-            found.append((f"{self.positions}.weight", s.positions(len(tokens))))
+            places = s.positions(len(tokens))
+            rows = range(places.start + self.first, places.stop + self.first)
+            found.append((f"{self.positions}.weight", rows))
         return found
 
     def compute(self, s: Step, *inputs: Tensor) -> Tensor:

@@ -56,6 +56,7 @@ class Rotary(Op):
             of a runtime that mixes two forms of the formula; None: in the pairs' own. Of regrouped pairs: in halves.
         running: whether the angle of a pair is that of the pair before, times a ratio, all in float32, as ggml works
             them out: the last ones are off by as many roundings as there are pairs.
+        scaled: a scaling that no setting states, in place of the one that `scaling` names.
     """
 
     order: int
@@ -70,6 +71,7 @@ class Rotary(Op):
     backwards: bool = False
     angles: int | None = None
     running: bool = False
+    scaled: RopeScaling | None = None
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -142,7 +144,9 @@ class Rotary(Op):
 
     def _angles(self, s: Step, tokens: int) -> tuple[Tensor, float]:
         """Angles of all tokens and rotary pairs, float64 [T, R] in radians, and YaRN's magnitude."""
-        pairs, scaling = s[self.dimensions] // 2, None if self.scaling is None else s[self.scaling]
+        pairs, scaling = s[self.dimensions] // 2, self.scaled
+        if scaling is None and self.scaling is not None:
+            scaling = s[self.scaling]
         assert scaling is None or isinstance(scaling, RopeScaling)
         places = s.positions(tokens)
         position = torch.arange(places.start, places.stop, dtype=torch.float64) + self.first

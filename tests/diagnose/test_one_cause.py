@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rosetta.compare.results import Finding
-from rosetta.diagnose.one_cause import gathered, told_together
+from rosetta.diagnose.one_cause import gathered, of_runtime, told_together
 
 
 def finding(n: int, kind: str = "value.low_rank", status: str = "confirmed", actual: object = 16) -> Finding:
@@ -116,3 +116,24 @@ def test_what_is_said_of_the_first_beyond_what_all_have_is_kept() -> None:
     ]
     (told,) = gathered(merges)
     assert told.message.endswith("; blk.0.attn_q.weight: an adapter of rank 4 is merged")
+
+
+def test_what_a_runtime_does_in_one_step_is_one_finding_and_what_a_file_has_is_one_each() -> None:
+    def said(name: str, kind: str = "value.missing", actual: object = None) -> Finding:
+        named = {"key" if kind.startswith("config") else "tensor": name, "actual": actual}
+        words = {"kind": kind, "side": "right", "status": "confirmed", "recommendation": "mend it"}
+        return Finding.model_validate({"message": name} | words | named)
+
+    names = ("attn_q_norm.weight", "attn_k_norm.weight", "attn_q.bias", "attn_q.weight", "attn_v.bias")
+    lost = [said(f"blk.0.{name}") for name in names]
+    assert [found.message for found in of_runtime(lost, "right")] == [
+        "blk.0.attn_q_norm.weight; so it is with blk.0.attn_k_norm.weight",
+        "blk.0.attn_q.bias; so it is with blk.0.attn_v.bias",
+        "blk.0.attn_q.weight",
+    ]
+    assert of_runtime(lost, "left") == lost
+    bases = [
+        said(f"rope.freq_base{of}", "config.rope_theta", base) for of, base in (("_swa", 5.0), ("", 5.0))
+    ]
+    (one,) = of_runtime([*bases, bases[1].model_copy(update={"actual": 7.0})], "right")
+    assert one.message == "rope.freq_base_swa; so it is with rope.freq_base"

@@ -102,6 +102,18 @@ def one_plus(model: Any) -> None:
             norm.forward = forward
 
 
+def one_plus_less(model: Any) -> None:
+    """w where the class's norm multiplies by 1 + w."""
+    for name, weight in model.named_parameters():
+        if "norm" in name and name.endswith("weight"):
+            weight.data = weight.data - 1
+
+
+def no_norms_of_heads(model: Any) -> None:
+    for layer in model.model.layers:
+        layer.self_attn.q_norm.forward = layer.self_attn.k_norm.forward = lambda x: x
+
+
 def not_normalised(model: Any) -> None:
     for layer in model.model.layers:
         layer.mlp.gate.norm_topk_prob = False
@@ -360,6 +372,12 @@ def slower(model: Any) -> None:
     model.model.rotary_emb.inv_freq = model.model.rotary_emb.inv_freq / 4
 
 
+def slower_in_every_kind(model: Any) -> None:
+    rotary = model.model.rotary_emb
+    for name, buffer in rotary.named_buffers():
+        setattr(rotary, name, buffer / 4)
+
+
 def no_residual_factor(model: Any) -> None:
     for layer in model.model.layers:
         layer.residual_multiplier = 1.0
@@ -553,6 +571,12 @@ def values_counted(factor: float) -> Change:
     return change
 
 
+def keys_counted(model: Any) -> None:
+    for layer in model.model.layers:
+        own = layer.self_attn.k_proj.forward
+        layer.self_attn.k_proj.forward = lambda x, own=own: own(x) * 1.5
+
+
 def fewer_layers(model: Any) -> None:
     model.model.layers = model.model.layers[:-1]
 
@@ -684,10 +708,71 @@ def without_factor_of_keys(model: Any) -> None:
         layer.self_attn.key_multiplier = 1.0
 
 
+def turned_in_all_layers(model: Any) -> None:
+    for layer in model.model.layers:
+        layer.self_attn.use_rope = True
+
+
+def turned_in_none(model: Any) -> None:
+    otherwise_in_its_module(model, "apply_rotary_pos_emb", lambda q, k, *_, **__: (q, k))
+
+
+def base_of_layers_with_a_window(model: Any) -> None:
+    model.model.rotary_emb.full_attention_inv_freq = model.model.rotary_emb.sliding_attention_inv_freq
+
+
+def without_attention_factor(model: Any) -> None:
+    model.model.rotary_emb.attention_scaling = 1.0
+
+
+def learned_positions_from_two(model: Any) -> None:
+    table = model.transformer.wpe
+    own = table.forward
+    table.forward = lambda positions: own(positions + 2)
+
+
+def rows_by_turns_cut_in_halves(model: Any) -> None:
+    for layer in model.model.layers:
+        own = layer.mlp.experts._apply_gate
+
+        def gated(rows: torch.Tensor, own: Any = own) -> torch.Tensor:
+            y: torch.Tensor = own(torch.stack(rows.chunk(2, -1), -1).flatten(-2))
+            return y
+
+        layer.mlp.experts._apply_gate = gated
+
+
+def experts_weighed_behind(model: Any) -> None:
+    def forward(mixture: Any, x: torch.Tensor) -> Any:
+        rows = x.reshape(-1, mixture.hidden_dim)
+        scores, logits = mixture.router(rows)
+        made = mixture.experts(rows.repeat(scores.shape[1], 1)).reshape(scores.shape[1], *rows.shape)
+        return mixture.shared_expert(rows) + (made * scores.T[..., None]).sum(0), logits
+
+    for module in model.modules():
+        if type(module).__name__ == "Llama4TextMoe":
+            module.forward = partial(forward, module)
+
+
 @pytest.mark.sample(8)
 @pytest.mark.parametrize(
     ("recipe", "change", "kind", "stage", "actual"),
     [
+        ("cohere2", larger_embedding, "value.scaled", "embedding", 0.125),  # and not its head, which is tied
+        ("deepseek2-v3", slower, "config.rope_scaling", "layers.0.q_rope", None),
+        ("llama", keys_counted, "config.attention_scale", "layers.0.k_rope", 1.5),
+        ("smollm3", turned_in_all_layers, "config.layer_pattern", "layers.3.q_rope", None),
+        ("smollm3", turned_in_none, "config.layer_pattern", "layers.0.attn_scores", None),
+        ("llama4", turned_in_all_layers, "config.layer_pattern", "layers.3.attn_scores", None),
+        ("qwen3", turned_in_none, "config.rope_dimensions", "layers.0.attn_scores", 0),
+        ("gemma3", base_of_layers_with_a_window, "config.rope_theta", "layers.5.q_rope", 10000.0),
+        ("gemma3", slower_in_every_kind, "config.rope_scaling", "layers.0.q_rope", None),
+        ("llama-rope-yarn", without_attention_factor, "config.rope_scaling", "layers.0.q_rope", None),
+        ("gpt-oss", without_attention_factor, "config.rope_scaling", "layers.0.q_rope", None),
+        ("gpt2", positions_from_one, "layout.shifted", "embedding", 1),
+        ("gpt2", learned_positions_from_two, "layout.shifted", "embedding", 2),
+        ("gpt-oss", rows_by_turns_cut_in_halves, "layout.fused_order", "layers.0.ffn_act", None),
+        ("llama4", experts_weighed_behind, "config.expert_weights", "layers.1.ffn_out", "outputs"),
         ("llama", epsilon, "config.norm_epsilon", "layers.0.attn_norm", 1e-3),
         ("llama", theta, "config.rope_theta", "layers.0.q_rope", 500.0),
         ("llama", activation, "config.activation", "layers.0.ffn_act", "gelu_tanh"),
@@ -871,6 +956,30 @@ def test_what_a_runtime_does_in_every_layer_is_one_finding(
     (found,) = run.report["findings"]
     assert (found["kind"], found["tensor"], found["layer"]) == ("value.missing", "blk.0.attn_q.bias", 0)
     assert found["message"].endswith("; so it is in layers 1 and 2")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "change", "said"),
+    [
+        ("gemma3", one_plus_less, "so it is with blk.0.attn_q_norm.weight, "),
+        ("nemotron", one_plus_less, "so it is with blk.0.ffn_norm.weight and output_norm.weight"),
+        ("gemma3", no_norms_of_heads, "so it is with blk.0.attn_k_norm.weight"),
+        ("gemma3", mean_taken_off, "it computes as with layer"),
+    ],
+)
+def test_one_step_of_a_runtime_is_one_finding(
+    folder_of: Callable[[str], Path],
+    patched: Callable[[Change], None],
+    compare: Compare,
+    recipe: str,
+    change: Change,
+    said: str,
+) -> None:
+    folder = folder_of(recipe)
+    patched(change)
+    run = compare(folder, f"transformers:{folder}", "--tokens", TOKENS)
+    (found,) = run.report["findings"]
+    assert said in found["message"]
 
 
 @pytest.mark.parametrize("recipe", ["qwen3", "gemma2"])

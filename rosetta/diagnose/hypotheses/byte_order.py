@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rosetta.containers.byte_order import swap_in_place
-from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, looks_like
+from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, impossible, looks_like
 from rosetta.diagnose.patches import for_all_names, reading
 from rosetta.dtypes import FLOATS
 from rosetta.edits import BytesEdit
@@ -61,7 +61,9 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         for edit, what in ways:
             patch = reading(bytes_edit=edit)
             repaired, other = patch(weight), suspect.counterpart(weight)
-            if not fault.recorded and (other is None or repaired is None or not looks_like(repaired, other)):
+            if repaired is None:
+                continue
+            if impossible(repaired) if fault.recorded else other is None or not looks_like(repaired, other):
                 continue
             order = "big-endian" if what == "bytes" else "its 16-bit halves exchanged"
             yield Proposal(

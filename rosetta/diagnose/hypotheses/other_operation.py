@@ -12,7 +12,14 @@ from rosetta.diagnose.setting_proposals import setting_proposal
 from rosetta.graph import Node
 from rosetta.ops.clamped_gate import ClampedGate
 from rosetta.ops.edit import Exchanged, OpEdit
-from rosetta.ops.experts import LARGEST_GATING, SOFTMAX, SOFTMAX_OF_CHOSEN, Router
+from rosetta.ops.experts import (
+    LARGEST_GATING,
+    SOFTMAX,
+    SOFTMAX_OF_CHOSEN,
+    ExpertLinear,
+    ExpertSum,
+    Router,
+)
 from rosetta.ops.norm import Kind, Norm
 from rosetta.ops.op import Op
 from rosetta.ops.pointwise import ACTIVATIONS, GATES, Activation, Gate
@@ -57,6 +64,8 @@ def _of_operation(fault: Fault, node: Node, op: Op) -> Iterator[Proposal]:
         yield from _of_plain_activation(fault, node, op, "clamped silu")
     elif isinstance(op, Xielu):
         yield from _of_plain_activation(fault, node, op, "xielu")
+    elif isinstance(op, ExpertSum):
+        yield _weighed_elsewhere(op)
     elif type(op) is Activation and len(node.inputs) > 1:
         repair = Repair(operations=(Exchanged(node.stage, op, replace(op, exchanged=True)),))
         yield stated_otherwise("config.activation", "activation_of", "gate", "up", repair)
@@ -71,6 +80,18 @@ def _of_plain_activation(fault: Fault, node: Node, op: Op, said: str) -> Iterato
     for function in ACTIVATIONS:
         repair = Repair(overrides={"activation": function}, operations=plain)
         yield stated_otherwise("config.activation", "activation", said, function, repair)
+
+
+def _weighed_elsewhere(op: ExpertSum) -> Proposal:
+    """That the router's weights go into what the experts make, where they are of their inputs, or the reverse."""
+    own, other = ("outputs", "inputs") if op.weighed else ("inputs", "outputs")
+    edits = (
+        OpEdit(ExpertLinear, (("weighed", op.weighed),)),
+        OpEdit(ExpertSum, (("weighed", not op.weighed),)),
+    )
+    return stated_otherwise(
+        "config.expert_weights", "expert_weights_of", own, other, Repair(operations=edits)
+    )
 
 
 def _of_router(fault: Fault, op: Router) -> Iterator[Proposal]:

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from rosetta.diagnose.hypothesis import Fault, Proposal
+from rosetta.compare.settings import plain
+from rosetta.diagnose.hypotheses.other_operation import stated_otherwise
+from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
 from rosetta.diagnose.setting_proposals import setting_proposal
-from rosetta.ops.chain import Chain
+from rosetta.ops.edit import Exchanged, Followed
 from rosetta.ops.norm import Norm
 from rosetta.ops.op import Op
+from rosetta.ops.pointwise import Times
 from rosetta.ops.rotary import Rotary
+from rosetta.ops.temperature import Temperature
 from rosetta.rope_scaling import STILL, RopeScaling
 
 SLOWEST = 1e-4  # radians a token; below it a float32 angle says little
@@ -27,6 +31,7 @@ DIGITS = 3  # significant ones that a base is published with
 FACTOR_DIGITS = 4  # and a factor
 STRAY = 1e-3  # of an angle that one base gives, relative: what is beyond it is of other frequencies
 EVEN = 1e-3  # of one factor for all pairs
+ROPE_SCALING = "config.rope_scaling"
 
 
 @dataclass(frozen=True)
@@ -65,13 +70,20 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         for value in dict.fromkeys((float(f"{base:.{DIGITS}g}"), float(torch.tensor(base)))):
             if value != own.value:
                 yield setting_proposal(fault, op.base, own, value)
-    if op.scaling is not None and (base is None or not _of_base(turned.angles * divisors, base)):
+    if base is not None and _of_base(turned.angles * divisors, base):
+        yield from _of_magnitude(fault, op, turned)
+        return
+    plain_base = _with_plain_base(fault, op, turned)
+    if plain_base is not None:
+        yield plain_base
+    else:
         yield from _scaled(fault, op, turned)
 
 
 def _rotation(op: Op) -> tuple[Rotary | None, Norm | None]:
-    """The rotation that a stage is, and the norm behind it, where it has one; None where it is another operation."""
-    match op.ops if isinstance(op, Chain) else (op,):
+    """The rotation that a stage is, and the norm behind it, where it has one; None where it is another operation. A
+    factor of the position behind it turns nothing."""
+    match tuple(one for one in op.links if not isinstance(one, Temperature)):
         case (Rotary() as rotary,):
             return rotary, None
         case (Rotary() as rotary, Norm(kind="rms") as norm):
@@ -80,13 +92,13 @@ def _rotation(op: Op) -> tuple[Rotary | None, Norm | None]:
 
 
 def _of_unrecorded(fault: Fault) -> Iterator[Proposal]:
-    """Half as many dimensions, twice as many or all of a head, where the rotation was not recorded."""
+    """Half as many dimensions, twice as many, all of a head or none, where the rotation was not recorded."""
     rotations = [rotary for node in fault.stages[1:] if (rotary := _rotation(node.op)[0]) is not None]
     settings = fault.subject.model.settings_of(fault.layer)
     for key in dict.fromkeys(rotary.dimensions for rotary in rotations):
         own, head = int(settings[key]), int(settings["attention.key_length"])
-        for number in dict.fromkeys((own // 4 * 2, own * 2, head)):
-            if 0 < number <= head and number != own:
+        for number in dict.fromkeys((own // 4 * 2, own * 2, head, 0)):
+            if number <= head and number != own:
                 yield _with_dimensions(fault, key, number)
 
 
@@ -158,21 +170,70 @@ def _of_base(angles: Tensor, base: float) -> bool:
     return not bool(strays.any())
 
 
+def _of_magnitude(fault: Fault, op: Rotary, turned: Turned) -> Iterator[Proposal]:
+    """The file's own factors, and another number that what is turned is multiplied by."""
+    own = _scaling(fault, op)
+    stated = RopeScaling((1.0,) * len(turned.angles)) if own is None else own
+    if abs(turned.magnitude / stated.magnitude - 1) <= EVEN:
+        return
+    if fault.node.stage == "k_rope":  # of the rotation it would have shown in the queries
+        factor = _rounded(turned.magnitude / stated.magnitude)
+        repair = Repair(operations=(Followed(fault.node.stage, Times(factor)),))
+        yield stated_otherwise("config.attention_scale", "attention.key_scale", 1.0, factor, repair)
+    else:
+        yield from _with_scaling(fault, op, replace(stated, magnitude=_rounded(turned.magnitude)))
+
+
+def _with_plain_base(fault: Fault, op: Rotary, turned: Turned) -> Proposal | None:
+    """Another base, whose frequencies turn the inputs without the file's scaling: that of another kind of layers. None
+    where there is none."""
+    base = _fitting(turned.angles)
+    if _scaling(fault, op) is None or base is None or not _of_base(turned.angles, base):
+        return None
+    own = fault.subject.model.config[op.base]
+    base = float(f"{base:.{DIGITS}g}")
+    if base == fault.subject.model.settings_of(fault.layer)[op.base]:
+        return None
+    found = setting_proposal(fault, op.base, own, base)
+    overrides = {**found.repair.overrides, str(op.scaling): None}
+    return replace(found, repair=Repair(overrides=overrides), message=f"{found.message}, unscaled")
+
+
+def _scaling(fault: Fault, op: Rotary) -> RopeScaling | None:
+    """The file's own, in this layer."""
+    return None if op.scaling is None else fault.subject.model.settings_of(fault.layer)[op.scaling]
+
+
+def _with_scaling(fault: Fault, op: Rotary, right: RopeScaling | None) -> Iterator[Proposal]:
+    """Another scaling of this layer and those of its kind, which may be of a kind that no file scales."""
+    if op.scaling is not None:
+        yield setting_proposal(fault, op.scaling, fault.subject.model.config[op.scaling], right)
+        return
+    by = replace(op, scaled=right)
+    stages = {node.stage for node in fault.subject.model.graph if op in node.op.links}
+    repair = Repair(operations=tuple(Exchanged(stage, op, by) for stage in sorted(stages)))
+    shown = None if right is None else plain(right)
+    yield stated_otherwise(ROPE_SCALING, "rope.scaling", None, shown, repair)
+
+
+def _rounded(magnitude: float) -> float:
+    """A factor as it is published, where it may be that."""
+    told = float(f"{magnitude:.{FACTOR_DIGITS}g}")
+    return told if abs(told - magnitude) < STRAY / 100 else magnitude
+
+
 def _scaled(fault: Fault, op: Rotary, turned: Turned) -> Iterator[Proposal]:
     """The file's base, its frequencies divided by what gives the angles; one number, where one does."""
-    assert op.scaling is not None
     base = float(fault.subject.model.settings_of(fault.layer)[op.base])
     expected = base ** (-torch.arange(len(turned.angles), dtype=torch.float64) / len(turned.angles))
     if bool((turned.angles < 0).any()):
         return
     still = torch.full_like(expected, STILL)
     factors = torch.where(turned.angles > 0, expected / turned.angles, still)
-    own = fault.subject.model.config[op.scaling]
     seen = factors[turned.angles > SLOWEST]
-    magnitude = float(f"{turned.magnitude:.{FACTOR_DIGITS}g}")
-    magnitude = magnitude if abs(magnitude - turned.magnitude) < STRAY / 100 else turned.magnitude
+    magnitude = _rounded(turned.magnitude)
     if len(seen) and float(seen.max() / seen.min()) - 1 < EVEN:
         factor = float(f"{math.exp(float(seen.log().mean())):.{FACTOR_DIGITS}g}")
         even = None if factor == 1 and magnitude == 1 else RopeScaling((factor,) * len(factors), magnitude)
-        yield setting_proposal(fault, op.scaling, own, even)
-    yield setting_proposal(fault, op.scaling, own, RopeScaling(tuple(factors.tolist()), magnitude))
+        yield from _with_scaling(fault, op, even)
+    yield from _with_scaling(fault, op, RopeScaling(tuple(factors.tolist()), magnitude))

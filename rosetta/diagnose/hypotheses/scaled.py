@@ -10,8 +10,9 @@ from torch import Tensor
 
 from rosetta.diagnose.edits import Scaled
 from rosetta.diagnose.hypotheses.cell_factors import lines_have_factors
-from rosetta.diagnose.hypothesis import Fault, Proposal
-from rosetta.diagnose.patches import changed, fitted, sampled_blocks_of
+from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
+from rosetta.diagnose.patches import changed, edited, fitted, sampled_blocks_of
+from rosetta.diagnose.runtime_at_fault import runs_otherwise
 from rosetta.finding_kind import FindingKind
 from rosetta.weight import Weight
 from rosetta.workers import spread
@@ -48,10 +49,15 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         if other is not None and not fault.recorded and lines_have_factors(weight, other):
             continue
         edit = Scaled(factor, weight.dtype)
+        repair = changed(suspect.model, weight, edit)
+        if (
+            runs_otherwise(fault) is not None
+        ):  # where it reads the weight: of a tied head not where that is read
+            repair = Repair(patches={weight.name: edited(edit)})
         yield Proposal(
             kind="value.scaled",
             role=suspect.role,
-            repair=changed(suspect.model, weight, edit),
+            repair=repair,
             tensor=weight.name,
             actual=factor,
             message=f"{weight.name} is {factor:.6g} times what the other side holds",
