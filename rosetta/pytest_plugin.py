@@ -80,14 +80,19 @@ def assert_models_match(
         ModelsDifferError: they differ, or nothing could be compared.
         RosettaError: one of them cannot be read, or the call asks for the impossible.
     """
+    __tracebackhide__ = True  # what fails is shown where the test calls
     from rosetta.api import compare
     from rosetta.compare.options import DEFAULT_PROMPT
+    from rosetta.errors import RosettaError
     from rosetta.report.exit_code import ALWAYS, FAILURES, assertion
     from rosetta.report.text import render
     from rosetta.report.view import View
 
     asked = DEFAULT_PROMPT if prompt is None else prompt
-    report = compare(left, right, prompt=asked, tokens=tokens, threshold=threshold)
+    try:
+        report = compare(left, right, prompt=asked, tokens=tokens, threshold=threshold)
+    except RosettaError as error:  # one sentence, and no way through rosetta in front of it
+        raise error.with_traceback(None) from None
     failing = FAILURES if strict else ALWAYS
     result = assertion(
         report, assert_match=True, fail_on=failing, threshold_is_explicit=threshold is not None
@@ -121,6 +126,7 @@ def _assert_models_match(request: pytest.FixtureRequest) -> AssertModelsMatch:
     calls = 0
 
     def asserted(left: str | Path, right: str | Path, **settings: Any) -> Report:
+        __tracebackhide__ = True
         nonlocal calls
         calls += 1
         said = {name: value for name, value in settings.items() if value is not None}

@@ -128,3 +128,9 @@ def test_the_entry_point_is_the_plugin() -> None:
         "pytest11"
     ]
     assert hasattr(import_module(points["rosetta"]), "pytest_configure")
+
+
+def test_a_file_that_is_not_there_is_said_where_the_test_asks_for_it(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such file or directory") as caught:
+        assert_models_match(tmp_path / "left.gguf", tmp_path / "right.gguf")
+    assert {Path(entry.path).name for entry in caught.traceback} == {Path(__file__).name, "pytest_plugin.py"}
