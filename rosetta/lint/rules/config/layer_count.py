@@ -23,12 +23,15 @@ _LISTS = (  # llama.cpp, get_key_or_arr(…, n_layer_all): a list of another len
     *("feed_forward_length", "expert_feed_forward_length", "expert_used_count"),
     *("swiglu_clamp_exp", "swiglu_clamp_shexp"),
 )
+_LISTS_OF_FOLDERS = ("attention.head_count", "attention.head_count_kv", "feed_forward_length")
 
 
 def faults(subject: Subject) -> Iterator[Fault]:
     """Layers that are missing, layers beyond the declared number, and lists that have no entry for each."""
     declared = subject.count("block_count")
-    for key in _LISTS if subject.gguf is not None else ():
+    for key in (
+        _LISTS if subject.gguf is not None else _LISTS_OF_FOLDERS if subject.folder is not None else ()
+    ):
         listed = subject.setting(key)
         if isinstance(listed, list) and declared and len(listed) != declared:
             yield subject.at_key(key, f"has {len(listed)} entries, and there are {declared} layers")

@@ -18,7 +18,10 @@ RULE = Rule(
     "never sees its end, or the runtime reads beyond its tables.",
     fix="Write the ids that the model's own tokenizer_config.json and generation_config.json name.",
 )
-_ROLES = ("bos", "eos", "eot", "eom", "unknown", "seperator", "padding", "mask")
+_ROLES = (  # llama-vocab.cpp, special_token_types, whose spelling of a separator is GGUF's
+    *("bos", "eos", "eot", "eom", "unknown", "seperator", "padding", "mask", "cls"),
+    *("fim_pre", "fim_suf", "fim_mid", "fim_pad", "fim_rep", "fim_sep", "prefix", "suffix", "middle"),
+)
 
 
 def faults(subject: Subject) -> Iterator[Fault]:
