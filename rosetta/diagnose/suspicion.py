@@ -75,9 +75,8 @@ def _by_rows(fault: Fault) -> Suspicion | None:
             weights = suspect.model.weights
             tied = weights[name].entry is weights["token_embd.weight"].entry  # one table is said once
             said = "token_embd.weight" if tied else name
-            return Suspicion(
-                "value.missing", lacks(said, rows), said, role=suspect.role, remedy=export_resized(said)
-            )
+            remedy = export_resized(weights[said].entry.name)
+            return Suspicion("value.missing", lacks(said, rows), said, role=suspect.role, remedy=remedy)
     return None
 
 

@@ -21,6 +21,7 @@ from rosetta.tokenizer import (
     VocabularyDifference,
     compare_vocabularies,
 )
+from rosetta.tokenizer.pre_tokenizers import PRE_TOKENIZERS
 
 # What a difference is called in a GGUF file, and the facts that its repair exchanges.
 KEYS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -77,6 +78,8 @@ def tokenizer_findings(models: dict[Side, Model], tokenized: Tokenized, referenc
     # A wrong name says more than a difference of names; of everything else the difference says more.
     named = {finding.kind for finding in findings} & {"tokenizer.pre_tokenizer"}
     differences = [difference for difference in differences if difference.kind not in named]
+    if any(one.key == "pre" for one in differences) and begins_by_pre(own.facts, believed.facts):
+        differences = [difference for difference in differences if difference.key != "add_bos"]
     compared = {difference.kind for difference in differences}
     findings = [finding for finding in findings if finding.kind not in compared]
     causes = search.causes(differences, prompt) if prompt is not None and not tokenized.diff.match else ()
@@ -112,6 +115,12 @@ def _cut_otherwise(side: Side, tokenized: Tokenized) -> Finding:
     )
 
 
+def begins_by_pre(own: Vocabulary, believed: Vocabulary) -> bool:
+    """Whether a text begins as the reference's does once the file names the same pre-tokenizer, and says no more."""
+    right = PRE_TOKENIZERS.get(believed.pre or "")
+    return own.add_bos_by_pre and right is not None and right.add_bos == believed.add_bos
+
+
 class _Search:
     """Encodes texts as the subject does, as the reference does, and as the subject would with repairs."""
 
@@ -131,6 +140,8 @@ class _Search:
     def mismatches(self, text: str, repaired: Sequence[VocabularyDifference] = ()) -> int | None:
         """How many ids differ once the given differences are repaired; None where that cannot be tried."""
         fields = {name for difference in repaired for name in key_of(difference)[1]}
+        if "pre" in fields and begins_by_pre(self.own.facts, self.believed.facts):
+            fields.add("add_bos")
         try:
             if not fields:
                 return differing_ids(self.own.encode(text), self.believed.encode(text))

@@ -38,7 +38,7 @@ def lacking_rows(models: dict[Side, Model], tokenized: Tokenized) -> Iterator[Fi
             left_name=_own_name(models["left"], name),
             right_name=_own_name(models["right"], name),
             message=f"{lacks(name, lacking)}: {named} tokens",
-            recommendation=export_resized(name),
+            recommendation=export_resized(_own_name(models[side], name)),
             status="suspected",
             latent=True,
         )
@@ -60,7 +60,7 @@ def lacks(name: str, rows: range) -> str:
 
 
 def export_resized(name: str) -> str:
-    """What to do about rows that a table lacks."""
+    """What to do about rows that a table lacks, by the file's own name of it."""
     return f"export {name} again from the model whose embedding was resized for the added tokens"
 
 

@@ -16,7 +16,7 @@ from rosetta.tokenizer.vocabulary import TokenType, Vocabulary
 _EXAMPLES = 8
 _PADDING = re.compile(r"\[PAD\d+\]|<unk>|")  # how converters fill a vocabulary up to the embedding's rows
 # What a file says of itself, and of what we made of it.
-_NOT_READ = ("model", "declared_pre", "findings", "notes")
+_NOT_READ = ("model", "declared_pre", "add_bos_by_pre", "findings", "notes")
 _FOUND_WHOLE = [int(kind) for kind in (TokenType.CONTROL, TokenType.UNKNOWN, TokenType.USER_DEFINED)]
 ENCODER_READS = {  # encoders.py, encoder_of; of other kinds it may read anything
     "bpe": ("tokens", "merges", "pre"),

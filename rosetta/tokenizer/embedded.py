@@ -209,6 +209,7 @@ def _completed(
     return replace(
         vocabulary,
         pre=pre,
+        add_bos_by_pre=pre is not None and f"{prefix}add_bos_token" not in facts,
         spelling=spelling,
         special_ids=special,
         add_bos=facts.flag(f"{prefix}add_bos_token", add_bos) or force_bos,

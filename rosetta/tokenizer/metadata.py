@@ -27,6 +27,9 @@ class Metadata:
     def __init__(self, values: Mapping[str, Any], path: Path) -> None:
         self.values, self.path = values, path
 
+    def __contains__(self, key: str) -> bool:
+        return key in self.values
+
     def text(self, key: str) -> str | None:
         value = self.values.get(key)
         if value is not None and not isinstance(value, str):

@@ -62,6 +62,7 @@ class Vocabulary:
         types: TokenType `[V]`.
         merges: `left right`, best first.
         special_ids: `bos`, `eos`, `unknown`, `separator`, `fim_pre`, … -> id; only valid ids.
+        add_bos_by_pre: the file does not say `add_bos`, which follows from `pre`.
         add_bos, add_eos: whether a prompt gets them.
         add_space_prefix: a text starts with a space that is not written (`spm`, `unigram`).
         space_after_special: the same after each special token in the text, not only at its start (`spm`).
@@ -83,6 +84,7 @@ class Vocabulary:
     spelling: Spelling = "plain"
     pre: str | None = None
     declared_pre: str | None = None
+    add_bos_by_pre: bool = False
     scores: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32), repr=False)
     types: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32), repr=False)
     merges: Sequence[str] = field(default=(), repr=False)

@@ -11,7 +11,9 @@ import pytest
 
 from fixtures import faults
 from fixtures.causes import assert_clean
-from fixtures.comparing import compared, tiny
+from fixtures.comparing import compared, compared_files, tiny
+from fixtures.pairs import pair
+from fixtures.restating import restated
 from fixtures.tokenizer import vocabulary
 from fixtures.vocabularies import sentencepiece_model
 from rosetta.diagnose.tokenizer_advice import tokenizer_remedy
@@ -171,3 +173,14 @@ def test_advice_names_no_file_that_a_folder_has_not(tmp_path: Path) -> None:
         f'write bos_token "<unk>" into {tmp_path}/tokenizer_config.json',
         f"write add_bos_token true into {tmp_path}/tokenizer_config.json",
     ]
+
+
+def test_what_begins_a_text_by_the_pre_tokenizer_alone_is_no_second_finding(tmp_path: Path) -> None:
+    """llama.cpp begins a text with BOS where the file names `llama-bpe` and says nothing of it."""
+    file, folder = pair(tmp_path, SPEC, "gguf:F16", "hf:F16")
+    stated = {"tokenizer.ggml.pre": "llama-bpe", ADD_BOS: None}
+    broken = restated(file, tmp_path / "broken.gguf", stated)
+    (found,) = compared_files(broken, folder, tokens=None, prompt="2+2= 12345").findings
+    assert (found.kind, found.key, found.status) == ("tokenizer.pre_tokenizer", PRE, "confirmed")
+    assert found.evidence is not None
+    assert found.evidence.after == 0
