@@ -22,7 +22,12 @@ from rosetta.cli.terminal import STDOUT, Terminal, show
 from rosetta.errors import UsageError
 from rosetta.report.exit_code import PASSED, exit_code
 
-UNITS = {"M": 1000**2, "G": 1000**3}  # llama.cpp's converter counts so, too
+UNITS = {
+    "": 1,
+    "K": 1000,
+    "M": 1000**2,
+    "G": 1000**3,
+}  # llama.cpp, convert_hf_to_gguf.py, split_str_to_n_bytes
 
 
 def command(app: typer.Typer) -> None:
@@ -48,7 +53,8 @@ def convert(
     split_max_size: Annotated[
         str | None,
         typer.Option(
-            metavar="N(M|G)", help="Split into files of at most so many bytes of tensors: 500M, 2G."
+            metavar="N(K|M|G)",
+            help="Split into files of at most so many bytes of tensors: 500M, 2G; 0: one file.",
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace DST where it exists.")] = False,
@@ -126,7 +132,9 @@ def _bytes(text: str | None) -> int:
     """
     if text is None:
         return 0
-    found = re.fullmatch(r"([1-9]\d*)([MG])", text.strip().upper())
+    found = re.fullmatch(r"(\d+)([KMG]?)", text.strip().upper(), re.ASCII)
     if found is None:
-        raise UsageError(f"--split-max-size is a number of M or G, such as 500M or 2G, not {text!r:.40}")
+        raise UsageError(
+            f"--split-max-size is a number of bytes, or of K, M or G, such as 500M or 2G, not {text!r:.40}"
+        )
     return int(found[1]) * UNITS[found[2]]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fixtures import build, model_spec
+from rosetta.cli import convert
 
 Run = Callable[..., Any]
 SPEC = model_spec("qwen2")
@@ -41,11 +42,18 @@ def test_what_exists_is_refused_in_one_sentence(rosetta: Run, tmp_path: Path) ->
     assert "exists already, and nothing is overwritten: name another, or say --force" in result.err
 
 
-@pytest.mark.parametrize("size", ["2", "0M", "2T", "-1G", "2.5G"])
-def test_a_size_is_a_number_of_m_or_g(rosetta: Run, tmp_path: Path, size: str) -> None:
+@pytest.mark.parametrize(
+    ("size", "nbytes"), [("700", 700), ("30k", 30_000), ("2M", 2 * 10**6), ("1G", 10**9), ("0M", 0)]
+)
+def test_a_size_is_what_llamacpp_takes_it_for(size: str, nbytes: int) -> None:
+    assert convert._bytes(size) == nbytes
+
+
+@pytest.mark.parametrize("size", ["2T", "-1G", "2.5G", "M"])
+def test_a_size_is_a_number_of_bytes_or_of_a_unit(rosetta: Run, tmp_path: Path, size: str) -> None:
     result = rosetta("convert", tmp_path, tmp_path / "out.gguf", f"--split-max-size={size}")
     assert result.code == 2
-    assert "--split-max-size is a number of M or G" in result.err
+    assert "--split-max-size is a number of bytes, or of K, M or G" in result.err
 
 
 def test_a_model_does_not_go_to_stdout(rosetta: Run, tmp_path: Path) -> None:
