@@ -84,6 +84,8 @@ def write_value(model: Model, other: Model, key: str, own: Value | None, right: 
         own: the side's value; None, or a default, where its file does not state it.
         right: the right value.
     """
+    if key == "architecture":
+        return _write_architecture(model, other)
     said = "none" if own is None else shown(own.value)
     if not has_place(model, key, right, other):
         one = (
@@ -110,6 +112,22 @@ def write_value(model: Model, other: Model, key: str, own: Value | None, right: 
     if form is not None and form[1] is not None:
         stated = f"{form[0]} {_json(_listed(form[1]), model.container)}"
     return f"{_without_place(other, key, stated)}; run {model.container.path}, or {advice}"
+
+
+def _write_architecture(model: Model, other: Model) -> str:
+    """Advice to call a model what the other side calls it, in each container's own keys."""
+    container, right, own = model.container, other.architecture, model.architecture
+    file = config_file(container)
+    if container.kind == "gguf":
+        return (
+            f"write general.architecture {right.gguf} into {file} instead of {own.gguf}, and its keys of {own.gguf} as "
+            f"those of {right.gguf}"
+        )
+    if container.kind == "apr":
+        return f"write architecture {right.name} into {file} instead of {own.name}"
+    keys = [f"model_type {json.dumps(right.huggingface.model_type or right.name)}"]
+    keys += [f"architectures {json.dumps([name])}" for name in right.classes[:1]]
+    return f"write {' and '.join(keys)} into {file}"
 
 
 def _write_form(model: Model, key: str, own: Value | None, spelled: str, stated: Any, wanted: Any) -> str:

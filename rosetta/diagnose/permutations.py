@@ -54,13 +54,15 @@ def rotary_order_in_words(order: Places, head: int) -> str | None:
     >>> whole = np.arange(8).reshape(2, 4).T.reshape(-1)
     >>> rotary_order_in_words(whole, 4)
     'its rotary rows are reordered in blocks of 8 rows instead of a head of 4'
+    >>> rotary_order_in_words(np.array([0, 2, 1, 3, 4, 6, 5, 7]), 4)
+    'the rotary rows of each head of 4 lie in the order 0, 2, 1, 3'
     """
     count = len(order)
     here = np.arange(count)
     if count % head:
         return None
     heads = (here, *_turned(count, head))
-    for size in (n for n in _divisors(count, most=count) if n % 2 == 0 and n != head):
+    for size in (n for n in _divisors(count, most=count) if n % 2 == 0 and n not in (2, head)):
         for turned in _turned(count, size):
             if any(np.array_equal(order, turned[own]) or np.array_equal(order, own[turned]) for own in heads):
                 return f"its rotary rows are reordered in blocks of {size} rows instead of a head of {head}"

@@ -8,7 +8,9 @@ import pytest
 
 from fixtures import faults
 from fixtures.causes import Cause, assert_proven
-from fixtures.comparing import compared, tiny
+from fixtures.comparing import compared, compared_files, tiny
+from fixtures.pairs import pair
+from fixtures.restating import restated
 
 
 @pytest.mark.parametrize(
@@ -35,3 +37,15 @@ def test_values_derived_from_the_name_are_not_accused(tmp_path: Path) -> None:
     fault = [faults.architecture("llama"), faults.config_removed("llama.rope.freq_base")]
     report = compared(tmp_path, spec, "gguf:F16", "apr-gguf:F16", fault)
     assert [found.kind for found in report.findings] == ["config.architecture"]
+
+
+def test_a_folder_is_told_to_call_its_model_by_its_own_keys(tmp_path: Path) -> None:
+    left, right = pair(tmp_path, tiny("llama"), "hf:F16", "gguf:F16")
+    named = {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}
+    other = restated(left, tmp_path / "other", named)
+    (found,) = compared_files(other, right).findings
+    assert found.recommendation == (
+        f'write model_type "llama" and architectures ["LlamaForCausalLM"] into {other}/config.json'
+    )
+    found, *_ = compared_files(right, other).findings
+    assert found.recommendation.startswith("write general.architecture qwen2 into the GGUF file")
