@@ -229,6 +229,10 @@ def attention_scale(path: Path, source: Source) -> dict[str, Setting]:
     return {}
 
 
+# The latter's window is of what is written (transformers, configuration_utils.py): a prompt's tokens see all before.
+_SEE_THE_PROMPT = ("full_attention", "reference_sliding_attention")
+
+
 def sliding_window(path: Path, source: Source) -> dict[str, Setting]:
     """The sliding window, and which layers use it, where the file says that it is in use.
 
@@ -243,7 +247,7 @@ def sliding_window(path: Path, source: Source) -> dict[str, Setting]:
     if (
         isinstance(kinds, list)
         and kinds
-        and set(held(path, name, kinds, TEXTS)) <= {"sliding_attention", "full_attention"}
+        and set(held(path, name, kinds, TEXTS)) <= {"sliding_attention", *_SEE_THE_PROMPT}
     ):
         pattern = [kind == "sliding_attention" for kind in kinds]
         found["attention.sliding_window_pattern"] = Setting(pattern, name)

@@ -11,6 +11,7 @@ from fixtures.architectures import build_tiny
 from rosetta.compare.options import Options
 from rosetta.containers import open_container
 from rosetta.convert import convert
+from rosetta.model import open_model
 
 IDS = (5, 9, 17, 33, 2, 8, 40, 100)
 
@@ -57,3 +58,11 @@ def test_an_apr_of_a_gguf_states_the_epsilon_of_the_file_and_not_what_llamacpp_t
     key = "attention.layer_norm_rms_epsilon"
     assert stated == pytest.approx(open_container(tmp_path / "model.gguf").settings[key].value)
     assert stated > 0
+
+
+def test_a_window_of_what_is_written_stays_where_a_prompt_has_none(tmp_path: Path) -> None:
+    folder = build_tiny(tmp_path / "hf", "unlimited-ocr")
+    assert convert(str(folder), tmp_path / "out.apr", Options(), verify=False).done.lost == []
+    written = open_model(tmp_path / "out.apr")
+    assert written.container.metadata["sliding_window"] == 128
+    assert written["attention.sliding_window"] == 0
