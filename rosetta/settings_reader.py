@@ -78,7 +78,7 @@ class SettingsReader(SettingLookup):
             self.config[key] = Value(default, None, note, asked)
         else:
             raise DamagedFileError(
-                f"the metadata has no {' or '.join(named) or key}",
+                f"the metadata has no {' or '.join(dict.fromkeys(named)) or key}",
                 file=self.container.path,
                 remedy="export the model again with a complete configuration",
             )

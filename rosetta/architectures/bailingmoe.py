@@ -36,7 +36,7 @@ def v2_settings(read: SettingsReader) -> None:
     expert_settings(
         read,
         width=Default(apr=None, gguf=None, huggingface=1024),
-        gating=of_folder(2, None),
+        gating=2,
         normalised=of_folder(True, False),
         scale=1.0,
     )

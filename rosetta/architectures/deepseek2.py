@@ -139,14 +139,14 @@ def _growing_queries(
 
 
 def sigmoid_experts(
-    read: SettingsReader, count: int, used: int, width: int, scale: float, gating: int | None = 1
+    read: SettingsReader, count: int, used: int, width: int, scale: float, gating: int = 1
 ) -> None:
     """Experts of DeepSeek-V3, beside a shared one.
 
     Args:
         read: the reader of the container's settings.
         count, used, width, scale: see `expert_settings`, of a folder.
-        gating: the function of the scores where a GGUF names none; None: it must.
+        gating: the function of the scores where a GGUF names none.
     """
     expert_settings(
         read,

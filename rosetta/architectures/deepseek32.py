@@ -27,7 +27,7 @@ INDEXED = "attention.indexer.types"  # which layers choose anew, and do not see 
 def v32_settings(read: SettingsReader) -> None:
     """DeepSeek-V3's, and how many tokens are seen."""
     latent_settings(read, query_rank=1536, rank=512, own=128, value=128)
-    sigmoid_experts(read, count=256, used=8, width=2048, scale=2.5, gating=None)
+    sigmoid_experts(read, count=256, used=8, width=2048, scale=2.5, gating=2)
     expert_groups(read, of_folder(8), of_folder(4))
     _indexed(read, heads=64)
 

@@ -10,6 +10,7 @@ EXAONE = Architecture(
     rope_theta=Default(apr=10000.0, gguf=10000.0, huggingface=5e5),
     huggingface=HuggingFace(
         in_transformers=False,
+        run_by="LlamaForCausalLM",
         defaults={  # transformers, ExaoneConfig
             "block_count": 32,
             "context_length": 4096,

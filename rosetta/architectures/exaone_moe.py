@@ -27,7 +27,7 @@ def settings(read: SettingsReader) -> None:
         count=of_folder(64, None),
         used=of_folder(8, None),
         width=of_folder(1024, None),
-        gating=of_folder(2, None),
+        gating=2,
         normalised=of_folder(True, False),
         scale=of_folder(2.5, 1.0),
     )

@@ -94,7 +94,7 @@ def _experts(read: SettingsReader) -> None:
         count=of_folder(256, None),
         used=of_folder(8, None),
         width=of_folder(1024, None),
-        gating=of_folder(2, None),
+        gating=2,
         normalised=True,
         scale=of_folder(2.446, 1.0),
     )

@@ -30,7 +30,7 @@ def settings(read: SettingsReader) -> None:
         count=Default(apr=None, gguf=None, huggingface=32),
         used=Default(apr=None, gguf=None, huggingface=4),
         width=Default(apr=None, gguf=None, huggingface=1792),
-        gating=Default(apr=SIGMOID, gguf=None, huggingface=SIGMOID),
+        gating=SIGMOID,
         normalised=True,
         scale=1.0,
     )

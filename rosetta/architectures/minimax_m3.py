@@ -63,7 +63,7 @@ def settings(read: SettingsReader) -> None:
         count=of_folder(128, None),
         used=of_folder(4, None),
         width=of_folder(3072 if stated is None else stated.value, None),
-        gating=of_folder(2, None),
+        gating=2,
         normalised=of_folder(True, False),
         scale=of_folder(2.0, 1.0),
     )

@@ -24,7 +24,9 @@ def settings(read: SettingsReader) -> None:
     read.take("router_jitter_noise", "number", 0.01, ("router_jitter_noise",))
     if read.container.kind == "huggingface":
         read.fixed("expert_used_count", 2, "transformers' mixer takes two, whatever the config says")
-    if read.container.kind != "gguf":
+    if read.container.kind == "gguf":
+        read.fixed("attention.sliding_window", 0, "llama.cpp has none")
+    else:
         read.norm_type(Value("layer", None, "transformers'"))
 
 
@@ -52,6 +54,7 @@ PHIMOE = Architecture(
             "feed_forward_length": 6400,
             "attention.head_count": 32,
             "attention.head_count_kv": 8,
+            "attention.sliding_window": 0,
             "vocab_size": 32064,
             "tied_embeddings": False,
         },

@@ -52,6 +52,7 @@ SARVAM_MOE = replace(
     readings=readings,
     huggingface=replace(
         BAILINGMOE2.huggingface,
+        run_by="Glm4MoeForCausalLM",
         model_type="sarvam_moe",
         reads=frozenset({"partial_rotary_factor"}),
         in_transformers=True,

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from rosetta.compare.listener import Listener, loaded_tensors
 from rosetta.compare.options import AUTO, TRACE, Options, live
+from rosetta.compare.pairing import other_side
 from rosetta.compare.results import Side
 from rosetta.errors import UsageError
-from rosetta.model import Model, open_model
+from rosetta.model import Model, build_model, open_model
 from rosetta.runtimes.as_observed import as_observed
 from rosetta.runtimes.dumps import Dump, open_dump, recorded_dump
 from rosetta.runtimes.gauges import settled
@@ -73,4 +74,17 @@ def open_operands(operands: dict[Side, str], options: Options, listener: Listene
         models[side] = recorded_model(recording, like)
         if side not in runs and like.architecture.runs:  # a runtime that is run here says what it chose
             models[side] = replace(models[side], container=settled(recording, models[side], like))
-    return {side: models[side] for side in operands}
+    return _of_one_class({side: models[side] for side in operands})
+
+
+def _of_one_class(models: dict[Side, Model]) -> dict[Side, Model]:
+    """The sides, a folder read as the other one's architecture where transformers runs it by the class of that, and
+    says so: a converter that goes by the class makes a file of it that is right as well."""
+    read = dict(models)
+    for side, model in models.items():
+        by, other = model.architecture.huggingface.run_by, models[other_side(side)].architecture
+        container = model.container
+        named = container.kind == "huggingface" and container.metadata.get("architectures") == [by]
+        if by and named and other is not model.architecture and by in other.classes:
+            read[side] = build_model(container, {"architecture": other.name})
+    return read

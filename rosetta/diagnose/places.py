@@ -107,6 +107,9 @@ def _same(model: Model, key: str, value: Any) -> bool:
 def _scaling_has_place(model: Model, value: RopeScaling, other: Model) -> bool:
     if value.growth:  # dynamic NTK, which is none of llama.cpp's rules (llama_rope_scaling_type)
         return False
+    own = model.config["rope.scaling"].value
+    if value.long and isinstance(own, RopeScaling) and own.long:  # two tensors, of which it has both
+        return True
     try:
         as_gguf(value, model, other.container)
     except UnsupportedError:

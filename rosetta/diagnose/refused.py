@@ -10,6 +10,7 @@ from rosetta.architectures.parts.gguf_counts import Counts, refused_counts
 from rosetta.compare.other_forms import DERIVED
 from rosetta.compare.results import Finding, Side
 from rosetta.compare.settings import plain
+from rosetta.containers.huggingface.text_part import tables
 from rosetta.diagnose.advice import config_file, shown
 from rosetta.lint.gguf_keys import ALWAYS, EITHER, REQUIRED, spelled
 from rosetta.model import Model
@@ -28,6 +29,7 @@ SAID_OTHERWISE = {
     },
 }
 CONTEXT, POSITIONS = "context_length", "position_embd.weight"
+LAYER_KINDS = "attention.sliding_window_pattern"
 LOADERS = {"gguf": "llama.cpp", "huggingface": "transformers"}
 # Keys of counts that are no settings of ours -> the setting whose kind of finding they are.
 COUNTED = {
@@ -48,6 +50,7 @@ def refused_findings(side: Side, model: Model, known: Set[str]) -> Iterator[Find
     if model.architecture.runs:
         yield from _positions(side, model, known)
         yield from _heads_of_latent(side, model, known)
+        yield from _windows_of_none(side, model, known)
     if model.container.kind != "gguf" or not model.architecture.runs:
         return
     yield from _missing(side, model, known)
@@ -120,6 +123,31 @@ def _heads_of_latent(side: Side, model: Model, known: Set[str]) -> Iterator[Find
             declared=stated.value,
             actual=heads,
         )
+
+
+def _windows_of_none(side: Side, model: Model, known: Set[str]) -> Iterator[Finding]:
+    """A list of layers of which some have a window, in a folder that states none: transformers asks how large it is."""
+    key, container = "attention.sliding_window", model.container
+    found, row = model.config.get(key), SETTINGS[key].kind
+    if container.kind != "huggingface" or not model.architecture.huggingface.in_transformers:
+        return
+    if found is None or found.value or row is None or key in known or LAYER_KINDS in known:
+        return
+    for table in tables(container.metadata):
+        kinds = table.config.get("layer_types")
+        if isinstance(kinds, list) and "sliding_attention" in kinds:
+            own = f"{table.prefix}layer_types"
+            yield _finding(
+                side,
+                row.id,
+                key,
+                own,
+                f"{key} is not stated, and {own} gives some layers a window: transformers refuses the folder",
+                f"write {own} with full_attention alone into {config_file(container)}, or the size of the window under "
+                f"{table.prefix}sliding_window",
+                declared=None,
+                actual=0,
+            )
 
 
 def _missing(side: Side, model: Model, known: Set[str]) -> Iterator[Finding]:

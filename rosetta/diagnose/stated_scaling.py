@@ -170,6 +170,8 @@ def _parameter_candidates(
     if own is not None and isinstance(own.value, Mapping):  # what else the file itself says of the rule stays
         kept = {name: said for name, said in {**own.value, **keys}.items() if name not in BESIDE_SCALING}
         yield kept
+        if scaling.long:
+            yield {**kept, **_lists(scaling, kept)}
         multiplier = other.settings.get(PREFIX + "yarn_log_multiplier")
         if "mscale_all_dim" in kept and multiplier is not None:  # of DeepSeek's GGUF files it is a tenth
             for times in (10, 1):
@@ -189,6 +191,21 @@ def _parameter_candidates(
         yield {"rope_type": "linear", "factor": plain(scaling.factors[0])}
     yield from proportional(scaling.factors)
     yield from _llama3_candidates(scaling, sizes)
+
+
+def _lists(scaling: RopeScaling, stated: Mapping[str, Any]) -> dict[str, list[float]]:
+    """LongRoPE's two lists of factors, each in the words of the file where it says it rightly."""
+
+    def words(name: str, factors: Sequence[float]) -> list[float]:
+        said = stated.get(name)
+        if isinstance(said, list) and len(said) == len(factors) and np.allclose(said, factors, rtol=1e-5):
+            return list(said)
+        return [plain(factor) for factor in factors]
+
+    return {
+        "short_factor": words("short_factor", scaling.factors),
+        "long_factor": words("long_factor", scaling.long),
+    }
 
 
 def proportional(factors: Sequence[float]) -> Iterator[dict[str, Any]]:

@@ -55,6 +55,12 @@ LATENT = [
         "write minimax-m2.expert_gating_func 2",
     ),
     (
+        "exaone-moe",
+        {"expert_gating_func": None},
+        "expert_gating_func",
+        "write exaone-moe.expert_gating_func 2",
+    ),
+    (
         "minimax-m2",
         {"feed_forward_length": 97},
         "feed_forward_length",

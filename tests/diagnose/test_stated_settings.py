@@ -159,6 +159,8 @@ CASES: list[tuple[str, str, Any, str, str, str]] = [
      'write rope_parameters.rope_type "longrope" '),
     ("gemma4-kv", "rope_parameters.full_attention.rope_type", None, "config.rope_scaling", "rope.scaling",
      'write rope_parameters.full_attention.rope_type "proportional" '),
+    ("phi3-longrope-short", "rope_parameters.short_factor", [1.5, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3, 1.35],
+     "config.rope_scaling", "rope.scaling", "write rope_parameters.short_factor [1.0, 1.05, 1.1, 1.15, "),
     ("gemma4-kv", "rope_parameters.full_attention.partial_rotary_factor", 0.375, "config.rope_scaling", "rope.scaling",
      "write rope_parameters.full_attention.partial_rotary_factor 0.25 "),
     ("llama-rope-linear", "rope_parameters", None, "config.rope_scaling", "rope.scaling",
@@ -389,3 +391,20 @@ def test_what_a_gguf_cannot_say_is_named_between_two_folders(
     (found,) = compared_files(broken, folder, tokens=tuple(range(40, 70))).findings
     assert (found.status, found.latent) == ("confirmed", False)
     assert advice in found.recommendation
+
+
+def test_a_window_of_phimoe_is_that_of_transformers(place: Path, tmp_path: Path) -> None:
+    folder, _ = pair_of(place, "phimoe")
+    narrow, ids = restated(folder, tmp_path / "narrow", {"sliding_window": 4}), tuple(range(40, 60))
+    assert np.abs(trace(narrow, tokens=ids)["logits"].numpy() - transformers_logits(narrow, ids)).max() < 1e-3
+    (found,) = compared_files(narrow, folder, tokens=ids).findings
+    assert (found.kind, found.status) == ("config.sliding_window", "confirmed")
+
+
+@pytest.mark.parametrize("name", ["qwen2", "qwen2moe"])
+def test_layers_with_a_window_of_no_size_are_said(place: Path, tmp_path: Path, name: str) -> None:
+    folder, _ = pair_of(place, name)
+    broken = restated(folder, tmp_path / "windows", {"layer_types": [SLIDING, FULL, FULL]})
+    (found,) = compared_files(broken, folder).findings
+    assert (found.kind, found.latent) == ("config.sliding_window", True)
+    assert "layer_types with full_attention alone" in found.recommendation

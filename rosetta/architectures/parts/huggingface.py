@@ -28,6 +28,8 @@ class HuggingFace:
     Args:
         model_type: what config.json calls it; empty where that is its name.
         in_transformers: whether transformers has a class of it; else its code lies beside published weights.
+        run_by: the class of another architecture by which transformers runs it, and that it names in what it saves;
+            llama.cpp's converter then makes a file of that one. Empty: it has a class of its own.
         defaults: what transformers' config class assumes where config.json lacks a key, under GGUF keys (under its own
             where GGUF has none).
         spellings: keys of config.json that its class has of its own -> by canonical keys; elsewhere the usual ones.
@@ -63,6 +65,7 @@ class HuggingFace:
 
     model_type: str = ""
     in_transformers: bool = True
+    run_by: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict, hash=False)
     spellings: Mapping[str, str] = field(default_factory=dict, hash=False)
     keys: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict, hash=False)
