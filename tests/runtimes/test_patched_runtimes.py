@@ -571,6 +571,11 @@ def values_counted(factor: float) -> Change:
     return change
 
 
+def scale_beside_slopes(model: Any) -> None:
+    for layer in model.transformer.h:
+        layer.self_attention.inv_norm_factor *= 1.25
+
+
 def keys_counted(model: Any) -> None:
     for layer in model.model.layers:
         own = layer.self_attn.k_proj.forward
@@ -761,6 +766,7 @@ def experts_weighed_behind(model: Any) -> None:
         ("cohere2", larger_embedding, "value.scaled", "embedding", 0.125),  # and not its head, which is tied
         ("deepseek2-v3", slower, "config.rope_scaling", "layers.0.q_rope", None),
         ("llama", keys_counted, "config.attention_scale", "layers.0.k_rope", 1.5),
+        ("bloom", scale_beside_slopes, "config.attention_scale", "layers.0.attn_scores", 0.3125),
         ("smollm3", turned_in_all_layers, "config.layer_pattern", "layers.3.q_rope", None),
         ("smollm3", turned_in_none, "config.layer_pattern", "layers.0.attn_scores", None),
         ("llama4", turned_in_all_layers, "config.layer_pattern", "layers.3.attn_scores", None),

@@ -40,16 +40,20 @@ def propose(fault: Fault) -> Iterator[Proposal]:
 
 
 def _fitting(fault: Fault) -> float | None:
-    """The scale s for which softmax(s·p) is the recorded one: log-scores of a row differ by s times the products."""
-    unit, truth = fault.computed(Repair(overrides={KEY: 1.0})), fault.recorded_value
-    if unit is None or truth is None or truth.shape != unit.shape:
+    """The scale s for which softmax(s·p + b) is the recorded one: log-scores of a row differ by s times the products p,
+    and by ALiBi's b, which two scores of ours have alike."""
+    half, truth = float(fault.subject.model.settings_of(fault.layer)[KEY]) / 2, fault.recorded_value
+    ours = [fault.computed(Repair(overrides={KEY: scale})) for scale in (half, 2 * half)]
+    known = [x for x in (*ours, truth) if x is not None]
+    if len(known) < 3 or len({x.shape for x in known}) > 1:
         return None
-    seen = (unit > SMALLEST) & (truth > SMALLEST)
+    seen = (torch.stack(known) > SMALLEST).all(0)
     count = seen.sum(-1, keepdim=True).clamp_min(1)
-    logs = [torch.where(seen, x.double().clamp_min(SMALLEST).log(), 0.0) for x in (unit, truth)]
-    products, wanted = (torch.where(seen, x - x.sum(-1, keepdim=True) / count, 0.0) for x in logs)
+    logs = [torch.where(seen, x.double().clamp_min(SMALLEST).log(), 0.0) for x in known]
+    low, high, told = (torch.where(seen, x - x.sum(-1, keepdim=True) / count, 0.0) for x in logs)
+    products = high - low
     squares = float((products * products).sum())
-    scale = float((products * wanted).sum()) / squares if squares else 0.0
+    scale = half * (1 + float((products * (told - low)).sum()) / squares) if squares else 0.0
     return float(torch.tensor(scale, dtype=torch.float32)) if scale > 0 else None
 
 
