@@ -27,8 +27,8 @@ KINDS = (
         means="The data of a tensor, or of all behind one in a file, start some bytes too early or too late.",
         why="An offset is computed with another alignment or a header of another size, or from the start of the file "
         "where it counts from the start of the data. A tool that copies or edits the metadata drops general.alignment, "
-        "or writes another one than it pads by: a reader then takes 32, and all tensors are shifted. Or a runtime counts "
-        "from another number than 0 the positions that a model learned.",
+        "or writes another one than it pads by: a reader then takes 32, and all tensors are shifted. Or a runtime "
+        "counts learned positions from another number than 0.",
         repair="The bytes are read from where the tensor's values begin; what a shift has cut off at the end is taken "
         "from the reference. Write the data at the offset that the header gives, and general.alignment as they are "
         "padded.",
