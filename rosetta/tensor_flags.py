@@ -33,7 +33,11 @@ LEFT_OUT: Mapping[str, tuple[str, ...]] = {  # transformers, modeling_*.py, wher
 """Stems of tensors, without the layer, that there are only where the flag is set."""
 VAGUE = frozenset({"bias", "conv_bias", "projectors_bias"})
 """Flags whose names say which tensors they mean only in a class that is known."""
-_OF_A_PART = {"attention_bias": "attention_out_bias", "mamba_proj_bias": "projectors_bias"}
+_OF_A_PART = {
+    "attention_bias": "attention_out_bias",
+    "mamba_proj_bias": "projectors_bias",
+    "use_bias": "mlp_bias",
+}
 
 
 def left_out(flags: Container[str], flag: str) -> tuple[str, ...]:

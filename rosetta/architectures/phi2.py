@@ -44,6 +44,7 @@ PHI2 = Architecture(
             "attention.layer_norm_epsilon": "layer_norm_eps",
         },
         flags={"qk_layernorm": False},
+        only_with={"qk_layernorm": (False,)},
         names={
             "model.final_layernorm": "output_norm",
             "model.layers.{bid}.mlp.fc1": "blk.{bid}.ffn_up",

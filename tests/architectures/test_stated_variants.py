@@ -29,6 +29,7 @@ ATTENTION = {"alibi": True, "attn_pdrop": 0, "qk_ln": False, "softmax_scale": 0.
 CASES = {  # recipe, other arguments of its class
     "starcoder-heads-of-their-own": ("starcoder", {"multi_query": False}),
     "mpt-softmax-scale": ("mpt", {"attn_config": ATTENTION}),
+    "nemotron-h-mlp-bias": ("nemotron_h", {"mlp_bias": True}),
     "falcon-relu": ("falcon-7b", {"activation": "relu"}),
     "falcon-gelu-tanh": ("falcon-40b", {"activation": "gelu_pytorch_tanh"}),
 }
@@ -218,3 +219,12 @@ def test_tensors_of_mpt_that_llamacpp_alone_runs_are_refused(tmp_path: Path, ste
         assert np.abs(llamacpp_logits(planted, IDS) - llamacpp_logits(file, IDS)).max() > 0.1
     with pytest.raises(UnsupportedError, match=rf"blk\.0\.{stem}"):
         open_model(planted)
+
+
+def test_norms_of_heads_of_phi_are_refused(tmp_path: Path) -> None:
+    recipe = RECIPES["phi2"]
+    folder = build_folder(
+        tmp_path / "hf", replace(recipe, arguments={**recipe.arguments, "qk_layernorm": True})
+    )
+    with pytest.raises(UnsupportedError, match="qk_layernorm is True, and phi2 is run with False alone"):
+        open_model(folder)
