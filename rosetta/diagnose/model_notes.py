@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 from rosetta.compare.adequacy import beyond_context, hidden_from
 from rosetta.compare.results import Side
+from rosetta.containers.huggingface.text_part import tables
 from rosetta.diagnose.advice import named_pairs
 from rosetta.diagnose.chat import chat_notes
 from rosetta.index_entries import needless_entries
+from rosetta.lint.transformers_names import LAYER_TYPES, may_have_more
 from rosetta.model import Model
 from rosetta.names import BASE_LAYER, emptied_tuner, shared_prefix, wrapper_of
 from rosetta.ops.rotary import STILL
@@ -35,6 +37,7 @@ def _of_file(model: Model) -> Iterator[str]:
     yield from model.container.notes
     yield from needless_entries(model.container)
     yield from _prefixes(model)
+    yield from _kinds_of_layers(model)
     if model.architecture.seen:  # no more is known of it than what a run shows
         return
     if model.unread and model.architecture.runs:
@@ -66,6 +69,25 @@ def _prefixes(model: Model) -> Iterator[str]:
             f"all tensors are named with the prefix {prefix}, as {names[0]}, and were read without it: take the "
             "prefix off, no loader expects it"
         )
+
+
+def _kinds_of_layers(model: Model) -> Iterator[str]:
+    """What a folder's list of kinds of layers says that transformers would refuse."""
+    container = model.container
+    if container.kind != "huggingface" or may_have_more(container.metadata):
+        return
+    for table, prefix in tables(container.metadata):
+        listed = table.get("layer_types")
+        if not isinstance(listed, list):
+            continue
+        unknown = next((n for n, kind in enumerate(listed) if kind not in LAYER_TYPES), None)
+        if unknown is not None:
+            yield (
+                f"{prefix}layer_types says {listed[unknown]!r:.60} of layer {unknown}, which is no kind of layer of "
+                "transformers: it was read as if it were not there"
+            )
+        elif len(listed) < model.block_count:
+            yield f"{prefix}layer_types lists {len(listed)} of {model.block_count} layers, which transformers refuses"
 
 
 def _still_pairs(model: Model) -> Iterator[str]:

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from fixtures import build
 from fixtures.comparing import compared_files, tiny
+from fixtures.restating import restated
 
 
 def renamed(folder: Path, prefix: str, *, all_of_them: bool = True) -> Path:
@@ -73,3 +74,20 @@ def test_tensors_that_the_architecture_does_not_know_are_named(tmp_path: Path) -
     report = compared_files(folder, build(tmp_path / "r", tiny("qwen2"), "gguf:F32"))
     first = ", ".join(sorted(more)[:3])
     assert f"{folder}: 4 tensors that qwen2 does not know: {first} …" in report.notes
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        ({"layer_types": ["full_attention", "odd"]}, "layer_types says 'odd' of layer 1, which is no kind of layer"),
+        ({"layer_types": ["full_attention"]}, "layer_types lists 1 of 2 layers, which transformers refuses"),
+        ({"quantization_config": {"quant_method": "foo"}}, "'foo', which rosetta does not decode, says config.json"),
+    ],
+)  # fmt: skip
+def test_what_a_folder_states_and_is_not_read_is_said(
+    tmp_path: Path, stated: dict[str, object], said: str
+) -> None:
+    folder, file = (build(tmp_path / kind, tiny("qwen2", layers=2), f"{kind}:F32") for kind in ("hf", "gguf"))
+    report = compared_files(restated(folder, tmp_path / "other", stated), file)
+    assert report.findings == []
+    assert [note for note in report.notes if said in note]

@@ -241,6 +241,10 @@ def as_if_plain(
     except UnsupportedError as error:
         if any(entry.dtype not in FLOATS for entry in stored.tensors.values()):
             stored.refusal = error
+        else:
+            stored.notes += (
+                f"it {error.message}, says config.json; all tensors are plain and read as they are",
+            )
         return stored
     except BaseException:
         stored.close()

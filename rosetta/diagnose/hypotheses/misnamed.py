@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from rosetta.blocks import block_format
 from rosetta.canonical_weights import read_tensor
+from rosetta.containers.container import TensorEntry
 from rosetta.diagnose.hypotheses.missing import in_place_of
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect, resembles
 from rosetta.diagnose.tensor_names import own_name, stacked
+from rosetta.errors import UnsupportedError
 from rosetta.names import LAYER
 from rosetta.weight import Weight
 
@@ -45,10 +48,18 @@ def _under_another_name(suspect: Suspect, name: str, other: Weight) -> list[Weig
         return []
     for own in model.unknown:
         entry = model.container.tensors[own]
-        if not entry.nbytes or math.prod(entry.dims) % other.count:
+        if not _holds_weights(entry) or math.prod(entry.dims) % other.count:
             continue
         for whole in dict.fromkeys((name, stacked(name))):
             held = read_tensor(model.container, model.architecture, model.settings_of(layer), whole, entry)
             if any(w.name == name and w.dims == other.dims and resembles(w, other) for w in held):
                 return held
     return []
+
+
+def _holds_weights(entry: TensorEntry) -> bool:
+    """Whether a tensor has values, and none that count something or are codes."""
+    try:
+        return entry.nbytes > 0 and block_format(entry.dtype).write_sigma is not None
+    except UnsupportedError:
+        return False
