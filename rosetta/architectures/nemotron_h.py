@@ -358,6 +358,7 @@ NEMOTRON_H_MOE = replace(
             "backbone.layers.{bid}.mixer.experts.down_proj": "blk.{bid}.ffn_down_exps",
             "backbone.layers.{bid}.mixer.gate.e_score_correction_bias": "blk.{bid}.exp_probs_b.bias",
         },
+        taken_apart=frozenset({"ffn_up_exps", "ffn_down_exps"}),
     ),
     llamacpp=replace(
         NEMOTRON_H.llamacpp,

@@ -30,6 +30,8 @@ def folder_candidates(model: Model, weights: Mapping[str, Weight]) -> Iterator[C
     architecture = model.architecture
     layers = sorted({int(found[1]) for name in weights if (found := LAYER.match(name))})
     for template, canonical in architecture.huggingface.parameters.items():
+        if stem_of(canonical.format(bid=0)) in architecture.huggingface.taken_apart:
+            continue
         for name, whole, like in _each(model, template, canonical, layers):
             yield Candidate(name, whole, like)
     for template, canonical in modules_of(architecture).items():

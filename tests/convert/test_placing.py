@@ -9,8 +9,9 @@ import pytest
 
 from fixtures.architectures import RECIPES
 from fixtures.recipes import build_folder
+from rosetta.compare.options import Options
 from rosetta.containers import open_container
-from rosetta.convert import placing
+from rosetta.convert import convert, placing
 from rosetta.convert.folder_tensors import folder_candidates
 from rosetta.convert.gguf_file import written_weights
 from rosetta.convert.gguf_tensors import gguf_candidates
@@ -50,3 +51,11 @@ def test_numbered_matrices_outside_the_layers_are_stacked(tmp_path: Path) -> Non
     width = model["embedding_length"]
     dims = {tensor.name: tensor.dims for tensor in placed}
     assert dims["altup_proj.weight"] == dims["altup_unembd_proj.weight"] == (3, width, width)
+
+
+@pytest.mark.requires_transformers
+def test_experts_that_the_class_stacks_and_saves_one_by_one_come_back_one_by_one(tmp_path: Path) -> None:
+    folder = build_folder(tmp_path / "hf", RECIPES["nemotron_h_moe-latent"])
+    convert(str(folder), tmp_path / "out.gguf", Options(), verify=False)
+    convert(str(tmp_path / "out.gguf"), tmp_path / "back", Options(), verify=False)
+    assert open_container(tmp_path / "back").tensors.keys() == open_container(folder).tensors.keys()

@@ -55,6 +55,8 @@ class HuggingFace:
             its weight and bias. Where gguf-py's tables say otherwise or nothing it is read so; where several names
             mean one tensor, folders are written with the first of these, with llama's where there is none.
         parameters: the same of tensors that are no module's weight or bias, by their whole names.
+        taken_apart: canonical stems of `parameters` that the class takes apart when it saves: no folder is written with
+            them.
         only_beside: names of modules -> the canonical stem without which a folder has no module of that name.
         dims: stems, without the layer -> dims in which a folder keeps the tensor, where they are none that follow from
             the weight (-1: as many as are left), and those of a setting that a folder keeps as a tensor.
@@ -81,6 +83,7 @@ class HuggingFace:
     text_names: str = "model."
     names: Mapping[str, str] = field(default_factory=dict, hash=False)
     parameters: Mapping[str, str] = field(default_factory=dict, hash=False)
+    taken_apart: frozenset[str] = frozenset()
     only_beside: Mapping[str, str] = field(default_factory=dict, hash=False)
     dims: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)
     conv1d: frozenset[str] = frozenset()
