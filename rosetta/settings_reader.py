@@ -69,7 +69,9 @@ class SettingsReader(SettingLookup):
 
     def put(self, key: str, setting: Setting | None, default: Any, note: str = "") -> Any:
         """Store the setting, or the default with its note; required where the default is None."""
-        named = self._looked
+        # What was asked for in vain before it is no name of this key.
+        itself = f"{self.container.architecture}.{key}"
+        named = (itself,) if itself in self._looked else self._looked
         asked = self._would_say(key)
         if setting is not None:
             self._refuse_text(key, setting)

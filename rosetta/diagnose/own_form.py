@@ -86,8 +86,9 @@ def would_say(model: Model, key: str, own: Value | None) -> Iterator[str]:
         yield own.key
     if container.kind == "gguf":
         itself, prefix = f"{container.architecture}.{key}", f"{container.architecture}."
-        # What a folder would say it by is asked for as well, and is no key of this file.
-        yield from () if own is None else (name for name in own.asked if name.startswith(prefix))
+        # What a folder would say it by is asked for as well, by the same word, and is no key of this file.
+        asked = () if own is None else own.asked
+        yield from (name for name in asked if prefix + name not in asked)
         if itself in container.metadata and (own is None or own.key is None):
             yield itself
         return

@@ -38,6 +38,9 @@ COUNTED = {
     "expert_shared_count": "expert_shared_feed_forward_length",
 }
 
+# Counts that were right all along where another one is put right.
+FOLLOWS = {"expert_used_count": "expert_count"}
+
 
 def refused_findings(side: Side, model: Model, known: Set[str]) -> Iterator[Finding]:
     """Latent findings about missing keys and about counts that do not go with each other.
@@ -58,7 +61,7 @@ def refused_findings(side: Side, model: Model, known: Set[str]) -> Iterator[Find
     stated = {key: setting.value for key, setting in container.settings.items()}
     for refused in refused_counts(model.architecture, Counts(stated, container.tensors)):
         row = SETTINGS[COUNTED.get(refused.key, refused.key)]
-        if row.kind is None or refused.key in known:
+        if row.kind is None or refused.key in known or FOLLOWS.get(refused.key) in known:
             continue
         own = spelled(container.architecture or "", refused.key)
         right = _right(model, refused.key)
