@@ -8,6 +8,14 @@ from rosetta.architectures.parts.builders import attention, feed_forward, output
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
 from rosetta.ops.rotary import SPLIT_HALF, Rotary
+from rosetta.settings_reader import SettingsReader
+
+
+def settings(read: SettingsReader) -> None:
+    """No norms of heads, which a folder may have and no published one has; a flag that claims them of a folder without
+    is a finding."""
+    if any(".q_layernorm." in name for name in read.container.tensors):
+        read.refuse_others({"qk_layernorm": (False,)})
 
 
 def layer(a: Architecture, c: Settings, n: int) -> list[Stage]:
@@ -27,6 +35,7 @@ PHI2 = Architecture(
     norm_epsilon=Default(apr=1e-5, gguf=1e-5, huggingface=1e-5),
     activation="gelu_tanh",
     gated=False,
+    settings=settings,
     layer=layer,
     huggingface=HuggingFace(
         model_type="phi",
@@ -44,7 +53,6 @@ PHI2 = Architecture(
             "attention.layer_norm_epsilon": "layer_norm_eps",
         },
         flags={"qk_layernorm": False},
-        only_with={"qk_layernorm": (False,)},
         names={
             "model.final_layernorm": "output_norm",
             "model.layers.{bid}.mlp.fc1": "blk.{bid}.ffn_up",
