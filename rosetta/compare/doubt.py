@@ -85,7 +85,10 @@ class Doubt:
             node, inputs, compute: see `learn`.
             strays: standard deviations of what the run rounds of each input; none: it rounds nothing.
         """
-        sigmas = [self.sigmas.get(name) for name in node.inputs]
+        sigmas = [
+            None if sigma is None else _shaped(sigma, x)
+            for sigma, x in zip(map(self.sigmas.get, node.inputs), inputs, strict=True)
+        ]
         if strays:
             sigmas = [
                 more if sigma is None else torch.hypot(sigma.to(more), more)
@@ -107,6 +110,11 @@ class Doubt:
             return None
         variance = total / DRAWS
         return torch.maximum(variance, variance.mean(-1, keepdim=True)).sqrt().float()
+
+
+def _shaped(sigma: Tensor, x: Tensor) -> Tensor:
+    """A stage's standard deviations; of one that a repair gives other dims (more experts), their size on the whole."""
+    return sigma if sigma.shape == x.shape else sigma.square().mean().sqrt().expand(x.shape)
 
 
 def _strayed(x: Tensor, sigma: Tensor, draw: torch.Generator, routing: bool) -> Tensor:

@@ -78,3 +78,13 @@ def test_doubt_is_what_a_stage_strays_by(tmp_path: Path) -> None:
     assert found is not None
     assert torch.allclose(found.square().mean(1).sqrt(), true, rtol=0.5)
     assert (found.square().mean(1).sqrt() > 0.8 * true).all()
+
+
+def test_of_a_stage_that_a_repair_gives_other_dims_its_doubt_is_taken_on_the_whole(tmp_path: Path) -> None:
+    """Of three experts where two were: what was known of two rows was added to three."""
+    model = open_model(build(tmp_path, tiny("llama"), "gguf:F32"))
+    node, x = model.graph["layers.0.ffn_act"], torch.ones(5, 3, 8)
+    sigma = torch.full((5, 2, 8), 0.25)
+    found = Doubt({node.inputs[0]: sigma}).carried(node, [x, x], lambda inputs: inputs[0] * inputs[1])
+    assert found is not None
+    assert torch.allclose(found, torch.full((5, 3, 8), 0.25))

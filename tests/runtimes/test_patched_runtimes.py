@@ -770,6 +770,7 @@ def experts_weighed_behind(model: Any) -> None:
         ("smollm3", turned_in_all_layers, "config.layer_pattern", "layers.3.q_rope", None),
         ("smollm3", turned_in_none, "config.layer_pattern", "layers.0.attn_scores", None),
         ("llama4", turned_in_all_layers, "config.layer_pattern", "layers.3.attn_scores", None),
+        ("phi3-longrope-long", turned_in_none, "config.rope_dimensions", "layers.0.attn_scores", 0),
         ("qwen3", turned_in_none, "config.rope_dimensions", "layers.0.attn_scores", 0),
         ("gemma3", base_of_layers_with_a_window, "config.rope_theta", "layers.5.q_rope", 10000.0),
         ("gemma3", slower_in_every_kind, "config.rope_scaling", "layers.0.q_rope", None),

@@ -97,9 +97,22 @@ def _of_unrecorded(fault: Fault) -> Iterator[Proposal]:
     settings = fault.subject.model.settings_of(fault.layer)
     for key in dict.fromkeys(rotary.dimensions for rotary in rotations):
         own, head = int(settings[key]), int(settings["attention.key_length"])
-        for number in dict.fromkeys((own // 4 * 2, own * 2, head, 0)):
-            if number <= head and number != own:
+        for number in dict.fromkeys((own // 4 * 2, own * 2, head)):
+            if 0 < number <= head and number != own:
                 yield _with_dimensions(fault, key, number)
+        yield _turned_nowhere(fault, key, own)
+
+
+def _turned_nowhere(fault: Fault, key: str, own: int) -> Proposal:
+    """No layer's queries and keys turned."""
+    turned = (
+        (node.stage, op)
+        for node in fault.subject.model.graph
+        for op in node.op.links
+        if isinstance(op, Rotary)
+    )
+    edits = tuple(Exchanged(stage, op, Times(1.0)) for stage, op in dict.fromkeys(turned))
+    return stated_otherwise("config.rope_dimensions", key, own, 0, Repair(operations=edits))
 
 
 def _with_dimensions(fault: Fault, key: str, number: int) -> Proposal:
