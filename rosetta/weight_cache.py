@@ -146,8 +146,13 @@ class Products:
         return self._explained if x is self._x and self._is_made else None
 
     def largest(self, weight: Weight, rows: tuple[int, int]) -> Tensor | None:
-        """The largest magnitude in some rows of the believed copy; None of any other."""
-        return self._largest.get(rows) if weight == self.copies[0] else None
+        """The largest magnitude in some rows of the believed copy, and in those that were multiplied together with
+        them; None of any other."""
+        if weight != self.copies[0] or not self._is_made:
+            return None
+        start, stop = rows
+        found = [most for (first, end), most in self._largest.items() if first < stop and start < end]
+        return torch.stack(found).max() if found else None
 
 
 def largest(values: Tensor) -> Tensor:

@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 from rosetta import blocks, kernels
 from rosetta.blocks.floats import by_power
 from rosetta.compare.structure import PassedRows
-from rosetta.weight import Weight, row_ranges
+from rosetta.weight import WEIGHTS_AT_ONCE, Weight, row_ranges
 from rosetta.weight_cache import DecodedPair, Sample
 from rosetta.workers import spread
 
 COLUMNS_OF_GROUP = 32  # of sums that nobody asks for
+# Weights of a call: fewer, and calls take longer than their work. A matrix has two at least, for two cores.
+OF_CALL, LEAST_CALLS = 1 << 22, 2
 AT_ONCE = 1 << 14  # weights that are at hand at a time: with two copies and the variance 192 KiB
 
 
@@ -34,6 +36,13 @@ class OnePass:
         self._loops: Any = import_module("rosetta.kernels.one_pass")
         self._run = kernels.compiled(self._loops.SIGNATURE, self._loops.one_pass)
         self._own = threading.local()
+
+    def ranges(self, weight: Weight, kept: DecodedPair) -> list[tuple[int, int]]:
+        """The rows of a matrix, cut into those of a call each; where rows are kept, into those that others ask for."""
+        if _keeps_whole(kept) or weight.count <= WEIGHTS_AT_ONCE:
+            return row_ranges(weight)
+        calls = max(LEAST_CALLS, -(-weight.count // OF_CALL))
+        return row_ranges(weight, -(-weight.dims[0] // calls) * weight.dims[1])
 
     def pass_over(
         self,
@@ -54,7 +63,7 @@ class OnePass:
         """
         count, columns, products = rows[1] - rows[0], reference.dims[1], kept.products
         multiplied = None if products is None else products.for_loops
-        whole = kept.keeps_rows or (products is not None and multiplied is None)
+        whole = _keeps_whole(kept)
         tile = self._tile(count, columns, whole)
         x, y = multiplied or (np.empty((0, 0, columns), np.float32),) * 2
         wanted, place, sample = _rows_of(None if whole else kept.sample, rows, columns)
@@ -88,7 +97,8 @@ class OnePass:
         """Make the products that `kept` awaits of two matrices that were compared before."""
         kept.start(reference, other)
         group = min(COLUMNS_OF_GROUP, reference.dims[1])
-        spread(lambda rows: self.pass_over(reference, other, rows, kept, group, False), row_ranges(reference))
+        ranges = self.ranges(reference, kept)
+        spread(lambda rows: self.pass_over(reference, other, rows, kept, group, False), ranges)
 
     def _tile(self, count: int, columns: int, whole: bool) -> NDArray[np.float32]:
         """What takes decoded rows, [3, rows, columns]: all of them, to be kept, or the few that are at hand."""
@@ -156,6 +166,12 @@ class OnePass:
             held[name] = np.empty(size, dtype)
         found: NDArray[Any] = held[name][:size]
         return found.reshape(shape)
+
+
+def _keeps_whole(kept: DecodedPair) -> bool:
+    """Whether decoded rows are to be handed on, and not only what is seen of them."""
+    products = kept.products
+    return kept.keeps_rows or (products is not None and products.for_loops is None)
 
 
 def _rows_of(

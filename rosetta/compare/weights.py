@@ -129,9 +129,9 @@ def compare_weights(
         return WeightPair("identical", identical_bytes=True)
     kept.start(reference, other, sampled_rows(reference), device)
     seen = _Seen.empty(reference, other, device)
-    parts = spread(
-        lambda rows: _measured(reference, other, rows, device, kept, seen, loops), row_ranges(reference)
-    )
+    by_loops = loops if len(reference.dims) == 2 else None
+    ranges = row_ranges(reference) if by_loops is None else by_loops.ranges(reference, kept)
+    parts = spread(lambda rows: _measured(reference, other, rows, device, kept, seen, by_loops), ranges)
     return _judged(reference, other, parts, seen, device, kept)
 
 
@@ -219,7 +219,7 @@ def _measured(
     """Compare some rows of two copies; a vector counts as one row."""
     group, vector = common_group(reference, other), len(reference.dims) < 2
     proportional = {reference.dtype, other.dtype} <= {*FLOATS} and not vector
-    if loops is not None and len(reference.dims) == 2:
+    if loops is not None:
         passed = loops.pass_over(reference, other, rows, kept, group, proportional)
     else:
         a, b, explained = _decoded(reference, other, rows, device)

@@ -149,6 +149,27 @@ def test_products_and_the_sample_are_those_of_the_decoded_rows(
     torch.testing.assert_close(kept.sample.variance, variance[rows_of_sample], rtol=ONE_ROUNDING, atol=0)
 
 
+def test_a_call_takes_more_rows_than_others_ask_for_where_none_are_kept(
+    loops: OnePass, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of them at least; the largest magnitude of those that were asked for is known all the same."""
+    for module in ("rosetta.weight", "rosetta.compare.one_pass"):
+        monkeypatch.setattr(f"{module}.WEIGHTS_AT_ONCE", 4 * 512)
+    a, b, x = copy("BF16"), copy("Q4_K"), torch.ones(1, 512)
+    kept = DecodedPair()
+    kept.start(a, b)
+    assert loops.ranges(a, kept) == row_ranges(a)
+    kept.expect(Products(a, b, x, [x]))
+    found = compare_weights(a, b, kept=kept, loops=loops)
+    assert loops.ranges(a, kept) == [(0, 19), (19, 37)]
+    assert found.worst_block == compare_weights(a, b).worst_block
+    magnitudes = a.values().abs()
+    for start, stop in row_ranges(a):
+        known = kept.largest(a, (start, stop))
+        assert known is not None
+        assert magnitudes[start:stop].max() <= known <= magnitudes.max()
+
+
 def test_the_largest_magnitude_of_nan_is_nan(loops: OnePass) -> None:
     values = np.ones((4, 32), np.float32)
     values[1, 3], values[2, 5] = np.nan, np.inf
