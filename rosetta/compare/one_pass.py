@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from rosetta import blocks, kernels
 from rosetta.blocks.floats import by_power
+from rosetta.compare.sample_loops import SampleLoops
 from rosetta.compare.structure import PassedRows
 from rosetta.weight import WEIGHTS_AT_ONCE, Weight, row_ranges
 from rosetta.weight_cache import DecodedPair, Sample
@@ -30,12 +31,13 @@ AT_ONCE = 1 << 14  # weights that are at hand at a time: with two copies and the
 
 
 class OnePass:
-    """Compiled loops over two copies, with memory of each thread's own."""
+    """Compiled loops over two copies, with memory of each thread's own; `of_sample` are those over sampled rows."""
 
     def __init__(self) -> None:
         self._loops: Any = import_module("rosetta.kernels.one_pass")
         self._run = kernels.compiled(self._loops.SIGNATURE, self._loops.one_pass)
         self._own = threading.local()
+        self.of_sample = SampleLoops()
 
     def ranges(self, weight: Weight, kept: DecodedPair) -> list[tuple[int, int]]:
         """The rows of a matrix, cut into those of a call each; where rows are kept, into those that others ask for."""

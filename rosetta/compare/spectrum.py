@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor
 
+from rosetta.compare.sample_loops import SampleLoops
+
 MOSTLY = 0.1  # of a row: equal values, taken by a repair, leave too few errors to scale the row by
 CLIPPED = 4.0  # standard deviations: a single wild error is no rank
 # k columns of a block to which alone its scale and its minimum were fitted keep k − 2 of k parts of their squared
@@ -17,11 +19,16 @@ CLIPPED = 4.0  # standard deviations: a single wild error is no rank
 # larger than 1 + √(C/R) does not rise above independent errors (Baik, Ben Arous and Péché 2005): from six columns on.
 SPARED = 4 / 6
 STEPS, MORE_STEPS = 6, 14  # of bidiagonalisation; more where the first ones come near the edge
+NOTHING = (
+    1e-6  # of the largest of the diagonal: rounding, which points anywhere once it is made of unit length
+)
 NEAR = 0.97  # of √R + √C
 RANK = 0.02  # of √R + √C, above what a matrix of independent errors has as its largest singular value
 
 
-def beyond_noise(z: Tensor, u: Tensor, inverse: Tensor, group: int) -> Tensor:
+def beyond_noise(
+    z: Tensor, u: Tensor, inverse: Tensor, group: int, loops: SampleLoops | None = None
+) -> Tensor:
     """Errors as unlike noise as they can be made like it: each of unit variance, none a multiple of its weight.
 
     An encoder gives each block of a row a scale and a minimum of its own, fitted to what matters in it: the errors of a
@@ -36,14 +43,18 @@ def beyond_noise(z: Tensor, u: Tensor, inverse: Tensor, group: int) -> Tensor:
         u: the finer copy over that σ, [R, C].
         inverse: 1 / σ, [R, C].
         group: weights of a block.
+        loops: compiled ones, for errors of which no column is left out.
     """
     equal = None
     if int(z.count_nonzero()) < z.numel():
         equal = z == 0
         kept = equal.sum(1) <= MOSTLY * z.shape[1]
-        z, u, inverse, equal = z[kept], u[kept], inverse[kept], equal[kept]
+        if not bool(kept.all()):
+            z, u, inverse, equal = z[kept], u[kept], inverse[kept], equal[kept]
     size = u.square().sum(0)
     independent = _independent(z, group) & (size >= len(u))
+    if loops is not None and not z.shape[1] % group and bool(independent.all()):
+        return loops.like_noise(z, u, inverse, equal, group, CLIPPED)
     z = without_block_fit(z, u, inverse, group)
     z.addcmul_(u, (z * u).sum(0) / size.clamp(min=1e-30), value=-1)
     z.addcmul_(u, (z * u).sum(1, keepdim=True) / u.square().sum(1, keepdim=True).clamp(min=1e-30), value=-1)
@@ -101,34 +112,67 @@ def edge_of(rows: int, columns: int, variance: float) -> float:
     return math.sqrt(variance) * (math.sqrt(rows) + math.sqrt(columns))
 
 
-def largest_singular_value(z: Tensor) -> float:
+def largest_singular_value(z: Tensor, loops: SampleLoops | None = None) -> float:
     """The largest singular value of a matrix in units of (√R + √C) × its rms, from below: by Golub and Kahan's
-    bidiagonalisation from a random vector, all vectors kept orthogonal."""
+    bidiagonalisation from a random vector, all vectors kept orthogonal.
+
+    Args:
+        z: float32 [R, C].
+        loops: compiled ones.
+    """
     rows, columns = z.shape
     unit = edge_of(rows, columns, float(z.square().mean()))
     if not unit or not math.isfinite(unit):
         return 0.0
     generator = torch.Generator().manual_seed(0)
     v = torch.randn(columns, generator=generator).to(z)
-    lefts, rights = z.new_empty(MORE_STEPS, rows), z.new_empty(MORE_STEPS, columns)
-    rights[0] = v / v.norm()
-    alphas: list[float] = []
-    betas: list[float] = []
-    found = 0.0
-    for step in range(MORE_STEPS):
-        u = _orthogonal(z @ rights[step], lefts[:step])
-        alphas.append(float(u.norm()))
-        lefts[step] = u / max(alphas[-1], 1e-30)
-        v = _orthogonal(z.T @ lefts[step], rights[: step + 1])
-        betas.append(float(v.norm()))
-        last = betas[-1] < 1e-12 or step + 1 == MORE_STEPS
-        if last or step + 1 == STEPS:
-            bidiagonal = torch.diag(torch.tensor(alphas)) + torch.diag(torch.tensor(betas[:-1]), 1)
-            found = float(torch.linalg.matrix_norm(bidiagonal, 2)) / unit
-        if last or (step + 1 == STEPS and found < NEAR):
+    vectors = z.new_empty(MORE_STEPS, rows), z.new_empty(MORE_STEPS + 1, columns)
+    vectors[1][0] = v / v.norm()
+    diagonals = z.new_empty(MORE_STEPS), z.new_empty(MORE_STEPS)
+    bidiagonalise = _bidiagonal if loops is None else loops.bidiagonal
+    found, made = 0.0, 0
+    for last in (STEPS, MORE_STEPS):
+        made = bidiagonalise(z, vectors, diagonals, made, last, NOTHING)
+        alphas, betas = (x[:made].cpu() for x in diagonals)
+        bidiagonal = torch.diag(alphas) + torch.diag(betas[:-1], 1)
+        found = float(torch.linalg.matrix_norm(bidiagonal, 2)) / unit
+        if made < last or found < NEAR:
             break
-        rights[step + 1] = v / betas[-1]
     return found
+
+
+def _bidiagonal(
+    z: Tensor,
+    vectors: tuple[Tensor, Tensor],
+    found: tuple[Tensor, Tensor],
+    first: int,
+    last: int,
+    nothing: float,
+) -> int:
+    """Steps `first` to before `last` of it, and how many there are then: fewer than `last` where nothing is left.
+
+    Args:
+        z: float32 [R, C].
+        vectors: [n, R] and [n + 1, C], of which the latter has the next one.
+        found: take the diagonal and the one above it, [n].
+        first, last: the steps.
+        nothing: what is left, of the largest of the diagonal, where it is no more than rounding.
+    """
+    (lefts, rights), (alphas, betas) = vectors, found
+    least = nothing * float(alphas[:first].max()) if first else 0.0
+    for step in range(first, last):
+        u = _orthogonal(z @ rights[step], lefts[:step])
+        alphas[step] = u.norm()
+        if float(alphas[step]) <= least:
+            return step + 1
+        least = max(least, nothing * float(alphas[step]))
+        lefts[step] = u / alphas[step]
+        v = _orthogonal(z.T @ lefts[step], rights[: step + 1])
+        betas[step] = v.norm()
+        if float(betas[step]) <= least:
+            return step + 1
+        rights[step + 1] = v / betas[step]
+    return last
 
 
 def _orthogonal(x: Tensor, others: Tensor) -> Tensor:

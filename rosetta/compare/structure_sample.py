@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from rosetta import blocks
 from rosetta.blocks.fields import SQRT12
+from rosetta.compare.sample_loops import SampleLoops
 from rosetta.compare.spectrum import beyond_noise, largest_singular_value, rank_limit
 from rosetta.compare.trait import (
     COARSE,
@@ -86,11 +88,14 @@ class SampleTests:
     Args:
         left, right: the copies, matrices.
         kept: has the sample that was taken when they were compared.
+        loops: compiled ones, for what they do.
     """
 
-    def __init__(self, left: Weight, right: Weight, kept: DecodedPair) -> None:
+    def __init__(
+        self, left: Weight, right: Weight, kept: DecodedPair, loops: SampleLoops | None = None
+    ) -> None:
         assert kept.sample is not None
-        self.left, self.sample = left, kept.sample
+        self.left, self.sample, self._loops = left, kept.sample, loops
         self.coarse, self.fine = (left, right) if is_coarser(left, right) else (right, left)
         self._column_sums: Callable[[], _ColumnSums] = self._sums_of_columns
         self._rank: Callable[[], list[Trait]] = self._of_rank
@@ -190,7 +195,7 @@ class SampleTests:
 
     def _sums_of_columns(self) -> _ColumnSums:
         pieces = self._rows_of_columns.pieces(max(1, PIECE // self.coarse.dims[1]))
-        return _ColumnSums.joined(spread(_ColumnSums.of, pieces))
+        return _ColumnSums.joined(spread(partial(_ColumnSums.of, loops=self._loops), pieces))
 
     def _factors_of_columns(self, sums: _ColumnSums, weighed: bool) -> list[Trait]:
         """Factors of columns: how far Σ z·u of each strays from what the encoder's shrinkage makes of its error.
@@ -255,10 +260,11 @@ class SampleTests:
         z, u, inverse = rows.in_sigmas()
         if z.numel() - int(z.count_nonzero()) > EQUAL * z.numel():
             return []
-        noise = beyond_noise(z, u, inverse, min(blocks.group_of(weight.dtype) for weight in self._pair))
+        group = min(blocks.group_of(weight.dtype) for weight in self._pair)
+        noise = beyond_noise(z, u, inverse, group, self._loops)
         if min(noise.shape) < LEAST:
             return []
-        largest, limit = largest_singular_value(noise), rank_limit(*noise.shape)
+        largest, limit = largest_singular_value(noise, self._loops), rank_limit(*noise.shape)
         return [Trait("rank", largest, limit)] if largest > limit else []
 
 
@@ -339,7 +345,10 @@ class _ColumnSums:
     weights: Tensor
 
     @staticmethod
-    def of(piece: Rows) -> _ColumnSums:
+    def of(piece: Rows, loops: SampleLoops | None = None) -> _ColumnSums:
+        if loops is not None:
+            found = loops.column_sums(piece.fine, piece.coarse, piece.variance, SQRT12)
+            return _ColumnSums(len(piece.fine), *found)
         z, u, _ = piece.in_sigmas()
         wide, squared, weights = _wide(u), z * z, u.square().sum(0)
         u *= wide

@@ -132,7 +132,7 @@ def compare_weights(
     by_loops = loops if len(reference.dims) == 2 else None
     ranges = row_ranges(reference) if by_loops is None else by_loops.ranges(reference, kept)
     parts = spread(lambda rows: _measured(reference, other, rows, device, kept, seen, by_loops), ranges)
-    return _judged(reference, other, parts, seen, device, kept)
+    return _judged(reference, other, parts, seen, device, kept, by_loops)
 
 
 def comparable(left: Weight, right: Weight) -> bool:
@@ -270,6 +270,7 @@ def _judged(
     seen: _Seen,
     device: Device,
     kept: DecodedPair,
+    loops: OnePass | None,
 ) -> WeightPair:
     """What all rows together say."""
     errors, allowed = (torch.stack([getattr(p, x) for p in parts]).sum(0) for x in ("errors", "expected"))
@@ -284,7 +285,9 @@ def _judged(
     apart = squares > SCALE_ROUNDING**2 * min(size_reference, size_other)
     rescaled = apart and of_one_quantisation(reference, other)
     unexplained = some_only or rescaled  # nothing was rounded a second time
-    tests = SampleTests(reference, other, kept) if tells_structure(reference, other) else None
+    tests = None
+    if tells_structure(reference, other):
+        tests = SampleTests(reference, other, kept, None if loops is None else loops.of_sample)
     if tests is not None and not unexplained and squares <= FAULTY_TENSOR_RATIO**2 * expected:
         tests.start()  # beside what follows; of what is at fault anyway it would be for nothing
     common = common_ratio(ratios)

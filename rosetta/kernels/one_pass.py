@@ -16,7 +16,7 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from rosetta.kernels.arithmetic import exact, summing
+from rosetta.kernels.arithmetic import dot, exact, summing
 
 Floats = NDArray[np.float32]
 
@@ -304,18 +304,10 @@ def _multiply(x: Floats, matrix: Floats, rows: int, out: Floats, start: int) -> 
             out[t, c], out[t + 1, c], out[t + 2, c], out[t + 3, c] = wp, wq, ws, wu
             out[t, c + 1], out[t + 1, c + 1], out[t + 2, c + 1], out[t + 3, c + 1] = vp, vq, vs, vu
         for t in range(tokens // 4 * 4, tokens):
-            out[t, c], out[t, c + 1] = _dot(x[t], w), _dot(x[t], v)
+            out[t, c], out[t, c + 1] = dot(x[t], w), dot(x[t], v)
     if rows % 2:
         for t in range(tokens):
-            out[t, start + rows - 1] = _dot(x[t], matrix[rows - 1])
-
-
-@summing
-def _dot(x: Floats, y: Floats) -> Any:
-    total = NONE
-    for j in range(x.shape[0]):
-        total += x[j] * y[j]
-    return total
+            out[t, start + rows - 1] = dot(x[t], matrix[rows - 1])
 
 
 _planes, _floats = types.float32[:, :, ::1], types.float32[:, ::1]
