@@ -48,7 +48,12 @@ def aside(task: Callable[[], Result]) -> Callable[[], Result]:
 
 def sum_of_squares(x: Tensor) -> float:
     """Accumulated in float64."""
-    return math.fsum(spread(lambda part: float(part.double().square().sum()), pieces(x)))
+    return math.fsum(spread(_sum_of_squares, pieces(x)))
+
+
+def _sum_of_squares(part: Tensor) -> float:
+    values = part.double()
+    return float(values @ values)  # a third of the time of squares that are added up
 
 
 def pieces(x: Tensor) -> Iterator[Tensor]:

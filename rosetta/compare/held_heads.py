@@ -9,14 +9,21 @@ from rosetta.compare.lane import Lane
 from rosetta.graph import Node
 from rosetta.ops.attention import heads_at_once
 
+# Copies of a stage that are not held where both sides compute it alike: the subject's by its own inputs and by the
+# reference's, and what is made of their difference.
+SPARED = 4
 
-def heads_held_at_once(reference: Lane, subject: Lane, nodes: tuple[Node, Node]) -> Sequence[range]:
+
+def heads_held_at_once(
+    reference: Lane, subject: Lane, nodes: tuple[Node, Node], *, alike: bool = False
+) -> Sequence[range]:
     """The heads that are held together of a stage, or of its input; none where it is held whole: as it is small, as
     the sides' heads are not of one number, or as one side was observed.
 
     Args:
         reference, subject: the sides.
         nodes: the stage as each of them has it.
+        alike: whether both compute it alike from the same inputs, and hold it once.
     """
     for value in reference.inputs(nodes[0]):
         if isinstance(value, InParts):
@@ -35,5 +42,5 @@ def heads_held_at_once(reference: Lane, subject: Lane, nodes: tuple[Node, Node])
     [[(tokens, heads), (_, kv_heads)]] = sizes  # of queries and keys
     if heads % kv_heads:
         return ()
-    found = heads_at_once(heads, kv_heads, tokens)
+    found = heads_at_once(heads, kv_heads, tokens, SPARED if alike else 1)
     return found if len(found) > 1 else ()

@@ -140,7 +140,8 @@ class ModelPair:
                 return run_unobserved(self, other)
         expect_products(self.reference, self.subject, nodes, self.for_subject())
         pairs = self.weights.used_by(node, other)
-        heads = heads_held_at_once(self.reference, self.subject, nodes)
+        alike = self._same(node, other, pairs) and not self.has_own_inputs(node, other)
+        heads = heads_held_at_once(self.reference, self.subject, nodes, alike=alike)
         if heads and node.op.by_head:
             return self._run_in_parts(node, other, heads)
         if heads:
@@ -198,11 +199,9 @@ class ModelPair:
 
     def _both(self, node: Node, other: Node, pairs: Mapping[str, WeightPair | None]) -> Computed:
         """Compute one stage on both sides, on own inputs and on the reference's."""
-        counts = (self.reference.model.block_count, self.subject.model.block_count)
         reasons: dict[Role, NotComputable] = {}
         a = computed_or_reason(self.reference, node, self.reference.values, reasons, "reference")
-        held = node.layer is None or node.layer < min(counts)
-        same = held and not reasons and self._same(node, other, pairs)
+        same = not reasons and self._same(node, other, pairs)
         own_inputs = self.has_own_inputs(node, other)
         local_b = None
         if same:
@@ -289,6 +288,8 @@ class ModelPair:
     def _same(self, node: Node, other: Node, pairs: Mapping[str, WeightPair | None]) -> bool:
         """Whether both sides would compute the same from the same inputs, on the same device."""
         a, b = self.reference, self.subject
+        if node.layer is not None and node.layer >= min(a.model.block_count, b.model.block_count):
+            return False
         own, theirs = a.model.settings_of(node.layer), b.model.settings_of(other.layer)
         return (
             a.runtime.computes

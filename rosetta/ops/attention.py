@@ -57,10 +57,13 @@ def attention_scores(q: Tensor, k: Tensor, shaping: Shaping) -> Tensor:
     tokens, total = len(q), len(k)
     q, k = q.transpose(0, 1), k.transpose(0, 1)  # [N, T, D], [K, S, D]
 
-    def hidden(tokens: int, total: int) -> Tensor:
-        return ~visible(tokens, shaping.window, q.device, total, shaping.chunk, shaping.ahead)
+    def hidden(tokens: int, total: int) -> tuple[Tensor, int]:
+        """What a token does not see, bool [T, S], and the first position that is hidden from any."""
+        unseen = ~visible(tokens, shaping.window, q.device, total, shaping.chunk, shaping.ahead)
+        return unseen, int(torch.cat([unseen.any(0), unseen.new_ones(1)]).byte().argmax())
 
-    def of(queries: Tensor, keys: Tensor, heads: slice, hidden: Tensor) -> Tensor:
+    def of(queries: Tensor, keys: Tensor, heads: slice, unseen: tuple[Tensor, int]) -> Tensor:
+        hidden, first = unseen
         grouped = queries.reshape(len(keys), -1, q.shape[-1])  # a group shares its key
         products = grouped @ keys.transpose(1, 2)
         scores = products.view(-1, *hidden.shape).mul_(shaping.scale)
@@ -68,7 +71,7 @@ def attention_scores(q: Tensor, k: Tensor, shaping: Shaping) -> Tensor:
             scores = scores.div_(shaping.softcap).tanh_().mul_(shaping.softcap)
         if shaping.slopes is not None:
             scores -= shaping.slopes[heads, None, None].to(scores) * distances(*hidden.shape).to(scores)
-        scores = scores.masked_fill_(hidden, -torch.inf)
+        scores[..., first:].masked_fill_(hidden[:, first:], -torch.inf)
         if shaping.sinks is None:
             return scores.softmax(-1)
         sinks = shaping.sinks[heads, None, None].to(scores).expand(-1, len(hidden), 1)
@@ -150,11 +153,11 @@ def attention_context(scores: Tensor, v: Tensor) -> Tensor:
     return context.view(len(scores), tokens, -1).transpose(0, 1).reshape(tokens, -1)
 
 
-def heads_at_once(heads: int, kv_heads: int, tokens: int) -> list[range]:
-    """All heads, in order, as many at a time as have `SCORES_AT_ONCE` scores: whole groups, or equal parts of one;
-    one at least.
+def heads_at_once(heads: int, kv_heads: int, tokens: int, copies: int = 1) -> list[range]:
+    """All heads, in order, as many at a time as have `SCORES_AT_ONCE` scores, times the copies of them that need not be
+    held: whole groups, or equal parts of one; one at least.
     """
-    group, most = heads // kv_heads, max(1, SCORES_AT_ONCE // tokens**2)
+    group, most = heads // kv_heads, max(1, copies * SCORES_AT_ONCE // tokens**2)
     size = most - most % group if most >= group else max(n for n in range(1, most + 1) if group % n == 0)
     return [range(start, min(start + size, heads)) for start in range(0, heads, size)]
 

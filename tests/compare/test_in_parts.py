@@ -137,6 +137,18 @@ def test_equal_files_still_differ_by_exactly_zero(tmp_path: Path, monkeypatch: p
     )
 
 
+def test_scores_that_both_sides_compute_alike_are_held_of_more_heads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As much memory holds one tensor of four times as many, and they are computed once."""
+    monkeypatch.setattr(attention, "SCORES_AT_ONCE", SQUARE)
+    files = pair(tmp_path, tiny("llama"), "apr:F32", "gguf:F32")
+    with watched(monkeypatch) as scores:
+        found = comparison(*files)
+    assert {stage.max_diff for stage in found.stages[1:]} == {0.0}
+    assert scores.heads == [4, 4]
+
+
 # How much of it there is
 
 
