@@ -16,7 +16,7 @@ from typing import Any
 
 # Seconds of one core, measured together (docs/benchmarks.md, "One pass"): what they save of each weight that is
 # compared, and what they cost: in each process, and once for all that follow it, of which one is counted on.
-SAVED, LOADING, COMPILING = 4e-9, 0.6, 7.0
+SAVED, LOADING, COMPILING = 5e-9, 0.6, 11.5
 SHARED_BY = 2
 
 RUN = 32
