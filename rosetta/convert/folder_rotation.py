@@ -45,7 +45,8 @@ def take_rotation(
         ways = [{ROTATION: _by_kind(wanted, form)} for form in forms or [{}]]
     else:
         config[BASE] = plain(listed(wanted, "rope.freq_base")[0])  # a list of them has a key of its own
-        ways = [{SCALING: form} for form in forms]
+        # That rule is of classes with a table for each kind of layer.
+        ways = [{SCALING: form} for form in forms if form.get("rope_type") != "proportional"]
     if ways:
         config |= min(ways, key=lambda way: missed({**config, **way}))
 
