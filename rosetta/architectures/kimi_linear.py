@@ -33,10 +33,11 @@ from rosetta.architectures.parts.recurrent import (
 )
 from rosetta.architectures.parts.stated_kinds import recurrent_kinds
 from rosetta.graph import Stage
+from rosetta.ops.delta_rule import ChannelDelta
 from rosetta.ops.latent import LATENT_EPSILON, latent_norm
 from rosetta.ops.linear import Linear
 from rosetta.ops.op import Settings
-from rosetta.ops.recurrent import KERNEL, ChannelDelta, Convolution, GatedNorm
+from rosetta.ops.recurrent import KERNEL, Convolution, GatedNorm
 from rosetta.setting_values import PerLayer, Value
 from rosetta.settings_reader import SettingsReader
 

@@ -17,6 +17,7 @@ from rosetta.containers.values import WRONG_VALUE
 from rosetta.errors import DamagedFileError
 from rosetta.graph import Stage
 from rosetta.ops.chain import chain
+from rosetta.ops.delta_rule import GatedDelta
 from rosetta.ops.linear import Linear
 from rosetta.ops.op import Op, Settings, Sum
 from rosetta.ops.recurrent import (
@@ -31,11 +32,9 @@ from rosetta.ops.recurrent import (
     STATE,
     Columns,
     Convolution,
-    GatedDelta,
     GatedNorm,
-    SelectiveScan,
-    StateSpace,
 )
+from rosetta.ops.state_space import SelectiveScan, StateSpace
 from rosetta.setting_values import Config, listed
 from rosetta.settings_reader import SettingsReader
 

@@ -16,19 +16,11 @@ from rosetta.diagnose.hypotheses.permuted import ColumnsTaken
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
 from rosetta.diagnose.patches import changed
 from rosetta.graph import Node
+from rosetta.ops.delta_rule import TAKEN, ChannelDelta, GatedDelta
 from rosetta.ops.edit import Exchanged
 from rosetta.ops.op import Settings, size
-from rosetta.ops.recurrent import (
-    OPENED,
-    STEPPED,
-    TAKEN,
-    ChannelDelta,
-    Convolution,
-    GatedDelta,
-    GatedNorm,
-    SelectiveScan,
-    StateSpace,
-)
+from rosetta.ops.recurrent import OPENED, Convolution, GatedNorm
+from rosetta.ops.state_space import STEPPED, SelectiveScan, StateSpace
 
 
 def propose(fault: Fault) -> Iterator[Proposal]:
