@@ -40,9 +40,8 @@ GELU_TABLE = 2e-2  # llama.cpp looks GELU up in half precision, and every layer 
 NO_TABLE = """
     glm-dsa muse-glimmer step35
 """  # the fixtures' GGUF writer leaves out what sets them apart: indexers, norms of one number, halved rotation
-BY_LENGTH = (
-    "phi3-longrope-long"  # its factors go by how many tokens there are so far: keys keep those of their time
-)
+# Its factors go by how many tokens there are so far: keys keep those of their time.
+BY_LENGTH = "phi3-longrope-long"
 DEEP = "gemma3n"  # after 25 layers transformers' own float32 is further than the limit from float64
 
 

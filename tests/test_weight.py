@@ -146,9 +146,8 @@ def test_values_rows_and_parts_are_numpys(case: tuple[Weight, Floats], data: st.
 
 
 def test_sigma_follows_its_weight_through_turning_and_reordering() -> None:
-    values = (
-        random(8, 32) * np.logspace(-3, 3, 8, dtype=np.float32)[:, None]
-    )  # a step that differs from row to row
+    # A step that differs from row to row.
+    values = random(8, 32) * np.logspace(-3, 3, 8, dtype=np.float32)[:, None]
     plain = weight_of(values, "F16").sigma().numpy()
     order = RowOrder(8, 8, SPLIT_HALF)
     np.testing.assert_array_equal(

@@ -22,12 +22,12 @@ class SampleLoops:
     def __init__(self) -> None:
         self._loops: Any = import_module("rosetta.kernels.sampled")
 
-    def column_sums(self, fine: Tensor, coarse: Tensor, variance: Tensor, wide: float) -> Tensor:
-        """See `kernels.sampled.column_sums`: float32 [7, C]."""
+    def column_sums(self, fine: Tensor, coarse: Tensor, variance: Tensor, wide: float, group: int) -> Tensor:
+        """See `kernels.sampled.column_sums`: float32 [8, C]."""
         columns = fine.shape[1]
-        sums, memory = np.empty((7, columns), np.float32), np.empty((3, columns), np.float32)
+        sums, memory = np.empty((8, columns), np.float32), np.empty((3, columns), np.float32)
         rows = (x.contiguous().numpy() for x in (fine, coarse, variance))
-        self._column_sums(*rows, np.float32(wide), memory, sums)
+        self._column_sums(*rows, np.float32(wide), group, memory, sums)
         return torch.from_numpy(sums)
 
     def like_noise(

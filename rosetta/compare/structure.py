@@ -261,12 +261,14 @@ def _of_rows(coarse: Weight, fine: Weight, rows: RowSums, columns: int) -> list[
     used = (rows.error > 0) & (rows.size_b > 0)
     if int(used.sum()) < LEAST:
         return []
-    found, error = [], rows.error[used]
-    mean = (rows.gap[used] / (error * columns).sqrt()).abs()
+    found = []
+    mean = torch.where(used, (rows.gap / (rows.error * columns).sqrt()).abs(), 0.0)
     worst = float(mean.max())
     beyond = worst * math.sqrt(columns) / ROW_DEVIATIONS
     if worst > ROW_MEAN and beyond > 1 and beyond > _hanging_together(coarse, fine):
-        found.append(Trait("row_offsets", worst, ROW_MEAN))
+        farthest = mean.argsort(descending=True)[:SECOND_LOOK]
+        if _in_most_blocks(coarse, fine, farthest[mean[farthest] > ROW_MEAN]):
+            found.append(Trait("row_offsets", worst, ROW_MEAN))
     likeness = 1 + torch.where(used, rows.product / rows.size_b.clamp(min=1e-300), 0.0)
     if float(likeness.min()) < ROW_LIKENESS:
         least = _likeness_of_blocks(coarse, fine, likeness.argsort()[:SECOND_LOOK])
@@ -275,13 +277,44 @@ def _of_rows(coarse: Weight, fine: Weight, rows: RowSums, columns: int) -> list[
     return found
 
 
+def _in_most_blocks(coarse: Weight, fine: Weight, looked_at: Tensor) -> bool:
+    """Whether the errors of one of these rows have a mean that its blocks agree on; of few blocks that is believed.
+
+    Beside a weight far larger than they, those of a block all have the level nearest to nought, half a step away where
+    none is nought: an error of one sign, of that block alone.
+    """
+    group = blocks.group_of(coarse.dtype)
+    if coarse.dims[1] // group < FEWEST_BLOCKS:
+        return True
+    w, c = (weight.rows(looked_at.tolist()).double() for weight in (fine, coarse))
+    of_blocks = _sums_of_blocks(c - w, group)
+    return float(students_t(of_blocks).abs().max()) > least_t(of_blocks.shape[1] - 1)
+
+
+def _sums_of_blocks(x: Tensor, group: int) -> Tensor:
+    """Of the whole blocks of each row, [R, C] -> [R, n]."""
+    return x[:, : x.shape[1] // group * group].reshape(len(x), -1, group).sum(2)
+
+
+def students_t(x: Tensor) -> Tensor:
+    """The mean of each row in standard deviations of a mean of so many, [R, n] -> [R]."""
+    return x.mean(1) / (x.std(1) / math.sqrt(x.shape[1])).clamp(min=1e-300)
+
+
+def least_t(free: int) -> float:
+    """What Student's t of so many degrees of freedom exceeds as rarely as a normal deviate its sixfold deviation, and
+    the least that is believed of one row.
+
+    ν ln(1 + t² / ν) is near the square of a normal deviate (Wallace 1959, without his factor (8ν + 1) / (8ν + 3)).
+    """
+    return max(ROW_DEVIATIONS, math.sqrt(free * math.expm1(DEVIATIONS**2 / free)))
+
+
 def _likeness_of_blocks(coarse: Weight, fine: Weight, looked_at: Tensor) -> float:
     """The least slope that half of the blocks of one of these rows have on their counterparts."""
     group = min(blocks.group_of(coarse.dtype), coarse.dims[1])
     w, c = (weight.rows(looked_at.tolist()).double() for weight in (fine, coarse))
-    product, size = (
-        x[:, : x.shape[1] // group * group].reshape(len(x), -1, group).sum(2) for x in (w * c, w * w)
-    )
+    product, size = (_sums_of_blocks(x, group) for x in (w * c, w * w))
     return float((product / size.clamp(min=1e-300)).median(1).values.min())
 
 
@@ -333,7 +366,10 @@ def _row_factors(
         farthest, all_of_them = _by_blocks(
             coarse, fine, off, None if given_up is not None else _common(rows), looked_at
         )
-        of_one, of_all = ROW_DEVIATIONS, _limit_of_rows(coarse, count, distance) if independent else of_all
+        of_one, of_all = (
+            least_t(count - 1),
+            _limit_of_rows(coarse, count, distance) if independent else of_all,
+        )
     else:
         wide = (COARSER if distance > COARSE else 1.0) * (WEIGHED if weighed else 1.0)
         of_one, of_all = of_one * wide, of_all * wide
@@ -386,20 +422,16 @@ def _by_blocks(
         common: −κ of all rows; None: that of these blocks, by rows from all over the matrix.
         looked_at: blocks of a row, bool [n].
     """
-    (count, columns), group = coarse.dims, blocks.group_of(coarse.dtype)
+    count, group = coarse.dims[0], blocks.group_of(coarse.dtype)
     some = torch.linspace(0, count - 1, min(count, SECOND_LOOK), dtype=torch.float64).round().long()
     chosen = torch.cat([off.argsort(descending=True)[:SECOND_LOOK].cpu(), some])
     w, c = (weight.rows(chosen.tolist()).double() for weight in (fine, coarse))
     e = c - w
-    product, error = (
-        x[:, : columns // group * group].reshape(len(x), -1, group).sum(2)[:, looked_at]
-        for x in (e * w, e.square())
-    )
+    product, error = (_sums_of_blocks(x, group)[:, looked_at] for x in (e * w, e.square()))
     if common is None:
         size = w[-len(some) :].square().sum(1, keepdim=True).clamp(min=1e-300)
         common = float(
             (product[-len(some) :] / size).sum() / (error[-len(some) :] / size).sum().clamp(min=1e-300)
         )
-    strays = product - common * error
-    t = strays.mean(1) / (strays.std(1) / math.sqrt(strays.shape[1])).clamp(min=1e-300)
+    t = students_t(product - common * error)
     return float(t.abs().max()), float(t[-len(some) :].square().mean().sqrt())

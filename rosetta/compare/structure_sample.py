@@ -39,9 +39,13 @@ from rosetta.workers import aside, spread
 # of it, and shows in a part of that size.
 SAMPLED, SIDE = 1 << 20, 512
 PIECE = 1 << 18  # values that are looked at together
-SHRINKAGE_APART = (
-    0.5  # by how much κ differs from column to column of a clean copy; 0.25 was the largest measured
-)
+# By how much κ differs from column to column of a clean copy, of codes that are taken for one weight and for several
+# (measured: 0.13, 0.68), and what is added of a column that makes up its block: its own error is what the search for a
+# scale makes small (0.77).
+SHRINKAGE_APART, OF_CODEBOOKS, OF_LOUD = 0.15, 0.8, 0.85
+OF_SCALES = (
+    2.0**-11
+)  # relative: a float16 scale is off by no more, and of a loud column by the same in many blocks
 LOOKED_AT = 0.75  # of the limits, from where on columns are told row by row: sizes say up to a fifth less
 # Of all columns' squared errors, what a factor of each explains at least of a table: many of its rows are nearly equal.
 COHERENT = 0.2
@@ -167,17 +171,31 @@ class SampleTests:
         return self.coarse.dtype.startswith(COMPENSATING)
 
     @property
+    def _group(self) -> int:
+        """Columns that share a scale; 1 where these fill no rows."""
+        group = blocks.group_of(self.coarse.dtype)
+        return 1 if self.coarse.dims[1] % group else group
+
+    @property
     def _independent(self) -> bool:
         """Whether the errors of a clean copy have nothing to do with each other: a scheme may round scales after codes
         were made, and what was fitted to the other copy leaves errors that hang together."""
         return not any(of_scheme(weight.dtype) or weight.fitted for weight in self._pair)
 
-    @property
-    def _apart(self) -> float:
-        """By how much κ may differ from column to column where errors were weighed: what matters is kept, κ = 0, and
-        what does not is clipped; 1.8 was measured (IQ3_S, with six massive channels)."""
-        quantised = (weight.dtype for weight in self._pair if weight.dtype not in FLOATS)
-        return max(map(largest_shrinkage, quantised), default=SHRINKAGE_APART)
+    def _apart(self, weighed: bool, fitted: Tensor) -> Tensor:
+        """By how much κ of each column may differ, float64 [C].
+
+        Where errors were weighed it lies between nought, of what matters, and the largest one, of what does not: by
+        root mean square no farther than half of that from their mean.
+        """
+        if weighed:
+            quantised = (weight.dtype for weight in self._pair if weight.dtype not in FLOATS)
+            largest = max(map(largest_shrinkage, quantised), default=2 * SHRINKAGE_APART)
+            return torch.full_like(fitted, largest / 2, dtype=torch.float64)
+        of_blocks = fitted.double().view(-1, self._group)
+        even = of_blocks.mean(1, keepdim=True) / of_blocks.clamp(min=1e-30)
+        least = OF_CODEBOOKS if self.coarse.dtype in CODEBOOKS else SHRINKAGE_APART
+        return least + OF_LOUD * (1 - even.clamp(max=1)).flatten()
 
     @property
     def _has_rank(self) -> bool:
@@ -195,29 +213,29 @@ class SampleTests:
 
     def _sums_of_columns(self) -> _ColumnSums:
         pieces = self._rows_of_columns.pieces(max(1, PIECE // self.coarse.dims[1]))
-        return _ColumnSums.joined(spread(partial(_ColumnSums.of, loops=self._loops), pieces))
+        summed = partial(_ColumnSums.of, group=self._group, loops=self._loops)
+        return _ColumnSums.joined(spread(summed, pieces))
 
     def _factors_of_columns(self, sums: _ColumnSums, weighed: bool) -> list[Trait]:
         """Factors of columns: how far Σ z·u of each strays from what the encoder's shrinkage makes of its error.
 
         The sizes say how far it may if errors have nothing to do with those of weights; what strays farther is looked
-        at again, row by row. An encoder's scale is fitted to a block: a column that is larger than its neighbours
-        shrinks by what the error of them all comes to (1 % of a column 20 times as large beneath Q4_K).
+        at again, row by row.
         """
         judged = ((sums.wide >= LEAST) & (sums.error > 0)).nonzero().flatten()
         if len(judged) < LEAST:
             return []
-        size, error, product, wide = (
-            x[judged].double() for x in (sums.size, sums.error, sums.product, sums.wide)
+        size, error, product, wide, fitted = (
+            x[judged].double() for x in (sums.size, sums.error, sums.product, sums.wide, sums.fitted)
         )
-        # −κ, each column in units of its own size.
-        common = float((product / size).sum() / (error / size).sum())
-        strays = (product - common * error) / (size * error / wide).sqrt()
-        apart = self._apart if weighed else SHRINKAGE_APART
-        distance = self._distance_of_blocks(sums)[judged]  # D
-        differing = (
-            (apart * distance).square() * size * wide / error
-        )  # κ D in standard deviations of the stray
+        apart = self._apart(weighed, sums.fitted)[judged]
+        deviation = (size * error / wide).sqrt()
+        # By how many standard deviations of the stray κ and the rounding of scales make columns differ.
+        differing = ((apart * fitted).square() + (OF_SCALES * size).square()) / deviation.square()
+        # −κ of all, by the inverse of what chance and these differences make of each column's.
+        precision = (fitted / deviation).square() / (1 + differing)
+        common = float((precision * product / fitted).sum() / precision.sum())
+        strays = (product - common * fitted) / deviation
         of_one = ROW_DEVIATIONS * (1 + differing).sqrt()
         of_all = limit_of_all(float(wide.min()) - 1, len(judged), float(differing.mean()))
         if not self._independent:
@@ -227,18 +245,11 @@ class SampleTests:
             return []
         if self.coarse.name in TABLES and float((strays.square() / wide).mean()) <= COHERENT:
             return []
-        strays = _strays(self._rows_of_columns.unlike(), judged, common)
+        strays = _strays(self._rows_of_columns.unlike(), judged, common, self._group)
         farthest, all_of_them = int((strays.abs() / of_one).argmax()), float(strays.square().mean().sqrt())
         if abs(float(strays[farthest])) > float(of_one[farthest]):
             return [Trait("column_factors", abs(float(strays[farthest])), float(of_one[farthest]))]
         return [Trait("column_factors", all_of_them, of_all)] if all_of_them > of_all else []
-
-    def _distance_of_blocks(self, sums: _ColumnSums) -> Tensor:
-        """D of the block that each column lies in, over all rows, float64 [C]; its own where blocks fill no rows."""
-        columns, group = len(sums.error), blocks.group_of(self.coarse.dtype)
-        group = 1 if columns % group else group
-        error, size = (x.double().view(-1, group).sum(1) for x in (sums.error, sums.size))
-        return (error / size.clamp(min=1e-30)).repeat_interleave(group)
 
     def _of_rank(self, columns: Tensor | None = None) -> list[Trait]:
         """Whether the errors of a part of the matrix, [rows, columns] from all over it, have a part of low rank.
@@ -332,6 +343,7 @@ class _ColumnSums:
         rows: how many there are.
         wide: of these, how many have a weight of more than a step.
         size, error, product: Σ u², Σ z² and Σ z·u of the wide ones.
+        fitted: Σ u² · D of the block, see `_of_blocks`, of the wide ones.
         mean, all_errors, weights: Σ z, Σ z² and Σ u² of all.
     """
 
@@ -340,26 +352,28 @@ class _ColumnSums:
     size: Tensor
     error: Tensor
     product: Tensor
+    fitted: Tensor
     mean: Tensor
     all_errors: Tensor
     weights: Tensor
 
     @staticmethod
-    def of(piece: Rows, loops: SampleLoops | None = None) -> _ColumnSums:
+    def of(piece: Rows, group: int, loops: SampleLoops | None = None) -> _ColumnSums:
         if loops is not None:
-            found = loops.column_sums(piece.fine, piece.coarse, piece.variance, SQRT12)
+            found = loops.column_sums(piece.fine, piece.coarse, piece.variance, SQRT12, group)
             return _ColumnSums(len(piece.fine), *found)
         z, u, _ = piece.in_sigmas()
-        wide, squared, weights = _wide(u), z * z, u.square().sum(0)
-        u *= wide
-        product = (z * u).sum(0)
-        size = u.square_().sum(0)
+        wide, squared, squares = _wide(u), z * z, u.square()
+        ratio, weights = _of_blocks(squared, squares, group), squares.sum(0)
+        product = (u.mul_(z).mul_(wide)).sum(0)
+        size = squares.mul_(wide).sum(0)
         return _ColumnSums(
             rows=len(z),
             wide=wide.sum(0),
             size=size,
             error=wide.mul_(squared).sum(0),
             product=product,
+            fitted=squares.view(len(z), -1, group).mul_(ratio[..., None]).sum(0).flatten(),
             mean=z.sum(0),
             all_errors=squared.sum(0),
             weights=weights,
@@ -377,6 +391,16 @@ def _wide(u: Tensor) -> Tensor:
     return u.abs().ge_(SQRT12)
 
 
+def _of_blocks(errors: Tensor, weights: Tensor, group: int) -> Tensor:
+    """D of each block: the sum of its squared errors by that of its squared weights, [rows, C] -> [rows, C / group].
+
+    An encoder's scale is fitted to a block, so that each of its weights shrinks by κ·D of the block: one that is larger
+    than its neighbours by what the errors of them all come to, not by its own.
+    """
+    error, size = (x.view(len(x), -1, group).sum(-1) for x in (errors, weights))
+    return error / size.clamp(min=1e-30)
+
+
 def _amounts_of_columns(sums: _ColumnSums, coarser: float) -> list[Trait]:
     """The mean of a column's errors, where it is far more than chance leaves."""
     mean = (sums.mean / (sums.all_errors * sums.rows).sqrt().clamp(min=1e-30)).abs()
@@ -386,11 +410,13 @@ def _amounts_of_columns(sums: _ColumnSums, coarser: float) -> list[Trait]:
     return []
 
 
-def _strays(rows: Rows, columns: Tensor, common: float) -> Tensor:
-    """How many standard deviations Σ z·u of the wide ones strays from the common multiple of Σ z², float32 [n]: rows
-    have nothing to do with each other, so that their own say what chance leaves."""
-    z, u, _ = Rows(*(x[:, columns] for x in (rows.fine, rows.coarse, rows.variance))).in_sigmas()
-    of_rows = z.mul_(_wide(u)) * (u - common * z)
+def _strays(rows: Rows, columns: Tensor, common: float, group: int) -> Tensor:
+    """How many standard deviations Σ z·u of the wide ones strays from the common multiple of what their blocks were
+    fitted by, float32 [n]: rows have nothing to do with each other, so that their own say what chance leaves."""
+    z, u, _ = rows.in_sigmas()
+    squares = u.square()
+    shrunk = _of_blocks(z.square(), squares, group).repeat_interleave(group, dim=1) * squares
+    of_rows = ((z * u - common * shrunk) * _wide(u))[:, columns]
     strays: Tensor = of_rows.sum(0) / torch.linalg.vector_norm(of_rows, dim=0).clamp(min=1e-30)
     return strays
 

@@ -26,28 +26,38 @@ COLUMNS_AT_ONCE = 512  # whose sums stay in a core's first cache
 
 
 def column_sums(
-    fine: Floats, coarse: Floats, variance: Floats, wide: np.float32, memory: Floats, sums: Floats
+    fine: Floats,
+    coarse: Floats,
+    variance: Floats,
+    wide: np.float32,
+    group: int,
+    memory: Floats,
+    sums: Floats,
 ) -> None:
     """Sums over some rows, of which those of wide weights are of weights beyond `wide` times σ.
 
     Args:
         fine, coarse, variance: float32 [R, C].
         wide: from which |u| on a weight is.
+        group: weights of a block, of which a row has a whole number.
         memory: float32 [3, C].
-        sums: takes how many are wide, Σ u², Σ z², Σ z·u of these, then Σ z, Σ z², Σ u² of all, float32 [7, C].
+        sums: takes how many are wide, Σ u², Σ z², Σ z·u, Σ u² · D of the block of these, then Σ z, Σ z², Σ u² of all,
+            float32 [8, C].
     """
     rows, columns = fine.shape
     sums[:, :] = NONE
-    for start in range(0, columns, COLUMNS_AT_ONCE):
-        some = slice(start, min(start + COLUMNS_AT_ONCE, columns))
+    at_once = max(1, COLUMNS_AT_ONCE // group) * group
+    for start in range(0, columns, at_once):
+        some = slice(start, min(start + at_once, columns))
         z, u, inverse = memory[0, some], memory[1, some], memory[2, some]
         for r in range(rows):
             _invert(variance[r, some], inverse)
             _scale(fine[r, some], coarse[r, some], inverse, z, u)
-            _add_all(z, sums[4, some], sums[5, some])
-            _add_weights(u, wide, sums[0, some], sums[6, some])
+            _add_all(z, sums[5, some], sums[6, some])
+            _add_weights(u, wide, sums[0, some], sums[7, some])
             _add_wide(z, u, wide, sums[2, some], sums[3, some])
             _add_wide_size(u, wide, sums[1, some])
+            _add_fitted(z, u, wide, group, sums[4, some])
 
 
 def like_noise(
@@ -182,6 +192,25 @@ def _add_wide_size(u: Floats, least: np.float32, size: Floats) -> None:
 
 
 @exact
+def _add_fitted(z: Floats, u: Floats, least: np.float32, group: int, fitted: Floats) -> None:
+    for start in range(0, z.shape[0], group):
+        block = slice(start, start + group)
+        _add_fitted_block(z[block], u[block], least, fitted[block])
+
+
+@summing
+def _add_fitted_block(z: Floats, u: Floats, least: np.float32, fitted: Floats) -> None:
+    error = size = NONE
+    for j in range(z.shape[0]):
+        error += z[j] * z[j]
+        size += u[j] * u[j]
+    ratio = error / max(size, LEAST_SIZE)
+    for j in range(z.shape[0]):
+        wide = u[j] * (ONE if abs(u[j]) >= least else NONE)
+        fitted[j] += ratio * (wide * wide)
+
+
+@exact
 def _fit_blocks(z: Any, u: Any, inverse: Any, memory: Floats) -> None:
     """Take from the errors of each block what an amount and a factor explain by least squares."""
     rest = memory[: z.shape[1]]
@@ -302,7 +331,7 @@ def _divide(x: Floats, by: np.float32) -> None:
 
 
 _matrix, _vector = types.float32[:, ::1], types.float32[::1]
-COLUMN_SUMS = types.void(_matrix, _matrix, _matrix, types.float32, _matrix, _matrix)
+COLUMN_SUMS = types.void(_matrix, _matrix, _matrix, types.float32, types.int64, _matrix, _matrix)
 LIKE_NOISE = types.void(_matrix, _matrix, _matrix, types.boolean[:, ::1], types.int64, types.float32, _matrix)
 BIDIAGONAL = types.int64(_matrix, _matrix, _matrix, _vector, _vector, types.int64, types.int64, types.float32)
 """Of the functions above."""

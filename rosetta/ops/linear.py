@@ -125,9 +125,8 @@ class Linear(Op):
         [x] = inputs
         weight = s.source(f"{self.stem}.weight")
         ranges, together = row_ranges(weight), 1
-        at_hand = (
-            s.cache.product(weight, x) is not None
-        )  # and what is told of its rows: calls are what costs then
+        # And so is what is told of its rows: calls are what costs then.
+        at_hand = s.cache.product(weight, x) is not None
         if at_hand:
             together = max(1, TOGETHER * len(ranges) // (len(x) * weight.dims[0]))
 

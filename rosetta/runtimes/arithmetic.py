@@ -157,9 +157,8 @@ def in_halves(node: Node) -> Iterator[Imitation]:
             ) -> Tensor:
                 return plain([rounded(x, dtype) if j == i else x for j, x in enumerate(inputs)])
 
-            words = (
-                f"with {source.rpartition('.')[2]} rounded to {name}"  # a norm that gives what it was given
-            )
+            # As where a norm gives the dtype that it was given.
+            words = f"with {source.rpartition('.')[2]} rounded to {name}"
             yield Imitation(words, of_one, coarser=dtype)
         words = f"in {name}, of what is rounded to it"
         yield Imitation(words, of_inputs, result=dtype, last_is_finer=scores, coarser=dtype)

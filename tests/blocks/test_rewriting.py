@@ -44,9 +44,8 @@ def test_rewritten_tensors_say_what_the_way_reads(tmp_path: Path, plain: Path, s
             torch.from_numpy(read.read(NAME)).view(torch.float32).view(-1, 2)[:, 0]
             for read in (container.read_as(meant), container.read_as(weight, others))
         )
-        wrapped = (
-            way.zero_shift and (wanted - values).ne(0).float().mean() < 0.2
-        )  # a zero point at the end of its range
+        # A zero point at the end of its range.
+        wrapped = way.zero_shift and (wanted - values).ne(0).float().mean() < 0.2
         assert wrapped or torch.allclose(
             wanted, values, rtol=2**-6, atol=2**-7 * float(wanted.abs().max())
         ), way

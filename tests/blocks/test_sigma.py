@@ -121,9 +121,8 @@ def test_sigma_of_uneven_levels_is_what_rounding_to_them_does(dtype: str) -> Non
     np.testing.assert_array_equal(values, levels)
     for i in range(1, len(levels) - 1):
         error = math.sqrt(float(np.mean((spread[nearest == i] - levels[i]) ** 2)))
-        scale_rounding = (
-            abs(levels[i]) * 0.125 / ROOT12 if dtype == "NVFP4" else 0.0
-        )  # three bits of mantissa
+        # Its scale has three bits of mantissa.
+        scale_rounding = abs(levels[i]) * 0.125 / ROOT12 if dtype == "NVFP4" else 0.0
         assert float(sigma[i]) == pytest.approx(math.hypot(error, scale_rounding), rel=0.01), levels[i]
 
 

@@ -105,6 +105,7 @@ def test_where_results_cannot_go_is_said_before_anything_runs(rosetta: Rosetta, 
 def test_children_end_with_a_sweep_that_is_killed(tmp_path: Path) -> None:
     """Else one that is started again at once runs their jobs a second time beside them."""
     manifest = tmp_path / "m.yaml"
+    pytest.importorskip("aiohttp", reason="the remote extra is not installed")
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(90)
         address = f"http://127.0.0.1:{server.getsockname()[1]}/model.gguf"

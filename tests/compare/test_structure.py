@@ -15,7 +15,17 @@ from fixtures.noise import gaussian, heavy_tailed
 from fixtures.quantize import quantize
 from rosetta.compare import spectrum
 from rosetta.compare.spectrum import beyond_noise, edge_of, largest_singular_value, rank_limit
-from rosetta.compare.structure import ROW_LIKENESS, RowSums, _common, _of_rows, pass_over, row_sums
+from rosetta.compare.structure import (
+    ROW_LIKENESS,
+    ROW_MEAN,
+    RowSums,
+    _common,
+    _of_rows,
+    least_t,
+    pass_over,
+    row_sums,
+)
+from rosetta.compare.trait import ROW_DEVIATIONS
 from rosetta.compare.weights import compare_weights
 from rosetta.containers.container import TensorEntry
 from rosetta.weight import Weight
@@ -150,6 +160,41 @@ def test_columns_with_factors_of_their_own_are_seen(dtype: str, size: float) -> 
     assert "column_factors" in {trait.kind for trait in found.traits}
 
 
+@pytest.mark.parametrize(("dtype", "larger"), [("IQ4_NL", 20), ("Q2_K", 4), ("Q6_K", 50), ("Q8_0", 50)])
+def test_columns_that_make_up_their_blocks_shrink_with_them(dtype: str, larger: float) -> None:
+    values = source(1)
+    values[:, np.random.default_rng(109 + larger).choice(COLUMNS, 8, replace=False)] *= larger
+    assert compare_weights(weight(values, "F32"), weight(values, dtype)).traits == ()
+
+
+def test_an_amount_in_a_few_blocks_of_a_row_is_none_of_the_row() -> None:
+    """Beside a weight far larger than they, those of a block may all have a level of one sign."""
+    values, noise = source(), 0.05 * np.random.default_rng(2).standard_normal((ROWS, COLUMNS))
+
+    def found(blocks: int, amount: float) -> list[str]:
+        stored = values + noise
+        stored[5, : 32 * blocks] += amount
+        fine, coarse = weight(values, "F16"), weight(stored, "Q8_0")
+        a, b = coarse.values(), fine.values()
+        passed = pass_over(a, b, torch.ones_like(a), 32, proportional=False)
+        sums = row_sums(passed, torch.full((COLUMNS // 32,), 32.0))
+        assert float(sums.gap[5] / (sums.error[5] * COLUMNS).sqrt()) > ROW_MEAN
+        return [trait.kind for trait in _of_rows(coarse, fine, sums, COLUMNS)]
+
+    assert found(4, 3.0) == []
+    assert found(16, 0.05) == ["row_offsets"]
+
+
+@pytest.mark.parametrize("free", [15, 31])
+def test_a_single_row_may_stray_as_far_as_students_t_of_its_blocks(free: int) -> None:
+    """As rarely as a normal deviate is six standard deviations off: integrated, in float64."""
+    t = least_t(free) + torch.logspace(-6, 5, 200_001, dtype=torch.float64)
+    scale = math.exp(math.lgamma((free + 1) / 2) - math.lgamma(free / 2)) / math.sqrt(free * math.pi)
+    beyond = 2 * float(torch.trapezoid(scale * (1 + t * t / free) ** (-(free + 1) / 2), t))
+    assert math.log10(beyond) == pytest.approx(math.log10(math.erfc(6 / math.sqrt(2))), abs=0.5)
+    assert least_t(1000) == ROW_DEVIATIONS
+
+
 def test_rows_that_are_written_several_times_are_one_witness(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -185,11 +230,8 @@ def test_a_row_whose_largest_weight_was_clipped_is_no_other_row() -> None:
 def test_a_massive_row_does_not_speak_for_what_the_encoder_takes_from_all() -> None:
     rows = RowSums(*(torch.ones(100, dtype=torch.float64) for _ in RowSums.__dataclass_fields__))
     rows.size_b[:], rows.product[:] = 100.0, -1.0
-    rows.size_b[7], rows.error[7], rows.product[7] = (
-        1e6,
-        1e4,
-        -3e4,
-    )  # the encoder shrank this one three times as much
+    # The encoder shrank this one three times as much.
+    rows.size_b[7], rows.error[7], rows.product[7] = 1e6, 1e4, -3e4
     assert _common(rows) == pytest.approx(-1.02)
 
 

@@ -54,7 +54,9 @@ def test_eight_bits_of_rows_are_those_of_bitsandbytes() -> None:
 
 @pytest.mark.parametrize("name", ["Q4_0", "Q8_0"])
 def test_blocks_are_those_of_ggml(name: str) -> None:
-    ggml = pytest.importorskip("fixtures.ggml", reason="llama-cpp-python is not installed")
+    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+    from fixtures import ggml
+
     values = matrix()
     wanted = torch.from_numpy(ggml.dequantize(ggml.quantize(values.numpy(), name), name)).view_as(values)
     assert torch.equal(quantised(original(values), BY_NAME[name]).values(), wanted)
@@ -82,7 +84,9 @@ def test_a_quantiser_is_told_by_what_it_rounded_away(name: str) -> None:
 @pytest.mark.parametrize("dtype", ["Q8_0", "Q4_0", "Q4_K"])
 @pytest.mark.parametrize("name", ["NF4", "FP4"])
 def test_it_is_told_beneath_another_quantisation(name: str, dtype: str) -> None:
-    ggml = pytest.importorskip("fixtures.ggml", reason="llama-cpp-python is not installed")
+    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+    from fixtures import ggml
+
     values = original(matrix())
     before = quantised(values, BY_NAME[name]).values().numpy()
     assert quantiser_of(stored(ggml.quantize(before, dtype), dtype, (192, 256)), values) is BY_NAME[name]
@@ -91,7 +95,9 @@ def test_it_is_told_beneath_another_quantisation(name: str, dtype: str) -> None:
 @pytest.mark.parametrize("dtype", ["BF16", "F16", "Q8_0", "Q4_0", "Q4_K", "Q5_K", "Q6_K"])
 def test_of_what_was_made_from_the_original_none_is_told(dtype: str) -> None:
     """Nor is the quantiser of its own blocks one that was there before them."""
-    ggml = pytest.importorskip("fixtures.ggml", reason="llama-cpp-python is not installed")
+    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+    from fixtures import ggml
+
     values = matrix()
     raw = encode(values.numpy(), dtype) if dtype in ("BF16", "F16") else ggml.quantize(values.numpy(), dtype)
     copy = stored(raw, dtype, (192, 256))

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llama_cpp import llama_model_quantize, llama_model_quantize_default_params
 
 from fixtures.architectures import RECIPES
 from fixtures.canonical_gguf import write_canonical
@@ -72,6 +71,8 @@ def test_a_run_of_llama_cpp_is_held_to_the_weights_of_its_file(
 ) -> None:
     path = as_unknown(tmp_path / "F32.gguf", llama)
     if dtype != "F32":
+        from llama_cpp import llama_model_quantize, llama_model_quantize_default_params
+
         asked, made = llama_model_quantize_default_params(), tmp_path / "quantised.gguf"
         asked.ftype, asked.nthread = {"Q8_0": 7, "Q4_K_M": 15}[dtype], 1
         assert llama_model_quantize(str(path).encode(), str(made).encode(), asked) == 0

@@ -34,13 +34,13 @@ def assert_alike(found: Tensor, expected: Tensor) -> None:
     assert float((found - expected).abs().max()) <= ROUNDING * float(expected.abs().max())
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (7, 33), (64, 512), (40, 1100)])
-def test_sums_of_columns_are_torchs(loops: SampleLoops, shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize(("shape", "group"), [((1, 1), 1), ((7, 33), 1), ((64, 512), 32), ((40, 1100), 55)])
+def test_sums_of_columns_are_torchs(loops: SampleLoops, shape: tuple[int, int], group: int) -> None:
     some = rows(*shape)
-    found, expected = _ColumnSums.of(some, loops), _ColumnSums.of(some)
+    found, expected = _ColumnSums.of(some, group, loops), _ColumnSums.of(some, group)
     assert found.rows == expected.rows
     assert torch.equal(found.wide, (some.in_sigmas()[1].abs() >= SQRT12).sum(0))
-    for name in ("size", "error", "product", "mean", "all_errors", "weights"):
+    for name in ("size", "error", "product", "fitted", "mean", "all_errors", "weights"):
         assert_alike(getattr(found, name), getattr(expected, name))
 
 

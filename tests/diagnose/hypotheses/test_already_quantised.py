@@ -202,7 +202,9 @@ GGML = {
 @pytest.mark.parametrize("stored_as", ["F16", "BF16", "F32"])
 @pytest.mark.parametrize("dtype", GGML)
 def test_what_was_decoded_from_a_quantised_file_is_told_by_its_levels(dtype: str, stored_as: str) -> None:
-    ggml = pytest.importorskip("fixtures.ggml", reason="llama-cpp-python is not installed")
+    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+    from fixtures import ggml
+
     values = source().numpy()
     decoded = torch.from_numpy(ggml.dequantize(ggml.quantize(values, dtype), dtype)).view(ROWS, COLUMNS)
     left, right = stored(decoded, stored_as), stored(source(), "BF16")

@@ -52,7 +52,9 @@ def fp8(w: Tensor) -> Tensor:
 
 def of_ggml(dtype: str) -> Round:
     def rounded(w: Tensor) -> Tensor:
-        ggml = pytest.importorskip("fixtures.ggml", reason="llama-cpp-python is not installed")
+        pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+        from fixtures import ggml
+
         return torch.from_numpy(ggml.dequantize(ggml.quantize(w.numpy(), dtype), dtype)).view_as(w)
 
     return rounded
@@ -160,7 +162,7 @@ def test_without_the_adapter_its_rank_and_the_quantiser_are_told(
 @pytest.mark.parametrize("dtype", ["Q8_0", "Q4_0", "Q4_K"])
 def test_it_is_told_beneath_blocks(tmp_path: Path, base: Path, adapter: Path, dtype: str) -> None:
     left = merge(tmp_path / "m", rounded_folder(tmp_path / "q", base, nf4), adapter)
-    pytest.importorskip("fixtures.ggml", reason="llama-cpp-python is not installed")
+    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
     held = open_model(left).weights
 
     def of_merged(file: FileContents) -> FileContents:
