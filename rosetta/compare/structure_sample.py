@@ -40,9 +40,11 @@ from rosetta.workers import aside, spread
 SAMPLED, SIDE = 1 << 20, 512
 PIECE = 1 << 18  # values that are looked at together
 # By how much κ differs from column to column of a clean copy, of codes that are taken for one weight and for several
-# (measured: 0.13, 0.68), and what is added of a column that makes up its block: its own error is what the search for a
-# scale makes small (0.77).
-SHRINKAGE_APART, OF_CODEBOOKS, OF_LOUD = 0.15, 0.8, 0.85
+# (measured: 0.75, where importance was too mild for blocks to tell; 0.8). More by OF_LOUD where a column makes up its
+# block, of what it has beyond LOUD times an even share (0.98): the search for a scale makes its own error small.
+SHRINKAGE_APART, OF_CODEBOOKS, OF_LOUD, LOUD = 0.9, 1.0, 1.2, 2.0
+# Where errors were weighed, of the largest κ, in units of each column's own D (measured: 1.2, Q2_K).
+OF_LARGEST = 1.5
 OF_SCALES = (
     2.0**-11
 )  # relative: a float16 scale is off by no more, and of a loud column by the same in many blocks
@@ -182,25 +184,29 @@ class SampleTests:
         were made, and what was fitted to the other copy leaves errors that hang together."""
         return not any(of_scheme(weight.dtype) or weight.fitted for weight in self._pair)
 
-    def _apart(self, weighed: bool, fitted: Tensor) -> Tensor:
-        """By how much κ of each column may differ, float64 [C].
+    def _apart(self, weighed: bool, sums: _ColumnSums) -> tuple[Tensor, Tensor]:
+        """By how much Σ z·u of columns may differ as κ does, by D of their blocks and by their own, float64 [C] each.
 
-        Where errors were weighed it lies between nought, of what matters, and the largest one, of what does not: by
-        root mean square no farther than half of that from their mean.
+        Where errors were weighed κ lies between nought, of what matters, and the largest one, of what does not: no
+        farther than half of that from their mean in units of the block's D. What matters has small errors, so that one
+        column may be far off by its own D; all of them hold both.
         """
+        fitted, error = sums.fitted.double(), sums.error.double()
+        of_blocks = fitted.view(-1, self._group)
+        loud = (of_blocks - LOUD * of_blocks.mean(1, keepdim=True)).clamp(min=0).flatten()
         if weighed:
             quantised = (weight.dtype for weight in self._pair if weight.dtype not in FLOATS)
-            largest = max(map(largest_shrinkage, quantised), default=2 * SHRINKAGE_APART)
-            return torch.full_like(fitted, largest / 2, dtype=torch.float64)
-        of_blocks = fitted.double().view(-1, self._group)
-        even = of_blocks.mean(1, keepdim=True) / of_blocks.clamp(min=1e-30)
-        least = OF_CODEBOOKS if self.coarse.dtype in CODEBOOKS else SHRINKAGE_APART
-        return least + OF_LOUD * (1 - even.clamp(max=1)).flatten()
+            largest = max(map(largest_shrinkage, quantised), default=SHRINKAGE_APART)
+            by_block, by_own = largest / 2 * fitted, OF_LARGEST * largest * error + largest / 2 * loud
+        else:
+            apart = OF_CODEBOOKS if self.coarse.dtype in CODEBOOKS else SHRINKAGE_APART
+            by_block, by_own = apart * fitted + OF_LOUD * loud, apart * error + OF_LOUD * loud
+        return by_block, by_own
 
     @property
     def _has_rank(self) -> bool:
         """Whether the errors of clean copies have none."""
-        return self.coarse.name not in TABLES and not any(weight.fitted for weight in self._pair)
+        return self.coarse.name not in TABLES
 
     @property
     def _rows_of_columns(self) -> Rows:
@@ -228,16 +234,19 @@ class SampleTests:
         size, error, product, wide, fitted = (
             x[judged].double() for x in (sums.size, sums.error, sums.product, sums.wide, sums.fitted)
         )
-        apart = self._apart(weighed, sums.fitted)[judged]
         deviation = (size * error / wide).sqrt()
-        # By how many standard deviations of the stray κ and the rounding of scales make columns differ.
-        differing = ((apart * fitted).square() + (OF_SCALES * size).square()) / deviation.square()
+        # By how many of these, squared, κ and the rounding of scales make columns differ.
+        by_block, by_own = (
+            (apart[judged].square() + (OF_SCALES * size).square()) / deviation.square()
+            for apart in self._apart(weighed, sums)
+        )
         # −κ of all, by the inverse of what chance and these differences make of each column's.
-        precision = (fitted / deviation).square() / (1 + differing)
+        precision = (fitted / deviation).square() / (1 + by_block)
         common = float((precision * product / fitted).sum() / precision.sum())
         strays = (product - common * fitted) / deviation
-        of_one = ROW_DEVIATIONS * (1 + differing).sqrt()
-        of_all = limit_of_all(float(wide.min()) - 1, len(judged), float(differing.mean()))
+        of_one = ROW_DEVIATIONS * (1 + by_block).sqrt()
+        differing = min(float(by_block.mean()), float(by_own.mean()))
+        of_all = limit_of_all(float(wide.min()) - 1, len(judged), differing)
         if not self._independent:
             of_all = max(of_all, FITTED_DEVIATIONS)
         farthest, all_of_them = float((strays.abs() / of_one).max()), float(strays.square().mean().sqrt())

@@ -53,6 +53,8 @@ def gathered(findings: Sequence[Finding]) -> list[Finding]:
         words, known = _words(kind, found), all_kinds().get(kind)
         if words is None or known is None or known.of_file is None:
             continue
+        if known.known and any(finding.declared is None for finding in found):
+            continue
         shown = [finding for finding in found if not finding.latent] or found
         one = shown[0].model_copy(
             update={

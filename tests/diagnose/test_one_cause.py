@@ -64,7 +64,8 @@ def test_it_is_latent_where_all_of_them_are() -> None:
 
 def test_what_an_adapter_is_said_to_be_is_said_once_of_its_weights_and_apart_of_others() -> None:
     def of(n: int, words: str) -> Finding:
-        return finding(n).model_copy(update={"message": f"blk.{n}.attn_q.weight: the adapter is {words}"})
+        message = f"blk.{n}.attn_q.weight: the adapter is {words}"
+        return finding(n).model_copy(update={"message": message, "declared": 1})
 
     once = [of(n, "not merged in the left file") for n in range(5)]
     twice = [of(n, "merged twice in the left file") for n in range(5, 9)]
@@ -75,6 +76,8 @@ def test_what_an_adapter_is_said_to_be_is_said_once_of_its_weights_and_apart_of_
     ]
     [mixed] = gathered([*once, *twice[:2]])
     assert mixed.message.startswith("7 weights differ by matrices of low rank")
+    unknown = [finding.model_copy(update={"declared": None}) for finding in once]
+    assert gathered(unknown) == unknown
 
 
 def test_a_layer_that_holds_another_ones_weights_is_one_finding() -> None:

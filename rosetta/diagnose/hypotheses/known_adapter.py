@@ -149,6 +149,7 @@ def _misread(
             role=suspect.role,
             repair=changed(suspect.model, weight, change),
             tensor=weight.name,
+            declared="merged once",
             actual=words,
             message=f"{weight.name}: the adapter is {words} in the {where} file",
             recommendation=f"merge B·A, [out, r] times [r, in], into {weight.entry.name} once, and export again",
