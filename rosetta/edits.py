@@ -72,6 +72,14 @@ class Fitted(ValuesEdit, Protocol):
 
 
 @runtime_checkable
+class OfLowRank(ValuesEdit, Protocol):
+    """An edit that takes off a matrix of low rank, fitted to the other side's copy: none is left to find."""
+
+    @property
+    def of_low_rank(self) -> bool: ...
+
+
+@runtime_checkable
 class Leveraged(ValuesEdit, Protocol):
     """An edit whose numbers are fitted, and which says how much of a value's error is in them."""
 

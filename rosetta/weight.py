@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rosetta import blocks
 from rosetta.containers.container import Container, TensorEntry
 from rosetta.dtypes import FLOATS
-from rosetta.edits import BytesEdit, Encoded, Fitted, Rounded, ValuesEdit
+from rosetta.edits import BytesEdit, Encoded, Fitted, OfLowRank, Rounded, ValuesEdit
 from rosetta.lazily import torch
 from rosetta.row_order import Chosen, Order, Part
 from rosetta.workers import spread
@@ -114,6 +114,11 @@ class Weight:
     def fitted(self) -> bool:
         """Whether an edit fitted numbers to the other side's copy, many of them."""
         return any(isinstance(edit, Fitted) and edit.fitted for edit in self.values_edits)
+
+    @property
+    def without_rank(self) -> bool:
+        """Whether an edit took a matrix of low rank off that was fitted to the other side's copy."""
+        return any(isinstance(edit, OfLowRank) and edit.of_low_rank for edit in self.values_edits)
 
     def same_place(self, other: Weight) -> bool:
         """Whether two weights are read from the very same stored rows."""

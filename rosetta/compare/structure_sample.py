@@ -206,7 +206,7 @@ class SampleTests:
     @property
     def _has_rank(self) -> bool:
         """Whether the errors of clean copies have none."""
-        return self.coarse.name not in TABLES
+        return self.coarse.name not in TABLES and not any(weight.without_rank for weight in self._pair)
 
     @property
     def _rows_of_columns(self) -> Rows:

@@ -99,12 +99,17 @@ def test_a_folder_comes_back_from_an_apr(tmp_path: Path, name: str) -> None:
         ), name
 
 
+# The epsilons of Kimi Linear's latent norms and unit lengths: fixed by transformers, and the norms' own by llama.cpp.
+FIXED = ("attention.latent_norm_epsilon", "ssm.l2_epsilon")
+
+
 def proven(source: Path, target: Path) -> None:
     """Convert, and have it compared and linted."""
     done = convert(str(source), target, Options(tokens=tuple(IDS), diagnose=False))
     assert done.comparison is not None
     assert done.comparison.verdict == "match", done.comparison.reason
-    assert (done.faults, done.done.lost) == ((), [])
+    lost = [said for said in done.done.lost if said.partition(" ")[0] not in FIXED]
+    assert (done.faults, lost) == ((), [])
 
 
 @pytest.mark.parametrize("name", [*SAID, *CHECKPOINTS])

@@ -71,6 +71,7 @@ class Added:
     """
 
     fitted: ClassVar[bool] = True  # to the other side's copy
+    of_low_rank: ClassVar[bool] = True
 
     left: Tensor = field(hash=False)
     right: Tensor = field(hash=False)
