@@ -39,7 +39,7 @@ class FindingKind:
         of_file: what is to be done about a file of which many weights have it, which are one finding then: `{side}` is
             the side. None where each weight is a finding of its own.
         alike: whether it is one of the file only where it is the same of these weights in truth, `actual`.
-        known: whether it is one of the file only where it is known what these weights should be, `declared`.
+        stated: whether it is one of the file only where it is known what these weights should be, `declared`.
     """
 
     id: str
@@ -52,7 +52,7 @@ class FindingKind:
     together: str | None = None
     of_file: str | None = None
     alike: bool = False
-    known: bool = False
+    stated: bool = False
 
     @property
     def family(self) -> str:

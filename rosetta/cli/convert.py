@@ -22,12 +22,8 @@ from rosetta.cli.terminal import STDOUT, Terminal, show
 from rosetta.errors import UsageError
 from rosetta.report.exit_code import PASSED, exit_code
 
-UNITS = {
-    "": 1,
-    "K": 1000,
-    "M": 1000**2,
-    "G": 1000**3,
-}  # llama.cpp, convert_hf_to_gguf.py, split_str_to_n_bytes
+# llama.cpp, convert_hf_to_gguf.py, split_str_to_n_bytes.
+UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3}
 
 
 def command(app: typer.Typer) -> None:

@@ -19,9 +19,8 @@ CLIPPED = 4.0  # standard deviations: a single wild error is no rank
 # larger than 1 + √(C/R) does not rise above independent errors (Baik, Ben Arous and Péché 2005): from six columns on.
 SPARED = 4 / 6
 STEPS, MORE_STEPS = 6, 14  # of bidiagonalisation; more where the first ones come near the edge
-NOTHING = (
-    1e-6  # of the largest of the diagonal: rounding, which points anywhere once it is made of unit length
-)
+# Of the largest of the diagonal: rounding, which points anywhere once it is made of unit length.
+NOTHING = 1e-6
 NEAR = 0.97  # of √R + √C
 RANK = 0.02  # of √R + √C, above what a matrix of independent errors has as its largest singular value
 

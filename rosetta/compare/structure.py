@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from rosetta import blocks
-from rosetta.compare.structure_sample import COMPENSATING, SampleTests, is_coarser, limit_of_all
+from rosetta.compare.chance import limit_of_all, limit_of_one, students_t
+from rosetta.compare.columns import has_independent_errors
+from rosetta.compare.structure_sample import COMPENSATING, SampleTests, is_coarser
 from rosetta.compare.trait import (
     COARSE,
     COARSER,
@@ -288,26 +290,12 @@ def _in_most_blocks(coarse: Weight, fine: Weight, looked_at: Tensor) -> bool:
         return True
     w, c = (weight.rows(looked_at.tolist()).double() for weight in (fine, coarse))
     of_blocks = _sums_of_blocks(c - w, group)
-    return float(students_t(of_blocks).abs().max()) > least_t(of_blocks.shape[1] - 1)
+    return float(students_t(of_blocks).abs().max()) > limit_of_one(of_blocks.shape[1] - 1)
 
 
 def _sums_of_blocks(x: Tensor, group: int) -> Tensor:
     """Of the whole blocks of each row, [R, C] -> [R, n]."""
     return x[:, : x.shape[1] // group * group].reshape(len(x), -1, group).sum(2)
-
-
-def students_t(x: Tensor) -> Tensor:
-    """The mean of each row in standard deviations of a mean of so many, [R, n] -> [R]."""
-    return x.mean(1) / (x.std(1) / math.sqrt(x.shape[1])).clamp(min=1e-300)
-
-
-def least_t(free: int) -> float:
-    """What Student's t of so many degrees of freedom exceeds as rarely as a normal deviate its sixfold deviation, and
-    the least that is believed of one row.
-
-    ν ln(1 + t² / ν) is near the square of a normal deviate (Wallace 1959, without his factor (8ν + 1) / (8ν + 3)).
-    """
-    return max(ROW_DEVIATIONS, math.sqrt(free * math.expm1(DEVIATIONS**2 / free)))
 
 
 def _likeness_of_blocks(coarse: Weight, fine: Weight, looked_at: Tensor) -> float:
@@ -355,8 +343,7 @@ def _row_factors(
     farthest, all_of_them = float(off.max()), float(off[used].square().mean().sqrt())
     of_one, of_all = ROW_DEVIATIONS * usual, FITTED_DEVIATIONS
     looked_at = _blocks_looked_at(coarse, given_up)
-    count, copies = int(looked_at.sum()), (coarse, fine)
-    independent = not any(of_scheme(weight.dtype) or weight.fitted for weight in copies)
+    count, independent = int(looked_at.sum()), has_independent_errors(fine, coarse)
     if farthest <= of_one and all_of_them <= (
         LOOKED_AT if independent and count >= FEWEST_BLOCKS else of_all
     ):
@@ -366,10 +353,9 @@ def _row_factors(
         farthest, all_of_them = _by_blocks(
             coarse, fine, off, None if given_up is not None else _common(rows), looked_at
         )
-        of_one, of_all = (
-            least_t(count - 1),
-            _limit_of_rows(coarse, count, distance) if independent else of_all,
-        )
+        of_one = limit_of_one(count - 1)
+        if independent:
+            of_all = _limit_of_rows(coarse, count, distance)
     else:
         wide = (COARSER if distance > COARSE else 1.0) * (WEIGHED if weighed else 1.0)
         of_one, of_all = of_one * wide, of_all * wide

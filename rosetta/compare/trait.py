@@ -14,6 +14,9 @@ COARSER = 1.6  # times as much rows and columns may be off from there on
 # Their encoders take several weights for one code, and search scale and code by turns.
 CODEBOOKS = ("IQ3_S", "IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_S", "IQ1_M")
 
+# Rows of a table may be equal, of tokens that no text had, and so are their errors: rank says nothing there.
+TABLES = ("token_embd.weight", "output.weight", "position_embd.weight")
+
 # Shrinkage κ: an encoder's error is −κ·D of the weight, D = |e|² / |w|². Rounding to the nearest step has κ = 0, a
 # scale of least squares κ = 1, clipping what does not matter more than that; no encoder makes weights larger.
 # Largest one with a margin, of plain encoders and of such as weigh errors by importance: blocks do not always tell.

@@ -10,7 +10,7 @@ from rosetta.containers.huggingface.text_part import tables
 from rosetta.diagnose.advice import named_pairs
 from rosetta.diagnose.chat import chat_notes
 from rosetta.index_entries import needless_entries
-from rosetta.lint.transformers_names import LAYER_TYPES, may_have_more
+from rosetta.lint.transformers_names import may_have_more, unknown_kind
 from rosetta.model import Model
 from rosetta.names import BASE_LAYER, emptied_tuner, shared_prefix, wrapper_of
 from rosetta.ops.rotary import STILL
@@ -78,15 +78,10 @@ def _kinds_of_layers(model: Model) -> Iterator[str]:
         return
     for table, prefix in tables(container.metadata):
         listed = table.get("layer_types")
-        if not isinstance(listed, list):
-            continue
-        unknown = next((n for n, kind in enumerate(listed) if kind not in LAYER_TYPES), None)
-        if unknown is not None:
-            yield (
-                f"{prefix}layer_types says {listed[unknown]!r:.60} of layer {unknown}, which is no kind of layer of "
-                "transformers: it was read as if it were not there"
-            )
-        elif len(listed) < model.block_count:
+        said = unknown_kind(listed)
+        if said is not None:
+            yield f"{prefix}layer_types {said}: it was read as if it were not there"
+        elif isinstance(listed, list) and len(listed) < model.block_count:
             yield f"{prefix}layer_types lists {len(listed)} of {model.block_count} layers, which transformers refuses"
 
 

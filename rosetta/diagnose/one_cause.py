@@ -11,6 +11,7 @@ from typing import Any
 
 from rosetta.compare.results import Finding, Side
 from rosetta.diagnose.kinds import all_kinds
+from rosetta.diagnose.words import listed
 from rosetta.finding_kind import FindingKind
 from rosetta.names import LAYER
 
@@ -20,9 +21,8 @@ MANY = 4  # weights: of fewer their own diagnoses are as short
 OF_LAYER = re.compile(r"\b(blk|layers)\.\d+\.")
 NORM = "norm"  # which the stems of norms have in them
 WORDS = re.compile(r"[._]")  # of a key, the last of which says what it is: an epsilon, a base
-OF_KIND = re.compile(
-    r"_swa$|_shexp$|_exps(\.\d+)?$"
-)  # of layers with a window; of a shared expert, or of others
+# Of layers with a window; of a shared expert, or of others.
+OF_KIND = re.compile(r"_swa$|_shexp$|_exps(\.\d+)?$")
 
 
 def told_together(findings: Sequence[Finding]) -> Iterator[str]:
@@ -53,7 +53,7 @@ def gathered(findings: Sequence[Finding]) -> list[Finding]:
         words, known = _words(kind, found), all_kinds().get(kind)
         if words is None or known is None or known.of_file is None:
             continue
-        if known.known and any(finding.declared is None for finding in found):
+        if known.stated and any(finding.declared is None for finding in found):
             continue
         shown = [finding for finding in found if not finding.latent] or found
         one = shown[0].model_copy(
@@ -90,9 +90,9 @@ def of_runtime(findings: Sequence[Finding], runtime: Side | None = None) -> list
             of_cause.setdefault(mark, []).append(finding)
     told = list(findings)
     for found in of_cause.values():
-        *others, last = [str(finding.layer) for finding in found[1:]] or [""]
-        if last:
-            layers = f"layers {', '.join(others)} and {last}" if others else f"layer {last}"
+        others = [finding.layer for finding in found[1:]]
+        if others:
+            layers = f"layer{'s' if len(others) > 1 else ''} {listed(others)}"
             told = _with_one(told, found, _extended(found, f"; so it is in {layers}"))
     return told if runtime is None else _by_steps(told, runtime)
 
@@ -108,10 +108,8 @@ def _by_steps(findings: Sequence[Finding], runtime: Side) -> list[Finding]:
                 of_step.setdefault((finding.kind, *mark), []).append(finding)
         for found in of_step.values():
             if len(found) > 1:
-                first, *names = dict.fromkeys(str(finding.tensor or finding.key) for finding in found)
-                *others, last = names or [first]
-                more = f"{', '.join(others)} and {last}" if others else last
-                said = f"; so it is with {more}" if names else ""
+                _, *names = dict.fromkeys(finding.tensor or finding.key for finding in found)
+                said = f"; so it is with {listed(names)}" if names else ""
                 told = _with_one(told, found, _extended(found, said))
     return told
 
@@ -197,7 +195,7 @@ def _of_many(findings: Sequence[Finding]) -> dict[tuple[str, Side, Any], list[Fi
         for finding in findings
         if finding.tensor is not None and (finding.status == "confirmed" or finding.kind in UNPROVABLE)
     ]
-    said = Counter((finding.kind, finding.side, _said(finding)) for finding in concerned)
+    said = Counter((finding.kind, finding.side, said_of(finding)) for finding in concerned)
     for finding in concerned:
         known = all_kinds().get(finding.kind)
         counts = [
@@ -206,14 +204,14 @@ def _of_many(findings: Sequence[Finding]) -> dict[tuple[str, Side, Any], list[Fi
         if known is not None and known.alike:
             truth: str | None = str(finding.actual)
         else:
-            truth = _said(finding) if min(counts) >= MANY else None
+            truth = said_of(finding) if min(counts) >= MANY else None
         of_weights.setdefault((finding.kind, finding.side, truth), {}).setdefault(
             str(finding.tensor), finding
         )
     return {mark: [*found.values()] for mark, found in of_weights.items() if len(found) >= MANY}
 
 
-def _said(finding: Finding) -> str:
+def said_of(finding: Finding) -> str:
     """What is said of a weight, without its name."""
     return finding.message.removeprefix(str(finding.tensor))
 
@@ -228,7 +226,7 @@ def _words(kind: str, found: Sequence[Finding]) -> str | None:
 
 def _of_all(found: Sequence[Finding]) -> str | None:
     """What is said of each weight in the same words after a colon, said of all; None where the words differ."""
-    said = {_said(finding) for finding in found}
+    said = {said_of(finding) for finding in found}
     one = said.pop()
     return None if said or not one.startswith(": ") else f"{len(found)} weights{one}: {_names(found)}"
 

@@ -7,11 +7,13 @@ import re
 from collections.abc import Mapping, Sequence
 
 from rosetta.compare.results import Evidence, Finding, Side
+from rosetta.diagnose.one_cause import OTHERS, said_of
+from rosetta.diagnose.words import listed
 from rosetta.model import Model
 
 MEMBER = re.compile(r"(blk\.\d+\.\w+)\.(\d+)\.(weight|bias)$")
 MANY = 4  # of a larger stack: fewer may each have a cause of their own
-OTHERS, ORDER = "value.other_weights", "layout.expert_order"
+ORDER = "layout.expert_order"
 COUNTED = re.compile(r"(\d+) of (\d+) ")  # how evidence begins: what was taken from the reference
 
 
@@ -53,7 +55,7 @@ def _together(findings: Sequence[Finding]) -> list[list[Finding]]:
         if stack is not None and finding.partner is None:
             marked.setdefault((*of_whom, stack), []).append(finding)
         elif finding.kind == ORDER and stack is None:
-            marked.setdefault((*of_whom, _said(finding)), []).append(finding)
+            marked.setdefault((*of_whom, said_of(finding)), []).append(finding)
     # Where other weights of the layer are another model's as well, all of them are one finding of the layer.
     layers = [(f.side, f.layer, stack_of(f.tensor) or f.tensor) for f in findings if f.kind == OTHERS]
     return [
@@ -76,13 +78,13 @@ def _of_stack(stack: str, models: Mapping[Side, Model], found: Sequence[Finding]
         return None
     first, things = found[0], "experts" if "_exps." in stack else "heads"
     numbers = sorted(int(_member(finding)) for finding in found)
-    which = f"all {size} {things}" if len(found) == size else f"{things} {_in_words(numbers)} of {size}"
+    which = f"all {size} {things}" if len(found) == size else f"{things} {listed(numbers)} of {size}"
     own = {(finding.left_name, finding.right_name) for finding in found}
-    said = {_said(finding) for finding in found}
-    what, likewise = f"{stack}{_said(first)}", ""
+    said = {said_of(finding) for finding in found}
+    what, likewise = f"{stack}{said_of(first)}", ""
     if len(said) > 1:
-        comma = "" if _said(first).startswith(":") else ","
-        what = f"{stack}, {things[:-1]} {_member(first)}{comma}{_said(first)}"
+        comma = "" if said_of(first).startswith(":") else ","
+        what = f"{stack}, {things[:-1]} {_member(first)}{comma}{said_of(first)}"
         likewise = ", each by figures of its own"
     stored = _names_of(models[first.side], found)
     return first.model_copy(
@@ -104,7 +106,7 @@ def _of_stack(stack: str, models: Mapping[Side, Model], found: Sequence[Finding]
 def _of_order(found: Sequence[Finding]) -> Finding:
     """One finding of all stacks of a layer that are in one order, in place of one for each."""
     first = found[0]
-    others = " and ".join(str(finding.tensor) for finding in found[1:])
+    others = listed(finding.tensor for finding in found[1:])
     return first.model_copy(
         update={
             "message": f"{first.message}; so it is in {others}",
@@ -137,18 +139,3 @@ def _names_of(model: Model, found: Sequence[Finding]) -> int:
 def _member(finding: Finding) -> str:
     member = MEMBER.match(str(finding.tensor))
     return "" if member is None else member[2]
-
-
-def _said(finding: Finding) -> str:
-    """What is said of a weight, without its name."""
-    return finding.message.removeprefix(str(finding.tensor))
-
-
-def _in_words(numbers: Sequence[int]) -> str:
-    """Ascending numbers: `2, 3 and 5`.
-
-    >>> _in_words([2, 3, 5])
-    '2, 3 and 5'
-    """
-    *others, last = map(str, numbers)
-    return f"{', '.join(others)} and {last}" if others else last

@@ -149,9 +149,7 @@ class Search:
             [tie] = other.proposals
             if other.confirmed and tie.kind != proposal.kind:
                 kinds.append(tie.kind)
-            elif (
-                other.confirmed and tie.tensor not in (None, proposal.tensor) and proposal.tensor is not None
-            ):
+            elif other.confirmed and proposal.tensor and tie.tensor not in (None, proposal.tensor):
                 tensors.append(str(tie.tensor))
         if tensors:
             said = f"{proposal.message}; or {', or '.join(tensors)} is, which activations alone do not tell apart"

@@ -22,6 +22,7 @@ from rosetta.compare.trait import LEAST
 from rosetta.compare.weights import readable
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair
 from rosetta.diagnose.patches import for_all_names, instead, of_weights
+from rosetta.diagnose.words import listed
 from rosetta.diagnose.wrong_pair import BEYOND, EVERYWHERE, LEAST_MATRICES, MOST_NAMED, RELATED, ROWS
 from rosetta.model import Model, Patch
 from rosetta.names import LAYER
@@ -192,8 +193,8 @@ def _where(names: Sequence[str], model: Model) -> str:
         }
         some = set.union(*stems.values())
         layers = f"layer{'s' * (len(stems) > 1)} {ranges(sorted(stems))}"
-        said = [*alone, layers if some == all_of_them else f"{_listed(sorted(some))} of {layers}"]
-    return _listed(said)
+        said = [*alone, layers if some == all_of_them else f"{listed(sorted(some))} of {layers}"]
+    return listed(said)
 
 
 def _layer(name: str) -> int | None:
@@ -217,8 +218,4 @@ def ranges(numbers: Sequence[int]) -> str:
         for _, run in groupby(enumerate(numbers), lambda item: item[1] - item[0])
     ]
     said = [part for run in runs for part in ([f"{run[0]} to {run[-1]}"] if len(run) > 2 else map(str, run))]
-    return _listed(said)
-
-
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+    return listed(said)

@@ -36,6 +36,18 @@ OF_SHARED_CLASSES = frozenset(("gpt-sw3", "iquestcoder", "sarvam_mla", "shieldge
 """Those `model_type`s of transformers that rosetta has no name for, and whose class is that of a model it knows."""
 
 
+def unknown_kind(listed: Any) -> str | None:
+    """What a list of kinds of layers says first that none is, in words; None where there is no such list or kind.
+
+    >>> unknown_kind(["full_attention", "odd"])
+    "says 'odd' of layer 1, which is no kind of layer of transformers"
+    """
+    for layer, kind in enumerate(listed if isinstance(listed, list) else ()):
+        if not isinstance(kind, str) or kind not in LAYER_TYPES:
+            return f"says {kind!r:.60} of layer {layer}, which is no kind of layer of transformers"
+    return None
+
+
 def may_have_more(config: Mapping[str, Any]) -> bool:
     """Whether the program that a config is for may know other names: the model's own code, or a later transformers."""
     parts = str(config.get("transformers_version", "")).split(".")[:2]

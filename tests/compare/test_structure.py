@@ -21,11 +21,9 @@ from rosetta.compare.structure import (
     RowSums,
     _common,
     _of_rows,
-    least_t,
     pass_over,
     row_sums,
 )
-from rosetta.compare.trait import ROW_DEVIATIONS
 from rosetta.compare.weights import compare_weights
 from rosetta.containers.container import TensorEntry
 from rosetta.weight import Weight
@@ -185,16 +183,6 @@ def test_an_amount_in_a_few_blocks_of_a_row_is_none_of_the_row() -> None:
     assert found(16, 0.05) == ["row_offsets"]
 
 
-@pytest.mark.parametrize("free", [15, 31])
-def test_a_single_row_may_stray_as_far_as_students_t_of_its_blocks(free: int) -> None:
-    """As rarely as a normal deviate is six standard deviations off: integrated, in float64."""
-    t = least_t(free) + torch.logspace(-6, 5, 200_001, dtype=torch.float64)
-    scale = math.exp(math.lgamma((free + 1) / 2) - math.lgamma(free / 2)) / math.sqrt(free * math.pi)
-    beyond = 2 * float(torch.trapezoid(scale * (1 + t * t / free) ** (-(free + 1) / 2), t))
-    assert math.log10(beyond) == pytest.approx(math.log10(math.erfc(6 / math.sqrt(2))), abs=0.5)
-    assert least_t(1000) == ROW_DEVIATIONS
-
-
 def test_rows_that_are_written_several_times_are_one_witness(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -202,9 +190,9 @@ def test_rows_that_are_written_several_times_are_one_witness(
     values = np.tile(source()[: ROWS // 4], (4, 1))
     copies = weight(values, "F16"), weight(values, "Q4_K")
     assert compare_weights(*copies).traits == ()
-    monkeypatch.setattr("rosetta.compare.structure_sample.Rows.unlike", lambda rows: rows)
+    monkeypatch.setattr("rosetta.compare.sampled_rows.Rows.unlike", lambda rows: rows)
     assert "column_factors" in {trait.kind for trait in compare_weights(*copies).traits}
-    monkeypatch.setattr("rosetta.compare.structure_sample.SampleTests._factors_of_columns", lambda *_: [])
+    monkeypatch.setattr("rosetta.compare.structure_sample.factors_of_columns", lambda *_: [])
     assert "rank" in {trait.kind for trait in compare_weights(*copies).traits}
 
 
@@ -244,7 +232,8 @@ def test_the_limit_of_all_rows_is_what_chance_and_the_encoder_leave(
     copies = weight(values, "F16"), weight(scaled, dtype)
     assert "row_factors" in {trait.kind for trait in compare_weights(*copies).traits}
     monkeypatch.setattr("rosetta.compare.structure.LOOKED_AT", 100.0)
-    monkeypatch.setattr("rosetta.compare.structure.ROW_DEVIATIONS", 100.0)
+    for room in ("structure", "chance"):
+        monkeypatch.setattr(f"rosetta.compare.{room}.ROW_DEVIATIONS", 100.0)
     assert "row_factors" not in {trait.kind for trait in compare_weights(*copies).traits}
 
 

@@ -80,6 +80,7 @@ def test_tensors_that_the_architecture_does_not_know_are_named(tmp_path: Path) -
     ("stated", "said"),
     [
         ({"layer_types": ["full_attention", "odd"]}, "layer_types says 'odd' of layer 1, which is no kind of layer"),
+        ({"layer_types": [["odd"], "x"]}, "layer_types says ['odd'] of layer 0, which is no kind of layer"),
         ({"layer_types": ["full_attention"]}, "layer_types lists 1 of 2 layers, which transformers refuses"),
         ({"quantization_config": {"quant_method": "foo"}}, "'foo', which rosetta does not decode, says config.json"),
     ],

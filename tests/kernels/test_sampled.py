@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from rosetta.blocks.fields import SQRT12
+from rosetta.compare.columns import ColumnSums
 from rosetta.compare.sample_loops import SampleLoops
+from rosetta.compare.sampled_rows import Rows
 from rosetta.compare.spectrum import beyond_noise, largest_singular_value
-from rosetta.compare.structure_sample import Rows, _ColumnSums
 
 pytest.importorskip("numba")
 pytestmark = pytest.mark.timeout(600)  # the first of them compiles the loops
@@ -37,7 +38,7 @@ def assert_alike(found: Tensor, expected: Tensor) -> None:
 @pytest.mark.parametrize(("shape", "group"), [((1, 1), 1), ((7, 33), 1), ((64, 512), 32), ((40, 1100), 55)])
 def test_sums_of_columns_are_torchs(loops: SampleLoops, shape: tuple[int, int], group: int) -> None:
     some = rows(*shape)
-    found, expected = _ColumnSums.of(some, group, loops), _ColumnSums.of(some, group)
+    found, expected = ColumnSums.of(some, group, loops), ColumnSums.of(some, group)
     assert found.rows == expected.rows
     assert torch.equal(found.wide, (some.in_sigmas()[1].abs() >= SQRT12).sum(0))
     for name in ("size", "error", "product", "fitted", "mean", "all_errors", "weights"):

@@ -385,6 +385,7 @@ CASES = [
     Case("C204", "model.gguf", put("tokenizer.chat_template", (ARRAY, (TEXT, ["{{ messages }}"]))), "of type array"),
     Case("C204", "model-hf", put("model_type", 3), "is 3, and must be a text"),
     Case("C204", "model-hf", put("layer_types", "full_attention"), "and must be a list of texts"),
+    Case("C204", "model-hf", put("mlp_layer_types", [{}, "dense"]), "and must be a list of texts"),
     Case("C205", "model.gguf", put("llama.attention.head_count_kv", (U32, 4)), "has 16 rows"),
     Case("C205", "model.gguf", put("llama.attention.key_length", (U32, 16)), "has 32 rows"),
     Case("C205", "model.gguf", put("llama.attention.head_count_kv", (U32, 1)), "1 heads of 8, which are 8"),

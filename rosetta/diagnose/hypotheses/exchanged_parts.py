@@ -19,6 +19,7 @@ from rosetta.diagnose.hypotheses.permuted import matched, sample_of_rows
 from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.diagnose.patches import edited
 from rosetta.diagnose.permutations import permutation_in_words
+from rosetta.diagnose.words import listed
 from rosetta.model import Patch
 from rosetta.names import LAYER
 from rosetta.weight import Weight
@@ -122,7 +123,7 @@ def _mixed(suspect: Suspect, weights: Sequence[Weight]) -> Proposal | None:
     mixed = [weights[number] for number in sorted(involved)]
     rows = order[np.isin(owners, sorted(involved))]
     places = np.cumsum(np.isin(owners, sorted(involved))) - 1  # of each row among those of the involved ones
-    names = " and ".join([", ".join(weight.name for weight in mixed[:-1]), mixed[-1].name])
+    names = listed(weight.name for weight in mixed)
     own = ", ".join(weight.entry.name for weight in mixed)
     return Proposal(
         kind="layout.fused_order",

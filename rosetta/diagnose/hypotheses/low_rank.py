@@ -35,7 +35,7 @@ KINDS = (
         "it alone",
         of_file="merge the adapter into the {side} file once, with its own scale, before anything is quantised, and "
         "export again",
-        known=True,
+        stated=True,
     ),
 )
 

@@ -48,19 +48,17 @@ def propose(fault: Fault) -> Iterator[Proposal]:
                 continue  # it has a setting instead
             own, lost = own_name(suspect.model, name, other), _stack(suspect, other)
             empty = empty_tensors(suspect.model).get(name)
+            tensor = name if len(lost) == 1 else stacked(name)
+            dims = f"{list(other.dims)}"
+            holds = f"it with dims {dims}" if len(lost) == 1 else f"{len(lost)} of {dims}"
             lacks = "is missing" if empty is None else f"is empty, {empty} has dims [0] and no values"
             yield Proposal(
                 kind="value.missing",
                 role=suspect.role,
                 repair=Repair(patches=in_place_of(suspect, lost)),
-                tensor=name if len(lost) == 1 else stacked(name),
+                tensor=tensor,
                 actual=None if empty is None else NOTHING,
-                message=f"{name if len(lost) == 1 else stacked(name)} {lacks}, the other side has "
-                + (
-                    f"it with dims {list(other.dims)}"
-                    if len(lost) == 1
-                    else f"{len(lost)} of {list(other.dims)}"
-                ),
+                message=f"{tensor} {lacks}, the other side has {holds}",
                 recommendation=(
                     f"export {own} into {suspect.model.container.path}"
                     + ("" if own == other.entry.name else f" (the other file calls it {other.entry.name})")

@@ -50,9 +50,8 @@ def propose(fault: Fault) -> Iterator[Proposal]:
             continue
         edit = Scaled(factor, weight.dtype)
         repair = changed(suspect.model, weight, edit)
-        if (
-            runs_otherwise(fault) is not None
-        ):  # where it reads the weight: of a tied head not where that is read
+        # A runtime may do so where it reads one weight of two that are tied.
+        if runs_otherwise(fault) is not None:
             repair = Repair(patches={weight.name: edited(edit)})
         yield Proposal(
             kind="value.scaled",

@@ -31,10 +31,7 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         if len(counted.unread) < len(model.unread):
             own = Value(0, None, "the file does not say")
             found = setting_proposal(fault, KEY, own, right.value, suspect.role)
-            beside = (
-                [f"; write {spelling(model.container, USED)} {counts[USED]} as well"]
-                if USED in counts
-                else []
-            )
-            advice = "".join([found.recommendation, *beside])
+            advice = found.recommendation
+            if USED in counts:
+                advice += f"; write {spelling(model.container, USED)} {counts[USED]} as well"
             yield replace(found, repair=Repair(overrides=counts), recommendation=advice)

@@ -29,9 +29,8 @@ _LISTS_OF_FOLDERS = ("attention.head_count", "attention.head_count_kv", "feed_fo
 def faults(subject: Subject) -> Iterator[Fault]:
     """Layers that are missing, layers beyond the declared number, and lists that have no entry for each."""
     declared = subject.count("block_count")
-    for key in (
-        _LISTS if subject.gguf is not None else _LISTS_OF_FOLDERS if subject.folder is not None else ()
-    ):
+    in_folder = _LISTS_OF_FOLDERS if subject.folder is not None else ()
+    for key in _LISTS if subject.gguf is not None else in_folder:
         listed = subject.setting(key)
         if isinstance(listed, list) and declared and len(listed) != declared:
             yield subject.at_key(key, f"has {len(listed)} entries, and there are {declared} layers")

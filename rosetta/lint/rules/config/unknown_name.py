@@ -8,10 +8,10 @@ from rosetta.lint.rule import Fault, Rule
 from rosetta.lint.subject import Subject
 from rosetta.lint.transformers_names import (
     ACTIVATIONS,
-    LAYER_TYPES,
     OF_GATES,
     OF_SHARED_CLASSES,
     may_have_more,
+    unknown_kind,
 )
 
 RULE = Rule(
@@ -37,11 +37,9 @@ def faults(subject: Subject) -> Iterator[Fault]:
     for table, prefix in tables(config):
         for key in ("layer_types", "mlp_layer_types"):
             listed = table.get(key)
-            for n, kind in enumerate(listed if isinstance(listed, list) else ()):
-                if kind not in LAYER_TYPES:
-                    message = f"says {kind!r:.60} of layer {n}, which is no kind of layer of transformers"
-                    yield subject.at_file_key(f"{prefix}{key}", message)
-                    break
+            said = unknown_kind(listed)
+            if said is not None and all(isinstance(kind, str) for kind in listed):  # else C204 says it
+                yield subject.at_file_key(f"{prefix}{key}", said)
 
 
 def _model(subject: Subject) -> Iterator[Fault]:
