@@ -38,11 +38,17 @@ def tensor_source(placed: Placed, dtype: str) -> TensorSource:
         dtype: what it will be declared as.
     """
     entry = TensorEntry(placed.name, dtype, placed.dims, flat_bytes(dtype, placed.dims))
-    first = placed.pieces[0].source
-    whole = len(placed.pieces) == 1 and same_place(placed.pieces[0]) and first.entry.nbytes == entry.nbytes
-    if whole and first.dtype == dtype:
+    if is_copied(placed, dtype):
+        first = placed.pieces[0].source
         return TensorSource(entry, copied(first.container, first.entry.name).chunks)
     return TensorSource(entry, lambda: _chunks(placed, entry))
+
+
+def is_copied(placed: Placed, dtype: str) -> bool:
+    """Whether a tensor of a dtype has the bytes of a stored one, in their order."""
+    first = placed.pieces[0].source
+    whole = len(placed.pieces) == 1 and same_place(placed.pieces[0])
+    return whole and first.dtype == dtype and first.entry.nbytes == flat_bytes(dtype, placed.dims)
 
 
 def keeps_bytes(placed: Placed) -> bool:

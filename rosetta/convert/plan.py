@@ -12,7 +12,7 @@ from rosetta.canonical_weights import stored_in_out
 from rosetta.containers.container import TensorEntry
 from rosetta.containers.spool import Progress, TensorSource
 from rosetta.convert.draft import Draft
-from rosetta.convert.encoding import encodable, held_exactly, keeps_bytes, tensor_source
+from rosetta.convert.encoding import encodable, held_exactly, is_copied, keeps_bytes, tensor_source
 from rosetta.convert.gguf_tensors import always_float32
 from rosetta.convert.placing import Piece, Placed
 from rosetta.dtypes import DTYPES, flat_bytes, whole_rows
@@ -142,14 +142,13 @@ def with_dtypes(
             ]
     sources = []
     for tensor, dtype in zip(placed, dtypes, strict=True):
-        source = tensor_source(tensor, dtype)
+        sources.append(tensor_source(tensor, dtype))
         if _kept(tensor) != dtype:
             done.encoded += 1
-        elif source.chunks.__qualname__.startswith("copied"):
+        elif is_copied(tensor, dtype):
             done.copied += 1
         else:
             done.moved += 1
-        sources.append(source)
     return sources
 
 

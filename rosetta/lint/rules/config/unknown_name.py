@@ -37,8 +37,9 @@ def faults(subject: Subject) -> Iterator[Fault]:
     for table, prefix in tables(config):
         for key in ("layer_types", "mlp_layer_types"):
             listed = table.get(key)
-            said = unknown_kind(listed)
-            if said is not None and all(isinstance(kind, str) for kind in listed):  # else C204 says it
+            # What are no texts, C204 says.
+            texts = isinstance(listed, list) and all(isinstance(kind, str) for kind in listed)
+            if texts and (said := unknown_kind(listed)) is not None:
                 yield subject.at_file_key(f"{prefix}{key}", said)
 
 
