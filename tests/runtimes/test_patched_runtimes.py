@@ -968,7 +968,9 @@ def test_what_a_runtime_does_in_every_layer_is_one_finding(
 @pytest.mark.parametrize(
     ("recipe", "change", "said"),
     [
-        ("gemma3", one_plus_less, "so it is with blk.0.attn_q_norm.weight, "),
+        pytest.param(
+            "gemma3", one_plus_less, "so it is with blk.0.attn_q_norm.weight, ", marks=pytest.mark.sweep
+        ),
         ("nemotron", one_plus_less, "so it is with blk.0.ffn_norm.weight and output_norm.weight"),
         ("gemma3", no_norms_of_heads, "so it is with blk.0.attn_k_norm.weight"),
         ("gemma3", mean_taken_off, "it computes as with layer"),

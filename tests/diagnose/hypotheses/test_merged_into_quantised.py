@@ -121,6 +121,7 @@ def of_merges(report: Report) -> list[Finding]:
     return found
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["BF16", "F16"])
 @pytest.mark.parametrize("name", SCHEMES)
 def test_what_an_adapter_was_merged_into_is_told(
