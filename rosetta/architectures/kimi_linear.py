@@ -41,8 +41,8 @@ from rosetta.ops.recurrent import KERNEL, Convolution, GatedNorm
 from rosetta.setting_values import PerLayer, Value
 from rosetta.settings_reader import SettingsReader
 
-WIDTH = "kda.head_dim"
-INNER = (HEADS, WIDTH)
+OWN_HEADS, WIDTH = "kda.head_count", "kda.head_dim"
+INNER = (OWN_HEADS, WIDTH)
 
 
 def settings(read: SettingsReader) -> None:
@@ -64,9 +64,10 @@ def settings(read: SettingsReader) -> None:
         name = nested if read.spelled(nested) is not None else flat
         state_sizes(read, {key: (name,)}, {flat: published})
     _attention(read, folder)
-    # As many as others, or the tensors deny it.
+    # Llama.cpp has one count for both kinds of layers (src/models/kimi-linear.cpp), transformers one for each.
     spellings = ("linear_attn_config.num_heads", "linear_num_heads")
-    read.take("kda.head_count", "count", read.config[HEADS].value, spellings, note="the heads of attention")
+    own, note = (32, "") if folder else (read.config[HEADS].value, "the heads of attention")
+    read.take(OWN_HEADS, "count", own, spellings, note=note)
     norms = read.config[read.architecture.epsilon_key].value
     own = Default(apr=1e-6, gguf=norms, huggingface=1e-6)
     read.take(LATENT_EPSILON, "number", own)
@@ -121,12 +122,12 @@ def delta_attention(a: Architecture) -> Block:
             first, second = (f"ssm_{part}_{place}" for place in "ab")
             stages.append(Stage(first, Linear(first, rows=WIDTH, columns=HIDDEN), ("attn_norm",)))
             stages.append(Stage(second, Linear(second, rows=INNER, columns=WIDTH), (first,)))
-        stages.append(Stage("ssm_beta", Linear("ssm_beta", rows=HEADS, columns=HIDDEN), ("attn_norm",)))
+        stages.append(Stage("ssm_beta", Linear("ssm_beta", rows=OWN_HEADS, columns=HIDDEN), ("attn_norm",)))
         seen = (*(f"ssm_conv1d_{part}" for part in "qkv"), "ssm_f_b", "ssm_beta")
         closing = GatedNorm("ssm_norm", a.epsilon_key, width=(WIDTH,), channels=INNER, function="sigmoid")
         return [
             *stages,
-            Stage("ssm_scan", ChannelDelta(HEADS, WIDTH), seen),
+            Stage("ssm_scan", ChannelDelta(OWN_HEADS, WIDTH), seen),
             Stage("ssm_norm", closing, ("ssm_scan", "ssm_g_b")),
             Stage("attn_out", Linear("attn_output", rows=HIDDEN, columns=INNER), ("ssm_norm",)),
         ]
@@ -192,7 +193,7 @@ KIMI_LINEAR = Architecture(
         },
         keys={
             "layer_types": recurrent_kinds,
-            "linear_num_heads": lambda c: c[HEADS].value,
+            "linear_num_heads": lambda c: c[OWN_HEADS].value,
             "linear_head_dim": lambda c: c[WIDTH].value,
             "linear_conv_kernel_dim": lambda c: c[KERNEL].value,
             "num_key_value_heads": lambda c: c[HEADS].value,

@@ -16,6 +16,7 @@ from rosetta.containers.huggingface.text_part import text_part, without_rotation
 from rosetta.diagnose.stated_scaling import gguf_words
 from rosetta.diagnose.stating import Stating
 from rosetta.errors import RosettaError
+from rosetta.lint.gguf_keys import is_key
 from rosetta.model import Model, build_model
 from rosetta.rope_scaling import RopeScaling
 
@@ -88,7 +89,9 @@ def would_say(model: Model, key: str, own: Value | None) -> Iterator[str]:
         itself, prefix = f"{container.architecture}.{key}", f"{container.architecture}."
         # What a folder would say it by is asked for as well, by the same word, and is no key of this file.
         asked = () if own is None else own.asked
-        yield from (name for name in asked if prefix + name not in asked)
+        named = (name for name in asked if prefix + name not in asked)
+        # Nor does it have keys of ours that its readers do not know.
+        yield from (name for name in named if is_key(name.removeprefix(prefix)))
         if itself in container.metadata and (own is None or own.key is None):
             yield itself
         return

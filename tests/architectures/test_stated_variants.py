@@ -18,6 +18,8 @@ from fixtures.oracles import llamacpp_logits, transformers_logits
 from fixtures.recipes import build_folder
 from fixtures.restating import restated, with_tensors
 from rosetta.api import trace
+from rosetta.compare.options import Options
+from rosetta.convert import convert
 from rosetta.errors import UnsupportedError
 from rosetta.model import open_model
 
@@ -31,6 +33,7 @@ CASES = {  # recipe, other arguments of its class
     "mpt-softmax-scale": ("mpt", {"attn_config": ATTENTION}),
     "nemotron-h-mlp-bias": ("nemotron_h", {"mlp_bias": True}),
     "falcon-relu": ("falcon-7b", {"activation": "relu"}),
+    "kimi-linear-own-heads": ("kimi-linear", {"linear_num_heads": 3, "linear_head_dim": 24}),
     "falcon-gelu-tanh": ("falcon-40b", {"activation": "gelu_pytorch_tanh"}),
 }
 
@@ -45,6 +48,19 @@ def test_variant_is_computed_as_its_class_does(tmp_path: Path, case: str) -> Non
     assert np.abs(theirs - transformers_logits(plain, IDS)).max() > 1e-4  # the variant shows
     ours = trace(folder, tokens=IDS)["logits"].numpy()
     assert np.abs(ours - theirs).max() < 1e-4 * max(1.0, float(np.abs(theirs).max()))
+
+
+def test_heads_of_delta_attention_that_a_gguf_cannot_count_are_named(tmp_path: Path) -> None:
+    """Llama.cpp has one count of heads for both kinds of Kimi Linear's layers."""
+    recipe = RECIPES["kimi-linear"]
+    own = replace(recipe, arguments={**recipe.arguments, "linear_num_heads": 3})
+    folder, path = build_folder(tmp_path / "hf", own), tmp_path / "model.gguf"
+    convert(str(folder), path, Options(), verify=False)
+    report = compared_files(path, folder, tokens=tuple(IDS))
+    first = report.findings[0]
+    assert (first.kind, first.key, first.status) == ("config.state_size", "kda.head_count", "confirmed")
+    assert "GGUF has no place for linear_num_heads 3" in first.recommendation
+    assert {finding.kind for finding in report.findings[1:]} == {"config.norm_epsilon"}  # of code alone
 
 
 PUBLISHED = {  # recipe, other arguments, keys that its checkpoints have instead of those that transformers saves
