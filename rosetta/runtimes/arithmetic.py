@@ -150,6 +150,16 @@ def in_halves(node: Node) -> Iterator[Imitation]:
             last_is_finer=scores,
             coarser=dtype,
         )
+        if node.required:
+            # Where a sum of weights is small, its roundings are not.
+            yield Imitation(
+                f"in {name}, of weights that are rounded to it",
+                lambda plain, inputs: plain(inputs),
+                weights=dtype,
+                result=dtype,
+                last_is_finer=scores,
+                coarser=dtype,
+            )
         for i, source in enumerate(node.inputs if len(node.inputs) > 1 else ()):
 
             def of_one(

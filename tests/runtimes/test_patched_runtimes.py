@@ -130,6 +130,19 @@ def larger_embedding(model: Any) -> None:
     embedding.forward = lambda ids: own(ids) * 8.0
 
 
+def scales_of_embeddings_lost(model: Any) -> None:
+    """Of the tokens' and of each layer's own."""
+    for module in model.modules():
+        if hasattr(module, "embed_scale"):
+            module.embed_scale = torch.ones_like(module.embed_scale)
+
+
+def one_plus_in_all_norms(model: Any) -> None:
+    for norm in model.modules():
+        if type(norm).__name__.endswith("RMSNorm") and getattr(norm, "weight", None) is not None:
+            norm.weight.data += 1
+
+
 def routers(model: Any) -> list[Any]:
     return [module for module in model.modules() if type(module).__name__.lower().endswith("topkrouter")]
 
@@ -764,6 +777,9 @@ def experts_weighed_behind(model: Any) -> None:
     ("recipe", "change", "kind", "stage", "actual"),
     [
         ("cohere2", larger_embedding, "value.scaled", "embedding", 0.125),  # and not its head, which is tied
+        ("gemma4", scales_of_embeddings_lost, "config.embedding_scale", "embedding", 1.0),
+        ("gemma3n", scales_of_embeddings_lost, "config.embedding_scale", "embedding", 1.0),
+        ("gemma4", one_plus_in_all_norms, "value.offset", "per_layer_model_proj", -1.0),
         ("deepseek2-v3", slower, "config.rope_scaling", "layers.0.q_rope", None),
         ("llama", keys_counted, "config.attention_scale", "layers.0.k_rope", 1.5),
         ("bloom", scale_beside_slopes, "config.attention_scale", "layers.0.attn_scores", 0.3125),
@@ -1210,7 +1226,7 @@ def test_weights_that_transformers_drew_are_one_finding(
 
 
 @pytest.mark.sample(2)
-@pytest.mark.parametrize("recipe", ["gemma2", "gemma3", "olmo2", "cohere2", "qwen3moe", "gpt-oss"])
+@pytest.mark.parametrize("recipe", ["gemma2", "gemma3", "olmo2", "cohere2", "qwen3moe", "gpt-oss", "gpt2"])
 def test_a_whole_run_in_bf16_is_drift(
     folder_of: Callable[[str], Path], patched: Callable[[Change], None], compare: Compare, recipe: str
 ) -> None:

@@ -80,8 +80,8 @@ def per_layer_embedding(x: str, epsilon: str, vocabulary: str = "per_layer_vocab
     """
     rows = chain(
         Embedding("per_layer_token_embd", rows=vocabulary, columns=(LAYERS, WIDTH)),
-        Scale(ROWS_SCALE),
         Heads(LAYERS),
+        Scale(ROWS_SCALE),
     )
     projected = chain(
         Linear("per_layer_model_proj", rows=(LAYERS, WIDTH), columns=HIDDEN, heads=LAYERS),

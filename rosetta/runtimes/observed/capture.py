@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -9,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rosetta.runtimes.observed.stage_table import stage_rank
+from rosetta.runtimes.observed.stage_table import BEFORE_LAYERS, HEAD, stage_rank
 
 Float32 = NDArray[np.float32]
 Stage = tuple[str, Float32]
@@ -108,7 +109,12 @@ def sort_key(stage: str) -> tuple[float, float]:
     layer = layer_of(stage)
     if layer is not None:
         return layer, stage_rank(stage.split(".", 2)[2])
-    return (-1, 0) if stage == "embedding" else (float("inf"), ("final_norm", "logits").index(stage))
+    return (-1, BEFORE_LAYERS.index(stage)) if stage in BEFORE_LAYERS else (math.inf, _head_rank(stage))
+
+
+def _head_rank(stage: str) -> float:
+    """Where a stage of the head stands; what a weight of the head is multiplied with comes before its product."""
+    return HEAD.index(stage) if stage in HEAD else 0.5
 
 
 def float32(value: NDArray[Any]) -> Float32:

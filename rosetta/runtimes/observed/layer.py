@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rosetta.runtimes.observed.altup import altup_taps
 from rosetta.runtimes.observed.attention import Attention, Operand, context_of, norm_source
 from rosetta.runtimes.observed.experts import expert_taps, router
 from rosetta.runtimes.observed.graph import Graph, weight_layer, weight_stem
@@ -44,6 +45,7 @@ class Layer:
         if self.attention is not None:
             yield from self._attention(self.attention)
         yield from recurrent_taps(self.graph, self.layer)
+        yield from altup_taps(self.graph, self.layer, self.tokens)
         yield from self._feed_forward()
 
     def _tap(self, op: str, node: int, **form: object) -> Tap:

@@ -13,6 +13,7 @@ from rosetta.runtimes.observed.capture import sort_key
 from rosetta.runtimes.observed.graph import Graph, weight_layer
 from rosetta.runtimes.observed.layer import Layer
 from rosetta.runtimes.observed.parts import entrance, is_norm, last_consumer, normed, used_again
+from rosetta.runtimes.observed.per_layer import per_layer_taps, rows_of_tokens
 from rosetta.runtimes.observed.stage_table import PROJECTIONS
 from rosetta.runtimes.observed.taps import Tap
 
@@ -55,12 +56,14 @@ def place(graph: Graph, probed_tokens: int) -> Placement:
     again.append(False)
     for layer, stream in enumerate(streams):
         stage = f"layers.{layer - 1}.residual" if layer else "embedding"
+        if stage in taps:
+            continue  # of several streams
         if again[layer] or (again[layer - 1] and layer):
             skipped[stage] = "a layer beside it is run more than once"
         elif stream is None:
             skipped[stage] = "no norm or projection of one input follows it"
         elif mixed[layer]:
-            rows = _embedded(graph) if stage == "embedding" else None
+            rows = rows_of_tokens(graph, "token_embd") if stage == "embedding" else None
             if rows is None:
                 skipped[stage] = "what follows reads a mixture of several streams"
             else:
@@ -73,6 +76,7 @@ def place(graph: Graph, probed_tokens: int) -> Placement:
         if source is not None:
             for tap in _sums(graph, layer, source, streams[layer], taps):
                 taps.setdefault(tap.stage, tap)
+    taps |= {tap.stage: tap for tap in per_layer_taps(graph, probed_tokens)}
     if final is not None:
         taps["final_norm"] = Tap("final_norm", (final,))
     taps["logits"] = Tap("logits", (graph.output,))
@@ -97,22 +101,6 @@ def _stream(graph: Graph, layer: int) -> int | None:
     if first is None:
         first = entrance(graph, layer, True)
     return None if first is None else normed(graph, first)[1]
-
-
-def _embedded(graph: Graph) -> int | None:
-    """The tokens' rows of their table, and the number that they are multiplied with before anything else reads them."""
-    found = [i for i in graph.consuming(None, "token_embd") if graph[i].kind == "rows"]
-    if len(found) != 1:
-        return None
-    i = found[0]
-    while len(graph.consumers[i]) == 1:
-        [after] = graph.consumers[i]
-        numbers = [graph[j].count for j in graph[after].inputs if j != i]
-        multiplied = graph[after].kind == "mul" and not graph[after].weights and numbers in ([], [1])
-        if graph[after].kind not in ("view", "scale") and not multiplied:
-            break
-        i = after
-    return i
 
 
 def layer_output(graph: Graph, stream: int | None, layer: int) -> int | None:

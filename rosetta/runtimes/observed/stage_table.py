@@ -32,6 +32,8 @@ ENTERING: Mapping[str, str] = {
     "ffn_down_shexp": "ffn_act_shexp",
     "inp_gate": "ffn_residual",
     "proj": "per_layer_gated",
+    "altup_predict_coef": "altup_router",
+    "altup_correct_coef": "altup_correct_router",
 }
 
 # by what part of a layer it belongs to
@@ -49,15 +51,26 @@ CONVOLUTION = ("ssm_conv1d", "shortconv.conv")
 RECURRENT_OUT = ("ssm_out", "shortconv.out_proj")
 DECOMPRESSION = frozenset({"attn_v_b", "attn_k_b"})  # MLA, absorbed: heads live in the latent space
 
+BEFORE_LAYERS = (
+    "embedding",
+    "altup_proj",
+    "per_layer_token_embd",
+    "per_layer_model_proj",
+    "per_layer_embedding",
+)
+HEAD = ("final_norm", "logits")
 ORDER = (
+    "altup_router", "altup_predict_coef", "altup_predicted",
     "attn_norm", "q_a", "kv_a", "q", "k", "v", "q_rope", "k_rope", "attn_scores", "attn_context", "attn_gate_in",
     "attn_gate",
-    "ssm_in", "ssm_conv", "ssm_scan", "ssm_norm", "ssm_out", "attn_out", "attn_post_norm", "attn_residual", "ffn_norm",
+    "ssm_in", "ssm_conv", "ssm_scan", "ssm_norm", "ssm_out", "attn_out", "attn_post_norm", "laurel_l",
+    "laurel_r", "laurel_post_norm", "laurel", "attn_residual", "attn_laurel", "ffn_norm",
     "ffn_dense_gate", "ffn_dense_up", "ffn_dense_act", "ffn_dense", "post_ffw_norm_1",
     "ffn_router_norm", "ffn_router", "pre_ffw_norm_2", "ffn_gate", "ffn_up", "ffn_act",
     "ffn_gate_shexp", "ffn_up_shexp", "ffn_act_shexp", "ffn_down_shexp", "ffn_gate_inp_shexp", "ffn_shared",
     "ffn_out", "post_ffw_norm_2", "ffn_post_norm",
-    "ffn_residual", "inp_gate", "per_layer_gated", "proj", "post_norm", "layer_scale", "residual",
+    "ffn_residual", "altup_correct_router", "altup_correct_coef", "altup_corrected", "altup_correct_scale",
+    "inp_gate", "per_layer_gated", "proj", "post_norm", "layer_scale", "residual",
 )  # fmt: skip
 
 

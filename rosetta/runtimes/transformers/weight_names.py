@@ -170,10 +170,12 @@ def _tables(architecture: str | None) -> tuple[dict[str, str], dict[str, str]]:
     inner_names = dict(gguf.TensorNameMap.block_mappings_cfg)
     if arch is not None:
         inner_names |= gguf.TensorNameMap.arch_block_mappings_cfg.get(arch, {})
-    for table, names in ((outer, gguf.TensorNameMap.mappings_cfg), (inner, inner_names)):
+    for names in (gguf.TensorNameMap.mappings_cfg, inner_names):
         for tensor, keys in names.items():
             if allowed is not None and tensor not in allowed:
                 continue
+            # Among the names of layers stand some of what all layers share.
+            table = inner if "{bid}" in gguf.TENSOR_NAMES[tensor] else outer
             for key in keys:
                 table.setdefault(key, gguf.TENSOR_NAMES[tensor].replace("blk.{bid}.", ""))
     return outer, inner

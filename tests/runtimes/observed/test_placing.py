@@ -136,3 +136,41 @@ def test_a_norm_behind_a_part_stands_for_the_sum_that_is_lost() -> None:
     assert found["layers.0.attn_residual"] == found["layers.0.attn_post_norm"] == attended
     assert found["layers.0.residual"] == left
     assert not {"layers.0.ffn_norm", "layers.1.attn_norm"} & set(found)
+
+
+def test_embeddings_of_each_layers_own_are_stages() -> None:
+    draw = Drawn()
+    embedded = draw.embedded()
+    rows = draw("scale", draw("rows", weight="per_layer_token_embd.weight"))
+    projected = draw("scale", draw("product", embedded, weight="per_layer_model_proj.weight"))
+    normed = draw.normed(projected, "per_layer_proj_norm.weight")
+    summed = draw("scale", draw("add", draw("view", normed), rows))
+    attended = draw("add", draw.attended(embedded, 0), embedded)
+    gated = draw("mul", draw("act", draw("product", attended, weight="blk.0.inp_gate.weight")), summed)
+    left = draw("add", draw("product", gated, weight="blk.0.proj.weight"), attended)
+    found = nodes(draw.placed(left))
+    stages = ("per_layer_token_embd", "per_layer_model_proj", "per_layer_embedding")
+    assert [found[stage] for stage in stages] == [rows, normed, summed]
+
+
+def test_streams_of_which_a_layer_changes_one_are_stages() -> None:
+    draw = Drawn()
+    streams = draw("join", draw.embedded())
+
+    def coefficients(x: int, part: str) -> int:
+        routed = draw("act", draw("product", x, weight="blk.0.altup_router.weight"))
+        return draw("product", routed, weight=f"blk.0.altup_{part}_coef.weight")
+
+    predicted = draw("add", draw("product", streams, coefficients(streams, "predict")), streams)
+    active = draw("slice", predicted)
+    post = draw.normed(draw.attended(active, 0), "blk.0.post_attention_norm.weight")
+    attended = draw("add", active, post)
+    laurel = draw("scale", draw("add", attended, draw("product", active, weight="blk.0.laurel_l.weight")))
+    left = draw("add", laurel, draw.normed(draw.network(laurel, 0), "blk.0.post_ffw_norm.weight"))
+    correction = draw("mul", draw("add", left, active), draw("scale", coefficients(left, "correct")))
+    corrected = draw("add", correction, predicted)
+    found = nodes(draw.placed(draw("slice", corrected)))
+    assert (found["altup_proj"], found["layers.0.altup_predicted"]) == (streams, predicted)
+    assert (found["layers.0.attn_post_norm"], found["layers.0.attn_residual"]) == (post, attended)
+    assert (found["layers.0.attn_laurel"], found["layers.0.ffn_residual"]) == (laurel, left)
+    assert found["layers.0.altup_corrected"] == corrected

@@ -20,6 +20,7 @@ from rosetta.runtimes.transformers.weight_names import canonical_weight, gguf_ar
         ("model.language_model.layers.2.mlp.gate_proj.weight", None, "blk.2.ffn_gate.weight"),
         ("model.layers.2.linear_attn.dt_bias", "qwen35", "blk.2.ssm_dt.weight"),
         ("model.embed_tokens.weight", None, "token_embd.weight"),
+        ("model.embed_tokens_per_layer.weight", "gemma4", "per_layer_token_embd.weight"),
         ("lm_head.weight", None, "output.weight"),
         ("model.layers.5.something.new.weight", None, "blk.5.something.new.weight"),
     ],
