@@ -13,7 +13,7 @@ from rosetta.errors import RosettaError, UsageError
 from rosetta.model import Model
 from rosetta.runtimes.torch import check_positions
 from rosetta.runtimes.trace import Recording, trace_tokens
-from rosetta.tokenizer import Tokenizer, load_tokenizer
+from rosetta.tokenizer import Tokenizer, load_tokenizer, type_note
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,10 @@ def _tokenizers(models: dict[Side, Model], required: bool) -> tuple[dict[Side, T
                 raise
             found[side] = None
             notes.append(f"the tokenizer cannot be read: {error}")
+    left, right = found.get("left"), found.get("right")
+    note = None if left is None or right is None else type_note(left.facts, right.facts)
+    if note is not None:
+        notes.append(note)
     return found, notes
 
 

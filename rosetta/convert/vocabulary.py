@@ -23,6 +23,7 @@ from rosetta.tokenizer.json_steps import spaced_pieces
 from rosetta.tokenizer.pre_tokenizers import COMMON, PRE_TOKENIZERS
 from rosetta.tokenizer.published_cuts import names_alike
 from rosetta.tokenizer.sentencepiece_model import read_sentencepiece
+from rosetta.tokenizer.special_tokens import TYPED_BY_NAME, looks_special
 from rosetta.tokenizer.vocabulary import TokenType, Vocabulary
 
 PREFIX = "tokenizer.ggml."
@@ -42,8 +43,6 @@ OF_CONFIG = {"bos": "bos", "eos": "eos", "pad": "padding", "sep": "separator"}
 OF_JSON: dict[str, str | None] = {"WordLevel": None, "Unigram": "t5", "WordPiece": "bert"}
 FRAME = {"bos": "cls", "eos": "separator"}
 NO_SCORE = -10000.0  # of a row that no token has (conversion/base.py)
-# Tokens that look like control tokens though their tokenizer does not say so (conversion/base.py).
-LOOK_SPECIAL = ("<pad>", "<mask>", "<2mass>", "[@BOS@]")
 
 
 @dataclass
@@ -81,7 +80,7 @@ def gguf_vocabulary_keys(model: Model) -> Written:
     if kind is None:
         said = f"its tokenizer is a {facts.model}, which is not written: the file has none"
         return Written({PREFIX + "model": "none"}, [], [said])
-    tokens, types = _padded(facts, rows)
+    tokens, types = _padded(facts, rows, TYPED_BY_NAME.get(model.architecture.name, {}))
     keys: dict[str, Any] = {PREFIX + "model": kind, PREFIX + "pre": "default"}
     if kind == "gpt2":
         pre, reason = pre_tokenizer_of(tokenizer)
@@ -212,8 +211,13 @@ def _merges(facts: Vocabulary) -> list[str]:
     return list(facts.merges)
 
 
-def _padded(facts: Vocabulary, rows: int) -> tuple[list[str], list[int]]:
+def _padded(facts: Vocabulary, rows: int, by_name: Mapping[str, TokenType]) -> tuple[list[str], list[int]]:
     """Tokens and their types, as many as the embedding has rows, each another: what no token has is padding.
+
+    Args:
+        facts: of the tokenizer.
+        rows: of the embedding.
+        by_name: tokens that llama.cpp's converter types otherwise than their flags say.
 
     Raises:
         DamagedFileError: there are more tokens than rows.
@@ -234,19 +238,14 @@ def _padded(facts: Vocabulary, rows: int) -> tuple[list[str], list[int]]:
         if not token or token in seen:
             token, kind = f"[PAD{id}]", int(TokenType.UNUSED)
         elif kind == TokenType.USER_DEFINED:
-            if _looks_special(token):
+            if looks_special(token):
                 kind = int(TokenType.CONTROL)
             else:
                 token = token.replace("▁", " ")
         seen.add(token)
         tokens.append(token)
-        types.append(kind)
+        types.append(int(by_name.get(token, kind)))
     return tokens, types
-
-
-def _looks_special(token: str) -> bool:
-    framed = (("<|", "|>"), ("<｜", "｜>"), ("<unused", ">"))
-    return token in LOOK_SPECIAL or any(token.startswith(a) and token.endswith(b) for a, b in framed)
 
 
 def _scores(

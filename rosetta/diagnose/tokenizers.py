@@ -137,32 +137,43 @@ class _Search:
                     return chosen
         return ()
 
-    def mismatches(self, text: str, repaired: Sequence[VocabularyDifference] = ()) -> int | None:
-        """How many ids differ once the given differences are repaired; None where that cannot be tried."""
+    def mismatches(
+        self, text: str, repaired: Sequence[VocabularyDifference] = (), special: bool = True
+    ) -> int | None:
+        """How many ids differ once the given differences are repaired; None where that cannot be tried.
+
+        Args:
+            text: what is encoded.
+            repaired: the differences.
+            special: whether special tokens are found in the text, as in a prompt; without, it is plain text.
+        """
         fields = {name for difference in repaired for name in key_of(difference)[1]}
         if "pre" in fields and begins_by_pre(self.own.facts, self.believed.facts):
             fields.add("add_bos")
         try:
             if not fields:
-                return differing_ids(self.own.encode(text), self.believed.encode(text))
+                return differing_ids(self.own.encode(text, special), self.believed.encode(text, special))
             if self.own.facts.kind != "huggingface":
                 mended = Tokenizer(_with(self.own.facts, self.believed.facts, fields))
-                return differing_ids(mended.encode(text), self.believed.encode(text))
+                return differing_ids(mended.encode(text, special), self.believed.encode(text, special))
             if self.believed.facts.kind == "huggingface":
                 return None
             # A folder's own tokenizer is one piece: plant the difference in the reference instead.
             planted = Tokenizer(_with(self.believed.facts, self.own.facts, fields))
-            return differing_ids(self.own.encode(text), planted.encode(text))
+            return differing_ids(self.own.encode(text, special), planted.encode(text, special))
         except RosettaError:
             return None
 
-    def probe(self, difference: VocabularyDifference) -> str | None:
-        """A text whose ids the difference changes and its repair mends; None where none was found."""
+    def probe(self, difference: VocabularyDifference) -> tuple[str, bool] | None:
+        """A text whose ids the difference changes and its repair mends, and whether as a prompt; None where none was
+        found. Which tokens are hidden shows in plain text only."""
         return next(
             (
-                text
+                (text, special)
+                for special in ((True, False) if difference.key == "types" else (True,))
                 for text in self._probes(difference)
-                if self.mismatches(text) and not self.mismatches(text, [difference])
+                if self.mismatches(text, special=special)
+                and self.mismatches(text, [difference], special) == 0
             ),
             None,
         )
@@ -204,25 +215,27 @@ def _difference(
 ) -> Finding:
     """The finding for a difference: shown by the prompt that was run, or latent and shown by a probe."""
     key, _ = key_of(difference)
-    text = prompt if prompt is not None else search.probe(difference)
+    shown = (prompt, True) if prompt is not None else search.probe(difference)
     left_is_own = side == "left"
     own, right = (difference.left, difference.right) if left_is_own else (difference.right, difference.left)
     examples = ", ".join(_example(example, left_is_own) for example in difference.examples[:3])
     declared, actual = (examples or own, None) if difference.examples else (own, right)
-    shown = "" if prompt is not None or text is None else f"; this prompt does not show it, {text!r} would"
+    would = ""
+    if prompt is None and shown is not None:
+        would = f"; this prompt does not show it, {shown[0]!r} would" + ("" if shown[1] else " as plain text")
     return Finding(
         kind=difference.kind,
         side=side,
         key=key,
         declared=declared,
         actual=actual,
-        message=f"{key} is not the reference's: {_worded(difference, own, right, examples)}{shown}",
+        message=f"{key} is not the reference's: {_worded(difference, own, right, examples)}{would}",
         recommendation=tokenizer_remedy(
             model.container, search.own.facts, search.believed.facts, difference, key
         ),
-        status="confirmed" if text is not None else "suspected",
+        status="confirmed" if shown is not None else "suspected",
         latent=prompt is None,
-        evidence=None if text is None else _evidence(search, text, [difference]),
+        evidence=None if shown is None else _evidence(search, difference, *shown),
     )
 
 
@@ -232,8 +245,9 @@ def _worded(difference: VocabularyDifference, own: Any, right: Any, examples: st
     return f"{difference.message}: {examples}" if examples else f"{own} here, {right} there"
 
 
-def _evidence(search: _Search, text: str, repaired: Sequence[VocabularyDifference]) -> Evidence:
-    before, after = search.mismatches(text), search.mismatches(text, repaired)
+def _evidence(search: _Search, difference: VocabularyDifference, text: str, special: bool) -> Evidence:
+    before = search.mismatches(text, special=special)
+    after = search.mismatches(text, [difference], special)
     return Evidence(stage="tokens", metric=METRIC, before=before, after=after, predicted=0)
 
 

@@ -1,6 +1,6 @@
 """What a container embeds -> a tokenizer that gives the ids of the container's own runtime."""
 
-from rosetta.tokenizer.comparison import VocabularyDifference, compare_vocabularies
+from rosetta.tokenizer.comparison import VocabularyDifference, compare_vocabularies, type_note
 from rosetta.tokenizer.loading import load_tokenizer, load_vocabulary, open_tokenizer
 from rosetta.tokenizer.tokenizer import Tokenizer
 from rosetta.tokenizer.vocabulary import TokenizerFinding, TokenType, Vocabulary
@@ -15,4 +15,5 @@ __all__ = [
     "load_tokenizer",
     "load_vocabulary",
     "open_tokenizer",
+    "type_note",
 ]

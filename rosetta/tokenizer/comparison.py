@@ -11,12 +11,14 @@ import numpy as np
 
 from rosetta.tokenizer.json_steps import spaced_pieces
 from rosetta.tokenizer.pre_tokenizers import PRE_TOKENIZERS
+from rosetta.tokenizer.special_tokens import special_ids
 from rosetta.tokenizer.vocabulary import TokenType, Vocabulary
 
 _EXAMPLES = 8
 _PADDING = re.compile(r"\[PAD\d+\]|<unk>|")  # how converters fill a vocabulary up to the embedding's rows
 # What a file says of itself, and of what we made of it.
-_NOT_READ = ("model", "declared_pre", "add_bos_by_pre", "findings", "notes")
+_NOT_READ = ("model", "declared_pre", "add_bos_by_pre", "typed_either_way", "findings", "notes")
+_HIDDEN = [int(kind) for kind in (TokenType.CONTROL, TokenType.UNKNOWN)]
 _FOUND_WHOLE = [int(kind) for kind in (TokenType.CONTROL, TokenType.UNKNOWN, TokenType.USER_DEFINED)]
 ENCODER_READS = {  # encoders.py, encoder_of; of other kinds it may read anything
     "bpe": ("tokens", "merges", "pre"),
@@ -155,29 +157,80 @@ def _pre(left: Vocabulary, right: Vocabulary) -> list[VocabularyDifference]:
 
 
 def _types(left: Vocabulary, right: Vocabulary) -> list[VocabularyDifference]:
-    """Tokens that only one side finds in a text as a whole."""
-    common = min(len(left.tokens), len(right.tokens))
-    sets = [
-        set(np.flatnonzero(np.isin(vocabulary.types[:common], _FOUND_WHOLE)).tolist())
-        for vocabulary in (left, right)
-    ]
-    only = sorted(sets[0] ^ sets[1])
-    if not only:
-        return []
+    """Tokens that only one side finds in a text as a whole, or that only one side hides."""
+    whole = _whole(left, right)
+    hidden = _hidden(left, right)
+    either = left.typed_either_way | right.typed_either_way
+    only = sorted(whole[0] ^ whole[1]), sorted((hidden[0] ^ hidden[1]) - either)
+    said = (
+        (only[0], "special", whole),
+        (only[1], "control tokens, which are neither written out nor found in plain text,", hidden),
+    )
     examples = tuple(
         (id, left.tokens[id] if id in sets[0] else None, right.tokens[id] if id in sets[1] else None)
-        for id in only[:_EXAMPLES]
+        for ids, _, sets in said
+        for id in ids[:_EXAMPLES]
     )
-    sides = (
-        f"{vocabulary.tokens[only[0]]!r} ({_type_name(int(vocabulary.types[only[0]]))}) on the {which}"
+    if not examples:
+        return []
+    message = "; ".join(
+        f"{len(ids):,} tokens are {what} on one side only, first {ids[0]}, {_typed(ids[0], left, right)}"
+        for ids, what, _ in said
+        if ids
+    )
+    left_count, right_count = map(len, whole if only[0] else hidden)
+    return [
+        VocabularyDifference("tokenizer.special_tokens", "types", left_count, right_count, message, examples)
+    ]
+
+
+def type_note(left: Vocabulary, right: Vocabulary) -> str | None:
+    """What is to be known of tokens that are control tokens in one file and user-defined in the other where that is no
+    difference: converters type them so and so, or llama.cpp's loader takes them for the same."""
+    whole = _whole(left, right)
+    stated = [
+        {id for id in whole[0] & whole[1] if int(vocabulary.types[id]) in _HIDDEN}
+        for vocabulary in (left, right)
+    ]
+    hidden = _hidden(left, right)
+    either = left.typed_either_way | right.typed_either_way
+    alike = sorted((stated[0] ^ stated[1]) - ((hidden[0] ^ hidden[1]) - either))
+    if not alike:
+        return None
+    return (
+        f"{len(alike):,} tokens are control tokens on one side only, first {alike[0]}, "
+        f"{_typed(alike[0], left, right)}: converters type such tokens either way, or llama.cpp overrides the type"
+    )
+
+
+def _whole(left: Vocabulary, right: Vocabulary) -> tuple[set[int], set[int]]:
+    """The ids that each side finds in a text as a whole, of those that both have."""
+    common = min(len(left.tokens), len(right.tokens))
+    found = [np.flatnonzero(np.isin(each.types[:common], _FOUND_WHOLE)).tolist() for each in (left, right)]
+    return set(found[0]), set(found[1])
+
+
+def _hidden(left: Vocabulary, right: Vocabulary) -> tuple[set[int], set[int]]:
+    """The ids, of those that both sides find as a whole, that each takes for control tokens: as its types say, and in a
+    file that llama.cpp loads as its loader makes of them."""
+    whole = _whole(left, right)
+    both = whole[0] & whole[1]
+    found = []
+    for vocabulary in (left, right):
+        if vocabulary.kind == "huggingface":
+            found.append({id for id in both if int(vocabulary.types[id]) in _HIDDEN})
+        else:
+            special = special_ids(vocabulary)
+            found.append({id for id in both if special.get(id, False)})
+    return found[0], found[1]
+
+
+def _typed(id: int, left: Vocabulary, right: Vocabulary) -> str:
+    """A token as each side has it, each with its type."""
+    return ", ".join(
+        f"{vocabulary.tokens[id]!r} ({_type_name(int(vocabulary.types[id]))}) on the {which}"
         for which, vocabulary in (("left", left), ("right", right))
     )
-    message = f"{len(only):,} tokens are special on one side only, first {only[0]}, {', '.join(sides)}"
-    return [
-        VocabularyDifference(
-            "tokenizer.special_tokens", "types", len(sets[0]), len(sets[1]), message, examples
-        )
-    ]
 
 
 def _type_name(kind: int) -> str:

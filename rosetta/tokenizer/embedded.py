@@ -140,8 +140,10 @@ def apr_vocabulary(container: Container) -> Vocabulary | None:
         model = "llama" if scored else "gpt2"
     notes: tuple[str, ...] = ()
     types = facts.numbers("tokenizer.token_type", np.int32)
+    guessed: frozenset[int] = frozenset()
     if types is None:
         types = _types_by_shape(tokens)
+        guessed = frozenset(np.flatnonzero(types == TokenType.CONTROL).tolist())
         count = int((types == TokenType.CONTROL).sum())
         notes = (f"no tokenizer.token_type: {count} special tokens were recognised by their shape",)
     architecture = container.architecture or ""
@@ -158,6 +160,7 @@ def apr_vocabulary(container: Container) -> Vocabulary | None:
         declared_pre=facts.text("tokenizer.pre_type"),
         scores=_scores(facts, "tokenizer.scores", len(tokens)),
         types=_fitting(facts, "tokenizer.token_type", types, len(tokens)),
+        typed_either_way=guessed,
         merges=merges,
         byte_fallback=True,
         places=_APR_PLACES,

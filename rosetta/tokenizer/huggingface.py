@@ -6,13 +6,14 @@ As transformers does it, `tokenizer.json` alone decides what is added around a p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tokenizers
+from numpy.typing import NDArray
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors
 
 from rosetta.containers.json_text import json_object
@@ -24,9 +25,10 @@ from rosetta.tokenizer.guesses import likely_pre_tokenizer
 from rosetta.tokenizer.json_steps import facts_of_steps, has_broken_charsmap
 from rosetta.tokenizer.published_cuts import CHAINS, name_of
 from rosetta.tokenizer.sentencepiece_model import Spaced, read_sentencepiece
+from rosetta.tokenizer.special_tokens import TYPED_BY_NAME, looks_special
 from rosetta.tokenizer.spelling import byte_of, token_bytes
 from rosetta.tokenizer.tokenizer import Tokenizer
-from rosetta.tokenizer.vocabulary import TokenType, Vocabulary, ids_of
+from rosetta.tokenizer.vocabulary import Spelling, TokenType, Vocabulary, ids_of
 
 RENUMBERED = "the added_tokens say that"
 """How a note begins of ids that the tokenizers library gives otherwise than tokenizer.json states them."""
@@ -61,6 +63,7 @@ _PLACES_OF_MERGES = _PLACES_BESIDE_JSON | {
     "tokenizer.ggml.tokens": "the tokens of vocab.json",
     "tokenizer.ggml.merges": "the pairs of merges.txt",
 }
+_TYPED_BY_NAME = frozenset(token for tokens in TYPED_BY_NAME.values() for token in tokens)
 _QWEN_CLASSES = ("Qwen2Tokenizer", "Qwen2TokenizerFast")
 _EOS_CLASSES = ("T5Tokenizer", "T5TokenizerFast")  # add EOS though no key says so
 _NO_CLASS = (None, "PreTrainedTokenizerFast", "TokenizersBackend")
@@ -218,6 +221,7 @@ def _from_sentencepiece(path: Path, config: Mapping[str, Any]) -> Tokenizer:
         facts,
         tokens=tokens,
         types=np.array(types, np.int32),
+        typed_either_way=_typed_either_way(tokens, np.array(types, np.int32), _without_flags(path, config)),
         scores=scores,
         special_ids={**facts.special_ids, **named},
         add_bos=config.get("add_bos_token") is True,
@@ -265,14 +269,19 @@ def _vocabulary(
     if type(unknown) is int and 0 <= unknown < size:
         named.setdefault("unknown", unknown)
     merges = model.get("merges") or ()
+    spelling: Spelling = (
+        "bytes" if "ByteLevel" in repr(backend.decoder) + repr(backend.pre_tokenizer) else "plain"
+    )
+    unnamed = set(tokens).difference(named_tokens(path, config).values()) if spelling == "plain" else set()
     return Vocabulary(
         kind="huggingface",
         model=str(model.get("type", "BPE")),
         tokens=tokens,
-        spelling="bytes" if "ByteLevel" in repr(backend.decoder) + repr(backend.pre_tokenizer) else "plain",
+        spelling=spelling,
         pre=name_of(parsed.get("pre_tokenizer")),
         ignore_merges=model.get("ignore_merges") is True,
         types=types,
+        typed_either_way=_typed_either_way(tokens, types, unnamed | _without_flags(path, config)),
         merges=[
             " ".join(map(str, merge)) if isinstance(merge, list | tuple) else str(merge) for merge in merges
         ],
@@ -283,6 +292,34 @@ def _vocabulary(
         notes=(*_renumbered(parsed.get("added_tokens"), vocab), *_shared(vocab)),
         **facts_of_steps(parsed, size),
     )
+
+
+def _typed_either_way(tokens: Sequence[str], types: NDArray[np.int32], doubted: set[str]) -> frozenset[int]:
+    """Ids that llama.cpp's converter types otherwise than the folder flags them, or may.
+
+    It takes what looks like a control token for one (`does_token_look_special`), and types a few by name.
+
+    Args:
+        tokens, types: `[V]`.
+        doubted: tokens that are special, and that one of its ways of reading a folder takes for user-defined.
+    """
+    added = np.flatnonzero(np.isin(types, (TokenType.CONTROL, TokenType.USER_DEFINED))).tolist()
+    return frozenset(
+        id
+        for id in added
+        if tokens[id] in _TYPED_BY_NAME
+        or (tokens[id] in doubted if types[id] == TokenType.CONTROL else looks_special(tokens[id]))
+    )
+
+
+def _without_flags(path: Path, config: Mapping[str, Any]) -> set[str]:
+    """Tokens that added_tokens.json lists, and nothing says whether they are special: llama.cpp's converter takes them
+    for user-defined, transformers asks whether they have a role (conversion/base.py, `_create_vocab_sentencepiece`)."""
+    declared = config.get("added_tokens_decoder")
+    flagged = declared.values() if isinstance(declared, dict) else ()
+    return set(json_file(path / "added_tokens.json")) - {
+        entry.get("content") for entry in flagged if isinstance(entry, dict)
+    }
 
 
 def _renumbered(added: object, vocab: Mapping[str, int]) -> tuple[str, ...]:

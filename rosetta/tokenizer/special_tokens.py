@@ -46,7 +46,39 @@ _NAMED = frozenset(
         *(text for texts in _INFILL.values() for text in texts),
     )
 )
+# Tokens that llama.cpp's converter types as control tokens though their tokenizer calls them no special ones
+# (conversion/base.py, does_token_look_special)
+_LOOK_SPECIAL = ("<pad>", "<mask>", "<2mass>", "[@BOS@]")
+_FRAMED = (("<|", "|>"), ("<｜", "｜>"), ("<unused", ">"))
+TYPED_BY_NAME = {
+    "gemma4": dict.fromkeys(
+        (
+            *(
+                "<|channel>",
+                "<channel|>",
+                "<|tool_call>",
+                "<tool_call|>",
+                "<|tool_response>",
+                "<tool_response|>",
+            ),
+            '<|"|>',
+        ),
+        TokenType.USER_DEFINED,
+    ),
+    "laguna": {"</assistant>": TokenType.CONTROL},
+}
+"""GGUF's name of an architecture -> tokens whose types llama.cpp's converter gives by name, whatever their flags:
+those that a reader of chats waits for, and what ends a turn (conversion/gemma.py, conversion/laguna.py)."""
 _UNSTRIPPED = frozenset(("<mask>", "[MASK]", "<unk>", "<s>", "<|endoftext|>"))
+
+
+def looks_special(token: str) -> bool:
+    """Whether llama.cpp's converter takes an added token for a control token by its spelling.
+
+    >>> looks_special("<|im_start|>"), looks_special("<tool_call>")
+    (True, False)
+    """
+    return token in _LOOK_SPECIAL or any(token.startswith(a) and token.endswith(b) for a, b in _FRAMED)
 
 
 class SpecialTokens:
@@ -58,7 +90,7 @@ class SpecialTokens:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         tokens = vocabulary.tokens
-        self._only_when_special = _special_ids(vocabulary)
+        self._only_when_special = special_ids(vocabulary)
         longest_first = sorted(
             self._only_when_special, key=lambda token: (-len(tokens[token].encode()), token)
         )
@@ -100,8 +132,9 @@ class SpecialTokens:
                 yield piece
 
 
-def _special_ids(vocabulary: Vocabulary) -> dict[int, bool]:
-    """Id -> whether it is matched only where special tokens are asked for."""
+def special_ids(vocabulary: Vocabulary) -> dict[int, bool]:
+    """Id of a token that is found as a whole -> whether only where special tokens are asked for; what llama.cpp makes
+    of the file's types in loading it."""
     types = vocabulary.types
     hidden = np.flatnonzero((types == TokenType.CONTROL) | (types == TokenType.UNKNOWN)).tolist()
     special = dict.fromkeys(hidden, True)

@@ -60,6 +60,7 @@ class Vocabulary:
         spelling: how tokens are written: in GPT-2's byte alphabet, in hex digits, plainly with ▁ for space.
         scores: float32 `[V]`; empty where there are none.
         types: TokenType `[V]`.
+        typed_either_way: ids that one converter types CONTROL and another USER_DEFINED, whatever the file says.
         merges: `left right`, best first.
         special_ids: `bos`, `eos`, `unknown`, `separator`, `fim_pre`, … -> id; only valid ids.
         add_bos_by_pre: the file does not say `add_bos`, which follows from `pre`.
@@ -87,6 +88,7 @@ class Vocabulary:
     add_bos_by_pre: bool = False
     scores: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32), repr=False)
     types: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32), repr=False)
+    typed_either_way: frozenset[int] = field(default=frozenset(), repr=False)
     merges: Sequence[str] = field(default=(), repr=False)
     special_ids: Mapping[str, int] = field(default_factory=dict)
     add_bos: bool = False

@@ -22,6 +22,8 @@ from fixtures.vocabularies import CORPUS, TRICKY, sentencepiece_model
 from rosetta.compare.options import Options
 from rosetta.convert import Conversion, convert
 from rosetta.convert.tried_vocabulary import TEXTS
+from rosetta.convert.vocabulary import gguf_vocabulary_keys
+from rosetta.model import open_model
 from rosetta.tokenizer import open_tokenizer
 from rosetta.tokenizer.comparison import compare_vocabularies
 from rosetta.tokenizer.sentencepiece_model import read_sentencepiece
@@ -299,3 +301,21 @@ def test_scores_are_those_of_the_sentencepiece_model_beside_a_tokenizer_json(tmp
     written(tmp_path / "back", tmp_path / "again.gguf")
     scores = gguf.GGUFReader(tmp_path / "again.gguf").fields["tokenizer.ggml.scores"].contents()
     assert scores[: len(facts.scores)] == facts.scores.tolist()
+
+
+@pytest.mark.parametrize(("architecture", "kind"), [("llama", 4), ("laguna", 3)])
+def test_types_that_llamacpps_converter_gives_by_name_are_written(
+    tmp_path: Path, architecture: str, kind: int
+) -> None:
+    """conversion/laguna.py: what ends a turn is hidden, though the folder calls it no special token."""
+    files = word_pieces()
+    table = json.loads(str(files["tokenizer.json"]))
+    next(token for token in table["added_tokens"] if token["content"] == "<|user|>")["content"] = (
+        "</assistant>"
+    )
+    folder = folder_with(tmp_path, {**files, "tokenizer.json": json.dumps(table)})
+    model = open_model(folder)
+    named = replace(model, architecture=replace(model.architecture, name=architecture))
+    keys = gguf_vocabulary_keys(named).keys
+    at = keys["tokenizer.ggml.tokens"].index("</assistant>")
+    assert keys["tokenizer.ggml.token_type"][at] == kind

@@ -145,6 +145,31 @@ def test_control_token_marked_as_ordinary_is_told_though_no_text_shows_it(tmp_pa
     assert "None" not in found.message + str(found.declared)
 
 
+@pytest.mark.parametrize(
+    "operands",
+    [("gguf:F16", "hf:F16"), ("hf:F16", "gguf:F16"), ("apr:F16", "gguf:F16"), ("gguf:F16", "apr-gguf:F16")],
+)
+def test_control_token_that_users_may_write_is_latent_and_shown_by_plain_text(
+    tmp_path: Path, operands: tuple[str, str]
+) -> None:
+    """llama.cpp writes user-defined tokens out and finds them in what a user types, control tokens it does not."""
+    report = compared(tmp_path, SPEC, *operands, faults.special_token_shown(0), tokens=None, prompt="2+2=")
+    assert named(report) == [("tokenizer.special_tokens", TYPES, "left", "confirmed", True, None)]
+    (found,) = report.findings
+    assert "'<s>' (user_defined) on the left, '<s>' (control) on the right" in found.message
+    assert "'<s>' would as plain text" in found.message
+    assert found.evidence is not None
+    assert (found.evidence.before > 0, found.evidence.after) == (True, 0)
+
+
+def test_token_that_llamacpp_hides_whatever_its_type_is_a_note(tmp_path: Path) -> None:
+    """`</s>` ends a text, and is a control token as soon as llama.cpp has loaded the file."""
+    fault = faults.special_token_shown(1)
+    report = compared(tmp_path, SPEC, "gguf:F16", "apr:F16", fault, tokens=None, prompt="2+2=")
+    assert report.findings == []
+    assert any("'</s>' (user_defined) on the left" in note for note in report.notes)
+
+
 @pytest.mark.parametrize("vocab", [384, 448])
 @pytest.mark.parametrize("left", ["apr:F16", "apr-gguf:F16", "gguf:F16", "hf:F16"])
 @pytest.mark.parametrize("right", ["apr:F16", "gguf:F16", "hf:F16"])

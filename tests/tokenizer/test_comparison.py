@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
 from fixtures.bench.speed_pair import write_pair
 from fixtures.bench.speed_shapes import shape_of
-from fixtures.vocabularies import CONTROL, NORMAL, UNUSED, Written, byte_level, scored
+from fixtures.vocabularies import CONTROL, NORMAL, UNUSED, USER_DEFINED, Written, byte_level, scored
 from rosetta.containers import open_container
-from rosetta.tokenizer import Vocabulary, compare_vocabularies, load_tokenizer
+from rosetta.tokenizer import Vocabulary, compare_vocabularies, load_tokenizer, type_note
 from rosetta.tokenizer.encoders import Codec
 
 SMALL = byte_level("qwen2")
@@ -88,6 +92,52 @@ def test_two_names_of_one_pre_tokenizer_are_no_difference(name: str) -> None:
 def test_equal_vocabularies_have_no_difference() -> None:
     for written in (SMALL, scored()):
         assert compare_vocabularies(facts(written), facts(written)) == []
+
+
+def flagged(folder: Path, tokens: dict[str, bool], keys: dict[str, str]) -> Vocabulary:
+    """The facts of a folder whose added tokens are special, or not."""
+    backend = Tokenizer(
+        models.BPE({"a": 0, "<unk>": 1}, [], unk_token="<unk>", byte_fallback="<s>" in keys.values())
+    )
+    backend.add_tokens([AddedToken(token, special=special) for token, special in tokens.items()])
+    backend.pre_tokenizer = None if "<s>" in keys.values() else pre_tokenizers.ByteLevel()
+    backend.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(keys))
+    loaded = load_tokenizer(
+        SimpleNamespace(kind="huggingface", path=folder, metadata={}, architecture="llama")
+    )
+    assert loaded is not None
+    return loaded.facts
+
+
+@pytest.mark.parametrize(
+    ("token", "special", "keys", "kind", "differs"),
+    [
+        # conversion/base.py, does_token_look_special
+        ("<|tool|>", False, {}, CONTROL, False),
+        ("<tool>", False, {}, CONTROL, True),
+        ("<tool>", True, {}, USER_DEFINED, True),
+        # gguf-py, LlamaHfVocab: only those that have a role are control tokens
+        ("<tool>", True, {"bos_token": "<s>"}, USER_DEFINED, False),
+        ("<s>", True, {"bos_token": "<s>"}, USER_DEFINED, True),
+        # conversion/gemma.py
+        ("<|channel>", True, {}, USER_DEFINED, False),
+    ],
+)
+def test_types_that_converters_give_either_way_are_a_note(
+    tmp_path: Path, token: str, special: bool, keys: dict[str, str], kind: int, differs: bool
+) -> None:
+    folder = flagged(tmp_path, {token: special}, keys)
+    at = folder.tokens.index(token)
+    file = replace(
+        folder,
+        kind="bpe",
+        types=np.where(np.arange(len(folder.tokens)) == at, kind, folder.types),
+        typed_either_way=frozenset(),
+    )
+    for left, right in ((folder, file), (file, folder)):
+        assert bool(compare_vocabularies(left, right)) == differs
+        assert (type_note(left, right) is None) == differs
 
 
 TEXTS = ("2+2=", "Hello  world\n\n", "naïve <|endoftext|> 12345")
