@@ -23,6 +23,11 @@ _BLOB = re.compile(r"sha256[-:][0-9a-f]+")
 _MANIFEST = 1 << 20  # bytes
 _GIT_LFS = b"version https://git-lfs"
 
+_BESIDE_WEIGHTS = (  # files of a Hugging Face folder that have no other use
+    *("generation_config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json"),
+    *("special_tokens_map.json", "chat_template.jinja", "preprocessor_config.json"),
+    *("model.safetensors.index.json",),
+)
 SAFE = "open it with transformers and save it with save_pretrained, which writes safetensors"
 
 
@@ -88,6 +93,9 @@ def refusal_of_folder(path: Path) -> RosettaError:
     if any(name.endswith(PICKLE_SUFFIXES) for name in names):
         message = "has no config.json, and holds weights as a pickle only, which rosetta never opens"
         return UnsupportedError(message, file=path, remedy=SAFE)
+    if parts := [name for name in names if name in _BESIDE_WEIGHTS]:
+        message = f"has no config.json and no weights; it has {', '.join(parts[:3])}"
+        return UsageError(message, file=path, remedy="put the model's config.json and weights beside it")
     return UsageError("is a folder without config.json and weights", file=path, remedy=_WANTED)
 
 

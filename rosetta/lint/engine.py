@@ -20,6 +20,8 @@ Progress = Callable[[str, int, int], None]
 MODEL_SUFFIXES = (".gguf", ".apr")
 _SHARD = re.compile(r"(.*-)\d{5}(-of-\d{5}\.gguf)")  # all shards are opened by the first that is there
 
+_WEIGHTS = re.compile(r"(model|pytorch_model)(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?")
+
 _TENSOR_FIRST = re.compile(r"tensor '(.+?)' (ends at .*)", re.DOTALL)
 _END_OF_FILE = re.compile(r"after the end of the file \(([\d,]+)\)")
 
@@ -177,16 +179,32 @@ def _opened_by_another(name: str, files: list[str]) -> bool:
 def models_below(path: str | Path) -> list[Path]:
     """The models that a path names: itself, or all below a folder that is none."""
     path = located(path)
-    if isinstance(path, RemotePath) or not path.is_dir() or (path / "config.json").is_file():
+    if isinstance(path, RemotePath) or not path.is_dir() or _is_model([each.name for each in path.iterdir()]):
         return [path]
     found: list[Path] = []
-    for folder, folders, files in os.walk(path):
+    whole: set[Path] = set()
+    for at, folders, files in os.walk(path):
         folders.sort()
-        if "config.json" in files:
-            found.append(Path(folder))
+        folder = Path(at)
+        # What a model's folder has below it is a part of it (an encoder's pooling), unless it has weights of its own.
+        if _is_model(files) and (_has_weights(files) or whole.isdisjoint(folder.parents)):
+            whole.add(folder)
+            found.append(folder)
         found += [
-            Path(folder) / name
+            folder / name
             for name in sorted(files)
             if name.endswith(MODEL_SUFFIXES) and not _opened_by_another(name, files)
         ]
     return found or [path]  # said of it where it is opened
+
+
+def _is_model(files: Sequence[str]) -> bool:
+    """Whether a folder of these files is a Hugging Face one, whole or not; config.json lies beside GGUF files, too."""
+    if "config.json" in files:
+        return _has_weights(files) or not any(name.endswith(MODEL_SUFFIXES) for name in files)
+    return _has_weights(files) and "adapter_config.json" not in files
+
+
+def _has_weights(files: Sequence[str]) -> bool:
+    """Whether weights are among these files, under the names that transformers gives them."""
+    return any(_WEIGHTS.fullmatch(name) for name in files)

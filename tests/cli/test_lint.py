@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fixtures.ci_formats import check_sarif
-from fixtures.plain_models import plain_gguf, written
+from fixtures.plain_models import plain_folder, plain_gguf, written
 from rosetta.lint.rules import all_rules
 
 Rosetta = Callable[..., Any]
@@ -76,6 +76,57 @@ def test_what_cannot_be_linted_is_one_line_and_exits_2(
     assert (result.code, result.out) == (2, "")
     assert said in result.err
     assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        (["config.json"], "has no model.safetensors and no model.safetensors.index.json"),
+        (["config.json", "tokenizer.json"], "has no model.safetensors and no model.safetensors.index.json"),
+        (["model.safetensors"], "has no config.json"),
+        (["model.safetensors", "tokenizer.json"], "has no config.json"),
+        (
+            ["tokenizer.json", "tokenizer_config.json"],
+            "has no config.json and no weights; it has tokenizer.json",
+        ),
+    ],
+)
+def test_a_folder_that_is_a_part_of_a_model_is_a_finding(
+    rosetta: Rosetta, tmp_path: Path, left: list[str], said: str
+) -> None:
+    folder = written(plain_folder(), tmp_path / "model-hf")
+    for file in folder.iterdir():
+        if file.name not in left:
+            file.unlink()
+    result = rosetta("lint", folder)
+    assert (result.code, result.err) == (1, "")
+    assert f"{folder}: F123 {said}" in result.out
+
+
+def test_a_folder_without_a_file_of_a_model_is_none(rosetta: Rosetta, tmp_path: Path) -> None:
+    """Nothing was looked at, and that is no pass."""
+    (tmp_path / "README.md").write_text("hello")
+    result = rosetta("lint", tmp_path)
+    assert (result.code, result.out) == (2, "")
+    assert "is a folder without config.json and weights" in result.err
+
+
+def test_folders_below_are_models_where_they_hold_one(rosetta: Rosetta, tmp_path: Path) -> None:
+    """A folder without config.json is one, an encoder's pooling is a part of it; config.json lies beside GGUF files."""
+    for name in ("encoder", "lost", "files"):
+        written(plain_folder(), tmp_path / name)
+    (tmp_path / "encoder" / "1_Pooling").mkdir()
+    (tmp_path / "encoder" / "1_Pooling" / "config.json").write_text("{}")
+    (tmp_path / "lost" / "config.json").unlink()
+    (tmp_path / "files" / "model.safetensors").unlink()
+    written(plain_gguf(), tmp_path / "files" / "b.gguf")
+    result = rosetta("lint", tmp_path, "--json", "-")
+    report = json.loads(result.out)
+    wanted = ["encoder", "files/b.gguf", "lost"]
+    assert report["paths"] == [str(tmp_path / name) for name in wanted]
+    assert [(fault["rule"], fault["file"]) for fault in report["faults"]] == [
+        ("F123", str(tmp_path / "lost"))
+    ]
 
 
 def test_a_folder_of_many_models_is_walked(rosetta: Rosetta, broken: Path) -> None:

@@ -363,6 +363,17 @@ CASES = [
     Case("F118", "model.gguf", added("blk.0.no_such_thing.weight", f16(values(8, HIDDEN))), "no architecture of GGUF"),
     Case("F119", "model.gguf", tensor(Q, lambda t: PlainTensor("F16", t.dims, t.data * 2)), "as many as F32"),
     Case("F120", "model.apr", lambda m: m.options.update(flags=0x0800), "COLUMN_MAJOR"),
+    Case("F123", "model-hf", said="has no config.json", broken=lambda p: (p / "config.json").unlink()),
+    Case("F122", "model.gguf", said="its name is no UTF-8", broken=lambda p: p.write_bytes(
+        p.read_bytes().replace(b"llama.context_length", b"llama.context_lengt\xff"))),
+    Case("F122", "model.gguf", listed(TOKENS, lambda t: t.__setitem__(5, "QQQ")), "item 5, b'Q\\xffQ', is no UTF-8",
+         broken=lambda p: p.write_bytes(p.read_bytes().replace(b"QQQ", b"Q\xffQ"))),
+    Case("F122", "model.gguf", put("general.name", (TEXT, "�QQQ")), "is no UTF-8",
+         broken=lambda p: p.write_bytes(p.read_bytes().replace(b"QQQ", b"Q\xffQ"))),
+    Case("F122", "model.gguf", added("QQQ", f32(values(4))), "its name is no UTF-8",
+         broken=lambda p: p.write_bytes(p.read_bytes().replace(b"QQQ", b"Q\xffQ"))),
+    Case("F122", "model.apr", added("QQQ", f32(values(4))), "its name is no UTF-8",
+         broken=lambda p: p.write_bytes(p.read_bytes().replace(b"QQQ", b"Q\xffQ"))),
     Case("C201", "model.gguf", drop("general.architecture"), "names no architecture"),
     Case("C201", "model.gguf", put("general.architecture", (TEXT, "qwen9")), "is no architecture of GGUF"),
     Case("C202", "model.gguf", drop("llama.attention.layer_norm_rms_epsilon"), "layer_norm_rms_epsilon': is missing"),
@@ -557,7 +568,7 @@ ENTAILED = {
     "F120": {"F108"}, "C201": {"C203", "C202"}, "C204": {"C212"}, "C205": {"C213"}, "C207": {"T301", "T309", "C220"},
     "C208": {"C205"}, "C210": {"C205", "C213", "C220"}, "C220": {"C205"}, "T303": {"T307", "T302"},
     "T302": {"T303", "T307", "T309"}, "T312": {"T307"}, "V401": {"C206", "C220", "V403"}, "V405": {"F118", "V406"},
-    "V406": {"V401", "V405", "V408"},
+    "V406": {"V401", "V405", "V408"}, "F122": {"C202", "F109", "F118"},
     "F115": {"C207"}, "F117": {"V404"}, "T301": {"C207"}, "V407": {"V405"},
 }  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -88,6 +88,10 @@ class AprContainer(StoredDefaults):
     def metadata_text(self) -> bytes:
         """The metadata as it stands."""
         return self._file.bytes(self.header.metadata_at, self.header.metadata_size)
+
+    def headers(self) -> Iterator[tuple[Path, bytes]]:
+        """The file, and what stands in it before the data."""
+        yield self.path, self._file.bytes(0, self._data_at)
 
     def stored(self) -> list[tuple[TensorSource, int]]:
         """All that a copy holds, in the order of the data: every tensor, training state too, and its dtype code.

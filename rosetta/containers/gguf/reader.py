@@ -98,6 +98,11 @@ class GgufContainer(StoredDefaults):
         file, header = self._shards[0]
         return read_pairs(file, header.order)
 
+    def headers(self) -> Iterator[tuple[Path, bytes]]:
+        """Each file, and what stands in it before the data."""
+        for file, header in self._shards:
+            yield file.path, file.bytes(0, min(header.places.values(), default=file.size))
+
     def read(self, name: str, start: int = 0, nbytes: int | None = None) -> NDArray[np.uint8]:
         """See `Container.read`."""
         entry = self.tensors[name]

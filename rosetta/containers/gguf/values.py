@@ -29,7 +29,7 @@ SCALARS: dict[int, str] = {
     12: "d",
 }
 """struct codes of the scalar value types; gguf.h, enum gguf_type."""
-_UINT8, BOOL, _STRING, ARRAY = 0, 7, 8, 9
+_UINT8, BOOL, STRING, ARRAY = 0, 7, 8, 9
 _MAX_KEY = 65535  # bytes; the GGUF specification's limit of a key
 _MAX_STRINGS = 1 << 23  # in one array: fifty times the largest vocabulary
 _EAGER = 1 << 16  # bytes of a text that is decoded at once
@@ -86,7 +86,7 @@ class LazyMetadata(Mapping[str, Any]):
         if value.count is None:
             return data.decode(errors="replace")
         try:
-            decode = strings if value.kind == _STRING else partial(_numbers, kind=value.kind)
+            decode = strings if value.kind == STRING else partial(_numbers, kind=value.kind)
             return decode(data, self._order, value.count)
         except (struct.error, OverflowError) as error:
             remedy = "do not change it while it is read"
@@ -139,7 +139,7 @@ def _value(cursor: Cursor, order: str, key: str, kind: int) -> Any:
     if kind in SCALARS:
         size = struct.calcsize(f"{order}{SCALARS[kind]}")
         return struct.unpack(f"{order}{SCALARS[kind]}", cursor.take(size))[0]
-    if kind == _STRING:
+    if kind == STRING:
         (length,) = struct.unpack(f"{order}Q", cursor.take(8))
         if length <= _EAGER:
             return cursor.take(length).decode(errors="replace")
@@ -156,7 +156,7 @@ def _array(cursor: Cursor, order: str, key: str, kind: int, count: int) -> Any:
     start = cursor.position
     if kind in SCALARS:
         cursor.skip(count * struct.calcsize(f"{order}{SCALARS[kind]}"))
-    elif kind == _STRING:
+    elif kind == STRING:
         if count > _MAX_STRINGS or count * 8 > cursor.left:
             message = f"counts {count:,} texts, {cursor.left:,} bytes follow"
             raise DamagedFileError(message, file=cursor.file.path, where=f"key {key!r}", remedy=_REMEDY)
