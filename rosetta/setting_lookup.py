@@ -83,6 +83,15 @@ class SettingLookup:
                     return Setting(found, prefix + spelling)
         return None
 
+    def aside(self, key: str) -> Setting | None:
+        """What a folder states of a setting that its class has no key of, for another part of it that asks for the
+        same key of config.json."""
+        setting = self.container.settings.get(key)
+        if setting is None or not self.architecture.huggingface.asks_for(self._own(setting)):
+            return None
+        self._names.add(self._own(setting))
+        return setting
+
     def look_for(self, name: str) -> Any:
         """What the file states under a key that no architecture's name stands before; None: nothing."""
         self._looked = (*self._looked, name)
@@ -97,10 +106,12 @@ class SettingLookup:
 
     def says_null(self, name: str) -> bool:
         """Whether config.json says null, which is another thing than saying nothing."""
-        self._names.add(name)
         self._looked += (name,)
         source = next((table for table, _ in self._sources() if name in table), {})
-        return name in source and source[name] is None
+        null = name in source and source[name] is None
+        if null:
+            self._names.add(name)
+        return null
 
     def deny(self, setting: Setting) -> None:
         """Note what a file states and another of its keys, or its architecture, denies."""

@@ -54,7 +54,9 @@ BLOOM = Architecture(
     before=lambda a, c: embedding(a.norm_of("token_embd_norm")),
     layer=layer,
     huggingface=HuggingFace(
-        unread=frozenset({"attention.head_count_kv", "attention.key_length", "attention.value_length"}),
+        unread=frozenset(
+            {"activation", "attention.head_count_kv", "attention.key_length", "attention.value_length"}
+        ),
         defaults={  # transformers, BloomConfig
             "block_count": 2,
             "embedding_length": 64,

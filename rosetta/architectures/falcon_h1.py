@@ -214,6 +214,7 @@ FALCON_H1 = Architecture(
     layer=layer,
     huggingface=HuggingFace(
         model_type="falcon_h1",
+        reads=frozenset({"embedding_multiplier"}),
         defaults={  # transformers, FalconH1Config
             "block_count": 32,
             "context_length": 8192,

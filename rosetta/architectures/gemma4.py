@@ -169,6 +169,8 @@ def _experts(read: SettingsReader, width: int) -> None:
         )
     else:
         read.take("expert_count", "count", 0)
+        if enabled is not None and not read.config["expert_count"].value:
+            read.deny(enabled)
     if read.config["expert_count"].value:  # a repair's, where the file has them off
         read.take("expert_used_count", "count", None, ("top_k_experts",))
         read.take("expert_feed_forward_length", "count", None)

@@ -26,7 +26,7 @@ GPT2 = Architecture(
         }
     ),
     huggingface=HuggingFace(
-        reads=frozenset({"scale_attn_weights"}),
+        reads=frozenset({"n_inner", "scale_attn_weights"}),
         unread=frozenset({"attention.head_count_kv", "attention.key_length", "attention.value_length"}),
         defaults={  # transformers, GPT2Config
             "block_count": 12,

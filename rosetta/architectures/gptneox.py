@@ -48,7 +48,8 @@ GPTNEOX = Architecture(
     layer=layer,
     huggingface=HuggingFace(
         reads=frozenset({"partial_rotary_factor", "rotary_pct"}),
-        unread=frozenset({"attention.head_count_kv"}),
+        unread=frozenset({"attention.head_count_kv", "attention.key_length", "attention.value_length"}),
+        turned_by="attention.key_length",  # GPTNeoXRotaryEmbedding asks for head_dim
         model_type="gpt_neox",
         defaults={  # transformers, GPTNeoXConfig
             "block_count": 44,

@@ -9,6 +9,7 @@ from rosetta.architectures import INTERLEAVED, Architecture, Default, HuggingFac
 from rosetta.architectures.parts import llamacpp_keys
 from rosetta.architectures.parts.builders import embedding, head, output_of
 from rosetta.architectures.parts.expert_settings import experts_of_gguf
+from rosetta.architectures.parts.huggingface import MULTIPLIERS
 from rosetta.architectures.parts.mixtures import SHARED, mixture_layer
 from rosetta.graph import Stage
 from rosetta.ops.op import Settings
@@ -62,6 +63,7 @@ GRANITE = Architecture(
             "vocab_size": 32000,
             "tied_embeddings": False,
         },
+        reads=MULTIPLIERS,
         spellings={"attention.scale": "attention_multiplier"},
         flags={"attention_bias": False, "mlp_bias": False},
     ),

@@ -17,6 +17,7 @@ from rosetta.architectures.parts.builders import (
     sequential,
 )
 from rosetta.architectures.parts.folder_names import MAMBA_NAMES, MAMBA_PARAMETERS, gated
+from rosetta.architectures.parts.huggingface import MULTIPLIERS
 from rosetta.architectures.parts.readings import Reading, Stored, fused, standard_readings
 from rosetta.architectures.parts.recurrent import (
     RECURRENT,
@@ -152,6 +153,7 @@ GRANITE_HYBRID = Architecture(
             "vocab_size": 32000,
             "tied_embeddings": False,
         },
+        reads=MULTIPLIERS,
         spellings={
             "attention.scale": "attention_multiplier",
             "expert_count": "num_local_experts",

@@ -9,6 +9,7 @@ from rosetta.architectures.parts import llamacpp_keys
 from rosetta.architectures.parts.builders import embedding, head, output_of
 from rosetta.architectures.parts.expert_settings import expert_settings, of_folder
 from rosetta.architectures.parts.folder_names import in_layers
+from rosetta.architectures.parts.huggingface import MULTIPLIERS
 from rosetta.architectures.parts.mixtures import mixture_layer
 from rosetta.architectures.parts.readings import GATE_UP, Reading, Stored, fused, standard_readings
 from rosetta.graph import Stage
@@ -84,6 +85,7 @@ GRANITE_MOE = Architecture(
             "vocab_size": 32000,
             "tied_embeddings": False,
         },
+        reads=MULTIPLIERS,
         spellings={
             "attention.scale": "attention_multiplier",
             "expert_count": "num_local_experts",

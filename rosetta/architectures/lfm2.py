@@ -133,6 +133,7 @@ LFM2 = Architecture(
     layer=layer,
     after=lambda a, layers: head(output_of(layers - 1), norm=a.norm_of("token_embd_norm")),
     huggingface=HuggingFace(
+        unread=frozenset({"activation"}),
         flags={"conv_bias": False},
         defaults={  # transformers, Lfm2Config
             "block_count": 32,

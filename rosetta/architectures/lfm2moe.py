@@ -54,6 +54,7 @@ LFM2MOE = Architecture(
     layer=layer,
     after=LFM2.after,
     huggingface=HuggingFace(
+        unread=frozenset({"activation"}),
         model_type="lfm2_moe",
         defaults={  # transformers, Lfm2MoeConfig
             "block_count": 32,

@@ -87,6 +87,7 @@ LFM3 = Architecture(
     after=LFM2.after,
     huggingface=HuggingFace(
         reads=frozenset({"partial_rotary_factor"}),
+        unread=frozenset({"activation"}),
         flags={"conv_bias": False, "attention_bias": False},
         defaults={  # transformers, Lfm3Config
             "block_count": 24,

@@ -81,6 +81,7 @@ MAMBA = Architecture(
             "vocab_size": 50280,
             "tied_embeddings": True,
         },
+        spellings={"attention.layer_norm_rms_epsilon": "layer_norm_epsilon"},
         flags={"use_bias": False, "use_conv_bias": True},
         idle=frozenset({"time_step_min", "time_step_max", "time_step_rank"}),  # of the first values
         names={

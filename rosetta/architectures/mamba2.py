@@ -72,6 +72,7 @@ MAMBA2 = Architecture(
         },
         spellings={
             "attention.head_count": "num_heads",
+            "attention.layer_norm_rms_epsilon": "layer_norm_epsilon",
         },
         keys={
             "num_heads": lambda c: c[RANK].value,

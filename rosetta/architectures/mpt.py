@@ -77,7 +77,9 @@ MPT = Architecture(
     settings=settings,
     layer=layer,
     huggingface=HuggingFace(
-        unread=frozenset({"attention.head_count_kv", "attention.key_length", "attention.value_length"}),
+        unread=frozenset(
+            {"activation", "attention.head_count_kv", "attention.key_length", "attention.value_length"}
+        ),
         defaults={  # transformers, MptConfig
             "block_count": 24,
             "context_length": 2048,

@@ -37,6 +37,7 @@ OLMO = Architecture(
     layer=layer,
     after=lambda a, layers: head(output_of(layers - 1), norm=Norm(None, a.epsilon_key)),
     huggingface=HuggingFace(
+        unread=frozenset({"attention.layer_norm_epsilon"}),  # OlmoLayerNorm has its own
         defaults={  # transformers, OlmoConfig
             "block_count": 32,
             "context_length": 2048,

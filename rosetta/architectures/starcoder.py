@@ -29,7 +29,8 @@ STARCODER = Architecture(
     settings=settings,
     readings=readings_by_key_group,
     huggingface=HuggingFace(
-        reads=frozenset({"scale_attn_weights"}),
+        reads=frozenset({"n_inner", "scale_attn_weights"}),
+        unread=GPT2.huggingface.unread - {"attention.head_count_kv"},
         model_type="gpt_bigcode",
         defaults={  # transformers, GPTBigCodeConfig
             "block_count": 12,

@@ -69,11 +69,16 @@ def _refuse_no_base(read: SettingsReader, key: str, base: float) -> None:
 def _rotated(read: SettingsReader, own: Mapping[str, Any]) -> tuple[int, str]:
     """How many dims of a head are rotated where no key says it as a number, and why: its share, or the whole head."""
     kind, key_length = read.container.kind, read.size("attention.key_length")
-    published = read.architecture.huggingface.defaults if kind == "huggingface" else {}
+    said = read.architecture.huggingface
+    published = said.defaults if kind == "huggingface" else {}
+    turned = read.aside(said.turned_by) if kind == "huggingface" and said.turned_by else None
+    if turned is not None:
+        key_length = int(turned.value)
     # GGUF has no such key.
     share = None if kind == "gguf" else read.raw("rope.partial_rotary_factor")
     part = published.get("rope.partial_rotary_factor")
     if share is not None and isinstance(share.value, int | float):
+        _deny_another_share(read, share)
         if not 0 <= share.value <= 1:
             raise DamagedFileError(
                 f"{share.key}, the share of a head that is rotated, is {share.value:g}, not between 0 and 1",
@@ -89,6 +94,15 @@ def _rotated(read: SettingsReader, own: Mapping[str, Any]) -> tuple[int, str]:
     if part is not None:
         return int(key_length * part), f"{part:g} of the key length"
     return published.get("rope.dimension_count") or key_length, "the key length"
+
+
+def _deny_another_share(read: SettingsReader, share: Setting) -> None:
+    """Note a share of the head at the top of config.json that the table of the rotation denies."""
+    if read.container.kind != "huggingface" or "rope_" not in share.key:
+        return
+    top = read.spelled("partial_rotary_factor")
+    if top is not None and top.value != share.value:
+        read.deny(top)
 
 
 def _row_order(read: SettingsReader, shapes: Mapping[str, tuple[int, ...]]) -> Value:

@@ -63,6 +63,14 @@ def test_heads_of_delta_attention_that_a_gguf_cannot_count_are_named(tmp_path: P
     assert {finding.kind for finding in report.findings[1:]} == {"config.norm_epsilon"}  # of code alone
 
 
+def test_a_size_of_heads_that_turns_alone_is_heeded_by_the_rotation_alone(tmp_path: Path) -> None:
+    """GPT-NeoX's heads are what their count leaves of the width; its rotary part asks for `head_dim` all the same."""
+    folder = restated(build_folder(tmp_path / "hf", RECIPES["gptneox"]), tmp_path / "own", {"head_dim": 40})
+    theirs, ours = transformers_logits(folder, IDS), trace(folder, tokens=IDS)["logits"].numpy()
+    assert open_model(folder)["rope.dimension_count"] == 10
+    assert np.abs(ours - theirs).max() < 1e-4 * max(1.0, float(np.abs(theirs).max()))
+
+
 PUBLISHED = {  # recipe, other arguments, keys that its checkpoints have instead of those that transformers saves
     "bloom": ("bloom", {"hidden_size": 32}, {"hidden_size": "n_embed", "n_head": "num_attention_heads"}),
     "falcon": ("falcon-7b", {"hidden_size": 32}, {"hidden_size": "n_embed"}),

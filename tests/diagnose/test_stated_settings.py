@@ -19,6 +19,7 @@ from fixtures.restating import restated
 from rosetta.api import trace
 from rosetta.containers import open_container
 from rosetta.errors import UnsupportedError
+from rosetta.model import open_model
 
 pytestmark = pytest.mark.requires_transformers
 PATTERN_KIND = "config.layer_pattern"
@@ -239,25 +240,48 @@ def test_what_a_class_takes_by_itself_need_not_be_stated(
 
 
 @pytest.mark.parametrize(
-    ("name", "key"),
+    ("name", "key", "said"),
     [
-        ("gpt2", "num_key_value_heads"),
-        ("mpt", "head_dim"),
-        ("bloom", "head_dim"),
-        ("deepseek-ocr", "text_config.head_dim"),
-        ("unlimited-ocr", "text_config.head_dim"),
+        ("gpt2", "num_key_value_heads", 2),
+        ("mpt", "head_dim", 2),
+        ("bloom", "head_dim", 2),
+        ("starcoder", "head_dim", 2),
+        ("deepseek-ocr", "text_config.head_dim", 2),
+        ("unlimited-ocr", "text_config.head_dim", 2),
+        ("qwen2", "kv_channels", 2),
+        ("bloom", "n_inner", 2),
+        ("gemma", "embedding_multiplier", 2),
+        ("lfm2", "hidden_act", "relu"),
+        ("mpt", "activation_function", "relu"),
+        ("mamba", "rms_norm_eps", 2),
+        ("olmo", "layer_norm_eps", 2),
+        ("stablelm", "partial_rotary_factor", 0.75),
     ],
 )
 def test_a_usual_key_that_its_class_has_not_says_nothing(
-    place: Path, tmp_path: Path, name: str, key: str
+    place: Path, tmp_path: Path, name: str, key: str, said: int | float | str
 ) -> None:
     folder, file = pair_of(place, name)
-    stating, ids = restated(folder, tmp_path / "stating", {key: 2}), (17, 10, 17, 28, 300, 5, 63)
+    stating, ids = restated(folder, tmp_path / "stating", {key: said}), (17, 10, 17, 28, 300, 5, 63)
+    assert key in {setting.key for setting in open_model(stating).unheeded}
     assert (
         np.abs(trace(stating, tokens=ids)["logits"].numpy() - transformers_logits(stating, ids)).max() < 1e-3
     )
     report = compared_files(stating, file)
     assert (report.verdict, report.findings) == ("match", [])
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "said"),
+    [("gemma4", "enable_moe_block", True), ("gemma4", "num_kv_shared_layers", 6), ("gpt2", "head_dim", 3)],
+)
+def test_what_is_stated_and_cannot_be_computed_is_noted(
+    place: Path, tmp_path: Path, name: str, key: str, said: int
+) -> None:
+    """Experts of which there are none, keys of a kind of layers of which none has some, a size that its class lacks."""
+    folder, _ = pair_of(place, name)
+    stating = restated(folder, tmp_path / "stating", {key: said})
+    assert [setting.key for setting in open_model(stating).unheeded] == [key]
 
 
 def test_a_stored_head_is_used_where_the_config_ties_it_and_factors_are_in_the_weights(

@@ -8,17 +8,23 @@ from typing import Any
 
 from rosetta.ops.rotary import SPLIT_HALF
 
-__all__ = ["HuggingFace"]
+__all__ = ["MULTIPLIERS", "HuggingFace"]
 
 SHARE = "partial_rotary_factor"
 OF_SOME = frozenset(
     {
         *("attention_multiplier", "attention_scale", "query_pre_attn_scalar", "scale_attn_weights"),
         *(SHARE, "rotary_pct", "rope_pct", "rotary_dim"),
+        *("embedding_multiplier", "residual_multiplier", "logits_scaling", "logit_scale"),
+        *("kv_channels", "n_inner"),
     }
 )
-"""Keys of config.json that only some classes ask for, and that say how attention scales its scores and which part of
-a head is rotated: the others compute as if they were not there."""
+"""Keys of config.json that only some classes ask for, and that say how attention scales its scores, which part of
+a head is rotated, by what embeddings, blocks and logits are multiplied, and sizes: the others compute as if they were
+not there."""
+
+MULTIPLIERS = frozenset({"embedding_multiplier", "residual_multiplier", "logits_scaling"})
+"""Of them, what the Granite family and what is made of it ask for."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,8 @@ class HuggingFace:
         reads: keys of config.json that it asks for, of those that only some classes do (`OF_SOME`); its own spellings,
             and a share that it has a default for, need not be named.
         unread: settings that its class has no key of, whatever config.json says under a usual one.
+        turned_by: an `unread` setting by whose usual key its class works out, where it is stated, how many dims of a
+            head are rotated; empty: by the size of its heads.
         idle: keys of config.json that its class states, and that say nothing of a text, or what others say.
         says_anyway: keys of published config.json's that its class does not read -> the value that says what it
             computes anyway; of another one a note says that it is not computed.
@@ -75,6 +83,7 @@ class HuggingFace:
     only_with: Mapping[str, tuple[Any, ...]] = field(default_factory=dict, hash=False)
     reads: frozenset[str] = frozenset()
     unread: frozenset[str] = frozenset()
+    turned_by: str = ""
     idle: frozenset[str] = frozenset()
     says_anyway: Mapping[str, Any] = field(default_factory=dict, hash=False)
     windows: Callable[[int, int], bool] = lambda layer, first: layer >= first

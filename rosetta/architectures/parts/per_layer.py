@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 
 from rosetta.architectures.parts.architecture import Default
+from rosetta.containers.container import Setting
 from rosetta.graph import TOKENS, Stage
 from rosetta.ops.chain import chain
 from rosetta.ops.linear import Linear
@@ -66,6 +67,9 @@ def shared_keys(read: SettingsReader, local: Sequence[bool], own: int) -> None:
     """
     own = max(min(own, len(local)), 0)
     last = {slid: n for n, slid in enumerate(local[:own])}
+    stated = read.config.get("attention.shared_kv_layers")
+    if stated is not None and stated.key and any(slid not in last for slid in local[own:]):
+        read.deny(Setting(stated.value, stated.key))  # the class refuses it: such layers keep their own
     source = [n if n < own else last.get(slid, n) for n, slid in enumerate(local)]
     read.by_layer("attention.kv_layer", source)
 

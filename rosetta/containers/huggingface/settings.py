@@ -27,6 +27,7 @@ from rosetta.containers.settings import (
 from rosetta.containers.values import COUNT, COUNTS, NUMBER
 
 QUANTISATION = ("quantization_config", "quantization")  # keys that say how weights are packed
+SHARE = "rope.partial_rotary_factor"
 SPECIAL_TOKENS = tuple(Fact(key, COUNTS, (key,)) for key in ("bos_token_id", "eos_token_id"))
 HUGGINGFACE_FACTS: tuple[Fact, ...] = (
     Fact("embedding_length", COUNT, ("hidden_size", "n_embd", "n_embed", "d_model", "dim")),
@@ -75,6 +76,9 @@ def huggingface_settings(path: Path, config: Mapping[str, Any]) -> dict[str, Set
         for derived in (rope_settings, sliding_window):
             for key, setting in derived(path, source).items():
                 found.setdefault(key, setting)
+    # A table of the rotation holds beside a share at the top (transformers, modeling_rope_utils.py).
+    for source in reversed(sources):
+        found |= {key: setting for key, setting in rope_settings(path, source).items() if key == SHARE}
     # Classes that ask for a scale in another form ask for no other; those that ask for it as a number do so by name.
     for source in reversed(sources):
         found |= attention_scale(path, source)

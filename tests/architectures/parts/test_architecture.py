@@ -207,5 +207,9 @@ def test_it_heeds_what_transformers_class_asks_for(own: Architecture) -> None:
         "query_pre_attn_scalar",
         "scale_attn_weights",
         "attention_multiplier",
+        "embedding_multiplier",
+        "residual_multiplier",
+        "kv_channels",
+        "n_inner",
     ):
         assert own.huggingface.asks_for(key) == (re.search(rf"\b{key}\b", source) is not None), key
