@@ -88,7 +88,7 @@ class Graph:
 
     def edited(self, edit: Edit) -> Graph:
         """These stages, some of them computed otherwise, from the same inputs and tensors."""
-        nodes = (replace(node, op=edit.at(node.stage, node.op)) for node in self.nodes)
+        nodes = (replace(node, op=edit.at(node.stage, node.layer, node.op)) for node in self.nodes)
         return Graph(nodes, self.settings_tensors)
 
     def get(self, name: str) -> Node | None:

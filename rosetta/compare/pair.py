@@ -116,12 +116,13 @@ class ModelPair:
         a, b = self.reference.graph.get(stage), self.subject.graph.get(stage)
         return None if a is None or b is None else (a, b)
 
-    def run(self, stage: str, twin: Twin | None = None) -> Outcome:
+    def run(self, stage: str, twin: Twin | None = None, at_most: float | None = None) -> Outcome:
         """Compute one stage on both sides, on own inputs and on the reference's, and predict its noise.
 
         Args:
             stage: its full name.
             twin: the same stage of a run whose models or inputs differ in part.
+            at_most: root mean square of the largest local difference from an observed side that noise is asked for.
         """
         nodes = self.nodes(stage)
         counts = (self.reference.model.block_count, self.subject.model.block_count)
@@ -151,6 +152,8 @@ class ModelPair:
             computing = other
             keep_decoded(self, other)
         both = self._both(node, other, pairs)
+        if at_most is not None and (beyond := _beyond(both, at_most)) is not None:
+            return self._judged(both, pairs, [beyond])
         outcome = self._judged(both, pairs, self._sums(computing, both, pairs))
         return outcome if self.observed is None else explained(self, node, other, outcome, both.reference)
 
@@ -367,6 +370,15 @@ class ModelPair:
         if self.reference.runtime.cache.device == self.subject.runtime.cache.device:
             return self.reference.values
         return {name: self.subject.moved(value) for name, value in self.reference.values.items()}
+
+
+def _beyond(both: Computed, at_most: float) -> Sums | None:
+    """The local error of a stage that is further off than that, with no noise predicted; None where it is not."""
+    a, b = both.reference, both.local_subject
+    if a is None or b is None or a.shape != b.shape or not a.numel():
+        return None
+    found = Sums.of(b.to(a.device) - a, a.new_zeros(()), a)
+    return found if found.gap > found.count * at_most**2 else None
 
 
 def _layers(runtime: Runtime) -> int:

@@ -7,8 +7,10 @@ that brings the stage back.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
 
 from rosetta.compare.outcome import Outcome
@@ -22,11 +24,13 @@ from rosetta.diagnose.hypothesis import Fault, Proposal, looks_like
 from rosetta.diagnose.kinds import kind_named
 from rosetta.diagnose.proof import UNCHANGED, no_proof, takes_back
 from rosetta.errors import RosettaError
+from rosetta.ops.recurrent import Measured
 from rosetta.settings_table import SETTINGS, Shows
 
 LAST_RESORT = "value.corrupted"  # it explains anything, by taking it from the reference
 MUCH = 0.5  # of what damage alone would take from the reference: another cause must leave it less than that
 LIKENESS = 0.4  # correlation of some rows; unrelated matrices have none
+FAR_OFF = 3.0  # less than a third of what a gross fault makes, a repair leaves
 LARGEST_SET = 3  # settings that are bound to each other by shape: heads, kv heads, head size
 
 
@@ -284,11 +288,22 @@ class Search:
             return Trial(tuple(proposals), self.fault.pair, self.fault.outcome)
         return Trial(tuple(proposals), pair, self._outcome(pair))
 
+    @cached_property
+    def _at_most(self) -> float | None:
+        """The largest difference, root mean square, that a repair may leave of an observed stage whose noise takes many
+        runs to measure; None where it is worked out, or the fault is not far beyond it."""
+        sums, local = self.fault.outcome.sums, self.fault.outcome.local
+        is_measured = any(isinstance(op, Measured) for op in self.fault.node.op.links)
+        if not self.fault.recorded or not is_measured or not sums or local is None:
+            return None
+        gap = math.sqrt(sum(part.gap for part in sums) / sum(part.count for part in sums))
+        return gap / FAR_OFF if local.worst_ratio > FAR_OFF**2 else None
+
     def _outcome(self, pair: ModelPair) -> Outcome:
         """What the stage gives in a repaired pair; of an unrecorded one, what the first recorded one gives that is
         computed from it: that it can be computed proves nothing."""
         stage, observed = self.fault.stage, pair.observed
-        outcome = pair.run(stage)
+        outcome = pair.run(stage, at_most=self._at_most)
         if observed is None or not outcome.unrecorded or outcome.reasons:
             return outcome
         nodes = iter(pair.subject.graph)

@@ -21,8 +21,8 @@ class OpEdit:
     kind: type[Op]
     fields: tuple[tuple[str, Any], ...]
 
-    def at(self, stage: str, op: Op) -> Op:
-        """The operation of a stage, by the stage's name without its layer."""
+    def at(self, stage: str, layer: int | None, op: Op) -> Op:
+        """The operation of a stage, by the stage's name without its layer, and that."""
         return self.of(op)
 
     def of(self, op: Op) -> Op:
@@ -53,7 +53,7 @@ class Followed:
     stage: str
     then: Op
 
-    def at(self, stage: str, op: Op) -> Op:
+    def at(self, stage: str, layer: int | None, op: Op) -> Op:
         """The operation of a stage, followed by the other where it is that stage."""
         return chain(op, self.then) if stage == self.stage else op
 
@@ -66,15 +66,17 @@ class Exchanged:
         stage: its name without the layer.
         op: the operation, alone or one of a chain.
         by: what is computed in its place.
+        layer: the only layer in which it is; None: it is in all.
     """
 
     stage: str
     op: Op
     by: Op
+    layer: int | None = None
 
-    def at(self, stage: str, op: Op) -> Op:
+    def at(self, stage: str, layer: int | None, op: Op) -> Op:
         """The operation of a stage, with the other in place of the one where it is that stage."""
-        if stage != self.stage:
+        if stage != self.stage or self.layer not in (None, layer):
             return op
         if isinstance(op, Chain):
             return replace(op, ops=tuple(self.by if one == self.op else one for one in op.ops))

@@ -143,6 +143,48 @@ def one_plus_in_all_norms(model: Any) -> None:
             norm.weight.data += 1
 
 
+def norms_lost(*names: str) -> Change:
+    def change(model: Any) -> None:
+        for name, norm in model.named_modules():
+            if name.endswith(names):
+                norm.forward = lambda x: x
+
+    change.__name__ = "_".join((*names, "lost"))
+    return change
+
+
+def decay_taken(change: Callable[[torch.Tensor], torch.Tensor], name: str) -> Change:
+    """Have another function than exp of what a state decays by, which is stored as its logarithm."""
+
+    def patch(model: Any) -> None:
+        stored = {id(value) for name, value in model.named_parameters() if name.endswith("A_log")}
+        own, exp, method = model.forward, torch.exp, torch.Tensor.exp
+
+        def forward(*given: Any, **options: Any) -> Any:
+            torch.exp = lambda x: change(x) if id(x) in stored else exp(x)
+            torch.Tensor.exp = lambda x: change(x) if id(x) in stored else method(x)  # type: ignore[method-assign]
+            try:
+                return own(*given, **options)
+            finally:
+                torch.exp, torch.Tensor.exp = exp, method  # type: ignore[method-assign]
+
+        model.forward = forward
+
+    patch.__name__ = name
+    return patch
+
+
+def activation_of_what_is_multiplied(model: Any) -> None:
+    for layer in model.model.layers:
+
+        def forward(x: torch.Tensor, part: Any = layer.feed_forward) -> torch.Tensor:
+            gate, up = part.gate_proj(x) * part.gate_multiplier, part.up_proj(x)
+            y: torch.Tensor = part.down_proj(gate * part.act_fn(up)) * part.down_multiplier
+            return y
+
+        layer.feed_forward.forward = forward
+
+
 def routers(model: Any) -> list[Any]:
     return [module for module in model.modules() if type(module).__name__.lower().endswith("topkrouter")]
 
@@ -780,6 +822,27 @@ def experts_weighed_behind(model: Any) -> None:
         ("gemma4", scales_of_embeddings_lost, "config.embedding_scale", "embedding", 1.0),
         ("gemma3n", scales_of_embeddings_lost, "config.embedding_scale", "embedding", 1.0),
         ("gemma4", one_plus_in_all_norms, "value.offset", "per_layer_model_proj", -1.0),
+        ("bloom", norms_lost("word_embeddings_layernorm"), "value.missing", "embedding", None),
+        ("bloom", norms_lost("h.0.input_layernorm"), "value.missing", "layers.0.q", None),
+        ("falcon-h1", norms_lost(".input_layernorm"), "value.missing", "layers.0.q", None),
+        ("falcon-h1", norms_lost("layers.0.input_layernorm"), "value.missing", "layers.0.q", None),
+        ("qwen3next", norms_lost("layers.0.input_layernorm"), "value.missing", "layers.0.ssm_ba", None),
+        ("olmo", norms_lost("model.norm"), "config.norm_type", "final_norm", "none"),
+        (
+            "qwen3next",
+            decay_taken(lambda x: x * 1, "decay_not_mapped"),
+            "value.transformed",
+            "layers.0.ssm_scan",
+            None,
+        ),
+        (
+            "falcon-h1",
+            decay_taken(lambda x: -x.sinh() - x.cosh(), "decay_of_the_other_sign"),
+            "value.transformed",
+            "layers.0.ssm_scan",
+            None,
+        ),
+        ("falcon-h1", activation_of_what_is_multiplied, "config.activation", "layers.0.ffn_act", "up"),
         ("deepseek2-v3", slower, "config.rope_scaling", "layers.0.q_rope", None),
         ("llama", keys_counted, "config.attention_scale", "layers.0.k_rope", 1.5),
         ("bloom", scale_beside_slopes, "config.attention_scale", "layers.0.attn_scores", 0.3125),

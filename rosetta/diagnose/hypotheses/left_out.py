@@ -46,7 +46,7 @@ def _norms(fault: Fault, node: Node) -> Iterator[tuple[Norm, Weight]]:
 
 
 def _without_norm(node: Node, op: Norm, weight: Weight) -> Proposal:
-    edit = Exchanged(node.stage, op, Times(1.0))
+    edit = Exchanged(node.stage, op, Times(1.0), node.layer)  # the next layer's may be taken
     return _proposal(weight, Repair(operations=(edit,)), ": the norm is left out of what was recorded")
 
 

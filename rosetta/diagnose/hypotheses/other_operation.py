@@ -22,7 +22,7 @@ from rosetta.ops.experts import (
 )
 from rosetta.ops.norm import Kind, Norm
 from rosetta.ops.op import Op
-from rosetta.ops.pointwise import ACTIVATIONS, GATES, Activation, Gate
+from rosetta.ops.pointwise import ACTIVATIONS, GATES, Activation, Gate, Times
 from rosetta.ops.rotary import INTERLEAVED, SPLIT_HALF, Rotary
 from rosetta.ops.xielu import Xielu
 from rosetta.runtimes.observed.experts_order import OF_EXPERTS
@@ -45,6 +45,9 @@ def propose(fault: Fault) -> Iterator[Proposal]:
 
 
 def _of_operation(fault: Fault, node: Node, op: Op) -> Iterator[Proposal]:
+    if isinstance(op, Norm) and op.stem is None:  # with a weight it is the weight that is missing
+        left_out = Repair(operations=(Exchanged(node.stage, op, Times(1.0), node.layer),))
+        yield stated_otherwise("config.norm_type", f"{node.stage}.norm", op.kind or "norm", "none", left_out)
     if isinstance(op, Router):
         yield from _of_router(fault, op)
     elif isinstance(op, Rotary):

@@ -28,6 +28,7 @@ KINDS = (
 )
 
 DECAY = ".ssm_a"
+NEGATED = "-x"  # which is a factor, and said to be one where the values themselves are at hand
 CLOSER = 0.05  # of the difference may be left: another function of few values may fit half of it
 FEWEST = 3  # values; to fewer than that some function fits by chance
 
@@ -57,6 +58,7 @@ FUNCTIONS: Mapping[str, Function] = {
         "as its logarithm",
         lambda x: -(-x).log(),
     ),
+    NEGATED: Function("has the other sign", "with the other sign", lambda x: -x),
     "exp": Function("holds the logarithm of what is meant", "as exp of it", torch.exp),
     "log": Function("is mapped by exp once too often", "as its logarithm", torch.log),
     "softplus": Function("holds what softplus has still to map", "as softplus of it", F.softplus),
@@ -136,7 +138,7 @@ def fitting(a: Weight, b: Weight) -> str | None:
     x = torch.cat([left.double().flatten() for left, _ in pairs])
     y = torch.cat([right.double().flatten() for _, right in pairs])
     left = {name: float((function.apply(x) - y).square().sum()) for name, function in FUNCTIONS.items()}
-    possible = {name: gap for name, gap in left.items() if gap == gap}  # no NaN
+    possible = {name: gap for name, gap in left.items() if gap == gap and name != NEGATED}  # no NaN
     if x.numel() < FEWEST or not possible:
         return None
     best = min(possible, key=lambda name: possible[name])

@@ -54,18 +54,30 @@ def normed(graph: Graph, product: int) -> tuple[int | None, int]:
         unscaled = graph.live_inputs(unscaled)[0]
     source = norm_source(graph, unscaled)
     if source is None or _ends_a_part(graph, unscaled, weight_layer(graph[product].weights[0])):
-        return None, entering
+        return None, _before_factors(graph, entering, unscaled)
     return unscaled, source
 
 
+def _before_factors(graph: Graph, entering: int, unscaled: int) -> int:
+    """What a part of the model without a norm reads: what a sum reads as well, before the numbers that the part itself
+    multiplies it with."""
+    found = entering
+    while not any(graph[i].kind == "add" for i in graph.downstream(found, frozenset({"view"}))):
+        if found == unscaled:
+            return entering
+        found = graph.live_inputs(found)[0]
+    return found
+
+
 def _ends_a_part(graph: Graph, norm: int, layer: int | None) -> bool:
-    """Whether a norm stands behind a part of the model and not before the next one, as it does where the sum of the
-    stream and what it norms is lost: it is another layer's, or attention's in a layer that has one behind its network
-    too.
+    """Whether a norm stands behind a part of the model and not before the next one, as it does where that one's own or
+    the sum of the stream and what it norms is lost: it is another layer's, or the embedding's, or attention's in a
+    layer that has one behind its network too.
     """
     placed = {(weight_layer(name), weight_stem(name)) for name in graph[norm].weights}
     of_attention = (layer, "post_attention_norm") in placed and "post_ffw_norm" in graph.stems(layer)
-    return of_attention or any(of not in (layer, None) for of, _ in placed)
+    of_embedding = layer is not None and (None, "token_embd_norm") in placed
+    return of_attention or of_embedding or any(of not in (layer, None) for of, _ in placed)
 
 
 def is_norm(graph: Graph, i: int) -> bool:

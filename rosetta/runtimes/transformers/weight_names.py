@@ -138,7 +138,8 @@ def canonical_weight(name: str, architecture: str | None) -> str:
     layer = LAYER.search("." + stem + ".")
     if layer is None:
         outer, _ = _tables(architecture)
-        found = outer.get(stem) or outer.get("model." + stem) or _by_ending(stem)
+        spellings = (stem, "model." + stem, stem.removeprefix("transformer."))
+        found = next((outer[name] for name in spellings if name in outer), None) or _by_ending(stem)
         return (found or stem) + kind
     number = layer[1]
     _, inner = _tables(architecture)
