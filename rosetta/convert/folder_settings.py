@@ -20,6 +20,7 @@ from rosetta.convert.draft import Draft
 from rosetta.convert.folder_rotation import ROTATION, SCALING, plain_table, take_plain_table, take_rotation
 from rosetta.convert.folder_tensors import numbers_of, setting_tensors
 from rosetta.convert.gguf_settings import IMPLIED
+from rosetta.convert.stated_words import with_stated_words
 from rosetta.errors import RosettaError
 from rosetta.model import Model
 from rosetta.names import without_numbers
@@ -98,6 +99,13 @@ class _Reader:
         found, _ = read_config(draft, self.model.architecture, self.shapes, {})
         return found
 
+    def asked(self, config: Mapping[str, Any]) -> frozenset[str]:
+        """The keys that a reader of config.json looks for, whether they are there or not."""
+        events: list[tuple[str, str]] = []
+        huggingface_settings(self.model.container.path, _Events(config, events))
+        self.read(config, events)
+        return frozenset(name for what, name in events if what == "key")
+
     def differing(self, wanted: Config, config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
         """Settings that do not come out as they went in."""
         try:
@@ -173,6 +181,10 @@ def folder_config(
         config["layer_types"] = layer_types(wanted)  # else Exaone4Config divides by a pattern of 0
     take_plain_table(wanted, config)
     _state(config, stated)
+    unsaid = reader.differing(wanted, config)
+    config = with_stated_words(
+        model, config, reader.asked(config), lambda tried: reader.differing(wanted, tried) == unsaid
+    )
     config = _nested(architecture, config)
     reader.read(config)  # or say what it is that cannot be read
     return config, reader.differing(wanted, config)

@@ -19,11 +19,12 @@ from rosetta.convert.forms import in_another_form
 from rosetta.convert.gguf_settings import gguf_settings, unsaid_words
 from rosetta.convert.gguf_tensors import gguf_candidates
 from rosetta.convert.placing import place_weights
-from rosetta.convert.plan import Done, Request, as_stored, most_bytes, some, with_dtypes
+from rosetta.convert.plan import Done, Request, as_stored, most_bytes, with_dtypes
 from rosetta.convert.vocabulary import gguf_vocabulary_keys
 from rosetta.errors import UnsupportedError
 from rosetta.model import Model
 from rosetta.names import LAYER
+from rosetta.report.folding import folded
 from rosetta.weight import Weight
 
 # general.file_type by the dtype that most weights have (gguf-py, LlamaFileType).
@@ -73,7 +74,10 @@ def write_gguf_model(folder: Path, request: Request) -> tuple[list[Path], Done]:
         rounded = in_another_form(placed)
         if rounded:
             back = "converted back, they differ from the source by that"
-            done.notes.append(f"the form in which GGUF has the values rounds {some(rounded)}: {back}")
+            which = ", ".join(folded(rounded))
+            done.notes.append(
+                f"the form in which GGUF has the values rounds {len(rounded)} tensors ({which}): {back}"
+            )
         keys, more = _keys(model, sources, done)
         anew = {source.entry.name for source in more}
         sources = [*more, *(source for source in sources if source.entry.name not in anew)]

@@ -9,8 +9,7 @@ import sys
 
 import pytest
 
-BLOCKS, ROUNDS = 3, 20
-SIZE = 40 << 20  # bytes; more than the largest threshold from which on blocks are mapped, 32 MiB
+BLOCKS, SIZE, ROUNDS = 3, 20 << 20, 20
 FAULTS = f"""
 import resource, sys
 import torch

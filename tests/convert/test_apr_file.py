@@ -66,3 +66,19 @@ def test_a_window_of_what_is_written_stays_where_a_prompt_has_none(tmp_path: Pat
     written = open_model(tmp_path / "out.apr")
     assert written.container.metadata["sliding_window"] == 128
     assert written["attention.sliding_window"] == 0
+
+
+def test_words_that_no_forward_pass_reads_come_back_from_an_apr(tmp_path: Path) -> None:
+    """As they were stated, and none of the keys that the file has of its own."""
+    folder = build_tiny(tmp_path / "hf", "unlimited-ocr")
+    convert(str(folder), tmp_path / "out.apr", Options(), verify=False)
+    convert(str(tmp_path / "out.apr"), tmp_path / "back", Options(), verify=False)
+    stated, back = (
+        json.loads((at / "config.json").read_text("utf-8"))["text_config"]
+        for at in (folder, tmp_path / "back")
+    )
+    for key in ("sliding_window", "layer_types", "initializer_range", "attention_dropout", "use_cache"):
+        assert back[key] == stated[key], key
+    for key in ("attention_multiplier", "rotary_dim", "name", "original_format", "hf_model_type"):
+        assert key not in back
+    assert open_model(tmp_path / "back")["attention.sliding_window"] == 0

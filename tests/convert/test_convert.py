@@ -129,8 +129,9 @@ def test_values_that_the_form_rounds_are_told(tmp_path: Path) -> None:
     folder = build_folder(tmp_path / "hf", RECIPES["gemma2"])
     rounds = [note for note in run(folder, tmp_path / "out.gguf").done.notes if "rounds" in note]
     assert rounds == [
-        "the form in which GGUF has the values rounds 17 tensors (blk.0.attn_norm.weight, …): converted back, they "
-        "differ from the source by that"
+        "the form in which GGUF has the values rounds 17 tensors (blk.{0..3}.attn_norm.weight, "
+        "blk.{0..3}.post_attention_norm.weight, blk.{0..3}.post_ffw_norm.weight, blk.{0..3}.ffn_norm.weight, "
+        "output_norm.weight): converted back, they differ from the source by that"
     ]
     assert not run(tmp_path / "out.gguf", tmp_path / "back").done.notes
 
