@@ -13,6 +13,7 @@ from rosetta.settings_reader import NOT_RUN, SettingsReader
 
 ALIBI = "attention.max_alibi_bias"
 MORE = re.compile(r"blk\.\d+\.(attn_[qk]_norm|ffn\.act)\.")  # llama.cpp, models/mpt.cpp
+EXPANSION = 4  # transformers, modeling_mpt.py, MptMLP: whatever expansion_ratio says
 LARGEST = 8.0  # transformers, modeling_mpt.py, build_mpt_alibi_tensor: nothing hands it another
 
 
@@ -30,10 +31,12 @@ def settings(read: SettingsReader) -> None:
     scale = read.spelled("attn_config.softmax_scale")
     if scale is not None and read.container.kind == "huggingface":
         read.by_layer("attention.scale", [scale.value], stated=scale.key)
-    ratio = read.spelled("expansion_ratio")
-    if ratio is not None and read.container.kind == "huggingface":
-        width = ratio.value * read.config["embedding_length"].value
-        read.fixed("feed_forward_length", int(width), "expansion_ratio × the embedding length")
+    if read.container.kind == "huggingface":
+        width = EXPANSION * read.config["embedding_length"].value
+        read.fixed("feed_forward_length", width, f"{EXPANSION} × the embedding length")
+        ratio = read.spelled("expansion_ratio")
+        if ratio is not None and ratio.value != EXPANSION:
+            read.deny(ratio)
 
 
 def _refuse_what_only_llamacpp_runs(read: SettingsReader) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -30,7 +31,6 @@ from rosetta.architectures.parts.recurrent import (
     rms_epsilon,
     state_readings,
     state_sizes,
-    stated_limits,
     time_step_limits,
 )
 from rosetta.graph import Stage
@@ -74,10 +74,20 @@ def settings(read: SettingsReader) -> None:
     if read.container.kind == "gguf":
         of_gguf(read)
     state_sizes(read, SPELLINGS, DEFAULTS)
-    time_step_limits(read, "time_step_limit", "mamba_dt_limit")
-    least = read.spelled("time_step_min", "mamba_dt_min")  # what transformers' class clamps by
+    _time_steps(read)
+
+
+def _time_steps(read: SettingsReader) -> None:
+    """Between what time steps are held: transformers' class asks for the least alone, whatever limits are stated."""
+    spellings = ("time_step_limit", "mamba_dt_limit")
+    time_step_limits(read, *(() if read.container.kind == "huggingface" else spellings))
+    least = read.spelled("time_step_min", "mamba_dt_min")
     if least is not None and least.value != LEAST_STEP:
         read.by_layer(SMALLEST, [least.value], stated=least.key)
+    limits = read.spelled(*spellings) if read.container.kind == "huggingface" else None
+    stated = limits.value if limits is not None and isinstance(limits.value, list) else []
+    if limits is not None and any(type(x) in (int, float) and math.isfinite(x) and x for x in stated):
+        read.deny(limits)
 
 
 def _kinds(read: SettingsReader) -> None:
@@ -279,7 +289,6 @@ NEMOTRON_H = Architecture(
         },
         keys={
             "layers_block_type": kinds_of,
-            "time_step_limit": stated_limits,
             "time_step_min": lambda c: c[SMALLEST].value or LEAST_STEP,  # the class takes no null
             "mamba_head_dim": head_size,
             "num_key_value_heads": lambda c: max(listed(c, KV_HEADS)),

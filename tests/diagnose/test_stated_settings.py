@@ -242,6 +242,8 @@ def test_what_a_class_takes_by_itself_need_not_be_stated(
 @pytest.mark.parametrize(
     ("name", "key", "said"),
     [
+        ("mpt", "expansion_ratio", 8),
+        ("nemotron_h", "time_step_limit", [0.0, 0.5]),
         ("gpt2", "num_key_value_heads", 2),
         ("mpt", "head_dim", 2),
         ("bloom", "head_dim", 2),
@@ -259,7 +261,7 @@ def test_what_a_class_takes_by_itself_need_not_be_stated(
     ],
 )
 def test_a_usual_key_that_its_class_has_not_says_nothing(
-    place: Path, tmp_path: Path, name: str, key: str, said: int | float | str
+    place: Path, tmp_path: Path, name: str, key: str, said: Any
 ) -> None:
     folder, file = pair_of(place, name)
     stating, ids = restated(folder, tmp_path / "stating", {key: said}), (17, 10, 17, 28, 300, 5, 63)
