@@ -30,10 +30,10 @@ def multiply(x: Tensor, matrix: Tensor, out: Tensor) -> None:
 
     Args:
         x: [T, C].
-        matrix: W, [R, C], of the same dtype on the same device.
+        matrix: W, [R, C], of the same dtype on the same device, by rows or by columns.
         out: [T, R]; its rows may lie apart.
     """
-    if len(x) >= MANY and takes(x) and takes(matrix) and takes(out):
+    if len(x) >= MANY and takes(x) and (takes(matrix) or takes(matrix.T)) and takes(out):
         np.matmul(x.numpy(), matrix.numpy().T, out=out.numpy())
     else:
         out.copy_(F.linear(x, matrix))

@@ -38,7 +38,9 @@ Examples:
 PASSED, USAGE, INTERRUPTED = 0, 2, 130
 KILLED = 128  # and the signal's number: what a shell says of a program that one ended
 ENDING = ("SIGTERM", "SIGHUP")
-OBJECTS_AT_ONCE = 100_000  # new ones between two looks for garbage: imports make many, and all of them stay
+OBJECTS_AT_ONCE = (
+    1_000_000  # new ones between two looks for garbage: imports make 300,000, and all of them stay
+)
 
 
 def main() -> None:

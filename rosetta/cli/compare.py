@@ -159,7 +159,7 @@ def compare(
         witness=witness,
     )
     view = View(-1 if quiet else verbose, layers=layer_ranges(layers), stage=stage)
-    asked = Asked(options, detail.value, started, hashed)
+    asked = Asked(options, detail.value, started, hashed, kept=bool(targets))
     with Terminal(quiet=quiet, each=verbose > 0, shows_layer=view.shows_layer) as listener:
         report = _report(left, right, asked, listener)
     limit = options.threshold_is_explicit
@@ -182,12 +182,15 @@ class Asked:
         detail: how much of the stages the report says.
         started: when the program began.
         hashed: whether the report has the SHA-256 of the operands and of their tensors.
+        kept: whether the report is written anywhere: the screen shows no SHA-256, and those of large files take a
+            tenth of the time.
     """
 
     options: Options
     detail: Literal["summary", "stages", "tokens"] = "stages"
     started: str = ""
     hashed: bool = False
+    kept: bool = True
 
 
 def _report(left: str, right: str, asked: Asked, listener: Listener) -> Report:
@@ -195,8 +198,9 @@ def _report(left: str, right: str, asked: Asked, listener: Listener) -> Report:
     from rosetta.diagnose import compare_operands  # imports torch: not before there is something to compute
     from rosetta.report.build import build_report
 
-    digests = Digests()
+    digests = Digests() if asked.kept else None
     comparison = compare_operands(left, right, asked.options, listener, digests)
+    run = run_facts(asked.started)
     return build_report(
-        comparison, asked.detail, run_facts(asked.started), hashed=asked.hashed, digests=digests
+        comparison, asked.detail, run, hashed=asked.hashed, of_read=asked.kept, digests=digests
     )

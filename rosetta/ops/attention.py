@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from rosetta.lazily import torch
+from rosetta.openblas import multiply
 from rosetta.ops.linear import UNITS
 from rosetta.ops.op import Op, Part, Rounding, Settings, Spread, Step, Tensors, nothing, size, unit_of
 from rosetta.workers import spread
@@ -65,7 +66,11 @@ def attention_scores(q: Tensor, k: Tensor, shaping: Shaping) -> Tensor:
     def of(queries: Tensor, keys: Tensor, heads: slice, unseen: tuple[Tensor, int]) -> Tensor:
         hidden, first = unseen
         grouped = queries.reshape(len(keys), -1, q.shape[-1])  # a group shares its key
-        products = grouped @ keys.transpose(1, 2)
+        if len(keys) == 1:
+            products = grouped.new_empty(1, grouped.shape[1], keys.shape[1])
+            multiply(grouped[0], keys[0], products[0])
+        else:
+            products = grouped @ keys.transpose(1, 2)
         scores = products.view(-1, *hidden.shape).mul_(shaping.scale)
         if shaping.softcap:
             scores = scores.div_(shaping.softcap).tanh_().mul_(shaping.softcap)
@@ -146,11 +151,22 @@ def alibi_slopes(heads: int, largest: float) -> Tensor:
 
 def attention_context(scores: Tensor, v: Tensor) -> Tensor:
     """Values, [S, K, D], weighted by the scores, [N, T, S], heads side by side: [T, N·D]."""
-    v, tokens, group = v.transpose(0, 1), scores.shape[1], len(scores) // v.shape[1]
-    rows = max(1, group) if scores.numel() <= SCORES_OF_A_CORE else 1  # heads that are computed together
-    grouped = scores.reshape(len(v) * (group // rows), rows * tokens, -1)
-    context = torch.stack(spread(lambda some: grouped[some] @ v[some * rows // group], range(len(grouped))))
-    return context.view(len(scores), tokens, -1).transpose(0, 1).reshape(tokens, -1)
+    v, (heads, tokens, total), group = v.transpose(0, 1), scores.shape, len(scores) // v.shape[1]
+    if scores.numel() <= SCORES_OF_A_CORE or heads % len(v):  # heads that fit no value: torch says so
+        context = scores.reshape(len(v), group * tokens, total) @ v
+        return context.view(heads, tokens, -1).transpose(0, 1).reshape(tokens, -1)
+    context = scores.new_empty(tokens, heads, v.shape[-1])
+
+    def weigh(head: int) -> None:
+        for start in range(0, tokens, QUERIES_AT_ONCE):
+            some = scores[head, start : start + QUERIES_AT_ONCE]
+            seen = total - tokens + start + len(some)
+            if seen < total and any(some[:, seen:].aminmax()):  # a recorded one may see what is behind it
+                seen = total
+            multiply(some[:, :seen], v[head // group, :seen].T, context[start : start + len(some), head])
+
+    spread(weigh, range(heads))
+    return context.view(tokens, -1)
 
 
 def heads_at_once(heads: int, kv_heads: int, tokens: int, copies: int = 1) -> list[range]:

@@ -30,6 +30,7 @@ def build_report(
     run: RunFacts | None = None,
     *,
     hashed: bool = False,
+    of_read: bool = True,
     digests: Digests | None = None,
 ) -> Report:
     """The report of a comparison, with the process's peak memory as of now.
@@ -39,12 +40,13 @@ def build_report(
         detail: how much of the stages is to be written.
         run: the run of the program, where it is one.
         hashed: whether to read both operands whole once more, for their SHA-256 and that of each tensor; small ones
-            are without being asked, and of others the tensors that were read anyway.
+            are without being asked, and of others the tensors that were read anyway, if `of_read`.
+        of_read: whether anyone will see those.
         digests: those that were begun by the comparison.
     """
     c, options = comparison, comparison.options
     whole = hashed or all(is_small(model.container) for model in c.models.values())
-    read: Mapping[Side, dict[str, str]] = {} if whole else read_sha256(c.read, digests)
+    read: Mapping[Side, dict[str, str]] = {} if whole or not of_read else read_sha256(c.read, digests)
     return Report(
         tool=Tool(version=__version__),
         verdict=c.verdict,

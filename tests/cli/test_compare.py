@@ -192,6 +192,19 @@ def test_what_exits_2_leaves_a_report_that_says_why_in_place_of_yesterdays(
     assert result.err == f"rosetta: {report['error']}\n"
 
 
+def test_nothing_is_hashed_that_nobody_will_see(
+    rosetta: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The screen shows no SHA-256."""
+    files, hashed = pair(tmp_path, "qwen2", "hf:BF16", "gguf:Q8_0"), list[object]()
+    monkeypatch.setattr(digests, "SMALL", 0)
+    monkeypatch.setattr(digests, "sha256", lambda place: hashed.append(place) or "")
+    assert rosetta(*files).code == 0
+    assert not hashed
+    assert rosetta(*files, "--json", tmp_path / "report.json").code == 0
+    assert hashed
+
+
 def test_a_report_says_which_run_it_is_of_and_what_was_compared(
     rosetta: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-BLOCKS, SIZE, ROUNDS = 3, 20 << 20, 20
+BLOCKS, ROUNDS = 3, 20
+SIZE = 40 << 20  # bytes; more than the largest threshold from which on blocks are mapped, 32 MiB
 FAULTS = f"""
 import resource, sys
 import torch

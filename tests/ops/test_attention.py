@@ -124,3 +124,19 @@ def test_tokens_of_a_long_prompt_are_computed_with_the_keys_that_they_see(
     in_parts = attention_scores(q, k, shaping)
     assert torch.allclose(in_parts, whole, rtol=1e-5, atol=1e-7)
     assert torch.equal(in_parts == 0, whole == 0), "what is hidden weighs nothing, exactly"
+
+
+@pytest.mark.parametrize("behind", [0.0, -0.5, torch.inf])
+@pytest.mark.parametrize("total", [19, 24])
+def test_values_of_a_long_prompt_are_weighted_as_far_as_the_scores_reach(
+    monkeypatch: pytest.MonkeyPatch, behind: float, total: int
+) -> None:
+    """One recorded score may see what no token sees by itself."""
+    draw = torch.Generator().manual_seed(0)
+    scores, v = torch.rand(6, 19, total, generator=draw), torch.randn(total, 2, 8, generator=draw)
+    scores *= attention.visible(19, 0, scores.device, total)
+    scores[4, 2, -1] = behind
+    expected = torch.einsum("nts,snd->tnd", scores.double(), v.repeat_interleave(3, 1).double()).flatten(1)
+    monkeypatch.setattr(attention, "SCORES_OF_A_CORE", 0)
+    monkeypatch.setattr(attention, "QUERIES_AT_ONCE", 4)
+    assert torch.allclose(attention_context(scores, v), expected.float(), rtol=1e-5, atol=1e-6)

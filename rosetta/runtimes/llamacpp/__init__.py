@@ -47,7 +47,7 @@ class LlamaCppCapture:
 
     def __iter__(self) -> Iterator[Stage]:
         """Stages in order; a run that fails ends early, and `facts.failure` says why."""
-        with Process("rosetta.runtimes.llamacpp.child") as child:
+        with Process("rosetta.runtimes.llamacpp.child", self.path) as child:
             try:
                 child.send(
                     {
@@ -106,7 +106,7 @@ class LlamaCppDecoder:
     def __init__(self, path: Path, tokens: int, options: Mapping[str, Any] | None = None) -> None:
         refuse_missing()
         self.facts = Facts("llamacpp", options=dict(checked(options or {})))
-        self.process = Process("rosetta.runtimes.llamacpp.decoding_child")
+        self.process = Process("rosetta.runtimes.llamacpp.decoding_child", path)
         self._start = 0
         asked = {"path": os.fspath(path), "tokens": tokens, "options": self.facts.options}
         try:

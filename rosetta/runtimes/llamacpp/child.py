@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from threading import Thread
 from typing import Any, BinaryIO
 
 from numpy.typing import NDArray
@@ -23,9 +26,21 @@ def main(serve: Serve) -> None:
     """Serve one request, and what it leads to, and end."""
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a library that prints must not print into the frames
+    Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    with suppress(
+        OSError
+    ):  # where memory ends, the system ends this process first, not the one that reports it
+        Path("/proc/self/oom_score_adj").write_text("1000")
     asked = receive(sys.stdin.buffer)
     if asked is not None:
         serve(asked[0], sys.stdin.buffer, out)
+
+
+def _end_with(parent: int) -> None:
+    """End when the parent has, however it ended: what llama.cpp computes may never end."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
 
 
 def serve(request: dict[str, Any], source: BinaryIO, out: BinaryIO) -> None:

@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
+from collections import deque
+from pathlib import Path
+from threading import Thread, Timer
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,6 +19,9 @@ from rosetta.runtimes.llamacpp.frames import receive, send
 from rosetta.runtimes.observed.capture import Failure
 
 TAIL = 4000  # characters of what it printed
+PIECE = 1 << 12  # bytes that are read of it at once
+PATIENCE = 600.0  # seconds without a word, and those of reading the file
+SLOWEST = 10e6  # bytes that a slow disk gives in a second
 
 
 class Process:
@@ -24,18 +29,23 @@ class Process:
 
     Args:
         module: reads frames on stdin, writes frames on stdout.
+        file: what it runs; on one that it hangs on it is ended.
     """
 
-    def __init__(self, module: str) -> None:
-        self._printed = tempfile.TemporaryFile()  # noqa: SIM115  as long as the process
+    def __init__(self, module: str, file: Path) -> None:
+        self._printed: deque[bytes] = deque(maxlen=2 + 4 * TAIL // PIECE)  # it may print without end
+        self._patience = PATIENCE + (file.stat().st_size / SLOWEST if file.is_file() else 0.0)
+        self._hung = False
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         self._child = subprocess.Popen(
             [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._printed,
+            stderr=subprocess.PIPE,
             env=environment,
         )
+        self._listening = Thread(target=self._listen, daemon=True)
+        self._listening.start()
 
     def __enter__(self) -> Self:
         return self
@@ -55,15 +65,33 @@ class Process:
         send(self._child.stdin, header, values)
 
     def receive(self) -> tuple[dict[str, Any], NDArray[np.float32] | None] | None:
-        """What it says next; None where it is dead."""
+        """What it says next; None where it is dead, or says nothing for so long that it hangs."""
         assert self._child.stdout is not None
-        return receive(self._child.stdout)
+        watch = Timer(self._patience, self._lose_patience)
+        watch.daemon = True
+        watch.start()
+        try:
+            return receive(self._child.stdout)
+        finally:
+            watch.cancel()
+
+    def _lose_patience(self) -> None:
+        self._hung = True
+        self._child.kill()
+
+    def _listen(self) -> None:
+        """Keep the last of what it prints."""
+        assert self._child.stderr is not None
+        while piece := os.read(self._child.stderr.fileno(), PIECE):
+            self._printed.append(piece)
 
     def crashed(self) -> Failure:
         """How it died, in one sentence, with what it printed last."""
         code = self._child.wait()
-        self._printed.seek(0)
-        said = self._printed.read().decode(errors="replace")[-TAIL:]
+        self._listening.join(timeout=5.0)  # a debugger that it started may outlive it
+        said = b"".join(self._printed).decode(errors="replace")[-TAIL:]
+        if self._hung:
+            return Failure("crash", f"llama.cpp said nothing for {self._patience:.0f} s and was ended", said)
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         reason = next(
             (line for line in reversed(lines) if "GGML_ASSERT" in line or "error" in line.lower()), ""
@@ -77,6 +105,7 @@ class Process:
         """End it, whatever it does."""
         self._child.kill()
         self._child.wait()
-        for pipe in (self._child.stdin, self._child.stdout, self._printed):
+        self._listening.join(timeout=5.0)
+        for pipe in (self._child.stdin, self._child.stdout, self._child.stderr):
             if pipe is not None and not pipe.closed:
                 pipe.close()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from fixtures.observing import IDS, NOISE, largest_difference, our_stages
 from fixtures.writing import write
 from rosetta.errors import UsageError
 from rosetta.model import open_model
-from rosetta.runtimes.llamacpp import LlamaCppCapture
+from rosetta.runtimes.llamacpp import LlamaCppCapture, process
 
 pytestmark = pytest.mark.requires_llamacpp
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3", "gpt2")
@@ -170,6 +173,61 @@ def test_the_child_ends_when_nobody_asks_any_more(tmp_path: Path, monkeypatch: p
     assert child.stdout is not None
     assert child.stdin.closed
     assert child.stdout.closed
+
+
+ENDLESS = "import os, sys, time\nos.write(2, b'x' * (1 << 20) + b'the last words')\ntime.sleep(60)\n"
+
+
+def test_a_file_on_which_it_hangs_is_a_failure_with_its_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much it prints before."""
+    (tmp_path / "endless.py").write_text(ENDLESS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(process, "PATIENCE", 0.5)
+    with process.Process("endless", tmp_path / "model.gguf") as child:
+        assert child.receive() is None
+        failure = child.crashed()
+    assert failure.kind == "crash"
+    assert "said nothing" in failure.message
+    assert failure.printed.endswith("the last words")
+    assert len(failure.printed) <= process.TAIL
+
+
+@pytest.mark.sweep
+@pytest.mark.skipif(
+    not Path("/proc/self/fd").exists(), reason="holds another process's pipe by Linux's /proc"
+)
+def test_what_llama_cpp_computes_ends_with_whoever_asked(tmp_path: Path) -> None:
+    """Killed itself, it can end nothing."""
+    asking = (
+        "import subprocess, sys, time\n"
+        "own = subprocess.Popen([sys.executable, '-m', 'rosetta.runtimes.llamacpp.child'], stdin=subprocess.PIPE)\n"
+        "print(own.pid, flush=True)\ntime.sleep(60)\n"
+    )
+    # Somebody else holds the pipe, so that its end says nothing.
+    asker = subprocess.Popen([sys.executable, "-c", asking], stdout=subprocess.PIPE, text=True)
+    assert asker.stdout is not None
+    pid = int(asker.stdout.readline())
+    keep = os.open(f"/proc/{pid}/fd/0", os.O_WRONLY)
+    time.sleep(1.0)
+    asker.kill()
+    asker.communicate()
+    for _ in range(100):
+        if not _runs(pid):
+            break
+        time.sleep(0.1)
+    os.close(keep)
+    assert not _runs(pid)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{pid}/stat")
+    return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def test_facts_of_the_run(tmp_path: Path) -> None:
