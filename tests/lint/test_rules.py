@@ -539,6 +539,7 @@ CASES = [
     Case("T316", "model.gguf", listed("tokenizer.ggml.token_type", lambda t: t.__setitem__(256, 99)),
          "'th' (id 256) is of type 99"),
     Case("T316", "model.apr", put("tokenizer.token_type", [1] * 200 + [-1] * 64), "63 more are of none"),
+    Case("T317", "model.gguf", put("general.name", (TEXT, "my Phi-3")), "llama.cpp looks in the vocabulary"),
     Case("V401", "model.gguf", tensor(Q, ranked(float("nan"))), "1 of 1,024 values are NaN or Inf"),
     Case("V401", "model.gguf", tensor(DOWN, lambda t: quantised(0x7C00)), "the scales of 1 of 2 blocks are NaN or Inf"),
     Case("V402", "model.gguf", tensor(Q, lambda t: PlainTensor(t.dtype, t.dims, bytes(len(t.data)))), "all its 1,024"),

@@ -15,6 +15,7 @@ from rosetta.errors import UsageError
 from rosetta.runtimes.decoding import RuntimeFailed
 from rosetta.runtimes.llamacpp.options import DEFAULTS, checked
 from rosetta.runtimes.llamacpp.process import Process
+from rosetta.runtimes.llamacpp.refusals import in_words
 from rosetta.runtimes.observed.capture import Facts, Failure, Float32, Overwrite, Stage, by_layer
 
 OPTIONS = frozenset(DEFAULTS)
@@ -86,7 +87,7 @@ class LlamaCppCapture:
         facts = header["facts"]
         failure = facts.pop("failure")
         self.facts = Facts(**facts)
-        self.facts.failure = Failure(**failure) if failure else None
+        self.facts.failure = in_words(Failure(**failure), self.path) if failure else None
         self.complete = True
 
 
@@ -107,7 +108,7 @@ class LlamaCppDecoder:
         refuse_missing()
         self.facts = Facts("llamacpp", options=dict(checked(options or {})))
         self.process = Process("rosetta.runtimes.llamacpp.decoding_child", path)
-        self._start = 0
+        self.path, self._start = Path(path), 0
         asked = {"path": os.fspath(path), "tokens": tokens, "options": self.facts.options}
         try:
             header, _ = self._answer(asked)
@@ -140,7 +141,8 @@ class LlamaCppDecoder:
         if answer is None:
             raise RuntimeFailed(self.process.crashed())
         if "failure" in answer[0]:
-            raise RuntimeFailed(Failure(**answer[0]["failure"]))
+            failure = Failure(**answer[0]["failure"])
+            raise RuntimeFailed(in_words(failure, self.path))
         return answer
 
 

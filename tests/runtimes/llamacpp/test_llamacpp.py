@@ -146,6 +146,17 @@ def test_a_file_that_llama_cpp_refuses_is_a_value(tmp_path: Path) -> None:
     assert "blk.1.attn_k.weight" in run.facts.failure.message
 
 
+def test_a_file_that_is_refused_for_its_name_says_so(tmp_path: Path) -> None:
+    contents = gguf_contents(model_spec("llama"))
+    path = tmp_path / "model.gguf"
+    write(replace(contents, metadata=dict(contents.metadata) | {"general.name": "tiny Phi-3"}), path)
+    run = LlamaCppCapture(path, IDS)
+    assert dict(run) == {}
+    assert run.facts.failure is not None
+    assert "its general.name is 'tiny Phi-3'" in run.facts.failure.message
+    assert "<|endoftext|>" in run.facts.failure.message
+
+
 def test_a_run_that_fails_is_a_value(tmp_path: Path) -> None:
     run = LlamaCppCapture(build(tmp_path, "llama", "gguf:F32"), [1, 2, 99999])
     assert dict(run) == {}
