@@ -384,6 +384,7 @@ CASES = [
     Case("C202", "model-hf", drop("hidden_size"), "its class takes 4,096, and the tensors say 32"),
     Case("C202", "model.apr", drop("num_heads"), "'num_heads': is missing"),
     Case("C203", "model.gguf", put("qwen2.block_count", (U32, 2)), "is a key of qwen2"),
+    Case("C204", "model-hf", put("rms_norm_eps", 10**400), "'rms_norm_eps'"),
     Case("C204", "model.gguf", put("llama.rope.freq_base", (U32, 10000)), "is of type uint32, llama.cpp asks"),
     Case("C204", "model.gguf", put("llama.context_length", (TEXT, "128")), "must be a whole number"),
     Case("C204", "model.apr", put("vocab_size", 264.0), "is 264.0, and aprender asks for a whole number"),
