@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 from rosetta.errors import UsageError
 from rosetta.system import hold, put_on_disk, release
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # which the system says without a file's name
 ANOTHER = "name a new file with -o"
 SUFFIX = ".unfinished"
 
@@ -43,7 +45,7 @@ def folder_beside(path: Path) -> Iterator[Path]:
     by processes which were killed over the same file are removed first.
 
     Raises:
-        UsageError: the folder of `path` does not exist or may not be written.
+        UsageError: the folder of `path` does not exist, may not be written or has no room.
     """
     prefix = f".{path.name[:64]}."
     try:
@@ -56,6 +58,11 @@ def folder_beside(path: Path) -> Iterator[Path]:
     folder = Path(made).rename(made + SUFFIX)  # it has the ending once it is held
     try:
         yield folder
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        said = f"cannot be written: {os.strerror(error.errno).lower()}"
+        raise UsageError(said, file=path, remedy="make room there, or name a file on another disk") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         release(held)

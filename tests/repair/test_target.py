@@ -109,7 +109,10 @@ def test_a_full_disk_leaves_nothing(
     monkeypatch.setattr(os, "fsync", full)
     run = repair(wrong, believed)  # the fixture checks that nothing is left
     assert (run.code, run.fixed.exists()) == (2, False)
-    assert run.err.splitlines()[-1] == "rosetta: No space left on device"
+    assert run.err.splitlines()[-1] == (
+        f"rosetta: {run.fixed}: cannot be written: no space left on device: make room there, or name a file on "
+        "another disk"
+    )
 
 
 def test_a_name_taken_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
