@@ -20,8 +20,10 @@ from rosetta.architectures.parts.folder_names import BLOCK_SPARSE, LATENT_KEYS
 from rosetta.architectures.parts.mixtures import SHARED, network
 from rosetta.architectures.parts.readings import (
     MINUS_EXP,
+    QKV,
     Reading,
     Stored,
+    fused,
     latent_keys_values,
     standard_readings,
 )
@@ -158,6 +160,8 @@ def readings(stored: Stored, c: Settings) -> list[Reading] | None:
         return [Reading(f"{stored.stem}.weight", dims=(math.prod(stored.dims[:-1]), taps))]
     if stored.stem == "ssm_beta" and len(stored.dims) == 1:  # of one head, whose dim ggml drops
         return [Reading(f"ssm_beta.{stored.suffix}", dims=(1, *stored.dims))]
+    if stored.stem == "attn_qkv" and c[RECURRENT]:  # llama.cpp takes them apart (src/models/kimi-linear.cpp)
+        return fused(stored, QKV, [c[OWN_HEADS] * c[WIDTH]] * 3)
     found = latent_keys_values(stored, c) or standard_readings(stored, c)
     return None if found is None else list(found)
 

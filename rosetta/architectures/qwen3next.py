@@ -132,6 +132,23 @@ def gated_readings(stored: Stored, c: Settings) -> list[Reading] | None:
         return fused(stored, ("attn_q", "attn_gate"), (key, key), groups=heads)
     if stored.stem == "attn_qkv" and c[RECURRENT]:
         return [Reading(f"attn_qkv.{stored.suffix}")]
+    if stored.stem == "attn_qkv":  # llama.cpp's loader takes one of any layer with attention
+        heads, shared, key = (
+            c["attention.head_count"],
+            c["attention.head_count_kv"],
+            c["attention.key_length"],
+        )
+        sizes = (key,) * (2 * heads + shared) + (c["attention.value_length"],) * shared
+        places = {
+            "attn_q": range(0, 2 * heads, 2),
+            "attn_gate": range(1, 2 * heads, 2),
+            "attn_k": range(2 * heads, 2 * heads + shared),
+            "attn_v": range(2 * heads + shared, len(sizes)),
+        }
+        return [
+            Reading(f"{stem}.{stored.suffix}", part=Part(first, sizes, also=tuple(more)))
+            for stem, (first, *more) in places.items()
+        ]
     found = first_of(one_more_where(*ONE_MORE), state_readings, standard_readings)(stored, c)
     return None if found is None else list(found)
 
