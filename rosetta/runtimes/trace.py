@@ -203,9 +203,25 @@ def open_recording(path: Path) -> Recording:
     if not isinstance(tokens, list) or not tokens or not all(type(t) is int and t >= 0 for t in tokens):
         raise DamagedFileError("the facts of the run name no token ids", file=path, remedy="record it again")
     whole, readings = joined(path, stages, len(tokens))
+    _refuse_empty(path, whole)
     notes = facts.get("notes")
     said = tuple(note for note in notes if isinstance(note, str)) if isinstance(notes, list) else ()
     return Recording(path, facts, whole, file, stages, places, readings, notes=said)
+
+
+def _refuse_empty(path: Path, stages: Mapping[str, TensorEntry]) -> None:
+    """Raises:
+    DamagedFileError: a stage has no values, or one for all tokens.
+    """
+    for name, entry in stages.items():
+        is_stage = name.startswith("layers.") or name in ("embedding", "final_norm", "logits")
+        if is_stage and (not entry.dims or 0 in entry.dims):
+            raise DamagedFileError(
+                f"a stage has dims {list(entry.dims)}, and has values of each token",
+                file=path,
+                where=f"stage {name!r}",
+                remedy="record it again",
+            )
 
 
 def recorded_model(recording: Recording, like: Model) -> Model:

@@ -128,6 +128,14 @@ def test_facts_that_name_no_tokens_are_refused_in_one_sentence(tmp_path: Path, t
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("values", [torch.tensor(1.0), torch.ones(0, 2), torch.ones(1, 0)])
+def test_a_stage_without_values_of_each_token_is_refused(tmp_path: Path, values: torch.Tensor) -> None:
+    path = tmp_path / "run.safetensors"
+    save_file({"layers.0.attn_out": values}, path, metadata={"rosetta": '{"tokens": [1]}'})
+    with pytest.raises(DamagedFileError, match=r"layers\.0\.attn_out"):
+        open_recording(path)
+
+
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
 def test_weights_are_no_trace(tmp_path: Path, metadata: Any) -> None:
     path = tmp_path / "model.safetensors"
