@@ -38,7 +38,7 @@ def said(value: Any) -> str:
         return repr(float(str(np.float32(value))))
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {said(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 8:
+    if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) and len(value) > 8:
         return f"{len(value)} items"
     text = (
         {None: "null", True: "true", False: "false"}.get(value, str(value))

@@ -10,6 +10,7 @@ from rosetta.diagnose.tokenizers import KEYS
 from rosetta.model import Model
 from rosetta.tokenizer import Vocabulary, load_tokenizer
 from rosetta.tokenizer.chat_template import GGUF_KEY, chat_template
+from rosetta.tokenizer.comparison import mended_types
 
 PREFIX = "tokenizer.ggml."
 # What a GGUF key holds of the facts of a tokenizer; None where the facts have nothing to put there.
@@ -45,7 +46,9 @@ def repaired_vocabulary(findings: Iterable[Finding], base: Model, other: Model) 
     """
     accused = {finding.key: finding for finding in findings if finding.kind.startswith("tokenizer.")}
     tokenizer = load_tokenizer(other.container) if accused else None
-    stated, values = base.container.metadata, {}
+    own = load_tokenizer(base.container) if FIELDS["types"] in accused else None
+    stated = base.container.metadata
+    values: dict[str, Any] = {}
     if GGUF_KEY in accused:
         values[GGUF_KEY] = chat_template(other.container)
     for key, finding in accused.items():
@@ -58,6 +61,8 @@ def repaired_vocabulary(findings: Iterable[Finding], base: Model, other: Model) 
             value = VALUES[fact](tokenizer.facts)
             if value is not None:
                 values[fact] = value
+        if key == FIELDS["types"] and own is not None:
+            values[key] = mended_types(own.facts, tokenizer.facts)
         if key == PREFIX + "pre" and isinstance(finding.actual, str):
             values[key] = finding.actual
     return values

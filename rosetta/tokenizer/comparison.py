@@ -8,10 +8,11 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rosetta.tokenizer.json_steps import spaced_pieces
 from rosetta.tokenizer.pre_tokenizers import PRE_TOKENIZERS
-from rosetta.tokenizer.special_tokens import special_ids
+from rosetta.tokenizer.special_tokens import looks_special, special_ids
 from rosetta.tokenizer.vocabulary import TokenType, Vocabulary
 
 _EXAMPLES = 8
@@ -182,6 +183,18 @@ def _types(left: Vocabulary, right: Vocabulary) -> list[VocabularyDifference]:
     return [
         VocabularyDifference("tokenizer.special_tokens", "types", left_count, right_count, message, examples)
     ]
+
+
+def mended_types(own: Vocabulary, believed: Vocabulary) -> NDArray[np.int32]:
+    """The types of a vocabulary `[V]`, those in which it differs taken from another: one of a folder flags tokens
+    otherwise than files type them, and has none for padding."""
+    whole, hidden = _whole(own, believed), _hidden(own, believed)
+    either = own.typed_either_way | believed.typed_either_way
+    types = own.types.copy()
+    for id in (whole[0] ^ whole[1]) | ((hidden[0] ^ hidden[1]) - either):
+        shown = believed.types[id] == TokenType.USER_DEFINED
+        types[id] = TokenType.CONTROL if shown and looks_special(believed.tokens[id]) else believed.types[id]
+    return types
 
 
 def type_note(left: Vocabulary, right: Vocabulary) -> str | None:

@@ -17,6 +17,7 @@ from fixtures.bench.speed_shapes import shape_of
 from fixtures.vocabularies import CONTROL, NORMAL, UNUSED, USER_DEFINED, Written, byte_level, scored
 from rosetta.containers import open_container
 from rosetta.tokenizer import Vocabulary, compare_vocabularies, load_tokenizer, type_note
+from rosetta.tokenizer.comparison import mended_types
 from rosetta.tokenizer.encoders import Codec
 
 SMALL = byte_level("qwen2")
@@ -138,6 +139,18 @@ def test_types_that_converters_give_either_way_are_a_note(
     for left, right in ((folder, file), (file, folder)):
         assert bool(compare_vocabularies(left, right)) == differs
         assert (type_note(left, right) is None) == differs
+
+
+def test_types_are_mended_where_they_differ_and_nowhere_else(tmp_path: Path) -> None:
+    """A folder calls `<|tool|>` no special token, and has no padding."""
+    folder = flagged(tmp_path, {"<|tool|>": False, "<tool>": True}, {})
+    right = [*folder.types[:2].tolist(), CONTROL, CONTROL, UNUSED]
+    tokens = [*folder.tokens, "[PAD4]"]
+    file = replace(folder, kind="bpe", tokens=tokens, typed_either_way=frozenset())
+    lost = replace(file, types=np.array([*right[:3], USER_DEFINED, UNUSED], np.int32))
+    assert mended_types(lost, folder).tolist() == right
+    lost = replace(file, types=np.array([*right[:2], NORMAL, NORMAL, UNUSED], np.int32))
+    assert mended_types(lost, folder).tolist() == right
 
 
 TEXTS = ("2+2=", "Hello  world\n\n", "naïve <|endoftext|> 12345")
