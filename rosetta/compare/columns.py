@@ -16,6 +16,7 @@ from torch import Tensor
 from rosetta import blocks
 from rosetta.blocks.fields import SQRT12
 from rosetta.compare.chance import limit_of_all
+from rosetta.compare.float_roundings import of_floats
 from rosetta.compare.sample_loops import SampleLoops
 from rosetta.compare.sampled_rows import Rows
 from rosetta.compare.trait import (
@@ -139,7 +140,7 @@ def factors_of_columns(
         return []
     if coarse.name in TABLES and float((strays.square() / wide).mean()) <= COHERENT:
         return []
-    strays = _strays(rows().unlike(), judged, common, group_of_columns(coarse))
+    strays = _strays(rows().unlike(), judged, common, (coarse, fine))
     farthest, all_of_them = int((strays.abs() / of_one).argmax()), float(strays.square().mean().sqrt())
     if abs(float(strays[farthest])) > float(of_one[farthest]):
         return [Trait("column_factors", abs(float(strays[farthest])), float(of_one[farthest]))]
@@ -202,12 +203,24 @@ def _distances(errors: Tensor, weights: Tensor, group: int) -> Tensor:
     return error / size.clamp(min=1e-30)
 
 
-def _strays(rows: Rows, columns: Tensor, common: float, group: int) -> Tensor:
+def _strays(rows: Rows, columns: Tensor, common: float, copies: tuple[Weight, Weight]) -> Tensor:
     """How many standard deviations Σ z·u of the wide ones strays from the common multiple of what their blocks were
-    fitted by, float32 [n]: rows have nothing to do with each other, so that their own say what chance leaves."""
-    z, u, _ = rows.in_sigmas()
+    fitted by, float32 [n]: rows have nothing to do with each other, so that their own say what chance leaves,
+    but that their roundings to floats may be one (`of_floats`).
+
+    Args:
+        rows: those looked at.
+        columns: those judged, [n].
+        common: the multiple.
+        copies: the coarser and the finer one.
+    """
+    group = group_of_columns(copies[0])
+    z, u, inverse = rows.in_sigmas()
     squares = u.square()
     shrunk = _distances(z.square(), squares, group).repeat_interleave(group, dim=1) * squares
     of_rows = ((z * u - common * shrunk) * _wide(u))[:, columns]
-    strays: Tensor = of_rows.sum(0) / torch.linalg.vector_norm(of_rows, dim=0).clamp(min=1e-30)
+    together = (of_floats(rows.fine, copies) * inverse.square() * _wide(u))[:, columns].sum(0).float()
+    strays: Tensor = of_rows.sum(0) / torch.hypot(torch.linalg.vector_norm(of_rows, dim=0), together).clamp(
+        min=1e-30
+    )
     return strays

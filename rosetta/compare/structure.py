@@ -18,6 +18,7 @@ from torch import Tensor
 from rosetta import blocks
 from rosetta.compare.chance import limit_of_all, limit_of_one, students_t
 from rosetta.compare.columns import has_independent_errors
+from rosetta.compare.float_roundings import of_floats
 from rosetta.compare.structure_sample import COMPENSATING, SampleTests, is_coarser
 from rosetta.compare.trait import (
     COARSE,
@@ -52,7 +53,11 @@ COMPENSATED = 4.0  # times the predicted error
 # stands, and such errors have means, factors and ranks that are no fault.
 SMALLER = 0.75
 
+EIGHT_BITS = 256  # magnitudes of such codes, however far off their zero is
 LEVELS_SLOPE = 0.03  # the largest factor that an encoder makes of such weights; 0.021 was seen
+# ggml-quants.c, quantize_row_q4_0_ref and q5_0: codes go from −n to n − 1, and a block's largest weight has −n. What is
+# as large and has the other sign loses 1 / n of itself: half of all weights, where they have two levels and nought.
+ONE_SIDED = {"Q4_0": 8, "Q5_0": 16}
 
 # Of a row's |x|² in float32, relative: eight running sums, each of a few thousand weights and less (measured: 3e-7).
 SIZE_ROUNDING = 1e-6
@@ -207,8 +212,9 @@ def traits(
         size = float(rows.size_b.sum())
         found = tests.traits(weighed, float(rows.error.sum()) / size if size else math.inf, given_up)
     if found and tests.follow_levels():
+        low = 1 - LEVELS_SLOPE - (0.5 / ONE_SIDED[coarse.dtype] if coarse.dtype in ONE_SIDED else 0.0)
         return tuple(
-            trait for trait in found if trait.kind == "factor" and abs(trait.value - 1) > LEVELS_SLOPE
+            trait for trait in found if trait.kind == "factor" and not low <= trait.value <= 1 + LEVELS_SLOPE
         )
     return tuple(found)
 
@@ -250,12 +256,28 @@ def _of_whole(coarse: Weight, fine: Weight, rows: RowSums, columns: int) -> list
     found, distance = [], error / size
     slope, noise = float(rows.product.sum()) / size, DEVIATIONS * math.sqrt(float(rows.spread.sum())) / size
     low, high = slope_limits(coarse, fine, distance)
-    if not low - noise <= slope <= high + noise:
+    beyond = max(low - slope, slope - high)
+    if beyond > noise and beyond > noise + _of_one_scale(coarse, fine):
         found.append(Trait("factor", 1 + slope, 1 + (low if slope < 0 else high)))
     mean = float(rows.gap.sum()) / math.sqrt(error * count)
     if abs(mean) > MEAN and abs(mean) * math.sqrt(count) > DEVIATIONS:
         found.append(Trait("offset", mean, MEAN))
     return found
+
+
+def _of_one_scale(coarse: Weight, fine: Weight) -> float:
+    """The largest Σ e·w / Σ w² that roundings to floats make of a matrix, all of one sign: none is off by more than √3
+    of its standard deviations. Nought where its values are more than codes of eight bits and one scale make."""
+    w = fine.rows(_some_rows(coarse).tolist())
+    if len(torch.unique(w.abs())) > EIGHT_BITS:
+        return 0.0
+    return math.sqrt(3) * float(of_floats(w, (coarse, fine)).sum()) / float(w.double().square().sum())
+
+
+def _some_rows(weight: Weight) -> Tensor:
+    """Rows from all over a matrix, int64."""
+    count = weight.dims[0]
+    return torch.linspace(0, count - 1, min(count, SECOND_LOOK), dtype=torch.float64).round().long()
 
 
 def _of_rows(coarse: Weight, fine: Weight, rows: RowSums, columns: int) -> list[Trait]:
@@ -313,13 +335,12 @@ def _hanging_together(coarse: Weight, fine: Weight) -> float:
     group together: half a step at the end of 255 of them. Groups have nothing to do with each other, so that their
     means tell within a row, whatever the row's own is.
     """
-    (count, columns), some = coarse.dims, min(coarse.dims[0], SECOND_LOOK)
+    columns = coarse.dims[1]
     groups = columns // LARGEST_GROUP
     if groups < 2 or not (of_scheme(coarse.dtype) or of_scheme(fine.dtype)):
         return 1.0
-    chosen = torch.linspace(0, count - 1, some, dtype=torch.float64).round().long().tolist()
-    w, c = (weight.rows(chosen).double() for weight in (fine, coarse))
-    e = (c - w)[:, : groups * LARGEST_GROUP].reshape(some, groups, LARGEST_GROUP)
+    w, c = (weight.rows(_some_rows(coarse).tolist()).double() for weight in (fine, coarse))
+    e = (c - w)[:, : groups * LARGEST_GROUP].reshape(len(w), groups, LARGEST_GROUP)
     of_means, of_errors = e.mean(2).var(1).mean(), (e - e.mean((1, 2), keepdim=True)).square().mean()
     return max(1.0, float((of_means * LARGEST_GROUP / of_errors.clamp(min=1e-300)).sqrt()))
 
@@ -350,15 +371,15 @@ def _row_factors(
         return []
     distance = float((rows.error[used] / rows.size_b[used]).median())
     if count >= FEWEST_BLOCKS:
-        farthest, all_of_them = _by_blocks(
-            coarse, fine, off, None if given_up is not None else _common(rows), looked_at
-        )
+        common = _common(rows) if given_up is None else None
+        farthest, all_of_them = _by_blocks(coarse, fine, off, common, looked_at)
         of_one = limit_of_one(count - 1)
         if independent:
             of_all = _limit_of_rows(coarse, count, distance)
     else:
         wide = (COARSER if distance > COARSE else 1.0) * (WEIGHED if weighed else 1.0)
         of_one, of_all = of_one * wide, of_all * wide
+        farthest, all_of_them = _by_sizes(coarse, fine, off, rows.spread)
     if farthest > of_one:
         return [Trait("row_factors", farthest, of_one)]
     return [Trait("row_factors", all_of_them, of_all)] if all_of_them > of_all else []
@@ -408,16 +429,38 @@ def _by_blocks(
         common: −κ of all rows; None: that of these blocks, by rows from all over the matrix.
         looked_at: blocks of a row, bool [n].
     """
-    count, group = coarse.dims[0], blocks.group_of(coarse.dtype)
-    some = torch.linspace(0, count - 1, min(count, SECOND_LOOK), dtype=torch.float64).round().long()
-    chosen = torch.cat([off.argsort(descending=True)[:SECOND_LOOK].cpu(), some])
-    w, c = (weight.rows(chosen.tolist()).double() for weight in (fine, coarse))
+    group, chosen, some = blocks.group_of(coarse.dtype), *_looked_at_again(coarse, off)
+    w, c = (weight.rows(chosen).double() for weight in (fine, coarse))
     e = c - w
     product, error = (_sums_of_blocks(x, group)[:, looked_at] for x in (e * w, e.square()))
     if common is None:
-        size = w[-len(some) :].square().sum(1, keepdim=True).clamp(min=1e-300)
-        common = float(
-            (product[-len(some) :] / size).sum() / (error[-len(some) :] / size).sum().clamp(min=1e-300)
-        )
-    t = students_t(product - common * error)
-    return float(t.abs().max()), float(t[-len(some) :].square().mean().sqrt())
+        size = w[-some:].square().sum(1, keepdim=True).clamp(min=1e-300)
+        common = float((product[-some:] / size).sum() / (error[-some:] / size).sum().clamp(min=1e-300))
+    of_blocks = product - common * error
+    t = students_t(of_blocks) * _part_of_chance(coarse, fine, chosen, of_blocks.var(1) * of_blocks.shape[1])
+    return float(t.abs().max()), float(t[-some:].square().mean().sqrt())
+
+
+def _by_sizes(coarse: Weight, fine: Weight, off: Tensor, spread: Tensor) -> tuple[float, float]:
+    """The same by a sum of squares, of rows of few blocks.
+
+    Args:
+        coarse, fine, off: as above.
+        spread: the variance that `off` is in units of, [R].
+    """
+    chosen, some = _looked_at_again(coarse, off)
+    off = off[chosen] * _part_of_chance(coarse, fine, chosen, spread[chosen])
+    return float(off.max()), float(off[-some:].square().mean().sqrt())
+
+
+def _looked_at_again(coarse: Weight, off: Tensor) -> tuple[list[int], int]:
+    """The rows that stray farthest, then some from all over the matrix, and how many the latter are."""
+    some = _some_rows(coarse).tolist()
+    return [*off.argsort(descending=True)[:SECOND_LOOK].tolist(), *some], len(some)
+
+
+def _part_of_chance(coarse: Weight, fine: Weight, rows: list[int], variance: Tensor) -> Tensor:
+    """The root of the part that a variance of Σ e·w, which looks at weights one by one or at blocks, is of what it is
+    where all of a row's roundings to floats are one, [n]."""
+    together = of_floats(fine.rows(rows), (coarse, fine)).sum(1).square()
+    return (variance / (variance + together).clamp(min=1e-300)).sqrt()

@@ -16,7 +16,12 @@ from rosetta import blocks
 from rosetta.compare.columns import ColumnSums, amounts_of_columns, factors_of_columns, group_of_columns
 from rosetta.compare.sample_loops import SampleLoops
 from rosetta.compare.sampled_rows import Rows
-from rosetta.compare.spectrum import beyond_noise, largest_singular_value, rank_limit
+from rosetta.compare.spectrum import (
+    beyond_noise,
+    largest_singular_value,
+    rank_limit,
+    with_errors_of_their_own,
+)
 from rosetta.compare.trait import (
     COARSE,
     COARSER,
@@ -136,16 +141,22 @@ class SampleTests:
         w, c = (x[:, :columns].reshape(-1, RUN) for x in (w, c))
         w, order = w.sort(dim=1)
         c = c.gather(1, order)
-        same = (w[:, 1:] == w[:, :-1]) & (w[:, 1:] != 0)  # zeros may be pruned weights
+        some = (w[:, 1:] != 0) & (w[:, :-1] != 0)  # zeros may be pruned weights
+        same = some & (w[:, 1:] == w[:, :-1])
         equal, alike = int(same.sum()), int((same & (c[:, 1:] == c[:, :-1])).sum())
         # These encode eight weights at once, and equal ones otherwise.
         by_vectors = self.coarse.dtype in CODEBOOKS
-        return equal > LEVELS * same.numel() and (by_vectors or alike >= ALIKE * equal)
+        return equal > LEVELS * int(some.sum()) and (by_vectors or alike >= ALIKE * equal)
 
     @property
     def _pair(self) -> tuple[Weight, Weight]:
         """The finer copy, and the coarser one."""
         return self.fine, self.coarse
+
+    @property
+    def _group(self) -> int:
+        """Weights of a block, of the smaller ones."""
+        return min(blocks.group_of(weight.dtype) for weight in self._pair)
 
     @property
     def _compensating(self) -> bool:
@@ -182,16 +193,17 @@ class SampleTests:
         if self.coarse.count > SAMPLED:
             rows = rows.in_columns(_runs(rows.fine.shape[1]))
         found = self._rank_of(rows)
-        if not found or (unlike := rows.unlike()) is rows:
+        if not found:
             return found
-        return self._rank_of(unlike)
+        unlike = rows.unlike()
+        own = with_errors_of_their_own(*unlike.in_sigmas(), self._group).nonzero().flatten()
+        return self._rank_of(unlike.only(own)) if len(own) < len(rows.fine) else found
 
     def _rank_of(self, rows: Rows) -> list[Trait]:
         z, u, inverse = rows.in_sigmas()
         if z.numel() - int(z.count_nonzero()) > EQUAL * z.numel():
             return []
-        group = min(blocks.group_of(weight.dtype) for weight in self._pair)
-        noise = beyond_noise(z, u, inverse, group, self._loops)
+        noise = beyond_noise(z, u, inverse, self._group, self._loops)
         if min(noise.shape) < LEAST:
             return []
         largest, limit = largest_singular_value(noise, self._loops), rank_limit(*noise.shape)

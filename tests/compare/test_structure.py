@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 from fixtures.noise import gaussian, heavy_tailed
 from fixtures.quantize import quantize
 from rosetta.compare import spectrum
-from rosetta.compare.spectrum import beyond_noise, edge_of, largest_singular_value, rank_limit
+from rosetta.compare.spectrum import (
+    beyond_noise,
+    edge_of,
+    largest_singular_value,
+    rank_limit,
+    with_errors_of_their_own,
+)
 from rosetta.compare.structure import (
     ROW_LIKENESS,
     ROW_MEAN,
@@ -89,6 +95,53 @@ def test_what_is_quantised_again_has_no_structure(first: str, second: str) -> No
     plain, quantised = again(values, first, second)
     for pair in ((plain, quantised), (weight(values, first), quantised)):
         assert compare_weights(*pair).traits == ()
+
+
+def decoded(values: Floats, largest: int) -> Floats:
+    """Codes up to the largest times the scale of their row, float32: as schemes of one scale a row are decoded."""
+    scale = (np.abs(values).max(1, keepdims=True) / largest).astype(np.float32)
+    return np.asarray(np.round(values / scale) * scale, np.float32)
+
+
+def bf16(values: Floats) -> Weight:
+    raw = torch.from_numpy(values).bfloat16().view(torch.int16).numpy().reshape(-1).view(np.uint8)
+    return Weight("w", Held(raw), TensorEntry("w", "BF16", values.shape, raw.size), "BF16", values.shape)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shape", [(384, 512), (2048, 256)], ids=["wide", "tall"])
+@pytest.mark.parametrize("axis", ["row", "column", "matrix"])
+def test_codes_of_eight_bits_have_no_structure_as_floats(axis: str, shape: tuple[int, int]) -> None:
+    """Equal codes under one scale are off by the same, and all of them by one factor where it is nearly a float."""
+    values = gaussian(np.random.default_rng(0), *shape)
+    turned = {"row": values, "column": values.T, "matrix": values.reshape(1, -1)}[axis]
+    held = decoded(turned, 127)
+    held = np.ascontiguousarray(held.T if axis == "column" else held.reshape(shape))
+    for copy in (bf16(held), weight(held, "F16")):
+        for other in (weight(held, "F32"), weight(held, "F16"), weight(held, "Q8_0")):
+            assert compare_weights(copy, other).traits == ()
+
+
+def test_factors_of_rows_are_seen_above_codes_of_eight_bits() -> None:
+    held = decoded(source(), 127)
+    scaled = (held * (1 + 0.01 * np.random.default_rng(2).standard_normal((ROWS, 1)))).astype(np.float32)
+    for dtype in ("Q8_0", "Q4_K", "Q4_0"):
+        assert compare_weights(bf16(held), weight(scaled, dtype)).state == "differing"
+
+
+def test_rows_as_large_as_others_all_have_errors_of_their_own() -> None:
+    random = torch.Generator().manual_seed(0)
+    z, u = (torch.randn(ROWS, COLUMNS, generator=random) for _ in range(2))
+    z[5] *= 1e-4
+    kept = with_errors_of_their_own(z, u, torch.ones_like(z), 32)
+    assert (~kept).nonzero().flatten().tolist() == [5]
+
+
+@pytest.mark.parametrize("dtype", ["Q4_0", "Q5_0"])
+def test_levels_of_the_other_sign_are_clipped_by_one_sided_codes(dtype: str) -> None:
+    held = np.sign(source()) * (np.abs(source()) > 0.015) * np.float32(0.03)
+    assert compare_weights(bf16(held.astype(np.float32)), weight(held, dtype)).traits == ()
+    faulty = compare_weights(bf16(held.astype(np.float32)), weight(held * np.float32(0.85), dtype))
+    assert faulty.state == "differing"
 
 
 @pytest.mark.parametrize(("first", "second"), [("Q4_0", "Q8_0"), ("Q4_1", "Q5_0"), ("Q5_0", "Q4_K")])
