@@ -6,6 +6,7 @@ a shift cuts off a tensor's end stands in the file, behind it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import takewhile
@@ -80,6 +81,20 @@ class Displacement:
             for name, weight in model.weights.items()
             if weight.container is self.container.original and weight.entry.name in self.container.names
         }
+
+    def cut(self, model: Model) -> Iterator[Weight]:
+        """One weight for each of these tensors a part of which lies before all data of the file, or behind its end."""
+        moved, seen = self.container, set[str]()
+        path, _ = moved.place(self.first)
+        begin = min(moved.place(name)[1] for name in moved.tensors if moved.place(name)[0] == path)
+        for weight in model.weights.values():
+            name = weight.entry.name
+            if weight.container is not moved.original or name not in moved.names or name in seen:
+                continue
+            seen.add(name)
+            start = moved.place(name)[1] + moved.shift
+            if start < begin or start + weight.entry.nbytes > path.stat().st_size:
+                yield weight
 
 
 def displacement(suspect: Suspect, weight: Weight, shift: int) -> Displacement | None:

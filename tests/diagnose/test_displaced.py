@@ -85,3 +85,20 @@ def test_the_repaired_file_holds_what_lay_beside_its_place(tmp_path: Path) -> No
     outcome = repair_operands(str(left), str(right), fixed, Options(tokens=TOKENS))
     assert outcome.left_over == []
     assert_clean(compared_files(fixed, right))
+
+
+@pytest.mark.parametrize("shift", [-32, 64])
+@pytest.mark.parametrize("broken", ["gguf:Q8_0", "apr:F16"])
+def test_all_data_of_a_file_beside_their_place_are_one_fault(tmp_path: Path, broken: str, shift: int) -> None:
+    """The file keeps its length: some bytes of its first tensor, or of its last, are lost."""
+    left, right = pair(tmp_path, tiny("qwen2"), broken, "hf:F16")
+    container = open_container(left)
+    at = min(container.place(name)[1] for name in container.tensors)
+    container.close()
+    stored = left.read_bytes()
+    kept = bytes(shift) + stored[at:-shift] if shift > 0 else stored[at - shift :] + bytes(-shift)
+    left.write_bytes(stored[:at] + kept)
+    report = compared_files(left, right, reference="right")
+    [finding] = report.findings
+    assert (finding.kind, finding.side, finding.actual, finding.status) == (KIND, "left", shift, "confirmed")
+    assert "other tensors" in finding.message

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from rosetta.diagnose.hypothesis import Fault, Proposal, Repair, Suspect
 from rosetta.diagnose.patches import for_all_names, of_weights, reading, sampled_blocks_of, taking
 from rosetta.diagnose.region import ratios_of
 from rosetta.finding_kind import FindingKind
-from rosetta.model import both
+from rosetta.model import Patch, both
 from rosetta.weight import Weight
 
 KINDS = (
@@ -83,8 +83,8 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         if shift is None:
             continue
         beside = displacement(suspect, weight, shift)
-        if beside is not None:
-            yield _all_moved(suspect, weight, beside)
+        if beside is not None and (proposal := _all_moved(suspect, weight, beside)) is not None:
+            yield proposal
         yield from _moved(suspect, weight, other, shift)
 
 
@@ -224,15 +224,26 @@ def _correlation(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(a @ b) / norm if norm else 0.0
 
 
-def _all_moved(suspect: Suspect, weight: Weight, beside: Displacement) -> Proposal:
-    """All tensors of a file from one on, read from where they lie."""
+def _all_moved(suspect: Suspect, weight: Weight, beside: Displacement) -> Proposal | None:
+    """All tensors of a file from one on, read from where they lie; None where what lies outside of its data, and was
+    lost with it, is too much to be a shift's."""
     path, (shift, others) = weight.container.path, (beside.container.shift, beside.count - 1)
     late, back = ("late", "earlier") if shift > 0 else ("early", "later")
     came, some = "came in" if shift > 0 else "went missing", _in_bytes(shift)
+    patches, taken = beside.patches(suspect.model), None
+    for cut in beside.cut(suspect.model):
+        other = suspect.counterpart(cut)
+        if other is None or cut.name not in patches:
+            continue
+        filled = _filled(suspect, replace(cut, container=beside.container), other, shift)
+        if filled is None:
+            return None
+        taken = filled[1] or taken
+        patches |= {name: both(patches[name], patch) for name, patch in filled[0].items()}
     return Proposal(
         kind="layout.shifted",
         role=suspect.role,
-        repair=Repair(patches=beside.patches(suspect.model)),
+        repair=Repair(patches=patches),
         tensor=weight.name,
         declared=0,
         actual=shift,
@@ -240,6 +251,7 @@ def _all_moved(suspect: Suspect, weight: Weight, beside: Displacement) -> Propos
         f"on: {some} {came} before it",
         recommendation=f"write the data of {path} from {beside.first} on {some} {back}; a file that was copied or "
         "downloaded, fetch again",
+        from_reference=taken,
     )
 
 
@@ -249,19 +261,11 @@ def _moved(suspect: Suspect, weight: Weight, other: Weight, shift: int) -> Itera
     if scale_lost:
         edit = Moved(shift, _fitted_scale(replace(weight, bytes_edit=Moved(shift, 1.0)), other))
     patches = for_all_names(suspect.model, weight, reading(bytes_edit=edit))
-    moved, taken = replace(weight, bytes_edit=edit), None
-    if compare_weights(moved, other).state == "differing":  # the tail that the shift cut off
-        tail = ratios_of(moved, other).beyond(
-            0.0 if weight.dtype == other.dtype else block_cut(weight, other, 0.0)
-        )
-        lost = (-(-abs(shift) // (block.type_size if block.block_size else 1)) + 1) * max(
-            tail.size, block.block_size
-        )
-        if not 0 < tail.count <= min(lost, weight.count // 2):
-            return
-        filled = taking(suspect, moved, other, tail.mask, tail.rows).patches
-        patches = {name: both(patch, filled[name]) for name, patch in patches.items()}
-        taken = of_weights(tail.count, weight.count)
+    filled = _filled(suspect, replace(weight, bytes_edit=edit), other, shift)
+    if filled is None:
+        return
+    patches |= {name: both(patches[name], patch) for name, patch in filled[0].items()}
+    taken = filled[1]
     if scale_lost:  # which is one number for all of them
         taken = "1 of 1 scales" if taken is None else f"{taken}, and the scale of all"
     (late, back), some = (("late", "earlier") if shift > 0 else ("early", "later")), _in_bytes(shift)
@@ -276,6 +280,22 @@ def _moved(suspect: Suspect, weight: Weight, other: Weight, shift: int) -> Itera
         recommendation=f"write the data of {weight.entry.name} at its offset, {some} {back}",
         from_reference=taken,
     )
+
+
+def _filled(
+    suspect: Suspect, moved: Weight, other: Weight, shift: int
+) -> tuple[Mapping[str, Patch], str | None] | None:
+    """What takes from the other side the values of a weight, read from where it lies, that the shift has cut off; and
+    how many they are, None of none. Nothing where they are more than it may have cut off."""
+    if compare_weights(moved, other).state != "differing":
+        return {}, None
+    cut = 0.0 if moved.dtype == other.dtype else block_cut(moved, other, 0.0)
+    tail, block = ratios_of(moved, other).beyond(cut), blocks.block_format(moved.dtype)
+    in_blocks = -(-abs(shift) // (block.type_size if block.block_size else 1)) + 1
+    if not 0 < tail.count <= min(in_blocks * max(tail.size, block.block_size), moved.count // 2):
+        return None
+    filled = taking(suspect, moved, other, tail.mask, tail.rows).patches
+    return filled, of_weights(tail.count, moved.count)
 
 
 def _fitted_scale(codes: Weight, other: Weight) -> float:
