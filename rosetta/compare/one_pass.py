@@ -1,6 +1,6 @@
 """Two copies of a matrix seen in one pass of compiled loops, where numba is installed and so many weights repay it.
 
-What is seen is what `structure.pass_over` sees, within the rounding of float32; the stage's products are made in the
+What is seen is what `row_sums.pass_over` sees, within the rounding of float32; the stage's products are made in the
 same pass. Letters: R = rows, C = columns, G = groups of a row.
 """
 
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from rosetta import blocks, kernels
 from rosetta.blocks.floats import by_power
+from rosetta.compare.row_sums import PassedRows
 from rosetta.compare.sample_loops import SampleLoops
-from rosetta.compare.structure import PassedRows
 from rosetta.weight import WEIGHTS_AT_ONCE, Weight, row_ranges
 from rosetta.weight_cache import DecodedPair, Sample
 from rosetta.workers import spread
@@ -61,7 +61,7 @@ class OnePass:
             reference, other: the copies.
             rows: first, after the last.
             kept: takes what was decoded.
-            group, proportional: as for `structure.pass_over`.
+            group, proportional: as for `row_sums.pass_over`.
         """
         count, columns, products = rows[1] - rows[0], reference.dims[1], kept.products
         multiplied = None if products is None else products.for_loops

@@ -18,15 +18,12 @@ from rosetta.compare.block_cuts import block_cut, common_ratio, plain_limit
 from rosetta.compare.one_pass import OnePass
 from rosetta.compare.one_quantisation import of_one_quantisation
 from rosetta.compare.results import WeightDiff
+from rosetta.compare.row_sums import RowSums, by_group, pass_over, row_sums
 from rosetta.compare.salient_channels import SalientBlocks, salient_blocks
 from rosetta.compare.structure import (
     COMPENSATED,
     SCALE_ROUNDING,
-    RowSums,
-    by_group,
     compensates,
-    pass_over,
-    row_sums,
     tells_structure,
     traits,
 )

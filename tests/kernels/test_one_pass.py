@@ -14,7 +14,7 @@ from fixtures.memory import MemoryContainer
 from fixtures.noise import heavy_tailed
 from rosetta import kernels
 from rosetta.compare.one_pass import OnePass
-from rosetta.compare.structure import pass_over
+from rosetta.compare.row_sums import pass_over
 from rosetta.compare.structure_sample import sampled_rows
 from rosetta.compare.weights import WeightPair, common_group, compare_weights
 from rosetta.dtypes import FLOATS
