@@ -330,7 +330,7 @@ def test_a_repair_of_weights_alone_leaves_the_forward_pass_as_it_is(tmp_path: Pa
     assert read_anew.graph is model.graph, "it is drawn again for every repair that is tried"
     assert read_anew.graph_of(3) is model.graph_of(3) is not model.graph
     assert len(list(read_anew.repaired({"block_count": 1}).graph)) < len(list(model.graph))
-    unchanged: Any = SimpleNamespace(at=lambda stage, operation: operation)
+    unchanged: Any = SimpleNamespace(at=lambda stage, layer, operation: operation)
     assert read_anew.computed_otherwise(unchanged).graph is not model.graph
 
 

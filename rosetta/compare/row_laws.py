@@ -211,8 +211,11 @@ def _by_sizes(coarse: Weight, fine: Weight, off: Tensor, spread: Tensor) -> tupl
         spread: the variance that `off` is in units of, [R].
     """
     chosen, some = _looked_at_again(coarse, off)
-    off = off[chosen] * _part_of_chance(coarse, fine, chosen, spread[chosen])
-    return float(off.max()), float(off[-some:].square().mean().sqrt())
+    part = _part_of_chance(coarse, fine, chosen, spread[chosen])
+    used = off[spread > 0]
+    return float((off[chosen] * part).max()), float(
+        (used.square().mean() * part[-some:].square().mean()).sqrt()
+    )
 
 
 def _looked_at_again(coarse: Weight, off: Tensor) -> tuple[list[int], int]:

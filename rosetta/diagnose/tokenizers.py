@@ -172,11 +172,16 @@ class _Search:
                 (text, special)
                 for special in ((True, False) if difference.key == "types" else (True,))
                 for text in self._probes(difference)
-                if self.mismatches(text, special=special)
-                and self.mismatches(text, [difference], special) == 0
+                if self.mismatches(text, special=special) and self._mends(difference, text, special)
             ),
             None,
         )
+
+    def _mends(self, difference: VocabularyDifference, text: str, special: bool) -> bool:
+        """Whether ids are equal once a difference is repaired. A folder's tokens cannot be mended by themselves, and
+        those of the other side in their place are the believed ones; which are hidden has to be shown."""
+        left = self.mismatches(text, [difference], special)
+        return left == 0 or (left is None and difference.key != "types")
 
     def _probes(self, difference: VocabularyDifference) -> Iterator[str]:
         for _, left, right in difference.examples:

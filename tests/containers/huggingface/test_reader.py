@@ -184,7 +184,7 @@ def test_an_unknown_dtype_is_named_and_a_float8_is_not_refused_yet(tmp_path: Pat
         ({"config.json": CONFIG, "model.safetensors.index.json": {}}, "weight_map"),
         ({"config.json": CONFIG, "model.safetensors.index.json": {"weight_map": {"x": 3}}}, "'x'"),
         ({"model.safetensors": header({})}, "config.json"),
-        ({"tokenizer.json": {}}, "without config.json"),
+        ({"tokenizer.json": {}}, "no config.json and no weights"),
     ],
 )
 def test_incomplete_folders_say_what_is_missing(tmp_path: Path, files: dict[str, Any], says: str) -> None:
