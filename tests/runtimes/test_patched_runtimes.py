@@ -125,7 +125,7 @@ def not_normalised_anywhere(model: Any) -> None:
 
 
 def larger_embedding(model: Any) -> None:
-    embedding = model.model.embed_tokens
+    embedding = model.get_input_embeddings()
     own = embedding.forward
     embedding.forward = lambda ids: own(ids) * 8.0
 
@@ -819,6 +819,7 @@ def experts_weighed_behind(model: Any) -> None:
     ("recipe", "change", "kind", "stage", "actual"),
     [
         ("cohere2", larger_embedding, "value.scaled", "embedding", 0.125),  # and not its head, which is tied
+        ("muse-glimmer", larger_embedding, "config.embedding_scale", "embedding", 8.0),  # after its norm
         ("gemma4", scales_of_embeddings_lost, "config.embedding_scale", "embedding", 1.0),
         ("gemma3n", scales_of_embeddings_lost, "config.embedding_scale", "embedding", 1.0),
         ("gemma4", one_plus_in_all_norms, "value.offset", "per_layer_model_proj", -1.0),
@@ -827,6 +828,7 @@ def experts_weighed_behind(model: Any) -> None:
         ("falcon-h1", norms_lost(".input_layernorm"), "value.missing", "layers.0.q", None),
         ("falcon-h1", norms_lost("layers.0.input_layernorm"), "value.missing", "layers.0.q", None),
         ("qwen3next", norms_lost("layers.0.input_layernorm"), "value.missing", "layers.0.ssm_ba", None),
+        ("minicpm3", norms_lost("model.norm"), "value.missing", "final_norm", None),  # before a factor
         ("olmo", norms_lost("model.norm"), "config.norm_type", "final_norm", "none"),
         (
             "qwen3next",

@@ -15,6 +15,8 @@ from rosetta.ops.attention import Context
 from rosetta.ops.chain import Chain
 from rosetta.ops.edit import Edit, Exchanged, Followed, OpEdit
 from rosetta.ops.experts import ExpertSum
+from rosetta.ops.lookup import Embedding
+from rosetta.ops.norm import Norm
 from rosetta.ops.op import Op
 from rosetta.ops.pointwise import Add, Scale, Times, WeightedSum
 from rosetta.settings_table import SETTINGS
@@ -38,6 +40,8 @@ def propose(fault: Fault) -> Iterator[Proposal]:
         yield from _of_sum(fault, ops[0], truth)
     if isinstance(ops[0], ExpertSum) and len(fault.node.inputs) > 2:
         yield from _of_shared(fault, ops, own, truth)
+    elif _is_normed_embedding(ops) and (factor := multiple(truth, own)) is not None:
+        yield _of_embedding(fault, factor)
     elif isinstance(ops[0], Context) and (factor := multiple(truth, own)) is not None:
         yield _of_values(fault, factor)
     elif _is_shared(fault) and (factor := multiple(truth, own)) is not None:
@@ -118,6 +122,25 @@ def _with(fault: Fault, key: str, factor: float) -> Iterator[Proposal]:
     if stated is not None and isinstance(stated.value, int | float) and SETTINGS[key].kind is not None:
         value = _published(float(stated.value) * factor)
         yield setting_proposal(fault, key, stated, value)
+
+
+def _is_normed_embedding(ops: Sequence[Op]) -> bool:
+    """Whether the rows of the tokens end in a norm without a weight: no tensor can be what is scaled."""
+    return isinstance(ops[0], Embedding) and isinstance(ops[-1], Norm) and ops[-1].stem is None
+
+
+def _of_embedding(fault: Fault, factor: float) -> Proposal:
+    """The factor of an embedding, where the architecture has none."""
+    return Proposal(
+        kind="config.embedding_scale",
+        role="subject",
+        repair=Repair(operations=(Followed(fault.node.stage, Times(factor)),)),
+        message=f"the embedding is taken as it is normed, in what was recorded it is times {factor:g}",
+        recommendation="take the embedding as its norm gives it",
+        key="embedding_scale",
+        declared=1.0,
+        actual=factor,
+    )
 
 
 def _of_values(fault: Fault, factor: float) -> Proposal:

@@ -91,8 +91,13 @@ def _final_norm(graph: Graph) -> int | None:
     heads = [i for i in heads if graph.depends(graph.output, i) and weight_layer(graph[i].weights[0]) is None]
     if not heads:
         return None
-    norm, source = normed(graph, heads[-1])  # a factor between the two is the logits' own
-    return source if norm is None else norm
+    norm, source = normed(graph, heads[-1])
+    if norm is not None:
+        return norm
+    # A factor between the two is the logits' own, where the norm is left out too.
+    while graph[source].kind in ("view", "scale") and graph.live_inputs(source):
+        source = graph.live_inputs(source)[0]
+    return source
 
 
 def _stream(graph: Graph, layer: int) -> int | None:
