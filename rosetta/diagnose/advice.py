@@ -105,13 +105,25 @@ def write_value(model: Model, other: Model, key: str, own: Value | None, right: 
         advice = _write_form(model, key, own, *form)
     else:
         advice = write_setting(model.container, key, own, shown(right), said)
+    nameless = form is None and _is_nameless(model.container, key, own)
     if own is None or has_place(other, key, own.value, model):
-        return advice
+        return (
+            f"nothing can be written: {_without_place(model, key, _as_stated(other, key))}"
+            if nameless
+            else advice
+        )
     lost = lost_of_table(model, key, right) if isinstance(own.value, RopeScaling) else None
     stated = _as_stated(model, key) if lost is None else f"{lost} {_listed(stated_by(model.container, lost))}"
     if form is not None and form[1] is not None:
         stated = f"{form[0]} {_json(_listed(form[1]), model.container)}"
-    return f"{_without_place(other, key, stated)}; run {model.container.path}, or {advice}"
+    either = "" if nameless else f", or {advice}"
+    return f"{_without_place(other, key, stated)}; run {model.container.path}{either}"
+
+
+def _is_nameless(container: Container, key: str, own: Value | None) -> bool:
+    """Whether config.json has no key for a setting: its class takes a number of its own, and reads none."""
+    stated = own is not None and own.key is not None
+    return container.kind == "huggingface" and not stated and spelling(container, key) == key and "." in key
 
 
 def _write_architecture(model: Model, other: Model) -> str:

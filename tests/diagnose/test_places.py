@@ -16,6 +16,7 @@ from fixtures.comparing import compared, compared_files, tiny
 from fixtures.pairs import pair
 from fixtures.restating import restated
 from rosetta.architectures import find_architecture
+from rosetta.diagnose.advice import write_value
 from rosetta.diagnose.places import has_place
 from rosetta.diagnose.stating import Stating
 from rosetta.model import Model, build_model, open_model
@@ -129,3 +130,13 @@ def test_a_window_of_some_layers_has_no_place_in_a_file_without_windows(tmp_path
     (found,) = compared_files(file, restated(folder, tmp_path / "other", switched)).findings
     assert found.kind == "config.layer_pattern"
     assert f"{NO_PLACE} sliding_window 4" in found.recommendation
+
+
+def test_a_key_that_no_class_reads_is_not_advised(tmp_path: Path) -> None:
+    """transformers' Kimi Linear has a number of its own for the norm of queries and keys, and llama.cpp the norms'."""
+    pytest.importorskip("transformers")
+    folder, file = map(open_model, tiny_pair(tmp_path, "kimi-linear"))
+    own = folder.config["ssm.l2_epsilon"]
+    advice = write_value(folder, file, "ssm.l2_epsilon", own, 1e-5)
+    assert advice.startswith("nothing can be written") or NO_PLACE in advice
+    assert "config.json" not in advice
