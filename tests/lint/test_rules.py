@@ -178,6 +178,20 @@ def listed(key: str, change: Callable[[list], object]) -> Edit:  # type: ignore[
     return edit
 
 
+def called(architecture: str, epsilon: str = "layer_norm_rms_epsilon") -> Edit:
+    """A GGUF of another architecture, with its keys."""
+
+    def edit(model: PlainModel) -> None:
+        prefix = f"{architecture}."
+        own = {key: key.replace("llama.", prefix) for key in model.keys}
+        model.keys = {
+            name.replace("layer_norm_rms_epsilon", epsilon): model.keys[key] for key, name in own.items()
+        }
+        model.keys["general.architecture"] = (TEXT, architecture)
+
+    return edit
+
+
 def renamed(old: str, new: str) -> Edit:
     """Give a tensor another name, in its place."""
 
@@ -490,6 +504,7 @@ CASES = [
     Case("C226", "model.apr", put("tensor_shapes", 3), "must be an object of dims"),
     Case("C226", "model.apr", lambda m: m.keys.update(tensor_shapes={"x": [1]} | {
         name: list(t.dims[::-1]) for name, t in m.tensors.items()}), "names 'x', and there is no such"),
+    Case("C227", "model.gguf", called("mpt", "layer_norm_epsilon"), "'blk.0.attn_q.weight': is apart from k and v"),
     Case("T301", "model-hf", said="the file is no JSON object", broken=in_folder("tokenizer_config.json", b"[1]")),
     Case("T301", "model-hf", said="is no base64", broken=charsmap_broken),
     Case("T301", "model.gguf", listed("tokenizer.ggml.token_type", lambda t: t.pop()), "has 263 entries for 264"),
@@ -708,6 +723,14 @@ def test_what_may_be_there_by_a_name_that_nothing_knows_is_not_called_missing(tm
     assert "C222" not in {
         one.rule.id for one in found_in(written(model, tmp_path / "model-hf"), values=False)
     }
+
+
+def test_apart_q_k_and_v_are_no_fault_where_llama_cpp_takes_either(tmp_path: Path) -> None:
+    model = plain_gguf()
+    called("starcoder2")(model)
+    path = tmp_path / "model.gguf"
+    path.write_bytes(gguf_bytes(model))
+    assert "C227" not in {one.rule.id for one in found_in(path, values=False)}
 
 
 def test_names_of_an_architecture_that_is_not_known_are_not_judged(tmp_path: Path) -> None:
