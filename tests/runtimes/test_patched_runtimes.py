@@ -823,6 +823,7 @@ def experts_weighed_behind(model: Any) -> None:
         ("gemma4", scales_of_embeddings_lost, "config.embedding_scale", "embedding", 1.0),
         ("gemma3n", scales_of_embeddings_lost, "config.embedding_scale", "embedding", 1.0),
         ("gemma4", one_plus_in_all_norms, "value.offset", "per_layer_model_proj", -1.0),
+        ("glm4", one_plus_in_all_norms, "value.offset", "layers.0.attn_norm", -1.0),
         ("bloom", norms_lost("word_embeddings_layernorm"), "value.missing", "embedding", None),
         ("bloom", norms_lost("h.0.input_layernorm"), "value.missing", "layers.0.q", None),
         ("falcon-h1", norms_lost(".input_layernorm"), "value.missing", "layers.0.q", None),

@@ -147,6 +147,7 @@ def canonical_weight(name: str, architecture: str | None) -> str:
     _, all_inner = _tables(None)
     found = (
         _by_ending(template)
+        or _own_norms(architecture).get(template)
         or inner.get(template)
         or inner.get("model." + template)
         or all_inner.get(template)
@@ -154,6 +155,18 @@ def canonical_weight(name: str, architecture: str | None) -> str:
     )
     own = template.rpartition(".{bid}.")[2] or template
     return f"blk.{number}.{found or own}{kind}"
+
+
+@lru_cache(maxsize=8)
+def _own_norms(architecture: str | None) -> dict[str, str]:
+    """Norms as an architecture's folders name them, with `{bid}` -> stem: gguf-py gives several of them one name."""
+    known = find_architecture(architecture) if architecture else None
+    names = known.huggingface.names if known is not None and known.huggingface is not None else {}
+    return {
+        own: stem.removeprefix("blk.{bid}.")
+        for own, stem in names.items()
+        if "{bid}" in own and stem.endswith("_norm")
+    }
 
 
 def _by_ending(stem: str) -> str | None:
