@@ -309,8 +309,9 @@ def _diagnosed(
     findings = tokenizer_findings(models, tokenized, reference)
     shown = shown_or_latent(engine, lockstep, tokenized.run)
     told = shown if lockstep.stored.observed is None else of_runtime(shown, reference)
-    findings += gathered(of_stacks(told, models))
+    findings += of_stacks(told, models)
     if engine.wrong_pair:  # of two models no setting of one is advice for the other
+        findings = gathered(findings)
         apart = next((stage.rel_l2 for stage in lockstep.result.stages if stage.name == "logits"), None)
         return [in_another_basis(found, apart) for found in findings] if engine.strangers else findings
     known = {finding.tensor for finding in findings}
@@ -320,7 +321,7 @@ def _diagnosed(
     findings += one_sided(repaired, reference, {finding.tensor for finding in findings})
     findings += latent_findings(models, repaired, reference, findings)
     findings += chat_findings(models, tokenized.tokenizers, reference, findings)
-    return findings
+    return gathered(findings)
 
 
 def _of_runtime(findings: list[Finding], lockstep: Lockstep, models: dict[Side, Model]) -> list[Finding]:

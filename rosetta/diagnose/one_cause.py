@@ -11,6 +11,7 @@ from typing import Any
 
 from rosetta.compare.results import Finding, Side
 from rosetta.diagnose.kinds import all_kinds
+from rosetta.diagnose.lost_experts import told_at_once
 from rosetta.diagnose.words import listed
 from rosetta.finding_kind import FindingKind
 from rosetta.names import LAYER
@@ -46,8 +47,8 @@ def gathered(findings: Sequence[Finding]) -> list[Finding]:
     >>> [(finding.tensor, finding.actual) for finding in gathered(found)]
     [(None, 'NF4')]
     """
-    told = list(findings)
-    for found in _of_layers(findings):
+    told = told_at_once(findings)
+    for found in _of_layers(told):
         told = _with_one(told, found, _of_layer(found))
     for (kind, side, _), found in _of_many(told).items():
         words, known = _words(kind, found), all_kinds().get(kind)
