@@ -107,11 +107,9 @@ def write_value(model: Model, other: Model, key: str, own: Value | None, right: 
         advice = write_setting(model.container, key, own, shown(right), said)
     nameless = form is None and _is_nameless(model.container, key, own)
     if own is None or has_place(other, key, own.value, model):
-        return (
-            f"nothing can be written: {_without_place(model, key, _as_stated(other, key))}"
-            if nameless
-            else advice
-        )
+        if nameless and key in other.config:  # else neither file states what the repair found
+            return f"nothing can be written: {_without_place(model, key, _as_stated(other, key))}"
+        return advice
     lost = lost_of_table(model, key, right) if isinstance(own.value, RopeScaling) else None
     stated = _as_stated(model, key) if lost is None else f"{lost} {_listed(stated_by(model.container, lost))}"
     if form is not None and form[1] is not None:
