@@ -28,8 +28,8 @@ def told_at_once(findings: Sequence[Finding]) -> list[Finding]:
         routers = _of_routers(own)
         if (len(lost) < MANY and not counted) or not (lost or routers):
             continue
-        gone = [*counted, *lost, *routers]
-        one = _with_routers(counted[0], routers) if counted else _of_lost(lost, routers)
+        gone = [f for f in told if any(f is g for g in (*counted, *lost, *routers))]
+        one = _with_routers(counted[0], routers) if counted else _of_lost(gone, lost, routers)
         told = [one if f is gone[0] else f for f in told if f is gone[0] or all(f is not g for g in gone)]
     return told
 
@@ -46,7 +46,7 @@ def _of_routers(own: Sequence[Finding]) -> list[Finding]:
     return [finding for finding in routers if cut and finding.kind in (MISSING, "unexplained")]
 
 
-def _of_lost(lost: Sequence[Finding], routers: Sequence[Finding]) -> Finding:
+def _of_lost(gone: Sequence[Finding], lost: Sequence[Finding], routers: Sequence[Finding]) -> Finding:
     of_layer: dict[int, set[int]] = {}
     for finding in lost:
         layer, expert = _numbers(EXPERT, finding)
@@ -56,7 +56,7 @@ def _of_lost(lost: Sequence[Finding], routers: Sequence[Finding]) -> Finding:
     known = "have no rows for them" if routers else "know them"
     why = "it was pruned" if routers else "it was pruned, or a part of it was never written"
     return _one(
-        [*lost, *routers],
+        gone,
         f"{which} of layers {ranges(sorted(of_layer))} are missing, {len(lost)} tensors; the routers {known}: {why}",
         "export all experts again; of a model that was pruned on purpose, which is another one, write the number of "
         "experts and the routers' rows as they are now",

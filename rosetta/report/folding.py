@@ -1,4 +1,4 @@
-"""Names that differ only in the layer, said once: `blk.{0..27}.attn_q.weight`."""
+"""Names that differ only in the layer or the expert, said once: `blk.{0..27}.attn_q.weight`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ T = TypeVar("T")
 
 # How files and people number layers: blk.3.attn_q (GGUF), model.layers.3.mlp (HF), h.3.attn (GPT-2), layer 3.
 _LAYER = re.compile(r"\b(blk\.|layers\.|h\.|layer |Layer )(\d{1,6})\b")
+# As files number experts: blk.0.ffn_up_exps.3 (ours of GGUF), mlp.experts.3.up_proj (HF).
+_EXPERT = re.compile(r"(_exps\.|\bexperts\.)(\d{1,6})\b")
 
 
 def layer_of(name: str) -> int | None:
@@ -67,14 +69,22 @@ def groups(items: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]]:
 
 
 def folded(names: Iterable[str]) -> list[str]:
-    """Names that differ only in the layer, once each.
+    """Names that differ only in the layer, or beyond that only in the expert, once each.
 
     >>> folded(["blk.0.attn_q.weight", "output.weight", "blk.1.attn_q.weight"])
     ['blk.{0,1}.attn_q.weight', 'output.weight']
+    >>> folded(f"blk.{n}.ffn_up_exps.{e}.weight" for e in range(4, 8) for n in range(2))
+    ['blk.{0,1}.ffn_up_exps.{4..7}.weight']
     """
     found = []
     for group in groups(names, lambda name: without_layer(name, layer_of(name))):
         layers = sorted({layer for name in group if (layer := layer_of(name)) is not None})
         first = min(group, key=lambda name: layer_of(name) or 0)
         found.append(with_layers(first, layers))
-    return found
+    return [_of_experts(group) for group in groups(found, lambda name: _EXPERT.sub(r"\1", name))]
+
+
+def _of_experts(names: Sequence[str]) -> str:
+    """The first of some names that differ in the expert alone, said of all of them."""
+    experts = sorted({int(found[2]) for name in names if (found := _EXPERT.search(name))})
+    return names[0] if len(names) < 2 else _EXPERT.sub(lambda m: m[1] + ranges(experts), names[0])

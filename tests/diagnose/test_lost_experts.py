@@ -41,8 +41,10 @@ def test_experts_that_no_layer_has_are_named_once() -> None:
 
 
 def test_routers_without_their_rows_say_that_it_was_pruned() -> None:
-    cut = [router(layer, declared="[4, 64]", actual="part 1 of 2") for layer in range(2)]
-    [one] = told_at_once([*lost(4, 5), *cut])
+    part = {"declared": "[4, 64]", "actual": "part 1 of 2", "alternatives": ("layout.transposed",)}
+    cut = [router(layer, **part) for layer in range(2)]
+    [one] = told_at_once([cut[0], *lost(4, 5), cut[1]])
+    assert one.alternatives == cut[0].alternatives, "the first of them is shown"
     assert one.message.endswith("the routers have no rows for them: it was pruned")
 
 
